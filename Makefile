@@ -1,0 +1,47 @@
+PYTHON ?= python3
+# Seconds that one search of the torture tests may take.
+export TORTURE_SECONDS ?= 60
+
+BIN := .venv/bin
+READY := .venv/.ready
+SOURCES := $(wildcard fsm_mediator tests examples benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types torture bench clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+
+demo: $(READY) ## watch sagas run, fail and recover
+	$(BIN)/python -m examples.profile_sync
+
+test: lint types ## every check: style, types, layers, tests, the code of the README
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY) ## style and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(READY) ## static types
+	$(BIN)/mypy $(SOURCES)
+
+# pytest calls it a failure (5) to have found no test; here it means that none is marked yet.
+torture: $(READY) ## kill processes and search for long, bounded by TORTURE_SECONDS
+	@$(BIN)/python -m pytest -m torture --collect-only -q tests >/dev/null 2>&1; \
+	if [ $$? -eq 5 ]; then echo "torture: no test bears the marker yet"; \
+	else $(BIN)/python -m pytest -m torture tests; fi
+
+bench: $(READY) ## measure
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what the tools made, .venv included
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The build tool comes first and from the same pins, so that pip needs no isolated build with unpinned ones.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt hatchling editables
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
