@@ -1,0 +1,153 @@
+"""fsm_mediator: sagas as explicit finite state machines.
+
+Modules that must not know each other take part in one operation; a mediator drives it as a saga: step after step, with
+retries, and when a step cannot succeed, compensation of what was done, newest first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fsm_mediator.errors import (
+    AlreadyDrivenError,
+    AttemptCrashedError,
+    AttemptError,
+    AttemptTimedOutError,
+    DeadlineExceededError,
+    DefinitionChangedError,
+    DefinitionError,
+    DefinitionWarning,
+    IllegalRecordError,
+    JournalError,
+    LeaseLostError,
+    MediatorClosedError,
+    MediatorError,
+    MissingExtraError,
+    OutcomeUnknownError,
+    PayloadError,
+    RecordedError,
+    RefusedError,
+    ResultRefusedError,
+    RetryAfterError,
+    SagaCancelledError,
+    SagaFailedError,
+    SagaIdTakenError,
+    SagaNotSucceededError,
+    SagaStuckError,
+    SagaUndoneError,
+    SagaWaitingError,
+    StepRejectedError,
+    StepSignalError,
+    StillRunningError,
+    UnknownExecutionError,
+    UnknownSagaError,
+)
+from fsm_mediator.execution import Execution
+from fsm_mediator.journal.memory import MemoryJournal
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
+from fsm_mediator.mediator.blocking import Mediator
+from fsm_mediator.observe.observers import LoggingObserver, Observer, RecordingObserver
+from fsm_mediator.outcome import Outcome
+from fsm_mediator.plugins import load_step, registered_steps
+from fsm_mediator.records import Acceptance, Failure, Happened, InboxItem, NotHappened, Record
+from fsm_mediator.retry import Retry
+from fsm_mediator.saga import Saga
+from fsm_mediator.steps import Context, FunctionStep, Step, step
+from fsm_mediator.words import timeline
+
+if TYPE_CHECKING:
+    from fsm_mediator.journal.sqlite import SQLiteJournal
+    from fsm_mediator.mediator.awaiting import AsyncMediator
+    from fsm_mediator.verifier import Report, VerificationError, verify
+
+_LATER = {
+    "AsyncMediator": "fsm_mediator.mediator.awaiting",
+    "Report": "fsm_mediator.verifier",
+    "SQLiteJournal": "fsm_mediator.journal.sqlite",
+    "VerificationError": "fsm_mediator.verifier",
+    "verify": "fsm_mediator.verifier",
+}
+"""What is imported when it is first asked for, because it brings asyncio, sqlite3 or an optional dependency."""
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Acceptance",
+    "AlreadyDrivenError",
+    "AsyncMediator",
+    "AttemptCrashedError",
+    "AttemptError",
+    "AttemptTimedOutError",
+    "Commit",
+    "Context",
+    "DeadlineExceededError",
+    "DefinitionChangedError",
+    "DefinitionError",
+    "DefinitionWarning",
+    "Driver",
+    "Entry",
+    "Execution",
+    "Failure",
+    "FunctionStep",
+    "Happened",
+    "IllegalRecordError",
+    "InboxItem",
+    "Journal",
+    "JournalError",
+    "LeaseLostError",
+    "LoggingObserver",
+    "Mediator",
+    "MediatorClosedError",
+    "MediatorError",
+    "MemoryJournal",
+    "MissingExtraError",
+    "NotHappened",
+    "Observer",
+    "Outcome",
+    "OutcomeUnknownError",
+    "PayloadError",
+    "Record",
+    "RecordedError",
+    "RecordingObserver",
+    "RefusedError",
+    "Report",
+    "ResultRefusedError",
+    "Retry",
+    "RetryAfterError",
+    "SQLiteJournal",
+    "Saga",
+    "SagaCancelledError",
+    "SagaFailedError",
+    "SagaIdTakenError",
+    "SagaNotSucceededError",
+    "SagaStuckError",
+    "SagaUndoneError",
+    "SagaWaitingError",
+    "Step",
+    "StepRejectedError",
+    "StepSignalError",
+    "StillRunningError",
+    "UnknownExecutionError",
+    "UnknownSagaError",
+    "VerificationError",
+    "load_step",
+    "registered_steps",
+    "step",
+    "timeline",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(module), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -1,0 +1,248 @@
+"""Every error of fsm_mediator, and nothing else.
+
+::
+
+    MediatorError
+    ├── DefinitionError (ValueError)         a step, a saga or a setting is wrong; raised when it is defined
+    │   └── MissingExtraError (ImportError)  an optional dependency is not installed
+    ├── SagaNotSucceededError                what ``run`` raises; carries ``.outcome``
+    │   ├── SagaFailedError                  compensated: every effect was undone, or is listed in ``leftovers``
+    │   ├── SagaStuckError                   waits for a person
+    │   └── SagaWaitingError                 parked on a signal, a point in time or its children
+    ├── StillRunningError (TimeoutError)     ``run(timeout=...)`` stopped waiting; the saga goes on
+    ├── StepSignalError                      what a step may raise to say more than "it failed"
+    │   ├── StepRejectedError                refused, no effect, do not retry
+    │   ├── OutcomeUnknownError              the effect may or may not have happened
+    │   └── RetryAfterError                  try again, not before so many seconds
+    ├── AttemptError                         what the mediator records when an attempt gave no answer of its own
+    │   ├── AttemptTimedOutError (TimeoutError)
+    │   ├── AttemptCrashedError              the process that drove it ended
+    │   └── ResultRefusedError               the step returned something that cannot be journaled
+    ├── SagaCancelledError                   why a saga failed: somebody cancelled it
+    ├── DeadlineExceededError                why a saga failed: its deadline passed
+    ├── SagaUndoneError                      why a saga failed: a person undid it after it had succeeded
+    ├── RecordedError                        stands for an exception of which only the record is left
+    ├── RefusedError                         a verb that is not possible in the state the execution is in
+    │   ├── AlreadyDrivenError               ... because somebody is driving it
+    │   ├── SagaIdTakenError (ValueError)    the id belongs to another saga or another payload
+    │   └── MediatorClosedError              the mediator was closed
+    ├── UnknownSagaError (LookupError)       no such saga is registered
+    ├── UnknownExecutionError (LookupError)  no execution has this id
+    ├── PayloadError (ValueError)            a payload that cannot be encoded, is too large or of another type
+    └── JournalError                         the journal could not be opened, read or written
+        ├── LeaseLostError                   another driver took the execution over; nothing was written
+        ├── DefinitionChangedError           the journal knows an execution that this definition cannot drive
+        └── IllegalRecordError               records that the machine cannot have produced
+
+    DefinitionWarning (UserWarning)          a definition works, but not as its author may think
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsm_mediator.outcome import Outcome
+
+
+class MediatorError(Exception):
+    """The root of all errors of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default it would be made again of its text, which those that take other arguments refuse: raised in a
+        # worker process, such an error would break the whole pool.
+        return _revived, (type(self), self.args, self.__dict__)
+
+
+def _revived(kind: type[MediatorError], args: tuple[Any, ...], attributes: dict[str, Any]) -> MediatorError:
+    error = kind.__new__(kind, *args)
+    error.args = args  # those that are an OSError as well would only take them when initialised
+    error.__dict__.update(attributes)
+    return error
+
+
+class DefinitionError(MediatorError, ValueError):
+    """A step, a saga or a setting is wrong. The message says what, where and how to mend it."""
+
+
+class DefinitionWarning(UserWarning):
+    """A definition works, but not as its author may think."""
+
+
+class MissingExtraError(DefinitionError, ImportError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        extra: The extra of ``fsm-mediator`` that brings it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra {extra!r}: pip install 'fsm-mediator[{extra}]'")
+        self.extra = extra
+
+
+class SagaNotSucceededError(MediatorError):
+    """``run`` did not end in ``succeeded``.
+
+    Attributes:
+        outcome: Where the saga stands: state, results, error, leftovers, history.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.saga_id)
+        self.outcome = outcome
+        self.__cause__ = outcome.error
+
+    def __str__(self) -> str:
+        return self.outcome.summary()
+
+
+class SagaFailedError(SagaNotSucceededError):
+    """The saga failed, and what it had done is compensated or listed in ``outcome.leftovers``."""
+
+
+class SagaStuckError(SagaNotSucceededError):
+    """The saga stands half-way and needs a person: mend the cause, then ``retry`` or ``resolve``."""
+
+
+class SagaWaitingError(SagaNotSucceededError):
+    """The saga is parked: it goes on when its signal comes, its time is due or its children have ended."""
+
+
+class StillRunningError(MediatorError, TimeoutError):
+    """``run(timeout=...)`` stopped waiting. The saga goes on in the background.
+
+    Attributes:
+        saga_id: Ask ``mediator.outcome(saga_id)`` later.
+        state: The state it was in.
+    """
+
+    def __init__(self, saga_id: str, state: str, timeout: float) -> None:
+        super().__init__(
+            f"saga {saga_id!r} is still in {state!r} after {timeout:g} seconds; it goes on in the background. "
+            f"Ask for it with mediator.outcome({saga_id!r})"
+        )
+        self.saga_id = saga_id
+        self.state = state
+
+
+class StepSignalError(MediatorError):
+    """What a step may raise to say more than "it failed"."""
+
+
+class StepRejectedError(StepSignalError):
+    """Raised by a step: refused, there was no effect, and trying again would not help."""
+
+
+class OutcomeUnknownError(StepSignalError):
+    """Raised by a step: the effect may or may not have happened."""
+
+
+class RetryAfterError(StepSignalError):
+    """Raised by a step: it failed without effect; the next attempt must not begin before *seconds* have passed.
+
+    Attributes:
+        seconds: The least wait. The step's `Retry` may wait longer; attempts are counted as ever.
+    """
+
+    def __init__(self, seconds: float, message: str = "") -> None:
+        if not seconds >= 0 or seconds == float("inf"):
+            raise ValueError(f"RetryAfterError: seconds must be a finite number of at least 0, not {seconds!r}")
+        super().__init__(message or f"try again in {seconds:g} seconds")
+        self.seconds = seconds
+
+
+class AttemptError(MediatorError):
+    """An attempt gave no answer of its own; this is recorded in its place."""
+
+
+class AttemptTimedOutError(AttemptError, TimeoutError):
+    """An attempt did not answer within its time-out (and grace)."""
+
+
+class AttemptCrashedError(AttemptError):
+    """The process that drove an attempt ended before the answer was journaled."""
+
+
+class ResultRefusedError(AttemptError):
+    """A step took effect, and returned something that the journal cannot hold."""
+
+
+class SagaCancelledError(MediatorError):
+    """Somebody cancelled the saga."""
+
+
+class DeadlineExceededError(MediatorError):
+    """The saga's deadline passed before it succeeded."""
+
+
+class SagaUndoneError(MediatorError):
+    """A person undid the saga after it had succeeded."""
+
+
+class RecordedError(MediatorError):
+    """Stands for an exception of which only the record is left: it was raised in another process, or long ago.
+
+    Attributes:
+        type: The name of the exception's type.
+        message: Its text.
+        traceback: Its traceback, as text.
+    """
+
+    def __init__(self, type: str, message: str, traceback: str = "") -> None:
+        super().__init__(f"{type}: {message}" if message else type)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+
+
+class RefusedError(MediatorError):
+    """A verb that is not possible in the state the execution is in. Nothing was changed."""
+
+
+class AlreadyDrivenError(RefusedError):
+    """``retry``, ``resolve`` and ``undo`` are refused while somebody drives the execution."""
+
+
+class SagaIdTakenError(RefusedError, ValueError):
+    """An execution with this id exists, of another saga or with another payload."""
+
+
+class MediatorClosedError(RefusedError):
+    """The mediator was closed and takes no new work."""
+
+
+class UnknownSagaError(MediatorError, LookupError):
+    """No saga of this name (and version) is registered with the mediator."""
+
+
+class UnknownExecutionError(MediatorError, LookupError):
+    """The journal knows no execution with this id."""
+
+
+class PayloadError(MediatorError, ValueError):
+    """A payload, result or signal value that cannot be encoded, is too large, or is of another type."""
+
+
+class JournalError(MediatorError):
+    """The journal could not be opened, read or written. Nothing was half-written."""
+
+
+class LeaseLostError(JournalError):
+    """Another driver has taken the execution over; this one stops. Nothing was written."""
+
+
+class DefinitionChangedError(JournalError):
+    """The journal holds an execution that the registered definition cannot drive. It is kept, not lost."""
+
+
+class IllegalRecordError(JournalError):
+    """Records that the saga's machine cannot have produced.
+
+    Attributes:
+        seq: The number of the first record that does not fit.
+    """
+
+    def __init__(self, message: str, seq: int = 0) -> None:
+        super().__init__(message)
+        self.seq = seq

@@ -1,0 +1,575 @@
+"""Execution: one running instance of a saga, free of I/O; every judgement is made here.
+
+A driver asks `Execution.effect` what is to be done, does it, and gives what came of it to `feed`, which decides the
+one event by the rules, triggers it on the machine and returns the record. `advance` makes the moves that need no
+effect in between (a wait is over, a cancel or the deadline takes hold). Time and chance come in as arguments.
+Folding the records gives the same execution back.
+
+Clocks, sleeping, randomness, threads, journals and the calling of steps must never enter this file.
+
+The rules of doubt: a step that raised has had no effect, unless it says otherwise (`OutcomeUnknownError`, or what its
+``in_doubt_on`` names); a time-out and a crash leave an attempt in doubt. Doubt about a step adds up over its attempts,
+until it answers or its probe tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from fsm_mediator.errors import (
+    AttemptCrashedError,
+    AttemptTimedOutError,
+    DeadlineExceededError,
+    DefinitionChangedError,
+    IllegalRecordError,
+    OutcomeUnknownError,
+    RefusedError,
+    ResultRefusedError,
+    RetryAfterError,
+    SagaCancelledError,
+    SagaUndoneError,
+    StepSignalError,
+)
+from fsm_mediator.machine import (
+    COMPENSATING,
+    ENDED,
+    EXECUTING,
+    FAILED,
+    PENDING,
+    PROBING,
+    RETRYING,
+    RETRYING_COMPENSATION,
+    STUCK,
+    STUCK_EXECUTING,
+    SUCCEEDED,
+    WAITING,
+    SagaMachine,
+)
+from fsm_mediator.outcome import Outcome
+from fsm_mediator.parts import COMPENSATE, Effect, Kind, Part
+from fsm_mediator.records import (
+    CANCEL,
+    Abandoned,
+    Acceptance,
+    Answer,
+    Begin,
+    Crashed,
+    Due,
+    Failure,
+    Happened,
+    InboxItem,
+    NotHappened,
+    OperatorRetry,
+    OperatorSettled,
+    OperatorUndo,
+    Raised,
+    Record,
+    Returned,
+    TimedOut,
+)
+from fsm_mediator.saga import Saga
+from fsm_mediator.steps import Context
+
+_YIELDING: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
+"""The phases in which a cancel or the deadline takes hold: between effects, never inside one."""
+
+
+class Execution:
+    """One running instance of a saga: its machine's state, plus what was learned on the way.
+
+    Attributes:
+        saga: The definition.
+        acceptance: What opened it.
+        saga_id: Its id.
+        state: The machine's state; set by nothing but the machine.
+        effect: What is to be done next; None: it is pending, stuck or has ended.
+        seq: The number of its last record.
+        attempt: The number of the attempt that is announced, under way or was made last, from 1.
+        doubt: Whether the part it stands in may have had an effect that nobody saw.
+        due_at: When the wait it is in ends, in seconds since the epoch.
+        deadline_at: When its attempts must have ended; lifted by an operator's retry.
+        failure: What set compensation off.
+        trouble: The latest error of an attempt at the part it stands in.
+        history: Its records.
+    """
+
+    __slots__ = (
+        *("_answered", "_cancel", "_doubtful", "_machine", "_taken", "acceptance", "attempt", "compensated"),
+        *("deadline_at", "doubt", "due_at", "effect", "failure", "history", "saga", "saga_id", "seq", "state"),
+        *("trouble",),
+    )
+
+    def __init__(self, saga: Saga, acceptance: Acceptance) -> None:
+        self.saga = saga
+        self.acceptance = acceptance
+        self.saga_id = acceptance.saga_id
+        self.state: str = PENDING
+        self.effect: Effect | None = None
+        self.seq = 0
+        self.attempt = 0
+        self.doubt = False
+        self.due_at: float | None = None
+        self.deadline_at = acceptance.deadline_at
+        self.failure: Failure | None = None
+        self.trouble: Failure | None = None
+        self.history: list[Record] = []
+        self.compensated: tuple[str, ...] = ()
+        self._machine: SagaMachine = saga.machine
+        self._answered: dict[str, Any] = {}
+        self._doubtful: tuple[str, ...] = ()
+        self._cancel: InboxItem | None = None
+        self._taken: tuple[int, ...] = ()
+
+    @classmethod
+    def fold(cls, saga: Saga, acceptance: Acceptance, records: Iterable[Record]) -> Self:
+        """The execution that wrote *records*.
+
+        Raises:
+            IllegalRecordError: The saga's machine cannot have produced them.
+            DefinitionChangedError: They name a state that the saga does not have.
+        """
+        execution = cls(saga, acceptance)
+        for record in records:
+            execution.replay(record)
+        return execution
+
+    def replay(self, record: Record) -> None:
+        """Make the move that *record* tells of.
+
+        Raises:
+            IllegalRecordError: It does not follow from where the execution stands.
+            DefinitionChangedError: It names a state that the saga does not have.
+        """
+        where = f"saga {self.saga_id!r}, record {record.seq}"
+        if record.seq != self.seq + 1 or record.source != self.state:
+            raise IllegalRecordError(
+                f"{where}: it leaves {record.source!r} as number {record.seq}, but the execution stands in "
+                f"{self.state!r} and its next record is number {self.seq + 1}",
+                record.seq,
+            )
+        machine = self._machine
+        if record.target not in machine.states:
+            wider = self.saga.machine_with(record.target)
+            if wider is None:
+                raise DefinitionChangedError(
+                    f"{where} enters {record.target!r}, a state that saga {self.saga.name!r} version "
+                    f"{self.saga.version} does not have. Register the definition that wrote it"
+                )
+            self._machine = machine = wider
+        if not machine.takes(record.event, record.source):
+            raise IllegalRecordError(f"{where}: {machine.refusal(record.event, record.source)}", record.seq)
+        part = machine.places[record.source].part
+        machine.events[record.event].trigger(self)
+        if self.state != record.target:
+            raise IllegalRecordError(
+                f"{where}: {record.event!r} leads from {record.source!r} to {self.state!r}, not to {record.target!r}",
+                record.seq,
+            )
+        self._learn(record, part)
+
+    def feed(self, answer: Answer, at: float, chance: float = 0.0) -> Record | None:
+        """Take what came of the effect, or a person's verb: decide the event, make the move.
+
+        Args:
+            answer: What came of it.
+            at: The time, in seconds since the epoch.
+            chance: A number from 0 to 1, for the jitter of waits.
+
+        Returns:
+            The record; None where nothing moves: a crash while nothing was under way, or while probing, which is
+            asked again.
+
+        Raises:
+            RefusedError: The answer does not fit the state; nothing has changed.
+        """
+        phase, part = self._machine.places[self.state]
+        return _RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # part is None only where unused
+
+    def advance(self, at: float) -> Record | None:
+        """Make the next move that needs no effect in between; None: there is none now.
+
+        To be called, until it returns None, after every `feed` and whenever a wait may be over.
+        """
+        phase, part = self._machine.places[self.state]
+        if phase in _YIELDING and not (part is not None and part.forward_only):
+            if self._cancel is not None:
+                cancelled = SagaCancelledError(self._cancel.reason or "it was cancelled")
+                return self._yield_to(cancelled, part, phase, at, self._cancel.reason)
+            if self.deadline_at is not None and at >= self.deadline_at:
+                late = DeadlineExceededError(
+                    f"its deadline, {self.deadline_at - self.acceptance.at:g} seconds after it was accepted, passed"
+                )
+                return self._yield_to(late, part, phase, at, None)
+        if self.due_at is not None and at >= self.due_at and self.effect is not None and self.effect.kind == "wait":
+            return self.feed(Due(), at)
+        return None
+
+    def note(self, item: InboxItem) -> None:
+        """Take notice of an inbox item; `advance` acts on it as soon as it may."""
+        if item.kind == CANCEL and self.cancellable and self._cancel is None:
+            self._cancel = item
+        else:
+            self._taken += (item.number,)
+
+    def take(self) -> tuple[int, ...]:
+        """The numbers of the inbox items that need not be kept any longer: acted on, or moot."""
+        if not self._taken:
+            return ()
+        taken, self._taken = self._taken, ()
+        return taken
+
+    @property
+    def cancellable(self) -> bool:
+        """Whether a cancel can still make it compensate: it neither is past its pivot nor ended nor compensating."""
+        phase, part = self._machine.places[self.state]
+        return (phase in _YIELDING or phase == PROBING) and not (part is not None and part.forward_only)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has succeeded or failed."""
+        return self.state in ENDED
+
+    @property
+    def phase(self) -> str:
+        """The state without its part."""
+        return self._machine.places[self.state].phase
+
+    @property
+    def machine(self) -> SagaMachine:
+        """The machine that it runs on: its saga's, wider if it stands in a state that the settings now rule out."""
+        return self._machine
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `advance` must be called again though nothing came: the wait's end, or the deadline before it."""
+        if self.effect is None or self.effect.kind not in ("wait", "await"):
+            return None
+        yields = self.phase in _YIELDING and not self.effect.part.forward_only
+        times = [time for time in (self.due_at, self.deadline_at if yields else None) if time is not None]
+        return min(times, default=None)
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """What each step returned, by name; a nested saga's under its own name."""
+        return _nested(self._answered, "") if self.saga.nested else self._answered
+
+    def context(self, effect: Effect) -> Context:
+        """What the callback of *effect* is told about the call."""
+        part = effect.part
+        results: Mapping[str, Any] = _nested(self._answered, part.scope) if self.saga.nested else self._answered
+        compensating = effect.kind == COMPENSATE
+        return Context(
+            self.saga_id,
+            part.path,
+            self.attempt,
+            effect.kind,
+            MappingProxyType(results),
+            self._answered.get(part.path) if compensating else None,
+            self.doubt,
+            self.failure if compensating else None,
+        )
+
+    def outcome(self) -> Outcome:
+        """Where it stands, for a caller."""
+        state = self.state
+        error = None
+        leftovers: tuple[str, ...] = ()
+        if state != SUCCEEDED:
+            if state == FAILED:
+                why = self.failure
+                leftovers = self.leftovers
+            else:
+                why = self.trouble if self.phase in (STUCK, STUCK_EXECUTING) else self.failure
+            error = why.raised() if why is not None else None
+        return Outcome(
+            self.saga_id, self.saga, state, dict(self.results), error, leftovers, self.compensated, tuple(self.history)
+        )
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """The parts with an effect, or perhaps one, that no compensation undoes; in the order of the saga."""
+        kept = {path for path in self._answered if not self.saga.part(path).compensatable}
+        kept.update(self._doubtful)
+        return tuple(part.path for part in self.saga.parts if part.path in kept and part.kind is Kind.STEP)
+
+    # The rules: one function for each phase. `part` is what the state belongs to.
+
+    def _pending(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+        if isinstance(answer, Begin):
+            return self._move("start", at)
+        return self._unmoved(answer)
+
+    def _executing(self, part: Part, answer: Answer, at: float, chance: float) -> Record | None:
+        if isinstance(answer, Returned):
+            return self._move("executed", at, answer.value, reason="answered late" if answer.late else None)
+        if isinstance(answer, Abandoned):
+            overdue = Failure.of(self._error_of(answer, self._attempt_of(part)))
+            return self._move("exhausted", at, error=overdue, in_doubt=True, abandoned=True)
+        error, doubt, again = self._judge(part, answer)
+        again = again and part.retry.allows(self.attempt)
+        failure = Failure.of(error)
+        doubted = self.doubt or doubt
+        due_at = at + _wait(part.retry.wait(self.attempt, chance), error) if again else None
+        again = again and (part.repeatable or not doubted)
+        if part.probe is not None and (doubt or (doubted and not again)):
+            return self._move("unsure", at, error=failure, in_doubt=True, due_at=due_at)
+        if again:
+            return self._move("errored", at, error=failure, in_doubt=doubted, due_at=due_at)
+        return self._give_up(part, at, failure, doubted)
+
+    def _retrying(self, part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+        if not isinstance(answer, Due):
+            return self._unmoved(answer)
+        if not part.retry.allows(self.attempt):  # the policy is read live, and allows fewer attempts by now
+            return self._give_up(part, at, self.trouble, self.doubt)
+        return self._move("retry_due", at, in_doubt=self.doubt)
+
+    def _probing(self, part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+        if isinstance(answer, Crashed):
+            return None
+        doubt, reason = True, None
+        if isinstance(answer, Returned) and isinstance(answer.value, Happened):
+            return self._move("executed", at, answer.value.result, reason="its probe says that it happened")
+        if isinstance(answer, Returned) and isinstance(answer.value, NotHappened):
+            doubt, reason = False, "its probe says that it did not happen"
+        elif isinstance(answer, Returned):
+            reason = f"its probe returned {answer.value!r}, neither Happened nor NotHappened, and so could not tell"
+        elif isinstance(answer, (Raised, TimedOut, Abandoned)):
+            told = Failure.of(answer.error) if isinstance(answer, Raised) else f"no answer {_within(answer)}"
+            reason = f"its probe could not tell: {told}"
+        else:
+            return self._unmoved(answer)
+        if self.due_at is not None and (part.repeatable or not doubt):
+            due_at = max(self.due_at, at)
+            return self._move("errored", at, error=self.trouble, in_doubt=doubt, due_at=due_at, reason=reason)
+        return self._give_up(part, at, self.trouble, doubt, reason=reason)
+
+    def _waiting(self, part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+        if isinstance(answer, Due) and part.kind is Kind.SLEEP:
+            return self._move("executed", at)
+        return self._unmoved(answer)
+
+    def _compensating(self, part: Part, answer: Answer, at: float, chance: float) -> Record | None:
+        if isinstance(answer, Returned):
+            return self._move("compensated", at, reason="answered late" if answer.late else None)
+        error = self._error_of(answer, f"attempt {self.attempt} to compensate {part.path!r}")
+        failure = Failure.of(error)
+        if isinstance(answer, Abandoned):
+            return self._move("compensation_exhausted", at, error=failure, in_doubt=self.doubt, abandoned=True)
+        policy = part.compensation_retry
+        if policy.allows(self.attempt) and (not isinstance(answer, Raised) or policy.covers(answer.error)):
+            due_at = at + _wait(policy.wait(self.attempt, chance), error)
+            return self._move("compensation_errored", at, error=failure, in_doubt=self.doubt, due_at=due_at)
+        return self._move("compensation_exhausted", at, error=failure, in_doubt=self.doubt)
+
+    def _retrying_compensation(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+        if isinstance(answer, Due):
+            return self._move("compensation_due", at, in_doubt=self.doubt)
+        return self._unmoved(answer)
+
+    def _stuck(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+        if isinstance(answer, OperatorRetry):
+            return self._move("retry", at, in_doubt=self.doubt, reason=answer.reason)
+        if isinstance(answer, OperatorSettled):
+            if answer.done:
+                return self._move("settled_done", at, answer.result, reason=answer.reason)
+            return self._move("settled_undone", at, reason=answer.reason)
+        return self._unmoved(answer)
+
+    def _ended(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+        if isinstance(answer, OperatorUndo):
+            error = SagaUndoneError(f"it was undone: {answer.reason}" if answer.reason else "it was undone")
+            return self._move("undo", at, error=Failure.of(error), reason=answer.reason)
+        return self._unmoved(answer)
+
+    def _judge(self, part: Part, answer: Answer) -> tuple[Exception, bool, bool]:
+        """The error that *answer* is, whether it leaves doubt, and whether it is worth another attempt."""
+        error = self._error_of(answer, self._attempt_of(part))
+        if isinstance(answer, Raised):
+            if isinstance(error, ResultRefusedError):  # it took effect; doing it again would return the same
+                return error, True, False
+            said = isinstance(error, StepSignalError)
+            doubt = isinstance(error, OutcomeUnknownError) if said else isinstance(error, part.in_doubt_on)
+            return error, doubt, part.retry.covers(error)
+        return error, True, True
+
+    def _attempt_of(self, part: Part) -> str:
+        return f"attempt {self.attempt} of {part.path!r}"
+
+    def _error_of(self, answer: Answer, attempt: str) -> Exception:
+        """The error that *answer* is, given *attempt* in words."""
+        if isinstance(answer, Raised):
+            return answer.error
+        if isinstance(answer, (TimedOut, Abandoned)):
+            return AttemptTimedOutError(f"{attempt} gave no answer {_within(answer)}")
+        if isinstance(answer, Crashed):
+            return AttemptCrashedError(f"{attempt}: whoever drove it ended before its answer was journaled")
+        self._unmoved(answer)
+        raise AssertionError("not reached")
+
+    def _give_up(
+        self,
+        part: Part,
+        at: float,
+        failure: Failure | None,
+        doubt: bool,
+        *,
+        reason: str | None = None,
+        unbegun: int = 0,
+    ) -> Record:
+        """No more attempts at *part*: back, or on to a person."""
+        if part.forward_only or (part.pivot and doubt):
+            event = "exhausted"
+        elif doubt and part.compensatable:
+            event = "in_doubt"
+        else:
+            event = "rejected"
+        return self._move(event, at, error=failure, in_doubt=doubt, reason=reason, unbegun=unbegun)
+
+    def _yield_to(self, error: Exception, part: Part | None, phase: str, at: float, reason: str | None) -> Record:
+        failure = Failure.of(error)
+        if part is None:
+            return self._move("rejected", at, error=failure, reason=reason)
+        # In executing, `advance` is only called before the attempt has begun: it was announced, and is taken back.
+        return self._give_up(part, at, failure, self.doubt, reason=reason, unbegun=1 if phase == EXECUTING else 0)
+
+    def _unmoved(self, answer: Answer) -> Record | None:
+        """Nothing was under way that could have crashed; anything else does not fit the state."""
+        if isinstance(answer, Crashed):
+            return None
+        event = {OperatorRetry: "retry", OperatorUndo: "undo", Begin: "start"}.get(type(answer))
+        if isinstance(answer, OperatorSettled):
+            event = "settled_done" if answer.done else "settled_undone"
+        why = self._machine.refusal(event, self.state) if event else f"{answer!r} does not fit the state {self.state!r}"
+        raise RefusedError(f"saga {self.saga_id!r}: {why}")
+
+    def _move(
+        self,
+        event: str,
+        at: float,
+        value: Any = None,
+        *,
+        error: Failure | None = None,
+        in_doubt: bool = False,
+        due_at: float | None = None,
+        reason: str | None = None,
+        abandoned: bool = False,
+        unbegun: int = 0,
+    ) -> Record:
+        """Trigger *event*; the only way, besides `replay`, in which an execution's state ever changes."""
+        machine = self._machine
+        source = self.state
+        known = machine.events.get(event)
+        if known is None or source not in known.transitions:
+            raise RefusedError(f"saga {self.saga_id!r}: {machine.refusal(event, source)}")
+        part = machine.places[source].part
+        known.trigger(self)
+        record = Record(
+            self.saga_id,
+            self.saga.name,
+            self.seq + 1,
+            event,
+            source,
+            self.state,
+            at,
+            part.path if part is not None else None,
+            self.attempt - unbegun,
+            value,
+            error,
+            in_doubt,
+            due_at,
+            reason,
+            abandoned,
+        )
+        self._learn(record, part)
+        return record
+
+    def _learn(self, record: Record, part: Part | None) -> None:
+        """What a record teaches; `feed` and `replay` both end here, so that a fold cannot differ from the run."""
+        self.seq = record.seq
+        self.history.append(record)
+        self.due_at = record.due_at
+        event = record.event
+        if event in _REPEATING:
+            self.attempt += 1
+        elif event in _STAYING:
+            self._learn_of_the_same_part(event, record)
+        else:
+            path = part.path if part is not None else ""
+            if event in ("executed", "settled_done"):
+                self._answered[path] = record.value
+            elif event == "compensated":
+                self.compensated += (path,)
+            elif event in ("rejected", "undo"):
+                self.failure = record.error
+                if record.in_doubt:
+                    self._doubtful += (path,)
+            elif event == "settled_undone" and self.failure is None:
+                self.failure = self.trouble
+            self.doubt = False
+            self.trouble = None
+            self.attempt = 1 if self.effect is not None and self.effect.callback is not None else 0
+        if self._cancel is not None and not self.cancellable:
+            self._taken += (self._cancel.number,)
+            self._cancel = None
+
+    def _learn_of_the_same_part(self, event: str, record: Record) -> None:
+        self.doubt = record.in_doubt
+        if record.error is not None:
+            self.trouble = record.error
+        if event in ("retry", "in_doubt"):
+            self.attempt = 1
+        if event == "retry":
+            self.deadline_at = None  # a person decided that it goes on; the deadline would end it at once
+        elif event == "in_doubt":
+            self.failure = record.error
+
+    def __repr__(self) -> str:
+        return f"<Execution {self.saga_id!r} of {self.saga.name!r}: {self.state}>"
+
+
+_REPEATING: Final = frozenset(("retry_due", "compensation_due"))
+"""The events that begin one more attempt at the same part."""
+
+_STAYING: Final = frozenset(
+    ("errored", "unsure", "in_doubt", "exhausted", "compensation_errored", "compensation_exhausted", "retry")
+)
+"""The other events after which the execution stands in the same part as before."""
+
+_Rule = Callable[[Execution, Part, Answer, float, float], Record | None]
+_RULES: Final[dict[str, _Rule]] = {
+    PENDING: Execution._pending,
+    EXECUTING: Execution._executing,
+    RETRYING: Execution._retrying,
+    PROBING: Execution._probing,
+    WAITING: Execution._waiting,
+    COMPENSATING: Execution._compensating,
+    RETRYING_COMPENSATION: Execution._retrying_compensation,
+    STUCK: Execution._stuck,
+    STUCK_EXECUTING: Execution._stuck,
+    SUCCEEDED: Execution._ended,
+    FAILED: Execution._ended,
+}
+
+
+def _wait(wait: float, error: Exception) -> float:
+    return max(wait, error.seconds) if isinstance(error, RetryAfterError) else wait
+
+
+def _within(answer: TimedOut | Abandoned) -> str:
+    return f"within {answer.seconds:g} seconds"
+
+
+def _nested(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
+    """*answered*, by path, as nested dictionaries; only what is in *scope*, seen from there."""
+    seen: dict[str, Any] = {}
+    for path, value in answered.items():
+        if path.startswith(scope):
+            inside = seen
+            *outer, name = path[len(scope) :].split(".")
+            for each in outer:
+                inside = inside.setdefault(each, {})
+            inside[name] = value
+    return seen

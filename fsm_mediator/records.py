@@ -1,0 +1,268 @@
+"""The plain data that everything speaks: records, what opens an execution, answers and what comes to the inbox.
+
+No behaviour, no judgement and no I/O may enter this file. Times are seconds since the epoch, as floats.
+"""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from typing import Any, Final, Self, TypeAlias
+
+import msgspec
+
+from fsm_mediator.errors import (
+    DeadlineExceededError,
+    MediatorError,
+    RecordedError,
+    SagaCancelledError,
+    SagaUndoneError,
+)
+
+
+class Failure:
+    """An error as the journal keeps it: the type's name, the message, the traceback as text.
+
+    While the exception is alive it is at hand as *exception*, and its traceback is rendered only when asked for.
+
+    Attributes:
+        type: The exception type's name, with its module unless that is ``builtins``.
+        message: ``str()`` of the exception.
+        exception: The exception itself; None where only the record is left.
+    """
+
+    __slots__ = ("_traceback", "exception", "message", "type")
+
+    def __init__(self, type: str, message: str = "", traceback: str = "") -> None:
+        self.type = type
+        self.message = message
+        self.exception: BaseException | None = None
+        self._traceback: str | None = traceback
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """The failure that *error* is."""
+        kind = error.__class__
+        module = kind.__module__
+        failure = cls.__new__(cls)
+        failure.type = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+        try:
+            failure.message = str(error)
+        except Exception as broken:
+            failure.message = f"<its __str__ raised {broken.__class__.__name__}>"
+        failure.exception = error
+        failure._traceback = None
+        return failure
+
+    @property
+    def traceback(self) -> str:
+        """The traceback as text; empty where none was kept."""
+        if self._traceback is None:
+            assert self.exception is not None
+            try:
+                self._traceback = "".join(tracebacks.format_exception(self.exception))
+            except Exception as broken:
+                self._traceback = f"<the traceback could not be rendered: {broken.__class__.__name__}>"
+        return self._traceback
+
+    def raised(self) -> BaseException:
+        """The exception itself where it is alive, else a `RecordedError` that stands for it.
+
+        `SagaCancelledError`, `DeadlineExceededError` and `SagaUndoneError` always come back as themselves.
+        """
+        if self.exception is not None:
+            return self.exception
+        own = _CAUSES.get(self.type)
+        return own(self.message) if own is not None else RecordedError(self.type, self.message, self.traceback)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Failure):
+            return NotImplemented
+        return self.type == other.type and self.message == other.message
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.message))
+
+    def __repr__(self) -> str:
+        return f"Failure({self.type!r}, {self.message!r})"
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+_CAUSES: Final[dict[str, type[MediatorError]]] = {
+    f"{cause.__module__}.{cause.__qualname__}": cause
+    for cause in (SagaCancelledError, DeadlineExceededError, SagaUndoneError)
+}
+"""Why a saga can fail that no step has raised: they say all by their message, and so come back as they were."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One transition of one execution: a row of the journal.
+
+    Attributes:
+        saga_id: The execution.
+        saga: The saga's name.
+        seq: The record's number in its execution, from 1.
+        event: What happened, one of the machine's events.
+        source: The state that was left.
+        target: The state that was entered.
+        at: When, in seconds since the epoch.
+        step: The path of the part that *source* belongs to; None for `pending` and `succeeded`.
+        attempt: How many attempts *source* had begun; 0 where it makes none.
+        value: The result, the signal's value or what a person says the result is.
+        error: What went wrong.
+        in_doubt: Whether the step may have had an effect, as far as is known after this record.
+        due_at: When *target*'s wait is over; None where it does not wait, or waits without end.
+        reason: Words of a person, or of the library where an event needs some.
+        abandoned: The attempt's thread outlived time-out and grace and may still be running.
+    """
+
+    saga_id: str
+    saga: str
+    seq: int
+    event: str
+    source: str
+    target: str
+    at: float
+    step: str | None = None
+    attempt: int = 0
+    value: Any = None
+    error: Failure | None = None
+    in_doubt: bool = False
+    due_at: float | None = None
+    reason: str | None = None
+    abandoned: bool = False
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """What opens an execution: written once, with or before its first record.
+
+    Attributes:
+        saga_id: The execution.
+        saga: The saga's name.
+        version: The saga's version.
+        fingerprint: Of the saga's shape; an execution is only ever driven by a saga of the same.
+        payload: What every step is given.
+        at: When it was accepted, in seconds since the epoch.
+        deadline_at: When its attempts must have ended, in seconds since the epoch.
+        parent: The execution whose group this one is a branch of.
+    """
+
+    saga_id: str
+    saga: str
+    version: str
+    fingerprint: str
+    payload: Any
+    at: float
+    deadline_at: float | None = None
+    parent: str | None = None
+
+
+# What came of an effect: the answers that `Execution.feed` takes.
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """A driver takes the pending execution up."""
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """The call returned *value*; *late*: after its time-out, within the grace."""
+
+    value: Any = None
+    late: bool = False
+
+
+class Raised(msgspec.Struct, frozen=True):
+    """The call raised *error*; *late*: after its time-out, within the grace."""
+
+    error: Exception
+    late: bool = False
+
+
+class TimedOut(msgspec.Struct, frozen=True):
+    """The call gave no answer within *seconds*, and is no longer running (or is allowed to be overtaken)."""
+
+    seconds: float
+
+
+class Abandoned(msgspec.Struct, frozen=True):
+    """The call's thread outlived time-out and grace, *seconds* in all, and may still be running."""
+
+    seconds: float
+
+
+class Crashed(msgspec.Struct, frozen=True):
+    """Whoever performed the effect is gone, and what came of it is not known."""
+
+
+class Due(msgspec.Struct, frozen=True):
+    """The time that was waited for has come."""
+
+
+# What a person says: the operator's verbs.
+
+
+class OperatorRetry(msgspec.Struct, frozen=True):
+    """The cause is mended: try again, attempts count anew."""
+
+    reason: str | None = None
+
+
+class OperatorSettled(msgspec.Struct, frozen=True):
+    """A person made sure by hand that the step has its effect (*done*), or has none; *reason* says how."""
+
+    done: bool
+    reason: str
+    result: Any = None
+
+
+class OperatorUndo(msgspec.Struct, frozen=True):
+    """Undo a saga that has succeeded."""
+
+    reason: str | None = None
+
+
+Answer: TypeAlias = (
+    Begin | Returned | Raised | TimedOut | Abandoned | Crashed | Due | OperatorRetry | OperatorSettled | OperatorUndo
+)
+
+# What a probe answers.
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """A probe's answer: the attempt took effect, and *result* is what `execute` would have returned."""
+
+    result: Any = None
+
+
+class NotHappened(msgspec.Struct, frozen=True):
+    """A probe's answer: no attempt of this step has had an effect."""
+
+
+# What others say to an execution: the inbox.
+
+
+class InboxItem(msgspec.Struct, frozen=True):
+    """One row of an execution's inbox.
+
+    Attributes:
+        kind: ``cancel``, ``signal``, ``child`` or ``late`` (the late answer of an abandoned attempt).
+        name: The signal's or the child's name.
+        value: The signal's value, the child's state, the late answer in words.
+        reason: Why, in the words of who said it.
+        at: When, in seconds since the epoch.
+        number: Given by the journal; names the item when it is taken.
+    """
+
+    kind: str
+    name: str = ""
+    value: Any = None
+    reason: str | None = None
+    at: float = 0.0
+    number: int = 0
+
+
+CANCEL: Final = "cancel"
+SIGNAL: Final = "signal"
+CHILD: Final = "child"
+LATE: Final = "late"

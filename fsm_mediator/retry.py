@@ -1,0 +1,103 @@
+"""Retry: which attempt waits how long. Pure arithmetic; clocks, sleeping and randomness belong to the caller."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from fsm_mediator.errors import DefinitionError, RetryAfterError, StepRejectedError
+
+type_or_predicate = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """How often, and how far apart, a step is attempted before the saga gives it up.
+
+    The n-th wait is ``wait_initial * wait_exp_base ** (n - 1)`` seconds, at most *wait_max*,
+    plus up to *wait_jitter* seconds drawn at random.
+
+    Attributes:
+        attempts: Attempts in all, the first included. None: without limit.
+        wait_initial: Seconds before the second attempt.
+        wait_max: The longest wait in seconds, jitter aside.
+        wait_jitter: The most seconds that chance adds, so that many sagas do not retry in step.
+        wait_exp_base: By how much each wait is longer than the one before.
+        on: Which exceptions are worth another attempt: a type, a tuple of types, or a predicate. A time-out and
+            a crash always are, `StepRejectedError` never is, and a `RetryAfterError` asks for it by itself.
+
+    Raises:
+        DefinitionError: A number is out of range or not a number, or *on* is none of the three.
+
+    Source: names and defaults follow stamina; jitter as in "Exponential Backoff and Jitter" (AWS, 2015).
+    """
+
+    attempts: int | None = 3
+    wait_initial: float = 0.1
+    wait_max: float = 30.0
+    wait_jitter: float = 0.1
+    wait_exp_base: float = 2.0
+    on: type_or_predicate = Exception
+
+    def __attrs_post_init__(self) -> None:
+        if self.attempts is not None and (type(self.attempts) is not int or self.attempts < 1):
+            raise DefinitionError(
+                f"Retry: attempts must be a whole number of at least 1, or None for no limit, not {self.attempts!r}"
+            )
+        for name, least in (("wait_initial", 0), ("wait_max", 0), ("wait_jitter", 0), ("wait_exp_base", 1)):
+            check_number(f"Retry: {name}", getattr(self, name), least)
+        if not _is_type_or_predicate(self.on):
+            raise DefinitionError(
+                f"Retry: on must be an exception type, a tuple of them, or a predicate of an exception, not {self.on!r}"
+            )
+
+    def wait(self, attempt: int, chance: float = 0.0) -> float:
+        """Seconds between *attempt* (from 1) and the next; *chance* is a number from 0 to 1."""
+        try:
+            # As floats: an int would grow without bound, and take its time, where there is no limit to the attempts.
+            wait = self.wait_initial * float(self.wait_exp_base) ** (attempt - 1)
+        except OverflowError:
+            wait = self.wait_max if self.wait_initial else 0.0
+        return min(wait, self.wait_max) + self.wait_jitter * chance
+
+    def allows(self, attempt: int) -> bool:
+        """Whether another attempt may follow *attempt* (from 1)."""
+        return self.attempts is None or attempt < self.attempts
+
+    def covers(self, error: Exception) -> bool:
+        """Whether *error* is worth another attempt."""
+        if isinstance(error, StepRejectedError):
+            return False
+        if self.on is Exception or isinstance(error, RetryAfterError):
+            return True
+        if isinstance(self.on, (type, tuple)):
+            return isinstance(error, self.on)
+        try:
+            return bool(self.on(error))
+        except Exception as broken:
+            # The saga must go on whatever a predicate does; what it did stays visible on the step's own error.
+            error.add_note(f"Retry.on raised {broken!r} when asked about this error; that counts as no")
+            return False
+
+
+def check_number(what: str, value: Any, least: float = 0, *, above: bool = False) -> None:
+    """Refuse what is not a finite number of at least (*above*: of more than) *least*."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    try:
+        number = number and math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        number = False
+    if not number or value < least or (above and value == least):
+        bound = f"greater than {least:g}" if above else f"of at least {least:g}"
+        raise DefinitionError(f"{what} must be a finite number {bound}, not {value!r}")
+
+
+def _is_type_or_predicate(on: Any) -> bool:
+    if isinstance(on, type):
+        return issubclass(on, BaseException)
+    if isinstance(on, tuple):
+        return bool(on) and all(isinstance(each, type) and issubclass(each, BaseException) for each in on)
+    return callable(on)

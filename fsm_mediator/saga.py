@@ -1,0 +1,283 @@
+"""Saga: an immutable definition, a name, a version and parts in order; checked and compiled when it is defined."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import typing
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from fsm_mediator.errors import DefinitionError, DefinitionWarning
+from fsm_mediator.inspection import callback_of, check_name, check_settings, in_doubt_types
+from fsm_mediator.machine import TABLE_FORMAT, SagaMachine, compile_machine
+from fsm_mediator.parts import Kind, Part
+from fsm_mediator.retry import Retry, check_number
+from fsm_mediator.steps import DEFAULT_COMPENSATION_RETRY, Step
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Diagram
+
+
+class Saga:
+    """An operation in which several participants take part: its parts, in order, and what they recover by.
+
+    One definition serves any number of executions, threads and mediators; nothing in it can be changed.
+
+    Attributes:
+        name: Names the saga in journals, ids and pictures.
+        version: Tells definitions of one name apart that are in use at the same time.
+        payload: The type of what every step is given; None for anything.
+        parts: The parts in order, nested sagas inlined, every default resolved.
+        deadline: Seconds from the start within which it must have succeeded, else it compensates; None: no limit.
+        machine: The `transitions.Machine` that runs, is drawn, journaled and verified.
+        fingerprint: Names the saga's shape: paths and kinds of the parts, which can be compensated or probed, the pivot
+            and what is repeatable. Not retry numbers, time-outs, functions and types: those may change at any time.
+
+    Args:
+        name: Letters, digits, underscores and hyphens.
+        parts: Steps and other sagas.
+        payload: A type that msgspec can encode where the journal is durable: attrs, dataclass, TypedDict, Struct, JSON.
+        version: Any short text or number.
+        retry: For steps that set none.
+        compensation_retry: For steps that set none.
+        deadline: Seconds.
+
+    Raises:
+        DefinitionError: Says what is wrong, where, and how to mend it.
+    """
+
+    __slots__ = (
+        *("_every", "_given", "compensation_retry", "deadline", "fingerprint", "machine"),
+        *("name", "nested", "parts", "payload", "retry", "version"),
+    )
+
+    name: str
+    version: str
+    payload: Any
+    parts: tuple[Part, ...]
+    retry: Retry | None
+    compensation_retry: Retry | None
+    deadline: float | None
+    machine: SagaMachine
+    fingerprint: str
+    nested: bool
+    _given: tuple[Any, ...]
+    _every: SagaMachine | None
+
+    def __init__(
+        self,
+        name: str,
+        parts: Iterable[Step | Saga],
+        *,
+        payload: Any = None,
+        version: str | int = "1",
+        retry: Retry | None = None,
+        compensation_retry: Retry | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        check_name("a saga", name)
+        if isinstance(parts, (str, bytes, Step, Saga)) or not isinstance(parts, Iterable):
+            raise DefinitionError(f"saga {name!r}: the second argument is the list of its parts, not {parts!r}")
+        given = tuple(parts)
+        for setting, value in (("retry", retry), ("compensation_retry", compensation_retry)):
+            if value is not None and not isinstance(value, Retry):
+                raise DefinitionError(f"saga {name!r}: {setting} must be a Retry, not {value!r}")
+        if deadline is not None:
+            check_number(f"saga {name!r}: deadline (seconds)", deadline, above=True)
+        if not isinstance(version, (str, int)) or isinstance(version, bool) or not str(version).strip():
+            raise DefinitionError(f"saga {name!r}: version must be a short text or a whole number, not {version!r}")
+        if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
+            raise DefinitionError(f"saga {name!r}: payload must be a type, not {payload!r}")
+
+        placed = tuple(_placed(name, given, "", retry, compensation_retry))
+        placed = _with_pivot(name, placed)
+        values = {
+            "name": name,
+            "version": str(version),
+            "payload": payload,
+            "parts": placed,
+            "retry": retry,
+            "compensation_retry": compensation_retry,
+            "deadline": deadline,
+            "machine": compile_machine(placed),
+            "fingerprint": _fingerprint(placed),
+            "nested": any(part.scope for part in placed),
+            "_given": given,
+            "_every": None,
+        }
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)
+
+    def named(self, name: str) -> Saga:
+        """The same saga under another name, to nest it twice."""
+        return Saga(
+            name,
+            self._given,
+            payload=self.payload,
+            version=self.version,
+            retry=self.retry,
+            compensation_retry=self.compensation_retry,
+            deadline=self.deadline,
+        )
+
+    def machine_with(self, state: str) -> SagaMachine | None:
+        """The machine that knows *state*: the saga's own, or the same with the states that its settings rule out.
+
+        An execution may stand in such a state when it was journaled under other settings. None: neither knows it.
+        """
+        if state in self.machine.states:
+            return self.machine
+        if self._every is None:
+            object.__setattr__(self, "_every", compile_machine(self.parts, every=True))
+        assert self._every is not None
+        return self._every if state in self._every.states else None
+
+    def part(self, path: str) -> Part:
+        """The part at *path*.
+
+        Raises:
+            LookupError: There is none.
+        """
+        for part in self.parts:
+            if part.path == path:
+                return part
+        raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
+
+    def diagram(self, view: str = "detail") -> Diagram:
+        """The picture of the machine: ``detail`` shows every step, ``overview`` the phases."""
+        from fsm_mediator.diagram import saga_diagram
+
+        return saga_diagram(self, view=view)
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        raise AttributeError(f"saga {self.name!r} is immutable; define another one")
+
+    def __delattr__(self, attribute: str) -> None:
+        raise AttributeError(f"saga {self.name!r} is immutable; define another one")
+
+    def __repr__(self) -> str:
+        return f"<Saga {self.name!r} version {self.version}: {' → '.join(part.path for part in self.parts)}>"
+
+
+def _placed(
+    where: str,
+    given: tuple[Any, ...],
+    scope: str,
+    retry: Retry | None,
+    compensation_retry: Retry | None,
+) -> Iterator[Part]:
+    """The parts of *given*, nested sagas inlined."""
+    if not given:
+        raise DefinitionError(f"saga {where!r} has no parts; give it at least one step")
+    names = set()
+    for number, each in enumerate(given, 1):
+        if isinstance(each, type) and issubclass(each, Step):
+            raise DefinitionError(
+                f"saga {where!r}: part {number} is the class {each.__name__}; give an instance: {each.__name__}(...)"
+            )
+        if not isinstance(each, (Step, Saga)):
+            mend = (
+                f"decorate it: @step def {getattr(each, '__name__', '...')}(payload, context)" if callable(each) else ""
+            )
+            raise DefinitionError(f"saga {where!r}: part {number} is {each!r}, not a step or a saga. {mend}".rstrip())
+        name = check_name(f"part {number} of saga {where!r}", getattr(each, "name", None))
+        if name in names:
+            raise DefinitionError(
+                f"saga {where!r} has two parts named {name!r}; give one of them another name: part.named('another')"
+            )
+        names.add(name)
+        if isinstance(each, Step):
+            yield _part_of_step(where, each, scope, retry, compensation_retry)
+        else:
+            if each.deadline is not None:
+                raise DefinitionError(
+                    f"saga {where!r}: the nested saga {name!r} has a deadline; only the outermost saga can have one"
+                )
+            yield from _placed(
+                f"{where}.{name}",
+                each._given,
+                f"{scope}{name}.",
+                each.retry or retry,
+                each.compensation_retry or compensation_retry,
+            )
+
+
+def _part_of_step(saga: str, step: Step, scope: str, retry: Retry | None, compensation_retry: Retry | None) -> Part:
+    where = f"saga {saga!r}, step {step.name!r}"
+    check_settings(where, step)
+    execute = callback_of(step, "execute")
+    if execute is None:
+        raise DefinitionError(f"{where}: it has no execute; define execute(self, payload, context)")
+    timeout = float(step.timeout) if step.timeout is not None else None
+    return Part(
+        path=f"{scope}{step.name}",
+        kind=Kind.STEP,
+        subject=step,
+        scope=scope,
+        execute=execute,
+        compensate=callback_of(step, "compensate"),
+        probe=callback_of(step, "probe"),
+        # None still means "unset" here; `_with_pivot` knows on which side of the pivot the step is.
+        retry=step.retry or retry,  # type: ignore[arg-type]
+        compensation_retry=step.compensation_retry or compensation_retry or DEFAULT_COMPENSATION_RETRY,
+        timeout=timeout,
+        grace=float(step.grace) if step.grace is not None else timeout,
+        overtake=step.overtake,
+        pivot=step.pivot,
+        repeatable=step.repeatable,
+        in_doubt_on=in_doubt_types(where, step.in_doubt_on),
+    )
+
+
+def _with_pivot(saga: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts with the defaults that depend on which side of the pivot they are."""
+    pivots = [index for index, part in enumerate(parts) if part.pivot]
+    if len(pivots) > 1:
+        names = ", ".join(repr(parts[index].path) for index in pivots)
+        raise DefinitionError(f"saga {saga!r} has more than one pivot: {names}; a saga has one point of no return")
+    at = pivots[0] if pivots else len(parts)
+    if pivots and parts[at].compensate is not None:
+        raise DefinitionError(
+            f"saga {saga!r}: the pivot {parts[at].path!r} has a compensate, which could never run: "
+            f"after the pivot there is no way back. Remove the compensate, or pivot=True"
+        )
+    for part in parts[at + 1 :]:
+        if part.compensate is not None:
+            warnings.warn(
+                f"saga {saga!r}: {part.path!r} comes after the pivot {parts[at].path!r}; "
+                f"its compensate is never called",
+                DefinitionWarning,
+                stacklevel=_users_level(),
+            )
+    return tuple(
+        attrs.evolve(
+            part,
+            forward_only=index > at,
+            retry=part.retry or (Retry(attempts=None) if index > at else Retry()),  # type: ignore[truthy-bool]
+        )
+        for index, part in enumerate(parts)
+    )
+
+
+def _users_level() -> int:
+    """The ``stacklevel`` with which the function that calls this warns about the user's line, not one of this file."""
+    level, frame = 0, sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level + 1
+
+
+def _fingerprint(parts: tuple[Part, ...]) -> str:
+    return hashlib.sha256(repr((TABLE_FORMAT, shape_of(parts))).encode()).hexdigest()[:16]
+
+
+def shape_of(parts: tuple[Part, ...]) -> tuple[tuple[str, str, bool, bool, bool, bool], ...]:
+    """What a fingerprint is made of, part by part."""
+    return tuple(
+        (part.path, part.kind.value, part.compensatable, part.probe is not None, part.pivot, part.repeatable)
+        for part in parts
+    )
