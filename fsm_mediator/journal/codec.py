@@ -1,0 +1,167 @@
+"""Codec: payloads, results and signal values as JSON, by msgspec; whatever cannot come back is refused at the edge.
+
+A value is only accepted once it has been encoded and decoded again, and it is the decoded one that steps see: crash or
+no crash, they see the same. Decoding is by type: the saga's ``payload``, the return annotation of a step's `execute`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Never, NoReturn
+
+import msgspec
+
+from fsm_mediator.errors import DefinitionError, IllegalRecordError, PayloadError, ResultRefusedError
+from fsm_mediator.parts import Part
+from fsm_mediator.records import Acceptance, Record
+from fsm_mediator.saga import Saga
+
+MAX_BYTES: Final = 1024 * 1024
+"""The default limit of one encoded value."""
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: Any, what: str, limit: int = MAX_BYTES) -> bytes:
+    """*value* as JSON.
+
+    Raises:
+        PayloadError: It cannot be encoded, holds numbers that JSON does not know, or takes more than *limit* bytes.
+    """
+    try:
+        encoded = _encoder.encode(value)
+    except Exception as error:  # whatever a property or an iterator of theirs raises as well
+        raise PayloadError(
+            f"{what} cannot be journaled: {error}. Plain data can be: attrs, dataclasses, TypedDict, msgspec.Struct "
+            f"and what JSON knows"
+        ) from error
+    if len(encoded) > limit:
+        raise PayloadError(
+            f"{what} takes {len(encoded):,} bytes as JSON, more than the limit of {limit:,}. Keep large things "
+            f"elsewhere and pass their name, or raise the limit: max_value_bytes="
+        )
+    # The encoder writes null for NaN, which would come back as None; who has no null in it is not looked through.
+    if b"null" in encoded and value is not None and _holds_no_number(msgspec.to_builtins(value, enc_hook=_of_raw)):
+        raise PayloadError(
+            f"{what} cannot be journaled: it holds NaN or an infinite number, which JSON does not know. Use None, or a "
+            f"text"
+        )
+    return encoded
+
+
+def _of_raw(_: Any) -> None:
+    """Only `msgspec.Raw` comes here: JSON already, which has no NaN."""
+
+
+def _holds_no_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(map(_holds_no_number, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_holds_no_number, value))
+
+
+def decode(raw: bytes | msgspec.Raw, type: Any, what: str) -> Any:
+    """The value that *raw* holds, as *type*.
+
+    Raises:
+        PayloadError: It holds none of that type.
+    """
+    try:
+        return _decoder(type).decode(raw)
+    except Exception as error:  # whatever their __post_init__ raises as well
+        raise PayloadError(f"{what} does not come back from the journal as {_name(type)}: {error!r}") from error
+
+
+def check_types(saga: Saga) -> None:
+    """Refuse a saga whose payload or results have types that no journal could give back.
+
+    Raises:
+        DefinitionError: Names the type and where it stands.
+    """
+    places = [(f"saga {saga.name!r}: payload", saga.payload)]
+    places += [(f"saga {saga.name!r}, step {part.path!r}: the result", result_type(part)) for part in saga.parts]
+    for where, type in places:
+        if type is not None:
+            try:
+                _decoder(type)
+            except Exception as error:  # a NameError, for one, where a field's annotation cannot be resolved
+                raise DefinitionError(
+                    f"{where} is annotated as {_name(type)}, which msgspec cannot decode: {error}. Use attrs, a "
+                    f"dataclass, a TypedDict, a msgspec.Struct or JSON types, or a journal that keeps objects "
+                    f"(journal=None)"
+                ) from error
+
+
+def settle_payload(saga: Saga, payload: Any, limit: int = MAX_BYTES) -> Any:
+    """*payload* as every step will see it.
+
+    Raises:
+        PayloadError: It cannot be encoded, is too large, or does not come back as the saga's payload type.
+    """
+    what = f"the payload of saga {saga.name!r}"
+    return decode(encode(payload, what, limit), Any if saga.payload is None else saga.payload, what)
+
+
+def settle_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
+    """A result as the steps after *part* will see it.
+
+    Raises:
+        ResultRefusedError: It cannot be encoded, is too large, or does not come back as annotated.
+    """
+    what = f"the result of step {part.path!r}"
+    try:
+        return decode(encode(value, what, limit), result_type(part), what)
+    except PayloadError as error:
+        raise ResultRefusedError(f"{error} (the step took effect all the same)") from error
+
+
+def result_type(part: Part) -> Any:
+    """What the part's results are decoded as."""
+    returns = part.execute.returns if part.execute is not None else Any
+    return Any if returns is NoReturn or returns is Never else returns  # it only ever raises: there is no result
+
+
+def revive_acceptance(saga: Saga, acceptance: Acceptance) -> Acceptance:
+    """*acceptance* with its payload decoded, if it came encoded."""
+    if not isinstance(acceptance.payload, msgspec.Raw):
+        return acceptance
+    what = f"the payload of execution {acceptance.saga_id!r}"
+    payload = decode(acceptance.payload, Any if saga.payload is None else saga.payload, what)
+    return msgspec.structs.replace(acceptance, payload=payload)
+
+
+def revive(saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
+    """*records* with their values decoded, where they came encoded.
+
+    Raises:
+        IllegalRecordError: A value belongs to a part that the saga does not have.
+    """
+    for record in records:
+        if isinstance(record.value, msgspec.Raw):
+            try:
+                part = saga.part(record.step or "")
+            except LookupError as error:
+                raise IllegalRecordError(str(error), record.seq) from error
+            what = f"execution {record.saga_id!r}, record {record.seq}: the result of {record.step!r}"
+            yield msgspec.structs.replace(record, value=decode(record.value, result_type(part), what))
+        else:
+            yield record
+
+
+def _name(type: Any) -> str:
+    return getattr(type, "__qualname__", None) or repr(type)
+
+
+def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
+    try:
+        return _known_decoder(type)
+    except TypeError:
+        return msgspec.json.Decoder(type)  # an unhashable annotation cannot be cached; a wrong one fails here again
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_decoder(type: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(type)

@@ -1,0 +1,420 @@
+"""Desk: what `Mediator` and `AsyncMediator` have in common, which is all that neither waits nor calls a step.
+
+It knows the registered sagas, opens executions and folds them from the journal, makes commits of records and tells the
+observers. Its methods may block on the journal; who must not, calls them in a thread.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fsm_mediator.errors import (
+    DefinitionChangedError,
+    DefinitionError,
+    PayloadError,
+    RefusedError,
+    ResultRefusedError,
+    SagaFailedError,
+    SagaIdTakenError,
+    SagaNotSucceededError,
+    SagaStuckError,
+    SagaWaitingError,
+    UnknownExecutionError,
+    UnknownSagaError,
+)
+from fsm_mediator.execution import Execution
+from fsm_mediator.journal import codec
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
+from fsm_mediator.machine import PENDING
+from fsm_mediator.mediator.live import Live, rests
+from fsm_mediator.outcome import Outcome
+from fsm_mediator.parts import EXECUTE, PROBE, Effect
+from fsm_mediator.records import Acceptance, Begin, Crashed, Happened, Raised, Record, Returned
+from fsm_mediator.retry import Retry, check_number
+from fsm_mediator.saga import Saga, shape_of
+
+if TYPE_CHECKING:
+    from fsm_mediator.observe.observers import Observer
+
+logger = logging.getLogger("fsm_mediator")
+
+_ids = random.Random()  # noqa: S311 - unique, not secret; a generator of our own, for users seed the shared one
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
+
+JOURNAL_RETRY: Final = Retry(attempts=6, wait_initial=0.05, wait_max=1.0, wait_jitter=0.05)
+"""How often a commit that failed is tried again before its execution is dropped, to be folded anew from the journal."""
+
+
+class Desk:
+    """The registered sagas, the journal, and everything about executions that is not driving them.
+
+    Attributes:
+        journal: Where records are kept.
+        clock: Tells the time, in seconds since the epoch.
+        park_after: An execution in the background that waits longer than so many seconds is held by nobody meanwhile.
+    """
+
+    def __init__(
+        self,
+        sagas: Sequence[Saga],
+        journal: Journal,
+        observers: Iterable[Observer],
+        *,
+        driver: Callable[[], Driver],
+        clock: Callable[[], float] | None,
+        chance: Callable[[], float] | None,
+        park_after: float,
+        sleeps: bool,
+        coroutines: bool,
+    ) -> None:
+        check_number("park_after (seconds)", park_after)
+        self.journal = journal
+        self.clock = clock or time.time
+        self.chance = chance or random.random
+        self.park_after = park_after
+        self._sleeps = sleeps
+        self._coroutines = coroutines
+        self._observers = tuple(observers)
+        for observer in self._observers:
+            if not callable(observer):
+                raise DefinitionError(f"an observer is a callable that takes a Record, not {observer!r}")
+            if any(map(inspect.iscoroutinefunction, (observer, getattr(type(observer), "__call__", None)))):  # noqa: B004
+                raise DefinitionError(
+                    f"observer {observer!r} is a coroutine function, and observers are not awaited; make it a plain "
+                    f"function that hands the record on"
+                )
+        self._by_name: dict[str, Saga] = {}
+        self._by_version: dict[tuple[str, str], Saga] = {}
+        self._make_driver = driver
+        self.driver = driver()
+        for saga in sagas:
+            self.register(saga)
+
+    def after_fork(self) -> None:
+        """Become another driver: the one before lives on in the parent."""
+        self.driver = self._make_driver()
+
+    # Sagas
+
+    def register(self, saga: Saga, *, latest: bool = True) -> Saga:
+        """Make *saga* known; the latest of a name is the one that new executions of that name are started with.
+
+        Raises:
+            DefinitionError: Another saga of the same name and version is known, or this mediator cannot drive it.
+        """
+        if not isinstance(saga, Saga):
+            raise DefinitionError(f"a mediator is given sagas, not {saga!r}; an operation is a Saga(name, [steps])")
+        key = (saga.name, saga.version)
+        known = self._by_version.get(key)
+        if known is saga:
+            return saga
+        if known is not None:
+            raise DefinitionError(
+                f"two sagas are named {saga.name!r} in version {saga.version!r}; give the newer one another version"
+            )
+        if not self._coroutines:
+            for part in saga.parts:
+                for callback in (part.execute, part.compensate, part.probe):
+                    if callback is not None and callback.is_coroutine:
+                        raise DefinitionError(
+                            f"saga {saga.name!r}, step {part.path!r}: {callback.label} is a coroutine function, which "
+                            f"Mediator cannot run; use AsyncMediator, or make it a plain function"
+                        )
+        if self.journal.encodes:
+            codec.check_types(saga)
+        self._by_version[key] = saga
+        if latest:
+            self._by_name[saga.name] = saga
+        else:  # who runs an old definition does not change what its name stands for
+            self._by_name.setdefault(saga.name, saga)
+        return saga
+
+    def saga(self, saga: Saga | str) -> Saga:
+        """The saga meant: of this name, or this one itself.
+
+        Raises:
+            UnknownSagaError: None of this name is registered.
+        """
+        if isinstance(saga, str):
+            try:
+                return self._by_name[saga]
+            except KeyError:
+                known = ", ".join(sorted(self._by_name)) or "none"
+                raise UnknownSagaError(f"no saga is named {saga!r}; registered: {known}") from None
+        return self.register(saga, latest=False)
+
+    def saga_of(self, acceptance: Acceptance) -> Saga:
+        """The definition that can drive the execution which *acceptance* opened.
+
+        Raises:
+            UnknownSagaError: No saga of its name is registered.
+            DefinitionChangedError: None of those registered has its shape; the message says what differs.
+        """
+        same = self._by_version.get((acceptance.saga, acceptance.version))
+        if same is not None and same.fingerprint == acceptance.fingerprint:
+            return same
+        named = [saga for saga in self.sagas if saga.name == acceptance.saga]
+        for saga in reversed(named):
+            if saga.fingerprint == acceptance.fingerprint:
+                return saga
+        who = f"execution {acceptance.saga_id!r} of saga {acceptance.saga!r} version {acceptance.version}"
+        if not named:
+            known = ", ".join(sorted(self._by_name)) or "none"
+            raise UnknownSagaError(f"{who} cannot be driven: no saga of that name is registered; registered: {known}")
+        nearest = same or named[-1]
+        raise DefinitionChangedError(
+            f"{who} cannot be driven: its definition had fingerprint {acceptance.fingerprint}, and the registered "
+            f"version {nearest.version} has {nearest.fingerprint} "
+            f"({', '.join(path for path, *_ in shape_of(nearest.parts))}). "
+            f"Register the definition that started it as well, under its version"
+        )
+
+    @property
+    def sagas(self) -> tuple[Saga, ...]:
+        """Every registered saga."""
+        return tuple(self._by_version.values())
+
+    # Opening and folding
+
+    def opened(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
+        """A new execution, not yet journaled.
+
+        Raises:
+            PayloadError: The payload is of another type than the saga's, or cannot be journaled.
+            RefusedError: The id is malformed.
+        """
+        definition = self._by_name.get(saga) if type(saga) is str else None
+        if definition is None:
+            definition = self.saga(saga)
+        if saga_id is None:
+            saga_id = f"{_ids.getrandbits(128):032x}"
+        else:
+            check_saga_id(saga_id)
+        if deadline is None:
+            deadline = definition.deadline
+        else:
+            check_number("deadline (seconds)", deadline, above=True)
+        at = self.clock()
+        if self.journal.encodes:
+            payload = codec.settle_payload(definition, payload, self.journal.max_value_bytes)
+        elif isinstance(definition.payload, type) and not _is_instance(payload, definition.payload):
+            raise PayloadError(
+                f"saga {definition.name!r} takes a {definition.payload.__name__}, not {payload!r} "
+                f"(a {type(payload).__name__})"
+            )
+        return Execution(
+            definition,
+            Acceptance(
+                saga_id,
+                definition.name,
+                definition.version,
+                definition.fingerprint,
+                payload,
+                at,
+                None if deadline is None else at + deadline,
+            ),
+        )
+
+    def entry(self, saga_id: str) -> Entry:
+        """The execution of this id, as the journal lists it.
+
+        Raises:
+            UnknownExecutionError: There is none.
+        """
+        entry = self.journal.find(saga_id)
+        if entry is None:
+            raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
+        return entry
+
+    def folded(self, entry: Entry) -> Execution:
+        """The execution that *entry* lists, folded from its records."""
+        saga = self.saga_of(entry.acceptance)
+        records = codec.revive(saga, self.journal.records(entry.saga_id))
+        return Execution.fold(saga, codec.revive_acceptance(saga, entry.acceptance), records)
+
+    def outcome(self, saga_id: str) -> Outcome:
+        """Where the execution stands, as far as it is journaled."""
+        return self.folded(self.entry(saga_id)).outcome()
+
+    def check_same(self, entry: Entry, opened: Execution) -> None:
+        """Refuse to join an execution that is another operation than the one asked for.
+
+        Raises:
+            SagaIdTakenError: It is of another saga, or was given another payload.
+        """
+        theirs, ours = entry.acceptance, opened.acceptance
+        if theirs.saga != ours.saga:
+            raise SagaIdTakenError(
+                f"the id {ours.saga_id!r} belongs to an execution of saga {theirs.saga!r}, not of {ours.saga!r}"
+            )
+        payload = theirs.payload
+        if isinstance(payload, msgspec.Raw):
+            try:
+                payload = codec.revive_acceptance(opened.saga, theirs).payload
+            except PayloadError:
+                payload = ...  # it was of a type that has changed since: equal to nothing of today's
+        if payload is not ours.payload and not _are_equal(payload, ours.payload):
+            raise SagaIdTakenError(
+                f"execution {ours.saga_id!r} of saga {ours.saga!r} exists with another payload. "
+                f"To start another one, give it another saga_id"
+            )
+
+    # Records
+
+    def commit(self, live: Live, records: Sequence[Record], *, opens: bool = False, parks: bool = False) -> Commit:
+        """What is to be written of *records*."""
+        execution = live.execution
+        effect = execution.effect
+        at_work = effect is not None or execution.state == PENDING
+        held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
+        return Commit(
+            execution.saga_id,
+            tuple(records),
+            self.driver.id,
+            live.epoch,
+            held,
+            None if effect is None else execution.wake_at,
+            execution.take(),
+            execution.acceptance if opens else None,
+        )
+
+    def parks(self, live: Live) -> bool:
+        """Whether the execution is to be held by nobody while it waits."""
+        effect = live.execution.effect
+        if effect is None or effect.kind not in ("wait", "await"):
+            return live.stopping
+        if live.stopping or effect.kind == "await":
+            return True
+        if not live.background or self._sleeps:
+            return False
+        until = live.execution.wake_at
+        return until is None or until - self.clock() > self.park_after
+
+    def observe(self, live: Live, records: Iterable[Record]) -> None:
+        """Tell the observers, each record in its order. One that raises is logged once for each execution."""
+        for record in records:
+            for number, observer in enumerate(self._observers):
+                try:
+                    observer(record)
+                except Exception:
+                    if live.unobserved is None:
+                        live.unobserved = set()
+                    if number not in live.unobserved:
+                        live.unobserved.add(number)
+                        logger.exception(
+                            "observer %r raised at record %s of execution %r; the saga goes on",
+                            *(observer, record.seq, record.saga_id),
+                        )
+
+    def first_records(self, live: Live, at: float) -> list[Record]:
+        """The records with which a driver takes an execution up, where it stands."""
+        execution = live.execution
+        records = []
+        if live.recovered:  # what was under way counts as crashed
+            live.recovered = False
+            record = execution.feed(Crashed(), at, self.chance())
+            if record is not None:
+                records.append(record)
+        if execution.state == PENDING:
+            self.advanced(live, records, at)  # a cancel, or the deadline, may be there before it has begun
+            if execution.state == PENDING and not live.stopping:
+                record = execution.feed(Begin(), at)
+                assert record is not None
+                records.append(record)
+        return records
+
+    def advanced(self, live: Live, records: list[Record], at: float) -> None:
+        """Add to *records* those that follow with no effect in between."""
+        advance = live.execution.advance
+        while (record := advance(at)) is not None:
+            records.append(record)
+
+    # Effects
+
+    def arguments(self, live: Live, effect: Effect) -> tuple[Any, ...]:
+        """What the effect's callback is called with."""
+        execution = live.execution
+        assert effect.callback is not None
+        if effect.callback.takes_context:
+            return execution.acceptance.payload, execution.context(effect)
+        return (execution.acceptance.payload,)
+
+    def returned(self, effect: Effect, value: Any, *, late: bool = False) -> Returned | Raised:
+        """The answer that a returned *value* is: what later steps will see of it."""
+        if self.journal.encodes:
+            limit = self.journal.max_value_bytes
+            try:
+                if effect.kind == EXECUTE:
+                    value = codec.settle_result(effect.part, value, limit)
+                elif effect.kind == PROBE and isinstance(value, Happened):
+                    value = Happened(codec.settle_result(effect.part, value.result, limit))
+            except ResultRefusedError as error:
+                return Raised(error, late)
+        return Returned(value, late)
+
+    def parked_outcome(self, entry: Entry) -> Outcome | None:
+        """The outcome of an execution that rests until a person, a signal or a child says something, or has ended."""
+        execution = self.folded(entry)
+        return execution.outcome() if rests(execution, mail=entry.mail > 0) else None
+
+    def undrivable(self, live: Live) -> str | None:
+        """The fingerprint of what could not be taken up because no registered saga can drive it, nor others like it."""
+        if live.epoch == 0 and isinstance(live.error, (UnknownSagaError, DefinitionChangedError)):
+            entry = self.journal.find(live.saga_id)
+            return None if entry is None else entry.acceptance.fingerprint
+        return None
+
+    @staticmethod
+    def checked(outcome: Outcome, check: bool) -> Outcome:
+        """*outcome*, or, where it is to be checked and is no success, the error that says so."""
+        if outcome.succeeded or not check:
+            return outcome
+        kind: type[SagaNotSucceededError] = SagaWaitingError
+        if outcome.failed:
+            kind = SagaFailedError
+        elif outcome.stuck:
+            kind = SagaStuckError
+        raise kind(outcome)
+
+
+def _are_equal(payload: Any, other: Any) -> bool:
+    try:
+        return bool(payload == other)
+    except Exception:  # such as an array's: what cannot be compared is taken for another
+        return False
+
+
+def _is_instance(value: Any, type: type) -> bool:
+    try:
+        return isinstance(value, type) or (type is float and isinstance(value, int))
+    except TypeError:  # a TypedDict or a protocol, which cannot be asked: nothing is encoded, so nothing is lost
+        return True
+
+
+def check_saga_id(saga_id: Any) -> None:
+    """Refuse an id that a journal, a group or a shell could not tell from another.
+
+    Raises:
+        RefusedError: Says which characters are reserved.
+    """
+    if (
+        not isinstance(saga_id, str)
+        or not 0 < len(saga_id) <= 255
+        or "/" in saga_id
+        or ":" in saga_id
+        or not saga_id.isprintable()
+        or saga_id != saga_id.strip()
+    ):
+        raise RefusedError(
+            f"{saga_id!r} cannot be a saga_id: it must be a text of 1 to 255 printable characters, without '/' and ':' "
+            f"(which mark the children of a group and the parts of a key) and without space around it"
+        )

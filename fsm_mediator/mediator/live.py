@@ -1,0 +1,110 @@
+"""Live: what a mediator keeps about an execution while it drives it. It judges nothing and does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import Context
+from typing import Any
+
+from fsm_mediator.execution import Execution
+from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.machine import ENDED, STUCK, STUCK_EXECUTING
+from fsm_mediator.mediator.threads import ThreadedAttempt
+from fsm_mediator.outcome import Outcome
+from fsm_mediator.parts import AWAIT
+from fsm_mediator.records import LATE, InboxItem
+
+
+class Live:
+    """An execution that this mediator drives, or is about to take up.
+
+    Attributes:
+        saga_id: Its id.
+        execution: It; not there before it is claimed.
+        epoch: The epoch it is driven under; 0: it is not claimed yet.
+        background: Whether no caller waits for this very drive, so that long waits need hold nothing.
+        recovered: Whether it was taken up in the midst of something, which counts as a crash of what was under way.
+        stopping: Whether its driver is to leave it after the next record.
+        called: Whether something has come to its inbox that nobody has looked at.
+        finished: Whether it is driven no more.
+        rests: Whether it has ended or waits for a person, a signal or a child.
+        outcome: Where it stood when it was finished; None: it was dropped by an error.
+        error: That error.
+        wake: Set when something came or it is to stop; made when somebody waits.
+        done: Set when it is finished; made when somebody waits.
+        seat: While nobody is at it (it is queued, or waits for its alarm): whoever takes this has it to drive or drop.
+        until: While it waits: till when, in seconds since the epoch.
+        alarm: While it waits with nobody at it: what ends the wait.
+        context: The context variables of whoever started it in the background.
+        driver: What drives it now: the thread's id, or the task.
+        attempt: The thread that an attempt of it is running in, on an event loop.
+        late: What abandoned attempts have answered since.
+        noted: The inbox items that its execution has taken notice of.
+        unobserved: The observers that have raised, which is logged once.
+    """
+
+    __slots__ = (
+        *("alarm", "attempt", "background", "called", "context", "done", "driver", "epoch", "error", "execution"),
+        *("finished", "late", "noted", "outcome", "recovered", "rests", "saga_id", "seat", "stopping", "unobserved"),
+        *("until", "wake"),
+    )
+
+    execution: Execution
+
+    def __init__(self, saga_id: str, execution: Execution | None = None, *, background: bool = False) -> None:
+        self.saga_id = saga_id
+        if execution is not None:
+            self.execution = execution
+            self.epoch = 1
+        else:
+            self.epoch = 0
+        self.background = background
+        self.recovered = False
+        self.stopping = False
+        self.called = False
+        self.finished = False
+        self.rests = False
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.wake: Any = None
+        self.done: Any = None
+        self.seat: object = None
+        self.until: float | None = None
+        self.alarm: Any = None
+        self.context: Context | None = None
+        self.driver: Any = None
+        self.attempt: ThreadedAttempt | None = None
+        self.late: str | None = None
+        self.noted: set[int] | None = None
+        self.unobserved: set[int] | None = None
+
+    def note(self, mail: Iterable[InboxItem]) -> bool:
+        """Have the execution take notice of what is in its inbox, of each item once; whether there was anything new."""
+        noted = self.noted
+        if noted is None:
+            noted = self.noted = set()
+        known = len(noted)
+        for item in mail:
+            if item.number not in noted:
+                noted.add(item.number)
+                self.execution.note(item)
+                if item.kind == LATE:
+                    self.late = f"{self.late}; {item.reason}" if self.late else item.reason
+        return len(noted) > known
+
+    def entry(self) -> Entry:
+        """As the journal would list it, as far as a comparison of operations needs to know."""
+        acceptance = self.execution.acceptance
+        return Entry(acceptance, self.execution.state, acceptance.at, self.execution.seq, self.epoch)
+
+
+def rests(execution: Execution, *, mail: bool) -> bool:
+    """Whether nothing goes on by itself: it has ended, or waits for a person, a signal or a child."""
+    if execution.effect is None:
+        return execution.seq > 0
+    return execution.effect.kind == AWAIT and not mail
+
+
+def is_at_rest(state: str) -> bool:
+    """Whether nothing goes on from *state* unless a person says so."""
+    return state in ENDED or state.startswith((f"{STUCK}.", f"{STUCK_EXECUTING}."))

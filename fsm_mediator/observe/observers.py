@@ -1,0 +1,94 @@
+"""The `Observer` protocol, an observer that logs and one that remembers. An observer judges and changes nothing."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from fsm_mediator.records import Record
+
+
+class Observer(Protocol):
+    """Any callable that takes a `Record`.
+
+    It is called by whoever drives the execution, after the record is durable: in order, at most once (not again after a
+    crash). It should be quick. What it raises is logged, once for each execution, and harms nothing.
+    """
+
+    def __call__(self, record: Record, /) -> object:
+        """Take notice of *record*."""
+
+
+class LoggingObserver:
+    """Writes one line of standard logging for each transition.
+
+    The record's fields are in the log record's ``extra`` as ``saga``, ``saga_id``, ``saga_seq``, ``saga_event``,
+    ``saga_source``, ``saga_target``, ``saga_step``, ``saga_attempt`` and ``saga_error``.
+
+    Args:
+        logger: A logger or its name.
+        level: For what goes as it should.
+        trouble_level: For an attempt that failed, and for giving up.
+        stuck_level: For what needs a person.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger | str = "fsm_mediator.saga",
+        *,
+        level: int = logging.INFO,
+        trouble_level: int = logging.WARNING,
+        stuck_level: int = logging.ERROR,
+    ) -> None:
+        self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+        self.level = level
+        self.trouble_level = trouble_level
+        self.stuck_level = stuck_level
+
+    def __call__(self, record: Record) -> None:
+        """Log *record*."""
+        if record.target.startswith("stuck"):
+            level = self.stuck_level
+        else:
+            level = self.level if record.error is None else self.trouble_level
+        if not self.logger.isEnabledFor(level):
+            return
+        attempt = f" attempt {record.attempt}" if record.attempt else ""
+        failure = f": {record.error}" if record.error is not None else ""
+        doubt = " (in doubt)" if record.in_doubt else ""
+        self.logger.log(
+            level,
+            "%s %s %s%s: %s -> %s%s%s",
+            *(record.saga, record.saga_id, record.event, attempt, record.source, record.target, doubt, failure),
+            extra={
+                "saga": record.saga,
+                "saga_id": record.saga_id,
+                "saga_seq": record.seq,
+                "saga_event": record.event,
+                "saga_source": record.source,
+                "saga_target": record.target,
+                "saga_step": record.step,
+                "saga_attempt": record.attempt,
+                "saga_error": str(record.error) if record.error is not None else None,
+            },
+        )
+
+
+class RecordingObserver:
+    """Remembers every record it is told of, for tests.
+
+    Attributes:
+        records: In the order they came.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def __call__(self, record: Record) -> None:
+        """Remember *record*."""
+        self.records.append(record)
+
+    @property
+    def events(self) -> list[tuple[str, str | None]]:
+        """Event and step of each record."""
+        return [(record.event, record.step) for record in self.records]
