@@ -1,0 +1,79 @@
+"""Faults: what SQLite reports, as a `JournalError` that says what happened, where, and the next move.
+
+No exception of ``sqlite3`` leaves the journal but through `fault`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from fsm_mediator.errors import JournalError
+
+_RESTORE: Final = "restore it from a backup; what can still be read: sqlite3 FILE .recover"
+
+# Primary result codes (https://sqlite.org/rescode.html): what happened, and the next move.
+_WORDS: Final[dict[int, tuple[str, str]]] = {
+    sqlite3.SQLITE_BUSY: (
+        "another process kept it locked for longer than {busy_timeout:g} seconds",
+        "try again; if it stays so, find who holds it (a shell with an open transaction?), or raise busy_timeout",
+    ),
+    sqlite3.SQLITE_LOCKED: ("a table in it is locked", "try again"),
+    sqlite3.SQLITE_FULL: ("the disk is full, or a limit of its size is reached", "make room, then try again"),
+    sqlite3.SQLITE_READONLY: (
+        "the file, its directory or its file system is read-only for this user",
+        "mend the permissions of the directory and of the files whose names begin with the journal's",
+    ),
+    sqlite3.SQLITE_PERM: ("this user may not", "mend the permissions"),
+    sqlite3.SQLITE_AUTH: ("this user may not", "mend the permissions"),
+    sqlite3.SQLITE_CANTOPEN: (
+        "the file, or one that SQLite keeps beside it (-wal, -shm), cannot be opened",
+        "mend the permissions of the directory, and look whether too many files are open",
+    ),
+    sqlite3.SQLITE_IOERR: ("the disk failed, or is full", "look into the system's log; make room; then try again"),
+    sqlite3.SQLITE_CORRUPT: ("the file is damaged", _RESTORE),
+    sqlite3.SQLITE_NOTADB: (
+        "it is not a SQLite file, or its beginning was overwritten",
+        "name another file, or " + _RESTORE,
+    ),
+    sqlite3.SQLITE_NOMEM: ("memory is short", "try again"),
+    sqlite3.SQLITE_TOOBIG: ("a value is larger than SQLite takes", "keep large things elsewhere, and pass their name"),
+}
+
+# What concerns one statement, and leaves the transaction that it is part of as it was.
+_OF_ONE: Final = frozenset(
+    (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CORRUPT)
+)
+
+ERRORS: Final = (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeError, ValueError, TypeError)
+"""What ``sqlite3`` raises: its own errors, and Python's where a parameter cannot be bound or a text not decoded."""
+
+
+def fault(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0) -> JournalError:
+    """The journal error that *error* is.
+
+    Args:
+        error: What was raised.
+        path: The journal's file.
+        doing: What could not be done: ``opened``, ``read``, ``written``.
+        busy_timeout: How many seconds a lock was waited for.
+    """
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    if code & 0xFF in _WORDS:
+        what, move = _WORDS[code & 0xFF]
+        what = what.format(busy_timeout=busy_timeout)
+    else:
+        what, move = str(error), "this should not happen: please report it"
+    move = f"Nothing was written; {move}" if doing == "written" else move[0].upper() + move[1:]
+    wrapped = JournalError(f"the journal {path!r} could not be {doing}: {what} ({name}). {move}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def is_of_one(error: BaseException) -> bool:
+    """Whether *error* concerns what one job of a transaction did, and not the transaction."""
+    if not isinstance(error, sqlite3.Error):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is None or code & 0xFF in _OF_ONE

@@ -1,0 +1,76 @@
+"""Forking: what has to hold still while a process forks, and to begin anew in the child.
+
+SQLite's connections must not be carried across a fork (https://sqlite.org/howtocorrupt.html, 2.6), nor may a lock be
+copied while another thread holds it. So before a fork everything here is brought to rest; parent and child go on by
+opening connections of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from typing import Protocol
+
+from fsm_mediator.journal.place import CREATING
+
+logger = logging.getLogger("fsm_mediator")
+
+PATIENCE = 5.0
+"""Seconds that a fork waits for those who write and read; a commit may take as long as other processes' locks last."""
+
+
+class Forkable(Protocol):
+    """Something that cannot be copied into a child as it is."""
+
+    def rest(self, timeout: float) -> bool:
+        """Come to rest within *timeout* seconds and stay so; whether it could."""
+
+    def go_on(self) -> None:
+        """In the parent: go on."""
+
+    def begin_anew(self) -> None:
+        """In the child: forget what the parent had."""
+
+
+_known: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_forking = threading.Lock()
+_resting: list[Forkable] = []
+
+
+def watch(forkable: Forkable) -> None:
+    """Have *forkable* come to rest before every fork, as long as it exists."""
+    _known.add(forkable)
+
+
+def _before() -> None:
+    _forking.acquire()
+    for each in list(_known):
+        if each.rest(PATIENCE):
+            _resting.append(each)
+        else:
+            logger.warning(
+                "%r was in use while the process forked; the child leaves the parent's connections alone", each
+            )
+    CREATING.acquire()
+
+
+def _in_parent() -> None:
+    CREATING.release()
+    for each in _resting:
+        each.go_on()
+    _resting.clear()
+    _forking.release()
+
+
+def _in_child() -> None:
+    CREATING.release()
+    for each in list(_known):
+        each.begin_anew()
+    _resting.clear()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

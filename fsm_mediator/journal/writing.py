@@ -1,0 +1,287 @@
+"""Writing: commits, many at a time, within a transaction that somebody else began.
+
+The journal judges nothing but whose an execution is: the epoch and the driver in its row must be those the commit was
+made under, and its first record must follow the last one kept. Everything is looked at first, all in one query, and
+what is to be refused is refused before anything is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from sqlite3 import Cursor, IntegrityError
+from typing import Any, TypeAlias
+
+import msgspec
+
+from fsm_mediator.errors import JournalError, LeaseLostError
+from fsm_mediator.journal import queries
+from fsm_mediator.journal.holding import Known, post, unknown_driver
+from fsm_mediator.journal.protocol import Commit, IdTakenError, Written
+from fsm_mediator.journal.rows import (
+    Row,
+    acceptance_row,
+    attention,
+    item_row,
+    items_of,
+    record_rows,
+    standing_row,
+    stored_name,
+)
+from fsm_mediator.journal.transaction import Batched
+from fsm_mediator.machine import ENDED, PENDING
+from fsm_mediator.records import Acceptance
+
+_Found: TypeAlias = tuple[int, int, int | None, int, bool, int]
+"""An execution as it stands: its number, epoch, driver, mail, whether it has a ``wake_at``, its last record."""
+
+_found_in = msgspec.json.Decoder(list[tuple[int, int, int, int | None, int, bool, int]]).decode
+
+
+class Write(Batched):
+    """A commit, encoded by the thread that wants it written, to be done by the one that leads.
+
+    Raises:
+        PayloadError: Something in it cannot be journaled.
+        JournalError: Its records do not follow one another.
+    """
+
+    __slots__ = ("_known", "commit", "held", "opens", "plain", "posts", "rows")
+
+    def __init__(self, commit: Commit, known: Known, limit: int) -> None:
+        self._known = known
+        self.commit = commit
+        self.held = commit.held and commit.driver is not None
+        self.rows = record_rows(commit.records, commit.saga_id, limit)
+        self.plain = not (commit.taken or commit.children or commit.posts)
+        if commit.acceptance is not None:
+            if self.rows and self.rows[0][0] != 1:
+                raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
+            stored_name(commit.saga_id, "the id")
+            self.rows.insert(0, acceptance_row(commit.acceptance, limit))
+        if not self.plain:
+            self.opens = [(child, acceptance_row(child, limit)) for child in commit.children]
+            self.posts = [(saga_id, item_row(item, saga_id, limit)) for saga_id, item in commit.posts]
+            for child in commit.children:
+                stored_name(child.saga_id, "the id")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The execution's own id, and those of the branches that it opens."""
+        return self.commit.saga_id, *(child.saga_id for child in self.commit.children)
+
+    def alone(self, cursor: Cursor) -> Written | None:
+        """The usual cases, in as few statements as can be, and without a look first: that a row matches is the look.
+
+        An execution is opened; or one that is held, at the record it was left at, with an empty inbox, gets its next
+        record. None, and nothing was done: it is another case, or is to be refused.
+        """
+        if not self.plain:
+            return None
+        commit, rows, known = self.commit, self.rows, self._known
+        if commit.acceptance is not None:
+            return self._opened_alone(cursor, commit.acceptance)
+        saga_id = commit.saga_id
+        own = known.drivers.get(commit.driver)
+        if len(rows) != 1 or known.standing.get(saga_id) != rows[0][0] - 1 or own is None or commit.wake_at is not None:
+            return None
+        if not self.held and (commit.epoch != 1 or rows[0][3] not in ENDED):
+            return None
+        try:
+            cursor.execute(queries.GO_ON, (*rows[0], saga_id, commit.epoch, own))
+        except IntegrityError:
+            return None
+        if cursor.rowcount != 1:
+            return None
+        if self.held:
+            known.standing[saga_id] = rows[0][0]
+        else:
+            del known.standing[saga_id]
+        return ()
+
+    def _opened_alone(self, cursor: Cursor, acceptance: Acceptance) -> Written | None:
+        commit, known, rows = self.commit, self._known, self.rows
+        own = known.drivers.get(commit.driver)
+        definition = known.definitions.get((acceptance.saga, acceptance.version, acceptance.fingerprint))
+        if (
+            own is None
+            or definition is None
+            or not self.held
+            or len(rows) != 2
+            or commit.wake_at is not None
+            or acceptance.deadline_at is not None
+            or acceptance.parent is not None
+        ):
+            return None
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute(queries.OPEN_HELD, (acceptance.saga_id, definition, own))
+        if cursor.rowcount != 1:
+            cursor.execute("ROLLBACK")
+            return None
+        number = cursor.lastrowid
+        cursor.execute(queries.RECORD[2], (number, *rows[0], number, *rows[1]))
+        cursor.execute("COMMIT")
+        known.standing[commit.saga_id] = 1
+        return ()
+
+    def together(self, cursor: Cursor, jobs: Sequence[Write]) -> list[Any]:
+        """Do *jobs*; of each, what is in the execution's inbox then, or why it was refused."""
+        if len(jobs) == 1:
+            return _write(cursor, self._known, jobs)
+        results: dict[int, Any] = {}
+        pending = list(enumerate(jobs))
+        while pending:
+            # Two that open the same id, say: the second must find what the first did.
+            ids: set[str] = set()
+            now, later = [], []
+            for each in pending:
+                if ids.isdisjoint(each[1].ids):
+                    ids.update(each[1].ids)
+                    now.append(each)
+                else:
+                    later.append(each)
+            done = _write(cursor, self._known, [job for _, job in now])
+            results.update(zip((number for number, _ in now), done, strict=True))
+            pending = later
+        return [results[number] for number in range(len(jobs))]
+
+
+class _Changes:
+    """The rows that are to be written, gathered."""
+
+    __slots__ = ("_next", "executions", "records", "standings", "wakes")
+
+    def __init__(self, highest: int) -> None:
+        self._next = highest
+        self.executions: list[Row] = []
+        self.records: list[Row] = []
+        self.standings: list[Row] = []
+        self.wakes: list[Row] = []
+
+    def number(self) -> int:
+        self._next += 1
+        return self._next
+
+
+def _write(cursor: Cursor, known: Known, writes: Sequence[Write]) -> list[Any]:
+    found, highest = _look(cursor, writes)
+    changes = _Changes(highest)
+    decided = [_decided(cursor, known, write, found, changes) for write in writes]
+    if changes.executions:
+        queries.many(cursor, queries.OPEN, changes.executions)
+    if changes.records:
+        queries.many(cursor, queries.RECORD, changes.records)
+    if changes.standings:
+        queries.many(cursor, queries.STAND, changes.standings)
+    if changes.wakes:
+        cursor.executemany(queries.WAKE, changes.wakes)
+    for write, standing in zip(writes, decided, strict=True):
+        if not write.plain and not isinstance(standing, JournalError):
+            for saga_id, row in write.posts:
+                post(cursor, saga_id, row)
+    results: list[Any] = []
+    for write, standing in zip(writes, decided, strict=True):
+        if isinstance(standing, JournalError):
+            known.standing.pop(write.commit.saga_id, None)
+            results.append(standing)
+            continue
+        number, last, mail = standing
+        if write.held:
+            known.standing[write.commit.saga_id] = last
+        else:
+            known.standing.pop(write.commit.saga_id, None)
+        if mail or not write.plain:
+            results.append(items_of(cursor.execute(queries.MAIL, (number,)).fetchall()))
+        else:
+            results.append(())
+    return results
+
+
+def _look(cursor: Cursor, writes: Sequence[Write]) -> tuple[dict[str, _Found], int]:
+    """Those of the executions that there are, by id; and the highest number given so far."""
+    if len(writes) == 1 and len(writes[0].ids) == 1:
+        its = cursor.execute(queries.LOOK_AT_ONE, writes[0].ids).fetchone()
+        if its is not None:
+            return {writes[0].ids[0]: its}, 0
+        return {}, cursor.execute(queries.HIGHEST).fetchone()[0] or 0
+    ids = [saga_id for write in writes for saga_id in write.ids]
+    rows, highest = cursor.execute(queries.LOOK, (msgspec.json.encode(ids).decode(),)).fetchone()
+    return {ids[its[0]]: its[1:] for its in _found_in(rows)}, highest or 0
+
+
+def _decided(
+    cursor: Cursor, known: Known, write: Write, found: dict[str, _Found], changes: _Changes
+) -> JournalError | tuple[int, int, int]:
+    """Its execution's number, last record, and mail; or why it is refused. What it changes goes to *changes*."""
+    commit = write.commit
+    for saga_id in write.ids if commit.acceptance is not None else write.ids[1:]:
+        if saga_id in found:
+            return IdTakenError(f"an execution {saga_id!r} exists; nothing was written")
+    own = known.driver(cursor, commit.driver)
+    if own is None and write.held:
+        return unknown_driver(commit.driver)
+    state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (None, 0.0)
+    if commit.acceptance is not None:
+        number, mail = changes.number(), 0
+        acceptance = commit.acceptance
+        changes.executions.append(
+            _opening(cursor, known, acceptance, number, state, at, own if write.held else None, commit.wake_at)
+        )
+    else:
+        its = found.get(commit.saga_id)
+        if its is None:
+            return JournalError(
+                f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written"
+            )
+        number, epoch, driver, mail, waits, last = its
+        if epoch != commit.epoch or driver != own or (own is None and commit.driver is not None):
+            return LeaseLostError(
+                f"execution {commit.saga_id!r} was taken over by another driver, or released; this one stops, "
+                f"nothing was written"
+            )
+        if write.rows and write.rows[0][0] != last + 1:
+            return LeaseLostError(
+                f"execution {commit.saga_id!r} stands at record {last}, so that {write.rows[0][0]} cannot be its next: "
+                f"somebody else has written in the meantime; nothing was written"
+            )
+        for item in commit.taken:
+            mail -= cursor.execute(queries.TAKE, (item, number)).rowcount
+        if not write.held or commit.taken:
+            if state is None:
+                state, at = cursor.execute(queries.LAST, (number,)).fetchone()
+            if epoch != 1 or state not in ENDED or mail or waits or commit.wake_at is not None:
+                holder = own if write.held else None
+                changes.standings.append(standing_row(number, holder, state, at, mail, commit.wake_at))
+        elif waits or commit.wake_at is not None:
+            changes.wakes.append((commit.wake_at, number))
+    for row in write.rows:
+        changes.records.append((number, *row))
+    for child, row in () if write.plain else write.opens:
+        branch = changes.number()
+        changes.executions.append(_opening(cursor, known, child, branch, None, 0.0, None, None))
+        changes.records.append((branch, *row))
+    return number, write.rows[-1][0] if write.rows else last, mail
+
+
+def _opening(
+    cursor: Cursor,
+    known: Known,
+    acceptance: Acceptance,
+    number: int,
+    state: str | None,
+    at: float,
+    driver: int | None,
+    wake_at: float | None,
+) -> Row:
+    """The row of a new execution."""
+    state = state or PENDING
+    return (
+        number,
+        acceptance.saga_id,
+        known.definition(cursor, acceptance),
+        acceptance.deadline_at,
+        None if acceptance.parent is None else stored_name(acceptance.parent, "the parent"),
+        driver,
+        wake_at,
+        attention(state, driver is not None, 0, wake_at),
+        at if driver is None and state in ENDED else None,
+    )
