@@ -1,0 +1,241 @@
+"""A laboratory in which processes die: sagas run in forked children that end themselves with SIGKILL at a given point.
+
+Run as ``python -m tests.crash.laboratory``: it reads one scenario a line (JSON), performs it, and answers in one line.
+It is a process of its own, with one thread, so that forking is safe and costs milliseconds.
+
+The points are counted in each child: before and after every write to the journal, and before, inside (after the effect,
+before the answer) and after every effect. The participants keep their ledger in a file that the library cannot see.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import fsm_mediator
+from fsm_mediator import (
+    Context,
+    Happened,
+    Mediator,
+    NotHappened,
+    Retry,
+    Saga,
+    SQLiteJournal,
+    Step,
+    StepRejectedError,
+)
+
+SAGA_ID = "s"
+NO_WAIT = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
+
+
+class StepPlan(TypedDict):
+    """One step: what its calls do, one after another; the last goes for all that follow."""
+
+    name: str
+    compensates: bool
+    pivot: bool
+    probes: bool
+    execute: list[str]
+    compensate: list[str]
+
+
+class Scenario(TypedDict):
+    """What to do: the steps, and at which of its points each child in turn is to die."""
+
+    steps: list[StepPlan]
+    kills: list[int]
+
+
+class Answer(TypedDict):
+    """What came of it."""
+
+    state: str
+    ledger: list[list[str]]
+    events: list[str]
+    leftovers: list[str]
+    deaths: int
+    points: int
+    problem: str
+
+
+class Death:
+    """Ends this process at the n-th point, with the signal that no process can catch."""
+
+    def __init__(self, at: int | None, count: Path) -> None:
+        self.at = at
+        self.passed = 0
+        self._count = count
+
+    def point(self) -> None:
+        """Pass a point, or die at it."""
+        self.passed += 1
+        if self.passed == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def survived(self) -> None:
+        """Leave word of how many points there were."""
+        self._count.write_text(str(self.passed))
+
+
+class Ledger:
+    """The participants' own book: lines in a file, appended so that the death of the process loses none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, *words: str) -> None:
+        """Append a line."""
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(file, (json.dumps(words) + "\n").encode())
+        os.close(file)
+
+    def lines(self) -> list[list[str]]:
+        """All lines so far."""
+        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def calls(self, verb: str, name: str) -> int:
+        """How often the step was called so far, in whatever process."""
+        return sum(line[:3] == ["call", verb, name] for line in self.lines())
+
+
+class ScriptedStep(Step):
+    """Does what its plan says, writes down every call and every effect, and passes points on the way."""
+
+    retry = NO_WAIT
+    compensation_retry = NO_WAIT
+
+    def __init__(self, plan: StepPlan, ledger: Ledger, death: Death) -> None:
+        self.name = plan["name"]
+        self.pivot = plan["pivot"]
+        self.plan = plan
+        self.ledger = ledger
+        self.death = death
+        if plan["compensates"]:
+            self.compensate = self._compensate
+        if plan["probes"]:
+            self.probe = self._probe
+
+    def execute(self, payload: Any, context: Context) -> str:
+        """As planned."""
+        return self._do("execute", context.idempotency_key)
+
+    def _compensate(self, payload: Any, context: Context) -> str:
+        return self._do("compensate", context.execute_key)
+
+    def _probe(self, payload: Any, context: Context) -> Happened | NotHappened:
+        key = context.execute_key
+        happened = ["effect", "execute", self.name, key] in self.ledger.lines()
+        return Happened(f"{self.name} done") if happened else NotHappened()
+
+    def _do(self, verb: str, key: str) -> str:
+        script = self.plan["execute" if verb == "execute" else "compensate"] or ["returns"]
+        number = self.ledger.calls(verb, self.name)
+        act = script[min(number, len(script) - 1)]
+        self.ledger.add("call", verb, self.name, key)
+        self.death.point()
+        if act == "raises":
+            raise ValueError(f"{verb} {self.name} fails")
+        if act == "rejects":
+            raise StepRejectedError(f"{verb} {self.name} is refused")
+        if act != "doubt_without_effect":
+            self.ledger.add("effect", verb, self.name, key)
+        self.death.point()
+        if act.startswith("doubt"):
+            raise ConnectionError(f"{verb} {self.name}: the answer is lost")
+        return f"{self.name} done"
+
+
+class DyingJournal(SQLiteJournal):
+    """A SQLite journal whose every write is a point, before and after."""
+
+    death: Death
+
+    def write(self, commit: Any) -> Any:
+        """Write, and pass two points."""
+        self.death.point()
+        written = super().write(commit)
+        self.death.point()
+        return written
+
+
+def saga_of(steps: Sequence[StepPlan], ledger: Ledger, death: Death) -> Saga:
+    """The saga that the plans describe."""
+    return Saga("crashing", [ScriptedStep(plan, ledger, death) for plan in steps])
+
+
+def child(scenario: Scenario, folder: Path, kill_at: int | None) -> None:
+    """Start the saga, or take it up, and drive it on; dies on the way if it is to."""
+    death = Death(kill_at, folder / "points")
+    journal = DyingJournal(folder / "sagas.db")
+    journal.death = death
+    mediator = Mediator(saga_of(scenario["steps"], Ledger(folder / "ledger"), death), journal=journal)
+    mediator.recover()
+    mediator.run("crashing", {"order": 1}, saga_id=SAGA_ID, check=False)
+    mediator.close()
+    death.survived()
+
+
+def perform(scenario: Scenario) -> Answer:
+    """Run a scenario: children that die one after another, and a last one that is let live."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        deaths = 0
+        for kill_at in [*scenario["kills"], None]:
+            deaths += _in_a_child(scenario, folder, kill_at)
+        death = Death(None, folder / "unused")
+        ledger = Ledger(folder / "ledger")
+        saga = saga_of(scenario["steps"], ledger, death)
+        with Mediator(saga, journal=SQLiteJournal(folder / "sagas.db")) as mediator:
+            outcome = mediator.outcome(SAGA_ID)
+        return {
+            "state": outcome.state,
+            "ledger": ledger.lines(),
+            "events": [f"{record.event} {record.step or ''}".strip() for record in outcome.history],
+            "leftovers": list(outcome.leftovers),
+            "deaths": deaths,
+            "points": int((folder / "points").read_text()),
+            "problem": "",
+        }
+
+
+def _in_a_child(scenario: Scenario, folder: Path, kill_at: int | None) -> bool:
+    """Whether the child died of SIGKILL; any other end than that or a good one is an error."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            child(scenario, folder, kill_at)
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return True
+    if status != 0:
+        raise AssertionError(f"a child that was to die at {kill_at} ended with status {status}: {scenario}")
+    return False
+
+
+def main() -> None:
+    """Scenarios in, answers out, a line each."""
+    assert fsm_mediator.__file__
+    for line in sys.stdin:
+        try:
+            answer = perform(json.loads(line))
+        except BaseException:
+            answer = {"problem": traceback.format_exc()}  # type: ignore[typeddict-item]
+        print(json.dumps(answer), flush=True)  # noqa: T201 - it is how it answers
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""A process may die at any point: every effect of a failed saga is compensated, none lost, none done twice blindly.
+
+Small sagas exhaustively here; `make torture` searches through larger ones, and through deaths in recovery itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.crash.laboratory import Answer, Scenario, StepPlan
+from tests.crash.laws import broken_laws
+
+ROOT = Path(__file__).parents[2]
+
+
+class Laboratory:
+    """The laboratory's process, spoken to line by line."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.laboratory"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def perform(self, scenario: Scenario) -> Answer:
+        """Have a scenario performed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(scenario) + "\n")
+        self._process.stdin.flush()
+        answer: Answer = json.loads(self._process.stdout.readline())
+        assert not answer["problem"], f"{scenario}\n{answer['problem']}"
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> Iterator[Laboratory]:
+    """One laboratory for the tests of this file."""
+    made = Laboratory()
+    yield made
+    made.close()
+
+
+def plan(name: str, *execute: str, compensate: tuple[str, ...] = (), **traits: bool) -> StepPlan:
+    """A step's plan; it compensates unless told otherwise."""
+    return {
+        "name": name,
+        "compensates": traits.get("compensates", True),
+        "pivot": traits.get("pivot", False),
+        "probes": traits.get("probes", False),
+        "execute": list(execute),
+        "compensate": list(compensate),
+    }
+
+
+SMALL = {
+    "succeeds": [plan("a"), plan("b"), plan("c")],
+    "fails_at_the_end": [plan("a"), plan("b"), plan("c", "rejects")],
+    "fails_after_retries": [plan("a"), plan("b", "raises")],
+    "is_in_doubt_then_succeeds": [plan("a"), plan("b", "doubt", "returns")],
+    "stays_in_doubt": [plan("a"), plan("b", "doubt")],
+    "in_doubt_without_effect": [plan("a"), plan("b", "doubt_without_effect")],
+    "cannot_undo_everything": [plan("a", compensates=False), plan("b", "doubt", compensates=False)],
+    "compensation_needs_retries": [plan("a", compensate=("raises", "returns")), plan("b", "rejects")],
+    "compensation_gets_stuck": [plan("a", compensate=("raises",)), plan("b", "rejects")],
+    "past_the_pivot": [
+        plan("a"),
+        plan("b", compensates=False, pivot=True),
+        plan("c", "raises", "raises", "returns", compensates=False),
+    ],
+    "pivot_in_doubt_asks_its_probe": [
+        plan("a"),
+        plan("b", "doubt", compensates=False, pivot=True, probes=True),
+        plan("c", compensates=False),
+    ],
+    "probe": [plan("a", "doubt", probes=True), plan("b", "doubt_without_effect", probes=True), plan("c", "rejects")],
+}
+
+
+def check(scenario: Scenario, answer: Answer) -> None:
+    """Fail with everything there is to know."""
+    broken = broken_laws(scenario, answer)
+    assert not broken, "\n".join([*broken, json.dumps(scenario), json.dumps(answer, indent=1)])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_killed_at_every_point(name: str, laboratory: Laboratory) -> None:
+    """Killed before or after any journal write, before, inside or after any effect: the saga ends as it should."""
+    whole = laboratory.perform({"steps": SMALL[name], "kills": []})
+    check({"steps": SMALL[name], "kills": []}, whole)
+    for kill_at in itertools.count(1):
+        scenario: Scenario = {"steps": SMALL[name], "kills": [kill_at]}
+        answer = laboratory.perform(scenario)
+        check(scenario, answer)
+        if not answer["deaths"]:
+            assert kill_at > whole["points"]
+            return
+
+
+def test_killed_again_in_recovery(laboratory: Laboratory) -> None:
+    """Killed, and killed again while it recovers, at every pair of points of a saga that fails."""
+    steps = SMALL["fails_at_the_end"][1:]
+    whole = laboratory.perform({"steps": steps, "kills": []})
+    for first in range(1, whole["points"] + 1):
+        for second in itertools.count(1):
+            scenario: Scenario = {"steps": steps, "kills": [first, second]}
+            answer = laboratory.perform(scenario)
+            check(scenario, answer)
+            if answer["deaths"] < 2:
+                break
+
+
+@pytest.mark.parametrize("name", ["fails_at_the_end", "is_in_doubt_then_succeeds"])
+def test_what_was_answered_is_not_done_again(name: str, laboratory: Laboratory) -> None:
+    """What was answered and journaled is never done again; only the attempt under way at the death is repeated."""
+    whole = laboratory.perform({"steps": SMALL[name], "kills": []})
+    for kill_at in range(1, whole["points"] + 1):
+        answer = laboratory.perform({"steps": SMALL[name], "kills": [kill_at]})
+        for verb in ("execute", "compensate"):
+            for step in SMALL[name]:
+                planned = sum(line[:3] == ["call", verb, step["name"]] for line in whole["ledger"])
+                called = sum(line[:3] == ["call", verb, step["name"]] for line in answer["ledger"])
+                assert called <= planned + 1, (kill_at, verb, step["name"], answer)
+        executed, planned = (
+            sum(line[:2] == ["call", "execute"] for line in each["ledger"]) for each in (answer, whole)
+        )
+        assert executed - planned <= 1, (kill_at, answer)
+
+
+acts = st.sampled_from(["returns", "returns", "raises", "rejects", "doubt", "doubt_without_effect"])
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    """Larger sagas, and up to three deaths."""
+    number = draw(st.integers(1, 6))
+    pivot = draw(st.none() | st.integers(0, number - 1))
+    steps = []
+    for index in range(number):
+        compensates = draw(st.booleans()) and index != pivot and (pivot is None or index < pivot)
+        forward = pivot is not None and index > pivot
+        steps.append(
+            plan(
+                f"s{index}",
+                *(draw(st.lists(acts, max_size=3))),
+                *(["returns"] if forward else []),
+                compensate=tuple(draw(st.lists(st.sampled_from(["returns", "raises", "doubt"]), max_size=3))),
+                compensates=compensates,
+                pivot=index == pivot,
+                probes=draw(st.booleans()),
+            )
+        )
+    return {"steps": steps, "kills": draw(st.lists(st.integers(1, 40), max_size=3))}
+
+
+@pytest.mark.torture
+def test_killed_anywhere_in_larger_sagas(laboratory: Laboratory, torture_seconds: float) -> None:
+    """Random sagas of up to six steps, killed up to three times, also while they recover."""
+    until = time.monotonic() + torture_seconds
+
+    @settings(
+        max_examples=100_000,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(scenarios())
+    def search(scenario: Scenario) -> None:
+        if time.monotonic() < until:
+            check(scenario, laboratory.perform(scenario))
+
+    search()
