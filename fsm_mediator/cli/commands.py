@@ -1,0 +1,345 @@
+"""The commands. Those that only look need no app; those that drive find the sagas by ``--app``.
+
+Exit codes: 0 done; 1 the saga did not end as asked; 2 wrong usage; 3 no such execution; 4 refused where it stands;
+5 the journal cannot be used; 6 the app cannot be loaded or does not fit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+
+from fsm_mediator.cli import tables
+from fsm_mediator.cli.loading import App, journal_for, load_app
+from fsm_mediator.errors import (
+    DefinitionChangedError,
+    DefinitionError,
+    JournalError,
+    MediatorError,
+    PayloadError,
+    RefusedError,
+    UnknownExecutionError,
+    UnknownSagaError,
+)
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.mediator.blocking import Mediator
+from fsm_mediator.outcome import Outcome
+
+DID_NOT_SUCCEED, USAGE, NOT_FOUND, REFUSED, JOURNAL, APP = 1, 2, 3, 4, 5, 6
+
+out = Console()
+err = Console(stderr=True)
+
+
+def _exit_code(error: MediatorError) -> int:
+    for kinds, code in (
+        (UnknownExecutionError, NOT_FOUND),
+        (RefusedError, REFUSED),
+        ((DefinitionError, DefinitionChangedError, UnknownSagaError), APP),
+        (PayloadError, USAGE),
+        (JournalError, JOURNAL),
+    ):
+        if isinstance(error, kinds):
+            return code
+    return DID_NOT_SUCCEED
+
+
+def _fail(error: MediatorError) -> NoReturn:
+    err.print(f"fsm-mediator: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(_exit_code(error))
+
+
+class _Group(click.Group):
+    """Tells an error of ours in one line, with the exit code that belongs to it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MediatorError as error:
+            _fail(error)
+
+
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return value if isinstance(value, float) else tables.duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_journal = click.option("--journal", "-j", envvar="FSM_MEDIATOR_JOURNAL", help="The journal's file or URL.")
+_app = click.option("--app", "-a", envvar="FSM_MEDIATOR_APP", help="Where the sagas are: module:object.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="fsm-mediator")
+def cli() -> None:
+    """Look at sagas, and decide what only a person can decide.
+
+    Exit codes: 0 done; 1 the saga did not end as asked; 2 wrong usage; 3 no such execution; 4 refused where it stands;
+    5 the journal cannot be used; 6 the app cannot be loaded or does not fit.
+    """
+
+
+# Looking
+
+
+@contextmanager
+def _looking(journal: str | None, app: str | None = None) -> Iterator[Journal]:
+    opened = journal_for(journal, load_app(app) if app else None, read_only=True)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@cli.command("list")
+@_journal
+@click.option("--state", "-s", help="Only these: succeeded, stuck, retrying, stuck.charge ...")
+@click.option("--saga", help="Only executions of the saga of this name.")
+@click.option("--older-than", type=_Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
+@click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@_as_json
+def list_(
+    journal: str | None, state: str | None, saga: str | None, older_than: float | None, limit: int, as_json: bool
+) -> None:
+    """List executions, newest first."""
+    with _looking(journal) as opened:
+        before = None if older_than is None else time.time() - older_than
+        entries = list(opened.entries(phase=state, saga=saga, before=before, limit=limit + 1))
+        if as_json:
+            for entry in entries[:limit]:
+                click.echo(msgspec.json.encode(tables.entry_as_json(entry)))
+            return
+        out.print(tables.entries_table(entries[:limit]))
+        if not entries:
+            out.print("no executions", style="dim")
+        elif len(entries) > limit:
+            out.print(f"... and more; see them with --limit {limit * 10}", style="dim")
+
+
+def _found(journal: Journal, saga_id: str) -> Entry:
+    entry = journal.find(saga_id)
+    if entry is None:
+        raise UnknownExecutionError(
+            f"the journal knows no execution {saga_id!r}; see those it knows: fsm-mediator list"
+        )
+    return entry
+
+
+@cli.command()
+@click.argument("saga_id")
+@_journal
+@_as_json
+def show(saga_id: str, journal: str | None, as_json: bool) -> None:
+    """Show one execution: its timeline with attempts, waits and errors."""
+    with _looking(journal) as opened:
+        entry = _found(opened, saga_id)
+        if as_json:
+            for line in tables.exported(opened, [entry]):
+                click.echo(line)
+        else:
+            tables.show(out, entry, opened.records(saga_id), opened.inbox(saga_id))
+
+
+@cli.command()
+@_journal
+@click.option("--saga", help="Only executions of the saga of this name.")
+@click.option("--state", "-s", help="Only those in this state.")
+@click.option("--output", "-o", type=click.File("wb", lazy=True), default="-", help="A file; - is standard output.")
+def export(journal: str | None, saga: str | None, state: str | None, output: Any) -> None:
+    """Write executions with all their records as JSON lines."""
+    with _looking(journal) as opened, Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("exporting", total=None)
+        for line in tables.exported(opened, opened.entries(phase=state, saga=saga)):
+            output.write(line + b"\n")
+            progress.advance(task)
+
+
+@cli.command()
+@_journal
+@click.option("--older-than", type=_Duration(), required=True, help="How long ago they ended: 30d, 12h.")
+@click.option("--saga", help="Only executions of the saga of this name.")
+def prune(journal: str | None, older_than: float, saga: str | None) -> None:
+    """Delete executions that ended some time ago, with their records."""
+    opened = journal_for(journal, None, read_only=False)
+    before, deleted = time.time() - older_than, 0
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("pruning", total=None)
+        while count := opened.prune(before, saga=saga):
+            deleted += count
+            progress.advance(task, count)
+    opened.close()
+    out.print(f"deleted {deleted} executions that had ended")
+
+
+# Driving
+
+
+def _drive(app: App, journal: Journal, act: Callable[[Any], Any]) -> Any:
+    """Do *act* with a mediator of the app's sagas; it may give back an awaitable."""
+    if not app.has_coroutines:
+        mediator = Mediator(*app.sagas, journal=journal)
+        try:
+            return act(mediator)
+        finally:
+            mediator.close()
+    from fsm_mediator.mediator.awaiting import AsyncMediator
+
+    async def main() -> Any:
+        async with AsyncMediator(*app.sagas, journal=journal) as mediator:
+            return await act(mediator)
+
+    return asyncio.run(main())
+
+
+def _say(app: str | None, journal: str | None, act: Callable[[Any], Any]) -> Any:
+    loaded = load_app(app)
+    return _drive(loaded, journal_for(journal, loaded, read_only=False), act)
+
+
+def _report(outcome: Outcome, *, good: bool) -> None:
+    style = "green" if good else "red"
+    out.print(outcome.summary(), style=style, markup=False, highlight=False, soft_wrap=True)
+    if not good:
+        sys.exit(DID_NOT_SUCCEED)
+
+
+@cli.command()
+@click.argument("saga")
+@click.option("--payload", "-p", default="null", help="The payload as JSON; @FILE reads it from a file, - from input.")
+@click.option("--id", "saga_id", help="Names the execution; the same id again joins it.")
+@_app
+@_journal
+def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: str | None) -> None:
+    """Run the saga named SAGA to its end."""
+    from fsm_mediator.journal import codec
+
+    loaded = load_app(app)
+    text = payload
+    if payload == "-":
+        text = sys.stdin.read()
+    elif payload.startswith("@"):
+        try:
+            with click.open_file(payload[1:], encoding="utf-8") as file:
+                text = file.read()
+        except OSError as error:
+            raise PayloadError(f"the payload's file cannot be read: {error}") from error
+    wanted = next((each for each in loaded.sagas if each.name == saga), None)
+    if wanted is None:
+        known = ", ".join(each.name for each in loaded.sagas)
+        raise UnknownSagaError(f"no saga is named {saga!r}; the app has {known}")
+    value = codec.decode(text.encode(), Any if wanted.payload is None else wanted.payload, "the payload")
+    act = lambda mediator: mediator.run(saga, value, saga_id=saga_id, check=False)  # noqa: E731
+    outcome = _drive(loaded, journal_for(journal, loaded, read_only=False), act)
+    _report(outcome, good=outcome.succeeded)
+
+
+@cli.command()
+@click.argument("saga_id")
+@click.option("--reason", "-r", help="What was mended; journaled.")
+@_app
+@_journal
+def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
+    """Try again the step that an execution is stuck in, and drive it on."""
+    outcome = _say(app, journal, lambda mediator: mediator.retry(saga_id, reason))
+    _report(outcome, good=outcome.ended)
+
+
+@cli.command()
+@click.argument("saga_id")
+@click.option("--reason", "-r", required=True, help="How you made sure; journaled.")
+@click.option("--done/--undone", default=None, help="Whether the step has its effect. Asked where both are possible.")
+@click.option("--result", help="With --done: what the step would have returned, as JSON.")
+@_app
+@_journal
+def resolve(
+    saga_id: str, reason: str, done: bool | None, result: str | None, app: str | None, journal: str | None
+) -> None:
+    """Settle by hand the step that an execution is stuck in, and drive it on."""
+    try:
+        value = None if result is None else msgspec.json.decode(result)
+    except msgspec.MsgspecError as error:
+        raise PayloadError(f"--result is not JSON: {error}") from error
+    act = lambda mediator: mediator.resolve(saga_id, reason=reason, done=done, result=value)  # noqa: E731
+    outcome = _say(app, journal, act)
+    _report(outcome, good=outcome.ended)
+
+
+@cli.command()
+@click.argument("saga_id")
+@click.option("--reason", "-r", help="Why; journaled.")
+@_app
+@_journal
+def cancel(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
+    """Have an execution end its attempts and compensate, wherever it is driven."""
+    _say(app, journal, lambda mediator: mediator.cancel(saga_id, reason))
+    out.print(f"execution {saga_id!r} will compensate as soon as its attempt under way has ended", markup=False)
+
+
+@cli.command()
+@click.argument("saga_id")
+@click.option("--reason", "-r", help="Why; journaled.")
+@_app
+@_journal
+def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
+    """Compensate an execution that has succeeded."""
+    outcome = _say(app, journal, lambda mediator: mediator.undo(saga_id, reason))
+    _report(outcome, good=outcome.failed)
+
+
+@cli.command()
+@_app
+@_journal
+def recover(app: str | None, journal: str | None) -> None:
+    """Drive on every unfinished execution whose driver is gone, then end."""
+    with err.status("recovering"):
+        outcomes = _say(app, journal, lambda mediator: mediator.recover())
+    counted: dict[str, int] = {}
+    for outcome in outcomes:
+        phase = outcome.state.partition(".")[0]
+        counted[phase] = counted.get(phase, 0) + 1
+    out.print(
+        f"recovered {len(outcomes)} executions", *(f"{count} {phase}" for phase, count in counted.items()), sep=", "
+    )
+
+
+@cli.command()
+@_app
+@_journal
+def serve(app: str | None, journal: str | None) -> None:
+    """Be the saga daemon: recover and wake executions until told to stop (Ctrl-C, SIGTERM)."""
+    loaded = load_app(app)
+    opened = journal_for(journal, loaded, read_only=False)
+    err.print(f"serving {', '.join(saga.name for saga in loaded.sagas)}; stop with Ctrl-C", style="dim")
+    if loaded.has_coroutines:
+        from fsm_mediator.mediator.awaiting import AsyncMediator
+
+        async def main() -> None:
+            stop = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            async with AsyncMediator(*loaded.sagas, journal=opened) as mediator, mediator.daemon():
+                await stop.wait()
+
+        asyncio.run(main())
+        return
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with Mediator(*loaded.sagas, journal=opened) as mediator, mediator.daemon():
+        stopped.wait()

@@ -1,0 +1,266 @@
+"""The operator's desk: each command does what its help says, and ends with the exit code that is documented."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fsm_mediator import Mediator, SQLiteJournal
+from fsm_mediator.cli import commands
+from fsm_mediator.cli.commands import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE, cli
+from tests import desk_app
+
+ROOT = Path(__file__).parent.parent
+APP_OPTION = ("--app", "tests.desk_app:sagas")
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """An empty world of participants, and the working directory."""
+    monkeypatch.setenv("DESK_WORLD", str(tmp_path))
+    monkeypatch.setattr(commands.out, "_width", 200)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def desk(world):
+    """Runs a command in this process; checks its exit code."""
+
+    def run(*words, code=0, **settings):
+        result = CliRunner().invoke(cli, [*map(str, words)], **settings)
+        assert result.exit_code == code, (words, result.output, result.exception)
+        return result.output
+
+    return run
+
+
+@pytest.fixture
+def journal(world):
+    """A journal with one execution that succeeded, one that failed and one that is stuck."""
+    path = world / "sagas.db"
+    with Mediator(*desk_app.sagas, journal=str(path)) as mediator:
+        mediator.run("checkout", {"amount": 5}, saga_id="good")
+        mediator.run("checkout", {"amount": 500}, saga_id="bad", check=False)
+        (world / "warehouse_closed").touch()
+        mediator.run("checkout", {"amount": 501}, saga_id="held", check=False)
+    (world / "done").write_text("")
+    return path
+
+
+def done(world):
+    """What the participants have done since."""
+    return (world / "done").read_text().split()
+
+
+def test_list_needs_no_app_and_filters(desk, journal):
+    """Whoever has the file can see what is in it, by state, saga and age."""
+    assert [line.split()[0] for line in desk("list", "-j", journal).splitlines()] == ["id", "held", "bad", "good"]
+    assert "held" in desk("list", "-j", journal, "--state", "stuck")
+    assert "held" in desk("list", "-j", journal, "--state", "stuck.reserve")
+    assert "good" not in desk("list", "-j", journal, "--state", "failed")
+    assert "no executions" in desk("list", "-j", journal, "--saga", "another")
+    assert "no executions" in desk("list", "-j", journal, "--older-than", "1h")
+    assert "and more" in desk("list", "-j", journal, "--limit", 1)
+
+
+def test_list_and_show_speak_json(desk, journal):
+    """A script gets one JSON object a line, payload and history decoded."""
+    lines = [json.loads(line) for line in desk("list", "-j", journal, "--json").splitlines()]
+    assert {line["saga_id"]: line["state"] for line in lines} == {
+        "good": "succeeded",
+        "bad": "failed",
+        "held": "stuck.reserve",
+    }
+
+    shown = json.loads(desk("show", "good", "-j", journal, "--json"))
+
+    assert shown["payload"] == {"amount": 5}
+    assert [record["event"] for record in shown["history"]] == ["start", "executed", "executed"]
+    assert shown["history"][2]["value"] == {"receipt": 5}
+
+
+def test_show_tells_the_story(desk, journal):
+    """One look tells what happened, how often it was tried, and why it stands where it stands."""
+    shown = desk("show", "held", "-j", journal, terminal_width=200)
+
+    assert "stuck.reserve" in shown
+    assert "ValueError: the card is refused" in shown
+    assert "RuntimeError: the warehouse is closed" in shown
+    assert "attempt 2" in shown
+
+
+def test_unknown_execution(desk, journal):
+    """A wrong id is told as such, with what to type next."""
+    assert "fsm-mediator list" in desk("show", "nobody", "-j", journal, code=NOT_FOUND)
+    assert "nobody" in desk("retry", "nobody", "-j", journal, *APP_OPTION, code=NOT_FOUND)
+
+
+def test_retry_after_the_cause_is_mended(desk, journal, world):
+    """A stuck compensation goes on where it stands; nothing before it is repeated."""
+    told = desk("retry", "held", "-j", journal, *APP_OPTION, code=DID_NOT_SUCCEED)
+    assert "is stuck" in told
+
+    (world / "warehouse_closed").unlink()
+    desk("retry", "held", "-r", "it is open again", "-j", journal, *APP_OPTION)
+
+    assert done(world) == ["release"]
+    assert "it is open again" in desk("show", "held", "-j", journal, terminal_width=200)
+    assert "from 'failed' there is only: nothing" in desk("retry", "held", "-j", journal, *APP_OPTION, code=REFUSED)
+
+
+def test_resolve_by_hand(desk, journal, world):
+    """A person settles what no program can, and says how; the reason is journaled."""
+    assert "reason" in desk("resolve", "held", "-j", journal, *APP_OPTION, code=USAGE)
+
+    desk("resolve", "held", "--reason", "carried back by hand", "-j", journal, *APP_OPTION)
+
+    assert done(world) == []
+    shown = json.loads(desk("show", "held", "-j", journal, "--json"))
+    assert shown["history"][-1]["event"] == "settled_undone"
+    assert shown["history"][-1]["reason"] == "carried back by hand"
+
+
+def test_undo_what_succeeded(desk, journal, world):
+    """A finished saga is undone newest first; a second time is refused."""
+    (world / "warehouse_closed").unlink()
+
+    desk("undo", "good", "--reason", "ordered twice", "-j", journal, *APP_OPTION)
+
+    assert done(world) == ["refund", "release"]
+    desk("undo", "good", "-j", journal, *APP_OPTION, code=REFUSED)
+
+
+def test_cancel_too_late_is_refused(desk, journal):
+    """What has ended cannot be cancelled, and the message says where it stands."""
+    assert "succeeded" in desk("cancel", "good", "-j", journal, *APP_OPTION, code=REFUSED)
+
+
+def test_run_from_the_command_line(desk, world):
+    """A saga can be run by hand; the payload is JSON, from the line, a file or standard input."""
+    assert "succeeded" in desk("run", "checkout", "-p", '{"amount": 7}', "--id", "r", "-j", "sagas.db", *APP_OPTION)
+    (world / "order.json").write_text('{"amount": 700}')
+    failed = desk("run", "checkout", "-p", "@order.json", "-j", "sagas.db", *APP_OPTION, code=DID_NOT_SUCCEED)
+    assert "the card is refused" in failed
+    desk("run", "checkout", "-p", "-", "-j", "sagas.db", *APP_OPTION, input='{"amount": 8}')
+    desk("run", "checkout", "-p", "{", "-j", "sagas.db", *APP_OPTION, code=USAGE)
+    assert "checkout" in desk("run", "nothing", "-j", "sagas.db", *APP_OPTION, code=APP)
+
+
+def test_export_and_prune(desk, journal):
+    """Everything can be taken out as JSON lines; what has ended long ago can be deleted, the rest cannot."""
+    lines = [json.loads(line) for line in desk("export", "-j", journal).splitlines()]
+    assert sorted(line["saga_id"] for line in lines) == ["bad", "good", "held"]
+    assert all(line["history"] for line in lines)
+
+    assert "deleted 0" in desk("prune", "--older-than", "1h", "-j", journal)
+    assert "deleted 2" in desk("prune", "--older-than", "0s", "-j", journal)
+    assert [json.loads(line)["saga_id"] for line in desk("export", "-j", journal).splitlines()] == ["held"]
+    assert "no duration" in desk("prune", "--older-than", "soon", "-j", journal, code=USAGE)
+
+
+def test_app_and_journal_from_pyproject(desk, journal, world):
+    """In a project that says where its sagas and its journal are, no option is needed."""
+    (world / "pyproject.toml").write_text(
+        '[tool.fsm-mediator]\napp = "tests.desk_app:make"\njournal = "sagas.db"\n', encoding="utf-8"
+    )
+    (world / "warehouse_closed").unlink()
+
+    assert "held" in desk("list")
+    desk("retry", "held")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("retry", "held"), APP, "--app module:object"),
+        (("retry", "held", "--app", "tests.desk_app"), APP, "module:object"),
+        (("retry", "held", "--app", "tests.desk_app:gone"), APP, "has no 'gone'"),
+        (("retry", "held", "--app", "no_such_module:x"), APP, "cannot be imported"),
+        (("retry", "held", "--app", "tests.desk_app:nothing"), APP, "42"),
+        (("retry", "held", *APP_OPTION), JOURNAL, "which journal?"),
+        (("list",), JOURNAL, "which journal?"),
+        (("list", "-j", "nowhere/sagas.db"), JOURNAL, "nowhere"),
+        (("list", "-j", "missing.db"), JOURNAL, "missing.db"),
+        (("frobnicate",), USAGE, "No such command"),
+    ],
+)
+def test_mistakes_say_what_to_do(desk, world, words, code, says):
+    """A mistake ends with the documented exit code and a line that says what to type instead."""
+    assert says in desk(*words, code=code)
+
+
+def test_every_command_is_documented(desk):
+    """Each command explains itself, and the help names the exit codes."""
+    helped = desk("--help", terminal_width=100)
+    for name, command in cli.commands.items():
+        assert name in helped
+        assert command.help
+        assert "Usage" in desk(name, "--help")
+    assert "Exit codes" in helped
+
+
+def start(world, *words):
+    """A real process of the command."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fsm_mediator", *words],
+        env={"PATH": "/usr/bin:/bin", "DESK_WORLD": str(world), "PYTHONPATH": str(ROOT)},
+        cwd=world,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_recover_takes_up_what_a_dead_process_left(world):
+    """After a crash one command drives everything on to its end."""
+    script = (
+        "import os, signal\n"
+        "from fsm_mediator import Mediator\n"
+        "from tests import desk_app\n"
+        "die = lambda record: record.target == 'executing.charge' and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Mediator(*desk_app.sagas, journal='sagas.db', observers=[die]).run('checkout', {'amount': 3}, saga_id='x')\n"
+    )
+    environment = {"PATH": "/usr/bin:/bin", "DESK_WORLD": str(world), "PYTHONPATH": str(ROOT)}
+    died = subprocess.run([sys.executable, "-c", script], cwd=world, env=environment, check=False)
+    assert died.returncode == -signal.SIGKILL
+
+    process = start(world, "recover", "-j", "sagas.db", *APP_OPTION)
+    told, complaints = process.communicate(timeout=60)
+
+    assert process.returncode == 0, complaints
+    assert re.search(r"recovered 1 executions?, 1 succeeded", told)
+    assert done(world) == ["reserve", "charge"]
+
+
+def test_serve_drives_until_it_is_told_to_stop(world):
+    """The daemon takes up what others leave, and ends cleanly on SIGTERM."""
+    process = start(world, "serve", "-j", "sagas.db", *APP_OPTION)
+    try:
+        line = process.stderr.readline()
+        assert "serving checkout, refuse" in line
+        script = (
+            "import os\nfrom fsm_mediator import Mediator\nfrom tests import desk_app\n"
+            "m = Mediator(*desk_app.sagas, journal='sagas.db', observers=[lambda record: os._exit(9)])\n"
+            "m.run('checkout', {'amount': 3}, saga_id='left')\n"
+        )
+        environment = {"PATH": "/usr/bin:/bin", "DESK_WORLD": str(world), "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", script], cwd=world, env=environment, check=False)
+        journal = SQLiteJournal(world / "sagas.db")
+        until = time.monotonic() + 30
+        while (entry := journal.find("left")) is None or entry.state != "succeeded":
+            assert time.monotonic() < until, entry
+            time.sleep(0.02)
+        journal.close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
