@@ -1,0 +1,387 @@
+"""The verifier can fail: each deliberate fault in the machine or the rules breaks a law, and is found.
+
+A mutant that survives is a hole in the verifier. ``docs/mutants.md`` is what this test found; it is held up to date by
+``test_the_table_in_the_docs_is_what_was_found``, and written anew with ``python -m tests.test_mutants``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from fsm_mediator import Retry, Saga, machine, step
+from fsm_mediator.execution import Execution
+from fsm_mediator.records import Abandoned, Crashed, NotHappened, Returned, TimedOut
+from fsm_mediator.verifier import LAWS, Report, verify
+
+TABLE = Path(__file__).parent.parent / "docs" / "mutants.md"
+PATIENT = Retry(attempts=2)
+
+Patch = Callable[[Any, str, Any], None]
+MUTANTS: dict[str, tuple[set[int], Callable[[Patch], None]]] = {}
+
+
+def mutant(*laws: int):
+    """Register a mutant: what it is said to be in its docstring, and the laws that it breaks."""
+
+    def register(function):
+        MUTANTS[function.__doc__] = (set(laws), function)
+        return function
+
+    return register
+
+
+def made(name, *, compensates=True, **settings):
+    """A step that does nothing."""
+    one = step(name=name, retry=settings.pop("retry", PATIENT), compensation_retry=PATIENT, **settings)(lambda p: None)
+    if compensates:
+        one.compensation(lambda p: None)
+    return one
+
+
+def sagas() -> list[Saga]:
+    """Together they have every feature of a linear saga."""
+    asked = made("asked")
+    asked.probing(lambda p: None)
+    pivot = made("pivot", compensates=False, pivot=True)
+    return [
+        Saga("plain", [made("a"), made("b"), made("c")]),
+        Saga("leftovers", [made("a"), made("mail", compensates=False), made("c")]),
+        Saga("timed", [made("a", timeout=1.0), made("b", timeout=1.0, repeatable=False)]),
+        Saga("probed", [made("a"), asked]),
+        Saga("pivoted", [made("a"), pivot, made("after", compensates=False, retry=Retry(attempts=None))]),
+    ]
+
+
+def found() -> list[Report]:
+    """What the verifier says of each."""
+    return [verify(saga, most_nodes=5_000) for saga in sagas()]  # some mutants go on for ever
+
+
+def wrapped(patch: Patch, name: str, around: Callable[..., Any]) -> None:
+    """Have *around* called in place of a method of the execution, with the original first."""
+    original = getattr(Execution, name)
+    patch(Execution, name, lambda self, *args, **kwargs: around(original, self, *args, **kwargs))
+
+
+def ruled(patch: Patch, phase: str, around: Callable[..., Any]) -> None:
+    """Have *around* called in place of the rule for a phase, with the original first."""
+    from fsm_mediator import execution
+
+    original = execution._RULES[phase]
+    patch(execution, "_RULES", {**execution._RULES, phase: lambda *args: around(original, *args)})
+
+
+def table(patch: Patch, change: Callable[[list[machine.Move]], Any]) -> None:
+    """Change the machine's table."""
+    original = machine.moves
+    patch(machine, "moves", lambda parts, every=False: iter(list(change(list(original(parts, every=every))))))
+
+
+@mutant(2)
+def _(patch):
+    """The back edge skips the nearest step."""
+    original = machine._nearest_compensation
+    patch(machine, "_nearest_compensation", lambda parts, before: original(parts, max(0, before - 1)))
+
+
+@mutant(2)
+def _(patch):
+    """Compensation goes oldest first."""
+
+    def oldest(parts, before):
+        return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
+
+    patch(machine, "_nearest_compensation", oldest)
+
+
+@mutant(2, 5)
+def _(patch):
+    """A step given up in doubt is not compensated itself."""
+    table(
+        patch,
+        lambda moves: [
+            machine.Move(m.event, m.source, next(o.target for o in moves if o[:2] == ("rejected", m.source)))
+            if m.event == "in_doubt"
+            else m
+            for m in moves
+        ],
+    )
+
+
+@mutant(2, 5)
+def _(patch):
+    """Doubt is forgotten from one attempt to the next."""
+
+    def forget(original, self, record, part):
+        original(self, record, part)
+        self.doubt = False
+
+    wrapped(patch, "_learn", forget)
+
+
+@mutant(2, 5)
+def _(patch):
+    """An attempt that gave no answer is taken to have had no effect."""
+
+    def sure(original, self, part, answer):
+        error, _, again = original(self, part, answer)
+        return error, False, again
+
+    wrapped(patch, "_judge", sure)
+
+
+@mutant(1)
+def _(patch):
+    """One retry too many."""
+    patch(Retry, "allows", lambda self, attempt: self.attempts is None or attempt <= self.attempts)
+
+
+@mutant(1)
+def _(patch):
+    """Retries without end."""
+    patch(Retry, "allows", lambda self, attempt: True)
+
+
+@mutant(2)
+def _(patch):
+    """Leftovers are passed over in silence."""
+    patch(Execution, "leftovers", ())
+
+
+@mutant(2)
+def _(patch):
+    """Leftovers leave out a step that was given up in doubt."""
+
+    def forget(original, self, record, part):
+        original(self, record, part)
+        self._doubtful = ()
+
+    wrapped(patch, "_learn", forget)
+
+
+@mutant(3)
+def _(patch):
+    """A step is skipped on the way forward."""
+
+    def skip(moves):
+        hop = ("executed", "executing.b")
+        there = any(move.source == "executing.c" for move in moves)
+        return [m._replace(target="executing.c") if there and (m.event, m.target) == hop else m for m in moves]
+
+    table(patch, skip)
+    patch(machine, "check_machine", lambda built: None)
+
+
+@mutant(2)
+def _(patch):
+    """A pivot in doubt is taken back."""
+
+    def back(original, self, part, at, failure, doubt, **rest):
+        if part.pivot:
+            return self._move("rejected", at, error=failure, in_doubt=doubt)
+        return original(self, part, at, failure, doubt, **rest)
+
+    wrapped(patch, "_give_up", back)
+
+
+@mutant(1)
+def _(patch):
+    """What comes after the pivot is refused a way to stand still."""
+
+    def back(original, self, part, at, failure, doubt, **rest):
+        if part.forward_only:
+            return self._move("rejected", at, error=failure)
+        return original(self, part, at, failure, doubt, **rest)
+
+    wrapped(patch, "_give_up", back)
+
+
+@mutant(4)
+def _(patch):
+    """An operator's retry of a compensation executes the step again."""
+    table(
+        patch,
+        lambda moves: [
+            m._replace(target=m.target.replace("compensating.", "executing."))
+            if m.event == "retry" and m.target.startswith("compensating.")
+            else m
+            for m in moves
+        ],
+    )
+
+
+@mutant(5)
+def _(patch):
+    """A crash while compensating counts as compensated."""
+    ruled(
+        patch,
+        "compensating",
+        lambda rule, self, part, answer, at, chance: rule(
+            self, part, Returned() if isinstance(answer, Crashed) else answer, at, chance
+        ),
+    )
+
+
+@mutant(5)
+def _(patch):
+    """A crash while executing is taken to have had no effect."""
+
+    def sure(original, self, part, answer):
+        error, doubt, again = original(self, part, answer)
+        return error, doubt and not isinstance(answer, Crashed), again
+
+    wrapped(patch, "_judge", sure)
+
+
+@mutant(4)
+def _(patch):
+    """A thread that outlived its time-out is overtaken."""
+    ruled(
+        patch,
+        "executing",
+        lambda rule, self, part, answer, at, chance: rule(
+            self, part, TimedOut(1.0) if isinstance(answer, Abandoned) else answer, at, chance
+        ),
+    )
+
+
+@mutant(4, 5)
+def _(patch):
+    """A step that is not repeatable is repeated in doubt."""
+    ruled(
+        patch,
+        "executing",
+        lambda rule, self, part, answer, at, chance: rule(
+            self, attrs.evolve(part, repeatable=True), answer, at, chance
+        ),
+    )
+
+
+@mutant(2, 5)
+def _(patch):
+    """A probe that cannot tell is taken to say that it did not happen."""
+
+    def no(rule, self, part, answer, at, chance):
+        told = isinstance(answer, Crashed) or (isinstance(answer, Returned) and answer.value is not None)
+        return rule(self, part, answer if told else Returned(NotHappened()), at, chance)
+
+    ruled(patch, "probing", no)
+
+
+@mutant(2)
+def _(patch):
+    """A compensation that used up its attempts counts as compensated."""
+    table(
+        patch,
+        lambda moves: [
+            m._replace(target=next(o.target for o in moves if o[:2] == ("compensated", m.source)))
+            if m.event == "compensation_exhausted"
+            else m
+            for m in moves
+            if not m.source.startswith("stuck.") or m.source in ("stuck.pivot", "stuck.after")
+        ],
+    )
+    patch(machine, "check_machine", lambda built: None)
+
+
+@mutant(5)
+def _(patch):
+    """A fold forgets which attempt it was."""
+    original = Execution.replay
+
+    def forgetful(self, record):
+        original(self, record)
+        if record.event == "retry_due":
+            self.attempt = 1
+
+    patch(Execution, "replay", forgetful)
+
+
+@mutant(2)
+def _(patch):
+    """An undo begins with the oldest step."""
+    table(
+        patch,
+        lambda moves: [
+            m._replace(target=f"compensating.{moves[0].target.partition('.')[2]}") if m.event == "undo" else m
+            for m in moves
+        ],
+    )
+
+
+@mutant(2, 5)
+def _(patch):
+    """A result that is refused is taken for no effect."""
+    from fsm_mediator.errors import ResultRefusedError
+
+    def sure(original, self, part, answer):
+        error, doubt, again = original(self, part, answer)
+        return error, doubt and not isinstance(error, ResultRefusedError), again
+
+    wrapped(patch, "_judge", sure)
+
+
+@mutant(3)
+def _(patch):
+    """A person who says "it is not done" is understood to say that it is."""
+    table(
+        patch,
+        lambda moves: [
+            m._replace(target=next(o.target for o in moves if o[:2] == ("settled_done", m.source)))
+            if m.event == "settled_undone" and any(o[:2] == ("settled_done", m.source) for o in moves)
+            else m
+            for m in moves
+        ],
+    )
+
+
+def test_nothing_is_broken_without_a_mutant():
+    """The rules as they are keep every law."""
+    for report in found():
+        assert report.ok, str(report)
+
+
+def caught_by(mutate) -> set[int]:
+    """The laws that a mutant breaks."""
+    with pytest.MonkeyPatch.context() as patches:
+        mutate(patches.setattr)
+        return {violation.law for report in found() for violation in report.violations}
+
+
+@pytest.mark.parametrize("what", MUTANTS)
+def test_each_mutant_is_caught(what):
+    """Every deliberate fault breaks at least the law that it should."""
+    laws, mutate = MUTANTS[what]
+    broken = caught_by(mutate)
+    assert broken, f"this mutant survives: {what}"
+    assert laws & broken, f"caught by {broken} only: {what}"
+
+
+def rendered() -> str:
+    """The table, as it stands in the docs."""
+    lines = [
+        "# Mutants: what the verifier catches",
+        "",
+        f"{len(MUTANTS)} deliberate faults in the machine or the rules, and the laws by which `verify` found each.",
+        "Written by `python -m tests.test_mutants`; a test fails when it is stale.",
+        "",
+        "| the fault | caught by law |",
+        "|---|---|",
+    ]
+    lines += [f"| {what} | {', '.join(map(str, sorted(caught_by(mutate))))} |" for what, (_, mutate) in MUTANTS.items()]
+    lines += ["", "The laws:", "", *(f"{law}. {text}" for law, text in LAWS.items())]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_table_in_the_docs_is_what_was_found():
+    """What the docs say of the mutants is what the verifier does to them."""
+    assert TABLE.read_text(encoding="utf-8") == rendered()
+
+
+if __name__ == "__main__":
+    TABLE.write_text(rendered(), encoding="utf-8")
