@@ -1,0 +1,82 @@
+"""Measuring: interleaved repetitions, medians and spreads, ratios to a floor that ran in the same minute."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import NamedTuple
+
+
+class Timing(NamedTuple):
+    """What came of measuring one contestant, in microseconds for one call."""
+
+    median: float
+    least: float
+    most: float
+
+
+def pin_to_one_core() -> str:
+    """Keep this process on one core, where the system lets it; says whether it did."""
+    try:
+        core = min(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {core})
+    except (AttributeError, OSError):
+        return "not pinned"
+    return f"pinned to core {core}"
+
+
+def timings(contestants: dict[str, Callable[[], object]], *, rounds: int, seconds: float = 0.05) -> dict[str, Timing]:
+    """Microseconds for one call of each, measured in turn, so that a machine that slows down slows all alike."""
+    counts = {}
+    for name, call in contestants.items():
+        call()
+        started = time.perf_counter()
+        for _ in range(20):
+            call()
+        counts[name] = max(1, int(seconds / max(1e-9, (time.perf_counter() - started) / 20)))
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, call in contestants.items():
+            gc.collect()
+            numbers = range(counts[name])
+            started = time.perf_counter()
+            for _ in numbers:
+                call()
+            samples[name].append((time.perf_counter() - started) / counts[name] * 1e6)
+    return {name: Timing(statistics.median(taken), min(taken), max(taken)) for name, taken in samples.items()}
+
+
+def table(title: str, measured: dict[str, Timing], floor: str) -> str:
+    """The timings as text, each with its ratio to *floor*."""
+    base = measured[floor].median
+    lines = [title, f"  {'':44}{'us':>10}{'least':>10}{'most':>10}{'ratio':>9}"]
+    for name, timing in measured.items():
+        ratio = f"{timing.median / base:8.1f}x"
+        lines.append(f"  {name:44}{timing.median:10.2f}{timing.least:10.2f}{timing.most:10.2f}{ratio}")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What the figures were taken on."""
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("transitions", "msgspec", "attrs"))
+    return f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, {packages}"
+
+
+def import_milliseconds(module: str, *, rounds: int) -> float:
+    """Median milliseconds that importing *module* adds to a bare interpreter."""
+
+    def took(code: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own interpreter and code
+        return (time.perf_counter() - started) * 1e3
+
+    took(f"import {module}")  # compiles it
+    pairs = [(took(f"import {module}"), took("pass")) for _ in range(rounds)]
+    return statistics.median(whole - bare for whole, bare in pairs)
