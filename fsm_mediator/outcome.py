@@ -112,7 +112,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return f"{verb} {record.step!r} {why}{because}"
 
     def _next_move(self) -> str:
-        verbs = self.saga.machine.allowed(self.state)
+        machine = self.saga.machine_with(self.state)  # the wider one, if its settings have changed under it
+        verbs = machine.allowed(self.state) if machine is not None else []
         done = ", done=True" if "settled_done" in verbs and "settled_undone" not in verbs else ""
         both = ", done=True or False" if "settled_done" in verbs and "settled_undone" in verbs else done
         return (

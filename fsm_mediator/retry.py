@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -100,4 +101,4 @@ def _is_type_or_predicate(on: Any) -> bool:
         return issubclass(on, BaseException)
     if isinstance(on, tuple):
         return bool(on) and all(isinstance(each, type) and issubclass(each, BaseException) for each in on)
-    return callable(on)
+    return callable(on) and not inspect.iscoroutinefunction(on)  # whose answer would always count as yes

@@ -230,8 +230,10 @@ class Report:
         lines = [
             f"saga {self.saga!r} version {self.version} ({self.fingerprint})",
             f"{self.nodes:,} situations, {self.moves:,} moves, {_many(self.paths)} ways to an end or a park",
-            f"{len(self.states)} states reached; {self.transitions} of {self.all_transitions} transitions taken; "
-            f"{self.seconds:.2f} s",
+            (
+                f"{len(self.states)} states reached; {self.transitions} of {self.all_transitions} transitions taken; "
+                f"{self.seconds:.2f} s"
+            ),
         ]
         if self.unreached:
             lines.append(f"not reached under today's settings: {', '.join(self.unreached)}")

@@ -291,6 +291,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "wait_jitter as text": (lambda: Retry(wait_jitter="1"), ["Retry: wait_jitter", "'1'"]),  # type: ignore[arg-type]
     "wait_exp_base below 1": (lambda: Retry(wait_exp_base=0.5), ["Retry: wait_exp_base", "of at least 1", "not 0.5"]),
     "on is a text": (lambda: Retry(on="ValueError"), ["Retry: on", "a tuple of them, or a predicate"]),  # type: ignore[arg-type]
+    "on is a coroutine function": (lambda: Retry(on=coroutine), ["Retry: on", "coroutine"]),  # type: ignore[arg-type]
     "on is a list": (lambda: Retry(on=[ValueError]), ["Retry: on"]),  # type: ignore[arg-type]
     "on is empty": (lambda: Retry(on=()), ["Retry: on", "not ()"]),
     "on is another type": (lambda: Retry(on=int), ["Retry: on", "exception type"]),  # type: ignore[arg-type]
@@ -765,6 +766,15 @@ def test_static_and_class_methods_are_steps_too() -> None:
     assert part.execute is not None
     assert part.compensate is not None
     assert (part.execute.takes_context, part.compensate.takes_context) == (False, True)
+
+
+def test_subclass_can_take_a_compensation_away():
+    """`compensate = None` in a subclass means that it has none."""
+
+    class Final(Reserve):
+        compensate = None  # type: ignore[assignment]
+
+    assert [part.compensatable for part in Saga("shop", [Reserve(), Final()]).parts] == [True, False]
 
 
 def test_function_step_shows_its_function() -> None:

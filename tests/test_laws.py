@@ -385,7 +385,7 @@ IS_UNDONE = plan(role("s0", "slow", plain=False), role("s1", "lost", probes=True
 
 @pytest.mark.parametrize("journal", JOURNALS)
 @pytest.mark.parametrize("kind", [SyncDriver, AsyncDriver])
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @example(plan=GOES_BACK)
 @example(plan=GETS_STUCK)
 @example(plan=IN_DOUBT_AT_THE_PIVOT)
@@ -398,7 +398,7 @@ def test_laws_hold_whatever_happens(kind: Kind, journal: str, plan: Plan) -> Non
     assert broken_laws(run) == []
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @example(plan=GOES_BACK, names=("objects", "encoded"))
 @example(plan=GETS_STUCK, names=("encoded", "objects"))
 @example(plan=IN_DOUBT_AT_THE_PIVOT, names=("objects", "objects"))

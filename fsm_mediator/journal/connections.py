@@ -21,8 +21,9 @@ from fsm_mediator.journal.faults import ERRORS, fault
 
 MEMORY: Final = ":memory:"
 
-WAL_PAGES: Final = 1000
-"""Pages in the write-ahead log after which what is in it is moved to the file."""
+WAL_PAGES: Final = 2000
+"""Pages in the write-ahead log after which what is in it is moved to the file by whoever commits next. Where less is
+written, a driver's beat has moved it before."""
 
 WAL_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that the log's file may keep for itself after a time in which it could not be moved. Not less than it usually
@@ -63,6 +64,7 @@ class Connections:
         self._lent = 0
         self._open = True
         self.writing = threading.Lock()
+        self._identity: tuple[int, int] | None = None
         self._state = threading.Condition(threading.Lock())
 
     def writer(self) -> sqlite3.Cursor:
@@ -73,8 +75,21 @@ class Connections:
         """
         if self.cursor is None:
             self._writer = self._opened()
+            self._identity = None if self.in_memory else place.identity(self.path)
             self.cursor = self._writer.cursor()
         return self.cursor
+
+    def check_identity(self) -> None:
+        """Look whether the file that is written to is still the one that others find.
+
+        Raises:
+            JournalError: It was deleted, moved or replaced.
+        """
+        if self._identity is not None and self._identity != place.identity(self.path):
+            raise JournalError(
+                f"the journal {self.path!r} was deleted, moved or replaced while it was in use. What is written goes to "
+                f"the file that was there, and others cannot see it. Put it back, or end this process"
+            )
 
     def drop_writer(self) -> None:
         """The connection that writes is not to be used any more."""

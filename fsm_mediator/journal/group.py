@@ -154,7 +154,9 @@ class GroupCommit(Generic[J]):
             self._hand_over()
             for each in group:
                 if each.results is None and each.failure is None:
-                    each.failure = JournalError("the thread that wrote for several was interrupted; nothing was written")
+                    each.failure = JournalError(
+                        "the thread that wrote for several was interrupted; nothing was written"
+                    )
                 if each.wake is not None and each is not ticket:
                     each.wake.release()
 

@@ -101,10 +101,19 @@ def create(path: str) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
             pass
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise JournalError(
-                f"the journal {path!r} cannot be created: {error.strerror}. Name a place that this user may write to"
+                f"the journal {path!r} cannot be created: {error}. Name a place that this user may write to"
             ) from error
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells the file at *path* from another one; None: there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def remote_file_system(folder: str, mounts: str) -> str | None:

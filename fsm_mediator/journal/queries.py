@@ -45,7 +45,8 @@ LOOK: Final = f"""
             FROM json_each(?) k JOIN {_AS_IT_STANDS} WHERE e.saga_id = k.value),
         (SELECT max(number) FROM executions)"""
 LOOK_AT_ONE: Final = f"""
-    SELECT e.number, e.epoch, {_HOLDER}, e.mail, e.wake_at IS NOT NULL, r.seq FROM {_AS_IT_STANDS} WHERE e.saga_id = ?"""
+    SELECT e.number, e.epoch, {_HOLDER}, e.mail, e.wake_at IS NOT NULL, r.seq
+    FROM {_AS_IT_STANDS} WHERE e.saga_id = ?"""
 HIGHEST: Final = "SELECT max(number) FROM executions"
 LAST: Final = "SELECT target, at FROM records WHERE execution = ? ORDER BY seq DESC LIMIT 1"
 STANDING: Final = f"""

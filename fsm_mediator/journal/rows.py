@@ -150,13 +150,14 @@ def record_rows(records: Sequence[Record], saga_id: str, limit: int) -> list[Row
             details.due_at = record.due_at
             details.reason = storable(record.reason)
             details.abandoned = record.abandoned
-        what = None
         try:
             json = _encode(details)
-        except Exception:
-            what = _value_of(record)
-            encoded(record.value, what, limit)  # says why; what comes here all the same is no value's fault
-            raise
+        except Exception:  # whatever a property or an iterator of the value raises as well
+            encoded(record.value, _value_of(record), limit)  # says why
+            raise PayloadError(
+                f"record {seq} of execution {saga_id!r} cannot be journaled: a name in it holds half a character "
+                f"(a lone surrogate)"
+            ) from None
         if len(json) > limit or b"null" in json or record.value.__class__ is msgspec.Raw:
             encoded(record.value, _value_of(record), limit)
         rows.append((seq, record.event, record.source, record.target, record.at, json.decode()))

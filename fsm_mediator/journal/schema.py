@@ -7,9 +7,10 @@ into a migrated file must fail for it, so that a step that changes a table's mea
 How a row is found, and what a commit costs
 -------------------------------------------
 A commit in the midst of an execution adds a record, and changes nothing else: it only reads the execution (epoch,
-driver), whose own row is written when it is opened, taken up, or parked. Its state is that of its last record. What ends
-in the epoch it was opened in, as nearly all do, ends with a record alone: its row is *booked* later, with many others,
-when its driver renews its lease. Until then it says that the driver holds it, and everybody who reads it knows better.
+driver), whose own row is written when it is opened, taken up, or parked. Its state is that of its last record. What
+ends in the epoch it was opened in, as nearly all do, ends with a record alone: its row is *booked* later, with many
+others, when its driver renews its lease. Until then the row says that the driver holds it, and who reads it knows
+better.
 
 ``records`` is clustered by (execution, seq), where *execution* is a small number, given in the order of opening: what
 runs at the same time lies side by side, a history is one range, and there is no second index to keep. Measured against

