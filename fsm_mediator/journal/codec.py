@@ -87,12 +87,30 @@ def check_types(saga: Saga) -> None:
         if type is not None:
             try:
                 _decoder(type)
+                _refuse_opaque(type)
             except Exception as error:  # a NameError, for one, where a field's annotation cannot be resolved
                 raise DefinitionError(
                     f"{where} is annotated as {_name(type)}, which msgspec cannot decode: {error}. Use attrs, a "
                     f"dataclass, a TypedDict, a msgspec.Struct or JSON types, or a journal that keeps objects "
                     f"(journal=None)"
                 ) from error
+
+
+def _refuse_opaque(type: Any) -> None:
+    """Raise TypeError for a class that msgspec takes in a decoder, but could decode nothing as."""
+    from msgspec import inspect
+
+    seen: set[int] = set()
+    todo: list[Any] = [inspect.type_info(type)]
+    while todo:
+        info = todo.pop()
+        if isinstance(info, inspect.CustomType):
+            raise TypeError(f"{_name(info.cls)} is an ordinary class")
+        if isinstance(info, (tuple, list)):
+            todo += info
+        elif isinstance(info, msgspec.Struct) and id(info) not in seen:
+            seen.add(id(info))
+            todo += [getattr(info, field) for field in info.__struct_fields__]
 
 
 def settle_payload(saga: Saga, payload: Any, limit: int = MAX_BYTES) -> Any:

@@ -1,0 +1,198 @@
+"""What goes into a journal comes back as its type, or is refused before it can do harm."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from typing import TypedDict
+
+import attrs
+import msgspec
+import pytest
+
+from fsm_mediator import (
+    DefinitionError,
+    MemoryJournal,
+    PayloadError,
+    ResultRefusedError,
+    Saga,
+    SagaFailedError,
+    SQLiteJournal,
+    step,
+)
+from tests.drivers import ONCE
+
+
+@attrs.frozen
+class AsAttrs:
+    amount: int
+    when: dt.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class AsDataclass:
+    amount: int
+    when: dt.datetime
+
+
+class AsStruct(msgspec.Struct, frozen=True):
+    amount: int
+    when: dt.datetime
+
+
+class AsDict(TypedDict):
+    amount: int
+    when: dt.datetime
+
+
+WHEN = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("kind", [AsAttrs, AsDataclass, AsStruct, AsDict])
+def test_plain_data_comes_back_as_its_type(drive, tmp_path, kind):
+    """Payload and results are seen as their annotated types, in this process and in the next."""
+    seen = []
+
+    @step
+    def quote(order):
+        seen.append(order)
+        return kind(amount=2, when=WHEN)
+
+    quote.execute.__annotations__["return"] = kind
+
+    @step
+    def book(order, context):
+        seen.append(context.results["quote"])
+
+    saga = Saga("typed", [quote, book], payload=kind)
+    mediator = drive(saga, journal=SQLiteJournal(tmp_path / "sagas.db"))
+    mediator.run("typed", kind(amount=1, when=WHEN), saga_id="one")
+
+    assert seen == [kind(amount=1, when=WHEN), kind(amount=2, when=WHEN)]
+    again = drive(saga, journal=SQLiteJournal(tmp_path / "sagas.db")).outcome("one")
+    assert again.results["quote"] == kind(amount=2, when=WHEN)
+
+
+@pytest.mark.parametrize("kind", ["encoded", "sqlite"])
+def test_steps_see_what_was_journaled_crash_or_no_crash(drive, tmp_path, kind):
+    """A tuple becomes a list for the next step at once, not only after a crash."""
+    seen = []
+
+    @step
+    def first(order):
+        return (1, 2)
+
+    @step
+    def second(order, context):
+        seen.append((order, context.results["first"]))
+
+    journal = SQLiteJournal(tmp_path / "sagas.db") if kind == "sqlite" else MemoryJournal(encode=True)
+    drive(Saga("seen", [first, second]), journal=journal).run("seen", {"a": (3,)}, saga_id="s")
+
+    assert seen == [({"a": [3]}, [1, 2])]
+
+
+@pytest.mark.parametrize("payload", [object(), {1, object()}, math.nan, {"x": lambda: None}])
+def test_a_payload_that_cannot_be_kept_starts_nothing(drive, tmp_path, payload):
+    """What cannot be encoded is refused before the first step, and no execution is left behind."""
+    called = []
+    saga = Saga(
+        "refused",
+        [step(name="a")(lambda order: called.append(1))],
+        payload=float if isinstance(payload, float) else None,
+    )
+    mediator = drive(saga, journal=SQLiteJournal(tmp_path / "sagas.db"))
+
+    with pytest.raises(PayloadError):
+        mediator.run("refused", payload, saga_id="s")
+
+    assert called == []
+    assert mediator.executions() == []
+
+
+def test_a_payload_too_large_names_the_limit(drive, tmp_path):
+    """More than 1 MiB is refused, with the name of the setting that allows more; with it, it passes."""
+    saga = Saga("large", [step(name="a")(lambda order: None)])
+    large = "x" * (1024 * 1024)
+
+    with pytest.raises(PayloadError, match="max_value_bytes"):
+        drive(saga, journal=SQLiteJournal(tmp_path / "sagas.db")).run("large", large)
+
+    roomy = SQLiteJournal(tmp_path / "roomy.db", max_value_bytes=4 * 1024 * 1024)
+    assert drive(saga, journal=roomy).run("large", large).succeeded
+
+
+@pytest.mark.parametrize("result", [object(), "x" * (1024 * 1024)])
+def test_a_result_that_cannot_be_kept_is_compensated(drive, tmp_path, result):
+    """The step took effect, so it is compensated like any that may have; it is not executed again."""
+    done = []
+
+    @step
+    def a(order):
+        done.append("a")
+        return result
+
+    @a.compensation
+    def undo_a(order, context):
+        done.append("undo a")
+        assert context.in_doubt
+
+    mediator = drive(Saga("odd", [a]), journal=SQLiteJournal(tmp_path / "sagas.db"))
+
+    with pytest.raises(SagaFailedError) as failed:
+        mediator.run("odd")
+
+    assert done == ["a", "undo a"]
+    assert isinstance(failed.value.__cause__, ResultRefusedError)
+
+
+def test_a_result_of_another_type_than_annotated_is_compensated(drive, tmp_path):
+    """An annotation is a promise that the next step relies on."""
+    done = []
+
+    @step(retry=ONCE)
+    def a(order) -> int:
+        return "seven"  # type: ignore[return-value]
+
+    @a.compensation
+    def undo_a(order):
+        done.append("undo a")
+
+    with pytest.raises(SagaFailedError, match="int"):
+        drive(Saga("wrong", [a]), journal=SQLiteJournal(tmp_path / "sagas.db")).run("wrong")
+    assert done == ["undo a"]
+
+
+def test_a_type_that_no_journal_can_give_back_is_refused_at_definition(drive, tmp_path):
+    """A saga that could not be recovered is not accepted by a durable mediator; in memory it may run."""
+
+    class Opaque:
+        pass
+
+    @step
+    def a(order):
+        return None
+
+    a.execute.__annotations__["return"] = Opaque
+    saga = Saga("opaque", [a])
+
+    with pytest.raises(DefinitionError, match="Opaque"):
+        drive(saga, journal=SQLiteJournal(tmp_path / "sagas.db"))
+    assert drive(saga).run("opaque").succeeded
+
+
+def test_errors_are_kept_as_type_message_and_traceback(drive, tmp_path):
+    """Days later, in another process, one still sees what went wrong and where."""
+
+    @step(retry=ONCE)
+    def a(order):
+        raise KeyError("no such sku")
+
+    saga = Saga("failing", [a])
+    drive(saga, journal=SQLiteJournal(tmp_path / "sagas.db")).run("failing", saga_id="s", check=False)
+
+    error = drive(saga, journal=SQLiteJournal(tmp_path / "sagas.db")).outcome("s").history[-1].error
+
+    assert (error.type, error.message) == ("KeyError", "'no such sku'")
+    assert "test_payloads.py" in error.traceback
