@@ -7,6 +7,8 @@ state machine; it is what the disk costs. Sagas run one at a time, and 16 and 25
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import shutil
 import sqlite3
 import statistics
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.in_memory import sagas
-from fsm_mediator import AsyncMediator, Mediator, SQLiteJournal, step
+from fsm_mediator import AsyncMediator, Mediator, Retry, RetryAfterError, SQLiteJournal, step
 from fsm_mediator.saga import Saga
 
 Durability = Literal["full", "normal"]
@@ -83,11 +85,12 @@ def in_threads(mediator: Mediator, number: int, at_once: int) -> None:
         thread.join()
 
 
-def run(*, rounds: int) -> str:
+def run(*, rounds: int, ended: tuple[int, ...] = (1_000, 100_000)) -> str:
     """Measure both durabilities, and what many ended executions and an interruption of many cost."""
     told = [one_durability("full", rounds), one_durability("normal", rounds)]
-    told.append(growth())
+    told.append(growth(ended))
     told.append(recovery())
+    told.append(waiting())
     return "\n\n".join(told)
 
 
@@ -139,7 +142,7 @@ def one_durability(durability: Durability, rounds: int) -> str:
         shutil.rmtree(folder)
 
 
-def growth(counts: tuple[int, ...] = (1_000, 100_000)) -> str:
+def growth(counts: tuple[int, ...]) -> str:
     """Whether running and recovering get slower with the number of executions that have ended."""
     folder = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix=".bench-"))
     lines = ["executions that have ended in the journal, and what one more costs (durability normal)"]
@@ -169,6 +172,46 @@ def fill(path: Path, mediator: Mediator, number: int) -> None:
                 await asyncio.gather(*(filler.run("w3") for _ in range(500)))
 
     asyncio.run(main())
+
+
+def waiting(number: int = 100_000) -> str:
+    """What a process holds while so many executions wait, parked, for hours."""
+    folder = Path(tempfile.mkdtemp(dir=Path.cwd(), prefix=".bench-"))
+    try:
+        patient = Retry(attempts=None, wait_initial=36_000.0, wait_max=36_000.0, wait_jitter=0.0)
+
+        @step(retry=patient)
+        async def wait(payload: object) -> None:
+            """Asks to be tried again in ten hours."""
+            raise RetryAfterError(36_000.0)
+
+        journal = SQLiteJournal(folder / "sagas.db", durability="normal")
+
+        async def main() -> tuple[float, float]:
+            async with AsyncMediator(Saga("waits", [wait]), journal=journal) as mediator:
+                for _ in range(number // 1000):
+                    ids = await asyncio.gather(*(mediator.start("waits") for _ in range(1000)))
+                    assert len(ids) == 1000
+                while len(await mediator.executions(state="retrying", limit=number)) < number:
+                    await asyncio.sleep(0.05)
+                gc.collect()
+                return resident(), sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+
+        before = resident()
+        after, on_disk = asyncio.run(main())
+        journal.close()
+        return (
+            f"{number:,} executions waiting, held by nobody: {after - before:.0f} MB of memory, "
+            f"{(after - before) / number * 1e6:.0f} bytes each; {on_disk:.0f} MB on disk"
+        )
+    finally:
+        shutil.rmtree(folder)
+
+
+def resident() -> float:
+    """This process's memory in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def recovery(number: int = 10_000) -> str:

@@ -44,7 +44,9 @@ def left(drive, tmp_path):
 
 def test_both_versions_are_registered(drive, left):
     """What was started as version 1 ends as version 1, while version 2 starts new ones."""
-    journal, one, two = left(), [], []
+    journal = left()
+    one: list[str] = []
+    two: list[str] = []
     v1 = Saga("order", made(one, "reserve", "charge"), version=1)
     v2 = Saga("order", made(two, "reserve", "check", "charge"), version=2)
     mediator = drive(v1, v2, journal=journal)
@@ -60,7 +62,8 @@ def test_both_versions_are_registered(drive, left):
 
 def test_the_old_version_is_gone(drive, left, caplog):
     """It is left where it stands and reported, with what differs; nothing is lost, and it goes on once it is back."""
-    journal, done = left(), []
+    journal = left()
+    done: list[str] = []
     newer = drive(Saga("order", made(done, "reserve", "check", "charge"), version=2), journal=journal)
 
     assert newer.recover() == []
@@ -75,7 +78,8 @@ def test_the_old_version_is_gone(drive, left, caplog):
 
 def test_what_is_read_live_may_change(drive, left):
     """Retry numbers, time-outs and functions are not part of the shape: a deploy may change them at any time."""
-    journal, done = left(), []
+    journal = left()
+    done: list[str] = []
     patient = Saga("order", made(done, "reserve", "charge", retry=Retry(attempts=7)), version=1)
 
     assert [outcome.state for outcome in drive(patient, journal=journal).recover()] == ["succeeded"]
@@ -83,7 +87,8 @@ def test_what_is_read_live_may_change(drive, left):
 
 def test_the_same_version_with_another_shape_is_told_apart(drive, left, caplog):
     """Forgetting to raise the version does not drive an execution by the wrong machine."""
-    journal, done = left(), []
+    journal = left()
+    done: list[str] = []
     changed = drive(Saga("order", made(done, "reserve", "pay"), version=1), journal=journal)
 
     assert changed.recover() == []
@@ -99,7 +104,8 @@ def test_two_definitions_of_one_version_are_refused(drive):
 
 def test_starting_an_id_again_joins_it_whatever_version_it_runs(drive, left):
     """A client that asks again after a deploy gets the execution it asked for before."""
-    journal, done = left(), []
+    journal = left()
+    done: list[str] = []
     v1 = Saga("order", made(done, "reserve", "charge"), version=1)
     v2 = Saga("order", made([], "reserve", "check", "charge"), version=2)
 
