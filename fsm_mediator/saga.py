@@ -159,6 +159,12 @@ class Saga:
     def __delattr__(self, attribute: str) -> None:
         raise AttributeError(f"saga {self.name!r} is immutable; define another one")
 
+    def __copy__(self) -> Saga:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Saga:
+        return self  # a copy would have services of its own; `dataclasses.asdict` and settings classes copy deeply
+
     def __repr__(self) -> str:
         return f"<Saga {self.name!r} version {self.version}: {' → '.join(part.path for part in self.parts)}>"
 

@@ -81,5 +81,6 @@ def timeline(records: Iterable[Record]) -> str:
     for record in records:
         first = record.at if first is None else first
         lines.append(f"{record.at - first:9.3f} s  {in_words(record):<40} -> {place_in_words(record.target)}")
-        lines += [f"{'':13}{detail}" for detail in details(record)]
+        # Messages of several lines too: what stands further left would read as another record.
+        lines += [f"{'':13}{line}" for detail in details(record) for line in detail.splitlines()]
     return "\n".join(lines)

@@ -188,6 +188,7 @@ class Ledger:
         self.undone: list[str] = []
         self.cancelled = False
         self.operated = False
+        self.asked: list[tuple[Call, bool]] = []
         self.untrue: list[str] = []
         self.left_behind: list[threading.Thread] = []
         self._played: dict[tuple[str, str], int] = {}
@@ -273,6 +274,12 @@ class Ledger:
         return NotHappened()
 
     # What a person does
+
+    def a_person_is_asked(self, path: str) -> None:
+        """The saga is stuck in this step; remember what was called last, and whether its effect is in doubt."""
+        self.operated = True
+        last = [call for call in self.calls if call.path == path and call.verb != "probe"][-1]
+        self.asked.append((last, self.steps[path].doubt))
 
     def by_hand(self, path: str, *, done: bool) -> Any:
         """A person sees to it that the step has its effect, or has none."""

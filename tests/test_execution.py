@@ -133,7 +133,7 @@ class Life(RuleBasedStateMachine):
         plan = data.draw(shapes(max_size=5), label="steps")
         self.on = data.draw(st.sampled_from([Exception, Exception, OSError]), label="on")
         self.wait = data.draw(st.sampled_from([WAIT, Retry(wait_initial=0.0, wait_jitter=0.0)]), label="waits")
-        self.deadline_at = data.draw(st.sampled_from([None, None, None, 20.0, 200.0]), label="deadline")
+        self.deadline_at = data.draw(st.sampled_from([None, None, 5.0, 20.0, 200.0]), label="deadline")
         self.wait = attrs.evolve(self.wait, on=self.on)
         self.saga = saga_of(plan, self.wait)
         self.real = opened(self.saga, deadline_at=self.deadline_at)
@@ -200,7 +200,9 @@ class Life(RuleBasedStateMachine):
         assert record.reason == ("answered late" if late else None)
 
     def fails(self, data: st.DataObject) -> None:
-        kind = data.draw(st.sampled_from([*FAILURES, "timed out", "crash", "later"]), label="failure")
+        kind = data.draw(
+            st.sampled_from([*FAILURES, "timed out", "timed out", "crash", "crash", "later"]), label="failure"
+        )
         seconds = data.draw(st.sampled_from([0.0, 3.0, 50.0]), label="seconds")
         chance = data.draw(st.floats(0, 1), label="chance")
         error = RetryAfterError(seconds) if kind == "later" else FAILURES[kind]() if kind in FAILURES else None
@@ -692,6 +694,15 @@ def test_attempt_in_doubt_is_compensated_itself(kind):
     assert context.execute_key == "s:c:execute"
     assert context.idempotency_key == "s:c:compensate"
     assert context.error == execution.failure != None  # noqa: E711 - a Failure that is there
+
+
+def test_compensation_in_doubt_has_attempts_of_its_own():
+    """The attempts of a compensation are counted from 1, however many attempts of execute went before."""
+    execution = fed(saga_of([A]), TimedOut(1.0), TimedOut(1.0))
+
+    assert (execution.state, execution.attempt) == ("compensating.a", 1)
+    execution.feed(Raised(ValueError()), 0.0)
+    assert execution.state == "retrying_compensation.a"
 
 
 @pytest.mark.parametrize("kind", NO_DOUBT)

@@ -21,7 +21,7 @@ from fsm_mediator import (
     RefusedError,
     SagaUndoneError,
 )
-from tests.ledger import SAGA_ID, Act, Died, Ledger, Plan, Role, plans, staged
+from tests.ledger import SAGA_ID, Act, Call, Died, Ledger, Plan, Role, plans, staged
 from tests.virtual import AsyncDriver, Driver, SyncDriver, driven
 
 JOURNALS: dict[str, Callable[[], MemoryJournal]] = {
@@ -88,7 +88,8 @@ def mended(
         path = outcome.step
         assert path is not None
         role = ledger.at[path]
-        ledger.operated = True
+        ledger.a_person_is_asked(path)
+        assert len(ledger.asked) < 100, "it is stuck for ever"
         verb = next(verbs, "retry")
         if verb == "retry":
             outcome = to_rest(lambda: driver.say("retry", SAGA_ID, "mended"))
@@ -280,6 +281,39 @@ def law_attempts_are_used_up(run: Run) -> Iterator[str]:
             continue
         if gave_up.act != "rejects" and not may_not_repeat:
             yield f"{path} was given up after attempt {gave_up.attempt} of {role.attempts}, which {gave_up.act}"
+
+
+def law_a_person_is_asked_only_where_nothing_else_is_right(run: Run) -> Iterator[str]:
+    """Stuck: a compensation or a step after the pivot used up its attempts or was refused; or the pivot is in doubt."""
+    for call, doubt in run.ledger.asked:
+        role = run.ledger.at[call.path]
+        limit = role.compensation_attempts if call.verb == "compensate" else role.attempts
+        over = call.attempt == limit or call.act == "rejects" or (doubt and not role.repeatable)
+        ended = run.ledger.cancelled or run.plan.deadline is not None
+        lawful = over
+        if call.verb == "execute" and role.pivot:
+            lawful = doubt and (over or ended)
+        if not lawful:
+            yield f"a person was asked about {call}, in doubt: {doubt}"
+
+
+def law_a_pivot_in_doubt_is_never_gone_back_on(run: Run) -> Iterator[str]:
+    """Nothing is compensated while the pivot may have had its effect: a person is asked first."""
+    for path, step in run.ledger.steps.items():
+        if run.ledger.at[path].pivot and step.doubt and run.outcome.failed:
+            yield f"it went back, and the pivot {path} is in doubt"
+
+
+def law_waits_are_as_long_as_the_policy_and_the_step_say(run: Run) -> Iterator[str]:
+    """Between two attempts lies the backoff, and what the step itself asked for."""
+    before: dict[tuple[str, str], Call] = {}
+    for call in run.ledger.calls:
+        last = before.get((call.path, call.verb))
+        if call.verb != "probe" and last is not None and call.attempt == last.attempt + 1:
+            least = max(min(2.0 ** (last.attempt - 1), 8.0), 5.0 if last.act == "later" else 0.0)
+            if call.at - last.at < least:
+                yield f"{call} came {call.at - last.at} seconds after {last}"
+        before[call.path, call.verb] = call
 
 
 def law_what_must_not_be_repeated_is_not(run: Run) -> Iterator[str]:
