@@ -18,10 +18,11 @@ demo: $(READY) ## watch sagas run, fail and recover
 test: lint types ## every check: style, types, layers, tests, the code of the README
 	$(BIN)/python -m pytest -n 2
 
-lint: $(READY) ## style and layers
+lint: $(READY) ## style, layers, and whether the gallery is fresh
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+	$(BIN)/python diagrams/generate.py --check
 
 types: $(READY) ## static types
 	$(BIN)/mypy $(SOURCES)

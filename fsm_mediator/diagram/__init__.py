@@ -1,0 +1,10 @@
+"""Diagrams: a saga's machine and its runs as pictures, extracted once, rendered as DOT, SVG, Mermaid and more.
+
+Nothing here imports Graphviz before something is drawn.
+"""
+
+from __future__ import annotations
+
+from fsm_mediator.diagram.diagram import Diagram, run_diagram, saga_diagram
+
+__all__ = ["Diagram", "run_diagram", "saga_diagram"]

@@ -1,0 +1,125 @@
+"""Animation: the frames of a run, one after the other, as one SVG or as a GIF.
+
+The SVG holds what never changes once, and each form of what does; styles switch between them. Where they are not
+animated (a reader who asked for less motion, a viewer without styles) it shows the last frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from fsm_mediator.errors import MissingExtraError
+
+STEP: Final = 0.9
+"""Seconds for which a frame is shown."""
+
+HOLD: Final = 3.0
+"""Seconds for which the last one is."""
+
+_ELEMENT: Final = re.compile(r"^<!-- .* -->\n", re.MULTILINE)
+_ID: Final = re.compile(r'<g id="([^"]*)"')
+
+
+def animated_svg(frames: Sequence[str]) -> str:
+    """The SVGs of a run's frames, which differ only in what their elements look like, as one that is animated."""
+    parts = [_parts(frame) for frame in frames]
+    head, _, tail = parts[-1]
+    heads = [each[0].splitlines(keepends=True) for each in parts]
+    length = len(frames)
+    ends = [STEP * (number + 1) for number in range(length)]
+    ends[-1] += HOLD
+    styles = _Styles(
+        hashlib.sha256("".join(frames).encode()).hexdigest()[:8], [end / ends[-1] for end in ends], ends[-1]
+    )
+    body = [head]
+    if all(len(lines) == len(heads[-1]) for lines in heads):
+        lines_in_turn = zip(*heads, strict=True)
+        body = [styles.either(forms) if forms[-1].startswith("<text") else forms[-1] for forms in lines_in_turn]
+    body += (styles.either([each[1].get(name, "") for each in parts]) for name in parts[-1][1])
+    text = "".join(body) + tail
+    return text.replace("\n<g ", f"\n{styles.sheet()}\n<g ", 1)
+
+
+def _parts(svg: str) -> tuple[str, dict[str, str], str]:
+    """What comes before the elements of an SVG, these by their ids, and what comes after them."""
+    head, *elements = _ELEMENT.split(svg)
+    last, end, tail = elements[-1].rpartition("</g>\n</svg>")
+    elements[-1] = last
+    named = {}
+    for number, element in enumerate(elements):
+        found = _ID.search(element)
+        named[found.group(1) if found else f"?{number}"] = element
+    return head, named, end + tail
+
+
+class _Styles:
+    """The style sheet in the making: for each set of frames that something is to be seen in, an animation."""
+
+    def __init__(self, prefix: str, ends: Sequence[float], seconds: float) -> None:
+        self.prefix = f"fsm{prefix}"
+        self.ends = ends
+        self.seconds = seconds
+        self.names: dict[tuple[bool, ...], str] = {}
+
+    def either(self, forms: Sequence[str]) -> str:
+        """Each form that an element has in the course of the frames, to be seen when it is its turn."""
+        different = dict.fromkeys(form for form in forms if form)
+        if len(different) == 1 and all(forms):
+            return forms[-1]
+        shown = []
+        for form in different:
+            seen = tuple(each == form for each in forms)
+            name = self.names.setdefault(seen, f"{self.prefix}-{len(self.names)}")
+            hidden = "" if seen[-1] else ' visibility="hidden"'
+            unnamed = form if seen[-1] else _ID.sub("<g", form, count=1)
+            shown.append(f'<g class="{name}"{hidden}>{unnamed.rstrip()}</g>\n')
+        return "".join(shown)
+
+    def sheet(self) -> str:
+        """The style sheet."""
+        rules = []
+        for seen, name in self.names.items():
+            steps = [f"0%{{visibility:{_seen(seen[0])}}}"]
+            steps += (
+                f"{self.ends[number - 1] * 100:.3f}%{{visibility:{_seen(seen[number])}}}"
+                for number in range(1, len(seen))
+                if seen[number] != seen[number - 1]
+            )
+            rules.append(f"@keyframes {name}{{{''.join(steps)}}}")
+            rules.append(f".{name}{{animation:{name} {self.seconds:g}s step-end infinite}}")
+        still = ",".join(f".{name}" for name in self.names.values())
+        if still:
+            rules.append(f"@media (prefers-reduced-motion:reduce){{{still}{{animation:none}}}}")
+        return f"<style>{''.join(rules)}</style>"
+
+
+def _seen(seen: bool) -> str:
+    return "visible" if seen else "hidden"
+
+
+def animated_gif(frames: Iterable[bytes]) -> bytes:
+    """The PNGs of a run's frames as one GIF.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    try:
+        image: Any = importlib.import_module("PIL.Image")
+    except ImportError:
+        raise MissingExtraError("an animated GIF is put together by Pillow, which", "diagrams") from None
+    opened = [image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
+    size = (max(each.width for each in opened), max(each.height for each in opened))
+    sheets = []
+    for each in opened:
+        sheet = image.new("RGB", size, each.getpixel((0, 0)))
+        sheet.paste(each)
+        sheets.append(sheet.quantize(128, dither=image.Dither.NONE))
+    durations = [int(STEP * 1000)] * (len(sheets) - 1) + [int((STEP + HOLD) * 1000)]
+    drawn = io.BytesIO()
+    sheets[0].save(drawn, "GIF", save_all=True, append_images=sheets[1:], duration=durations, loop=0, optimize=False)
+    return drawn.getvalue()

@@ -1,0 +1,319 @@
+"""Diagram: what a user holds. A picture of a saga's machine, or of a run, that can be had in every format."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from fsm_mediator.diagram.dot import body, to_dot
+from fsm_mediator.diagram.geometry import Layout
+from fsm_mediator.diagram.layout import layout_of
+from fsm_mediator.diagram.marks import marks_of
+from fsm_mediator.diagram.mermaid import to_mermaid
+from fsm_mediator.diagram.picture import DETAIL, VIEWS, Branches, Picture, no_branches, picture_of
+from fsm_mediator.diagram.table import records_table, transitions_table
+from fsm_mediator.diagram.text import clean, seconds, shorten
+from fsm_mediator.diagram.themes import theme_of
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.machine import PENDING, SagaMachine
+from fsm_mediator.outcome import Outcome
+from fsm_mediator.records import Record
+from fsm_mediator.saga import Saga
+from fsm_mediator.words import in_words, place_in_words
+
+if TYPE_CHECKING:
+    import graphviz
+
+FORMATS: Final = ("svg", "png", "pdf", "gif", "dot", "mmd", "md")
+"""What `Diagram.render` writes, by suffix."""
+
+LIGHT: Final = "light"
+
+_drawings: WeakKeyDictionary[SagaMachine, dict[tuple[str, Branches], tuple[Picture, Layout]]] = WeakKeyDictionary()
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Run:
+    """What a diagram shows of an execution.
+
+    Attributes:
+        saga_id: The execution.
+        state: Where it stands.
+        records: Its records so far.
+        total: How many it has in all, where the diagram is a frame of it; else None.
+    """
+
+    saga_id: str
+    state: str
+    records: tuple[Record, ...]
+    total: int | None = None
+
+
+class Diagram:
+    """A picture of a saga's machine, or of one run of it.
+
+    Made by ``saga.diagram()`` and ``outcome.diagram()``. In Jupyter, VS Code and marimo it shows itself. As text it
+    can be had without Graphviz (`to_dot`, `to_mermaid`, `to_markdown_table`); to be drawn (`to_svg`, `render`) it
+    takes the extra ``diagrams`` or a ``dot`` on the PATH. Also ``f"{diagram:mermaid}"``, with ``dot``, ``mermaid``,
+    ``md`` or ``svg``.
+
+    Attributes:
+        saga: The definition.
+        run: The execution it shows; None: the machine alone.
+        view: ``detail`` (every state) or ``overview`` (the phases).
+        theme: ``light`` or ``dark``.
+
+    Raises:
+        DefinitionError: There is no such view or theme.
+    """
+
+    saga: Saga
+    run: Run | None
+    view: str
+    theme: str
+
+    def __init__(
+        self,
+        saga: Saga,
+        run: Run | None = None,
+        *,
+        view: str = DETAIL,
+        theme: str = LIGHT,
+        branches: Branches = no_branches,
+    ) -> None:
+        if view not in VIEWS:
+            raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
+        self._theme = theme_of(theme)
+        self._branches = branches
+        self.saga = saga
+        self.run = run
+        self.view = view
+        self.theme = theme
+
+    def with_(self, *, view: str | None = None, theme: str | None = None) -> Diagram:
+        """The same with another view or theme: ``diagram.with_(theme="dark")``."""
+        return Diagram(self.saga, self.run, view=view or self.view, theme=theme or self.theme, branches=self._branches)
+
+    @property
+    def picture(self) -> Picture:
+        """What it shows, free of any format: nodes, edges, marks."""
+        return self._drawing[0]
+
+    @functools.cached_property
+    def _drawing(self) -> tuple[Picture, Layout]:
+        if self.run is not None:
+            picture = self._picture_of_run(self.run)
+            return picture, layout_of(picture)
+        # A machine never changes, and neither does its picture: both are made once.
+        kept = _drawings.setdefault(self.saga.machine, {})
+        key = (self.view, self._branches)
+        drawing = kept.get(key)
+        if drawing is None:
+            picture = self._picture_of_machine()
+            kept[key] = drawing = (picture, layout_of(picture))
+        return drawing
+
+    def _picture_of_machine(self) -> Picture:
+        parts = len(self.saga.parts)
+        about = f"version {self.saga.version} · {parts} {'part' if parts == 1 else 'parts'}"
+        return picture_of(
+            self.saga.machine, name=self.saga.name, subheading=(about,), view=self.view, branches=self._branches
+        )
+
+    def _picture_of_run(self, run: Run) -> Picture:
+        saga, about = self.saga, _about(run)
+        machine = _machine_of(saga, run)
+        return picture_of(
+            machine,
+            name=saga.name,
+            heading=f"{saga.name} · {run.saga_id}",
+            subheading=(about, _last_trouble(run)),
+            view=self.view,
+            marks=marks_of(machine, run.records, run.state, overview=self.view != DETAIL),
+            alt=f"Run {run.saga_id} of the saga {saga.name}: {about}.",
+            branches=self._branches,
+        )
+
+    @property
+    def alt(self) -> str:
+        """What it shows, in a sentence, for those who cannot see it."""
+        return clean(self.picture.alt)
+
+    def to_dot(self) -> str:
+        """Graphviz's text. Nodes and lines have their places in it; any ``dot`` draws it as it is."""
+        return self._dot
+
+    @functools.cached_property
+    def _dot(self) -> str:
+        return to_dot(*self._drawing, self._theme)
+
+    def to_graphviz(self) -> graphviz.Digraph:
+        """A ``graphviz.Digraph``, to be rendered or added to."""
+        import graphviz
+
+        return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in body(*self._drawing, self._theme)])
+
+    def to_mermaid(self) -> str:
+        """A Mermaid flowchart, to be put into a README, MkDocs or a wiki."""
+        return to_mermaid(self.picture, self._theme)
+
+    def to_markdown_table(self) -> str:
+        """A table in Markdown: the machine's transitions, or a run's records."""
+        return transitions_table(self.picture) if self.run is None else records_table(self.run.records)
+
+    def to_svg(self, *, animate: bool = False) -> str:
+        """An SVG. *animate*: of a run, frame after frame.
+
+        Raises:
+            MissingExtraError: No Graphviz is to be had; the message names both cures.
+        """
+        if animate and self.run is not None:
+            from fsm_mediator.diagram.animation import animated_svg
+
+            return animated_svg([frame.to_svg() for frame in self.frames()])
+        return self._svg
+
+    @functools.cached_property
+    def _svg(self) -> str:
+        from fsm_mediator.diagram.render import svg_of
+
+        return svg_of(self._dot, self.alt)
+
+    def frames(self) -> Sequence[Diagram]:
+        """The run record by record, from before the first to what it is now; of a machine alone, itself."""
+        run = self.run
+        if run is None:
+            return [self]
+        shown = []
+        for number in range(len(run.records) + 1):
+            records = run.records[:number]
+            if number == len(run.records):
+                state = run.state
+            else:
+                state = records[-1].target if records else run.records[0].source
+            frame = attrs.evolve(run, records=records, state=state, total=len(run.records))
+            shown.append(Diagram(self.saga, frame, view=self.view, theme=self.theme, branches=self._branches))
+        return shown
+
+    def render(self, path: str | Path, *, animate: bool = False) -> Path:
+        """Write it to *path*, in the format that the suffix says.
+
+        Args:
+            path: ``.svg``, ``.png``, ``.pdf``, ``.gif`` (animated), ``.dot``, ``.mmd`` or ``.md`` (a table).
+            animate: An ``.svg`` of a run is to move.
+
+        Returns:
+            The path.
+
+        Raises:
+            DefinitionError: Another suffix.
+            MissingExtraError: No Graphviz is to be had, or for a GIF no Pillow.
+        """
+        path = Path(path)
+        kind = path.suffix[1:].lower()
+        if kind not in FORMATS:
+            raise DefinitionError(f"{str(path)!r} does not say in what format; the suffix must be one of {FORMATS}")
+        if animate and kind not in ("svg", "gif"):
+            raise DefinitionError(f"a .{kind} cannot move; only .svg and .gif can")
+        drawn = self._rendered(kind, animate=animate)
+        path.write_bytes(drawn if isinstance(drawn, bytes) else drawn.encode())
+        return path
+
+    def _rendered(self, kind: str, *, animate: bool) -> str | bytes:
+        from fsm_mediator.diagram.render import draw
+
+        if kind == "svg":
+            return self.to_svg(animate=animate)
+        if kind == "gif":
+            from fsm_mediator.diagram.animation import animated_gif
+
+            return animated_gif(draw(frame.to_dot(), "png") for frame in self.frames())
+        if kind in ("png", "pdf"):
+            return draw(self._dot, kind)
+        return format(self, {"mmd": "mermaid"}.get(kind, kind))
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        makers = {"dot": self.to_dot, "mermaid": self.to_mermaid, "md": self.to_markdown_table, "svg": self.to_svg}
+        if spec not in makers:
+            raise DefinitionError(f"a diagram has no format {spec!r}; there are {', '.join(makers)}")
+        return makers[spec]()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
+        """What a notebook shows: an SVG; without Graphviz a Mermaid chart. Never both: JupyterLab would take Mermaid.
+
+        It never raises: a notebook would show a traceback in place of everything else.
+        """
+        bundle = {"text/plain": repr(self)}
+        try:
+            bundle["image/svg+xml"] = self.to_svg()
+        except Exception:
+            try:
+                bundle["text/vnd.mermaid"] = bundle["text/plain"] = self.to_mermaid()
+            except Exception as error:
+                bundle["text/plain"] = f"<Diagram that cannot be shown: {type(error).__name__}>"
+        return bundle
+
+    def __repr__(self) -> str:
+        what = f"run {self.run.saga_id!r} of saga" if self.run is not None else "saga"
+        return f"<Diagram of {what} {self.saga.name!r}: {self.view}, {self.theme}>"
+
+
+def saga_diagram(saga: Saga, view: str = DETAIL, *, theme: str = LIGHT) -> Diagram:
+    """The picture of a saga's machine."""
+    return Diagram(saga, view=view, theme=theme)
+
+
+def run_diagram(outcome: Outcome, view: str = DETAIL, *, theme: str = LIGHT) -> Diagram:
+    """The picture of a saga's machine with a run marked in it."""
+    run = Run(saga_id=outcome.saga_id, state=outcome.state, records=tuple(outcome.history))
+    return Diagram(outcome.saga, run, view=view, theme=theme)
+
+
+def _machine_of(saga: Saga, run: Run) -> SagaMachine:
+    """The machine that knows every state of the run: wider than the saga's own if its settings were others then."""
+    for state in (run.state, *(record.target for record in run.records)):
+        if state not in saga.machine.states:
+            return saga.machine_with(state) or saga.machine
+    return saga.machine
+
+
+def _about(run: Run) -> str:
+    """Where a run stands, in words."""
+    records = run.records
+    try:
+        stands = place_in_words(run.state)
+    except (KeyError, IndexError):  # no state of any saga: records made by hand
+        stands = shorten(run.state, 60)
+    if run.total is not None:
+        last = shorten(_in_words(records[-1]), 60) if records else "accepted"
+        return f"{len(records)} of {run.total}: {last} → {stands}"
+    told = [stands, "1 record" if len(records) == 1 else f"{len(records)} records"]
+    if len(records) > 1:
+        told.append(seconds(max(records[-1].at - records[0].at, 0.0)))
+    return " · ".join(told)
+
+
+def _last_trouble(run: Run) -> str:
+    """What went wrong last, unless it has been got over."""
+    if run.state == PENDING:
+        return " "
+    for record in reversed(run.records):
+        if record.event in ("executed", "settled_done"):
+            break
+        if record.error is not None and record.event not in ("retry_due", "compensation_due"):
+            return f"{_in_words(record)}: {record.error}"
+    return " "
+
+
+def _in_words(record: Record) -> str:
+    try:
+        return in_words(record)
+    except KeyError:  # no event of any machine: a record made by hand
+        return record.event

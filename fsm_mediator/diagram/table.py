@@ -1,0 +1,58 @@
+"""Tables: a machine's transitions, or a run's records, in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from fsm_mediator.diagram.picture import Picture
+from fsm_mediator.diagram.text import clean, seconds, shorten
+from fsm_mediator.machine import EVENTS
+from fsm_mediator.records import Record
+
+
+def transitions_table(picture: Picture) -> str:
+    """Every edge of *picture*, a row each."""
+    rows = [(edge.source, edge.event, edge.target, EVENTS[edge.event]) for edge in picture.all_edges()]
+    return _table(("from", "event", "to", "what it does"), rows)
+
+
+def records_table(records: Sequence[Record]) -> str:
+    """Every record of a run, a row each: the time since the first, and what it tells."""
+    first = records[0].at if records else 0.0
+    rows = []
+    for record in records:
+        why = str(record.error) if record.error is not None else ""
+        told = " · ".join(shorten(each, 200) for each in (why, record.reason or "") if each)
+        rows.append(
+            (
+                str(record.seq),
+                seconds(record.at - first) if record.at > first else "0 s",
+                record.source,
+                record.event,
+                record.target,
+                str(record.attempt or ""),
+                told,
+            )
+        )
+    return _table(("record", "after", "from", "event", "to", "attempt", "why"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines += (f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    return "\n".join([*lines, ""])
+
+
+_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]#!|~$])")
+_MARKUP: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", ":": "&#58;", "@": "&#64;"})
+_HARMLESS: Final = re.compile(r"[A-Za-z0-9 .,%]*|[A-Za-z][A-Za-z0-9]*(?:[_.]+[A-Za-z0-9]+)*")
+
+
+def _cell(text: str) -> str:
+    """*text* as it is, in a cell: no markup, no link, no cell of its own."""
+    plain = re.sub(r"\s+", " ", clean(text)).strip()
+    if _HARMLESS.fullmatch(plain):
+        return plain
+    return _SPECIAL.sub(r"\\\1", plain).translate(_MARKUP)

@@ -1,0 +1,88 @@
+"""Text for pictures: made harmless, made short, measured. Knows no saga and no format but the escapes at its end.
+
+Names of steps are checked when a saga is defined; the labels of callbacks, errors, reasons and ids are anybody's.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from typing import Final
+
+# What XML cannot hold (controls, lone surrogates, non-characters), and what makes text read backwards.
+_UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_SPACES: Final = re.compile(r"\s+")
+
+
+def clean(text: str) -> str:
+    """*text* with every character that a picture cannot hold, or that reverses what follows, made visible."""
+    if text.isprintable() or text.replace("\n", "").isprintable():
+        return text
+    return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def shorten(text: str, most: int) -> str:
+    """*text* on one line, of at most *most* characters: its middle is what can be spared."""
+    if not text.isprintable() or "  " in text or text[:1] == " " or text[-1:] == " ":
+        text = _SPACES.sub(" ", clean(text)).strip()
+    if len(text) <= most:
+        return text
+    head = (most - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+_NARROW: Final = frozenset(" !'(),-./:;I[\\]fijlrt|·")
+_WIDE: Final = frozenset("%@MWmw+<=>~#…→←↻↩✓✗≤◆⚠▶■—‖")
+
+
+@functools.lru_cache(4096)
+def width(text: str, size: float, bold: bool = False) -> float:
+    """About how wide *text* is at *size*, in points; of common sans-serif fonts, the widest (DejaVu, Verdana)."""
+    total = 0.0
+    for character in text:
+        if character in _NARROW:
+            total += 0.36
+        elif character in _WIDE:
+            total += 0.9
+        else:
+            total += 0.64 if character < "\u1100" else 1.0
+    return total * size * (1.1 if bold else 1.0)
+
+
+@functools.lru_cache(512)
+def seconds(value: float) -> str:
+    """A length of time for people: ``12 ms``, ``1.5 s``, ``5 min``, ``2 h``."""
+    if not math.isfinite(value):
+        return "?"
+    for below, unit, name in ((0.0995, 0.001, "ms"), (119.5, 1.0, "s"), (3590, 60.0, "min"), (172_000, 3600.0, "h")):
+        if value < below:
+            return f"{value / unit:.3g} {name}"
+    return f"{value / 86400:.3g} d"
+
+
+def numbers(values: tuple[int, ...]) -> str:
+    """Some numbers in little room: ``3``, ``3, 5``, ``3 … 11``."""
+    return ", ".join(map(str, values)) if len(values) < 3 else f"{values[0]} … {values[-1]}"
+
+
+def dot_text(text: str) -> str:
+    """*text* as a quoted string of DOT in which nothing is an escape: for labels and tooltips."""
+    text = clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
+    text = text.replace("\n", "\\n").replace("\r", "").replace("\t", " ")
+    return f'"{text}"'
+
+
+_NOT_IN_A_NAME: Final = re.compile(r"[^\w.\-/]")
+
+
+def dot_name(text: str) -> str:
+    """*text* as a quoted identifier of DOT; what could not stand in a state's name is written as its number."""
+    return f'"{_NOT_IN_A_NAME.sub(lambda found: f"%{ord(found.group()):x}", text)}"'
+
+
+@functools.lru_cache(1024)
+def markup(text: str) -> str:
+    """*text* for XML, and for DOT's labels in markup."""
+    text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace('"', "&quot;").replace("'", "&#39;")
