@@ -193,3 +193,18 @@ def test_what_is_no_observer_is_refused_when_the_mediator_is_made(drive, observe
     """An observer that could never work is a mistake that I hear of at once, not in the middle of a saga."""
     with pytest.raises(DefinitionError, match=said):
         drive(shop(), observers=[observer])
+
+
+def test_an_error_of_many_lines_is_one_line_of_log(caplog):
+    """Nobody forges a log line with the message of an error; the text as it was is in ``extra``."""
+    caplog.set_level("INFO")
+
+    @step(retry=Retry(attempts=1))
+    def a(order):
+        raise ValueError("no\n2026-01-01 INFO forged")
+
+    Mediator(Saga("logged", [a]), observers=[LoggingObserver()]).run("logged", check=False)
+
+    told = [record for record in caplog.records if "forged" in record.getMessage()]
+    assert [record.getMessage().count("\n") for record in told] == [0]
+    assert "\n" in told[0].saga_error

@@ -54,7 +54,8 @@ class LoggingObserver:
         if not self.logger.isEnabledFor(level):
             return
         attempt = f" attempt {record.attempt}" if record.attempt else ""
-        failure = f": {record.error}" if record.error is not None else ""
+        # One line, whatever the message holds: nobody forges a log line with an error. `extra` has it as it is.
+        failure = f": {record.error}".replace("\r", "\\r").replace("\n", "\\n") if record.error is not None else ""
         doubt = " (in doubt)" if record.in_doubt else ""
         self.logger.log(
             level,
