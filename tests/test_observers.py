@@ -195,15 +195,15 @@ def test_what_is_no_observer_is_refused_when_the_mediator_is_made(drive, observe
         drive(shop(), observers=[observer])
 
 
-def test_an_error_of_many_lines_is_one_line_of_log(caplog):
+def test_an_error_of_many_lines_is_one_line_of_log(drive, caplog):
     """Nobody forges a log line with the message of an error; the text as it was is in ``extra``."""
     caplog.set_level("INFO")
 
-    @step(retry=Retry(attempts=1))
+    @step(retry=ONCE)
     def a(order):
         raise ValueError("no\n2026-01-01 INFO forged")
 
-    Mediator(Saga("logged", [a]), observers=[LoggingObserver()]).run("logged", check=False)
+    drive(Saga("logged", [a]), observers=[LoggingObserver()]).run("logged", check=False)
 
     told = [record for record in caplog.records if "forged" in record.getMessage()]
     assert [record.getMessage().count("\n") for record in told] == [0]
