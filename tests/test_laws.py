@@ -414,6 +414,12 @@ IN_DOUBT_AT_THE_PIVOT = plan(
     role("s2", "rejects", compensates=False, forward_only=True, attempts=None),
     verbs=("retry", "undone", "done"),
 )
+TOO_LATE_TO_GO_BACK = plan(
+    role("s0"),
+    role("s1", pivot=True, compensates=False, execute=(Act("returns", effect=True, cancels=True),)),
+    role("s2", *["raises"] * 4, compensates=False, forward_only=True, attempts=None),
+    deadline=1.0,
+)
 IS_UNDONE = plan(role("s0", "slow", plain=False), role("s1", "lost", probes=True, repeatable=False), undo=True)
 
 
@@ -423,6 +429,7 @@ IS_UNDONE = plan(role("s0", "slow", plain=False), role("s1", "lost", probes=True
 @example(plan=GOES_BACK)
 @example(plan=GETS_STUCK)
 @example(plan=IN_DOUBT_AT_THE_PIVOT)
+@example(plan=TOO_LATE_TO_GO_BACK)
 @example(plan=IS_UNDONE)
 @given(plan=plans())
 def test_laws_hold_whatever_happens(kind: Kind, journal: str, plan: Plan) -> None:
@@ -436,6 +443,7 @@ def test_laws_hold_whatever_happens(kind: Kind, journal: str, plan: Plan) -> Non
 @example(plan=GOES_BACK, names=("objects", "encoded"))
 @example(plan=GETS_STUCK, names=("encoded", "objects"))
 @example(plan=IN_DOUBT_AT_THE_PIVOT, names=("objects", "objects"))
+@example(plan=TOO_LATE_TO_GO_BACK, names=("objects", "encoded"))
 @example(plan=IS_UNDONE, names=("encoded", "encoded"))
 @given(plan=plans(), names=st.tuples(*[st.sampled_from(sorted(JOURNALS))] * 2))
 def test_both_mediators_write_the_same_records(plan: Plan, names: tuple[str, str]) -> None:

@@ -189,7 +189,7 @@ class Phases(Router):
         if (source, target) in ((PENDING, WAITING), (EXECUTING, SUCCEEDED)) and self._arcs():
             y = self.path - self.forward / 2 - (36 if source == PENDING else 24)
             out = box.x if source == PENDING else box.right - 12
-            into = other.x - (12 if source == PENDING else 0)
+            into = other.left + 16 if source == PENDING else other.x
             middle = other.left - 40 if target == SUCCEEDED else (box.right + other.left) / 2
             self.spot(edge, middle, y - 3, 0, -1)
             self.route((out, box.top), (out, y), (into, y), (into, other.top))
@@ -272,7 +272,7 @@ class Phases(Router):
             self.route((box.x, box.bottom), (box.x, y), (other.x, y), (other.x, other.bottom))
         elif target == EXECUTING:
             x, y = self.right - 8, self.sats_bottom + 48
-            self.spot(edge, box.x - 16, y + 2, -1, 1, key=key)
+            self.spot(edge, self.right + 56, y + 2, 0, 1, key=key)
             self.route((box.x - 2, box.top), (box.x - 2, y), (x, y), (x, other.bottom))
         elif target == WAITING:
             x = box.x + 18

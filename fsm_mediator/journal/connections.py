@@ -87,8 +87,8 @@ class Connections:
         """
         if self._identity is not None and self._identity != place.identity(self.path):
             raise JournalError(
-                f"the journal {self.path!r} was deleted, moved or replaced while it was in use. What is written goes to "
-                f"the file that was there, and others cannot see it. Put it back, or end this process"
+                f"the journal {self.path!r} was deleted, moved or replaced while it was in use. What is written goes "
+                f"to the file that was there, and others cannot see it. Put it back, or end this process"
             )
 
     def drop_writer(self) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+import msgspec
+
 from fsm_mediator.errors import JournalError
 
 _RESTORE: Final = "restore it from a backup; what can still be read: sqlite3 FILE .recover"
@@ -45,8 +47,8 @@ _OF_ONE: Final = frozenset(
     (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CORRUPT)
 )
 
-ERRORS: Final = (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeError, ValueError, TypeError)
-"""What ``sqlite3`` raises: its own errors, and Python's where a parameter cannot be bound or a text not decoded."""
+ERRORS: Final = (sqlite3.Error, sqlite3.Warning, msgspec.MsgspecError, OverflowError, ValueError, TypeError)
+"""What ``sqlite3`` and ``msgspec`` raise: errors of their own, and Python's where a parameter cannot be bound."""
 
 
 def fault(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0) -> JournalError:
@@ -59,6 +61,8 @@ def fault(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0
         busy_timeout: How many seconds a lock was waited for.
     """
     code = getattr(error, "sqlite_errorcode", None) or 0
+    if isinstance(error, msgspec.MsgspecError) or (not code and "decode to UTF-8" in str(error)):
+        code = sqlite3.SQLITE_CORRUPT
     name = getattr(error, "sqlite_errorname", None) or type(error).__name__
     if code & 0xFF in _WORDS:
         what, move = _WORDS[code & 0xFF]

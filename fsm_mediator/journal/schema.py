@@ -31,7 +31,7 @@ from fsm_mediator.errors import JournalError
 APPLICATION_ID: Final = 0x66736D6D  # "fsmm"
 """Stands in the file's header, and tells a journal from other SQLite files."""
 
-STEPS: Final[Sequence[str]] = (
+STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
         number INTEGER PRIMARY KEY,
@@ -115,7 +115,7 @@ def check_library(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Non
         )
 
 
-def version_of(connection: sqlite3.Connection, path: str, steps: Sequence[str] = STEPS) -> int:
+def version_of(connection: sqlite3.Connection, path: str) -> int:
     """The schema version of a file; 0: it is empty.
 
     Raises:
@@ -124,10 +124,10 @@ def version_of(connection: sqlite3.Connection, path: str, steps: Sequence[str] =
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application_id == APPLICATION_ID and version > len(steps):
+    if application_id == APPLICATION_ID and version > len(STEPS):
         raise JournalError(
             f"the journal {path!r} was written by a later fsm_mediator: its schema has version {version}, and this one "
-            f"knows {len(steps)}. Upgrade fsm_mediator"
+            f"knows {len(STEPS)}. Upgrade fsm_mediator"
         )
     if application_id == APPLICATION_ID and version:
         return int(version)
@@ -138,20 +138,20 @@ def version_of(connection: sqlite3.Connection, path: str, steps: Sequence[str] =
     return 0
 
 
-def migrate(connection: sqlite3.Connection, path: str, steps: Sequence[str] = STEPS) -> None:
+def migrate(connection: sqlite3.Connection, path: str) -> None:
     """Make the file one of today's version, in one transaction; others may do so at the same moment.
 
     Raises:
         JournalError: It is no journal, or one of a later version.
         sqlite3.Error: It cannot be read or written.
     """
-    if version_of(connection, path, steps) == len(steps):
+    if version_of(connection, path) == len(STEPS):
         return
     # Tables are made anew and renamed with foreign keys off, as https://sqlite.org/lang_altertable.html has it.
     connection.execute("PRAGMA foreign_keys=OFF")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in steps[version_of(connection, path, steps) :]:
+        for step in STEPS[version_of(connection, path) :]:
             for statement in _statements(step):
                 connection.execute(statement)
         broken = connection.execute("PRAGMA foreign_key_check").fetchone()
@@ -161,7 +161,7 @@ def migrate(connection: sqlite3.Connection, path: str, steps: Sequence[str] = ST
                 f"It was left as it is; please report it"
             )
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={len(steps)}")
+        connection.execute(f"PRAGMA user_version={len(STEPS)}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

@@ -15,6 +15,7 @@ import time
 import weakref
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -286,16 +287,15 @@ class SQLiteJournal:
         """As `Journal.find`."""
         if not is_text(saga_id):
             return None
-        return next(self._entries_of(self._read(queries.ENTRY, (saga_id,))), None)
+        return next(iter(self._entries_of(self._read(queries.ENTRY, (saga_id,)))), None)
 
     def records(self, saga_id: str) -> list[Record]:
         """As `Journal.records`."""
         if not is_text(saga_id):
             return []
-        try:
-            return [record_of(tuple(row), saga_id, saga) for saga, *row in self._read(queries.RECORDS, (saga_id,))]
-        except msgspec.MsgspecError as error:
-            raise fault(error, self.path, "read") from error
+        rows = self._read(queries.RECORDS, (saga_id,))
+        with self._reading():
+            return [record_of(tuple(row), saga_id, saga) for saga, *row in rows]
 
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
@@ -365,15 +365,15 @@ class SQLiteJournal:
         ((wake,),) = self._read(queries.NEXT_WAKE)
         return None if wake is None else float(wake)
 
-    def _entries_of(self, rows: list[Row]) -> Iterator[Entry]:
+    def _entries_of(self, rows: list[Row]) -> list[Entry]:
         """The entries that *rows* are, each driver looked at once."""
         drivers: dict[int, tuple[Driver, bool]] = {}
         if any(row[13] is not None for row in rows):
             now = self._clock()
             for number, *seen in self._read(queries.DRIVERS):
                 drivers[number] = Driver(*seen[2:]), self._lives(number, seen, now)
-        for row in rows:
-            yield entry_of(row, *drivers.get(row[13], (None, False)))
+        with self._reading():
+            return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
 
     def _lives(self, number: int, seen: Sequence[Any], now: float | None = None) -> bool:
         if number in self._dead:
@@ -387,12 +387,17 @@ class SQLiteJournal:
         return False
 
     def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        try:
+        with self._reading():
             if self._connections.in_memory:
                 with self._connections.writing:
                     return self._connections.writer().execute(query, parameters).fetchall()
             with self._connections.reader() as connection:
                 return connection.execute(query, parameters).fetchall()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except ERRORS as error:
             raise fault(error, self.path, "read", self._connections.busy_timeout) from error
 
