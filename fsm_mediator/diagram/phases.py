@@ -181,7 +181,10 @@ class Phases(Router):
             self.route((x, y), (x, y + 16), (x - 22, y + 16), (x - 22, y))
         else:
             x, y = box.right - 48, box.top
-            self.spot(edge, x - 4, y - 8, -1)
+            if edge.source == self.at.get(WAITING):  # lines come from above on its left
+                self.spot(edge, x + 26, y - 8, 1)
+            else:
+                self.spot(edge, x - 4, y - 8, -1)
             self.route((x, y), (x, y - 14), (x + 22, y - 14), (x + 22, y))
 
     def _ahead(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:

@@ -231,7 +231,7 @@ def _decided(
         if refusal is not None:
             return refusal
         assert its is not None
-        number, epoch, _, mail, waits, last = its
+        number, epoch, driver, mail, waits, last = its
         for item in commit.taken:
             mail -= cursor.execute(queries.TAKE, (item, number)).rowcount
         if write.rows:
@@ -242,7 +242,7 @@ def _decided(
         if write.held and not commit.taken:
             if waits:
                 changes.wakes.append((commit.wake_at, number))
-        elif commit.taken or epoch != 1 or state not in ENDED or mail or waits:
+        elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or waits:
             changes.standings.append(standing_row(number, holder, state, at, mail, commit.wake_at))
     changes.records.extend((number, *row) for row in write.rows)
     for child, row in () if write.plain else write.opens:
