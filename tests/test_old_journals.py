@@ -72,7 +72,7 @@ def forget_this_machine(path: Path) -> None:
     """Take the paths of the machine that wrote it out of the tracebacks."""
     connection = sqlite3.connect(path)
     for folder in (str(Path(__file__).parent.parent), sys.base_prefix):
-        connection.execute("UPDATE records SET error = replace(error, ?, '.') WHERE error IS NOT NULL", (folder,))
+        connection.execute("UPDATE records SET details = replace(details, ?, '.') WHERE details IS NOT NULL", (folder,))
     connection.commit()
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("VACUUM")
