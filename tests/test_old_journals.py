@@ -1,6 +1,6 @@
 """Journals that released versions have written are read for ever, and what they hold goes on.
 
-``tests/journals/vN.db`` was written by ``python -m tests.test_old_journals`` when schema N was the newest, and is never
+``tests/journals/shop-vN.db`` was written by ``python -m tests.test_old_journals`` when schema N was the newest, and is never
 written again: a new schema gets a new file beside the old ones.
 """
 
@@ -80,7 +80,7 @@ def forget_this_machine(path: Path) -> None:
     connection.close()
 
 
-@pytest.fixture(params=sorted(JOURNALS.glob("v*.db")), ids=lambda path: path.stem)
+@pytest.fixture(params=sorted(JOURNALS.glob("shop-v*.db")), ids=lambda path: path.stem)
 def old(request, tmp_path):
     """A copy of each old journal."""
     return Path(shutil.copy(request.param, tmp_path / "sagas.db"))
@@ -88,7 +88,7 @@ def old(request, tmp_path):
 
 def test_there_is_an_old_journal():
     """The tests below have something to read."""
-    assert (JOURNALS / "v1.db").is_file()
+    assert (JOURNALS / "shop-v1.db").is_file()
 
 
 def test_what_was_written_is_read(old):
@@ -138,7 +138,7 @@ def test_a_stuck_one_still_says_so(old):
 
 
 if __name__ == "__main__":
-    newest = JOURNALS / f"{sys.argv[1]}.db"
+    newest = JOURNALS / f"shop-{sys.argv[1]}.db"
     assert not newest.exists(), f"{newest} is history, and stays as it is"
     write(newest)
     forget_this_machine(newest)

@@ -7,11 +7,10 @@ animated (a reader who asked for less motion, a viewer without styles) it shows 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fsm_mediator.errors import MissingExtraError
 
@@ -109,16 +108,16 @@ def animated_gif(frames: Iterable[bytes]) -> bytes:
         MissingExtraError: Pillow is not installed.
     """
     try:
-        image: Any = importlib.import_module("PIL.Image")
+        from PIL import Image
     except ImportError:
         raise MissingExtraError("an animated GIF is put together by Pillow, which", "diagrams") from None
-    opened = [image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
+    opened = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
     size = (max(each.width for each in opened), max(each.height for each in opened))
     sheets = []
     for each in opened:
-        sheet = image.new("RGB", size, each.getpixel((0, 0)))
+        sheet = Image.new("RGB", size, each.getpixel((0, 0)))
         sheet.paste(each)
-        sheets.append(sheet.quantize(128, dither=image.Dither.NONE))
+        sheets.append(sheet.quantize(128, dither=Image.Dither.NONE))
     durations = [int(STEP * 1000)] * (len(sheets) - 1) + [int((STEP + HOLD) * 1000)]
     drawn = io.BytesIO()
     sheets[0].save(drawn, "GIF", save_all=True, append_images=sheets[1:], duration=durations, loop=0, optimize=False)

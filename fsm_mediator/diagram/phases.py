@@ -51,7 +51,7 @@ class Phases(Router):
         for edge in self.picture.edges:
             self._route(edge)
         self.place_labels()
-        far = max(box.right for box in self.boxes.values())
+        far = max(box.right for box in self.boxes.values()) + (24 if (STUCK, SUCCEEDED) in self.ways else 0)
         middle = self.fork - 15
         below = "← COMPENSATION" if COMPENSATING in self.at else "GIVEN UP"
         bands = [
