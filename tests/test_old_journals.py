@@ -1,7 +1,7 @@
 """Journals that released versions have written are read for ever, and what they hold goes on.
 
-``tests/journals/shop-vN.db`` was written by ``python -m tests.test_old_journals`` when schema N was the newest, and is never
-written again: a new schema gets a new file beside the old ones.
+``tests/journals/shop-vN.db`` was written by ``python -m tests.test_old_journals vN`` when schema N was the newest, and is
+never written again: a new schema gets a new file beside the old ones.
 """
 
 from __future__ import annotations
