@@ -1,6 +1,6 @@
 """Journals that released versions have written are read for ever, and what they hold goes on.
 
-``tests/journals/shop-vN.db`` was written by ``python -m tests.test_old_journals vN`` when schema N was the newest, and is
+``tests/journals/shop-vN.db`` was written by ``python -m tests.test_old_journals vN`` when schema N was newest, and is
 never written again: a new schema gets a new file beside the old ones.
 """
 
