@@ -15,7 +15,7 @@ import logging
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fsm_mediator.errors import (
     AlreadyDrivenError,
@@ -45,6 +45,9 @@ from fsm_mediator.parts import PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
 from fsm_mediator.retry import check_number
 from fsm_mediator.saga import Saga
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Diagram
 
 logger = logging.getLogger("fsm_mediator")
 T = TypeVar("T")
@@ -731,6 +734,10 @@ class AsyncMediator:
         """Where an execution stands, as far as it is journaled; as `Mediator.outcome`."""
         await self._open()
         return await self._off(self._desk.outcome, saga_id)
+
+    async def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
+        """The picture of an execution's way through the machine; as `Mediator.diagram`."""
+        return (await self.outcome(saga_id)).diagram(view)
 
     async def executions(
         self, *, state: str | None = None, saga: str | None = None, limit: int | None = None

@@ -15,7 +15,7 @@ import time
 import types
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fsm_mediator.errors import (
     AlreadyDrivenError,
@@ -43,6 +43,9 @@ from fsm_mediator.parts import PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
 from fsm_mediator.retry import check_number
 from fsm_mediator.saga import Saga
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Diagram
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -681,6 +684,14 @@ class Mediator:
         """
         self._open()
         return self._desk.outcome(saga_id)
+
+    def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
+        """The picture of the machine with an execution's way through it, as far as it is journaled.
+
+        Raises:
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        return self.outcome(saga_id).diagram(view)
 
     def executions(self, *, state: str | None = None, saga: str | None = None, limit: int | None = None) -> list[Entry]:
         """The executions in the journal, newest first.
