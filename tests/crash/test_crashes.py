@@ -182,15 +182,16 @@ def test_killed_anywhere_in_larger_sagas(laboratory: Laboratory, torture_seconds
     until = time.monotonic() + torture_seconds
 
     @settings(
-        max_examples=100_000,
+        max_examples=25,
         deadline=None,
         database=None,
+        derandomize=False,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
     @given(scenarios())
     def search(scenario: Scenario) -> None:
-        if time.monotonic() < until:
-            check(scenario, laboratory.perform(scenario))
+        check(scenario, laboratory.perform(scenario))
 
-    search()
+    while time.monotonic() < until:
+        search()
