@@ -27,6 +27,7 @@ from fsm_mediator import (
 )
 
 SAGA_ID = "s"
+PAYLOAD = {"amount": 3}
 TIMEOUT = 4.0
 WAIT = Retry(wait_initial=1.0, wait_max=8.0, wait_jitter=1.0)
 
@@ -193,9 +194,9 @@ class Ledger:
         self.left_behind: list[threading.Thread] = []
         self._played: dict[tuple[str, str], int] = {}
 
-    def begins(self, context: Context, now: float) -> Any:
+    def begins(self, verb: str, payload: Any, context: Context, now: float) -> Any:
         """A call begins: what it is to do. What the context says is held against what is so."""
-        path, verb = context.step, context.verb
+        path = context.step
         role, step = self.at[path], self.steps[path]
         script: Sequence[Any] = {"execute": role.execute, "compensate": role.compensate, "probe": role.probe}[verb]
         number = self._played.get((path, verb), 0)
@@ -203,6 +204,8 @@ class Ledger:
         act: Any = script[number] if number < len(script) else ("tells" if verb == "probe" else GOOD)
         self.calls.append(Call(verb, path, context.attempt, now, getattr(act, "kind", act), self.cancelled))
         step.keys.add(context.execute_key)
+        self._true(context.verb == verb, f"{verb} of {path} was told to {context.verb}")
+        self._true(payload == PAYLOAD, f"{verb} of {path} was given {payload!r}")
         self._true(context.saga_id == SAGA_ID, f"{path} was told the id {context.saga_id}")
         own = f"{SAGA_ID}:{path}:{'compensate' if verb == 'compensate' else 'execute'}"
         self._true(context.idempotency_key == own, f"{verb} of {path} got the key {context.idempotency_key}")
@@ -306,10 +309,10 @@ class Actor(Step):
         self.timeout = TIMEOUT if role.timed else None
         self.overtake = role.overtakes
 
-    def play(self, context: Context) -> Generator[Any, None, Any]:
+    def play(self, verb: str, payload: Any, context: Context) -> Generator[Any, None, Any]:
         """What a call does. It gives what it has to wait for, and returns or raises what the call returns or raises."""
         stage, ledger, path = self.stage(), self.ledger, context.step
-        act = ledger.begins(context, stage.now())
+        act = ledger.begins(verb, payload, context, stage.now())
         result: Any
         kind = getattr(act, "kind", act)
         if getattr(act, "cancels", False):
@@ -322,11 +325,11 @@ class Actor(Step):
         if kind == "late":
             stage.dawdle()
         elif kind == "outlasts":
-            ledger.outlasts(path, context.verb)
+            ledger.outlasts(path, verb)
             yield stage.outlast(2)
-        if context.verb == "execute":
+        if verb == "execute":
             result = ledger.executes(path, act)
-        elif context.verb == "compensate":
+        elif verb == "compensate":
             ledger.compensates(path, act)
             result = None
         else:
@@ -351,51 +354,45 @@ TROUBLE: dict[str, Callable[[], BaseException]] = {
 }
 
 
-def plainly(actor: Actor, payload: Any, context: Context) -> Any:
-    """A call of a plain function."""
-    playing = actor.play(context)
-    try:
-        while True:
-            next(playing)
-    except StopIteration as played:
-        return played.value
+def plainly(verb: str) -> Callable[..., Any]:
+    """A step's *verb* as a plain function."""
+
+    def call(self: Actor, payload: Any, context: Context) -> Any:
+        playing = self.play(verb, payload, context)
+        try:
+            while True:
+                next(playing)
+        except StopIteration as played:
+            return played.value
+
+    return call
 
 
-async def awaited(actor: Actor, payload: Any, context: Context) -> Any:
-    """A call of a coroutine function."""
-    playing = actor.play(context)
-    await asyncio.sleep(0)
-    try:
-        waits = next(playing)
-        while True:
-            try:
-                await waits
-            except RefusedError as error:
-                waits = playing.throw(error)
-            else:
-                waits = next(playing)
-    except StopIteration as played:
-        return played.value
+def awaited(verb: str) -> Callable[..., Any]:
+    """A step's *verb* as a coroutine function."""
 
+    async def call(self: Actor, payload: Any, context: Context) -> Any:
+        playing = self.play(verb, payload, context)
+        await asyncio.sleep(0)
+        try:
+            waits = next(playing)
+            while True:
+                try:
+                    await waits
+                except RefusedError as error:
+                    waits = playing.throw(error)
+                else:
+                    waits = next(playing)
+        except StopIteration as played:
+            return played.value
 
-def _as_methods(call: Any) -> dict[str, Any]:
-    if asyncio.iscoroutinefunction(call):
-
-        async def method(self: Any, payload: Any, context: Context) -> Any:
-            return await call(self, payload, context)
-
-    else:
-
-        def method(self: Any, payload: Any, context: Context) -> Any:  # type: ignore[misc]
-            return call(self, payload, context)
-
-    return {"execute": method, "compensate": method, "probe": method}
+    return call
 
 
 def cast(role: Role, ledger: Ledger, stage: Callable[[], Any], *, coroutines: bool) -> Step:
     """The step of a role: with the methods that it has, as plain functions or as coroutine functions."""
     call = awaited if coroutines and (role.timed or not role.plain) else plainly
-    methods = _as_methods(call)
+    methods = {verb: call(verb) for verb in ("execute", "compensate", "probe")}
     if not role.compensates:
         del methods["compensate"]
     if not role.probes:

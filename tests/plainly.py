@@ -69,11 +69,19 @@ class ShapedStep(Step):
         self.compensation_retry = attrs.evolve(wait, attempts=shape.compensation_attempts)
         self.timeout = 1.0 if shape.outlives else None
         if shape.compensates:
-            self.compensate = self.execute
+            self.compensate = self.undo_it
         if shape.probes:
-            self.probe = self.execute
+            self.probe = self.ask_about_it
 
     def execute(self, payload):
+        """Is never called."""
+        raise AssertionError
+
+    def undo_it(self, payload):
+        """Is never called."""
+        raise AssertionError
+
+    def ask_about_it(self, payload):
         """Is never called."""
         raise AssertionError
 

@@ -640,7 +640,9 @@ def test_taken_lines_stand_out_and_the_rest_is_pale():
     others = [edge for edge in read.edges() if "never" in edge.attr["class"].split()]
 
     assert len(taken) + len(others) == len(read.edges())
-    assert min(float(edge.attr["penwidth"]) for edge in taken) > max(float(edge.attr["penwidth"]) for edge in others)
+    assert min(float(edge.attr["penwidth"]) for edge in taken) > 2 * max(
+        float(edge.attr["penwidth"]) for edge in others
+    )
     assert {edge.attr["color"] for edge in others} == {THEMES["light"].pale}
     assert THEMES["light"].pale not in {edge.attr["color"] for edge in taken}
 

@@ -21,7 +21,7 @@ from fsm_mediator import (
     RefusedError,
     SagaUndoneError,
 )
-from tests.ledger import SAGA_ID, Act, Call, Died, Ledger, Plan, Role, plans, staged
+from tests.ledger import PAYLOAD, SAGA_ID, Act, Call, Died, Ledger, Plan, Role, plans, staged
 from tests.virtual import AsyncDriver, Driver, SyncDriver, driven
 
 JOURNALS: dict[str, Callable[[], MemoryJournal]] = {
@@ -29,7 +29,6 @@ JOURNALS: dict[str, Callable[[], MemoryJournal]] = {
     "encoded": lambda: MemoryJournal(encode=True),
 }
 Kind = type[SyncDriver | AsyncDriver]
-PAYLOAD = {"amount": 3}
 
 
 @attrs.define

@@ -659,6 +659,33 @@ def test_hook_of_the_machine_runs_as_in_stock(slot, does):
     assert any(seen[0] == "hook" for seen in results[0][1])
 
 
+@pytest.mark.parametrize("plan", [THREE, PIVOTED])
+@pytest.mark.parametrize("does", ["notes", "no"])
+def test_all_hooks_together_run_in_the_order_of_stock(plan, does):
+    """With a callback at every place where ``transitions`` takes one, they are called in its order and see the same."""
+    parts = saga_of(plan).parts
+    walk = ["start", "executed", "errored", "retry_due", "rejected", "compensation_errored", "compensated"]
+    results = []
+    for stock in (False, True):
+        machine = compile_machine(parts, stock=stock)
+        for slot in SLOTS[:13]:
+            if slot == "unless":
+                continue  # what it lets pass, a condition does not
+            of_states = slot in ("on_enter", "on_exit")
+            many = slot in ("before", "after", "prepare", "conditions") or of_states
+            count = len(machine.states) if of_states else len(machine.get_transitions()) if many else 1
+            for place in range(count):
+                Extra(slot, place, does if slot == "conditions" else "notes", f"{slot} {place}").add(machine)
+        body = Spied()
+        told = [triggered(machine, body, event) for event in walk]
+        results.append((told, body.seen, body.state))
+
+    assert results[0] == results[1]
+    noted = {seen[0].split()[0] for seen in results[0][1]}
+    always = {"prepare_event", "prepare", "conditions", "finalize_event", "on_exception"}
+    assert noted >= (always if does == "no" else {*always, "before", "after", "on_enter", "on_exit"}), noted
+
+
 def test_running_sagas_writes_nothing_to_the_log_of_transitions(caplog):
     """With the root logger at DEBUG, my log has no lines of the machine's library in it."""
     caplog.set_level(logging.DEBUG)

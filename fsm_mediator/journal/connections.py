@@ -29,6 +29,8 @@ WAL_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that the log's file may keep for itself after a time in which it could not be moved. Not less than it usually
 takes: a log that has to grow again makes every fsync wait for the file's size as well."""
 
+_CANNOT_LOCK: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
 _left_alone: list[sqlite3.Connection] = []
 """What a child inherited because its parent could not come to rest: kept, for to let go of it is to close it."""
 
@@ -121,6 +123,15 @@ class Connections:
                     self._idle.append(connection)
                 self._state.notify_all()
 
+    def look(self) -> None:
+        """Open one connection that reads, to see that it can be.
+
+        Raises:
+            JournalError: It cannot.
+        """
+        with self.reader():
+            pass
+
     def close(self) -> None:
         """Close all that is open, once those who write and read have ended."""
         self.shut()
@@ -168,11 +179,9 @@ class Connections:
             schema.migrate(connection, self.path)
             connection.execute("PRAGMA foreign_keys=ON")
             return connection
-        place.check(self.path, read_only=self.read_only)
-        if self.read_only:
-            return self._read_connection()
+        place.check(self.path, read_only=False)
         place.create(self.path)
-        connection = self._connected("rw")
+        connection = self._connected("mode=rw")
         try:
             self._prepare(connection)
         except BaseException as error:
@@ -225,9 +234,21 @@ class Connections:
             )
 
     def _read_connection(self) -> sqlite3.Connection:
-        connection = self._connected("ro" if self.read_only else "rw")
+        place.check(self.path, read_only=self.read_only)
+        connection = self._connected("mode=ro" if self.read_only else "mode=rw")
         try:
-            version = schema.version_of(connection, self.path)
+            try:
+                version = schema.version_of(connection, self.path)
+            except sqlite3.OperationalError as error:
+                if not self.read_only or error.sqlite_errorcode & 0xFF not in _CANNOT_LOCK:
+                    raise
+                if Path(f"{self.path}-wal").exists():
+                    raise
+                # In a directory, or on a disk, where nothing can be written SQLite cannot take part in the locking that
+                # a log needs. There is no log: nobody has the file open, and it can be read as it is.
+                connection.close()
+                connection = self._connected("mode=ro&immutable=1")
+                version = schema.version_of(connection, self.path)
             if version < len(schema.STEPS):
                 what = "is empty" if version == 0 else f"has a schema of version {version}, older than this library's"
                 raise JournalError(
@@ -243,8 +264,8 @@ class Connections:
             raise
         return connection
 
-    def _connected(self, mode: str) -> sqlite3.Connection:
-        uri = f"{Path(self.path).absolute().as_uri()}?mode={mode}"
+    def _connected(self, how: str) -> sqlite3.Connection:
+        uri = f"{Path(self.path).absolute().as_uri()}?{how}"
         try:
             with place.CREATING:
                 return sqlite3.connect(

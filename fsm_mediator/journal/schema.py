@@ -121,9 +121,17 @@ def version_of(connection: sqlite3.Connection, path: str) -> int:
     Raises:
         JournalError: It is no journal, or one of a later version.
     """
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    # All of one moment: another process may be creating it just now.
+    own = not connection.in_transaction
+    if own:
+        connection.execute("BEGIN")
+    try:
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    finally:
+        if own and connection.in_transaction:
+            connection.execute("ROLLBACK")
     if application_id == APPLICATION_ID and version > len(STEPS):
         raise JournalError(
             f"the journal {path!r} was written by a later fsm_mediator: its schema has version {version}, and this one "
@@ -171,9 +179,9 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
 def _statements(script: str) -> list[str]:
     # Connection.executescript would end the transaction first.
     statements, pending = [], ""
-    for line in script.splitlines():
-        pending += line + "\n"
-        if sqlite3.complete_statement(pending):
+    for piece in script.split(";")[:-1]:
+        pending += piece + ";"
+        if sqlite3.complete_statement(pending):  # and not a semicolon in a comment, a text or a trigger
             statements.append(pending)
             pending = ""
     return statements

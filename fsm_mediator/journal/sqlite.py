@@ -108,7 +108,7 @@ class SQLiteJournal:
         self._fork_ticket: Ticket[transaction.Job] | None = None
         self._begin_writing_anew()
         if read_only:
-            self._read("SELECT 1")
+            self._connections.look()
         else:
             self._connections.writer()
         weakref.finalize(self, self._connections.finish)
@@ -175,6 +175,8 @@ class SQLiteJournal:
 
     def beat(self, driver_id: str) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed when a third of it is over, and what can wait is done on occasion."""
+        if self.read_only:
+            raise self._is_read_only()
         self._connections.check_identity()
         found = self._read(queries.LAST_BEAT, (driver_id,))
         if not found:
@@ -208,6 +210,8 @@ class SQLiteJournal:
 
         An execution goes with its branches, once they have all ended; they are counted, and a family is not divided.
         """
+        if self.read_only:
+            raise self._is_read_only()
         for number, *_ in self._read(queries.HOLDERS):
             self._book(number)
         deleted, after = 0, -1
@@ -411,7 +415,10 @@ class SQLiteJournal:
 
     def rest(self, timeout: float) -> bool:
         """Before a fork: close all connections, and let nobody open others."""
-        ticket = self._group.stop(timeout)
+        try:
+            ticket = self._group.stop(timeout)
+        except JournalError:  # a process that forks while it writes, in the thread that does
+            return False
         if ticket is None:
             return False
         if not self._connections.in_memory and not self._connections.shut(timeout):

@@ -1,0 +1,266 @@
+"""The SQLite journal and many at a time: what is shared, and that nobody pays for another."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal
+from fsm_mediator.journal.protocol import Commit, IdTakenError
+from fsm_mediator.records import InboxItem
+from tests.commits import (
+    OTHER,
+    Clock,
+    acceptance,
+    all_at_once,
+    ending,
+    found,
+    going_on,
+    ids,
+    opening,
+    record,
+    seen,
+    statements,
+    two_drivers,
+)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that is set by hand."""
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the journal is."""
+    return tmp_path / "sagas.db"
+
+
+@pytest.fixture
+def journal(path: Path, clock: Clock) -> Iterator[SQLiteJournal]:
+    """A journal with two drivers."""
+    with two_drivers(path, clock) as opened:
+        yield opened
+
+
+def test_threads_that_write_at_once_lose_nothing(journal):
+    """Every record of every thread is there, once, in its order."""
+    threads, sagas = 8, 12
+
+    def work(number: int) -> None:
+        for saga in range(sagas):
+            saga_id = f"{number}-{saga}"
+            journal.write(opening(saga_id, "executing.a"))
+            journal.write(going_on(saga_id, 2, value=number))
+            journal.write(ending(saga_id, 3))
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert len(ids(journal, phase="succeeded")) == threads * sagas
+    for number in range(threads):
+        for saga in range(sagas):
+            assert seen(journal, f"{number}-{saga}") == [(1, "executing.a"), (2, "executing.b"), (3, "succeeded")]
+
+
+def test_writes_at_the_same_time_share_one_commit(journal):
+    """Whatever has queued while somebody writes is one transaction, and so one wait for the disk."""
+    count = 20
+    commits = [opening(f"{number}", "executing.a") for number in range(count)]
+    with statements(journal) as told:
+        results = all_at_once(journal, *(lambda commit=commit: journal.write(commit) for commit in commits))
+
+    assert results == [()] * count
+    assert sum(statement == "COMMIT" for statement in told) == 1
+    assert len(told) < count  # nor is there a statement for each
+    assert len(ids(journal)) == count
+
+
+def test_write_all_is_one_commit(journal):
+    """What the tasks of one turn of an event loop want written costs one commit."""
+    with statements(journal) as told:
+        results = journal.write_all([opening(f"{number}", "executing.a") for number in range(200)])
+
+    assert results == [()] * 200
+    assert told.count("COMMIT") == 1
+    assert journal.write_all([]) == []
+
+
+def test_a_lone_write_is_one_statement(journal):
+    """The usual record costs what one hand-written insert costs: no look before, no look after."""
+    journal.write(opening("x", "executing.a"))
+    with statements(journal) as told:
+        journal.write(going_on("x", 2))
+        journal.write(ending("x", 3))
+
+    assert len(told) == 2
+    assert all("INSERT INTO records" in statement for statement in told)
+    assert found(journal, "x").state == "succeeded"
+    assert found(journal, "x").driver is None
+
+
+def test_one_that_is_refused_harms_no_other(journal):
+    """In one commit: a taken id, a lost lease, an unknown execution and an unknown driver; all others are written."""
+    journal.write(opening("taken", "executing.a"))
+    journal.write(opening("lost", "executing.a", driver="d-2"))
+
+    results = journal.write_all(
+        [
+            opening("new", "executing.a"),
+            opening("taken", "executing.a"),
+            going_on("lost", 2),
+            going_on("unknown", 1),
+            opening("nobody", "executing.a", driver="d-9"),
+            going_on("taken", 2),
+            Commit("lost", (), "d-2", taken=(7,), children=(acceptance("taken"),)),
+            opening("twin", "executing.a"),
+            opening("twin", "executing.a"),
+        ]
+    )
+
+    kinds = [() if result == () else type(result) for result in results]
+    assert kinds[:4] == [(), IdTakenError, LeaseLostError, JournalError]
+    assert kinds[4:] == [LeaseLostError, (), IdTakenError, (), IdTakenError]
+    assert sorted(ids(journal)) == ["lost", "new", "taken", "twin"]
+    assert seen(journal, "taken") == [(1, "executing.a"), (2, "executing.b")]
+
+
+def test_one_that_fails_half_way_harms_no_other(journal):
+    """What SQLite itself refuses, after half of it was done, is undone alone; its neighbours are written."""
+    not_a_time = Commit("bad", (record("bad", 1, at=math.nan),), "d-1", acceptance=acceptance("bad", version="new"))
+
+    first, bad, last = journal.write_all([opening("first", "executing.a"), not_a_time, opening("last", "executing.a")])
+
+    assert (first, last) == ((), ())
+    assert isinstance(bad, JournalError)
+    assert "Nothing was written" in str(bad)
+    assert sorted(ids(journal)) == ["first", "last"]
+    journal.write(opening("later", "executing.a", opened={"version": "new"}))
+    assert found(journal, "later").acceptance.version == "new"
+
+
+def test_posts_claims_and_writes_share_a_commit_too(journal):
+    """Everything that writes goes the same way."""
+    journal.write(opening("x", "executing.a"))
+    journal.write(opening("free", driver=None))
+    with statements(journal) as told:
+        posted, entry, written = all_at_once(
+            journal,
+            lambda: journal.post("x", InboxItem("cancel")),
+            lambda: journal.claim("free", "d-2"),
+            lambda: journal.write(opening("y", "executing.a")),
+        )
+
+    assert posted is True
+    assert entry.driver == OTHER
+    assert written == ()
+    assert told.count("COMMIT") == 1
+
+
+def test_if_the_commit_fails_all_are_told_and_nothing_is_written(journal):
+    """A full disk fails the whole group, each with an error of its own; the same writes succeed once there is room."""
+    journal.write(opening("x", "executing.a"))
+    cursor = journal._connections.writer()
+    (pages,) = cursor.execute("PRAGMA page_count").fetchone()
+    cursor.execute(f"PRAGMA max_page_count={pages + 4}")
+    commits = [going_on("x", 2), opening("y", "executing.a", payload="y" * 500_000), opening("z", "executing.a")]
+    calls = [lambda commit=commit: journal.write(commit) for commit in commits]
+
+    errors = all_at_once(journal, *calls)
+
+    assert [type(error) for error in errors] == [JournalError] * 3
+    assert len({id(error) for error in errors}) == 3
+    assert all("the disk is full" in str(error) and "Nothing was written; make room" in str(error) for error in errors)
+    assert ids(journal) == ["x"]
+    assert seen(journal, "x") == [(1, "executing.a")]
+    journal._connections.writer().execute("PRAGMA max_page_count=1000000")
+    assert all_at_once(journal, *calls) == [(), (), ()]
+    assert sorted(ids(journal)) == ["x", "y", "z"]
+
+
+def test_an_interrupt_leaves_nobody_waiting(journal):
+    """A KeyboardInterrupt in the thread that writes for several ends its wait, and theirs; the journal goes on."""
+    journal.write(opening("x", "executing.a"))
+
+    def interrupted() -> None:
+        def job(cursor: sqlite3.Cursor) -> None:
+            raise KeyboardInterrupt
+
+        journal._perform(job)
+
+    results = all_at_once(
+        journal, interrupted, *(lambda n=n: journal.write(opening(f"{n}", "executing.a")) for n in "ab")
+    )
+
+    assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
+    for result, saga_id in zip(results[1:], "ab", strict=True):
+        written = journal.find(saga_id) is not None
+        assert result == () if written else "interrupted; nothing was written" in str(result)
+    assert journal.write(going_on("x", 2)) == ()
+
+
+class CommitsAndIsInterrupted:
+    """A cursor that is interrupted right after a commit."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self.cursor = cursor
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.cursor, name)
+
+    def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> object:
+        self.cursor.execute(statement, parameters)
+        if statement == "COMMIT":
+            raise KeyboardInterrupt
+        return self
+
+
+def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
+    """Those who were written for are told so, even if the thread that did it was interrupted at that moment."""
+    cursor = journal._connections.writer()
+    journal._connections.cursor = CommitsAndIsInterrupted(cursor)
+
+    results = all_at_once(journal, *(lambda n=n: journal.write(opening(f"{n}", "executing.a")) for n in range(4)))
+
+    journal._connections.cursor = cursor
+    assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
+    assert [result for result in results if not isinstance(result, KeyboardInterrupt)] == [()] * 3
+    assert len(ids(journal)) == 4
+
+
+def test_who_stops_waiting_leaves_the_queue(journal):
+    """Who gives up in the queue is no longer in it: nobody waits for a leader that will not come."""
+    ticket = journal._group.stop()
+    given_up: list[object] = []
+    waiter = threading.Thread(target=lambda: given_up.append(journal._group.stop(timeout=0.001)))
+    waiter.start()
+    waiter.join()
+
+    assert given_up == [None]
+    assert not journal._group._waiting
+    journal._group.go_on(ticket)
+    assert journal.write(opening("x", "executing.a")) == ()
+
+
+def test_use_from_within_its_own_write_is_refused(journal):
+    """A finaliser that runs inside a write and writes itself gets an error, for it would wait for itself."""
+    caught: list[BaseException] = []
+
+    def job(cursor: sqlite3.Cursor) -> None:
+        try:
+            journal.write(opening("x", "executing.a"))
+        except JournalError as error:
+            caught.append(error)
+
+    journal._perform(job)
+
+    assert "inside one of its own writes" in str(caught[0])

@@ -1,0 +1,310 @@
+"""The SQLite journal against a plain model of what it promises."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal, UnknownExecutionError
+from fsm_mediator.journal.memory import is_in_phase
+from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError
+from fsm_mediator.machine import ENDED
+from fsm_mediator.records import Acceptance, InboxItem
+from tests.commits import (
+    Clock,
+    acceptance,
+    ids,
+    record,
+)
+
+
+class SQLiteRemembers(RuleBasedStateMachine):
+    """A SQLite journal, dropped and reopened at any moment, equals a plain model."""
+
+    executions = Bundle("executions")
+    targets = st.sampled_from(
+        (
+            *("executing.a", "retrying.a", "probing.a", "waiting.w", "compensating.a", "retrying_compensation.a"),
+            *("stuck.a", "stuck_executing.a", "succeeded", "failed"),
+        )
+    )
+    who = st.sampled_from(("d-1", "d-2", "d-3"))
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"remembers-{os.getpid()}-{id(self)}"  # noqa: S108
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self.clock = Clock()
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.beats: dict[str, float] = {}
+        self.items = 0
+        self.reopen()
+
+    def teardown(self) -> None:
+        if hasattr(self, "journal"):
+            self.journal.close()
+            shutil.rmtree(self.folder)
+
+    @rule()
+    def reopen(self) -> None:
+        """Drop it without a word, as a process that ends does, and open the file again."""
+        self.journal = SQLiteJournal(self.folder / "sagas.db", durability="normal", clock=self.clock, lease=30.0)
+
+    @rule()
+    def close(self) -> None:
+        self.journal.close()
+
+    def alive(self, who: str | None) -> bool:
+        return who in self.beats and self.clock.now - self.beats[who] <= 30.0
+
+    def attempt(self, commit: Commit) -> None:
+        """Write, and hold what comes of it against what should."""
+        row = self.rows.get(commit.saga_id)
+        expected: type[JournalError] | None
+        if commit.acceptance is not None:
+            expected = (
+                IdTakenError if row else LeaseLostError if commit.held and commit.driver not in self.beats else None
+            )
+        elif row is None:
+            expected = JournalError
+        elif (row["epoch"], row["driver"]) != (commit.epoch, commit.driver):
+            expected = LeaseLostError
+        else:
+            expected = None
+        if expected is None and any(child.saga_id in self.rows for child in commit.children):
+            expected = IdTakenError
+        if expected is not None:
+            with pytest.raises(expected):
+                self.journal.write(commit)
+            return
+        written = self.journal.write(commit)
+        if commit.acceptance is not None:
+            row = self.rows[commit.saga_id] = self.new(commit.acceptance)
+        assert row is not None
+        row["records"] += commit.records
+        row["driver"] = commit.driver if commit.held else None
+        row["wake_at"] = commit.wake_at
+        row["mail"] = [item for item in row["mail"] if item.number not in commit.taken]
+        for child in commit.children:
+            self.rows[child.saga_id] = self.new(child)
+        for saga_id, item in commit.posts:
+            self.deliver(saga_id, item)
+        assert written == tuple(row["mail"])
+
+    def new(self, opened: Acceptance) -> dict[str, Any]:
+        return {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": []}
+
+    def state(self, row: dict[str, Any]) -> str:
+        return row["records"][-1].target if row["records"] else "pending"
+
+    def deliver(self, saga_id: str, item: InboxItem) -> bool:
+        row = self.rows.get(saga_id)
+        if row is None or self.state(row) in ENDED:
+            return False
+        self.items += 1
+        row["mail"].append(msgspec.structs.replace(item, number=self.items))
+        return True
+
+    def last_seq(self, saga_id: str) -> int:
+        return len(self.rows[saga_id]["records"]) if saga_id in self.rows else 0
+
+    def commit(self, saga_id: str, targets: list[str], driver: str | None, **more) -> Commit:
+        seq = self.last_seq(saga_id)
+        at = self.clock.now
+        opened = more.get("acceptance") or (
+            self.rows[saga_id]["opened"] if saga_id in self.rows else acceptance(saga_id)
+        )
+        records = tuple(
+            msgspec.structs.replace(record(saga_id, seq + n, target, at=at), saga=opened.saga)
+            for n, target in enumerate(targets, 1)
+        )
+        waits = targets and targets[-1].startswith(("retrying", "waiting"))
+        held = more.pop("held") and (not targets or targets[-1] not in ENDED)
+        wake_in = more.pop("wake_in")
+        wake_at = at + wake_in if waits else None
+        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, **more)
+
+    @rule(
+        target=executions,
+        name=st.sampled_from("abcdefgh"),
+        to=st.lists(targets, max_size=2),
+        who=who,
+        held=st.booleans(),
+        saga=st.sampled_from(("s", "t")),
+    )
+    def open(self, name, to, who, held, saga):
+        opened = acceptance(name, saga=saga, fingerprint=f"f-{saga}", at=self.clock.now)
+        commit = self.commit(name, to, who, held=held, wake_in=5.0, acceptance=opened)
+        if name in self.rows:
+            commit = Commit(name, (), who, held=held, acceptance=opened)
+        self.attempt(commit)
+        return name
+
+    @rule(
+        name=executions,
+        to=st.lists(targets, max_size=2),
+        held=st.booleans(),
+        take=st.booleans(),
+        wake_in=st.floats(0, 50),
+    )
+    def go_on(self, name, to, held, take, wake_in):
+        """By who holds it, as it should be."""
+        row = self.rows.get(name)
+        if row is None or (row["driver"] is None and held):
+            return
+        taken = tuple(item.number for item in row["mail"]) if take else ()
+        self.attempt(self.commit(name, to, row["driver"], held=held, wake_in=wake_in, epoch=row["epoch"], taken=taken))
+
+    @rule(name=executions, to=targets, who=who, epoch=st.integers(1, 3), held=st.booleans())
+    def intrude(self, name, to, who, epoch, held):
+        """By whoever, under whatever epoch."""
+        self.attempt(self.commit(name, [to], who, held=held, wake_in=1.0, epoch=epoch))
+
+    @rule(name=executions, branch=st.sampled_from("xy"), other=executions)
+    def branch_and_post(self, name, branch, other):
+        row = self.rows.get(name)
+        if row is not None and row["driver"] is not None:
+            child = acceptance(f"{name}/g.{branch}", parent=name, at=self.clock.now)
+            posts = ((other, InboxItem("signal", "n", None, "why", self.clock.now)), ("unknown", InboxItem("cancel")))
+            commit = self.commit(name, ["waiting.g"], row["driver"], held=True, wake_in=3.0, epoch=row["epoch"])
+            self.attempt(msgspec.structs.replace(commit, children=(child,), posts=posts))
+
+    @rule(name=executions)
+    def post(self, name):
+        item = InboxItem("cancel", reason="enough", at=self.clock.now)
+        assert self.journal.post(name, item) == self.deliver(name, item)
+
+    @rule(who=who)
+    def enlist(self, who):
+        self.journal.enlist(Driver(who, host="h"))
+        self.beats[who] = self.clock.now
+
+    @rule(who=who)
+    def beat(self, who):
+        if who not in self.beats:
+            with pytest.raises(LeaseLostError):
+                self.journal.beat(who)
+            return
+        called = self.journal.beat(who)
+        if self.clock.now - self.beats[who] >= 10.0:
+            self.beats[who] = self.clock.now
+        assert sorted(called) == sorted(name for name, r in self.rows.items() if r["driver"] == who and r["mail"])
+
+    @rule(who=who)
+    def dismiss(self, who):
+        self.journal.dismiss(who)
+        self.beats.pop(who, None)
+        for row in self.rows.values():
+            if row["driver"] == who:
+                row["driver"] = None
+
+    @rule(name=executions, who=who)
+    def claim(self, name, who):
+        row = self.rows.get(name)
+        if row is None:
+            with pytest.raises(UnknownExecutionError):
+                self.journal.claim(name, who)
+        elif who not in self.beats:
+            with pytest.raises(LeaseLostError):
+                self.journal.claim(name, who)
+        elif row["driver"] == who or self.alive(row["driver"]):
+            assert self.journal.claim(name, who) is None
+        else:
+            row["epoch"] += 1
+            row["driver"] = who
+            assert self.journal.claim(name, who) == self.journal.find(name)
+
+    @rule(name=executions, epoch=st.integers(1, 3))
+    def release(self, name, epoch):
+        self.journal.release(name, epoch)
+        if name in self.rows and self.rows[name]["epoch"] == epoch:
+            self.rows[name]["driver"] = None
+
+    @rule(seconds=st.sampled_from((1.0, 11.0, 40.0)))
+    def time_passes(self, seconds):
+        self.clock.now += seconds
+
+    @precondition(lambda self: self.rows)
+    @rule(age=st.sampled_from((0.0, 20.0)), limit=st.integers(1, 3), saga=st.sampled_from((None, "s")))
+    def prune(self, age, limit, saga):
+        before = self.clock.now - age
+
+        def family(name):
+            return [n for n, r in self.rows.items() if n == name or n.startswith(f"{name}/")]
+
+        def over(name):
+            row = self.rows[name]
+            return self.state(row) in ENDED and row["driver"] is None
+
+        deleted = 0
+        for name in list(self.rows):
+            row = self.rows.get(name)
+            if row is None or ("/" in name and name.partition("/")[0] in self.rows):
+                continue
+            old = over(name) and row["records"][-1].at < before and saga in (None, row["opened"].saga)
+            if old and all(map(over, family(name))):
+                if deleted and deleted + len(family(name)) > limit:
+                    break
+                deleted += len(family(name))
+                for each in family(name):
+                    del self.rows[each]
+                if deleted >= limit:
+                    break
+        assert self.journal.prune(before, saga=saga, limit=limit) == deleted
+
+    @invariant()
+    def equals_the_model(self) -> None:
+        if not hasattr(self, "journal"):
+            return
+        newest_first = list(reversed(self.rows))
+        entries = {entry.saga_id: entry for entry in self.journal.entries()}
+        assert list(entries) == newest_first
+        for name, row in self.rows.items():
+            entry = entries[name]
+            assert entry.state == self.state(row)
+            assert (entry.epoch, entry.seq, entry.mail) == (row["epoch"], len(row["records"]), len(row["mail"]))
+            assert entry.wake_at == row["wake_at"]
+            assert (entry.driver.id if entry.driver else None) == row["driver"]
+            assert entry.driver_alive == self.alive(row["driver"])
+        for name in [*newest_first[:2], "unknown"]:
+            its = self.rows.get(name)
+            assert self.journal.find(name) == entries.get(name)
+            assert self.journal.records(name) == (its["records"] if its else [])
+            assert self.journal.inbox(name) == (tuple(its["mail"]) if its else ())
+        for phase in ("stuck", "executing", "succeeded", "waiting.w"):
+            chosen = [name for name in newest_first if is_in_phase(entries[name].state, phase)]
+            assert ids(self.journal, phase=phase) == chosen
+
+    @invariant()
+    def shows_drivers_what_to_do(self) -> None:
+        if not hasattr(self, "journal"):
+            return
+        now = self.clock.now
+        due = []
+        for name, row in self.rows.items():
+            phase = self.state(row).partition(".")[0]
+            if phase in (*ENDED, "stuck", "stuck_executing") or self.alive(row["driver"]):
+                continue
+            waited = row["wake_at"] is not None and row["wake_at"] <= now
+            busy = phase in ("pending", "executing", "probing", "compensating")
+            if row["driver"] is not None or busy or waited or row["mail"]:
+                due.append(name)
+        assert self.journal.claimable(now, 100) == due
+        assert self.journal.claimable(now, 2) == due[:2]
+        skipping = [name for name in due if self.rows[name]["opened"].fingerprint != "f-t"]
+        assert self.journal.claimable(now, 100, ("f-t", "f-u")) == skipping
+        wakes = [row["wake_at"] for row in self.rows.values() if row["driver"] is None and row["wake_at"] is not None]
+        assert self.journal.next_wake() == min(wakes, default=None)
+
+
+SQLiteRemembers.TestCase.settings = settings(max_examples=30, stateful_step_count=30)
+TestSQLiteRemembers = SQLiteRemembers.TestCase
