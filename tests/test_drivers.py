@@ -132,7 +132,9 @@ def test_a_foreign_proc_tells_nothing(monkeypatch):
 def test_a_system_without_proc_still_makes_drivers(monkeypatch, tmp_path):
     """Elsewhere than on Linux a driver is nameless but for its id, host and pid, and its lease decides."""
     monkeypatch.setattr(drivers, "_PROC", tmp_path)
-    boot_id.cache_clear()
+    caches = boot_id, pid_namespace, drivers._proc_shows_our_pids
+    for cache in caches:
+        cache.cache_clear()
     try:
         driver = this_driver()
         assert (driver.boot_id, driver.pid_namespace, driver.started) == ("", "", "")
@@ -141,7 +143,8 @@ def test_a_system_without_proc_still_makes_drivers(monkeypatch, tmp_path):
         assert is_alive(driver, last_beat=0.0, lease=10.0, now=5.0)
         assert not is_alive(driver, last_beat=0.0, lease=10.0, now=15.0)
     finally:
-        boot_id.cache_clear()
+        for cache in caches:
+            cache.cache_clear()
 
 
 @linux

@@ -148,6 +148,23 @@ def test_one_that_fails_half_way_harms_no_other(journal):
     assert found(journal, "later").acceptance.version == "new"
 
 
+def test_a_refusal_after_the_fact_undoes_what_was_done(journal):
+    """Whatever is refused has changed nothing, though it was refused half-way."""
+
+    def job(cursor: sqlite3.Cursor) -> None:
+        cursor.execute("DELETE FROM executions")
+        raise LeaseLostError("too late")
+
+    journal.write(opening("x", "executing.a"))
+    refusal, written = all_at_once(
+        journal, lambda: journal._perform(job), lambda: journal.write(opening("y", "executing.a"))
+    )
+
+    assert str(refusal) == "too late"
+    assert written == ()
+    assert sorted(ids(journal)) == ["x", "y"]
+
+
 def test_posts_claims_and_writes_share_a_commit_too(journal):
     """Everything that writes goes the same way."""
     journal.write(opening("x", "executing.a"))

@@ -272,6 +272,58 @@ def test_a_driver_that_was_replaced_writes_nothing_more(path, clock):
         assert two.write(going_on("x", 3, driver="d-2", epoch=2)) == ()
 
 
+def test_the_same_driver_under_an_old_epoch_writes_nothing(journal, path, clock):
+    """The epoch alone decides: a driver that let go and took up again has nothing to say in its former name."""
+    journal.write(opening("x", "executing.a"))
+    with closing(SQLiteJournal(path, clock=clock)) as other:
+        other.release("x", 1)
+        assert taken(other, "x", "d-1").epoch == 2
+
+    with pytest.raises(LeaseLostError):
+        journal.write(going_on("x", 2))
+    (refused,) = journal.write_all([going_on("x", 2)])
+    assert isinstance(refused, LeaseLostError)
+    assert journal.write(going_on("x", 2, epoch=2)) == ()
+
+
+def test_what_came_in_the_meantime_is_told_with_the_next_record(journal, path, clock):
+    """Whatever another process posts, the driver has it at its next record, until it has dealt with it."""
+    journal.write(opening("x", "executing.a"))
+    with closing(SQLiteJournal(path, clock=clock)) as other:
+        assert other.post("x", InboxItem("cancel", reason="enough"))
+
+    (item,) = journal.write(going_on("x", 2))
+    assert (item.kind, item.reason) == ("cancel", "enough")
+    assert journal.beat("d-1") == ("x",)
+    assert journal.write(going_on("x", 3)) == (item,)
+    assert journal.write(going_on("x", 4, taken=(item.number,))) == ()
+    assert journal.beat("d-1") == ()
+    assert journal.write(ending("x", 5)) == ()
+
+
+def test_a_wait_is_over_with_the_next_record(journal):
+    """When a driver must look again is what the last commit said, also while it holds the execution."""
+    journal.write(opening("x", "executing.a"))
+    journal.write(going_on("x", 2, "retrying.a", wake_at=9.5))
+    assert found(journal, "x").wake_at == 9.5
+    assert journal.next_wake() is None  # somebody holds it
+
+    journal.write(going_on("x", 3))
+
+    assert found(journal, "x").wake_at is None
+
+
+def test_what_nobody_held_and_has_ended_is_not_taken_up(journal):
+    """An execution that ends without ever having been held is as ended as any."""
+    journal.write(opening("x", driver=None))
+    assert journal.claimable(0.0, 10) == ["x"]
+
+    journal.write(ending("x", 1, driver=None))
+
+    assert journal.claimable(1e9, 10) == []
+    assert journal.prune(1e9) == 1
+
+
 def test_what_has_ended_is_held_by_nobody_before_it_is_booked(journal, clock):
     """An execution that ended with a record alone is ended for everybody at once: to list, claim, post and write to."""
     journal.write(opening("x", "executing.a"))

@@ -48,6 +48,8 @@ class SQLiteRemembers(RuleBasedStateMachine):
         self.beats: dict[str, float] = {}
         self.items = 0
         self.reopen()
+        self.enlist("d-1")
+        self.enlist("d-2")
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):
@@ -135,7 +137,7 @@ class SQLiteRemembers(RuleBasedStateMachine):
 
     @rule(
         target=executions,
-        name=st.sampled_from("abcdefgh"),
+        name=st.sampled_from("abcd"),
         to=st.lists(targets, max_size=2),
         who=who,
         held=st.booleans(),
@@ -306,5 +308,5 @@ class SQLiteRemembers(RuleBasedStateMachine):
         assert self.journal.next_wake() == min(wakes, default=None)
 
 
-SQLiteRemembers.TestCase.settings = settings(max_examples=30, stateful_step_count=30)
+SQLiteRemembers.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestSQLiteRemembers = SQLiteRemembers.TestCase

@@ -108,6 +108,25 @@ def test_files_that_are_no_journal_are_refused_and_left_as_they_are(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(before)
 
 
+def test_a_file_that_others_are_just_creating_is_waited_for(path, monkeypatch):
+    """SQLite does not wait while a file is given its log, so that the journal does."""
+    path.touch()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        waits: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.execute("ROLLBACK")
+
+        monkeypatch.setattr("fsm_mediator.journal.connections.time.sleep", sleep)
+        SQLiteJournal(path).close()
+
+    assert len(waits) == 3
+
+
 def test_an_empty_file_becomes_a_journal_and_keeps_its_mode(path):
     """A file that was made for the journal, with the permissions somebody chose for it, is used as it is."""
     path.touch()

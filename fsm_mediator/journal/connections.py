@@ -216,9 +216,10 @@ class Connections:
         connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        # Of several processes that create one file at the same moment, all but one are told at once that it is locked:
-        # SQLite does not wait here, for fear of a deadlock.
+        # Of several processes that create one file at the same moment, some are told at once that it is locked: where
+        # two wait for each other's locks SQLite does not wait. So all the waiting is done here.
         until = time.monotonic() + self.busy_timeout
+        connection.execute("PRAGMA busy_timeout=0")
         while True:
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
@@ -227,6 +228,7 @@ class Connections:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
                     raise
             time.sleep(0.005)
+        connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
         if mode != "wal":
             raise JournalError(
                 f"the journal {self.path!r} cannot be used: its file system does not allow SQLite's write-ahead log "

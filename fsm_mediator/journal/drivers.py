@@ -77,6 +77,7 @@ def boot_id() -> str:
         return ""
 
 
+@cache
 def pid_namespace() -> str:
     """Names the space in which this process's pid counts; empty where the system tells none."""
     try:
@@ -85,6 +86,7 @@ def pid_namespace() -> str:
         return ""
 
 
+@cache
 def _proc_shows_our_pids() -> bool:
     """Whether /proc is there, and is that of our own pid namespace: a container may have been given the host's."""
     try:
@@ -104,3 +106,13 @@ def _started(pid: str) -> str | None:
     if len(fields) < 20 or fields[0][0] in _DEAD:
         return None
     return fields[19].decode("ascii")
+
+
+def _look_again() -> None:
+    """In a forked child, which may have begun in another pid namespace."""
+    pid_namespace.cache_clear()
+    _proc_shows_our_pids.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_look_again)

@@ -146,8 +146,10 @@ ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = ?"
 LISTED: Final = f"{ENTRIES} WHERE e.number IN (SELECT value FROM json_each(?)) ORDER BY e.number DESC"
 
 CHOSEN: Final = f"SELECT e.number FROM {_AS_IT_STANDS}"
+CHOSEN_IN_HAND: Final = f"""
+    SELECT e.number FROM executions e INDEXED BY in_hand JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
+    WHERE e.ended_at IS NULL"""
 BELOW: Final = "e.number < ?"
-IN_HAND: Final = "e.ended_at IS NULL"
 IN_PHASE: Final = f"(r.target = ? OR {_PHASE} IN (?, ?))"
 OF_SAGA: Final = "e.definition IN (SELECT number FROM definitions WHERE saga = ?)"
 OF_PARENT: Final = "e.parent = ?"

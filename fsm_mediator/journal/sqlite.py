@@ -341,7 +341,7 @@ class SQLiteJournal:
         if phase is not None and phase not in ENDED:
             # Those in hand are few beside those that have ended, and their index is not in this order: all their
             # numbers are taken at once, 8 bytes each.
-            query = f"{queries.CHOSEN} WHERE {queries.IN_HAND}{chosen} {queries.NEWEST_FIRST}"
+            query = f"{queries.CHOSEN_IN_HAND}{chosen} {queries.NEWEST_FIRST}"
             most = -1 if limit == math.inf else int(limit)
             numbers = array("q", (number for (number,) in self._read(query, (*parameters, most))))
             for start in range(0, len(numbers), _PAGE):
@@ -372,10 +372,12 @@ class SQLiteJournal:
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
         """The entries that *rows* are, each driver looked at once."""
         drivers: dict[int, tuple[Driver, bool]] = {}
-        if any(row[13] is not None for row in rows):
+        holders = {row[13] for row in rows} - {None}
+        if holders:
             now = self._clock()
             for number, *seen in self._read(queries.DRIVERS):
-                drivers[number] = Driver(*seen[2:]), self._lives(number, seen, now)
+                if number in holders:
+                    drivers[number] = Driver(*seen[2:]), self._lives(number, seen, now)
         with self._reading():
             return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
 
