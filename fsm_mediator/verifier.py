@@ -25,18 +25,13 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import attrs
 
 from fsm_mediator.errors import (
     MediatorError,
-    OutcomeUnknownError,
     RefusedError,
-    ResultRefusedError,
-    RetryAfterError,
-    StepRejectedError,
 )
 from fsm_mediator.execution import Execution
 from fsm_mediator.machine import (
@@ -50,24 +45,11 @@ from fsm_mediator.machine import (
     STUCK_EXECUTING,
     SUCCEEDED,
 )
-from fsm_mediator.parts import COMPENSATE, EXECUTE, PROBE, WAIT, Part
+from fsm_mediator.moves import Ghost, Move, Moves, copied
+from fsm_mediator.parts import COMPENSATE, EXECUTE
 from fsm_mediator.records import (
-    CANCEL,
-    Abandoned,
     Acceptance,
-    Answer,
-    Begin,
-    Crashed,
-    Happened,
-    InboxItem,
-    NotHappened,
-    OperatorRetry,
-    OperatorSettled,
-    OperatorUndo,
-    Raised,
     Record,
-    Returned,
-    TimedOut,
 )
 from fsm_mediator.saga import Saga
 
@@ -93,36 +75,6 @@ class VerificationError(MediatorError):
     def __init__(self, report: Report) -> None:
         super().__init__(str(report))
         self.report = report
-
-
-class Ghost(NamedTuple):
-    """What really happened, which no execution can see.
-
-    Attributes:
-        effects: For each part, whether it has an effect now.
-        known: For each part, whether its effect is known to the saga, by an answer or a person.
-        undoing: Whether a compensation has begun.
-        running: The index of the part whose abandoned thread may still be running; None: there is none.
-    """
-
-    effects: tuple[bool, ...]
-    known: tuple[bool, ...]
-    undoing: bool = False
-    running: int | None = None
-
-
-class Move(NamedTuple):
-    """One thing that can happen at a node: in words, what it does to the execution, and to the ledger.
-
-    *crash* and *again* (an operator's retry) may go round in circles; *outside*: it comes from nothing in the records.
-    """
-
-    label: str
-    act: Callable[[Execution], Record | None]
-    ghost: Ghost
-    crash: bool = False
-    again: bool = False
-    outside: bool = False
 
 
 @attrs.define(eq=False)
@@ -265,7 +217,8 @@ class _Walk:
         self.saga = saga
         self.strict = strict
         self.most_nodes = most_nodes
-        self.index = {part.path: number for number, part in enumerate(saga.parts)}
+        self.possible = Moves(saga, strict=strict)
+        self.index = self.possible.index
         self.nodes: dict[Any, Node] = {}
         self.violations: dict[int, Violation] = {}
         self.states = {PENDING}
@@ -275,9 +228,8 @@ class _Walk:
 
     def report(self) -> Report:
         started = time.perf_counter()
-        none = (False,) * len(self.saga.parts)
         acceptance = Acceptance("verified", self.saga.name, self.saga.version, self.saga.fingerprint, None, 0.0)
-        root = Node(Execution(self.saga, acceptance), Ghost(none, none))
+        root = Node(Execution(self.saga, acceptance), self.possible.nothing)
         self.nodes[self.key(root)] = root
         queue = deque([root])
         while queue:
@@ -285,7 +237,7 @@ class _Walk:
                 self.complete = False
                 break
             node = queue.popleft()
-            for move in self.everything_that_can_happen(node):
+            for move in self.possible.at(node.execution, node.ghost):
                 reached = self.follow(node, move)
                 if reached is not None:
                     queue.append(reached)
@@ -312,135 +264,14 @@ class _Walk:
             time.perf_counter() - started,
         )
 
-    # What can happen
-
-    def everything_that_can_happen(self, node: Node) -> Iterator[Move]:
-        execution, ghost = node.execution, node.ghost
-        if ghost.running is not None:
-            yield from self.abandoned_thread_ends(ghost)
-            return
-        effect = execution.effect
-        if execution.state == PENDING:
-            yield Move("the saga begins", _feeding(Begin()), ghost)
-        if effect is not None:
-            part = effect.part
-            if effect.kind == EXECUTE:
-                yield from self.execute_can_come_to(part, ghost)
-            elif effect.kind == PROBE:
-                yield from self.probe_can_come_to(part, ghost)
-            elif effect.kind == COMPENSATE:
-                yield from self.compensate_can_come_to(part, ghost)
-            elif effect.kind == WAIT:
-                due_at = execution.due_at
-                yield Move("the wait is over", lambda e: e.advance(due_at or 0.0), ghost)
-            yield Move("the driver dies before it begins", _feeding(Crashed()), ghost, crash=True)
-        yield from self.others_can_say(execution, ghost)
-        yield from self.operator_can_say(execution, ghost)
-
-    def execute_can_come_to(self, part: Part, ghost: Ghost) -> Iterator[Move]:
-        at = self.index[part.path]
-        done = _with(ghost, at, effect=True)
-        known = _with(ghost, at, effect=True, known=True)
-        name = part.path
-        yield Move(f"{name} takes effect and returns", _feeding(Returned()), known)
-        raised = [
-            (f"{name} raises", Raised(Exception("raised"))),
-            (f"{name} raises, to be tried again", Raised(RetryAfterError(0.0))),
-            (f"{name} rejects", Raised(StepRejectedError("rejected"))),
-        ]
-        for label, failed in raised:
-            yield Move(f"{label}, without effect", _feeding(failed), ghost)
-            if self.strict and not isinstance(failed.error, StepRejectedError):
-                yield Move(f"{label}, after its effect and without saying so", _feeding(failed), done)
-        yield Move(f"{name} takes effect and returns what is refused", _feeding(_refused()), done)
-        doubts: list[tuple[str, Answer]] = [(f"{name} says that it does not know", Raised(OutcomeUnknownError("?")))]
-        if part.timeout is not None:
-            doubts.append((f"{name} times out", TimedOut(part.timeout)))
-        if part.can_outlive_its_timeout:
-            label = f"{name} outlives time-out and grace"
-            yield Move(label, _feeding(Abandoned(1.0)), ghost._replace(running=at))
-            yield Move(f"{name} takes effect and returns late", _feeding(Returned(late=True)), known)
-        for label, answer in doubts:
-            yield Move(f"{label}, without effect", _feeding(answer), ghost)
-            yield Move(f"{label}, after its effect", _feeding(answer), done)
-        yield Move(f"the driver dies after the effect of {name}", _feeding(Crashed()), done, crash=True)
-
-    def probe_can_come_to(self, part: Part, ghost: Ghost) -> Iterator[Move]:
-        at = self.index[part.path]
-        if ghost.effects[at]:
-            told = _with(ghost, at, effect=True, known=True)
-            yield Move(f"the probe of {part.path}: it happened", _feeding(Returned(Happened())), told)
-        else:
-            yield Move(f"the probe of {part.path}: it did not happen", _feeding(Returned(NotHappened())), ghost)
-        cannot: list[tuple[str, Answer]] = [
-            ("raises", Raised(Exception("cannot tell"))),
-            ("times out", TimedOut(1.0)),
-            ("returns nonsense", Returned(None)),
-        ]
-        for label, answer in cannot:
-            yield Move(f"the probe of {part.path} {label}", _feeding(answer), ghost)
-
-    def compensate_can_come_to(self, part: Part, ghost: Ghost) -> Iterator[Move]:
-        at = self.index[part.path]
-        begun = ghost._replace(undoing=True)
-        undone = _with(begun, at, effect=False, known=False)
-        name = f"compensating {part.path}"
-        yield Move(f"{name} returns", _feeding(Returned()), undone)
-        fails: list[tuple[str, Answer]] = [
-            ("raises", Raised(Exception("raised"))),
-            ("rejects", Raised(StepRejectedError("rejected"))),
-            ("raises, to be tried again", Raised(RetryAfterError(0.0))),
-        ]
-        if part.timeout is not None:
-            fails.append(("times out", TimedOut(part.timeout)))
-        for label, answer in fails:
-            yield Move(f"{name} {label}, without having undone it", _feeding(answer), begun)
-            yield Move(f"{name} {label}, after having undone it", _feeding(answer), undone)
-        if part.compensation_can_outlive_its_timeout:
-            abandoned = begun._replace(running=at)
-            yield Move(f"{name} outlives time-out and grace", _feeding(Abandoned(1.0)), abandoned)
-        yield Move(f"the driver dies after {name}", _feeding(Crashed()), undone, crash=True)
-
-    def abandoned_thread_ends(self, ghost: Ghost) -> Iterator[Move]:
-        """The saga is stuck, and refuses every verb, while the thread lives; then it has had its effect or not."""
-        at = ghost.running
-        assert at is not None
-        over = ghost._replace(running=None)
-        yield Move("the abandoned thread ends without effect", lambda _: None, over)
-        yield Move(
-            "the abandoned thread ends after its effect", lambda _: None, _with(over, at, effect=not ghost.undoing)
-        )
-
-    def others_can_say(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
-        if execution.cancellable and execution._cancel is None:
-            yield Move("a cancel comes", _noting(InboxItem(CANCEL, number=1)), ghost, outside=True)
-            if execution.deadline_at is None:
-                yield Move("the deadline passes", _passing_the_deadline, ghost, outside=True)
-
-    def operator_can_say(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
-        machine, state = execution.machine, execution.state
-        if machine.takes("retry", state):
-            yield Move("a person says: try again", _feeding(OperatorRetry()), ghost, again=True)
-        part = machine.places[state].part
-        if part is not None:
-            at = self.index[part.path]
-            if machine.takes("settled_done", state):
-                done = _with(ghost, at, effect=True, known=True)
-                yield Move("a person has made sure: it is done", _feeding(OperatorSettled(True, "seen")), done)
-            if machine.takes("settled_undone", state):
-                undone = _with(ghost, at, effect=False, known=False)
-                yield Move("a person has made sure: it is not done", _feeding(OperatorSettled(False, "seen")), undone)
-        if machine.takes("undo", state):
-            yield Move("a person says: undo", _feeding(OperatorUndo()), ghost)
-
     # Following a move
 
     def follow(self, node: Node, move: Move) -> Node | None:
         """Make *move* from *node*; the node reached, if it is new."""
-        execution = _copy(node.execution)
+        execution = copied(node.execution)
         before = len(execution.history)
         try:
-            move.act(execution)
+            move.act(execution, 0.0)
             while execution.advance(0.0) is not None:
                 pass
         except RefusedError as error:
@@ -463,9 +294,9 @@ class _Walk:
 
     def check_the_fold(self, node: Node, move: Move, reached: Node) -> None:
         """Recovery must find what runs: what was recorded, replayed, is what is."""
-        folded = _copy(node.execution)
+        folded = copied(node.execution)
         if move.outside:
-            move.act(folded)
+            move.act(folded, 0.0)
         for record in reached.records:
             try:
                 folded.replay(record)
@@ -637,38 +468,6 @@ class _Walk:
 
 def _many(number: int) -> str:
     return f"{number:,}" if number < 10**9 else f"{float(number):.1e}"
-
-
-def _with(ghost: Ghost, at: int, *, effect: bool, known: bool | None = None) -> Ghost:
-    effects = (*ghost.effects[:at], effect, *ghost.effects[at + 1 :])
-    is_known = ghost.known[at] if known is None else known
-    return ghost._replace(effects=effects, known=(*ghost.known[:at], is_known, *ghost.known[at + 1 :]))
-
-
-def _feeding(answer: Answer) -> Callable[[Execution], Record | None]:
-    return lambda execution: execution.feed(answer, 0.0)
-
-
-def _noting(item: InboxItem) -> Callable[[Execution], None]:
-    return lambda execution: execution.note(item)
-
-
-def _passing_the_deadline(execution: Execution) -> None:
-    execution.deadline_at = 0.0  # "now": the walk's clock stands at 0, and `advance` acts on it
-
-
-def _refused() -> Raised:
-    return Raised(ResultRefusedError("it cannot be journaled"))
-
-
-def _copy(execution: Execution) -> Execution:
-    """Another execution that stands where *execution* does."""
-    other = Execution.__new__(Execution)
-    for name in Execution.__slots__:
-        setattr(other, name, getattr(execution, name))
-    other.history = list(execution.history)
-    other._answered = dict(execution._answered)
-    return other
 
 
 def _essence(execution: Execution, attempt: int | None = None) -> tuple[Any, ...]:
