@@ -1,22 +1,29 @@
 """Draws the gallery: every example saga, its machine and some of its runs, as SVG, DOT and Mermaid.
 
-``python diagrams/generate.py`` writes it; with ``--check`` it compares DOT, Mermaid and the page, says what is stale as
-a diff, and exits with 1. SVG is not compared: it differs between versions of Graphviz. Runs are fed by hand, with a
-clock of their own, so that every one is the same every time.
+``python diagrams/generate.py`` writes it; with ``--check`` it compares it, says what is stale as a diff, and exits with
+1. Of an SVG only what it was drawn from is compared: the drawing differs between versions of Graphviz. Shown are the
+saga of the README, one of this file, and the ``saga`` of every package under ``examples``. Runs are fed by hand, with
+a clock of their own, so that every one is the same every time.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
+import contextlib
+import functools
+import importlib
+import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # to be run as a script from anywhere
 
 from fsm_mediator.diagram import Diagram  # noqa: E402 - after the path is known
+from fsm_mediator.diagram.freshness import difference, text_difference  # noqa: E402
 from fsm_mediator.errors import OutcomeUnknownError, StepRejectedError  # noqa: E402
 from fsm_mediator.execution import Execution  # noqa: E402
 from fsm_mediator.outcome import Outcome  # noqa: E402
@@ -86,39 +93,81 @@ def checkout() -> Saga:
     return Saga("checkout", [ReserveStock(), AuthorizePayment(), PlaceOrder(), SendReceipt()])
 
 
+def readme_saga() -> Saga:
+    """The saga that the README defines in its first block of code: what the README shows is what it says."""
+    page = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    if block is None:
+        raise SystemExit("README.md has no block of Python, so that there is no saga to draw")
+    module = ModuleType("readme")
+    sys.modules["readme"] = module  # annotations are resolved by looking their module up
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(block[1], module.__dict__)  # noqa: S102 - it is our own page
+    del sys.modules["readme"]
+    found = [each for each in vars(module).values() if isinstance(each, Saga)]
+    return found[-1]
+
+
+@functools.cache
 def sagas() -> dict[str, Saga]:
     """The sagas of the gallery, by the folder they are shown in."""
-    from examples.profile_sync import saga as profile_sync
+    found = {"readme": readme_saga(), "checkout": checkout()}
+    for package in sorted((HERE.parent / "examples").glob("*/__init__.py")):
+        shown = getattr(importlib.import_module(f"examples.{package.parent.name}"), "saga", None)
+        if isinstance(shown, Saga):
+            found[package.parent.name] = shown
+    return found
 
-    return {"checkout": checkout(), "profile_sync": profile_sync}
 
-
-def all_well(_effect: Effect, _attempt: int) -> Answer:
+def all_well(_steps: list[str]) -> Script:
     """Every call returns."""
-    return Returned()
+    return lambda _effect, _attempt: Returned()
 
 
-def in_the_end(effect: Effect, attempt: int) -> Answer:
+def in_the_end(steps: list[str]) -> Script:
     """Every call returns, of the second step only the third."""
-    number = effect.part.path in ("authorize_payment", "billing")
-    return Raised(ConnectionRefusedError("no answer on port 443")) if number and attempt < 3 else Returned()
+
+    def answer(effect: Effect, attempt: int) -> Answer:
+        refuses = effect.kind != COMPENSATE and effect.part.path in steps[1:2] and attempt < 3
+        return Raised(ConnectionRefusedError("no answer on port 443")) if refuses else Returned()
+
+    return answer
 
 
-def refused(effect: Effect, _attempt: int) -> Answer:
-    """The last step that can be undone, or the one after it, says no; what was done is undone."""
-    if effect.kind != COMPENSATE and effect.part.path in ("place_order", "notification"):
-        return Raised(StepRejectedError("the address does not exist"))
-    return Returned()
+def refused(steps: list[str]) -> Script:
+    """The third step says no; what was done is undone."""
+
+    def answer(effect: Effect, _attempt: int) -> Answer:
+        if effect.kind != COMPENSATE and effect.part.path in steps[2:3]:
+            return Raised(StepRejectedError("the address does not exist"))
+        return Returned()
+
+    return answer
 
 
-def given_up(effect: Effect, attempt: int) -> Answer:
+def unreachable(steps: list[str]) -> Script:
+    """The third step never gets an answer: what the README's failing run tells."""
+
+    def answer(effect: Effect, _attempt: int) -> Answer:
+        if effect.kind != COMPENSATE and effect.part.path in steps[2:3]:
+            return Raised(ConnectionRefusedError("the mail server will not have it"))
+        return Returned()
+
+    return answer
+
+
+def given_up(steps: list[str]) -> Script:
     """As `refused`, but the step before cannot be undone either."""
-    if effect.kind == COMPENSATE and effect.part.path in ("authorize_payment", "billing"):
-        return Raised(OutcomeUnknownError("the bank's line is dead"))
-    return refused(effect, attempt)
+
+    def answer(effect: Effect, attempt: int) -> Answer:
+        if effect.kind == COMPENSATE and effect.part.path in steps[1:2]:
+            return Raised(OutcomeUnknownError("the bank's line is dead"))
+        return refused(steps)(effect, attempt)
+
+    return answer
 
 
-RUNS: dict[str, tuple[str, Script]] = {
+RUNS: dict[str, tuple[str, Callable[[list[str]], Script]]] = {
     "succeeded": ("A run that went well", all_well),
     "retried": ("A run in which a step needed three attempts", in_the_end),
     "failed": ("A run that failed, and was compensated", refused),
@@ -150,66 +199,69 @@ def diagrams() -> Iterator[tuple[str, str, Diagram]]:
         yield f"{folder}/detail-dark", "The same, on a dark page", saga.diagram().with_(theme="dark")
         yield f"{folder}/overview", "The phases", saga.diagram("overview")
         for name, (shows, script) in RUNS.items():
-            yield f"{folder}/{name}", shows, run(saga, f"{folder}-{name}", script).diagram()
+            told = (folder, name) == ("readme", "failed")  # by the README itself
+            scripted = (unreachable if told else script)([part.path for part in saga.parts])
+            diagram = run(saga, "bob" if told else f"{folder}-{name}", scripted).diagram()
+            yield f"{folder}/{name}", shows, diagram
+            if name == "failed":
+                yield f"{folder}/{name}-dark", "The same, on a dark page", diagram.with_(theme="dark")
 
 
-def texts() -> dict[str, str]:
-    """Everything that is compared: what each file holds, by its name."""
-    held = {}
-    page = [
+def page(shown: list[tuple[str, str, Diagram]]) -> str:
+    """The gallery's page."""
+    lines = [
         "# The gallery",
         "",
         "Drawn by `python diagrams/generate.py` from the machines that run; `--check` tells when it is stale.",
         "Each picture is also there as DOT and as Mermaid.",
     ]
     folder = ""
-    for name, shows, diagram in diagrams():
-        held[f"{name}.dot"] = diagram.to_dot()
-        held[f"{name}.mmd"] = diagram.to_mermaid()
+    for name, shows, diagram in shown:
         if name.partition("/")[0] != folder:
             folder = name.partition("/")[0]
-            page += ["", f"## {folder}"]
-        page += [
-            "",
-            f"### {shows}",
-            "",
-            f"![{diagram.alt}]({name}.svg)",
-            "",
-            f"[DOT]({name}.dot) · [Mermaid]({name}.mmd)",
-        ]
+            lines += ["", f"## {folder}"]
+        picture = f"![{diagram.alt}]({name}.svg)"
+        lines += ["", f"### {shows}", "", picture, "", f"[DOT]({name}.dot) · [Mermaid]({name}.mmd)"]
         if name.endswith("/failed"):
-            page += ["", "### The same run, record by record", "", f"![{diagram.alt}]({name}-animated.svg)"]
-    held["README.md"] = "\n".join([*page, ""])
-    return held
+            lines += ["", "### The same run, record by record", "", picture.replace(".svg)", "-animated.svg)")]
+    return "\n".join([*lines, ""])
 
 
 def write(root: Path) -> None:
     """Draw the gallery into *root*."""
-    for name, text in texts().items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    for name, _, diagram in diagrams():
-        diagram.render(root / f"{name}.svg")
+    shown = list(diagrams())
+    for name, _, diagram in shown:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        for kind in ("svg", "dot", "mmd"):
+            diagram.render(root / f"{name}.{kind}")
         if name.endswith("/failed"):
             diagram.render(root / f"{name}-animated.svg", animate=True)
+    (root / "README.md").write_text(page(shown), encoding="utf-8")
 
 
 def stale(root: Path) -> list[str]:
     """What the files in *root* should say and do not, as a diff; empty where the gallery is fresh."""
+    shown = list(diagrams())
     found: list[str] = []
-    held = texts()
-    for name, text in held.items():
-        path = root / name
-        there = path.read_text(encoding="utf-8") if path.exists() else ""
-        names = (f"{name} (as it is)", f"{name} (as it should be)")
-        differences = list(difflib.unified_diff(there.splitlines(), text.splitlines(), *names, lineterm="", n=0))
-        found += (line[:WIDE] for line in differences[:MOST])
-        if len(differences) > MOST:
-            found.append(f"... and {len(differences) - MOST} lines more")
-    kept = {str(path.relative_to(root)) for kind in ("dot", "mmd") for path in root.rglob(f"*.{kind}")}
-    found += [f"{name}: nothing draws it any more" for name in sorted(kept - held.keys())]
+    drawn = set()
+    for name, _, diagram in shown:
+        names = [f"{name}.{kind}" for kind in ("svg", "dot", "mmd")]
+        names += [f"{name}-animated.svg"] if name.endswith("/failed") else []
+        drawn.update(names)
+        for each in names:
+            found += _told(each, difference(root / each, diagram), root)
+    there = (root / "README.md").read_text(encoding="utf-8") if (root / "README.md").exists() else ""
+    found += _told("README.md", text_difference(root / "README.md", there, page(shown)), root)
+    kept = {str(path.relative_to(root)) for kind in ("svg", "dot", "mmd") for path in root.rglob(f"*.{kind}")}
+    found += [f"{name}: nothing draws it any more" for name in sorted(kept - drawn)]
     return found
+
+
+def _told(name: str, differences: list[str], root: Path) -> list[str]:
+    told = [line.replace(f"{root}/", "")[:WIDE] for line in differences[:MOST]]
+    if len(differences) > MOST:
+        told.append(f"... and {len(differences) - MOST} lines more in {name}")
+    return told
 
 
 def main() -> int:

@@ -23,11 +23,12 @@ from PIL import Image, ImageSequence
 
 from fsm_mediator.diagram import Diagram, run_diagram, saga_diagram
 from fsm_mediator.diagram.dot import SHAPES, SIGNS
+from fsm_mediator.diagram.freshness import difference
 from fsm_mediator.diagram.geometry import LABEL
 from fsm_mediator.diagram.layout import layout_of
 from fsm_mediator.diagram.picture import Picture, picture_of
 from fsm_mediator.diagram.render import tidied
-from fsm_mediator.diagram.text import width
+from fsm_mediator.diagram.text import listed, width
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError, StepRejectedError
 from fsm_mediator.execution import Execution
@@ -1091,7 +1092,7 @@ def test_svg_differs_in_no_way_that_names_its_maker():
     assert svg.startswith("<svg ")
     assert "graphviz" not in svg.lower()
     assert "xlink" not in svg
-    assert tidied(svg.replace(' role="img"', "", 1), "x").count("<title>") == svg.count("<title>")
+    assert tidied(svg.replace(' role="img"', "", 1), "x", "y").count("<title>") == svg.count("<title>")
 
 
 # Notebooks, and where no Graphviz is.
@@ -1262,13 +1263,15 @@ def test_gallery_is_fresh():
 
 def test_gallery_check_fails_with_a_diff_where_a_picture_is_stale(tmp_path):
     """A picture that has drifted, is missing or is drawn no more fails the check, and the diff says which."""
-    for kept in [*(ROOT / "diagrams").rglob("*.dot"), *(ROOT / "diagrams").rglob("*.mmd")]:
+    for kept in [each for kind in ("dot", "mmd", "svg") for each in (ROOT / "diagrams").rglob(f"*.{kind}")]:
         copy = tmp_path / kept.relative_to(ROOT / "diagrams")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(kept.read_bytes())
     stale = tmp_path / "checkout" / "detail.mmd"
     stale.write_text(stale.read_text().replace("place_order", "place_oder"))
     (tmp_path / "checkout" / "failed.dot").unlink()
+    drawn = tmp_path / "checkout" / "stuck.svg"
+    drawn.write_bytes((tmp_path / "checkout" / "succeeded.svg").read_bytes())
     (tmp_path / "old.dot").write_text("digraph {}")
 
     done = subprocess.run(
@@ -1283,7 +1286,9 @@ def test_gallery_check_fails_with_a_diff_where_a_picture_is_stale(tmp_path):
     assert "place_oder" in done.stdout
     assert "+++ checkout/failed.dot" in done.stdout
     assert "old.dot: nothing draws it any more" in done.stdout
+    assert "+++ checkout/stuck.svg" in done.stdout
     assert "+++ checkout/detail.dot" not in done.stdout
+    assert "+++ checkout/detail.svg" not in done.stdout
 
 
 def test_every_picture_of_the_gallery_s_page_is_there():
@@ -1297,3 +1302,69 @@ def test_every_picture_of_the_gallery_s_page_is_there():
         if name.endswith(".svg"):
             assert_harmless((ROOT / "diagrams" / name).read_text(encoding="utf-8"))
     assert html.escape(page, quote=False).count("&lt;") == 0
+
+
+def test_gallery_shows_every_example_s_saga_and_the_readme_s():
+    """Whoever adds an example finds it in the gallery: nothing is to be registered."""
+    shown = {path.name for path in (ROOT / "diagrams").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    examples = {
+        path.parent.name
+        for path in (ROOT / "examples").glob("*/__init__.py")
+        if re.search(r"^saga\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert examples
+    assert shown == examples | {"readme", "checkout"}
+
+
+def test_readme_opens_with_the_pictures_of_its_own_saga():
+    """The first pictures of the README are its code's saga and the failing run that it prints, light and dark."""
+    opening = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python")[0]
+    drawn = [ROOT / name for name in re.findall(r'(?:src|srcset)="([^"]+)"', opening)]
+
+    assert [path.stem for path in drawn] == ["detail-dark", "detail", "failed-dark", "failed"]
+    assert all(path.is_file() for path in drawn)
+    assert "user_lifecycle · bob" in drawn[-1].read_text(encoding="utf-8")
+
+
+# Freshness.
+
+
+@pytest.mark.parametrize("suffix", ["svg", "dot", "mmd", "md"])
+def test_file_is_fresh_until_the_saga_changes(suffix, tmp_path):
+    """A committed picture is compared with what would be drawn; what differs is told as a diff."""
+    path = checkout().diagram().render(tmp_path / f"checkout.{suffix}")
+    assert difference(path, checkout().diagram()) == []
+
+    differences = difference(path, Saga("checkout", [part("reserve"), part("charge")]).diagram())
+
+    assert differences[0] == f"--- {path} (as it is)"
+    assert any(line.startswith("-") and "notify" in line for line in differences)
+
+
+def test_svg_drawn_in_another_way_is_stale_though_it_says_the_same(tmp_path):
+    """An SVG in other colours is not the one that is asked for."""
+    path = checkout().diagram().render(tmp_path / "checkout.svg")
+
+    assert "drawn in another way" in difference(path, checkout().diagram().with_(theme="dark"))[-1]
+
+
+def test_animated_svg_is_compared_frame_by_frame(tmp_path):
+    """An animation is fresh while every frame is; it is not taken for the still picture."""
+    shown = RUNS["retried"]().diagram()
+    path = shown.render(tmp_path / "run.svg", animate=True)
+
+    assert difference(path, shown) == []
+    assert difference(path, RUNS["failed"]().diagram()) != []
+
+
+def test_what_is_made_of_dots_cannot_be_checked(tmp_path):
+    """A PNG cannot be compared; the error names what can."""
+    with pytest.raises(DefinitionError, match="commit one of dot, mmd, md, svg"):
+        difference(tmp_path / "checkout.png", checkout().diagram())
+
+
+def test_long_list_of_parts_leaves_out_whole_names():
+    """An overview names the first steps and the last, and says how many it leaves out; no name is cut."""
+    assert listed(["pack", "ship"], 20) == "pack, ship"
+    assert listed([f"step_{n}" for n in range(10)], 43) == "step_0, step_1, step_2, … 6 more …, step_9"

@@ -21,11 +21,15 @@ HOLD: Final = 3.0
 """Seconds for which the last one is."""
 
 _ELEMENT: Final = re.compile(r"^<!-- .* -->\n", re.MULTILINE)
+_DIGEST: Final = re.compile(r' data-dot="[^"]*"')
 _ID: Final = re.compile(r'<g id="([^"]*)"')
 
 
-def animated_svg(frames: Sequence[str]) -> str:
-    """The SVGs of a run's frames, which differ only in what their elements look like, as one that is animated."""
+def animated_svg(frames: Sequence[str], digest: str) -> str:
+    """The SVGs of a run's frames, which differ only in what their elements look like, as one that is animated.
+
+    *digest* names what they were drawn from, all of them.
+    """
     parts = [_parts(frame) for frame in frames]
     head, _, tail = parts[-1]
     heads = [each[0].splitlines(keepends=True) for each in parts]
@@ -40,7 +44,7 @@ def animated_svg(frames: Sequence[str]) -> str:
         lines_in_turn = zip(*heads, strict=True)
         body = [styles.either(forms) if forms[-1].startswith("<text") else forms[-1] for forms in lines_in_turn]
     body += (styles.either([each[1].get(name, "") for each in parts]) for name in parts[-1][1])
-    text = "".join(body) + tail
+    text = _DIGEST.sub(f' data-dot="{digest}"', "".join(body) + tail, count=1)
     return text.replace("\n<g ", f"\n{styles.sheet()}\n<g ", 1)
 
 

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from fsm_mediator.diagram.dot import body, to_dot
+from fsm_mediator.diagram.freshness import digest_of
 from fsm_mediator.diagram.geometry import Layout
 from fsm_mediator.diagram.layout import layout_of
 from fsm_mediator.diagram.marks import marks_of
@@ -175,7 +176,8 @@ class Diagram:
         if animate and self.run is not None:
             from fsm_mediator.diagram.animation import animated_svg
 
-            return animated_svg([frame.to_svg() for frame in self.frames()])
+            frames = self.frames()
+            return animated_svg([each.to_svg() for each in frames], digest_of(*(each.to_dot() for each in frames)))
         return self._svg
 
     @functools.cached_property

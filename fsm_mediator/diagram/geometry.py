@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from fsm_mediator.diagram.picture import Cluster, Node
+from fsm_mediator.diagram.picture import MOST_LISTED, Cluster, Node
 from fsm_mediator.diagram.text import shorten, width
 from fsm_mediator.machine import EXECUTING, PROBING, RETRYING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING
 
@@ -28,11 +28,11 @@ LABEL: Final = 8.5
 LINE: Final = 1.2
 PAD: Final = 10.0
 END: Final = 78.0
+GOOD_END: Final = END + 22
 MOST_TITLE: Final = 26
 MOST_NOTE: Final = 34
-MOST_LISTED: Final = 60
 MOST_SMALL: Final = 26
-"""Characters of a title, of small print, of a phase's list of parts, of small print in a small node."""
+"""Characters of a title, of small print, of small print in a small node."""
 
 
 class Box(NamedTuple):

@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from fsm_mediator.diagram.geometry import END, Band, Box, Frame, Layout, Point
+from fsm_mediator.diagram.geometry import END, GOOD_END, Band, Box, Frame, Layout, Point
 from fsm_mediator.diagram.picture import Cluster, Edge, Nature, Node, Picture
 from fsm_mediator.diagram.routing import GAP, LOOP, Router
 from fsm_mediator.machine import (
@@ -236,7 +236,7 @@ class Lanes(Router):
         self.boxes[self.ends[PENDING]] = Box(0, first.path - tall / 2, END, tall)
         self.boxes[self.ends[FAILED]] = Box(0, first.lane - tall / 2, END, tall)
         column = last.columns[-1]
-        self.boxes[self.ends[SUCCEEDED]] = Box(column.right + column.gap, last.path - tall / 2, END + 8, tall)
+        self.boxes[self.ends[SUCCEEDED]] = Box(column.right + column.gap, last.path - tall / 2, GOOD_END, tall)
 
     def _bands(self, far: float) -> Iterable[Band]:
         left, wide = -14.0, far + 28

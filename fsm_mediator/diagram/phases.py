@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fsm_mediator.diagram.geometry import END, Band, Box, Layout, Point
+from fsm_mediator.diagram.geometry import END, GOOD_END, Band, Box, Layout, Point
 from fsm_mediator.diagram.picture import Edge, Picture
 from fsm_mediator.diagram.routing import LOOP, Router
 from fsm_mediator.machine import (
@@ -129,7 +129,7 @@ class Phases(Router):
             boxes[at[STUCK]] = Box(left, self.lane - size[1] / 2, *size)
         if WAITING in at and EXECUTING in at:
             x = boxes[at[WAITING]].right + 100
-        boxes[at[SUCCEEDED]] = Box(x, self.path - tall / 2, END + 8, tall)
+        boxes[at[SUCCEEDED]] = Box(x, self.path - tall / 2, GOOD_END, tall)
 
     # By which way the edges go.
 

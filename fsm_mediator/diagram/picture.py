@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from fsm_mediator.diagram.marks import NEVER, Mark
+from fsm_mediator.diagram.text import listed
 from fsm_mediator.diagram.wording import PHASE_WORDS, caption, count, in_full, notes
 from fsm_mediator.machine import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, Move, SagaMachine
 from fsm_mediator.parts import Effect, Kind, Part
@@ -21,6 +22,9 @@ from fsm_mediator.parts import Effect, Kind, Part
 DETAIL: Final = "detail"
 OVERVIEW: Final = "overview"
 VIEWS: Final = (DETAIL, OVERVIEW)
+
+MOST_LISTED: Final = 60
+"""Characters of a phase's list of parts."""
 
 
 class Nature(enum.StrEnum):
@@ -308,13 +312,13 @@ def _phases(machine: SagaMachine, prefix: str, marks: Mapping[object, Mark] | No
             continue
         mark = None if marks is None else marks.get(phase, NEVER)
         paths = [part.path for part in (machine.places[state].part for state in found[phase]) if part is not None]
-        listed = phase in (EXECUTING, WAITING, COMPENSATING)
+        lists = phase in (EXECUTING, WAITING, COMPENSATING)
         yield Node(
             id=prefix + phase,
             phase=phase,
             caption=PHASE_WORDS[phase],
-            title=count(phase, paths) if listed else "",
-            notes=((", ".join(paths) if listed else count(phase, paths)),) if paths else (),
+            title=count(phase, paths) if lists else "",
+            notes=((listed(paths, MOST_LISTED) if lists else count(phase, paths)),) if paths else (),
             tooltip=f"{', '.join(found[phase])}{_told(mark)}",
             ended=any(machine.states[state].final for state in found[phase]),
             mark=mark,

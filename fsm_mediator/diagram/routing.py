@@ -8,7 +8,7 @@ from fsm_mediator.diagram.geometry import LABEL, LINE, Box, Label, Line, Point, 
 from fsm_mediator.diagram.picture import Edge, Picture
 from fsm_mediator.diagram.text import numbers, width
 
-GAP: Final = 64.0
+GAP: Final = 72.0
 """Between two parts: a label must have room there."""
 
 LOOP: Final = 40.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Sequence
 from typing import Final
 
 # What XML cannot hold (controls, lone surrogates, non-characters), and what makes text read backwards.
@@ -30,6 +31,21 @@ def shorten(text: str, most: int) -> str:
         return text
     head = (most - 1) * 2 // 3
     return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names, of at most *most* characters in all: whole ones, the last always among them.
+
+    A list that is too long leaves out names of its middle, and says how many.
+    """
+    whole = ", ".join(names)
+    if len(whole) <= most:
+        return whole
+    for kept in range(len(names) - 2, 0, -1):
+        told = f"{', '.join(names[:kept])}, … {len(names) - kept - 1} more …, {names[-1]}"
+        if len(told) <= most:
+            return told
+    return shorten(whole, most)
 
 
 _NARROW: Final = frozenset(" !'(),-./:;I[\\]fijlrt|·")
