@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from fsm_mediator import Mediator, SQLiteJournal
-from fsm_mediator.cli import commands
-from fsm_mediator.cli.commands import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE, cli
+from fsm_mediator.cli import codes
+from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
+from fsm_mediator.cli.commands import cli
 from tests import desk_app
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +27,7 @@ APP_OPTION = ("--app", "tests.desk_app:sagas")
 def world(tmp_path, monkeypatch):
     """An empty world of participants, and the working directory."""
     monkeypatch.setenv("DESK_WORLD", str(tmp_path))
-    monkeypatch.setattr(commands.out, "_width", 200)
+    monkeypatch.setattr(codes.out, "_width", 200)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
