@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
     from fsm_mediator.journal.sqlite import SQLiteJournal
     from fsm_mediator.mediator.awaiting import AsyncMediator
-    from fsm_mediator.verifier import Report, VerificationError, verify
+    from fsm_mediator.verifier import Report, VerificationError, Violation, verify
 
 _LATER = {
     "AsyncMediator": "fsm_mediator.mediator.awaiting",
@@ -70,6 +70,7 @@ _LATER = {
     "SQLiteJournal": "fsm_mediator.journal.sqlite",
     "Unchecked": "fsm_mediator.conformance",
     "VerificationError": "fsm_mediator.verifier",
+    "Violation": "fsm_mediator.verifier",
     "conforms": "fsm_mediator.conformance",
     "verify": "fsm_mediator.verifier",
 }
@@ -140,6 +141,7 @@ __all__ = [
     "UnknownExecutionError",
     "UnknownSagaError",
     "VerificationError",
+    "Violation",
     "conforms",
     "load_step",
     "registered_steps",
