@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -95,7 +96,7 @@ def test_broken_law_raises_with_the_shortest_way(broken):
 
     assert caught.value.report is broken
     assert "law 2 is broken: s0 is compensated before s1" in str(caught.value)
-    assert "    4. s2 raises, without effect     -> compensate s0" in str(caught.value)
+    assert re.search(r"^    4\. s2 raises, without effect +-> compensate s0$", str(caught.value), re.MULTILINE)
     assert "what then really has an effect: s0, s1" in str(caught.value)
 
 
