@@ -14,9 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from fsm_mediator import Mediator, SQLiteJournal
-from fsm_mediator.cli import codes
-from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
-from fsm_mediator.cli.commands import cli
+from fsm_mediator.cli import commands
+from fsm_mediator.cli.commands import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE, cli
 from tests import desk_app
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +26,7 @@ APP_OPTION = ("--app", "tests.desk_app:sagas")
 def world(tmp_path, monkeypatch):
     """An empty world of participants, and the working directory."""
     monkeypatch.setenv("DESK_WORLD", str(tmp_path))
-    monkeypatch.setattr(codes.out, "_width", 200)
+    monkeypatch.setattr(commands.out, "_width", 200)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -200,13 +199,18 @@ def test_mistakes_say_what_to_do(desk, world, words, code, says):
 
 
 def test_every_command_is_documented(desk):
-    """Each command explains itself, and the help names the exit codes."""
+    """Each command explains itself and stands on the page on operating, which names every exit code."""
     helped = desk("--help", terminal_width=100)
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     for name, command in cli.commands.items():
         assert name in helped
         assert command.help
         assert "Usage" in desk(name, "--help")
+        assert f"fsm-mediator {name}" in page
     assert "Exit codes" in helped
+    assert re.findall(r"^\| (\d) \|", page, re.MULTILINE) == re.findall(
+        r"(\d) [a-z]", helped.partition("Exit codes:")[2]
+    )
 
 
 def start(world, *words):

@@ -33,8 +33,13 @@ def digest_of(*texts: str) -> str:
     return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 
 
-def difference(path: Path, diagram: Diagram) -> list[str]:
+def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> list[str]:
     """What *path* says and what it should say, as the lines of a unified diff; empty where it is fresh.
+
+    Args:
+        path: The file.
+        diagram: What it should show.
+        animate: Whether an SVG should move; None: as it does.
 
     Raises:
         DefinitionError: Its format cannot be compared.
@@ -47,7 +52,8 @@ def difference(path: Path, diagram: Diagram) -> list[str]:
     there = path.read_text(encoding="utf-8") if path.exists() else ""
     if kind != "svg":
         return text_difference(path, there, format(diagram, {"mmd": "mermaid"}.get(kind, kind)))
-    frames = diagram.frames() if _MOVES in there else [diagram]
+    moves = animate if animate is not None else _MOVES in there
+    frames = diagram.frames() if moves and diagram.run is not None else [diagram]
     found = _DIGEST.search(there)
     if found is not None and found.group(1) == digest_of(*(frame.to_dot() for frame in frames)):
         return []
