@@ -56,15 +56,22 @@ from fsm_mediator.steps import Context, FunctionStep, Step, step
 from fsm_mediator.words import timeline
 
 if TYPE_CHECKING:
+    from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
     from fsm_mediator.journal.sqlite import SQLiteJournal
     from fsm_mediator.mediator.awaiting import AsyncMediator
-    from fsm_mediator.verifier import Report, VerificationError, verify
+    from fsm_mediator.verifier import Report, VerificationError, Violation, verify
 
 _LATER = {
     "AsyncMediator": "fsm_mediator.mediator.awaiting",
+    "Conformance": "fsm_mediator.conformance",
+    "ConformanceError": "fsm_mediator.conformance",
+    "IllegalMove": "fsm_mediator.conformance",
     "Report": "fsm_mediator.verifier",
     "SQLiteJournal": "fsm_mediator.journal.sqlite",
+    "Unchecked": "fsm_mediator.conformance",
     "VerificationError": "fsm_mediator.verifier",
+    "Violation": "fsm_mediator.verifier",
+    "conforms": "fsm_mediator.conformance",
     "verify": "fsm_mediator.verifier",
 }
 """What is imported when it is first asked for, because it brings asyncio, sqlite3 or an optional dependency."""
@@ -79,6 +86,8 @@ __all__ = [
     "AttemptError",
     "AttemptTimedOutError",
     "Commit",
+    "Conformance",
+    "ConformanceError",
     "Context",
     "DeadlineExceededError",
     "DefinitionChangedError",
@@ -90,6 +99,7 @@ __all__ = [
     "Failure",
     "FunctionStep",
     "Happened",
+    "IllegalMove",
     "IllegalRecordError",
     "InboxItem",
     "Journal",
@@ -127,9 +137,12 @@ __all__ = [
     "StepRejectedError",
     "StepSignalError",
     "StillRunningError",
+    "Unchecked",
     "UnknownExecutionError",
     "UnknownSagaError",
     "VerificationError",
+    "Violation",
+    "conforms",
     "load_step",
     "registered_steps",
     "step",

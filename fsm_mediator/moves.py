@@ -64,7 +64,7 @@ class Move(NamedTuple):
     """One thing that can happen: in words, what it does to the execution, and the ledger after it.
 
     *who* it comes from. *crash* and *again* (an operator's retry) may go round in circles; *outside*: it comes from
-    nothing in the records.
+    nothing in the records. *said*: what an execution hears of it; two moves with the same have it do the same.
     """
 
     label: str
@@ -74,6 +74,7 @@ class Move(NamedTuple):
     again: bool = False
     outside: bool = False
     who: str = PARTICIPANT
+    said: str = ""
 
 
 class Moves:
@@ -95,13 +96,13 @@ class Moves:
         self.nothing = Ghost(none, none)
 
     def at(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
-        """Everything that can happen to *execution* now, given what is in the ledger."""
+        """Everything that can happen to *execution* now, given what is in the ledger. No two have the same label."""
         if ghost.running is not None:
             yield from self._abandoned_thread_ends(ghost)
             return
         effect = execution.effect
         if execution.state == PENDING:
-            yield Move("the saga begins", _feeding(Begin()), ghost, who=DRIVER)
+            yield Move("the saga begins", _feeding(Begin()), ghost, who=DRIVER, said="begin")
         if effect is not None:
             part = effect.part
             if effect.kind == EXECUTE:
@@ -111,8 +112,9 @@ class Moves:
             elif effect.kind == COMPENSATE:
                 yield from self._compensate_can_come_to(part, ghost)
             elif effect.kind == WAIT:
-                yield Move("the wait is over", _waiting_until(execution.due_at or 0.0), ghost, who=OTHERS)
-            yield Move("the driver dies before it begins", _feeding(Crashed()), ghost, crash=True, who=DRIVER)
+                due = _waiting_until(execution.due_at or 0.0)
+                yield Move("the wait is over", due, ghost, who=OTHERS, said=DUE)
+            yield Move("the driver dies before it begins", _CRASHED, ghost, crash=True, who=DRIVER, said=CRASHED)
         yield from self._others_can_say(execution, ghost)
         yield from self._operator_can_say(execution, ghost)
 
@@ -121,97 +123,97 @@ class Moves:
         done = _with(ghost, at, effect=True)
         known = _with(ghost, at, effect=True, known=True)
         name = part.path
-        yield Move(f"{name} takes effect and returns", _feeding(Returned()), known)
-        raised = [
-            (f"{name} raises", Raised(Exception("raised"))),
-            (f"{name} raises, to be tried again", Raised(RetryAfterError(0.0))),
-            (f"{name} rejects", Raised(StepRejectedError("rejected"))),
-        ]
-        for label, failed in raised:
-            yield Move(f"{label}, without effect", _feeding(failed), ghost)
-            if self.strict and not isinstance(failed.error, StepRejectedError):
-                yield Move(f"{label}, after its effect and without saying so", _feeding(failed), done)
-        yield Move(f"{name} takes effect and returns what is refused", _feeding(_refused()), done)
-        doubts: list[tuple[str, Answer]] = [(f"{name} says that it does not know", Raised(OutcomeUnknownError("?")))]
-        if part.timeout is not None:
-            doubts.append((f"{name} times out", TimedOut(part.timeout)))
+        yield Move(f"{name} takes effect and returns", _RETURNED, known, said="returned")
+        for label, said in ((f"{name} raises", "raised"), (f"{name} raises, to be tried again", "raised again")):
+            yield Move(f"{label}, without effect", _TROUBLE[said], ghost, said=said)
+            if self.strict:
+                yield Move(f"{label}, after its effect and without saying so", _TROUBLE[said], done, said=said)
+        yield Move(f"{name} rejects, without effect", _TROUBLE["rejected"], ghost, said="rejected")
+        yield Move(f"{name} takes effect and returns what is refused", _TROUBLE["refused"], done, said="refused")
         if part.can_outlive_its_timeout:
             label = f"{name} outlives time-out and grace"
-            yield Move(label, _feeding(Abandoned(1.0)), ghost._replace(running=at))
-            yield Move(f"{name} takes effect and returns late", _feeding(Returned(late=True)), known)
-        for label, answer in doubts:
-            yield Move(f"{label}, without effect", _feeding(answer), ghost)
-            yield Move(f"{label}, after its effect", _feeding(answer), done)
-        yield Move(f"the driver dies after the effect of {name}", _feeding(Crashed()), done, crash=True, who=DRIVER)
+            yield Move(label, _feeding(Abandoned(1.0)), ghost._replace(running=at), said="abandoned")
+            yield Move(f"{name} takes effect and returns late", _feeding(Returned(late=True)), known, said="late")
+        doubts = [(f"{name} says that it does not know", "unknown", _TROUBLE["unknown"])]
+        if part.timeout is not None and not part.can_outlive_its_timeout:
+            doubts.append((f"{name} times out", "timed out", _feeding(TimedOut(part.timeout))))
+        for label, said, act in doubts:
+            yield Move(f"{label}, without effect", act, ghost, said=said)
+            yield Move(f"{label}, after its effect", act, done, said=said)
+        label = f"the driver dies after the effect of {name}"
+        yield Move(label, _CRASHED, done, crash=True, who=DRIVER, said=CRASHED)
 
     def _probe_can_come_to(self, part: Part, ghost: Ghost) -> Iterator[Move]:
         at = self.index[part.path]
+        name = f"the probe of {part.path}"
         if ghost.effects[at]:
             told = _with(ghost, at, effect=True, known=True)
-            yield Move(f"the probe of {part.path}: it happened", _feeding(Returned(Happened())), told)
+            yield Move(f"{name}: it happened", _feeding(Returned(Happened())), told, said="happened")
         else:
-            yield Move(f"the probe of {part.path}: it did not happen", _feeding(Returned(NotHappened())), ghost)
-        cannot: list[tuple[str, Answer]] = [
-            ("raises", Raised(Exception("cannot tell"))),
-            ("times out", TimedOut(1.0)),
-            ("returns nonsense", Returned(None)),
-        ]
-        for label, answer in cannot:
-            yield Move(f"the probe of {part.path} {label}", _feeding(answer), ghost)
+            yield Move(f"{name}: it did not happen", _feeding(Returned(NotHappened())), ghost, said="not happened")
+        yield Move(f"{name} raises", _TROUBLE["raised"], ghost, said="raised")
+        yield Move(f"{name} returns nonsense", _RETURNED, ghost, said="returned")
+        if part.timeout is not None:
+            yield Move(f"{name} times out", _feeding(TimedOut(part.timeout)), ghost, said="timed out")
 
     def _compensate_can_come_to(self, part: Part, ghost: Ghost) -> Iterator[Move]:
         at = self.index[part.path]
         begun = ghost._replace(undoing=True)
         undone = _with(begun, at, effect=False, known=False)
         name = f"compensating {part.path}"
-        yield Move(f"{name} returns", _feeding(Returned()), undone)
-        fails: list[tuple[str, Answer]] = [
-            ("raises", Raised(Exception("raised"))),
-            ("rejects", Raised(StepRejectedError("rejected"))),
-            ("raises, to be tried again", Raised(RetryAfterError(0.0))),
+        yield Move(f"{name} returns", _RETURNED, undone, said="returned")
+        fails = [
+            ("raises", "raised", _TROUBLE["raised"]),
+            ("rejects", "rejected", _TROUBLE["rejected"]),
+            ("raises, to be tried again", "raised again", _TROUBLE["raised again"]),
         ]
-        if part.timeout is not None:
-            fails.append(("times out", TimedOut(part.timeout)))
-        for label, answer in fails:
-            yield Move(f"{name} {label}, without having undone it", _feeding(answer), begun)
-            yield Move(f"{name} {label}, after having undone it", _feeding(answer), undone)
         if part.compensation_can_outlive_its_timeout:
             abandoned = begun._replace(running=at)
-            yield Move(f"{name} outlives time-out and grace", _feeding(Abandoned(1.0)), abandoned)
-        yield Move(f"the driver dies after {name}", _feeding(Crashed()), undone, crash=True, who=DRIVER)
+            yield Move(f"{name} outlives time-out and grace", _feeding(Abandoned(1.0)), abandoned, said="abandoned")
+            yield Move(f"{name} returns late", _feeding(Returned(late=True)), undone, said="late")
+        elif part.timeout is not None:
+            fails.append(("times out", "timed out", _feeding(TimedOut(part.timeout))))
+        for label, said, act in fails:
+            yield Move(f"{name} {label}, without having undone it", act, begun, said=said)
+            yield Move(f"{name} {label}, after having undone it", act, undone, said=said)
+        yield Move(f"the driver dies after {name}", _CRASHED, undone, crash=True, who=DRIVER, said=CRASHED)
 
     def _abandoned_thread_ends(self, ghost: Ghost) -> Iterator[Move]:
         """The saga is stuck, and refuses every verb, while the thread lives; then it has had its effect or not."""
         at = ghost.running
         assert at is not None
         over = ghost._replace(running=None)
-        yield Move("the abandoned thread ends without effect", _seeing_nothing, over)
+        yield Move("the abandoned thread ends without effect", _seeing_nothing, over, said="nothing")
         done = _with(over, at, effect=not ghost.undoing)
-        yield Move("the abandoned thread ends after its effect", _seeing_nothing, done)
+        yield Move("the abandoned thread ends after its effect", _seeing_nothing, done, said="nothing")
 
     def _others_can_say(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
         if execution.cancellable and execution._cancel is None:
-            yield Move("a cancel comes", _noting(InboxItem(CANCEL, number=1)), ghost, outside=True, who=OTHERS)
+            cancel = _noting(InboxItem(CANCEL, number=1))
+            yield Move("a cancel comes", cancel, ghost, outside=True, who=OTHERS, said="cancel")
             if execution.deadline_at is None:
-                yield Move("the deadline passes", _passing_the_deadline, ghost, outside=True, who=OTHERS)
+                yield Move(
+                    "the deadline passes", _passing_the_deadline, ghost, outside=True, who=OTHERS, said="deadline"
+                )
 
     def _operator_can_say(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
         machine, state = execution.machine, execution.state
         if machine.takes("retry", state):
-            yield Move("a person says: try again", _feeding(OperatorRetry()), ghost, again=True, who=PERSON)
+            again = _feeding(OperatorRetry())
+            yield Move("a person says: try again", again, ghost, again=True, who=PERSON, said="retry")
         part = machine.places[state].part
         if part is not None:
             at = self.index[part.path]
             if machine.takes("settled_done", state):
                 done = _with(ghost, at, effect=True, known=True)
                 settled = _feeding(OperatorSettled(True, "seen"))
-                yield Move("a person has made sure: it is done", settled, done, who=PERSON)
+                yield Move("a person has made sure: it is done", settled, done, who=PERSON, said="settled done")
             if machine.takes("settled_undone", state):
                 undone = _with(ghost, at, effect=False, known=False)
                 settled = _feeding(OperatorSettled(False, "seen"))
-                yield Move("a person has made sure: it is not done", settled, undone, who=PERSON)
+                yield Move("a person has made sure: it is not done", settled, undone, who=PERSON, said="settled undone")
         if machine.takes("undo", state):
-            yield Move("a person says: undo", _feeding(OperatorUndo()), ghost, who=PERSON)
+            yield Move("a person says: undo", _feeding(OperatorUndo()), ghost, who=PERSON, said="undo")
 
 
 def copied(execution: Execution) -> Execution:
@@ -250,5 +252,15 @@ def _seeing_nothing(_execution: Execution, _at: float) -> None:
     """The ledger changes, and the execution does not hear of it."""
 
 
-def _refused() -> Raised:
-    return Raised(ResultRefusedError("it cannot be journaled"))
+DUE: Final = "due"
+CRASHED: Final = "crashed"
+
+_RETURNED: Final = _feeding(Returned())
+_CRASHED: Final = _feeding(Crashed())
+_TROUBLE: Final = {
+    "raised": _feeding(Raised(Exception("raised"))),
+    "raised again": _feeding(Raised(RetryAfterError(0.0))),
+    "rejected": _feeding(Raised(StepRejectedError("rejected"))),
+    "refused": _feeding(Raised(ResultRefusedError("it cannot be journaled"))),
+    "unknown": _feeding(Raised(OutcomeUnknownError("who knows"))),
+}

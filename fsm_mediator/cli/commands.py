@@ -1,8 +1,8 @@
 """The commands. Those that only look need no app; those that drive find the sagas by ``--app``.
 
-Exit codes: 0 done; 1 the saga did not end as asked, or a picture is stale; 2 wrong usage; 3 no such execution;
-4 refused where it stands; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit;
-7 an optional dependency is missing.
+Exit codes: 0 done; 1 the saga did not end as asked, or a check found something; 2 wrong usage; 3 no such execution;
+4 refused where it stands; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit; 7 an optional
+dependency is missing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, NoReturn
 
 import click
 import msgspec
-from rich.console import Console
 from rich.progress import Progress
 
-from fsm_mediator.cli import tables
+from fsm_mediator.cli import checks, tables
+from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, MISSING, NOT_FOUND, REFUSED, USAGE, err, out
 from fsm_mediator.cli.drawing import render
 from fsm_mediator.cli.loading import App, journal_for, load_app
 from fsm_mediator.errors import (
@@ -38,11 +38,6 @@ from fsm_mediator.errors import (
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.outcome import Outcome
-
-DID_NOT_SUCCEED, USAGE, NOT_FOUND, REFUSED, JOURNAL, APP, MISSING = 1, 2, 3, 4, 5, 6, 7
-
-out = Console()
-err = Console(stderr=True)
 
 
 def _exit_code(error: MediatorError) -> int:
@@ -94,8 +89,8 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON line
 def cli() -> None:
     """Look at sagas, and decide what only a person can decide.
 
-    Exit codes: 0 done; 1 the saga did not end as asked, or a picture is stale; 2 wrong usage; 3 no such execution;
-    4 refused where it stands; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit;
+    Exit codes: 0 done; 1 the saga did not end as asked, or a check found something; 2 wrong usage; 3 no such
+    execution; 4 refused where it stands; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit;
     7 an optional dependency is missing.
     """
 
@@ -350,3 +345,9 @@ def serve(app: str | None, journal: str | None) -> None:
         signal.signal(number, lambda *_: stopped.set())
     with Mediator(*loaded.sagas, journal=opened) as mediator, mediator.daemon():
         stopped.wait()
+
+
+# Checking
+
+for command in checks.COMMANDS:
+    cli.add_command(command)

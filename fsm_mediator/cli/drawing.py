@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fsm_mediator.cli import rendering
+from fsm_mediator.cli.codes import DID_NOT_SUCCEED
 from fsm_mediator.cli.loading import App, journal_for, load_app, settings
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
@@ -17,9 +18,6 @@ from fsm_mediator.diagram.freshness import COMPARED
 from fsm_mediator.diagram.picture import DETAIL, OVERVIEW, VIEWS
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError
-
-STALE = 1
-"""The exit code of a check that found something stale."""
 
 Drawn = list[tuple[Path, Diagram | rendering.Page]]
 
@@ -130,4 +128,4 @@ def _check(drawn: Drawn, gone: list[Path], *, animate: bool) -> None:
     if told:
         click.echo("\n".join(told))
         click.echo("stale; draw anew with the same command without --check", err=True)
-        sys.exit(STALE)
+        sys.exit(DID_NOT_SUCCEED)

@@ -67,7 +67,7 @@ class Diagram:
         saga: The definition.
         run: The execution it shows; None: the machine alone.
         view: ``detail`` (every state) or ``overview`` (the phases).
-        theme: ``light`` or ``dark``.
+        theme: ``light``, ``dark``, or ``red``: for a run that should not have been possible.
 
     Raises:
         DefinitionError: There is no such view or theme.

@@ -153,7 +153,17 @@ DARK: Final = Theme(
     },
 )
 
-THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK)}
+_WRONG: Final = "#d1121f"
+
+RED: Final = LIGHT._replace(
+    name="red",
+    here="#ffd9d9",
+    nodes={phase: paint._replace(line=_WRONG) for phase, paint in LIGHT.nodes.items()},
+    edges=dict.fromkeys(LIGHT.edges, _WRONG),
+)
+"""For a run that should not have been possible: the way it took is red, all else pale."""
+
+THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK, RED)}
 
 
 def theme_of(name: str) -> Theme:

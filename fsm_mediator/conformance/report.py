@@ -1,0 +1,153 @@
+"""What `conforms` found, for people and for programs. Nothing is judged here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+import attrs
+
+from fsm_mediator.errors import MediatorError
+from fsm_mediator.words import place_in_words
+
+SHOWN: Final = 20
+"""How many illegal moves `str` tells in full."""
+
+
+class ConformanceError(MediatorError):
+    """Records that the saga's machine cannot have produced, or that no saga given can judge.
+
+    Attributes:
+        report: The whole report.
+    """
+
+    def __init__(self, report: Conformance) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+@attrs.frozen
+class IllegalMove:
+    """The first move of an execution that its saga's machine does not have.
+
+    Attributes:
+        saga_id: The execution.
+        saga: The saga and its version, as it was judged.
+        position: The number of the move in its execution, from 1; one more than there are where something is wrong
+            with the end.
+        state: Where the execution stands before it.
+        found: The move, in words.
+        why: What is wrong with it.
+        expected: What could follow there: event and target, in words.
+        line: The line it was read from; None where it was not read from lines.
+    """
+
+    saga_id: str
+    saga: str
+    position: int
+    state: str
+    found: str
+    why: str
+    expected: tuple[str, ...]
+    line: int | None = None
+
+    def __str__(self) -> str:
+        line = f" (line {self.line})" if self.line is not None else ""
+        return "\n".join(
+            (
+                f"execution {self.saga_id!r} of {self.saga}: move {self.position}{line} is illegal",
+                f"  stands in  {self.state} ({place_in_words(self.state)})",
+                f"  found      {self.found}",
+                f"  but        {self.why}",
+                f"  expected   {self.expected[0] if self.expected else 'nothing more: it has ended'}",
+                *(f"             {each}" for each in self.expected[1:]),
+            )
+        )
+
+
+@attrs.frozen
+class Unchecked:
+    """An execution that none of the sagas given can judge.
+
+    Attributes:
+        saga_id: The execution.
+        saga: The name of its saga.
+        version: The saga's version; None where it is not told.
+        fingerprint: The saga's fingerprint; None where it is not told.
+        why: Why it could not be judged.
+    """
+
+    saga_id: str
+    saga: str
+    version: str | None
+    fingerprint: str | None
+    why: str
+
+
+@attrs.frozen
+class Conformance:
+    """What `conforms` found.
+
+    Attributes:
+        executions: How many executions were checked.
+        moves: How many moves of theirs are legal.
+        violations: For each execution that does not conform, its first illegal move.
+        unchecked: The executions that no saga given can judge.
+        ignored: How many lines of a log told of no move.
+    """
+
+    executions: int
+    moves: int
+    violations: tuple[IllegalMove, ...]
+    unchecked: tuple[Unchecked, ...]
+    ignored: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every execution could be judged, and conforms."""
+        return not self.violations and not self.unchecked
+
+    def raise_for_violations(self) -> None:
+        """Raise if an execution does not conform, or could not be judged.
+
+        Raises:
+            ConformanceError: Names each such execution, and its first illegal move.
+        """
+        if not self.ok:
+            raise ConformanceError(self)
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        return json.dumps({"ok": self.ok, **attrs.asdict(self)}, indent=2)
+
+    def __str__(self) -> str:
+        lines = [f"{_counted(self.executions, 'execution')} checked, {_counted(self.moves, 'legal move')}"]
+        if self.ignored:
+            lines[0] += f"; {_counted(self.ignored, 'line')} that tell of no move passed over"
+        if self.ok:
+            lines.append("all of them conform: the machine can have made every move")
+        lines += [f"\n{violation}" for violation in self.violations[:SHOWN]]
+        if len(self.violations) > SHOWN:
+            more = ", ".join(repr(each.saga_id) for each in islice(self.violations, SHOWN, 3 * SHOWN))
+            dots = ", ..." if len(self.violations) > 3 * SHOWN else ""
+            lines.append(f"\nand {len(self.violations) - SHOWN:,} executions more: {more}{dots}")
+        if self.unchecked:
+            lines.append("")
+            lines += _unchecked(self.unchecked)
+        return "\n".join(lines)
+
+
+def _unchecked(unchecked: Iterable[Unchecked]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for each in unchecked:
+        reasons.setdefault(each.why, []).append(repr(each.saga_id))
+    return [
+        f"not checked: {_counted(len(ids), 'execution')} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}): {why}"
+        for why, ids in reasons.items()
+    ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,319 @@
+"""check_saga: a saga's real steps under every fault there is; and what is said when the world is not as it must be.
+
+The law: a run that failed leaves the world as it was before; one that succeeded leaves it as a run without faults does;
+every run comes to an end. What a saga says is left over, because it cannot be undone, is excused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
+from fsm_mediator.journal.memory import MemoryJournal
+from fsm_mediator.outcome import Outcome
+from fsm_mediator.saga import Saga
+from fsm_mediator.testing import faults
+from fsm_mediator.testing.faults import FaultPlan, faults_of, pairs_of, plan_of
+from fsm_mediator.testing.trial import Calling, Theatre, Trial
+from fsm_mediator.testing.world import World, Worlds, differences, without
+from fsm_mediator.words import timeline
+
+SAGA_ID = "checked"
+
+
+class SagaBrokenError(MediatorError, AssertionError):
+    """Some fault leaves the world other than it must be; with the fault, the timeline, and how to reproduce it.
+
+    Attributes:
+        report: What was checked, the broken cases included.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+@attrs.frozen
+class Case:
+    """One run under one plan of faults.
+
+    Attributes:
+        plan: What went wrong in it.
+        outcome: How it ended.
+        struck: Whether all that was to go wrong did; else the run never came to it.
+        problem: What is wrong with how it ended; empty if nothing is.
+    """
+
+    plan: FaultPlan
+    outcome: Outcome
+    struck: bool
+    problem: str = ""
+
+    @property
+    def id(self) -> str:
+        """The plan's name."""
+        return self.plan.id
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Its way through the machine: every event, and the state that it led to."""
+        return tuple(f"{record.event} {record.target}" for record in self.outcome.history)
+
+    @property
+    def _ended(self) -> str:
+        return self.outcome.summary().replace(f"saga {self.outcome.saga_id!r} ({self.outcome.saga.name}) ", "", 1)
+
+    def __str__(self) -> str:
+        told = [f"fault      {self.plan}", f"ended      {self._ended}", f"but        {self.problem}"]
+        told += [f"timeline\n{timeline(self.outcome.history)}", f'reproduce  check_saga(..., only="{self.id}")']
+        return "\n".join(told)
+
+
+@attrs.frozen
+class Report:
+    """What `check_saga` found.
+
+    Attributes:
+        saga: The saga.
+        cases: Every run, the fault-free one first.
+    """
+
+    saga: Saga
+    cases: tuple[Case, ...]
+
+    @property
+    def broken(self) -> tuple[Case, ...]:
+        """The cases that did not end as they must, those with the shortest timeline first."""
+        return tuple(sorted((case for case in self.cases if case.problem), key=lambda case: len(case.outcome.history)))
+
+    @property
+    def paths(self) -> frozenset[tuple[str, ...]]:
+        """Every failure path that was gone: the ways through the machine on which something went wrong."""
+        return frozenset(case.path for case in self.cases if case.plan.all or case.plan.undone)
+
+    @property
+    def transitions(self) -> frozenset[tuple[str, str]]:
+        """The transitions of the machine that were taken: (event, source)."""
+        return frozenset((record.event, record.source) for case in self.cases for record in case.outcome.history)
+
+    @property
+    def missed(self) -> tuple[Case, ...]:
+        """The cases whose fault never struck: the run did not come to it."""
+        return tuple(case for case in self.cases if not case.struck)
+
+    def raise_for_problems(self) -> None:
+        """Raise if a case did not end as it must.
+
+        Raises:
+            SagaBrokenError: With the simplest of them in full.
+        """
+        if self.broken:
+            raise SagaBrokenError(self)
+
+    def __str__(self) -> str:
+        faulty = len(self.cases) - 1
+        name = f"saga {self.saga.name!r}"
+        known = sum(1 for _ in self.saga.machine.moves())
+        covered = (
+            f"{len(self.paths)} failure paths, {len(self.transitions)} of {known} transitions of its machine, "
+            f"{sum(case.outcome.failed for case in self.cases)} runs failed and were compensated"
+        )
+        broken = self.broken
+        if not broken:
+            return f"{name} survives all {faulty} faults: {covered}"
+        lines = [f"{name} does not survive {len(broken)} of {faulty} faults", str(broken[0])]
+        if len(broken) > 1:
+            lines += ["", "nor does it survive", *(f"    {case.id}" for case in broken[1:])]
+        return "\n".join(lines)
+
+
+listeners: list[Callable[[Report], None]] = []
+"""Who is told of every report; the pytest plugin counts by it."""
+
+
+def check_saga(
+    saga: Saga | Callable[[], Any],
+    payload: Any = None,
+    *,
+    observe: Callable[[], Any] | None = None,
+    reset: Callable[[], Any] | None = None,
+    signals: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    pairs: bool = False,
+    encode: bool = True,
+    only: str | FaultPlan | Collection[str | FaultPlan] | None = None,
+) -> Report:
+    """Run a saga's real steps under every fault at every point, and check what the world looks like afterwards.
+
+    A run that failed must leave the world as it was before, one that succeeded as a run without faults leaves it. What
+    the outcome lists as left over is excused, where the world is a dictionary that has it under the step's name.
+
+    Args:
+        saga: A function without arguments that makes ``(saga, observe)`` anew for each run; or a saga, whose world is
+            put back by *reset*, or, without it, by undoing what succeeded.
+        payload: What the saga is given. It must succeed with it when nothing goes wrong.
+        observe: Returns what the world looks like, as plain data. Only with a saga.
+        reset: Puts the world back as it was in the beginning. Only with a saga.
+        signals: The value of each signal that it waits for.
+        strict: Have steps also raise *after* they took effect, to find those that must say so: by
+            `OutcomeUnknownError`, or by ``in_doubt_on``.
+        pairs: Have every further fault strike after each one, too: some hundred times as many runs.
+        encode: Keep payloads and results as a durable journal does. False: as objects, as without a journal.
+        only: The name of one fault, or several: only these are run.
+
+    Returns:
+        What was covered.
+
+    Raises:
+        SagaBrokenError: An `AssertionError` with the first fault that it does not survive.
+        DefinitionError: The check itself is wrong: the saga does not succeed even without faults, or *observe* sees
+            nothing of what it does.
+    """
+    with contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking:
+        report = Report(checking.saga, tuple(checking.cases(only, strict=strict, pairs=pairs)))
+    for listener in listeners:
+        listener(report)
+    report.raise_for_problems()
+    return report
+
+
+class Checking:
+    """A check under way: what a run without faults does, and what each other run does beside it."""
+
+    def __init__(
+        self,
+        saga: Saga | Callable[[], Any],
+        payload: Any,
+        observe: Callable[[], Any] | None,
+        reset: Callable[[], Any] | None,
+        signals: Mapping[str, Any] | None,
+        *,
+        encode: bool,
+    ) -> None:
+        self._call = Calling()
+        self._payload = payload
+        self._worlds = Worlds(saga, observe, reset, self._call)
+        self._theatre = Theatre(self._call, lambda: MemoryJournal(encode=encode), signals)
+        self._first: World | None = self._worlds.next()
+        self.saga = self._first.saga
+        self._runs = 0
+        self._good: Any = None
+
+    def close(self) -> None:
+        """Let go of the event loop."""
+        self._call.close()
+
+    def cases(
+        self, only: str | FaultPlan | Collection[str | FaultPlan] | None, *, strict: bool, pairs: bool
+    ) -> Iterator[Case]:
+        """The runs, the fault-free one first."""
+        yield self.fault_free()
+        for plan in self._plans(only, strict=strict, pairs=pairs):
+            case = self.case(plan)
+            yield case
+            if case.problem and not self._worlds.are_made_anew:
+                return  # the world is not what it was, and nobody knows how to put it back
+
+    def _plans(
+        self, only: str | FaultPlan | Collection[str | FaultPlan] | None, *, strict: bool, pairs: bool
+    ) -> Iterator[FaultPlan]:
+        if only is not None:
+            wanted = [only] if isinstance(only, (str, FaultPlan)) else only
+            plans = [plan if isinstance(plan, FaultPlan) else plan_of(self.saga, plan) for plan in wanted]
+            yield from (plan for plan in plans if plan.all or plan.undone)
+            return
+        singles = faults.plans(self.saga, strict=strict)
+        yield from singles
+        if pairs:
+            more = list(faults_of(self.saga, strict=strict))
+            for plan in singles:
+                yield from pairs_of(plan, self.reached(plan), more)
+
+    def fault_free(self) -> Case:
+        """The run in which nothing goes wrong, by which the others that succeed are judged.
+
+        Raises:
+            DefinitionError: It does not succeed, or nothing is seen of what it does.
+        """
+        before, trial, after = self._run(FaultPlan())
+        if not trial.outcome.succeeded:
+            raise DefinitionError(
+                f"the saga does not succeed with this payload though nothing goes wrong, so that nothing can be "
+                f"checked: {trial.problem or trial.outcome.summary()}\n{timeline(trial.outcome.history)}"
+            ) from trial.outcome.error
+        if before == after:
+            raise DefinitionError(
+                f"what observe returns is the same before and after saga {self.saga.name!r} has succeeded: {after!r}. "
+                f"It must show what the saga does, or every run would pass"
+            )
+        self._good = after
+        return Case(trial.plan, trial.outcome, struck=True)
+
+    def case(self, plan: FaultPlan) -> Case:
+        """The run under *plan*, judged."""
+        before, trial, after = self._run(plan)
+        return Case(plan, trial.outcome, set(trial.stage.struck) >= set(plan.all), self._problem(trial, before, after))
+
+    def reached(self, plan: FaultPlan) -> list[tuple[str, str]]:
+        """The calls that come after the first fault of *plan*, found without calling a step."""
+        trial = self._theatre.play(self.saga, self._payload, plan, SAGA_ID, idle=True)
+        return trial.stage.since
+
+    def _run(self, plan: FaultPlan) -> tuple[Any, Trial, Any]:
+        world, self._first = self._first or self._worlds.next(), None
+        self._runs += 1
+        saga_id = SAGA_ID if self._worlds.are_made_anew else f"{SAGA_ID}-{self._runs}"
+        before = self._worlds.look(world)
+        try:
+            trial = self._theatre.play(world.saga, self._payload, plan, saga_id)
+        except MediatorError as error:
+            error.add_note("if the saga only ever runs without a durable journal: check_saga(..., encode=False)")
+            raise
+        after = self._worlds.look(world)
+        if trial.outcome.succeeded and not self._worlds.are_made_anew:
+            self._put_back(world, trial, before)
+        return before, trial, after
+
+    def _put_back(self, world: World, trial: Trial, before: Any) -> None:
+        """Undo what succeeded, for the next run needs the world as it was.
+
+        Raises:
+            DefinitionError: That does not put it back.
+        """
+        more = (
+            "The next run needs the world as it was: pass reset=, a function that puts it back; or, instead of the "
+            "saga, a function that makes (saga, observe) anew"
+        )
+        try:
+            outcome = self._theatre.undo(world.saga, trial)
+        except RefusedError as error:
+            raise DefinitionError(f"what saga {world.saga.name!r} has done cannot be undone. {more}") from error
+        left = self._worlds.look(world)
+        if not outcome.failed or left != before:
+            raise DefinitionError(
+                f"saga {world.saga.name!r} was undone after it had succeeded, and the world is not as it was before:\n"
+                f"{differences(before, left)}\n{more}"
+            )
+
+    def _problem(self, trial: Trial, before: Any, after: Any) -> str:
+        outcome = trial.outcome
+        if trial.problem:
+            return trial.problem
+        expected = self._good if outcome.succeeded else before
+        excused = outcome.leftovers
+        if without(expected, excused) == without(after, excused):
+            return ""
+        told = differences(without(expected, excused), without(after, excused))
+        told = "\n".join(f"             {line}" for line in told.splitlines())
+        like = "as it is when nothing goes wrong" if outcome.succeeded else "as it was before"
+        hint = ""
+        if excused:
+            hint = (
+                f"\n           what {', '.join(excused)} did cannot be undone: leave it out of what observe returns, "
+                f"or have that be a dictionary by step"
+            )
+        return f"the world is not {like} (- expected, + found):\n{told}{hint}"

@@ -1,0 +1,57 @@
+"""VirtualClock: time that only waiting moves, so that hours of backoff take microseconds."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+class VirtualClock:
+    """A clock for mediators under test: it stands still, except that whoever waits moves it on.
+
+    ``Mediator(saga, **clock.settings)``, ``AsyncMediator(saga, **clock.async_settings)``. Only what the mediator waits
+    for takes no time: a step that sleeps by itself, and the time-out of a step, are as slow as ever.
+
+    Attributes:
+        now: The time, in seconds.
+        slept: Every wait there was, in seconds.
+        chance: What is drawn for the jitter of waits, from 0 to 1.
+    """
+
+    def __init__(self, now: float = 1_000_000.0, *, chance: float = 0.5) -> None:
+        self.now = now
+        self.slept: list[float] = []
+        self.chance = chance
+        self._lock = threading.Lock()
+
+    def __call__(self) -> float:
+        """The time, in seconds."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Wait: move the clock on, and return at once."""
+        with self._lock:
+            self.slept.append(round(seconds, 6))
+            self.now += seconds
+
+    async def sleep_async(self, seconds: float) -> None:
+        """As `sleep`, awaited."""
+        self.sleep(seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass in which nobody waits."""
+        with self._lock:
+            self.now += seconds
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a `Mediator` is given to live by this clock."""
+        return {"clock": self, "sleep": self.sleep, "chance": lambda: self.chance}
+
+    @property
+    def async_settings(self) -> dict[str, Any]:
+        """What an `AsyncMediator` is given to live by this clock."""
+        return {"clock": self, "sleep": self.sleep_async, "chance": lambda: self.chance}
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock {self.now:.3f} s>"

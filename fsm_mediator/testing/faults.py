@@ -1,0 +1,269 @@
+"""Fault and FaultPlan: what goes wrong with which call, each under a name that a person can read and type again.
+
+Which faults a saga can meet is read off its parts; no step is called for that. Nothing here strikes: see `stage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import attrs
+
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.parts import COMPENSATE, EXECUTE, PROBE, Kind, Part
+from fsm_mediator.saga import Saga
+
+RAISES_BEFORE: Final = "raises_before_effect"
+RAISES_AFTER: Final = "raises_after_effect"
+REJECTED: Final = "is_rejected"
+LOST: Final = "answer_lost_after_effect"
+SLOW_BEFORE: Final = "times_out_before_effect"
+SLOW_AFTER: Final = "times_out_after_effect"
+CRASH_BEFORE: Final = "crashes_before_effect"
+CRASH_AFTER: Final = "crashes_after_effect"
+CRASH_UNRECORDED: Final = "crashes_before_record"
+CRASH_RECORDED: Final = "crashes_after_record"
+CANCELLED: Final = "cancelled_meanwhile"
+OVERDUE: Final = "overdue_meanwhile"
+KILL_BEFORE: Final = "killed_before_effect"
+KILL_AFTER: Final = "killed_after_effect"
+KILL_UNRECORDED: Final = "killed_before_record"
+KILL_RECORDED: Final = "killed_after_record"
+
+WORDS: Final = {
+    RAISES_BEFORE: "raises, and has done nothing",
+    RAISES_AFTER: "raises, though it has taken effect",
+    REJECTED: "is refused for good, and has done nothing",
+    LOST: "takes effect, and its answer is lost",
+    SLOW_BEFORE: "gives no answer in time, and has done nothing",
+    SLOW_AFTER: "takes effect, and gives no answer in time",
+    CRASH_BEFORE: "has not begun when its driver dies",
+    CRASH_AFTER: "has just taken effect when its driver dies",
+    CRASH_UNRECORDED: "has answered, and its driver dies before that is journaled",
+    CRASH_RECORDED: "has answered, and its driver dies right after that is journaled",
+    CANCELLED: "is at work when somebody cancels the saga",
+    OVERDUE: "is at work when the saga's deadline passes",
+    KILL_BEFORE: "has not begun when its process is killed",
+    KILL_AFTER: "has just taken effect when its process is killed",
+    KILL_UNRECORDED: "has answered, and its process is killed before that is journaled",
+    KILL_RECORDED: "has answered, and its process is killed right after that is journaled",
+}
+"""Every kind of fault, as what it says of an attempt."""
+
+KILLS: Final = frozenset({KILL_BEFORE, KILL_AFTER, KILL_UNRECORDED, KILL_RECORDED})
+"""What takes the whole process."""
+
+DEATHS: Final = frozenset({CRASH_BEFORE, CRASH_AFTER, CRASH_UNRECORDED, CRASH_RECORDED}) | KILLS
+"""What takes whoever drives the saga."""
+
+STRICT: Final = frozenset({RAISES_AFTER})
+"""What is against the rules for `execute`: a step that raised has had no effect, unless it says otherwise."""
+
+UNDONE: Final = "is_undone"
+"""The name of the plan in which nothing fails, and a person undoes the saga when it has succeeded."""
+
+NO_FAULT: Final = "no_fault"
+"""The name of the plan in which nothing fails."""
+
+_ONCE: Final = "_once"
+_VERBS: Final = {EXECUTE: "", COMPENSATE: "undo_", PROBE: "probe_"}
+
+
+@attrs.frozen
+class Fault:
+    """One thing that goes wrong with the calls of one step.
+
+    Attributes:
+        part: The step's path.
+        kind: What goes wrong: one of ``faults.WORDS``.
+        verb: With which of its calls: ``execute``, ``compensate`` or ``probe``.
+        once: Only with its first attempt; else with every one, until the step is given up or a person mends it.
+    """
+
+    part: str
+    kind: str
+    verb: str = EXECUTE
+    once: bool = False
+
+    @property
+    def id(self) -> str:
+        """Its name: ``charge-times_out_after_effect_once``; ``undo_charge-...`` where it meets a compensation."""
+        return f"{_VERBS[self.verb]}{self.part}-{self.kind}{_ONCE if self.once else ''}"
+
+    def __str__(self) -> str:
+        doing = {EXECUTE: "", COMPENSATE: "the compensation of ", PROBE: "the probe of "}[self.verb]
+        which = "the first attempt" if self.once else "every attempt"
+        return f"{doing}{self.part}: {which} {WORDS[self.kind]}"
+
+
+@attrs.frozen
+class FaultPlan:
+    """Everything that goes wrong in one run of a saga.
+
+    Attributes:
+        faults: What goes wrong.
+        because: What has to go wrong besides, so that the saga gets there at all: a compensation only runs in a saga
+            that fails.
+        undone: Whether a person undoes the saga when it has succeeded.
+    """
+
+    faults: tuple[Fault, ...] = ()
+    because: tuple[Fault, ...] = ()
+    undone: bool = False
+
+    @property
+    def id(self) -> str:
+        """Its name, by which `check_saga` runs it alone: ``only="charge-times_out_after_effect"``."""
+        return "+".join(fault.id for fault in self.faults) or (UNDONE if self.undone else NO_FAULT)
+
+    @property
+    def all(self) -> tuple[Fault, ...]:
+        """Every fault of it."""
+        return (*self.because, *self.faults)
+
+    def and_(self, fault: Fault) -> FaultPlan:
+        """The same, and one more fault."""
+        return attrs.evolve(self, faults=(*self.faults, fault))
+
+    def __str__(self) -> str:
+        told = [*map(str, self.faults)]
+        told += [f"to get there, {fault}" for fault in self.because]
+        told += ["when it has succeeded, a person undoes it"] if self.undone else []
+        return "; ".join(told) or "nothing goes wrong"
+
+
+def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[FaultPlan, ...]:
+    """Every plan with a single fault that *saga* can meet, the fault-free one left out.
+
+    Args:
+        saga: The saga; no step of it is called.
+        strict: Have steps also raise after they took effect, without saying so.
+        kill: Have the process killed as well, at every point where a driver can die.
+    """
+    found = [_plan(saga, fault) for fault in faults_of(saga, strict=strict, kill=kill)]
+    if "undo" in saga.machine.events:
+        found.append(FaultPlan(undone=True))
+    return tuple(found)
+
+
+def faults_of(saga: Saga, *, strict: bool = False, kill: bool = False) -> Iterator[Fault]:
+    """Every fault that the calls of *saga* can meet, in the order of its parts."""
+    for part in saga.parts:
+        if part.kind is not Kind.STEP:
+            continue
+        yield from _of_execute(part, strict=strict, overdue=saga.deadline is not None)
+        if part.compensatable:
+            yield from _of_compensate(part)
+        if part.probe is not None:
+            yield from _of_probe(part)
+        if kill:
+            verbs = (EXECUTE, COMPENSATE) if part.compensatable else (EXECUTE,)
+            yield from (
+                Fault(part.path, kind, verb, once=True)
+                for verb in verbs
+                for kind in (KILL_BEFORE, KILL_AFTER, KILL_UNRECORDED, KILL_RECORDED)
+            )
+
+
+def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
+    repeated = [RAISES_BEFORE, LOST, SLOW_BEFORE, SLOW_AFTER, CRASH_BEFORE, CRASH_AFTER]
+    if strict:
+        repeated.append(RAISES_AFTER)
+    for kind in repeated:
+        yield Fault(part.path, kind)
+        if part.retry.attempts != 1:
+            yield Fault(part.path, kind, once=True)
+    yield Fault(part.path, REJECTED)
+    yield Fault(part.path, CRASH_UNRECORDED, once=True)
+    yield Fault(part.path, CRASH_RECORDED, once=True)
+    if not part.forward_only:
+        yield Fault(part.path, CANCELLED, once=True)
+        if overdue:
+            yield Fault(part.path, OVERDUE, once=True)
+
+
+def _of_compensate(part: Part) -> Iterator[Fault]:
+    for kind in (RAISES_BEFORE, RAISES_AFTER):
+        yield Fault(part.path, kind, COMPENSATE)
+        if part.compensation_retry.attempts != 1:
+            yield Fault(part.path, kind, COMPENSATE, once=True)
+    if part.timeout is not None:
+        yield Fault(part.path, SLOW_BEFORE, COMPENSATE, once=True)
+        yield Fault(part.path, SLOW_AFTER, COMPENSATE, once=True)
+    for kind in (CRASH_BEFORE, CRASH_AFTER, CRASH_UNRECORDED, CRASH_RECORDED):
+        yield Fault(part.path, kind, COMPENSATE, once=True)
+
+
+def _of_probe(part: Part) -> Iterator[Fault]:
+    yield Fault(part.path, RAISES_BEFORE, PROBE)
+    if part.timeout is not None:
+        yield Fault(part.path, SLOW_AFTER, PROBE)
+    yield Fault(part.path, CRASH_BEFORE, PROBE, once=True)
+    yield Fault(part.path, CRASH_AFTER, PROBE, once=True)
+
+
+def _plan(saga: Saga, fault: Fault) -> FaultPlan:
+    """The plan with this fault, and with what it takes to get there."""
+    if fault.verb == PROBE:
+        return FaultPlan((fault,), (Fault(fault.part, LOST, once=True),))
+    if fault.verb == COMPENSATE:
+        last = _last_that_can_refuse(saga.parts, fault.part)
+        if last is None:
+            return FaultPlan((fault,), undone=True)
+        return FaultPlan((fault,), (Fault(last, REJECTED),))
+    return FaultPlan((fault,))
+
+
+def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
+    """The last step that can refuse, so that the part at *path*, which comes before, is compensated."""
+    refusing = None
+    seen = False
+    for part in parts:
+        if seen and part.kind is Kind.STEP and not part.forward_only:
+            refusing = part.path
+        seen = seen or part.path == path
+    return refusing
+
+
+def plan_of(saga: Saga, name: str) -> FaultPlan:
+    """The plan of this name, with or without the saga's name before it.
+
+    Raises:
+        DefinitionError: The saga knows no such step, or nobody such a fault.
+    """
+    if name in (NO_FAULT, f"{saga.name}-{NO_FAULT}"):
+        return FaultPlan()
+    if name in (UNDONE, f"{saga.name}-{UNDONE}"):
+        return FaultPlan(undone=True)
+    faults = tuple(_fault_of(saga, each) for each in name.split("+"))
+    verbs = {fault.verb for fault in faults}
+    because = _plan(saga, faults[0]) if EXECUTE not in verbs else FaultPlan()
+    return FaultPlan(faults, because.because, because.undone)
+
+
+def _fault_of(saga: Saga, name: str) -> Fault:
+    where, _, what = name.rpartition("-")
+    once = what.endswith(_ONCE)
+    kind = what.removesuffix(_ONCE)
+    if kind not in WORDS:
+        raise DefinitionError(f"there is no fault {what!r}, as in {name!r}; there are {', '.join(WORDS)}")
+    paths = {part.path for part in saga.parts}
+    for place in (where, where.removeprefix(f"{saga.name}-")):
+        for verb in (EXECUTE, COMPENSATE, PROBE):
+            path = place.removeprefix(_VERBS[verb])
+            if place.startswith(_VERBS[verb]) and path in paths:
+                return Fault(path, kind, verb, once)
+    raise DefinitionError(
+        f"saga {saga.name!r} has no step for the fault {name!r}; its parts are {', '.join(sorted(paths))}"
+    )
+
+
+def pairs_of(first: FaultPlan, reached: Iterable[tuple[str, str]], faults: Iterable[Fault]) -> Iterator[FaultPlan]:
+    """*first* with each further fault that it leaves a chance: at the calls *reached* after it struck."""
+    after = set(reached)
+    taken = {(fault.part, fault.verb) for fault in first.all}
+    for fault in faults:
+        place = (fault.part, fault.verb)
+        if place in after and place not in taken:
+            yield first.and_(fault)

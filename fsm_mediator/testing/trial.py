@@ -1,0 +1,215 @@
+"""Trial: one run of a saga's real steps under one plan of faults, to its end, on one of the mediators.
+
+Whoever drives may die on the way: another mediator on the same journal takes it up. A saga that gets stuck because of
+a fault is mended by a person, once; one that waits for a signal is given it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from fsm_mediator.errors import DefinitionError, MediatorError
+from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.outcome import Outcome
+from fsm_mediator.parts import COMPENSATE, EXECUTE
+from fsm_mediator.saga import Saga
+from fsm_mediator.testing.clock import VirtualClock
+from fsm_mediator.testing.faults import FaultPlan
+from fsm_mediator.testing.stage import Died, FaultyAsyncMediator, FaultyMediator, Stage
+
+ROUNDS: Final = 200
+"""How often, at most, a trial is taken up, mended or signalled before it is said not to end."""
+
+
+class Calling:
+    """Calls what may be a coroutine function: on an event loop of its own, made when there is need of one."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call it; what it returns, awaited if need be."""
+        if not inspect.iscoroutinefunction(function):
+            return function(*args, **kwargs)
+        if self._runner is None:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                self._runner = asyncio.Runner()
+            else:
+                raise DefinitionError(
+                    "a check of coroutines brings its own event loop, and one is running: call it from a plain function"
+                )
+        return self._runner.run(function(*args, **kwargs))
+
+    def close(self) -> None:
+        """End the event loop, if there was need of one."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+@attrs.frozen(kw_only=True)
+class Trial:
+    """What came of one run.
+
+    Attributes:
+        plan: What went wrong in it.
+        outcome: How it ended.
+        stage: What was called, and which faults struck.
+        deaths: How often another mediator had to take it up.
+        problem: Why it did not come to an end; empty if it did.
+    """
+
+    plan: FaultPlan
+    outcome: Outcome
+    stage: Stage
+    deaths: int = 0
+    problem: str = ""
+
+
+class Theatre:
+    """Runs trials of sagas, each from its beginning to its end.
+
+    Args:
+        call: Calls what may be a coroutine function.
+        journal: Makes the journal of each run.
+        signals: The value of each signal.
+        coroutines: Whether to drive by `AsyncMediator`; None: where the saga has coroutine functions.
+    """
+
+    def __init__(
+        self,
+        call: Calling,
+        journal: Callable[[], Journal],
+        signals: Mapping[str, Any] | None = None,
+        *,
+        coroutines: bool | None = None,
+    ) -> None:
+        self._call = call
+        self._journal = journal
+        self._signals = dict(signals or {})
+        self._coroutines = coroutines
+
+    def play(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str, *, idle: bool = False) -> Trial:
+        """Run *saga* under *plan*."""
+        stage = Stage(plan, VirtualClock(), self._journal(), idle=idle)
+        return _Play(self, saga, payload, stage, saga_id).to_the_end()
+
+    def undo(self, saga: Saga, trial: Trial) -> Outcome:
+        """Undo what succeeded in *trial*; nothing goes wrong any more.
+
+        Raises:
+            RefusedError: It cannot be undone.
+        """
+        trial.stage.mend()
+        mediator = self.driver(saga, trial.stage)
+        try:
+            outcome: Outcome = self.say(mediator, "undo", trial.outcome.saga_id, "so that the next run can begin")
+        finally:
+            self.say(mediator, "close")
+        return outcome
+
+    def driver(self, saga: Saga, stage: Stage) -> FaultyMediator | FaultyAsyncMediator:
+        """A mediator of the kind that this saga takes."""
+        coroutines = has_coroutines(saga) if self._coroutines is None else self._coroutines
+        return (FaultyAsyncMediator if coroutines else FaultyMediator)(saga, stage)
+
+    def say(self, mediator: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
+        """One of the mediator's verbs, awaited if need be."""
+        return self._call(getattr(mediator, verb), *args, **kwargs)
+
+    def signal(self, name: str) -> Any:
+        """The value of this signal; raises LookupError where none was given."""
+        return self._signals[name]
+
+
+class _Play:
+    def __init__(self, theatre: Theatre, saga: Saga, payload: Any, stage: Stage, saga_id: str) -> None:
+        self.theatre = theatre
+        self.saga = saga
+        self.payload = payload
+        self.stage = stage
+        self.saga_id = saga_id
+        self.deaths = 0
+        self.asked: list[str] = []
+        self.mediator = theatre.driver(saga, stage)
+
+    def to_the_end(self) -> Trial:
+        try:
+            outcome, problem = self._played()
+        finally:
+            self._leave()
+        return Trial(plan=self.stage.plan, outcome=outcome, stage=self.stage, deaths=self.deaths, problem=problem)
+
+    def _played(self) -> tuple[Outcome, str]:
+        outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
+        undone = not self.stage.plan.undone
+        for _ in range(ROUNDS):
+            if outcome.succeeded and not undone:
+                undone = True
+                outcome = self._said("undo", self.saga_id, "undone by the test")
+            elif outcome.ended:
+                return outcome, ""
+            elif outcome.stuck:
+                trouble = self._trouble(outcome)
+                if trouble:
+                    return outcome, trouble
+                self.asked.append(outcome.state)
+                self.stage.mend()
+                outcome = self._said("retry", self.saga_id, "mended by the test")
+            else:
+                name = outcome.step or ""
+                try:
+                    value = self.theatre.signal(name)
+                except LookupError:
+                    return outcome, (
+                        f"it waits for the signal {name!r}, whose value is not known: pass signals={{{name!r}: ...}}"
+                    )
+                self._said("signal", self.saga_id, name, value)
+                outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
+        return outcome, f"it does not end: after {ROUNDS} times of being taken up, it stands in {outcome.state!r}"
+
+    def _trouble(self, outcome: Outcome) -> str:
+        """Why nobody could mend it; empty if a person can, since it was the fault alone."""
+        path = outcome.step or ""
+        verb = COMPENSATE if outcome.history[-1].event == "compensation_exhausted" else EXECUTE
+        own = self.stage.own.get((path, verb))
+        doing = "compensation of " if verb == COMPENSATE else ""
+        if own is not None:
+            return f"it is stuck: the {doing}step {path!r} raised of its own accord {own!r}"
+        if outcome.state in self.asked:
+            return f"it is stuck in {outcome.state!r} again, though nothing goes wrong any more: {outcome.error!r}"
+        return ""
+
+    def _said(self, verb: str, *args: Any, **kwargs: Any) -> Outcome:
+        """What came of the verb, however often whoever was told dies: another one takes the saga up."""
+        for _ in range(ROUNDS):
+            try:
+                outcome: Outcome = self.theatre.say(self.mediator, verb, *args, **kwargs)
+            except Died:
+                self.deaths += 1
+                self._leave()
+                self.mediator = self.theatre.driver(self.saga, self.stage)
+                verb, args = "run", (self.saga, self.payload)
+                kwargs = {"saga_id": self.saga_id, "check": False}
+            else:
+                return outcome
+        raise MediatorError(f"saga {self.saga.name!r} was taken up {ROUNDS} times, and its driver died every time")
+
+    def _leave(self) -> None:
+        self.theatre.say(self.mediator, "close")
+
+
+def has_coroutines(saga: Saga) -> bool:
+    """Whether a step of it is a coroutine function, so that only `AsyncMediator` can run it."""
+    return any(
+        callback is not None and callback.is_coroutine
+        for part in saga.parts
+        for callback in (part.execute, part.compensate, part.probe)
+    )

@@ -1,0 +1,132 @@
+"""World: how a saga and what it changes come into being for each run, and how two looks at it are compared.
+
+The steps are the user's real ones. What they changed is whatever `observe` says; it is copied at once, so that what is
+compared is two looks, not the same object twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+import pprint
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.saga import Saga
+
+
+@attrs.frozen
+class World:
+    """A saga, ready to be run, and how to look at what it does.
+
+    Attributes:
+        saga: The saga, with the real steps.
+        observe: Looks at the world.
+    """
+
+    saga: Saga
+    observe: Callable[[], Any]
+
+
+class Worlds:
+    """Gives a world for each run: a new one from a function, or the same one, put back as it was.
+
+    Args:
+        given: The saga; or a function without arguments that makes ``(saga, observe)`` anew.
+        observe: Looks at the world, where *given* is a saga.
+        reset: Puts the world back as it was in the beginning.
+        call: Calls what may be a coroutine function.
+
+    Raises:
+        DefinitionError: What was given is neither.
+    """
+
+    def __init__(
+        self,
+        given: Saga | Callable[[], Any],
+        observe: Callable[[], Any] | None,
+        reset: Callable[[], Any] | None,
+        call: Callable[[Callable[[], Any]], Any],
+    ) -> None:
+        if isinstance(given, Saga):
+            if observe is None:
+                raise DefinitionError(
+                    f"what saga {given.name!r} does to the world is not known: pass observe=, a function that returns "
+                    f"what the world looks like; or pass a function that makes (saga, observe) instead of the saga"
+                )
+        elif not callable(given) or observe is not None or reset is not None:
+            raise DefinitionError(
+                f"a check takes a Saga with observe= (and reset=), or, alone, a function that makes (saga, observe) "
+                f"anew for each run; not {given!r}"
+            )
+        self._given = given
+        self._observe = observe
+        self._reset = reset
+        self._call = call
+        self._used = False
+
+    @property
+    def are_made_anew(self) -> bool:
+        """Whether each run has a world of its own."""
+        return not isinstance(self._given, Saga) or self._reset is not None
+
+    def next(self) -> World:
+        """The world of the next run."""
+        if isinstance(self._given, Saga):
+            if self._used and self._reset is not None:
+                self._call(self._reset)
+            self._used = True
+            assert self._observe is not None
+            return World(self._given, self._observe)
+        made = self._call(self._given)
+        if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], Saga) or not callable(made[1]):
+            raise DefinitionError(
+                f"{getattr(self._given, '__name__', self._given)!r} must return a pair: the saga, and a function that "
+                f"returns what the world looks like; it returned {made!r}"
+            )
+        return World(*made)
+
+    def look(self, world: World) -> Any:
+        """What the world looks like now.
+
+        Raises:
+            DefinitionError: What `observe` returned cannot be compared with its own copy.
+        """
+        seen = self._call(world.observe)
+        if inspect.isawaitable(seen):
+            raise DefinitionError("observe returned something to be awaited; make it a coroutine function")
+        kept = copy.deepcopy(seen)
+        if not kept == seen:
+            raise DefinitionError(
+                f"what observe returned does not equal its own copy, and so cannot be compared: {seen!r}. Return plain "
+                f"data: numbers, texts, tuples, lists, dictionaries"
+            )
+        return kept
+
+
+def differences(expected: Any, found: Any) -> str:
+    """What differs between two looks, a line each: ``-`` was expected, ``+`` was found."""
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        lines = []
+        for key in dict.fromkeys((*expected, *found)):
+            if key in expected and key in found and expected[key] == found[key]:
+                continue
+            lines += [f"- {key!r}: {expected[key]!r}"] if key in expected else []
+            lines += [f"+ {key!r}: {found[key]!r}"] if key in found else []
+        return "\n".join(lines)
+    before, after = pprint.pformat(expected, width=100), pprint.pformat(found, width=100)
+    if "\n" not in before and "\n" not in after:
+        return f"- {before}\n+ {after}"
+    told = difflib.unified_diff(before.splitlines(), after.splitlines(), "expected", "found", lineterm="", n=1)
+    return "\n".join(line for line in told if not line.startswith(("---", "+++")))
+
+
+def without(look: Any, names: tuple[str, ...]) -> Any:
+    """*look* without what it has under these names, if it is a mapping."""
+    if isinstance(look, Mapping) and any(name in look for name in names):
+        return {key: value for key, value in look.items() if key not in names}
+    return look

@@ -1,0 +1,82 @@
+"""Graph: the whole of what can happen, as numbered nodes and edges; whether it ends, and in how many ways.
+
+Knows no saga. An edge is a number: twice the node it leads to, plus one where it may go round in circles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Graph:
+    """Nodes, numbered from 0, and where each leads.
+
+    Attributes:
+        onward: For each node, its edges.
+    """
+
+    def __init__(self) -> None:
+        self.onward: list[list[int]] = []
+
+    def add(self) -> int:
+        """A new node; its number."""
+        self.onward.append([])
+        return len(self.onward) - 1
+
+    def lead(self, source: int, target: int, *, cut: bool) -> None:
+        """An edge; *cut*: it may go round in circles, and no way is counted through it."""
+        self.onward[source].append(2 * target + cut)
+
+    def without_end(self, ends: Iterable[int]) -> int | None:
+        """The first node from which none of *ends* can be reached."""
+        backward: list[list[int]] = [[] for _ in self.onward]
+        for source, edges in enumerate(self.onward):
+            for edge in edges:
+                backward[edge >> 1].append(source)
+        todo = list(ends)
+        seen = bytearray(len(self.onward))
+        for number in todo:
+            seen[number] = True
+        while todo:
+            for source in backward[todo.pop()]:
+                if not seen[source]:
+                    seen[source] = True
+                    todo.append(source)
+        found = seen.find(0)
+        return found if found >= 0 else None
+
+    def cycle(self) -> int | None:
+        """The first node on a cycle without a cut edge; by removing what has no way in."""
+        ways_in = [0] * len(self.onward)
+        for edges in self.onward:
+            for edge in edges:
+                if not edge & 1:
+                    ways_in[edge >> 1] += 1
+        todo = [number for number, ways in enumerate(ways_in) if not ways]
+        left = len(self.onward)
+        while todo:
+            left -= 1
+            for edge in self.onward[todo.pop()]:
+                if not edge & 1:
+                    target = edge >> 1
+                    ways_in[target] -= 1
+                    if not ways_in[target]:
+                        todo.append(target)
+        return next(number for number, ways in enumerate(ways_in) if ways) if left else None
+
+    def ways(self) -> int:
+        """How many ways lead from the first node to one without a way on, cut edges left out; counted, not walked."""
+        counts: dict[int, int] = {}
+        stack = [0]
+        begun: set[int] = set()
+        while stack:
+            number = stack.pop()
+            if number < 0:  # all that it leads to is counted
+                number = -number - 1
+                ways = sum(counts.get(edge >> 1, 0) for edge in self.onward[number] if not edge & 1)
+                counts[number] = ways or 1
+            elif number not in begun:
+                begun.add(number)
+                stack.append(-number - 1)
+                stack.extend(edge >> 1 for edge in self.onward[number] if not edge & 1 and edge >> 1 not in begun)
+        return counts[0]

@@ -1,0 +1,141 @@
+"""The laws: what must hold wherever an execution can come, given what really has an effect.
+
+Each judges one move: where the execution went, and the ledger before and after. Nothing here walks, and nothing here
+decides what an execution does: these are the promises, said a second time and in other words than the rules.
+
+1. From everywhere an end or a visible park can be reached, no policy's attempts are exceeded, and every cycle contains
+   an operator's retry, a crash, or a `Retry` without limit. (The graph of all moves is judged in `graph`.)
+2. ``failed`` leaves no effect of a compensatable step that was not compensated after it, newest first, or settled by a
+   person; every other effect is among the leftovers.
+3. ``succeeded`` has every effect and no compensation.
+4. No attempt begins while another of its step is still running, no step executes after compensation began, and none
+   whose answer is known executes again.
+5. A crash at any point, and recovery, keep 1 to 4.
+
+Source: the ledger is a history variable, as in Abadi and Lamport, "The Existence of Refinement Mappings", 1991.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from fsm_mediator.execution import Execution
+from fsm_mediator.machine import COMPENSATING, EXECUTING, FAILED, SUCCEEDED
+from fsm_mediator.moves import Ghost
+from fsm_mediator.parts import COMPENSATE, EXECUTE, Kind
+from fsm_mediator.records import Record
+from fsm_mediator.saga import Saga
+
+LAWS: Final = {
+    1: "from everywhere an end or a visible park is reachable, within the attempts that the policies allow",
+    2: "a failed saga leaves no effect uncompensated, newest first, but those in its leftovers",
+    3: "a saga that succeeded has every effect, and no compensation",
+    4: "no attempt overtakes another, none follows compensation, nothing known is done again",
+    5: "a crash at any point, and recovery, keep the other laws",
+}
+
+
+class Broken(NamedTuple):
+    """A law that is broken, and what is wrong, in words."""
+
+    law: int
+    what: str
+
+
+class Passage(NamedTuple):
+    """One move of an execution, as far as the laws look at it; the same whatever is in the ledger.
+
+    Attributes:
+        state: Where it leads.
+        begun: The attempts that it announced: event, phase, and the number of the part.
+        excess: What is wrong with the number of the attempt that is next; None: nothing.
+        goes_on: Whether there is something to be done next.
+        leftovers: The parts that the execution says are left over.
+    """
+
+    state: str
+    begun: tuple[tuple[str, str, int], ...]
+    excess: str | None
+    goes_on: bool
+    leftovers: frozenset[str]
+
+
+class Laws:
+    """The laws for one saga."""
+
+    def __init__(self, saga: Saga) -> None:
+        self.parts = saga.parts
+        self.index = {part.path: number for number, part in enumerate(saga.parts)}
+
+    def passage(self, execution: Execution, records: Sequence[Record]) -> Passage:
+        """What the laws look at of the move that made *records* and led to where *execution* stands."""
+        begun = []
+        for record in records:
+            phase, _, path = record.target.partition(".")
+            if phase in (EXECUTING, COMPENSATING):
+                begun.append((record.event, phase, self.index[path]))
+        leftovers = frozenset(execution.leftovers) if execution.state == FAILED else frozenset()
+        return Passage(execution.state, tuple(begun), _excess(execution), execution.effect is not None, leftovers)
+
+    def broken_by(self, passage: Passage, before: Ghost, after: Ghost) -> Iterator[Broken]:
+        """The laws that a move breaks, with the ledger *before* and *after* it."""
+        if passage.excess is not None:
+            yield Broken(1, passage.excess)
+        if after.running is not None and passage.goes_on:
+            path = self.parts[after.running].path
+            yield Broken(4, f"it goes on while a thread of {path} may be running")
+        for event, phase, at in passage.begun:
+            if phase == EXECUTING:
+                yield from self._executed_out_of_order(event, at, before, after)
+            elif True in after.effects[at + 1 :]:
+                yield from self._compensated_out_of_order(at, after)
+            if before.running is not None and not self.parts[at].overtake:
+                yield Broken(4, f"{self.parts[at].path} is attempted while a thread of it may be running")
+        if passage.state == SUCCEEDED:
+            yield from self._succeeded_without(after)
+        elif passage.state == FAILED and True in after.effects:
+            yield from self._failed_with(after, passage.leftovers)
+
+    def _executed_out_of_order(self, event: str, at: int, before: Ghost, after: Ghost) -> Iterator[Broken]:
+        part = self.parts[at]
+        if after.undoing:
+            yield Broken(4, f"{part.path} is executed after a compensation")
+        if after.known[at]:
+            yield Broken(4, f"{part.path} is executed again, though its answer is known")
+        if not part.repeatable and before.effects[at] and event == "retry_due":
+            yield Broken(4, f"{part.path} is not repeatable, and is repeated in doubt")
+
+    def _compensated_out_of_order(self, at: int, after: Ghost) -> Iterator[Broken]:
+        behind = zip(self.parts[at + 1 :], after.effects[at + 1 :], strict=True)
+        later = [part.path for part, effect in behind if effect and part.compensatable]
+        if later:
+            yield Broken(2, f"{self.parts[at].path} is compensated before {', '.join(reversed(later))}")
+
+    def _succeeded_without(self, after: Ghost) -> Iterator[Broken]:
+        if False in after.effects:
+            each = zip(self.parts, after.effects, strict=True)
+            missing = [part.path for part, effect in each if not effect and part.kind is Kind.STEP]
+            if missing:
+                yield Broken(3, f"it succeeded, and {', '.join(missing)} had no effect")
+        if after.undoing:
+            yield Broken(3, "it succeeded after a compensation")
+
+    def _failed_with(self, after: Ghost, leftovers: frozenset[str]) -> Iterator[Broken]:
+        for part, effect in zip(self.parts, after.effects, strict=True):
+            if effect and part.compensatable:
+                yield Broken(2, f"it failed, and the effect of {part.path} was not compensated")
+            elif effect and part.pivot:
+                yield Broken(2, f"it failed, though its pivot {part.path} took effect")
+            elif effect and part.path not in leftovers:
+                yield Broken(2, f"it failed, and the effect of {part.path} is not among its leftovers")
+
+
+def _excess(execution: Execution) -> str | None:
+    effect = execution.effect
+    if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
+        return None
+    policy = effect.part.retry if effect.kind == EXECUTE else effect.part.compensation_retry
+    if policy.attempts is None or execution.attempt <= policy.attempts:
+        return None
+    return f"attempt {execution.attempt} of {effect.part.path}, which has {policy.attempts}"

@@ -1,0 +1,143 @@
+"""Report: what `verify` found, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import attrs
+
+from fsm_mediator.errors import MediatorError
+from fsm_mediator.verifier.laws import LAWS
+from fsm_mediator.verifier.violation import Violation
+
+JSON_SCHEMA: Final = 1
+"""Told in the JSON; another number when a name in it goes or changes its meaning."""
+
+
+class VerificationError(MediatorError):
+    """A law is broken. The message has the shortest way to it.
+
+    Attributes:
+        report: The whole report.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What `verify` found.
+
+    Attributes:
+        saga: The saga's name.
+        version: Its version.
+        fingerprint: Its fingerprint.
+        nodes: How many different situations were reached.
+        moves: How many moves led from one to the next.
+        paths: In how many ways an end or a park can be reached without going in circles.
+        states: The machine's states that were reached.
+        unreached: Those that were not: no outcome leads there under the settings of today.
+        transitions: How many of the machine's transitions were taken.
+        all_transitions: How many it has.
+        violations: One for each law that is broken: the nearest.
+        overtaking: Steps that may be overtaken by choice, to which law 4 does not apply.
+        bounds: What the walk was bounded by, in words.
+        complete: Whether everything within the bounds was walked.
+        strict: Whether steps were also taken to raise after an effect without saying so.
+        seconds: How long it took.
+    """
+
+    saga: str
+    version: str
+    fingerprint: str
+    nodes: int
+    moves: int
+    paths: int
+    states: tuple[str, ...]
+    unreached: tuple[str, ...]
+    transitions: int
+    all_transitions: int
+    violations: tuple[Violation, ...]
+    overtaking: tuple[str, ...]
+    bounds: str
+    complete: bool
+    strict: bool
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every law holds, everywhere within the bounds."""
+        return self.complete and not self.violations
+
+    @property
+    def verdicts(self) -> dict[int, str]:
+        """For each law ``holds`` or ``broken``; ``unproved`` where the walk was given up before its end."""
+        broken = {violation.law for violation in self.violations}
+        rest = "holds" if self.complete else "unproved"
+        return {law: "broken" if law in broken else rest for law in LAWS}
+
+    def raise_for_violations(self) -> None:
+        """Raise if a law is broken, or if nobody can tell because the walk was given up.
+
+        Raises:
+            VerificationError: With the shortest way to each broken law.
+        """
+        if not self.ok:
+            raise VerificationError(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, as in `to_json`."""
+        return {
+            "schema": JSON_SCHEMA,
+            "ok": self.ok,
+            "saga": self.saga,
+            "version": self.version,
+            "fingerprint": self.fingerprint,
+            "nodes": self.nodes,
+            "moves": self.moves,
+            "paths": self.paths,
+            "states": list(self.states),
+            "unreached": list(self.unreached),
+            "transitions": self.transitions,
+            "all_transitions": self.all_transitions,
+            "laws": [{"law": law, "text": LAWS[law], "verdict": verdict} for law, verdict in self.verdicts.items()],
+            "violations": [violation.to_dict() for violation in self.violations],
+            "overtaking": list(self.overtaking),
+            "bounds": self.bounds,
+            "complete": self.complete,
+            "strict": self.strict,
+            "seconds": self.seconds,
+        }
+
+    def to_json(self) -> str:
+        """The report as JSON. Names in it stay as they are while ``schema`` is the same; new ones may come."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        lines = [
+            f"saga {self.saga!r} version {self.version} ({self.fingerprint})",
+            f"{self.nodes:,} situations, {self.moves:,} moves, {_many(self.paths)} ways to an end or a park",
+            (
+                f"{len(self.states)} states reached; {self.transitions} of {self.all_transitions} transitions taken; "
+                f"{self.seconds:.2f} s"
+            ),
+        ]
+        if self.unreached:
+            lines.append(f"not reached under today's settings: {', '.join(self.unreached)}")
+        wide = max(6, *map(len, self.verdicts.values()))
+        lines += [f"  {verdict:<{wide}}  {law}. {LAWS[law]}" for law, verdict in self.verdicts.items()]
+        if self.overtaking:
+            lines.append(f"law 4 is not claimed for steps that may be overtaken: {', '.join(self.overtaking)}")
+        lines.append(f"bounds: {self.bounds}")
+        lines += [f"\n{violation}" for violation in self.violations]
+        return "\n".join(lines)
+
+
+def _many(number: int) -> str:
+    if number < 10**9:
+        return f"{number:,}"
+    power = len(str(number)) - 1  # as an int: there are more ways than a float can hold
+    return f"{number // 10 ** (power - 1) / 10:.1f}e+{power}"

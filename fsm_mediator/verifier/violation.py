@@ -1,0 +1,102 @@
+"""Violation: a broken law, and the shortest way to where it is broken; as a timeline, a picture, a test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from fsm_mediator.machine import PENDING
+from fsm_mediator.records import Record
+from fsm_mediator.saga import Saga
+from fsm_mediator.verifier.laws import LAWS
+from fsm_mediator.words import place_in_words
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Diagram
+
+
+@attrs.frozen(kw_only=True)
+class Violation:
+    """A broken law, and the shortest way to where it is broken.
+
+    Attributes:
+        law: Its number.
+        what: What is wrong there.
+        saga: The definition.
+        path: What happened, one thing after the other, in words.
+        recorded: What was recorded of each; of some nothing is.
+        effects: The paths of the parts that then really have an effect.
+        strict: Whether the way was found with steps that raise after an effect without saying so.
+    """
+
+    law: int
+    what: str
+    saga: Saga = attrs.field(repr=False)
+    path: tuple[str, ...]
+    recorded: tuple[tuple[Record, ...], ...] = attrs.field(repr=False)
+    effects: tuple[str, ...]
+    strict: bool = False
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What the journal has of it."""
+        return tuple(record for records in self.recorded for record in records)
+
+    @property
+    def state(self) -> str:
+        """The machine's state at the end of it."""
+        records = self.records
+        return records[-1].target if records else PENDING
+
+    def timeline(self) -> str:
+        """What happened, a line each, and where it led."""
+        wide = min(max((len(words) for words in self.path), default=0), 72)
+        lines = []
+        for number, (words, records) in enumerate(zip(self.path, self.recorded, strict=True), 1):
+            led = " -> ".join(place_in_words(record.target) for record in records)
+            lines.append(f"  {number:3}. {words:<{wide}}  {'-> ' + led if led else '(nothing is recorded)'}")
+        return "\n".join(lines)
+
+    def diagram(self, view: str = "detail") -> Diagram:
+        """The machine's picture with the way to the broken law in red."""
+        from fsm_mediator.diagram.diagram import Diagram, Run
+
+        run = Run(saga_id=f"law {self.law} broken", state=self.state, records=self.records)
+        return Diagram(self.saga, run, view=view, theme="red")
+
+    def to_pytest(self) -> str:
+        """The source of a pytest function that goes this way on a real `Mediator`, and fails where the law is broken.
+
+        It needs nothing but this package: the saga is spelled out with steps that do as they are told.
+        """
+        from fsm_mediator.verifier.source import pytest_source
+
+        return pytest_source(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The violation as plain data."""
+        steps = zip(self.path, self.recorded, strict=True)
+        return {
+            "law": self.law,
+            "text": LAWS[self.law],
+            "what": self.what,
+            "path": [
+                {
+                    "happens": words,
+                    "records": [
+                        {"event": record.event, "source": record.source, "target": record.target} for record in records
+                    ],
+                }
+                for words, records in steps
+            ],
+            "state": self.state,
+            "effects": list(self.effects),
+        }
+
+    def __str__(self) -> str:
+        there = ", ".join(self.effects) or "nothing"
+        return (
+            f"law {self.law} is broken: {self.what}\nthe shortest way there:\n{self.timeline()}\n"
+            f"       what then really has an effect: {there}"
+        )

@@ -1,0 +1,444 @@
+"""check_saga: real steps under every fault; steps with a bug are caught, and what is printed leads to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.profile_sync.changes import ProfileChange, original
+from examples.profile_sync.check import QUERIES
+from examples.profile_sync.lifecycle import user_lifecycle
+from examples.profile_sync.services import Services
+from examples.profile_sync.steps import profile_steps
+from fsm_mediator import DefinitionError, Happened, NotHappened, Retry, Saga, Step
+from fsm_mediator.testing import Fault, FaultPlan, SagaBrokenError, VirtualClock, check_saga, plans
+
+ORDER = {"amount": 7}
+
+
+class Shelf:
+    """A fake service that behaves: what is done again under a known key is done once, what is undone stays undone."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.refused: set[str] = set()
+
+    def put(self, key: str, amount: int) -> None:
+        if key in self.refused:
+            raise ValueError(f"{key} was undone")
+        self.held[key] = amount
+
+    def take(self, key: str) -> None:
+        self.refused.add(key)
+        self.held.pop(key, None)
+
+
+class Put(Step):
+    """A step that behaves."""
+
+    def __init__(self, shelf: Shelf, name: str = "put") -> None:
+        self.shelf = shelf
+        self.name = name
+
+    def execute(self, order, context):
+        self.shelf.put(context.idempotency_key, order["amount"])
+        return {"shelf": self.name}
+
+    def compensate(self, order, context):
+        self.shelf.take(context.execute_key)
+
+
+class Forgets(Put):
+    def compensate(self, order, context):
+        """Does nothing."""
+
+
+class IsNotIdempotent(Put):
+    def execute(self, order, context):
+        number = len(self.shelf.held)
+        self.shelf.put(f"{context.idempotency_key} {number}", order["amount"])
+        return {"number": number}
+
+    def compensate(self, order, context):
+        for key in [key for key in self.shelf.held if key.startswith(context.execute_key)]:
+            self.shelf.take(key)
+
+
+class IsUndoneTwice(Put):
+    def compensate(self, order, context):
+        balance = self.shelf.held.get("balance", 0)
+        self.shelf.held["balance"] = balance - order["amount"]
+
+    def execute(self, order, context):
+        if context.idempotency_key not in self.shelf.refused:
+            self.shelf.refused.add(context.idempotency_key)
+            self.shelf.held["balance"] = self.shelf.held.get("balance", 0) + order["amount"]
+
+
+class RaisesWithoutExecute(Put):
+    def compensate(self, order, context):
+        del self.shelf.held[context.execute_key]
+
+
+class TrustsTheResult(Put):
+    def compensate(self, order, context):
+        if context.result is not None:
+            self.shelf.take(context.execute_key)
+
+
+class LosesTheDoubt(Put):
+    """A time-out of its service is no doubt to it."""
+
+    in_doubt_on = ()
+
+
+BUGS: dict[type[Put], tuple[str, dict[str, Any]]] = {
+    Forgets: ("- 'charge': {}", {}),
+    IsNotIdempotent: ("as it is when nothing goes wrong", {}),
+    IsUndoneTwice: ("the world is not as it was before", {}),
+    RaisesWithoutExecute: ("the compensation of step 'charge' raised of its own accord KeyError", {}),
+    TrustsTheResult: ("charge: every attempt takes effect, and its answer is lost", {}),
+    LosesTheDoubt: ("charge: every attempt raises, though it has taken effect", {"strict": True}),
+}
+
+
+def shop(charge: Callable[[Shelf, str], Step] = Put, **settings: Any) -> Callable[[], Any]:
+    """Makes a shop anew: three steps on three shelves, the middle one as given."""
+
+    def make():
+        names = ("reserve", "charge", "ship")
+        shelves = {name: Shelf() for name in names}
+        steps = [(charge if name == "charge" else Put)(shelf, name) for name, shelf in shelves.items()]
+        if settings.get("careful"):  # whatever they raise leaves them in doubt
+            steps = [step if type(step) is LosesTheDoubt else step.with_(in_doubt_on=Exception) for step in steps]
+        return Saga("checkout", steps), lambda: {name: shelf.held for name, shelf in shelves.items()}
+
+    return make
+
+
+def test_steps_that_behave_survive_every_fault():
+    """Steps that are idempotent and undo what they did pass, whatever goes wrong and wherever."""
+    report = check_saga(shop(), ORDER)
+
+    assert not report.broken
+    assert report.missed == ()
+    assert {case.outcome.state for case in report.cases} == {"succeeded", "failed"}
+    assert str(report).startswith("saga 'checkout' survives all 73 faults: ")
+    assert len(report.paths) > 20
+
+
+def test_every_pair_of_faults_on_demand():
+    """A second fault strikes wherever the first one leaves it a chance."""
+
+    def make():
+        reserved, charged = Shelf(), Shelf()
+        steps = [Put(reserved, "reserve"), Put(charged, "charge")]
+        saga = Saga("small", steps, compensation_retry=Retry(attempts=2), retry=Retry(attempts=2))
+        return saga, lambda: [reserved.held, charged.held]
+
+    report = check_saga(make, ORDER, pairs=True)
+
+    assert not report.broken
+    doubled = [case.id for case in report.cases if len(case.plan.faults) == 2]
+    assert len(doubled) == len(report.cases) - 1 - len(plans(report.saga))
+    assert "charge-is_rejected+undo_reserve-crashes_after_effect_once" in doubled
+    assert "charge-is_rejected+undo_charge-crashes_after_effect_once" not in doubled  # it is not compensated then
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_step_with_a_bug_is_caught(bug):
+    """A step that forgets to undo, undoes twice, is not idempotent, trips over what never was, or loses its doubt."""
+    told, settings = BUGS[bug]
+
+    with pytest.raises(SagaBrokenError) as caught:
+        check_saga(shop(bug, careful=bool(settings)), ORDER, **settings)
+
+    assert told in str(caught.value)
+    assert 'reproduce  check_saga(..., only="' in str(caught.value)
+    assert "timeline\n    0.000 s  the saga begins" in str(caught.value)
+    assert isinstance(caught.value, AssertionError)
+
+
+def test_line_to_reproduce_reproduces():
+    """The case that is named by the line to reproduce it breaks in the same way, alone."""
+    with pytest.raises(SagaBrokenError) as caught:
+        check_saga(shop(RaisesWithoutExecute), ORDER)
+    first = caught.value.report.broken[0]
+
+    with pytest.raises(SagaBrokenError) as again:
+        check_saga(shop(RaisesWithoutExecute), ORDER, only=first.id)
+
+    assert str(again.value.report.broken[0]) == str(first)
+    assert len(again.value.report.cases) == 2
+    assert check_saga(shop(RaisesWithoutExecute), ORDER, only="checkout-charge-is_rejected").cases[1].outcome.failed
+
+
+def test_careful_steps_survive_strictly():
+    """Steps that say of whatever they raise that it leaves them in doubt survive an exception after the effect."""
+    assert check_saga(shop(careful=True), ORDER, strict=True).cases
+
+
+def test_saga_without_a_way_to_reset_is_undone_after_each_success():
+    """A saga that can be undone needs no reset: the kit undoes what succeeded, and sees that it is gone."""
+    saga, observe = shop()()
+
+    report = check_saga(saga, ORDER, observe=lambda: {name: len(held) for name, held in observe().items()})
+
+    assert not report.broken
+    assert observe() == {"reserve": {}, "charge": {}, "ship": {}}
+
+
+def test_reset_puts_the_world_back():
+    """A world that is kept can be reset, and is, before each run but the first."""
+    shelf = Shelf()
+    resets = []
+
+    def reset():
+        resets.append(1)
+        shelf.held.clear()
+
+    report = check_saga(Saga("mail", [Mail(shelf)]), ORDER, observe=lambda: shelf.held, reset=reset)
+
+    assert len(resets) == len(report.cases) - 1
+
+
+class Sends(Step):
+    """Cannot be undone."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def execute(self, order, context):
+        self.shelf.put(context.idempotency_key, order["amount"])
+
+
+class Mail(Sends):
+    """Cannot be undone, and is the point of no return."""
+
+    pivot = True
+
+
+def test_world_that_cannot_be_put_back_is_told_at_once():
+    """A saga with a pivot cannot be undone after it has succeeded: the error says what to pass instead."""
+    shelf = Shelf()
+
+    with pytest.raises(DefinitionError, match="pass reset="):
+        check_saga(Saga("mail", [Mail(shelf)]), ORDER, observe=lambda: shelf.held)
+
+
+def test_what_is_left_over_is_excused_by_step():
+    """What a step without compensation did is no fault of the saga: it is among the leftovers."""
+
+    class Notify(Step):
+        def __init__(self, sent):
+            self.sent = sent
+
+        def execute(self, order, context):
+            self.sent[context.idempotency_key] = 1
+
+    def make():
+        sent: dict[str, int] = {}
+        shelf = Shelf()
+        return Saga("told", [Notify(sent), Put(shelf)]), lambda: {"notify": sent, "put": shelf.held}
+
+    def unexcused():
+        saga, observe = make()
+        return saga, lambda: list(observe().values())
+
+    assert not check_saga(make, ORDER).broken
+    with pytest.raises(SagaBrokenError, match="what notify did cannot be undone: leave it out"):
+        check_saga(unexcused, ORDER)
+
+
+def test_observer_that_sees_nothing_is_refused():
+    """A look at the world that never changes would let every saga pass, and so is refused."""
+    saga, _ = shop()()
+
+    with pytest.raises(DefinitionError, match="is the same before and after"):
+        check_saga(saga, ORDER, observe=lambda: 1)
+    with pytest.raises(DefinitionError, match="does not equal its own copy"):
+        check_saga(saga, ORDER, observe=lambda: [object()])
+
+
+def test_the_same_object_seen_twice_is_not_taken_for_no_change():
+    """What is observed is copied at once: a dictionary that the service goes on changing is no excuse."""
+    with pytest.raises(SagaBrokenError):
+        check_saga(shop(Forgets), ORDER, only="ship-is_rejected")
+
+
+def test_payload_that_fails_by_itself_is_refused():
+    """A check begins with a run that succeeds; one that cannot is a mistake in the check, not in the saga."""
+    with pytest.raises(DefinitionError, match="does not succeed with this payload though nothing goes wrong") as error:
+        check_saga(shop(), {"amout": 7})
+
+    assert isinstance(error.value.__cause__, KeyError)
+
+
+MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
+    "no_observe": (lambda: check_saga(shop()()[0], ORDER), "pass observe=, a function"),
+    "observe_twice": (lambda: check_saga(shop(), ORDER, observe=dict), "or, alone, a function that makes"),
+    "no_saga": (lambda: check_saga(lambda: 3, ORDER), "must return a pair"),
+    "no_fault": (lambda: check_saga(shop(), ORDER, only="charge-explodes"), "there is no fault 'explodes'"),
+    "no_step": (lambda: check_saga(shop(), ORDER, only="chrage-is_rejected"), "its parts are charge, reserve, ship"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_in_the_call_says_what_is_wanted(mistake):
+    """Whoever calls it wrongly is told what it takes."""
+    call, told = MISTAKES[mistake]
+
+    with pytest.raises(DefinitionError, match=told):
+        call()
+
+
+class ProbedPut(Put):
+    """A step that can tell whether it took effect."""
+
+    timeout = 5.0
+
+    def probe(self, order, context):
+        return Happened({"shelf": "put"}) if context.execute_key in self.shelf.held else NotHappened()
+
+
+def test_probes_time_outs_pivots_and_deadlines_survive():
+    """Faults strike probes too; steps with time-outs, a pivot and what follows it, and a deadline, are all covered."""
+
+    def make():
+        shelves = [Shelf() for _ in range(4)]
+        steps: list[Any] = [
+            ProbedPut(shelves[0], "asked"),
+            Put(shelves[1], "quick").with_(timeout=1.0, grace=2.0),
+            Mail(shelves[2]),
+            Sends(shelves[3]),
+        ]
+        return Saga("long", steps, deadline=60.0), lambda: [shelf.held for shelf in shelves]
+
+    report = check_saga(make, ORDER)
+
+    assert not report.broken
+    assert report.missed == ()
+    states = {record.target.partition(".")[0] for case in report.cases for record in case.outcome.history}
+    assert states >= {"probing", "stuck", "stuck_executing", "compensating", "retrying_compensation"}
+    assert "quick-overdue_meanwhile_once" in {case.id for case in report.cases}
+
+
+def test_coroutines_survive_on_the_async_mediator():
+    """Sagas of coroutines are driven by `AsyncMediator`; observe may be a coroutine function as well."""
+
+    class Slow(Put):
+        async def execute(self, order, context):
+            await asyncio.sleep(0)
+            return super().execute(order, context)
+
+        async def compensate(self, order, context):
+            await asyncio.sleep(0)
+            super().compensate(order, context)
+
+    class Forgetful(Slow):
+        async def compensate(self, order, context):
+            await asyncio.sleep(0)
+
+    def makes(kind):
+        async def make():
+            shelf, other = Shelf(), Shelf()
+
+            async def observe():
+                await asyncio.sleep(0)
+                return shelf.held, other.held
+
+            return Saga("slow", [kind(shelf, "slow").with_(timeout=2.0), Put(other)]), observe
+
+        return make
+
+    assert not check_saga(makes(Slow), ORDER).broken
+    with pytest.raises(SagaBrokenError):
+        check_saga(makes(Forgetful), ORDER)
+
+
+def test_check_within_a_running_loop_is_refused():
+    """A check of coroutines brings its own event loop, and says so where one is running."""
+
+    class Slow(Put):
+        async def execute(self, order, context):
+            return super().execute(order, context)
+
+    async def main():
+        check_saga(shop(Slow), ORDER)
+
+    with pytest.raises(DefinitionError, match="call it from a plain function"):
+        asyncio.run(main())
+
+
+def test_nested_steps_are_named_by_their_path():
+    """Faults of a nested saga's steps are named by path."""
+
+    def make():
+        shelf = Shelf()
+        return Saga("outer", [Saga("inner", [Put(shelf)]), Put(shelf, "last")]), lambda: shelf.held
+
+    ids = {case.id for case in check_saga(make, ORDER).cases}
+
+    assert {"inner.put-is_rejected", "undo_inner.put-crashes_after_effect_once"} <= ids
+
+
+def test_names_tell_the_fault_in_words():
+    """A plan's name is what a person types, its text what a person reads."""
+    plan = FaultPlan((Fault("charge", "times_out_after_effect", once=True),))
+
+    assert plan.id == "charge-times_out_after_effect_once"
+    assert str(plan) == "charge: the first attempt takes effect, and gives no answer in time"
+    assert FaultPlan().id == "no_fault"
+
+
+def test_example_survives_every_fault(tmp_path: Path):
+    """The steps of the example's four real services, each with its database, survive every fault."""
+    made: list[Services] = []
+
+    def make():
+        for services in made[-1:]:
+            services.close()
+        folder = tmp_path / str(len(made))
+        services = Services.at(folder)
+        made.append(services)
+        services.enroll([original(1)])
+        return user_lifecycle(profile_steps(services), ProfileChange), lambda: tables_of(folder)
+
+    change = ProfileChange(user_id=1, email="ada@example.org", plan="pro", seats=3, display_name="Ada")
+
+    report = check_saga(make, change)
+    made[-1].close()
+
+    assert not report.broken
+    assert report.missed == ()
+
+
+def tables_of(folder: Path) -> dict[str, Any]:
+    """What each service keeps, read from its tables as the example's own check reads them."""
+    found: dict[str, Any] = {}
+    for service, query in QUERIES.items():
+        path = folder / f"{service}.db"
+        if not path.exists():
+            found[service] = []
+            continue
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            found[service] = database.execute(query).fetchall()
+    return found
+
+
+def test_clock_stands_still_but_for_waiting():
+    """Only waiting moves the clock, and it moves it at once."""
+    clock = VirtualClock(10.0)
+
+    clock.sleep(3600.0)
+    asyncio.run(clock.sleep_async(0.5))
+    clock.advance(1.0)
+
+    assert clock() == clock.now == 3611.5
+    assert clock.slept == [3600.0, 0.5]

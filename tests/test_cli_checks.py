@@ -1,0 +1,150 @@
+"""The commands that check: what they find, how they say it, and the exit code that CI sees."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fsm_mediator import Mediator
+from fsm_mediator.cli import codes
+from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, USAGE
+from fsm_mediator.cli.commands import cli
+from tests import desk_app
+
+ROOT = Path(__file__).parent.parent
+SAGAS = "tests.desk_app:sagas"
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """Runs a command in this process, in an empty folder; checks its exit code."""
+    monkeypatch.setenv("DESK_WORLD", str(tmp_path))
+    monkeypatch.setattr(codes.out, "_width", 200)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, code=0, **settings):
+        result = CliRunner().invoke(cli, [*map(str, words)], **settings)
+        assert result.exit_code == code, (words, result.output, result.exception)
+        return result.output
+
+    return run
+
+
+@pytest.fixture
+def journal(desk, tmp_path):
+    """A journal with one execution that succeeded, one that failed and one that is stuck."""
+    path = tmp_path / "sagas.db"
+    with Mediator(*desk_app.sagas, journal=str(path)) as mediator:
+        mediator.run("checkout", {"amount": 5}, saga_id="good")
+        mediator.run("checkout", {"amount": 500}, saga_id="bad", check=False)
+        (tmp_path / "warehouse_closed").touch()
+        mediator.run("checkout", {"amount": 501}, saga_id="held", check=False)
+    return path
+
+
+def change(path, statement):
+    """Change the journal as nobody should."""
+    with sqlite3.connect(path) as connection:
+        assert connection.execute(statement).rowcount == 1
+    connection.close()
+
+
+def test_verify_every_saga_of_an_app(desk):
+    """One command in CI holds that every failure path of every saga ends compensated."""
+    told = desk("verify", SAGAS)
+
+    assert "saga 'checkout'" in told
+    assert "saga 'refuse'" in told
+    assert "broken" not in told
+    assert "saga 'checkout'" not in desk("verify", SAGAS, "--saga", "refuse")
+
+
+def test_verify_ends_with_1_where_a_law_is_broken(desk):
+    """A saga whose steps raise after their effect without saying so is found, with the shortest way there."""
+    told = desk("verify", SAGAS, "--strict", code=DID_NOT_SUCCEED)
+
+    assert "law 2 is broken" in told
+    assert "the shortest way there:" in told
+
+
+def test_verify_speaks_json(desk):
+    """A script gets one line of JSON for each saga."""
+    lines = desk("verify", SAGAS, "--strict", "--json", code=DID_NOT_SUCCEED).splitlines()
+
+    assert [(told["saga"], told["ok"]) for told in map(json.loads, lines)] == [("checkout", False), ("refuse", False)]
+
+
+def test_verify_needs_an_app_that_can_be_loaded(desk, tmp_path):
+    """What cannot be loaded is told apart from what is wrong; the app may also stand in pyproject.toml."""
+    assert "--app module:object" in desk("verify", code=APP)
+    assert "no saga is named 'nothing'" in desk("verify", SAGAS, "--saga", "nothing", code=APP)
+    (tmp_path / "pyproject.toml").write_text(f'[tool.fsm-mediator]\napp = "{SAGAS}"\n')
+    assert "saga 'checkout'" in desk("verify")
+    assert "saga 'checkout'" in desk("verify", "--app", "tests.desk_app:checkout")
+
+
+def test_conform_of_a_journal(desk, journal):
+    """A journal that nobody tampered with conforms, whole or one execution of it."""
+    assert "3 executions checked" in desk("conform", "-j", journal, SAGAS)
+    assert "1 execution checked" in desk("conform", "-j", journal, SAGAS, "--id", "held")
+    assert "0 executions checked" in desk("conform", "-j", journal, SAGAS, "--saga", "refuse")
+    assert json.loads(desk("conform", "-j", journal, SAGAS, "--json"))["executions"] == 3
+
+
+def test_conform_names_the_first_illegal_move(desk, journal):
+    """A row that was changed by hand is found: which execution, which move, and what could have stood there."""
+    change(journal, "UPDATE records SET event = 'compensated' WHERE seq = 2 AND execution = 1")
+
+    told = desk("conform", "-j", journal, SAGAS, code=DID_NOT_SUCCEED)
+
+    assert "execution 'good' of saga 'checkout' version 1: move 2 is illegal" in told
+    assert "executed -> executing.charge" in told
+    assert "'bad'" not in told
+    desk("conform", "-j", journal, SAGAS, "--id", "bad")
+    told = json.loads(desk("conform", "-j", journal, SAGAS, "--json", code=DID_NOT_SUCCEED))
+    assert [(each["saga_id"], each["position"]) for each in told["violations"]] == [("good", 2)]
+
+
+def test_conform_of_a_journal_with_unknown_sagas(desk, journal):
+    """What the app has no definition of is reported and ends with a code of its own, after all else is checked."""
+    told = desk("conform", "-j", journal, "tests.desk_app:refuse", code=APP)
+
+    assert "0 executions checked" in told
+    assert "not checked: 3 executions ('held', 'bad', 'good'): no saga is named 'checkout'" in told
+
+    change(journal, "UPDATE definitions SET fingerprint = 'f00d'")
+    assert "there is only version 1" in desk("conform", "-j", journal, SAGAS, code=APP)
+
+
+def test_conform_of_an_export(desk, journal, tmp_path):
+    """A file that was taken out of a journal elsewhere is checked without that journal."""
+    desk("export", "-j", journal, "-o", "export.jsonl")
+    assert "3 executions checked" in desk("conform", SAGAS, "--from", "export.jsonl")
+
+    lines = (tmp_path / "export.jsonl").read_text().splitlines()
+    told = json.loads(lines[1])
+    del told["history"][1]
+    (tmp_path / "export.jsonl").write_text("\n".join([lines[0], json.dumps(told)]))
+
+    assert "move 2 (line 2) is illegal" in desk("conform", SAGAS, "--from", "export.jsonl", code=DID_NOT_SUCCEED)
+
+
+def test_conform_with_mistakes(desk, journal):
+    """A wrong id, a missing journal, a missing file and a contradiction are told apart."""
+    assert "fsm-mediator list" in desk("conform", "-j", journal, SAGAS, "--id", "nobody", code=NOT_FOUND)
+    assert "which journal?" in desk("conform", SAGAS, code=JOURNAL)
+    assert "nowhere.jsonl" in desk("conform", SAGAS, "--from", "nowhere.jsonl", code=JOURNAL)
+    assert "give one of them" in desk("conform", SAGAS, "--from", "x", "-j", journal, code=USAGE)
+    change(journal, "UPDATE records SET details = '{' WHERE seq = 1 AND execution = 1")
+    assert "fsm-mediator:" in desk("conform", "-j", journal, SAGAS, code=JOURNAL)
+
+
+def test_every_command_is_in_the_operators_page():
+    """Whoever reads the page about operating finds every command that there is."""
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+
+    assert [name for name in cli.commands if f"`fsm-mediator {name}" not in page] == []

@@ -1,0 +1,418 @@
+"""Conformance: what was recorded is what the machine can do, and the first move that is not is named."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fsm_mediator import (
+    Acceptance,
+    ConformanceError,
+    DefinitionChangedError,
+    DefinitionError,
+    Execution,
+    IllegalRecordError,
+    JournalError,
+    LoggingObserver,
+    Mediator,
+    MemoryJournal,
+    Retry,
+    Saga,
+    SQLiteJournal,
+    StepRejectedError,
+    conforms,
+    step,
+)
+from fsm_mediator.machine import EVENTS
+
+QUICK = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)
+
+
+def made(*names, version=1, pivot=None):
+    """A saga of steps that fail as the payload tells: the name of the one that does."""
+
+    def one(name):
+        def execute(order):
+            if order == name:
+                raise ValueError("no")
+            if order == f"{name} rejects":
+                raise StepRejectedError("never")
+
+        made_step = step(name=name, retry=QUICK, pivot=name == pivot)(execute)
+        if name != pivot:
+            made_step.compensation(lambda order: None)
+        return made_step
+
+    return Saga("checkout", [one(name) for name in names], version=version)
+
+
+checkout = made("reserve", "charge", "ship")
+
+
+def history(order="charge", saga=checkout, saga_id="o-1"):
+    """The records of one run."""
+    return list(Mediator(saga).run(saga, order, saga_id=saga_id, check=False).history)
+
+
+def first(report):
+    """The one illegal move that the report names."""
+    [violation] = report.violations
+    assert not report.ok
+    assert violation.why in str(report)
+    return violation
+
+
+@pytest.mark.parametrize("order", ["", "reserve", "charge", "ship", "ship rejects"])
+def test_what_ran_conforms(order):
+    """Whatever a mediator records, forward or backward, its machine can have made."""
+    report = conforms(history(order), checkout)
+
+    assert report.ok
+    assert (report.executions, report.moves) == (1, len(history(order)))
+    report.raise_for_violations()
+    assert "conform" in str(report)
+
+
+def test_a_lost_record_is_named():
+    """A gap is found at the first record behind it, with what would have fitted."""
+    records = history()
+    lost = records.pop(2)
+
+    violation = first(conforms(records, checkout))
+
+    assert (violation.position, violation.state) == (3, "executing.charge")
+    assert "number 3 is missing" in violation.why
+    assert f"{lost.event} -> {lost.target}" in violation.expected
+
+
+def test_a_record_told_twice_is_named():
+    """The same record again is no second move."""
+    records = history()
+    records.insert(2, records[1])
+
+    assert "there was a number 2 before it" in first(conforms(records, checkout)).why
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"event": "compensated"}, "'compensated' completes a compensation"),
+        ({"event": "frobnicated"}, "there is no event 'frobnicated'"),
+        ({"target": "succeeded"}, "leads from 'executing.reserve' to 'executing.charge', not to 'succeeded'"),
+        ({"target": "executing.paint"}, "has no state 'executing.paint'"),
+        ({"source": "executing.ship"}, "the execution stands in 'executing.reserve'"),
+        ({"step": "ship"}, "it names the step 'ship'"),
+        ({"attempt": 2}, "it is told as attempt 2, and attempt 1 was under way"),
+    ],
+)
+def test_a_forged_record_is_named(changes, says):
+    """Whatever is wrong with a record is said in words, at its number."""
+    records = history()
+    records[1] = msgspec.structs.replace(records[1], **changes)
+
+    violation = first(conforms(records, checkout))
+
+    assert violation.position == 2
+    assert says in violation.why
+    assert "executed -> executing.charge" in violation.expected
+    with pytest.raises(ConformanceError, match="move 2"):
+        conforms(records, checkout).raise_for_violations()
+
+
+def test_nothing_follows_an_end():
+    """After an end that cannot be undone there is no move at all."""
+    records = history()
+    records.append(msgspec.structs.replace(records[-1], seq=len(records) + 1, source="failed"))
+
+    violation = first(conforms(records, checkout))
+
+    assert violation.expected == ()
+    assert "nothing more: it has ended" in str(violation)
+
+
+def test_a_taken_back_attempt_conforms():
+    """An attempt that was announced and then cancelled before it began counts as none: that is no forgery."""
+    saga = made("reserve", "charge")
+    mediator: Mediator
+
+    def cancels(record):
+        if record.seq == 1:
+            mediator.cancel("o-1", "enough")
+
+    mediator = Mediator(saga, observers=[cancels])
+
+    outcome = mediator.run(saga, "", saga_id="o-1", check=False)
+
+    assert outcome.failed
+    assert conforms(outcome.history, saga).ok
+
+
+@attrs.frozen
+class Scene:
+    """A journal with many executions, and what it looks like in other shapes."""
+
+    journal: MemoryJournal
+    log: list[str]
+
+
+class Handing(logging.Handler):
+    """Hands each log record on."""
+
+    def __init__(self, does):
+        super().__init__()
+        self.does = does
+
+    def emit(self, record):
+        self.does(record)
+
+
+def logger_that(does):
+    """A logger whose lines end nowhere but in *does*."""
+    logger = logging.getLogger("tests.conformance")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [Handing(does)]
+    return logger
+
+
+@pytest.fixture
+def scene():
+    """A journal of five executions, and its log."""
+    log = []
+    formatter = logging.Formatter("%(asctime)s %(levelname)s [%(name)s] %(message)s")
+    logger = logger_that(lambda record: log.append(formatter.format(record)))
+    journal = MemoryJournal(encode=True)
+    mediator = Mediator(checkout, journal=journal, observers=[LoggingObserver(logger)])
+    for order in ("", "reserve", "charge", "ship", "ship rejects"):
+        mediator.run(checkout, order, saga_id=f"an order {order}".strip(), check=False)
+    return Scene(journal, log)
+
+
+def exported(journal):
+    """What `fsm-mediator export` writes."""
+    from fsm_mediator.cli.tables import exported as lines
+
+    return [line.decode() for line in lines(journal, journal.entries())]
+
+
+def test_a_journal_an_export_and_a_log_tell_the_same(scene, tmp_path):
+    """Whichever way the past was kept, as many executions with as many moves conform."""
+    file = tmp_path / "export.jsonl"
+    file.write_text("\n".join(exported(scene.journal)))
+    log = tmp_path / "app.log"
+    log.write_text("\n".join(["the app starts", *scene.log, "the app ends"]))
+
+    reports = [
+        conforms(source, checkout)
+        for source in (
+            scene.journal,
+            file,
+            str(file),
+            exported(scene.journal),
+            [json.loads(line) for line in exported(scene.journal)],
+            log,
+            scene.log,
+        )
+    ]
+
+    assert all(report.ok for report in reports)
+    assert {(report.executions, report.moves) for report in reports} == {(5, len(scene.log))}
+    assert [report.ignored for report in reports] == [0, 0, 0, 0, 0, 2, 0]
+
+
+def test_a_log_in_json_is_read_by_the_observers_extra_fields():
+    """A structured log needs no parsing: the fields that LoggingObserver adds say it all."""
+    lines = []
+    logger = logger_that(
+        lambda record: lines.append(
+            json.dumps({"msg": record.msg, **{k: v for k, v in vars(record).items() if k.startswith("saga")}})
+        )
+    )
+    Mediator(checkout, observers=[LoggingObserver(logger)]).run(checkout, "charge", check=False)
+
+    assert conforms(lines, checkout).ok
+    assert "number 2 is missing" in first(conforms(lines[:1] + lines[2:], checkout)).why
+
+
+def test_a_forged_line_of_a_log_is_named_by_its_line(scene):
+    """The report says where to look in the file."""
+    lines = ["the app starts", *scene.log]
+    at = next(number for number, line in enumerate(lines) if "executed" in line)
+    lines[at] = lines[at].replace("-> executing.charge", "-> executing.ship")
+
+    violation = first(conforms(lines, checkout))
+
+    assert violation.line == at + 1
+    assert f"line {at + 1}" in str(violation)
+
+
+def test_a_log_of_another_saga_is_reported():
+    """Lines of a saga that is not given are not passed over as if they were no moves."""
+    lines = [f"INFO other o-1 {r.event}: {r.source} -> {r.target}" for r in history()]
+
+    [unchecked] = conforms(lines, checkout).unchecked
+
+    assert (unchecked.saga, unchecked.saga_id) == ("other", "o-1")
+
+
+def test_bare_transitions_are_enough():
+    """Whoever has nothing but event, source and target of each move can ask as well."""
+    moves = [{"event": r.event, "source": r.source, "target": r.target} for r in history()]
+
+    assert conforms(moves, checkout).ok
+    assert first(conforms(moves[1:], checkout)).expected == ("start -> executing.reserve", "rejected -> failed")
+    del moves[3]["target"]
+    assert "it tells no target" in first(conforms(moves, checkout)).why
+    moves[3].update(target="failed", attempt="many")
+    assert "its attempt is 'many'" in first(conforms(moves, checkout)).why
+
+
+def test_an_export_that_says_it_stands_elsewhere_is_named(scene):
+    """The end is checked too: moves that were cut off at the end leave a state that they do not lead to."""
+    told = json.loads(exported(scene.journal)[-1])
+    assert told["state"] == "succeeded"
+    told["history"].pop()
+
+    violation = first(conforms([json.dumps(told)], checkout))
+
+    assert violation.position == len(told["history"]) + 1
+    assert "said to stand in 'succeeded'" in violation.why
+
+
+def test_each_execution_is_judged_by_the_version_that_started_it():
+    """Two versions in one journal are no contradiction; one that is not given is reported, never passed over."""
+    v1, v2 = made("reserve", "charge"), made("reserve", "check", "charge", version=2)
+    journal = MemoryJournal()
+    mediator = Mediator(v1, v2, journal=journal)
+    mediator.run(v1, "", saga_id="old")
+    mediator.run(v2, "", saga_id="new")
+    other = Saga("other", [step(name="a")(lambda order: None)])
+    mediator.run(other, "", saga_id="else")
+
+    assert conforms(journal, [v2, v1, other]).ok
+
+    report = conforms(journal, v2)
+    assert not report.ok
+    assert report.executions == 1
+    assert {(each.saga_id, each.version) for each in report.unchecked} == {("old", "1"), ("else", "1")}
+    assert "Give the definition that started it" in str(report)
+    assert "no saga is named 'other'; there are checkout" in str(report)
+    with pytest.raises(ConformanceError, match="not checked"):
+        report.raise_for_violations()
+
+
+def test_without_a_fingerprint_the_version_that_gets_furthest_judges():
+    """Bare records do not tell their version: they conform if any version given can have made them."""
+    v1, v2 = made("reserve", "charge"), made("reserve", "check", "charge", version=2)
+    records = history("", v2)
+
+    assert conforms(records, [v1, v2]).ok
+    assert first(conforms([*records[:-1], records[0]], [v1, v2])).saga == "saga 'checkout' version 2"
+
+
+def test_what_cannot_be_read_is_an_error_not_a_verdict(tmp_path):
+    """A missing file, a text without any move and broken JSON are told as such."""
+    with pytest.raises(JournalError, match="nowhere"):
+        conforms(tmp_path / "nowhere", checkout)
+    with pytest.raises(JournalError, match="none of its 2 lines tells of a move"):
+        conforms(["hello", "world"], checkout)
+    with pytest.raises(JournalError, match="line 1 is no JSON"):
+        conforms(["{"], checkout)
+    with pytest.raises(JournalError, match="42 tells of no move"):
+        conforms([42], checkout)  # type: ignore[list-item]  # that is the mistake
+    with pytest.raises(DefinitionError, match="conforms"):
+        conforms([], [])
+    assert conforms(MemoryJournal(), checkout).executions == 0
+
+
+def test_a_damaged_journal_is_named(tmp_path):
+    """A row that somebody changed by hand is found, in the one execution that it belongs to."""
+    path = tmp_path / "sagas.db"
+    with Mediator(checkout, journal=str(path)) as mediator:
+        for number in range(3):
+            mediator.run(checkout, "", saga_id=f"o-{number}")
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET target = 'executing.ship' WHERE seq = 2 AND execution = 2")
+    connection.close()
+    journal = SQLiteJournal(path, read_only=True)
+
+    report = conforms(journal, checkout)
+    journal.close()
+
+    assert first(report).position == 2
+    assert report.executions == 3
+
+
+@given(order=st.sampled_from(["", "charge", "ship rejects"]), data=st.data())
+def test_it_is_legal_exactly_where_recovery_can_fold(order, data):
+    """Whatever was done to the records: they conform exactly if a mediator could fold them."""
+    records = history(order)
+    for _ in range(data.draw(st.integers(1, 2))):
+        at = data.draw(st.integers(0, len(records) - 1))
+        other = data.draw(st.sampled_from(records))
+        kind = data.draw(st.sampled_from(["drop", "twice", "swap", "event", "source", "target"]))
+        if kind == "drop" and len(records) > 1:
+            del records[at]
+        elif kind == "twice":
+            records.insert(at, records[at])
+        elif kind == "swap":
+            records[at] = other
+        elif kind == "event":
+            records[at] = msgspec.structs.replace(records[at], event=data.draw(st.sampled_from(sorted(EVENTS))))
+        else:
+            changed = data.draw(st.sampled_from([other.source, other.target]))
+            records[at] = msgspec.structs.replace(records[at], **{kind: changed})
+
+    report = conforms(records, checkout)
+
+    execution = Execution(checkout, Acceptance("o-1", "checkout", checkout.version, checkout.fingerprint, order, 0.0))
+    folded = 0
+    for record in records:
+        try:
+            execution.replay(record)
+        except (IllegalRecordError, DefinitionChangedError):
+            break
+        folded += 1
+    if report.violations and first(report).why.startswith(("it names the step", "it is told as attempt")):
+        assert first(report).position <= folded  # the fold does not look at these
+    else:
+        assert report.moves == folded
+        assert report.ok == (folded == len(records))
+
+
+def test_the_report_reads_as_json_too():
+    """A program gets the same verdict, and where to look."""
+    records = history()
+    del records[2]
+
+    told = json.loads(conforms(records, checkout).to_json())
+
+    assert told["ok"] is False
+    assert told["violations"][0]["position"] == 3
+    assert told["violations"][0]["expected"]
+
+
+def test_many_violations_are_told_in_short():
+    """A journal that is wrong all over does not flood the terminal: twenty are told in full, the rest named."""
+    moves = [{"saga_id": f"o-{n}", "event": "executed", "source": "pending", "target": "failed"} for n in range(50)]
+
+    told = str(conforms(moves, checkout))
+
+    assert told.count("is illegal") == 20
+    assert "and 30 executions more: 'o-20'" in told
+
+
+def test_progress_is_told_for_each_execution(scene):
+    """Whoever waits for a long check can show how far it is."""
+    steps = []
+
+    conforms(scene.journal, checkout, progress=lambda: steps.append(1))
+
+    assert len(steps) == 5

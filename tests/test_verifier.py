@@ -1,0 +1,201 @@
+"""`verify` and its report: what it walks, what it counts, what it says, in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from fsm_mediator import Retry, Saga, VerificationError, machine, step, verify
+from fsm_mediator.execution import Execution
+from fsm_mediator.moves import Moves
+from fsm_mediator.verifier import LAWS, Report
+from fsm_mediator.verifier.graph import Graph
+from fsm_mediator.verifier.walking import begun
+
+
+def made(name, *, compensates=True, **settings):
+    """A step that does nothing."""
+    one = step(name=name, **{"retry": Retry(attempts=2), **settings})(lambda payload: None)
+    if compensates:
+        one.compensation(lambda payload: None)
+    return one
+
+
+def chain(steps: int, attempts: int = 5) -> Saga:
+    """A saga of so many steps."""
+    return Saga("chain", [made(f"s{number}", retry=Retry(attempts=attempts)) for number in range(steps)])
+
+
+@pytest.fixture
+def broken(monkeypatch) -> Report:
+    """What is found where compensation goes oldest first."""
+
+    def oldest(parts, before):
+        return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
+
+    monkeypatch.setattr(machine, "_nearest_compensation", oldest)
+    return verify(chain(3, 1))
+
+
+def test_report_tells_what_was_walked():
+    """The report has states, transitions, ways, verdicts, bounds, the fingerprint and the time."""
+    saga = chain(3)
+
+    report = verify(saga)
+
+    assert report.ok
+    assert report.fingerprint == saga.fingerprint
+    assert set(report.states) | set(report.unreached) == set(saga.machine.states)
+    assert report.transitions == report.all_transitions == len(list(saga.machine.moves()))
+    assert report.verdicts == dict.fromkeys(LAWS, "holds")
+    assert report.paths > 1_000_000
+    assert report.seconds > 0
+    report.raise_for_violations()
+
+
+def test_situations_grow_with_the_steps_not_with_their_square():
+    """Twice the steps are twice the work: twenty steps of five attempts are still a matter of a second."""
+    moves = {steps: verify(chain(steps)).moves for steps in (5, 10, 20)}
+
+    assert moves[10] < 2.1 * moves[5]
+    assert moves[20] < 2.1 * moves[10]
+
+
+def test_situations_grow_with_the_attempts_not_with_their_square():
+    """Twice the attempts are at most twice the work."""
+    moves = {attempts: verify(chain(4, attempts)).moves for attempts in (5, 10, 20)}
+
+    assert moves[20] < 2.1 * moves[10] < 4.3 * moves[5]
+
+
+def test_json_keeps_its_names(broken):
+    """What a program reads from the JSON stays where it is: this is its schema, number 1."""
+    told = json.loads(broken.to_json())
+
+    assert told["schema"] == 1
+    assert sorted(told) == [
+        *("all_transitions", "bounds", "complete", "fingerprint", "laws", "moves", "nodes", "ok", "overtaking"),
+        *("paths", "saga", "schema", "seconds", "states", "strict", "transitions", "unreached", "version"),
+        "violations",
+    ]
+    assert told["laws"][0] == {"law": 1, "text": LAWS[1], "verdict": "holds"}
+    assert told["laws"][1]["verdict"] == "broken"
+    assert sorted(told["violations"][0]) == ["effects", "law", "path", "state", "text", "what"]
+    assert told["violations"][0]["path"][0] == {
+        "happens": "the saga begins",
+        "records": [{"event": "start", "source": "pending", "target": "executing.s0"}],
+    }
+
+
+def test_broken_law_raises_with_the_shortest_way(broken):
+    """What is raised for a broken law shows how it comes about, and what then has an effect."""
+    with pytest.raises(VerificationError) as caught:
+        broken.raise_for_violations()
+
+    assert caught.value.report is broken
+    assert "law 2 is broken: s0 is compensated before s1" in str(caught.value)
+    assert re.search(r"^    4\. s2 raises, without effect +-> compensate s0$", str(caught.value), re.MULTILINE)
+    assert "what then really has an effect: s0, s1" in str(caught.value)
+
+
+def test_counterexample_is_no_longer_than_need_be(broken):
+    """The way that is shown is a shortest one, and its records are those of a real execution."""
+    (found,) = [violation for violation in broken.violations if violation.law == 2]
+
+    assert len(found.path) == 4
+    assert [record.target for record in found.records] == [
+        *("executing.s0", "executing.s1", "executing.s2"),
+        "compensating.s0",
+    ]
+    assert found.state == "compensating.s0"
+
+
+def test_counterexample_is_drawn_in_red(broken):
+    """The picture of a counterexample is the machine's, with the way to the broken law in red."""
+    drawn = broken.violations[0].diagram()
+
+    dot = drawn.to_dot()
+
+    assert "#d1121f" in dot
+    assert "law 2 broken" in dot
+    assert "#1d5fb8" not in dot  # the blue of the way forward
+
+
+def test_unfinished_walk_proves_nothing():
+    """A walk that was given up says so, in every law's verdict, and raises as a broken law does."""
+    report = verify(chain(3), most_nodes=50)
+
+    assert not report.ok
+    assert set(report.verdicts.values()) == {"unproved"}
+    assert "GIVEN UP after 50 situations" in str(report)
+    with pytest.raises(VerificationError):
+        report.raise_for_violations()
+
+
+def test_step_that_may_be_overtaken_is_named():
+    """Law 4 is not claimed for a step that said it may be overtaken, and the report says so."""
+    report = verify(Saga("s", [made("quick", timeout=1.0, overtake=True), made("other")]))
+
+    assert report.overtaking == ("quick",)
+    assert "law 4 is not claimed for steps that may be overtaken: quick" in str(report)
+
+
+def test_strict_finds_a_step_that_should_have_said_so():
+    """A step that raises after its effect without saying so is outside the rules; `strict` shows what it would do."""
+    assert verify(chain(2)).ok
+
+    report = verify(chain(2), strict=True)
+
+    assert {violation.law for violation in report.violations} >= {2}
+    assert "after its effect and without saying so" in str(report)
+
+
+def test_no_history_is_kept_in_what_was_walked():
+    """Memory grows with the situations, not with how long the ways to them are."""
+    from fsm_mediator.verifier.walking import _Walk
+
+    walk = _Walk(chain(6), strict=False, most_nodes=10**6)
+    walk.explore()
+
+    assert max(len(stand.execution.history) for stand, _ in walk.nodes) == 0
+
+
+def test_what_can_happen_has_a_name_of_its_own_everywhere():
+    """A way is told by words alone: at no place do two things that can happen bear the same."""
+    asked = made("asked", timeout=1.0)
+    asked.probing(lambda payload: None)
+    saga = Saga("s", [made("a", timeout=1.0), asked, made("go", compensates=False, pivot=True)])
+    possible = Moves(saga, strict=True)
+    todo, seen = [(begun(saga), possible.nothing)], set()
+    for execution, ghost in todo:
+        labels = [move.label for move in possible.at(execution, ghost)]
+        assert len(labels) == len(set(labels))
+        for move in possible.at(execution, ghost):
+            other = Execution.fold(saga, execution.acceptance, execution.history)
+            move.act(other, 0.0)
+            if (other.state, move.ghost) not in seen:
+                seen.add((other.state, move.ghost))
+                todo.append((other, move.ghost))
+    assert len(seen) > 50
+
+
+def test_graph_counts_ways_and_finds_cycles():
+    """Ways are counted through every branch; an edge that may go round is not counted, and no cycle."""
+    graph = Graph()
+    for _ in range(4):
+        graph.add()
+    for source, target in ((0, 1), (0, 2), (1, 3), (2, 3), (2, 3)):
+        graph.lead(source, target, cut=False)
+    graph.lead(3, 0, cut=True)
+
+    assert graph.ways() == 3
+    assert graph.cycle() is None
+    assert graph.without_end([3]) is None
+    assert graph.without_end([1]) is None  # by way of the cut edge
+
+    graph.lead(3, 1, cut=False)
+
+    assert graph.cycle() == 1
+    assert graph.without_end([]) == 0
