@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal
+from fsm_mediator.journal.group import GroupCommit, Ticket
 from fsm_mediator.journal.protocol import Commit, IdTakenError
 from fsm_mediator.records import InboxItem
 from tests.commits import (
@@ -281,3 +283,75 @@ def test_use_from_within_its_own_write_is_refused(journal):
     journal._perform(job)
 
     assert "inside one of its own writes" in str(caught[0])
+
+
+def test_who_gives_up_while_it_is_written_for_keeps_nobody_waiting(monkeypatch):
+    """Those who were written for wake one another; one of them that waits no more is passed over."""
+    monkeypatch.setattr("fsm_mediator.journal.group.PATIENCE", 3600.0)
+    interrupted: Ticket[str] = Ticket("b")
+
+    def commit(tickets: Sequence[Ticket[str]]) -> None:
+        for ticket in tickets:
+            ticket.results = list(ticket.jobs)
+        group._withdraw(interrupted)
+
+    group = GroupCommit(commit, lambda job: None)
+    stopped = group.stop()
+    assert stopped is not None
+    stopped.thread = 0  # the test queues itself, though it is the one that writes
+    leader = _queued(group, "a", 1)
+    with group._mutex:
+        group._queue(interrupted)
+    follower = _queued(group, "c", 3)
+    group.go_on(stopped)
+
+    for thread in (leader, follower):
+        thread.join(30.0)
+        assert not thread.is_alive()
+    assert interrupted.results == ["b"]
+
+
+def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypatch):
+    """Others that were just told come back with their next record, and share the commit: it does not begin at once."""
+    monkeypatch.setattr("fsm_mediator.journal.group.LINGER", 60.0)
+    groups: list[list[str]] = []
+    turn = threading.Event()
+
+    def commit(tickets: Sequence[Ticket[str]]) -> None:
+        groups.append([job for ticket in tickets for job in ticket.jobs])
+        for ticket in tickets:
+            ticket.results = list(ticket.jobs)
+
+    class Slow(GroupCommit[str]):
+        def _wake_neighbour(self, ticket: Ticket[str]) -> None:
+            if ticket.jobs == "b":
+                turn.wait()
+            super()._wake_neighbour(ticket)
+
+    group = Slow(commit, lambda job: None)
+    stopped = group.stop()
+    assert stopped is not None
+    told = [_queued(group, "a", 1), _queued(group, "b", 2)]
+    group.go_on(stopped)
+    while group._all_told is None:
+        time.sleep(0.001)
+    next_leader = threading.Thread(target=group.perform, args=("c",))
+    next_leader.start()
+    while group._all_told is not None and len(groups) == 1:
+        time.sleep(0.001)
+
+    before = list(groups)
+    turn.set()
+    for thread in (*told, next_leader):
+        thread.join()
+    assert before == [["a", "b"]]
+    assert groups == [["a", "b"], ["c"]]
+
+
+def _queued(group: GroupCommit[str], job: str, waiting: int) -> threading.Thread:
+    """A thread that has queued with *job*, so that so many wait."""
+    thread = threading.Thread(target=group.perform, args=(job,), daemon=True)
+    thread.start()
+    while len(group._waiting) < waiting:
+        time.sleep(0.001)
+    return thread
