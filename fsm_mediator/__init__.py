@@ -57,6 +57,7 @@ from fsm_mediator.words import timeline
 
 if TYPE_CHECKING:
     from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
+    from fsm_mediator.explorer import Explorer, explore
     from fsm_mediator.journal.sqlite import SQLiteJournal
     from fsm_mediator.mediator.awaiting import AsyncMediator
     from fsm_mediator.verifier import Report, VerificationError, Violation, verify
@@ -66,12 +67,14 @@ _LATER = {
     "Conformance": "fsm_mediator.conformance",
     "ConformanceError": "fsm_mediator.conformance",
     "IllegalMove": "fsm_mediator.conformance",
+    "Explorer": "fsm_mediator.explorer",
     "Report": "fsm_mediator.verifier",
     "SQLiteJournal": "fsm_mediator.journal.sqlite",
     "Unchecked": "fsm_mediator.conformance",
     "VerificationError": "fsm_mediator.verifier",
     "Violation": "fsm_mediator.verifier",
     "conforms": "fsm_mediator.conformance",
+    "explore": "fsm_mediator.explorer",
     "verify": "fsm_mediator.verifier",
 }
 """What is imported when it is first asked for, because it brings asyncio, sqlite3 or an optional dependency."""
@@ -96,6 +99,7 @@ __all__ = [
     "Driver",
     "Entry",
     "Execution",
+    "Explorer",
     "Failure",
     "FunctionStep",
     "Happened",
@@ -143,6 +147,7 @@ __all__ = [
     "VerificationError",
     "Violation",
     "conforms",
+    "explore",
     "load_step",
     "registered_steps",
     "step",

@@ -1,0 +1,92 @@
+"""Ledger: what has really happened to each part, beside what the saga believes; side by side, so that doubt is seen."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+import attrs
+
+from fsm_mediator.execution import Execution
+from fsm_mediator.machine import COMPENSATING, RETRYING_COMPENSATION, STUCK
+from fsm_mediator.moves import Ghost
+from fsm_mediator.records import Record
+
+
+class Belief(enum.StrEnum):
+    """What a saga believes of a part."""
+
+    NOTHING = "nothing yet"
+    DONE = "done"
+    DOUBT = "in doubt"
+    NONE = "no effect"
+    UNDONE = "undone"
+
+
+@attrs.frozen
+class Entry:
+    """One part in the ledger.
+
+    Attributes:
+        path: The part.
+        effect: Whether it really has an effect now.
+        belief: What the saga believes of it.
+        left_over: Whether no compensation will undo it: the outcome lists it.
+        running: Whether a thread of it, long given up, may be running still.
+        here: Whether the saga stands in this part.
+        undoable: Whether it can be compensated.
+    """
+
+    path: str
+    effect: bool
+    belief: Belief
+    left_over: bool
+    running: bool
+    here: bool
+    undoable: bool
+
+    def __str__(self) -> str:
+        told = [f"{'●' if self.effect else '○'} {self.path}: {'an effect' if self.effect else 'no effect'}"]
+        told.append(f"the saga believes: {self.belief}")
+        if self.left_over:
+            told.append("left over")
+        if self.running:
+            told.append("its thread may be running still")
+        return "; ".join(told)
+
+
+def ledger_of(execution: Execution, ghost: Ghost) -> tuple[Entry, ...]:
+    """The ledger of *execution*, given what really happened."""
+    believed = beliefs(execution.history)
+    left_over = execution.leftovers if execution.ended else ()
+    stands_in = execution.machine.places[execution.state].part
+    return tuple(
+        Entry(
+            part.path,
+            effect,
+            believed.get(part.path, Belief.NOTHING),
+            part.path in left_over,
+            ghost.running == number,
+            stands_in is not None and stands_in.path == part.path,
+            part.compensatable,
+        )
+        for number, (part, effect) in enumerate(zip(execution.saga.parts, ghost.effects, strict=True))
+    )
+
+
+def beliefs(records: Iterable[Record]) -> dict[str, Belief]:
+    """What a saga believes of each of its parts, as far as its records tell."""
+    told: dict[str, Belief] = {}
+    for record in records:
+        path = record.step
+        if path is None:
+            continue
+        if record.event in ("executed", "settled_done"):
+            told[path] = Belief.DONE
+        elif record.event in ("compensated", "settled_undone"):
+            told[path] = Belief.UNDONE
+        elif record.in_doubt:
+            told[path] = Belief.DOUBT
+        elif record.source.partition(".")[0] not in (COMPENSATING, RETRYING_COMPENSATION, STUCK):
+            told[path] = Belief.NONE
+    return told
