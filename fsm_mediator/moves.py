@@ -44,6 +44,14 @@ PERSON: Final = "person"
 """From whom a move comes: the participant's code, whoever drives, who writes to the inbox (or a clock), an operator."""
 
 
+DUE: Final = "due"
+CRASHED: Final = "crashed"
+"""What an execution hears when its wait is over, and when its driver has died."""
+
+DIES: Final = "the driver dies before it begins"
+"""A label: what has been announced was not begun."""
+
+
 class Ghost(NamedTuple):
     """What really happened, which no execution can see.
 
@@ -114,7 +122,7 @@ class Moves:
             elif effect.kind == WAIT:
                 due = _waiting_until(execution.due_at or 0.0)
                 yield Move("the wait is over", due, ghost, who=OTHERS, said=DUE)
-            yield Move("the driver dies before it begins", _CRASHED, ghost, crash=True, who=DRIVER, said=CRASHED)
+            yield Move(DIES, _CRASHED, ghost, crash=True, who=DRIVER, said=CRASHED)
         yield from self._others_can_say(execution, ghost)
         yield from self._operator_can_say(execution, ghost)
 
@@ -251,9 +259,6 @@ def _passing_the_deadline(execution: Execution, at: float) -> None:
 def _seeing_nothing(_execution: Execution, _at: float) -> None:
     """The ledger changes, and the execution does not hear of it."""
 
-
-DUE: Final = "due"
-CRASHED: Final = "crashed"
 
 _RETURNED: Final = _feeding(Returned())
 _CRASHED: Final = _feeding(Crashed())

@@ -56,11 +56,16 @@ def pytest_source(violation: Violation) -> str:
 def _spelled(parts: Sequence[Part], scope: str, path: Sequence[str], indent: int) -> Iterator[str]:
     """The parts in *scope*, a line each; nested sagas in more."""
     room = " " * indent
-    for inner, group in itertools.groupby(parts, key=lambda part: part.path[len(scope) :].rpartition(".")[0]):
+
+    def inner(part: Part) -> str:
+        name, dot, _ = part.path[len(scope) :].partition(".")
+        return name if dot else ""
+
+    for name, group in itertools.groupby(parts, key=inner):
         within = list(group)
-        name = inner.partition(".")[0]
         if not name:
-            yield from (f"{room}{_actor(part, path)}," for part in within)
+            for part in within:
+                yield from _actor(part, path, room)
         else:
             yield f"{room}Saga("
             yield f"{room}    {_quoted(name)},"
@@ -70,7 +75,7 @@ def _spelled(parts: Sequence[Part], scope: str, path: Sequence[str], indent: int
             yield f"{room}),"
 
 
-def _actor(part: Part, path: Sequence[str]) -> str:
+def _actor(part: Part, path: Sequence[str], room: str) -> Iterator[str]:
     told = [_quoted(part.path.rpartition(".")[2])]
     if part.compensate is not None:
         told.append("compensates=True")
@@ -86,7 +91,13 @@ def _actor(part: Part, path: Sequence[str]) -> str:
         told.append("repeatable=False")
     if isinstance(Exception(), part.in_doubt_on):
         told.append("in_doubt_on=Exception")
-    return f"actor({', '.join(told)})"
+    line = f"{room}actor({', '.join(told)}),"
+    if len(line) <= 120:
+        yield line
+        return
+    yield f"{room}actor("
+    yield from (f"{room}    {each}," for each in told)
+    yield f"{room}),"
 
 
 def _times(part: Part, path: Sequence[str]) -> list[str]:
@@ -102,8 +113,9 @@ def _times(part: Part, path: Sequence[str]) -> list[str]:
 
 
 def _retry(retry: Retry) -> str:
+    at_once = "" if retry.wait(1) else ", wait_initial=0.0"
     on = "" if retry.covers(Exception("raised")) else ", on=KeyError"  # which is never raised here
-    return f"Retry(attempts={retry.attempts}{on})"
+    return f"Retry(attempts={retry.attempts}{at_once}{on})"
 
 
 def _quoted(words: str) -> str:

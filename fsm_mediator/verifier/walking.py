@@ -26,7 +26,7 @@ from fsm_mediator.machine import (
     STUCK,
     STUCK_EXECUTING,
 )
-from fsm_mediator.moves import DUE, Ghost, Move, Moves, copied
+from fsm_mediator.moves import DIES, DUE, Ghost, Move, Moves, copied
 from fsm_mediator.records import Acceptance, Record
 from fsm_mediator.saga import Saga
 from fsm_mediator.verifier.graph import Graph
@@ -95,7 +95,7 @@ class _Walk:
         self.crashed = bytearray()
         self.moves = 0
         self.complete = True
-        self.found: dict[int, tuple[str, int, str | None]] = {}  # law: what, at which node, after what else happened
+        self.found: dict[int, tuple[str, int, tuple[str, ...]]] = {}  # law: what, from which node, by what
 
     def report(self) -> Report:
         started = time.perf_counter()
@@ -151,7 +151,7 @@ class _Walk:
             return
         self.moves += 1
         if led.differs is not None:
-            self.broken(5, led.differs, number, move.label, crashed=crashed)
+            self.broken(5, led.differs, number, move.label, DIES, crashed=crashed)
         for law, what in self.laws.broken_by(led.passage, ghost, move.ghost):
             self.broken(law, what, number, move.label, crashed=crashed)
         target = self.node(led.stand, move.ghost, number, move.label, queue, crash=crashed)
@@ -234,17 +234,17 @@ class _Walk:
             what = f"it can go round in {state} for ever, with nobody asking for it"
             self.broken(1, what, looping, crashed=bool(self.crashed[looping]))
 
-    def broken(self, law: int, what: str, number: int, label: str | None = None, *, crashed: bool) -> None:
+    def broken(self, law: int, what: str, number: int, *labels: str, crashed: bool) -> None:
         """Remember the first, and so the nearest, way to break a law; one that needs a crash breaks law 5."""
-        self.found.setdefault(5 if crashed else law, (what, number, label))
+        self.found.setdefault(5 if crashed else law, (what, number, labels))
 
     def violation(self, law: int) -> Violation:
-        what, number, label = self.found[law]
-        labels = [] if label is None else [label]
+        what, number, labels = self.found[law]
+        way = list(labels[::-1])
         while number > 0:
             number, label = self.came[number]
-            labels.append(label)
-        return violation_of(self.saga, law, what, labels[::-1], strict=self.strict)
+            way.append(label)
+        return violation_of(self.saga, law, what, way[::-1], strict=self.strict)
 
 
 def begun(saga: Saga) -> Execution:
@@ -271,7 +271,9 @@ def violation_of(saga: Saga, law: int, what: str, path: list[str], *, strict: bo
     execution, ghost, at = begun(saga), possible.nothing, 0.0
     recorded: list[tuple[Record, ...]] = []
     for label in path:
-        move = next(move for move in possible.at(execution, ghost) if move.label == label)
+        move = next((move for move in possible.at(execution, ghost) if move.label == label), None)
+        if move is None:  # nothing is under way that a crash could interrupt
+            break
         try:
             if move.said == DUE:
                 at = max(at, execution.due_at or 0.0)
@@ -281,7 +283,13 @@ def violation_of(saga: Saga, law: int, what: str, path: list[str], *, strict: bo
         ghost = move.ghost
     effects = tuple(part.path for part, effect in zip(saga.parts, ghost.effects, strict=True) if effect)
     return Violation(
-        law=law, what=what, saga=saga, path=tuple(path), recorded=tuple(recorded), effects=effects, strict=strict
+        law=law,
+        what=what,
+        saga=saga,
+        path=tuple(path[: len(recorded)]),
+        recorded=tuple(recorded),
+        effects=effects,
+        strict=strict,
     )
 
 

@@ -1,0 +1,240 @@
+"""Counterexamples happen: what the verifier shows is what a real mediator does, fault for fault.
+
+Each mutant's counterexamples, written out as tests, fail with the mutant in place and pass without it. And the other
+way round: wherever the verifier comes, a real mediator can be led to, by the same words, with the same records.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsm_mediator import Mediator, Retry, Saga, Violation, verify
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.mediator.desk import Desk
+from fsm_mediator.testing import counterexamples as counterexamples_room
+from fsm_mediator.testing.counterexamples import Replay, actor
+from fsm_mediator.verifier.walking import _Walk, violation_of
+from tests.test_mutants import MUTANTS, made, nearest
+
+TWICE = Retry(attempts=2)
+
+
+def run(source: str) -> None:
+    """Run a counterexample's test, as pytest would."""
+    names: dict[str, Any] = {}
+    exec(compile(source, "counterexample", "exec"), names)  # noqa: S102 - our own, and running it is the test
+    (test,) = [value for name, value in names.items() if name.startswith("test_")]
+    test()
+
+
+@pytest.mark.parametrize("what", MUTANTS)
+def test_each_counterexample_is_reproduced_by_the_test_it_writes(what):
+    """The test that is written fails on the real mediator where the fault is, and passes where it is not."""
+    with pytest.MonkeyPatch.context() as patches:
+        MUTANTS[what][1](patches.setattr)
+        for law, violation in nearest(what).items():
+            with pytest.raises(AssertionError, match=f"law {law} is broken"):
+                run(violation.to_pytest())
+
+    for violation in nearest(what).values():
+        run(violation.to_pytest())
+
+
+def plain() -> Saga:
+    """Steps that can be compensated, and one that cannot."""
+    steps = [actor(name, compensates=name != "mail", retry=TWICE, compensation_retry=TWICE) for name in ("a", "mail")]
+    return Saga("plain", [*steps, Saga("inner", [actor("b", compensates=True, compensation_retry=TWICE)])])
+
+
+def probed() -> Saga:
+    """A step that can be asked whether it happened, and one that must not be repeated in doubt."""
+    asked = actor("asked", compensates=True, probes=True, retry=TWICE, compensation_retry=TWICE)
+    return Saga("probed", [asked, actor("once", compensates=True, repeatable=False, compensation_retry=TWICE)])
+
+
+def pivoted() -> Saga:
+    """A point of no return, and a step that must be done after it."""
+    steps = [actor("a", compensates=True, retry=TWICE, compensation_retry=TWICE), actor("go", pivot=True, retry=TWICE)]
+    return Saga("pivoted", [*steps, actor("after", retry=TWICE)])
+
+
+def ways(saga: Saga) -> list[Violation]:
+    """The shortest way to every situation that the verifier knows, with what is recorded on it."""
+    walk = _Walk(saga, strict=False, most_nodes=10**6)
+    walk.explore()
+    found = []
+    for number in range(1, len(walk.nodes)):
+        way = []
+        at = number
+        while at > 0:
+            at, label = walk.came[at]
+            way.append(label)
+        found.append(violation_of(saga, 1, "", way[::-1], strict=False))
+    return found
+
+
+@pytest.mark.parametrize("make", [plain, probed, pivoted])
+def test_wherever_the_verifier_comes_a_mediator_can_come(make):
+    """What is verified is what runs: every situation is reached by a real mediator, through the same records."""
+    for way in ways(make()):
+        replay = Replay(make())
+
+        replay.follow(*way.path)
+
+        assert replay.left_for is None, replay.told()
+        assert not replay.broken, replay.told()
+        done = [(r.event, r.source, r.target, r.attempt, r.in_doubt) for r in replay.records]
+        said = [(r.event, r.source, r.target, r.attempt, r.in_doubt) for r in way.records]
+        assert done[: len(said)] == said, replay.told()
+
+
+def played(patch: Callable[[pytest.MonkeyPatch], None]) -> list[Replay]:
+    """The verifier's ways, gone by a mediator with a fault of its own: those with a crash."""
+    saga = Saga("s", [actor("a", compensates=True, retry=TWICE, compensation_retry=TWICE)])
+    replays = []
+    with pytest.MonkeyPatch.context() as patches:
+        patch(patches)
+        for way in ways(saga):
+            if any("dies" in label for label in way.path):
+                replays.append(Replay(saga))
+                replays[-1].follow(*way.path)
+    return replays
+
+
+def test_effect_before_its_record_is_caught():
+    """A mediator that begins an effect before its record is durable is caught: nobody could recover that effect."""
+
+    def write_later(patches):
+        write, kept = Mediator._write, []
+
+        def late(self, commit):
+            kept.append(commit)
+            return write(self, kept.pop(0)) if len(kept) > 1 else ()
+
+        patches.setattr(Mediator, "_write", late)
+
+    assert any("is called in pending" in replay.broken.get(4, "") for replay in played(write_later))
+
+
+def test_crash_that_is_forgotten_is_caught():
+    """A recovery that does not count what was under way as an attempt goes another way than what was verified."""
+
+    def forget(patches):
+        records = Desk.first_records
+
+        def carefree(self, live, at):
+            live.recovered = False
+            return records(self, live, at)
+
+        patches.setattr(Desk, "first_records", carefree)
+
+    assert not any(replay.left_for for replay in played(lambda patches: None))
+    assert any(replay.left_for for replay in played(forget))
+
+
+def counterexample() -> Violation:
+    """A long one, of a saga with everything in it."""
+    asked = made("asked", timeout=1.0, repeatable=False, retry=Retry(attempts=3, on=KeyError), in_doubt_on=(OSError,))
+    asked.probing(lambda payload: None)
+    inner = Saga("inner", [asked, Saga("deep", [made("x"), made("y", compensates=False)])])
+    saga = Saga("all", [made("a", retry=Retry(wait_initial=0.0)), inner, made("go", compensates=False, pivot=True)])
+    way = ["the saga begins", "a raises, without effect", "a takes effect and returns"]
+    return violation_of(saga, 2, 'it failed "somehow"', way, strict=False)
+
+
+def test_written_test_is_in_good_style(tmp_path):
+    """What is written can be put among one's tests as it is: it is formatted, and its linter has nothing to say."""
+    path = tmp_path / "test_found.py"
+    path.write_text(counterexample().to_pytest(), encoding="utf-8")
+    config = str(Path(__file__).parent.parent / "pyproject.toml")
+
+    for command in (["format", "--check"], ["check", "--extend-ignore", "INP001"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--config", config, str(path)],
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + path.read_text(encoding="utf-8")
+
+
+def test_written_test_runs_under_pytest(tmp_path):
+    """The file needs nothing but this package: pytest runs it, and it passes where the law is kept."""
+    path = tmp_path / "test_found.py"
+    path.write_text(counterexample().to_pytest(), encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_spelled_out_saga_has_the_shape_of_the_one_that_was_verified(monkeypatch):
+    """The test is about the same machine: the saga that it spells out has the same fingerprint."""
+    violation = counterexample()
+    seen = []
+
+    class Spy(Replay):
+        def __init__(self, saga, **settings):
+            super().__init__(saga, **settings)
+            seen.append(saga)
+
+    monkeypatch.setattr(counterexamples_room, "Replay", Spy)
+    run(violation.to_pytest())
+
+    assert [saga.fingerprint for saga in seen] == [violation.saga.fingerprint]
+
+
+def test_replay_says_where_the_mediator_went_another_way():
+    """A way that cannot be gone is left where it cannot, and all goes well from there."""
+    replay = Replay(plain())
+
+    replay.follow("the saga begins", "a takes effect and returns", "a takes effect and returns")
+
+    assert replay.left_for == "a takes effect and returns"
+    assert replay.records[-1].target == "succeeded"
+    assert "the mediator went another way; it should have been: a takes effect and returns" in replay.told()
+
+
+def test_replay_takes_actors_only():
+    """Real steps would not do what the way says, and so are refused."""
+    with pytest.raises(DefinitionError, match="'b' is"):
+        Replay(Saga("s", [actor("a"), made("b")]))
+
+
+def test_timed_out_and_abandoned_attempts_are_played_in_real_threads():
+    """What outlives its time-out does so in a thread, and the saga goes on when it has ended and a person says so."""
+    replay = Replay(
+        Saga(
+            "s",
+            [actor("a", compensates=True, timeout=0.1, grace=0.0), actor("b", timeout=0.1, overtake=True, retry=TWICE)],
+        )
+    )
+
+    replay.follow(
+        "the saga begins",
+        "a outlives time-out and grace",
+        "the abandoned thread ends after its effect",
+        "a person says: try again",
+        "a takes effect and returns",
+        "b times out, after its effect",
+        "the wait is over",
+        "b rejects, without effect",
+        "compensating a returns",
+    )
+
+    assert replay.left_for is None, replay.told()
+    assert not replay.broken, replay.told()
+    assert replay.records[-1].target == "failed"
+    assert not verify(replay.saga).violations
