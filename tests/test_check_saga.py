@@ -16,87 +16,23 @@ from examples.profile_sync.check import QUERIES
 from examples.profile_sync.lifecycle import user_lifecycle
 from examples.profile_sync.services import Services
 from examples.profile_sync.steps import profile_steps
-from fsm_mediator import DefinitionError, Happened, NotHappened, Retry, Saga, Step
+from fsm_mediator import DefinitionError, Happened, MediatorError, NotHappened, Retry, Saga, Step
 from fsm_mediator.testing import Fault, FaultPlan, SagaBrokenError, VirtualClock, check_saga, plans
-
-ORDER = {"amount": 7}
-
-
-class Shelf:
-    """A fake service that behaves: what is done again under a known key is done once, what is undone stays undone."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, int] = {}
-        self.refused: set[str] = set()
-
-    def put(self, key: str, amount: int) -> None:
-        if key in self.refused:
-            raise ValueError(f"{key} was undone")
-        self.held[key] = amount
-
-    def take(self, key: str) -> None:
-        self.refused.add(key)
-        self.held.pop(key, None)
-
-
-class Put(Step):
-    """A step that behaves."""
-
-    def __init__(self, shelf: Shelf, name: str = "put") -> None:
-        self.shelf = shelf
-        self.name = name
-
-    def execute(self, order, context):
-        self.shelf.put(context.idempotency_key, order["amount"])
-        return {"shelf": self.name}
-
-    def compensate(self, order, context):
-        self.shelf.take(context.execute_key)
-
-
-class Forgets(Put):
-    def compensate(self, order, context):
-        """Does nothing."""
-
-
-class IsNotIdempotent(Put):
-    def execute(self, order, context):
-        number = len(self.shelf.held)
-        self.shelf.put(f"{context.idempotency_key} {number}", order["amount"])
-        return {"number": number}
-
-    def compensate(self, order, context):
-        for key in [key for key in self.shelf.held if key.startswith(context.execute_key)]:
-            self.shelf.take(key)
-
-
-class IsUndoneTwice(Put):
-    def compensate(self, order, context):
-        balance = self.shelf.held.get("balance", 0)
-        self.shelf.held["balance"] = balance - order["amount"]
-
-    def execute(self, order, context):
-        if context.idempotency_key not in self.shelf.refused:
-            self.shelf.refused.add(context.idempotency_key)
-            self.shelf.held["balance"] = self.shelf.held.get("balance", 0) + order["amount"]
-
-
-class RaisesWithoutExecute(Put):
-    def compensate(self, order, context):
-        del self.shelf.held[context.execute_key]
-
-
-class TrustsTheResult(Put):
-    def compensate(self, order, context):
-        if context.result is not None:
-            self.shelf.take(context.execute_key)
-
-
-class LosesTheDoubt(Put):
-    """A time-out of its service is no doubt to it."""
-
-    in_doubt_on = ()
-
+from fsm_mediator.testing.killing import in_a_child, kill
+from tests.shelves import (
+    ORDER,
+    Forgets,
+    IsNotIdempotent,
+    IsUndoneTwice,
+    LosesTheDoubt,
+    Mail,
+    Put,
+    RaisesWithoutExecute,
+    Sends,
+    Shelf,
+    TrustsTheResult,
+    shop,
+)
 
 BUGS: dict[type[Put], tuple[str, dict[str, Any]]] = {
     Forgets: ("- 'charge': {}", {}),
@@ -106,20 +42,6 @@ BUGS: dict[type[Put], tuple[str, dict[str, Any]]] = {
     TrustsTheResult: ("charge: every attempt takes effect, and its answer is lost", {}),
     LosesTheDoubt: ("charge: every attempt raises, though it has taken effect", {"strict": True}),
 }
-
-
-def shop(charge: Callable[[Shelf, str], Step] = Put, **settings: Any) -> Callable[[], Any]:
-    """Makes a shop anew: three steps on three shelves, the middle one as given."""
-
-    def make():
-        names = ("reserve", "charge", "ship")
-        shelves = {name: Shelf() for name in names}
-        steps = [(charge if name == "charge" else Put)(shelf, name) for name, shelf in shelves.items()]
-        if settings.get("careful"):  # whatever they raise leaves them in doubt
-            steps = [step if type(step) is LosesTheDoubt else step.with_(in_doubt_on=Exception) for step in steps]
-        return Saga("checkout", steps), lambda: {name: shelf.held for name, shelf in shelves.items()}
-
-    return make
 
 
 def test_steps_that_behave_survive_every_fault():
@@ -206,22 +128,6 @@ def test_reset_puts_the_world_back():
     report = check_saga(Saga("mail", [Mail(shelf)]), ORDER, observe=lambda: shelf.held, reset=reset)
 
     assert len(resets) == len(report.cases) - 1
-
-
-class Sends(Step):
-    """Cannot be undone."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-
-    def execute(self, order, context):
-        self.shelf.put(context.idempotency_key, order["amount"])
-
-
-class Mail(Sends):
-    """Cannot be undone, and is the point of no return."""
-
-    pivot = True
 
 
 def test_world_that_cannot_be_put_back_is_told_at_once():
@@ -399,24 +305,63 @@ def test_names_tell_the_fault_in_words():
 
 def test_example_survives_every_fault(tmp_path: Path):
     """The steps of the example's four real services, each with its database, survive every fault."""
-    made: list[Services] = []
-
-    def make():
-        for services in made[-1:]:
-            services.close()
-        folder = tmp_path / str(len(made))
-        services = Services.at(folder)
-        made.append(services)
-        services.enroll([original(1)])
-        return user_lifecycle(profile_steps(services), ProfileChange), lambda: tables_of(folder)
-
+    services = Services.at(tmp_path)
+    services.enroll([original(1)])
+    saga = user_lifecycle(profile_steps(services), ProfileChange)
     change = ProfileChange(user_id=1, email="ada@example.org", plan="pro", seats=3, display_name="Ada")
+    before = tables_of(tmp_path)
 
-    report = check_saga(make, change)
-    made[-1].close()
+    report = check_saga(saga, change, observe=lambda: tables_of(tmp_path))
 
     assert not report.broken
     assert report.missed == ()
+    assert tables_of(tmp_path) == before
+    services.close()
+
+
+KILLS = [f"billing-killed_{where}_once" for where in ("before_effect", "after_effect", "before_record", "after_record")]
+
+
+@pytest.mark.parametrize("kills", [KILLS, pytest.param("all", marks=pytest.mark.torture)], ids=["some", "all"])
+def test_example_survives_that_its_process_is_killed(tmp_path: Path, kills):
+    """A real process is killed in the midst of the example's saga; another one takes it up from the journal."""
+    services = Services.at(tmp_path)
+    services.enroll([original(1)])
+    saga = user_lifecycle(profile_steps(services), ProfileChange)
+    change = ProfileChange(user_id=1, email="ada@example.org", plan="pro", seats=3, display_name="Ada")
+
+    def observe():
+        services.close()  # nothing of SQLite may be held open across a fork
+        return tables_of(tmp_path)
+
+    report = check_saga(saga, change, observe=observe, kill=True, only=None if kills == "all" else kills)
+
+    assert not report.broken
+    assert report.missed == ()
+    killed = [case for case in report.cases if "-killed_" in case.id]
+    assert len(killed) == (32 if kills == "all" else 4)
+    crashed = [case for case in killed if any(record.in_doubt for record in case.outcome.history)]
+    assert len(crashed) >= len(killed) / 2
+
+
+def test_kill_of_a_world_in_memory_is_refused():
+    """What lives in the memory of the process that is killed cannot be looked at afterwards."""
+    with pytest.raises(DefinitionError, match="it needs a world that outlives a process"):
+        check_saga(shop(), ORDER, kill=True, only="charge-killed_after_effect_once")
+
+
+def test_child_that_ends_by_itself_is_told(capfd):
+    """A child process that fails instead of being killed is an error, which says where to look."""
+
+    def work():
+        raise ValueError("broken")
+
+    with pytest.raises(MediatorError, match="ended by itself with status"):
+        in_a_child(work)
+
+    assert "ValueError: broken" in capfd.readouterr().err
+    assert in_a_child(kill) is True
+    assert in_a_child(lambda: None) is False
 
 
 def tables_of(folder: Path) -> dict[str, Any]:

@@ -19,15 +19,14 @@ class Known:
     """What is asked for again and again.
 
     Attributes:
-        standing: The number of each execution that was last written to from here, and is held; and at which record it
-            stands.
+        standing: At which record each execution stands that was last written to from here, and is held.
         drivers: The numbers of drivers; they do not change.
     """
 
     __slots__ = ("definitions", "drivers", "standing")
 
     def __init__(self) -> None:
-        self.standing: dict[str, tuple[int, int]] = {}
+        self.standing: dict[str, int] = {}
         self.drivers: dict[str | None, int] = {}
         self.definitions: dict[tuple[str, str, str], int] = {}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fsm_mediator.testing.check import Case, Report, SagaBrokenError, check_saga
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import Fault, FaultPlan, plans
+from fsm_mediator.testing.promises import Promise, PromiseBrokenError, PromiseReport, check_promises
 from fsm_mediator.testing.stage import InjectedError
 
 __all__ = [
@@ -16,9 +17,13 @@ __all__ = [
     "Fault",
     "FaultPlan",
     "InjectedError",
+    "Promise",
+    "PromiseBrokenError",
+    "PromiseReport",
     "Report",
     "SagaBrokenError",
     "VirtualClock",
+    "check_promises",
     "check_saga",
     "plans",
 ]

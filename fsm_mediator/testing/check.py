@@ -37,7 +37,7 @@ class SagaBrokenError(MediatorError, AssertionError):
         self.report = report
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Case:
     """One run under one plan of faults.
 
@@ -62,6 +62,9 @@ class Case:
     def path(self) -> tuple[str, ...]:
         """Its way through the machine: every event, and the state that it led to."""
         return tuple(f"{record.event} {record.target}" for record in self.outcome.history)
+
+    def __repr__(self) -> str:
+        return f"<Case {self.id}: {self.outcome.state}{', broken' if self.problem else ''}>"
 
     @property
     def _ended(self) -> str:
@@ -111,11 +114,12 @@ class Report:
         Raises:
             SagaBrokenError: With the simplest of them in full.
         """
+        __tracebackhide__ = True
         if self.broken:
             raise SagaBrokenError(self)
 
     def __str__(self) -> str:
-        faulty = len(self.cases) - 1
+        faulty = sum(bool(case.plan.all) or case.plan.undone for case in self.cases)
         name = f"saga {self.saga.name!r}"
         known = sum(1 for _ in self.saga.machine.moves())
         covered = (
@@ -144,6 +148,7 @@ def check_saga(
     signals: Mapping[str, Any] | None = None,
     strict: bool = False,
     pairs: bool = False,
+    kill: bool = False,
     encode: bool = True,
     only: str | FaultPlan | Collection[str | FaultPlan] | None = None,
 ) -> Report:
@@ -162,6 +167,9 @@ def check_saga(
         strict: Have steps also raise *after* they took effect, to find those that must say so: by
             `OutcomeUnknownError`, or by ``in_doubt_on``.
         pairs: Have every further fault strike after each one, too: some hundred times as many runs.
+        kill: Have the process that drives the saga killed, too (SIGKILL), wherever a driver can die: a forked child,
+            with a SQLite journal that this process recovers from. The world must outlive a process (files, a database),
+            and nothing of it may be held open across the fork.
         encode: Keep payloads and results as a durable journal does. False: as objects, as without a journal.
         only: The name of one fault, or several: only these are run.
 
@@ -173,8 +181,9 @@ def check_saga(
         DefinitionError: The check itself is wrong: the saga does not succeed even without faults, or *observe* sees
             nothing of what it does.
     """
+    __tracebackhide__ = True
     with contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking:
-        report = Report(checking.saga, tuple(checking.cases(only, strict=strict, pairs=pairs)))
+        report = Report(checking.saga, tuple(checking.cases(only, strict=strict, pairs=pairs, kill=kill)))
     for listener in listeners:
         listener(report)
     report.raise_for_problems()
@@ -202,44 +211,70 @@ class Checking:
         self.saga = self._first.saga
         self._runs = 0
         self._good: Any = None
+        self._fault_free: Case | None = None
+        self._outlives = False
 
     def close(self) -> None:
-        """Let go of the event loop."""
+        """Let go of the event loop, and of files."""
+        self._theatre.close()
         self._call.close()
 
     def cases(
-        self, only: str | FaultPlan | Collection[str | FaultPlan] | None, *, strict: bool, pairs: bool
+        self,
+        only: str | FaultPlan | Collection[str | FaultPlan] | None,
+        *,
+        strict: bool,
+        pairs: bool,
+        kill: bool,
     ) -> Iterator[Case]:
         """The runs, the fault-free one first."""
-        yield self.fault_free()
-        for plan in self._plans(only, strict=strict, pairs=pairs):
+        yield self.case(FaultPlan())
+        for plan in self.plans(only, strict=strict, pairs=pairs, kill=kill):
             case = self.case(plan)
             yield case
             if case.problem and not self._worlds.are_made_anew:
                 return  # the world is not what it was, and nobody knows how to put it back
 
-    def _plans(
-        self, only: str | FaultPlan | Collection[str | FaultPlan] | None, *, strict: bool, pairs: bool
+    def plans(
+        self,
+        only: str | FaultPlan | Collection[str | FaultPlan] | None,
+        *,
+        strict: bool,
+        pairs: bool,
+        kill: bool,
     ) -> Iterator[FaultPlan]:
+        """The plans to be run, the fault-free one left out; no step is called to find them."""
         if only is not None:
             wanted = [only] if isinstance(only, (str, FaultPlan)) else only
             plans = [plan if isinstance(plan, FaultPlan) else plan_of(self.saga, plan) for plan in wanted]
             yield from (plan for plan in plans if plan.all or plan.undone)
             return
-        singles = faults.plans(self.saga, strict=strict)
+        singles = faults.plans(self.saga, strict=strict, kill=kill)
         yield from singles
         if pairs:
+            singles = faults.plans(self.saga, strict=strict)
             more = list(faults_of(self.saga, strict=strict))
             for plan in singles:
                 yield from pairs_of(plan, self.reached(plan), more)
 
-    def fault_free(self) -> Case:
-        """The run in which nothing goes wrong, by which the others that succeed are judged.
+    def case(self, plan: FaultPlan) -> Case:
+        """The run under *plan*, judged by what the fault-free one does, which is run first.
 
         Raises:
-            DefinitionError: It does not succeed, or nothing is seen of what it does.
+            DefinitionError: The fault-free one does not succeed, or nothing is seen of what it does.
         """
-        before, trial, after = self._run(FaultPlan())
+        if self._fault_free is None:
+            self._fault_free = self._run_fault_free()
+        if not plan.all and not plan.undone:
+            return self._fault_free
+        if any(fault.kind in faults.KILLS for fault in plan.all) and not self._outlives:
+            self._see_that_it_outlives()
+        before, trial, after, left = self._run(plan)
+        problem = self._problem(trial, before, after) or left
+        return Case(plan, trial.outcome, set(trial.stage.struck) >= set(plan.all), problem)
+
+    def _run_fault_free(self) -> Case:
+        before, trial, after, left = self._run(FaultPlan())
         if not trial.outcome.succeeded:
             raise DefinitionError(
                 f"the saga does not succeed with this payload though nothing goes wrong, so that nothing can be "
@@ -251,38 +286,51 @@ class Checking:
                 f"It must show what the saga does, or every run would pass"
             )
         self._good = after
-        return Case(trial.plan, trial.outcome, struck=True)
+        return Case(trial.plan, trial.outcome, struck=True, problem=left)
 
-    def case(self, plan: FaultPlan) -> Case:
-        """The run under *plan*, judged."""
-        before, trial, after = self._run(plan)
-        return Case(plan, trial.outcome, set(trial.stage.struck) >= set(plan.all), self._problem(trial, before, after))
+    def _see_that_it_outlives(self) -> None:
+        """See that what one process does to the world can be seen from another.
+
+        Raises:
+            DefinitionError: It cannot.
+        """
+        before, trial, after, _ = self._run(FaultPlan(), outside=True)
+        if not trial.outcome.succeeded or before == after:
+            raise DefinitionError(
+                f"saga {self.saga.name!r} ran in a child of this process, and here nothing is seen of what it did: "
+                f"{after!r}. To be killed, it needs a world that outlives a process: files, a database, a server"
+            )
+        self._outlives = True
 
     def reached(self, plan: FaultPlan) -> list[tuple[str, str]]:
         """The calls that come after the first fault of *plan*, found without calling a step."""
         trial = self._theatre.play(self.saga, self._payload, plan, SAGA_ID, idle=True)
         return trial.stage.since
 
-    def _run(self, plan: FaultPlan) -> tuple[Any, Trial, Any]:
+    def _run(self, plan: FaultPlan, *, outside: bool = False) -> tuple[Any, Trial, Any, str]:
+        """The world before, the run, the world after it, and what is wrong after that was undone, if it had to be."""
         world, self._first = self._first or self._worlds.next(), None
         self._runs += 1
         saga_id = SAGA_ID if self._worlds.are_made_anew else f"{SAGA_ID}-{self._runs}"
         before = self._worlds.look(world)
         try:
-            trial = self._theatre.play(world.saga, self._payload, plan, saga_id)
+            outside = outside or any(fault.kind in faults.KILLS for fault in plan.all)
+            play = self._theatre.play_in_a_child if outside else self._theatre.play
+            trial = play(world.saga, self._payload, plan, saga_id)
         except MediatorError as error:
             error.add_note("if the saga only ever runs without a durable journal: check_saga(..., encode=False)")
             raise
         after = self._worlds.look(world)
+        left = ""
         if trial.outcome.succeeded and not self._worlds.are_made_anew:
-            self._put_back(world, trial, before)
-        return before, trial, after
+            left = self._put_back(world, trial, before)
+        return before, trial, after, left
 
-    def _put_back(self, world: World, trial: Trial, before: Any) -> None:
-        """Undo what succeeded, for the next run needs the world as it was.
+    def _put_back(self, world: World, trial: Trial, before: Any) -> str:
+        """Undo what succeeded, for the next run needs the world as it was; what is wrong then.
 
         Raises:
-            DefinitionError: That does not put it back.
+            DefinitionError: It cannot be undone.
         """
         more = (
             "The next run needs the world as it was: pass reset=, a function that puts it back; or, instead of the "
@@ -293,11 +341,12 @@ class Checking:
         except RefusedError as error:
             raise DefinitionError(f"what saga {world.saga.name!r} has done cannot be undone. {more}") from error
         left = self._worlds.look(world)
-        if not outcome.failed or left != before:
-            raise DefinitionError(
-                f"saga {world.saga.name!r} was undone after it had succeeded, and the world is not as it was before:\n"
-                f"{differences(before, left)}\n{more}"
-            )
+        if outcome.failed and left == before:
+            return ""
+        if outcome.leftovers:
+            kept = ", ".join(outcome.leftovers)
+            raise DefinitionError(f"what {kept} of saga {world.saga.name!r} did cannot be undone. {more}")
+        return f"when it had succeeded it was undone, and the world is {_not_like(before, left, 'as it was before')}"
 
     def _problem(self, trial: Trial, before: Any, after: Any) -> str:
         outcome = trial.outcome
@@ -307,8 +356,6 @@ class Checking:
         excused = outcome.leftovers
         if without(expected, excused) == without(after, excused):
             return ""
-        told = differences(without(expected, excused), without(after, excused))
-        told = "\n".join(f"             {line}" for line in told.splitlines())
         like = "as it is when nothing goes wrong" if outcome.succeeded else "as it was before"
         hint = ""
         if excused:
@@ -316,4 +363,9 @@ class Checking:
                 f"\n           what {', '.join(excused)} did cannot be undone: leave it out of what observe returns, "
                 f"or have that be a dictionary by step"
             )
-        return f"the world is not {like} (- expected, + found):\n{told}{hint}"
+        return f"the world is {_not_like(without(expected, excused), without(after, excused), like)}{hint}"
+
+
+def _not_like(expected: Any, found: Any, like: str) -> str:
+    told = "\n".join(f"             {line}" for line in differences(expected, found).splitlines())
+    return f"not {like} (- expected, + found):\n{told}"

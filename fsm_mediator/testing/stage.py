@@ -6,8 +6,6 @@ effect, and that they write a record. What is to go wrong there is said by a `St
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +29,7 @@ from fsm_mediator.records import (
 from fsm_mediator.testing import faults
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import Fault, FaultPlan
+from fsm_mediator.testing.killing import kill
 
 if TYPE_CHECKING:
     from fsm_mediator.saga import Saga
@@ -202,11 +201,6 @@ class Stage:
 def path_of(saga_id: str, part: Part) -> str:
     """The path of *part* as seen from the outermost saga: a group's branches under the group's name."""
     return ".".join([*saga_id.split("/")[1:], part.path])
-
-
-def kill() -> None:
-    """End this process by the signal that no process can catch."""
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _in_doubt(part: Part, error: Exception) -> Exception:

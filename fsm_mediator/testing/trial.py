@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from fsm_mediator.errors import DefinitionError, MediatorError
 from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.sqlite import SQLiteJournal
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import COMPENSATE, EXECUTE
 from fsm_mediator.saga import Saga
 from fsm_mediator.testing.clock import VirtualClock
-from fsm_mediator.testing.faults import FaultPlan
+from fsm_mediator.testing.faults import KILLS, FaultPlan
+from fsm_mediator.testing.killing import in_a_child
 from fsm_mediator.testing.stage import Died, FaultyAsyncMediator, FaultyMediator, Stage
 
 ROUNDS: Final = 200
@@ -95,11 +99,44 @@ class Theatre:
         self._journal = journal
         self._signals = dict(signals or {})
         self._coroutines = coroutines
+        self._opened: list[SQLiteJournal] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def play(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str, *, idle: bool = False) -> Trial:
         """Run *saga* under *plan*."""
         stage = Stage(plan, VirtualClock(), self._journal(), idle=idle)
         return _Play(self, saga, payload, stage, saga_id).to_the_end()
+
+    def play_in_a_child(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str) -> Trial:
+        """Run *saga* under *plan* in a child of this process, which may be killed, and then on to its end in this one.
+
+        Their journal is a SQLite file. Faults that kill are over in this process, all others are met here, too.
+        """
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="fsm-mediator-")
+        path = Path(self._folder.name) / f"{len(self._opened)}.db"
+
+        def in_the_child() -> None:
+            theatre = Theatre(Calling(), self._journal, self._signals, coroutines=self._coroutines)
+            stage = Stage(plan, VirtualClock(), SQLiteJournal(path, durability="normal"))
+            _Play(theatre, saga, payload, stage, saga_id).to_the_end()
+
+        killed = in_a_child(in_the_child)
+        rest = attrs.evolve(plan, faults=tuple(fault for fault in plan.faults if fault.kind not in KILLS))
+        journal = SQLiteJournal(path, durability="normal")
+        self._opened.append(journal)
+        stage = Stage(rest, VirtualClock(), journal)
+        if killed:
+            stage.struck += plan.all
+        return attrs.evolve(_Play(self, saga, payload, stage, saga_id).to_the_end(), plan=plan)
+
+    def close(self) -> None:
+        """Remove the journals of those that were killed."""
+        for journal in self._opened:
+            journal.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def undo(self, saga: Saga, trial: Trial) -> Outcome:
         """Undo what succeeded in *trial*; nothing goes wrong any more.

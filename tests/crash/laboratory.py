@@ -9,9 +9,9 @@ before the answer) and after every effect. The participants keep their ledger in
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import signal
 import sys
 import tempfile
 import traceback
@@ -31,6 +31,7 @@ from fsm_mediator import (
     Step,
     StepRejectedError,
 )
+from fsm_mediator.testing.killing import in_a_child, kill
 
 SAGA_ID = "s"
 NO_WAIT = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
@@ -78,7 +79,7 @@ class Death:
         """Pass a point, or die at it."""
         self.passed += 1
         if self.passed == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill()
 
     def survived(self) -> None:
         """Leave word of how many points there were."""
@@ -189,7 +190,7 @@ def perform(scenario: Scenario) -> Answer:
         folder = Path(name)
         deaths = 0
         for kill_at in [*scenario["kills"], None]:
-            deaths += _in_a_child(scenario, folder, kill_at)
+            deaths += in_a_child(functools.partial(child, scenario, folder, kill_at))
         death = Death(None, folder / "unused")
         ledger = Ledger(folder / "ledger")
         saga = saga_of(scenario["steps"], ledger, death)
@@ -204,26 +205,6 @@ def perform(scenario: Scenario) -> Answer:
             "points": int((folder / "points").read_text()),
             "problem": "",
         }
-
-
-def _in_a_child(scenario: Scenario, folder: Path, kill_at: int | None) -> bool:
-    """Whether the child died of SIGKILL; any other end than that or a good one is an error."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            child(scenario, folder, kill_at)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return True
-    if status != 0:
-        raise AssertionError(f"a child that was to die at {kill_at} ended with status {status}: {scenario}")
-    return False
 
 
 def main() -> None:

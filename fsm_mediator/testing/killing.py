@@ -1,0 +1,50 @@
+"""Real deaths: work in a forked child of this process, that may end itself by the signal no process can catch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+
+from fsm_mediator.errors import DefinitionError, MediatorError
+
+
+def kill() -> None:
+    """End this process, here and now."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_a_child(work: Callable[[], object]) -> bool:
+    """Do *work* in a child of this process; whether that was killed.
+
+    Raises:
+        MediatorError: It ended in another way, with an error; what that was is on its standard error.
+        DefinitionError: This system cannot fork.
+    """
+    if not hasattr(os, "fork"):
+        raise DefinitionError("processes can only be killed where there is a fork: not on this system")
+    with warnings.catch_warnings():
+        # Of threads, which Python warns about since 3.12: none of them is of any use to the child.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return True
+    if status != 0:
+        raise MediatorError(
+            f"the child process that was to be killed ended by itself with status {status}; its standard error says why"
+        )
+    return False

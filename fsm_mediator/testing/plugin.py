@@ -1,0 +1,213 @@
+"""The pytest plugin, for those who ask for it: ``-p fsm_mediator.testing.plugin``, or ``pytest_plugins`` in a conftest.
+
+Fixtures: `virtual_clock`, `memory_journal`, `sqlite_journal`, `mediator`; and `saga_case` under the marker. The marker
+``@pytest.mark.saga(...)``, with the arguments of `check_saga`, makes one test of every fault; the test is run after the
+fault was survived, and may look further at ``saga_case``. The last lines of a session say what was covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from fsm_mediator.journal.memory import MemoryJournal
+from fsm_mediator.mediator.blocking import Mediator
+from fsm_mediator.saga import Saga
+from fsm_mediator.testing import check
+from fsm_mediator.testing.check import Case, Checking, Report
+from fsm_mediator.testing.clock import VirtualClock
+from fsm_mediator.testing.faults import FaultPlan
+
+MARKER = (
+    "saga(saga, payload=None, *, observe=None, reset=None, signals=None, strict=False, pairs=False, kill=False, "
+    "encode=True, only=None): one test for every fault that the saga can meet; arguments as for "
+    "fsm_mediator.testing.check_saga"
+)
+
+_CASE = "saga_case"
+_SUITES = pytest.StashKey[list["_Suite"]]()
+_COVERED = pytest.StashKey[list[Report]]()
+_TOLD = "fsm_mediator_covered"
+
+
+@attrs.frozen
+class _Coverage:
+    """What a test covered of one saga, as plain data: reports of tests may travel between processes."""
+
+    saga: str
+    cases: int
+    paths: list[str]
+    transitions: list[str]
+    known: int
+
+    @classmethod
+    def of(cls, report: Report) -> _Coverage:
+        return cls(
+            report.saga.name,
+            len(report.cases),
+            ["; ".join(path) for path in report.paths],
+            [" ".join(each) for each in report.transitions],
+            sum(1 for _ in report.saga.machine.moves()),
+        )
+
+
+class _Suite:
+    """The tests of one marker: they share what the fault-free run does."""
+
+    def __init__(self, saga: Any, payload: Any = None, **settings: Any) -> None:
+        self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}
+        given = {name: settings.pop(name, default) for name, default in _WORLD.items()}
+        if settings:
+            raise pytest.UsageError(f"@pytest.mark.saga: unknown argument {next(iter(settings))!r}; it takes {MARKER}")
+        encode = given.pop("encode")
+        self.checking = Checking(saga, payload, **given, encode=encode)
+
+    def plans(self) -> list[FaultPlan]:
+        return [FaultPlan(), *self.checking.plans(**self.how)]
+
+
+_HOW = {"only": None, "strict": False, "pairs": False, "kill": False}
+_WORLD = {"observe": None, "reset": None, "signals": None, "encode": True}
+
+
+@attrs.frozen
+class _Planned:
+    suite: _Suite
+    plan: FaultPlan
+
+    def case(self) -> Case:
+        __tracebackhide__ = True
+        case = self.suite.checking.case(self.plan)
+        report = Report(self.suite.checking.saga, (case,))
+        for listener in check.listeners:
+            listener(report)
+        report.raise_for_problems()
+        return case
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", MARKER)
+    config.stash[_SUITES] = []
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of the event loops of coroutine sagas."""
+    for suite in config.stash.get(_SUITES, []):
+        suite.checking.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for every plan of faults."""
+    marker = metafunc.definition.get_closest_marker("saga")
+    if marker is None:
+        return
+    suite = _Suite(*marker.args, **marker.kwargs)
+    metafunc.config.stash[_SUITES].append(suite)
+    if _CASE not in metafunc.fixturenames:
+        metafunc.fixturenames.append(_CASE)
+    plans = suite.plans()
+    ids = [f"{suite.checking.saga.name}-{plan.id}" for plan in plans]
+    metafunc.parametrize(_CASE, [_Planned(suite, plan) for plan in plans], ids=ids)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Run the case first: a fault that is not survived fails the test."""
+    __tracebackhide__ = True
+    callspec = getattr(pyfuncitem, "callspec", None)
+    planned = callspec.params.get(_CASE) if callspec is not None else None
+    if isinstance(planned, _Planned):
+        pyfuncitem.funcargs[_CASE] = planned.case()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Take note of every check that a test makes."""
+    __tracebackhide__ = True
+    covered = item.stash.setdefault(_COVERED, [])
+    check.listeners.append(covered.append)
+    try:
+        return (yield)
+    finally:
+        check.listeners.remove(covered.append)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send along what the test covered."""
+    report = yield
+    if call.when == "call" and (covered := item.stash.get(_COVERED, None)):
+        setattr(report, _TOLD, [attrs.asdict(_Coverage.of(each)) for each in covered])
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was covered, a line for each saga."""
+    told: Iterable[Any] = (each for reports in terminalreporter.stats.values() for each in reports)
+    for line in summary(_Coverage(**each) for report in told for each in getattr(report, _TOLD, ())):
+        terminalreporter.write_line(line)
+
+
+def summary(covered: Iterable[_Coverage]) -> Iterator[str]:
+    """What all of them together cover of each saga, in words."""
+    sagas: dict[str, list[_Coverage]] = {}
+    for each in covered:
+        sagas.setdefault(each.saga, []).append(each)
+    for name, parts in sorted(sagas.items()):
+        cases = sum(part.cases for part in parts)
+        paths = {path for part in parts for path in part.paths}
+        transitions = {each for part in parts for each in part.transitions}
+        yield (
+            f"saga {name}: {_number(len(paths), 'failure path')} covered in {_number(cases, 'run')}, "
+            f"{len(transitions)} of {max(part.known for part in parts)} transitions"
+        )
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+@pytest.fixture
+def virtual_clock() -> VirtualClock:
+    """A clock that only waiting moves: hours of backoff take microseconds."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def memory_journal() -> Iterator[MemoryJournal]:
+    """A journal in memory that encodes and decodes as a durable one does."""
+    journal = MemoryJournal(encode=True)
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def sqlite_journal(tmp_path: Any) -> Iterator[Any]:
+    """A SQLite journal in a file of the test's own."""
+    from fsm_mediator.journal.sqlite import SQLiteJournal
+
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def mediator(virtual_clock: VirtualClock) -> Iterator[Callable[..., Mediator]]:
+    """Makes mediators that live by `virtual_clock`: ``mediator(checkout, journal=sqlite_journal)``; closes them."""
+    made: list[Mediator] = []
+
+    def make(*sagas: Saga, **settings: Any) -> Mediator:
+        own: dict[str, Any] = {"journal": MemoryJournal(encode=True), "close_grace": 0.0}
+        made.append(Mediator(*sagas, **(own | virtual_clock.settings | settings)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

@@ -1,0 +1,133 @@
+"""Fake services and steps for tests of the testing kit: steps that behave, and steps with one bug each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fsm_mediator import Saga, Step
+
+ORDER = {"amount": 7}
+
+
+class Shelf:
+    """A fake service that behaves: what is done again under a known key is done once, what is undone stays undone."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.refused: set[str] = set()
+
+    def put(self, key: str, amount: int) -> None:
+        if key in self.refused:
+            raise ValueError(f"{key} was undone")
+        self.held[key] = amount
+
+    def take(self, key: str) -> None:
+        self.refused.add(key)
+        self.held.pop(key, None)
+
+
+class Put(Step):
+    """A step that behaves."""
+
+    def __init__(self, shelf: Shelf, name: str = "put") -> None:
+        self.shelf = shelf
+        self.name = name
+
+    def execute(self, order, context):
+        self.shelf.put(context.idempotency_key, order["amount"])
+        return {"shelf": self.name}
+
+    def compensate(self, order, context):
+        self.shelf.take(context.execute_key)
+
+
+class Forgets(Put):
+    """Its compensation does nothing."""
+
+    def compensate(self, order, context):
+        pass
+
+
+class IsNotIdempotent(Put):
+    """It does again what it has done, and undoes all of it."""
+
+    def execute(self, order, context):
+        number = len(self.shelf.held)
+        self.shelf.put(f"{context.idempotency_key} {number}", order["amount"])
+        return {"number": number}
+
+    def compensate(self, order, context):
+        for key in [key for key in self.shelf.held if key.startswith(context.execute_key)]:
+            self.shelf.take(key)
+
+
+class IsUndoneTwice(Put):
+    """It undoes again what it has undone, and what was never done."""
+
+    def execute(self, order, context):
+        if context.idempotency_key not in self.shelf.refused:
+            self.shelf.refused.add(context.idempotency_key)
+            self.book(order["amount"])
+
+    def compensate(self, order, context):
+        self.book(-order["amount"])
+
+    def book(self, amount: int) -> None:
+        balance = self.shelf.held.pop("balance", 0) + amount
+        if balance:
+            self.shelf.held["balance"] = balance
+
+
+class RaisesWithoutExecute(Put):
+    """It trips over what was never done."""
+
+    def compensate(self, order, context):
+        del self.shelf.held[context.execute_key]
+
+
+class TrustsTheResult(Put):
+    """It undoes only what it has a receipt of."""
+
+    def compensate(self, order, context):
+        if context.result is not None:
+            self.shelf.take(context.execute_key)
+
+
+class LosesTheDoubt(Put):
+    """A time-out of its service is no doubt to it."""
+
+    in_doubt_on = ()
+
+
+class Sends(Step):
+    """Cannot be undone."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def execute(self, order, context):
+        self.shelf.put(context.idempotency_key, order["amount"])
+
+
+class Mail(Sends):
+    """Cannot be undone, and is the point of no return."""
+
+    pivot = True
+
+
+def shop(charge: Callable[[Shelf, str], Step] = Put, *, careful: bool = False) -> Callable[[], Any]:
+    """What makes a shop anew: three steps on three shelves, the middle one as given.
+
+    *careful*: whatever the others raise leaves them in doubt.
+    """
+
+    def make():
+        names = ("reserve", "charge", "ship")
+        shelves = {name: Shelf() for name in names}
+        steps = [(charge if name == "charge" else Put)(shelf, name) for name, shelf in shelves.items()]
+        if careful:
+            steps = [step if type(step) is LosesTheDoubt else step.with_(in_doubt_on=Exception) for step in steps]
+        return Saga("checkout", steps), lambda: {name: shelf.held for name, shelf in shelves.items()}
+
+    return make
