@@ -65,4 +65,10 @@ def make() -> list[Saga]:
     return sagas
 
 
+newer = [
+    Saga("checkout", [release_patiently, charge.named("check"), charge], version=2),
+    refuse,
+]
+both = [checkout, *newer]
+
 nothing = 42

@@ -143,6 +143,48 @@ def test_conform_with_mistakes(desk, journal):
     assert "fsm-mediator:" in desk("conform", "-j", journal, SAGAS, code=JOURNAL)
 
 
+def test_compare_refuses_a_deploy_that_strands(desk):
+    """CI is told which states are in the way, and ends with 1; with the old version registered as well it ends well."""
+    told = desk("compare", SAGAS, "tests.desk_app:newer", code=DID_NOT_SUCCEED)
+    assert "STRANDED" in told
+    assert "must drain" in told
+    assert "the deploy would strand executions" in told
+
+    assert "stays registered" in desk("compare", SAGAS, "tests.desk_app:both")
+    assert "the same shape" in desk("compare", SAGAS, SAGAS)
+    assert "STRANDED" not in desk("compare", SAGAS, "tests.desk_app:newer", "--saga", "refuse")
+
+
+def test_compare_with_what_is_deployed_written_down(desk):
+    """The old code is not there any more: a file that was written with it is enough, whole or as JSON."""
+    desk("export-shape", SAGAS, "-o", "deployed.json")
+
+    desk("compare", "deployed.json", "tests.desk_app:both")
+    told = json.loads(desk("compare", "deployed.json", "tests.desk_app:newer", "--json", code=DID_NOT_SUCCEED))
+
+    assert [(each["saga"], each["ok"]) for each in told["sagas"]] == [("checkout", False), ("refuse", True)]
+    assert json.loads(desk("export-shape", SAGAS))["sagas"][0]["saga"] == "checkout"
+    assert "cannot be read" in desk("compare", "gone.json", SAGAS, code=APP)
+
+
+def test_compare_with_the_journal_refuses_only_what_is_in_flight(desk, journal):
+    """A deploy that could strand executions is let through once none of them is in flight any more."""
+    told = desk("compare", SAGAS, "tests.desk_app:newer", "-j", journal, code=DID_NOT_SUCCEED)
+    assert "1 of saga 'checkout' version 1 would be stranded: 1 in stuck.reserve" in told
+
+    desk("resolve", "held", "--reason", "by hand", "-j", journal, "--app", SAGAS)
+
+    assert "nothing in flight would be stranded" in desk("compare", SAGAS, "tests.desk_app:newer", "-j", journal)
+
+
+def test_compare_with_other_names(desk):
+    """Parts that are called otherwise now are told so; a slip is shown."""
+    told = desk("compare", SAGAS, "tests.desk_app:newer", "--rename", "charge=check", code=DID_NOT_SUCCEED)
+    assert "renamed" in told
+    assert "write it as OLD=NEW" in desk("compare", SAGAS, SAGAS, "--rename", "charge", code=USAGE)
+    assert "has a part 'x'" in desk("compare", SAGAS, SAGAS, "--rename", "x=y", code=APP)
+
+
 def test_every_command_is_in_the_operators_page():
     """Whoever reads the page about operating finds every command that there is."""
     page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,56 @@ def test_one_that_fails_half_way_harms_no_other(journal):
     assert sorted(ids(journal)) == ["first", "last"]
     journal.write(opening("later", "executing.a", opened={"version": "new"}))
     assert found(journal, "later").acceptance.version == "new"
+
+
+def test_a_group_of_usual_records_is_a_handful_of_statements(journal):
+    """However many open or go on at the same time, nobody is looked at one by one."""
+    journal.write(opening("x", "executing.a"))
+    count = 192
+    with statements(journal) as opened:
+        journal.write_all([opening(f"{number}", "executing.a") for number in range(count)])
+    with statements(journal) as went_on:
+        journal.write_all([going_on(f"{number}", 2) for number in range(count)])
+    with statements(journal) as ended:
+        journal.write_all([ending(f"{number}", 3) for number in range(count)])
+
+    assert len(opened) == 12  # begin, the highest number, 3 of 64 executions, 6 of 64 records, commit
+    assert len(went_on) == len(ended) == 6  # begin, whether they are held as before, 3 of 64 records, commit
+    assert len(ids(journal, phase="succeeded")) == count
+
+
+@pytest.mark.parametrize("what", ["taken over", "has mail", "ahead", "taken"])
+def test_what_is_unusual_in_a_group_of_usual_records_is_found(journal, path, clock, what):
+    """One was taken over, has mail, was written to by somebody else, or exists; the others of the group are written."""
+    for saga_id in ("odd", "usual"):
+        journal.write(opening(saga_id, "executing.a"))
+    with closing(SQLiteJournal(path, durability="normal", clock=clock)) as other:
+        if what == "taken over":
+            other.release("odd", 1)
+            assert other.claim("odd", "d-2") is not None
+        elif what == "has mail":
+            other.post("odd", InboxItem("cancel"))
+        elif what == "ahead":
+            other.write(going_on("odd", 2))
+
+    with statements(journal) as told:
+        odd, usual, new = journal.write_all(
+            [
+                opening("odd", "executing.a") if what == "taken" else going_on("odd", 2),
+                going_on("usual", 2),
+                opening("new", "executing.a"),
+            ]
+        )
+
+    assert (usual, new) == ((), ())
+    assert seen(journal, "usual") == [(1, "executing.a"), (2, "executing.b")]
+    assert seen(journal, "new") == [(1, "executing.a")]
+    if what == "has mail":
+        assert [item.kind for item in odd] == ["cancel"]
+    else:
+        assert isinstance(odd, IdTakenError if what == "taken" else LeaseLostError)
+    assert len(seen(journal, "odd")) == (2 if what in ("has mail", "ahead") else 1)
+    assert ("ROLLBACK" in told) is (what == "ahead")
 
 
 def test_a_refusal_after_the_fact_undoes_what_was_done(journal):

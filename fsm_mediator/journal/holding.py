@@ -19,14 +19,15 @@ class Known:
     """What is asked for again and again.
 
     Attributes:
-        standing: At which record each execution stands that was last written to from here, and is held.
+        standing: The number of each execution that was last written to from here, and is held; and at which record it
+            stands.
         drivers: The numbers of drivers; they do not change.
     """
 
     __slots__ = ("definitions", "drivers", "standing")
 
     def __init__(self) -> None:
-        self.standing: dict[str, int] = {}
+        self.standing: dict[str, tuple[int, int]] = {}
         self.drivers: dict[str | None, int] = {}
         self.definitions: dict[tuple[str, str, str], int] = {}
 

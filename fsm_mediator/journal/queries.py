@@ -19,14 +19,16 @@ def _of_many(statement: str, row: str) -> dict[int, str]:
     return {size: statement.format(", ".join([row] * size)) for size in _SIZES}
 
 
-def many(cursor: Cursor, statement: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Execute a statement for all of *rows*, many at a time."""
-    start, left = 0, len(rows)
+def many(cursor: Cursor, statement: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> int:
+    """Execute a statement for all of *rows*, many at a time; how many rows it changed."""
+    start, left, changed = 0, len(rows), 0
     for size in _SIZES:
         while left >= size:
             end = start + size
             cursor.execute(statement[size], rows[start] if size == 1 else tuple(chain.from_iterable(rows[start:end])))
+            changed += cursor.rowcount
             start, left = end, left - size
+    return changed
 
 
 _LAST: Final = "(SELECT max(seq) FROM records WHERE execution = e.number)"
@@ -65,7 +67,10 @@ BOOK: Final = f"""
 GO_ON: Final = """
     INSERT INTO records (execution, seq, event, source, target, at, details)
     SELECT number, ?, ?, ?, ?, ?, ? FROM executions
-    WHERE saga_id = ? AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
+    WHERE number = ? AND saga_id = ? AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
+STILL_HELD: Final = """
+    SELECT count(*) FROM executions
+    WHERE number IN (SELECT value FROM json_each(?)) AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
 OPEN: Final = _of_many(
     """
     INSERT INTO executions
@@ -87,6 +92,13 @@ STAND[1] = "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail =
 OPEN_HELD: Final = """
     INSERT INTO executions (saga_id, definition, driver, epoch, mail) VALUES (?, ?, ?, 1, 0)
     ON CONFLICT (saga_id) DO NOTHING"""
+OPEN_NEXT: Final = _of_many(
+    """
+    INSERT INTO executions (number, saga_id, definition, driver, epoch, mail) VALUES {}
+    ON CONFLICT (saga_id) DO NOTHING""",
+    "(?, ?, ?, ?, 1, 0)",
+)
+OPEN_NONE: Final = "DELETE FROM executions WHERE number > ?"
 WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
 CLAIM: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""

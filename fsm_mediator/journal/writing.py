@@ -45,7 +45,7 @@ class Write(Batched):
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_known", "commit", "held", "opens", "plain", "posts", "rows")
+    __slots__ = ("_known", "commit", "held", "ids", "opens", "plain", "posts", "rows")
 
     def __init__(self, commit: Commit, known: Known, limit: int) -> None:
         self._known = known
@@ -53,6 +53,8 @@ class Write(Batched):
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, limit)
         self.plain = not (commit.taken or commit.children or commit.posts)
+        self.ids: tuple[str, ...] = (commit.saga_id,)
+        """The execution's own id, and those of the branches that it opens."""
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -61,13 +63,40 @@ class Write(Batched):
         if not self.plain:
             self.opens = [(child, acceptance_row(child, limit)) for child in commit.children]
             self.posts = [(saga_id, item_row(item, saga_id, limit)) for saga_id, item in commit.posts]
-            for child in commit.children:
-                stored_name(child.saga_id, "the id")
+            self.ids += tuple(stored_name(child.saga_id, "the id") for child in commit.children)
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The execution's own id, and those of the branches that it opens."""
-        return self.commit.saga_id, *(child.saga_id for child in self.commit.children)
+    def opening(self) -> tuple[int, int] | None:
+        """The numbers of its definition and driver, if it does nothing but open an execution that begins at once."""
+        commit, known = self.commit, self._known
+        acceptance = commit.acceptance
+        if acceptance is None or not self.plain or not self.held or len(self.rows) != 2:
+            return None
+        if commit.wake_at is not None or acceptance.deadline_at is not None or acceptance.parent is not None:
+            return None
+        own = known.drivers.get(commit.driver)
+        definition = known.definitions.get((acceptance.saga, acceptance.version, acceptance.fingerprint))
+        return None if own is None or definition is None else (definition, own)
+
+    def going_on(self) -> tuple[int, int] | None:
+        """The numbers of its execution and driver, if it does nothing but go on by one record from where we left it."""
+        commit, rows, known = self.commit, self.rows, self._known
+        standing = known.standing.get(commit.saga_id)
+        if standing is None or not self.plain or len(rows) != 1 or commit.acceptance is not None:
+            return None
+        number, last = standing
+        own = known.drivers.get(commit.driver)
+        if own is None or rows[0][0] != last + 1 or commit.wake_at is not None:
+            return None
+        if not self.held and (commit.epoch != 1 or rows[0][3] not in ENDED):
+            return None
+        return number, own
+
+    def stands(self, number: int) -> None:
+        """It is written: remember where its execution stands."""
+        if self.held:
+            self._known.standing[self.commit.saga_id] = (number, self.rows[-1][0])
+        else:
+            self._known.standing.pop(self.commit.saga_id, None)
 
     def alone(self, cursor: Cursor) -> Written | None:
         """The usual cases, in as few statements as can be, and without a look first: that a row matches is the look.
@@ -75,74 +104,90 @@ class Write(Batched):
         An execution is opened; or one that is held, at the record it was left at, with an empty inbox, gets its next
         record. None, and nothing was done: it is another case, or is to be refused.
         """
-        if not self.plain:
-            return None
-        commit, rows, known = self.commit, self.rows, self._known
-        if commit.acceptance is not None:
-            return self._opened_alone(cursor, commit.acceptance)
-        saga_id = commit.saga_id
-        own = known.drivers.get(commit.driver)
-        if len(rows) != 1 or known.standing.get(saga_id) != rows[0][0] - 1 or own is None or commit.wake_at is not None:
-            return None
-        if not self.held and (commit.epoch != 1 or rows[0][3] not in ENDED):
-            return None
-        try:
-            cursor.execute(queries.GO_ON, (*rows[0], saga_id, commit.epoch, own))
-        except IntegrityError:
-            return None
-        if cursor.rowcount != 1:
-            return None
-        if self.held:
-            known.standing[saga_id] = rows[0][0]
+        commit, rows = self.commit, self.rows
+        if (going_on := self.going_on()) is not None:
+            number, own = going_on
+            try:
+                cursor.execute(queries.GO_ON, (*rows[0], number, commit.saga_id, commit.epoch, own))
+            except IntegrityError:
+                return None
+            if cursor.rowcount != 1:
+                return None
+        elif (opening := self.opening()) is not None:
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(queries.OPEN_HELD, (commit.saga_id, *opening))
+            if cursor.rowcount != 1:
+                cursor.execute("ROLLBACK")
+                return None
+            assert cursor.lastrowid is not None
+            number = cursor.lastrowid
+            cursor.execute(queries.RECORD[2], (number, *rows[0], number, *rows[1]))
+            cursor.execute("COMMIT")
         else:
-            del known.standing[saga_id]
-        return ()
-
-    def _opened_alone(self, cursor: Cursor, acceptance: Acceptance) -> Written | None:
-        commit, known, rows = self.commit, self._known, self.rows
-        own = known.drivers.get(commit.driver)
-        definition = known.definitions.get((acceptance.saga, acceptance.version, acceptance.fingerprint))
-        if (
-            own is None
-            or definition is None
-            or not self.held
-            or len(rows) != 2
-            or commit.wake_at is not None
-            or acceptance.deadline_at is not None
-            or acceptance.parent is not None
-        ):
             return None
-        cursor.execute("BEGIN IMMEDIATE")
-        cursor.execute(queries.OPEN_HELD, (acceptance.saga_id, definition, own))
-        if cursor.rowcount != 1:
-            cursor.execute("ROLLBACK")
-            return None
-        number = cursor.lastrowid
-        cursor.execute(queries.RECORD[2], (number, *rows[0], number, *rows[1]))
-        cursor.execute("COMMIT")
-        known.standing[commit.saga_id] = 1
+        self.stands(number)
         return ()
 
     def together(self, cursor: Cursor, jobs: Sequence[Write]) -> list[Any]:
         """Do *jobs*; of each, what is in the execution's inbox then, or why it was refused."""
+        known = self._known
         if len(jobs) == 1:
-            return _write(cursor, self._known, jobs)
-        results: dict[int, Any] = {}
-        pending = list(enumerate(jobs))
-        while pending:
+            return _write(cursor, known, jobs)
+        results: list[Any] = [()] * len(jobs)
+        left = _usual(cursor, jobs)
+        while left:
             # Two that open the same id, say: the second must find what the first did.
             ids: set[str] = set()
             now, later = [], []
-            for each in pending:
-                if ids.isdisjoint(each[1].ids):
-                    ids.update(each[1].ids)
-                    now.append(each)
+            for index in left:
+                if ids.isdisjoint(jobs[index].ids):
+                    ids.update(jobs[index].ids)
+                    now.append(index)
                 else:
-                    later.append(each)
-            done = _write(cursor, self._known, [job for _, job in now])
-            results.update(zip((number for number, _ in now), done, strict=True))
-            pending = later
-        return [results[number] for number in range(len(jobs))]
+                    later.append(index)
+            for index, result in zip(now, _write(cursor, known, [jobs[each] for each in now]), strict=True):
+                results[index] = result
+            left = later
+        return results
+
+
+def _usual(cursor: Cursor, jobs: Sequence[Write]) -> list[int]:
+    """Do those of *jobs* that are as most are, in a handful of statements; the others are returned, by their index.
+
+    Nothing of theirs was changed then: that nothing stands in the way of the usual ones is asked before, or is undone.
+    """
+    ids: set[str] = set()
+    opening: dict[int, tuple[int, int]] = {}
+    going_on: dict[tuple[int, int], dict[int, int]] = {}
+    for index, job in enumerate(jobs):
+        saga_id = job.commit.saga_id
+        if saga_id in ids:
+            continue
+        ids.add(saga_id)
+        if job.commit.acceptance is None:
+            if (standing := job.going_on()) is not None:
+                number, own = standing
+                going_on.setdefault((job.commit.epoch, own), {})[index] = number
+        elif (opened := job.opening()) is not None:
+            opening[index] = opened
+    done: dict[int, int] = {}
+    for (epoch, own), numbers in going_on.items():
+        wanted = msgspec.json.encode(list(numbers.values())).decode()
+        if cursor.execute(queries.STILL_HELD, (wanted, epoch, own)).fetchone()[0] == len(numbers):
+            done.update(numbers)
+    if opening:
+        highest = cursor.execute(queries.HIGHEST).fetchone()[0] or 0
+        opened_as = dict(zip(opening, range(highest + 1, highest + 1 + len(opening)), strict=True))
+        rows = [(number, jobs[index].commit.saga_id, *opening[index]) for index, number in opened_as.items()]
+        if queries.many(cursor, queries.OPEN_NEXT, rows) == len(rows):
+            done.update(opened_as)
+        else:  # one of them exists
+            cursor.execute(queries.OPEN_NONE, (highest,))
+    records = [(number, *row) for index, number in done.items() for row in jobs[index].rows]
+    queries.many(cursor, queries.RECORD, records)
+    for index, number in done.items():
+        jobs[index].stands(number)
+    return [index for index in range(len(jobs)) if index not in done]
 
 
 class _Changes:
@@ -186,7 +231,7 @@ def _write(cursor: Cursor, known: Known, writes: Sequence[Write]) -> list[Any]:
             continue
         number, last, mail = standing
         if write.held:
-            known.standing[write.commit.saga_id] = last
+            known.standing[write.commit.saga_id] = (number, last)
         else:
             known.standing.pop(write.commit.saga_id, None)
         if mail or not write.plain:

@@ -1,0 +1,174 @@
+"""What `compare` found, for people, for programs and for a deploy that is to be refused. Nothing is judged here."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable
+
+import attrs
+
+from fsm_mediator.errors import MediatorError
+
+
+class Verdict(enum.StrEnum):
+    """Whether an execution that stands in a state of the old definition can go on under the new one.
+
+    ``same``: every history that leads there is a history of the new machine. ``renamed``: likewise, once the names that
+    were given are put in place of the old ones. ``depends``: some of these histories are, others are not. ``must
+    drain``: none is; under the old definition it ends by itself. ``cannot``: none is, and it does not end by itself
+    either, for it waits for a person or a signal. ``ended``: there is nothing that could go on.
+    """
+
+    SAME = "same"
+    RENAMED = "renamed"
+    DEPENDS = "depends"
+    DRAIN = "must drain"
+    CANNOT = "cannot"
+    ENDED = "ended"
+
+
+GOES_ON = frozenset((Verdict.SAME, Verdict.RENAMED, Verdict.ENDED))
+
+
+class StrandedError(MediatorError):
+    """A deploy would leave executions that nobody can drive.
+
+    Attributes:
+        comparisons: What was found.
+    """
+
+    def __init__(self, comparisons: Iterable[Comparison]) -> None:
+        self.comparisons = tuple(comparisons)
+        super().__init__("\n\n".join(map(str, self.comparisons)))
+
+
+@attrs.frozen
+class StateVerdict:
+    """What becomes of an execution that stands in one state of the old definition.
+
+    Attributes:
+        state: The state.
+        verdict: Whether it can go on.
+        becomes: The state it would stand in under the new definition; None where it cannot go on.
+        reasons: Why not, or what to mind; each names the parts it is about.
+    """
+
+    state: str
+    verdict: Verdict
+    becomes: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Comparison:
+    """What becomes of the executions of an older definition under a newer one.
+
+    Attributes:
+        saga: The saga's name.
+        old: The version and fingerprint of the older definition, in words.
+        new: Likewise of the newer; None: there is none of that name.
+        kept: Whether the new code has a definition of the old one's very shape: it drives all that is in flight.
+        changes: What is different, in words.
+        states: Every state of the older definition, and what becomes of what stands there.
+        branches: The same of each branch of a group, whose executions are their own.
+    """
+
+    saga: str
+    old: str
+    new: str | None
+    kept: bool
+    changes: tuple[str, ...]
+    states: tuple[StateVerdict, ...]
+    branches: tuple[Comparison, ...] = ()
+
+    def __getitem__(self, state: str) -> StateVerdict:
+        for each in self.states:
+            if each.state == state:
+                return each
+        raise KeyError(state)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the history of everything that may be in flight is one of the new machine's."""
+        return all(each.verdict in GOES_ON for each in self.states) and all(each.goes_on for each in self.branches)
+
+    @property
+    def stranded(self) -> tuple[str, ...]:
+        """The states whose executions nobody would drive after the deploy; those of a branch after its saga's name.
+
+        A mediator drives an execution by a definition of the same fingerprint, and by no other. So this is empty where
+        the old definition's shape is kept, and else every state that is not an end.
+        """
+        if self.kept:
+            return ()
+        own = tuple(each.state for each in self.states if each.verdict is not Verdict.ENDED)
+        return (*own, *(f"{branch.saga}: {state}" for branch in self.branches for state in branch.stranded))
+
+    @property
+    def ok(self) -> bool:
+        """Whether the deploy strands nothing."""
+        return not self.stranded
+
+    def raise_for_stranded(self) -> None:
+        """Raise if the deploy would leave executions that nobody drives.
+
+        Raises:
+            StrandedError: Says which, and what would help.
+        """
+        if not self.ok:
+            raise StrandedError([self])
+
+    def as_dict(self) -> dict[str, object]:
+        """The comparison as JSON types."""
+        return {
+            "saga": self.saga,
+            "old": self.old,
+            "new": self.new,
+            "ok": self.ok,
+            "kept": self.kept,
+            "goes_on": self.goes_on,
+            "changes": list(self.changes),
+            "states": [{**attrs.asdict(each), "verdict": each.verdict.value} for each in self.states],
+            "stranded": list(self.stranded),
+            "branches": [branch.as_dict() for branch in self.branches],
+        }
+
+    def to_json(self) -> str:
+        """The comparison as JSON."""
+        return json.dumps(self.as_dict(), indent=2)
+
+    def __str__(self) -> str:
+        lines = [f"saga {self.saga!r}: {self.old} -> {self.new or 'gone'}"]
+        lines += [f"  {change}" for change in self.changes]
+        lines.append(self._advice())
+        if self.changes and self.new is not None:
+            lines.append("what is in flight, by its history alone, under the new definition:")
+            lines += _table(self.states)
+            for branch in self.branches:
+                lines.append(f"  each execution of the branch {branch.saga!r}:")
+                lines += [f"  {line}" for line in _table(branch.states)]
+        return "\n".join(lines)
+
+    def _advice(self) -> str:
+        if self.kept:
+            if not self.changes:
+                return "the same shape: everything in flight goes on"
+            return "the old shape stays registered beside the new one: what is in flight ends as what it was started as"
+        where = "beside the new one" if self.new is not None else "still"
+        return (
+            f"STRANDED: a mediator drives an execution by the shape it was started with, and the new code has none "
+            f"such. Register the old definition {where}, under its version, until its executions have ended"
+        )
+
+
+def _table(states: Iterable[StateVerdict]) -> list[str]:
+    groups: dict[tuple[Verdict, tuple[str, ...]], list[str]] = {}
+    for each in states:
+        told = each.state if each.becomes in (None, each.state) else f"{each.state} -> {each.becomes}"
+        groups.setdefault((each.verdict, each.reasons), []).append(told)
+    lines = []
+    for (verdict, reasons), names in sorted(groups.items(), key=lambda group: list(Verdict).index(group[0][0])):
+        lines.append(f"  {verdict.value:<11} {', '.join(names)}")
+        lines += [f"  {'':<13}{reason}" for reason in reasons]
+    return lines

@@ -1,0 +1,205 @@
+"""Shape: what a saga's fingerprint stands for, written down, so that it can be compared where the code is gone.
+
+It holds all that the machine's table is made of, and nothing else: no functions, no retry numbers, no types. A file of
+shapes is JSON, written by ``fsm-mediator export-shape``; its format is told in ``docs/upgrades.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+import attrs
+
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.machine import TABLE_FORMAT, SagaMachine, compile_machine
+from fsm_mediator.parts import Callback, Kind, Part
+from fsm_mediator.retry import Retry
+from fsm_mediator.saga import Saga, _fingerprint
+
+FORMAT: Final = 1
+"""The number of the file's format."""
+
+
+@attrs.frozen
+class PartShape:
+    """One part of a saga, as far as the machine's table depends on it.
+
+    Attributes:
+        path: Its name, after the names of the sagas it is nested in.
+        kind: What sort of part it is.
+        compensatable: Whether the saga compensates it.
+        undoes: Whether compensating it calls any compensation: of a group without any, it does not.
+        probed: Whether it has a probe.
+        pivot: Whether it is the go/no-go step.
+        forward_only: Whether it comes after the pivot.
+        repeatable: Whether an attempt in doubt may be repeated.
+        retried: Whether it has more than one attempt; this and the next three are settings, no part of the fingerprint.
+        compensation_retried: Whether its compensation has more than one attempt.
+        outlives: Whether a thread of it may be left running after its time-out.
+        can_be_given_up: Whether waiting for it can come to nothing after the pivot.
+        each: Whether a group has one branch for each item.
+        branches: Of a group or a choice: the name and the parts of each branch.
+    """
+
+    path: str
+    kind: Kind = Kind.STEP
+    compensatable: bool = False
+    undoes: bool = False
+    probed: bool = False
+    pivot: bool = False
+    forward_only: bool = False
+    repeatable: bool = True
+    retried: bool = True
+    compensation_retried: bool = True
+    outlives: bool = False
+    can_be_given_up: bool = False
+    each: bool = False
+    branches: tuple[tuple[str, Shape], ...] = ()
+
+    def part(self) -> Part:
+        """A part of this shape, to compile a machine of; it cannot be executed."""
+        return Part(
+            path=self.path,
+            kind=self.kind,
+            execute=_NOTHING if self.kind is Kind.STEP else None,
+            compensate=_NOTHING if self.undoes and self.kind is Kind.STEP else None,
+            probe=_NOTHING if self.probed else None,
+            retry=Retry(attempts=2 if self.retried else 1),
+            compensation_retry=Retry(attempts=2 if self.compensation_retried else 1),
+            timeout=1.0 if self.outlives else None,
+            seconds=1.0 if self.can_be_given_up else None,
+            pivot=self.pivot,
+            forward_only=self.forward_only,
+            repeatable=self.repeatable,
+            group_compensates=self.undoes and self.kind is not Kind.STEP,
+        )
+
+
+@attrs.frozen
+class Shape:
+    """The shape of one version of a saga.
+
+    Attributes:
+        saga: The saga's name.
+        version: Its version.
+        fingerprint: Its fingerprint.
+        parts: Its parts, in order.
+    """
+
+    saga: str
+    version: str
+    fingerprint: str
+    parts: tuple[PartShape, ...]
+
+    @classmethod
+    def of(cls, saga: Saga) -> Self:
+        """The shape of *saga*."""
+        branches = getattr(saga, "branches", {})
+        return cls(
+            saga.name,
+            saga.version,
+            saga.fingerprint,
+            tuple(
+                PartShape(
+                    part.path,
+                    part.kind,
+                    part.compensatable,
+                    getattr(part, "undoes", part.compensatable),
+                    part.probe is not None,
+                    part.pivot,
+                    part.forward_only,
+                    part.repeatable,
+                    part.retry.attempts != 1,
+                    part.compensation_retry.attempts != 1,
+                    part.can_outlive_its_timeout,
+                    part.seconds is not None and part.kind is Kind.SIGNAL,
+                    getattr(part, "each", False),
+                    tuple((name, cls.of(branch)) for name, branch in branches.get(part.path, {}).items()),
+                )
+                for part in saga.parts
+            ),
+        )
+
+    def machine(self, *, every: bool = False) -> SagaMachine:
+        """Its machine; with *every* state that any settings allow, or with those that today's do."""
+        return compile_machine([part.part() for part in self.parts], every=every)
+
+    def part(self, path: str) -> PartShape | None:
+        """The part at *path*; None: there is none."""
+        return next((part for part in self.parts if part.path == path), None)
+
+    def __str__(self) -> str:
+        return f"saga {self.saga!r} version {self.version} ({self.fingerprint})"
+
+
+_NOTHING: Final = Callback(lambda: None, takes_context=False, is_coroutine=False, label="nothing")
+
+
+def written(sagas: Iterable[Saga | Shape]) -> str:
+    """The shapes of *sagas*, as the text of a file."""
+    shapes = [shape if isinstance(shape, Shape) else Shape.of(shape) for shape in sagas]
+    return json.dumps(
+        {"fsm_mediator_shapes": FORMAT, "table_format": TABLE_FORMAT, "sagas": [_as_json(each) for each in shapes]},
+        indent=2,
+    )
+
+
+def _as_json(shape: Shape) -> dict[str, Any]:
+    return {
+        "saga": shape.saga,
+        "version": shape.version,
+        "fingerprint": shape.fingerprint,
+        "parts": [
+            {
+                **attrs.asdict(part, recurse=False, filter=lambda field, value: value != field.default),
+                **({"branches": {name: _as_json(each) for name, each in part.branches}} if part.branches else {}),
+            }
+            for part in shape.parts
+        ],
+    }
+
+
+def read_shapes(path: Path | str) -> tuple[Shape, ...]:
+    """The shapes in a file that ``fsm-mediator export-shape`` wrote.
+
+    Raises:
+        DefinitionError: It cannot be read, holds none, was changed, or is of another format than this version's.
+    """
+    path = Path(path)
+    mend = "Write it anew, with the code that it is of: fsm-mediator export-shape APP -o FILE"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        formats = told["fsm_mediator_shapes"], told["table_format"]
+    except OSError as error:
+        raise DefinitionError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise DefinitionError(f"{path} holds no shapes of sagas ({error!r}). {mend}") from error
+    if formats != (FORMAT, TABLE_FORMAT):
+        raise DefinitionError(
+            f"{path} has format {formats[0]} and tables of format {formats[1]}; this version compares format {FORMAT} "
+            f"and {TABLE_FORMAT}. Executions of another table's format are driven by no newer code: let them end first"
+        )
+    try:
+        shapes = tuple(_from_json(each) for each in told["sagas"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DefinitionError(f"{path} holds no shapes of sagas ({error!r}). {mend}") from error
+    for shape in shapes:
+        if _fingerprint_of(shape) != shape.fingerprint:
+            raise DefinitionError(f"{path}: {shape} does not have that fingerprint: the file was changed. {mend}")
+    return shapes
+
+
+def _from_json(told: Mapping[str, Any]) -> Shape:
+    parts = []
+    for each in told["parts"]:
+        fields = {**each, "kind": Kind(each.get("kind", "step"))}
+        fields["branches"] = tuple((name, _from_json(branch)) for name, branch in each.get("branches", {}).items())
+        parts.append(PartShape(**fields))
+    return Shape(str(told["saga"]), str(told["version"]), str(told["fingerprint"]), tuple(parts))
+
+
+def _fingerprint_of(shape: Shape) -> str:
+    return _fingerprint(tuple(part.part() for part in shape.parts))

@@ -1,0 +1,465 @@
+"""Upgrades: what `compare` says of every state is what folding under the newer definition really does."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsm_mediator import (
+    Acceptance,
+    Comparison,
+    DefinitionChangedError,
+    DefinitionError,
+    Execution,
+    IllegalRecordError,
+    Record,
+    Retry,
+    Saga,
+    Step,
+    StrandedError,
+    Verdict,
+    compare,
+    step,
+)
+from fsm_mediator.machine import ENDED, Move, compile_machine
+from fsm_mediator.moves import Moves, copied
+from fsm_mediator.upgrades import Shape, read_shapes, written
+
+
+@attrs.frozen(kw_only=True)
+class Role:
+    """One step of a definition, as far as its shape and its settings go."""
+
+    name: str
+    compensates: bool = True
+    probes: bool = False
+    pivot: bool = False
+    repeatable: bool = True
+    attempts: int = 2
+    timed: bool = False
+
+
+def made(*roles, version=1, name="checkout", nested=None):
+    """A saga of these roles (or names); *nested* of them, from the front, within a saga named ``inner``."""
+    steps: list[Step | Saga] = []
+    compensates = True
+    for role in roles:
+        role = Role(name=role) if isinstance(role, str) else role  # noqa: PLW2901 - a name is short for a role
+        made_step = step(
+            name=role.name,
+            pivot=role.pivot,
+            repeatable=role.repeatable,
+            retry=Retry(attempts=role.attempts, wait_initial=0.0, wait_jitter=0.0),
+            timeout=1.0 if role.timed else None,
+        )(lambda order: None)
+        compensates = compensates and not role.pivot  # after the pivot there is no way back
+        if role.compensates and compensates:
+            made_step.compensation(lambda order: None)
+        if role.probes:
+            made_step.probing(lambda order: None)
+        steps.append(made_step)
+    if nested:
+        steps = [Saga("inner", steps[:nested]), *steps[nested:]]
+    return Saga(name, steps, version=version)
+
+
+def verdicts(comparison):
+    """The verdict of each state."""
+    return {each.state: each.verdict.value for each in comparison.states}
+
+
+# What it says
+
+
+def test_the_same_shape_goes_on():
+    """Other functions, retries and time-outs are no upgrade at all: everything goes on as it stands."""
+    comparison = compare(made("a", "b"), made(Role(name="a", attempts=1), Role(name="b", timed=True), version=2))
+
+    assert comparison.ok
+    assert set(verdicts(comparison).values()) == {"same", "ended"}
+    assert "everything in flight goes on" in str(comparison)
+    comparison.raise_for_stranded()
+
+
+def test_a_step_in_between():
+    """What has passed the place of a new step must drain; what stands before it does not notice."""
+    comparison = compare(made("reserve", "charge"), made("reserve", "check", "charge", version=2))
+
+    assert verdicts(comparison) == {
+        "pending": "same",
+        "executing.reserve": "same",
+        "retrying.reserve": "same",
+        "executing.charge": "must drain",
+        "retrying.charge": "must drain",
+        "compensating.charge": "must drain",
+        "retrying_compensation.charge": "must drain",
+        "stuck.charge": "cannot",
+        "compensating.reserve": "depends",
+        "retrying_compensation.reserve": "depends",
+        "stuck.reserve": "depends",
+        "succeeded": "ended",
+        "failed": "ended",
+    }
+    [why] = comparison["executing.charge"].reasons
+    assert "'reserve' is done" in why
+    assert "'execute check', which is new" in why
+    assert comparison["compensating.reserve"].reasons == (f"not if {why}",)
+
+
+def test_a_step_at_the_end():
+    """What is under way goes on, and will meet the new step; what is undone after it had succeeded would not."""
+    comparison = compare(made("a", "b"), made("a", "b", "c", version=2))
+
+    assert comparison["executing.b"].verdict is Verdict.SAME
+    assert comparison["compensating.b"].verdict is Verdict.DEPENDS
+    assert "can no longer be undone" in comparison["succeeded"].reasons[0]
+
+
+def test_a_step_with_another_name():
+    """Without a word it is another step; with the mapping it goes on, and the reader is warned about the keys."""
+    old, new = made("reserve", "charge"), made("reserve", "pay", version=2)
+
+    assert compare(old, new)["executing.charge"].verdict is Verdict.DRAIN
+    assert "'charge' is no part" in compare(old, new)["executing.charge"].reasons[0]
+
+    renamed = compare(old, new, renamed={"charge": "pay"})
+    assert renamed["executing.reserve"].verdict is Verdict.SAME
+    assert renamed["executing.charge"] == attrs.evolve(
+        renamed["executing.charge"], verdict=Verdict.RENAMED, becomes="executing.pay"
+    )
+    assert "ID:charge:execute" in renamed["executing.charge"].reasons[0]
+    assert renamed.goes_on
+
+
+def test_a_nested_saga_with_another_name():
+    """The name of a nested saga stands for all that is in it."""
+    old = made("a", "b", "c", nested=2)
+    new = Saga("checkout", [old._given[0].named("outer"), old._given[1]], version=2)
+
+    assert compare(old, new, renamed={"inner": "outer"})["executing.inner.b"].becomes == "executing.outer.b"
+    assert compare(old, new, renamed={"inner": "outer"}).goes_on
+
+
+@pytest.mark.parametrize(
+    ("renamed", "says"),
+    [
+        ({"x": "pay"}, "has no part 'x'; it has reserve, charge"),
+        ({"charge": "x"}, "has no part 'x'; it has reserve, pay"),
+        ({"charge": "pay", "reserve": "pay"}, "'reserve', 'charge' would both be 'pay'"),
+    ],
+)
+def test_a_mapping_that_maps_nothing(renamed, says):
+    """A slip in the mapping is an error that shows what there is, not a wrong verdict."""
+    with pytest.raises(DefinitionError, match=says):
+        compare(made("reserve", "charge"), made("reserve", "pay", version=2), renamed=renamed)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "state", "why"),
+    [
+        (Role(name="b"), Role(name="b", compensates=False), "compensating.b", "'b' can no longer be compensated"),
+        (Role(name="b", probes=True), Role(name="b"), "probing.b", "'b' has no probe any more"),
+        (Role(name="b", pivot=True), Role(name="b"), "stuck.b", "'b' is given up and waits for a person"),
+        (Role(name="b"), Role(name="b", pivot=True), "compensating.b", "'b' can no longer be compensated"),
+    ],
+)
+def test_reasons_name_the_part(old, new, state, why):
+    """Whoever reads the report learns which part is in the way, and what is different about it."""
+    comparison = compare(made("a", old), made("a", new, version=2))
+
+    assert comparison[state].verdict in (Verdict.DRAIN, Verdict.CANNOT)
+    assert why in " ".join(comparison[state].reasons)
+    assert why.partition(":")[0] in str(comparison)
+
+
+def test_stuck_is_told_apart_from_what_drains():
+    """What ends by itself needs time; what waits for a person needs a person before the old code may go."""
+    comparison = compare(made("a"), made("z", "a", version=2))
+
+    assert comparison["retrying.a"].verdict is Verdict.DRAIN
+    assert comparison["stuck.a"].verdict is Verdict.CANNOT
+
+
+def test_states_that_the_settings_rule_out_are_taken_in_on_demand():
+    """A step with one attempt is not retried today; whoever cannot be sure of yesterday asks for every state."""
+    old, new = made(Role(name="a", attempts=1)), made("z", Role(name="a"), version=2)
+
+    with pytest.raises(KeyError):
+        compare(old, new)["retrying.a"]
+    assert compare(old, new, every=True)["retrying.a"].verdict is Verdict.DRAIN
+
+
+# The deploy that is refused
+
+
+def test_a_deploy_that_strands_is_refused():
+    """Today a mediator drives an execution by its own shape only: without it everything in flight is stranded."""
+    old, new = made("a", "b"), made("a", "b", "c", version=2)
+
+    comparison = compare(old, new)
+
+    assert set(comparison.stranded) == {each.state for each in comparison.states} - ENDED
+    with pytest.raises(StrandedError, match="Register the old definition"):
+        comparison.raise_for_stranded()
+
+
+def test_a_deploy_that_keeps_the_old_version_is_not():
+    """With both versions registered nothing is stranded, whatever the newer one looks like."""
+    old, new = made("a", "b"), made("z", version=2)
+
+    comparison = compare(old, [made("a", "b"), new])
+
+    assert comparison.ok
+    assert "stays registered" in str(comparison)
+    assert comparison["executing.b"].verdict is Verdict.DRAIN
+
+
+def test_a_saga_that_is_gone():
+    """A saga that nobody registers any more strands all that is in flight."""
+    comparison = compare(made("a"), made("a", name="other"))
+
+    assert "gone" in str(comparison)
+    assert comparison["executing.a"].verdict is Verdict.DRAIN
+    assert comparison["stuck.a"].verdict is Verdict.CANNOT
+    with pytest.raises(StrandedError):
+        comparison.raise_for_stranded()
+    with pytest.raises(DefinitionError, match="compare"):
+        compare(made("a"), "nothing")  # type: ignore[arg-type]  # that is the mistake
+
+
+def test_a_program_can_read_it():
+    """The same as JSON."""
+    told = json.loads(compare(made("a", "b"), made("a", "z", "b", version=2)).to_json())
+
+    assert told["ok"] is False
+    assert told["changes"] == ["'z' is new, after 'a'"]
+    assert {each["state"]: each["verdict"] for each in told["states"]}["executing.b"] == "must drain"
+
+
+# The shape that is kept
+
+
+def test_a_shape_that_was_written_down_compares_as_the_saga_itself(tmp_path):
+    """Where the old code is gone, its shape is enough."""
+    old = made(Role(name="a", attempts=1, probes=True), Role(name="p", pivot=True, timed=True), "c", nested=1)
+    new = made("a", Role(name="p", pivot=True), "d", "c", version=2, nested=1)
+    (tmp_path / "shapes.json").write_text(written([old, new]))
+
+    [was, other] = read_shapes(tmp_path / "shapes.json")
+
+    assert was == Shape.of(old)
+    assert compare(was, new) == compare(old, new)
+    assert compare(old, other) == compare(old, new)
+    assert compare(was, old).ok
+    assert set(was.machine().moves()) == set(old.machine.moves())
+
+
+def test_a_file_of_shapes_that_cannot_be_trusted(tmp_path):
+    """A missing, foreign, changed or outdated file is told as such, with the command that writes it."""
+    path = tmp_path / "shapes.json"
+    with pytest.raises(DefinitionError, match="cannot be read"):
+        read_shapes(path)
+    for text in ("", "[]", "{}", '{"fsm_mediator_shapes": 1, "table_format": 1, "sagas": [{"parts": 3}]}'):
+        path.write_text(text)
+        with pytest.raises(DefinitionError, match="export-shape"):
+            read_shapes(path)
+    good = written([made("a", "b")])
+    path.write_text(good.replace('"b"', '"c"'))
+    with pytest.raises(DefinitionError, match="was changed"):
+        read_shapes(path)
+    path.write_text(good.replace('"table_format": 1', '"table_format": 0'))
+    with pytest.raises(DefinitionError, match="tables of format 0"):
+        read_shapes(path)
+
+
+# Whether it is true
+
+names = ["a", "b", "c", "d"]
+
+
+@st.composite
+def definitions(draw):
+    """An older and a newer definition, and what was renamed: the newer is the older, changed here and there."""
+    pivot = draw(st.sampled_from([None, None, 0, 1, 2]))
+    roles = [
+        Role(
+            name=name,
+            compensates=draw(st.booleans()),
+            probes=draw(st.sampled_from([False, False, True])),
+            pivot=number == pivot,
+            attempts=draw(st.sampled_from([1, 2])),
+            timed=draw(st.booleans()),
+        )
+        for number, name in enumerate(names[: draw(st.integers(1, 3))])
+    ]
+    newer = list(roles)
+    renamed = {}
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(newer) - 1))
+        kind = draw(
+            st.sampled_from(["insert", "remove", "swap", "compensates", "probes", "pivot", "rename", "settings"])
+        )
+        if kind == "insert" and "z" not in [role.name for role in newer]:
+            newer.insert(draw(st.sampled_from([at, at + 1])), Role(name="z"))
+        elif kind == "remove" and len(newer) > 1:
+            del newer[at]
+        elif kind == "swap" and len(newer) > 1:
+            newer[at], newer[at - 1] = newer[at - 1], newer[at]
+        elif kind in ("compensates", "probes"):
+            newer[at] = attrs.evolve(newer[at], **{kind: not getattr(newer[at], kind)})
+        elif kind == "pivot":
+            newer = [attrs.evolve(role, pivot=i == at and not role.pivot) for i, role in enumerate(newer)]
+        elif kind == "settings":
+            newer[at] = attrs.evolve(newer[at], attempts=3 - newer[at].attempts, timed=not newer[at].timed)
+        elif kind == "rename" and newer[at].name in names:
+            renamed[newer[at].name] = f"{newer[at].name}2"
+            newer[at] = attrs.evolve(newer[at], name=f"{newer[at].name}2")
+    told = {before: after for before, after in renamed.items() if after in [role.name for role in newer]}
+    nested = draw(st.sampled_from([None, 1]))
+    if nested:
+        told = {}
+    return made(*roles, nested=nested), made(*newer, version=2, nested=nested), told
+
+
+def opened(saga):
+    """An execution that has not begun."""
+    return Execution(saga, Acceptance("x", saga.name, saga.version, saga.fingerprint, None, 0.0))
+
+
+def as_new(record, renamed):
+    """The record with the names of the newer definition."""
+
+    def state(told):
+        phase, dot, path = told.partition(".")
+        return f"{phase}{dot}{renamed.get(path, path)}"
+
+    return msgspec.structs.replace(record, source=state(record.source), target=state(record.target))
+
+
+def goes_on(execution, record):
+    """Whether the fold takes the record; the execution then stands behind it."""
+    try:
+        execution.replay(record)
+    except (IllegalRecordError, DefinitionChangedError):
+        return False
+    return True
+
+
+def folds(old, new, renamed, *, every):
+    """For every state of the older definition: whether histories that lead there fold under the newer, and do not.
+
+    Both machines are deterministic, so that walking all pairs of (where the old one stands, where the new one does)
+    by the real fold covers every history there is.
+    """
+    machine = compile_machine(old.parts, every=True) if every else old.machine
+    onward: dict[str, list[Move]] = {}
+    for move in machine.moves():
+        onward.setdefault(move.source, []).append(move)
+    found: dict[str, set[bool]] = {"pending": {True}}
+    todo: list[tuple[Execution, Execution | None]] = [(opened(old), opened(new))]
+    seen: set[tuple[str, str | None]] = {("pending", "pending")}
+    while todo:
+        before, other = todo.pop()
+        for move in onward.get(before.state, ()):
+            execution, newer = copied(before), copied(other) if other is not None else None
+            record = Record("x", old.name, execution.seq + 1, move.event, move.source, move.target, 0.0)
+            execution.replay(record)
+            if newer is not None and not goes_on(newer, as_new(record, renamed)):
+                newer = None
+            found.setdefault(execution.state, set()).add(newer is not None)
+            pair = (execution.state, newer.state if newer is not None else None)
+            if pair not in seen:
+                seen.add(pair)
+                todo.append((execution, newer))
+    return found
+
+
+@settings(max_examples=100)
+@given(definitions(), st.booleans())
+def test_compare_is_true(given_definitions, every):
+    """It says that a state goes on exactly where every history that leads there folds, "depends" where some do."""
+    old, new, renamed = given_definitions
+    comparison = compare(old, new, renamed=renamed, every=every)
+    found = folds(old, new, renamed, every=every)
+
+    assert set(found) == {each.state for each in comparison.states}
+    for each in comparison.states:
+        ways = found[each.state]
+        if each.verdict is Verdict.ENDED:
+            assert (each.becomes is not None) == (ways == {True}), each
+        elif each.verdict is Verdict.DEPENDS:
+            assert ways == {True, False}, each
+        else:
+            assert ways == {each.verdict in (Verdict.SAME, Verdict.RENAMED)}, each
+        assert bool(each.reasons) == (each.verdict is Verdict.RENAMED or False in ways), each
+
+
+@settings(max_examples=60)
+@given(definitions(), st.randoms(use_true_random=False))
+def test_compare_is_true_of_what_really_happens(given_definitions, random):
+    """Whatever happens to an execution of the older definition: at every stop of its way, the verdict is kept."""
+    old, new, renamed = given_definitions
+    comparison = compare(old, new, renamed=renamed)
+    for record, newer in wandered(old, new, renamed, random):
+        verdict = comparison[record.target].verdict
+        if verdict in (Verdict.SAME, Verdict.RENAMED):
+            assert newer is not None
+            assert newer.state == comparison[record.target].becomes
+        elif verdict in (Verdict.DRAIN, Verdict.CANNOT):
+            assert newer is None
+
+
+def wandered(old, new, renamed, random: Random):
+    """Every record of a random way through the older definition, with the newer execution, where it could follow."""
+    moves = Moves(old)
+    execution, ghost, newer = opened(old), moves.nothing, opened(new)
+    for _ in range(30):
+        able = list(moves.at(execution, ghost))
+        if not able:
+            break
+        move = random.choice(able)
+        before = len(execution.history)
+        move.act(execution, 0.0)
+        while execution.advance(0.0) is not None:
+            pass
+        ghost = move.ghost
+        for record in execution.history[before:]:
+            if newer is not None and not goes_on(newer, as_new(record, renamed)):
+                newer = None
+            yield record, newer
+
+
+def test_what_goes_on_ends_under_the_newer_definition():
+    """An execution that stands before a new step, folded under the new definition, executes it and succeeds."""
+    old, new = made("a", "b"), made("a", "b", "c", version=2)
+    assert compare(old, new)["executing.b"].verdict is Verdict.SAME
+    execution = opened(new)
+    for record in [r for r in history(old) if r.seq <= 2]:
+        execution.replay(record)
+
+    moves = Moves(new)
+    while not execution.ended:
+        label = "takes effect and returns"
+        move = next(move for move in moves.at(execution, moves.nothing) if move.label.endswith(label))
+        move.act(execution, 0.0)
+
+    assert execution.state == "succeeded"
+    assert [record.step for record in execution.history] == [None, "a", "b", "c"]
+
+
+def history(saga):
+    """The records of a run in which all goes well."""
+    from fsm_mediator import Mediator
+
+    return Mediator(saga).run(saga, None).history
+
+
+def test_the_comparison_is_public():
+    """What `compare` returns can be named in annotations."""
+    assert isinstance(compare(made("a"), made("a")), Comparison)
