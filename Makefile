@@ -7,7 +7,7 @@ READY := .venv/.ready
 SOURCES := $(wildcard fsm_mediator tests examples benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types torture bench clean
+.PHONY: help demo test lint types torture bench docs clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -35,6 +35,9 @@ torture: $(READY) ## kill processes and search for long, bounded by TORTURE_SECO
 
 bench: $(READY) ## measure
 	$(BIN)/python -m benchmarks
+
+docs: $(READY) ## build the documentation into docs/_build
+	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
 
 clean: ## remove what the tools made, .venv included
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist docs/_build

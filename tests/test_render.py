@@ -26,6 +26,10 @@ ONE = "tests.desk_app:checkout"
 ALL = "tests.desk_app:sagas"
 
 
+def broken(where):
+    """A function that does not give its sagas by itself."""
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty working directory, and an empty world of participants."""
@@ -193,6 +197,8 @@ def test_settings_say_it_once_for_all(render, here):
         ((ONE, "-o", "a.png", "--check"), APP, "cannot be checked"),
         ((ONE, "-o", "docs/", "-f", "png", "--check"), APP, "a .png cannot be checked"),
         (("tests.desk_app:nothing", "-o", "a.svg"), APP, "takes a mediator, a saga, or a list of sagas"),
+        (("tests.desk_app:reserve", "-o", "a.svg"), APP, "takes a mediator, a saga, or a list of sagas"),
+        (("tests.test_render:broken", "-o", "a.svg"), APP, "was called, without arguments, for its sagas, and raised"),
         ((ONE, "-o", "a.svg", "--view", "side"), USAGE, "'side' is not one of"),
         ((ONE, "-o", "a.svg", "-j", "sagas.db", "--id", "o-2"), NOT_FOUND, "no execution 'o-2'"),
         ((ONE, "-o", "docs/", "-j", "sagas.db", "--id", "o-1"), APP, "into a file, not into a folder"),

@@ -22,6 +22,7 @@ from fsm_mediator.errors import DefinitionError, JournalError, MediatorError
 from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.saga import Saga
+from fsm_mediator.steps import Step
 
 
 @attrs.frozen
@@ -78,8 +79,15 @@ def load_app(spec: str | None) -> App:
             'or in pyproject.toml: [tool.fsm-mediator] app = "module:object"'
         )
     found = load_object(spec)
-    if callable(found) and not hasattr(found, "sagas") and not isinstance(found, Saga):
-        found = found()
+    if callable(found) and not hasattr(found, "sagas") and not isinstance(found, (Saga, Step)):
+        try:
+            found = found()
+        except MediatorError:
+            raise
+        except Exception as error:
+            raise DefinitionError(
+                f"{spec} was called, without arguments, for its sagas, and raised {error!r}"
+            ) from error
     if hasattr(found, "sagas") and hasattr(found, "journal"):
         return App(tuple(found.sagas), found.journal)
     sagas = (found,) if isinstance(found, Saga) else tuple(found) if isinstance(found, Iterable) else ()

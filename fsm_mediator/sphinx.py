@@ -1,0 +1,270 @@
+"""Sphinx: the directive ``saga-diagram`` draws a saga's machine into a page of documentation.
+
+In ``conf.py``: ``extensions = ["fsm_mediator.sphinx"]``. Then in a page::
+
+    .. saga-diagram:: shop.sagas:checkout
+       :view: overview
+       :caption: How a checkout goes
+
+The page is built again when the saga's machine has changed, wherever the change was made. Nothing is fetched, and no
+page runs code: an SVG is an image, a Mermaid chart is drawn by the Mermaid that the site already has, or is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import msgspec
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+
+from fsm_mediator.cli.loading import load_app
+from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.picture import DETAIL, VIEWS
+from fsm_mediator.diagram.render import draw, svg_of
+from fsm_mediator.diagram.themes import THEMES
+from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError
+
+SVG: Final = "svg"
+MERMAID: Final = "mermaid"
+AUTO: Final = "auto"
+"""The theme that follows the page's: both are put there, and the page's theme shows one."""
+
+_DRAWN: Final = (("image/svg+xml", "svg"), ("application/pdf", "pdf"), ("image/png", "png"))
+
+_CHART: Final = '<pre class="mermaid">'
+
+logger = logging.getLogger(__name__)
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a directive asks for.
+
+    Attributes:
+        target: ``module:object``.
+        view: ``detail`` or ``overview``.
+        format: ``svg`` or ``mermaid``.
+        themes: In which themes it is drawn.
+    """
+
+    target: str
+    view: str
+    format: str
+    themes: tuple[str, ...]
+
+    def drawings(self) -> Drawings:
+        """What is to be drawn.
+
+        Raises:
+            MediatorError: There is no such saga.
+        """
+        sagas = load_app(self.target).sagas
+        if len(sagas) != 1:
+            names = ", ".join(saga.name for saga in sagas)
+            raise DefinitionError(f"{self.target} holds {len(sagas)} sagas ({names}); name one of them")
+        diagrams = [Diagram(sagas[0], view=self.view, theme=theme) for theme in self.themes]
+        return Drawings(
+            sagas[0].name,
+            diagrams[0].alt,
+            {diagram.theme: diagram.to_dot() for diagram in diagrams},
+            diagrams[0].to_mermaid(),
+        )
+
+
+class Drawings(msgspec.Struct, frozen=True):
+    """What is to be drawn, as text: kept in the page until a builder says in which format.
+
+    Attributes:
+        name: The saga's name.
+        alt: The machine in words.
+        dots: DOT, by theme.
+        mermaid: A Mermaid chart.
+    """
+
+    name: str
+    alt: str
+    dots: dict[str, str]
+    mermaid: str
+
+    def digest(self) -> str:
+        """Names what is shown: a page whose saga has another one is built again."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+
+class saga_diagram(nodes.General, nodes.Element):  # noqa: N801 - as docutils names its nodes
+    """A diagram in a page, before it is known what the page becomes."""
+
+
+def _choice(*known: str) -> Callable[[str], str]:
+    return lambda argument: directives.choice(argument, known)
+
+
+class SagaDiagram(SphinxDirective):
+    """``.. saga-diagram:: module:object``."""
+
+    required_arguments = 1
+    option_spec: ClassVar[dict[str, Callable[[str], Any]] | None] = {
+        "view": _choice(*VIEWS),
+        "format": _choice(SVG, MERMAID),
+        "theme": _choice(*THEMES, AUTO),
+        "caption": directives.unchanged_required,
+        "alt": directives.unchanged_required,
+        "name": directives.unchanged,
+        "class": directives.class_option,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """The diagram, in a figure if it has a caption; a warning in place of what cannot be drawn."""
+        theme = self.options.get("theme", self.config.saga_diagram_theme)
+        wanted = Wanted(
+            self.arguments[0],
+            self.options.get("view", DETAIL),
+            self.options.get("format", self.config.saga_diagram_format),
+            ("light", "dark") if theme == AUTO else (theme,),
+        )
+        kept = _kept(self.env).setdefault(self.env.docname, [])
+        try:
+            drawings = wanted.drawings()
+        except MediatorError as error:
+            kept.append((wanted, None))
+            logger.warning("saga-diagram: %s", error, location=self.get_location(), type="saga-diagram")
+            return []
+        kept.append((wanted, drawings.digest()))
+        node = saga_diagram(
+            "",
+            drawings=drawings,
+            format=wanted.format,
+            alt=self.options.get("alt", drawings.alt),
+            classes=self.options.get("class", []),
+        )
+        self.set_source_info(node)
+        if "caption" not in self.options:
+            self.add_name(node)
+            return [node]
+        said, messages = self.parse_inline(self.options["caption"], lineno=self.lineno)
+        figure = nodes.figure("", node, nodes.caption("", "", *said))
+        self.set_source_info(figure)
+        self.add_name(figure)
+        return [figure, *messages]
+
+
+def _draw(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Put in the place of each diagram what the builder can show."""
+    for node in list(doctree.findall(saga_diagram)):
+        if node["format"] == MERMAID and app.builder.format == "html":
+            code = html.escape(node["drawings"].mermaid)
+            node.replace_self(nodes.raw("", f"{_CHART}\n{code}</pre>\n", format="html"))
+        else:
+            node.replace_self(_images(app, node, docname))
+
+
+def _images(app: Sphinx, node: saga_diagram, docname: str) -> list[nodes.Node]:
+    drawings: Drawings = node["drawings"]
+    several = app.builder.format == "html" and len(drawings.dots) > 1
+    images: list[nodes.Node] = []
+    for theme, dot in list(drawings.dots.items())[: None if several else 1]:
+        try:
+            path = _drawn(app, drawings.name, dot, node["alt"])
+        except MissingExtraError as error:
+            logger.warning("saga-diagram: %s", error, location=node, type="saga-diagram")
+            return [nodes.literal_block(drawings.mermaid, drawings.mermaid, language="text")]
+        classes = [*node["classes"], "saga-diagram", *([f"only-{theme}"] if several else [])]
+        # At the page's full width; where that is not the picture's own, Sphinx links it to the whole.
+        image = nodes.image("", uri=path, candidates={"*": path}, alt=node["alt"], width="100%", classes=classes)
+        image["ids"], image["names"] = ([], []) if images else (node["ids"], node["names"])
+        image.source, image.line = node.source, node.line
+        app.env.images.add_file(docname, path)
+        images.append(image)
+    return images
+
+
+def _drawn(app: Sphinx, name: str, dot: str, alt: str) -> str:
+    """The path of the picture; one that was drawn before is not drawn again."""
+    can_show = app.builder.supported_image_types
+    kind = next((kind for mime, kind in _DRAWN if mime in can_show), "svg")
+    digest = hashlib.sha256(f"{dot}{alt}".encode()).hexdigest()[:12]
+    path = Path(app.doctreedir) / "saga-diagrams" / f"{name}-{digest}.{kind}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(svg_of(dot, alt).encode() if kind == "svg" else draw(dot, kind))
+    return str(path)
+
+
+Kept = dict[str, list[tuple[Wanted, str | None]]]
+"""Of each page: what it asks for, and what it was given; None: it could not be had."""
+
+
+def _kept(env: BuildEnvironment) -> Kept:
+    if not hasattr(env, "saga_diagrams"):
+        env.saga_diagrams = {}  # type: ignore[attr-defined]  # an environment is where extensions keep things
+    kept: Kept = env.saga_diagrams  # type: ignore[attr-defined]
+    return kept
+
+
+def _forget(_app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+    _kept(env).pop(docname, None)
+
+
+def _merge(_app: Sphinx, env: BuildEnvironment, docnames: Iterable[str], other: BuildEnvironment) -> None:
+    theirs = _kept(other)
+    _kept(env).update({name: theirs[name] for name in docnames if name in theirs})
+
+
+def _outdated(
+    _app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> Iterable[str]:
+    """The pages that show a saga which is another one now, or could not be had: they are read again."""
+    return [
+        docname
+        for docname, asked in _kept(env).items()
+        if docname not in added | changed | removed and any(_digest(wanted) != digest for wanted, digest in asked)
+    ]
+
+
+def _digest(wanted: Wanted) -> str | None:
+    try:
+        return wanted.drawings().digest()
+    except MediatorError:
+        return ""  # equal to none that is kept: what is broken warns again, build after build
+
+
+def _with_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
+    """On pages that have a chart, the script that draws it, if the site is given one."""
+    script = app.config.saga_diagram_mermaid_js
+    if (
+        script
+        and doctree is not None
+        and any('<pre class="mermaid">' in raw.astext() for raw in doctree.findall(nodes.raw))
+    ):
+        app.add_js_file(script)
+        app.add_js_file(None, body="mermaid.initialize({startOnLoad: true, securityLevel: 'strict'})")
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """What Sphinx calls."""
+    app.add_config_value("saga_diagram_format", SVG, "env", str)
+    app.add_config_value("saga_diagram_theme", "light", "env", str)
+    app.add_config_value("saga_diagram_mermaid_js", "", "html", str)
+    app.add_node(saga_diagram)
+    app.add_directive("saga-diagram", SagaDiagram)
+    app.connect("env-purge-doc", _forget)
+    app.connect("env-merge-info", _merge)
+    app.connect("env-get-outdated", _outdated)
+    app.connect("doctree-resolved", _draw)
+    app.connect("html-page-context", _with_mermaid)
+    return {
+        "version": metadata.version("fsm-mediator"),
+        "env_version": 1,
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }

@@ -1,0 +1,82 @@
+"""The documentation: it builds without a warning, its pages are found, and the tutorial does what it says."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fsm_mediator
+from tests.test_readme import run
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The documentation as built, warnings being errors."""
+    built = tmp_path_factory.mktemp("site")
+    words = ["-W", "--keep-going", "-q", "-b", "html", "-d", str(built / "doctrees"), str(DOCS), str(built / "html")]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return built / "html"
+
+
+def test_every_page_is_built_and_listed(site):
+    """No page is forgotten: each one that stands in docs/ is in the index, under one of the four kinds."""
+    index = (site / "index.html").read_text(encoding="utf-8")
+    pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
+
+    for name in pages:
+        assert (site / f"{name}.html").is_file()
+        assert f'href="{name}.html"' in index
+    for kind in ("Tutorial", "How-to", "Reference", "Explanation"):
+        assert f'<span class="caption-text">{kind}</span>' in index
+
+
+def test_reference_tells_every_public_name(site):
+    """What can be imported from the package is explained on the reference page."""
+    page = (site / "reference.html").read_text(encoding="utf-8")
+    told = set(re.findall(r'id="fsm_mediator\.(?:\w+\.)*(\w+)"', page))
+
+    assert set(fsm_mediator.__all__) - told == set()
+
+
+def test_pages_show_the_saga_that_the_tutorial_writes(site):
+    """The pictures of our own pages come from the directive, in the colours of the page."""
+    for page in ("index", "tutorial"):
+        text = (site / f"{page}.html").read_text(encoding="utf-8")
+        assert len(re.findall(r'<a class="saga-diagram only-(?:light|dark)[^>]*href="_images/trip-', text)) == 2
+    assert (site / "tutorial.html").read_text(encoding="utf-8").count(html.escape("StepRejectedError")) >= 2
+
+
+def test_tutorial_does_what_it_says(tmp_path, monkeypatch):
+    """Whoever types the tutorial's code sees the tutorial's output."""
+    monkeypatch.syspath_prepend(DOCS)
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert run((DOCS / "tutorial.md").read_text(encoding="utf-8"), monkeypatch) == 6
+    finally:
+        sys.modules.pop("trip", None)
+
+    assert (tmp_path / "to-nowhere.svg").is_file()
+
+
+def test_comparison_s_own_picture_is_fresh():
+    """The page that compares pictures shows ours as it is drawn today; else: python docs/pictures/draw.py."""
+    code = (
+        "import sys; sys.path.insert(0, 'docs')\n"
+        "from pathlib import Path\nfrom trip import trip\nfrom fsm_mediator.diagram.freshness import difference\n"
+        "sys.exit('\\n'.join(difference(Path('docs/pictures/fsm_mediator.svg'), trip.diagram())) or None)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
