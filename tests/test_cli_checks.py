@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -69,6 +70,29 @@ def test_verify_ends_with_1_where_a_law_is_broken(desk):
 
     assert "law 2 is broken" in told
     assert "the shortest way there:" in told
+
+
+def test_verify_writes_counterexamples(desk, tmp_path):
+    """Each broken law leaves a timeline to read, a picture to look at and a test that fails until it is mended."""
+    told = desk("verify", SAGAS, "--strict", "--counterexample", "found", "--saga", "refuse", code=DID_NOT_SUCCEED)
+
+    files = {file.name: file.read_text() for file in (tmp_path / "found").iterdir()}
+    assert sorted(files) == ["refuse-law-2.svg", "refuse-law-2.txt", "test_refuse_law_2.py"]
+    assert all(f"written: found/{name}" in told for name in files)
+    assert "the shortest way there:" in files["refuse-law-2.txt"]
+    assert files["refuse-law-2.svg"].startswith("<?xml") or "<svg" in files["refuse-law-2.svg"][:200]
+    scope: dict[str, Any] = {}
+    exec(files["test_refuse_law_2.py"], scope)  # noqa: S102 - it was written here
+    [test] = [value for name, value in scope.items() if name.startswith("test_")]
+    with pytest.raises(AssertionError):
+        test()
+
+
+def test_verify_without_a_counterexample_writes_nothing(desk, tmp_path):
+    """Where every law holds there is no folder to clear away."""
+    desk("verify", SAGAS, "--counterexample", "found")
+
+    assert not (tmp_path / "found").exists()
 
 
 def test_verify_speaks_json(desk):

@@ -20,9 +20,10 @@ from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, err, out
 from fsm_mediator.cli.loading import App, journal_for, load_app
 from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.conformance.report import Conformance
-from fsm_mediator.errors import UnknownExecutionError, UnknownSagaError
+from fsm_mediator.errors import MissingExtraError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.saga import Saga
+from fsm_mediator.verifier.violation import Violation
 
 _app = click.argument("app", required=False, envvar="FSM_MEDIATOR_APP")
 _app_option = click.option("--app", "-a", "app_option", help="The same as APP.")
@@ -62,8 +63,15 @@ def working(what: str, total: int | None = None) -> Iterator[Any]:
 @_app_option
 @click.option("--saga", "name", help="Only the saga of this name.")
 @click.option("--strict", is_flag=True, help="Take steps also to raise after an effect without saying so.")
+@click.option(
+    *("--counterexample", "folder"),
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write each broken law's shortest way there: a timeline, a picture and a test.",
+)
 @_as_json
-def verify(app: str | None, app_option: str | None, name: str | None, strict: bool, as_json: bool) -> None:
+def verify(
+    app: str | None, app_option: str | None, name: str | None, strict: bool, folder: Path | None, as_json: bool
+) -> None:
     """Check every failure path of the sagas of APP against the laws.
 
     APP is module:object, as for --app. No step is called. Ends with 1 if a law is broken, and shows the shortest way
@@ -78,15 +86,39 @@ def verify(app: str | None, app_option: str | None, name: str | None, strict: bo
             report = verified(saga, strict=strict)
             advance()
             broken = broken or not report.ok
+            files = [file for violation in report.violations for file in counterexample(violation, folder)]
             if as_json:
-                click.echo(json.dumps(json.loads(report.to_json())))
+                click.echo(json.dumps({**report.to_dict(), "files": [str(file) for file in files]}))
             else:
                 if number:
                     out.print()
                 style = None if report.ok else "red"
                 out.print(str(report), style=style, markup=False, highlight=False, soft_wrap=True)
+                for file in files:
+                    out.print(f"written: {file}", style="dim", markup=False, highlight=False, soft_wrap=True)
     if broken:
         sys.exit(DID_NOT_SUCCEED)
+
+
+def counterexample(violation: Violation, folder: Path | None) -> Iterator[Path]:
+    """Write the way to a broken law into *folder*, in three shapes; the files, each once it is there.
+
+    Without the extra that draws, the picture is the text that Graphviz draws from.
+    """
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    named = f"{violation.saga.name}-law-{violation.law}"
+    diagram = violation.diagram()
+    try:
+        picture = (f"{named}.svg", diagram.to_svg())
+    except MissingExtraError:
+        picture = (f"{named}.dot", diagram.to_dot())
+    test = f"test_{violation.saga.name}_law_{violation.law}.py".replace("-", "_")
+    for name, text in ((f"{named}.txt", f"{violation}\n"), picture, (test, violation.to_pytest())):
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        yield path
 
 
 class _Chosen:
