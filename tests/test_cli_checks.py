@@ -209,6 +209,30 @@ def test_compare_with_other_names(desk):
     assert "has a part 'x'" in desk("compare", SAGAS, SAGAS, "--rename", "x=y", code=APP)
 
 
+def test_export_machine_in_each_language(desk, tmp_path):
+    """The machines of an app for other checkers: one on standard output, or all of them into a folder."""
+    assert desk("export-machine", SAGAS, "--saga", "refuse", "-f", "scxml").startswith("<?xml")
+    assert "MODULE refuse" in desk("export-machine", SAGAS, "--saga", "refuse", "-f", "tla")
+    assert json.loads(desk("export-machine", SAGAS, "--saga", "refuse", "-f", "json"))["saga"] == "refuse"
+
+    told = desk("export-machine", SAGAS, "-f", "tla", "-o", "models")
+
+    assert sorted(file.name for file in (tmp_path / "models").iterdir()) == [
+        "checkout.cfg",
+        "checkout.tla",
+        "refuse.cfg",
+        "refuse.tla",
+    ]
+    assert "written: models/checkout.tla" in told
+
+
+def test_export_machine_with_mistakes(desk):
+    """Which saga, and which language, must be said."""
+    assert "name one with --saga" in desk("export-machine", SAGAS, "-f", "json", code=APP)
+    assert "--format" in desk("export-machine", SAGAS, code=USAGE)
+    assert "no saga is named 'x'" in desk("export-machine", SAGAS, "--saga", "x", "-f", "json", code=APP)
+
+
 def test_every_command_is_in_the_operators_page():
     """Whoever reads the page about operating finds every command that there is."""
     page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")

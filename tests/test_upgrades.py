@@ -19,54 +19,15 @@ from fsm_mediator import (
     Execution,
     IllegalRecordError,
     Record,
-    Retry,
     Saga,
-    Step,
     StrandedError,
     Verdict,
     compare,
-    step,
 )
 from fsm_mediator.machine import ENDED, Move, compile_machine
 from fsm_mediator.moves import Moves, copied
 from fsm_mediator.upgrades import Shape, read_shapes, written
-
-
-@attrs.frozen(kw_only=True)
-class Role:
-    """One step of a definition, as far as its shape and its settings go."""
-
-    name: str
-    compensates: bool = True
-    probes: bool = False
-    pivot: bool = False
-    repeatable: bool = True
-    attempts: int = 2
-    timed: bool = False
-
-
-def made(*roles, version=1, name="checkout", nested=None):
-    """A saga of these roles (or names); *nested* of them, from the front, within a saga named ``inner``."""
-    steps: list[Step | Saga] = []
-    compensates = True
-    for role in roles:
-        role = Role(name=role) if isinstance(role, str) else role  # noqa: PLW2901 - a name is short for a role
-        made_step = step(
-            name=role.name,
-            pivot=role.pivot,
-            repeatable=role.repeatable,
-            retry=Retry(attempts=role.attempts, wait_initial=0.0, wait_jitter=0.0),
-            timeout=1.0 if role.timed else None,
-        )(lambda order: None)
-        compensates = compensates and not role.pivot  # after the pivot there is no way back
-        if role.compensates and compensates:
-            made_step.compensation(lambda order: None)
-        if role.probes:
-            made_step.probing(lambda order: None)
-        steps.append(made_step)
-    if nested:
-        steps = [Saga("inner", steps[:nested]), *steps[nested:]]
-    return Saga(name, steps, version=version)
+from tests.roles import Role, made, roles
 
 
 def verdicts(comparison):
@@ -280,25 +241,12 @@ def test_a_file_of_shapes_that_cannot_be_trusted(tmp_path):
 
 # Whether it is true
 
-names = ["a", "b", "c", "d"]
-
 
 @st.composite
 def definitions(draw):
     """An older and a newer definition, and what was renamed: the newer is the older, changed here and there."""
-    pivot = draw(st.sampled_from([None, None, 0, 1, 2]))
-    roles = [
-        Role(
-            name=name,
-            compensates=draw(st.booleans()),
-            probes=draw(st.sampled_from([False, False, True])),
-            pivot=number == pivot,
-            attempts=draw(st.sampled_from([1, 2])),
-            timed=draw(st.booleans()),
-        )
-        for number, name in enumerate(names[: draw(st.integers(1, 3))])
-    ]
-    newer = list(roles)
+    older = draw(roles(max_size=3))
+    newer = list(older)
     renamed = {}
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(newer) - 1))
@@ -317,14 +265,14 @@ def definitions(draw):
             newer = [attrs.evolve(role, pivot=i == at and not role.pivot) for i, role in enumerate(newer)]
         elif kind == "settings":
             newer[at] = attrs.evolve(newer[at], attempts=3 - newer[at].attempts, timed=not newer[at].timed)
-        elif kind == "rename" and newer[at].name in names:
+        elif kind == "rename" and len(newer[at].name) == 1 and newer[at].name != "z":
             renamed[newer[at].name] = f"{newer[at].name}2"
             newer[at] = attrs.evolve(newer[at], name=f"{newer[at].name}2")
     told = {before: after for before, after in renamed.items() if after in [role.name for role in newer]}
     nested = draw(st.sampled_from([None, 1]))
     if nested:
         told = {}
-    return made(*roles, nested=nested), made(*newer, version=2, nested=nested), told
+    return made(*older, nested=nested), made(*newer, version=2, nested=nested), told
 
 
 def opened(saga):

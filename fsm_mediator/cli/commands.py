@@ -20,7 +20,7 @@ import click
 import msgspec
 from rich.progress import Progress
 
-from fsm_mediator.cli import checks, tables, upgrade
+from fsm_mediator.cli import checks, exporting, tables, upgrade
 from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, MISSING, NOT_FOUND, REFUSED, USAGE, err, out
 from fsm_mediator.cli.drawing import render
 from fsm_mediator.cli.loading import App, journal_for, load_app
@@ -349,5 +349,5 @@ def serve(app: str | None, journal: str | None) -> None:
 
 # Checking
 
-for command in (*checks.COMMANDS, *upgrade.COMMANDS):
+for command in (*checks.COMMANDS, *upgrade.COMMANDS, *exporting.COMMANDS):
     cli.add_command(command)

@@ -1,0 +1,9 @@
+"""Exports: a saga's machine in the languages of other tools, from the same table that runs."""
+
+from __future__ import annotations
+
+from fsm_mediator.exports.scxml import to_scxml
+from fsm_mediator.exports.table import to_table
+from fsm_mediator.exports.tla import TlaModule, to_tla
+
+__all__ = ["TlaModule", "to_scxml", "to_table", "to_tla"]

@@ -1,0 +1,67 @@
+"""SCXML: a saga's machine as a W3C state chart, for tools that read those. It is the table, row by row, and no more.
+
+The chart is flat: a ``<state>`` for each state, a ``<transition>`` for each move. What it cannot say is what decides
+which event comes (the rules are in ``execution``): it tells which sequences of events are possible, and where they go.
+The effect that a state announces stands in attributes of our own namespace, which other tools pass over.
+
+Source: State Chart XML (SCXML), W3C Recommendation, 2015.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+from xml.sax.saxutils import quoteattr
+
+from fsm_mediator.machine import EVENTS, PENDING, Move, SagaMachine
+from fsm_mediator.parts import Effect
+from fsm_mediator.saga import Saga
+
+NAMESPACE: Final = "urn:fsm-mediator:saga"
+"""Of the attributes ``phase``, ``part`` and ``effect``."""
+
+
+def to_scxml(saga: Saga) -> str:
+    """The machine of *saga* as an SCXML document.
+
+    A state without a move is a ``<final>``. An event that has no move in a state is refused by this library, and
+    ignored by an SCXML interpreter: either way the state stays.
+    """
+    return "\n".join(_lines(saga)) + "\n"
+
+
+def _lines(saga: Saga) -> Iterator[str]:
+    machine = saga.machine
+    name = re.sub(r"[^\w.-]", ".", saga.name)  # that of a branch has a slash, which such a name must not have
+    yield '<?xml version="1.0" encoding="UTF-8"?>'
+    yield (
+        f'<scxml xmlns="http://www.w3.org/2005/07/scxml" xmlns:saga="{NAMESPACE}" version="1.0" datamodel="null"'
+        f' name={quoteattr(name)} initial="{PENDING}"'
+        f" saga:version={quoteattr(saga.version)} saga:fingerprint={quoteattr(saga.fingerprint)}>"
+    )
+    onward: dict[str, list[Move]] = {name: [] for name in machine.states}
+    for move in machine.moves():
+        onward[move.source].append(move)
+    for state, moves in onward.items():
+        tag = "state" if moves else "final"
+        opening = f"  <{tag} id={quoteattr(state)}{_told(machine, state)}"
+        if not moves:
+            yield f"{opening}/>"
+            continue
+        yield f"{opening}>"
+        for move in sorted(moves, key=lambda move: list(EVENTS).index(move.event)):
+            yield f"    <transition event={quoteattr(move.event)} target={quoteattr(move.target)}/>"
+        yield f"  </{tag}>"
+    yield "</scxml>"
+
+
+def _told(machine: SagaMachine, state: str) -> str:
+    phase, part = machine.places[state]
+    told = f" saga:phase={quoteattr(phase)}"
+    if part is not None:
+        told += f" saga:part={quoteattr(part.path)}"
+    for callback in machine.states[state].on_enter:
+        if isinstance(callback, Effect):
+            told += f" saga:effect={quoteattr(callback.kind)}"
+    return told
