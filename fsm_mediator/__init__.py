@@ -14,6 +14,7 @@ from fsm_mediator.errors import (
     AttemptError,
     AttemptTimedOutError,
     DeadlineExceededError,
+    DecisionError,
     DefinitionChangedError,
     DefinitionError,
     DefinitionWarning,
@@ -36,6 +37,7 @@ from fsm_mediator.errors import (
     SagaStuckError,
     SagaUndoneError,
     SagaWaitingError,
+    SignalTimedOutError,
     StepRejectedError,
     StepSignalError,
     StillRunningError,
@@ -53,6 +55,7 @@ from fsm_mediator.records import Acceptance, Failure, Happened, InboxItem, NotHa
 from fsm_mediator.retry import Retry
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Context, FunctionStep, Step, step
+from fsm_mediator.waits import Choose, Parallel, Signal, Sleep
 from fsm_mediator.words import timeline
 
 if TYPE_CHECKING:
@@ -94,12 +97,14 @@ __all__ = [
     "AttemptCrashedError",
     "AttemptError",
     "AttemptTimedOutError",
+    "Choose",
     "Commit",
     "Comparison",
     "Conformance",
     "ConformanceError",
     "Context",
     "DeadlineExceededError",
+    "DecisionError",
     "DefinitionChangedError",
     "DefinitionError",
     "DefinitionWarning",
@@ -126,6 +131,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "OutcomeUnknownError",
+    "Parallel",
     "PayloadError",
     "Record",
     "RecordedError",
@@ -144,6 +150,9 @@ __all__ = [
     "SagaStuckError",
     "SagaUndoneError",
     "SagaWaitingError",
+    "Signal",
+    "SignalTimedOutError",
+    "Sleep",
     "StateVerdict",
     "Step",
     "StepRejectedError",

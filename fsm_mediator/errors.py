@@ -17,7 +17,9 @@
     ├── AttemptError                         what the mediator records when an attempt gave no answer of its own
     │   ├── AttemptTimedOutError (TimeoutError)
     │   ├── AttemptCrashedError              the process that drove it ended
-    │   └── ResultRefusedError               the step returned something that cannot be journaled
+    │   ├── ResultRefusedError               the step returned something that cannot be journaled
+    │   ├── SignalTimedOutError (TimeoutError)  a signal did not come in time
+    │   └── DecisionError                    what decides a choice, a sleep or a group told nonsense
     ├── SagaCancelledError                   why a saga failed: somebody cancelled it
     ├── DeadlineExceededError                why a saga failed: its deadline passed
     ├── SagaUndoneError                      why a saga failed: a person undid it after it had succeeded
@@ -166,6 +168,14 @@ class AttemptCrashedError(AttemptError):
 
 class ResultRefusedError(AttemptError):
     """A step took effect, and returned something that the journal cannot hold."""
+
+
+class SignalTimedOutError(AttemptError, TimeoutError):
+    """A signal did not come in time."""
+
+
+class DecisionError(AttemptError):
+    """What decides a choice, until when to sleep or over what a group goes told something that is no answer."""
 
 
 class SagaCancelledError(MediatorError):

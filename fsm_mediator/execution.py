@@ -14,7 +14,7 @@ until it answers or its probe tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -22,6 +22,7 @@ from fsm_mediator.errors import (
     AttemptCrashedError,
     AttemptTimedOutError,
     DeadlineExceededError,
+    DecisionError,
     DefinitionChangedError,
     IllegalRecordError,
     OutcomeUnknownError,
@@ -30,6 +31,7 @@ from fsm_mediator.errors import (
     RetryAfterError,
     SagaCancelledError,
     SagaUndoneError,
+    SignalTimedOutError,
     StepSignalError,
 )
 from fsm_mediator.machine import (
@@ -48,13 +50,16 @@ from fsm_mediator.machine import (
     SagaMachine,
 )
 from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import COMPENSATE, Effect, Kind, Part
+from fsm_mediator.parts import COMPENSATE, GROUPS, Effect, Kind, Part
 from fsm_mediator.records import (
     CANCEL,
+    SIGNAL,
     Abandoned,
     Acceptance,
     Answer,
     Begin,
+    Branch,
+    Branches,
     Crashed,
     Due,
     Failure,
@@ -67,10 +72,15 @@ from fsm_mediator.records import (
     Raised,
     Record,
     Returned,
+    Signalled,
     TimedOut,
 )
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Context
+from fsm_mediator.waits import EACH
+
+RUNNING: Final = "running"
+"""How a branch stands that has not settled."""
 
 _YIELDING: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
 """The phases in which a cancel or the deadline takes hold: between effects, never inside one."""
@@ -93,12 +103,15 @@ class Execution:
         failure: What set compensation off.
         trouble: The latest error of an attempt at the part it stands in.
         history: Its records.
+        given: Of a branch that is a single step: the results that its parent had when the group began.
+        settle: What an item of `Parallel.each` is given to, with the branch's saga, to be seen as a journal would give
+            it back; raises if it cannot be journaled. None: items stay as they are.
     """
 
     __slots__ = (
-        *("_answered", "_cancel", "_doubtful", "_machine", "_taken", "acceptance", "attempt", "compensated"),
-        *("deadline_at", "doubt", "due_at", "effect", "failure", "history", "saga", "saga_id", "seq", "state"),
-        *("trouble",),
+        *("_answered", "_born", "_cancel", "_doubtful", "_left", "_machine", "_plans", "_signals", "_taken"),
+        *("_undecided", "acceptance", "attempt", "compensated", "deadline_at", "doubt", "due_at", "effect", "failure"),
+        *("given", "history", "saga", "saga_id", "seq", "settle", "state", "trouble"),
     )
 
     def __init__(self, saga: Saga, acceptance: Acceptance) -> None:
@@ -121,6 +134,14 @@ class Execution:
         self._doubtful: tuple[str, ...] = ()
         self._cancel: InboxItem | None = None
         self._taken: tuple[int, ...] = ()
+        # Only an execution that waits has any of these.
+        self._signals: dict[str, InboxItem] | None = None
+        self._plans: dict[str, tuple[str, ...]] | None = None
+        self._left: dict[str, tuple[str, ...]] | None = None
+        self._born: tuple[Acceptance, ...] = ()
+        self._undecided: Exception | None = None
+        self.given: Mapping[str, Any] | None = None
+        self.settle: Callable[[Saga, Any], Any] | None = None
 
     @classmethod
     def fold(cls, saga: Saga, acceptance: Acceptance, records: Iterable[Record]) -> Self:
@@ -193,25 +214,62 @@ class Execution:
         To be called, until it returns None, after every `feed` and whenever a wait may be over.
         """
         phase, part = self._machine.places[self.state]
-        if phase in _YIELDING and not (part is not None and part.forward_only):
+        if (
+            (self._cancel is not None or self.deadline_at is not None)
+            and phase in _YIELDING
+            and not (part or self.saga.parts[0]).forward_only
+            and (not self.group or self._born)  # whose branches, once they are there, are told instead and waited for
+        ):
             if self._cancel is not None:
                 cancelled = SagaCancelledError(self._cancel.reason or "it was cancelled")
                 return self._yield_to(cancelled, part, phase, at, self._cancel.reason)
             if self.deadline_at is not None and at >= self.deadline_at:
                 late = DeadlineExceededError(
-                    f"its deadline, {self.deadline_at - self.acceptance.at:g} seconds after it was accepted, passed"
+                    f"its deadline, {self.deadline_at - self.acceptance.at:.3g} seconds after it was accepted, passed"
                 )
                 return self._yield_to(late, part, phase, at, None)
+        if phase == WAITING and part is not None:
+            return self._advance_wait(part, at)
         if self.due_at is not None and at >= self.due_at and self.effect is not None and self.effect.kind == "wait":
             return self.feed(Due(), at)
         return None
+
+    def _advance_wait(self, part: Part, at: float) -> Record | None:
+        if part.kind is Kind.SIGNAL and self._signals and part.path in self._signals:
+            return self.feed(Signalled(self._signals[part.path].value), at)
+        if part.kind in GROUPS:
+            plan = self._plans.get(part.path) if self._plans else None
+            if plan is not None:
+                return None if plan else self.feed(Branches(()), at)
+        elif part.kind is Kind.SIGNAL or self.due_at is not None:
+            return self.feed(Due(), at) if self.due_at is not None and at >= self.due_at else None
+        undecided = self._undecided or DecisionError(f"it was never decided what {part.path!r} waits for")
+        return self._give_up(part, at, Failure.of(undecided), doubt=False)
 
     def note(self, item: InboxItem) -> None:
         """Take notice of an inbox item; `advance` acts on it as soon as it may."""
         if item.kind == CANCEL and self.cancellable and self._cancel is None:
             self._cancel = item
+        elif item.kind == SIGNAL and self.awaits_signal(item.name) and item.name not in (self._signals or ()):
+            if self._signals is None:
+                self._signals = {}
+            self._signals[item.name] = item  # the first that comes is the one that counts
         else:
             self._taken += (item.number,)
+
+    def has_answered(self, path: str) -> bool:
+        """Whether the part at *path* was executed, and its answer is known."""
+        return path in self._answered
+
+    def answer_of(self, path: str) -> Any:
+        """What the part at *path* answered."""
+        return self._answered[path]
+
+    def awaits_signal(self, path: str) -> bool:
+        """Whether the signal at *path* is waited for, or will be if all goes well."""
+        if path in self._answered or self.failure is not None or self.state in ENDED:
+            return False
+        return any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
 
     def take(self) -> tuple[int, ...]:
         """The numbers of the inbox items that need not be kept any longer: acted on, or moot."""
@@ -224,7 +282,25 @@ class Execution:
     def cancellable(self) -> bool:
         """Whether a cancel can still make it compensate: it neither is past its pivot nor ended nor compensating."""
         phase, part = self._machine.places[self.state]
-        return (phase in _YIELDING or phase == PROBING) and not (part is not None and part.forward_only)
+        return (phase in _YIELDING or phase == PROBING) and not (part or self.saga.parts[0]).forward_only
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a cancel has come that has not taken hold yet."""
+        return self._cancel is not None
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The names of the branches of the group that it stands in; empty: it stands in none."""
+        if self._plans is None:
+            return ()
+        part = self._machine.places[self.state].part
+        return self._plans.get(part.path, ()) if part is not None else ()
+
+    def take_born(self) -> tuple[Acceptance, ...]:
+        """The branches that come into being with the record that was made last."""
+        born, self._born = self._born, ()
+        return born
 
     @property
     def ended(self) -> bool:
@@ -244,8 +320,8 @@ class Execution:
     @property
     def wake_at(self) -> float | None:
         """When `advance` must be called again though nothing came: the wait's end, or the deadline before it."""
-        if self.effect is None or self.effect.kind not in ("wait", "await"):
-            return None
+        if self.effect is None or self.effect.kind not in ("wait", "await") or self.effect.part.kind in GROUPS:
+            return None  # a deadline is the branches' own
         yields = self.phase in _YIELDING and not self.effect.part.forward_only
         times = [time for time in (self.due_at, self.deadline_at if yields else None) if time is not None]
         return min(times, default=None)
@@ -258,18 +334,22 @@ class Execution:
     def context(self, effect: Effect) -> Context:
         """What the callback of *effect* is told about the call."""
         part = effect.part
-        results: Mapping[str, Any] = _nested(self._answered, part.scope) if self.saga.nested else self._answered
         compensating = effect.kind == COMPENSATE
         return Context(
             self.saga_id,
             part.path,
             self.attempt,
             effect.kind,
-            MappingProxyType(results),
+            MappingProxyType(self.results_seen_by(part)),
             self._answered.get(part.path) if compensating else None,
             self.doubt,
             self.failure if compensating else None,
         )
+
+    def results_seen_by(self, part: Part) -> Mapping[str, Any]:
+        """What the parts before *part* returned, by name; in a nested saga: those of the nested saga."""
+        results: Mapping[str, Any] = _nested(self._answered, part.scope) if self.saga.nested else self._answered
+        return results if self.given is None else {**self.given, **results}
 
     def outcome(self) -> Outcome:
         """Where it stands, for a caller."""
@@ -292,7 +372,13 @@ class Execution:
         """The parts with an effect, or perhaps one, that no compensation undoes; in the order of the saga."""
         kept = {path for path in self._answered if not self.saga.part(path).compensatable}
         kept.update(self._doubtful)
-        return tuple(part.path for part in self.saga.parts if part.path in kept and part.kind is Kind.STEP)
+        left = self._left or {}
+        found: list[str] = []
+        for part in self.saga.parts:
+            if part.kind is Kind.STEP and part.path in kept:
+                found.append(part.path)
+            found += left.get(part.path, ())
+        return tuple(found)
 
     # The rules: one function for each phase. `part` is what the state belongs to.
 
@@ -349,9 +435,41 @@ class Execution:
     def _waiting(self, part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
         if isinstance(answer, Due) and part.kind is Kind.SLEEP:
             return self._move("executed", at)
+        if isinstance(answer, Due) and part.kind is Kind.SIGNAL:
+            late = SignalTimedOutError(f"the signal {part.path!r} did not come within {part.seconds or 0:g} seconds")
+            return self._give_up(part, at, Failure.of(late), doubt=False)
+        if isinstance(answer, Signalled) and part.kind is Kind.SIGNAL:
+            return self._move("executed", at, answer.value)
+        if isinstance(answer, Branches) and part.kind in GROUPS:
+            return self._joined(part, answer.branches, at)
         return self._unmoved(answer)
 
+    def _joined(self, part: Part, branches: Sequence[Branch], at: float) -> Record | None:
+        """All branches have settled, or they have not yet."""
+        if any(branch.state == RUNNING for branch in branches):
+            return None
+        wrong = [branch for branch in branches if branch.state != SUCCEEDED]
+        if wrong:
+            failure = Failure.of(self._error_of_branches(part, wrong, at))
+            return self._give_up(part, at, failure, doubt=True, reason=_told(branches))
+        results = [branch.result for branch in branches]
+        value = results if part.each else dict(zip((branch.name for branch in branches), results, strict=True))
+        return self._move("executed", at, value)
+
+    def _error_of_branches(self, part: Part, wrong: Sequence[Branch], at: float) -> BaseException:
+        if self._cancel is not None:
+            return SagaCancelledError(self._cancel.reason or "it was cancelled")
+        errors = [branch.error for branch in wrong if branch.error is not None]
+        late = next((error for error in errors if isinstance(error, DeadlineExceededError)), None)
+        if late is not None and self.deadline_at is not None and at >= self.deadline_at:
+            return late
+        if len(errors) == 1:
+            return errors[0]
+        return BaseExceptionGroup(f"{len(wrong)} branches of {part.path!r} did not succeed", errors)
+
     def _compensating(self, part: Part, answer: Answer, at: float, chance: float) -> Record | None:
+        if part.kind in GROUPS:
+            return self._compensating_group(answer, at)
         if isinstance(answer, Returned):
             return self._move("compensated", at, reason="answered late" if answer.late else None)
         error = self._error_of(answer, f"attempt {self.attempt} to compensate {part.path!r}")
@@ -364,12 +482,30 @@ class Execution:
             return self._move("compensation_errored", at, error=failure, in_doubt=self.doubt, due_at=due_at)
         return self._move("compensation_exhausted", at, error=failure, in_doubt=self.doubt)
 
+    def _compensating_group(self, answer: Answer, at: float) -> Record | None:
+        if not isinstance(answer, Branches):
+            return self._unmoved(answer)  # a crash is none: the branches are there, and are seen to again
+        branches = answer.branches
+        if any(branch.state == RUNNING or branch.undoable for branch in branches):
+            return None
+        stuck = [branch for branch in branches if branch.state == STUCK]
+        if stuck:
+            errors = [branch.error for branch in stuck if branch.error is not None]
+            error = errors[0] if len(errors) == 1 else BaseExceptionGroup(f"{len(stuck)} branches are stuck", errors)
+            return self._move("compensation_exhausted", at, error=Failure.of(error), reason=_told(branches))
+        left = [f"{branch.name}.{path}" for branch in branches for path in branch.leftovers]
+        return self._move("compensated", at, left or None)
+
     def _retrying_compensation(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
         if isinstance(answer, Due):
             return self._move("compensation_due", at, in_doubt=self.doubt)
         return self._unmoved(answer)
 
     def _stuck(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+        if isinstance(answer, Branches):
+            if any(branch.state == STUCK for branch in answer.branches):
+                return None
+            return self._move("retry", at, in_doubt=self.doubt, reason="none of its branches is stuck any more")
         if isinstance(answer, OperatorRetry):
             return self._move("retry", at, in_doubt=self.doubt, reason=answer.reason)
         if isinstance(answer, OperatorSettled):
@@ -430,6 +566,7 @@ class Execution:
 
     def _yield_to(self, error: Exception, part: Part | None, phase: str, at: float, reason: str | None) -> Record:
         failure = Failure.of(error)
+        self._born = ()
         if part is None:
             return self._move("rejected", at, error=failure, reason=reason)
         # In executing, `advance` is only called before the attempt has begun: it was announced, and is taken back.
@@ -466,6 +603,10 @@ class Execution:
             raise RefusedError(f"saga {self.saga_id!r}: {machine.refusal(event, source)}")
         part = machine.places[source].part
         known.trigger(self)
+        effect = self.effect
+        children = None
+        if effect is not None and effect.part.kind is not Kind.STEP and machine.places[self.state].phase == WAITING:
+            due_at, children = self._begin_wait(effect.part, at, value if part is not None else None, part)
         record = Record(
             self.saga_id,
             self.saga.name,
@@ -482,9 +623,81 @@ class Execution:
             due_at,
             reason,
             abandoned,
+            children,
         )
         self._learn(record, part)
         return record
+
+    def _begin_wait(
+        self, part: Part, at: float, value: Any, before: Part | None
+    ) -> tuple[float | None, tuple[str, ...] | None]:
+        """What is waited for at *part*, which is just entered from *before*, which answered *value*."""
+        self._undecided = None
+        if part.kind is Kind.SIGNAL:
+            return (None if part.seconds is None else at + part.seconds), None
+        try:
+            decided = None
+            if part.decide is not None and (part.kind is Kind.SLEEP or part.path not in (self._plans or ())):
+                answered = self._answered
+                if before is not None and before is not part:
+                    self._answered = {**answered, before.path: value}  # what is being learned just now
+                try:
+                    decided = self._decide(part)
+                finally:
+                    self._answered = answered
+            if part.kind is Kind.SLEEP:
+                return (part.subject.due_at(at, decided) if part.subject else at + (part.seconds or 0.0)), None
+            return None, self._planned(part, at, decided)
+        except Exception as error:
+            self._undecided = error
+            return None, None
+
+    def _decide(self, part: Part) -> Any:
+        assert part.decide is not None
+        payload = self.acceptance.payload
+        if not part.decide.takes_context:
+            return part.decide.function(payload)
+        results = MappingProxyType(self.results_seen_by(part))
+        return part.decide.function(payload, Context(self.saga_id, part.path, 0, "decide", results))
+
+    def _planned(self, part: Part, at: float, decided: Any) -> tuple[str, ...]:
+        """The branches of *part*, which are born now, unless they were before."""
+        known = self._plans.get(part.path) if self._plans else None
+        if known is not None:
+            return known
+        sagas = self.saga.branches[part.path]
+        mine = self.acceptance
+        payloads = [mine.payload] * len(part.branches)
+        names: tuple[str, ...] = part.branches
+        if part.each:
+            payloads = list(decided)
+            if self.settle is not None:
+                payloads = [self.settle(sagas[EACH], item) for item in payloads]
+            names = tuple(map(str, range(len(payloads))))
+        elif part.kind is Kind.CHOICE:
+            if decided not in part.branches:
+                assert part.decide is not None
+                raise DecisionError(
+                    f"{part.decide.label} chose {decided!r} for {part.path!r}; there are {', '.join(part.branches)}"
+                )
+            names = (decided,)
+        ids = [f"{self.saga_id}/{part.path}.{name}" for name in names]
+        after = part.at_most or len(ids)
+        self._born = tuple(
+            Acceptance(
+                branch_id,
+                (saga := sagas[EACH if part.each else name]).name,
+                saga.version,
+                saga.fingerprint,
+                payload,
+                at,
+                None if part.forward_only else self.deadline_at,
+                self.saga_id,
+                ids[number + after] if number + after < len(ids) else None,
+            )
+            for number, (branch_id, name, payload) in enumerate(zip(ids, names, payloads, strict=False))
+        )
+        return names
 
     def _learn(self, record: Record, part: Part | None) -> None:
         """What a record teaches; `feed` and `replay` both end here, so that a fold cannot differ from the run."""
@@ -502,6 +715,8 @@ class Execution:
                 self._answered[path] = record.value
             elif event == "compensated":
                 self.compensated += (path,)
+                if record.value:
+                    self._left = {**(self._left or {}), path: tuple(f"{path}.{left}" for left in record.value)}
             elif event in ("rejected", "undo"):
                 self.failure = record.error
                 if record.in_doubt:
@@ -511,16 +726,25 @@ class Execution:
             self.doubt = False
             self.trouble = None
             self.attempt = 1 if self.effect is not None and self.effect.callback is not None else 0
+        if record.children is not None:
+            self._plans = {**(self._plans or {}), record.target.partition(".")[2]: record.children}
+        if self._cancel is not None or self._signals:
+            self._forget_what_is_moot()
+
+    def _forget_what_is_moot(self) -> None:
         if self._cancel is not None and not self.cancellable:
             self._taken += (self._cancel.number,)
             self._cancel = None
+        for path in [path for path in self._signals or () if not self.awaits_signal(path)]:
+            assert self._signals is not None
+            self._taken += (self._signals.pop(path).number,)
 
     def _learn_of_the_same_part(self, event: str, record: Record) -> None:
         self.doubt = record.in_doubt
         if record.error is not None:
             self.trouble = record.error
         if event in ("retry", "in_doubt"):
-            self.attempt = 1
+            self.attempt = 1 if self.effect is not None and self.effect.callback is not None else 0
         if event == "retry":
             self.deadline_at = None  # a person decided that it goes on; the deadline would end it at once
         elif event == "in_doubt":
@@ -560,6 +784,13 @@ def _wait(wait: float, error: Exception) -> float:
 
 def _within(answer: TimedOut | Abandoned) -> str:
     return f"within {answer.seconds:g} seconds"
+
+
+def _told(branches: Iterable[Branch]) -> str:
+    by_state: dict[str, list[str]] = {}
+    for branch in branches:
+        by_state.setdefault(branch.state, []).append(branch.name)
+    return "; ".join(f"{state}: {', '.join(names)}" for state, names in by_state.items())
 
 
 def _nested(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.parts import Callback
+from fsm_mediator.parts import Callback, Kind
 from fsm_mediator.retry import Retry, check_number
 
 SETTINGS = (
@@ -97,7 +97,7 @@ def in_doubt_types(where: str, types: Any) -> tuple[type[BaseException], ...]:
 
 
 def callback_of(step: Any, verb: str) -> Callback | None:
-    """The step's *verb*, looked up and checked; None where it has none.
+    """The *verb* of a step (or of a part that waits), looked up and checked; None where it has none.
 
     Raises:
         DefinitionError: It is not a function of ``(payload)`` or ``(payload, context)``.
@@ -107,16 +107,21 @@ def callback_of(step: Any, verb: str) -> Callback | None:
         return None
     label = label_of(function)
     if not callable(function):
-        raise DefinitionError(f"step {step.name!r}: {verb} must be a function, not {function!r}")
+        raise DefinitionError(f"{_what(step)}: {verb} must be a function, not {function!r}")
     bare = function
     while isinstance(bare, functools.partial):
         bare = bare.func
     if inspect.isgeneratorfunction(bare) or inspect.isasyncgenfunction(bare):
-        raise DefinitionError(f"step {step.name!r}: {label} is a generator; it must return its result, not yield")
+        raise DefinitionError(f"{_what(step)}: {label} is a generator; it must return its result, not yield")
     is_coroutine = inspect.iscoroutinefunction(bare) or inspect.iscoroutinefunction(
         getattr(type(bare), "__call__", None)  # noqa: B004 (what is asked is whether it is a coroutine function)
     )
     return Callback(function, _takes_context(step, verb, function, label), is_coroutine, label, _returns(bare))
+
+
+def _what(step: Any) -> str:
+    kind = getattr(step, "kind", None)
+    return f"{kind.value if isinstance(kind, Kind) else 'step'} {step.name!r}"
 
 
 def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: str) -> bool:
@@ -125,7 +130,7 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
     except (TypeError, ValueError):
         if inspect.ismethod(function):
             raise DefinitionError(
-                f"step {step.name!r}: {label} does not even take the step itself; "
+                f"{_what(step)}: {label} does not even take the step itself; "
                 f"it must be {verb}(self, payload) or {verb}(self, payload, context)"
             ) from None
         return False  # a builtin that tells no signature, such as dict.get: it gets the payload
@@ -136,7 +141,7 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
     if keyword or len(required) > 2 or (not positional and not open_ended):
         shape = str(inspect.signature(function))
         raise DefinitionError(
-            f"step {step.name!r}: {verb} is {label}{shape}; it must take (payload) or (payload, context) "
+            f"{_what(step)}: {verb} is {label}{shape}; it must take (payload) or (payload, context) "
             f"and nothing else that is required"
         )
     return len(positional) > 1 and (len(required) == 2 or positional[1].name == "context")

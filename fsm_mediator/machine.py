@@ -104,7 +104,8 @@ def moves(parts: Sequence[Part], *, every: bool = False) -> Iterator[Move]:
         after = enter[index + 1] if index + 1 < len(parts) else SUCCEEDED
         if index == 0:
             yield Move("start", PENDING, enter[0])
-            yield Move("rejected", PENDING, FAILED)
+            if not part.forward_only:
+                yield Move("rejected", PENDING, FAILED)
         if part.kind is Kind.STEP:
             yield from _step_moves(part, after, back[index], every)
         else:
@@ -112,7 +113,7 @@ def moves(parts: Sequence[Part], *, every: bool = False) -> Iterator[Move]:
         if part.compensatable:
             yield from _compensation_moves(part, back[index], every)
     last = _nearest_compensation(parts, len(parts))
-    if last != FAILED and not any(part.pivot for part in parts):
+    if any(part.undoes for part in parts) and not any(part.pivot for part in parts):
         yield Move("undo", SUCCEEDED, last)
 
 
@@ -144,9 +145,16 @@ def _wait_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Move
     yield Move("executed", waiting, after)
     if not part.forward_only:
         yield from _given_up(part, waiting, back)
-    elif part.kind is not Kind.SLEEP and (part.kind is not Kind.SIGNAL or part.seconds is not None or every):
+    elif _can_be_given_up(part) or every:
         yield from _given_up(part, waiting, back)
         yield from _stuck_executing(part, f"{STUCK}.{part.path}", waiting, after, back)
+
+
+def _can_be_given_up(part: Part) -> bool:
+    """Whether waiting for *part* can come to nothing: a signal's time-out, a branch, what cannot be decided."""
+    if part.kind is Kind.SIGNAL:
+        return part.seconds is not None
+    return part.kind is not Kind.SLEEP or part.decide is not None
 
 
 def _given_up(part: Part, source: str, back: str) -> Iterator[Move]:
@@ -331,7 +339,7 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
     """
     table = list(moves(parts, every=every))
     by_path = {part.path: part for part in parts}
-    names = dict.fromkeys((PENDING, *chain.from_iterable((move.source, move.target) for move in table), FAILED))
+    names = dict.fromkeys((PENDING, *chain.from_iterable((move.source, move.target) for move in table)))
     places = {}
     states = []
     for name in names:

@@ -92,6 +92,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         if record.event == "undo" or record.step is None or _is_not_the_steps(cause):
             where = f" at step {record.step!r}" if record.step and record.event != "undo" else ""
             return f"{cause.message if cause else 'given up'}{where}"
+        if record.attempt == 0:
+            return f"{record.step!r} failed with {cause}{f' ({record.reason})' if record.reason else ''}"
         doubt = ", which may have had its effect" if record.in_doubt else ""
         return f"step {record.step!r} gave up after {_times(record.attempt)}, last with {cause}{doubt}"
 
@@ -104,6 +106,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         record = self.history[-1]
         if record.abandoned:
             why = f"{record.error.message if record.error else ''}, and its thread may be running still"
+        elif record.attempt == 0:
+            why = f"failed with {record.error}{f' ({record.reason})' if record.reason else ''}"
         else:
             why = f"failed after {_times(record.attempt)}, last with {record.error}"
         verb = "compensating" if record.event == "compensation_exhausted" else "executing"

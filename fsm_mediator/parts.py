@@ -26,6 +26,10 @@ class Kind(enum.StrEnum):
     CHOICE = "choice"
 
 
+GROUPS: Final = frozenset((Kind.GROUP, Kind.CHOICE))
+"""The kinds of part that wait for executions of their own, the branches; a choice has one."""
+
+
 @attrs.frozen(eq=False)
 class Callback:
     """A participant's function, looked up once, at definition.
@@ -67,7 +71,14 @@ class Part:
         repeatable: Whether an attempt in doubt may be repeated.
         in_doubt_on: Exceptions that leave an attempt in doubt.
         seconds: How long a sleep waits, or a signal at the most.
-        group_compensates: Whether any branch of a group can be compensated.
+        decide: Tells, from payload and results, until when a sleep waits, which branch is chosen, or over what a group
+            goes; None where that is fixed.
+        branches: The names of a group's branches, or of those of which one is chosen.
+        each: Whether a group has one branch for each item that `decide` yields.
+        at_most: How many branches of a group go on at a time; None for all.
+        group_compensates: Whether any branch of a group has a compensation.
+        shape: What the branches of a group add to the saga's fingerprint.
+        returns: The type of what it answers, where that is no step's: a signal's value, a group's results.
     """
 
     path: str
@@ -87,12 +98,26 @@ class Part:
     repeatable: bool = True
     in_doubt_on: tuple[type[BaseException], ...] = ()
     seconds: float | None = None
+    decide: Callback | None = None
+    branches: tuple[str, ...] = ()
+    each: bool = False
+    at_most: int | None = None
     group_compensates: bool = False
+    shape: Any = None
+    returns: Any = Any
 
     @property
     def compensatable(self) -> bool:
-        """Whether the saga compensates it: never the pivot, nor what comes after."""
-        return (self.compensate is not None or self.group_compensates) and not self.pivot and not self.forward_only
+        """Whether the saga compensates it: never the pivot, nor what comes after.
+
+        A group always is: its branches are seen to the end, also where none of them has a compensation.
+        """
+        return (self.compensate is not None or self.kind in GROUPS) and not self.pivot and not self.forward_only
+
+    @property
+    def undoes(self) -> bool:
+        """Whether compensating it calls any compensation at all."""
+        return (self.compensate is not None or self.group_compensates) and self.compensatable
 
     @property
     def can_outlive_its_timeout(self) -> bool:

@@ -43,6 +43,10 @@ class Failure:
         """The failure that *error* is."""
         kind = error.__class__
         module = kind.__module__
+        if kind is RecordedError:
+            recorded = cls(error.type, error.message, error.traceback)  # type: ignore[attr-defined]
+            recorded.exception = error
+            return recorded
         failure = cls.__new__(cls)
         failure.type = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
         try:
@@ -115,6 +119,7 @@ class Record(msgspec.Struct, frozen=True):
         due_at: When *target*'s wait is over; None where it does not wait, or waits without end.
         reason: Words of a person, or of the library where an event needs some.
         abandoned: The attempt's thread outlived time-out and grace and may still be running.
+        children: Where *target* waits for branches: their names, in order, as they were decided. None: it does not.
     """
 
     saga_id: str
@@ -132,6 +137,7 @@ class Record(msgspec.Struct, frozen=True):
     due_at: float | None = None
     reason: str | None = None
     abandoned: bool = False
+    children: tuple[str, ...] | None = None
 
 
 class Acceptance(msgspec.Struct, frozen=True):
@@ -146,6 +152,7 @@ class Acceptance(msgspec.Struct, frozen=True):
         at: When it was accepted, in seconds since the epoch.
         deadline_at: When its attempts must have ended, in seconds since the epoch.
         parent: The execution whose group this one is a branch of.
+        successor: The branch of the same group that may begin once this one has settled (``at_most``).
     """
 
     saga_id: str
@@ -156,6 +163,7 @@ class Acceptance(msgspec.Struct, frozen=True):
     at: float
     deadline_at: float | None = None
     parent: str | None = None
+    successor: str | None = None
 
 
 # What came of an effect: the answers that `Execution.feed` takes.
@@ -199,6 +207,38 @@ class Due(msgspec.Struct, frozen=True):
     """The time that was waited for has come."""
 
 
+class Signalled(msgspec.Struct, frozen=True):
+    """The signal that was waited for has come."""
+
+    value: Any = None
+
+
+class Branch(msgspec.Struct, frozen=True, eq=False):
+    """How one branch of a group stands.
+
+    Attributes:
+        name: Its name.
+        state: ``succeeded``, ``failed``, ``stuck`` or ``running``.
+        result: What it returned, where it succeeded.
+        error: Why it failed or is stuck.
+        undoable: Whether it succeeded and has something to compensate.
+        leftovers: What it has done, or may have, that no compensation undoes.
+    """
+
+    name: str
+    state: str
+    result: Any = None
+    error: BaseException | None = None
+    undoable: bool = False
+    leftovers: tuple[str, ...] = ()
+
+
+class Branches(msgspec.Struct, frozen=True):
+    """How the branches of the group stand that an execution waits for, all of them."""
+
+    branches: tuple[Branch, ...]
+
+
 # What a person says: the operator's verbs.
 
 
@@ -223,7 +263,18 @@ class OperatorUndo(msgspec.Struct, frozen=True):
 
 
 Answer: TypeAlias = (
-    Begin | Returned | Raised | TimedOut | Abandoned | Crashed | Due | OperatorRetry | OperatorSettled | OperatorUndo
+    Begin
+    | Returned
+    | Raised
+    | TimedOut
+    | Abandoned
+    | Crashed
+    | Due
+    | Signalled
+    | Branches
+    | OperatorRetry
+    | OperatorSettled
+    | OperatorUndo
 )
 
 # What a probe answers.
@@ -246,9 +297,10 @@ class InboxItem(msgspec.Struct, frozen=True):
     """One row of an execution's inbox.
 
     Attributes:
-        kind: ``cancel``, ``signal``, ``child`` or ``late`` (the late answer of an abandoned attempt).
-        name: The signal's or the child's name.
-        value: The signal's value, the child's state, the late answer in words.
+        kind: ``cancel``, ``signal``, ``child`` (a branch has ended or is stuck), ``begin`` (a branch may begin) or
+            ``late`` (the late answer of an abandoned attempt).
+        name: The signal's path, or the branch's name.
+        value: The signal's value, or the branch's state.
         reason: Why, in the words of who said it.
         at: When, in seconds since the epoch.
         number: Given by the journal; names the item when it is taken.
@@ -265,4 +317,5 @@ class InboxItem(msgspec.Struct, frozen=True):
 CANCEL: Final = "cancel"
 SIGNAL: Final = "signal"
 CHILD: Final = "child"
+BEGIN: Final = "begin"
 LATE: Final = "late"

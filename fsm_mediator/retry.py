@@ -86,14 +86,17 @@ class Retry:
 
 def check_number(what: str, value: Any, least: float = 0, *, above: bool = False) -> None:
     """Refuse what is not a finite number of at least (*above*: of more than) *least*."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    try:
-        number = number and math.isfinite(value)
-    except OverflowError:  # an int that no float can hold
-        number = False
-    if not number or value < least or (above and value == least):
+    if not takes_number(value) or value < least or (above and value == least):
         bound = f"greater than {least:g}" if above else f"of at least {least:g}"
         raise DefinitionError(f"{what} must be a finite number {bound}, not {value!r}")
+
+
+def takes_number(value: Any) -> bool:
+    """Whether *value* is a finite number."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        return False
 
 
 def _is_type_or_predicate(on: Any) -> bool:

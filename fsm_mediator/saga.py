@@ -1,4 +1,7 @@
-"""Saga: an immutable definition, a name, a version and parts in order; checked and compiled when it is defined."""
+"""Saga: an immutable definition, a name, a version and parts in order; checked and compiled when it is defined.
+
+The branches of a group are sagas of their own, made here as well, when the saga is that they belong to.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,19 @@ import hashlib
 import sys
 import typing
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from types import GenericAlias, MappingProxyType
+from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeAlias, TypedDict
 
 import attrs
 
 from fsm_mediator.errors import DefinitionError, DefinitionWarning
 from fsm_mediator.inspection import callback_of, check_name, check_settings, in_doubt_types
 from fsm_mediator.machine import TABLE_FORMAT, SagaMachine, compile_machine
-from fsm_mediator.parts import Kind, Part
+from fsm_mediator.parts import GROUPS, Kind, Part
 from fsm_mediator.retry import Retry, check_number
 from fsm_mediator.steps import DEFAULT_COMPENSATION_RETRY, Step
+from fsm_mediator.waits import EACH, Choose, Parallel, Signal, Sleep, Wait
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -36,10 +41,13 @@ class Saga:
         machine: The `transitions.Machine` that runs, is drawn, journaled and verified.
         fingerprint: Names the saga's shape: paths and kinds of the parts, which can be compensated or probed, the pivot
             and what is repeatable. Not retry numbers, time-outs, functions and types: those may change at any time.
+        branches: Of each group and choice, by its path: its branches by name, sagas of their own (of `Parallel.each`
+            one, for every item).
+        single: The only part of a branch that is no saga of its own, whose result is the branch's; None otherwise.
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        parts: Steps and other sagas.
+        parts: Steps, other sagas, groups (`Parallel`), choices (`Choose`), signals and sleeps.
         payload: A type that msgspec can encode where the journal is durable: attrs, dataclass, TypedDict, Struct, JSON.
         version: Any short text or number.
         retry: For steps that set none.
@@ -51,8 +59,8 @@ class Saga:
     """
 
     __slots__ = (
-        *("_every", "_given", "compensation_retry", "deadline", "fingerprint", "machine"),
-        *("name", "nested", "parts", "payload", "retry", "version"),
+        *("_every", "_given", "branches", "compensation_retry", "deadline", "fingerprint", "machine"),
+        *("name", "nested", "parts", "payload", "retry", "single", "version"),
     )
 
     name: str
@@ -65,13 +73,15 @@ class Saga:
     machine: SagaMachine
     fingerprint: str
     nested: bool
+    branches: Mapping[str, Mapping[str, Saga]]
+    single: str | None
     _given: tuple[Any, ...]
     _every: SagaMachine | None
 
     def __init__(
         self,
         name: str,
-        parts: Iterable[Step | Saga],
+        parts: Iterable[Step | Saga | Wait],
         *,
         payload: Any = None,
         version: str | int = "1",
@@ -80,7 +90,7 @@ class Saga:
         deadline: float | None = None,
     ) -> None:
         check_name("a saga", name)
-        if isinstance(parts, (str, bytes, Step, Saga)) or not isinstance(parts, Iterable):
+        if isinstance(parts, (str, bytes, Step, Saga, Wait)) or not isinstance(parts, Iterable):
             raise DefinitionError(f"saga {name!r}: the second argument is the list of its parts, not {parts!r}")
         given = tuple(parts)
         for setting, value in (("retry", retry), ("compensation_retry", compensation_retry)):
@@ -93,11 +103,34 @@ class Saga:
         if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
             raise DefinitionError(f"saga {name!r}: payload must be a type, not {payload!r}")
 
+        self._set_up(name, given, payload, str(version), retry, compensation_retry, deadline)
+
+    def _set_up(
+        self,
+        name: str,
+        given: tuple[Any, ...],
+        payload: Any,
+        version: str,
+        retry: Retry | None,
+        compensation_retry: Retry | None,
+        deadline: float | None = None,
+        *,
+        branch: bool = False,
+        forward_only: bool = False,
+        single: str | None = None,
+    ) -> None:
         placed = tuple(_placed(name, given, "", retry, compensation_retry))
-        placed = _with_pivot(name, placed)
+        if branch and (pivot := next((part.path for part in placed if part.pivot), None)) is not None:
+            raise DefinitionError(
+                f"the pivot {pivot!r} cannot be in a branch ({name!r}): branches go on at the same time, and there is "
+                f"one point of no return for all. Place it before or after the group"
+            )
+        placed = _with_pivot(name, placed, forward_only=forward_only)
+        branches = {part.path: dict(_branches(name, payload, version, part)) for part in placed if part.kind in GROUPS}
+        placed = tuple(_with_branches(part, branches[part.path]) if part.kind in GROUPS else part for part in placed)
         values = {
             "name": name,
-            "version": str(version),
+            "version": version,
             "payload": payload,
             "parts": placed,
             "retry": retry,
@@ -106,6 +139,8 @@ class Saga:
             "machine": compile_machine(placed),
             "fingerprint": _fingerprint(placed),
             "nested": any(part.scope for part in placed),
+            "branches": MappingProxyType({path: MappingProxyType(each) for path, each in branches.items()}),
+            "single": single,
             "_given": given,
             "_every": None,
         }
@@ -185,7 +220,7 @@ def _placed(
             raise DefinitionError(
                 f"saga {where!r}: part {number} is the class {each.__name__}; give an instance: {each.__name__}(...)"
             )
-        if not isinstance(each, (Step, Saga)):
+        if not isinstance(each, (Step, Saga, Wait)):
             mend = (
                 f"decorate it: @step def {getattr(each, '__name__', '...')}(payload, context)" if callable(each) else ""
             )
@@ -198,6 +233,8 @@ def _placed(
         names.add(name)
         if isinstance(each, Step):
             yield _part_of_step(where, each, scope, retry, compensation_retry)
+        elif isinstance(each, Wait):
+            yield _part_of_wait(each, scope, retry, compensation_retry)
         else:
             if each.deadline is not None:
                 raise DefinitionError(
@@ -239,13 +276,100 @@ def _part_of_step(saga: str, step: Step, scope: str, retry: Retry | None, compen
     )
 
 
-def _with_pivot(saga: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts with the defaults that depend on which side of the pivot they are."""
+def _part_of_wait(wait: Wait, scope: str, retry: Retry | None, compensation_retry: Retry | None) -> Part:
+    path = f"{scope}{wait.name}"
+    if isinstance(wait, Signal):
+        seconds = None if wait.timeout is None else float(wait.timeout)
+        returns = Any if wait.payload is None else wait.payload
+        return Part(path=path, kind=wait.kind, subject=wait, scope=scope, seconds=seconds, returns=returns)
+    if isinstance(wait, Sleep):
+        seconds = wait.fixed if wait.relative else None
+        return Part(path=path, kind=wait.kind, subject=wait, scope=scope, seconds=seconds, decide=wait.decide)
+    assert isinstance(wait, (Parallel, Choose))
+    return Part(
+        path=path,
+        kind=wait.kind,
+        subject=wait,
+        scope=scope,
+        decide=wait.decide,
+        branches=tuple(wait.branches),
+        each=EACH in wait.branches,
+        at_most=wait.at_most,
+        # What the branches inherit; None means "unset", as for a step.
+        retry=retry,  # type: ignore[arg-type]
+        compensation_retry=compensation_retry,  # type: ignore[arg-type]
+    )
+
+
+def _branches(saga: str, payload: Any, version: str, group: Part) -> Iterator[tuple[str, Saga]]:
+    """The branches of *group* as sagas of their own, each named after its place: ``checkout/fulfil.pack``."""
+    wait = group.subject
+    for name, given in wait.branches.items():
+        where = f"{saga}/{group.path}" if name == EACH else f"{saga}/{group.path}.{name}"
+        takes = payload
+        if group.each:
+            takes = wait.payload if wait.payload is not None else getattr(given, "payload", None)
+        branch = Saga.__new__(Saga)
+        if isinstance(given, Saga):
+            if given.deadline is not None:
+                raise DefinitionError(f"{where!r} has a deadline; only the outermost saga can have one")
+            parts, single = given._given, None
+            retry = given.retry or group.retry
+            compensation_retry = given.compensation_retry or group.compensation_retry
+        else:
+            parts, single = (given,), given.name
+            retry, compensation_retry = group.retry, group.compensation_retry
+        branch._set_up(
+            *(where, parts, takes, version, retry, compensation_retry),
+            branch=True,
+            forward_only=group.forward_only,
+            single=single,
+        )
+        yield name, branch
+
+
+def _with_branches(group: Part, branches: Mapping[str, Saga]) -> Part:
+    results: Any = {name: _result_type(branch) for name, branch in branches.items()}
+    returns = GenericAlias(list, (results[EACH],)) if group.each else _typed_dict(group.path, results)
+    compensates = any(part.undoes for branch in branches.values() for part in branch.parts)
+    return attrs.evolve(
+        group,
+        group_compensates=compensates,
+        returns=returns,
+        shape=tuple((name, shape_of(branch.parts)) for name, branch in branches.items()),
+        retry=Retry(),
+        compensation_retry=Retry(),
+    )
+
+
+def _result_type(saga: Saga) -> Any:
+    """The type of what *saga*'s steps return, all together, or of what its single part does."""
+    types: dict[str, Any] = {}
+    for part in saga.parts:
+        inside = types
+        *outer, name = part.path.split(".")
+        for each in outer:
+            inside = inside.setdefault(each, {})
+        inside[name] = part.execute.returns if part.execute is not None else part.returns
+    return types[saga.single] if saga.single is not None else _typed_dict(saga.name, types)
+
+
+def _typed_dict(name: str, types: Mapping[str, Any]) -> Any:
+    fields = {
+        key: _typed_dict(key, type) if isinstance(type, dict) else Any if type in (NoReturn, Never) else type
+        for key, type in types.items()
+    }
+    # What was not chosen, or had not answered, is not there.
+    return TypedDict(name, fields, total=False)  # type: ignore[operator]  # made of what is only known here
+
+
+def _with_pivot(saga: str, parts: tuple[Part, ...], *, forward_only: bool) -> tuple[Part, ...]:
+    """The parts with the defaults that depend on which side of the pivot they are; of *forward_only*: after it."""
     pivots = [index for index, part in enumerate(parts) if part.pivot]
     if len(pivots) > 1:
         names = ", ".join(repr(parts[index].path) for index in pivots)
         raise DefinitionError(f"saga {saga!r} has more than one pivot: {names}; a saga has one point of no return")
-    at = pivots[0] if pivots else len(parts)
+    at = -1 if forward_only else pivots[0] if pivots else len(parts)
     if pivots and parts[at].compensate is not None:
         raise DefinitionError(
             f"saga {saga!r}: the pivot {parts[at].path!r} has a compensate, which could never run: "
@@ -254,7 +378,7 @@ def _with_pivot(saga: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
     for part in parts[at + 1 :]:
         if part.compensate is not None:
             warnings.warn(
-                f"saga {saga!r}: {part.path!r} comes after the pivot {parts[at].path!r}; "
+                f"saga {saga!r}: {part.path!r} comes after the pivot{f' {parts[at].path!r}' if pivots else ''}; "
                 f"its compensate is never called",
                 DefinitionWarning,
                 stacklevel=_users_level(),
@@ -263,10 +387,15 @@ def _with_pivot(saga: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
         attrs.evolve(
             part,
             forward_only=index > at,
-            retry=part.retry or (Retry(attempts=None) if index > at else Retry()),  # type: ignore[truthy-bool]
+            # A group keeps what its branches inherit: each of their steps knows its own default.
+            retry=part.retry if part.kind in GROUPS else _retry_of(part, after_pivot=index > at),
         )
         for index, part in enumerate(parts)
     )
+
+
+def _retry_of(part: Part, *, after_pivot: bool) -> Retry:
+    return part.retry or (Retry(attempts=None) if after_pivot else Retry())  # type: ignore[truthy-bool]
 
 
 def _users_level() -> int:
@@ -281,9 +410,16 @@ def _fingerprint(parts: tuple[Part, ...]) -> str:
     return hashlib.sha256(repr((TABLE_FORMAT, shape_of(parts))).encode()).hexdigest()[:16]
 
 
-def shape_of(parts: tuple[Part, ...]) -> tuple[tuple[str, str, bool, bool, bool, bool], ...]:
-    """What a fingerprint is made of, part by part."""
+Shape: TypeAlias = "tuple[tuple[Any, ...], ...]"
+
+
+def shape_of(parts: tuple[Part, ...]) -> Shape:
+    """What a fingerprint is made of: of each part path, kind, whether it is compensated, probed, the pivot, repeatable.
+
+    Of a group also its branches: what each is called, and the shape of it.
+    """
     return tuple(
         (part.path, part.kind.value, part.compensatable, part.probe is not None, part.pivot, part.repeatable)
+        + ((part.shape,) if part.kind in GROUPS else ())
         for part in parts
     )

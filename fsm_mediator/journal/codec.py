@@ -15,7 +15,7 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, PayloadError, ResultRefusedError
 from fsm_mediator.parts import Part
-from fsm_mediator.records import Acceptance, Record
+from fsm_mediator.records import SIGNAL, Acceptance, InboxItem, Record
 from fsm_mediator.saga import Saga
 
 MAX_BYTES: Final = 1024 * 1024
@@ -138,7 +138,7 @@ def settle_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
 
 def result_type(part: Part) -> Any:
     """What the part's results are decoded as."""
-    returns = part.execute.returns if part.execute is not None else Any
+    returns = part.execute.returns if part.execute is not None else part.returns
     return Any if returns is NoReturn or returns is Never else returns  # it only ever raises: there is no result
 
 
@@ -164,9 +164,32 @@ def revive(saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
             except LookupError as error:
                 raise IllegalRecordError(str(error), record.seq) from error
             what = f"execution {record.saga_id!r}, record {record.seq}: the result of {record.step!r}"
-            yield msgspec.structs.replace(record, value=decode(record.value, result_type(part), what))
+            kind = list[str] if record.event == "compensated" else result_type(part)  # what is left over of a group
+            yield msgspec.structs.replace(record, value=decode(record.value, kind, what))
         else:
             yield record
+
+
+def settle_signal(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
+    """A signal's value as the saga will see it.
+
+    Raises:
+        PayloadError: It cannot be encoded, is too large, or is of another type than the signal's.
+    """
+    what = f"the value of signal {part.path!r}"
+    return decode(encode(value, what, limit), part.returns, what)
+
+
+def revive_items(saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...]:
+    """*items* with their values decoded, where they came encoded."""
+    return tuple(_revived(saga, item) if isinstance(item.value, msgspec.Raw) else item for item in items)
+
+
+def _revived(saga: Saga, item: InboxItem) -> InboxItem:
+    kind: Any = Any
+    if item.kind == SIGNAL:
+        kind = next((part.returns for part in saga.parts if part.path == item.name), Any)
+    return msgspec.structs.replace(item, value=decode(item.value, kind, f"the value of {item.kind} {item.name!r}"))
 
 
 def _name(type: Any) -> str:

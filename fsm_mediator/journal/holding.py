@@ -12,7 +12,7 @@ from fsm_mediator.errors import LeaseLostError, UnknownExecutionError
 from fsm_mediator.journal import queries
 from fsm_mediator.journal.rows import NOW, Row, is_text, standing_row
 from fsm_mediator.machine import ENDED
-from fsm_mediator.records import Acceptance
+from fsm_mediator.records import CHILD, Acceptance
 
 
 class Known:
@@ -77,7 +77,11 @@ def post(cursor: Cursor, saga_id: str, row: Row) -> bool:
     if state in ENDED:
         return False
     cursor.execute(queries.POST, (number, *row))
-    _stand(cursor, number, driver, state, at, mail + 1, wake_at)
+    # A stuck execution is looked at for the sake of its branches, whatever else comes.
+    awaits = row[0] == CHILD or (
+        mail > 0 and cursor.execute(queries.CALLED_BY_BRANCH, (number,)).fetchone() is not None
+    )
+    _stand(cursor, number, driver, state, at, mail + 1, wake_at, awaits=awaits)
     return True
 
 
@@ -157,6 +161,14 @@ def unknown_driver(driver_id: str | None) -> LeaseLostError:
 
 
 def _stand(
-    cursor: Cursor, number: int, driver: int | None, state: str, at: float, mail: int, wake_at: float | None
+    cursor: Cursor,
+    number: int,
+    driver: int | None,
+    state: str,
+    at: float,
+    mail: int,
+    wake_at: float | None,
+    *,
+    awaits: bool = False,
 ) -> None:
-    queries.many(cursor, queries.STAND, [standing_row(number, driver, state, at, mail, wake_at)])
+    queries.many(cursor, queries.STAND, [standing_row(number, driver, state, at, mail, wake_at, awaits=awaits)])

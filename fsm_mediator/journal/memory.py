@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -21,23 +22,31 @@ from fsm_mediator.machine import (
     STUCK,
     STUCK_EXECUTING,
 )
-from fsm_mediator.records import Acceptance, Failure, InboxItem, Record
+from fsm_mediator.records import CHILD, Acceptance, Failure, InboxItem, Record
 
 
 class _Row:
-    __slots__ = ("acceptance", "driver", "epoch", "mail", "records", "wake_at")
+    __slots__ = ("acceptance", "awaits", "driver", "epoch", "mail", "records", "seen", "wake_at")
 
-    def __init__(self, acceptance: Acceptance) -> None:
+    def __init__(self, acceptance: Acceptance, *, dormant: bool = False) -> None:
         self.acceptance = acceptance
+        self.awaits = dormant
+        self.seen = 0
         self.records: list[Record] = []
         self.epoch = 1
         self.driver: str | None = None
-        self.wake_at: float | None = None
+        self.wake_at: float | None = math.inf if dormant else None
         self.mail: tuple[InboxItem, ...] = ()
 
     @property
     def state(self) -> str:
         return self.records[-1].target if self.records else PENDING
+
+    @property
+    def called(self) -> bool:
+        """Whether something is in the inbox that no driver has seen; what is stuck is called by its branches alone."""
+        stuck = self.state.partition(".")[0] in _STUCK
+        return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in self.mail)
 
     @property
     def changed_at(self) -> float:
@@ -114,7 +123,7 @@ class MemoryJournal:
                 f"execution {commit.saga_id!r} stands at record {seq}, so that {commit.records[0].seq} cannot be its "
                 f"next: somebody else has written in the meantime; nothing was written"
             )
-        for child in commit.children:
+        for child in (*commit.children, *commit.dormant):
             if child.saga_id in rows:
                 raise IdTakenError(f"an execution {child.saga_id!r} exists; nothing was written")
         self._half = half = (row, seq, self._numbers, commit)
@@ -126,12 +135,15 @@ class MemoryJournal:
         row.records[seq:] = commit.records
         row.wake_at = commit.wake_at
         row.driver = commit.driver if commit.held else None
+        row.awaits = commit.awaits
+        row.seen = max(row.seen, commit.seen)
         if commit.taken:
             row.mail = tuple(item for item in row.mail if item.number not in commit.taken)
         self._rows[commit.saga_id] = row
-        for child in commit.children:
-            if child.saga_id not in self._rows:
-                self._rows[child.saga_id] = _Row(child)
+        for children, dormant in ((commit.children, False), (commit.dormant, True)):
+            for child in children:
+                if child.saga_id not in self._rows:
+                    self._rows[child.saga_id] = _Row(child, dormant=dormant)
         if commit.posts:
             self._numbers = numbers
             for saga_id, item in commit.posts:
@@ -159,6 +171,7 @@ class MemoryJournal:
             records=tuple(told(record) for record in commit.records),
             acceptance=opened,
             children=tuple(msgspec.structs.replace(child, payload=raw(child.payload)) for child in commit.children),
+            dormant=tuple(msgspec.structs.replace(child, payload=raw(child.payload)) for child in commit.dormant),
             posts=tuple((saga_id, self._encoded_item(saga_id, item)) for saga_id, item in commit.posts),
         )
 
@@ -199,6 +212,7 @@ class MemoryJournal:
             row.driver in self._drivers,
             row.wake_at,
             len(row.mail),
+            row.called,
         )
 
     def records(self, saga_id: str) -> list[Record]:
@@ -275,6 +289,7 @@ class MemoryJournal:
                 for row in self._all_rows().values():
                     if row.driver == driver_id:
                         row.driver = None
+                        row.awaits = False
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
         """As `Journal.claim`."""
@@ -296,6 +311,7 @@ class MemoryJournal:
             row = self._row(saga_id)
             if row is not None and row.epoch == epoch:
                 row.driver = None
+                row.awaits = False
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """As `Journal.claimable`."""
@@ -305,17 +321,19 @@ class MemoryJournal:
                 if len(found) >= limit:
                     break
                 phase = row.state.partition(".")[0]
-                if row.driver in self._drivers or phase in _NEVER_TAKEN_UP or row.acceptance.fingerprint in skip:
+                if row.driver in self._drivers or phase in ENDED or row.acceptance.fingerprint in skip:
                     continue
                 due = row.wake_at is not None and row.wake_at <= at
-                if due or row.mail or row.driver is not None or phase in _UNFINISHED:
+                left = row.driver is not None or (phase in _UNFINISHED and not row.awaits)
+                if row.called or (phase not in _STUCK and (due or left)):
                     found.append(saga_id)
         return found
 
     def next_wake(self) -> float | None:
         """As `Journal.next_wake`."""
         with self._lock:
-            wakes = [r.wake_at for r in self._all_rows().values() if r.wake_at is not None and r.driver is None]
+            rows = self._all_rows().values()
+            wakes = [r.wake_at for r in rows if r.wake_at not in (None, math.inf) and r.driver is None]
         return min(wakes, default=None)
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
@@ -352,8 +370,8 @@ class MemoryJournal:
 _UNFINISHED = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
 """Phases in which a driver that is there would be doing something."""
 
-_NEVER_TAKEN_UP = frozenset((*ENDED, STUCK, STUCK_EXECUTING))
-"""Phases that nothing but a person's word leads out of."""
+_STUCK = frozenset((STUCK, STUCK_EXECUTING))
+"""Phases that nothing but a person's word leads out of, or that of a branch which was stuck."""
 
 
 def _unknown_driver(driver_id: str) -> LeaseLostError:

@@ -49,9 +49,13 @@ class Commit(msgspec.Struct, frozen=True):
             A new execution starts with epoch 1.
         held: Whether the driver holds the execution from now on; False: parked, stuck or ended.
         wake_at: When a driver must look at it again though nothing came; None: not by itself.
+        awaits: Whether, held by nobody, it waits until then or for something in its inbox, and is in the midst of
+            nothing.
+        seen: The number of the newest inbox item that the driver has taken notice of: what came later calls one.
         taken: The numbers of the inbox items that are dealt with, and go.
         acceptance: Given if the execution is new.
         children: New executions, pending and held by nobody, that come into being with this commit.
+        dormant: As *children*, to be taken up only once something has come to their inbox.
         posts: Items for the inboxes of other executions: (saga id, item).
     """
 
@@ -61,9 +65,12 @@ class Commit(msgspec.Struct, frozen=True):
     epoch: int = 1
     held: bool = True
     wake_at: float | None = None
+    awaits: bool = False
+    seen: int = 0
     taken: tuple[int, ...] = ()
     acceptance: Acceptance | None = None
     children: tuple[Acceptance, ...] = ()
+    dormant: tuple[Acceptance, ...] = ()
     posts: tuple[tuple[str, InboxItem], ...] = ()
 
 
@@ -78,8 +85,9 @@ class Entry(msgspec.Struct, frozen=True):
         epoch: How often it was taken up by a driver.
         driver: Who holds it; None: nobody (parked, stuck, ended, or not begun).
         driver_alive: Whether that driver lives, as far as can be told from here.
-        wake_at: When a driver must look at it again.
+        wake_at: When a driver must look at it again; infinite: it is dormant.
         mail: How many items are in its inbox.
+        called: Whether something is in its inbox that no driver has seen.
     """
 
     acceptance: Acceptance
@@ -91,6 +99,7 @@ class Entry(msgspec.Struct, frozen=True):
     driver_alive: bool = False
     wake_at: float | None = None
     mail: int = 0
+    called: bool = False
 
     @property
     def saga_id(self) -> str:
@@ -190,7 +199,8 @@ class Journal(Protocol):
         """Executions that a driver should take up at time *at*, oldest first, at most *limit*.
 
         Those not ended whose driver is gone, and those held by nobody that are pending, are in the midst of an
-        attempt, are due, or have something in their inbox; stuck ones never.
+        attempt, are due, or have something in their inbox that no driver has seen. Stuck ones only where a branch of
+        theirs has something to say; dormant ones once something has come.
 
         Args:
             at: The time, in seconds since the epoch.

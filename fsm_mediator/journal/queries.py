@@ -114,6 +114,8 @@ POST: Final = "INSERT INTO inbox (execution, kind, name, value, reason, at) VALU
 TAKE: Final = "DELETE FROM inbox WHERE number = ? AND execution = ?"
 MAIL: Final = """
     SELECT number, kind, name, value, reason, at FROM inbox WHERE execution = ? ORDER BY number"""
+UNSEEN: Final = "SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND kind GLOB ?"
+CALLED_BY_BRANCH: Final = "SELECT 1 FROM inbox WHERE execution = ? AND kind = 'child' LIMIT 1"
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
     FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? ORDER BY i.number"""
@@ -150,7 +152,7 @@ RECORDS: Final = """
 
 ENTRIES: Final = f"""
     SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, a.details, a.at, e.deadline_at, e.parent,
-        r.target, r.at, r.seq, e.epoch, {_HOLDER}, e.wake_at, e.mail
+        r.target, r.at, r.seq, e.epoch, {_HOLDER}, e.wake_at, e.mail, e.attention
     FROM {_AS_IT_STANDS}
         JOIN definitions d ON d.number = e.definition
         JOIN records a ON a.execution = e.number AND a.seq = 0"""

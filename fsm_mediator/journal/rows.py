@@ -38,17 +38,29 @@ class UnencodableError(PayloadError, JournalError):
     """A value that cannot be journaled, among commits that are written together: it stands for its own commit."""
 
 
-def attention(state: str, held: bool, mail: int, wake_at: float | None) -> float | None:
+def attention(state: str, held: bool, mail: int, wake_at: float | None, *, awaits: bool = False) -> float | None:
     """When a driver should look at an execution: the one that holds it at its inbox, any other to take it up.
 
-    `NOW`: whatever the time is; None: not by itself.
+    Args:
+        state: Where it stands.
+        held: Whether a driver holds it.
+        mail: How much is in its inbox that no driver has seen.
+        wake_at: When a driver must look at it though nothing came.
+        awaits: Whether it is in the midst of nothing, and waits for that; a stuck one: for its branches.
+
+    Returns:
+        `NOW`: whatever the time is; None: not by itself.
     """
     if held:
         return NOW if mail else None
     phase = state.partition(".")[0]
-    if phase in _STUCK or phase in ENDED:
+    if phase in ENDED:
         return None
-    return NOW if mail or phase in _UNFINISHED else wake_at
+    if phase in _STUCK:
+        return NOW if mail and awaits else None
+    if mail or (phase in _UNFINISHED and not awaits):
+        return NOW
+    return wake_at
 
 
 class _Details(msgspec.Struct, omit_defaults=True):
@@ -62,6 +74,7 @@ class _Details(msgspec.Struct, omit_defaults=True):
     due_at: float | None = None
     reason: str | None = None
     abandoned: bool = False
+    children: tuple[str, ...] | None = None
 
 
 _NOTHING: Final = msgspec.Raw()
@@ -150,6 +163,8 @@ def record_rows(records: Sequence[Record], saga_id: str, limit: int) -> list[Row
             details.due_at = record.due_at
             details.reason = storable(record.reason)
             details.abandoned = record.abandoned
+        if record.children is not None:
+            details.children = record.children
         try:
             json = _encode(details)
         except Exception:  # whatever a property or an iterator of the value raises as well
@@ -175,13 +190,25 @@ def acceptance_row(acceptance: Acceptance, limit: int) -> Row:
         PayloadError: The payload cannot be journaled.
     """
     payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", limit)
-    return (0, _ACCEPTED, "", PENDING, acceptance.at, f'{{"value":{payload.decode()}}}')
+    next_one = "" if acceptance.successor is None else f',"step":{_encode(acceptance.successor).decode()}'
+    return (0, _ACCEPTED, "", PENDING, acceptance.at, f'{{"value":{payload.decode()}{next_one}}}')
 
 
-def standing_row(number: int, driver: int | None, state: str, at: float, mail: int, wake_at: float | None) -> Row:
-    """How an execution stands from now on, as a row of `queries.STAND`."""
+def standing_row(
+    number: int,
+    driver: int | None,
+    state: str,
+    at: float,
+    mail: int,
+    wake_at: float | None,
+    *,
+    unseen: int | None = None,
+    awaits: bool = False,
+) -> Row:
+    """How an execution stands from now on, as a row of `queries.STAND`; *unseen*: of its mail, if not all."""
     ended_at = at if driver is None and state in ENDED else None
-    return driver, wake_at, attention(state, driver is not None, mail, wake_at), mail, ended_at, number
+    calls = attention(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
+    return driver, wake_at, calls, mail, ended_at, number
 
 
 def item_row(item: InboxItem, saga_id: str, limit: int) -> Row:
@@ -241,6 +268,7 @@ def record_of(row: Row, saga_id: str, saga: str) -> Record:
         kept.due_at,
         kept.reason,
         kept.abandoned,
+        kept.children,
     )
 
 
@@ -255,6 +283,7 @@ def items_of(rows: Iterable[Row]) -> tuple[InboxItem, ...]:
 def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
     """The entry that a row of `queries.ENTRIES` is."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
-    epoch, _, wake_at, mail = rest
-    acceptance = Acceptance(saga_id, saga, version, fingerprint, _decode(payload).value, at, deadline_at, parent)
-    return Entry(acceptance, state, changed_at, seq, epoch, driver, alive, wake_at, mail)
+    epoch, _, wake_at, mail, calls = rest
+    kept = _decode(payload)
+    acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
+    return Entry(acceptance, state, changed_at, seq, epoch, driver, alive, wake_at, mail, mail > 0 and calls == NOW)

@@ -7,6 +7,7 @@ what is to be refused is refused before anything is changed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from sqlite3 import Cursor, IntegrityError
 from typing import Any, TypeAlias
@@ -28,8 +29,8 @@ from fsm_mediator.journal.rows import (
     stored_name,
 )
 from fsm_mediator.journal.transaction import Batched
-from fsm_mediator.machine import ENDED, PENDING
-from fsm_mediator.records import Acceptance
+from fsm_mediator.machine import ENDED, PENDING, STUCK
+from fsm_mediator.records import CHILD, Acceptance
 
 _Found: TypeAlias = tuple[int, int, int | None, int, bool, int]
 """An execution as it stands: its number, epoch, driver, mail, whether it has a ``wake_at``, its last record."""
@@ -52,7 +53,7 @@ class Write(Batched):
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, limit)
-        self.plain = not (commit.taken or commit.children or commit.posts)
+        self.plain = not (commit.taken or commit.children or commit.dormant or commit.posts)
         self.ids: tuple[str, ...] = (commit.saga_id,)
         """The execution's own id, and those of the branches that it opens."""
         if commit.acceptance is not None:
@@ -61,9 +62,9 @@ class Write(Batched):
             stored_name(commit.saga_id, "the id")
             self.rows.insert(0, acceptance_row(commit.acceptance, limit))
         if not self.plain:
-            self.opens = [(child, acceptance_row(child, limit)) for child in commit.children]
+            self.opens = [(child, acceptance_row(child, limit)) for child in (*commit.children, *commit.dormant)]
             self.posts = [(saga_id, item_row(item, saga_id, limit)) for saga_id, item in commit.posts]
-            self.ids += tuple(stored_name(child.saga_id, "the id") for child in commit.children)
+            self.ids += tuple(stored_name(child.saga_id, "the id") for child, _ in self.opens)
 
     def opening(self) -> tuple[int, int] | None:
         """The numbers of its definition and driver, if it does nothing but open an execution that begins at once."""
@@ -288,11 +289,17 @@ def _decided(
             if waits:
                 changes.wakes.append((commit.wake_at, number))
         elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or waits:
-            changes.standings.append(standing_row(number, holder, state, at, mail, commit.wake_at))
+            # What is stuck is called by its branches alone.
+            kinds = CHILD if state.startswith(STUCK) else "*"
+            unseen = mail and cursor.execute(queries.UNSEEN, (number, commit.seen, kinds)).fetchone()[0]
+            changes.standings.append(
+                standing_row(number, holder, state, at, mail, commit.wake_at, unseen=unseen, awaits=commit.awaits)
+            )
     changes.records.extend((number, *row) for row in write.rows)
-    for child, row in () if write.plain else write.opens:
+    for each, (child, row) in enumerate(() if write.plain else write.opens):
         branch = changes.number()
-        changes.executions.append(_opening(cursor, known, child, branch, PENDING, 0.0, None, None))
+        wake_at = None if each < len(commit.children) else math.inf  # dormant
+        changes.executions.append(_opening(cursor, known, child, branch, PENDING, 0.0, None, wake_at))
         changes.records.append((branch, *row))
     return number, last, mail
 
@@ -334,6 +341,6 @@ def _opening(
         None if acceptance.parent is None else stored_name(acceptance.parent, "the parent"),
         driver,
         wake_at,
-        attention(state, driver is not None, 0, wake_at),
+        attention(state, driver is not None, 0, None if wake_at == math.inf else wake_at, awaits=wake_at == math.inf),
         at if driver is None and state in ENDED else None,
     )

@@ -32,10 +32,10 @@ from fsm_mediator.journal.drivers import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
-from fsm_mediator.mediator import verbs
+from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.async_daemon import AsyncDaemon
 from fsm_mediator.mediator.daemon import Rounds
-from fsm_mediator.mediator.desk import JOURNAL_RETRY, Desk
+from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
 from fsm_mediator.mediator.holdings import Holdings, call_driver
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.mediator.threads import ThreadedAttempt, without_own_frame
@@ -433,12 +433,21 @@ class AsyncMediator:
                 records = desk.first_records(live, at)
             while True:
                 desk.advanced(live, records, at)
-                parks = desk.parks(live)
+                if not records and execution.group:
+                    record = await self._attend(live, at)
+                    if record is not None:
+                        records = [record]
+                        continue
+                written = not records
+                parks = desk.parks(live, written=written)
                 if records or parks:
-                    mail = await self._write(desk.commit(live, records, opens=opens, parks=parks))
+                    commit = desk.commit(live, records, opens=opens, parks=parks)
+                    mail = await self._write(commit)
                     opens = False
                     desk.observe(live, records)
                     records = []
+                    if commit.children or commit.posts:
+                        self._spread(commit)
                     if mail and live.note(mail):
                         if not parks:
                             continue
@@ -447,6 +456,8 @@ class AsyncMediator:
                 if effect is None or parks:
                     return self._leave(live)
                 if effect.callback is None:
+                    if not written and execution.group:
+                        continue  # its branches first: they may have settled already
                     at = await self._sit(live)
                 else:
                     answer = await self._perform(live, effect)
@@ -471,13 +482,16 @@ class AsyncMediator:
         """Note where an execution stands that has ended, rests or is parked, and see to what wakes it."""
         execution = live.execution
         outcome = execution.outcome()
-        live.rests = rests(execution, mail=live.called)
+        live.rests = rests(execution, mail=live.called, resting=live.resting)
         self._holdings.finish(live, outcome)
         if execution.effect is not None and not live.stopping:
             if live.called:
                 self._resume(live.saga_id)
             elif (until := execution.wake_at) is not None:
                 self._alarm(live.saga_id, until)
+        parent = execution.acceptance.parent
+        if parent is not None and parent in self._live:
+            self._call(parent)  # whoever waits there for a branch of his must know when it only waits itself
         return outcome
 
     def _alarm(self, saga_id: str, until: float) -> None:
@@ -553,15 +567,76 @@ class AsyncMediator:
         finally:
             self._flushing = False
 
+    # Branches
+
+    async def _attend(self, live: Live, at: float) -> Record | None:
+        """See to the branches of the group that an execution stands in; as `Mediator._attend`, awaited."""
+        execution = live.execution
+        family = await self._off(families.look, self._desk, execution)
+        live.resting = family.resting
+        if execution.cancelled:
+            if live.told is None:
+                live.told = set()
+            for saga_id in family.going_on:
+                if saga_id not in live.told:
+                    live.told.add(saga_id)
+                    live.resting = False
+                    if await self._off(self._journal.post, saga_id, families.cancel_for(execution, at)):
+                        self._call(saga_id)
+        for saga_id in family.undo:
+            say = verbs.say_undo(self._desk, f"{execution.saga_id!r} compensates its group")
+            await self._whole(self._say_to_branch(saga_id, say))
+        return None if family.branches is None else execution.feed(family.branches, at)
+
+    async def _say_to_stuck_branches(self, live: Live, say: verbs.Verb | None) -> None:
+        """A person means the whole: what is said to who is stuck in a group goes to the branches that are."""
+        if say is not None and live.execution.group:
+            for saga_id in (await self._off(families.look, self._desk, live.execution)).stuck:
+                await self._say_to_branch(saga_id, say, to_stuck_branches=say)
+
+    async def _say_to_branch(
+        self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None
+    ) -> None:
+        """Say it durably, and have a task drive the branch on; if somebody else is at it, they see to it."""
+        live = Live(saga_id, background=True)
+        if not self._reserves(live):
+            return
+        try:
+            if not await self._off(functools.partial(self._holdings.take_up, live, for_a_verb=True)):
+                self._holdings.finish(live)
+                return
+            await self._say_to_stuck_branches(live, to_stuck_branches)
+            record = say(live.execution, live.late)
+            assert record is not None
+            live.recovered = False
+            await self._write(self._desk.commit(live, [record]))
+            self._desk.observe(live, [record])
+        except BaseException as error:
+            self._holdings.drop(live, error)
+            raise
+        self._have_driven(live, self._work(live))
+
+    def _spread(self, commit: Commit) -> None:
+        """Have those taken up that came into being with *commit*, or were told something in it."""
+        for child in commit.children:
+            self._resume(child.saga_id)
+        for saga_id, _ in commit.posts:
+            self._call(saga_id)
+
     # Waiting
 
     async def _sit(self, live: Live) -> float:
-        """Wait until the execution is due or something came to its inbox; the time then."""
+        """Wait until the execution is due, something came to its inbox, or a branch may have settled; the time then."""
         until = live.execution.wake_at
-        assert until is not None
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError  # a step has swallowed it; we have nothing that must not be interrupted
+        if until is None:
+            if not live.called and not live.stopping:
+                await self._sit_here(live, None, BRANCHES_POLL)
+            if live.called:
+                await self._look(live)
+            return self._clock()
         at = self._clock()
         wait = until - at
         if self._patience is not None and until > self._patience:
@@ -571,21 +646,24 @@ class AsyncMediator:
                 await self._sleep(wait)
                 at = max(self._clock(), until)
             else:
-                assert self._loop is not None
-                if live.wake is None:
-                    live.wake = asyncio.Event()
-                live.until = until
-                handle = self._loop.call_later(min(wait, 60.0), live.wake.set)  # in slices: our clock may be set
-                try:
-                    await live.wake.wait()
-                finally:
-                    handle.cancel()
-                    live.until = None
-                live.wake.clear()
+                await self._sit_here(live, until, wait)
                 at = self._clock()
         if live.called:
             await self._look(live)
         return at
+
+    async def _sit_here(self, live: Live, until: float | None, wait: float) -> None:
+        assert self._loop is not None
+        if live.wake is None:
+            live.wake = asyncio.Event()
+        live.until = until
+        handle = self._loop.call_later(min(wait, 60.0), live.wake.set)  # in slices: our clock may be set
+        try:
+            await live.wake.wait()
+        finally:
+            handle.cancel()
+            live.until = None
+        live.wake.clear()
 
     async def _look(self, live: Live) -> None:
         live.called = False  # first: what comes while we look is looked for again
@@ -749,15 +827,24 @@ class AsyncMediator:
     async def cancel(self, saga_id: str, reason: str | None = None) -> None:
         """Have an execution end its attempts and compensate, wherever it is driven; as `Mediator.cancel`."""
         await self._open()
-        entry = await self._off(verbs.post_cancel, self._desk, saga_id, reason)
-        if saga_id in self._live or entry.driver is None or not entry.driver_alive:
-            self._call(saga_id)
+        await self._tell(await self._off(verbs.post_cancel, self._desk, saga_id, reason))
+
+    async def _tell(self, entry: Entry) -> None:
+        """Something was posted: have its driver look, or become it."""
+        if entry.saga_id in self._live or entry.driver is None or not entry.driver_alive:
+            self._call(entry.saga_id)
         else:
-            await self._off(call_driver, entry.driver.id, saga_id)
+            await self._off(call_driver, entry.driver.id, entry.saga_id)
 
     async def retry(self, saga_id: str, reason: str | None = None) -> Outcome:
         """Try the part that an execution is stuck in again, and drive it on; as `Mediator.retry`."""
-        return await self._say(saga_id, verbs.say_retry(self._desk, reason))
+        say = verbs.say_retry(self._desk, reason)
+        return await self._say(saga_id, say, to_stuck_branches=say)
+
+    async def signal(self, saga_id: str, name: str, value: Any = None) -> None:
+        """Say to an execution what it waits for, or will; as `Mediator.signal`."""
+        await self._open()
+        await self._tell(await self._off(verbs.post_signal, self._desk, saga_id, name, value))
 
     async def resolve(self, saga_id: str, *, reason: str, done: bool | None = None, result: Any = None) -> Outcome:
         """Settle by hand the part that an execution is stuck in, and drive it on; as `Mediator.resolve`."""
@@ -765,20 +852,27 @@ class AsyncMediator:
 
     async def undo(self, saga_id: str, reason: str | None = None) -> Outcome:
         """Compensate an execution that has succeeded, newest first; as `Mediator.undo`."""
+        verbs.refuse_branch(saga_id)
         return await self._say(saga_id, verbs.say_undo(self._desk, reason))
 
-    async def _say(self, saga_id: str, say: verbs.Verb) -> Outcome:
+    async def _say(self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None) -> Outcome:
         await self._open()
         live = Live(saga_id)
-        if not self._reserves(live):
+        while not self._reserves(live):
+            other = self._live.get(saga_id)
+            if other is None or (other.epoch == 0 and other.driver is not asyncio.current_task()):
+                if other is not None:
+                    await self._done_event(other).wait()  # it only looks whether there is anything to do
+                await self._open()
+                continue
             raise AlreadyDrivenError(
                 f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
             )
-        self._have_driven(live, self._said(live, say))
+        self._have_driven(live, self._said(live, say, to_stuck_branches))
         outcome = await self._driven(live)
         return outcome if outcome is not None else await self._off(self._desk.outcome, saga_id)
 
-    async def _said(self, live: Live, say: verbs.Verb) -> Outcome | None:
+    async def _said(self, live: Live, say: verbs.Verb, to_stuck_branches: verbs.Verb | None) -> Outcome | None:
         try:
             if not await self._off(functools.partial(self._holdings.take_up, for_a_verb=True), live):
                 holder = (await self._off(self._desk.entry, live.saga_id)).driver
@@ -786,6 +880,7 @@ class AsyncMediator:
                     f"execution {live.saga_id!r} is being driven by {holder or 'somebody'}; wait until it is stuck or "
                     f"has ended"
                 )
+            await self._say_to_stuck_branches(live, to_stuck_branches)
             record = say(live.execution, live.late)
             assert record is not None
             live.recovered = False
@@ -805,7 +900,7 @@ class AsyncMediator:
             found = await self._off(self._journal.claimable, self._clock(), 1000 + len(seen), tuple(skip))
             lives = [self._resume(saga_id) for saga_id in found if saga_id not in seen]
             if not lives:
-                return outcomes
+                return [await self._with_branches(outcome) for outcome in outcomes]
             seen.update(found)  # once each: what comes back at once would come back for ever
             for live in lives:
                 if live is not None:
@@ -814,6 +909,12 @@ class AsyncMediator:
                         outcomes.append(live.outcome)
                     elif (fingerprint := await self._off(self._desk.undrivable, live)) is not None:
                         skip.add(fingerprint)
+
+    async def _with_branches(self, outcome: Outcome) -> Outcome:
+        """*outcome*, or the one after it, where it waits for branches that have been taken up as well."""
+        if not self._desk.waits_for_branches(outcome):
+            return outcome
+        return await self.wait(outcome.saga_id, check=False)
 
     def daemon(self, *, poll: float = 1.0) -> AsyncDaemon:
         """An async context manager: while it lasts, whatever nobody drives and somebody should is taken up.

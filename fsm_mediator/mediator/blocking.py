@@ -31,9 +31,9 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.journal.drivers import this_driver
 from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
-from fsm_mediator.mediator import verbs
+from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.daemon import Daemon, Rounds
-from fsm_mediator.mediator.desk import JOURNAL_RETRY, Desk
+from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
 from fsm_mediator.mediator.holdings import Holdings, call_driver
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.mediator.threads import Alarm, Alarms, ThreadedAttempt, Workers, without_own_frame
@@ -410,12 +410,21 @@ class Mediator:
                 records = desk.first_records(live, at)
             while True:
                 desk.advanced(live, records, at)
-                parks = desk.parks(live)
+                if not records and execution.group:
+                    record = self._attend(live, at)
+                    if record is not None:
+                        records = [record]
+                        continue
+                written = not records
+                parks = desk.parks(live, written=written)
                 if records or parks:
-                    mail = self._write(desk.commit(live, records, opens=opens, parks=parks))
+                    commit = desk.commit(live, records, opens=opens, parks=parks)
+                    mail = self._write(commit)
                     opens = False
                     desk.observe(live, records)
                     records = []
+                    if commit.children or commit.posts:
+                        self._spread(commit)
                     if mail and live.note(mail):
                         if not parks:
                             continue
@@ -424,6 +433,8 @@ class Mediator:
                 if effect is None or parks:
                     return self._leave(live)
                 if effect.callback is None:
+                    if not written and execution.group:
+                        continue  # its branches first: they may have settled already
                     now = self._sit(live)
                     if now is None:
                         return None
@@ -451,13 +462,16 @@ class Mediator:
         """Note where an execution stands that has ended, rests or is parked, and see to what wakes it."""
         execution = live.execution
         outcome = execution.outcome()
-        live.rests = rests(execution, mail=live.called)
+        live.rests = rests(execution, mail=live.called, resting=live.resting)
         self._holdings.finish(live, outcome)
         if execution.effect is not None and not live.stopping:
             if live.called:
                 self._resume(live.saga_id)
             elif (until := execution.wake_at) is not None:
                 self._park(live.saga_id, until)
+        parent = execution.acceptance.parent
+        if parent is not None and parent in self._live:
+            self._call(parent)  # whoever waits there for a branch of his must know when it only waits itself
         return outcome
 
     def _park(self, saga_id: str, until: float) -> None:
@@ -482,16 +496,74 @@ class Mediator:
                 (self._sleep or time.sleep)(JOURNAL_RETRY.wait(attempt, self._chance()))
                 attempt += 1
 
+    # Branches
+
+    def _attend(self, live: Live, at: float) -> Record | None:
+        """See to the branches of the group that an execution stands in; its record, once there is one to be made."""
+        execution = live.execution
+        family = families.look(self._desk, execution)
+        live.resting = family.resting
+        if execution.cancelled:
+            if live.told is None:
+                live.told = set()
+            for saga_id in family.going_on:
+                if saga_id not in live.told:
+                    live.told.add(saga_id)
+                    live.resting = False
+                    if self._journal.post(saga_id, families.cancel_for(execution, at)):
+                        self._call(saga_id)
+        for saga_id in family.undo:
+            self._say_to_branch(saga_id, verbs.say_undo(self._desk, f"{execution.saga_id!r} compensates its group"))
+        return None if family.branches is None else execution.feed(family.branches, at)
+
+    def _say_to_stuck_branches(self, live: Live, say: verbs.Verb | None) -> None:
+        """A person means the whole: what is said to who is stuck in a group goes to the branches that are."""
+        if say is not None and live.execution.group:
+            for saga_id in families.look(self._desk, live.execution).stuck:
+                self._say_to_branch(saga_id, say, to_stuck_branches=say)
+
+    def _say_to_branch(self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None) -> None:
+        """Say it durably, and have a worker drive the branch on; if somebody else is at it, they see to it."""
+        live = Live(saga_id, background=True)
+        try:
+            if not self._reserves(live):
+                return
+            if not self._holdings.take_up(live, for_a_verb=True):
+                self._holdings.finish(live)
+                return
+            self._say_to_stuck_branches(live, to_stuck_branches)
+            record = say(live.execution, live.late)
+            assert record is not None
+            live.recovered = False
+            self._write(self._desk.commit(live, [record]))
+            self._desk.observe(live, [record])
+            self._queue(live)
+        except BaseException as error:
+            self._drop_unless_worked(live, error)
+            raise
+
+    def _spread(self, commit: Commit) -> None:
+        """Have those taken up that came into being with *commit*, or were told something in it."""
+        for child in commit.children:
+            self._resume(child.saga_id)
+        for saga_id, _ in commit.posts:
+            self._call(saga_id)
+
     # Waiting
 
     def _sit(self, live: Live) -> float | None:
-        """Wait until the execution is due or something came to its inbox.
+        """Wait until the execution is due, something came to its inbox, or a branch may have settled.
 
         Returns:
             The time then; None: nobody sits here any more, an alarm will have it driven on.
         """
         until = live.execution.wake_at
-        assert until is not None
+        if until is None:
+            if not live.called and not live.stopping:
+                self._sit_here(live, None, BRANCHES_POLL)
+            if live.called:
+                self._look(live)
+            return self._clock()
         at = self._clock()
         wait = until - at
         if self._patience is not None and until > self._patience:
@@ -510,13 +582,14 @@ class Mediator:
             self._look(live)
         return at
 
-    def _sit_here(self, live: Live, until: float, wait: float) -> None:
+    def _sit_here(self, live: Live, until: float | None, wait: float) -> None:
         with self._lock:
             if live.wake is None:
                 live.wake = threading.Event()
         live.until = until
         if not live.called and not live.stopping:  # who sets these looks for `wake` after that
-            live.wake.wait(min(wait, 60.0))  # in slices, for the system's clock may be set meanwhile
+            with self._workers.blocked():
+                live.wake.wait(min(wait, 60.0))  # in slices, for the system's clock may be set meanwhile
         live.until = None
         live.wake.clear()
 
@@ -714,11 +787,14 @@ class Mediator:
             UnknownExecutionError: The journal knows no execution with this id.
         """
         self._open()
-        entry = verbs.post_cancel(self._desk, saga_id, reason)
-        if saga_id in self._live or entry.driver is None or not entry.driver_alive:
-            self._call(saga_id)
+        self._tell(verbs.post_cancel(self._desk, saga_id, reason))
+
+    def _tell(self, entry: Entry) -> None:
+        """Something was posted: have its driver look, or become it."""
+        if entry.saga_id in self._live or entry.driver is None or not entry.driver_alive:
+            self._call(entry.saga_id)
         else:
-            call_driver(entry.driver.id, saga_id)
+            call_driver(entry.driver.id, entry.saga_id)
 
     def retry(self, saga_id: str, reason: str | None = None) -> Outcome:
         """Try the part that an execution is stuck in again, and drive it on; attempts count anew.
@@ -729,7 +805,26 @@ class Mediator:
         Raises:
             RefusedError: It is not stuck, or somebody drives it.
         """
-        return self._say(saga_id, verbs.say_retry(self._desk, reason))
+        say = verbs.say_retry(self._desk, reason)
+        return self._say(saga_id, say, to_stuck_branches=say)
+
+    def signal(self, saga_id: str, name: str, value: Any = None) -> None:
+        """Say to an execution what it waits for, or will: it goes on with *value* as the signal's result.
+
+        The first value counts. The same again is harmless, and what comes before it is waited for is kept.
+
+        Args:
+            saga_id: The execution.
+            name: The signal; in a nested saga ``inner.signal``, in a branch ``group.branch.signal``.
+            value: Of the signal's `payload` type.
+
+        Raises:
+            RefusedError: There is no such signal, it is not awaited any more, or came with another value.
+            PayloadError: The value is of another type, or cannot be journaled.
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        self._open()
+        self._tell(verbs.post_signal(self._desk, saga_id, name, value))
 
     def resolve(self, saga_id: str, *, reason: str, done: bool | None = None, result: Any = None) -> Outcome:
         """Settle by hand the part that an execution is stuck in, and drive it on.
@@ -750,15 +845,22 @@ class Mediator:
         """Compensate an execution that has succeeded, newest first; it ends ``failed`` with a `SagaUndoneError`.
 
         Raises:
-            RefusedError: It has not succeeded, has a pivot, or has nothing to compensate.
+            RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
         """
+        verbs.refuse_branch(saga_id)
         return self._say(saga_id, verbs.say_undo(self._desk, reason))
 
-    def _say(self, saga_id: str, say: verbs.Verb) -> Outcome:
+    def _say(self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None) -> Outcome:
         self._open()
         live = Live(saga_id)
         try:
-            if not self._reserves(live):
+            while not self._reserves(live):
+                other = self._live.get(saga_id)
+                if other is None or (other.epoch == 0 and other.driver != threading.get_ident()):
+                    if other is not None:
+                        self._is_finished(other, None)  # it only looks whether there is anything to do
+                    self._open()
+                    continue
                 raise AlreadyDrivenError(
                     f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
                 )
@@ -768,6 +870,7 @@ class Mediator:
                     f"execution {saga_id!r} is being driven by {holder or 'somebody'}; wait until it is stuck or has "
                     f"ended"
                 )
+            self._say_to_stuck_branches(live, to_stuck_branches)
             record = say(live.execution, live.late)
             assert record is not None
             live.recovered = False
@@ -794,7 +897,7 @@ class Mediator:
             found = self._journal.claimable(self._clock(), 1000 + len(seen), tuple(skip))
             lives = [self._resume(saga_id) for saga_id in found if saga_id not in seen]
             if not lives:
-                return outcomes
+                return [self._with_branches(outcome) for outcome in outcomes]
             seen.update(found)  # once each: what comes back at once would come back for ever
             for live in lives:
                 if live is not None:
@@ -803,6 +906,10 @@ class Mediator:
                         outcomes.append(live.outcome)
                     elif (fingerprint := self._desk.undrivable(live)) is not None:
                         skip.add(fingerprint)
+
+    def _with_branches(self, outcome: Outcome) -> Outcome:
+        """*outcome*, or the one after it, where it waits for branches that have been taken up as well."""
+        return self.wait(outcome.saga_id, check=False) if self._desk.waits_for_branches(outcome) else outcome
 
     def daemon(self, *, poll: float = 1.0) -> Daemon:
         """A context manager: while it lasts, whatever nobody drives and somebody should is taken up and driven on.

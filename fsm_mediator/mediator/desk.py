@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -33,11 +33,22 @@ from fsm_mediator.errors import (
 from fsm_mediator.execution import Execution
 from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
-from fsm_mediator.machine import PENDING
-from fsm_mediator.mediator.live import Live, rests
+from fsm_mediator.machine import COMPENSATING, ENDED, PENDING, WAITING
+from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import EXECUTE, PROBE, Effect
-from fsm_mediator.records import Acceptance, Begin, Crashed, Happened, Raised, Record, Returned
+from fsm_mediator.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect
+from fsm_mediator.records import (
+    BEGIN,
+    CHILD,
+    Acceptance,
+    Begin,
+    Crashed,
+    Happened,
+    InboxItem,
+    Raised,
+    Record,
+    Returned,
+)
 from fsm_mediator.retry import Retry, check_number
 from fsm_mediator.saga import Saga, shape_of
 
@@ -52,6 +63,13 @@ if hasattr(os, "register_at_fork"):
 
 JOURNAL_RETRY: Final = Retry(attempts=6, wait_initial=0.05, wait_max=1.0, wait_jitter=0.05)
 """How often a commit that failed is tried again before its execution is dropped, to be folded anew from the journal."""
+
+
+BRANCHES_POLL: Final = 1.0
+"""The most seconds between two looks at branches that are waited for: some may be driven by other processes."""
+
+GIVEN_KEPT: Final = 256
+"""Of how many groups the results are kept in mind that their branches see."""
 
 
 class Desk:
@@ -94,6 +112,8 @@ class Desk:
                 )
         self._by_name: dict[str, Saga] = {}
         self._by_version: dict[tuple[str, str], Saga] = {}
+        self._branches: dict[tuple[str, ...], Saga] = {}
+        self._given: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._make_driver = driver
         self.driver = driver()
         for saga in sagas:
@@ -121,6 +141,16 @@ class Desk:
             raise DefinitionError(
                 f"two sagas are named {saga.name!r} in version {saga.version!r}; give the newer one another version"
             )
+        self._check_callbacks(saga)
+        self._by_version[key] = saga
+        self._register_branches(saga)
+        if latest:
+            self._by_name[saga.name] = saga
+        else:  # who runs an old definition does not change what its name stands for
+            self._by_name.setdefault(saga.name, saga)
+        return saga
+
+    def _check_callbacks(self, saga: Saga) -> None:
         if not self._coroutines:
             for part in saga.parts:
                 for callback in (part.execute, part.compensate, part.probe):
@@ -131,12 +161,16 @@ class Desk:
                         )
         if self.journal.encodes:
             codec.check_types(saga)
-        self._by_version[key] = saga
-        if latest:
-            self._by_name[saga.name] = saga
-        else:  # who runs an old definition does not change what its name stands for
-            self._by_name.setdefault(saga.name, saga)
-        return saga
+        for branches in saga.branches.values():
+            for branch in branches.values():
+                self._check_callbacks(branch)
+
+    def _register_branches(self, saga: Saga) -> None:
+        for branches in saga.branches.values():
+            for branch in branches.values():
+                self._branches.setdefault((branch.name, branch.fingerprint), branch)
+                self._branches[branch.name, branch.version, branch.fingerprint] = branch
+                self._register_branches(branch)
 
     def saga(self, saga: Saga | str) -> Saga:
         """The saga meant: of this name, or this one itself.
@@ -159,6 +193,12 @@ class Desk:
             UnknownSagaError: No saga of its name is registered.
             DefinitionChangedError: None of those registered has its shape; the message says what differs.
         """
+        if "/" in acceptance.saga:  # a branch, whose own shape is part of its parent's
+            shape = acceptance.fingerprint
+            branch = self._branches.get((acceptance.saga, acceptance.version, shape))
+            branch = branch or self._branches.get((acceptance.saga, shape))
+            if branch is not None:
+                return branch
         same = self._by_version.get((acceptance.saga, acceptance.version))
         if same is not None and same.fingerprint == acceptance.fingerprint:
             return same
@@ -206,12 +246,12 @@ class Desk:
         at = self.clock()
         if self.journal.encodes:
             payload = codec.settle_payload(definition, payload, self.journal.max_value_bytes)
-        elif isinstance(definition.payload, type) and not _is_instance(payload, definition.payload):
+        elif isinstance(definition.payload, type) and not is_instance(payload, definition.payload):
             raise PayloadError(
                 f"saga {definition.name!r} takes a {definition.payload.__name__}, not {payload!r} "
                 f"(a {type(payload).__name__})"
             )
-        return Execution(
+        execution = Execution(
             definition,
             Acceptance(
                 saga_id,
@@ -223,6 +263,12 @@ class Desk:
                 None if deadline is None else at + deadline,
             ),
         )
+        if self.journal.encodes:
+            execution.settle = self._settle
+        return execution
+
+    def _settle(self, saga: Saga, payload: Any) -> Any:
+        return codec.settle_payload(saga, payload, self.journal.max_value_bytes)
 
     def entry(self, saga_id: str) -> Entry:
         """The execution of this id, as the journal lists it.
@@ -239,7 +285,40 @@ class Desk:
         """The execution that *entry* lists, folded from its records."""
         saga = self.saga_of(entry.acceptance)
         records = codec.revive(saga, self.journal.records(entry.saga_id))
-        return Execution.fold(saga, codec.revive_acceptance(saga, entry.acceptance), records)
+        execution = Execution.fold(saga, codec.revive_acceptance(saga, entry.acceptance), records)
+        if self.journal.encodes:
+            execution.settle = self._settle
+        if saga.single is not None and entry.acceptance.parent is not None:
+            execution.given = self._given_by(entry.acceptance.parent, entry.saga_id)
+        return execution
+
+    def _given_by(self, parent_id: str, branch_id: str) -> Mapping[str, Any]:
+        """The results that a branch's parent had when it came to the group: they do not change any more."""
+        path = branch_id[len(parent_id) + 1 :].rpartition(".")[0]
+        known = self._given.get((parent_id, path))
+        if known is None:
+            entry = self.entry(parent_id)
+            saga = self.saga_of(entry.acceptance)
+            parent = Execution(saga, codec.revive_acceptance(saga, entry.acceptance))
+            for record in codec.revive(saga, self.journal.records(parent_id)):
+                parent.replay(record)
+                if record.children is not None and record.target.partition(".")[2] == path:
+                    break
+            if saga.single is not None and entry.acceptance.parent is not None:
+                parent.given = self._given_by(entry.acceptance.parent, parent_id)
+            known = dict(parent.results_seen_by(saga.part(path)))
+            while len(self._given) >= GIVEN_KEPT:
+                self._given.pop(next(iter(self._given)), None)
+            self._given[parent_id, path] = known
+        return known
+
+    def is_called_by_branches(self, entry: Entry) -> bool:
+        """Whether an execution that is stuck in a group is to be looked at, for a branch of it has something to say."""
+        if not entry.called or entry.state in ENDED:
+            return False
+        machine = self.saga_of(entry.acceptance).machine_with(entry.state)
+        part = machine.places[entry.state].part if machine is not None else None
+        return part is not None and part.kind in GROUPS
 
     def outcome(self, saga_id: str) -> Outcome:
         """Where the execution stands, as far as it is journaled."""
@@ -262,7 +341,7 @@ class Desk:
                 payload = codec.revive_acceptance(opened.saga, theirs).payload
             except PayloadError:
                 payload = ...  # it was of a type that has changed since: equal to nothing of today's
-        if payload is not ours.payload and not _are_equal(payload, ours.payload):
+        if payload is not ours.payload and not are_equal(payload, ours.payload):
             raise SagaIdTakenError(
                 f"execution {ours.saga_id!r} of saga {ours.saga!r} exists with another payload. "
                 f"To start another one, give it another saga_id"
@@ -276,6 +355,8 @@ class Desk:
         effect = execution.effect
         at_work = effect is not None or execution.state == PENDING
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
+        born = execution.take_born()
+        later = {acceptance.successor for acceptance in born}
         return Commit(
             execution.saga_id,
             tuple(records),
@@ -283,16 +364,30 @@ class Desk:
             live.epoch,
             held,
             None if effect is None else execution.wake_at,
+            not at_work or (parks and effect is not None and effect.callback is None),
+            live.seen,
             execution.take(),
             execution.acceptance if opens else None,
+            tuple(acceptance for acceptance in born if acceptance.saga_id not in later),
+            tuple(acceptance for acceptance in born if acceptance.saga_id in later),
+            () if execution.acceptance.parent is None else _told_to_the_family(execution, records),
         )
 
-    def parks(self, live: Live) -> bool:
-        """Whether the execution is to be held by nobody while it waits."""
-        effect = live.execution.effect
-        if effect is None or effect.kind not in ("wait", "await"):
+    def parks(self, live: Live, *, written: bool) -> bool:
+        """Whether the execution is to be held by nobody while it waits; *written*: all its records are."""
+        execution = live.execution
+        effect = execution.effect
+        if effect is None:
+            return live.stopping or (written and execution.seq > 0)  # stuck, and taken up for nothing
+        if effect.callback is not None:
             return live.stopping
-        if live.stopping or effect.kind == "await":
+        if live.stopping:
+            return True
+        if effect.part.kind in GROUPS:
+            # Who compensates has its branches undone first; who waits in the foreground does so until they settle.
+            fresh = not written and execution.phase != COMPENSATING
+            return (written or fresh) and (live.background or (written and live.resting))
+        if effect.kind == AWAIT:
             return True
         if not live.background or self._sleeps:
             return False
@@ -364,7 +459,13 @@ class Desk:
     def parked_outcome(self, entry: Entry) -> Outcome | None:
         """The outcome of an execution that rests until a person, a signal or a child says something, or has ended."""
         execution = self.folded(entry)
-        return execution.outcome() if rests(execution, mail=entry.mail > 0) else None
+        return execution.outcome() if rests(execution, mail=entry.called, resting=False) else None
+
+    @staticmethod
+    def waits_for_branches(outcome: Outcome) -> bool:
+        """Whether it stands in a group whose branches may be going on."""
+        phase, _, path = outcome.state.partition(".")
+        return phase in (WAITING, COMPENSATING) and path in outcome.saga.branches
 
     def undrivable(self, live: Live) -> str | None:
         """The fingerprint of what could not be taken up because no registered saga can drive it, nor others like it."""
@@ -386,14 +487,26 @@ class Desk:
         raise kind(outcome)
 
 
-def _are_equal(payload: Any, other: Any) -> bool:
+def _told_to_the_family(execution: Execution, records: Sequence[Record]) -> tuple[tuple[str, InboxItem], ...]:
+    """What a branch that has settled tells its parent, and the one that may begin after it."""
+    if not records or not is_at_rest(records[-1].target):
+        return ()
+    mine, last = execution.acceptance, records[-1]
+    assert mine.parent is not None
+    news = (mine.parent, InboxItem(CHILD, mine.saga_id.rpartition(".")[2], last.target, at=last.at))
+    return (news,) if mine.successor is None else (news, (mine.successor, InboxItem(BEGIN, at=last.at)))
+
+
+def are_equal(payload: Any, other: Any) -> bool:
+    """Whether two payloads are; what cannot be compared is taken for another."""
     try:
         return bool(payload == other)
-    except Exception:  # such as an array's: what cannot be compared is taken for another
+    except Exception:  # such as an array's
         return False
 
 
-def _is_instance(value: Any, type: type) -> bool:
+def is_instance(value: Any, type: type) -> bool:
+    """Whether *value* is one of *type*, as far as that can be asked."""
     try:
         return isinstance(value, type) or (type is float and isinstance(value, int))
     except TypeError:  # a TypedDict or a protocol, which cannot be asked: nothing is encoded, so nothing is lost

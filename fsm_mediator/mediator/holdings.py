@@ -127,15 +127,17 @@ class Holdings:
         self.refuse_to_overtake(saga_id)
         entry = self._desk.entry(saga_id)
         self._desk.saga_of(entry.acceptance)
-        if is_at_rest(entry.state) and not for_a_verb:
+        if is_at_rest(entry.state) and not for_a_verb and not self._desk.is_called_by_branches(entry):
             return False
         try:
             claimed = self._claimed(saga_id)
             if claimed is None:
+                if entry.driver is not None:
+                    call_driver(entry.driver.id, saga_id)  # whatever it was to be taken up for, its driver is to see
                 return False
             live.execution = self._desk.folded(claimed)
             live.epoch = claimed.epoch
-            if is_at_rest(claimed.state) and not for_a_verb:
+            if is_at_rest(claimed.state) and not for_a_verb and not self._desk.is_called_by_branches(claimed):
                 self.release(saga_id)
                 return False
             live.recovered = True

@@ -7,11 +7,12 @@ from contextvars import Context
 from typing import Any
 
 from fsm_mediator.execution import Execution
+from fsm_mediator.journal.codec import revive_items
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine import ENDED, STUCK, STUCK_EXECUTING
 from fsm_mediator.mediator.threads import ThreadedAttempt
 from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import AWAIT
+from fsm_mediator.parts import AWAIT, GROUPS
 from fsm_mediator.records import LATE, InboxItem
 
 
@@ -40,13 +41,16 @@ class Live:
         attempt: The thread that an attempt of it is running in, on an event loop.
         late: What abandoned attempts have answered since.
         noted: The inbox items that its execution has taken notice of.
+        seen: The number of the newest of them.
+        told: The branches that were told of a cancel.
+        resting: Whether none of the branches that it waits for goes on by itself.
         unobserved: The observers that have raised, which is logged once.
     """
 
     __slots__ = (
         *("alarm", "attempt", "background", "called", "context", "done", "driver", "epoch", "error", "execution"),
-        *("finished", "late", "noted", "outcome", "recovered", "rests", "saga_id", "seat", "stopping", "unobserved"),
-        *("until", "wake"),
+        *("finished", "late", "noted", "outcome", "recovered", "resting", "rests", "saga_id", "seat", "seen"),
+        *("stopping", "told", "unobserved", "until", "wake"),
     )
 
     execution: Execution
@@ -76,6 +80,9 @@ class Live:
         self.attempt: ThreadedAttempt | None = None
         self.late: str | None = None
         self.noted: set[int] | None = None
+        self.seen = 0
+        self.told: set[str] | None = None
+        self.resting = False
         self.unobserved: set[int] | None = None
 
     def note(self, mail: Iterable[InboxItem]) -> bool:
@@ -84,9 +91,10 @@ class Live:
         if noted is None:
             noted = self.noted = set()
         known = len(noted)
-        for item in mail:
+        for item in revive_items(self.execution.saga, mail):
             if item.number not in noted:
                 noted.add(item.number)
+                self.seen = max(self.seen, item.number)
                 self.execution.note(item)
                 if item.kind == LATE:
                     self.late = f"{self.late}; {item.reason}" if self.late else item.reason
@@ -98,11 +106,13 @@ class Live:
         return Entry(acceptance, self.execution.state, acceptance.at, self.execution.seq, self.epoch)
 
 
-def rests(execution: Execution, *, mail: bool) -> bool:
-    """Whether nothing goes on by itself: it has ended, or waits for a person, a signal or a child."""
+def rests(execution: Execution, *, mail: bool, resting: bool) -> bool:
+    """Whether nothing goes on by itself: it has ended, or waits for a person, a signal, or branches that rest."""
     if execution.effect is None:
         return execution.seq > 0
-    return execution.effect.kind == AWAIT and not mail
+    if execution.effect.kind != AWAIT or mail:
+        return False
+    return resting if execution.effect.part.kind in GROUPS else True
 
 
 def is_at_rest(state: str) -> bool:

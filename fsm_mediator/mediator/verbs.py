@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from fsm_mediator.errors import RefusedError
+from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution import Execution
 from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine import COMPENSATING, ENDED, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, SUCCEEDED
-from fsm_mediator.mediator.desk import Desk
-from fsm_mediator.records import CANCEL, InboxItem, OperatorRetry, OperatorSettled, OperatorUndo, Record
+from fsm_mediator.mediator.desk import Desk, are_equal, is_instance
+from fsm_mediator.parts import GROUPS, Kind, Part
+from fsm_mediator.records import CANCEL, SIGNAL, InboxItem, OperatorRetry, OperatorSettled, OperatorUndo, Record
 
 Verb: TypeAlias = Callable[[Execution, str | None], Record | None]
 """Says it to an execution, given what an abandoned attempt of it has answered since."""
@@ -83,6 +84,81 @@ def post_cancel(desk: Desk, saga_id: str, reason: str | None) -> Entry:
     return entry
 
 
+def post_signal(desk: Desk, saga_id: str, name: str, value: Any) -> Entry:
+    """Put a signal into the execution's inbox; the entry says who is to be told.
+
+    Raises:
+        RefusedError: It awaits no such signal (any more), or another value has come first.
+        PayloadError: The value is of another type than the signal's, or cannot be journaled.
+        UnknownExecutionError: There is no such execution.
+    """
+    entry, part = _addressee(desk, saga_id, name)
+    value = _signal_value(desk, part, value)
+    where = f"signal {part.path!r} of execution {entry.saga_id!r}"
+    if _has_come(desk, entry, part, value, where):
+        return entry
+    if not desk.journal.post(entry.saga_id, InboxItem(SIGNAL, part.path, value, at=desk.clock())):
+        raise RefusedError(f"{where} is not awaited: the execution has ended")
+    entry = desk.entry(entry.saga_id)  # anew: it may have gone on while we posted, and another may have been first
+    if not _has_come(desk, entry, part, value, where):
+        raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
+    return entry
+
+
+def _has_come(desk: Desk, entry: Entry, part: Part, value: Any, where: str) -> bool:
+    """Whether this very value has come; False: none has, and it is awaited."""
+    execution = desk.folded(entry)
+    items = codec.revive_items(execution.saga, desk.journal.inbox(entry.saga_id))
+    first = [item.value for item in items if item.kind == SIGNAL and item.name == part.path]
+    if execution.has_answered(part.path):
+        first.insert(0, execution.answer_of(part.path))
+    elif not execution.awaits_signal(part.path):
+        raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
+    if first and not are_equal(first[0], value):
+        raise RefusedError(f"{where} has come with another value, and the first one counts: {first[0]!r}")
+    return bool(first)
+
+
+def _addressee(desk: Desk, saga_id: str, name: str) -> tuple[Entry, Part]:
+    """The execution, perhaps a branch, and the signal that *name* means there."""
+    entry = desk.entry(saga_id)
+    saga = desk.saga_of(entry.acceptance)
+    for part in saga.parts:
+        if part.kind is Kind.SIGNAL and part.path == name:
+            return entry, part
+        if part.kind in GROUPS and name.startswith(f"{part.path}."):
+            branch, _, inside = name[len(part.path) + 1 :].partition(".")
+            branch_id = f"{saga_id}/{part.path}.{branch}"
+            branch_entry = desk.journal.find(branch_id)
+            if branch_entry is not None:
+                return _addressee(desk, branch_id, inside or desk.saga_of(branch_entry.acceptance).single or "")
+    signals = ", ".join(part.path for part in saga.parts if part.kind is Kind.SIGNAL)
+    raise RefusedError(
+        f"execution {saga_id!r} of saga {saga.name!r} knows no signal {name!r}; it has {signals or 'none'}"
+        f"{'' if not saga.branches else '. One of a branch is named GROUP.BRANCH.SIGNAL, once the branch is there'}"
+    )
+
+
+def _signal_value(desk: Desk, part: Part, value: Any) -> Any:
+    if desk.journal.encodes:
+        return codec.settle_signal(part, value, desk.journal.max_value_bytes)
+    if isinstance(part.returns, type) and not is_instance(value, part.returns):
+        raise PayloadError(f"signal {part.path!r} takes a {part.returns.__name__}, not {value!r}")
+    return value
+
+
+def refuse_branch(saga_id: str) -> None:
+    """Refuse to undo a branch by itself.
+
+    Raises:
+        RefusedError: It is one.
+    """
+    if "/" in saga_id:
+        raise RefusedError(
+            f"{saga_id!r} is a branch of {saga_id.rpartition('/')[0]!r}, and cannot be undone by itself: undo the whole"
+        )
+
+
 def _too_late(desk: Desk, entry: Entry) -> str | None:
     phase = entry.state.partition(".")[0]
     if entry.state in ENDED:
@@ -97,9 +173,10 @@ def _too_late(desk: Desk, entry: Entry) -> str | None:
 
 
 def _past_pivot(desk: Desk, entry: Entry) -> bool:
-    machine = desk.saga_of(entry.acceptance).machine_with(entry.state)
+    saga = desk.saga_of(entry.acceptance)
+    machine = saga.machine_with(entry.state)
     part = machine.places[entry.state].part if machine is not None else None
-    return part is not None and part.forward_only
+    return (part or saga.parts[0]).forward_only
 
 
 def _and_late(reason: str | None, late: str | None) -> str | None:

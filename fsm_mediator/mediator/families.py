@@ -1,0 +1,105 @@
+"""Families: how the branches of a group stand, and what its execution is to do about them.
+
+It looks at the journal, each time anew: what comes to the inbox only says that it is worth looking. So nothing depends
+on a message that is lost, late or there twice, and whoever takes an execution up finds what the one before him knew.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fsm_mediator.errors import JournalError
+from fsm_mediator.execution import Execution
+from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.machine import COMPENSATING, ENDED, SUCCEEDED, WAITING
+from fsm_mediator.mediator.desk import Desk
+from fsm_mediator.mediator.live import is_at_rest
+from fsm_mediator.parts import GROUPS, Kind
+from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem
+
+STUCK = "stuck"
+
+
+class Family(NamedTuple):
+    """The branches of the group that an execution stands in.
+
+    Attributes:
+        branches: All of them, once there is something to be decided about them; None: some go on.
+        going_on: The ids of those that have not settled.
+        undo: The ids of those that are to be undone.
+        stuck: The ids of those that are stuck.
+        resting: Whether none goes on by itself.
+    """
+
+    branches: Branches | None
+    going_on: tuple[str, ...]
+    undo: tuple[str, ...]
+    stuck: tuple[str, ...]
+    resting: bool
+
+
+def look(desk: Desk, execution: Execution) -> Family:
+    """How the branches stand of the group that *execution* stands in.
+
+    Raises:
+        JournalError: It cannot be read, or a branch is not in it.
+    """
+    part = execution.machine.places[execution.state].part
+    assert part is not None
+    prefix = f"{execution.saga_id}/{part.path}."
+    listed = {entry.saga_id: entry for entry in desk.journal.entries(parent=execution.saga_id)}
+    try:
+        entries = [listed[f"{prefix}{name}"] for name in execution.group]
+    except KeyError as missing:
+        raise JournalError(f"execution {execution.saga_id!r} has a branch {missing} that the journal lacks") from None
+    going_on = [entry for entry in entries if not is_at_rest(entry.state)]
+    stuck = tuple(entry.saga_id for entry in entries if is_at_rest(entry.state) and entry.state not in ENDED)
+    undo: tuple[str, ...] = ()
+    if execution.phase == COMPENSATING:
+        undo = tuple(entry.saga_id for entry in entries if entry.state == SUCCEEDED and _is_undoable(desk, entry))
+    branches = None
+    if not going_on and not undo:
+        branches = Branches(tuple(_branch(desk, entry) for entry in entries))
+    resting = bool(going_on) and not undo and all(is_resting(desk, entry) for entry in going_on)
+    return Family(branches, tuple(entry.saga_id for entry in going_on), undo, stuck, resting)
+
+
+def _is_undoable(desk: Desk, entry: Entry) -> bool:
+    return desk.saga_of(entry.acceptance).machine.takes("undo", SUCCEEDED)
+
+
+def _branch(desk: Desk, entry: Entry) -> Branch:
+    execution = desk.folded(entry)
+    name = entry.saga_id.rpartition(".")[2]
+    saga, results = execution.saga, execution.results
+    if execution.state == SUCCEEDED:
+        result = dict(results) if saga.single is None else results[saga.single]
+        left = tuple(part.path for part in saga.parts if part.kind is Kind.STEP)
+        return Branch(name, SUCCEEDED, result, leftovers=left)
+    outcome = execution.outcome()
+    return Branch(name, execution.state if execution.ended else STUCK, error=outcome.error, leftovers=outcome.leftovers)
+
+
+def is_resting(desk: Desk, entry: Entry) -> bool:
+    """Whether nothing goes on by itself there: it waits for a person or a signal, or all its branches do."""
+    if is_at_rest(entry.state):
+        return True
+    if entry.wake_at == float("inf") and not entry.mail:
+        return True  # dormant: it begins when another has settled
+    phase, _, path = entry.state.partition(".")
+    if phase not in (WAITING, COMPENSATING) or entry.driver is not None or entry.called:
+        return False
+    saga = desk.saga_of(entry.acceptance)
+    part = next((part for part in saga.parts if part.path == path), None)
+    if part is None:
+        return False
+    if part.kind is Kind.SIGNAL:
+        return phase == WAITING
+    if part.kind not in GROUPS:
+        return False
+    return look(desk, desk.folded(entry)).resting
+
+
+def cancel_for(execution: Execution, at: float) -> InboxItem:
+    """What the branches of a cancelled execution are told."""
+    return InboxItem(CANCEL, reason=f"{execution.saga_id!r}, whose branch it is, was cancelled", at=at)

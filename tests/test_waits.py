@@ -1,0 +1,306 @@
+"""Signals and sleeps: sagas that wait, on every mediator and every journal."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from fsm_mediator import (
+    DeadlineExceededError,
+    DecisionError,
+    DefinitionError,
+    Mediator,
+    PayloadError,
+    RefusedError,
+    Saga,
+    SagaStuckError,
+    SagaWaitingError,
+    Signal,
+    SignalTimedOutError,
+    Sleep,
+    UnknownExecutionError,
+)
+from tests.drivers import ONCE, Clock, World, eventually
+
+
+def approved(world: World, **settings: Any) -> Saga:
+    """Reserve, wait for an approval, ship."""
+    return Saga("approved", [world.step("reserve"), Signal("approval", **settings), world.step("ship")])
+
+
+def test_signal_lets_a_parked_saga_go_on(drive, journal):
+    """A saga that waits for an approval holds nobody up: run says so, and the signal makes it go on with its value."""
+    world = World()
+    mediator = drive(approved(world), journal=journal)
+
+    with pytest.raises(SagaWaitingError) as parked:
+        mediator.run("approved", "order", saga_id="o-1")
+    assert parked.value.outcome.state == "waiting.approval"
+    assert journal.find("o-1").driver is None
+
+    mediator.signal("o-1", "approval", {"by": "Ada"})
+
+    outcome = mediator.wait("o-1")
+    assert outcome.results == {"reserve": "reserve done", "approval": {"by": "Ada"}, "ship": "ship done"}
+    assert [record.event for record in outcome.history] == ["start", "executed", "executed", "executed"]
+    assert world.calls == ["reserve", "ship"]
+
+
+def test_signal_that_comes_early_is_kept(drive, journal):
+    """An approval that is there before the saga asks for it counts, and the saga never waits."""
+    world = World()
+    saga = Saga("early", [world.step("reserve", world.gate()), Signal("approval"), world.step("ship")])
+    mediator = drive(saga, journal=journal)
+    mediator.start("early", 1, saga_id="o-1")
+    world.begun()
+
+    mediator.signal("o-1", "approval", "yes")
+    world.go()
+
+    assert mediator.wait("o-1").results["approval"] == "yes"
+
+
+def test_early_signal_does_not_wake_who_sleeps(drive, journal):
+    """A signal for later leaves a saga parked where it is, and is there when it gets there."""
+    world = World()
+    clock = Clock()
+    saga = Saga("later", [Sleep("night", 8 * 3600), Signal("approval"), world.step("ship")])
+    mediator = drive(saga, journal=journal, clock=clock, park_after=1.0)
+    mediator.start("later", 1, saga_id="o-1")
+    eventually(lambda: journal.find("o-1").driver is None)
+
+    mediator.signal("o-1", "approval", "yes")
+
+    eventually(lambda: journal.find("o-1").driver is None and not journal.find("o-1").called)
+    assert journal.find("o-1").state == "waiting.night"
+    assert journal.claimable(clock(), 10) == []
+    clock.now += 8 * 3600
+    assert [outcome.state for outcome in mediator.recover()] == ["succeeded"]
+
+
+def test_first_value_of_a_signal_counts(drive, journal):
+    """The same word again is harmless, another is refused, before and after it was heard."""
+    world = World()
+    saga = Saga("twice", [world.step("reserve", world.gate()), Signal("approval"), world.step("ship")])
+    mediator = drive(saga, journal=journal)
+    mediator.start("twice", 1, saga_id="o-1")
+    world.begun()
+    mediator.signal("o-1", "approval", "yes")
+
+    mediator.signal("o-1", "approval", "yes")
+    with pytest.raises(RefusedError, match=r"another value, and the first one counts: 'yes'"):
+        mediator.signal("o-1", "approval", "no")
+    world.go()
+    assert mediator.wait("o-1").results["approval"] == "yes"
+    mediator.signal("o-1", "approval", "yes")
+    with pytest.raises(RefusedError, match=r"another value"):
+        mediator.signal("o-1", "approval", "no")
+
+
+def test_wrong_signals_leave_the_saga_untouched(drive, journal):
+    """A name or a value that does not fit is refused with what would fit, and nothing has happened."""
+    mediator = drive(approved(World(), payload=int), journal=journal)
+    mediator.run("approved", 1, saga_id="o-1", check=False)
+    before = journal.records("o-1")
+
+    with pytest.raises(RefusedError, match=r"knows no signal 'approve'; it has approval"):
+        mediator.signal("o-1", "approve", 1)
+    with pytest.raises(PayloadError, match=r"approval"):
+        mediator.signal("o-1", "approval", "one")
+    with pytest.raises(UnknownExecutionError):
+        mediator.signal("o-2", "approval", 1)
+
+    assert journal.records("o-1") == before
+    assert journal.inbox("o-1") == ()
+
+
+def test_signals_to_what_has_ended_or_compensates_are_refused(drive, journal):
+    """Who has given up waiting says so to whoever comes too late."""
+    world = World()
+    saga = Saga(
+        "refusing", [world.step("a", undo=[world.gate()]), world.step("b", ValueError(), retry=ONCE), Signal("s")]
+    )
+    mediator = drive(saga, journal=journal)
+    mediator.start("refusing", 1, saga_id="o-1")
+    world.begun()
+    with pytest.raises(RefusedError, match=r"not awaited: the execution stands in 'compensating.a'"):
+        mediator.signal("o-1", "s", 1)
+    world.go()
+    assert mediator.wait("o-1", check=False).failed
+    with pytest.raises(RefusedError, match=r"not awaited"):
+        mediator.signal("o-1", "s", 1)
+
+
+def test_signal_that_does_not_come_in_time_compensates(drive, journal):
+    """Nobody approves in time: what was reserved is released, and the error says what was missing."""
+    world, clock = World(), Clock()
+    mediator = drive(approved(world, timeout=3600), journal=journal, clock=clock)
+    mediator.run("approved", 1, saga_id="o-1", check=False)
+    clock.now += 3601
+
+    (outcome,) = mediator.recover()
+
+    assert outcome.failed
+    assert "did not come within 3600 seconds" in str(outcome.error)
+    assert world.calls == ["reserve", "undo reserve"]
+    assert outcome.history[-2].error.type.endswith(SignalTimedOutError.__name__)
+
+
+def test_signal_in_time_beats_its_timeout(drive, journal):
+    """An approval that was given counts, even if nobody was there to hear it before the time was over."""
+    world, clock = World(), Clock()
+    saga = approved(world, timeout=3600)
+    with Mediator(saga, journal=journal, clock=clock) as first:
+        first.run("approved", 1, saga_id="o-1", check=False)
+        first.close()
+    journal.post("o-1", __import__("fsm_mediator").InboxItem("signal", "approval", "yes", at=clock()))
+    clock.now += 7200
+
+    (outcome,) = drive(saga, journal=journal, clock=clock).recover()
+
+    assert outcome.succeeded
+
+
+def test_signal_after_the_pivot_gets_stuck_and_can_be_waited_for_again(drive, journal):
+    """After the point of no return a missing signal needs a person, who may wait once more or say what it was."""
+    world, clock = World(), Clock()
+    saga = Saga(
+        "pivoted",
+        [world.step("pay", undo=None, pivot=True), Signal("receipt", timeout=60), world.step("file", undo=None)],
+    )
+    mediator = drive(saga, journal=journal, clock=clock)
+    mediator.run("pivoted", 1, saga_id="o-1", check=False)
+    clock.now += 61
+    mediator.recover()
+    with pytest.raises(SagaStuckError, match=r"did not come within 60 seconds"):
+        mediator.wait("o-1")
+
+    assert mediator.retry("o-1").state == "waiting.receipt"
+    clock.now += 61
+    mediator.recover()
+    outcome = mediator.resolve("o-1", reason="found it in the mail", done=True, result="r-7")
+
+    assert outcome.succeeded
+    assert outcome.results["receipt"] == "r-7"
+
+
+def test_cancel_and_deadline_reach_who_waits_for_a_signal(drive, journal):
+    """A parked saga can be cancelled, and its deadline does not wait either."""
+    world, clock = World(), Clock()
+    mediator = drive(approved(world), journal=journal, clock=clock)
+    mediator.run("approved", 1, saga_id="cancelled", check=False)
+    mediator.run("approved", 1, saga_id="late", deadline=10.0, check=False)
+
+    mediator.cancel("cancelled", "changed my mind")
+    outcome = mediator.wait("cancelled", check=False)
+    assert (outcome.state, str(outcome.error)) == ("failed", "changed my mind")
+
+    clock.now += 11
+    mediator.recover()
+    outcome = mediator.outcome("late")
+    assert outcome.failed
+    assert isinstance(outcome.error, DeadlineExceededError)
+
+
+def test_sleep_waits_what_it_says(drive, journal):
+    """A sleep takes its seconds, whether they are fixed or told by the payload."""
+    world, clock = World(), Clock()
+    saga = Saga("sleepy", [Sleep("nap", 30), world.step("a"), Sleep("more", lambda payload, context: payload * 2)])
+    mediator = drive(saga, journal=journal, clock=clock, sleep=clock.sleep)
+
+    outcome = mediator.run("sleepy", 60)
+
+    assert outcome.succeeded
+    assert clock.slept == [30.0, 120.0]
+    assert outcome.results["nap"] is None
+
+
+def test_sleep_until_a_moment(drive, journal):
+    """A moment can be a datetime or seconds since the epoch; one that is past is no wait."""
+    clock = Clock()
+    clock.now = 2_000_000_000.0
+    noon = dt.datetime.fromtimestamp(clock.now + 90, dt.UTC)
+    saga = Saga(
+        "moments", [Sleep("noon", until=noon), Sleep("past", until=1_500_000_000), Sleep("told", until=lambda p: p)]
+    )
+    mediator = drive(saga, journal=journal, clock=clock, sleep=clock.sleep)
+
+    assert mediator.run("moments", clock.now + 100).succeeded
+    assert clock.slept == [90.0, 10.0]
+
+
+def test_restart_sleeps_what_is_left(drive, journal):
+    """A process that ends in the middle of the night does not make it longer."""
+    world, clock = World(), Clock()
+    saga = Saga("night", [Sleep("night", 3600), world.step("wake")])
+    with Mediator(saga, journal=journal, clock=clock, park_after=0.0) as first:
+        first.start("night", 1, saga_id="o-1")
+        eventually(lambda: journal.find("o-1").driver is None)
+    clock.now += 1800
+    assert journal.find("o-1").wake_at == clock.now + 1800
+
+    mediator = drive(saga, journal=journal, clock=clock, sleep=clock.sleep)
+    assert mediator.run("night", 1, saga_id="o-1").succeeded
+    assert clock.slept == [1800.0]
+
+
+@pytest.mark.parametrize("nonsense", [-1, float("nan"), "soon", None])
+def test_sleep_that_is_told_nonsense_compensates(drive, journal, nonsense):
+    """What cannot be waited for is a failure of its part, with the function's name, and never a hang."""
+    world = World()
+    saga = Saga("odd", [world.step("a"), Sleep("nap", lambda payload: nonsense)])
+
+    outcome = drive(saga, journal=journal).run("odd", 1, check=False)
+
+    assert outcome.failed
+    assert outcome.history[-2].error.type.endswith(DecisionError.__name__)
+    assert world.calls == ["a", "undo a"]
+
+
+def test_sleep_whose_function_raises_after_the_pivot_is_stuck(drive, journal):
+    """After the pivot there is no way back: a person mends the function, then tries again."""
+    world, answers = World(), [ValueError("not yet")]
+
+    def seconds(_: Any) -> float:
+        if answers:
+            raise answers.pop()
+        return 0.0
+
+    saga = Saga("pivoted", [world.step("pay", undo=None, pivot=True), Sleep("nap", seconds)])
+    mediator = drive(saga, journal=journal)
+    assert mediator.run("pivoted", 1, saga_id="o-1", check=False).state == "stuck.nap"
+
+    assert mediator.retry("o-1").succeeded
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Signal("9lives"), "cannot be the name of a signal"),
+        (lambda: Signal("s", timeout=0), "timeout (seconds) must be a finite number greater than 0"),
+        (lambda: Signal("s", payload=3), "payload must be a type"),
+        (lambda: Sleep("s"), "takes either seconds, how long to wait, or until="),
+        (lambda: Sleep("s", 1, until=2e9), "takes either seconds"),
+        (lambda: Sleep("s", -1), "seconds must be a finite number of at least 0"),
+        (lambda: Sleep("s", until=5), "is no moment of these years"),
+        (lambda: Sleep("s", until=dt.datetime(2030, 1, 1)), "has no time zone"),  # noqa: DTZ001 - what is refused
+        (lambda: Sleep("s", lambda: 3), "must take (payload) or (payload, context)"),
+    ],
+)
+def test_mistakes_are_said_when_defined(make, said):
+    """Whatever is wrong with a wait, I am told when I define it."""
+    with pytest.raises(DefinitionError) as caught:
+        make()
+    assert said in str(caught.value)
+
+
+def test_waits_are_immutable_and_can_be_renamed():
+    """The same signal can be waited for twice, under two names."""
+    signal = Signal("approval", timeout=5)
+    second = signal.named("second")
+    assert (second.name, second.timeout, signal.name) == ("second", 5, "approval")
+    with pytest.raises(AttributeError, match=r"immutable"):
+        signal.timeout = 7
+    assert Saga("both", [signal, second]).machine.states.keys() >= {"waiting.approval", "waiting.second"}
