@@ -77,7 +77,8 @@ def test_early_signal_does_not_wake_who_sleeps(drive, journal):
     assert journal.find("o-1").state == "waiting.night"
     assert journal.claimable(clock(), 10) == []
     clock.now += 8 * 3600
-    assert [outcome.state for outcome in mediator.recover()] == ["succeeded"]
+    mediator.recover()
+    assert mediator.wait("o-1").succeeded
 
 
 def test_first_value_of_a_signal_counts(drive, journal):
@@ -140,8 +141,9 @@ def test_signal_that_does_not_come_in_time_compensates(drive, journal):
     mediator.run("approved", 1, saga_id="o-1", check=False)
     clock.now += 3601
 
-    (outcome,) = mediator.recover()
+    mediator.recover()
 
+    outcome = mediator.wait("o-1", check=False)
     assert outcome.failed
     assert "did not come within 3600 seconds" in str(outcome.error)
     assert world.calls == ["reserve", "undo reserve"]
@@ -174,12 +176,14 @@ def test_signal_after_the_pivot_gets_stuck_and_can_be_waited_for_again(drive, jo
     mediator.run("pivoted", 1, saga_id="o-1", check=False)
     clock.now += 61
     mediator.recover()
+    eventually(lambda: journal.find("o-1").state == "stuck.receipt" and journal.find("o-1").driver is None)
     with pytest.raises(SagaStuckError, match=r"did not come within 60 seconds"):
         mediator.wait("o-1")
 
     assert mediator.retry("o-1").state == "waiting.receipt"
     clock.now += 61
     mediator.recover()
+    eventually(lambda: journal.find("o-1").state == "stuck.receipt")
     outcome = mediator.resolve("o-1", reason="found it in the mail", done=True, result="r-7")
 
     assert outcome.succeeded
@@ -199,7 +203,7 @@ def test_cancel_and_deadline_reach_who_waits_for_a_signal(drive, journal):
 
     clock.now += 11
     mediator.recover()
-    outcome = mediator.outcome("late")
+    outcome = mediator.wait("late", check=False)
     assert outcome.failed
     assert isinstance(outcome.error, DeadlineExceededError)
 
