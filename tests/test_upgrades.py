@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from random import Random
 
 import attrs
@@ -166,7 +167,7 @@ def test_a_deploy_that_strands_is_refused():
     comparison = compare(old, new)
 
     assert set(comparison.stranded) == {each.state for each in comparison.states} - ENDED
-    with pytest.raises(StrandedError, match="Register the old definition"):
+    with pytest.raises(StrandedError, match="STRANDED"):
         comparison.raise_for_stranded()
 
 
@@ -411,3 +412,10 @@ def history(saga):
 def test_the_comparison_is_public():
     """What `compare` returns can be named in annotations."""
     assert isinstance(compare(made("a"), made("a")), Comparison)
+
+
+def test_the_page_shows_what_it_says():
+    """The output in the documentation is the output."""
+    page = (Path(__file__).parent.parent / "docs" / "upgrades.md").read_text(encoding="utf-8")
+
+    assert str(compare(made("reserve", "charge"), made("reserve", "check", "charge", version=2))) in page

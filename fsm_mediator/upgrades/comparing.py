@@ -261,7 +261,7 @@ class _Ways:
         is_new = entered is not None and entered.path not in self.names.paths.values()
         return _Lost(
             f"{before}: version {self.new.version} then goes on to {place_in_words(leads)!r}"
-            f"{', which is new,' if is_new else ''} and not to {place_in_words(target)!r}"
+            f"{', which is new' if is_new else ''}, not to {place_in_words(target)!r}"
         )
 
     def why_not_there(self, state: str) -> str | None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import enum
 import json
+import re
+import textwrap
 from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
 from fsm_mediator.errors import MediatorError
+
+WIDTH: Final = 120
+"""Columns that a report takes at the most."""
 
 
 class Verdict(enum.StrEnum):
@@ -141,7 +147,7 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"saga {self.saga!r}: {self.old} -> {self.new or 'gone'}"]
         lines += [f"  {change}" for change in self.changes]
-        lines.append(self._advice())
+        lines += textwrap.wrap(self._advice(), WIDTH)
         if self.changes and self.new is not None:
             lines.append("what is in flight, by its history alone, under the new definition:")
             lines += _table(self.states)
@@ -169,6 +175,16 @@ def _table(states: Iterable[StateVerdict]) -> list[str]:
         groups.setdefault((each.verdict, each.reasons), []).append(told)
     lines = []
     for (verdict, reasons), names in sorted(groups.items(), key=lambda group: list(Verdict).index(group[0][0])):
-        lines.append(f"  {verdict.value:<11} {', '.join(names)}")
-        lines += [f"  {'':<13}{reason}" for reason in reasons]
+        lines += _wrapped(f"  {verdict.value:<11} ", ", ".join(names))
+        for reason in reasons:
+            lines += _wrapped(f"{'':<16}", reason, hanging=2)
     return lines
+
+
+def _wrapped(before: str, text: str, hanging: int = 0) -> list[str]:
+    after = " " * (len(before) + hanging)
+    kept = re.sub(r"'[^']*'| -> ", lambda found: found[0].replace(" ", "\xa0"), text)  # not to be broken within
+    lines = textwrap.wrap(
+        kept, WIDTH, initial_indent=before, subsequent_indent=after, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace("\xa0", " ") for line in lines]
