@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from types import NoneType
 from typing import Any, Final, Never, NoReturn
 
 import msgspec
@@ -119,6 +120,8 @@ def settle_payload(saga: Saga, payload: Any, limit: int = MAX_BYTES) -> Any:
     Raises:
         PayloadError: It cannot be encoded, is too large, or does not come back as the saga's payload type.
     """
+    if payload is None and saga.payload is None:
+        return None
     what = f"the payload of saga {saga.name!r}"
     return decode(encode(payload, what, limit), Any if saga.payload is None else saga.payload, what)
 
@@ -129,9 +132,12 @@ def settle_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
     Raises:
         ResultRefusedError: It cannot be encoded, is too large, or does not come back as annotated.
     """
+    type = result_type(part)
+    if value is None and (type is Any or type is NoneType):
+        return None  # it is the same then, and many steps have nothing to say
     what = f"the result of step {part.path!r}"
     try:
-        return decode(encode(value, what, limit), result_type(part), what)
+        return decode(encode(value, what, limit), type, what)
     except PayloadError as error:
         raise ResultRefusedError(f"{error} (the step took effect all the same)") from error
 

@@ -47,16 +47,16 @@ class Ticket(Generic[J]):
         gone: Whether it was woken, or waits no more, so that it will wake nobody from now on.
     """
 
-    __slots__ = ("failure", "gone", "jobs", "results", "thread", "wake", "wakes")
+    # Of the class until they are set: a lone writer's ticket never has most of them.
+    results: list[Any] | None = None
+    failure: BaseException | None = None
+    wake: threading.Lock | None = None
+    wakes: threading.Lock | None = None
+    gone = False
 
     def __init__(self, jobs: Sequence[J]) -> None:
         self.jobs = jobs
-        self.results: list[Any] | None = None
-        self.failure: BaseException | None = None
         self.thread = threading.get_ident()
-        self.wake: threading.Lock | None = None
-        self.wakes: threading.Lock | None = None
-        self.gone = False
 
     @property
     def done(self) -> bool:

@@ -296,9 +296,14 @@ class AsyncMediator:
 
     async def _driven(self, live: Live) -> Outcome | None:
         """What came of the task that drives *live*. If its caller is cancelled, the saga goes on in the background."""
+        assert self._loop is not None
         task: asyncio.Task[Outcome | None] = live.driver
+        # As asyncio.shield, which takes two futures for it, and another turn of the loop.
+        ended: asyncio.Future[None] = self._loop.create_future()
+        task.add_done_callback(functools.partial(_tell, ended))
         try:
-            return await asyncio.shield(task)
+            await ended
+            return task.result()
         except asyncio.CancelledError:
             if not task.cancelled():
                 live.background = True
@@ -1030,6 +1035,11 @@ def _call(mediator: weakref.ref[AsyncMediator], saga_id: str) -> None:
     called = mediator()
     if called is not None:
         called._call_from_elsewhere(saga_id)
+
+
+def _tell(ended: asyncio.Future[None], _: asyncio.Task[Any]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _log_error(saga_id: str, task: asyncio.Task[Any]) -> None:
