@@ -4,7 +4,7 @@ export TORTURE_SECONDS ?= 60
 
 BIN := .venv/bin
 READY := .venv/.ready
-SOURCES := $(wildcard fsm_mediator tests examples benchmarks)
+SOURCES := $(wildcard fsm_mediator tests examples benchmarks notebooks)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types torture bench docs clean

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fsm_mediator.explorer.widget import ExplorerWidget
 
 SAGA_ID: Final = "explored"
-TOOK: Final = 0.1
+TOOK: Final = 0.05
 """Seconds that every move takes, on the play's own clock; a wait takes as long as it says."""
 
 

@@ -125,7 +125,7 @@ def _button(choice: Choice, state: str) -> dict[str, str]:
 def _row(record: Record) -> dict[str, Any]:
     return {
         "seq": record.seq,
-        "at": f"{record.at:.1f} s",
+        "at": f"{record.at:.2f} s",
         "event": record.event,
         "what": in_words(record),
         "target": place_in_words(record.target),
