@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import durable, in_memory, verifying
+from benchmarks import durable, in_memory, rendering, verifying
 from benchmarks.measure import machine, pin_to_one_core
 
 
@@ -18,7 +18,8 @@ def main() -> None:
     print(f"{machine()}, {pin_to_one_core()}\n")
     print(in_memory.run(rounds=arguments.rounds), end="\n\n")
     print(durable.run(rounds=max(3, arguments.rounds // 3), ended=ended), end="\n\n")
-    print(verifying.run())
+    print(verifying.run(), end="\n\n")
+    print(rendering.run())
 
 
 if __name__ == "__main__":

@@ -82,11 +82,16 @@ def numbers(values: tuple[int, ...]) -> str:
     return ", ".join(map(str, values)) if len(values) < 3 else f"{values[0]} … {values[-1]}"
 
 
+_PLAIN: Final = re.compile(r"[\w\n :;,.'()!?\-→·…+*/=]*")
+"""What needs no escape but for its newlines; nearly every text is of this sort."""
+
+
 def dot_text(text: str) -> str:
     """*text* as a quoted string of DOT in which nothing is an escape: for labels and tooltips."""
-    text = clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
-    text = text.replace("\n", "\\n").replace("\r", "").replace("\t", " ")
-    return f'"{text}"'
+    if _PLAIN.fullmatch(text) is None:
+        text = clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
+        text = text.replace("\r", "").replace("\t", " ")
+    return '"' + text.replace("\n", "\\n") + '"'
 
 
 _NOT_IN_A_NAME: Final = re.compile(r"[^\w.\-/]")

@@ -1,0 +1,161 @@
+"""Rendering: sagas of 3, 10 and 40 steps to DOT and to SVG, beside the two libraries whose pictures are nearest.
+
+Each library is given the same states and transitions, built before the clock starts. "First" is all that a picture of a
+machine takes when nothing is remembered; "again" is what a page or a notebook pays for the same machine after that.
+Everybody's SVG is drawn by the same Graphviz, in this process. ``python -m benchmarks.rendering`` runs this alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from benchmarks.measure import Timing, machine, pin_to_one_core, table, timings
+from fsm_mediator import Mediator, Retry, Saga, step
+from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram import diagram as drawings
+
+SIZES = (3, 10, 40)
+GOAL = 30.0
+"""Milliseconds that a notebook may wait for a picture after the first."""
+
+
+def saga(steps: int) -> Saga:
+    """A saga of so many steps that can be retried and compensated."""
+    made = []
+    for number in range(steps):
+        one = step(name=f"step_{number}", retry=Retry(attempts=3))(lambda payload: None)
+        one.compensation(lambda payload: None)
+        made.append(one)
+    return Saga(f"of_{steps}", made)
+
+
+def graph_machine(saga: Saga, engine: Literal["graphviz", "pygraphviz"]) -> Any:
+    """A model of transitions' ``GraphMachine`` with the saga's states and transitions."""
+    from transitions.extensions import GraphMachine
+
+    made = GraphMachine(
+        model=None,
+        states=list(saga.machine.states),
+        transitions=[list(move) for move in saga.machine.moves()],
+        initial="pending",
+        auto_transitions=False,
+        graph_engine=engine,
+        title="",
+    )
+    model: Any = type("Model", (), {})()
+    made.add_model(model)
+    return model
+
+
+def state_machine(saga: Saga) -> Any:
+    """A machine of python-statemachine with the saga's states and transitions."""
+    from statemachine import State, StateMachine
+
+    names = {name: name.replace(".", "_") for name in saga.machine.states}
+    states = {
+        names[name]: State(name, initial=name == "pending", final=state.final and name == "failed")
+        for name, state in saga.machine.states.items()
+    }
+    events: dict[str, Any] = {}
+    for event, source, target in saga.machine.moves():
+        transition = states[names[source]].to(states[names[target]])
+        events[event] = transition if event not in events else events[event] | transition
+    return type(f"{saga.name}_machine", (StateMachine,), {**states, **events})()
+
+
+def state_machine_dot(made: Any) -> str:
+    """Its DOT."""
+    from statemachine.contrib.diagram import DotGraphMachine
+
+    return str(DotGraphMachine(made)().to_string())
+
+
+def drawn(dot: str) -> bytes:
+    """An SVG of DOT that is still to be laid out."""
+    import pygraphviz
+
+    svg: bytes = pygraphviz.AGraph(dot).draw(format="svg", prog="dot")
+    return svg
+
+
+def first(saga: Saga) -> Diagram:
+    """A diagram of which nothing is remembered."""
+    drawings._drawings.clear()
+    return Diagram(saga)
+
+
+def contestants(steps: int) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]]]:
+    """Who writes DOT, and who draws an SVG; checked to show every transition."""
+    shown = saga(steps)
+    model, agraph = graph_machine(shown, "graphviz"), graph_machine(shown, "pygraphviz")
+    dots: dict[str, Callable[[], Any]] = {
+        "ours, first": lambda: first(shown).to_dot(),
+        "ours, again": lambda: Diagram(shown).to_dot(),
+        "transitions, GraphMachine, graphviz": lambda: model.get_graph(force_new=True).source,
+        "transitions, GraphMachine, its default": lambda: agraph.get_graph(force_new=True).to_string(),
+    }
+    if find_spec("statemachine"):
+        other = state_machine(shown)
+        dots["python-statemachine, DotGraphMachine"] = lambda: state_machine_dot(other)
+    moves = len(list(shown.machine.moves()))
+    for name, dot in dots.items():
+        arrows = dot().count("->")
+        assert arrows >= moves, f"{name} draws {arrows} of {moves} transitions"
+    svgs: dict[str, Callable[[], object]] = {
+        "ours, first": lambda: first(shown).to_svg(),
+        "ours, again": lambda: Diagram(shown).to_svg(),
+    }
+    for name, dot in dots.items():
+        if not name.startswith("ours"):
+            svgs[name] = functools.partial(lambda write: drawn(write()), dot)
+    return dots, svgs
+
+
+def once(call: Callable[[], object]) -> Timing:
+    """A few calls; of one that takes long a single one: Graphviz needs seconds to lay 40 steps out."""
+    samples: list[float] = []
+    while not samples or (len(samples) < 5 and samples[0] < 0.5e6):
+        started = time.perf_counter()
+        call()
+        samples.append((time.perf_counter() - started) * 1e6)
+    return Timing(statistics.median(samples), min(samples), max(samples))
+
+
+def notebook(steps: int, *, rounds: int) -> str:
+    """How long a notebook waits for a run's picture, after the first."""
+    shown = saga(steps)
+    with Mediator(shown) as mediator:
+        outcome = mediator.run(shown, {}, saga_id="shown")
+    calls: dict[str, Callable[[], object]] = {
+        "a saga": lambda: Diagram(shown)._repr_mimebundle_(),
+        "a run": lambda: outcome.diagram()._repr_mimebundle_(),
+    }
+    assert "image/svg+xml" in outcome.diagram()._repr_mimebundle_()
+    taken = timings(calls, rounds=rounds)
+    told = ", ".join(f"{what} {timing.median / 1e3:.1f} ms" for what, timing in taken.items())
+    return f"  {steps:3} steps: {told} (goal: under {GOAL:g} ms)"
+
+
+def run(*, rounds: int = 5, sizes: tuple[int, ...] = SIZES) -> str:
+    """Measure, and tell."""
+    lines = []
+    for steps in sizes:
+        dots, svgs = contestants(steps)
+        lines += [table(f"DOT, {steps} steps", timings(dots, rounds=rounds), "ours, first"), ""]
+        taken = {name: once(svg) for name, svg in svgs.items()}
+        lines += [table(f"SVG, {steps} steps", taken, "ours, first"), ""]
+    if not find_spec("statemachine"):
+        lines += ["python-statemachine is not installed: pip install -r benchmarks/rendering.txt", ""]
+    lines += ["a notebook's repr, after the first"]
+    lines += [notebook(steps, rounds=rounds) for steps in sizes]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(f"{machine()}, {pin_to_one_core()}\n")
+    print(run())
