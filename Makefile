@@ -7,7 +7,7 @@ READY := .venv/.ready
 SOURCES := $(wildcard fsm_mediator tests examples benchmarks notebooks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types torture bench docs clean
+.PHONY: help demo test lint types torture bench guard docs clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -33,8 +33,11 @@ torture: $(READY) ## kill processes and search for long, bounded by TORTURE_SECO
 	if [ $$? -eq 5 ]; then echo "torture: no test bears the marker yet"; \
 	else $(BIN)/python -m pytest -m torture tests; fi
 
-bench: $(READY) ## measure
-	$(BIN)/python -m benchmarks
+bench: $(READY) ## measure beside every peer, and write docs/benchmarks.md, its plot and the table of the README
+	$(BIN)/python -m benchmarks --million
+
+guard: $(READY) ## whether the library has got slower: instructions counted, not seconds
+	$(BIN)/python -m benchmarks.guard
 
 docs: $(READY) ## build the documentation into docs/_build
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html

@@ -1,25 +1,83 @@
-"""``make bench``: every benchmark there is, in one run."""
+"""``make bench``: every benchmark there is, in one run, told in the terminal, in docs/benchmarks.md and the README."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+import time
 
-from benchmarks import durable, in_memory, rendering, verifying
-from benchmarks.measure import machine, pin_to_one_core
+from benchmarks import compare, durable, rendering, report, verifying
+
+GROUPS = ("in_memory", "durable", "imports", "journal", "verifying", "rendering")
+PEERS = ("in_memory", "durable", "imports")
 
 
 def main() -> None:
-    """Measure, and print the tables."""
+    """Measure, and tell."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="repetitions of each measurement (default: 15)")
-    parser.add_argument("--million", action="store_true", help="fill a journal with a million ended executions, too")
+    parser.add_argument(
+        "--quick", action="store_true", help="about a minute: the peers, few repetitions; nothing is written"
+    )
+    parser.add_argument(
+        "--only",
+        choices=(*GROUPS, "peers"),
+        help="one part (peers: in_memory, durable and imports; journal: our journal's growth); nothing is written",
+    )
+    parser.add_argument("--rounds", type=int, help="repetitions of each measurement (default: 11, quick: 3)")
+    parser.add_argument("--million", action="store_true", help="fill the journal with a million ended executions, too")
+    parser.add_argument("--keep", action="store_true", help="write the pages after a quick run as well")
+    parser.add_argument(
+        "--render", action="store_true", help="only write the pages anew from the results that are kept"
+    )
     arguments = parser.parse_args()
-    ended = (1_000, 100_000, 1_000_000) if arguments.million else (1_000, 100_000)
-    print(f"{machine()}, {pin_to_one_core()}\n")
-    print(in_memory.run(rounds=arguments.rounds), end="\n\n")
-    print(durable.run(rounds=max(3, arguments.rounds // 3), ended=ended), end="\n\n")
-    print(verifying.run(), end="\n\n")
-    print(rendering.run())
+    if arguments.keep and arguments.only:
+        parser.error("--keep goes with a run of everything: what the pages tell comes from one run")
+    if arguments.render:
+        for path in report.render(json.loads(report.KEPT.read_text())):
+            print(path.relative_to(report.ROOT))
+        return
+    effort = compare.QUICK if arguments.quick else compare.FULL
+    if arguments.rounds:
+        effort = effort._replace(rounds=arguments.rounds)
+    groups = (arguments.only,) if arguments.only else PEERS if arguments.quick else GROUPS
+    if arguments.only == "peers":
+        groups = PEERS
+    results = measured(groups, effort, million=arguments.million)
+    print(report.plain(results))
+    if not arguments.only and (arguments.keep or not arguments.quick):
+        for path in report.write(results):
+            print(f"written: {path.relative_to(report.ROOT)}")
+
+
+def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) -> compare.Results:
+    """What came of these parts."""
+    started = time.perf_counter()
+
+    def say(what: str) -> None:
+        print(f"{time.perf_counter() - started:6.1f} s  {what}", file=sys.stderr, flush=True)
+
+    results, pythons = compare.start(say)
+    results["effort"] = f"medians of {effort.rounds} interleaved repetitions"
+    results["told"] = {}
+    if "in_memory" in groups:
+        compare.in_memory(results, pythons, effort, say)
+    if "durable" in groups:
+        compare.durable(results, pythons, effort, say)
+    if "imports" in groups:
+        compare.imports(results, pythons, effort, say)
+    if "journal" in groups:
+        say("our journal: threads, growth, recovery, waiting")
+        ended = (1_000, 100_000, 1_000_000) if million else (1_000, 100_000) if effort.rounds > 3 else (1_000, 5_000)
+        results["told"]["durable"] = durable.run(rounds=max(3, effort.rounds // 3), ended=ended)
+    if "verifying" in groups:
+        say("verifying")
+        results["told"]["verifying"] = verifying.run()
+    if "rendering" in groups:
+        say("rendering")
+        results["told"]["rendering"] = rendering.run()
+    say("done")
+    return results
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""``make guard``: has the library got slower? Answered by counting instructions, which other programs cannot disturb.
+
+``valgrind --tool=callgrind`` counts what the processor is told to do for a saga, and for the bare loop of the same
+work: the ratio hardly depends on the machine, and not at all on its load. It is compared with the one that is kept in
+``benchmarks/guard.json``. Where there is no valgrind, the ratio of processor times is compared instead, with a wider
+bound, and the guard says so.
+
+A change that is meant to cost more, or that made things faster, keeps new figures: ``python -m benchmarks.guard
+--record``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.guarded import prepared
+
+KEPT = Path(__file__).parent / "guard.json"
+# Instructions repeat to within one per cent; the rest is room for changes that are worth what they cost.
+BOUND = {"instructions": 1.15, "processor time": 2.0}
+# Another minor version of Python has another interpreter: only a gross regression can be told.
+OTHER_PYTHON = 1.5
+ROUNDS = 15
+PATIENCE = 600  # seconds
+
+
+class GuardError(Exception):
+    """The guard could not do its work; the message says why."""
+
+
+def instructions() -> dict[str, float]:
+    """Times the instructions of the bare loop, by work."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            "valgrind",
+            "--tool=callgrind",
+            "--callgrind-out-file=count",
+            "--dump-before=getpriority",
+            sys.executable,
+            "-m",
+            "benchmarks.guarded",
+        ]
+        done = subprocess.run(  # noqa: S603 - our own command
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(__file__).parent.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        counted: dict[tuple[str, str], float] = {}
+        # The first count is of everything until the first mark, the last of everything after the last one.
+        for number, line in enumerate(done.stdout.splitlines(), start=2):
+            side, label, runs = line.split("\t")
+            counted[side, label] = total(Path(folder) / f"count.{number}") / int(runs)
+    if done.returncode or not counted:
+        raise GuardError(f"valgrind ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    return ratios(counted)
+
+
+def total(dump: Path) -> int:
+    """What one dump counted."""
+    for line in dump.read_text().splitlines():
+        if line.startswith("totals:"):
+            return int(line.split()[1])
+    raise GuardError(f"{dump.name} says no total")
+
+
+def processor_time() -> dict[str, float]:
+    """Times the processor time of the bare loop, by work: the least of some interleaved repetitions."""
+    least: dict[tuple[str, str], float] = {}
+    works = prepared()
+    for _ in range(ROUNDS):
+        for side, label, runs, ready in works:
+            numbers = range(runs * (20 if side == "floor" else 1))
+            started = time.process_time()
+            for _ in numbers:
+                ready.run()
+            took = (time.process_time() - started) / len(numbers)
+            least[side, label] = min(took, least.get((side, label), took))
+    return ratios(least)
+
+
+def ratios(taken: dict[tuple[str, str], float]) -> dict[str, float]:
+    """Ours over the floor's."""
+    return {label: round(taken["ours", label] / taken["floor", label], 2) for side, label in taken if side == "ours"}
+
+
+def verdict(kind: str, now: dict[str, float], kept: dict[str, Any], python: str) -> tuple[str, bool]:
+    """What to say, and whether all is well.
+
+    Args:
+        kind: "instructions" or "processor time".
+        now: The ratios that were just taken.
+        kept: What ``guard.json`` holds.
+        python: The minor version that runs, such as "3.11".
+    """
+    same = python == kept["python"]
+    bound = BOUND[kind] * (1.0 if same else OTHER_PYTHON)
+    lines = [
+        f"times the {kind} of the bare loop (kept: Python {kept['python']}; bound: {bound:.2f} times what is kept)"
+    ]
+    if not same:
+        lines.append(f"this is Python {python}: the bound is wider, since another interpreter counts differently")
+    well = True
+    for label, before in kept[kind].items():
+        ratio = now.get(label)
+        if ratio is None:
+            lines.append(f"  {label:14} was not measured")
+            well = False
+            continue
+        worse = ratio > before * bound
+        well = well and not worse
+        remark = (
+            "SLOWER" if worse else "faster: keep it with --record" if ratio < before / BOUND["instructions"] else ""
+        )
+        lines.append(f"  {label:14}{ratio:8.2f}   kept {before:8.2f}   {remark}".rstrip())
+    if not well:
+        lines.append("Mend it; or, if it is worth what it costs: python -m benchmarks.guard --record")
+    return "\n".join(lines), well
+
+
+def main() -> int:
+    """Compare, and tell by the exit code; or keep new figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
+    parser.add_argument("--record", action="store_true", help="keep what is measured now as what is expected")
+    parser.add_argument("--time", action="store_true", help="compare processor times, as if there were no valgrind")
+    arguments = parser.parse_args()
+    python = ".".join(platform.python_version_tuple()[:2])
+    if arguments.record:
+        figures = {"python": python, "instructions": instructions(), "processor time": processor_time()}
+        KEPT.write_text(json.dumps(figures, indent=1) + "\n")
+        print(KEPT.read_text(), end="")
+        return 0
+    kind = "instructions"
+    if arguments.time or shutil.which("valgrind") is None:
+        kind = "processor time"
+        why = "as asked for" if arguments.time else "valgrind is not installed, so instructions cannot be counted"
+        print(f"guard: {why}: comparing processor times instead, with a wider bound")
+    now = instructions() if kind == "instructions" else processor_time()
+    said, well = verdict(kind, now, json.loads(KEPT.read_text()), python)
+    print(f"guard: {said}")
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

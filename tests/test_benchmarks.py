@@ -1,0 +1,149 @@
+"""The benchmarks measure what they say, and the pages tell what was measured. Nothing here is timed."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import environments, guard, report
+from benchmarks.conductor import Cell, Player, WrongWorkError, the_work
+from benchmarks.plot import svg
+from benchmarks.roster import OURS, ROSTER, Contestant
+
+KEPT = json.loads(report.KEPT.read_text())
+OWN = [each for each in ROSTER if each.own]
+
+
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
+def test_pages_tell_the_results_that_are_kept(page: Path) -> None:
+    """The tables of the docs and the README are those of the kept run, not of an older one, nor typed by hand."""
+    assert page.read_text() == report.rendered(page.read_text(), KEPT)
+    assert "<!-- bench:" in page.read_text()
+
+
+def test_plot_shows_the_results_that_are_kept() -> None:
+    """The picture in the docs is that of the kept run."""
+    assert report.PLOT.read_text() == svg(KEPT)
+
+
+def test_every_contestant_was_measured_or_is_named_as_missing() -> None:
+    """Nobody is left out of the comparison in silence."""
+    told = report.machine(KEPT)
+
+    assert {each.name for each in ROSTER} == set(KEPT["contestants"]) | set(KEPT["missing"])
+    assert all(f"**Not measured: {name}**" in told for name in KEPT["missing"])
+
+
+@pytest.mark.parametrize("contestant", [each for each in ROSTER if not each.own], ids=lambda each: each.module)
+def test_each_environment_is_pinned_exactly(contestant: Contestant) -> None:
+    """Whoever repeats the run compares the same versions, down to the last dependency."""
+    pins = environments.requirements(contestant).read_text().splitlines()
+
+    assert pins
+    assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+
+
+def test_contestant_that_cannot_be_installed_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that asks for a Python which nobody has is reported, and does not stop the others."""
+    futuristic = Contestant("futuristic", "futuristic", "", "", python=(3, environments.LATEST_PYTHON))
+    monkeypatch.setattr(environments, "requirements", lambda contestant: report.KEPT)
+
+    made = environments.make([OWN[0], futuristic])
+
+    assert made[OWN[0].name] == Path(sys.executable)
+    assert made["futuristic"] == "it asks for Python 3.20 or later, and none was found on this machine"
+
+
+@pytest.mark.parametrize("contestant", OWN, ids=lambda each: each.module)
+def test_ours_and_the_floors_do_the_work_that_is_timed(contestant: Contestant, tmp_path: Path) -> None:
+    """What this library and the loops are timed with is the whole work, compensations newest first."""
+    cells = [Cell(3), Cell(10, fails=True)] if contestant.in_memory else []
+    cells += [Cell(3, fails=True, durability=durability) for durability in contestant.durabilities]
+    cells += [Cell(3, fails=True, at_once=2)] if contestant.at_once else []
+
+    with Player(contestant.name, contestant.module, Path(sys.executable), tmp_path) as player:
+        for cell in cells:
+            player.check(cell)
+        assert player.time(cells[0], 1).wall > 0
+
+
+@pytest.mark.parametrize(
+    "did",
+    [
+        ["s1", "s2", "s3", "s3", "s3", "undo s1", "undo s2"],
+        ["s1", "s2", "s3", "undo s2", "undo s1"],
+        ["s1", "s2", "s3", "s3", "s3", "undo s2"],
+    ],
+    ids=["oldest first", "one attempt", "one compensation forgotten"],
+)
+def test_contestant_that_does_other_work_is_not_timed(did: list[str]) -> None:
+    """A contestant that skips a part of the work cannot win by it."""
+
+    class Cheat(Player):
+        def __init__(self) -> None:
+            self.name = "cheat"
+
+        def ask(self, question: dict[str, object], *, patience: float = 0.0) -> Any:
+            return did
+
+    with pytest.raises(WrongWorkError, match="cheat, W3 failure: did"):
+        Cheat().check(Cell(3, fails=True))
+    assert the_work(Cell(3, fails=True)) == ["s1", "s2", "s3", "s3", "s3", "undo s2", "undo s1"]
+
+
+def test_guard_fails_when_the_library_got_slower() -> None:
+    """A change that costs a fifth more instructions does not pass unseen, and is told what to do."""
+    kept = {"python": "3.11", "instructions": {"W3 success": 20.0, "W100 success": 18.0}}
+
+    assert guard.verdict("instructions", {"W3 success": 20.5, "W100 success": 18.0}, kept, "3.11")[1]
+    said, well = guard.verdict("instructions", {"W3 success": 24.0, "W100 success": 18.0}, kept, "3.11")
+
+    assert not well
+    assert re.search(r"W3 success +24\.00 +kept +20\.00 +SLOWER", said)
+    assert "benchmarks.guard --record" in said
+
+
+def test_guard_fails_when_something_was_not_measured() -> None:
+    """A count that is missing is not taken for a good one."""
+    kept = {"python": "3.11", "instructions": {"W3 success": 20.0}}
+
+    said, well = guard.verdict("instructions", {}, kept, "3.11")
+
+    assert not well
+    assert "was not measured" in said
+
+
+def test_guard_says_that_another_python_is_judged_more_widely() -> None:
+    """On another interpreter only a gross regression can be told, and the guard says so."""
+    kept = {"python": "3.11", "instructions": {"W3 success": 20.0}}
+
+    said, well = guard.verdict("instructions", {"W3 success": 30.0}, kept, "3.13")
+
+    assert well
+    assert "this is Python 3.13: the bound is wider" in said
+    assert not guard.verdict("instructions", {"W3 success": 40.0}, kept, "3.13")[1]
+
+
+def test_guard_without_valgrind_says_so_and_still_judges(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where instructions cannot be counted, times are compared; the guard neither passes in silence nor gives up."""
+    kept = json.loads(guard.KEPT.read_text())["processor time"]
+    monkeypatch.setattr("sys.argv", ["guard"])
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(guard, "processor_time", lambda: {label: 3 * ratio for label, ratio in kept.items()})
+
+    assert guard.main() == 1
+    told = capsys.readouterr().out
+    assert "valgrind is not installed" in told
+    assert "SLOWER" in told
+
+
+def test_our_own_row_stands_out() -> None:
+    """Readers find this library in each table at a glance."""
+    assert f"| **{OURS}** |" in report.in_memory(KEPT, "success")
