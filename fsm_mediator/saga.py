@@ -423,3 +423,11 @@ def shape_of(parts: tuple[Part, ...]) -> Shape:
         + ((part.shape,) if part.kind in GROUPS else ())
         for part in parts
     )
+
+
+def family(saga: Saga) -> Iterator[Saga]:
+    """*saga*, the branches of its groups and choices, and theirs: every definition whose executions it brings about."""
+    yield saga
+    for branches in saga.branches.values():
+        for branch in branches.values():
+            yield from family(branch)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fsm_mediator import Retry, Saga, step
+from fsm_mediator import Parallel, Retry, Saga, step
 
 QUICK = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)
 
@@ -70,5 +70,7 @@ newer = [
     refuse,
 ]
 both = [checkout, *newer]
+
+group = Saga("group", [Parallel("both", [release_patiently, charge])])
 
 nothing = 42

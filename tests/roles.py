@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 from hypothesis import strategies as st
 
-from fsm_mediator import Retry, Saga, Step, step
+from fsm_mediator import Retry, Saga, Signal, Sleep, step
+from fsm_mediator.waits import Wait
 
 
 @attrs.frozen(kw_only=True)
 class Role:
-    """One step of a definition, as far as its shape and its settings go."""
+    """One part of a definition, as far as its shape and its settings go; a signal and a sleep have none."""
 
     name: str
+    kind: str = "step"
     compensates: bool = True
     probes: bool = False
     pivot: bool = False
@@ -23,10 +27,16 @@ class Role:
 
 def made(*roles, version=1, name="checkout", nested=None):
     """A saga of these roles (or names); *nested* of them, from the front, within a saga named ``inner``."""
-    steps: list[Step | Saga] = []
+    steps: list[Any] = []
     compensates = True
     for role in roles:
+        if isinstance(role, (Saga, Wait)):
+            steps.append(role)
+            continue
         role = Role(name=role) if isinstance(role, str) else role  # noqa: PLW2901 - a name is short for a role
+        if role.kind != "step":
+            steps.append(Signal(role.name) if role.kind == "signal" else Sleep(role.name, 0))
+            continue
         made_step = step(
             name=role.name,
             pivot=role.pivot,
@@ -47,11 +57,12 @@ def made(*roles, version=1, name="checkout", nested=None):
 
 @st.composite
 def roles(draw, max_size=4):
-    """The roles of a saga: any settings that matter for the machine."""
+    """The roles of a saga: any settings that matter for the machine; now and then a signal or a sleep."""
     pivot = draw(st.sampled_from([None, None, 0, 1, 2]))
     return [
         Role(
             name=name,
+            kind="step" if number == pivot else draw(st.sampled_from(["step"] * 5 + ["signal", "sleep"])),
             compensates=draw(st.booleans()),
             probes=draw(st.sampled_from([False, False, True])),
             pivot=number == pivot,

@@ -233,6 +233,24 @@ def test_export_machine_with_mistakes(desk):
     assert "no saga is named 'x'" in desk("export-machine", SAGAS, "--saga", "x", "-f", "json", code=APP)
 
 
+def test_branches_come_along(desk, tmp_path):
+    """An execution is checked with its branches, a saga exported with those of its groups."""
+    with Mediator(desk_app.group, journal=str(tmp_path / "sagas.db")) as mediator:
+        mediator.run("group", {"amount": 5}, saga_id="g")
+
+    app = "tests.desk_app:group"
+    for words in ((), ("--id", "g"), ("--saga", "group")):
+        assert "3 executions checked" in desk("conform", "-j", "sagas.db", app, *words)
+    assert "1 execution checked" in desk("conform", "-j", "sagas.db", app, "--id", "g/both.charge")
+    desk("export-machine", app, "-f", "scxml", "-o", "models")
+    assert sorted(file.name for file in (tmp_path / "models").iterdir()) == [
+        "group.both.charge.scxml",
+        "group.both.reserve.scxml",
+        "group.scxml",
+    ]
+    assert "the branches" not in desk("compare", app, app)
+
+
 def test_every_command_is_in_the_operators_page():
     """Whoever reads the page about operating finds every command that there is."""
     page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")

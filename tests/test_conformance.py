@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fsm_mediator import (
     Acceptance,
+    Choose,
     ConformanceError,
     DefinitionChangedError,
     DefinitionError,
@@ -23,8 +24,11 @@ from fsm_mediator import (
     LoggingObserver,
     Mediator,
     MemoryJournal,
+    Parallel,
     Retry,
     Saga,
+    Signal,
+    Sleep,
     SQLiteJournal,
     StepRejectedError,
     conforms,
@@ -416,3 +420,58 @@ def test_progress_is_told_for_each_execution(scene):
     conforms(scene.journal, checkout, progress=lambda: steps.append(1))
 
     assert len(steps) == 5
+
+
+# Signals, sleeps, groups and choices
+
+
+def family():
+    """A saga that waits in every way there is."""
+    ship = Saga("ship", made("label", "hand")._given)
+    [card] = made("card")._given
+    return Saga(
+        "checkout",
+        [
+            *made("reserve")._given,
+            Sleep("pause", 0),
+            Signal("approval"),
+            Parallel("fulfil", [*made("pack")._given, ship]),
+            Choose("pay", {"card": card}, by=lambda order: "card"),
+            *made("mail")._given,
+        ],
+    )
+
+
+@pytest.fixture
+def families():
+    """A journal of sagas that waited: one that succeeded, and others that failed in a branch or behind it."""
+    saga, journal = family(), MemoryJournal(encode=True)
+    log = []
+    formatter = logging.Formatter("%(asctime)s %(message)s")
+    observer = LoggingObserver(logger_that(lambda record: log.append(formatter.format(record))))
+    with Mediator(saga, journal=journal, observers=[observer]) as mediator:
+        for number, order in enumerate(["", "pack rejects", "hand rejects", "card rejects", "mail rejects"]):
+            mediator.start("checkout", order, saga_id=f"o-{number}")
+            mediator.signal(f"o-{number}", "approval", "yes")
+            mediator.wait(f"o-{number}", check=False)
+    return Scene(journal, log)
+
+
+def test_branches_are_executions_that_conform(families):
+    """Branches of groups and choices are judged by the saga that they belong to, wherever the past was kept."""
+    reports = [conforms(source, family()) for source in (families.journal, exported(families.journal), families.log)]
+
+    assert all(report.ok for report in reports), reports
+    assert {(report.executions, report.moves) for report in reports} == {(18, len(families.log))}
+
+
+def test_a_forged_record_of_a_branch_is_named(families):
+    """A branch is named by its own id, and told by what it is."""
+    lines = [json.loads(line) for line in exported(families.journal)]
+    [pack] = [line for line in lines if line["saga_id"] == "o-0/fulfil.pack"]
+    pack["history"][1]["target"] = "failed"
+
+    violation = first(conforms(lines, family()))
+
+    assert violation.saga_id == "o-0/fulfil.pack"
+    assert violation.saga == "saga 'checkout/fulfil.pack' version 1"

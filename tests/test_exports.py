@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statemachine.io import load
 
-from fsm_mediator import Saga, verify
+from fsm_mediator import Choose, Parallel, Saga, Signal, Sleep, verify
 from fsm_mediator.exports import to_scxml, to_table, to_tla
 from fsm_mediator.exports.tla import INVARIANTS
 from fsm_mediator.machine import EVENTS
@@ -112,6 +112,18 @@ def language():
         return tree_sitter.Language(tree_sitter_tlaplus.language())
 
 
+WAITING = made(
+    Role(name="reserve", attempts=1),
+    Sleep("pause", 1),
+    Signal("approval", timeout=60),
+    Parallel("fulfil", made("pack", "wrap")._given),
+    Choose("pay", {"card": made("card")._given[0]}, by=lambda order: "card"),
+    Role(name="go", pivot=True),
+    Parallel("tell", made(Role(name="mail", compensates=False))._given),
+    name="waiting",
+)
+
+
 def syntax_errors(text):
     """What an independent grammar of TLA+ cannot read."""
     parser = tree_sitter.Parser(language())
@@ -193,6 +205,15 @@ def test_tlc_finds_the_laws_kept_and_reaches_what_verify_reaches(saga, tmp_path)
 
 
 @needs_tlc
+def test_tlc_finds_the_laws_kept_where_a_saga_waits(tmp_path):
+    """Signals, sleeps, groups and choices, before and after the pivot: every state is reached, and the laws hold."""
+    said, reached = tlc(to_tla(WAITING), tmp_path)
+
+    assert "Model checking completed. No error has been found." in said, said
+    assert reached == set(WAITING.machine.states)
+
+
+@needs_tlc
 @pytest.mark.parametrize(
     ("row", "fault", "law"),
     [
@@ -220,6 +241,16 @@ def test_tlc_finds_a_fault_in_the_table(row, fault, law, tmp_path):
 
 
 # The bare table
+
+
+def test_branches_are_machines_of_their_own():
+    """The branches of a group are exported as sagas; their names are told in a way that each language can stand."""
+    branch = WAITING.branches["fulfil"]["wrap"]
+
+    assert to_tla(branch).name == "waiting_fulfil_wrap"
+    assert syntax_errors(to_tla(branch).text) == []
+    assert ET.fromstring(to_scxml(branch)).get("name") == "waiting.fulfil.wrap"  # noqa: S314 - it was written here
+    assert rows(to_scxml(WAITING)) == set(WAITING.machine.moves())
 
 
 def test_the_table_as_json():

@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 
 from fsm_mediator import (
     Acceptance,
+    Choose,
     Comparison,
     DefinitionChangedError,
     DefinitionError,
     Execution,
     IllegalRecordError,
+    Parallel,
     Record,
     Saga,
+    Signal,
+    Sleep,
     StrandedError,
     Verdict,
     compare,
@@ -240,6 +244,81 @@ def test_a_file_of_shapes_that_cannot_be_trusted(tmp_path):
         read_shapes(path)
 
 
+# Signals, sleeps, groups and choices
+
+
+def shop(*more, name="fulfil", version=2, choice="pay", **options):
+    """A saga that waits for branches."""
+    ship = made("label", "hand", name="ship")._given
+    branches = [*made("pack")._given, Saga("ship", ship), *more]
+    bills = {"card": made("card")._given[0], **options}
+    chosen = Choose(choice, bills, by=lambda order: "card")
+    return made("reserve", Parallel(name, branches), chosen, "mail", version=version)
+
+
+def test_a_branch_more():
+    """Groups that were begun without the new branch must drain; those not begun will have it."""
+    comparison = compare(shop(version=1), shop(*made("wrap")._given))
+
+    assert comparison["executing.reserve"].verdict is Verdict.SAME
+    assert comparison["waiting.fulfil"].verdict is Verdict.DRAIN
+    assert comparison["executing.mail"].verdict is Verdict.DRAIN
+    assert comparison["waiting.fulfil"].reasons == ("the branches of 'fulfil' are others: 'wrap' is new",)
+    assert {branch.saga: branch.ok for branch in comparison.branches} == {
+        "checkout/fulfil.pack": True,  # its own shape is there: a mediator finds it
+        "checkout/fulfil.ship": True,
+        "checkout/pay.card": True,
+    }
+
+
+def test_a_choice_more():
+    """One more to choose from is in nobody's way; one less is, for it may have been chosen."""
+    [cash] = made("cash")._given
+
+    assert compare(shop(version=1), shop(cash=cash)).goes_on
+    assert compare(shop(cash=cash, version=1), shop())["executing.mail"].reasons == (
+        "the branches of 'pay' are others: 'cash' is gone",
+    )
+
+
+def test_a_branch_that_goes_another_way():
+    """What differs within a branch concerns its own executions, and whoever may have to undo them."""
+    old = made(Parallel("fulfil", [made("label", "hand", name="ship")]), "mail")
+    new = made(Parallel("fulfil", [made("label", "hand", "tell", name="ship")]), "mail", version=2)
+
+    comparison = compare(old, new)
+
+    [ship] = comparison.branches
+    assert ship["executing.hand"].verdict is Verdict.SAME
+    assert "can no longer be undone" in ship["succeeded"].reasons[0]
+    assert comparison["waiting.fulfil"].reasons == ("the branches of 'fulfil' go another way: 'ship'",)
+    assert "checkout/fulfil.ship: executing.hand" in comparison.stranded
+    assert "branch 'checkout/fulfil.ship': 'tell' is new" in str(comparison)
+
+
+def test_a_part_of_another_kind_is_another_part():
+    """A sleep does not end where a signal comes, though the states are called alike; a signal does not drain."""
+    old, new = made("a", Signal("b"), "c"), made("a", Sleep("b", 1), "c", version=2)
+
+    comparison = compare(old, new)
+
+    assert comparison["waiting.b"].verdict is Verdict.CANNOT
+    assert comparison["executing.c"].verdict is Verdict.DRAIN
+    assert comparison["executing.c"].reasons == ("'b' was a signal and is a sleep",)
+    assert compare(new, old)["waiting.b"].verdict is Verdict.DRAIN
+
+
+def test_branches_are_written_down_as_well(tmp_path):
+    """The shape of a saga holds the shapes of its branches, and nothing is lost on the way."""
+    old = shop(*made("wrap")._given, version=1)
+    (tmp_path / "shapes.json").write_text(written([old]))
+
+    assert read_shapes(tmp_path / "shapes.json") == (Shape.of(old),)
+    assert set(Shape.of(old).machine().moves()) == set(old.machine.moves())
+    branch = old.branches["fulfil"]["ship"]
+    assert set(dict(Shape.of(old).parts[1].branches)["ship"].machine().moves()) == set(branch.machine.moves())
+
+
 # Whether it is true
 
 
@@ -262,7 +341,9 @@ def definitions(draw):
             newer[at], newer[at - 1] = newer[at - 1], newer[at]
         elif kind in ("compensates", "probes"):
             newer[at] = attrs.evolve(newer[at], **{kind: not getattr(newer[at], kind)})
-        elif kind == "pivot":
+        elif kind == "kind" and not newer[at].pivot:
+            newer[at] = attrs.evolve(newer[at], kind=draw(st.sampled_from(["step", "signal", "sleep"])))
+        elif kind == "pivot" and newer[at].kind == "step":
             newer = [attrs.evolve(role, pivot=i == at and not role.pivot) for i, role in enumerate(newer)]
         elif kind == "settings":
             newer[at] = attrs.evolve(newer[at], attempts=3 - newer[at].attempts, timed=not newer[at].timed)
@@ -291,13 +372,14 @@ def as_new(record, renamed):
     return msgspec.structs.replace(record, source=state(record.source), target=state(record.target))
 
 
-def goes_on(execution, record):
-    """Whether the fold takes the record; the execution then stands behind it."""
+def goes_on(execution, older, record):
+    """Whether the fold takes the record, and the part it then stands in is of the same kind as in *older*."""
     try:
         execution.replay(record)
     except (IllegalRecordError, DefinitionChangedError):
         return False
-    return True
+    places = [each.machine.places[each.state].part for each in (execution, older)]
+    return places == [None, None] or places[0].kind is places[1].kind
 
 
 def folds(old, new, renamed, *, every):
@@ -319,7 +401,7 @@ def folds(old, new, renamed, *, every):
             execution, newer = copied(before), copied(other) if other is not None else None
             record = Record("x", old.name, execution.seq + 1, move.event, move.source, move.target, 0.0)
             execution.replay(record)
-            if newer is not None and not goes_on(newer, as_new(record, renamed)):
+            if newer is not None and not goes_on(newer, execution, as_new(record, renamed)):
                 newer = None
             found.setdefault(execution.state, set()).add(newer is not None)
             pair = (execution.state, newer.state if newer is not None else None)
@@ -379,7 +461,7 @@ def wandered(old, new, renamed, random: Random):
             pass
         ghost = move.ghost
         for record in execution.history[before:]:
-            if newer is not None and not goes_on(newer, as_new(record, renamed)):
+            if newer is not None and not goes_on(newer, execution, as_new(record, renamed)):
                 newer = None
             yield record, newer
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.conformance.report import Conformance
 from fsm_mediator.errors import MissingExtraError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, family
 from fsm_mediator.verifier.violation import Violation
 
 _app = click.argument("app", required=False, envvar="FSM_MEDIATOR_APP")
@@ -124,22 +124,30 @@ def counterexample(violation: Violation, folder: Path | None) -> Iterator[Path]:
 class _Chosen:
     """A journal of which only some executions are to be read."""
 
-    def __init__(self, journal: Journal, saga_id: str | None, saga: str | None) -> None:
+    def __init__(self, journal: Journal, saga_id: str | None, names: Iterable[str] | None) -> None:
         self._journal = journal
         self._saga_id = saga_id
-        self._saga = saga
+        self._names = names
 
     def entries(self) -> Iterator[Entry]:
         """Those chosen."""
-        if self._saga_id is None:
-            yield from self._journal.entries(saga=self._saga)
-            return
-        entry = self._journal.find(self._saga_id)
-        if entry is None:
-            raise UnknownExecutionError(
-                f"the journal knows no execution {self._saga_id!r}; see those it knows: fsm-mediator list"
-            )
+        if self._saga_id is not None:
+            entry = self._journal.find(self._saga_id)
+            if entry is None:
+                raise UnknownExecutionError(
+                    f"the journal knows no execution {self._saga_id!r}; see those it knows: fsm-mediator list"
+                )
+            yield from self._with_branches(entry)
+        elif self._names is not None:
+            for name in self._names:
+                yield from self._journal.entries(saga=name)
+        else:
+            yield from self._journal.entries()
+
+    def _with_branches(self, entry: Entry) -> Iterator[Entry]:
         yield entry
+        for branch in self._journal.entries(parent=entry.saga_id):
+            yield from self._with_branches(branch)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal, name)
@@ -154,7 +162,7 @@ class _Chosen:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Check this file instead: what `export` wrote, or a log with the lines of LoggingObserver.",
 )
-@click.option("--id", "saga_id", help="Only this execution of the journal.")
+@click.option("--id", "saga_id", help="Only this execution of the journal, with its branches.")
 @click.option("--saga", "name", help="Only executions of the saga of this name.")
 @_as_json
 def conform(
@@ -181,7 +189,8 @@ def conform(
         else:
             opened = journal_for(journal, loaded, read_only=True)
             try:
-                report = conforms(_Chosen(opened, saga_id, name), sagas, progress=advance)
+                names = None if name is None else dict.fromkeys(each.name for saga in sagas for each in family(saga))
+                report = conforms(_Chosen(opened, saga_id, names), sagas, progress=advance)
             finally:
                 opened.close()
     _tell(report, as_json=as_json)

@@ -13,7 +13,7 @@ from fsm_mediator.cli.codes import out
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.exports import to_scxml, to_table, to_tla
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, family
 
 FORMATS = ("scxml", "tla", "json")
 
@@ -44,7 +44,7 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
         return
     folder.mkdir(parents=True, exist_ok=True)
     latest = {saga.name: saga for saga in sagas}  # of several versions, the one that new executions are started with
-    for saga in latest.values():
+    for saga in (member for each in latest.values() for member in family(each)):
         for file, text in _files(saga, kind):
             (folder / file).write_text(text, encoding="utf-8")
             out.print(f"written: {folder / file}", markup=False, highlight=False, soft_wrap=True)
@@ -56,9 +56,13 @@ def _files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
         yield f"{module.name}.tla", module.text
         yield f"{module.name}.cfg", module.config
     elif kind == "scxml":
-        yield f"{saga.name}.scxml", to_scxml(saga)
+        yield f"{_file_name(saga)}.scxml", to_scxml(saga)
     else:
-        yield f"{saga.name}.json", json.dumps(to_table(saga), indent=2) + "\n"
+        yield f"{_file_name(saga)}.json", json.dumps(to_table(saga), indent=2) + "\n"
+
+
+def _file_name(saga: Saga) -> str:
+    return saga.name.replace("/", ".").replace("*", "each")  # as the branches of a group are named
 
 
 COMMANDS = (export_machine,)

@@ -14,7 +14,7 @@ from fsm_mediator.errors import DefinitionChangedError, DefinitionError, Illegal
 from fsm_mediator.execution import Execution
 from fsm_mediator.machine import EVENTS, EXECUTING, compile_machine
 from fsm_mediator.records import Acceptance
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, family
 
 
 def conforms(
@@ -32,7 +32,7 @@ def conforms(
             lines of `LoggingObserver` (a path, or the lines); dicts with at least ``event``, ``source`` and
             ``target``.
         saga: The saga, or several: other sagas, and other versions. Each execution is judged by the one of its name
-            and, where it tells one, of its fingerprint.
+            and, where it tells one, of its fingerprint; the branches of a group by those of the sagas given.
         progress: Called after each execution.
 
     Returns:
@@ -44,6 +44,7 @@ def conforms(
     sagas = (saga,) if isinstance(saga, Saga) else tuple(saga)
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
         raise DefinitionError(f"conforms() is given what was recorded and a saga, or several, not {saga!r}")
+    sagas = tuple(member for each in sagas for member in family(each))
     reading = Reading({each.name for each in sagas})
     executions = moves = 0
     violations: list[IllegalMove] = []

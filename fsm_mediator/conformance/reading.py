@@ -33,7 +33,7 @@ _STATE: Final = rf"(?:{'|'.join(PHASES)})(?:\.[\w.-]+)?"
 _REST: Final = (
     rf" (?P<event>{'|'.join(EVENTS)})(?: attempt (?P<attempt>\d+))?: (?P<source>{_STATE}) -> (?P<target>{_STATE})"
 )
-_ANY_SAGA: Final = re.compile(rf"(?P<saga>[\w-]+) (?P<saga_id>\S+){_REST}")
+_ANY_SAGA: Final = re.compile(rf"(?P<saga>[\w./*-]+) (?P<saga_id>\S+){_REST}")
 
 
 @attrs.frozen
@@ -234,6 +234,8 @@ def _of_mapping(told: Mapping[str, Any], trace: Trace, line: int | None) -> Told
         given["error"] = Failure(*(str(error.get(name, "")) for name in ("type", "message", "traceback")))
     elif error is not None:
         given["error"] = Failure(str(error))
+    if isinstance(given.get("children"), list):
+        given["children"] = tuple(map(str, given["children"]))
     given["saga_id"], given["saga"] = trace.saga_id, str(given.get("saga", trace.saga))
     return Told(Record(**given), fields, line)
 
@@ -247,6 +249,7 @@ _TYPES: Final[dict[str, Any]] = {
     "in_doubt": bool,
     "abandoned": bool,
     "reason": (str, type(None)),
+    "children": (list, tuple, type(None)),
 }
 
 

@@ -19,7 +19,7 @@ from typing import Final
 import attrs
 
 from fsm_mediator.machine import ENDED
-from fsm_mediator.parts import Kind, Part
+from fsm_mediator.parts import GROUPS, Kind, Part
 from fsm_mediator.saga import Saga
 
 INVARIANTS: Final = (
@@ -80,7 +80,7 @@ def to_tla(saga: Saga) -> TlaModule:
         "TITLE": f"saga {saga.name}, version {saga.version}, fingerprint {saga.fingerprint}",
         "ORDER": "<<" + ", ".join(_text(part.path) for part in parts) + ">>",
         "STEPS": _set(parts, lambda part: part.kind is Kind.STEP),
-        "GROUPS": _set(parts, lambda part: part.kind in (Kind.GROUP, Kind.CHOICE)),
+        "GROUPS": _set(parts, lambda part: part.kind in GROUPS),
         "COMPENSATABLE": _set(parts, lambda part: part.compensatable),
         "PROBED": _set(parts, lambda part: part.probe is not None),
         "REPEATABLE": _set(parts, lambda part: part.repeatable),

@@ -145,7 +145,10 @@ def _branches(old: Shape, new: Shape, names: _Renaming, *, kept: bool, every: bo
             theirs = dict(other.branches)
             for name, branch in part.branches:
                 if name in theirs:
-                    yield _compared(branch, theirs[name], _Renaming(branch, theirs[name], {}), kept=kept, every=every)
+                    there = theirs[name]
+                    # A mediator finds the definition of a branch by its name and its fingerprint, as any other.
+                    same = (branch.saga, branch.fingerprint) == (there.saga, there.fingerprint)
+                    yield _compared(branch, there, _Renaming(branch, there, {}), kept=kept or same, every=every)
 
 
 class _Lost(NamedTuple):
@@ -294,6 +297,9 @@ class _Ways:
     def why_not_the_branches(self, was: PartShape, other: PartShape) -> str | None:
         """Why a group's branches are others than they were: those that exist, or how each of them goes."""
         before, after = dict(was.branches), dict(other.branches)
+        # A branch more to choose from is in nobody's way; one more in a group is missing in those that were begun.
+        if was.kind is Kind.CHOICE:
+            after = {name: branch for name, branch in after.items() if name in before}
         if before.keys() != after.keys():
             parts = [f"{name!r} is gone" for name in before if name not in after]
             parts += [f"{name!r} is new" for name in after if name not in before]

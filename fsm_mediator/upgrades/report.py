@@ -152,8 +152,11 @@ class Comparison:
             lines.append("what is in flight, by its history alone, under the new definition:")
             lines += _table(self.states)
             for branch in self.branches:
-                lines.append(f"  each execution of the branch {branch.saga!r}:")
-                lines += [f"  {line}" for line in _table(branch.states)]
+                if branch.changes:
+                    lines.append(f"  each execution of the branch {branch.saga!r}:")
+                    lines += [f"  {line}" for line in _table(branch.states)]
+                else:
+                    lines.append(f"  each execution of the branch {branch.saga!r} has the same shape")
         return "\n".join(lines)
 
     def _advice(self) -> str:

@@ -15,9 +15,9 @@ import attrs
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine import TABLE_FORMAT, SagaMachine, compile_machine
-from fsm_mediator.parts import Callback, Kind, Part
+from fsm_mediator.parts import GROUPS, Callback, Kind, Part
 from fsm_mediator.retry import Retry
-from fsm_mediator.saga import Saga, _fingerprint
+from fsm_mediator.saga import Saga, _fingerprint, shape_of
 
 FORMAT: Final = 1
 """The number of the file's format."""
@@ -70,11 +70,15 @@ class PartShape:
             retry=Retry(attempts=2 if self.retried else 1),
             compensation_retry=Retry(attempts=2 if self.compensation_retried else 1),
             timeout=1.0 if self.outlives else None,
-            seconds=1.0 if self.can_be_given_up else None,
+            seconds=1.0 if self.can_be_given_up and self.kind is Kind.SIGNAL else None,
+            decide=_NOTHING if self.can_be_given_up and self.kind is Kind.SLEEP else None,
             pivot=self.pivot,
             forward_only=self.forward_only,
             repeatable=self.repeatable,
-            group_compensates=self.undoes and self.kind is not Kind.STEP,
+            each=self.each,
+            branches=tuple(name for name, _ in self.branches),
+            group_compensates=self.undoes and self.kind in GROUPS,
+            shape=tuple((name, shape_of(branch._parts())) for name, branch in self.branches) or None,
         )
 
 
@@ -97,7 +101,6 @@ class Shape:
     @classmethod
     def of(cls, saga: Saga) -> Self:
         """The shape of *saga*."""
-        branches = getattr(saga, "branches", {})
         return cls(
             saga.name,
             saga.version,
@@ -107,7 +110,7 @@ class Shape:
                     part.path,
                     part.kind,
                     part.compensatable,
-                    getattr(part, "undoes", part.compensatable),
+                    part.undoes,
                     part.probe is not None,
                     part.pivot,
                     part.forward_only,
@@ -115,9 +118,9 @@ class Shape:
                     part.retry.attempts != 1,
                     part.compensation_retry.attempts != 1,
                     part.can_outlive_its_timeout,
-                    part.seconds is not None and part.kind is Kind.SIGNAL,
-                    getattr(part, "each", False),
-                    tuple((name, cls.of(branch)) for name, branch in branches.get(part.path, {}).items()),
+                    _can_be_given_up(part),
+                    part.each,
+                    tuple((name, cls.of(branch)) for name, branch in saga.branches.get(part.path, {}).items()),
                 )
                 for part in saga.parts
             ),
@@ -125,7 +128,10 @@ class Shape:
 
     def machine(self, *, every: bool = False) -> SagaMachine:
         """Its machine; with *every* state that any settings allow, or with those that today's do."""
-        return compile_machine([part.part() for part in self.parts], every=every)
+        return compile_machine(self._parts(), every=every)
+
+    def _parts(self) -> tuple[Part, ...]:
+        return tuple(part.part() for part in self.parts)
 
     def part(self, path: str) -> PartShape | None:
         """The part at *path*; None: there is none."""
@@ -133,6 +139,10 @@ class Shape:
 
     def __str__(self) -> str:
         return f"saga {self.saga!r} version {self.version} ({self.fingerprint})"
+
+
+def _can_be_given_up(part: Part) -> bool:
+    return part.seconds is not None if part.kind is Kind.SIGNAL else part.decide is not None
 
 
 _NOTHING: Final = Callback(lambda: None, takes_context=False, is_coroutine=False, label="nothing")
@@ -202,4 +212,4 @@ def _from_json(told: Mapping[str, Any]) -> Shape:
 
 
 def _fingerprint_of(shape: Shape) -> str:
-    return _fingerprint(tuple(part.part() for part in shape.parts))
+    return _fingerprint(shape._parts())
