@@ -372,14 +372,15 @@ def as_new(record, renamed):
     return msgspec.structs.replace(record, source=state(record.source), target=state(record.target))
 
 
-def goes_on(execution, older, record):
-    """Whether the fold takes the record, and the part it then stands in is of the same kind as in *older*."""
+def goes_on(execution, old, record, renamed):
+    """Whether the fold takes the record, and the part it then stands in is of the kind that it was in *old*."""
     try:
-        execution.replay(record)
+        execution.replay(as_new(record, renamed))
     except (IllegalRecordError, DefinitionChangedError):
         return False
-    places = [each.machine.places[each.state].part for each in (execution, older)]
-    return places == [None, None] or places[0].kind is places[1].kind
+    part = execution.machine.places[execution.state].part
+    path = record.target.partition(".")[2]
+    return part is None or part.kind is old.part(path).kind
 
 
 def folds(old, new, renamed, *, every):
@@ -401,7 +402,7 @@ def folds(old, new, renamed, *, every):
             execution, newer = copied(before), copied(other) if other is not None else None
             record = Record("x", old.name, execution.seq + 1, move.event, move.source, move.target, 0.0)
             execution.replay(record)
-            if newer is not None and not goes_on(newer, execution, as_new(record, renamed)):
+            if newer is not None and not goes_on(newer, old, record, renamed):
                 newer = None
             found.setdefault(execution.state, set()).add(newer is not None)
             pair = (execution.state, newer.state if newer is not None else None)
@@ -461,7 +462,7 @@ def wandered(old, new, renamed, random: Random):
             pass
         ghost = move.ghost
         for record in execution.history[before:]:
-            if newer is not None and not goes_on(newer, execution, as_new(record, renamed)):
+            if newer is not None and not goes_on(newer, old, record, renamed):
                 newer = None
             yield record, newer
 
