@@ -27,6 +27,8 @@ PATIENCE: Final = 120
 """Seconds that one cell may take."""
 
 WIDGET: Final = "application/vnd.jupyter.widget-view+json"
+HTML: Final = "text/html"
+SVG: Final = "image/svg+xml"
 KERNEL: Final = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -46,7 +48,8 @@ MEASURED: Final = (
 """What differs from run to run, or with how much there is to check, and what stands for it in a comparison."""
 
 _NOISE: Final = re.compile(r"^Fontconfig (?:warning|error): .*\n?", re.MULTILINE)
-_SAYS: Final = re.compile(r'aria-label="([^"]*)"')
+_PICTURE: Final = f'src="data:{SVG};base64,'
+_SAYS: Final = re.compile(r'(?:aria-label|alt)="([^"]*)"')
 
 
 def executed(notebook: Any) -> Any:
@@ -88,6 +91,8 @@ def _joined(outputs: Iterable[Any]) -> Iterator[Any]:
             output.text = text
         elif "data" in output:
             output.data.pop(WIDGET, None)
+            if HTML in output.data:
+                output.data.pop(SVG, None)  # the same picture once more
             output.metadata = nbformat.from_dict({})  # type: ignore[no-untyped-call]
         last = output
         yield output
@@ -113,7 +118,7 @@ def _told(output: Any) -> list[str]:
     for kind in sorted(output.data):
         held = output.data[kind]
         text = held if isinstance(held, str) else repr(held)
-        if kind == "image/svg+xml":
+        if kind == SVG or _PICTURE in text:
             says = _SAYS.search(text)
             text = says.group(1) if says else "says nothing"
         lines += [f"--- {kind}", *measureless(text).splitlines()]

@@ -380,7 +380,7 @@ def test_bundle_holds_the_widget_and_a_still_picture():
     """A front end with widgets shows the buttons, another one the picture, a terminal the text."""
     bundle = explore(checkout(), LOST)._repr_mimebundle_()
 
-    assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "image/svg+xml", "text/plain"}
+    assert set(bundle) == {"application/vnd.jupyter.widget-view+json", "image/svg+xml", "text/html", "text/plain"}
     assert "probe charge" in bundle["text/plain"]
 
 
@@ -390,7 +390,7 @@ def test_without_anywidget_the_bundle_is_the_picture(monkeypatch):
     monkeypatch.delitem(sys.modules, "fsm_mediator.explorer.widget", raising=False)
     play = explore(checkout())
 
-    assert set(play._repr_mimebundle_()) == {"image/svg+xml", "text/plain"}
+    assert set(play._repr_mimebundle_()) == {"image/svg+xml", "text/html", "text/plain"}
     with pytest.raises(MissingExtraError, match=r"fsm-mediator\[notebook\]"):
         _ = play.widget
 

@@ -16,6 +16,7 @@ from fsm_mediator.diagram.geometry import Layout
 from fsm_mediator.diagram.layout import layout_of
 from fsm_mediator.diagram.marks import marks_of
 from fsm_mediator.diagram.mermaid import to_mermaid
+from fsm_mediator.diagram.notebook import ShownPicture
 from fsm_mediator.diagram.picture import DETAIL, VIEWS, Branches, Picture, no_branches, picture_of
 from fsm_mediator.diagram.table import records_table, transitions_table
 from fsm_mediator.diagram.text import clean, seconds, shorten
@@ -186,6 +187,14 @@ class Diagram:
 
         return svg_of(self._dot, self.alt)
 
+    def animated(self) -> ShownPicture:
+        """The run as a picture that moves, for the last line of a notebook's cell.
+
+        Raises:
+            MissingExtraError: No Graphviz is to be had; the message names both cures.
+        """
+        return ShownPicture(self.to_svg(animate=True), self.alt, repr(self))
+
     def frames(self) -> Sequence[Diagram]:
         """The run record by record, from before the first to what it is now; of a machine alone, itself."""
         run = self.run
@@ -250,11 +259,13 @@ class Diagram:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
         """What a notebook shows: an SVG; without Graphviz a Mermaid chart. Never both: JupyterLab would take Mermaid.
 
+        The SVG is there twice: as an image in HTML, which front ends prefer, and as itself.
+
         It never raises: a notebook would show a traceback in place of everything else.
         """
         bundle = {"text/plain": repr(self)}
         try:
-            bundle["image/svg+xml"] = self.to_svg()
+            bundle |= ShownPicture(self.to_svg(), self.alt, repr(self))._repr_mimebundle_()
         except Exception:
             try:
                 bundle["text/vnd.mermaid"] = bundle["text/plain"] = self.to_mermaid()

@@ -1,0 +1,54 @@
+"""Notebook: a picture as a notebook's page shows it: no wider than the page, and visible before anyone trusts it.
+
+JupyterLab shows an SVG as wide as it is, and not at all in a notebook that was made elsewhere and not run yet; an HTML
+image of it has neither trouble, and no script in it could run. Nothing here imports a notebook's libraries.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from fsm_mediator.diagram.text import markup
+
+LEAST: Final = 0.5
+"""How much smaller than drawn a picture may be shown; a wider one than that is scrolled."""
+
+_WIDTH: Final = re.compile(r'<svg [^>]*?width="([\d.]+)pt"')
+
+
+@attrs.frozen(repr=False)
+class ShownPicture:
+    """An SVG that a notebook can show.
+
+    Attributes:
+        svg: The picture.
+        alt: What it shows, in a sentence, for those who cannot see it.
+        text: What stands in its place where there are no pictures.
+    """
+
+    svg: str
+    alt: str
+    text: str
+
+    @property
+    def html(self) -> str:
+        """The picture as an image that fits the page."""
+        wide = _WIDTH.match(self.svg)
+        least = f"min-width: {float(wide.group(1)) / 72 * 96 * LEAST:.0f}px; " if wide else ""
+        data = base64.b64encode(self.svg.encode()).decode()
+        return (
+            f'<div style="overflow-x: auto"><img alt="{markup(self.alt)}" src="data:image/svg+xml;base64,{data}" '
+            f'style="{least}max-width: 100%; height: auto"></div>'
+        )
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
+        """The picture as HTML, which front ends prefer, as itself, and as text."""
+        return {"text/html": self.html, "image/svg+xml": self.svg, "text/plain": self.text}
+
+    def __repr__(self) -> str:
+        return self.text
