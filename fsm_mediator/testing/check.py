@@ -7,12 +7,13 @@ every run comes to an end. What a saga says is left over, because it cannot be u
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import attrs
 
-from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
+from fsm_mediator.errors import DefinitionError, LeaseLostError, MediatorError, RefusedError
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.saga import Saga
@@ -182,12 +183,30 @@ def check_saga(
             nothing of what it does.
     """
     __tracebackhide__ = True
-    with contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking:
+    with (
+        contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking,
+        _zombies_unheard(),
+    ):
         report = Report(checking.saga, tuple(checking.cases(only, strict=strict, pairs=pairs, kill=kill)))
     for listener in listeners:
         listener(report)
     report.raise_for_problems()
     return report
+
+
+@contextlib.contextmanager
+def _zombies_unheard() -> Iterator[None]:
+    """Keep out of the log what a driver says that is overtaken on purpose: it would look like trouble."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and any(isinstance(arg, LeaseLostError) for arg in record.args))
+
+    logger = logging.getLogger("fsm_mediator")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
 
 
 class Checking:
