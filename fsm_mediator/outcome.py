@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fsm_mediator.machine import FAILED, PENDING, STUCK, STUCK_EXECUTING, SUCCEEDED
+from fsm_mediator.machine import FAILED, PENDING, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.parts import Kind
 from fsm_mediator.records import Record
 from fsm_mediator.saga import Saga
 
@@ -61,6 +62,12 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return self.succeeded or self.failed
 
     @property
+    def awaits_signal(self) -> bool:
+        """Whether it waits for a signal of its own (that of a branch, the branch waits for)."""
+        phase, _, path = self.state.partition(".")
+        return phase == WAITING and any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
+
+    @property
     def step(self) -> str | None:
         """The path of the part that it stands in; None where it is pending or ended."""
         return self.state.partition(".")[2] or None
@@ -82,6 +89,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
             return f"{name} is stuck: {self._why_stuck()}. {self._next_move()}"
         if self.state == PENDING:
             return f"{name} is pending: it has not begun"
+        if self.awaits_signal:
+            return f"{name} is parked in {self.state!r}; next: mediator.signal({self.saga_id!r}, {self.step!r}, value)"
         return f"{name} is parked in {self.state!r}; it goes on by itself when what it waits for has come"
 
     def _why_failed(self) -> str:

@@ -64,7 +64,13 @@ def done(world):
 
 def test_list_needs_no_app_and_filters(desk, journal):
     """Whoever has the file can see what is in it, by state, saga and age."""
-    assert [line.split()[0] for line in desk("list", "-j", journal).splitlines()] == ["id", "held", "bad", "good"]
+    assert [line.split()[0] for line in desk("list", "-j", journal).splitlines()] == [
+        "id",
+        "held",
+        "bad",
+        "good",
+        "next:",
+    ]
     assert "held" in desk("list", "-j", journal, "--state", "stuck")
     assert "held" in desk("list", "-j", journal, "--state", "stuck.reserve")
     assert "good" not in desk("list", "-j", journal, "--state", "failed")

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -20,7 +20,7 @@ import click
 import msgspec
 from rich.progress import Progress
 
-from fsm_mediator.cli import checks, exporting, tables, upgrade
+from fsm_mediator.cli import checks, exporting, tables, telling, trees, upgrade
 from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, MISSING, NOT_FOUND, REFUSED, USAGE, err, out
 from fsm_mediator.cli.drawing import render
 from fsm_mediator.cli.loading import App, journal_for, load_app
@@ -114,20 +114,37 @@ def _looking(journal: str | None, app: str | None = None) -> Iterator[Journal]:
 @click.option("--state", "-s", help="Only these: succeeded, stuck, retrying, stuck.charge ...")
 @click.option("--saga", help="Only executions of the saga of this name.")
 @click.option("--older-than", type=_Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
+@click.option("--parent", help="Only the branches of the execution with this id.")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 @_as_json
 def list_(
-    journal: str | None, state: str | None, saga: str | None, older_than: float | None, limit: int, as_json: bool
+    journal: str | None,
+    state: str | None,
+    saga: str | None,
+    older_than: float | None,
+    parent: str | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
-    """List executions, newest first."""
+    """List executions, newest first; below each that waits for branches: those.
+
+    With --state, --saga, --parent or --json every execution that fits stands for itself, branches too.
+    """
     with _looking(journal) as opened:
         before = None if older_than is None else time.time() - older_than
-        entries = list(opened.entries(phase=state, saga=saga, before=before, limit=limit + 1))
+        if parent is not None:
+            _found(opened, parent)
+        flat = as_json or any(each is not None for each in (state, saga, parent))
+        listed = opened.entries(phase=state, saga=saga, parent=parent, before=before, limit=limit + 1 if flat else None)
+        entries = list(listed) if flat else trees.roots(listed, limit + 1)
         if as_json:
             for entry in entries[:limit]:
                 click.echo(msgspec.json.encode(tables.entry_as_json(entry)))
             return
-        out.print(tables.entries_table(entries[:limit]))
+        lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry)]
+        if flat:
+            lines = [line for line in lines if not line.depth]
+        tables.list_(out, lines)
         if not entries:
             out.print("no executions", style="dim")
         elif len(entries) > limit:
@@ -155,7 +172,7 @@ def show(saga_id: str, journal: str | None, as_json: bool) -> None:
             for line in tables.exported(opened, [entry]):
                 click.echo(line)
         else:
-            tables.show(out, entry, opened.records(saga_id), opened.inbox(saga_id))
+            tables.show(out, list(trees.tree(opened, entry)), opened.records(saga_id), opened.inbox(saga_id))
 
 
 @cli.command()
@@ -193,18 +210,20 @@ def prune(journal: str | None, older_than: float, saga: str | None) -> None:
 
 
 def _drive(app: App, journal: Journal, act: Callable[[Any], Any]) -> Any:
-    """Do *act* with a mediator of the app's sagas; it may give back an awaitable."""
+    """Do *act* with a mediator of the app's sagas; it may give back an awaitable, or a `telling.Talk`."""
     if not app.has_coroutines:
         mediator = Mediator(*app.sagas, journal=journal)
         try:
-            return act(mediator)
+            came = act(mediator)
+            return telling.answered(came) if isinstance(came, Generator) else came
         finally:
             mediator.close()
     from fsm_mediator.mediator.awaiting import AsyncMediator
 
     async def main() -> Any:
         async with AsyncMediator(*app.sagas, journal=journal) as mediator:
-            return await act(mediator)
+            came = act(mediator)
+            return await (telling.awaited(came) if isinstance(came, Generator) else came)
 
     return asyncio.run(main())
 
@@ -217,8 +236,25 @@ def _say(app: str | None, journal: str | None, act: Callable[[Any], Any]) -> Any
 def _report(outcome: Outcome, *, good: bool) -> None:
     style = "green" if good else "red"
     out.print(outcome.summary(), style=style, markup=False, highlight=False, soft_wrap=True)
+    if outcome.awaits_signal:
+        told = f"next: fsm-mediator signal {outcome.saga_id} {outcome.step} VALUE"
+        out.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
     if not good:
         sys.exit(DID_NOT_SUCCEED)
+
+
+def _text(given: str) -> str:
+    """What is given: itself, the text of ``@FILE``, or for ``-`` standard input."""
+    if given == "-":
+        return sys.stdin.read()
+    if not given.startswith("@"):
+        return given
+    try:
+        with click.open_file(given[1:], encoding="utf-8") as file:
+            text: str = file.read()
+    except OSError as error:
+        raise PayloadError(f"the payload's file cannot be read: {error}") from error
+    return text
 
 
 @cli.command()
@@ -232,15 +268,7 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
     from fsm_mediator.journal import codec
 
     loaded = load_app(app)
-    text = payload
-    if payload == "-":
-        text = sys.stdin.read()
-    elif payload.startswith("@"):
-        try:
-            with click.open_file(payload[1:], encoding="utf-8") as file:
-                text = file.read()
-        except OSError as error:
-            raise PayloadError(f"the payload's file cannot be read: {error}") from error
+    text = _text(payload)
     wanted = next((each for each in loaded.sagas if each.name == saga), None)
     if wanted is None:
         known = ", ".join(each.name for each in loaded.sagas)
@@ -249,6 +277,30 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
     act = lambda mediator: mediator.run(saga, value, saga_id=saga_id, check=False)  # noqa: E731
     outcome = _drive(loaded, journal_for(journal, loaded, read_only=False), act)
     _report(outcome, good=outcome.succeeded)
+
+
+@cli.command("signal")
+@click.argument("saga_id")
+@click.argument("name")
+@click.argument("value", default="null")
+@_app
+@_journal
+def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str | None) -> None:
+    """Tell an execution what it waits for: the signal NAME, with VALUE.
+
+    VALUE is JSON (a text needs quotes: '"yes"'); @FILE reads it from a file, - from input. In a branch, NAME is
+    GROUP.BRANCH.NAME, or SAGA_ID that of the branch. The execution is driven on until it ends or waits again, unless
+    another process is at it.
+    """
+    text = _text(value)
+    try:
+        said = msgspec.json.decode(text)
+    except msgspec.MsgspecError as error:
+        raise PayloadError(
+            f"the signal's value {text!r} is not JSON ({error}); a text needs quotes: '\"yes\"'"
+        ) from error
+    outcome = _say(app, journal, lambda mediator: telling.signalled(mediator, saga_id, name, said))
+    _report(outcome, good=not (outcome.failed or outcome.stuck))
 
 
 @cli.command()

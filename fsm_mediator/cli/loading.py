@@ -40,12 +40,14 @@ class App:
     @property
     def has_coroutines(self) -> bool:
         """Whether it takes an `AsyncMediator` to drive them."""
-        return any(
-            callback is not None and callback.is_coroutine
-            for saga in self.sagas
-            for part in saga.parts
-            for callback in (part.execute, part.compensate, part.probe)
-        )
+        return any(map(_has_coroutines, self.sagas))
+
+
+def _has_coroutines(saga: Saga) -> bool:
+    callbacks = (callback for part in saga.parts for callback in (part.execute, part.compensate, part.probe))
+    if any(callback is not None and callback.is_coroutine for callback in callbacks):
+        return True
+    return any(_has_coroutines(branch) for group in saga.branches.values() for branch in group.values())
 
 
 def settings() -> dict[str, Any]:

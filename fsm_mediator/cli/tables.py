@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fsm_mediator.cli.trees import Line, is_dormant, what_next
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.records import Failure, InboxItem, Record
 from fsm_mediator.words import details, in_words, place_in_words
 
 STYLES = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
+INDENT = "  "
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -60,7 +62,8 @@ def entry_as_json(entry: Entry) -> dict[str, Any]:
         "deadline_at": acceptance.deadline_at,
         "parent": acceptance.parent,
         "records": entry.seq,
-        "wake_at": entry.wake_at,
+        "wake_at": None if is_dormant(entry) else entry.wake_at,
+        "dormant": is_dormant(entry),
         "inbox": entry.mail,
         "driver": None if entry.driver is None else {"process": str(entry.driver), "alive": entry.driver_alive},
         "payload": plain(acceptance.payload),
@@ -103,44 +106,83 @@ def exported(journal: Journal, entries: Iterable[Entry]) -> Iterator[bytes]:
         )
 
 
-def entries_table(entries: Iterable[Entry], now: float | None = None) -> Table:
-    """Executions as a table."""
+def list_(console: Console, lines: list[Line], now: float | None = None) -> None:
+    """Executions, their branches below them, and what a person can type for the first few that wait for one."""
     now = time.time() if now is None else now
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("id", "saga", "state", "age", "since", "driven by"):
         table.add_column(column, overflow="fold")
-    for entry in entries:
-        phase = entry.state.partition(".")[0]
-        style = STYLES.get(phase, "yellow")
-        driver = ""
-        if entry.driver is not None:
-            driver = str(entry.driver) if entry.driver_alive else f"{entry.driver} (gone)"
-        wait = f" until {clock(entry.wake_at)}" if entry.wake_at is not None else ""
+    for line in lines:
+        entry = line.entry
+        if line.left:
+            told = f"fsm-mediator list --parent {entry.saga_id}"
+            table.add_row(f"{INDENT * line.depth}[dim]... {line.left} more[/]", "", f"[dim]{escape(told)}[/]")
+            continue
+        saga = "" if line.depth else f"{entry.acceptance.saga} {entry.acceptance.version}"
         table.add_row(
-            escape(entry.saga_id),
-            escape(f"{entry.acceptance.saga} {entry.acceptance.version}"),
-            f"[{style}]{escape(entry.state)}[/]{wait}",
+            INDENT * line.depth + escape(_name(line)),
+            escape(saga),
+            _state(line),
             ago(entry.acceptance.at, now),
             ago(entry.changed_at, now),
-            escape(driver),
+            escape(_driver(entry)),
         )
-    return table
+    console.print(table)
+    certain = (line for line in lines if line.entry.wake_at is None)
+    waiting = [next_ for line in certain if (next_ := what_next(line)) is not None]
+    for next_ in waiting[:3]:
+        console.print(f"next: {next_}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    if len(waiting) > 3:
+        console.print(f"      and {len(waiting) - 3} more that wait for a person", style="dim")
 
 
-def show(console: Console, entry: Entry, records: list[Record], mail: Iterable[InboxItem]) -> None:
-    """One execution: what it is, and its timeline."""
+def _name(line: Line) -> str:
+    """The id; of a branch below its parent only what it adds to that."""
+    saga_id = line.entry.saga_id
+    return saga_id.rpartition("/")[2] if line.depth else saga_id
+
+
+def _driver(entry: Entry) -> str:
+    return "" if entry.driver is None else f"{entry.driver}{'' if entry.driver_alive else ' (gone)'}"
+
+
+def _state(line: Line) -> str:
+    """The state with colours, and until when it is, or how its branches stand."""
+    entry = line.entry
+    style = STYLES.get(entry.state.partition(".")[0], "yellow")
+    more = ""
+    if is_dormant(entry):
+        more = " (dormant)"
+    elif entry.wake_at is not None:
+        more = f" until {clock(entry.wake_at)}"
+    elif line.branches:
+        more = f" ({', '.join(f'{count} {phase}' for phase, count in sorted(line.branches.items()))})"
+    return f"[{style}]{escape(entry.state)}[/]{escape(more)}"
+
+
+def show(console: Console, lines: list[Line], records: list[Record], mail: Iterable[InboxItem]) -> None:
+    """One execution: what it is, the branches that it waits for, what to type next, and its timeline."""
+    entry = lines[0].entry
     acceptance = entry.acceptance
     payload = msgspec.json.encode(plain(acceptance.payload)).decode()
-    driver = "nobody" if entry.driver is None else f"{entry.driver}{'' if entry.driver_alive else ' (gone)'}"
     console.print(
         f"[bold]{escape(acceptance.saga_id)}[/]  {escape(acceptance.saga)} version {escape(acceptance.version)}"
     )
-    style = STYLES.get(entry.state.partition(".")[0], "yellow")
-    console.print(f"state    [{style}]{escape(entry.state)}[/] ({escape(place_in_words(entry.state))})")
+    console.print(f"state    {_state(lines[0])}, {escape(place_in_words(entry.state))}", highlight=False)
     console.print(f"accepted {clock(acceptance.at)}   payload {escape(payload)}", overflow="ellipsis", no_wrap=True)
-    console.print(f"held by  {escape(driver)}")
+    if acceptance.parent is not None:
+        console.print(f"branch   of {escape(acceptance.parent)}")
+    console.print(f"held by  {escape(_driver(entry) or 'nobody')}")
+    if is_dormant(entry):
+        console.print("dormant  it begins when another branch of its group has settled (at_most)")
     for item in mail:
         console.print(f"inbox    {escape(item.kind)} {escape(item.name)} {escape(item.reason or '')}".rstrip())
+    for line in lines[1:]:
+        told = f"[dim]... {line.left} more[/]" if line.left else f"{escape(_name(line))}  {_state(line)}"
+        console.print(f"         {INDENT * (line.depth - 1)}{told}", highlight=False)
+    for line in lines:
+        if (next_ := what_next(line)) is not None:
+            console.print(f"next     {next_}", style="dim", markup=False, highlight=False, soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column, justify in (
         ("#", "right"),
