@@ -230,6 +230,8 @@ class Execution:
                 return self._yield_to(late, part, phase, at, None)
         if phase == WAITING and part is not None:
             return self._advance_wait(part, at)
+        if phase == COMPENSATING and part is not None and self._plans and self._plans.get(part.path) == ():
+            return self.feed(Branches(()), at)  # a group over no items: nobody will ever look at its branches
         if self.due_at is not None and at >= self.due_at and self.effect is not None and self.effect.kind == "wait":
             return self.feed(Due(), at)
         return None

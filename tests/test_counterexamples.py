@@ -17,9 +17,11 @@ import pytest
 from fsm_mediator import Mediator, Retry, Saga, Violation, verify
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.desk import Desk
+from fsm_mediator.moves import Moves
 from fsm_mediator.testing import counterexamples as counterexamples_room
 from fsm_mediator.testing.counterexamples import Replay, actor
-from fsm_mediator.verifier.walking import _Walk, violation_of
+from fsm_mediator.verifier.retracing import violation_of
+from fsm_mediator.verifier.walking import Walk
 from tests.test_mutants import MUTANTS, made, nearest
 
 TWICE = Retry(attempts=2)
@@ -66,17 +68,9 @@ def pivoted() -> Saga:
 
 def ways(saga: Saga) -> list[Violation]:
     """The shortest way to every situation that the verifier knows, with what is recorded on it."""
-    walk = _Walk(saga, strict=False, most_nodes=10**6)
+    walk = Walk(saga, strict=False, most_nodes=10**6)
     walk.explore()
-    found = []
-    for number in range(1, len(walk.nodes)):
-        way = []
-        at = number
-        while at > 0:
-            at, label = walk.came[at]
-            way.append(label)
-        found.append(violation_of(saga, 1, "", way[::-1], strict=False))
-    return found
+    return [violation_of(saga, 1, "", walk.way(number), walk.possible) for number in range(1, len(walk.nodes))]
 
 
 @pytest.mark.parametrize("make", [plain, probed, pivoted])
@@ -145,7 +139,7 @@ def counterexample() -> Violation:
     inner = Saga("inner", [asked, Saga("deep", [made("x"), made("y", compensates=False)])])
     saga = Saga("all", [made("a", retry=Retry(wait_initial=0.0)), inner, made("go", compensates=False, pivot=True)])
     way = ["the saga begins", "a raises, without effect", "a takes effect and returns"]
-    return violation_of(saga, 2, 'it failed "somehow"', way, strict=False)
+    return violation_of(saga, 2, 'it failed "somehow"', way, Moves(saga))
 
 
 def test_written_test_is_in_good_style(tmp_path):

@@ -12,7 +12,7 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.moves import Moves
 from fsm_mediator.verifier import LAWS, Report
 from fsm_mediator.verifier.graph import Graph
-from fsm_mediator.verifier.walking import begun
+from fsm_mediator.verifier.stands import begun
 
 
 def made(name, *, compensates=True, **settings):
@@ -76,8 +76,19 @@ def test_json_keeps_its_names(broken):
 
     assert told["schema"] == 1
     assert sorted(told) == [
-        *("all_transitions", "bounds", "complete", "fingerprint", "laws", "moves", "nodes", "ok", "overtaking"),
-        *("paths", "saga", "schema", "seconds", "states", "strict", "transitions", "unreached", "version"),
+        *("all_transitions", "bounds", "branches", "complete", "fingerprint", "laws", "moves", "nodes", "ok"),
+        *(
+            "overtaking",
+            "paths",
+            "saga",
+            "schema",
+            "seconds",
+            "states",
+            "strict",
+            "transitions",
+            "unreached",
+            "version",
+        ),
         "violations",
     ]
     assert told["laws"][0] == {"law": 1, "text": LAWS[1], "verdict": "holds"}
@@ -154,9 +165,9 @@ def test_strict_finds_a_step_that_should_have_said_so():
 
 def test_no_history_is_kept_in_what_was_walked():
     """Memory grows with the situations, not with how long the ways to them are."""
-    from fsm_mediator.verifier.walking import _Walk
+    from fsm_mediator.verifier.walking import Walk
 
-    walk = _Walk(chain(6), strict=False, most_nodes=10**6)
+    walk = Walk(chain(6), strict=False, most_nodes=10**6)
     walk.explore()
 
     assert max(len(stand.execution.history) for stand, _ in walk.nodes) == 0

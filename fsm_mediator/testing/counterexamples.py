@@ -111,7 +111,7 @@ class Replay:
         self.followed: list[str] = []
         self.left_for: str | None = None
         self._possible = Moves(saga, strict=strict)
-        self._laws = Laws(saga)
+        self._laws = Laws(saga, self._possible.families)
         self._journal = _Journal(self)
         self._acceptance = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0)
         self._way: list[str] = []

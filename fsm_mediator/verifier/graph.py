@@ -5,7 +5,7 @@ Knows no saga. An edge is a number: twice the node it leads to, plus one where i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 
 class Graph:
@@ -26,6 +26,20 @@ class Graph:
     def lead(self, source: int, target: int, *, cut: bool) -> None:
         """An edge; *cut*: it may go round in circles, and no way is counted through it."""
         self.onward[source].append(2 * target + cut)
+
+    def reached(self, starts: Iterable[int], *, leave: Container[int] = ()) -> set[int]:
+        """The nodes that can be reached from *starts*; nothing is followed from those to *leave*."""
+        todo = list(starts)
+        seen = set(todo)
+        while todo:
+            number = todo.pop()
+            if number in leave:
+                continue
+            for edge in self.onward[number]:
+                if edge >> 1 not in seen:
+                    seen.add(edge >> 1)
+                    todo.append(edge >> 1)
+        return seen
 
     def without_end(self, ends: Iterable[int]) -> int | None:
         """The first node from which none of *ends* can be reached."""

@@ -17,13 +17,13 @@ Source: the ledger is a history variable, as in Abadi and Lamport, "The Existenc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fsm_mediator.execution import Execution
-from fsm_mediator.machine import COMPENSATING, EXECUTING, FAILED, SUCCEEDED
-from fsm_mediator.moves import Ghost
-from fsm_mediator.parts import COMPENSATE, EXECUTE, Kind
+from fsm_mediator.machine import COMPENSATING, EXECUTING, FAILED, SUCCEEDED, WAITING
+from fsm_mediator.moves import Family, Ghost, Status
+from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, Kind
 from fsm_mediator.records import Record
 from fsm_mediator.saga import Saga
 
@@ -52,6 +52,7 @@ class Passage(NamedTuple):
         excess: What is wrong with the number of the attempt that is next; None: nothing.
         goes_on: Whether there is something to be done next.
         leftovers: The parts that the execution says are left over.
+        groups: Where it has ended: the groups that it came to, and the names of their branches.
     """
 
     state: str
@@ -59,24 +60,33 @@ class Passage(NamedTuple):
     excess: str | None
     goes_on: bool
     leftovers: frozenset[str]
+    groups: tuple[tuple[Family, tuple[str, ...]], ...] = ()
 
 
 class Laws:
     """The laws for one saga."""
 
-    def __init__(self, saga: Saga) -> None:
+    def __init__(self, saga: Saga, families: Mapping[str, Family]) -> None:
         self.parts = saga.parts
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
+        self.families = families
 
     def passage(self, execution: Execution, records: Sequence[Record]) -> Passage:
         """What the laws look at of the move that made *records* and led to where *execution* stands."""
         begun = []
         for record in records:
             phase, _, path = record.target.partition(".")
-            if phase in (EXECUTING, COMPENSATING):
+            if phase in (EXECUTING, COMPENSATING) or (phase == WAITING and path in self.families):
                 begun.append((record.event, phase, self.index[path]))
         leftovers = frozenset(execution.leftovers) if execution.state == FAILED else frozenset()
-        return Passage(execution.state, tuple(begun), _excess(execution), execution.effect is not None, leftovers)
+        groups = tuple(
+            (family, execution._plans[path])
+            for path, family in self.families.items()
+            if execution.ended and execution._plans is not None and path in execution._plans
+        )
+        return Passage(
+            execution.state, tuple(begun), _excess(execution), execution.effect is not None, leftovers, groups
+        )
 
     def broken_by(self, passage: Passage, before: Ghost, after: Ghost) -> Iterator[Broken]:
         """The laws that a move breaks, with the ledger *before* and *after* it."""
@@ -86,16 +96,16 @@ class Laws:
             path = self.parts[after.running].path
             yield Broken(4, f"it goes on while a thread of {path} may be running")
         for event, phase, at in passage.begun:
-            if phase == EXECUTING:
+            if phase != COMPENSATING:
                 yield from self._executed_out_of_order(event, at, before, after)
             elif True in after.effects[at + 1 :]:
                 yield from self._compensated_out_of_order(at, after)
             if before.running is not None and not self.parts[at].overtake:
                 yield Broken(4, f"{self.parts[at].path} is attempted while a thread of it may be running")
         if passage.state == SUCCEEDED:
-            yield from self._succeeded_without(after)
-        elif passage.state == FAILED and True in after.effects:
-            yield from self._failed_with(after, passage.leftovers)
+            yield from self._succeeded_without(passage, after)
+        elif passage.state == FAILED and (True in after.effects or passage.groups):
+            yield from self._failed_with(passage, after)
 
     def _executed_out_of_order(self, event: str, at: int, before: Ghost, after: Ghost) -> Iterator[Broken]:
         part = self.parts[at]
@@ -112,23 +122,41 @@ class Laws:
         if later:
             yield Broken(2, f"{self.parts[at].path} is compensated before {', '.join(reversed(later))}")
 
-    def _succeeded_without(self, after: Ghost) -> Iterator[Broken]:
+    def _succeeded_without(self, passage: Passage, after: Ghost) -> Iterator[Broken]:
         if False in after.effects:
             each = zip(self.parts, after.effects, strict=True)
             missing = [part.path for part, effect in each if not effect and part.kind is Kind.STEP]
             if missing:
                 yield Broken(3, f"it succeeded, and {', '.join(missing)} had no effect")
+        for family, name, status in _branches(passage, after):
+            if status != Status.SUCCEEDED:
+                yield Broken(3, f"it succeeded, and branch {family.path}.{name} is {status}")
         if after.undoing:
             yield Broken(3, "it succeeded after a compensation")
 
-    def _failed_with(self, after: Ghost, leftovers: frozenset[str]) -> Iterator[Broken]:
+    def _failed_with(self, passage: Passage, after: Ghost) -> Iterator[Broken]:
         for part, effect in zip(self.parts, after.effects, strict=True):
-            if effect and part.compensatable:
+            if effect and part.kind in GROUPS:
+                yield Broken(2, f"it failed, and {part.path} has a branch that goes on, is stuck or was not undone")
+            elif effect and part.compensatable:
                 yield Broken(2, f"it failed, and the effect of {part.path} was not compensated")
             elif effect and part.pivot:
                 yield Broken(2, f"it failed, though its pivot {part.path} took effect")
-            elif effect and part.path not in leftovers:
+            elif effect and part.path not in passage.leftovers:
                 yield Broken(2, f"it failed, and the effect of {part.path} is not among its leftovers")
+        for family, name, status in _branches(passage, after):
+            missing = [path for path in family.leaves(name, status) if path not in passage.leftovers]
+            if missing:
+                yield Broken(2, f"it failed, and {', '.join(missing)} is not among its leftovers")
+
+
+def _branches(passage: Passage, after: Ghost) -> Iterator[tuple[Family, str, str]]:
+    """Every branch that ever came into being, and how it stands."""
+    for family, names in passage.groups:
+        statuses = after.branches[family.at]
+        if statuses:  # else the group was about to be entered, and was not
+            for name, status in zip(names, statuses, strict=True):
+                yield family, name, status
 
 
 def _excess(execution: Execution) -> str | None:

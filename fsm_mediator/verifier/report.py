@@ -48,6 +48,7 @@ class Report:
         complete: Whether everything within the bounds was walked.
         strict: Whether steps were also taken to raise after an effect without saying so.
         seconds: How long it took.
+        branches: What was found of the branches of its groups, each by itself.
     """
 
     saga: str
@@ -66,11 +67,12 @@ class Report:
     complete: bool
     strict: bool
     seconds: float
+    branches: tuple[Report, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether every law holds, everywhere within the bounds."""
-        return self.complete and not self.violations
+        return self.complete and not self.violations and all(branch.ok for branch in self.branches)
 
     @property
     def verdicts(self) -> dict[int, str]:
@@ -110,6 +112,7 @@ class Report:
             "complete": self.complete,
             "strict": self.strict,
             "seconds": self.seconds,
+            "branches": [branch.to_dict() for branch in self.branches],
         }
 
     def to_json(self) -> str:
@@ -131,8 +134,15 @@ class Report:
         lines += [f"  {verdict:<{wide}}  {law}. {LAWS[law]}" for law, verdict in self.verdicts.items()]
         if self.overtaking:
             lines.append(f"law 4 is not claimed for steps that may be overtaken: {', '.join(self.overtaking)}")
+        for branch in self.branches:
+            wrong = ", ".join(
+                f"law {law} is {verdict}" for law, verdict in branch.verdicts.items() if verdict != "holds"
+            )
+            verdict = "every law holds" if branch.ok else wrong or "see its own branches"
+            lines.append(f"branch {branch.saga}: {branch.nodes:,} situations, {branch.moves:,} moves; {verdict}")
         lines.append(f"bounds: {self.bounds}")
         lines += [f"\n{violation}" for violation in self.violations]
+        lines += [f"\n{branch}" for branch in self.branches if not branch.ok]
         return "\n".join(lines)
 
 

@@ -1,10 +1,10 @@
 """verify: walks the very machine, through the very `feed`, that run; over every outcome of every attempt.
 
 The walk goes breadth first over *nodes*: where an execution stands, and a ghost ledger that knows what really took
-effect. From each it tries everything that can happen there (`moves`), and has the laws judge each move. What an
-execution makes of something said to it does not depend on the ledger; so that is found out once for each *stand* (an
-execution, as far as its future depends on it), and the ledger is followed through what was found. Each time the records
-are also replayed into a second execution, which must equal the first: so every node is one that recovery can find.
+effect. From each it tries everything that can happen there (`moves`), and has the laws judge each move.
+
+Branches of a group are executions of their own: each is walked by itself, and to the execution that waits for it is one
+of a few words (`moves.Status`). Their crashes, inboxes and persons are their own, so nothing is lost by that.
 
 Source: explicit-state model checking as in Holzmann, "The SPIN Model Checker", 2003.
 """
@@ -13,32 +13,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any, Final, NamedTuple
+from typing import Any
 
-from fsm_mediator.errors import MediatorError, RefusedError
-from fsm_mediator.execution import Execution
-from fsm_mediator.machine import (
-    COMPENSATING,
-    ENDED,
-    FAILED,
-    PENDING,
-    RETRYING_COMPENSATION,
-    STUCK,
-    STUCK_EXECUTING,
-)
-from fsm_mediator.moves import DIES, DUE, Ghost, Move, Moves, copied
-from fsm_mediator.records import Acceptance, Record
+from fsm_mediator.machine import ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.moves import DIES, Child, Ghost, Move, Moves, Status
+from fsm_mediator.moves.family import BACKWARD, FORWARD, child_of, status_of
+from fsm_mediator.parts import Kind
 from fsm_mediator.saga import Saga
+from fsm_mediator.verifier.deciding import MOST_ITEMS
 from fsm_mediator.verifier.graph import Graph
-from fsm_mediator.verifier.laws import Laws, Passage
+from fsm_mediator.verifier.laws import Laws
 from fsm_mediator.verifier.report import Report
+from fsm_mediator.verifier.retracing import violation_of
+from fsm_mediator.verifier.stands import UNLIMITED_ATTEMPTS, Stand, Stands
 from fsm_mediator.verifier.violation import Violation
-
-UNLIMITED_ATTEMPTS: Final = 2
-"""Up to which attempt a policy without limit is told apart: one more behaves like the one before."""
-
-BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
-"""The phases in which it no longer matters what has answered, but for what will be among the leftovers."""
 
 
 def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> Report:
@@ -53,269 +41,194 @@ def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> 
     Returns:
         The report. Broken laws are in it; `Report.raise_for_violations` raises for them.
     """
-    return _Walk(saga, strict=strict, most_nodes=most_nodes).report()
+    return Walk(saga, strict=strict, most_nodes=most_nodes).report()
 
 
-class _Led(NamedTuple):
-    """What something said to an execution led to."""
+class Walk:
+    """One walk over everything that can happen to a saga's executions.
 
-    stand: _Stand
-    passage: Passage
-    endless: bool
-    differs: str | None
+    Args:
+        saga: The saga.
+        strict: As in `verify`.
+        most_nodes: As in `verify`.
+        once: Whether of branches that are alike in all but their names, and stand alike, one is enough.
 
+    Attributes:
+        nodes: Where an execution stands, and what is in the ledger.
+        came: Of each node from which it was come to first, and by what; of the first (-1, "").
+        branches: The walks over the branches of its groups, by the group's path and the branch's name.
+    """
 
-class _Stand:
-    """Where an execution can stand, whatever is in the ledger; and what it made of what was said to it."""
-
-    __slots__ = ("backward", "execution", "led", "number")
-
-    def __init__(self, execution: Execution, number: int) -> None:
-        execution.history = []  # no judgement reads it, and kept in every stand it would grow with each path
-        self.execution = execution
-        self.number = number
-        self.backward = execution.phase in BACKWARD
-        self.led: dict[str, _Led | str] = {}
-
-
-class _Walk:
-    def __init__(self, saga: Saga, *, strict: bool, most_nodes: int) -> None:
+    def __init__(self, saga: Saga, *, strict: bool, most_nodes: int, once: bool = True) -> None:
         self.saga = saga
         self.strict = strict
+        self.once = once
         self.most_nodes = most_nodes
-        self.possible = Moves(saga, strict=strict)
-        self.laws = Laws(saga)
-        self.stands: dict[Any, _Stand] = {}
-        self.states = {PENDING}
-        self.taken: set[tuple[str, str]] = set()
-        self.graph = Graph()
-        self.numbers: dict[Any, int] = {}
-        self.nodes: list[tuple[_Stand, Ghost]] = []
-        self.came: list[tuple[int, str]] = []  # from which node, by what; of all nodes but the first
-        self.crashed = bytearray()
-        self.moves = 0
-        self.complete = True
-        self.found: dict[int, tuple[str, int, tuple[str, ...]]] = {}  # law: what, from which node, by what
+        self.branches = {
+            path: {name: Walk(branch, strict=strict, most_nodes=most_nodes) for name, branch in branches.items()}
+            for path, branches in saga.branches.items()
+        }
+        self.nodes: list[tuple[Stand, Ghost]] = []
+        self.came: list[tuple[int, str]] = []
+        self._graph = Graph()
+        self._numbers: dict[Any, int] = {}
+        self._queue: deque[int] = deque()
+        self._crashed = bytearray()
+        self._undone: set[int] = set()
+        self._moves = 0
+        self._complete = True
+        self._found: dict[int, tuple[str, int, tuple[str, ...]]] = {}  # law: what, from which node, by what
 
     def report(self) -> Report:
+        """Walk, and tell what was found."""
         started = time.perf_counter()
         self.explore()
-        self.judge_the_whole()
-        violations = tuple(self.violation(law) for law in sorted(self.found))
+        self._judge_the_whole()
         machine = self.saga.machine
-        bounds = f"policies without limit are told apart up to attempt {UNLIMITED_ATTEMPTS}"
-        if not self.complete:
-            bounds += f"; GIVEN UP after {self.most_nodes:,} situations, so that nothing is proved about the rest"
         return Report(
             saga=self.saga.name,
             version=self.saga.version,
             fingerprint=self.saga.fingerprint,
             nodes=len(self.nodes),
-            moves=self.moves,
-            paths=self.graph.ways(),
-            states=tuple(sorted(self.states)),
-            unreached=tuple(sorted(machine.states.keys() - self.states)),
-            transitions=len(self.taken),
+            moves=self._moves,
+            paths=self._graph.ways(),
+            states=tuple(sorted(self._stands.states)),
+            unreached=tuple(sorted(machine.states.keys() - self._stands.states)),
+            transitions=len(self._stands.taken),
             all_transitions=sum(1 for _ in machine.moves()),
-            violations=violations,
+            violations=tuple(self._violation(law) for law in sorted(self._found)),
             overtaking=tuple(part.path for part in self.saga.parts if part.overtake),
-            bounds=bounds,
-            complete=self.complete,
+            bounds=self._bounds(),
+            complete=self._complete,
             strict=self.strict,
             seconds=time.perf_counter() - started,
+            branches=self._reports,
         )
+
+    def _bounds(self) -> str:
+        bounds = f"policies without limit are told apart up to attempt {UNLIMITED_ATTEMPTS}"
+        if any(part.each for part in self.saga.parts):
+            bounds += f"; groups over items have at most {MOST_ITEMS}"
+        if not self._complete:
+            bounds += f"; GIVEN UP after {self.most_nodes:,} situations, so that nothing is proved about the rest"
+        return bounds
+
+    # Branches
+
+    def _child(self, name: str) -> Child:
+        """What this walk found out about a branch of this saga."""
+        if not self._complete or self._found:
+            return child_of(name, self.saga)  # anything may become of it
+        succeeded = {number for number, (stand, _) in enumerate(self.nodes) if stand.execution.state == SUCCEEDED}
+        forward = self._statuses(self._graph.reached([0], leave=succeeded)) & FORWARD
+        backward = self._statuses(self._graph.reached(self._undone)) & BACKWARD
+        return child_of(name, self.saga, (forward, backward))
+
+    def _statuses(self, numbers: set[int]) -> frozenset[str]:
+        return frozenset(status_of(self.nodes[number][0].execution) for number in numbers) - {Status.RUNNING}
 
     # Walking
 
     def explore(self) -> None:
         """Breadth first, so that the first way to anything is a shortest one."""
-        queue: deque[int] = deque()
-        self.node(self.stand(begun(self.saga)), self.possible.nothing, -1, "", queue, crash=False)
-        while queue:
+        self._reports = tuple(walk.report() for walks in self.branches.values() for walk in walks.values())
+        children = {
+            path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
+        }
+        self.possible = Moves(self.saga, strict=self.strict, children=children, once=self.once)
+        self._laws = Laws(self.saga, self.possible.families)
+        self._stands = Stands(self.saga, self.possible, self._laws)
+        self._node(self._stands.first(), self.possible.nothing, -1, "", crash=False)
+        while self._queue:
             if len(self.nodes) > self.most_nodes:
-                self.complete = False
+                self._complete = False
                 return
-            number = queue.popleft()
+            number = self._queue.popleft()
             stand, ghost = self.nodes[number]
             for move in self.possible.at(stand.execution, ghost):
-                self.follow(number, stand, ghost, move, queue)
+                self._follow(number, stand, ghost, move)
 
-    def follow(self, number: int, stand: _Stand, ghost: Ghost, move: Move, queue: deque[int]) -> None:
+    def _follow(self, number: int, stand: Stand, ghost: Ghost, move: Move) -> None:
         """Make *move* from a node."""
-        led = stand.led.get(move.said)
-        if led is None:
-            led = stand.led[move.said] = self.said(stand, move)
-        crashed = bool(self.crashed[number]) or move.crash
-        if isinstance(led, str):
-            self.broken(1, f"{move.label!r} is refused: {led}", number, move.label, crashed=crashed)
+        every = self._stands.after(stand, move)
+        crashed = bool(self._crashed[number]) or move.crash
+        if isinstance(every, str):
+            self._broken(1, f"{move.label!r} is refused: {every}", number, move.label, crashed=crashed)
             return
-        self.moves += 1
-        if led.differs is not None:
-            self.broken(5, led.differs, number, move.label, DIES, crashed=crashed)
-        for law, what in self.laws.broken_by(led.passage, ghost, move.ghost):
-            self.broken(law, what, number, move.label, crashed=crashed)
-        target = self.node(led.stand, move.ghost, number, move.label, queue, crash=crashed)
-        self.graph.lead(number, target, cut=move.crash or move.again or led.endless)
+        for led in every:
+            label = move.label + led.decided
+            after = self.possible.after(move.ghost, led.births) if led.births else move.ghost
+            if led.differs is not None:
+                self._broken(5, led.differs, number, label, DIES, crashed=crashed)
+            for law, what in self._laws.broken_by(led.passage, ghost, after):
+                self._broken(law, what, number, label, crashed=crashed)
+            if led.quiet and led.stand is stand and after == ghost and not move.crash:
+                continue  # it was heard, and has changed nothing: such as a signal that comes twice
+            self._moves += 1
+            target = self._node(led.stand, after, number, label, crash=crashed)
+            if move.said == "undo":
+                self._undone.add(target)
+            self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
 
-    def node(self, stand: _Stand, ghost: Ghost, parent: int, label: str, queue: deque[int], *, crash: bool) -> int:
+    def _node(self, stand: Stand, ghost: Ghost, parent: int, label: str, *, crash: bool) -> int:
         """The node of a stand and a ledger; new ones are queued."""
-        # On the way back it no longer matters what is known.
-        key = (stand.number, ghost.effects if stand.backward and ghost.undoing and ghost.running is None else ghost)
-        number = self.numbers.get(key)
+        branches = self._in_order(stand, ghost) if ghost.branches else ()
+        if stand.backward and ghost.undoing and ghost.running is None:
+            key: Any = (stand.number, ghost.effects, branches)  # on the way back it does not matter what is known
+        else:
+            key = (stand.number, ghost._replace(branches=()), branches)
+        number = self._numbers.get(key)
         if number is None:
-            number = self.numbers[key] = self.graph.add()
+            number = self._numbers[key] = self._graph.add()
             self.nodes.append((stand, ghost))
             self.came.append((parent, label))
-            self.crashed.append(crash)
-            queue.append(number)
+            self._crashed.append(crash)
+            self._queue.append(number)
         return number
 
-    def said(self, stand: _Stand, move: Move) -> _Led | str:
-        """What an execution that stands there makes of a move; why it refuses it, if it does."""
-        execution = copied(stand.execution)
-        try:
-            records = made(execution, move, 0.0)
-        except RefusedError as error:
-            return str(error)
-        for record in records:
-            self.states.add(record.target)
-            self.taken.add((record.event, record.source))
-        differs = self.fold_differs(stand.execution, execution, move, records)
-        return _Led(
-            self.stand(execution), self.laws.passage(execution, records), self.is_without_limit(records), differs
+    def _in_order(self, stand: Stand, ghost: Ghost) -> tuple[Any, ...]:
+        """How the branches of every group stand, whichever of those that are alike it is."""
+        plans = stand.execution._plans or {}
+        families = self.possible.families.items()
+        return tuple(
+            family.in_order(plans[path], ghost.branches[family.at]) for path, family in families if path in plans
         )
 
-    def fold_differs(self, before: Execution, after: Execution, move: Move, records: tuple[Record, ...]) -> str | None:
-        """Recovery must find what runs: what was recorded, replayed, is what is. What is wrong, if it is not."""
-        folded = copied(before)
-        if move.outside:
-            move.act(folded, 0.0)
-        for record in records:
-            try:
-                folded.replay(record)
-            except MediatorError as error:
-                return f"its records cannot be folded: {error}"
-        if _essence(folded) == _essence(after):
-            return None
-        return f"folded from its records it is {_essence(folded)}, not {_essence(after)}"
-
-    def is_without_limit(self, records: tuple[Record, ...]) -> bool:
-        """Whether a policy without limit made one of these moves."""
-        for record in records:
-            if record.step is not None and record.event in ("retry_due", "compensation_due"):
-                part = self.saga.parts[self.possible.index[record.step]]
-                policy = part.retry if record.event == "retry_due" else part.compensation_retry
-                if policy.attempts is None:
-                    return True
-        return False
-
-    def stand(self, execution: Execution) -> _Stand:
-        """The stand of an execution: the same for all that have the same future."""
-        essence = _essence(execution, _told_apart(execution))
-        if execution.phase in BACKWARD:
-            essence = (*essence[:-2], execution.leftovers)
-        stand = self.stands.get(essence)
-        if stand is None:
-            stand = self.stands[essence] = _Stand(execution, len(self.stands))
-        return stand
-
-    # What is found
-
-    def judge_the_whole(self) -> None:
-        """Law 1, on the whole graph: no node without a way on that is neither an end nor a park, and no bare cycle."""
-        if self.complete:
-            lost = self.graph.without_end(number for number, (stand, _) in enumerate(self.nodes) if _is_rest(stand))
-            if lost is not None:
-                state = self.nodes[lost][0].execution.state
-                self.broken(1, f"no end can be reached from {state}", lost, crashed=bool(self.crashed[lost]))
-        looping = self.graph.cycle()
-        if looping is not None:
-            state = self.nodes[looping][0].execution.state
-            what = f"it can go round in {state} for ever, with nobody asking for it"
-            self.broken(1, what, looping, crashed=bool(self.crashed[looping]))
-
-    def broken(self, law: int, what: str, number: int, *labels: str, crashed: bool) -> None:
-        """Remember the first, and so the nearest, way to break a law; one that needs a crash breaks law 5."""
-        self.found.setdefault(5 if crashed else law, (what, number, labels))
-
-    def violation(self, law: int) -> Violation:
-        what, number, labels = self.found[law]
-        way = list(labels[::-1])
+    def way(self, number: int) -> list[str]:
+        """What happens on the shortest way to a node."""
+        way = []
         while number > 0:
             number, label = self.came[number]
             way.append(label)
-        return violation_of(self.saga, law, what, way[::-1], strict=self.strict)
+        return way[::-1]
+
+    # What is found
+
+    def _judge_the_whole(self) -> None:
+        """Law 1, on the whole graph: no node without a way on that is neither an end nor a park, and no bare cycle."""
+        if self._complete:
+            lost = self._graph.without_end(number for number, (stand, _) in enumerate(self.nodes) if _is_rest(stand))
+            if lost is not None:
+                state = self.nodes[lost][0].execution.state
+                self._broken(1, f"no end can be reached from {state}", lost, crashed=bool(self._crashed[lost]))
+        looping = self._graph.cycle()
+        if looping is not None:
+            state = self.nodes[looping][0].execution.state
+            what = f"it can go round in {state} for ever, with nobody asking for it"
+            self._broken(1, what, looping, crashed=bool(self._crashed[looping]))
+
+    def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool) -> None:
+        """Remember the first, and so the nearest, way to break a law; one that needs a crash breaks law 5."""
+        self._found.setdefault(5 if crashed else law, (what, number, labels))
+
+    def _violation(self, law: int) -> Violation:
+        what, number, labels = self._found[law]
+        return violation_of(self.saga, law, what, [*self.way(number), *labels], self.possible)
 
 
-def begun(saga: Saga) -> Execution:
-    """An execution that was accepted, and has not begun."""
-    return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, None, 0.0))
-
-
-def made(execution: Execution, move: Move, at: float) -> tuple[Record, ...]:
-    """Make *move*, and what follows of it with no effect in between; its records.
-
-    Raises:
-        RefusedError: The execution refuses it.
-    """
-    before = len(execution.history)
-    move.act(execution, at)
-    while execution.advance(at) is not None:
-        pass
-    return tuple(execution.history[before:])
-
-
-def violation_of(saga: Saga, law: int, what: str, path: list[str], *, strict: bool) -> Violation:
-    """The violation at the end of *path*, which is gone once more, so that its records tell of waits and attempts."""
-    possible = Moves(saga, strict=strict)
-    execution, ghost, at = begun(saga), possible.nothing, 0.0
-    recorded: list[tuple[Record, ...]] = []
-    for label in path:
-        move = next((move for move in possible.at(execution, ghost) if move.label == label), None)
-        if move is None:  # nothing is under way that a crash could interrupt
-            break
-        try:
-            if move.said == DUE:
-                at = max(at, execution.due_at or 0.0)
-            recorded.append(made(execution, move, at))
-        except RefusedError:
-            recorded.append(())
-        ghost = move.ghost
-    effects = tuple(part.path for part, effect in zip(saga.parts, ghost.effects, strict=True) if effect)
-    return Violation(
-        law=law,
-        what=what,
-        saga=saga,
-        path=tuple(path[: len(recorded)]),
-        recorded=tuple(recorded),
-        effects=effects,
-        strict=strict,
-    )
-
-
-def _is_rest(stand: _Stand) -> bool:
+def _is_rest(stand: Stand) -> bool:
+    """Whether an execution that stands there has ended, or visibly waits for somebody."""
     execution = stand.execution
+    if execution.phase == WAITING and execution.effect is not None:
+        return execution.effect.part.kind is Kind.SIGNAL and execution.due_at is None
     return execution.state in ENDED or execution.phase in (STUCK, STUCK_EXECUTING)
-
-
-def _told_apart(execution: Execution) -> int:
-    """The number of the attempt, as far as the future depends on it."""
-    part = execution.machine.places[execution.state].part
-    if part is None:
-        return 0
-    policy = part.compensation_retry if execution.phase in (COMPENSATING, RETRYING_COMPENSATION) else part.retry
-    return min(execution.attempt, UNLIMITED_ATTEMPTS) if policy.attempts is None else execution.attempt
-
-
-def _essence(execution: Execution, attempt: int | None = None) -> tuple[Any, ...]:
-    """What an execution's future depends on."""
-    return (
-        execution.state,
-        execution.attempt if attempt is None else attempt,
-        execution.doubt,
-        execution.due_at is not None,
-        execution.deadline_at is not None and execution.cancellable,
-        execution._cancel is not None,
-        tuple(execution._answered),
-        execution._doubtful,
-    )

@@ -1,0 +1,33 @@
+"""Ghost: the ledger of what really happened. It only keeps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Ghost(NamedTuple):
+    """What really happened, which no execution can see.
+
+    Attributes:
+        effects: For each part, whether it has an effect now; of a group, whether a branch goes on or is to be undone.
+        known: For each part, whether its effect is known to the saga, by an answer or a person.
+        undoing: Whether a compensation has begun.
+        running: The index of the part whose abandoned thread may still be running; None: there is none.
+        branches: For each part that is a group, how its branches stand, as `Status` says; empty where no part is one.
+    """
+
+    effects: tuple[bool, ...]
+    known: tuple[bool, ...]
+    undoing: bool = False
+    running: int | None = None
+    branches: tuple[tuple[str, ...], ...] = ()
+
+    def with_(self, at: int, *, effect: bool, known: bool | None = None) -> Ghost:
+        """The same, but for one part."""
+        effects = (*self.effects[:at], effect, *self.effects[at + 1 :])
+        is_known = self.known[at] if known is None else known
+        return self._replace(effects=effects, known=(*self.known[:at], is_known, *self.known[at + 1 :]))
+
+    def with_branches(self, at: int, statuses: tuple[str, ...]) -> Ghost:
+        """The same, but for the branches of one group."""
+        return self._replace(branches=(*self.branches[:at], statuses, *self.branches[at + 1 :]))

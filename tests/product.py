@@ -1,0 +1,235 @@
+"""The product: a saga and the branches of its groups, walked together, execution by execution; only for small ones.
+
+Nothing is abstracted here. Each branch is an execution with a ledger of its own, to which everything can happen that
+can happen to any; the parent's driver looks at them when it likes, as often as it likes, and dies when it likes. It is
+what the verifier's walk, which sees a branch as one of a few words, is held against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fsm_mediator import Saga
+from fsm_mediator.errors import RefusedError
+from fsm_mediator.execution import RUNNING, Execution
+from fsm_mediator.machine import COMPENSATING, ENDED, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED
+from fsm_mediator.moves import Ghost, Move, Moves, Status, copied
+from fsm_mediator.moves.family import status_of
+from fsm_mediator.parts import Kind
+from fsm_mediator.records import Branch, Branches, OperatorRetry, OperatorUndo
+from fsm_mediator.verifier.deciding import Decisions
+from fsm_mediator.verifier.stands import _essence, begun
+
+OF_BRANCHES = ("branch ", "a person has branch ", "the driver has branch ", "the driver looks ")
+"""How the labels begin of what the verifier has happen to branches; here they see to themselves."""
+
+
+class One(NamedTuple):
+    """One execution, and its ledger."""
+
+    execution: Execution
+    ghost: Ghost
+
+    @property
+    def key(self) -> Any:
+        """What its future depends on."""
+        return _essence(self.execution), self.ghost
+
+
+class World(NamedTuple):
+    """A parent, and its branches by group and name."""
+
+    parent: One
+    branches: tuple[tuple[str, str, One], ...] = ()
+    settled: frozenset[str] = frozenset()
+    """The groups that a person settled by hand: nobody looks at their branches any more."""
+
+    @property
+    def key(self) -> Any:
+        """What its future depends on."""
+        return self.parent.key, tuple((path, name, one.key) for path, name, one in self.branches), self.settled
+
+
+class Product:
+    """Every world that a saga can come to, and what is wrong in any.
+
+    Attributes:
+        reached: Where the parent stands, and how the branches do, as its driver would tell.
+        wrong: What is wrong anywhere.
+        worlds: How many there are.
+    """
+
+    def __init__(self, saga: Saga, most: int = 100_000) -> None:
+        self.decisions = Decisions(saga)
+        self.saga = self.decisions.saga
+        self.possible = Moves(self.saga)
+        self.inside = {
+            (path, name): Moves(branch) for path, branches in saga.branches.items() for name, branch in branches.items()
+        }
+        self.reached: set[tuple[str, tuple[str, ...]]] = set()
+        self.wrong: set[str] = set()
+        first = World(One(begun(self.saga), self.possible.nothing))
+        self.judge(first)
+        seen = {first.key}
+        todo = [first]
+        while todo:
+            assert len(seen) < most, "too many worlds"
+            for world in self.after(todo.pop()):
+                self.judge(world)
+                if world.key not in seen:
+                    seen.add(world.key)
+                    todo.append(world)
+        self.worlds = len(seen)
+
+    def after(self, world: World) -> Iterator[World]:
+        """The worlds that one thing leads to."""
+        execution, ghost = world.parent
+        for move in self.possible.at(execution, ghost):
+            if move.label.startswith(OF_BRANCHES):
+                continue
+
+            def act(move: Move = move) -> World:
+                other = copied(execution)
+                other.history = []
+                try:
+                    move.act(other, 0.0)
+                except RefusedError as error:
+                    self.wrong.add(f"refused: {error}")
+                reached = self.advanced(world, other, move.ghost)
+                if move.said.startswith("settled"):
+                    reached = reached._replace(settled=reached.settled | {execution.state.partition(".")[2]})
+                return reached
+
+            for _, reached in list(self.decisions.every(act)):
+                yield self.told_to_stuck(reached) if move.said == "retry" else reached
+        yield from self.branches_after(world)
+        yield from self.looked(world)
+
+    def advanced(self, world: World, execution: Execution, ghost: Ghost) -> World:
+        """The parent goes on as far as it can without an effect; branches come into being."""
+        while execution.advance(0.0) is not None:
+            pass
+        branches = list(world.branches)
+        for acceptance in execution.take_born():
+            path, _, name = acceptance.saga_id.partition("/")[2].rpartition(".")
+            one = One(begun(self.saga.branches[path][name]), self.inside[path, name].nothing)
+            branches.append((path, name, one))
+        return World(One(execution, ghost), tuple(branches), world.settled)
+
+    def branches_after(self, world: World) -> Iterator[World]:
+        """Everything that can happen to any branch; none is undone by itself."""
+        for number, (path, name, one) in enumerate(world.branches):
+            for move in self.inside[path, name].at(*one):
+                if move.said == "undo":
+                    continue
+                other = copied(one.execution)
+                other.history = []
+                move.act(other, 0.0)
+                while other.advance(0.0) is not None:
+                    pass
+                yield _with(world, number, One(other, move.ghost))
+
+    def looked(self, world: World) -> Iterator[World]:
+        """The parent's driver looks at the branches of the group that it stands in, and sees to them."""
+        execution, ghost = world.parent
+        if not execution.group:
+            return
+        path = execution.state.partition(".")[2]
+        mine = [(number, name, one) for number, (group, name, one) in enumerate(world.branches) if group == path]
+        undo = []
+        if execution.phase == COMPENSATING:
+            undo = [each for each in mine if each[2].execution.machine.takes("undo", each[2].execution.state)]
+        for number, _, one in undo:
+            other = copied(one.execution)
+            other.history = []
+            other.feed(OperatorUndo(), 0.0)
+            yield _with(world, number, One(other, one.ghost))
+        undoable = {name for _, name, _ in undo}
+        branches = Branches(tuple(_seen(name, one, undoable=name in undoable) for _, name, one in mine))
+        other = copied(execution)
+        other.history = []
+        try:
+            other.feed(branches, 0.0)
+        except RefusedError as error:
+            self.wrong.add(f"refused: {error}")
+        yield self.advanced(world, other, ghost)
+
+    def told_to_stuck(self, world: World) -> World:
+        """A person who tries the whole again tries each of its branches that are stuck."""
+        path = world.parent.execution.state.partition(".")[2]
+        for number, (group, _, one) in enumerate(world.branches):
+            if group == path and one.execution.phase in (STUCK, STUCK_EXECUTING) and one.ghost.running is None:
+                other = copied(one.execution)
+                other.history = []
+                other.feed(OperatorRetry(), 0.0)
+                world = _with(world, number, One(other, one.ghost))
+        return world
+
+    # What must hold
+
+    def judge(self, world: World) -> None:
+        """Hold the world against what must be so."""
+        execution, ghost = world.parent
+        if not world.settled:
+            self.reached.add(told(execution, [one.execution for _, _, one in world.branches]))
+        if execution.state == SUCCEEDED:
+            for path, name, one in world.branches:
+                if one.execution.state != SUCCEEDED and path not in world.settled:
+                    self.wrong.add(f"succeeded, and {path}.{name} did not")
+        if execution.state == FAILED:
+            for part, effect in zip(self.saga.parts, ghost.effects, strict=True):
+                if effect and part.kind is Kind.STEP and part.path not in execution.leftovers:
+                    self.wrong.add(f"failed, and {part.path} has an effect")
+            for path, name, one in world.branches:
+                self.judge_branch(world, path, name, one)
+        if execution.state.startswith(COMPENSATING):
+            at = self.possible.index[execution.state.partition(".")[2]]
+            for path, name, one in world.branches:
+                if self.possible.index[path] > at and self.owes(one) and path not in world.settled:
+                    self.wrong.add(f"{execution.state}, and {path}.{name} is not undone")
+
+    def judge_branch(self, world: World, path: str, name: str, one: One) -> None:
+        """A saga has failed; so what of this branch of it?"""
+        if path in world.settled:
+            return
+        for part, effect in zip(one.execution.saga.parts, one.ghost.effects, strict=True):
+            if not effect:
+                continue
+            undoable = part.compensatable and one.execution.machine.takes("undo", SUCCEEDED)
+            if undoable and one.execution.state in ENDED:
+                self.wrong.add(f"failed, and {path}.{name} has an effect in {part.path}")
+            elif f"{path}.{name}.{part.path}" not in world.parent.execution.leftovers:
+                self.wrong.add(f"failed, and {path}.{name}.{part.path} is not left over")
+
+    @staticmethod
+    def owes(one: One) -> bool:
+        """Whether a branch has something that is still to be undone."""
+        state = one.execution.state
+        return state != FAILED and (state != SUCCEEDED or one.execution.machine.takes("undo", state))
+
+
+def told(execution: Execution, branches: list[Execution]) -> tuple[str, tuple[str, ...]]:
+    """Where a parent stands, and how its branches do; whether one that goes on is being undone makes no difference."""
+    statuses = tuple("going on" if status_of(one) == Status.RUNNING else status_of(one) for one in branches)
+    return execution.state, statuses
+
+
+def _seen(name: str, one: One, *, undoable: bool) -> Branch:
+    """A branch, as a mediator tells of it."""
+    execution = one.execution
+    outcome = execution.outcome()
+    if execution.state == SUCCEEDED:
+        left = tuple(part.path for part in execution.saga.parts if part.kind is Kind.STEP)
+        return Branch(name, SUCCEEDED, undoable=undoable, leftovers=left)
+    if execution.state in ENDED:
+        return Branch(name, FAILED, error=outcome.error, leftovers=outcome.leftovers)
+    if execution.phase in (STUCK, STUCK_EXECUTING):
+        return Branch(name, STUCK, error=outcome.error, leftovers=outcome.leftovers)
+    return Branch(name, RUNNING)
+
+
+def _with(world: World, number: int, one: One) -> World:
+    path, name, _ = world.branches[number]
+    branches = (*world.branches[:number], (path, name, one), *world.branches[number + 1 :])
+    return world._replace(branches=branches)
