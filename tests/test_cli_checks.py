@@ -163,8 +163,17 @@ def test_conform_with_mistakes(desk, journal):
     assert "which journal?" in desk("conform", SAGAS, code=JOURNAL)
     assert "nowhere.jsonl" in desk("conform", SAGAS, "--from", "nowhere.jsonl", code=JOURNAL)
     assert "give one of them" in desk("conform", SAGAS, "--from", "x", "-j", journal, code=USAGE)
+
+
+def test_conform_of_a_journal_with_a_row_that_cannot_be_read(desk, journal):
+    """A damaged row is named with its execution, and keeps none of the others from being checked."""
     change(journal, "UPDATE records SET details = '{' WHERE seq = 1 AND execution = 1")
-    assert "fsm-mediator:" in desk("conform", "-j", journal, SAGAS, code=JOURNAL)
+
+    told = desk("conform", "-j", journal, SAGAS, code=DID_NOT_SUCCEED)
+
+    assert "3 executions checked" in told
+    assert "execution 'good' of saga 'checkout' version 1: move 1 is illegal" in told
+    assert "its records cannot be read" in told
 
 
 def test_compare_refuses_a_deploy_that_strands(desk):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sqlite3
 
 import attrs
@@ -35,6 +36,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.machine import EVENTS
+from tests.test_old_journals import JOURNALS, shop
 
 QUICK = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)
 
@@ -92,6 +94,7 @@ def test_a_lost_record_is_named():
     violation = first(conforms(records, checkout))
 
     assert (violation.position, violation.state) == (3, "executing.charge")
+    assert violation.after == "reserve is executed"
     assert "number 3 is missing" in violation.why
     assert f"{lost.event} -> {lost.target}" in violation.expected
 
@@ -420,6 +423,19 @@ def test_progress_is_told_for_each_execution(scene):
     conforms(scene.journal, checkout, progress=lambda: steps.append(1))
 
     assert len(steps) == 5
+
+
+@pytest.mark.parametrize("path", sorted(JOURNALS.glob("shop-*.db")), ids=lambda path: path.stem)
+def test_journals_of_earlier_versions_conform(path, tmp_path):
+    """What earlier versions of this library have written is what the machine of today can do."""
+    copied = shutil.copy(path, tmp_path)  # it is never written again
+    journal = SQLiteJournal(copied)
+
+    report = conforms(journal, shop(now=True))
+    journal.close()
+
+    assert report.ok
+    assert report.executions >= 5
 
 
 # Signals, sleeps, groups and choices

@@ -15,6 +15,7 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.machine import EVENTS, EXECUTING, compile_machine
 from fsm_mediator.records import Acceptance
 from fsm_mediator.saga import Saga, family
+from fsm_mediator.words import in_words
 
 
 def conforms(
@@ -152,6 +153,7 @@ def _illegal(saga: Saga, trace: Trace, position: int, stood: str, why: str, told
         found,
         why,
         tuple(_expected(saga, stood)) if told is not None else (f"that it stands in {stood}",),
+        in_words(trace.moves[position - 2].record) if position > 1 else None,
         trace.line if told is None else told.line,
     )
 

@@ -129,15 +129,14 @@ def traces(source: Source, reading: Reading) -> Iterator[Trace]:
 def _of_journal(journal: Journal) -> Iterator[Trace]:
     for entry in journal.entries():
         acceptance = entry.acceptance
-        yield Trace(
-            entry.saga_id,
-            acceptance.saga,
-            acceptance.version,
-            acceptance.fingerprint,
-            entry.state,
-            acceptance.parent,
-            [Told(record, ALL) for record in journal.records(entry.saga_id)],
+        trace = Trace(
+            entry.saga_id, acceptance.saga, acceptance.version, acceptance.fingerprint, entry.state, acceptance.parent
         )
+        try:
+            trace.moves += [Told(record, ALL) for record in journal.records(entry.saga_id)]
+        except JournalError as error:  # one that cannot be read is found, and keeps none of the others from being read
+            trace.moves.append(_broken(trace, None, f"its records cannot be read: {error}"))
+        yield trace
 
 
 def _of_file(path: Path, reading: Reading) -> Iterator[Trace]:

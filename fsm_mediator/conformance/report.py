@@ -10,7 +10,6 @@ from typing import Final
 import attrs
 
 from fsm_mediator.errors import MediatorError
-from fsm_mediator.words import place_in_words
 
 SHOWN: Final = 20
 """How many illegal moves `str` tells in full."""
@@ -41,6 +40,7 @@ class IllegalMove:
         found: The move, in words.
         why: What is wrong with it.
         expected: What could follow there: event and target, in words.
+        after: The move before it, in words; None: it is the first.
         line: The line it was read from; None where it was not read from lines.
     """
 
@@ -51,6 +51,7 @@ class IllegalMove:
     found: str
     why: str
     expected: tuple[str, ...]
+    after: str | None = None
     line: int | None = None
 
     def __str__(self) -> str:
@@ -58,7 +59,7 @@ class IllegalMove:
         return "\n".join(
             (
                 f"execution {self.saga_id!r} of {self.saga}: move {self.position}{line} is illegal",
-                f"  stands in  {self.state} ({place_in_words(self.state)})",
+                f"  stands in  {self.state}" + (f", since {self.after}" if self.after else ""),
                 f"  found      {self.found}",
                 f"  but        {self.why}",
                 f"  expected   {self.expected[0] if self.expected else 'nothing more: it has ended'}",
