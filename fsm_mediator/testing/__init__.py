@@ -6,11 +6,28 @@ extra ``testing`` brings it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from fsm_mediator.testing.check import Case, Report, SagaBrokenError, check_saga
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import Fault, FaultPlan, plans
 from fsm_mediator.testing.promises import Promise, PromiseBrokenError, PromiseReport, check_promises
 from fsm_mediator.testing.stage import InjectedError
+
+if TYPE_CHECKING:
+    from fsm_mediator.testing.stateful import SagaMachine, SagaMachineError, saga_state_machine
+    from fsm_mediator.testing.strategies import acceptance_of, fault_plans, histories, sagas
+
+_LATER = {
+    "SagaMachine": "fsm_mediator.testing.stateful",
+    "SagaMachineError": "fsm_mediator.testing.stateful",
+    "acceptance_of": "fsm_mediator.testing.strategies",
+    "fault_plans": "fsm_mediator.testing.strategies",
+    "histories": "fsm_mediator.testing.strategies",
+    "saga_state_machine": "fsm_mediator.testing.stateful",
+    "sagas": "fsm_mediator.testing.strategies",
+}
+"""What is imported when it is first asked for, because it brings Hypothesis."""
 
 __all__ = [
     "Case",
@@ -22,8 +39,30 @@ __all__ = [
     "PromiseReport",
     "Report",
     "SagaBrokenError",
+    "SagaMachine",
+    "SagaMachineError",
     "VirtualClock",
+    "acceptance_of",
     "check_promises",
     "check_saga",
+    "fault_plans",
+    "histories",
     "plans",
+    "saga_state_machine",
+    "sagas",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(module), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -222,10 +222,10 @@ class Checking:
         *,
         encode: bool,
     ) -> None:
-        self._call = Calling()
+        self.call = Calling()
         self._payload = payload
-        self._worlds = Worlds(saga, observe, reset, self._call)
-        self._theatre = Theatre(self._call, lambda: MemoryJournal(encode=encode), signals)
+        self._worlds = Worlds(saga, observe, reset, self.call)
+        self._theatre = Theatre(self.call, lambda: MemoryJournal(encode=encode), signals)
         self._first: World | None = self._worlds.next()
         self.saga = self._first.saga
         self._runs = 0
@@ -236,7 +236,7 @@ class Checking:
     def close(self) -> None:
         """Let go of the event loop, and of files."""
         self._theatre.close()
-        self._call.close()
+        self.call.close()
 
     def cases(
         self,
@@ -289,7 +289,7 @@ class Checking:
         if any(fault.kind in faults.KILLS for fault in plan.all) and not self._outlives:
             self._see_that_it_outlives()
         before, trial, after, left = self._run(plan)
-        problem = self._problem(trial, before, after) or left
+        problem = trial.problem or self.judged(trial.outcome, before, after) or left
         return Case(plan, trial.outcome, set(trial.stage.struck) >= set(plan.all), problem)
 
     def _run_fault_free(self) -> Case:
@@ -326,11 +326,23 @@ class Checking:
         trial = self._theatre.play(self.saga, self._payload, plan, SAGA_ID, idle=True)
         return trial.stage.since
 
+    def world(self) -> World:
+        """The world of the next run."""
+        world, self._first = self._first or self._worlds.next(), None
+        return world
+
+    def look(self, world: World) -> Any:
+        """What the world looks like now."""
+        return self._worlds.look(world)
+
+    def next_id(self) -> str:
+        """The id of the next run: the same where each has a world of its own."""
+        self._runs += 1
+        return SAGA_ID if self._worlds.are_made_anew else f"{SAGA_ID}-{self._runs}"
+
     def _run(self, plan: FaultPlan, *, outside: bool = False) -> tuple[Any, Trial, Any, str]:
         """The world before, the run, the world after it, and what is wrong after that was undone, if it had to be."""
-        world, self._first = self._first or self._worlds.next(), None
-        self._runs += 1
-        saga_id = SAGA_ID if self._worlds.are_made_anew else f"{SAGA_ID}-{self._runs}"
+        world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)
         try:
             outside = outside or any(fault.kind in faults.KILLS for fault in plan.all)
@@ -341,22 +353,24 @@ class Checking:
             raise
         after = self._worlds.look(world)
         left = ""
-        if trial.outcome.succeeded and not self._worlds.are_made_anew:
-            left = self._put_back(world, trial, before)
+        if trial.outcome.succeeded:
+            left = self.put_back(world, before, lambda: self._theatre.undo(world.saga, trial))
         return before, trial, after, left
 
-    def _put_back(self, world: World, trial: Trial, before: Any) -> str:
-        """Undo what succeeded, for the next run needs the world as it was; what is wrong then.
+    def put_back(self, world: World, before: Any, undo: Callable[[], Outcome]) -> str:
+        """Undo what succeeded, if the next run has the same world; what is wrong then.
 
         Raises:
             DefinitionError: It cannot be undone.
         """
+        if self._worlds.are_made_anew:
+            return ""
         more = (
             "The next run needs the world as it was: pass reset=, a function that puts it back; or, instead of the "
             "saga, a function that makes (saga, observe) anew"
         )
         try:
-            outcome = self._theatre.undo(world.saga, trial)
+            outcome = undo()
         except RefusedError as error:
             raise DefinitionError(f"what saga {world.saga.name!r} has done cannot be undone. {more}") from error
         left = self._worlds.look(world)
@@ -367,10 +381,8 @@ class Checking:
             raise DefinitionError(f"what {kept} of saga {world.saga.name!r} did cannot be undone. {more}")
         return f"when it had succeeded it was undone, and the world is {_not_like(before, left, 'as it was before')}"
 
-    def _problem(self, trial: Trial, before: Any, after: Any) -> str:
-        outcome = trial.outcome
-        if trial.problem:
-            return trial.problem
+    def judged(self, outcome: Outcome, before: Any, after: Any) -> str:
+        """What is wrong with the world after a run that ended; empty if nothing is."""
         expected = self._good if outcome.succeeded else before
         excused = outcome.leftovers
         if without(expected, excused) == without(after, excused):

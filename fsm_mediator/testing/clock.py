@@ -13,12 +13,12 @@ class VirtualClock:
     for takes no time: a step that sleeps by itself, and the time-out of a step, are as slow as ever.
 
     Attributes:
-        now: The time, in seconds.
+        now: The time, in seconds since the epoch.
         slept: Every wait there was, in seconds.
         chance: What is drawn for the jitter of waits, from 0 to 1.
     """
 
-    def __init__(self, now: float = 1_000_000.0, *, chance: float = 0.5) -> None:
+    def __init__(self, now: float = 1_700_000_000.0, *, chance: float = 0.5) -> None:
         self.now = now
         self.slept: list[float] = []
         self.chance = chance

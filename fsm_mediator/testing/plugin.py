@@ -11,7 +11,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import attrs
-import pytest
+
+from fsm_mediator.errors import MissingExtraError
+
+try:
+    import pytest
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("fsm_mediator.testing.plugin", "testing") from missing
 
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.mediator.blocking import Mediator

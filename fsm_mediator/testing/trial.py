@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -194,9 +194,9 @@ class _Play:
             elif outcome.ended:
                 return outcome, ""
             elif outcome.stuck:
-                trouble = self._trouble(outcome)
-                if trouble:
-                    return outcome, trouble
+                beyond = beyond_mending(outcome, self.stage, self.asked)
+                if beyond:
+                    return outcome, beyond
                 self.asked.append(outcome.state)
                 self.stage.mend()
                 outcome = self._said("retry", self.saga_id, "mended by the test")
@@ -211,18 +211,6 @@ class _Play:
                 self._said("signal", self.saga_id, name, value)
                 outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
         return outcome, f"it does not end: after {ROUNDS} times of being taken up, it stands in {outcome.state!r}"
-
-    def _trouble(self, outcome: Outcome) -> str:
-        """Why nobody could mend it; empty if a person can, since it was the fault alone."""
-        path = outcome.step or ""
-        verb = COMPENSATE if outcome.history[-1].event == "compensation_exhausted" else EXECUTE
-        own = self.stage.own.get((path, verb))
-        doing = "compensation of " if verb == COMPENSATE else ""
-        if own is not None:
-            return f"it is stuck: the {doing}step {path!r} raised of its own accord {own!r}"
-        if outcome.state in self.asked:
-            return f"it is stuck in {outcome.state!r} again, though nothing goes wrong any more: {outcome.error!r}"
-        return ""
 
     def _said(self, verb: str, *args: Any, **kwargs: Any) -> Outcome:
         """What came of the verb, however often whoever was told dies: another one takes the saga up."""
@@ -241,6 +229,25 @@ class _Play:
 
     def _leave(self) -> None:
         self.theatre.say(self.mediator, "close")
+
+
+def beyond_mending(outcome: Outcome, stage: Stage, asked: Collection[str]) -> str:
+    """Why a person could not mend what is stuck; empty if they can, since it was a fault alone.
+
+    Args:
+        outcome: Where it is stuck.
+        stage: What was called.
+        asked: The states in which a person had it tried again already.
+    """
+    path = outcome.step or ""
+    verb = COMPENSATE if outcome.history[-1].event == "compensation_exhausted" else EXECUTE
+    own = stage.own.get((path, verb))
+    if own is not None:
+        doing = "compensation of " if verb == COMPENSATE else ""
+        return f"it is stuck: the {doing}step {path!r} raised of its own accord {own!r}"
+    if outcome.state in asked:
+        return f"it is stuck in {outcome.state!r} again, though nothing goes wrong any more: {outcome.error!r}"
+    return ""
 
 
 def has_coroutines(saga: Saga) -> bool:

@@ -1,0 +1,317 @@
+"""saga_state_machine: a saga's real steps under Hypothesis's control, one move at a time.
+
+What happens next is drawn: the call goes well or meets a fault, its driver dies, time passes, somebody cancels, a
+person retries or undoes. After every move the journal must give the same execution back; at the end everything goes
+well, and the world must be as it must be. A failure shrinks to the shortest way there, and ends with its timeline and
+diagram.
+
+Source: stateful testing as in Claessen & Hughes, "Testing Monadic Code with QuickCheck", 2002; MacIver's Hypothesis.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
+from fsm_mediator.errors import MediatorError, MissingExtraError
+
+try:
+    from hypothesis import stateful
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("fsm_mediator.testing.stateful", "testing") from missing
+
+from fsm_mediator.machine import SUCCEEDED
+from fsm_mediator.outcome import Outcome
+from fsm_mediator.parts import COMPENSATE, EXECUTE, PROBE, WAIT, Kind
+from fsm_mediator.records import SIGNAL, InboxItem
+from fsm_mediator.saga import Saga
+from fsm_mediator.testing import faults
+from fsm_mediator.testing.check import Checking
+from fsm_mediator.testing.faults import FaultPlan
+from fsm_mediator.testing.stepping import Stepper
+from fsm_mediator.testing.trial import beyond_mending
+from fsm_mediator.words import timeline
+
+MOST_MOVES: Final = 1000
+"""After how many moves in which all goes well a saga is said not to end."""
+
+
+class SagaMachineError(MediatorError, AssertionError):
+    """What happened to a saga, as drawn, leads where it must not. The message ends with the diagram of it.
+
+    Attributes:
+        problem: What is wrong.
+        outcome: How it ended.
+    """
+
+    def __init__(self, problem: str, outcome: Outcome) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        # Only now: while Hypothesis shrinks, hundreds of these are made that nobody reads.
+        told = timeline(self.outcome.history)
+        diagram = self.outcome.diagram().to_mermaid()
+        return f"saga {self.outcome.saga.name!r}: {self.problem}\ntimeline\n{told}\ndiagram\n{diagram}"
+
+
+def _move(possible: Callable[[Any], bool]) -> Callable[[Callable[[Any], None]], Any]:
+    """Decorator: one thing that can happen where it is *possible*; afterwards the journal is looked at.
+
+    That is no invariant of Hypothesis, which would print it between all moves of a failure.
+    """
+
+    def made(function: Callable[[Any], None]) -> Any:
+        @functools.wraps(function)
+        def moved(self: Any) -> None:
+            function(self)
+            self.check_journal()
+
+        return stateful.precondition(possible)(stateful.rule()(moved))
+
+    return made
+
+
+class SagaMachine(stateful.RuleBasedStateMachine):
+    """The moves of a saga as rules. Made by `saga_state_machine`; subclass what it returns to add rules of your own.
+
+    Attributes:
+        stepper: The saga, driven; its clock, what was called, where it stands.
+        observe: Looks at the world.
+    """
+
+    settings_of: ClassVar[Mapping[str, Any]]
+    _checking: ClassVar[Checking | None] = None
+
+    stepper: Stepper
+    observe: Callable[[], Any]
+
+    @classmethod
+    def checking(cls) -> Checking:
+        """What all examples share: how the world looks when nothing goes wrong."""
+        if cls._checking is None:
+            given = dict(cls.settings_of)
+            cls._checking = Checking(
+                given["saga"],
+                given["payload"],
+                given["observe"],
+                given["reset"],
+                given["signals"],
+                encode=given["encode"],
+            )
+            cls._checking.case(FaultPlan())
+        return cls._checking
+
+    @stateful.initialize()
+    def begin(self) -> None:
+        """The saga is accepted, and begins."""
+        self._check = self.checking()
+        world = self._check.world()
+        self.observe = world.observe
+        self._before = self._check.look(world)
+        self._world = world
+        self._asked: list[str] = []
+        self.stepper = Stepper(
+            world.saga,
+            self.settings_of["payload"],
+            self._check.next_id(),
+            self._check.call,
+            encode=self.settings_of["encode"],
+        )
+
+    # What comes of the call that is next
+
+    @_move(lambda self: self._calls())
+    def goes_well(self) -> None:
+        """The call takes effect and answers, unless the step itself fails."""
+        self.stepper.perform()
+
+    @_move(lambda self: self._calls())
+    def raises_before_effect(self) -> None:
+        """The call raises, and has done nothing."""
+        self.stepper.perform(faults.RAISES_BEFORE)
+
+    @_move(lambda self: self._calls(COMPENSATE) or (self._calls(EXECUTE) and self._strict()))
+    def raises_after_effect(self) -> None:
+        """The call raises, though it has taken effect."""
+        self.stepper.perform(faults.RAISES_AFTER)
+
+    @_move(lambda self: self._calls(EXECUTE))
+    def is_rejected(self) -> None:
+        """The call is refused for good, and has done nothing."""
+        self.stepper.perform(faults.REJECTED)
+
+    @_move(lambda self: self._calls(EXECUTE))
+    def answer_lost_after_effect(self) -> None:
+        """The call takes effect, and its answer is lost."""
+        self.stepper.perform(faults.LOST)
+
+    @_move(lambda self: self._calls(EXECUTE) or self._calls(COMPENSATE))
+    def times_out_before_effect(self) -> None:
+        """The call gives no answer in time, and has done nothing."""
+        self.stepper.perform(faults.SLOW_BEFORE)
+
+    @_move(lambda self: self._calls(EXECUTE) or self._calls(COMPENSATE))
+    def times_out_after_effect(self) -> None:
+        """The call takes effect, and gives no answer in time."""
+        self.stepper.perform(faults.SLOW_AFTER)
+
+    @_move(lambda self: self._calls())
+    def crashes_after_effect(self) -> None:
+        """The call takes effect, and its driver dies before it has the answer; another one takes the saga up."""
+        self.stepper.perform(faults.CRASH_AFTER)
+
+    @_move(lambda self: self._calls())
+    def crashes_before_record(self) -> None:
+        """The call answers, and its driver dies before that is journaled."""
+        self.stepper.perform(faults.CRASH_UNRECORDED)
+
+    # What else happens
+
+    @_move(lambda self: not self.stepper.execution.ended)
+    def driver_dies(self) -> None:
+        """Whoever drives the saga dies, wherever it stands; another one takes it up."""
+        self.stepper.die()
+
+    @_move(lambda self: self.stepper.execution.ended)
+    def nothing_more_happens(self) -> None:
+        """It has ended, and whoever looks at it again calls nothing."""
+        calls = len(self.stepper.stage.calls)
+        self.stepper.die()
+        if len(self.stepper.stage.calls) != calls:
+            self._fail("it has ended, and something was called")
+
+    @_move(lambda self: self._waits())
+    def time_passes(self) -> None:
+        """The wait is over."""
+        self.stepper.pass_time()
+
+    @_move(lambda self: self._awaited() is not None)
+    def signal_comes(self) -> None:
+        """The next signal comes, awaited already or early."""
+        name = self._awaited()
+        assert name is not None
+        self.stepper.post(InboxItem(SIGNAL, name, self.settings_of["signals"][name], at=self.stepper.clock()))
+
+    @_move(lambda self: self.stepper.execution.cancellable)
+    def is_cancelled(self) -> None:
+        """Somebody cancels the saga."""
+        self.stepper.cancel()
+
+    @_move(lambda self: self.stepper.outcome.stuck)
+    def a_person_retries(self) -> None:
+        """It is stuck, and a person has it tried again."""
+        self.stepper.retry()
+
+    @_move(lambda self: self.stepper.outcome.succeeded and self._undoable())
+    def a_person_undoes(self) -> None:
+        """It has succeeded, and a person has it undone."""
+        self.stepper.undo()
+
+    def check_journal(self) -> None:
+        """See that whoever takes it up from the journal finds it where its driver knows it to be."""
+        folded, known = self.stepper.folded(), self.stepper.execution
+        if (folded.state, folded.attempt, folded.doubt) != (known.state, known.attempt, known.doubt):
+            self._fail(f"the journal gives it back in {folded.state!r}, attempt {folded.attempt}")
+
+    def teardown(self) -> None:
+        """From here on all goes well; then the world is looked at."""
+        if hasattr(self, "stepper"):
+            self._end()
+
+    def _end(self) -> None:
+        for _ in range(MOST_MOVES):
+            if self.stepper.execution.ended:
+                break
+            self._go_on()
+        else:
+            self._fail(f"it does not end, though all goes well: it stands in {self.stepper.execution.state!r}")
+        problem = self._check.judged(self.stepper.outcome, self._before, self._check.look(self._world))
+        if problem:
+            self._fail(problem)
+        if self.stepper.execution.state == SUCCEEDED:
+            left = self._check.put_back(self._world, self._before, self._undone)
+            if left:
+                self._fail(left)
+
+    def _undone(self) -> Outcome:
+        self.stepper.undo()
+        while not self.stepper.execution.ended:
+            self._go_on()
+        return self.stepper.outcome
+
+    def _go_on(self) -> None:
+        if self.stepper.effect is None:
+            outcome = self.stepper.outcome
+            beyond = beyond_mending(outcome, self.stepper.stage, self._asked)
+            if beyond:
+                self._fail(beyond)
+            self._asked.append(outcome.state)
+            self.stepper.retry()
+        elif self._calls():
+            self.stepper.perform()
+        elif self._waits():
+            self.stepper.pass_time()
+        elif self._awaited() is not None:
+            self.signal_comes()
+        else:
+            self._fail(f"it waits in {self.stepper.execution.state!r} for what is not given: pass signals=")
+
+    def _fail(self, problem: str) -> None:
+        raise SagaMachineError(problem, self.stepper.outcome)
+
+    # What is possible
+
+    def _calls(self, verb: str | None = None) -> bool:
+        effect = self.stepper.effect
+        return effect is not None and effect.kind in ((EXECUTE, COMPENSATE, PROBE) if verb is None else (verb,))
+
+    def _waits(self) -> bool:
+        effect = self.stepper.effect
+        return effect is not None and effect.kind == WAIT
+
+    def _strict(self) -> bool:
+        return bool(self.settings_of["strict"])
+
+    def _undoable(self) -> bool:
+        return "undo" in self.stepper.saga.machine.events
+
+    def _awaited(self) -> str | None:
+        execution = self.stepper.execution
+        for part in self.stepper.saga.parts:
+            if part.kind is Kind.SIGNAL and execution.awaits_signal(part.path):
+                return part.path if part.path in self.settings_of["signals"] else None
+        return None
+
+
+def saga_state_machine(
+    saga: Saga | Callable[[], Any],
+    payload: Any = None,
+    *,
+    observe: Callable[[], Any] | None = None,
+    reset: Callable[[], Any] | None = None,
+    signals: Mapping[str, Any] | None = None,
+    strict: bool = False,
+    encode: bool = True,
+) -> type[SagaMachine]:
+    """Make a state machine of Hypothesis of a saga.
+
+    Its test: ``TestCheckout = saga_state_machine(shop, order).TestCase``. Arguments are those of `check_saga`.
+    Groups and choices are not covered: `check_saga` runs those.
+
+    Returns:
+        A subclass of `SagaMachine`, which may be subclassed for rules and invariants of your own.
+    """
+    settings = {
+        "saga": saga,
+        "payload": payload,
+        "observe": observe,
+        "reset": reset,
+        "signals": dict(signals or {}),
+        "strict": strict,
+        "encode": encode,
+    }
+    name = saga.name if isinstance(saga, Saga) else getattr(saga, "__name__", "saga")
+    return type(f"{name.title().replace('_', '')}Machine", (SagaMachine,), {"settings_of": settings})

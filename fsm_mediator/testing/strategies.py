@@ -1,0 +1,167 @@
+"""Hypothesis strategies: fault plans of a saga, sagas, and histories that a saga's machine can produce.
+
+`fault_plans` is for your own properties about your own saga; `sagas` and `histories` are for whoever builds on this
+library: an observer, a journal, a report. Everything shrinks towards what is simplest: no fault, one step, success.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+
+from fsm_mediator.errors import MissingExtraError
+
+try:
+    from hypothesis import strategies as st
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("fsm_mediator.testing.strategies", "testing") from missing
+
+from fsm_mediator.execution import Execution
+from fsm_mediator.moves import Moves
+from fsm_mediator.records import Acceptance, Happened, NotHappened, Record
+from fsm_mediator.retry import Retry
+from fsm_mediator.saga import Saga
+from fsm_mediator.steps import Context, Step
+from fsm_mediator.testing.faults import Fault, FaultPlan, faults_of, plans
+
+HISTORY_AT: Final = 1_700_000_000.0
+"""When drawn histories begin."""
+
+
+def fault_plans(saga: Saga, *, most: int = 3, strict: bool = False) -> st.SearchStrategy[FaultPlan]:
+    """Plans of up to *most* faults that *saga* can meet, each with a call of its own; for `check_saga`'s ``only=``.
+
+    Not every plan of several faults comes to pass: one that ends a saga early leaves no chance to the next.
+
+    Args:
+        saga: The saga; no step of it is called.
+        most: The most faults of one plan.
+        strict: Have steps also raise after they took effect, without saying so.
+    """
+    single = list(plans(saga, strict=strict))
+    more = list(faults_of(saga, strict=strict))
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> FaultPlan:
+        number = draw(st.integers(0, most))
+        if number == 0:
+            return FaultPlan()
+        plan = draw(st.sampled_from(single))
+        taken = {(fault.part, fault.verb) for fault in plan.all}
+        further = draw(st.lists(st.sampled_from(more), max_size=number - 1, unique_by=_place)) if more else []
+        kept = tuple(fault for fault in further if _place(fault) not in taken)
+        return attrs.evolve(plan, faults=(*plan.faults, *kept))
+
+    return drawn()
+
+
+def _place(fault: Fault) -> tuple[str, str]:
+    return fault.part, fault.verb
+
+
+class DrawnStep(Step):
+    """A step of a drawn saga: it does nothing, and returns that it did it."""
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        self.name = name
+        for setting, value in settings.items():
+            setattr(self, setting, value)
+
+    def execute(self, payload: Any, context: Context) -> str:  # noqa: ARG002 - it shows what a step is given
+        """Return that it is done."""
+        return f"{context.step} done"
+
+
+class CompensatedStep(DrawnStep):
+    """One that can be compensated."""
+
+    def compensate(self, payload: Any) -> None:
+        """Nothing was done, and nothing is to be undone."""
+
+
+def _asked(payload: Any, context: Context) -> Happened | NotHappened:  # noqa: ARG001 - likewise
+    return Happened(f"{context.step} done")
+
+
+@st.composite
+def _steps(draw: st.DrawFn, name: str, *, pivot: bool, forward_only: bool) -> Step:
+    attempts = st.sampled_from([3, 1, 2, None])
+    wait = Retry(wait_initial=draw(st.sampled_from([0.0, 0.1, 60.0])), wait_jitter=0.0)
+    settings: dict[str, Any] = {
+        "pivot": pivot,
+        "retry": attrs.evolve(wait, attempts=draw(attempts)),
+        "compensation_retry": attrs.evolve(wait, attempts=draw(attempts)),
+        "repeatable": draw(st.sampled_from([True, True, True, False])),
+        "timeout": draw(st.sampled_from([None, None, 5.0])),
+    }
+    if draw(st.sampled_from([False, False, False, True])):
+        settings["probe"] = _asked
+    compensates = not pivot and not forward_only and draw(st.sampled_from([True, True, False]))
+    return (CompensatedStep if compensates else DrawnStep)(name, **settings)
+
+
+@st.composite
+def sagas(draw: st.DrawFn, *, most: int = 6, nested: bool = True) -> Saga:
+    """Sagas of one to *most* steps that do nothing: with and without compensations, retries, probes, a pivot.
+
+    Args:
+        draw: Given by Hypothesis.
+        most: The most steps.
+        nested: Whether some of the steps may be in a saga of their own within.
+    """
+    size = draw(st.integers(1, most))
+    pivot = draw(st.sampled_from([None, None, draw(st.integers(0, size - 1))]))
+    steps: list[Any] = [
+        draw(_steps(f"s{i}", pivot=i == pivot, forward_only=pivot is not None and i > pivot)) for i in range(size)
+    ]
+    if nested and draw(st.sampled_from([False, False, True])):
+        first = draw(st.integers(0, size - 1))
+        last = draw(st.integers(first + 1, size))
+        steps[first:last] = [Saga("inner", steps[first:last])]
+    deadline = draw(st.sampled_from([None, None, 600.0]))
+    return Saga("drawn", steps, deadline=deadline)
+
+
+@st.composite
+def histories(
+    draw: st.DrawFn,
+    saga: Saga,
+    *,
+    most: int = 40,
+    saga_id: str = "drawn",
+    payload: Any = None,
+) -> list[Record]:
+    """Histories that *saga* can have: walks of its machine, of at most *most* things that happen, ended or not.
+
+    Every one folds: ``Execution.fold(saga, acceptance_of(saga, ...), history)``. No step is called.
+
+    Args:
+        draw: Given by Hypothesis.
+        saga: The saga.
+        most: The most things that happen, one or more records each.
+        saga_id: The id that its records bear.
+        payload: What it is given.
+    """
+    moves = Moves(saga)
+    execution = Execution(saga, acceptance_of(saga, saga_id, payload))
+    ghost, at = moves.nothing, HISTORY_AT
+    for _ in range(draw(st.integers(0, most))):
+        possible = list(moves.at(execution, ghost))
+        if not possible:
+            break
+        # What comes first is that all goes well: else few would ever come far.
+        move = possible[0] if draw(st.sampled_from([True, False])) else draw(st.sampled_from(possible))
+        at += draw(st.sampled_from([0.0, 0.5, 3600.0]))
+        at = max(at, execution.history[-1].at if execution.history else at)
+        move.act(execution, at)
+        while execution.advance(max(at, execution.history[-1].at if execution.history else at)) is not None:
+            pass
+        ghost = move.ghost
+    return list(execution.history)
+
+
+def acceptance_of(saga: Saga, saga_id: str = "drawn", payload: Any = None) -> Acceptance:
+    """What opens an execution of *saga*, such as `histories` are of."""
+    deadline = None if saga.deadline is None else HISTORY_AT + saga.deadline
+    return Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, payload, HISTORY_AT, deadline)
