@@ -8,6 +8,7 @@ import sys
 import time
 
 from benchmarks import compare, durable, rendering, report, verifying
+from benchmarks.measure import pin_to_one_core
 
 GROUPS = ("in_memory", "durable", "imports", "journal", "verifying", "rendering")
 PEERS = ("in_memory", "durable", "imports")
@@ -58,6 +59,7 @@ def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) 
         print(f"{time.perf_counter() - started:6.1f} s  {what}", file=sys.stderr, flush=True)
 
     results, pythons = compare.start(say)
+    say(pin_to_one_core())
     results["effort"] = f"medians of {effort.rounds} interleaved repetitions"
     results["told"] = {}
     if "in_memory" in groups:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from benchmarks import environments
 from benchmarks.conductor import Cell, Player, Samples, folder_for_files, play
-from benchmarks.roster import FLOOR, OURS, ROSTER, Contestant
+from benchmarks.in_memory import bytes_of_an_execution
+from benchmarks.roster import ALONE, FLOOR, OURS, ROSTER, Contestant
 
 SIZES = (3, 10, 100)
 GROWTH = (1, 2, 5, 20, 50)  # beside SIZES
@@ -102,6 +103,7 @@ def in_memory(results: Results, pythons: dict[str, Path], effort: Effort, say: C
         _keep(results, play(cells, rounds=effort.few, seconds=effort.seconds))
         say("in memory: live executions")
         results["live"] = {name: _live(player, effort) for name, player in players.items() if player.about["live"]}
+        results["live"][ALONE] = {"count": effort.live, "bytes": bytes_of_an_execution(effort.live)}
 
 
 def durable(results: Results, pythons: dict[str, Path], effort: Effort, say: Callable[[str], None]) -> None:

@@ -6,8 +6,6 @@ import gc
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -67,16 +65,3 @@ def machine() -> str:
     """What the figures were taken on."""
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("transitions", "msgspec", "attrs"))
     return f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, {packages}"
-
-
-def import_milliseconds(module: str, *, rounds: int) -> float:
-    """Median milliseconds that importing *module* adds to a bare interpreter."""
-
-    def took(code: str) -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own interpreter and code
-        return (time.perf_counter() - started) * 1e3
-
-    took(f"import {module}")  # compiles it
-    pairs = [(took(f"import {module}"), took("pass")) for _ in range(rounds)]
-    return statistics.median(whole - bare for whole, bare in pairs)

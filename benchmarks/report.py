@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.compare import GROWTH, SIZES, WIDTHS, Results
 from benchmarks.plot import svg
-from benchmarks.roster import DURABLE_FLOOR, FLOOR, OURS, ROSTER
+from benchmarks.roster import ALONE, DURABLE_FLOOR, FLOOR, OURS, ROSTER
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results.json"
@@ -194,6 +194,8 @@ def weight(results: Results) -> str:
                 f"{live['bytes']:,}" if live else "",
             ]
         )
+        if each.name == OURS and ALONE in results.get("live", {}):
+            rows.append([ALONE, "", "", "", f"{results['live'][ALONE]['bytes']:,}"])
     return table(heads, rows)
 
 

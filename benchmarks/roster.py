@@ -7,6 +7,7 @@ from typing import NamedTuple
 FLOOR = "bare loop"
 DURABLE_FLOOR = "SQLite loop"
 OURS = "fsm_mediator"
+ALONE = f"{OURS}, the execution alone"
 
 
 class Contestant(NamedTuple):
