@@ -54,6 +54,16 @@ def test_branches_run_at_once_and_their_results_are_named(drive, journal):
     assert set(world.keys) >= {"o-1/fulfil.pack:pack:execute", "o-1/fulfil.label:weigh:execute"}
 
 
+def test_a_group_ends_without_a_word(drive, journal, caplog):
+    """Nobody who joins a group, and is told of its branches while it writes its end, loses a lease that it gave up."""
+    world = World()
+    saga = Saga("quiet", [Parallel.each("n", world.step("one", lambda item, context: item), over=range)])
+    mediator = drive(saga, journal=journal)
+    for size in range(12):
+        assert mediator.run("quiet", size, saga_id=f"o-{size}").succeeded
+    assert caplog.messages == []
+
+
 def test_a_step_as_a_branch_sees_the_results_before_the_group(drive, journal):
     """A step sees the same whether it stands in a row or in a group; a saga as a branch sees only its own."""
     world = World()

@@ -426,9 +426,9 @@ class Mediator:
                     if commit.children or commit.posts:
                         self._spread(commit)
                     if mail and live.note(mail):
-                        if not parks:
+                        if commit.held and execution.effect is not None:
                             continue
-                        live.called = True
+                        live.called = True  # it is ours no more
                 effect = execution.effect
                 if effect is None or parks:
                     return self._leave(live)
