@@ -21,6 +21,7 @@ from fsm_mediator import (
     DefinitionError,
     Execution,
     IllegalRecordError,
+    Journal,
     JournalError,
     LoggingObserver,
     Mediator,
@@ -491,3 +492,51 @@ def test_a_forged_record_of_a_branch_is_named(families):
 
     assert violation.saga_id == "o-0/fulfil.pack"
     assert violation.saga == "saga 'checkout/fulfil.pack' version 1"
+
+
+@pytest.mark.parametrize(
+    ("parent", "branch", "cut", "says"),
+    [
+        ("o-0", "o-0/fulfil.pack", 1, "its branch 'o-0/fulfil.pack' never succeeded, and stands in 'executing.pack'"),
+        ("o-3", "o-3/fulfil.ship", 1, "its branch 'o-3/fulfil.ship' has not ended, and stands in 'compensating.label'"),
+    ],
+)
+def test_a_parent_that_went_on_without_its_branch_is_named(families, parent, branch, cut, says):
+    """Each of them conforms by itself; that the parent did not wait for its branch shows where both are told."""
+    lines = [json.loads(line) for line in exported(families.journal)]
+    [cut_off] = [line for line in lines if line["saga_id"] == branch]
+    del cut_off["history"][-cut:]
+    cut_off["state"] = cut_off["history"][-1]["target"]
+
+    violation = first(conforms(lines, family()))
+
+    assert (violation.saga_id, violation.why) == (parent, says)
+    assert "fulfil" in violation.found
+    assert conforms([line for line in lines if line["saga_id"] != branch], family()).ok
+    assert conforms(lines[::-1], family()).violations == (violation,)
+
+
+class Busy:
+    """A journal that others write to while it is read: of every execution it tells first how it stood before."""
+
+    def __init__(self, journal):
+        self.journal = journal
+
+    def __getattr__(self, name):
+        return getattr(self.journal, name)
+
+    def entries(self, **chosen):
+        for entry in self.journal.entries(**chosen):
+            if "/" in entry.saga_id:
+                records = self.journal.records(entry.saga_id)[:-1]
+                yield msgspec.structs.replace(entry, state=records[-1].target, seq=len(records))
+            else:
+                yield entry
+
+
+def test_a_journal_that_is_being_written_is_no_contradiction(families):
+    """What goes on while the journal is read is not taken for damage: neither an execution nor its parent."""
+    journal = Busy(families.journal)
+    assert isinstance(journal, Journal)
+
+    assert conforms(journal, family()).ok

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from fsm_mediator.conformance.reading import Reading, Source, Told, Trace, traces
+import attrs
+
+from fsm_mediator.conformance.families import Families
+from fsm_mediator.conformance.reading import Reading, Source, Told, Trace, again, traces
 from fsm_mediator.conformance.report import Conformance, IllegalMove, Unchecked
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, IllegalRecordError
 from fsm_mediator.execution import Execution
@@ -46,7 +49,7 @@ def conforms(
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
         raise DefinitionError(f"conforms() is given what was recorded and a saga, or several, not {saga!r}")
     sagas = tuple(member for each in sagas for member in family(each))
-    reading = Reading({each.name for each in sagas})
+    reading, families = Reading({each.name for each in sagas}), Families()
     executions = moves = 0
     violations: list[IllegalMove] = []
     unchecked: list[Unchecked] = []
@@ -56,12 +59,16 @@ def conforms(
             unchecked.append(Unchecked(trace.saga_id, trace.saga, trace.version, trace.fingerprint, why))
         else:
             executions += 1
-            legal, violation = _furthest(able, trace)
+            legal, violation, judge = _furthest(able, trace)
             moves += legal
             if violation is not None:
                 violations.append(violation)
+            else:
+                families.note(trace, judge)
         if progress is not None:
             progress()
+    for claim, why in families.broken(lambda saga_id: again(records, saga_id)):
+        violations.append(_illegal(claim.saga, claim.saga_id, claim.position, why, claim.before, claim.told))
     return Conformance(executions, moves, tuple(violations), tuple(unchecked), reading.ignored)
 
 
@@ -82,15 +89,15 @@ def _able(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str | None]:
     return sorted(same, key=lambda saga: saga.version != trace.version)[:1], None
 
 
-def _furthest(sagas: Iterable[Saga], trace: Trace) -> tuple[int, IllegalMove | None]:
-    """How many moves are legal and the first that is not, by the saga that gets furthest."""
-    best: tuple[int, IllegalMove | None] = (-1, None)
+def _furthest(sagas: Sequence[Saga], trace: Trace) -> tuple[int, IllegalMove | None, Saga]:
+    """How many moves are legal and the first that is not, by the saga that gets furthest; and that."""
+    best: tuple[int, IllegalMove | None, Saga] = (-1, None, sagas[0])
     for saga in sagas:
         legal, violation = _checked(saga, trace)
         if violation is None:
-            return legal, None
+            return legal, None, saga
         if legal > best[0]:
-            best = legal, violation
+            best = legal, violation, saga
     return best
 
 
@@ -109,11 +116,14 @@ def _checked(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
             except DefinitionChangedError:
                 why = f"this saga has no state {told.record.target!r}"
         if why is not None:
-            return position - 1, _illegal(saga, trace, position, stood, why, told)
+            before = trace.moves[position - 2] if position > 1 else None
+            return position - 1, _illegal(saga, trace.saga_id, position, why, before, told, stood)
     if trace.state is not None and trace.state != execution.state:
         why = f"it is said to stand in {trace.state!r}, and its moves lead to {execution.state!r}"
         count = len(trace.moves)
-        return count, _illegal(saga, trace, count + 1, execution.state, why, None)
+        last = trace.moves[-1] if trace.moves else None
+        found = _illegal(saga, trace.saga_id, count + 1, why, last, None, execution.state)
+        return count, attrs.evolve(found, line=trace.line)
     return len(trace.moves), None
 
 
@@ -137,7 +147,11 @@ def _odd(told: Told, execution: Execution) -> str | None:
     return None
 
 
-def _illegal(saga: Saga, trace: Trace, position: int, stood: str, why: str, told: Told | None) -> IllegalMove:
+def _illegal(
+    saga: Saga, saga_id: str, position: int, why: str, before: Told | None, told: Told | None, stood: str | None = None
+) -> IllegalMove:
+    """The violation that *told* is (None: the end of the moves), which comes after *before*."""
+    stands = stood or (told.record.source if told is not None else "")
     if told is None:
         found = "the end of its moves"
     elif told.broken:
@@ -146,15 +160,15 @@ def _illegal(saga: Saga, trace: Trace, position: int, stood: str, why: str, told
         record = told.record
         found = f"number {record.seq}: {record.event!r} from {record.source!r} to {record.target!r}"
     return IllegalMove(
-        trace.saga_id,
+        saga_id,
         f"saga {saga.name!r} version {saga.version}",
         position,
-        stood,
+        stands,
         found,
         why,
-        tuple(_expected(saga, stood)) if told is not None else (f"that it stands in {stood}",),
-        in_words(trace.moves[position - 2].record) if position > 1 else None,
-        trace.line if told is None else told.line,
+        tuple(_expected(saga, stands)) if told is not None else (f"that it stands in {stands}",),
+        in_words(before.record) if before is not None else None,
+        told.line if told is not None else None,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from fsm_mediator.errors import JournalError
-from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine import EVENTS, PHASES
 from fsm_mediator.records import Failure, Record
 
@@ -128,15 +128,28 @@ def traces(source: Source, reading: Reading) -> Iterator[Trace]:
 
 def _of_journal(journal: Journal) -> Iterator[Trace]:
     for entry in journal.entries():
-        acceptance = entry.acceptance
-        trace = Trace(
-            entry.saga_id, acceptance.saga, acceptance.version, acceptance.fingerprint, entry.state, acceptance.parent
-        )
-        try:
-            trace.moves += [Told(record, ALL) for record in journal.records(entry.saga_id)]
-        except JournalError as error:  # one that cannot be read is found, and keeps none of the others from being read
-            trace.moves.append(_broken(trace, None, f"its records cannot be read: {error}"))
-        yield trace
+        yield _of_entry(journal, entry)
+
+
+def again(source: Source, saga_id: str) -> Trace | None:
+    """What a journal tells of the execution by now: others may drive it while the journal is read. None: nothing."""
+    if not isinstance(source, Journal):
+        return None
+    entry = source.find(saga_id)
+    return None if entry is None else _of_entry(source, entry)
+
+
+def _of_entry(journal: Journal, entry: Entry) -> Trace:
+    acceptance = entry.acceptance
+    trace = Trace(
+        entry.saga_id, acceptance.saga, acceptance.version, acceptance.fingerprint, entry.state, acceptance.parent
+    )
+    try:
+        # Not those that came since: they lead to another state than the one that the entry tells.
+        trace.moves += [Told(record, ALL) for record in journal.records(entry.saga_id)[: entry.seq]]
+    except JournalError as error:  # one that cannot be read is found, and keeps none of the others from being read
+        trace.moves.append(_broken(trace, None, f"its records cannot be read: {error}"))
+    return trace
 
 
 def _of_file(path: Path, reading: Reading) -> Iterator[Trace]:
