@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from fsm_mediator import Saga, Step
 
 ORDER = {"amount": 7}
+
+
+@attrs.frozen
+class Receipt:
+    """What a step with a bug returns."""
+
+    key: str
 
 
 class Shelf:
@@ -94,6 +103,39 @@ class TrustsTheResult(Put):
             self.shelf.take(context.execute_key)
 
 
+class ReturnsNoData(Put):
+    """It undoes by an object that it returned, of which a journal only keeps the data."""
+
+    def execute(self, order, context):
+        super().execute(order, context)
+        return Receipt(context.idempotency_key)
+
+    def compensate(self, order, context):
+        if context.result is not None:
+            self.shelf.take(context.result.key)
+        else:
+            self.shelf.take(context.execute_key)
+
+
+class NeedsItsMemory(Put):
+    """It undoes only what its last attempt did."""
+
+    def execute(self, order, context):
+        self.put_under = f"{context.idempotency_key} {context.attempt}"
+        self.shelf.put(self.put_under, order["amount"])
+
+    def compensate(self, order, context):
+        self.shelf.take(getattr(self, "put_under", ""))
+
+
+class IsNeverUndone(Put):
+    """It gives its compensation up in silence when it is in doubt."""
+
+    def compensate(self, order, context):
+        if not context.in_doubt:
+            self.shelf.take(context.execute_key)
+
+
 class LosesTheDoubt(Put):
     """A time-out of its service is no doubt to it."""
 
@@ -131,3 +173,17 @@ def shop(charge: Callable[[Shelf, str], Step] = Put, *, careful: bool = False) -
         return Saga("checkout", steps), lambda: {name: shelf.held for name, shelf in shelves.items()}
 
     return make
+
+
+BUGS: dict[type[Put], dict[str, Any]] = {
+    Forgets: {},
+    IsNotIdempotent: {},
+    IsUndoneTwice: {},
+    RaisesWithoutExecute: {},
+    TrustsTheResult: {},
+    ReturnsNoData: {},
+    NeedsItsMemory: {},
+    IsNeverUndone: {},
+    LosesTheDoubt: {"strict": True},
+}
+"""Every bug, and the settings of `check_saga` that it takes to find it."""

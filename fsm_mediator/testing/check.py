@@ -91,8 +91,8 @@ class Report:
 
     @property
     def broken(self) -> tuple[Case, ...]:
-        """The cases that did not end as they must, those with the shortest timeline first."""
-        return tuple(sorted((case for case in self.cases if case.problem), key=lambda case: len(case.outcome.history)))
+        """The cases that did not end as they must, the simplest first: few faults, then a short timeline."""
+        return tuple(sorted((case for case in self.cases if case.problem), key=_complexity))
 
     @property
     def paths(self) -> frozenset[tuple[str, ...]]:
@@ -207,6 +207,10 @@ def _zombies_unheard() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_news)
+
+
+def _complexity(case: Case) -> tuple[int, int]:
+    return len(case.plan.all) + case.plan.undone, len(case.outcome.history)
 
 
 class Checking:
