@@ -23,6 +23,7 @@ Source: TypeAlias = (
     | Iterable[Record]
     | Iterable[Mapping[str, Any]]
     | Iterable[str]
+    | Iterable[bytes]
     | Iterable["Record | Mapping[str, Any] | str"]
     | str
     | Path
@@ -123,6 +124,8 @@ def traces(source: Source, reading: Reading) -> Iterator[Trace]:
         return _of_journal(source)
     if isinstance(source, (str, Path)):
         return _of_file(Path(source), reading)
+    if not isinstance(source, Iterable):
+        raise JournalError(f"{source!r} tells of no moves; what can be checked are a journal, records, dicts and lines")
     return _of_things(source, reading, None)
 
 
@@ -165,7 +168,8 @@ def _of_things(things: Iterable[Any], reading: Reading, path: str | None) -> Ite
     loose: dict[str, Trace] = {}
     found = False
     number = 0
-    for number, given in enumerate(things, 1):
+    for number, each in enumerate(things, 1):
+        given = each.decode("utf-8", "replace") if isinstance(each, bytes) else each
         line = number if isinstance(given, str) else None
         thing = _of_line(given, number, path, reading) if isinstance(given, str) else given
         if thing is None:
