@@ -1,34 +1,70 @@
-"""Verifying: how long `verify` takes with the number of steps and attempts."""
+"""Verifying: time and memory of `verify` by steps and attempts; growth should be near to linear in their product."""
 
 from __future__ import annotations
 
+import time
 import tracemalloc
+from collections.abc import Callable
 
-from fsm_mediator import Retry, Saga, step, verify
+from fsm_mediator import Parallel, Report, Retry, Saga, Step, step, verify
 
 
-def saga(steps: int, attempts: int) -> Saga:
-    """A saga of so many steps that can all be compensated."""
-    made = []
-    for number in range(steps):
-        one = step(name=f"s{number}", retry=Retry(attempts=attempts))(lambda payload: None)
+def of_steps(steps: int, attempts: int, *, every: int = 1) -> Saga:
+    """A saga of so many steps, of which every so many-th can be compensated."""
+    return Saga("verified", [made(f"s{number}", attempts, number % every == 0) for number in range(steps)])
+
+
+def of_branches(branches: int) -> Saga:
+    """A group of so many branches between two steps."""
+    group = Parallel("group", [made(f"b{number}", 3, compensates=True) for number in range(branches)])
+    return Saga("verified", [made("before", 3, compensates=True), group, made("after", 3, compensates=True)])
+
+
+def made(name: str, attempts: int, compensates: bool) -> Step:
+    """A step that does nothing."""
+    one = step(name=name, retry=Retry(attempts=attempts))(lambda payload: None)
+    if compensates:
         one.compensation(lambda payload: None)
-        made.append(one)
-    return Saga("verified", made)
+    return one
+
+
+def measured(saga: Saga) -> tuple[Report, float, float]:
+    """What is found; the seconds of this thread that it took, the better of two; and the peak of memory in MB."""
+    seconds = []
+    for _ in range(2):
+        started = time.thread_time()
+        report = verify(saga)
+        seconds.append(time.thread_time() - started)
+        report.raise_for_violations()
+    tracemalloc.start()
+    verify(saga)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return report, min(seconds), peak / 1e6
+
+
+def table(title: str, unit: str, sizes: tuple[int, ...], make: Callable[[int], Saga], weight: int) -> list[str]:
+    """A line for each size."""
+    lines = [title, f"  {'':15}{'situations':>11}{'moves':>10}{'s':>8}{'a second':>10}{'MB':>7}{'us for each':>14}"]
+    for size in sizes:
+        report, seconds, peak = measured(make(size))
+        lines.append(
+            f"  {size:4} {unit:10}{report.nodes:11,}{report.moves:10,}{seconds:8.2f}{report.nodes / seconds:10,.0f}"
+            f"{peak:7.1f}{seconds / size / weight * 1e6:14,.0f}"
+        )
+    return lines
 
 
 def run() -> str:
     """Measure, and tell."""
-    lines = ["verify, 5 attempts a step"]
-    for steps in (3, 10, 20, 40):
-        tracemalloc.start()
-        report = verify(saga(steps, 5))
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        report.raise_for_violations()
-        untraced = verify(saga(steps, 5))
-        lines.append(
-            f"  {steps:3} steps: {untraced.nodes:7,} situations, {untraced.moves:8,} moves, {untraced.seconds:6.2f} s, "
-            f"{untraced.moves / untraced.seconds:8,.0f} moves a second, peak {peak / 1e6:.0f} MB"
-        )
+    lines = table("verify, 5 attempts a step", "steps", (3, 10, 20, 40), lambda size: of_steps(size, 5), 5)
+    lines += table("verify, 5 attempts, every other step compensated", "steps", (10, 20, 40), halves, 5)
+    lines += table("verify, 10 steps", "attempts", (5, 10, 20), lambda size: of_steps(10, size), 10)
+    lines += table("verify, a group of branches that are alike", "branches", (2, 4, 8), of_branches, 1)
+    lines.append("us for each: of steps and attempts, their product; of branches, their number")
     return "\n".join(lines)
+
+
+def halves(size: int) -> Saga:
+    """A saga of which every other step can be compensated."""
+    return of_steps(size, 5, every=2)

@@ -59,7 +59,7 @@ class Saga:
     """
 
     __slots__ = (
-        *("_every", "_given", "branches", "compensation_retry", "deadline", "fingerprint", "machine"),
+        *("_by_path", "_every", "_given", "branches", "compensation_retry", "deadline", "fingerprint", "machine"),
         *("name", "nested", "parts", "payload", "retry", "single", "version"),
     )
 
@@ -77,6 +77,7 @@ class Saga:
     single: str | None
     _given: tuple[Any, ...]
     _every: SagaMachine | None
+    _by_path: Mapping[str, Part]
 
     def __init__(
         self,
@@ -143,6 +144,7 @@ class Saga:
             "single": single,
             "_given": given,
             "_every": None,
+            "_by_path": {part.path: part for part in placed},
         }
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)
@@ -177,9 +179,9 @@ class Saga:
         Raises:
             LookupError: There is none.
         """
-        for part in self.parts:
-            if part.path == path:
-                return part
+        found = self._by_path.get(path)
+        if found is not None:
+            return found
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
 
     def diagram(self, view: str = "detail") -> Diagram:

@@ -79,6 +79,7 @@ class Decisions:
         for name in Saga.__slots__:
             object.__setattr__(asking, name, getattr(saga, name))
         object.__setattr__(asking, "parts", parts)
+        object.__setattr__(asking, "_by_path", {part.path: part for part in parts})
         object.__setattr__(asking, "machine", compile_machine(parts))
         return asking
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fsm_mediator.execution import Execution
-from fsm_mediator.machine import COMPENSATING, EXECUTING, FAILED, SUCCEEDED, WAITING
+from fsm_mediator.machine import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING, SagaMachine
 from fsm_mediator.moves import Family, Ghost, Status
 from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, Kind
 from fsm_mediator.records import Record
@@ -34,6 +34,10 @@ LAWS: Final = {
     4: "no attempt overtakes another, none follows compensation, nothing known is done again",
     5: "a crash at any point, and recovery, keep the other laws",
 }
+
+
+BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
+"""The phases of the way back; and what is stuck there."""
 
 
 class Broken(NamedTuple):
@@ -53,6 +57,8 @@ class Passage(NamedTuple):
         goes_on: Whether there is something to be done next.
         leftovers: The parts that the execution says are left over.
         groups: Where it has ended: the groups that it came to, and the names of their branches.
+        turns: Where it turns back: the numbers of the steps that will be among its leftovers. None: it does not.
+        forgets: What was among its leftovers before, on the way back, and is no more.
     """
 
     state: str
@@ -61,31 +67,52 @@ class Passage(NamedTuple):
     goes_on: bool
     leftovers: frozenset[str]
     groups: tuple[tuple[Family, tuple[str, ...]], ...] = ()
+    turns: frozenset[int] | None = None
+    forgets: tuple[str, ...] = ()
 
 
 class Laws:
-    """The laws for one saga."""
+    """The laws for one saga.
+
+    Attributes:
+        backward: The states of the way back: in them nothing that has answered matters but for the leftovers.
+    """
 
     def __init__(self, saga: Saga, families: Mapping[str, Family]) -> None:
         self.parts = saga.parts
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
         self.families = families
+        self.backward = _backward(saga.machine)
 
-    def passage(self, execution: Execution, records: Sequence[Record]) -> Passage:
-        """What the laws look at of the move that made *records* and led to where *execution* stands."""
+    def passage(self, execution: Execution, records: Sequence[Record], before: Execution | None = None) -> Passage:
+        """What the laws look at of the move that made *records* and led to where *execution* stands.
+
+        *before*: where it came from, if that is at hand.
+        """
         begun = []
         for record in records:
             phase, _, path = record.target.partition(".")
             if phase in (EXECUTING, COMPENSATING) or (phase == WAITING and path in self.families):
                 begun.append((record.event, phase, self.index[path]))
-        leftovers = frozenset(execution.leftovers) if execution.state == FAILED else frozenset()
+        state = execution.state
+        leftovers: tuple[str, ...] = ()
+        turns: frozenset[int] | None = None
+        forgets: tuple[str, ...] = ()
+        if state in self.backward:
+            leftovers = execution.leftovers
+            if records and records[0].source not in self.backward:
+                listed = (self.index[path] for path in leftovers if path in self.index)
+                turns = frozenset(at for at in listed if not self.parts[at].pivot)  # which has no way back at all
+            elif before is not None:
+                forgets = tuple(path for path in before.leftovers if path not in leftovers)
         groups = tuple(
             (family, execution._plans[path])
             for path, family in self.families.items()
             if execution.ended and execution._plans is not None and path in execution._plans
         )
+        goes_on = execution.effect is not None
         return Passage(
-            execution.state, tuple(begun), _excess(execution), execution.effect is not None, leftovers, groups
+            *(state, tuple(begun), _excess(execution), goes_on, frozenset(leftovers), groups, turns, forgets)
         )
 
     def broken_by(self, passage: Passage, before: Ghost, after: Ghost) -> Iterator[Broken]:
@@ -106,6 +133,10 @@ class Laws:
             yield from self._succeeded_without(passage, after)
         elif passage.state == FAILED and (True in after.effects or passage.groups):
             yield from self._failed_with(passage, after)
+        if passage.turns is not None and True in after.effects:
+            yield from self._turns_with(passage.turns, after)
+        if passage.forgets:
+            yield Broken(2, f"{', '.join(passage.forgets)} is no longer among its leftovers")
 
     def _executed_out_of_order(self, event: str, at: int, before: Ghost, after: Ghost) -> Iterator[Broken]:
         part = self.parts[at]
@@ -134,6 +165,11 @@ class Laws:
         if after.undoing:
             yield Broken(3, "it succeeded after a compensation")
 
+    def _turns_with(self, listed: frozenset[int], after: Ghost) -> Iterator[Broken]:
+        for at, (part, effect) in enumerate(zip(self.parts, after.effects, strict=True)):
+            if effect and part.kind is Kind.STEP and not part.compensatable and not part.pivot and at not in listed:
+                yield Broken(2, f"it turns back, and the effect of {part.path} is not among its leftovers")
+
     def _failed_with(self, passage: Passage, after: Ghost) -> Iterator[Broken]:
         for part, effect in zip(self.parts, after.effects, strict=True):
             if effect and part.kind in GROUPS:
@@ -148,6 +184,12 @@ class Laws:
             missing = [path for path in family.leaves(name, status) if path not in passage.leftovers]
             if missing:
                 yield Broken(2, f"it failed, and {', '.join(missing)} is not among its leftovers")
+
+
+def _backward(machine: SagaMachine) -> frozenset[str]:
+    back = {state for state, place in machine.places.items() if place.phase in BACKWARD}
+    again = {move.source for move in machine.moves() if move.event == "retry" and move.target in back}
+    return frozenset(back | again)
 
 
 def _branches(passage: Passage, after: Ghost) -> Iterator[tuple[Family, str, str]]:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from fsm_mediator.errors import MediatorError, RefusedError
 from fsm_mediator.execution import Execution
-from fsm_mediator.machine import COMPENSATING, FAILED, PENDING, RETRYING_COMPENSATION
+from fsm_mediator.machine import COMPENSATING, PENDING, RETRYING_COMPENSATION
 from fsm_mediator.moves import Move, Moves, born_with, copied
 from fsm_mediator.moves.family import Births
 from fsm_mediator.records import Acceptance, Record
@@ -21,9 +21,6 @@ from fsm_mediator.verifier.laws import Laws, Passage
 
 UNLIMITED_ATTEMPTS: Final = 2
 """Up to which attempt a policy without limit is told apart: one more behaves like the one before."""
-
-BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
-"""The phases in which it no longer matters what has answered, but for what will be among the leftovers."""
 
 
 class Led(NamedTuple):
@@ -60,11 +57,11 @@ class Stand:
 
     __slots__ = ("backward", "execution", "led", "number")
 
-    def __init__(self, execution: Execution, number: int) -> None:
+    def __init__(self, execution: Execution, number: int, *, backward: bool) -> None:
         execution.history = []  # no judgement reads it, and kept in every stand it would grow with each path
         self.execution = execution
         self.number = number
-        self.backward = execution.phase in BACKWARD
+        self.backward = backward
         self.led: dict[str, list[Led] | str] = {}
 
 
@@ -116,7 +113,7 @@ class Stands:
                 self.states.add(record.target)
                 self.taken.add((record.event, record.source))
             differs = self._fold_differs(stand.execution, execution, move, records)
-            passage = self._laws.passage(execution, records)
+            passage = self._laws.passage(execution, records, stand.execution)
             births = born_with(execution, records)
             endless = self._is_without_limit(records)
             found.append(Led(self._of(execution), decided, passage, births, not records, endless, differs))
@@ -148,11 +145,13 @@ class Stands:
     def _of(self, execution: Execution) -> Stand:
         """The stand of an execution: the same for all that have the same future."""
         state, _, *rest, answered, doubtful = _essence(execution)
-        told = (execution.leftovers,) if execution.phase in BACKWARD else (answered, doubtful)
+        backward = execution.state in self._laws.backward
+        # On the way back the leftovers are what they were where it turned back (`Passage.turns`, `Passage.forgets`).
+        told = (bool(execution.leftovers),) if backward else (answered, doubtful)
         key = (state, _told_apart(execution), *rest, *told)
         stand = self._known.get(key)
         if stand is None:
-            stand = self._known[key] = Stand(execution, len(self._known))
+            stand = self._known[key] = Stand(execution, len(self._known), backward=backward)
         return stand
 
 

@@ -162,6 +162,11 @@ class Walk:
                 self._broken(5, led.differs, number, label, DIES, crashed=crashed)
             for law, what in self._laws.broken_by(led.passage, ghost, after):
                 self._broken(law, what, number, label, crashed=crashed)
+            if led.passage.turns:  # what is listed is settled: from here on it makes no difference
+                listed = led.passage.turns
+                after = after._replace(
+                    effects=tuple(effect and at not in listed for at, effect in enumerate(after.effects))
+                )
             if led.quiet and led.stand is stand and after == ghost and not move.crash:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice
             self._moves += 1

@@ -1,0 +1,67 @@
+"""Every saga that is shown somewhere keeps every law: those of the examples, of the gallery, and of the README."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import pkgutil
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import examples
+from fsm_mediator import Saga, verify
+
+ROOT = Path(__file__).parent.parent
+
+
+def sagas_of(names: dict[str, Any]) -> dict[str, Saga]:
+    """The sagas among a module's names, alone or in lists."""
+    found = {}
+    for value in names.values():
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, Saga):
+                found[each.name] = each
+    return found
+
+
+def shown() -> dict[str, Saga]:
+    """The sagas of all example packages: each has its own as a module's name, to be drawn and verified."""
+    found = {}
+    for module in pkgutil.iter_modules(examples.__path__):
+        sagas = sagas_of(vars(importlib.import_module(f"examples.{module.name}")))
+        assert sagas, f"examples.{module.name} shows no saga: name one in its __init__, or the module"
+        found.update(sagas)
+    return found
+
+
+@pytest.mark.parametrize("name", shown())
+def test_saga_of_an_example_keeps_every_law(name):
+    """Whoever copies an example copies one in which every failure path ends compensated."""
+    report = verify(shown()[name])
+
+    report.raise_for_violations()
+    assert not report.unreached
+
+
+def test_sagas_of_the_readme_keep_every_law(monkeypatch, tmp_path):
+    """The saga that one meets first keeps every law."""
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("readme")
+    monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
+    block = re.search(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert block is not None
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(block[1], module.__dict__)  # noqa: S102 - it is our own page
+
+    sagas = sagas_of(vars(module))
+
+    assert sagas
+    for saga in sagas.values():
+        verify(saga).raise_for_violations()
