@@ -297,7 +297,11 @@ class Execution:
         if self._plans is None:
             return ()
         part = self._machine.places[self.state].part
-        return self._plans.get(part.path, ()) if part is not None else ()
+        return self.branches_of(part.path) if part is not None else ()
+
+    def branches_of(self, path: str) -> tuple[str, ...]:
+        """The names of the branches of the group at *path*, if it has come there."""
+        return self._plans.get(path, ()) if self._plans is not None else ()
 
     def take_born(self) -> tuple[Acceptance, ...]:
         """The branches that come into being with the record that was made last."""

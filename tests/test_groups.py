@@ -200,6 +200,7 @@ def test_each_has_a_branch_for_every_item(drive, journal):
     assert mediator.run("all", [3, 1, 3], saga_id="three").results["n"] == [6, 2, 6]
     assert sorted(took) == [1, 3, 3]
     assert mediator.run("all", [], saga_id="none").results["n"] == []
+    assert mediator.undo("none").failed
 
 
 def test_at_most_so_many_go_on_at_a_time(drive, journal):

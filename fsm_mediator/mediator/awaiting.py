@@ -579,6 +579,9 @@ class AsyncMediator:
         execution = live.execution
         family = await self._off(families.look, self._desk, execution)
         live.resting = family.resting
+        if not live.background:
+            for saga_id in family.idle:
+                self._resume(saga_id)  # whoever drove it had to leave it, and nobody else is waiting for it
         if execution.cancelled:
             if live.told is None:
                 live.told = set()

@@ -503,6 +503,9 @@ class Mediator:
         execution = live.execution
         family = families.look(self._desk, execution)
         live.resting = family.resting
+        if not live.background:
+            for saga_id in family.idle:
+                self._resume(saga_id)  # whoever drove it had to leave it, and nobody else is waiting for it
         if execution.cancelled:
             if live.told is None:
                 live.told = set()

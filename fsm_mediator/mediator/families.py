@@ -6,6 +6,7 @@ on a message that is lost, late or there twice, and whoever takes an execution u
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from fsm_mediator.errors import JournalError
@@ -29,6 +30,7 @@ class Family(NamedTuple):
         undo: The ids of those that are to be undone.
         stuck: The ids of those that are stuck.
         resting: Whether none goes on by itself.
+        idle: The ids of those (and of branches of theirs) that should go on, and that nobody drives.
     """
 
     branches: Branches | None
@@ -36,6 +38,7 @@ class Family(NamedTuple):
     undo: tuple[str, ...]
     stuck: tuple[str, ...]
     resting: bool
+    idle: tuple[str, ...]
 
 
 def look(desk: Desk, execution: Execution) -> Family:
@@ -61,7 +64,21 @@ def look(desk: Desk, execution: Execution) -> Family:
     if not going_on and not undo:
         branches = Branches(tuple(_branch(desk, entry) for entry in entries))
     resting = bool(going_on) and not undo and all(is_resting(desk, entry) for entry in going_on)
-    return Family(branches, tuple(entry.saga_id for entry in going_on), undo, stuck, resting)
+    idle = () if resting else tuple(saga_id for entry in going_on for saga_id in _idle(desk, entry))
+    return Family(branches, tuple(entry.saga_id for entry in going_on), undo, stuck, resting, idle)
+
+
+def _idle(desk: Desk, entry: Entry) -> tuple[str, ...]:
+    if entry.driver_alive or is_resting(desk, entry):
+        return ()
+    if not entry.called and entry.wake_at is not None and entry.wake_at > desk.clock():
+        return ()
+    if not entry.called and entry.driver is None:
+        execution = desk.folded(entry)
+        if execution.group:
+            family = look(desk, execution)
+            return family.idle or ((entry.saga_id,) if not family.going_on else ())
+    return (entry.saga_id,)
 
 
 def _is_undoable(desk: Desk, entry: Entry) -> bool:
@@ -74,10 +91,19 @@ def _branch(desk: Desk, entry: Entry) -> Branch:
     saga, results = execution.saga, execution.results
     if execution.state == SUCCEEDED:
         result = dict(results) if saga.single is None else results[saga.single]
-        left = tuple(part.path for part in saga.parts if part.kind is Kind.STEP)
-        return Branch(name, SUCCEEDED, result, leftovers=left)
+        return Branch(name, SUCCEEDED, result, leftovers=tuple(_effects(desk, execution)))
     outcome = execution.outcome()
     return Branch(name, execution.state if execution.ended else STUCK, error=outcome.error, leftovers=outcome.leftovers)
+
+
+def _effects(desk: Desk, execution: Execution) -> Iterator[str]:
+    """The steps with an effect of an execution that has succeeded and cannot be undone, those of its branches too."""
+    for part in execution.saga.parts:
+        if part.kind is Kind.STEP:
+            yield part.path
+        for name in execution.branches_of(part.path):
+            branch = desk.folded(desk.entry(f"{execution.saga_id}/{part.path}.{name}"))
+            yield from (f"{part.path}.{name}.{path}" for path in _effects(desk, branch))
 
 
 def is_resting(desk: Desk, entry: Entry) -> bool:
