@@ -47,12 +47,14 @@ class Case:
         outcome: How it ended.
         struck: Whether all that was to go wrong did; else the run never came to it.
         problem: What is wrong with how it ended; empty if nothing is.
+        branches: How the branches of its groups ended, by id.
     """
 
     plan: FaultPlan
     outcome: Outcome
     struck: bool
     problem: str = ""
+    branches: Mapping[str, Outcome] = attrs.field(factory=dict)
 
     @property
     def id(self) -> str:
@@ -61,8 +63,11 @@ class Case:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Its way through the machine: every event, and the state that it led to."""
-        return tuple(f"{record.event} {record.target}" for record in self.outcome.history)
+        """Its way through the machine: every event, and the state that it led to; then that of each branch."""
+        way = [f"{record.event} {record.target}" for record in self.outcome.history]
+        for saga_id, branch in sorted(self.branches.items()):
+            way += [f"{saga_id} {record.event} {record.target}" for record in branch.history]
+        return tuple(way)
 
     def __repr__(self) -> str:
         return f"<Case {self.id}: {self.outcome.state}{', broken' if self.problem else ''}>"
@@ -73,7 +78,9 @@ class Case:
 
     def __str__(self) -> str:
         told = [f"fault      {self.plan}", f"ended      {self._ended}", f"but        {self.problem}"]
-        told += [f"timeline\n{timeline(self.outcome.history)}", f'reproduce  check_saga(..., only="{self.id}")']
+        told.append(f"timeline\n{timeline(self.outcome.history)}")
+        told += [f"timeline of {saga_id}\n{timeline(each.history)}" for saga_id, each in self.branches.items()]
+        told += [f'reproduce  check_saga(..., only="{self.id}")']
         return "\n".join(told)
 
 
@@ -294,7 +301,8 @@ class Checking:
             self._see_that_it_outlives()
         before, trial, after, left = self._run(plan)
         problem = trial.problem or self.judged(trial.outcome, before, after) or left
-        return Case(plan, trial.outcome, set(trial.stage.struck) >= set(plan.all), problem)
+        struck = set(trial.stage.struck) >= set(plan.all)
+        return Case(plan, trial.outcome, struck, problem, trial.branches)
 
     def _run_fault_free(self) -> Case:
         before, trial, after, left = self._run(FaultPlan())
@@ -309,7 +317,7 @@ class Checking:
                 f"It must show what the saga does, or every run would pass"
             )
         self._good = after
-        return Case(trial.plan, trial.outcome, struck=True, problem=left)
+        return Case(trial.plan, trial.outcome, True, left, trial.branches)
 
     def _see_that_it_outlives(self) -> None:
         """See that what one process does to the world can be seen from another.

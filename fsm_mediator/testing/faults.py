@@ -148,11 +148,19 @@ def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[Faul
 
 
 def faults_of(saga: Saga, *, strict: bool = False, kill: bool = False) -> Iterator[Fault]:
-    """Every fault that the calls of *saga* can meet, in the order of its parts."""
+    """Every fault that the calls of *saga* can meet, in the order of its parts, and in its branches."""
+    yield from _faults_of(saga, strict=strict, kill=kill, overdue=saga.deadline is not None)
+
+
+def _faults_of(saga: Saga, *, strict: bool, kill: bool, overdue: bool) -> Iterator[Fault]:
     for part in saga.parts:
+        for name, branch in saga.branches.get(part.path, {}).items():
+            for fault in _faults_of(branch, strict=strict, kill=kill, overdue=overdue):
+                inside = "" if branch.single is not None and fault.part == branch.single else f".{fault.part}"
+                yield attrs.evolve(fault, part=f"{part.path}.{name}{inside}")
         if part.kind is not Kind.STEP:
             continue
-        yield from _of_execute(part, strict=strict, overdue=saga.deadline is not None)
+        yield from _of_execute(part, strict=strict, overdue=overdue)
         if part.compensatable:
             yield from _of_compensate(part)
         if part.probe is not None:
@@ -222,7 +230,7 @@ def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
     for part in parts:
         if seen and part.kind is Kind.STEP and not part.forward_only:
             refusing = part.path
-        seen = seen or part.path == path
+        seen = seen or path == part.path or (part.kind is not Kind.STEP and path.startswith(f"{part.path}."))
     return refusing
 
 
@@ -248,7 +256,7 @@ def _fault_of(saga: Saga, name: str) -> Fault:
     kind = what.removesuffix(_ONCE)
     if kind not in WORDS:
         raise DefinitionError(f"there is no fault {what!r}, as in {name!r}; there are {', '.join(WORDS)}")
-    paths = {part.path for part in saga.parts}
+    paths = {fault.part for fault in faults_of(saga)}
     for place in (where, where.removeprefix(f"{saga.name}-")):
         for verb in (EXECUTE, COMPENSATE, PROBE):
             path = place.removeprefix(_VERBS[verb])

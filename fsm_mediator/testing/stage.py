@@ -23,6 +23,7 @@ from fsm_mediator.records import (
     Happened,
     InboxItem,
     Raised,
+    Record,
     Returned,
     TimedOut,
 )
@@ -84,7 +85,7 @@ class Stage:
 
     def begins(self, live: Live, effect: Effect) -> Fault | None:
         """A call is about to begin: the fault that meets it, if one does."""
-        place = (path_of(live.saga_id, effect.part), effect.kind)
+        place = (path_of(live, effect.part), effect.kind)
         with self._lock:
             self._begun[place] += 1
             self.calls.append(place)
@@ -124,7 +125,7 @@ class Stage:
         if kind == faults.SLOW_BEFORE:
             return self._out_of_time(part, effect)
         if kind == faults.CANCELLED:
-            self.journal.post(live.saga_id, InboxItem(CANCEL, reason="cancelled by the test", at=self.clock()))
+            self.journal.post(root_of(live), InboxItem(CANCEL, reason="cancelled by the test", at=self.clock()))
         if kind == faults.OVERDUE:
             deadline = live.execution.deadline_at
             if deadline is not None:
@@ -137,7 +138,7 @@ class Stage:
         Raises:
             Died: Its driver is gone.
         """
-        place = (path_of(live.saga_id, effect.part), effect.kind)
+        place = (path_of(live, effect.part), effect.kind)
         self.own.pop(place, None)
         if isinstance(answer, Raised):
             self.own[place] = answer.error
@@ -198,9 +199,21 @@ class Stage:
         return TimedOut(part.timeout)
 
 
-def path_of(saga_id: str, part: Part) -> str:
-    """The path of *part* as seen from the outermost saga: a group's branches under the group's name."""
-    return ".".join([*saga_id.split("/")[1:], part.path])
+def root_of(live: Live) -> str:
+    """The id of the outermost execution."""
+    return live.saga_id.partition("/")[0]
+
+
+def path_of(live: Live, part: Part) -> str:
+    """The path of *part* as seen from the outermost saga.
+
+    A branch's step is ``group.branch.step``, and one that is a branch by itself ``group.branch``; of a group that has a
+    branch for each item, all are ``*``.
+    """
+    outer = [
+        "*" if name.isdigit() else name for place in live.saga_id.split("/")[1:] for name in place.split(".") if name
+    ]
+    return ".".join(outer if live.execution.saga.single == part.path else [*outer, part.path])
 
 
 def _in_doubt(part: Part, error: Exception) -> Exception:
@@ -221,12 +234,14 @@ class FaultyMediator(Mediator):
             self._live_on()
             fault = self._stage.begins(live, effect)
             answer = self._stage.instead(fault, live, effect)
+            if fault is not None and fault.kind == faults.CANCELLED and root_of(live) != live.saga_id:
+                self._call(root_of(live))  # who waits for its branches
             if answer is None:
                 made = self._stage.idled(effect) or super()._perform(live, effect)
                 answer = self._stage.then(fault, live, effect, made)
             self._live_on()
         except Died:
-            self._dead = True
+            self._die(live)
             raise
         return answer
 
@@ -237,13 +252,22 @@ class FaultyMediator(Mediator):
             written = super()._write(commit)
             self._stage.after_record(commit.saga_id)
         except Died:
-            self._dead = True
+            self._die(self._live.get(commit.saga_id))
             raise
         return written
 
     def _live_on(self) -> None:
         if self._dead:
             raise Died
+
+    def _attend(self, live: Live, at: float) -> Record | None:
+        self._live_on()
+        return super()._attend(live, at)
+
+    def _die(self, live: Live | None) -> None:
+        self._dead = True
+        if live is not None and root_of(live) != live.saga_id:
+            self._call(root_of(live))  # it waits for this branch, and has died with it
 
 
 class FaultyAsyncMediator(AsyncMediator):
@@ -259,12 +283,14 @@ class FaultyAsyncMediator(AsyncMediator):
             self._live_on()
             fault = self._stage.begins(live, effect)
             answer = self._stage.instead(fault, live, effect)
+            if fault is not None and fault.kind == faults.CANCELLED and root_of(live) != live.saga_id:
+                self._call(root_of(live))  # who waits for its branches
             if answer is None:
                 made = self._stage.idled(effect) or await super()._perform(live, effect)
                 answer = self._stage.then(fault, live, effect, made)
             self._live_on()
         except Died:
-            self._dead = True
+            self._die(live)
             raise
         return answer
 
@@ -275,10 +301,19 @@ class FaultyAsyncMediator(AsyncMediator):
             written = await super()._write(commit)
             self._stage.after_record(commit.saga_id)
         except Died:
-            self._dead = True
+            self._die(self._live.get(commit.saga_id))
             raise
         return written
 
     def _live_on(self) -> None:
         if self._dead:
             raise Died
+
+    async def _attend(self, live: Live, at: float) -> Record | None:
+        self._live_on()
+        return await super()._attend(live, at)
+
+    def _die(self, live: Live | None) -> None:
+        self._dead = True
+        if live is not None and root_of(live) != live.saga_id:
+            self._call(root_of(live))  # it waits for this branch, and has died with it

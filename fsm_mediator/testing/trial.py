@@ -7,7 +7,9 @@ a fault is mended by a person, once; one that waits for a signal is given it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import logging
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 import attrs
 
-from fsm_mediator.errors import DefinitionError, MediatorError
+from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.sqlite import SQLiteJournal
 from fsm_mediator.outcome import Outcome
@@ -25,6 +27,8 @@ from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import KILLS, FaultPlan
 from fsm_mediator.testing.killing import in_a_child
 from fsm_mediator.testing.stage import Died, FaultyAsyncMediator, FaultyMediator, Stage
+
+logger = logging.getLogger("fsm_mediator")
 
 ROUNDS: Final = 200
 """How often, at most, a trial is taken up, mended or signalled before it is said not to end."""
@@ -67,6 +71,7 @@ class Trial:
         outcome: How it ended.
         stage: What was called, and which faults struck.
         deaths: How often another mediator had to take it up.
+        branches: How the branches of its groups ended, by id.
         problem: Why it did not come to an end; empty if it did.
     """
 
@@ -74,6 +79,7 @@ class Trial:
     outcome: Outcome
     stage: Stage
     deaths: int = 0
+    branches: Mapping[str, Outcome] = attrs.field(factory=dict)
     problem: str = ""
 
 
@@ -97,7 +103,7 @@ class Theatre:
     ) -> None:
         self._call = call
         self._journal = journal
-        self._signals = dict(signals or {})
+        self.signals = dict(signals or {})
         self._coroutines = coroutines
         self._opened: list[SQLiteJournal] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -117,7 +123,7 @@ class Theatre:
         path = Path(self._folder.name) / f"{len(self._opened)}.db"
 
         def in_the_child() -> None:
-            theatre = Theatre(Calling(), self._journal, self._signals, coroutines=self._coroutines)
+            theatre = Theatre(Calling(), self._journal, self.signals, coroutines=self._coroutines)
             stage = Stage(plan, VirtualClock(), SQLiteJournal(path, durability="normal"))
             _Play(theatre, saga, payload, stage, saga_id).to_the_end()
 
@@ -161,10 +167,6 @@ class Theatre:
         """One of the mediator's verbs, awaited if need be."""
         return self._call(getattr(mediator, verb), *args, **kwargs)
 
-    def signal(self, name: str) -> Any:
-        """The value of this signal; raises LookupError where none was given."""
-        return self._signals[name]
-
 
 class _Play:
     def __init__(self, theatre: Theatre, saga: Saga, payload: Any, stage: Stage, saga_id: str) -> None:
@@ -175,14 +177,32 @@ class _Play:
         self.saga_id = saga_id
         self.deaths = 0
         self.asked: list[str] = []
+        self.signalled: set[str] = set()
         self.mediator = theatre.driver(saga, stage)
 
     def to_the_end(self) -> Trial:
+        logger.addFilter(_is_no_death)
         try:
             outcome, problem = self._played()
+            branches = self._branches(self.saga_id) if self.saga.branches else {}
         finally:
             self._leave()
-        return Trial(plan=self.stage.plan, outcome=outcome, stage=self.stage, deaths=self.deaths, problem=problem)
+            logger.removeFilter(_is_no_death)
+        return Trial(
+            plan=self.stage.plan,
+            outcome=outcome,
+            stage=self.stage,
+            deaths=self.deaths,
+            branches=branches,
+            problem=problem,
+        )
+
+    def _branches(self, parent: str) -> dict[str, Outcome]:
+        found = {}
+        for entry in reversed(list(self.stage.journal.entries(parent=parent))):
+            found[entry.saga_id] = self.theatre.say(self.mediator, "outcome", entry.saga_id)
+            found |= self._branches(entry.saga_id)
+        return found
 
     def _played(self) -> tuple[Outcome, str]:
         outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
@@ -201,30 +221,44 @@ class _Play:
                 self.stage.mend()
                 outcome = self._said("retry", self.saga_id, "mended by the test")
             else:
-                name = outcome.step or ""
-                try:
-                    value = self.theatre.signal(name)
-                except LookupError:
+                awaited = self._signals(outcome.step or "")
+                if not awaited:
                     return outcome, (
-                        f"it waits for the signal {name!r}, whose value is not known: pass signals={{{name!r}: ...}}"
+                        f"it waits in {outcome.state!r} for what is not given: pass signals=, a value for each signal"
                     )
-                self._said("signal", self.saga_id, name, value)
+                for name, value in awaited.items():
+                    self.signalled.add(name)
+                    with contextlib.suppress(RefusedError):  # somebody was quicker: it has been cancelled meanwhile
+                        self._said("signal", self.saga_id, name, value)
                 outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
         return outcome, f"it does not end: after {ROUNDS} times of being taken up, it stands in {outcome.state!r}"
 
+    def _signals(self, path: str) -> dict[str, Any]:
+        """What it waits for in the part at *path*, a signal or a group, and has not been given."""
+        return {
+            name: value
+            for name, value in self.theatre.signals.items()
+            if (name == path or name.startswith(f"{path}.")) and name not in self.signalled
+        }
+
     def _said(self, verb: str, *args: Any, **kwargs: Any) -> Outcome:
         """What came of the verb, however often whoever was told dies: another one takes the saga up."""
+        again: tuple[Any, ...] = ("run", (self.saga, self.payload), {"saga_id": self.saga_id, "check": False})
+        to_say: list[tuple[Any, ...]] = [(verb, args, kwargs)]
         for _ in range(ROUNDS):
+            verb, args, kwargs = to_say[0]
             try:
                 outcome: Outcome = self.theatre.say(self.mediator, verb, *args, **kwargs)
             except Died:
                 self.deaths += 1
                 self._leave()
                 self.mediator = self.theatre.driver(self.saga, self.stage)
-                verb, args = "run", (self.saga, self.payload)
-                kwargs = {"saga_id": self.saga_id, "check": False}
+                # Of a group's branches, each is taken up by itself.
+                to_say = [("recover", (), {}), again] if self.saga.branches else [again]
             else:
-                return outcome
+                del to_say[0]
+                if not to_say:
+                    return outcome
         raise MediatorError(f"saga {self.saga.name!r} was taken up {ROUNDS} times, and its driver died every time")
 
     def _leave(self) -> None:
@@ -240,6 +274,10 @@ def beyond_mending(outcome: Outcome, stage: Stage, asked: Collection[str]) -> st
         asked: The states in which a person had it tried again already.
     """
     path = outcome.step or ""
+    if path in outcome.saga.branches:
+        for (place, what), error in stage.own.items():
+            if place.startswith(f"{path}.") and what == COMPENSATE:
+                return f"it is stuck: the compensation of step {place!r} raised of its own accord {error!r}"
     verb = COMPENSATE if outcome.history[-1].event == "compensation_exhausted" else EXECUTE
     own = stage.own.get((path, verb))
     if own is not None:
@@ -256,4 +294,9 @@ def has_coroutines(saga: Saga) -> bool:
         callback is not None and callback.is_coroutine
         for part in saga.parts
         for callback in (part.execute, part.compensate, part.probe)
-    )
+    ) or any(has_coroutines(branch) for branches in saga.branches.values() for branch in branches.values())
+
+
+def _is_no_death(record: logging.LogRecord) -> bool:
+    """Whether a line of the log tells of anything else than that a branch's driver died, as it was made to."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], Died)
