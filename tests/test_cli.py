@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -17,6 +18,7 @@ from fsm_mediator import Mediator, SQLiteJournal
 from fsm_mediator.cli import codes
 from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
 from fsm_mediator.cli.commands import cli
+from fsm_mediator.journal.protocol import Commit
 from tests import desk_app
 
 ROOT = Path(__file__).parent.parent
@@ -250,6 +252,21 @@ def test_recover_takes_up_what_a_dead_process_left(world):
     assert process.returncode == 0, complaints
     assert re.search(r"recovered 1 executions?, 1 succeeded", told)
     assert done(world) == ["reserve", "charge"]
+
+
+def test_recover_shows_how_far_it_has_come(desk, journal, world, monkeypatch):
+    """In a terminal the executions that have come to rest are counted while it goes on."""
+    sagas = SQLiteJournal(journal)
+    (left,) = (entry.acceptance for entry in sagas.entries() if entry.saga_id == "good")
+    for number in range(5):
+        sagas.write(Commit(f"left-{number}", (), acceptance=msgspec.structs.replace(left, saga_id=f"left-{number}")))
+    sagas.close()
+    counted = []
+    monkeypatch.setattr("rich.progress.Progress.advance", lambda *_: counted.append(1))
+
+    assert "recovered 5 executions, 5 succeeded" in desk("recover", "-j", journal, *APP_OPTION)
+
+    assert len(counted) == 5
 
 
 def test_serve_drives_until_it_is_told_to_stop(world):

@@ -227,3 +227,53 @@ def test_a_dead_process_is_noticed_at_once(drive, other):
 
     until(journal, "far", "failed")
     journal.close()
+
+
+TWIN = """
+import sys
+from fsm_mediator import Mediator, Saga, step
+
+@step
+def work(order):
+    with open(sys.argv[2], "a") as ledger:
+        ledger.write(order + "\\n")
+    return order
+
+mediator = Mediator(Saga("work", [work]), journal=sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(20):
+    assert mediator.run("work", f"o-{number}", saga_id=f"o-{number}").results["work"] == f"o-{number}"
+mediator.close()
+"""
+
+
+def test_the_same_id_started_by_several_processes_at_once_is_one_execution(tmp_path):
+    """Whoever comes second joins the first: each saga runs once, and every process gets its result."""
+    path, ledger = tmp_path / "sagas.db", tmp_path / "ledger"
+    SQLiteJournal(path, durability="normal").close()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWIN, str(path), str(ledger)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=4 * PATIENCE)
+
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sorted(ledger.read_text().split()) == sorted(f"o-{number}" for number in range(20))
+    journal = SQLiteJournal(path)
+    assert {entry.state for entry in journal.entries()} == {"succeeded"}
+    journal.close()

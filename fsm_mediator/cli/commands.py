@@ -12,13 +12,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 import msgspec
-from rich.progress import Progress
+from rich.progress import Progress, SpinnerColumn
 
 from fsm_mediator.cli import checks, exporting, tables, telling, trees, upgrade
 from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, MISSING, NOT_FOUND, REFUSED, USAGE, err, out
@@ -37,7 +37,10 @@ from fsm_mediator.errors import (
 )
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.blocking import Mediator
+from fsm_mediator.mediator.live import is_at_rest
+from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
+from fsm_mediator.records import Record
 
 
 def _exit_code(error: MediatorError) -> int:
@@ -209,10 +212,10 @@ def prune(journal: str | None, older_than: float, saga: str | None) -> None:
 # Driving
 
 
-def _drive(app: App, journal: Journal, act: Callable[[Any], Any]) -> Any:
+def _drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
     """Do *act* with a mediator of the app's sagas; it may give back an awaitable, or a `telling.Talk`."""
     if not app.has_coroutines:
-        mediator = Mediator(*app.sagas, journal=journal)
+        mediator = Mediator(*app.sagas, journal=journal, observers=observers)
         try:
             came = act(mediator)
             return telling.answered(came) if isinstance(came, Generator) else came
@@ -221,16 +224,16 @@ def _drive(app: App, journal: Journal, act: Callable[[Any], Any]) -> Any:
     from fsm_mediator.mediator.awaiting import AsyncMediator
 
     async def main() -> Any:
-        async with AsyncMediator(*app.sagas, journal=journal) as mediator:
+        async with AsyncMediator(*app.sagas, journal=journal, observers=observers) as mediator:
             came = act(mediator)
             return await (telling.awaited(came) if isinstance(came, Generator) else came)
 
     return asyncio.run(main())
 
 
-def _say(app: str | None, journal: str | None, act: Callable[[Any], Any]) -> Any:
+def _say(app: str | None, journal: str | None, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
     loaded = load_app(app)
-    return _drive(loaded, journal_for(journal, loaded, read_only=False), act)
+    return _drive(loaded, journal_for(journal, loaded, read_only=False), act, observers)
 
 
 def _report(outcome: Outcome, *, good: bool) -> None:
@@ -361,8 +364,20 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None)
 @_journal
 def recover(app: str | None, journal: str | None) -> None:
     """Drive on every unfinished execution whose driver is gone, then end."""
-    with err.status("recovering"):
-        outcomes = _say(app, journal, lambda mediator: mediator.recover())
+    with Progress(
+        "recovering: {task.completed} at rest",
+        SpinnerColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
+        task = progress.add_task("recovering", total=None)
+
+        def count(record: Record) -> None:
+            if is_at_rest(record.target):
+                progress.advance(task)
+
+        outcomes = _say(app, journal, lambda mediator: mediator.recover(), [count])
     counted: dict[str, int] = {}
     for outcome in outcomes:
         phase = outcome.state.partition(".")[0]

@@ -15,7 +15,7 @@ import logging
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from fsm_mediator.errors import (
     AlreadyDrivenError,
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fsm_mediator")
 T = TypeVar("T")
+
+JOURNAL_THREADS: Final = 8
+"""The most threads that call the journal: what they have to write shares a commit, as in a recovery of thousands."""
 
 
 class AsyncMediator:
@@ -405,7 +408,7 @@ class AsyncMediator:
         if not self._blocks:
             return function(*arguments)
         if self._executor is None:
-            self._executor = concurrent.futures.ThreadPoolExecutor(2, "fsm-mediator-journal")
+            self._executor = concurrent.futures.ThreadPoolExecutor(JOURNAL_THREADS, "fsm-mediator-journal")
         assert self._loop is not None
         return await self._loop.run_in_executor(self._executor, functools.partial(function, *arguments))
 

@@ -1,7 +1,8 @@
-"""The SQLite journal against a plain model of what it promises."""
+"""The journals, in memory and in a file, against one plain model of what they promise."""
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -13,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal, UnknownExecutionError
+from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal.memory import is_in_phase
-from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError
+from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, Journal
 from fsm_mediator.machine import ENDED
 from fsm_mediator.records import Acceptance, InboxItem
 from tests.commits import (
@@ -26,8 +27,11 @@ from tests.commits import (
 )
 
 
-class SQLiteRemembers(RuleBasedStateMachine):
-    """A SQLite journal, dropped and reopened at any moment, equals a plain model."""
+class JournalRemembers(RuleBasedStateMachine):
+    """Whatever is done to it, in whatever order: a journal equals a plain model."""
+
+    lease: float
+    journal: Journal
 
     executions = Bundle("executions")
     targets = st.sampled_from(
@@ -44,10 +48,10 @@ class SQLiteRemembers(RuleBasedStateMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.clock = Clock()
+        self.opened()
         self.rows: dict[str, dict[str, Any]] = {}
         self.beats: dict[str, float] = {}
         self.items = 0
-        self.reopen()
         self.enlist("d-1")
         self.enlist("d-2")
 
@@ -56,17 +60,16 @@ class SQLiteRemembers(RuleBasedStateMachine):
             self.journal.close()
             shutil.rmtree(self.folder)
 
-    @rule()
-    def reopen(self) -> None:
-        """Drop it without a word, as a process that ends does, and open the file again."""
-        self.journal = SQLiteJournal(self.folder / "sagas.db", durability="normal", clock=self.clock, lease=30.0)
+    def opened(self) -> None:
+        """Open the journal."""
+        raise NotImplementedError
 
     @rule()
     def close(self) -> None:
         self.journal.close()
 
     def alive(self, who: str | None) -> bool:
-        return who in self.beats and self.clock.now - self.beats[who] <= 30.0
+        return who in self.beats and self.clock.now - self.beats[who] <= self.lease
 
     def attempt(self, commit: Commit) -> None:
         """Write, and hold what comes of it against what should."""
@@ -308,5 +311,28 @@ class SQLiteRemembers(RuleBasedStateMachine):
         assert self.journal.next_wake() == min(wakes, default=None)
 
 
+class MemoryRemembers(JournalRemembers):
+    """A journal in memory: those who write to it live as long as it does."""
+
+    lease = math.inf
+
+    def opened(self) -> None:
+        self.journal = MemoryJournal()
+
+
+class SQLiteRemembers(JournalRemembers):
+    """A SQLite journal, dropped and reopened at any moment."""
+
+    lease = 30.0
+
+    @rule()
+    def opened(self) -> None:
+        """Drop it without a word, as a process that ends does, and open the file again."""
+        path = self.folder / "sagas.db"
+        self.journal = SQLiteJournal(path, durability="normal", clock=self.clock, lease=self.lease)
+
+
+MemoryRemembers.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 SQLiteRemembers.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+TestMemoryRemembers = MemoryRemembers.TestCase
 TestSQLiteRemembers = SQLiteRemembers.TestCase
