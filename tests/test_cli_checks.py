@@ -88,6 +88,19 @@ def test_verify_writes_counterexamples(desk, tmp_path):
         test()
 
 
+def test_verify_writes_counterexamples_of_branches(desk, tmp_path):
+    """A law that is broken within a branch of a group leaves its files as well; their tests can be run."""
+    desk("verify", "tests.desk_app:group", "--strict", "--counterexample", "found", code=DID_NOT_SUCCEED)
+
+    files = {file.name: file.read_text() for file in (tmp_path / "found").iterdir()}
+    assert "group.both.charge-law-2.txt" in files
+    scope: dict[str, Any] = {}
+    exec(files["test_group_both_charge_law_2.py"], scope)  # noqa: S102 - it was written here
+    [test] = [value for name, value in scope.items() if name.startswith("test_")]
+    with pytest.raises(AssertionError):
+        test()
+
+
 def test_verify_without_a_counterexample_writes_nothing(desk, tmp_path):
     """Where every law holds there is no folder to clear away."""
     desk("verify", SAGAS, "--counterexample", "found")

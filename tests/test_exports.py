@@ -203,7 +203,9 @@ def test_tlc_finds_the_laws_kept_where_a_saga_waits(tmp_path):
     said, reached = tlc(to_tla(WAITING), tmp_path)
 
     assert "Model checking completed. No error has been found." in said, said
-    assert reached == set(WAITING.machine.states)
+    report = verify(WAITING)
+    assert report.ok
+    assert reached == set(report.states) == set(WAITING.machine.states)
 
 
 @needs_tlc

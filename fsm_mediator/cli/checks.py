@@ -7,6 +7,7 @@ that fits.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from fsm_mediator.conformance.report import Conformance
 from fsm_mediator.errors import MissingExtraError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.saga import Saga, family
+from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.violation import Violation
 
 _app = click.argument("app", required=False, envvar="FSM_MEDIATOR_APP")
@@ -86,7 +88,7 @@ def verify(
             report = verified(saga, strict=strict)
             advance()
             broken = broken or not report.ok
-            files = [file for violation in report.violations for file in counterexample(violation, folder)]
+            files = [file for violation in violations(report) for file in counterexample(violation, folder)]
             if as_json:
                 click.echo(json.dumps({**report.to_dict(), "files": [str(file) for file in files]}))
             else:
@@ -100,6 +102,13 @@ def verify(
         sys.exit(DID_NOT_SUCCEED)
 
 
+def violations(report: Report) -> Iterator[Violation]:
+    """Every broken law, those within branches included."""
+    yield from report.violations
+    for branch in report.branches:
+        yield from violations(branch)
+
+
 def counterexample(violation: Violation, folder: Path | None) -> Iterator[Path]:
     """Write the way to a broken law into *folder*, in three shapes; the files, each once it is there.
 
@@ -108,13 +117,14 @@ def counterexample(violation: Violation, folder: Path | None) -> Iterator[Path]:
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    named = f"{violation.saga.name}-law-{violation.law}"
+    saga = re.sub(r"[^\w.-]", ".", violation.saga.name)  # that of a branch has a slash
+    named = f"{saga}-law-{violation.law}"
     diagram = violation.diagram()
     try:
         picture = (f"{named}.svg", diagram.to_svg())
     except MissingExtraError:
         picture = (f"{named}.dot", diagram.to_dot())
-    test = f"test_{violation.saga.name}_law_{violation.law}.py".replace("-", "_")
+    test = re.sub(r"\W", "_", f"test_{saga}_law_{violation.law}") + ".py"
     for name, text in ((f"{named}.txt", f"{violation}\n"), picture, (test, violation.to_pytest())):
         path = folder / name
         path.write_text(text, encoding="utf-8")

@@ -23,6 +23,7 @@ PATIENT = 60.0
 def pytest_source(violation: Violation) -> str:
     """The source of a test that goes the way of *violation* on a real mediator."""
     saga = violation.saga
+    named = re.sub(r"[^\w-]", "_", saga.name)  # that of a branch tells its place: checkout/fulfil.pack
     name = re.sub(r"\W", "_", f"test_{saga.name}_keeps_law_{violation.law}")
     parts = "".join(f"{line}\n" for line in _spelled(saga.parts, "", violation.path, 12))
     path = "".join(f"        {_quoted(words)},\n" for words in violation.path)
@@ -38,7 +39,7 @@ def pytest_source(violation: Violation) -> str:
         f"def {name}() -> None:\n"
         f'    """This must not be: {_docstring(violation.what)}."""\n'
         "    saga = Saga(\n"
-        f"        {_quoted(saga.name)},\n"
+        f"        {_quoted(named)},\n"
         "        [\n"
         f"{parts}"
         "        ],\n"
