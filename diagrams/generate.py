@@ -2,8 +2,8 @@
 
 ``python diagrams/generate.py`` writes it; with ``--check`` it compares it, says what is stale as a diff, and exits with
 1. Of an SVG only what it was drawn from is compared: the drawing differs between versions of Graphviz. Shown are the
-saga of the README, one of this file, and the ``saga`` of every package under ``examples``. Runs are fed by hand, with
-a clock of their own, so that every one is the same every time.
+saga of the README, two of this file, and the ``saga`` of every package under ``examples`` (given its ``sample``, if it
+has one, as payload). Runs are fed by hand, with a clock of their own, so that every one is the same every time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import importlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -24,14 +24,27 @@ sys.path.insert(0, str(HERE.parent))  # to be run as a script from anywhere
 
 from fsm_mediator.diagram import Diagram  # noqa: E402 - after the path is known
 from fsm_mediator.diagram.freshness import difference, text_difference  # noqa: E402
+from fsm_mediator.diagram.runs import Run  # noqa: E402
 from fsm_mediator.errors import OutcomeUnknownError, StepRejectedError  # noqa: E402
 from fsm_mediator.execution import Execution  # noqa: E402
-from fsm_mediator.outcome import Outcome  # noqa: E402
-from fsm_mediator.parts import COMPENSATE, WAIT, Effect, Kind  # noqa: E402
-from fsm_mediator.records import Acceptance, Answer, Begin, Happened, Raised, Returned  # noqa: E402
+from fsm_mediator.machine import COMPENSATING, SUCCEEDED  # noqa: E402
+from fsm_mediator.parts import AWAIT, COMPENSATE, GROUPS, WAIT, Effect, Kind  # noqa: E402
+from fsm_mediator.records import (  # noqa: E402
+    Acceptance,
+    Answer,
+    Begin,
+    Branch,
+    Branches,
+    Happened,
+    OperatorUndo,
+    Raised,
+    Returned,
+    Signalled,
+)
 from fsm_mediator.retry import Retry  # noqa: E402
 from fsm_mediator.saga import Saga  # noqa: E402
 from fsm_mediator.steps import Context, Step  # noqa: E402
+from fsm_mediator.waits import EACH, Choose, Parallel, Signal, Sleep  # noqa: E402
 
 START = 1_700_000_000.0
 TOOK = 0.04
@@ -93,6 +106,53 @@ def checkout() -> Saga:
     return Saga("checkout", [ReserveStock(), AuthorizePayment(), PlaceOrder(), SendReceipt()])
 
 
+class Fulfil(Step):
+    """A step of the order's way to the customer."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def execute(self, order: object) -> None:
+        """Does it."""
+
+    def compensate(self, order: object) -> None:
+        """Takes it back."""
+
+
+class Announce(Step):
+    """Tells somebody, which cannot be taken back."""
+
+    retry = Retry(attempts=2)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def execute(self, order: object) -> None:
+        """Tells."""
+
+
+def by_weight(_order: object) -> str:
+    """Which carrier takes it."""
+    return "road"
+
+
+def fulfilment() -> Saga:
+    """An order's fulfilment: an approval, work in parallel, a choice and a wait."""
+    pack = Fulfil("pack")
+    pack.timeout, pack.overtake = 5.0, True
+    return Saga(
+        "fulfilment",
+        [
+            Fulfil("reserve"),
+            Signal("approval", timeout=86_400),
+            Parallel("prepare", [pack, Saga("papers", [Fulfil("invoice"), Announce("customs")])]),
+            Choose("carrier", {"road": Fulfil("truck"), "air": Fulfil("plane")}, by=by_weight),
+            Sleep("returns", 14 * 86_400),
+            Announce("thanks"),
+        ],
+    )
+
+
 def readme_saga() -> Saga:
     """The saga that the README defines in its first block of code: what the README shows is what it says."""
     page = (HERE.parent / "README.md").read_text(encoding="utf-8")
@@ -111,12 +171,19 @@ def readme_saga() -> Saga:
 @functools.cache
 def sagas() -> dict[str, Saga]:
     """The sagas of the gallery, by the folder they are shown in."""
-    found = {"readme": readme_saga(), "checkout": checkout()}
+    found = {"readme": readme_saga(), "checkout": checkout(), "fulfilment": fulfilment()}
     for package in sorted((HERE.parent / "examples").glob("*/__init__.py")):
         shown = getattr(importlib.import_module(f"examples.{package.parent.name}"), "saga", None)
         if isinstance(shown, Saga):
             found[package.parent.name] = shown
     return found
+
+
+def sample(folder: str) -> object:
+    """The payload of an example's runs."""
+    if not (HERE.parent / "examples" / folder).is_dir():
+        return None
+    return getattr(importlib.import_module(f"examples.{folder}"), "sample", None)
 
 
 def all_well(_steps: list[str]) -> Script:
@@ -175,21 +242,83 @@ RUNS: dict[str, tuple[str, Callable[[list[str]], Script]]] = {
 }
 
 
-def run(saga: Saga, saga_id: str, script: Script) -> Outcome:
-    """The outcome of an execution in which *script* says what comes of everything."""
-    execution = Execution(saga, Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, None, START))
-    at = START
-    execution.feed(Begin(), at)
-    while (effect := execution.effect) is not None:
-        if effect.kind == WAIT and execution.due_at is not None:
-            at = max(at, execution.due_at)
-            execution.advance(at)
-            continue
-        if effect.part.kind is not Kind.STEP:
-            raise SystemExit(f"{saga.name}: {effect!r} waits for somebody; a run of it is not scripted yet")
-        at += TOOK
-        execution.feed(script(effect, execution.attempt), at)
-    return execution.outcome()
+def steps_of(saga: Saga) -> list[str]:
+    """The steps in order, those of branches where their group stands."""
+    found: list[str] = []
+    for part in saga.parts:
+        if part.kind is Kind.STEP:
+            found.append(part.path)
+        for branch in saga.branches.get(part.path, {}).values():
+            found += steps_of(branch)
+    return found
+
+
+class Scripted:
+    """An execution in which *script* says what comes of everything, and its branches, which go on at the same time."""
+
+    def __init__(self, saga: Saga, accepted: Acceptance, script: Script, given: Mapping[str, object]) -> None:
+        self.execution = Execution(saga, accepted)
+        if saga.single is not None:
+            self.execution.given = given
+        self.script = script
+        self.branches: dict[str, Scripted] = {}
+
+    def drive(self, answer: Answer, at: float) -> float:
+        """Feed *answer* and all that follows, until nothing goes on by itself; returns the time."""
+        execution = self.execution
+        execution.feed(answer, at)
+        while (effect := execution.effect) is not None:
+            if execution.advance(at) is not None:
+                continue
+            if effect.part.kind in GROUPS:
+                at = self._drive_branches(effect.part.path, at)
+            elif execution.due_at is not None and effect.kind == WAIT:
+                at = max(at, execution.due_at)
+            else:
+                at += TOOK
+                said = Signalled(None) if effect.kind == AWAIT else self.script(effect, execution.attempt)
+                execution.feed(said, at)
+        return at
+
+    def _drive_branches(self, group: str, at: float) -> float:
+        """Have the branches of *group* begin, or take back what they did, and tell how they stand."""
+        execution, saga = self.execution, self.execution.saga
+        ends = [at]
+        for born in execution.take_born():
+            name = born.saga_id.rpartition(".")[2]
+            known = saga.branches[group]
+            branch = Scripted(known.get(name) or known[EACH], born, self.script, dict(execution.results))
+            self.branches[f"{group}.{name}"] = branch
+            ends.append(branch.drive(Begin(), at))
+        mine = {name: self.branches[f"{group}.{name}"] for name in execution.group}
+        if execution.phase == COMPENSATING:
+            ends += [branch.drive(OperatorUndo(), at) for branch in mine.values() if branch.can_undo()]
+        execution.feed(Branches(tuple(branch.told(name) for name, branch in mine.items())), max(ends))
+        return max(ends)
+
+    def can_undo(self) -> bool:
+        """Whether it has succeeded, and has something to take back."""
+        return self.execution.state == SUCCEEDED and self.execution.machine.takes("undo", SUCCEEDED)
+
+    def told(self, name: str) -> Branch:
+        """How it stands, for its parent."""
+        outcome = self.execution.outcome()
+        return Branch(name, outcome.state if outcome.ended else "stuck", error=outcome.error, undoable=self.can_undo())
+
+    def run(self) -> Run:
+        """It, as a diagram shows it."""
+        execution = self.execution
+        branches = {name: branch.run() for name, branch in self.branches.items()}
+        records = tuple(execution.history)
+        return Run(saga_id=execution.saga_id, state=execution.state, records=records, branches=branches)
+
+
+def run(saga: Saga, saga_id: str, script: Script, payload: object) -> Diagram:
+    """The way of an execution in which *script* says what comes of everything."""
+    accepted = Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, payload, START)
+    scripted = Scripted(saga, accepted, script, {})
+    scripted.drive(Begin(), START)
+    return Diagram(saga, scripted.run())
 
 
 def diagrams() -> Iterator[tuple[str, str, Diagram]]:
@@ -200,8 +329,8 @@ def diagrams() -> Iterator[tuple[str, str, Diagram]]:
         yield f"{folder}/overview", "The phases", saga.diagram("overview")
         for name, (shows, script) in RUNS.items():
             told = (folder, name) == ("readme", "failed")  # by the README itself
-            scripted = (unreachable if told else script)([part.path for part in saga.parts])
-            diagram = run(saga, "bob" if told else f"{folder}-{name}", scripted).diagram()
+            scripted = (unreachable if told else script)(steps_of(saga))
+            diagram = run(saga, "bob" if told else f"{folder}-{name}", scripted, sample(folder))
             yield f"{folder}/{name}", shows, diagram
             if name == "failed":
                 yield f"{folder}/{name}-dark", "The same, on a dark page", diagram.with_(theme="dark")

@@ -51,6 +51,7 @@ from fsm_mediator.records import (
 from fsm_mediator.retry import Retry
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import FunctionStep, step
+from fsm_mediator.waits import Choose, Parallel, Signal, Sleep
 
 ROOT = Path(__file__).parent.parent
 PATIENT = Retry(attempts=3, wait_initial=0.5, wait_jitter=0)
@@ -104,29 +105,31 @@ def with_pivot() -> Saga:
     )
 
 
-def waits() -> SagaMachine:
-    """A machine with every sort of wait."""
-    first, last = Saga("x", [part("reserve"), part("charge", timeout=1.0)]).parts
-    return compile_machine(
+def with_waits() -> Saga:
+    """A saga with every sort of wait."""
+
+    def by_weight(order): ...
+    def parcels(order): ...
+
+    return Saga(
+        "order",
         [
-            Part(path="approval", kind=Kind.SIGNAL, seconds=3600.0),
-            first,
-            Part(path="deliveries", kind=Kind.GROUP, group_compensates=True),
-            Part(path="way", kind=Kind.CHOICE),
-            last,
-            Part(path="rest", kind=Kind.SLEEP, seconds=30.0),
-        ]
+            Signal("approval", timeout=3600.0),
+            part("reserve"),
+            Parallel("deliveries", [part("parcel"), Saga("letter", [part("write", back=False), part("stamp")])]),
+            Choose("way", {"road": part("drive"), "air": part("fly", back=False)}, by=by_weight),
+            part("charge", timeout=1.0),
+            Parallel.each("parcels", part("label"), over=parcels, at_most=2),
+            Sleep("rest", 30.0),
+            Sleep("appointment", by_weight),
+        ],
     )
 
 
-def waits_after_the_pivot() -> SagaMachine:
-    """A machine with a signal that can only be waited for."""
-    return compile_machine(
-        [
-            *Saga("x", [part("reserve"), part("pay", back=False, pivot=True)]).parts,
-            Part(path="pickup", kind=Kind.SIGNAL, seconds=60.0, forward_only=True),
-        ]
-    )
+def after_the_pivot() -> Saga:
+    """A saga with waits after the point of no return: a branch there only goes forward."""
+    waits = [Signal("pickup", timeout=60.0), Signal("thanks"), Parallel("tell", [part("mail", back=False)])]
+    return Saga("order", [part("reserve"), part("pay", back=False, pivot=True), *waits])
 
 
 MACHINES = {
@@ -135,8 +138,9 @@ MACHINES = {
     "checkout": lambda: checkout().machine,
     "pivot": lambda: with_pivot().machine,
     "nested": lambda: nested().machine,
-    "waits": waits,
-    "waits after the pivot": waits_after_the_pivot,
+    "waits": lambda: with_waits().machine,
+    "waits after the pivot": lambda: after_the_pivot().machine,
+    "only forward": lambda: after_the_pivot().branches["tell"]["mail"].machine,
     "every state": lambda: compile_machine(with_pivot().parts, every=True),
     "forty": lambda: Saga("forty", [part(f"s{n}", back=n % 3 > 0, probe=n % 7 == 0) for n in range(40)]).machine,
 }
@@ -291,14 +295,16 @@ def test_small_print_comes_from_what_is_bound_in_the_machine():
     ("state", "said"),
     [
         ("waiting.approval", ("waiting · signal", "time-out 1 h")),
-        ("waiting.deliveries", ("waiting · group", "for its children")),
-        ("waiting.way", ("waiting · choice", "for its children")),
+        ("waiting.deliveries", ("waiting · group", "for parcel, letter")),
+        ("waiting.way", ("waiting · choice", "one of road, air", "as by_weight says")),
+        ("waiting.parcels", ("waiting · group", "for a branch for each item", "of parcels", "2 at a time")),
         ("waiting.rest", ("waiting · sleep", "for 30 s")),
+        ("waiting.appointment", ("waiting · sleep", "as by_weight says")),
     ],
 )
 def test_waits_say_what_for(state, said):
     """A signal, a group, a choice and a sleep say which of them they are, and how long they wait."""
-    node = next(node for node in picture(waits()).nodes if node.id == state)
+    node = next(node for node in picture(with_waits().machine).nodes if node.id == state)
 
     assert (node.caption, *node.notes) == said
 
@@ -324,9 +330,10 @@ def test_nested_sagas_are_frames_within_frames():
 @pytest.mark.parametrize("view", ["detail", "overview"])
 def test_children_s_machines_are_drawn_below_in_frames_of_their_own(view):
     """The machine that a group's branch runs is part of the picture, in its own frame, its states told apart."""
-    parcel = Saga("parcel", [part("pack")]).machine
-    shown = picture(waits(), view, branches=lambda of: {"left": parcel, "right": parcel} if of.path == "way" else {})
-    alone = picture(parcel, view)
+    parcel = Saga("parcel", [part("pack")])
+    of = Saga("order", [part("pay"), Choose("way", {"left": parcel, "right": parcel}, by=lambda payload: "left")])
+    shown = saga_diagram(of, view).picture
+    alone = picture(of.branches["way"]["left"].machine, view)
     layout = layout_of(shown)
 
     assert [child.heading for child in shown.children] == ["way / left", "way / right"]
@@ -1314,7 +1321,7 @@ def test_gallery_shows_every_example_s_saga_and_the_readme_s():
     }
 
     assert examples
-    assert shown == examples | {"readme", "checkout"}
+    assert shown == examples | {"readme", "checkout", "fulfilment"}
 
 
 def test_readme_opens_with_the_pictures_of_its_own_saga():

@@ -14,10 +14,11 @@ import attrs
 
 from fsm_mediator.cli.loading import App
 from fsm_mediator.diagram import Diagram
-from fsm_mediator.diagram.diagram import Run
 from fsm_mediator.diagram.freshness import COMPARED, difference, text_difference
+from fsm_mediator.diagram.runs import Run
 from fsm_mediator.errors import DefinitionError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.mediator.pictured import run_of
 from fsm_mediator.saga import Saga
 
 SHOWN: Final = ("svg", "mmd")
@@ -69,8 +70,7 @@ def saga_of_run(app: App, journal: Journal, saga_id: str) -> tuple[Saga, Run]:
             f"the journal knows no execution {saga_id!r}; see those it knows: fsm-mediator list"
         )
     saga = one_saga(app, entry.acceptance.saga, entry.acceptance.version)
-    records = tuple(journal.records(saga_id))
-    return saga, Run(saga_id=saga_id, state=records[-1].target if records else entry.state, records=records)
+    return saga, run_of(journal, entry)
 
 
 def gallery(

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-import attrs
-
 from fsm_mediator.diagram.dot import body, to_dot
 from fsm_mediator.diagram.freshness import digest_of
 from fsm_mediator.diagram.geometry import Layout
@@ -17,7 +15,8 @@ from fsm_mediator.diagram.layout import layout_of
 from fsm_mediator.diagram.marks import marks_of
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import ShownPicture
-from fsm_mediator.diagram.picture import DETAIL, VIEWS, Branches, Picture, no_branches, picture_of
+from fsm_mediator.diagram.picture import DETAIL, VIEWS, Picture, picture_of
+from fsm_mediator.diagram.runs import Run, branches_of, machine_of, moments
 from fsm_mediator.diagram.table import records_table, transitions_table
 from fsm_mediator.diagram.text import clean, seconds, shorten
 from fsm_mediator.diagram.themes import theme_of
@@ -36,24 +35,7 @@ FORMATS: Final = ("svg", "png", "pdf", "gif", "dot", "mmd", "md")
 
 LIGHT: Final = "light"
 
-_drawings: WeakKeyDictionary[SagaMachine, dict[tuple[str, Branches], tuple[Picture, Layout]]] = WeakKeyDictionary()
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Run:
-    """What a diagram shows of an execution.
-
-    Attributes:
-        saga_id: The execution.
-        state: Where it stands.
-        records: Its records so far.
-        total: How many it has in all, where the diagram is a frame of it; else None.
-    """
-
-    saga_id: str
-    state: str
-    records: tuple[Record, ...]
-    total: int | None = None
+_drawings: WeakKeyDictionary[SagaMachine, dict[str, tuple[Picture, Layout]]] = WeakKeyDictionary()
 
 
 class Diagram:
@@ -86,12 +68,10 @@ class Diagram:
         *,
         view: str = DETAIL,
         theme: str = LIGHT,
-        branches: Branches = no_branches,
     ) -> None:
         if view not in VIEWS:
             raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
         self._theme = theme_of(theme)
-        self._branches = branches
         self.saga = saga
         self.run = run
         self.view = view
@@ -99,7 +79,7 @@ class Diagram:
 
     def with_(self, *, view: str | None = None, theme: str | None = None) -> Diagram:
         """The same with another view or theme: ``diagram.with_(theme="dark")``."""
-        return Diagram(self.saga, self.run, view=view or self.view, theme=theme or self.theme, branches=self._branches)
+        return Diagram(self.saga, self.run, view=view or self.view, theme=theme or self.theme)
 
     @property
     def picture(self) -> Picture:
@@ -113,23 +93,26 @@ class Diagram:
             return picture, layout_of(picture)
         # A machine never changes, and neither does its picture: both are made once.
         kept = _drawings.setdefault(self.saga.machine, {})
-        key = (self.view, self._branches)
-        drawing = kept.get(key)
+        drawing = kept.get(self.view)
         if drawing is None:
             picture = self._picture_of_machine()
-            kept[key] = drawing = (picture, layout_of(picture))
+            kept[self.view] = drawing = (picture, layout_of(picture))
         return drawing
 
     def _picture_of_machine(self) -> Picture:
         parts = len(self.saga.parts)
         about = f"version {self.saga.version} · {parts} {'part' if parts == 1 else 'parts'}"
         return picture_of(
-            self.saga.machine, name=self.saga.name, subheading=(about,), view=self.view, branches=self._branches
+            self.saga.machine,
+            name=self.saga.name,
+            subheading=(about,),
+            view=self.view,
+            children=branches_of(self.saga, None, self.view),
         )
 
     def _picture_of_run(self, run: Run) -> Picture:
         saga, about = self.saga, _about(run)
-        machine = _machine_of(saga, run)
+        machine = machine_of(saga, run)
         return picture_of(
             machine,
             name=saga.name,
@@ -138,7 +121,7 @@ class Diagram:
             view=self.view,
             marks=marks_of(machine, run.records, run.state, overview=self.view != DETAIL),
             alt=f"Run {run.saga_id} of the saga {saga.name}: {about}.",
-            branches=self._branches,
+            children=branches_of(saga, run, self.view),
         )
 
     @property
@@ -197,19 +180,9 @@ class Diagram:
 
     def frames(self) -> Sequence[Diagram]:
         """The run record by record, from before the first to what it is now; of a machine alone, itself."""
-        run = self.run
-        if run is None:
+        if self.run is None:
             return [self]
-        shown = []
-        for number in range(len(run.records) + 1):
-            records = run.records[:number]
-            if number == len(run.records):
-                state = run.state
-            else:
-                state = records[-1].target if records else run.records[0].source
-            frame = attrs.evolve(run, records=records, state=state, total=len(run.records))
-            shown.append(Diagram(self.saga, frame, view=self.view, theme=self.theme, branches=self._branches))
-        return shown
+        return [Diagram(self.saga, moment, view=self.view, theme=self.theme) for moment in moments(self.run)]
 
     def render(self, path: str | Path, *, animate: bool = False) -> Path:
         """Write it to *path*, in the format that the suffix says.
@@ -289,14 +262,6 @@ def run_diagram(outcome: Outcome, view: str = DETAIL, *, theme: str = LIGHT) -> 
     return Diagram(outcome.saga, run, view=view, theme=theme)
 
 
-def _machine_of(saga: Saga, run: Run) -> SagaMachine:
-    """The machine that knows every state of the run: wider than the saga's own if its settings were others then."""
-    for state in (run.state, *(record.target for record in run.records)):
-        if state not in saga.machine.states:
-            return saga.machine_with(state) or saga.machine
-    return saga.machine
-
-
 def _about(run: Run) -> str:
     """Where a run stands, in words."""
     records = run.records
@@ -305,8 +270,8 @@ def _about(run: Run) -> str:
     except (KeyError, IndexError):  # no state of any saga: records made by hand
         stands = shorten(run.state, 60)
     if run.total is not None:
-        last = shorten(_in_words(records[-1]), 60) if records else "accepted"
-        return f"{len(records)} of {run.total}: {last} → {stands}"
+        last = shorten(_in_words(run.latest), 60) if run.latest is not None else "accepted"
+        return f"{run.number} of {run.total}: {last} → {stands}"
     told = [stands, "1 record" if len(records) == 1 else f"{len(records)} records"]
     if len(records) > 1:
         told.append(seconds(max(records[-1].at - records[0].at, 0.0)))

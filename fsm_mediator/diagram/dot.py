@@ -187,14 +187,17 @@ class _Writer:
         for number, (cluster, box) in enumerate(frames):
             name = f"cluster_{path}" + (f"/{number + 1}" if number else "")
             label = shorten(cluster.label, 40)
+            of_a_child = path.endswith("/")  # a machine of its own, not a nested saga's part of this one
+            told = f"branch: {path.rstrip('/')}" if of_a_child else f"nested: {path}"
+            size, ink = (CAPTION + 4, self.theme.ink) if of_a_child else (CAPTION + 1, self.theme.faint)
             corners = (box.left, self.high - box.bottom, box.right, self.high - box.top)
             bb = ",".join(str(round(each)) for each in corners)
-            lp = (box.left + 12 + width(label, CAPTION + 1) / 2, self.high - box.top - 8)
+            lp = (box.left + 12 + width(label, size) / 2, self.high - box.top - 8)
             lines.append(f"{indent}subgraph {dot_name(name)} {{")
             lines.append(
                 f'{indent}\tgraph [bb="{bb}" style="rounded,dashed" bgcolor=transparent '
-                f'color="{self.theme.frame}" fontcolor="{self.theme.faint}" fontsize={CAPTION + 1:g} '
-                f'label={dot_text(label)} lp="{round(lp[0])},{round(lp[1])}" tooltip={dot_text(f"nested: {path}")}]'
+                f'color="{self.theme.frame}" fontcolor="{ink}" fontsize={size:g} '
+                f'label={dot_text(label)} lp="{round(lp[0])},{round(lp[1])}" tooltip={dot_text(told)}]'
             )
             if number == 0:
                 lines += [f"{indent}\t{node}" for node in nodes]

@@ -234,7 +234,8 @@ class Lanes(Router):
         first, last = self.rows[0], self.rows[-1]
         tall = 34.0 if not self.picture.is_run else 42.0
         self.boxes[self.ends[PENDING]] = Box(0, first.path - tall / 2, END, tall)
-        self.boxes[self.ends[FAILED]] = Box(0, first.lane - tall / 2, END, tall)
+        if FAILED in self.ends:  # what runs after the pivot only goes forward
+            self.boxes[self.ends[FAILED]] = Box(0, first.lane - tall / 2, END, tall)
         column = last.columns[-1]
         self.boxes[self.ends[SUCCEEDED]] = Box(column.right + column.gap, last.path - tall / 2, GOOD_END, tall)
 

@@ -88,7 +88,8 @@ class Phases(Router):
         at, boxes, sizes = self.at, self.boxes, self.sizes
         tall = 42.0 if self.picture.is_run else 34.0
         boxes[at[PENDING]] = Box(0, self.path - tall / 2, END, tall)
-        boxes[at[FAILED]] = Box(0, self.lane - tall / 2, END, tall)
+        if FAILED in at:  # what runs after the pivot only goes forward
+            boxes[at[FAILED]] = Box(0, self.lane - tall / 2, END, tall)
         self.left = left = END + 96
         x = left + 48
         for phase in self.small:

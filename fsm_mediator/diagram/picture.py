@@ -8,7 +8,7 @@ colours and formats must never enter this file.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -17,7 +17,7 @@ from fsm_mediator.diagram.marks import NEVER, Mark
 from fsm_mediator.diagram.text import listed
 from fsm_mediator.diagram.wording import PHASE_WORDS, caption, count, in_full, notes
 from fsm_mediator.machine import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, Move, SagaMachine
-from fsm_mediator.parts import Effect, Kind, Part
+from fsm_mediator.parts import Effect, Kind
 
 DETAIL: Final = "detail"
 OVERVIEW: Final = "overview"
@@ -178,14 +178,6 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
             yield from child.all_edges()
 
 
-Branches = Callable[[Part], Mapping[str, SagaMachine]]
-
-
-def no_branches(_part: Part) -> Mapping[str, SagaMachine]:
-    """The machines of a part's children, by name. No part has any yet: groups and choices will answer here."""
-    return {}
-
-
 def picture_of(
     machine: SagaMachine,
     *,
@@ -195,7 +187,7 @@ def picture_of(
     view: str = DETAIL,
     marks: Mapping[object, Mark] | None = None,
     alt: str = "",
-    branches: Branches = no_branches,
+    children: Sequence[Picture] = (),
     prefix: str = "",
 ) -> Picture:
     """The picture of *machine*.
@@ -208,25 +200,12 @@ def picture_of(
         view: ``detail`` shows every state, ``overview`` the phases.
         marks: What a run did, by node and by (event, source, target); None: no run.
         alt: The run in a sentence; by default the machine is described.
-        branches: Which machines a part's children run.
+        children: The pictures of the machines that its groups and choices run.
         prefix: Put before every id.
     """
     overview = view == OVERVIEW
     nodes = list(_phases(machine, prefix, marks) if overview else _states(machine, prefix, marks))
     edges = list(_bundles(machine, prefix, marks) if overview else _moves(machine, prefix, marks))
-    children = []
-    for phase, part in machine.places.values():
-        if phase == WAITING and part is not None and part.kind in (Kind.GROUP, Kind.CHOICE):
-            for branch, inner in branches(part).items():
-                child = picture_of(
-                    inner,
-                    name=branch,
-                    heading=f"{prefix}{part.path} / {branch}",
-                    view=view,
-                    branches=branches,
-                    prefix=f"{prefix}{part.path}.{branch}/",
-                )
-                children.append(child)
     return Picture(
         name=name,
         heading=heading or name,

@@ -48,9 +48,10 @@ class Router:
         """
         words = tuple(edge.label.split()) if narrow else (edge.label,)
         if key is None:
-            if edge.mark is not None and edge.mark.reached:
+            bold = edge.mark is not None and edge.mark.reached
+            if edge.mark is not None and bold:
                 words = (numbers(edge.mark.orders), *words)
-            self._label = _placed(words, x, y, h, v)
+            self._label = _placed(words, x, y, h, v, bold=bold)
         else:
             self._together.setdefault(key, []).append((len(self.routes), edge, Label(words, x, y), h, v))
 
@@ -73,11 +74,11 @@ class Router:
                 holder = taken[0][0]
                 orders = {order for _, edge, _, _, _ in taken for order in (edge.mark.orders if edge.mark else ())}
                 words = (numbers(tuple(sorted(orders))), *words)
-            self.routes[holder].label = _placed(words, x, y, h, v)
+            self.routes[holder].label = _placed(words, x, y, h, v, bold=bool(taken))
 
 
-def _placed(words: tuple[str, ...], x: float, y: float, h: float, v: float) -> Label:
+def _placed(words: tuple[str, ...], x: float, y: float, h: float, v: float, *, bold: bool) -> Label:
     """A label whose middle is off the point by half its size."""
     if h:
-        x += h * (width(words[0], LABEL) if len(words) == 1 else max([width(word, LABEL) for word in words])) / 2
+        x += h * max([width(word, LABEL, bold) for word in words]) / 2
     return Label(words, x, y + v * len(words) * (LABEL * LINE / 2))

@@ -71,6 +71,8 @@ def seconds(value: float) -> str:
     """A length of time for people: ``12 ms``, ``1.5 s``, ``5 min``, ``2 h``."""
     if not math.isfinite(value):
         return "?"
+    if 0 < value < 0.000_995:
+        return f"{value * 1e6:.0f} µs"
     for below, unit, name in ((0.0995, 0.001, "ms"), (119.5, 1.0, "s"), (3590, 60.0, "min"), (172_000, 3600.0, "h")):
         if value < below:
             return f"{value / unit:.3g} {name}"

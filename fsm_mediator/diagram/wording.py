@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from fsm_mediator.diagram.text import seconds
+from fsm_mediator.diagram.text import listed, seconds
 from fsm_mediator.machine import (
     COMPENSATING,
     EXECUTING,
@@ -68,14 +68,10 @@ def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
     if phase in (STUCK, STUCK_EXECUTING):
         return ("waits for a person",)
     if phase == WAITING:
-        if part.kind is Kind.SLEEP:
-            return (f"for {seconds(part.seconds)}",) if part.seconds is not None else ()
-        if part.kind is Kind.SIGNAL:
-            return (f"time-out {seconds(part.seconds)}" if part.seconds is not None else "no time-out",)
-        return ("for its children",)
+        return _waits(part)
     told = [_called(callback)] if callback is not None else []
     if phase == COMPENSATING and callback is None:
-        told.append("of its children")
+        told.append("the branches that succeeded")
     if phase == EXECUTING:
         if part.timeout is not None:
             told.append(f"time-out {seconds(part.timeout)}")
@@ -84,6 +80,28 @@ def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
         elif not part.repeatable:
             told.append("not repeated in doubt")
     return tuple(told)
+
+
+def _waits(part: Part) -> tuple[str, ...]:
+    """For what a part waits, and who says for how long."""
+    told = []
+    if part.kind is Kind.SIGNAL:
+        told.append(f"time-out {seconds(part.seconds)}" if part.seconds is not None else "no time-out")
+    elif part.kind is Kind.SLEEP:
+        if part.seconds is not None:
+            told.append(f"for {seconds(part.seconds)}")
+        told.append(f"as {part.decide.label} says" if part.decide is not None else "")
+    elif part.each:
+        told.append("for a branch for each item")
+        told.append(f"of {part.decide.label}" if part.decide is not None else "")
+    elif part.kind is Kind.CHOICE:
+        told.append(f"one of {listed(part.branches, 30)}")
+        told.append(f"as {part.decide.label} says" if part.decide is not None else "")
+    else:
+        told.append(f"for {listed(part.branches, 30)}")
+    if part.at_most is not None:
+        told.append(f"{part.at_most} at a time")
+    return tuple(each for each in told if each)
 
 
 def _called(callback: Callback) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from fsm_mediator.diagram import Diagram
-from fsm_mediator.diagram.diagram import LIGHT, Run
+from fsm_mediator.diagram.diagram import LIGHT
 from fsm_mediator.diagram.picture import DETAIL, EDGES, VIEWS, Nature
+from fsm_mediator.diagram.runs import Run
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError, MissingExtraError, RefusedError
 from fsm_mediator.execution import Execution

@@ -826,7 +826,10 @@ class AsyncMediator:
 
     async def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
         """The picture of an execution's way through the machine; as `Mediator.diagram`."""
-        return (await self.outcome(saga_id)).diagram(view)
+        from fsm_mediator.mediator.pictured import diagram_of  # loaded by those who look
+
+        await self._open()
+        return await self._off(diagram_of, self._desk, saga_id, view)
 
     async def executions(
         self, *, state: str | None = None, saga: str | None = None, limit: int | None = None

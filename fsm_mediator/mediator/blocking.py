@@ -764,10 +764,15 @@ class Mediator:
     def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
         """The picture of the machine with an execution's way through it, as far as it is journaled.
 
+        Of a saga with groups or choices also the branches' machines, each with its own execution's way.
+
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.
         """
-        return self.outcome(saga_id).diagram(view)
+        from fsm_mediator.mediator.pictured import diagram_of  # loaded by those who look
+
+        self._open()
+        return diagram_of(self._desk, saga_id, view)
 
     def executions(self, *, state: str | None = None, saga: str | None = None, limit: int | None = None) -> list[Entry]:
         """The executions in the journal, newest first.

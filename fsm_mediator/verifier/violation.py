@@ -60,7 +60,8 @@ class Violation:
 
     def diagram(self, view: str = "detail") -> Diagram:
         """The machine's picture with the way to the broken law in red."""
-        from fsm_mediator.diagram.diagram import Diagram, Run
+        from fsm_mediator.diagram import Diagram
+        from fsm_mediator.diagram.runs import Run
 
         run = Run(saga_id=f"law {self.law} broken", state=self.state, records=self.records)
         return Diagram(self.saga, run, view=view, theme="red")

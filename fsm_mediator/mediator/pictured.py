@@ -1,0 +1,38 @@
+"""Pictured: an execution as a diagram shows it, with the branches of its groups as the journal knows them."""
+
+from __future__ import annotations
+
+from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.runs import Run
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.mediator.desk import Desk
+
+
+def run_of(journal: Journal, entry: Entry) -> Run:
+    """The execution and, for each of its branches, the same.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    saga_id = entry.acceptance.saga_id
+    records = tuple(journal.records(saga_id))
+    return Run(
+        saga_id=saga_id,
+        state=records[-1].target if records else entry.state,  # the records may be newer than the entry
+        records=records,
+        branches={
+            child.acceptance.saga_id.removeprefix(f"{saga_id}/"): run_of(journal, child)
+            for child in journal.entries(parent=saga_id)
+        },
+    )
+
+
+def diagram_of(desk: Desk, saga_id: str, view: str) -> Diagram:
+    """The picture of an execution's way through its machine, and of its branches' through theirs.
+
+    Raises:
+        UnknownExecutionError: The journal knows no execution with this id.
+        UnknownSagaError: Its saga is not registered.
+    """
+    entry = desk.entry(saga_id)
+    return Diagram(desk.saga_of(entry.acceptance), run_of(desk.journal, entry), view=view)

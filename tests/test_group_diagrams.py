@@ -1,0 +1,164 @@
+"""Diagrams of groups and choices: each branch is a machine of its own, and in a run goes its own way."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from fsm_mediator import Choose, Mediator, Parallel, Saga, StepRejectedError, step
+from fsm_mediator.cli.commands import cli
+from fsm_mediator.diagram.layout import layout_of
+from tests.test_diagrams import overlaps, part
+
+
+@step
+def stick(order):
+    """A step that says no."""
+    raise StepRejectedError("no labels left")
+
+
+saga = Saga(
+    "fulfilment",
+    [
+        part("reserve"),
+        Parallel("fulfil", [part("pack"), Saga("label", [part("weigh", back=False), stick])]),
+        Choose("carrier", {"fast": part("courier"), "cheap": part("post")}, by=lambda order: order["by"]),
+    ],
+)
+good = Saga(
+    "chosen",
+    [
+        Choose("carrier", {"fast": part("courier"), "cheap": part("post")}, by=lambda order: order["by"]),
+        Parallel.each("parcels", part("parcel"), over=lambda order: order["parcels"]),
+    ],
+)
+ORDER = {"by": "fast", "parcels": list(range(12))}
+
+
+def children(diagram):
+    """The machines of the branches, by what stands over them."""
+    return {child.heading: child for child in diagram.picture.children}
+
+
+def taken(picture):
+    """The records that a machine shows, in order."""
+    shown = [(order, edge.event) for edge in picture.edges for order in edge.mark.orders]
+    return [event for _, event in sorted(shown)]
+
+
+@pytest.fixture
+def failed(drive, journal):
+    """A mediator with a run in which a branch failed, so that the other was undone."""
+    mediator = drive(saga, journal=journal)
+    mediator.run(saga.name, ORDER, saga_id="o-1", check=False)
+    return mediator
+
+
+def test_each_branch_s_machine_stands_below_in_a_frame_of_its_own():
+    """Who looks at a saga with groups sees what each branch can do, named after group and branch."""
+    shown = children(saga.diagram())
+
+    assert list(shown) == ["fulfil / pack", "fulfil / label", "carrier / fast", "carrier / cheap"]
+    assert [node.id for node in shown["fulfil / label"].nodes if node.phase == "executing"] == [
+        "fulfil.label/executing.weigh",
+        "fulfil.label/executing.stick",
+    ]
+    assert list(children(good.diagram())) == ["carrier / fast", "carrier / cheap", "parcels / each item"]
+
+
+@pytest.mark.parametrize("view", ["detail", "overview"])
+def test_machines_of_branches_neither_overlap_nor_make_a_ribbon(view):
+    """The branches' machines stand beside and below each other: the picture stays a page."""
+    wide = Saga("wide", [Parallel("all", [part(f"branch_{number}") for number in range(9)])])
+    layout = layout_of(wide.diagram(view).picture)
+
+    assert not overlaps(layout)
+    frames = [frame.box for frame in layout.frames]
+    assert len(frames) == 9
+    for number, one in enumerate(frames):
+        for other in frames[:number]:
+            beside = one.left >= other.right or other.left >= one.right
+            assert beside or one.top >= other.bottom or other.top >= one.bottom
+    assert 0.5 < layout.width / layout.height < 2
+
+
+def test_run_shows_the_way_of_each_branch(failed):
+    """In a run's picture each branch shows its own records: what failed, what was undone, what was never begun."""
+    shown = children(failed.diagram("o-1"))
+
+    assert taken(shown["fulfil / pack"]) == ["start", "executed", "undo", "compensated"]
+    assert taken(shown["fulfil / label"]) == ["start", "executed", "rejected"]
+    assert taken(shown["carrier / fast"]) == []
+    marks = {node.id: node.mark for node in shown["fulfil / label"].nodes}
+    assert marks["fulfil.label/executing.stick"].failed
+    assert marks["fulfil.label/failed"].current
+    assert not any(node.mark.reached for node in shown["carrier / cheap"].nodes)
+    assert "no labels left" in failed.diagram("o-1").to_svg()
+
+
+def test_chosen_branch_stands_out_from_the_others(drive, journal):
+    """What was chosen has a way; what was not is pale."""
+    mediator = drive(good, journal=journal)
+    mediator.run(good.name, ORDER, saga_id="o-2")
+    shown = children(mediator.diagram("o-2"))
+
+    assert taken(shown["carrier / fast"]) == ["start", "executed"]
+    assert taken(shown["carrier / cheap"]) == []
+
+
+def test_run_of_a_group_over_items_shows_each_item_in_order(drive, journal):
+    """Each item's branch has a machine of its own in the picture of a run, the tenth after the ninth."""
+    mediator = drive(good, journal=journal)
+    mediator.run(good.name, {"by": "fast", "parcels": list(range(11))}, saga_id="o-3")
+    shown = [name for name in children(mediator.diagram("o-3")) if name.startswith("parcels")]
+
+    numbers = [int(re.sub(r"\D", "", name)) for name in shown]
+    assert len(numbers) == 11
+    assert numbers == sorted(numbers)
+
+
+def test_outcome_alone_knows_no_branches_and_shows_none(failed):
+    """An outcome has the records of one execution: its picture says nothing of the branches, neither pale nor done."""
+    assert failed.outcome("o-1").diagram().picture.children == ()
+
+
+def test_frames_go_through_the_records_of_all_branches_and_nothing_moves(failed):
+    """Time travel takes one record a frame, whoever's it is, and what stands somewhere stays there."""
+    diagram = failed.diagram("o-1")
+    frames = diagram.frames()
+
+    def count(shown):
+        pictures = [shown.picture, *shown.picture.children]
+        return sum(len(edge.mark.orders) for each in pictures for edge in each.edges)
+
+    assert [count(frame) for frame in frames] == list(range(len(frames)))
+    assert count(frames[-1]) == count(diagram)
+    layouts = [layout_of(frame.picture) for frame in frames]
+    assert all(layout.boxes == layouts[0].boxes for layout in layouts)
+
+
+def test_branches_are_drawn_from_the_command_line_as_well(tmp_path, monkeypatch):
+    """`fsm-mediator render --id` shows the branches that the journal has."""
+    monkeypatch.chdir(tmp_path)
+    with Mediator(saga, journal="sagas.db") as mediator:
+        mediator.run(saga.name, ORDER, saga_id="o-1", check=False)
+        wanted = mediator.diagram("o-1").to_dot()
+
+    words = ["render", f"{__name__}:saga", "--journal", "sagas.db", "--id", "o-1", "-o", "o-1.dot"]
+    result = CliRunner().invoke(cli, words)
+
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "o-1.dot").read_text() == wanted
+    assert "fulfil.label/executing.stick" in wanted
+
+
+def test_mermaid_and_dot_frame_each_branch(failed):
+    """Both texts put the states of a branch into a frame that bears its name."""
+    mermaid, dot = failed.diagram("o-1").to_mermaid(), failed.diagram("o-1").to_dot()
+
+    assert len(re.findall(r'^ *subgraph \S+\["(?:fulfil|carrier) ', mermaid, re.MULTILINE)) == 4
+    assert dot.count("subgraph") == 4
+    assert json.dumps("fulfil / label") in dot
