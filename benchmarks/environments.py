@@ -63,6 +63,23 @@ def interpreter(contestant: Contestant) -> Path:
     return python
 
 
+def beside(pins: Path) -> Path:
+    """A folder with what *pins* names, for a benchmark that needs it in the project's own environment.
+
+    Raises:
+        NotToBeHadError: It cannot be installed here.
+    """
+    folder = ENVIRONMENTS / f"beside-{pins.stem}"
+    ready = folder / ".ready"
+    fingerprint = hashlib.sha256(f"{sys.executable}\n{pins.read_text()}".encode()).hexdigest()
+    if not (ready.exists() and ready.read_text() == fingerprint):
+        shutil.rmtree(folder, ignore_errors=True)
+        install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), "-r", str(pins)]
+        _call([sys.executable, *install])
+        ready.write_text(fingerprint)
+    return folder
+
+
 def python_for(contestant: Contestant) -> Path:
     """This interpreter where it is new enough, else the next newer one that this machine has."""
     if sys.version_info >= contestant.python:

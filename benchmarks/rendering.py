@@ -99,7 +99,7 @@ def contestants(steps: int) -> tuple[dict[str, Callable[[], object]], dict[str, 
         "transitions, GraphMachine, graphviz": lambda: model.get_graph(force_new=True).source,
         "transitions, GraphMachine, its default": lambda: agraph.get_graph(force_new=True).to_string(),
     }
-    if find_spec("statemachine"):
+    if find_spec("statemachine") and find_spec("pydot"):
         other = state_machine(shown)
         dots["python-statemachine, DotGraphMachine"] = lambda: state_machine_dot(other)
     moves = len(list(shown.machine.moves()))
@@ -149,7 +149,7 @@ def run(*, rounds: int = 5, sizes: tuple[int, ...] = SIZES) -> str:
         lines += [table(f"DOT, {steps} steps", timings(dots, rounds=rounds), "ours, first"), ""]
         taken = {name: once(svg) for name, svg in svgs.items()}
         lines += [table(f"SVG, {steps} steps", taken, "ours, first"), ""]
-    if not find_spec("statemachine"):
+    if not (find_spec("statemachine") and find_spec("pydot")):
         lines += ["python-statemachine is not installed: pip install -r benchmarks/rendering.txt", ""]
     lines += ["a notebook's repr, after the first"]
     lines += [notebook(steps, rounds=rounds) for steps in sizes]

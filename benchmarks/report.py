@@ -219,7 +219,9 @@ def machine(results: Results) -> str:
         f"{results['effort']}."
     )
     listed = ", ".join(f"{package} {version}" for package, version in versions.items())
-    lines = [taken, "", f"{'; '.join([listed, *sorted(newer)])}."]
+    lines = [taken]
+    if listed:
+        lines += ["", f"{'; '.join([listed, *sorted(newer)])}."]
     for name, reason in results["missing"].items():
         lines += ["", f"**Not measured: {name}**: {reason}."]
     return "\n".join(lines)
