@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import tree_sitter
 import tree_sitter_tlaplus
+from hatchling.builders.wheel import WheelBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statemachine.io import load
@@ -146,6 +147,14 @@ def test_tla_is_tla(given_roles):
 def test_a_broken_module_would_be_noticed():
     """The grammar is no rubber stamp."""
     assert syntax_errors(to_tla(FULL).text.replace("Init ==", "Init =", 1))
+
+
+def test_what_the_modules_are_made_of_ships():
+    """Who installs the package can export as well: the template is in the wheel."""
+    root = Path(__file__).parent.parent
+    shipped = {file.distribution_path for file in WheelBuilder(str(root)).recurse_included_files()}
+
+    assert "fsm_mediator/exports/template.tla" in shipped
 
 
 def test_the_module_is_named_as_its_file(tmp_path):

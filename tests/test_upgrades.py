@@ -20,12 +20,15 @@ from fsm_mediator import (
     DefinitionError,
     Execution,
     IllegalRecordError,
+    Mediator,
+    MemoryJournal,
     Parallel,
     Record,
     Saga,
     Signal,
     Sleep,
     StrandedError,
+    UnknownSagaError,
     Verdict,
     compare,
 )
@@ -184,6 +187,36 @@ def test_a_deploy_that_keeps_the_old_version_is_not():
     assert comparison.ok
     assert "stays registered" in str(comparison)
     assert comparison["executing.b"].verdict is Verdict.DRAIN
+
+
+ASKING = made("a", Signal("ok"), "b")
+LONGER = made("a", Signal("ok"), "b", "c", version=2)
+
+
+@pytest.mark.parametrize(
+    ("deployed", "stranded"),
+    [
+        ([LONGER], True),
+        ([ASKING, LONGER], False),
+        ([made("a", Signal("ok", timeout=60), Role(name="b", attempts=1), version=2)], False),
+        ([made("a", Signal("ok"), "b", name="other")], True),
+    ],
+    ids=["another shape", "both", "other settings", "another saga"],
+)
+def test_what_is_called_stranded_is_what_a_mediator_leaves(deployed, stranded):
+    """A deploy is let through exactly if a mediator of it still drives what was in flight."""
+    journal = MemoryJournal()
+    with Mediator(ASKING, journal=journal) as before:
+        assert before.run("checkout", saga_id="x", check=False).state == "waiting.ok"
+
+    with Mediator(*deployed, journal=journal) as mediator:
+        assert compare(ASKING, deployed).ok != stranded
+        if stranded:
+            with pytest.raises((DefinitionChangedError, UnknownSagaError)):
+                mediator.outcome("x")
+        else:
+            mediator.signal("x", "ok")
+            assert mediator.wait("x").succeeded
 
 
 def test_a_saga_that_is_gone():
@@ -487,8 +520,6 @@ def test_what_goes_on_ends_under_the_newer_definition():
 
 def history(saga):
     """The records of a run in which all goes well."""
-    from fsm_mediator import Mediator
-
     return Mediator(saga).run(saga, None).history
 
 
