@@ -48,6 +48,7 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
 from fsm_mediator.mediator.blocking import Mediator
+from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.observe.observers import LoggingObserver, Observer, RecordingObserver
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.plugins import load_step, registered_steps
@@ -121,6 +122,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "LeaseLostError",
+    "Limits",
     "LoggingObserver",
     "Mediator",
     "MediatorClosedError",

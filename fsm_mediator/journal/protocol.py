@@ -48,7 +48,8 @@ class Commit(msgspec.Struct, frozen=True):
         epoch: The execution's epoch as the driver knows it; another one in the journal means the lease is lost.
             A new execution starts with epoch 1.
         held: Whether the driver holds the execution from now on; False: parked, stuck or ended.
-        wake_at: When a driver must look at it again though nothing came; None: not by itself.
+        wake_at: When a driver must look at it again though nothing came; None: not by itself. In a state of an attempt:
+            it has not begun.
         awaits: Whether, held by nobody, it waits until then or for something in its inbox, and is in the midst of
             nothing.
         seen: The number of the newest inbox item that the driver has taken notice of: what came later calls one.
@@ -85,9 +86,11 @@ class Entry(msgspec.Struct, frozen=True):
         epoch: How often it was taken up by a driver.
         driver: Who holds it; None: nobody (parked, stuck, ended, or not begun).
         driver_alive: Whether that driver lives, as far as can be told from here.
-        wake_at: When a driver must look at it again; infinite: it is dormant.
+        wake_at: When a driver must look at it again; infinite: it is dormant. In the midst of an attempt: that was
+            announced and has not begun.
         mail: How many items are in its inbox.
         called: Whether something is in its inbox that no driver has seen.
+        queued: The limit that it waits its turn at, where the mediator that was asked drives it.
     """
 
     acceptance: Acceptance
@@ -100,6 +103,7 @@ class Entry(msgspec.Struct, frozen=True):
     wake_at: float | None = None
     mail: int = 0
     called: bool = False
+    queued: str | None = None
 
     @property
     def saga_id(self) -> str:

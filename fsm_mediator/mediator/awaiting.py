@@ -12,9 +12,10 @@ import concurrent.futures
 import contextlib
 import functools
 import logging
+import math
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from fsm_mediator.errors import (
@@ -37,6 +38,7 @@ from fsm_mediator.mediator.async_daemon import AsyncDaemon
 from fsm_mediator.mediator.daemon import Rounds
 from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
 from fsm_mediator.mediator.holdings import Holdings, call_driver
+from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.mediator.threads import ThreadedAttempt, without_own_frame
 from fsm_mediator.observe.observers import Observer
@@ -70,6 +72,8 @@ class AsyncMediator:
         observers: Called with each `Record` after its commit, on the loop's thread.
         max_workers: The most threads that run plain functions at a time.
         park_after: An execution in the background that waits longer than so many seconds is held by nobody meanwhile.
+        limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Who comes later
+            queues, first come first served. A `Limits` can be shared by several mediators of a process.
         close_grace: Seconds that `close` waits for attempts under way.
         clock: Tells the time in seconds since the epoch.
         sleep: Waits so many seconds, awaited; when it returns the wait counts as over, and nothing is ever parked. By
@@ -87,6 +91,7 @@ class AsyncMediator:
         observers: Iterable[Observer] = (),
         max_workers: int = 8,
         park_after: float = 60.0,
+        limits: Limits | Mapping[str, int] | None = None,
         close_grace: float = 30.0,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] | None = None,
@@ -103,6 +108,7 @@ class AsyncMediator:
             clock=clock,
             chance=chance,
             park_after=park_after,
+            limits=limits,
             sleeps=sleep is not None,
             coroutines=True,
         )
@@ -448,10 +454,11 @@ class AsyncMediator:
                         continue
                 written = not records
                 parks = desk.parks(live, written=written)
-                if records or parks:
-                    commit = desk.commit(live, records, opens=opens, parks=parks)
+                queues = not parks and not desk.has_turn(live)
+                if records or parks or queues is not live.unbegun:
+                    commit = desk.commit(live, records, opens=opens, parks=parks, queues=queues)
                     mail = await self._write(commit)
-                    opens = False
+                    opens, live.unbegun = False, queues
                     desk.observe(live, records)
                     records = []
                     if commit.children or commit.posts:
@@ -467,8 +474,13 @@ class AsyncMediator:
                     if not written and execution.group:
                         continue  # its branches first: they may have settled already
                     at = await self._sit(live)
+                elif queues:
+                    await self._queue_for_turn(live)
+                    at = self._clock()
                 else:
                     answer = await self._perform(live, effect)
+                    if live.turn is not None:
+                        self._holdings.end_turn(live, answer)
                     at = self._clock()
                     record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self._chance())
                     if record is not None:
@@ -676,6 +688,27 @@ class AsyncMediator:
             live.until = None
         live.wake.clear()
 
+    async def _queue_for_turn(self, live: Live) -> None:
+        """Wait for the turn of an attempt, or for something to come to the inbox."""
+        turn, loop = live.turn, self._loop
+        assert turn is not None
+        assert loop is not None
+        wake = live.wake = live.wake or asyncio.Event()
+
+        def come() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody queues there any more
+                loop.call_soon_threadsafe(wake.set)
+
+        if turn.then(come) and not live.called and not live.stopping:
+            live.until = math.inf
+            try:
+                await wake.wait()
+            finally:
+                live.until = None
+        wake.clear()
+        if live.called:
+            await self._look(live)
+
     async def _look(self, live: Live) -> None:
         live.called = False  # first: what comes while we look is looked for again
         live.note(await self._off(self._journal.inbox, live.saga_id))
@@ -836,7 +869,8 @@ class AsyncMediator:
     ) -> list[Entry]:
         """The executions in the journal, newest first; as `Mediator.executions`."""
         await self._open()
-        return await self._off(lambda: list(self._journal.entries(phase=state, saga=saga, limit=limit)))
+        entries = await self._off(lambda: list(self._journal.entries(phase=state, saga=saga, limit=limit)))
+        return self._desk.listed(entries, self._live)
 
     async def cancel(self, saga_id: str, reason: str | None = None) -> None:
         """Have an execution end its attempts and compensate, wherever it is driven; as `Mediator.cancel`."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
+import math
 import os
 import threading
 import time
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fsm_mediator.errors import (
@@ -35,6 +36,7 @@ from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.daemon import Daemon, Rounds
 from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
 from fsm_mediator.mediator.holdings import Holdings, call_driver
+from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.mediator.threads import Alarm, Alarms, ThreadedAttempt, Workers, without_own_frame
 from fsm_mediator.observe.observers import Observer
@@ -64,6 +66,8 @@ class Mediator:
         observers: Called with each `Record` after its commit.
         max_workers: The most threads that drive executions in the background.
         park_after: An execution in the background that waits longer than so many seconds is held by nobody meanwhile.
+        limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Who comes later
+            queues, first come first served. A `Limits` can be shared by several mediators of a process.
         close_grace: Seconds that `close` waits for attempts under way.
         clock: Tells the time in seconds since the epoch.
         sleep: Waits so many seconds; when it returns the wait counts as over, and nothing is ever parked. By default a
@@ -81,6 +85,7 @@ class Mediator:
         observers: Iterable[Observer] = (),
         max_workers: int = 8,
         park_after: float = 60.0,
+        limits: Limits | Mapping[str, int] | None = None,
         close_grace: float = 30.0,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], None] | None = None,
@@ -97,6 +102,7 @@ class Mediator:
             clock=clock,
             chance=chance,
             park_after=park_after,
+            limits=limits,
             sleeps=sleep is not None,
             coroutines=False,
         )
@@ -417,10 +423,11 @@ class Mediator:
                         continue
                 written = not records
                 parks = desk.parks(live, written=written)
-                if records or parks:
-                    commit = desk.commit(live, records, opens=opens, parks=parks)
+                queues = not parks and not desk.has_turn(live)
+                if records or parks or queues is not live.unbegun:
+                    commit = desk.commit(live, records, opens=opens, parks=parks, queues=queues)
                     mail = self._write(commit)
-                    opens = False
+                    opens, live.unbegun = False, queues
                     desk.observe(live, records)
                     records = []
                     if commit.children or commit.posts:
@@ -439,8 +446,14 @@ class Mediator:
                     if now is None:
                         return None
                     at = now
+                elif queues:
+                    if not self._queues_here(live):
+                        return None
+                    at = self._clock()
                 else:
                     answer = self._perform(live, effect)
+                    if live.turn is not None:
+                        self._holdings.end_turn(live, answer)
                     at = self._clock()
                     record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self._chance())
                     if record is not None:
@@ -605,6 +618,28 @@ class Mediator:
             live.alarm = self._alarms.at(until, functools.partial(self._wake, live, seat))
         if live.called or live.stopping or self._closed:  # that came while nobody was seen to sit
             self._wake(live, seat)
+
+    def _queues_here(self, live: Live) -> bool:
+        """Wait for the turn of an attempt; False: nobody waits here, a worker goes on with it when it has come."""
+        turn = live.turn
+        assert turn is not None
+        if not live.background:
+            with self._lock:
+                wake = live.wake = live.wake or threading.Event()
+            if turn.then(wake.set) and not live.called and not live.stopping:
+                with self._workers.blocked():
+                    wake.wait()
+            wake.clear()
+            if live.called:
+                self._look(live)
+            return True
+        live.driver = None
+        seat = object()
+        with self._lock:
+            live.until, live.seat = math.inf, seat
+        if not turn.then(functools.partial(self._wake, live, seat)) or live.called or live.stopping or self._closed:
+            self._wake(live, seat)
+        return False
 
     def _look(self, live: Live) -> None:
         live.called = False  # first: what comes while we look is looked for again
@@ -783,7 +818,7 @@ class Mediator:
             limit: At most so many.
         """
         self._open()
-        return list(self._journal.entries(phase=state, saga=saga, limit=limit))
+        return self._desk.listed(self._journal.entries(phase=state, saga=saga, limit=limit), self._live)
 
     def cancel(self, saga_id: str, reason: str | None = None) -> None:
         """Have an execution end its attempts and compensate, wherever it is driven.

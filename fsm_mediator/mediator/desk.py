@@ -34,6 +34,7 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
 from fsm_mediator.machine import COMPENSATING, ENDED, PENDING, WAITING
+from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect
@@ -93,12 +94,14 @@ class Desk:
         park_after: float,
         sleeps: bool,
         coroutines: bool,
+        limits: Limits | Mapping[str, int] | None = None,
     ) -> None:
         check_number("park_after (seconds)", park_after)
         self.journal = journal
         self.clock = clock or time.time
         self.chance = chance or random.random
         self.park_after = park_after
+        self._limits = limits if limits is None or isinstance(limits, Limits) else Limits(limits)
         self._sleeps = sleeps
         self._coroutines = coroutines
         self._observers = tuple(observers)
@@ -349,10 +352,36 @@ class Desk:
 
     # Records
 
-    def commit(self, live: Live, records: Sequence[Record], *, opens: bool = False, parks: bool = False) -> Commit:
-        """What is to be written of *records*."""
+    def has_turn(self, live: Live) -> bool:
+        """Whether what is to be done next may be, as far as the limits go; else it queues."""
+        effect = live.execution.effect
+        limit = None if self._limits is None or effect is None else self._limits.of(effect)
+        turn = live.turn
+        if turn is not None and (turn.limit is not limit or turn.ended):
+            turn.end()
+            turn = live.turn = None
+        if limit is None:
+            return True
+        if turn is None:
+            turn = live.turn = limit.turn()
+        return turn.has_come
+
+    def commit(
+        self,
+        live: Live,
+        records: Sequence[Record],
+        *,
+        opens: bool = False,
+        parks: bool = False,
+        queues: bool = False,
+    ) -> Commit:
+        """What is to be written of *records*; *queues*: the attempt that they announce has to wait for its turn."""
         execution = live.execution
         effect = execution.effect
+        wake_at = None
+        if effect is not None:
+            attempts = effect.callback is not None and effect.kind != PROBE
+            wake_at = self.clock() if attempts and (parks or queues) else execution.wake_at
         at_work = effect is not None or execution.state == PENDING
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         born = execution.take_born()
@@ -363,7 +392,7 @@ class Desk:
             self.driver.id,
             live.epoch,
             held,
-            None if effect is None else execution.wake_at,
+            wake_at,
             not at_work or (parks and effect is not None and effect.callback is None),
             live.seen,
             execution.take(),
@@ -466,6 +495,16 @@ class Desk:
         """Whether it stands in a group whose branches may be going on."""
         phase, _, path = outcome.state.partition(".")
         return phase in (WAITING, COMPENSATING) and path in outcome.saga.branches
+
+    def listed(self, entries: Iterable[Entry], driven: Mapping[str, Live]) -> list[Entry]:
+        """*entries*, with what only this mediator knows: who waits for his turn."""
+        found = []
+        for entry in entries:
+            live = driven.get(entry.saga_id)
+            turn = None if live is None else live.turn
+            queues = turn is not None and not turn.has_come
+            found.append(msgspec.structs.replace(entry, queued=turn.limit.name) if turn and queues else entry)
+        return found
 
     def undrivable(self, live: Live) -> str | None:
         """The fingerprint of what could not be taken up because no registered saga can drive it, nor others like it."""

@@ -15,12 +15,13 @@ from typing import Any
 
 from fsm_mediator.errors import AlreadyDrivenError, JournalError
 from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.machine import COMPENSATING, EXECUTING
 from fsm_mediator.mediator.desk import Desk
 from fsm_mediator.mediator.live import Live, is_at_rest
 from fsm_mediator.mediator.threads import ThreadedAttempt
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import Effect
-from fsm_mediator.records import LATE, Failure, InboxItem
+from fsm_mediator.records import LATE, Abandoned, Answer, Failure, InboxItem
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -73,6 +74,8 @@ class Holdings:
         live.error = error
         live.finished = True
         saga_id = live.saga_id
+        if live.turn is not None:
+            live.turn.end()
         if self.live.get(saga_id) is live:
             del self.live[saga_id]
         if live.done is not None:
@@ -140,7 +143,9 @@ class Holdings:
             if is_at_rest(claimed.state) and not for_a_verb and not self._desk.is_called_by_branches(claimed):
                 self.release(saga_id)
                 return False
-            live.recovered = True
+            # What was only announced was in nobody's hands: it begins now, and nothing about it is in doubt.
+            live.unbegun = claimed.wake_at is not None and live.execution.phase in (EXECUTING, COMPENSATING)
+            live.recovered = not live.unbegun
             live.called = False  # first: what comes from now on is looked for again
             live.note(self._journal.inbox(saga_id))
         except BaseException:
@@ -163,6 +168,17 @@ class Holdings:
     def leave_behind(self, live: Live, attempt: ThreadedAttempt, effect: Effect) -> None:
         """Hold the execution for as long as the thread of *attempt* lives, even when *live* is finished."""
         self.left_behind[live.saga_id] = LeftBehind(attempt, effect)
+
+    def end_turn(self, live: Live, answer: Answer) -> None:
+        """The attempt is over, and another may have its slot; a thread that was left behind keeps it while it lives."""
+        turn, live.turn = live.turn, None
+        if turn is None:
+            return
+        left = self.left_behind.get(live.saga_id) if isinstance(answer, Abandoned) else None
+        if left is None:
+            turn.end()
+        else:
+            left.attempt.then(lambda _: turn.end())
 
     def refuse_to_overtake(self, saga_id: str) -> None:
         """Refuse to take up an execution one of whose threads still runs.

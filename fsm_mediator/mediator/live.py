@@ -10,6 +10,7 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.journal.codec import revive_items
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine import ENDED, STUCK, STUCK_EXECUTING
+from fsm_mediator.mediator.limits import Turn
 from fsm_mediator.mediator.threads import ThreadedAttempt
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import AWAIT, GROUPS
@@ -44,13 +45,15 @@ class Live:
         seen: The number of the newest of them.
         told: The branches that were told of a cancel.
         resting: Whether none of the branches that it waits for goes on by itself.
+        turn: Its place in the queue of a limit, or its slot.
+        unbegun: Whether the attempt that was announced has not begun, and the journal says so.
         unobserved: The observers that have raised, which is logged once.
     """
 
     __slots__ = (
         *("alarm", "attempt", "background", "called", "context", "done", "driver", "epoch", "error", "execution"),
         *("finished", "late", "noted", "outcome", "recovered", "resting", "rests", "saga_id", "seat", "seen"),
-        *("stopping", "told", "unobserved", "until", "wake"),
+        *("stopping", "told", "turn", "unbegun", "unobserved", "until", "wake"),
     )
 
     execution: Execution
@@ -83,6 +86,8 @@ class Live:
         self.seen = 0
         self.told: set[str] | None = None
         self.resting = False
+        self.turn: Turn | None = None
+        self.unbegun = False
         self.unobserved: set[int] | None = None
 
     def note(self, mail: Iterable[InboxItem]) -> bool:

@@ -1,0 +1,119 @@
+"""Limits: at most so many attempts of a step at a time; who comes meanwhile queues, in order.
+
+A turn is asked for before an attempt is announced in the journal, so that nothing is in doubt about who only queued.
+All of it may be used from any thread, and one `Limits` may serve several mediators of a process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.parts import COMPENSATE, EXECUTE, Effect
+
+
+class Limit:
+    """The slots for the attempts of one step.
+
+    Attributes:
+        name: The step's name or path.
+        most: How many attempts of it may be under way at a time.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self.name = name
+        self.most = most
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._queue: deque[Turn] = deque()
+
+    def turn(self) -> Turn:
+        """Ask for a slot: the turn has come already, or is queued."""
+        turn = Turn(self)
+        with self._lock:
+            if self._taken < self.most and not self._queue:
+                self._taken += 1
+                turn.has_come = True
+            else:
+                self._queue.append(turn)
+        return turn
+
+    def _end(self, turn: Turn) -> None:
+        called: Callable[[], object] | None = None
+        with self._lock:
+            if turn.ended:
+                return
+            turn.ended = True
+            if not turn.has_come:
+                self._queue.remove(turn)
+                return
+            if self._queue:
+                following = self._queue.popleft()
+                following.has_come = True
+                called = following.call
+            else:
+                self._taken -= 1
+        if called is not None:
+            called()
+
+    def _then(self, turn: Turn, call: Callable[[], object]) -> bool:
+        with self._lock:
+            if turn.has_come:
+                return False
+            turn.call = call
+            return True
+
+
+class Turn:
+    """One attempt's place in the queue, or its slot.
+
+    Attributes:
+        limit: What it is a turn of.
+        has_come: Whether it has its slot.
+        ended: Whether it gave its slot or its place back.
+        call: What is called when its turn comes.
+    """
+
+    __slots__ = ("call", "ended", "has_come", "limit")
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.has_come = False
+        self.ended = False
+        self.call: Callable[[], object] | None = None
+
+    def then(self, call: Callable[[], object]) -> bool:
+        """Have *call* called, once, in whatever thread, when the turn comes. False: it has come, nothing is called."""
+        return self.limit._then(self, call)
+
+    def end(self) -> None:
+        """Give the slot, or the place in the queue, back; again is harmless."""
+        self.limit._end(self)
+
+
+class Limits:
+    """How many attempts of which steps may be under way at a time.
+
+    Args:
+        most: By a step's name (wherever it stands) or its path in the saga.
+
+    Raises:
+        DefinitionError: A number is no whole number of at least 1.
+    """
+
+    def __init__(self, most: Mapping[str, int]) -> None:
+        if not isinstance(most, Mapping):
+            raise DefinitionError(f"limits: give a dict of step names and numbers, not {most!r}")
+        for name, number in most.items():
+            if type(number) is not int or number < 1:
+                raise DefinitionError(f"limits: {name!r} must be a whole number of at least 1, not {number!r}")
+        self._limits = {name: Limit(name, number) for name, number in most.items()}
+
+    def of(self, effect: Effect) -> Limit | None:
+        """The limit that an effect falls under; None: none. Probes only ask, and are not counted."""
+        if effect.kind not in (EXECUTE, COMPENSATE):
+            return None
+        path = effect.part.path
+        return self._limits.get(path) or self._limits.get(path.rpartition(".")[2])

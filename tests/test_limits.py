@@ -1,0 +1,177 @@
+"""Limits: no more than so many attempts of a step at a time, whoever asks; what was only announced is in no doubt."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from fsm_mediator import DefinitionError, Limits, Mediator, Parallel, Saga
+from fsm_mediator.parts import EXECUTE, Effect, Part
+from tests.drivers import ONCE, World, eventually
+
+
+class Counting:
+    """A participant that counts how many of its attempts are under way, and holds them all until it is told."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.now = self.most = self.total = 0
+        self.go = threading.Event()
+
+    def __call__(self, *_: Any) -> str:
+        with self.lock:
+            self.now += 1
+            self.total += 1
+            self.most = max(self.most, self.now)
+        assert self.go.wait(30)
+        with self.lock:
+            self.now -= 1
+        return "counted"
+
+
+def test_no_more_than_the_limit_at_a_time(drive, journal):
+    """Twelve sagas, a limit of two: never more than two attempts, and all get their turn."""
+    world, counting = World(), Counting()
+    saga = Saga("s", [world.step("a"), world.step("billing", counting), world.step("z")])
+    mediator = drive(saga, journal=journal, limits={"billing": 2}, max_workers=20)
+    for number in range(12):
+        mediator.start("s", number, saga_id=f"o-{number}")
+    eventually(lambda: sum(entry.queued == "billing" for entry in mediator.executions()) == 10)
+    assert counting.now == 2
+
+    counting.go.set()
+
+    assert all(mediator.wait(f"o-{number}").succeeded for number in range(12))
+    assert counting.most == 2
+    assert not any(entry.queued for entry in mediator.executions())
+
+
+def test_who_comes_first_is_served_first(drive):
+    """Turns come in the order in which they were asked for."""
+    world = World()
+    order: list[int] = []
+    gate = world.gate()
+    saga = Saga("s", [world.step("billing", lambda payload, context: order.extend([payload][: bool(gate())]))])
+    mediator = drive(saga, limits={"billing": 1}, max_workers=20)
+    for number in range(6):
+        mediator.start("s", number, saga_id=f"o-{number}")
+        queued = max(0, number)
+        eventually(lambda: sum(bool(entry.queued) for entry in mediator.executions()) == queued)  # noqa: B023
+    world.go()
+    for number in range(6):
+        mediator.wait(f"o-{number}")
+    assert order == list(range(6))
+
+
+def test_who_only_queued_is_in_no_doubt(drive, journal):
+    """The driver dies while a saga queues: what was done is known, what was not begun begins, nothing is in doubt."""
+    world, counting = World(), Counting()
+    saga = Saga("s", [world.step("a", retry=ONCE), world.step("billing", counting, retry=ONCE)])
+    first = Mediator(saga, journal=journal, limits={"billing": 1}, close_grace=0.0)
+    first.start("s", 1, saga_id="holds")
+    eventually(lambda: counting.now == 1)
+    first.start("s", 2, saga_id="queues")
+    eventually(lambda: journal.find("queues").state == "executing.billing")
+    eventually(lambda: journal.find("queues").wake_at is not None)
+    journal.dismiss(first._desk.driver.id)  # as if it had died
+    counting.go.set()
+
+    drive(saga, journal=journal).recover()
+
+    outcome = drive(saga, journal=journal).outcome("queues")
+    assert outcome.succeeded
+    assert not any(record.in_doubt for record in outcome.history)
+    assert world.calls.count("a") == 2
+    first.close()
+
+
+def test_what_close_left_between_two_steps_is_in_no_doubt(drive, journal):
+    """A mediator that closes between two steps leaves nothing in doubt: a step with one attempt is made anyway."""
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate(), retry=ONCE), world.step("b", retry=ONCE)])
+    first = Mediator(saga, journal=journal, close_grace=0.05)
+    first.start("s", 1, saga_id="o-1")
+    world.begun()
+    first.close()
+    world.go()
+    eventually(lambda: journal.find("o-1").driver is None)
+    assert journal.find("o-1").state == "executing.b"
+
+    mediator = drive(saga, journal=journal)
+    mediator.recover()
+    assert mediator.wait("o-1").succeeded
+    assert world.calls == ["a", "b"]
+
+
+def test_cancel_reaches_who_queues(drive, journal):
+    """Who waits for his turn can be cancelled, and the step he queued for was never begun."""
+    world, counting = World(), Counting()
+    saga = Saga("s", [world.step("a"), world.step("billing", counting)])
+    mediator = drive(saga, journal=journal, limits={"billing": 1})
+    mediator.start("s", 1, saga_id="holds")
+    eventually(lambda: counting.now == 1)
+    mediator.start("s", 2, saga_id="queues")
+    eventually(lambda: any(entry.queued for entry in mediator.executions()))
+
+    mediator.cancel("queues", "no more")
+
+    assert mediator.wait("queues", check=False).failed
+    counting.go.set()
+    assert mediator.wait("holds").succeeded
+    assert counting.total == 1
+    assert world.calls.count("undo a") == 1
+
+
+def test_compensations_count_and_paths_can_be_limited(drive, journal):
+    """An attempt to compensate is an attempt; a limit can name one step of one place."""
+    world, counting = World(), Counting()
+    counting.go.set()
+    inner = Saga("inner", [world.step("billing", undo=[counting])])
+    saga = Saga("s", [inner, Parallel("g", [world.step("bad", ValueError(), retry=ONCE)])])
+    mediator = drive(saga, journal=journal, limits={"inner.billing": 1})
+    for number in range(4):
+        mediator.start("s", number, saga_id=f"o-{number}")
+    for number in range(4):
+        assert mediator.wait(f"o-{number}", check=False).failed
+    assert (counting.most, counting.total) == (1, 4)
+
+
+def test_limits_are_shared_by_mediators(drive):
+    """Two mediators of a process that are given the same limits keep them together."""
+    world, counting = World(), Counting()
+    saga = Saga("s", [world.step("billing", counting)])
+    limits = Limits({"billing": 1})
+    mediators = [drive(saga, limits=limits), drive(saga, limits=limits)]
+    for number, mediator in enumerate(mediators):
+        mediator.start("s", number, saga_id=f"o-{number}")
+    eventually(lambda: any(entry.queued for mediator in mediators for entry in mediator.executions()))
+    counting.go.set()
+    for number, mediator in enumerate(mediators):
+        assert mediator.wait(f"o-{number}").succeeded
+    assert counting.most == 1
+
+
+def test_a_turn_that_is_given_back_goes_to_the_next():
+    """A place in the queue can be left; giving back twice is harmless."""
+    limit = Limits({"s": 1}).of(Effect(EXECUTE, Part(path="s")))
+    assert limit is not None
+    first, second, third = limit.turn(), limit.turn(), limit.turn()
+    assert (first.has_come, second.has_come, third.has_come) == (True, False, False)
+    told: list[str] = []
+    assert third.then(lambda: told.append("third"))
+    second.end()
+    first.end()
+    first.end()
+    assert (third.has_come, told) == (True, ["third"])
+    assert not third.then(lambda: told.append("never"))
+    third.end()
+    assert limit.turn().has_come
+
+
+@pytest.mark.parametrize("limits", [{"a": 0}, {"a": 1.5}, {"a": True}, ["a"]])
+def test_limits_that_are_none_are_refused(limits):
+    """A limit is a whole number of at least 1."""
+    with pytest.raises(DefinitionError, match="limits"):
+        Mediator(limits=limits)
