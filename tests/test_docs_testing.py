@@ -17,7 +17,6 @@ from fsm_mediator.testing import (
     check_saga,
     saga_state_machine,
 )
-from fsm_mediator.testing.plugin import MARKER
 from tests import shelves
 from tests.shelves import BUGS, ORDER, shop
 from tests.test_readme import BLOCK, run
@@ -31,7 +30,8 @@ TABLE = re.compile(r"(?<=<!-- made by tests/test_docs_testing.py -->\n\n).*(?=\n
 
 def test_page_does_what_it_says(monkeypatch, pytestconfig):
     """Whoever pastes the page's code sees the page's output, the real bug that is caught included."""
-    pytestconfig.addinivalue_line("markers", MARKER)  # as the plugin would
+    # As the plugin does, which is not imported here: the runs within this one load it themselves.
+    pytestconfig.addinivalue_line("markers", "saga: one test for every fault")
     assert run(PAGE.read_text(encoding="utf-8"), monkeypatch) == 9
 
 
