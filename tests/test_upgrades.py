@@ -341,6 +341,22 @@ def test_a_part_of_another_kind_is_another_part():
     assert compare(new, old)["waiting.b"].verdict is Verdict.DRAIN
 
 
+def test_a_wait_with_another_name():
+    """A group cannot be renamed under its branches; a signal can, and whoever says it must say it otherwise."""
+    renamed = compare(shop(version=1), shop(name="deliver"), renamed={"fulfil": "deliver"})
+    assert renamed["waiting.fulfil"].verdict is Verdict.DRAIN
+    assert "named after it" in renamed["waiting.fulfil"].reasons[0]
+    assert renamed["executing.reserve"].verdict is Verdict.SAME
+
+    old, new = made("a", Signal("b"), Sleep("c", 1)), made("a", Signal("x"), Sleep("y", 1), version=2)
+    renamed = compare(old, new, renamed={"b": "x", "c": "y"})
+    assert renamed["waiting.b"].becomes == "waiting.x"
+    assert renamed["waiting.b"].reasons == (
+        "mind the signal: who says 'b' must say 'x', and what was said before is not heard",
+    )
+    assert "'c' is called 'y'" in renamed["waiting.c"].reasons
+
+
 def test_branches_are_written_down_as_well(tmp_path):
     """The shape of a saga holds the shapes of its branches, and nothing is lost on the way."""
     old = shop(*made("wrap")._given, version=1)

@@ -237,8 +237,12 @@ class _Ways:
         return StateVerdict(state, Verdict.CANNOT if waits else Verdict.DRAIN, None, whys)
 
     def caution(self, path: str) -> str:
-        """What to mind where a part with another name has been begun: its idempotency keys are made of its name."""
-        now = self.names.paths[path]
+        """What to mind where a part with another name has been begun: what it said to others was said with the old."""
+        now, part = self.names.paths[path], self.old.part(path)
+        if part is not None and part.kind is Kind.SIGNAL:
+            return f"mind the signal: who says {path!r} must say {now!r}, and what was said before is not heard"
+        if part is not None and part.kind is not Kind.STEP:
+            return f"{path!r} is called {now!r}"
         return (
             f"mind the keys: what {path!r} began with ID:{path}:execute is repeated, and compensated, with "
             f"ID:{now}:execute"
@@ -296,6 +300,8 @@ class _Ways:
 
     def why_not_the_branches(self, was: PartShape, other: PartShape) -> str | None:
         """Why a group's branches are others than they were: those that exist, or how each of them goes."""
+        if was.branches and was.path != other.path:
+            return f"the branches of {was.path!r} are executions that are named after it, and not after {other.path!r}"
         before, after = dict(was.branches), dict(other.branches)
         # A branch more to choose from is in nobody's way; one more in a group is missing in those that were begun.
         if was.kind is Kind.CHOICE:
