@@ -7,13 +7,16 @@ READY := .venv/.ready
 SOURCES := $(wildcard fsm_mediator tests examples benchmarks notebooks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types torture bench guard docs clean
+.PHONY: help demo orders test lint types torture bench guard docs clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 demo: $(READY) ## watch sagas run, fail and recover
 	$(BIN)/python -m examples.profile_sync
+
+orders: $(READY) ## fulfil orders: kill it half-way, run it again, approve from another terminal
+	$(BIN)/python -m examples.order_fulfilment run
 
 test: lint types ## every check: style, types, layers, tests, the code of the README
 	$(BIN)/python -m pytest -n 2

@@ -143,6 +143,19 @@ def test_what_to_type_next_can_be_typed(parked):
     assert states()["g-1/g.lead"] == states()["g-1/g.also"] == "succeeded"
 
 
+def test_with_the_app_a_signal_with_a_timeout_is_told_from_a_sleep(parked):
+    """Only who knows the sagas knows what a wait with an end is; others say that they do not."""
+    with Mediator(*waiting_app.sagas, journal="sagas.db") as mediator:
+        mediator.run("timed", 1, saga_id="t-1", check=False)
+    line = "fsm-mediator signal t-1/who.boss word VALUE"
+    assert line not in parked("list", *LOOK)
+    assert f"{line}  (if it is a signal)" in parked("show", "t-1", *LOOK)
+    assert f"next: {line}\n" in parked("list", *APP)
+    assert f"next     {line}\n" in parked("show", "t-1", *APP)
+    assert "signal n-1" in parked("show", "n-1", *LOOK)
+    assert "signal n-1" not in parked("show", "n-1", *APP)
+
+
 def test_show_tells_of_branches_and_sleeps(parked):
     """A group shows its branches, a branch its parent, and a sleep until when it sleeps."""
     shown = parked("show", "m-1", *LOOK)
@@ -151,6 +164,10 @@ def test_show_tells_of_branches_and_sleeps(parked):
     assert "branch   of m-1" in parked("show", "m-1/n.5", *LOOK)
     assert "dormant" in parked("show", "m-1/n.5", *LOOK)
     assert "waiting.nap until 2" in parked("show", "n-1", *LOOK)
+    assert "branches" not in parked("show", "m-1", *LOOK)
+    parked("cancel", "g-1", *APP)
+    parked("recover", *APP)
+    assert "branches 3: fsm-mediator list --parent g-1" in parked("show", "g-1", *LOOK)
 
 
 def test_json_is_valid_for_those_that_wait(parked):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fsm_mediator import Parallel, Saga, Signal, Sleep, step
+from fsm_mediator import Choose, Parallel, Saga, Signal, Sleep, step
 
 
 def world() -> Path:
@@ -50,6 +50,7 @@ asked = Saga("asked", [Parallel("g", [Saga("lead", [Signal("yes"), ship]), Signa
 many = Saga("many", [Parallel.each("n", Signal("ok"), over=range, at_most=2)])
 napping = Saga("napping", [Sleep("nap", 86400), ship])
 refused = Saga("refused", [Signal("approval"), refuse.with_(retry=None)])
-sagas = [approved, asked, many, napping, refused]
+timed = Saga("timed", [Choose("who", {"boss": Signal("word", timeout=3600)}, by=lambda order: "boss")])
+sagas = [approved, asked, many, napping, refused, timed]
 
 slow = [Saga("approved", [Signal("approval"), Parallel("g", [ship_slowly])])]

@@ -103,6 +103,18 @@ def cli() -> None:
 cli.add_command(render)
 
 
+_signals_of = click.option(
+    "--app",
+    "-a",
+    envvar="FSM_MEDIATOR_APP",
+    help="module:object; with it, signals with a time-out are told from sleeps.",
+)
+
+
+def _signals(app: str | None) -> trees.Signals | None:
+    return trees.signals_of(load_app(app).sagas) if app else None
+
+
 @contextmanager
 def _looking(journal: str | None, app: str | None = None) -> Iterator[Journal]:
     opened = journal_for(journal, load_app(app) if app else None, read_only=True)
@@ -119,9 +131,11 @@ def _looking(journal: str | None, app: str | None = None) -> Iterator[Journal]:
 @click.option("--older-than", type=_Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
 @click.option("--parent", help="Only the branches of the execution with this id.")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@_signals_of
 @_as_json
 def list_(
     journal: str | None,
+    app: str | None,
     state: str | None,
     saga: str | None,
     older_than: float | None,
@@ -147,7 +161,7 @@ def list_(
         lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry)]
         if flat:
             lines = [line for line in lines if not line.depth]
-        tables.list_(out, lines)
+        tables.list_(out, lines, _signals(app))
         if not entries:
             out.print("no executions", style="dim")
         elif len(entries) > limit:
@@ -166,8 +180,9 @@ def _found(journal: Journal, saga_id: str) -> Entry:
 @cli.command()
 @click.argument("saga_id")
 @_journal
+@_signals_of
 @_as_json
-def show(saga_id: str, journal: str | None, as_json: bool) -> None:
+def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> None:
     """Show one execution: its timeline with attempts, waits and errors."""
     with _looking(journal) as opened:
         entry = _found(opened, saga_id)
@@ -175,7 +190,9 @@ def show(saga_id: str, journal: str | None, as_json: bool) -> None:
             for line in tables.exported(opened, [entry]):
                 click.echo(line)
         else:
-            tables.show(out, list(trees.tree(opened, entry)), opened.records(saga_id), opened.inbox(saga_id))
+            lines = list(trees.tree(opened, entry))
+            others = sum(1 for _ in opened.entries(parent=saga_id)) - lines[0].branches.total()
+            tables.show(out, lines, opened.records(saga_id), opened.inbox(saga_id), _signals(app), others)
 
 
 @cli.command()

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fsm_mediator.cli.trees import Line, is_dormant, what_next
+from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.machine import ENDED
 from fsm_mediator.records import Failure, InboxItem, Record
 from fsm_mediator.words import details, in_words, place_in_words
 
@@ -106,12 +107,12 @@ def exported(journal: Journal, entries: Iterable[Entry]) -> Iterator[bytes]:
         )
 
 
-def list_(console: Console, lines: list[Line], now: float | None = None) -> None:
+def list_(console: Console, lines: list[Line], signals: Signals | None = None) -> None:
     """Executions, their branches below them, and what a person can type for the first few that wait for one."""
-    now = time.time() if now is None else now
+    now = time.time()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("id", "saga", "state", "age", "since", "driven by"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "id")
     for line in lines:
         entry = line.entry
         if line.left:
@@ -122,14 +123,14 @@ def list_(console: Console, lines: list[Line], now: float | None = None) -> None
         table.add_row(
             INDENT * line.depth + escape(_name(line)),
             escape(saga),
-            _state(line),
+            _state(line, now),
             ago(entry.acceptance.at, now),
             ago(entry.changed_at, now),
             escape(_driver(entry)),
         )
     console.print(table)
-    certain = (line for line in lines if line.entry.wake_at is None)
-    waiting = [next_ for line in certain if (next_ := what_next(line)) is not None]
+    certain = (line for line in lines if line.entry.wake_at is None or signals is not None)
+    waiting = [next_ for line in certain if (next_ := what_next(line, signals)) is not None]
     for next_ in waiting[:3]:
         console.print(f"next: {next_}", style="dim", markup=False, highlight=False, soft_wrap=True)
     if len(waiting) > 3:
@@ -146,7 +147,7 @@ def _driver(entry: Entry) -> str:
     return "" if entry.driver is None else f"{entry.driver}{'' if entry.driver_alive else ' (gone)'}"
 
 
-def _state(line: Line) -> str:
+def _state(line: Line, now: float) -> str:
     """The state with colours, and until when it is, or how its branches stand."""
     entry = line.entry
     style = STYLES.get(entry.state.partition(".")[0], "yellow")
@@ -154,21 +155,39 @@ def _state(line: Line) -> str:
     if is_dormant(entry):
         more = " (dormant)"
     elif entry.wake_at is not None:
-        more = f" until {clock(entry.wake_at)}"
+        more = f" until {_short(entry.wake_at, now)}"
     elif line.branches:
         more = f" ({', '.join(f'{count} {phase}' for phase, count in sorted(line.branches.items()))})"
     return f"[{style}]{escape(entry.state)}[/]{escape(more)}"
 
 
-def show(console: Console, lines: list[Line], records: list[Record], mail: Iterable[InboxItem]) -> None:
-    """One execution: what it is, the branches that it waits for, what to type next, and its timeline."""
+def show(
+    console: Console,
+    lines: list[Line],
+    records: list[Record],
+    mail: Iterable[InboxItem],
+    signals: Signals | None = None,
+    others: int = 0,
+) -> None:
+    """One execution: what it is, the branches that it waits for, what to type next, and its timeline.
+
+    Args:
+        console: Where to.
+        lines: It, and the branches of the group that it stands in.
+        records: Its records.
+        mail: What is in its inbox.
+        signals: Those of the app; None: not known.
+        others: How many branches it has, or had, besides.
+    """
+    now = time.time()
     entry = lines[0].entry
     acceptance = entry.acceptance
     payload = msgspec.json.encode(plain(acceptance.payload)).decode()
     console.print(
         f"[bold]{escape(acceptance.saga_id)}[/]  {escape(acceptance.saga)} version {escape(acceptance.version)}"
     )
-    console.print(f"state    {_state(lines[0])}, {escape(place_in_words(entry.state))}", highlight=False)
+    words = "" if entry.state in ENDED else f", {escape(place_in_words(entry.state))}"
+    console.print(f"state    {_state(lines[0], now)}{words}", highlight=False)
     console.print(f"accepted {clock(acceptance.at)}   payload {escape(payload)}", overflow="ellipsis", no_wrap=True)
     if acceptance.parent is not None:
         console.print(f"branch   of {escape(acceptance.parent)}")
@@ -177,11 +196,14 @@ def show(console: Console, lines: list[Line], records: list[Record], mail: Itera
         console.print("dormant  it begins when another branch of its group has settled (at_most)")
     for item in mail:
         console.print(f"inbox    {escape(item.kind)} {escape(item.name)} {escape(item.reason or '')}".rstrip())
+    if others:
+        more = " more" if len(lines) > 1 else ""
+        console.print(f"branches {others}{more}: fsm-mediator list --parent {escape(entry.saga_id)}", highlight=False)
     for line in lines[1:]:
-        told = f"[dim]... {line.left} more[/]" if line.left else f"{escape(_name(line))}  {_state(line)}"
+        told = f"[dim]... {line.left} more[/]" if line.left else f"{escape(_name(line))}  {_state(line, now)}"
         console.print(f"         {INDENT * (line.depth - 1)}{told}", highlight=False)
     for line in lines:
-        if (next_ := what_next(line)) is not None:
+        if (next_ := what_next(line, signals)) is not None:
             console.print(f"next     {next_}", style="dim", markup=False, highlight=False, soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column, justify in (
@@ -203,6 +225,12 @@ def show(console: Console, lines: list[Line], records: list[Record], mail: Itera
         before = record.at
     console.print()
     console.print(table)
+
+
+def _short(at: float, now: float) -> str:
+    """A point in time as short as it can be told: today only the time."""
+    day, _, hour = clock(at).partition(" ")
+    return hour if day == clock(now).partition(" ")[0] else f"{day} {hour[:5]}"
 
 
 def clock(at: float | None) -> str:

@@ -1,7 +1,7 @@
 """Executions with their branches below them, as a person looks at them: who waits for whom, and what to type next.
 
-It reads the journal only. Without the app nobody knows what sort of part a state belongs to; but a group has branches
-in the journal, and what waits without branches and without an end waits for a signal.
+It reads the journal. Without the app nobody knows what sort of part a state belongs to; but a group has branches in the
+journal, and what waits without branches and without an end waits for a signal.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TypeAlias
 
 import attrs
 
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine import COMPENSATING, ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.parts import Kind
+from fsm_mediator.saga import Saga
+
+Signals: TypeAlias = "frozenset[tuple[str, str, str]]"
+"""The signals of an app: of each the saga's name (a branch's too), its version and the signal's path."""
 
 SHOWN = 8
 """How many branches of one execution are shown, those first that have not succeeded."""
@@ -77,8 +83,23 @@ def roots(entries: Iterable[Entry], limit: int) -> list[Entry]:
     return list(islice((entry for entry in entries if entry.acceptance.parent is None), limit))
 
 
-def what_next(line: Line) -> str | None:
-    """What a person can type for it to go on; None: it goes on by itself, for all that is known, or has ended."""
+def signals_of(sagas: Iterable[Saga]) -> Signals:
+    """Every signal of these sagas and of their branches."""
+    found: set[tuple[str, str, str]] = set()
+    for saga in sagas:
+        found.update((saga.name, saga.version, part.path) for part in saga.parts if part.kind is Kind.SIGNAL)
+        for branches in saga.branches.values():
+            found |= signals_of(branches.values())
+    return frozenset(found)
+
+
+def what_next(line: Line, signals: Signals | None = None) -> str | None:
+    """What a person can type for it to go on; None: it goes on by itself, for all that is known, or has ended.
+
+    Args:
+        line: The execution.
+        signals: Those of the app; None: not known.
+    """
     entry = line.entry
     phase, _, path = entry.state.partition(".")
     if entry.state in ENDED or line.left:
@@ -87,5 +108,7 @@ def what_next(line: Line) -> str | None:
         return f"fsm-mediator retry {entry.saga_id}"
     if phase != WAITING or line.branches or entry.driver is not None:
         return None
-    # What has an end may be a sleep, or a signal with a time-out: only the app knows.
-    return f"fsm-mediator signal {entry.saga_id} {path} VALUE{'' if entry.wake_at is None else '  (if it is a signal)'}"
+    next_ = f"fsm-mediator signal {entry.saga_id} {path} VALUE"
+    if signals is not None:
+        return next_ if (entry.acceptance.saga, entry.acceptance.version, path) in signals else None
+    return next_ if entry.wake_at is None else f"{next_}  (if it is a signal)"

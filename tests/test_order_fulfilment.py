@@ -1,0 +1,163 @@
+"""The example `examples.order_fulfilment`: killed, resumed, approved from other processes, and its tables looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from examples.order_fulfilment import definition
+from examples.order_fulfilment.__main__ import run
+from examples.order_fulfilment.check import check
+from examples.order_fulfilment.fulfilment import SIGNAL, order_fulfilment
+from examples.order_fulfilment.orders import ORDERS, Decision, Order
+from examples.order_fulfilment.services import Payments, Services
+from examples.profile_sync.faults import Faults
+from fsm_mediator import Mediator, SQLiteJournal
+from fsm_mediator.cli.codes import DID_NOT_SUCCEED
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    """Starts a process of the example, or of the command, as in a terminal of its own; only files are shared."""
+    environment = {**os.environ, "ORDERS_DIR": str(tmp_path), "ORDERS_LATENCY": "0.02", "ORDERS_CARRIER": "0.5"}
+
+    def start(*words, module="examples.order_fulfilment"):
+        command = [sys.executable, "-m", module, *words]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    return start
+
+
+def said(process, code=0):
+    """What a process says until it ends; checks how it ended."""
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == code, told
+    return told
+
+
+def states(folder):
+    """Where each order stands."""
+    journal = SQLiteJournal(folder / "sagas.db", read_only=True)
+    found = {entry.saga_id: entry.state for entry in journal.entries() if entry.acceptance.parent is None}
+    journal.close()
+    return found
+
+
+def rows(folder, name, select):
+    """Rows of a participant's table; none where there is no table yet."""
+    path = folder / f"{name}.db"
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path)) as db:
+        try:
+            return db.execute(select).fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+
+def test_killed_half_way_resumed_and_approved_from_other_terminals(terminal, tmp_path):
+    """Kill -9 amid the orders; another process goes on, a third approves, a fourth refuses: nothing lost or twice."""
+    first = terminal("run")
+    until = time.monotonic() + 30
+    while len(rows(tmp_path, "warehouse", "SELECT * FROM parcels")) < 3:
+        assert time.monotonic() < until
+        assert first.poll() is None
+        time.sleep(0.005)
+    first.kill()
+    first.communicate()
+    half_way = states(tmp_path)
+    assert not {"succeeded"} & set(half_way.values())
+
+    said(terminal("status"))  # nothing of what is under way is there twice
+    told = said(terminal("run"))
+    assert "approve order-3" in told
+    assert "every participant's table is as promised" in told
+    after = states(tmp_path)
+    assert {after[order] for order in ("order-1", "order-4", "order-6", "order-8", "order-9")} == {"succeeded"}
+    assert after["order-2"] == "failed"  # the card is declined
+    assert after["order-3"] == after["order-10"] == "waiting.approval"
+
+    assert "order-3' (order_fulfilment) succeeded" in said(terminal("approve", "order-3", "--by", "Ada"))
+    refusal = json.dumps({"approved": False, "by": "Zoe"})
+    app = ("--app", "examples.order_fulfilment:app", "--journal", str(tmp_path / "sagas.db"))
+    told = said(terminal("signal", "order-10", SIGNAL, refusal, *app, module="fsm_mediator"), DID_NOT_SUCCEED)
+    assert "refused by Zoe" in told
+    assert "another value, and the first one counts" in said(terminal("approve", "order-3", "--refuse"), 2)
+
+    assert check(tmp_path, ORDERS, states(tmp_path)) == []
+    assert states(tmp_path)["order-3"] == "succeeded"
+    assert rows(tmp_path, "mail", "SELECT count(*) FROM sent WHERE order_id = 3") == [(2,)]
+    assert rows(tmp_path, "stock", "SELECT count(*) FROM reserved WHERE order_id = 10") == [(0,)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_goes_wrong_the_tables_are_as_promised(seed, tmp_path):
+    """Lost answers, outages, declined cards: each order is there as a whole and once, or not at all."""
+    faults = Faults(seed=seed, down=0.15, lost=0.15, outage=0.1, outage_calls=3, refused=0.2)
+    services = Services.at(tmp_path, faults)
+    services.stock.fill()
+    with Mediator(order_fulfilment(services, carrier_comes_after=0.01)) as mediator:
+        for order in ORDERS:
+            mediator.start("order_fulfilment", order, saga_id=order.saga_id)
+        for order in ORDERS:
+            outcome = mediator.wait(order.saga_id, check=False)
+            if outcome.state == "waiting.approval":
+                mediator.signal(order.saga_id, SIGNAL, Decision(approved=order.number != 10, by="Ada"))
+        ended = {order.saga_id: mediator.wait(order.saga_id, check=False).state for order in ORDERS}
+        assert set(ended.values()) == {"succeeded", "failed"}
+        assert check(tmp_path, ORDERS, ended) == []
+
+
+def test_a_lost_receipt_is_looked_up(tmp_path):
+    """A charge whose answer is lost is not guessed at, and not done twice: its probe finds it in the book."""
+    lost = Faults(lost=1.0)
+    services = Services.at(tmp_path)
+    services.stock.fill()
+    flaky = Payments(tmp_path, lost)
+    flaky.receipt = Payments(tmp_path).receipt  # type: ignore[method-assign] # who asks gets through
+    saga = order_fulfilment(
+        Services(services.stock, flaky, services.warehouse, services.accounts, services.mail), carrier_comes_after=0.0
+    )
+    with Mediator(saga) as mediator:
+        outcome = mediator.run(saga, Order(1, ("lamp",), ()), saga_id="order-1")
+    assert [record.event for record in outcome.history if record.step == "charge"] == ["unsure", "executed"]
+    assert outcome.results["charge"] == "receipt-1"
+    assert len(rows(tmp_path, "payments", "SELECT * FROM book")) == 1
+
+
+def test_check_finds_what_is_missing_or_there_twice(tmp_path, monkeypatch):
+    """The check can fail: a table that is not as it should be is named."""
+    services = Services.at(tmp_path)
+    monkeypatch.setenv("ORDERS_DIR", str(tmp_path))
+    with Mediator(order_fulfilment(services, carrier_comes_after=0.0)) as mediator:
+        assert run(mediator) == 0
+        found = {entry.saga_id: entry.state for entry in mediator.executions()}
+    for statement, says in (
+        ("payments: DELETE FROM book WHERE order_id = 1", "order-1 (succeeded): payments should hold"),
+        ("mail: INSERT INTO sent VALUES (1, 'ada@example.org')", "order-1 (succeeded): mail should hold"),
+        ("warehouse: INSERT INTO parcels VALUES (3, 0, 'table')", "order-3 (waiting.approval): warehouse should hold"),
+        ("stock: UPDATE shelf SET quantity = quantity + 1 WHERE item = 'lamp'", "lamp on the shelf"),
+    ):
+        name, _, sql = statement.partition(": ")
+        with closing(sqlite3.connect(tmp_path / f"{name}.db", isolation_level=None)) as db:
+            db.execute(sql)
+        assert any(says in line for line in check(tmp_path, ORDERS, found)), says
+
+
+def test_definition_says_what_it_is():
+    """The saga that is drawn and verified: a pivot, and only forward from there."""
+    paths = [part.path for part in definition.parts]
+    assert paths == ["reserve", "approval", "charge", "fulfil", "carrier", "notify"]
+    assert [part.path for part in definition.parts if part.forward_only] == ["fulfil", "carrier", "notify"]
