@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -374,6 +375,46 @@ def test_a_crash_takes_up_branches_and_parent_where_they_were(drive, journal):
     assert {outcome.saga_id for outcome in outcomes} >= {"o-1/g.dies"}
     eventually(lambda: journal.find("o-1").state == "succeeded")
     assert world.calls.count("a") == world.calls.count("b") == world.calls.count("d") == world.calls.count("z") == 1
+
+
+def test_who_is_closed_before_the_branches_are_told_to_undo_leaves_nobody_behind(drive, journal):
+    """A process that ends in the midst of a group's compensation leaves it so that whoever recovers tells the rest."""
+    world = World()
+    saga = Saga(
+        "left", [world.step("a"), Parallel("g", [world.step("b"), world.step("c", ValueError("no"), retry=ONCE)])]
+    )
+
+    def closes(record: Any) -> None:
+        if record.target == "compensating.g":
+            if drive.is_async:
+                asyncio.get_running_loop().create_task(mediator.inner.close(0.0))
+            else:
+                mediator.close(0.0)
+
+    mediator = drive(saga, journal=journal, observers=[closes])
+    mediator.start("left", 1, saga_id="o-1")
+    eventually(lambda: journal.find("o-1").state == "compensating.g" and journal.find("o-1").driver is None)
+
+    drive(saga, journal=journal).recover()
+
+    eventually(lambda: journal.find("o-1").state == "failed")
+    assert world.calls[-2:] == ["undo b", "undo a"]
+
+
+def test_recover_waits_for_those_whose_branches_it_takes_up(drive, journal):
+    """When recover returns, what its branches have set in motion is at rest as well, not cut off half-way."""
+    world, clock = World(), Clock()
+    saga = Saga("along", [world.step("a"), Parallel("g", [Signal("s", timeout=60), world.step("b")]), world.step("c")])
+    first = drive(saga, journal=journal, clock=clock)
+    first.run("along", 1, saga_id="o-1", check=False)
+    first.close()
+    clock.now += 61
+
+    second = drive(saga, journal=journal, clock=clock)
+    outcomes = second.recover()
+
+    assert {outcome.saga_id: outcome.state for outcome in outcomes} == {"o-1/g.s": "failed", "o-1": "failed"}
+    assert world.calls[-2:] == ["undo b", "undo a"]
 
 
 def test_old_branches_are_pruned_with_their_family(drive, journal):

@@ -606,9 +606,11 @@ class AsyncMediator:
                     live.resting = False
                     if await self._off(self._journal.post, saga_id, families.cancel_for(execution, at)):
                         self._call(saga_id)
+        live.untold = False
         for saga_id in family.undo:
             say = verbs.say_undo(self._desk, f"{execution.saga_id!r} compensates its group")
-            await self._whole(self._say_to_branch(saga_id, say))
+            if not await self._whole(self._say_to_branch(saga_id, say)):
+                live.untold = True
         return None if family.branches is None else execution.feed(family.branches, at)
 
     async def _say_to_stuck_branches(self, live: Live, say: verbs.Verb | None) -> None:
@@ -619,15 +621,15 @@ class AsyncMediator:
 
     async def _say_to_branch(
         self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None
-    ) -> None:
-        """Say it durably, and have a task drive the branch on; if somebody else is at it, they see to it."""
+    ) -> bool:
+        """Say it durably, and have a task drive the branch on; False: somebody is at it, or this mediator is closed."""
         live = Live(saga_id, background=True)
         if not self._reserves(live):
-            return
+            return False
         try:
             if not await self._off(functools.partial(self._holdings.take_up, live, for_a_verb=True)):
                 self._holdings.finish(live)
-                return
+                return False
             await self._say_to_stuck_branches(live, to_stuck_branches)
             record = say(live.execution, live.late)
             assert record is not None
@@ -638,6 +640,7 @@ class AsyncMediator:
             self._holdings.drop(live, error)
             raise
         self._have_driven(live, self._work(live))
+        return True
 
     def _spread(self, commit: Commit) -> None:
         """Have those taken up that came into being with *commit*, or were told something in it."""
@@ -948,7 +951,9 @@ class AsyncMediator:
             found = await self._off(self._journal.claimable, self._clock(), 1000 + len(seen), tuple(skip))
             lives = [self._resume(saga_id) for saga_id in found if saga_id not in seen]
             if not lives:
-                return [await self._with_branches(outcome) for outcome in outcomes]
+                along = await self._off(self._desk.parents_taken_along, outcomes)
+                waited = [await self._with_branches(outcome) for outcome in outcomes]
+                return waited + [await self.wait(saga_id, check=False) for saga_id in along]
             seen.update(found)  # once each: what comes back at once would come back for ever
             for live in lives:
                 if live is not None:

@@ -528,8 +528,11 @@ class Mediator:
                     live.resting = False
                     if self._journal.post(saga_id, families.cancel_for(execution, at)):
                         self._call(saga_id)
+        live.untold = False
         for saga_id in family.undo:
-            self._say_to_branch(saga_id, verbs.say_undo(self._desk, f"{execution.saga_id!r} compensates its group"))
+            say = verbs.say_undo(self._desk, f"{execution.saga_id!r} compensates its group")
+            if not self._say_to_branch(saga_id, say):
+                live.untold = True
         return None if family.branches is None else execution.feed(family.branches, at)
 
     def _say_to_stuck_branches(self, live: Live, say: verbs.Verb | None) -> None:
@@ -538,15 +541,15 @@ class Mediator:
             for saga_id in families.look(self._desk, live.execution).stuck:
                 self._say_to_branch(saga_id, say, to_stuck_branches=say)
 
-    def _say_to_branch(self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None) -> None:
-        """Say it durably, and have a worker drive the branch on; if somebody else is at it, they see to it."""
+    def _say_to_branch(self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None) -> bool:
+        """Say it durably, and have a worker drive the branch on; False: somebody is at it, or this one is closed."""
         live = Live(saga_id, background=True)
         try:
             if not self._reserves(live):
-                return
+                return False
             if not self._holdings.take_up(live, for_a_verb=True):
                 self._holdings.finish(live)
-                return
+                return False
             self._say_to_stuck_branches(live, to_stuck_branches)
             record = say(live.execution, live.late)
             assert record is not None
@@ -557,6 +560,7 @@ class Mediator:
         except BaseException as error:
             self._drop_unless_worked(live, error)
             raise
+        return True
 
     def _spread(self, commit: Commit) -> None:
         """Have those taken up that came into being with *commit*, or were told something in it."""
@@ -926,6 +930,8 @@ class Mediator:
     def recover(self) -> list[Outcome]:
         """Take up every unfinished execution whose driver is gone, drive it on, and wait until all are at rest.
 
+        Those whose branches are taken up are waited for as well.
+
         Those that no registered saga can drive are left as they are and logged, with the reason.
 
         Returns:
@@ -940,7 +946,9 @@ class Mediator:
             found = self._journal.claimable(self._clock(), 1000 + len(seen), tuple(skip))
             lives = [self._resume(saga_id) for saga_id in found if saga_id not in seen]
             if not lives:
-                return [self._with_branches(outcome) for outcome in outcomes]
+                along = self._desk.parents_taken_along(outcomes)
+                waited = [self._with_branches(outcome) for outcome in outcomes]
+                return waited + [self.wait(saga_id, check=False) for saga_id in along]
             seen.update(found)  # once each: what comes back at once would come back for ever
             for live in lives:
                 if live is not None:

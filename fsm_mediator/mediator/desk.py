@@ -393,7 +393,7 @@ class Desk:
             live.epoch,
             held,
             wake_at,
-            not at_work or (parks and effect is not None and effect.callback is None),
+            not at_work or (parks and effect is not None and effect.callback is None and not live.untold),
             live.seen,
             execution.take(),
             execution.acceptance if opens else None,
@@ -415,7 +415,7 @@ class Desk:
         if effect.part.kind in GROUPS:
             # Who compensates has its branches undone first; who waits in the foreground does so until they settle.
             fresh = not written and execution.phase != COMPENSATING
-            return (written or fresh) and (live.background or (written and live.resting))
+            return (written or fresh) and not live.untold and (live.background or (written and live.resting))
         if effect.kind == AWAIT:
             return True
         if not live.background or self._sleeps:
@@ -505,6 +505,20 @@ class Desk:
             queues = turn is not None and not turn.has_come
             found.append(msgspec.structs.replace(entry, queued=turn.limit.name) if turn and queues else entry)
         return found
+
+    def parents_taken_along(self, outcomes: Iterable[Outcome]) -> list[str]:
+        """The outermost executions whose branches were taken up, not they themselves, and nobody else drives them.
+
+        What becomes of its branches drives such a one on, in the background.
+        """
+        taken = {outcome.saga_id for outcome in outcomes}
+        outermost = {saga_id.partition("/")[0] for saga_id in taken if "/" in saga_id} - taken
+        entries = (self.entry(saga_id) for saga_id in sorted(outermost))
+        return [
+            entry.saga_id
+            for entry in entries
+            if entry.driver is None or not entry.driver_alive or entry.driver.id == self.driver.id
+        ]
 
     def undrivable(self, live: Live) -> str | None:
         """The fingerprint of what could not be taken up because no registered saga can drive it, nor others like it."""

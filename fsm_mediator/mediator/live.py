@@ -47,13 +47,14 @@ class Live:
         resting: Whether none of the branches that it waits for goes on by itself.
         turn: Its place in the queue of a limit, or its slot.
         unbegun: Whether the attempt that was announced has not begun, and the journal says so.
+        untold: Whether a branch could not be told yet that it is to be undone.
         unobserved: The observers that have raised, which is logged once.
     """
 
     __slots__ = (
         *("alarm", "attempt", "background", "called", "context", "done", "driver", "epoch", "error", "execution"),
         *("finished", "late", "noted", "outcome", "recovered", "resting", "rests", "saga_id", "seat", "seen"),
-        *("stopping", "told", "turn", "unbegun", "unobserved", "until", "wake"),
+        *("stopping", "told", "turn", "unbegun", "unobserved", "until", "untold", "wake"),
     )
 
     execution: Execution
@@ -88,6 +89,7 @@ class Live:
         self.resting = False
         self.turn: Turn | None = None
         self.unbegun = False
+        self.untold = False
         self.unobserved: set[int] | None = None
 
     def note(self, mail: Iterable[InboxItem]) -> bool:
