@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import environments
-from benchmarks.conductor import Cell, Player, Samples, folder_for_files, play
+from benchmarks.conductor import NEEDED, Cell, ContestantError, Player, Samples, folder_for_files, play
 from benchmarks.in_memory import bytes_of_an_execution
 from benchmarks.roster import ALONE, FLOOR, OURS, ROSTER, Contestant
 
@@ -22,6 +22,7 @@ SIZES = (3, 10, 100)
 GROWTH = (1, 2, 5, 20, 50)  # beside SIZES
 WIDTHS = (1, 4, 16, 64, 256, 1024)
 LIVE = 100_000
+LIVE_PATIENCE = 900.0  # seconds: memory is traced while they are made
 
 Results = dict[str, Any]
 
@@ -47,7 +48,7 @@ class Effort(NamedTuple):
         return max(3, self.rounds // 2)
 
 
-FULL = Effort(rounds=11, seconds=0.03)
+FULL = Effort(rounds=11, seconds=0.02)
 QUICK = Effort(rounds=3, seconds=0.006, live=2_000, live_seconds=0.2)
 
 
@@ -102,7 +103,9 @@ def in_memory(results: Results, pythons: dict[str, Path], effort: Effort, say: C
         cells = [pair for width in WIDTHS for pair in _each(wide, Cell(3, at_once=width))]
         _keep(results, play(cells, rounds=effort.few, seconds=effort.seconds))
         say("in memory: live executions")
-        results["live"] = {name: _live(player, effort) for name, player in players.items() if player.about["live"]}
+        results["live"] = {
+            name: _live(player, effort) for name, player in players.items() if player.about["live"] and not player.lost
+        }
         results["live"][ALONE] = {"count": effort.live, "bytes": bytes_of_an_execution(effort.live)}
 
 
@@ -151,7 +154,14 @@ def _seated(
     players = {}
     for each in contestants:
         if each.name in pythons:
-            player = stack.enter_context(Player(each.name, each.module, pythons[each.name], folder))
+            try:
+                player = stack.enter_context(Player(each.name, each.module, pythons[each.name], folder))
+            except ContestantError as error:
+                if each.name in NEEDED:
+                    raise
+                results["missing"][each.name] = str(error)
+                continue
+            stack.callback(_note_loss, results, player)
             players[each.name] = player
             results["contestants"][each.name] = {
                 "python": player.about["python"],
@@ -160,6 +170,12 @@ def _seated(
                 "keeps": each.keeps,
             }
     return players
+
+
+def _note_loss(results: Results, player: Player) -> None:
+    """Have the report say of a contestant that was lost on the way why it is missing."""
+    if player.lost:
+        results["missing"][player.name] = player.lost
 
 
 def _each(players: dict[str, Player], cell: Cell) -> list[tuple[str, Player, Cell]]:
@@ -182,4 +198,4 @@ def _live(player: Player, effort: Effort) -> dict[str, float]:
         player.ask({"do": "live", "count": few})
         each = (time.perf_counter() - started) / few
         count = max(few, min(count, int(effort.live_seconds / each) // few * few))
-    return {"count": count, "bytes": round(player.ask({"do": "live", "count": count}) / count)}
+    return {"count": count, "bytes": round(player.ask({"do": "live", "count": count}, patience=LIVE_PATIENCE) / count)}

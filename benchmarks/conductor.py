@@ -20,10 +20,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from benchmarks.roster import DURABLE_FLOOR, FLOOR, OURS
+
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120.0  # seconds for one answer
 ATTEMPTS = 3
 MOST_RUNS = 20_000
+NEEDED = (FLOOR, DURABLE_FLOOR, OURS)  # without these there is nothing to compare with
 
 
 class WrongWorkError(AssertionError):
@@ -74,7 +77,14 @@ class Taken(NamedTuple):
 
 
 class Player:
-    """A contestant's process."""
+    """A contestant's process.
+
+    Attributes:
+        about: Its interpreter and the versions it is measured with.
+        lost: Why it is measured no further: it died, gave no answer, or did other work.
+    """
+
+    lost: str | None = None
 
     def __init__(self, name: str, module: str, python: Path, folder: Path) -> None:
         self.name = name
@@ -192,18 +202,31 @@ def play(pairs: Iterable[tuple[str, Player, Cell]], *, rounds: int, seconds: flo
         seconds: About how long one repetition of one cell takes; at least one run.
     """
     pairs = list(pairs)
-    counts = {}
-    for row, player, cell in pairs:
+    counts: dict[tuple[str, str], int] = {}
+    samples = {(row, cell.label): Samples([], []) for row, _, cell in pairs}
+
+    def calibrate(row: str, player: Player, cell: Cell) -> None:
         player.check(cell)
         few = _runs(player.time(cell, 1), cell, seconds / 10)
         counts[row, cell.label] = _runs(player.time(cell, few), cell, seconds)
-    samples = {(row, cell.label): Samples([], []) for row, _, cell in pairs}
-    for _ in range(rounds):
+
+    def sample(row: str, player: Player, cell: Cell) -> None:
+        taken = player.time(cell, counts[row, cell.label], warm=1)
+        runs, defining = samples[row, cell.label]
+        runs.append(round((taken.wall if cell.durability else taken.processor) * 1e6, 4))
+        defining.append(round(taken.prepared * 1e6, 1))
+
+    for act in (calibrate, *[sample] * rounds):
         for row, player, cell in pairs:
-            taken = player.time(cell, counts[row, cell.label], warm=1)
-            sample = samples[row, cell.label]
-            sample.runs.append(round((taken.wall if cell.durability else taken.processor) * 1e6, 4))
-            sample.defining.append(round(taken.prepared * 1e6, 1))
+            if player.lost:
+                continue
+            try:
+                act(row, player, cell)
+            except (ContestantError, WrongWorkError) as error:
+                if row in NEEDED:
+                    raise
+                player.lost = str(error)
+                samples = {key: kept for key, kept in samples.items() if key[0] != row}
     return samples
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from benchmarks import environments, guard, report
-from benchmarks.conductor import Cell, Player, WrongWorkError, the_work
+from benchmarks.conductor import Cell, ContestantError, Player, WrongWorkError, play, the_work
 from benchmarks.plot import svg
-from benchmarks.roster import OURS, ROSTER, Contestant
+from benchmarks.roster import FLOOR, OURS, ROSTER, Contestant
 
 KEPT = json.loads(report.KEPT.read_text())
 OWN = [each for each in ROSTER if each.own]
@@ -94,6 +94,31 @@ def test_contestant_that_does_other_work_is_not_timed(did: list[str]) -> None:
     with pytest.raises(WrongWorkError, match="cheat, W3 failure: did"):
         Cheat().check(Cell(3, fails=True))
     assert the_work(Cell(3, fails=True)) == ["s1", "s2", "s3", "s3", "s3", "undo s2", "undo s1"]
+
+
+def test_peer_that_dies_on_the_way_is_missing_with_the_reason_and_stops_nobody() -> None:
+    """An hour's run is not lost to one contestant: the others are measured, and the report says why one is not."""
+
+    class Steady(Player):
+        def __init__(self, name: str, dies_after: int = 1_000) -> None:
+            self.name = name
+            self.left = dies_after
+
+        def ask(self, question: dict[str, object], *, patience: float = 0.0) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise ContestantError(f"{self.name}: died")
+            return the_work(Cell(3)) if question["do"] == "check" else {"wall": 1.0, "processor": 1.0, "prepared": 0.0}
+
+    loop, mortal = Steady(FLOOR), Steady("mortal", dies_after=4)
+
+    samples = play([(FLOOR, loop, Cell(3)), ("mortal", mortal, Cell(3))], rounds=3, seconds=0.1)
+
+    assert set(samples) == {(FLOOR, "W3 success")}
+    assert len(samples[FLOOR, "W3 success"].runs) == 3
+    assert mortal.lost == "mortal: died"
+    with pytest.raises(ContestantError, match=f"{FLOOR}: died"):
+        play([(FLOOR, Steady(FLOOR, dies_after=2), Cell(3))], rounds=3, seconds=0.1)
 
 
 def test_guard_fails_when_the_library_got_slower() -> None:

@@ -81,13 +81,17 @@ def prepare_async(work: Work) -> Ready:
 async def live(count: int) -> Sequence[object]:
     """Sagas driven on asyncio that wait in their first step, each in the task that runs it."""
     never = asyncio.get_running_loop().create_future()
+    begun = 0
 
     async def waits(payload: object) -> None:
+        nonlocal begun
+        begun += 1
         await never
 
     mediator = AsyncMediator(Saga("waits", [step(name=f"s{number}")(waits) for number in range(1, 4)]))
     tasks = [asyncio.create_task(run(mediator)) for _ in range(count)]
-    await asyncio.sleep(0.2)
+    while begun < count:  # noqa: ASYNC110 - turns of the loop, not time
+        await asyncio.sleep(0)
     return tasks
 
 
