@@ -1025,11 +1025,12 @@ def test_labels_in_markup_are_well_formed(text):
 MERMAID_LINE = re.compile(
     r"""flowchart\ TB
     |\ +acc(Title|Descr):\ [\w\ .,]*
-    |\ +subgraph\ \w+\["[^"\[\]{}<>()|%`;#&\\]*"\]
+    |\ +subgraph\ \w+\["(?:[^"\[\]{}<>()|%`;#&\\]|\#47;)*"\]
     |\ +end
     |\ +\w+(\(|\(\[|\[/|\[|\{\{|\(\(\()"(?P<label>[^"]*)"(\)|\]\)|/\]|\]|\}\}|\)\)\)):::\w+
     |\ +\w+\ (==>|-->|-\.->)\|"[\w\ .,·…]+"\|\ \w+
     |\ +classDef\ \w+\ fill:\#\w{6},stroke:\#\w{6},color:\#\w{6},stroke-width:[\d.]+px(,stroke-dasharray:5\ 3)?
+    |\ +style\ \w+\ fill:\#\w{6},stroke:\#\w{6},color:\#\w{6},stroke-dasharray:5\ 3
     |\ +linkStyle\ [\d,]+\ stroke:\#\w{6}(,stroke-width:\dpx)?""",
     re.VERBOSE,
 )
@@ -1039,7 +1040,7 @@ IN_A_LABEL = re.compile(r"(?:[\w .,:·…▶■✗↩]|#\d+;|</?[bi]>|<br/>)*")
 @settings(max_examples=80)
 @given(text=hostile)
 def test_hostile_text_cannot_inject_mermaid(text):
-    """Every line of a Mermaid chart is one of seven harmless kinds, and a label holds nothing that Mermaid acts on."""
+    """Every line of a Mermaid chart is one of eight harmless kinds, and a label holds nothing that Mermaid acts on."""
     shown = hostile_run(text).diagram()
     plain = hostile_run("x").diagram()
     lines = shown.to_mermaid().removesuffix("\n").split("\n")

@@ -162,3 +162,14 @@ def test_mermaid_and_dot_frame_each_branch(failed):
     assert len(re.findall(r'^ *subgraph \S+\["(?:fulfil|carrier) ', mermaid, re.MULTILINE)) == 4
     assert dot.count("subgraph") == 4
     assert json.dumps("fulfil / label") in dot
+
+
+def test_frames_of_a_mermaid_chart_have_names_of_their_own():
+    """Two groups over items, one within the other, do not become one frame."""
+    inner = Saga("inner", [Parallel.each("items", part("item"), over=lambda order: order)])
+    nested = Saga("outer", [Parallel.each("orders", inner, over=lambda order: order)])
+    chart = nested.diagram().to_mermaid()
+
+    frames = re.findall(r"^ *subgraph (\S+)\[", chart, re.MULTILINE)
+    assert len(frames) == len(set(frames)) == 2
+    assert re.findall(r"^ *style (\S+) ", chart, re.MULTILINE) == frames

@@ -66,6 +66,7 @@ class _Writer:
         self.theme = theme
         self.nodes = {node.id: node for node in picture.all_nodes()}
         self.names = _names(self.nodes)
+        self.frames: list[str] = []
 
     def text(self) -> str:
         """All of it."""
@@ -79,6 +80,9 @@ class _Writer:
         lines += [self._edge(edge) for edge in edges]
         lines += self._classes()
         lines += self._links(edges)
+        # Mermaid would fill them in yellow.
+        look = f"fill:{self.theme.ground},stroke:{self.theme.frame},color:{self.theme.ink},stroke-dasharray:5 3"
+        lines += [f"  style {frame} {look}" for frame in self.frames]
         return "\n".join([*lines, ""])
 
     def _inside(self, picture: Picture) -> Iterable[str]:
@@ -86,13 +90,15 @@ class _Writer:
         yield from (self._node(node, "  ") for node in picture.nodes if node.id not in framed)
         for cluster in picture.clusters:
             yield from self._frame(cluster, "  ")
-        for number, child in enumerate(picture.children):
-            yield f'  subgraph {_name(child.prefix, f"child{number}")}["{_label(child.heading, 60)}"]'
+        for child in picture.children:
+            self.frames.append(_name(child.prefix, ""))
+            yield f'  subgraph {self.frames[-1]}["{_label(child.heading, 60)}"]'
             yield from ("  " + line for line in self._inside(child))
             yield "  end"
 
     def _frame(self, cluster: Cluster, indent: str) -> Iterable[str]:
-        yield f'{indent}subgraph {_name("saga_" + cluster.path, "")}["{_label(cluster.label, 60)}"]'
+        self.frames.append(_name("saga_" + cluster.path, ""))
+        yield f'{indent}subgraph {self.frames[-1]}["{_label(cluster.label, 60)}"]'
         for name in cluster.nodes:
             yield self._node(self.nodes[name], indent + "  ")
         for inner in cluster.clusters:
