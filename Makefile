@@ -7,7 +7,7 @@ READY := .venv/.ready
 SOURCES := $(wildcard fsm_mediator tests examples benchmarks notebooks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo orders test lint types torture bench guard docs clean
+.PHONY: help demo orders test lint types torture browser bench guard docs clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -35,6 +35,11 @@ torture: $(READY) ## kill processes and search for long, bounded by TORTURE_SECO
 	@$(BIN)/python -m pytest -m torture --collect-only -q tests >/dev/null 2>&1; \
 	if [ $$? -eq 5 ]; then echo "torture: no test bears the marker yet"; \
 	else $(BIN)/python -m pytest -m torture tests; fi
+
+browser: $(READY) ## drive the explorer in a real JupyterLab and a real Chromium, which the system has to have
+	@$(BIN)/python -c 'import jupyterlab, playwright' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[browser]'
+	$(BIN)/python -m pytest -m browser tests/browser
 
 bench: $(READY) ## measure beside every peer, and write docs/benchmarks.md, its plot and the table of the README
 	$(BIN)/python -m benchmarks --million

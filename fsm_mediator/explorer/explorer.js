@@ -13,6 +13,8 @@ function make(tag, attributes = {}, ...children) {
     if (value === true) element.setAttribute(name, "");
     else if (value !== false) element.setAttribute(name, value);
   }
+  // JupyterLab would take keys for its own shortcuts; it looks for this on the very element that has the focus.
+  if (tag === "button" || tag === "input" || "tabindex" in attributes) element.setAttribute("data-lm-suppress-shortcuts", "");
   element.append(...children);
   return element;
 }
@@ -126,8 +128,7 @@ function render({ model, el }) {
     columns[name] = make("div", name === "choices" ? {} : { class: "fsm-scroll", tabindex: "0", role: "group", "aria-label": title });
     grid.append(make("section", { class: `fsm-${name}`, "aria-label": title }, make("h3", {}, title), columns[name]));
   }
-  // Lumino, JupyterLab's toolkit, would take keys pressed on a button for its own shortcuts.
-  const root = make("div", { class: "fsm-explorer", role: "region", "data-lm-suppress-shortcuts": "true" }, shown, bar, grid);
+  const root = make("div", { class: "fsm-explorer", role: "region" }, shown, bar, grid);
 
   full.addEventListener("click", () => {
     root.dataset.size = root.dataset.size === "full" ? "fit" : "full";

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page, Route
+    from playwright.sync_api import BrowserContext, Page, Playwright, Route
 
 CHROMIUM_ARGS = (
     "--disable-background-networking",
@@ -55,7 +55,7 @@ class Lab:
     browser: BrowserContext
     strangers: list[str] = attrs.field(factory=list)
 
-    def open(self, name: str, cells: Sequence[str] = ()) -> Page:
+    def open(self, name: str, cells: Sequence[str] = (), *, wait_for_kernel: bool = True) -> Page:
         """Open the notebook *name*; *cells* are written into it first."""
         if cells:
             (self.folder / name).write_text(json.dumps(notebook(cells)), encoding="utf-8")
@@ -64,14 +64,14 @@ class Lab:
         page.route("**/*", self._at_home)
         page.goto(f"{self.url}/doc/tree/{name}?token={self.token}&reset")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for()
+        if wait_for_kernel:
+            page.get_by_text("| Idle").wait_for()
         return page
 
     def run_all(self, page: Page) -> None:
         """Run all cells of an open notebook, and wait for them."""
         from playwright.sync_api import TimeoutError as NothingHappenedError
 
-        page.get_by_text("| Idle").wait_for()
         prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map((prompt) => prompt.textContent)"
         page.locator(".jp-Notebook .jp-Cell").first.click(position={"x": 3, "y": 3})
         for _ in range(5):  # what is run before the page has reached its kernel is lost: then run it again
@@ -103,31 +103,42 @@ def notebook(cells: Sequence[str]) -> dict[str, object]:
 
 
 @contextmanager
-def lab(folder: Path, home: Path, *, dark: bool = False) -> Iterator[Lab]:
-    """A JupyterLab over *folder* and a browser, both new and with all their files under *home*."""
-    from playwright.sync_api import sync_playwright
+def lab(playwright: Playwright, folder: Path, home: Path, *, without: str | None = None) -> Iterator[Lab]:
+    """A JupyterLab over *folder* and a browser, both new and with all their files under *home*.
 
-    settings = {
-        "notification": {"fetchNews": "false", "checkForUpdates": False},
-        "themes": {"theme": f"JupyterLab {'Dark' if dark else 'Light'}"},
-    }
-    for name, values in settings.items():
-        path = home / "settings/@jupyterlab/apputils-extension" / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values), encoding="utf-8")
-    with server(folder, home) as (url, token), sync_playwright() as playwright:
+    Args:
+        playwright: What drives the browser.
+        folder: Where its notebooks are.
+        home: Where all else is that they write.
+        without: An extension of JupyterLab that is to be disabled.
+    """
+    write(
+        home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings",
+        {"fetchNews": "false", "checkForUpdates": False},
+    )
+    # Else only the cells on the screen are in the page.
+    write(home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", {"windowingMode": "none"})
+    if without is not None:
+        write(home / "config/labconfig/page_config.json", {"disabledExtensions": {without: True}})
+    with server(folder, home) as (url, token):
         browser = playwright.chromium.launch_persistent_context(
             home / "chromium",
             executable_path=chromium(),
             args=list(CHROMIUM_ARGS),
             chromium_sandbox=False,
-            color_scheme="dark" if dark else "light",
+            color_scheme="light",
             viewport={"width": 1280, "height": 1000},
         )
         try:
             yield Lab(folder, url, token, browser)
         finally:
             browser.close()
+
+
+def write(path: Path, values: dict[str, object]) -> None:
+    """Write a file of settings."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values), encoding="utf-8")
 
 
 def chromium() -> str:
