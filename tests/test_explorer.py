@@ -14,17 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsm_mediator import (
+    Choose,
     DefinitionError,
     Execution,
     Explorer,
     Happened,
     MissingExtraError,
+    Parallel,
     RefusedError,
     Retry,
     Saga,
+    Signal,
+    Sleep,
     Step,
     explore,
     step,
+    verify,
 )
 from fsm_mediator.diagram import render
 from fsm_mediator.explorer.ledger import Belief
@@ -77,6 +82,11 @@ class Hang(Step):
         raise CalledError
 
 
+def uncalled(order):
+    """Decides, if somebody calls it."""
+    raise CalledError
+
+
 def checkout() -> Saga:
     """A saga with a step that can be undone, one with a probe, and one that cannot be undone."""
     return Saga("checkout", [Reserve(), Charge(), Mail()])
@@ -90,6 +100,16 @@ SAGAS: dict[str, Callable[[], Saga]] = {
     "one step": lambda: Saga("one", [Mail()]),
     "threads": lambda: Saga("threads", [Hang(), Reserve()]),
     "pivot": lambda: Saga("pivot", [Reserve(), type("Pay", (Mail,), {"pivot": True})(), type("Tell", (Mail,), {})()]),
+    "waits": lambda: Saga(
+        "waits",
+        [
+            Reserve(),
+            Signal("approval", timeout=60.0),
+            Sleep("rest", uncalled),
+            Parallel("fulfil", [Charge(), Saga("post", [Mail()])]),
+            Choose("way", {"slow": Reserve(), "fast": Mail()}, by=uncalled),
+        ],
+    ),
     "nested": lambda: Saga("outer", [Reserve(), Saga("inner", [Charge(), Hang()]), Mail()]),
 }
 
@@ -219,11 +239,16 @@ def test_restart_forgets_what_happened():
     assert (play.position, len(play.moments), play.journal) == (0, 1, ())
 
 
-def test_path_of_a_counterexample_can_be_played():
-    """The lines of a broken law's shortest way, as `verify` gives them, are choices."""
-    play = explore(checkout(), [f"{label}  [executing.somewhere]" for label in LOST])
+@pytest.mark.parametrize("name", ["checkout", "waits"])
+def test_path_of_a_counterexample_can_be_played(name):
+    """The shortest way to a broken law, as `verify` gives it, is a path of choices."""
+    violation = verify(SAGAS[name](), strict=True).violations[0]
 
-    assert play.now.label == LOST[-1]
+    play = explore(violation.saga, violation.path, strict=True)
+
+    assert play.now.label == violation.path[-1]
+    assert play.outcome.state == violation.state
+    assert tuple(entry.path for entry in play.ledger if entry.effect) == violation.effects
 
 
 def test_time_passes_as_time_outs_and_waits_say():
@@ -265,6 +290,57 @@ def test_unknown_view_or_theme_is_a_mistake_of_the_caller(setting):
     """A view or theme that is not there is named, with those that are."""
     with pytest.raises(DefinitionError):
         explore(checkout(), **setting)
+
+
+# Waits
+
+
+def test_signal_comes_or_does_not():
+    """A saga that waits for a signal has a choice for its coming, for its time-out, and for what does not fit."""
+    play = explore(SAGAS["waits"](), ["the saga begins", "reserve takes effect and returns"])
+
+    told = {choice.label: choice.leads_to for choice in play.choices}
+
+    assert told["the signal approval comes; rest is to last"] == "wait in rest"
+    assert told["no signal approval comes in time"] == "compensate reserve"
+    assert told["a signal comes that nobody knows"] == "wait in approval"
+
+
+def test_what_a_function_decides_is_a_choice_and_the_function_is_not_called():
+    """Where the saga asks a function, the person who plays says what it answers."""
+    play = explore(SAGAS["waits"](), ["the saga begins", "reserve takes effect and returns"])
+
+    assert {
+        "the signal approval comes; rest is to last": "wait in rest",
+        "the signal approval comes; rest is to last no time": "wait in fulfil",
+        "the signal approval comes; rest cannot be decided": "compensate reserve",
+    }.items() <= {choice.label: choice.leads_to for choice in play.choices}.items()
+
+
+def test_group_is_played_branch_by_branch():
+    """A group's branches succeed, fail or get stuck one by one; the ledger shows how each stands."""
+    play = explore(
+        SAGAS["waits"](),
+        [
+            "the saga begins",
+            "reserve takes effect and returns",
+            "the signal approval comes; rest is to last",
+            "the wait is over",
+            "branch fulfil.charge succeeds",
+        ],
+    )
+    assert play.ledger[3].branches == (("charge", "succeeded"), ("post", "running"))
+    assert view_of(play)["ledger"][3]["branches"] == ["charge: succeeded", "post: running"]
+
+    play.choose("branch fulfil.post fails")
+    play.choose("the driver looks at the branches of fulfil")
+    assert play.now.execution.state == "compensating.fulfil"
+    play.choose("the driver has branch fulfil.charge undone")
+    play.choose("branch fulfil.charge fails")
+    play.choose("the driver looks at the branches of fulfil")
+
+    assert play.now.execution.state == "compensating.reserve"
+    assert not play.ledger[3].effect
 
 
 # What a front end shows, and what it says

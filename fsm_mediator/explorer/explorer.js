@@ -66,7 +66,12 @@ function ledger(view) {
       "tr",
       entry.here ? { class: "fsm-here", "aria-current": "step" } : {},
       make("th", { scope: "row" }, ...breaking(entry.path), ...(entry.here ? [make("span", { class: "fsm-small" }, "▶ now")] : [])),
-      make("td", { class: entry.effect ? "fsm-effect-yes" : "fsm-effect-no" }, entry.effect ? "● effect" : "○ none"),
+      make(
+        "td",
+        { class: entry.effect ? "fsm-effect-yes" : "fsm-effect-no" },
+        `${entry.effect ? "●" : "○"} ${entry.world}`,
+        ...entry.branches.map((branch) => make("span", { class: "fsm-small" }, ...breaking(branch))),
+      ),
       make("td", {}, entry.belief, ...entry.notes.map((note) => make("span", { class: "fsm-small" }, note))),
     ),
   );

@@ -18,11 +18,12 @@ from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError, MissingExtraError, RefusedError
 from fsm_mediator.execution import Execution
 from fsm_mediator.explorer.ledger import Entry, ledger_of
-from fsm_mediator.moves import Ghost, Move, Moves, copied
+from fsm_mediator.moves import DUE, Ghost, Move, Moves, born_with, copied
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import WAIT
 from fsm_mediator.records import Acceptance, Record
 from fsm_mediator.saga import Saga
+from fsm_mediator.verifier.deciding import Decisions
 from fsm_mediator.words import place_in_words, timeline
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Choice:
     """Something that can happen now.
 
     Attributes:
-        label: What happens, in words: ``charge times out, after its effect``.
+        label: What happens, in words: ``charge times out, after its effect``; and what is decided on the way, where a
+            function of the saga decides: it is not called, every answer is a choice.
         who: From whom it comes: ``participant``, ``driver``, ``others`` or ``person``.
         event: The machine's event that the rules make of it; empty where the machine does not move.
         nature: What sort of move that is; None where the machine does not move.
@@ -96,10 +98,11 @@ class Explorer:
             raise DefinitionError(f"explore takes a Saga, not {saga!r}")
         self.saga = saga
         self._moves = Moves(saga, strict=strict)
+        self._decisions = Decisions(saga)
         self._watchers: list[Callable[[], None]] = []
         self._widget: ExplorerWidget | None = None
         acceptance = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0)
-        self.moments = [Moment("", Execution(saga, acceptance), self._moves.nothing)]
+        self.moments = [Moment("", Execution(self._decisions.saga, acceptance), self._moves.nothing)]
         self.position = 0
         self.view = DETAIL
         self.theme = LIGHT
@@ -115,7 +118,7 @@ class Explorer:
     @property
     def choices(self) -> tuple[Choice, ...]:
         """Everything that can happen at the moment that is shown; empty only where nothing ever can."""
-        return tuple(self._choice(move) for move in self._possible())
+        return tuple(_choice(move, moment) for move, moment in self._possible())
 
     def choose(self, what: int | str) -> Moment:
         """Let something happen at the moment that is shown; what had come after it is dropped.
@@ -129,15 +132,15 @@ class Explorer:
         Raises:
             RefusedError: It cannot happen now; the message says what can.
         """
-        moves = self._possible()
+        moments = [moment for _, moment in self._possible()]
         if isinstance(what, str):
-            found = [move for move in moves if move.label == what]
+            found = [moment for moment in moments if moment.label == what]
         else:
-            found = moves[what - 1 : what] if what >= 1 else []
+            found = moments[what - 1 : what] if what >= 1 else []
         if not found:
-            possible = "; ".join(f"{number}. {move.label}" for number, move in enumerate(moves, 1)) or "nothing"
+            possible = "; ".join(f"{number}. {moment.label}" for number, moment in enumerate(moments, 1)) or "nothing"
             raise RefusedError(f"{what!r} cannot happen in {self.now.execution.state!r}; what can: {possible}")
-        reached = self._after(found[0])
+        reached = found[0]
         del self.moments[self.position + 1 :]
         self.moments.append(reached)
         self.position += 1
@@ -145,13 +148,13 @@ class Explorer:
         return reached
 
     def play(self, path: Iterable[str]) -> Explorer:
-        """Choose one label after the other; those of a verifier's counterexample fit.
+        """Choose one label after the other; the path of a verifier's counterexample fits.
 
         Raises:
             RefusedError: One of them cannot happen then; those before it have.
         """
         for label in path:
-            self.choose(label.partition("  [")[0])
+            self.choose(label)
         return self
 
     def go(self, position: int) -> None:
@@ -178,27 +181,29 @@ class Explorer:
         self.theme = theme or self.theme
         self._changed()
 
-    def _possible(self) -> list[Move]:
-        return list(self._moves.at(self.now.execution, self.now.ghost))
+    def _possible(self) -> list[tuple[Move, Moment]]:
+        """Everything that can happen, and the moment that each leads to, by the rules that run."""
+        execution, ghost = self.now.execution, self.now.ghost
+        possible = []
+        for move in self._moves.at(execution, ghost):
+            for decided, after in self._decisions.every(lambda move=move: self._after(move)):  # type: ignore[misc]  # mypy cannot infer the type of a lambda's default
+                possible.append((move, attrs.evolve(after, label=f"{move.label}{decided}")))
+        return possible
 
     def _after(self, move: Move) -> Moment:
-        """What *move* leads to, decided by the rules that run."""
         before = self.now.execution
         execution = copied(before)
         at = before.history[-1].at if before.history else before.acceptance.at
         at += _took(move, before)
         move.act(execution, at)
-        at = max(at, execution.history[-1].at if execution.history else at)
+        if len(execution.history) > before.seq:
+            at = max(at, execution.history[-1].at)
         while execution.advance(at) is not None:
             pass
-        return Moment(move.label, execution, move.ghost, tuple(execution.history[before.seq :]))
-
-    def _choice(self, move: Move) -> Choice:
-        reached = self._after(move)
-        state = reached.execution.state
-        event = reached.records[0].event if reached.records else ""
-        nature = EDGES[event][1] if event else None
-        return Choice(move.label, move.who, event, nature, place_in_words(state), state)
+        execution.take()  # as the driver does that has journaled it
+        records = tuple(execution.history[before.seq :])
+        ghost = self._moves.after(move.ghost, born_with(execution, records))
+        return Moment(move.label, execution, ghost, records)
 
     # Looking
 
@@ -297,11 +302,20 @@ def explore(
     return Explorer(saga, view=view, theme=theme, strict=strict).play(path)
 
 
+def _choice(move: Move, moment: Moment) -> Choice:
+    state = moment.execution.state
+    event = moment.records[0].event if moment.records else ""
+    nature = EDGES[event][1] if event else None
+    return Choice(moment.label, move.who, event, nature, place_in_words(state), state)
+
+
 def _took(move: Move, before: Execution) -> float:
     """How many seconds *move* takes. A wait says itself when it is over."""
     effect = before.effect
-    if effect is None or effect.kind == WAIT:
-        return 0.0 if effect is not None else TOOK
+    if effect is None:
+        return TOOK
+    if effect.kind == WAIT or move.said == DUE:
+        return 0.0
     if move.said in ("timed out", "late") and effect.part.timeout is not None:
         return effect.part.timeout
     if move.said == "abandoned":

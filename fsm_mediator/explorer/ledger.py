@@ -10,6 +10,7 @@ import attrs
 from fsm_mediator.execution import Execution
 from fsm_mediator.machine import COMPENSATING, RETRYING_COMPENSATION, STUCK
 from fsm_mediator.moves import Ghost
+from fsm_mediator.parts import GROUPS, Kind
 from fsm_mediator.records import Record
 
 
@@ -35,6 +36,8 @@ class Entry:
         running: Whether a thread of it, long given up, may be running still.
         here: Whether the saga stands in this part.
         undoable: Whether it can be compensated.
+        waits: Whether it is a signal or a sleep, which have no effect.
+        branches: How its branches stand, by name, where it is a group whose branches are there.
     """
 
     path: str
@@ -44,15 +47,25 @@ class Entry:
     running: bool
     here: bool
     undoable: bool
+    waits: bool = False
+    branches: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        told = [f"{'●' if self.effect else '○'} {self.path}: {'an effect' if self.effect else 'no effect'}"]
+        told = [f"{'●' if self.effect else '○'} {self.path}: {self.in_the_world}"]
         told.append(f"the saga believes: {self.belief}")
         if self.left_over:
             told.append("left over")
         if self.running:
             told.append("its thread may be running still")
+        told += [f"{name} is {status}" for name, status in self.branches]
         return "; ".join(told)
+
+    @property
+    def in_the_world(self) -> str:
+        """What is true, in words."""
+        if self.waits:
+            return "a wait"
+        return "an effect" if self.effect else "no effect"
 
 
 def ledger_of(execution: Execution, ghost: Ghost) -> tuple[Entry, ...]:
@@ -69,6 +82,10 @@ def ledger_of(execution: Execution, ghost: Ghost) -> tuple[Entry, ...]:
             ghost.running == number,
             stands_in is not None and stands_in.path == part.path,
             part.compensatable,
+            part.kind in (Kind.SIGNAL, Kind.SLEEP),
+            tuple(zip(execution.branches_of(part.path), ghost.branches[number], strict=True))
+            if part.kind in GROUPS and ghost.branches[number]
+            else (),
         )
         for number, (part, effect) in enumerate(zip(execution.saga.parts, ghost.effects, strict=True))
     )

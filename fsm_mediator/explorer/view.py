@@ -46,11 +46,13 @@ def view_of(explorer: Explorer) -> dict[str, Any]:
             {
                 "path": entry.path,
                 "effect": entry.effect,
+                "world": entry.in_the_world,
                 "belief": str(entry.belief),
+                "branches": [f"{name}: {status}" for name, status in entry.branches],
                 "notes": [
                     *(["left over"] if entry.left_over else []),
                     *(["its thread may be running still"] if entry.running else []),
-                    *([] if entry.undoable else ["cannot be undone"]),
+                    *([] if entry.undoable or entry.waits else ["cannot be undone"]),
                 ],
                 "here": entry.here,
             }
