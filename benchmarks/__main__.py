@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import compare, durable, environments, rendering, report, verifying
+from benchmarks import compare, composition, durable, environments, rendering, report, verifying
 from benchmarks.measure import pin_to_one_core
 
-GROUPS = ("in_memory", "durable", "imports", "journal", "verifying", "rendering")
+GROUPS = ("in_memory", "durable", "imports", "journal", "verifying", "rendering", "composition")
 PICTURES = (3, 10)  # Graphviz needs most of a minute for those of 40 steps: ``python -m benchmarks.rendering``
 PEERS = ("in_memory", "durable", "imports")
 
@@ -82,6 +82,9 @@ def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) 
     if "rendering" in groups:
         say("rendering")
         results["told"]["rendering"] = rendered(say)
+    if "composition" in groups:
+        say("composition")
+        results["told"]["composition"] = composition.run(rounds=effort.rounds)
     say("done")
     return results
 

@@ -261,6 +261,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "journal": lambda results: told(results, "durable"),
     "verifying": lambda results: told(results, "verifying"),
     "rendering": lambda results: told(results, "rendering"),
+    "composition": lambda results: told(results, "composition"),
 }
 
 

@@ -45,8 +45,10 @@ class _Row:
     @property
     def called(self) -> bool:
         """Whether something is in the inbox that no driver has seen; what is stuck is called by its branches alone."""
+        if not self.mail or self.mail[-1].number <= self.seen:  # they are in order: a group's inbox can be long
+            return False
         stuck = self.state.partition(".")[0] in _STUCK
-        return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in self.mail)
+        return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in reversed(self.mail))
 
     @property
     def changed_at(self) -> float:
@@ -75,6 +77,7 @@ class MemoryJournal:
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._rows: dict[str, _Row] = {}
+        self._families: dict[str, dict[str, None]] = {}  # the branches of each, in order
         self._drivers: dict[str, Driver] = {}
         self._numbers = 0
         # What is being written: a KeyboardInterrupt may hit between any two lines, and whoever comes next finishes it.
@@ -140,15 +143,22 @@ class MemoryJournal:
         if commit.taken:
             row.mail = tuple(item for item in row.mail if item.number not in commit.taken)
         self._rows[commit.saga_id] = row
+        if commit.acceptance is not None:
+            self._join_family(commit.acceptance)
         for children, dormant in ((commit.children, False), (commit.dormant, True)):
             for child in children:
                 if child.saga_id not in self._rows:
                     self._rows[child.saga_id] = _Row(child, dormant=dormant)
+                self._join_family(child)
         if commit.posts:
             self._numbers = numbers
             for saga_id, item in commit.posts:
                 self._post(saga_id, item)
         self._half = None
+
+    def _join_family(self, acceptance: Acceptance) -> None:
+        if acceptance.parent is not None:
+            self._families.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 
     def _encoded(self, commit: Commit) -> Commit:
         what = f"execution {commit.saga_id!r}: a value"
@@ -238,7 +248,9 @@ class MemoryJournal:
     ) -> Iterator[Entry]:
         """As `Journal.entries`."""
         with self._lock:
-            rows = list(reversed(self._all_rows().values()))
+            known = self._all_rows()
+            ids = known if parent is None else self._families.get(parent, {})
+            rows = [known[saga_id] for saga_id in reversed(ids) if saga_id in known]
         for row in rows:
             if limit is not None and limit <= 0:
                 return
@@ -247,7 +259,6 @@ class MemoryJournal:
             if (
                 (phase is None or is_in_phase(entry.state, phase))
                 and (saga is None or entry.acceptance.saga == saga)
-                and (parent is None or entry.acceptance.parent == parent)
                 and (before is None or entry.changed_at < before)
             ):
                 limit = None if limit is None else limit - 1
@@ -266,7 +277,7 @@ class MemoryJournal:
         if row is None or row.state in ENDED:
             return False
         self._numbers += 1
-        if not any(known.number == self._numbers for known in row.mail):
+        if not row.mail or row.mail[-1].number < self._numbers:  # else it was interrupted after this, and is done again
             row.mail = (*row.mail, msgspec.structs.replace(item, number=self._numbers))
         return True
 
@@ -355,6 +366,7 @@ class MemoryJournal:
                         break
                     for saga_id in family:
                         del rows[saga_id]
+                        self._families.pop(saga_id, None)
                     deleted += len(family)
                     if deleted >= limit:
                         break

@@ -1,0 +1,197 @@
+"""Composition: what groups, nesting and waking cost, each beside the bare thing that does the same.
+
+A group of n branches beside n bare threads and n bare tasks; a nested saga beside the same steps in a row, which should
+cost the same; and sagas that sleep on disk: how long the daemon takes to wake them all, in a process that has done
+nothing else, and the memory that it takes for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import table, timings
+from fsm_mediator import AsyncMediator, Execution, Mediator, Parallel, Saga, Sleep, SQLiteJournal, Step, step
+from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.records import Acceptance, Begin
+
+SIZES = (2, 16, 256)
+BATCH = 1000
+
+
+@step
+def nothing(payload: Any) -> None:
+    """Does nothing."""
+
+
+@step
+async def nothing_awaited(payload: Any) -> None:
+    """Does nothing."""
+
+
+def group(branch: Any, size: int) -> Saga:
+    """A group of so many branches that do nothing."""
+    return Saga(f"group{size}", [Parallel("g", [branch.named(f"b{number}") for number in range(size)])])
+
+
+def steps(size: int) -> list[Step]:
+    """As many steps that do nothing."""
+    return [nothing.named(f"b{number}") for number in range(size)]
+
+
+def bare_threads(size: int) -> None:
+    """Start so many threads that do nothing, and join them."""
+    threads = [threading.Thread(target=nothing, args=(None,)) for _ in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+async def bare_tasks(size: int) -> None:
+    """Start so many tasks that do nothing, and await them."""
+    await asyncio.gather(*(asyncio.create_task(nothing_awaited.execute(None)) for _ in range(size)))
+
+
+def in_threads(size: int, rounds: int) -> str:
+    """A group in `Mediator`, beside bare threads and beside as many steps in a row."""
+    saga, row = group(nothing, size), Saga("row", steps(size))
+    with Mediator(saga, row) as mediator:
+        contestants: dict[str, Callable[[], object]] = {
+            f"{size} bare threads": lambda: bare_threads(size),
+            f"{size} steps in a row": lambda: mediator.run(row),
+            f"a group of {size}": lambda: mediator.run(saga),
+        }
+        measured = timings(contestants, rounds=rounds)
+    return table(f"Mediator, a group of {size}", measured, f"{size} bare threads")
+
+
+def in_tasks(size: int, rounds: int) -> str:
+    """A group in `AsyncMediator`, beside bare tasks."""
+    saga = group(nothing_awaited, size)
+    with asyncio.Runner() as runner:
+        mediator = AsyncMediator(saga)
+        contestants: dict[str, Callable[[], object]] = {
+            f"{size} bare tasks": lambda: runner.run(bare_tasks(size)),
+            f"a group of {size}": lambda: runner.run(mediator.run(saga)),
+        }
+        measured = timings(contestants, rounds=rounds)
+        runner.run(mediator.close())
+    return table(f"AsyncMediator, a group of {size}", measured, f"{size} bare tasks")
+
+
+def nesting(rounds: int) -> str:
+    """Nine steps in a row, and the same in three nested sagas."""
+    flat = Saga("flat", steps(9))
+    nested = Saga("nested", [Saga(f"s{outer}", steps(3)) for outer in range(3)])
+    with Mediator(flat, nested) as mediator:
+        contestants: dict[str, Callable[[], object]] = {
+            "9 steps in a row": lambda: mediator.run(flat),
+            "3 nested sagas of 3": lambda: mediator.run(nested),
+        }
+        return table("a nested saga", timings(contestants, rounds=rounds), "9 steps in a row")
+
+
+# Waking
+
+sleeper = Saga("sleeper", [Sleep("night", 3600.0)])
+
+
+def put_to_sleep(path: Path, number: int) -> None:
+    """Journal so many executions that sleep, and are due: as if all had been started an hour ago."""
+    journal = SQLiteJournal(path, durability="normal")
+    at = time.time() - 3601.0
+    for first in range(0, number, BATCH):
+        journal.write_all([_asleep(f"{each:032x}", at) for each in range(first, min(number, first + BATCH))])
+    journal.close()
+
+
+def _asleep(saga_id: str, at: float) -> Commit:
+    acceptance = Acceptance(saga_id, sleeper.name, sleeper.version, sleeper.fingerprint, None, at)
+    execution = Execution(sleeper, acceptance)
+    record = execution.feed(Begin(), at)
+    assert record is not None
+    return Commit(saga_id, (record,), "", 1, False, execution.wake_at, True, acceptance=acceptance)
+
+
+def wake(path: Path, kind: str) -> None:
+    """In a process of its own: be the daemon until nobody sleeps; print the seconds, and the megabytes it took."""
+    journal = SQLiteJournal(path, durability="normal")
+    before, started = _megabytes(), time.perf_counter()
+    if kind == "threads":
+        with Mediator(sleeper, journal=journal) as mediator, mediator.daemon():
+            while _sleeping(journal):
+                time.sleep(0.1)
+    else:
+
+        async def main() -> None:
+            async with AsyncMediator(sleeper, journal=journal) as mediator, mediator.daemon():
+                while await asyncio.to_thread(_sleeping, journal):  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.1)
+
+        asyncio.run(main())
+    print(time.perf_counter() - started, _megabytes() - before)
+
+
+def _sleeping(journal: SQLiteJournal) -> bool:
+    return next(iter(journal.entries(phase="waiting", limit=1)), None) is not None
+
+
+def _megabytes() -> float:
+    """The most memory that this process has had."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return float(line.split()[1]) / 1024
+    raise LookupError("this system does not tell the memory of a process")
+
+
+def waking(number: int) -> str:
+    """How long the daemon takes to wake so many, and what it takes for it."""
+    lines = [f"{number:,} sagas that sleep on disk, all due: until the daemon has woken and ended them all"]
+    for kind in ("threads", "asyncio"):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "sagas.db"
+            put_to_sleep(path, number)
+            size = path.stat().st_size / 1e6
+            command = [sys.executable, "-m", "benchmarks.composition", "--wake", str(path), "--kind", kind]
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own
+            seconds, megabytes = map(float, told.split())
+        lines.append(
+            f"  {kind:10}{seconds:8.1f} s, {seconds / number * 1e6:6.0f} us each; at most {megabytes:.0f} MB of memory "
+            f"more; {size / number * 1e6:.0f} bytes each on disk while they sleep"
+        )
+    return "\n".join(lines)
+
+
+def run(*, rounds: int = 11, parked: int = 100_000) -> str:
+    """All of it."""
+    told = [nesting(rounds)]
+    for size in SIZES:
+        told += [in_threads(size, rounds), in_tasks(size, rounds)]
+    return "\n\n".join([*told, waking(parked)])
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.composition", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=11, help="repetitions of each measurement (default: 11)")
+    parser.add_argument("--parked", type=int, default=100_000, help="how many sleep (default: 100000)")
+    parser.add_argument("--wake", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--kind", default="threads", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.wake:
+        wake(arguments.wake, arguments.kind)
+    else:
+        print(run(rounds=arguments.rounds, parked=arguments.parked))
+
+
+if __name__ == "__main__":
+    main()
