@@ -126,9 +126,10 @@ class MemoryJournal:
                 f"execution {commit.saga_id!r} stands at record {seq}, so that {commit.records[0].seq} cannot be its "
                 f"next: somebody else has written in the meantime; nothing was written"
             )
-        for child in (*commit.children, *commit.dormant):
-            if child.saga_id in rows:
-                raise IdTakenError(f"an execution {child.saga_id!r} exists; nothing was written")
+        if commit.children or commit.dormant:
+            for child in (*commit.children, *commit.dormant):
+                if child.saga_id in rows:
+                    raise IdTakenError(f"an execution {child.saga_id!r} exists; nothing was written")
         self._half = half = (row, seq, self._numbers, commit)
         self._finish(*half)
         return row.mail
@@ -139,17 +140,19 @@ class MemoryJournal:
         row.wake_at = commit.wake_at
         row.driver = commit.driver if commit.held else None
         row.awaits = commit.awaits
-        row.seen = max(row.seen, commit.seen)
+        if commit.seen:
+            row.seen = max(row.seen, commit.seen)
         if commit.taken:
             row.mail = tuple(item for item in row.mail if item.number not in commit.taken)
         self._rows[commit.saga_id] = row
         if commit.acceptance is not None:
             self._join_family(commit.acceptance)
-        for children, dormant in ((commit.children, False), (commit.dormant, True)):
-            for child in children:
-                if child.saga_id not in self._rows:
-                    self._rows[child.saga_id] = _Row(child, dormant=dormant)
-                self._join_family(child)
+        if commit.children or commit.dormant:
+            for children, dormant in ((commit.children, False), (commit.dormant, True)):
+                for child in children:
+                    if child.saga_id not in self._rows:
+                        self._rows[child.saga_id] = _Row(child, dormant=dormant)
+                    self._join_family(child)
         if commit.posts:
             self._numbers = numbers
             for saga_id, item in commit.posts:

@@ -384,8 +384,12 @@ class Desk:
             wake_at = self.clock() if attempts and (parks or queues) else execution.wake_at
         at_work = effect is not None or execution.state == PENDING
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
-        born = execution.take_born()
-        later = {acceptance.successor for acceptance in born}
+        children: tuple[Acceptance, ...] = ()
+        dormant: tuple[Acceptance, ...] = ()
+        if born := execution.take_born():
+            later = {acceptance.successor for acceptance in born}
+            children = tuple(acceptance for acceptance in born if acceptance.saga_id not in later)
+            dormant = tuple(acceptance for acceptance in born if acceptance.saga_id in later)
         return Commit(
             execution.saga_id,
             tuple(records),
@@ -397,8 +401,8 @@ class Desk:
             live.seen,
             execution.take(),
             execution.acceptance if opens else None,
-            tuple(acceptance for acceptance in born if acceptance.saga_id not in later),
-            tuple(acceptance for acceptance in born if acceptance.saga_id in later),
+            children,
+            dormant,
             () if execution.acceptance.parent is None else _told_to_the_family(execution, records),
         )
 
@@ -425,7 +429,7 @@ class Desk:
 
     def observe(self, live: Live, records: Iterable[Record]) -> None:
         """Tell the observers, each record in its order. One that raises is logged once for each execution."""
-        for record in records:
+        for record in records if self._observers else ():
             for number, observer in enumerate(self._observers):
                 try:
                     observer(record)
