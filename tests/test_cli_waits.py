@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from fsm_mediator import Mediator, SQLiteJournal
-from fsm_mediator.cli import codes
+from fsm_mediator.cli import codes, commands
 from fsm_mediator.cli.codes import DID_NOT_SUCCEED, NOT_FOUND, REFUSED, USAGE
 from fsm_mediator.cli.commands import cli
 from tests import waiting_app
@@ -104,6 +104,25 @@ def test_signal_of_an_app_with_coroutines_in_its_branches(desk):
     app = ("--app", "tests.waiting_app:slow", "--journal", "sagas.db")
     assert "parked in 'waiting.approval'" in desk("run", "approved", "--id", "s-1", *app, code=DID_NOT_SUCCEED)
     assert "succeeded" in desk("signal", "s-1", "approval", *app)
+
+
+def test_commands_drive_as_the_apps_mediator_does(desk, tmp_path, monkeypatch):
+    """What the app's mediator observes, limits and parks holds for whatever the command line drives, too."""
+    made = []
+
+    def make(*sagas, **settings):
+        made.append(settings)
+        return Mediator(*sagas, **settings)
+
+    monkeypatch.setattr(commands, "Mediator", make)
+    app = ("--app", "tests.waiting_app:mediator", "--journal", "sagas.db")
+
+    desk("run", "approved", "--id", "a-1", *app, code=DID_NOT_SUCCEED)
+    desk("signal", "a-1", "approval", "7", *app)
+
+    assert (tmp_path / "observed").read_text().split() == ["start", "executed", "executed"]
+    assert [settings["park_after"] for settings in made] == [5.0, 5.0]
+    assert all(settings["limits"] is not None for settings in made)
 
 
 def test_list_shows_branches_below_their_parent(parked):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fsm_mediator import Choose, Parallel, Saga, Signal, Sleep, step
+from fsm_mediator import Choose, Mediator, Parallel, Record, Saga, Signal, Sleep, step
 
 
 def world() -> Path:
@@ -54,3 +54,14 @@ timed = Saga("timed", [Choose("who", {"boss": Signal("word", timeout=3600)}, by=
 sagas = [approved, asked, many, napping, refused, timed]
 
 slow = [Saga("approved", [Signal("approval"), Parallel("g", [ship_slowly])])]
+
+
+def observe(record: Record) -> None:
+    """Write down what the observer of `mediator` is told."""
+    with (world() / "observed").open("a", encoding="utf-8") as file:
+        file.write(f"{record.event}\n")
+
+
+def mediator() -> Mediator:
+    """A mediator with settings of its own, that somebody else's journal may be used with."""
+    return Mediator(*sagas, observers=[observe], limits={"ship": 1}, park_after=5.0)

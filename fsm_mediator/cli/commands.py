@@ -231,8 +231,9 @@ def prune(journal: str | None, older_than: float, saga: str | None) -> None:
 
 def _drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
     """Do *act* with a mediator of the app's sagas; it may give back an awaitable, or a `telling.Talk`."""
+    settings = {**app.settings, "observers": (*app.settings.get("observers", ()), *observers)}
     if not app.has_coroutines:
-        mediator = Mediator(*app.sagas, journal=journal, observers=observers)
+        mediator = Mediator(*app.sagas, journal=journal, **settings)
         try:
             came = act(mediator)
             return telling.answered(came) if isinstance(came, Generator) else came
@@ -241,7 +242,7 @@ def _drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Seq
     from fsm_mediator.mediator.awaiting import AsyncMediator
 
     async def main() -> Any:
-        async with AsyncMediator(*app.sagas, journal=journal, observers=observers) as mediator:
+        async with AsyncMediator(*app.sagas, journal=journal, **settings) as mediator:
             came = act(mediator)
             return await (telling.awaited(came) if isinstance(came, Generator) else came)
 
@@ -419,7 +420,7 @@ def serve(app: str | None, journal: str | None) -> None:
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            async with AsyncMediator(*loaded.sagas, journal=opened) as mediator, mediator.daemon():
+            async with AsyncMediator(*loaded.sagas, journal=opened, **loaded.settings) as mediator, mediator.daemon():
                 await stop.wait()
 
         asyncio.run(main())
@@ -427,7 +428,7 @@ def serve(app: str | None, journal: str | None) -> None:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with Mediator(*loaded.sagas, journal=opened) as mediator, mediator.daemon():
+    with Mediator(*loaded.sagas, journal=opened, **loaded.settings) as mediator, mediator.daemon():
         stopped.wait()
 
 

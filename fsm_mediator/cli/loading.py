@@ -12,8 +12,9 @@ from __future__ import annotations
 import importlib
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -32,10 +33,12 @@ class App:
     Attributes:
         sagas: The sagas it has.
         journal: The journal that its mediator was given; None if it is no mediator.
+        settings: What its mediator drives by, besides: limits, observers, when to park.
     """
 
     sagas: tuple[Saga, ...]
     journal: Journal | None = None
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def has_coroutines(self) -> bool:
@@ -91,7 +94,7 @@ def load_app(spec: str | None) -> App:
                 f"{spec} was called, without arguments, for its sagas, and raised {error!r}"
             ) from error
     if hasattr(found, "sagas") and hasattr(found, "journal"):
-        return App(tuple(found.sagas), found.journal)
+        return App(tuple(found.sagas), found.journal, getattr(found, "settings", {}))
     sagas = (found,) if isinstance(found, Saga) else tuple(found) if isinstance(found, Iterable) else ()
     if not sagas or not all(isinstance(saga, Saga) for saga in sagas):
         raise DefinitionError(f"{spec} is {found!r}; --app takes a mediator, a saga, or a list of sagas")

@@ -203,6 +203,11 @@ class AsyncMediator:
         """Every registered saga."""
         return self._desk.sagas
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What makes another mediator drive as this one does: its ``limits``, ``observers`` and ``park_after``."""
+        return self._desk.settings
+
     # Running
 
     async def run(

@@ -500,6 +500,11 @@ class Desk:
         phase, _, path = outcome.state.partition(".")
         return phase in (WAITING, COMPENSATING) and path in outcome.saga.branches
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes another mediator drive as this one does, wherever it keeps its journal."""
+        return {"limits": self._limits, "observers": self._observers, "park_after": self.park_after}
+
     def listed(self, entries: Iterable[Entry], driven: Mapping[str, Live]) -> list[Entry]:
         """*entries*, with what only this mediator knows: who waits for his turn."""
         found = []
