@@ -54,6 +54,7 @@ QUICK = Effort(rounds=3, seconds=0.006, live=2_000, live_seconds=0.2)
 
 def start(say: Callable[[str], None]) -> tuple[Results, dict[str, Path]]:
     """Make the environments: the results so far, and the interpreter of every contestant that is to be had."""
+    on = machine()  # before pip makes the machine busy
     say("environments")
     made = environments.make(list(ROSTER))
     missing = {name: reason for name, reason in made.items() if isinstance(reason, str)}
@@ -61,7 +62,7 @@ def start(say: Callable[[str], None]) -> tuple[Results, dict[str, Path]]:
         say(f"NOT MEASURED: {name}: {reason}")
     results: Results = {
         "taken": dt.datetime.now(tz=dt.UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": on,
         "contestants": {},
         "missing": missing,
         "samples": {},
@@ -82,6 +83,7 @@ def machine() -> dict[str, object]:
         "processor": model,
         "cores": os.cpu_count(),
         "sqlite": sqlite3.sqlite_version,
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
     }
 
 

@@ -24,6 +24,7 @@ DURABILITY = {
     "normal": "write-ahead log, `synchronous = normal`",
     "default": "as the library comes",
 }
+BUSY = 1.0  # the load, before the run began, from which the report warns
 
 Row = Sequence[str]
 
@@ -222,6 +223,12 @@ def machine(results: Results) -> str:
     lines = [taken]
     if listed:
         lines += ["", f"{'; '.join([listed, *sorted(newer)])}."]
+    load = on.get("load")
+    if load is not None and load > BUSY:
+        lines += [
+            "",
+            f"**The machine was busy with other work (load {load}): look at the ratios, not at the microseconds.**",
+        ]
     for name, reason in results["missing"].items():
         lines += ["", f"**Not measured: {name}**: {reason}."]
     return "\n".join(lines)

@@ -169,6 +169,15 @@ def test_guard_without_valgrind_says_so_and_still_judges(
     assert "SLOWER" in told
 
 
+def test_report_warns_when_the_machine_was_busy() -> None:
+    """Figures that other programs have disturbed do not pass for quiet ones."""
+    quiet = {**KEPT, "machine": {**KEPT["machine"], "load": 0.3}}
+    busy = {**KEPT, "machine": {**KEPT["machine"], "load": 7.5}}
+
+    assert "busy" not in report.machine(quiet)
+    assert "The machine was busy with other work (load 7.5)" in report.machine(busy)
+
+
 def test_our_own_row_stands_out() -> None:
     """Readers find this library in each table at a glance."""
     assert f"| **{OURS}** |" in report.in_memory(KEPT, "success")
