@@ -25,15 +25,12 @@ from fsm_mediator import (
     Step,
     StepRejectedError,
 )
+from fsm_mediator.testing.stage import Died
 
 SAGA_ID = "s"
 PAYLOAD = {"amount": 3}
 TIMEOUT = 4.0
 WAIT = Retry(wait_initial=1.0, wait_max=8.0, wait_jitter=1.0)
-
-
-class Died(BaseException):
-    """Not an Exception: what drives the saga ends with it."""
 
 
 @attrs.frozen

@@ -37,14 +37,11 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.machine import ENDED
+from fsm_mediator.testing.stage import Died
 from tests.drivers import eventually
 
 TWICE = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)
 ROOT = "root"
-
-
-class Died(BaseException):
-    """The driver of an execution ends in the midst of an attempt."""
 
 
 @attrs.define

@@ -21,7 +21,8 @@ from fsm_mediator import (
     RefusedError,
     SagaUndoneError,
 )
-from tests.ledger import PAYLOAD, SAGA_ID, Act, Call, Died, Ledger, Plan, Role, plans, staged
+from fsm_mediator.testing.stage import Died
+from tests.ledger import PAYLOAD, SAGA_ID, Act, Call, Ledger, Plan, Role, plans, staged
 from tests.virtual import AsyncDriver, Driver, SyncDriver, driven
 
 JOURNALS: dict[str, Callable[[], MemoryJournal]] = {
