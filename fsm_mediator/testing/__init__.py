@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fsm_mediator.testing.check import Case, Report, SagaBrokenError, check_saga
+from fsm_mediator.testing.check import Case, CheckReport, SagaBrokenError, check_saga
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import Fault, FaultPlan, plans
 from fsm_mediator.testing.promises import Promise, PromiseBrokenError, PromiseReport, check_promises
@@ -31,13 +31,13 @@ _LATER = {
 
 __all__ = [
     "Case",
+    "CheckReport",
     "Fault",
     "FaultPlan",
     "InjectedError",
     "Promise",
     "PromiseBrokenError",
     "PromiseReport",
-    "Report",
     "SagaBrokenError",
     "SagaMachine",
     "SagaMachineError",

@@ -33,7 +33,7 @@ class SagaBrokenError(MediatorError, AssertionError):
         report: What was checked, the broken cases included.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: CheckReport) -> None:
         super().__init__(str(report))
         self.report = report
 
@@ -48,6 +48,7 @@ class Case:
         struck: Whether all that was to go wrong did; else the run never came to it.
         problem: What is wrong with how it ended; empty if nothing is.
         branches: How the branches of its groups ended, by id.
+        deaths: How often whoever drove it died, and another one took it up.
     """
 
     plan: FaultPlan
@@ -55,6 +56,7 @@ class Case:
     struck: bool
     problem: str = ""
     branches: Mapping[str, Outcome] = attrs.field(factory=dict)
+    deaths: int = 0
 
     @property
     def id(self) -> str:
@@ -85,7 +87,7 @@ class Case:
 
 
 @attrs.frozen
-class Report:
+class CheckReport:
     """What `check_saga` found.
 
     Attributes:
@@ -143,7 +145,7 @@ class Report:
         return "\n".join(lines)
 
 
-listeners: list[Callable[[Report], None]] = []
+listeners: list[Callable[[CheckReport], None]] = []
 """Who is told of every report; the pytest plugin counts by it."""
 
 
@@ -159,7 +161,7 @@ def check_saga(
     kill: bool = False,
     encode: bool = True,
     only: str | FaultPlan | Collection[str | FaultPlan] | None = None,
-) -> Report:
+) -> CheckReport:
     """Run a saga's real steps under every fault at every point, and check what the world looks like afterwards.
 
     A run that failed must leave the world as it was before, one that succeeded as a run without faults leaves it. What
@@ -194,7 +196,7 @@ def check_saga(
         contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking,
         _zombies_unheard(),
     ):
-        report = Report(checking.saga, tuple(checking.cases(only, strict=strict, pairs=pairs, kill=kill)))
+        report = CheckReport(checking.saga, tuple(checking.cases(only, strict=strict, pairs=pairs, kill=kill)))
     for listener in listeners:
         listener(report)
     report.raise_for_problems()
@@ -302,7 +304,7 @@ class Checking:
         before, trial, after, left = self._run(plan)
         problem = trial.problem or self.judged(trial.outcome, before, after) or left
         struck = set(trial.stage.struck) >= set(plan.all)
-        return Case(plan, trial.outcome, struck, problem, trial.branches)
+        return Case(plan, trial.outcome, struck, problem, trial.branches, trial.deaths)
 
     def _run_fault_free(self) -> Case:
         before, trial, after, left = self._run(FaultPlan())
@@ -317,7 +319,7 @@ class Checking:
                 f"It must show what the saga does, or every run would pass"
             )
         self._good = after
-        return Case(trial.plan, trial.outcome, True, left, trial.branches)
+        return Case(trial.plan, trial.outcome, True, left, trial.branches, trial.deaths)
 
     def _see_that_it_outlives(self) -> None:
         """See that what one process does to the world can be seen from another.

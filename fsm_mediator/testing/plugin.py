@@ -23,7 +23,7 @@ from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.saga import Saga
 from fsm_mediator.testing import check
-from fsm_mediator.testing.check import Case, Checking, Report
+from fsm_mediator.testing.check import Case, Checking, CheckReport
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import FaultPlan
 
@@ -35,7 +35,7 @@ MARKER = (
 
 _CASE = "saga_case"
 _SUITES = pytest.StashKey[list["_Suite"]]()
-_COVERED = pytest.StashKey[list[Report]]()
+_COVERED = pytest.StashKey[list[CheckReport]]()
 _TOLD = "fsm_mediator_covered"
 
 
@@ -50,7 +50,7 @@ class _Coverage:
     known: int
 
     @classmethod
-    def of(cls, report: Report) -> _Coverage:
+    def of(cls, report: CheckReport) -> _Coverage:
         return cls(
             report.saga.name,
             len(report.cases),
@@ -87,7 +87,7 @@ class _Planned:
     def case(self) -> Case:
         __tracebackhide__ = True
         case = self.suite.checking.case(self.plan)
-        report = Report(self.suite.checking.saga, (case,))
+        report = CheckReport(self.suite.checking.saga, (case,))
         for listener in check.listeners:
             listener(report)
         report.raise_for_problems()

@@ -134,7 +134,8 @@ class Theatre:
         stage = Stage(rest, VirtualClock(), journal)
         if killed:
             stage.struck += plan.all
-        return attrs.evolve(_Play(self, saga, payload, stage, saga_id).to_the_end(), plan=plan)
+        trial = _Play(self, saga, payload, stage, saga_id).to_the_end()
+        return attrs.evolve(trial, plan=plan, deaths=trial.deaths + killed)
 
     def close(self) -> None:
         """Remove the journals of those that were killed."""
