@@ -68,7 +68,9 @@ def test_signal_that_leads_to_failure_says_so(parked):
 
 def test_signal_to_a_branch_by_either_name(parked):
     """A signal in a branch is named through the group or by the branch's own id; the whole goes on when all have it."""
-    assert "parked in 'waiting.g'" in parked("signal", "g-1", "g.lead.yes", "true", *APP)
+    told = parked("signal", "g-1", "g.lead.yes", "true", *APP)
+    assert "parked in 'waiting.g'" in told
+    assert "next: fsm-mediator show g-1" in told
     assert states()["g-1/g.lead"] == "succeeded"
     parked("signal", "g-1/g.also", "also", '"me too"', *APP)
     assert states()["g-1/g.also"] == "succeeded"

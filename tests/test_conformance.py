@@ -543,3 +543,16 @@ def test_a_journal_that_is_being_written_is_no_contradiction(families):
     assert isinstance(journal, Journal)
 
     assert conforms(journal, family()).ok
+
+
+def test_a_group_that_left_something_over_conforms(tmp_path):
+    """What the branches of a compensated group left over stands in the journal as it was encoded, and is no move."""
+    kept = step(name="kept")(lambda order: "kept")
+    bad = step(name="bad", retry=Retry(attempts=1))(lambda order: order["missing"])
+    saga = Saga("leaving", [Parallel("g", [kept, bad])])
+    with Mediator(saga, journal=tmp_path / "sagas.db") as mediator:
+        assert mediator.run(saga, {}, saga_id="o-1", check=False).leftovers == ("g.kept.kept",)
+
+    report = conforms(SQLiteJournal(tmp_path / "sagas.db", read_only=True), saga)
+
+    assert report.ok, str(report)

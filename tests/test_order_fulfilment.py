@@ -20,7 +20,7 @@ from examples.order_fulfilment.fulfilment import SIGNAL, order_fulfilment
 from examples.order_fulfilment.orders import ORDERS, Decision, Order
 from examples.order_fulfilment.services import Payments, Services
 from examples.profile_sync.faults import Faults
-from fsm_mediator import Mediator, SQLiteJournal
+from fsm_mediator import Mediator, SQLiteJournal, verify
 from fsm_mediator.cli.codes import DID_NOT_SUCCEED
 
 ROOT = Path(__file__).parent.parent
@@ -157,7 +157,9 @@ def test_check_finds_what_is_missing_or_there_twice(tmp_path, monkeypatch):
 
 
 def test_definition_says_what_it_is():
-    """The saga that is drawn and verified: a pivot, and only forward from there."""
+    """The saga that is drawn and verified: a pivot, only forward from there, and every law holds."""
     paths = [part.path for part in definition.parts]
     assert paths == ["reserve", "approval", "charge", "fulfil", "carrier", "notify"]
     assert [part.path for part in definition.parts if part.forward_only] == ["fulfil", "carrier", "notify"]
+    report = verify(definition)
+    assert report.ok, str(report)

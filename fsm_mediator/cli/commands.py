@@ -36,6 +36,7 @@ from fsm_mediator.errors import (
     UnknownSagaError,
 )
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.machine import WAITING
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.mediator.live import is_at_rest
 from fsm_mediator.observe.observers import Observer
@@ -260,6 +261,8 @@ def _report(outcome: Outcome, *, good: bool) -> None:
     if outcome.awaits_signal:
         told = f"next: fsm-mediator signal {outcome.saga_id} {outcome.step} VALUE"
         out.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
+    elif outcome.state.startswith(f"{WAITING}."):  # for branches, which `show` tells apart
+        out.print(f"next: fsm-mediator show {outcome.saga_id}", style="dim", markup=False, highlight=False)
     if not good:
         sys.exit(DID_NOT_SUCCEED)
 
