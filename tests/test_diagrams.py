@@ -1242,6 +1242,8 @@ def test_picture_of_a_machine_is_kept_and_of_a_run_is_not():
 
     assert saga.diagram().picture is saga.diagram().picture
     assert saga.diagram().picture is not saga.diagram("overview").picture
+    assert saga.diagram().to_svg() is saga.diagram().to_svg()
+    assert saga.diagram().to_svg() != saga.diagram().with_(theme="dark").to_svg()
     assert run_diagram(run(saga, OK)).picture != run_diagram(run(saga, OK, OK)).picture
 
 

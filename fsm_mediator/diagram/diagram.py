@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from fsm_mediator.diagram.dot import body, to_dot
@@ -35,7 +35,10 @@ FORMATS: Final = ("svg", "png", "pdf", "gif", "dot", "mmd", "md")
 
 LIGHT: Final = "light"
 
-_drawings: WeakKeyDictionary[SagaMachine, dict[str, tuple[Picture, Layout]]] = WeakKeyDictionary()
+T = TypeVar("T")
+
+_drawings: WeakKeyDictionary[SagaMachine, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
+"""Of each machine what was drawn of it: it never changes, and neither does its picture."""
 
 
 class Diagram:
@@ -91,13 +94,22 @@ class Diagram:
         if self.run is not None:
             picture = self._picture_of_run(self.run)
             return picture, layout_of(picture)
-        # A machine never changes, and neither does its picture: both are made once.
-        kept = _drawings.setdefault(self.saga.machine, {})
-        drawing = kept.get(self.view)
-        if drawing is None:
+
+        def make() -> tuple[Picture, Layout]:
             picture = self._picture_of_machine()
-            kept[self.view] = drawing = (picture, layout_of(picture))
-        return drawing
+            return picture, layout_of(picture)
+
+        return self._once(("drawing", self.view), make)
+
+    def _once(self, what: tuple[str, ...], make: Callable[[], T]) -> T:
+        """What *make* makes; of a machine alone it is made once."""
+        if self.run is not None:
+            return make()
+        kept = _drawings.setdefault(self.saga.machine, {})
+        if what not in kept:
+            kept[what] = make()
+        made: T = kept[what]
+        return made
 
     def _picture_of_machine(self) -> Picture:
         parts = len(self.saga.parts)
@@ -135,7 +147,7 @@ class Diagram:
 
     @functools.cached_property
     def _dot(self) -> str:
-        return to_dot(*self._drawing, self._theme)
+        return self._once(("dot", self.view, self.theme), lambda: to_dot(*self._drawing, self._theme))
 
     def to_graphviz(self) -> graphviz.Digraph:
         """A ``graphviz.Digraph``, to be rendered or added to."""
@@ -168,7 +180,7 @@ class Diagram:
     def _svg(self) -> str:
         from fsm_mediator.diagram.render import svg_of
 
-        return svg_of(self._dot, self.alt)
+        return self._once(("svg", self.view, self.theme), lambda: svg_of(self._dot, self.alt))
 
     def animated(self) -> ShownPicture:
         """The run as a picture that moves, for the last line of a notebook's cell.
