@@ -73,7 +73,8 @@ def _idle(desk: Desk, entry: Entry) -> tuple[str, ...]:
         return ()
     if not entry.called and entry.wake_at is not None and entry.wake_at > desk.clock():
         return ()
-    if not entry.called and entry.driver is None:
+    # Only who waits in a group has branches to look at: most are pending or at work, and need not be folded for that.
+    if not entry.called and entry.driver is None and entry.state.startswith((f"{WAITING}.", f"{COMPENSATING}.")):
         execution = desk.folded(entry)
         if execution.group:
             family = look(desk, execution)
