@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
-from fsm_mediator import DefinitionError, Execution, Mediator, Retry, Saga
+from fsm_mediator import DefinitionError, Execution, Mediator, Retry, Saga, Signal, Sleep
 from fsm_mediator.testing import (
     SagaBrokenError,
     SagaMachineError,
@@ -60,7 +61,7 @@ def test_drawn_plan_that_breaks_a_saga_shrinks_to_one_fault():
     assert len(found[-1].faults) <= 1
 
 
-@given(sagas())
+@given(sagas(groups=True))
 @FEW
 def test_drawn_sagas_run(saga):
     """A drawn saga can be run as it is: nothing fails in it, so that it succeeds, with a result of every step."""
@@ -76,7 +77,7 @@ def test_drawn_sagas_run(saga):
 @FEW
 def test_drawn_histories_are_the_machines_own(data):
     """Every drawn history folds into an execution that stands where its last record says."""
-    saga = data.draw(sagas())
+    saga = data.draw(sagas(groups=True))
     history = data.draw(histories(saga))
 
     execution = Execution.fold(saga, acceptance_of(saga), history)
@@ -123,6 +124,30 @@ def test_machine_of_coroutines_holds():
             return super().execute(order, context)
 
     checked(saga_state_machine(shop(Slow), ORDER), max_examples=10)
+
+
+def test_machine_gives_signals_and_lets_time_pass():
+    """A signal comes early, in time or too late for its time-out; a sleep is over when time passes."""
+    ends = set()
+
+    def make():
+        shelves = Shelf(), Shelf()
+        parts: list[Any] = [
+            Put(shelves[0], "a"),
+            Signal("ok", timeout=60.0),
+            Sleep("nap", 3600.0),
+            Put(shelves[1], "b"),
+        ]
+        return Saga("slow", parts), lambda: [shelf.held for shelf in shelves]
+
+    class Noted(saga_state_machine(make, ORDER, signals={"ok": 1})):  # type: ignore[misc]
+        def teardown(self):
+            super().teardown()
+            ends.add(self.stepper.execution.state)
+
+    checked(Noted)
+
+    assert ends == {"succeeded", "failed"}
 
 
 def test_machine_of_a_saga_that_is_kept_undoes_what_succeeded():
@@ -219,6 +244,7 @@ def test_what_is_missing_is_named(module):
     }
     code = f"""
 import sys
+from typing import Any
 sys.modules[{module!r}] = None
 from fsm_mediator import MissingExtraError
 from fsm_mediator.testing import check_saga

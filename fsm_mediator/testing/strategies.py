@@ -24,6 +24,7 @@ from fsm_mediator.retry import Retry
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Context, Step
 from fsm_mediator.testing.faults import Fault, FaultPlan, faults_of, plans
+from fsm_mediator.waits import Parallel, Sleep
 
 HISTORY_AT: Final = 1_700_000_000.0
 """When drawn histories begin."""
@@ -102,13 +103,14 @@ def _steps(draw: st.DrawFn, name: str, *, pivot: bool, forward_only: bool) -> St
 
 
 @st.composite
-def sagas(draw: st.DrawFn, *, most: int = 6, nested: bool = True) -> Saga:
+def sagas(draw: st.DrawFn, *, most: int = 6, nested: bool = True, groups: bool = False) -> Saga:
     """Sagas of one to *most* steps that do nothing: with and without compensations, retries, probes, a pivot.
 
     Args:
         draw: Given by Hypothesis.
         most: The most steps.
         nested: Whether some of the steps may be in a saga of their own within.
+        groups: Whether some of the steps may be branches of a group, and the saga sleep for an hour before it ends.
     """
     size = draw(st.integers(1, most))
     pivot = draw(st.sampled_from([None, None, draw(st.integers(0, size - 1))]))
@@ -119,7 +121,12 @@ def sagas(draw: st.DrawFn, *, most: int = 6, nested: bool = True) -> Saga:
         first = draw(st.integers(0, size - 1))
         last = draw(st.integers(first + 1, size))
         steps[first:last] = [Saga("inner", steps[first:last])]
-    deadline = draw(st.sampled_from([None, None, 600.0]))
+    if groups and pivot is None and draw(st.booleans()):
+        first = draw(st.integers(0, len(steps) - 1))
+        steps[first:] = [Parallel("group", steps[first:])]
+    if groups and draw(st.booleans()):
+        steps.append(Sleep("sleep", 3600.0))
+    deadline = draw(st.sampled_from([None, None, 86400.0]))
     return Saga("drawn", steps, deadline=deadline)
 
 
