@@ -31,7 +31,7 @@ from fsm_mediator import (
     step,
     verify,
 )
-from fsm_mediator.diagram import render
+from fsm_mediator.diagram import Diagram, render
 from fsm_mediator.explorer.ledger import Belief
 from fsm_mediator.explorer.view import take, view_of
 from fsm_mediator.machine import ENDED
@@ -469,6 +469,17 @@ def test_without_anywidget_the_bundle_is_the_picture(monkeypatch):
     assert set(play._repr_mimebundle_()) == {"image/svg+xml", "text/html", "text/plain"}
     with pytest.raises(MissingExtraError, match=r"fsm-mediator\[notebook\]"):
         _ = play.widget
+
+
+def test_marimo_is_given_the_widget_or_the_picture(monkeypatch):
+    """In marimo is shown what `_display_` returns: the widget, or without the extra the picture."""
+    play = explore(checkout())
+
+    assert play._display_() is play.widget
+
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    monkeypatch.delitem(sys.modules, "fsm_mediator.explorer.widget", raising=False)
+    assert isinstance(explore(checkout())._display_(), Diagram)
 
 
 def test_widget_follows_the_play_and_its_buttons_play():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import getpass
+import io
 import re
 from pathlib import Path
 
@@ -45,6 +47,19 @@ def test_links_between_notebooks_and_to_the_docs_lead_somewhere():
             if cell.cell_type == "markdown":
                 for link in re.findall(r"\]\(([^)#:]+)\)", cell.source):
                     assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_page_on_notebooks_runs():
+    """What the how-to shows can be pasted, from its first block to its last."""
+    page = (Path(__file__).parent.parent / "docs" / "notebooks.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {"__name__": "page"}
+    printed = io.StringIO()
+
+    with contextlib.redirect_stdout(printed):
+        for block in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+            exec(block, names)  # noqa: S102 - it is our own page, and running it is the test
+
+    assert "saga 'weekend', moment 2 of 2: execute room" in printed.getvalue()
 
 
 def kept():

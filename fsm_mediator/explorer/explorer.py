@@ -240,7 +240,7 @@ class Explorer:
 
     @property
     def widget(self) -> ExplorerWidget:
-        """The anywidget that shows it; marimo takes it as ``mo.ui.anywidget(play.widget)``.
+        """The anywidget that shows it.
 
         Raises:
             MissingExtraError: anywidget is not installed.
@@ -252,6 +252,13 @@ class Explorer:
                 raise MissingExtraError("the explorer's buttons", "notebook") from error
             self._widget = ExplorerWidget(self)
         return self._widget
+
+    def _display_(self) -> ExplorerWidget | Diagram:
+        """What marimo shows, which takes an anywidget, but no bundle with one."""
+        try:
+            return self.widget
+        except MissingExtraError:
+            return self.diagram()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
         """What a notebook shows: the widget; where there is no front end for one, the picture of the moment."""

@@ -120,7 +120,7 @@ def _button(choice: Choice, state: str) -> dict[str, str]:
         "label": choice.label,
         "event": EDGES[choice.event][0] if choice.event else "",
         "nature": str(choice.nature or ""),
-        "leads_to": "nothing moves" if stays else choice.leads_to,
+        "leads_to": "nothing is recorded" if stays else choice.leads_to,
     }
 
 
