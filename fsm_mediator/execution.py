@@ -208,6 +208,40 @@ class Execution:
         phase, part = self._machine.places[self.state]
         return _RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # part is None only where unused
 
+    def begin(self, at: float) -> Record:
+        """As ``feed(Begin(), at)``, in one piece."""
+        return self._plainly("start", None, None, at)
+
+    def succeed(self, value: Any, at: float) -> Record:
+        """As ``feed(Returned(value), at)`` of an attempt to execute, in one piece: what happens nearly always.
+
+        A test holds both against each other.
+        """
+        assert self.effect is not None
+        return self._plainly("executed", self.effect.part, value, at)
+
+    def _plainly(self, event: str, part: Part | None, value: Any, at: float) -> Record:
+        """Trigger *event*, record it and learn of it: as `_move`, where there is nothing more to tell."""
+        source = self.state
+        self._machine.events[event].trigger(self)
+        following = self.effect
+        if following is not None and following.callback is None:
+            return self._recorded(event, source, part, at, value)  # what is waited for is to be decided, and told
+        path = None
+        if part is not None:
+            path = part.path
+            self._answered[path] = value
+        self.seq = seq = self.seq + 1
+        record = Record(self.saga_id, self.saga.name, seq, event, source, self.state, at, path, self.attempt, value)
+        self.history.append(record)
+        self.due_at = None
+        self.doubt = False
+        self.trouble = None
+        self.attempt = 0 if following is None else 1
+        if self._cancel is not None or self._signals:
+            self._forget_what_is_moot()
+        return record
+
     def advance(self, at: float) -> Record | None:
         """Make the next move that needs no effect in between; None: there is none now.
 
@@ -528,14 +562,14 @@ class Execution:
 
     def _judge(self, part: Part, answer: Answer) -> tuple[Exception, bool, bool]:
         """The error that *answer* is, whether it leaves doubt, and whether it is worth another attempt."""
-        error = self._error_of(answer, self._attempt_of(part))
         if isinstance(answer, Raised):
+            error = answer.error
             if isinstance(error, ResultRefusedError):  # it took effect; doing it again would return the same
                 return error, True, False
             said = isinstance(error, StepSignalError)
             doubt = isinstance(error, OutcomeUnknownError) if said else isinstance(error, part.in_doubt_on)
             return error, doubt, part.retry.covers(error)
-        return error, True, True
+        return self._error_of(answer, self._attempt_of(part)), True, True
 
     def _attempt_of(self, part: Part) -> str:
         return f"attempt {self.attempt} of {part.path!r}"
@@ -609,9 +643,39 @@ class Execution:
             raise RefusedError(f"saga {self.saga_id!r}: {machine.refusal(event, source)}")
         part = machine.places[source].part
         known.trigger(self)
+        return self._recorded(
+            *(event, source, part, at, value),
+            error=error,
+            in_doubt=in_doubt,
+            due_at=due_at,
+            reason=reason,
+            abandoned=abandoned,
+            unbegun=unbegun,
+        )
+
+    def _recorded(
+        self,
+        event: str,
+        source: str,
+        part: Part | None,
+        at: float,
+        value: Any = None,
+        *,
+        error: Failure | None = None,
+        in_doubt: bool = False,
+        due_at: float | None = None,
+        reason: str | None = None,
+        abandoned: bool = False,
+        unbegun: int = 0,
+    ) -> Record:
+        """The record of the move from *source* that was just made."""
         effect = self.effect
         children = None
-        if effect is not None and effect.part.kind is not Kind.STEP and machine.places[self.state].phase == WAITING:
+        if (
+            effect is not None
+            and effect.part.kind is not Kind.STEP
+            and self._machine.places[self.state].phase == WAITING
+        ):
             due_at, children = self._begin_wait(effect.part, at, value if part is not None else None, part)
         record = Record(
             self.saga_id,

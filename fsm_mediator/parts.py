@@ -161,10 +161,29 @@ class Effect:
         """The machine's ``on_enter``: no I/O, only what is to be done next."""
         event.model.effect = self
 
+    def enter(self, model: Any) -> None:
+        """The same, for an event that nobody needs to look at."""
+        model.effect = self
+
     def __repr__(self) -> str:
         return f"<{self.kind} {self.callback.label if self.callback else self.part.path}>"
 
 
-def rest(event: Any) -> None:
+class Rest:
     """The ``on_enter`` of a state in which nothing is to be done: ended, or stuck."""
-    event.model.effect = None
+
+    __slots__ = ()
+
+    def __call__(self, event: Any) -> None:
+        """The machine's ``on_enter``."""
+        event.model.effect = None
+
+    def enter(self, model: Any) -> None:
+        """The same, for an event that nobody needs to look at."""
+        model.effect = None
+
+    def __repr__(self) -> str:
+        return "<rest>"
+
+
+rest: Final = Rest()

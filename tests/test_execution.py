@@ -28,6 +28,7 @@ from fsm_mediator import (
     RetryAfterError,
     Saga,
     SagaUndoneError,
+    Signal,
     Step,
     StepRejectedError,
     step,
@@ -1232,3 +1233,18 @@ def test_execution_shows_itself():
     """In a debugger an execution says where it stands."""
     assert repr(fed(saga_of([A]))) == "<Execution 's' of 'shaped': executing.a>"
     assert isinstance(ShapedStep(A, Retry()), Step)
+
+
+@pytest.mark.parametrize("following", ["a step", "a signal", "nothing"])
+def test_the_short_ways_are_the_long_ones(following):
+    """What nearly always happens is made in one piece, and is the same as what it stands for, record by record."""
+    parts: dict[str, list[Any]] = {"a step": [step(name="b")(len)], "a signal": [Signal("s", timeout=5)], "nothing": []}
+    after = parts[following]
+    saga = Saga("short", [step(name="a")(lambda order: None), *after])
+    short, long = opened(saga), opened(saga)
+
+    records = [short.begin(1.0), short.succeed("done", 2.0)]
+    expected = [long.feed(Begin(), 1.0), long.feed(Returned("done"), 2.0)]
+
+    assert records == expected
+    assert everything(short) == everything(long)

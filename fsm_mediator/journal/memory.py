@@ -90,6 +90,34 @@ class MemoryJournal:
         with self._lock:
             return self._write(commit)
 
+    def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> _Row | None:
+        """Open an execution that *driver* holds, and whose records are those of this very list; None: the id is taken.
+
+        What is appended to it is journaled by that: in one process, and without encoding, there is nothing else to do.
+        `unshare` ends it, before anything else is written.
+        """
+        row = _Row(acceptance)
+        row.records = records
+        row.driver = driver
+        with self._lock:
+            if self._half is not None:
+                self._finish(*self._half)
+            if driver not in self._drivers:
+                raise _unknown_driver(driver)
+            return row if self._rows.setdefault(acceptance.saga_id, row) is row else None
+
+    @staticmethod
+    def lost(saga_id: str) -> LeaseLostError:
+        """The error of a driver who holds the execution no more."""
+        return LeaseLostError(
+            f"execution {saga_id!r} was taken over by another driver, or released; this one stops, nothing was written"
+        )
+
+    @staticmethod
+    def unshare(row: _Row) -> None:
+        """From now on its records are written by commits, as any."""
+        row.records = list(row.records)
+
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
         """As `Journal.write_all`."""
         results: list[Written | JournalError] = []
@@ -116,10 +144,7 @@ class MemoryJournal:
         elif row is None:
             raise JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")
         elif row.epoch != commit.epoch or row.driver != commit.driver:
-            raise LeaseLostError(
-                f"execution {commit.saga_id!r} was taken over by another driver, or released; this one stops, "
-                f"nothing was written"
-            )
+            raise self.lost(commit.saga_id)
         seq = len(row.records)
         if commit.records and commit.records[0].seq != seq + 1:
             raise LeaseLostError(
@@ -316,6 +341,7 @@ class MemoryJournal:
             if row.driver in self._drivers:
                 return None
             row.epoch += 1  # first, so that an interrupt in between leaves it to nobody, rather than to two
+            self.unshare(row)
             row.driver = driver_id
             return self._entry(row)
 

@@ -30,6 +30,7 @@ from fsm_mediator.errors import (
 )
 from fsm_mediator.execution import Execution
 from fsm_mediator.journal.drivers import this_driver
+from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
 from fsm_mediator.mediator import families, verbs
@@ -41,7 +42,7 @@ from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.mediator.threads import Alarm, Alarms, ThreadedAttempt, Workers, without_own_frame
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import PROBE, Effect
+from fsm_mediator.parts import EXECUTE, PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
 from fsm_mediator.retry import check_number
 from fsm_mediator.saga import Saga
@@ -109,6 +110,9 @@ class Mediator:
         self._journal = self._desk.journal
         self._clock = self._desk.clock
         self._chance = self._desk.chance
+        # Limits are kept where attempts are announced, which is in no place of its own in memory.
+        plain = type(self._journal) is MemoryJournal and not self._journal.encodes and limits is None
+        self._in_memory: Any = self._journal if plain else None
         self._sleep = sleep
         self._max_workers = int(max_workers)
         self._close_grace = close_grace
@@ -220,7 +224,7 @@ class Mediator:
             if self._live.setdefault(saga_id, live) is live:
                 if self._closed:
                     raise self._closed_error(saga_id, execution.state)
-                outcome = self._drive(live, opens=True)
+                outcome = self._drive_in_memory(live) if self._in_memory else self._drive(live, opens=True)
                 if outcome is not None:
                     if outcome.state == "succeeded":
                         return outcome
@@ -475,6 +479,74 @@ class Mediator:
         except BaseException as error:
             self._holdings.drop(live, error)
             raise
+
+    def _drive_in_memory(self, live: Live) -> Outcome | None:  # noqa: C901 - one loop, read as a whole
+        """As `_drive`, of a new execution in memory, for as long as all that happens is that steps are attempted.
+
+        Each record is journaled by being made, for the journal's list of them is the execution's own. What is out of
+        the usual (something in the inbox, a wait, a time-out, a deadline, closing) is left to `_drive`.
+        """
+        execution, observe = live.execution, self._desk.observers
+        try:
+            live.driver = threading.get_ident()
+            me = self._desk.driver.id
+            row = self._in_memory.open_shared(execution.acceptance, me, execution.history)
+            if row is None:
+                raise IdTakenError(f"an execution {live.saga_id!r} exists; nothing was written")
+            at = self._clock()
+            record: Any = None
+            if execution.deadline_at is None:
+                record = execution.begin(at)
+            while record is not None and record.children is None:
+                if observe:
+                    self._desk.observe(live, (record,))
+                if live.called or live.stopping or row.mail:
+                    break
+                effect = execution.effect
+                if effect is None:
+                    row.driver = None
+                    return self._leave(live)
+                callback = effect.callback
+                if callback is None:
+                    record = execution.advance(at)  # a wait of no time
+                elif effect.part.timeout is not None or effect.kind == PROBE:
+                    break
+                else:
+                    try:
+                        if callback.takes_context:
+                            value = callback.function(execution.acceptance.payload, execution.context(effect))
+                        else:
+                            value = callback.function(execution.acceptance.payload)
+                    except Exception as error:
+                        at = self._clock()
+                        if row.driver != me:
+                            raise self._in_memory.lost(live.saga_id) from None
+                        record = execution.feed(Raised(without_own_frame(error)), at, self._chance())
+                    else:
+                        at = self._clock()
+                        if row.driver != me:
+                            raise self._in_memory.lost(live.saga_id)
+                        if type(value) is types.CoroutineType:
+                            record = execution.feed(_unawaited(effect, value), at, self._chance())
+                        elif effect.kind == EXECUTE:
+                            record = execution.succeed(value, at)
+                        else:
+                            record = execution.feed(Returned(value), at)
+            self._in_memory.unshare(row)
+            # Branches come into being in the commit of the record that tells of them.
+            unwritten = [row.records.pop()] if record is not None and record.children is not None else None
+        except IdTakenError as error:
+            self._holdings.finish(live, error=error)
+            raise
+        except LeaseLostError as error:
+            self._holdings.drop(live, error)
+            logger.warning("execution %r: %s", execution.saga_id, error)
+            return None
+        except BaseException as error:
+            self._holdings.drop(live, error)
+            raise
+        live.called = live.called or bool(row.mail)
+        return self._drive(live, unwritten)
 
     def _leave(self, live: Live) -> Outcome:
         """Note where an execution stands that has ended, rests or is parked, and see to what wakes it."""

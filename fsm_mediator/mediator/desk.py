@@ -222,6 +222,11 @@ class Desk:
         )
 
     @property
+    def observers(self) -> bool:
+        """Whether anybody is to be told of records."""
+        return bool(self._observers)
+
+    @property
     def sagas(self) -> tuple[Saga, ...]:
         """Every registered saga."""
         return tuple(self._by_version.values())
