@@ -194,7 +194,7 @@ class Product:
         if path in world.settled:
             return
         for part, effect in zip(one.execution.saga.parts, one.ghost.effects, strict=True):
-            if not effect:
+            if not effect or part.kind is not Kind.STEP:
                 continue
             undoable = part.compensatable and one.execution.machine.takes("undo", SUCCEEDED)
             if undoable and one.execution.state in ENDED:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import Mediator, Retry, Saga, Violation, verify
+from fsm_mediator import Mediator, Retry, Saga, Signal, Sleep, VerificationError, Violation, verify
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.desk import Desk
 from fsm_mediator.moves import Moves
@@ -35,14 +35,24 @@ def run(source: str) -> None:
     test()
 
 
+UNPLAYED = {
+    # What goes round for ever has no end at which a test could fail.
+    ("A signal that comes too late begins the attempts anew.", 1),
+    # A mediator that dies has not yet taken the signal out of the inbox, and so hears it again: there it is not lost.
+    ("A signal that comes before it is waited for is lost.", 5),
+}
+"""Counterexamples that a real mediator does not come to: by which law of which mutant."""
+
+
 @pytest.mark.parametrize("what", MUTANTS)
 def test_each_counterexample_is_reproduced_by_the_test_it_writes(what):
     """The test that is written fails on the real mediator where the fault is, and passes where it is not."""
     with pytest.MonkeyPatch.context() as patches:
         MUTANTS[what][1](patches.setattr)
         for law, violation in nearest(what).items():
-            with pytest.raises(AssertionError, match=f"law {law} is broken"):
-                run(violation.to_pytest())
+            if (what, law) not in UNPLAYED:
+                with pytest.raises((AssertionError, VerificationError), match=f"law {law} is broken"):
+                    run(violation.to_pytest())
 
     for violation in nearest(what).values():
         run(violation.to_pytest())
@@ -66,6 +76,12 @@ def pivoted() -> Saga:
     return Saga("pivoted", [*steps, actor("after", retry=TWICE)])
 
 
+def waiting() -> Saga:
+    """A signal that may come early, in time, twice, too late or never, and a sleep."""
+    first = actor("a", compensates=True, retry=TWICE, compensation_retry=TWICE)
+    return Saga("waiting", [first, Signal("ok", timeout=5.0), Sleep("nap", 3.0), actor("z")])
+
+
 def ways(saga: Saga) -> list[Violation]:
     """The shortest way to every situation that the verifier knows, with what is recorded on it."""
     walk = Walk(saga, strict=False, most_nodes=10**6)
@@ -73,7 +89,7 @@ def ways(saga: Saga) -> list[Violation]:
     return [violation_of(saga, 1, "", walk.way(number), walk.possible) for number in range(1, len(walk.nodes))]
 
 
-@pytest.mark.parametrize("make", [plain, probed, pivoted])
+@pytest.mark.parametrize("make", [plain, probed, pivoted, waiting])
 def test_wherever_the_verifier_comes_a_mediator_can_come(make):
     """What is verified is what runs: every situation is reached by a real mediator, through the same records."""
     for way in ways(make()):

@@ -9,7 +9,8 @@ class Ghost(NamedTuple):
     """What really happened, which no execution can see.
 
     Attributes:
-        effects: For each part, whether it has an effect now; of a group, whether a branch goes on or is to be undone.
+        effects: For each part, whether it has an effect now; of a signal, whether it has come; of a group, whether a
+            branch goes on or is to be undone.
         known: For each part, whether its effect is known to the saga, by an answer or a person.
         undoing: Whether a compensation has begun.
         running: The index of the part whose abandoned thread may still be running; None: there is none.

@@ -193,13 +193,15 @@ class Moves:
                 )
         for number, path in enumerate(self._signals, 2):
             signal = noting(InboxItem(SIGNAL, path, number=number))
+            after = ghost
             if path in (execution._signals or ()):
                 label = f"the signal {path} comes again"
             elif execution.awaits_signal(path):
                 label = f"the signal {path} comes"
+                after = ghost.with_(self.index[path], effect=True)
             else:
                 label = f"the signal {path} comes too late"
-            yield Move(label, signal, ghost, outside=True, who=OTHERS, said=f"signal {path}")
+            yield Move(label, signal, after, outside=True, who=OTHERS, said=f"signal {path}")
         if execution.phase == WAITING and execution.effect is not None and execution.effect.part.kind is Kind.SIGNAL:
             unknown = noting(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
             yield Move("a signal comes that nobody knows", unknown, ghost, outside=True, who=OTHERS, said="unknown")
@@ -227,6 +229,4 @@ class Moves:
         if family is not None:
             ghost = family.settled(execution, ghost, done=done)
             return ghost.with_(at, effect=ghost.effects[at], known=done)
-        if part.kind is not Kind.STEP:
-            return ghost.with_(at, effect=False, known=done)
         return ghost.with_(at, effect=done, known=done)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from fsm_mediator.errors import (
     DefinitionError,
     MediatorError,
     OutcomeUnknownError,
+    RefusedError,
     RetryAfterError,
     StepRejectedError,
 )
@@ -27,9 +28,9 @@ from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Written
 from fsm_mediator.machine import EXECUTING, SUCCEEDED
 from fsm_mediator.mediator.blocking import Mediator
-from fsm_mediator.moves import OTHERS, PARTICIPANT, PERSON, Move, Moves
-from fsm_mediator.parts import COMPENSATE, EXECUTE
-from fsm_mediator.records import CANCEL, Acceptance, Happened, InboxItem, NotHappened, Record
+from fsm_mediator.moves import CRASHED, DRIVER, DUE, OTHERS, PARTICIPANT, PERSON, Move, Moves
+from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, Kind
+from fsm_mediator.records import CANCEL, SIGNAL, Acceptance, Happened, InboxItem, NotHappened, Record
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Context, Step
 from fsm_mediator.verifier.laws import LAWS, Laws
@@ -44,6 +45,8 @@ HANGS: Final = 60.0
 _CANCEL: Final = "a cancel comes"
 _DEADLINE: Final = "the deadline passes"
 _BEGINS: Final = "the saga begins"
+_SIGNAL: Final = "the signal "
+_UNKNOWN: Final = "a signal comes that nobody knows"
 
 _TROUBLE: Final[dict[str, Callable[[], Exception]]] = {
     "raised": lambda: Exception("raised"),
@@ -81,6 +84,15 @@ def actor(name: str, *, compensates: bool = False, probes: bool = False, **setti
     return type("Cast", (Actor,), {verb: _called(verb) for verb in verbs})(name, settings)  # type: ignore[no-any-return]
 
 
+def decided(payload: Any) -> NoReturn:
+    """Stands for a function that decides; the verifier does not call it, but tries every answer.
+
+    Raises:
+        AssertionError: It was called.
+    """
+    raise AssertionError(f"the verifier calls nothing; it was called with {payload!r}")
+
+
 def _called(verb: str) -> Callable[..., Any]:
     def call(self: Actor, payload: Any, context: Context) -> Any:  # noqa: ARG001 - as a step is called
         return self.replay._called(verb, context)
@@ -103,9 +115,12 @@ class Replay:
 
     def __init__(self, saga: Saga, *, strict: bool = False) -> None:
         for part in saga.parts:
-            if not isinstance(part.subject, Actor):
-                raise DefinitionError(f"a Replay plays sagas of actors; {part.path!r} is {part.subject!r}")
-            part.subject.replay = self
+            if part.kind in GROUPS or part.decide is not None:
+                raise DefinitionError(f"a Replay plays no groups and no decisions; {part.path!r} is one")
+            if part.kind is Kind.STEP:
+                if not isinstance(part.subject, Actor):
+                    raise DefinitionError(f"a Replay plays sagas of actors; {part.path!r} is {part.subject!r}")
+                part.subject.replay = self
         self.saga = saga
         self.broken: dict[int, str] = {}
         self.followed: list[str] = []
@@ -171,16 +186,22 @@ class Replay:
         # Something comes before it begins: it is accepted, as by a process that then dies.
         opening = Acceptance(SAGA_ID, self.saga.name, self.saga.version, self.saga.fingerprint, None, 0.0, deadline)
         self._journal.write(Commit(SAGA_ID, (), held=False, acceptance=opening))
-        while self._way and self._way[0] in (_CANCEL, _DEADLINE):
-            if self._follows() == _CANCEL:
-                self._journal.post(SAGA_ID, InboxItem(CANCEL))
-            else:
+        while self._way and (self._way[0] in (_CANCEL, _DEADLINE) or self._way[0].startswith(_SIGNAL)):
+            label = self._follows()
+            if label == _DEADLINE:
                 self._now += 2 * LIFETIME
+            else:
+                kind, name = (CANCEL, "") if label == _CANCEL else (SIGNAL, label.split(" ")[2])
+                self._journal.post(SAGA_ID, InboxItem(kind, name))
+                if kind == SIGNAL:
+                    self._before = self._ghost = self._ghost.with_(self._possible.index[name], effect=True)
         self._drive(mediator.recover)
 
     def _drive(self, call: Callable[[], object]) -> None:
         try:
             call()
+            if not self._died:
+                self._mediators[-1].wait(SAGA_ID, check=False)  # something may have come as it was parked
         except Died:
             pass
         except MediatorError as error:
@@ -194,14 +215,42 @@ class Replay:
             mediator = self._mediator()  # another process
             self._drive(mediator.recover)
             return True
-        move = self._next(PERSON) if self._ghost.running is None else self._next(PARTICIPANT)
+        move = self._next(PERSON, OTHERS, PARTICIPANT, DRIVER)
         if move is None:
             return False
         if move.said == "nothing":
             self._let_go()
+        elif move.said == CRASHED:  # nobody was at it
+            self._crashed = True
+            self._mediator()
+        elif move.who == OTHERS:
+            self._comes(move, self._mediators[-1])
         else:
             self._says(move)
         return True
+
+    def _comes(self, move: Move, mediator: Mediator) -> None:
+        """Something comes to an execution that is parked."""
+        if move.said == DUE:
+            self._now = max(self._now, self._execution().due_at or 0.0)
+            self._drive(mediator.recover)
+        elif move.said == "deadline":
+            self._now += 2 * LIFETIME
+            self._drive(mediator.recover)
+        else:
+            self._posted(move.label)
+            self._drive(lambda: None)
+
+    def _posted(self, label: str) -> None:
+        """Somebody says something to the execution; what comes too late is refused, as it should be."""
+        mediator = self._mediators[-1]
+        try:
+            if label == _CANCEL:
+                mediator.cancel(SAGA_ID)
+            else:
+                mediator.signal(SAGA_ID, label.split(" ")[2] if label.startswith(_SIGNAL) else "unknown")
+        except RefusedError:
+            pass
 
     def _says(self, move: Move) -> None:
         mediator = self._mediators[-1]
@@ -229,11 +278,9 @@ class Replay:
     def _sleep(self, seconds: float) -> None:
         """What the mediator calls to wait."""
         self._judge()
-        while self._way and self._way[0] == _CANCEL:
-            self._follows()
-            self._mediators[-1].cancel(SAGA_ID)
-        move = self._next(OTHERS, also="crashed")
-        if move is not None and move.said == "crashed":
+        self._posts()
+        move = self._next(OTHERS, also=CRASHED)
+        if move is not None and move.said == CRASHED:
             self._die()
         if move is not None and move.said == "deadline":
             self._now += 2 * LIFETIME
@@ -249,16 +296,14 @@ class Replay:
         self._judge()
         self._count(verb, context)
         self._calling = (f"{'compensating' if verb == COMPENSATE else EXECUTING}.{context.step}", context.attempt)
-        if self._way and self._way[0] == _CANCEL:
-            self._follows()
-            self._journal.post(SAGA_ID, InboxItem(CANCEL))
-        move = self._next(PARTICIPANT, also="crashed") or self._goes_well(verb, context.step)
+        self._posts()
+        move = self._next(PARTICIPANT, also=CRASHED) or self._goes_well(verb, context.step)
         hold = self._hold
         if self._way and self._way[0] == _DEADLINE:
             self._follows()
             self._now += 2 * LIFETIME
         said = move.said
-        if said == "crashed":
+        if said == CRASHED:
             self._die()
         if (trouble := _TROUBLE.get(said)) is not None:
             raise trouble()
@@ -301,12 +346,12 @@ class Replay:
 
     # The way
 
-    def _next(self, who: str, *, also: str | None = None) -> Move | None:
+    def _next(self, *who: str, also: str | None = None) -> Move | None:
         """The next thing on the way, if it can happen now and comes from there; else the way is left."""
         if not self._way:
             return None
         for move in self._possible.at(self._execution(), self._ghost):
-            if move.label == self._way[0] and (move.who == who or move.said == also):
+            if move.label == self._way[0] and (move.who in who or move.said == also):
                 self._follows()
                 self._before, self._ghost = self._ghost, move.ghost
                 return move
@@ -323,11 +368,19 @@ class Replay:
         """What the journal answers to a commit: something may have come to the inbox just then."""
         if commit.records and self._way and self._way[0] == _BEGINS:
             self._follows()
-        if commit.records and self._way and self._way[0] == _CANCEL:
-            self._follows()
-            self._journal.post(SAGA_ID, InboxItem(CANCEL))
+        if commit.records and self._posts():
             return self._journal.inbox(SAGA_ID)
         return mail
+
+    def _posts(self) -> bool:
+        """Whether something comes to the inbox now; the mediator is told as anybody would tell it."""
+        posted = False
+        while self._way and (self._way[0] == _CANCEL or self._way[0].startswith((_SIGNAL, _UNKNOWN))):
+            move = self._next(OTHERS)
+            if move is not None:
+                self._posted(move.label)
+                posted = True
+        return posted
 
     # Judging
 

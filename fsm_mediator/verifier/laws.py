@@ -57,7 +57,9 @@ class Passage(NamedTuple):
         goes_on: Whether there is something to be done next.
         leftovers: The parts that the execution says are left over.
         groups: Where it has ended: the groups that it came to, and the names of their branches.
-        turns: Where it turns back: the numbers of the steps that will be among its leftovers. None: it does not.
+        turns: Where it turns back: the numbers of the parts whose effects no longer matter, for they are signals, or
+            steps that will be among its leftovers. None: it does not turn.
+        awaits: The number of the signal that it waits for. None: it waits for none.
         forgets: What was among its leftovers before, on the way back, and is no more.
     """
 
@@ -69,6 +71,7 @@ class Passage(NamedTuple):
     groups: tuple[tuple[Family, tuple[str, ...]], ...] = ()
     turns: frozenset[int] | None = None
     forgets: tuple[str, ...] = ()
+    awaits: int | None = None
 
 
 class Laws:
@@ -82,6 +85,7 @@ class Laws:
         self.parts = saga.parts
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
         self.families = families
+        self.signals = tuple(at for at, part in enumerate(saga.parts) if part.kind is Kind.SIGNAL)
         self.backward = _backward(saga.machine)
 
     def passage(self, execution: Execution, records: Sequence[Record], before: Execution | None = None) -> Passage:
@@ -101,7 +105,8 @@ class Laws:
         if state in self.backward:
             leftovers = execution.leftovers
             if records and records[0].source not in self.backward:
-                listed = (self.index[path] for path in leftovers if path in self.index)
+                listed = [self.index[path] for path in leftovers if path in self.index]
+                listed += self.signals
                 turns = frozenset(at for at in listed if not self.parts[at].pivot)  # which has no way back at all
             elif before is not None:
                 forgets = tuple(path for path in before.leftovers if path not in leftovers)
@@ -111,8 +116,11 @@ class Laws:
             if execution.ended and execution._plans is not None and path in execution._plans
         )
         goes_on = execution.effect is not None
+        awaits = None
+        if execution.effect is not None and execution.phase == WAITING and execution.effect.part.kind is Kind.SIGNAL:
+            awaits = self.index[execution.effect.part.path]
         return Passage(
-            *(state, tuple(begun), _excess(execution), goes_on, frozenset(leftovers), groups, turns, forgets)
+            *(state, tuple(begun), _excess(execution), goes_on, frozenset(leftovers), groups, turns, forgets, awaits)
         )
 
     def broken_by(self, passage: Passage, before: Ghost, after: Ghost) -> Iterator[Broken]:
@@ -122,6 +130,8 @@ class Laws:
         if after.running is not None and passage.goes_on:
             path = self.parts[after.running].path
             yield Broken(4, f"it goes on while a thread of {path} may be running")
+        if passage.awaits is not None and after.effects[passage.awaits]:
+            yield Broken(1, f"it waits for the signal {self.parts[passage.awaits].path}, which has come")
         for event, phase, at in passage.begun:
             if phase != COMPENSATING:
                 yield from self._executed_out_of_order(event, at, before, after)
@@ -156,9 +166,10 @@ class Laws:
     def _succeeded_without(self, passage: Passage, after: Ghost) -> Iterator[Broken]:
         if False in after.effects:
             each = zip(self.parts, after.effects, strict=True)
-            missing = [part.path for part, effect in each if not effect and part.kind is Kind.STEP]
-            if missing:
-                yield Broken(3, f"it succeeded, and {', '.join(missing)} had no effect")
+            missing = [part for part, effect in each if not effect and part.kind in (Kind.STEP, Kind.SIGNAL)]
+            for part in missing:
+                never = "had no effect" if part.kind is Kind.STEP else "never came"
+                yield Broken(3, f"it succeeded, and {part.path} {never}")
         for family, name, status in _branches(passage, after):
             if status != Status.SUCCEEDED:
                 yield Broken(3, f"it succeeded, and branch {family.path}.{name} is {status}")
@@ -178,7 +189,7 @@ class Laws:
                 yield Broken(2, f"it failed, and the effect of {part.path} was not compensated")
             elif effect and part.pivot:
                 yield Broken(2, f"it failed, though its pivot {part.path} took effect")
-            elif effect and part.path not in passage.leftovers:
+            elif effect and part.kind is Kind.STEP and part.path not in passage.leftovers:
                 yield Broken(2, f"it failed, and the effect of {part.path} is not among its leftovers")
         for family, name, status in _branches(passage, after):
             missing = [path for path in family.leaves(name, status) if path not in passage.leftovers]

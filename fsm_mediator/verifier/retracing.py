@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fsm_mediator.errors import RefusedError
 from fsm_mediator.moves import DUE, Moves, born_with
+from fsm_mediator.parts import Kind
 from fsm_mediator.records import Record
 from fsm_mediator.saga import Saga
 from fsm_mediator.verifier.deciding import Decisions
@@ -32,7 +33,8 @@ def violation_of(saga: Saga, law: int, what: str, path: Sequence[str], possible:
             records = ()
         recorded.append(records)
         ghost = possible.after(move.ghost, born_with(execution, records))
-    effects = tuple(part.path for part, effect in zip(saga.parts, ghost.effects, strict=True) if effect)
+    each = zip(saga.parts, ghost.effects, strict=True)
+    effects = tuple(part.path for part, effect in each if effect and part.kind is not Kind.SIGNAL)
     return Violation(
         law=law,
         what=what,

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from fsm_mediator.parts import Part
+from fsm_mediator.parts import GROUPS, Kind, Part
 from fsm_mediator.retry import Retry
+from fsm_mediator.saga import Saga
+from fsm_mediator.waits import EACH
 
 if TYPE_CHECKING:
     from fsm_mediator.verifier.violation import Violation
@@ -21,19 +23,25 @@ PATIENT = 60.0
 
 
 def pytest_source(violation: Violation) -> str:
-    """The source of a test that goes the way of *violation* on a real mediator."""
+    """The source of a test that goes the way of *violation* on a real mediator.
+
+    Where the way leads through branches or decisions it is only told in the test, which has it found again.
+    """
     saga = violation.saga
     named = re.sub(r"[^\w-]", "_", saga.name)  # that of a branch tells its place: checkout/fulfil.pack
     name = re.sub(r"\W", "_", f"test_{saga.name}_keeps_law_{violation.law}")
-    parts = "".join(f"{line}\n" for line in _spelled(saga.parts, "", violation.path, 12))
-    path = "".join(f"        {_quoted(words)},\n" for words in violation.path)
-    strict = ", strict=True" if violation.strict else ""
-    retries = "Retry, " if "Retry(" in parts else ""
+    parts = "".join(f"{line}\n" for line in _spelled(saga, saga.parts, "", violation.path, 12))
+    played = not any(part.kind in GROUPS or part.decide is not None for part in saga.parts)
+    strict = "strict=True" if violation.strict else ""
+    words = [word for word in ("Choose", "Parallel", "Retry", "Saga", "Signal", "Sleep") if f"{word}(" in parts]
+    words += [word for word in ("Parallel",) if f"{word}.each(" in parts and word not in words]
+    imported = sorted({*words, "Saga"}) + ([] if played else ["verify"])
+    actors = ["Replay"] * played + ["actor"] + ["decided"] * ("decided" in parts)
     return (
         f'"""Found by `verify`: the shortest way in which {saga.name} breaks law {violation.law}."""\n'
         "\n"
-        f"from fsm_mediator import {retries}Saga\n"
-        "from fsm_mediator.testing.counterexamples import Replay, actor\n"
+        f"from fsm_mediator import {', '.join(imported)}\n"
+        f"from fsm_mediator.testing.counterexamples import {', '.join(actors)}\n"
         "\n"
         "\n"
         f"def {name}() -> None:\n"
@@ -44,7 +52,15 @@ def pytest_source(violation: Violation) -> str:
         f"{parts}"
         "        ],\n"
         "    )\n"
-        f"    replay = Replay(saga{strict})  # a real mediator, and participants that do as they are told\n"
+        f"{_played(violation, strict) if played else _found_again(violation, strict)}"
+    )
+
+
+def _played(violation: Violation, strict: str) -> str:
+    path = "".join(f"        {_quoted(words)},\n" for words in violation.path)
+    settings = f", {strict}" if strict else ""
+    return (
+        f"    replay = Replay(saga{settings})  # a real mediator, and participants that do as they are told\n"
         "\n"
         "    replay.follow(\n"
         f"{path}"
@@ -54,8 +70,14 @@ def pytest_source(violation: Violation) -> str:
     )
 
 
-def _spelled(parts: Sequence[Part], scope: str, path: Sequence[str], indent: int) -> Iterator[str]:
-    """The parts in *scope*, a line each; nested sagas in more."""
+def _found_again(violation: Violation, strict: str) -> str:
+    path = "".join(f"    # {number:3}. {words}\n" for number, words in enumerate(violation.path, 1))
+    settings = f", {strict}" if strict else ""
+    return f"    # The way that was found:\n{path}    verify(saga{settings}).raise_for_violations()\n"
+
+
+def _spelled(saga: Saga, parts: Sequence[Part], scope: str, path: Sequence[str], indent: int) -> Iterator[str]:
+    """The *parts* of *saga* in *scope*, a line each; nested sagas and groups in more."""
     room = " " * indent
 
     def inner(part: Part) -> str:
@@ -66,17 +88,68 @@ def _spelled(parts: Sequence[Part], scope: str, path: Sequence[str], indent: int
         within = list(group)
         if not name:
             for part in within:
-                yield from _actor(part, path, room)
+                yield from _part(saga, part, path, indent)
         else:
             yield f"{room}Saga("
             yield f"{room}    {_quoted(name)},"
             yield f"{room}    ["
-            yield from _spelled(within, f"{scope}{name}.", path, indent + 8)
+            yield from _spelled(saga, within, f"{scope}{name}.", path, indent + 8)
             yield f"{room}    ],"
             yield f"{room}),"
 
 
-def _actor(part: Part, path: Sequence[str], room: str) -> Iterator[str]:
+def _part(saga: Saga, part: Part, path: Sequence[str], indent: int) -> Iterator[str]:
+    room, name = " " * indent, _quoted(part.path.rpartition(".")[2])
+    if part.kind is Kind.STEP:
+        yield from _actor(part, path, room)
+    elif part.kind is Kind.SIGNAL:
+        yield f"{room}Signal({name}{'' if part.seconds is None else f', timeout={part.seconds}'}),"
+    elif part.kind is Kind.SLEEP:
+        told = "decided" if part.decide is not None else part.subject.fixed
+        yield f"{room}Sleep({name}, {'' if part.subject.relative else 'until='}{told}),"
+    else:
+        yield from _group(saga, part, path, indent)
+
+
+def _group(saga: Saga, part: Part, path: Sequence[str], indent: int) -> Iterator[str]:
+    room, name = " " * indent, _quoted(part.path.rpartition(".")[2])
+    branches = saga.branches[part.path]
+    brackets = "{}" if part.kind is Kind.CHOICE else "[]"
+    yield f"{room}{'Choose(' if part.kind is Kind.CHOICE else 'Parallel.each(' if part.each else 'Parallel('}"
+    yield f"{room}    {name},"
+    if not part.each:
+        yield f"{room}    {brackets[0]}"
+    for key, branch in branches.items():
+        inside = indent + (4 if part.each else 8)
+        named = f"{_quoted(key)}: " if part.kind is Kind.CHOICE else ""
+        lines = list(_branch(key, branch, path, inside, before=len(named)))
+        yield f"{' ' * inside}{named}{lines[0].strip()}"
+        yield from lines[1:]
+    if not part.each:
+        yield f"{room}    {brackets[1]},"
+    if part.decide is not None:
+        yield f"{room}    {'by' if part.kind is Kind.CHOICE else 'over'}=decided,"
+    yield f"{room}),"
+
+
+def _branch(key: str, branch: Saga, path: Sequence[str], indent: int, *, before: int) -> Iterator[str]:
+    """A branch: its only part, or a saga; *before*: how much room is taken by its name."""
+    if branch.single is not None and branch.parts[0].kind is Kind.STEP:
+        yield from _actor(branch.parts[0], path, " " * indent, before=before)
+        return
+    if branch.single is not None:
+        yield from _spelled(branch, branch.parts, "", path, indent)
+        return
+    room = " " * indent
+    yield f"{room}Saga("
+    yield f"{room}    {_quoted(key if key != EACH else 'each')},"
+    yield f"{room}    ["
+    yield from _spelled(branch, branch.parts, "", path, indent + 8)
+    yield f"{room}    ],"
+    yield f"{room}),"
+
+
+def _actor(part: Part, path: Sequence[str], room: str, *, before: int = 0) -> Iterator[str]:
     told = [_quoted(part.path.rpartition(".")[2])]
     if part.compensate is not None:
         told.append("compensates=True")
@@ -93,7 +166,7 @@ def _actor(part: Part, path: Sequence[str], room: str) -> Iterator[str]:
     if isinstance(Exception(), part.in_doubt_on):
         told.append("in_doubt_on=Exception")
     line = f"{room}actor({', '.join(told)}),"
-    if len(line) <= 120:
+    if before + len(line) <= 120:
         yield line
         return
     yield f"{room}actor("

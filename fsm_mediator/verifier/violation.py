@@ -69,7 +69,8 @@ class Violation:
     def to_pytest(self) -> str:
         """The source of a pytest function that goes this way on a real `Mediator`, and fails where the law is broken.
 
-        It needs nothing but this package: the saga is spelled out with steps that do as they are told.
+        It needs nothing but this package: the saga is spelled out with steps that do as they are told. A saga with
+        branches or decisions is not played but verified in it, and the way is told as a comment.
         """
         from fsm_mediator.verifier.source import pytest_source
 
