@@ -84,7 +84,7 @@ def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) 
         results["told"]["rendering"] = rendered(say)
     if "composition" in groups:
         say("composition")
-        results["told"]["composition"] = composition.run(rounds=effort.rounds)
+        results["told"]["composition"] = composition.run(rounds=effort.few)
     say("done")
     return results
 

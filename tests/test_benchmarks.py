@@ -181,3 +181,10 @@ def test_report_warns_when_the_machine_was_busy() -> None:
 def test_our_own_row_stands_out() -> None:
     """Readers find this library in each table at a glance."""
     assert f"| **{OURS}** |" in report.in_memory(KEPT, "success")
+
+
+def test_every_section_that_can_be_told_stands_in_a_page() -> None:
+    """What one run finds out is shown: no part of it is measured and then left out of the docs."""
+    shown = {name for page in report.PAGES for name in re.findall(r"<!-- bench:([a-z-]+) -->", page.read_text())}
+
+    assert shown == set(report.SECTIONS)
