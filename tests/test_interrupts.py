@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 import signal
 import threading
 import time
 
 import pytest
 
-from fsm_mediator import AsyncMediator, Mediator, MemoryJournal, RecordingObserver, Retry, Saga, step
+from fsm_mediator import AsyncMediator, Mediator, MemoryJournal, RecordingObserver, Retry, Saga, SQLiteJournal, step
 from tests.drivers import ONCE, World, eventually, in_thread, until
 
 INTERRUPTS = [KeyboardInterrupt, SystemExit]
@@ -438,3 +439,58 @@ def test_a_second_loop_does_not_overtake_a_thread_of_the_first(journal):
     assert asyncio.run(second()).succeeded
     assert ended == [1]
     assert world.calls == ["a", "a"]
+
+
+class NowError(KeyboardInterrupt):
+    """Ctrl-C, told from one that a person pressed."""
+
+
+@pytest.mark.torture
+def test_interrupts_at_any_moment_hang_nobody_and_lose_nothing(tmp_path, torture_seconds):
+    """The main thread runs sagas among others, and is interrupted again and again, between any two lines."""
+
+    @step
+    def first(order):
+        pass
+
+    @step
+    def second(order):
+        pass
+
+    def interrupt(*_):
+        raise NowError
+
+    mediator = Mediator(Saga("work", [first, second]), journal=SQLiteJournal(tmp_path / "x.db", durability="normal"))
+    until = time.monotonic() + torture_seconds
+    ended, interrupts = [], 0
+
+    def work():
+        while time.monotonic() < until:
+            ended.append(mediator.run("work").saga_id)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(12)]
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < until:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.02))  # noqa: S311 - chance, no secret
+                while True:
+                    ended.append(mediator.run("work").saga_id)
+            except NowError:
+                interrupts += 1
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    for thread in threads:
+        thread.join(60.0)
+
+    assert not any(thread.is_alive() for thread in threads)
+    assert interrupts > torture_seconds
+    succeeded = {entry.saga_id for entry in mediator.executions(state="succeeded")}
+    assert set(ended) <= succeeded
+    mediator.recover()
+    assert {entry.state for entry in mediator.executions()} == {"succeeded"}
+    mediator.close()

@@ -362,6 +362,30 @@ def test_who_gives_up_while_it_is_written_for_keeps_nobody_waiting(monkeypatch):
     assert interrupted.results == ["b"]
 
 
+def test_who_was_lost_by_an_interrupted_leader_is_told_so(monkeypatch):
+    """An interrupt between any two lines of the leader may lose a waiting thread; it finds out, and does not hang."""
+    monkeypatch.setattr("fsm_mediator.journal.group.PATIENCE", 0.01)
+    errors: list[JournalError] = []
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
+
+    def work() -> None:
+        with pytest.raises(JournalError, match="whether this was written is not known") as caught:
+            group.perform("a")
+        errors.append(caught.value)
+
+    stopped = group.stop()
+    assert stopped is not None
+    waiter = threading.Thread(target=work, daemon=True)
+    waiter.start()
+    while not group._waiting:
+        time.sleep(0.001)
+    group._waiting.clear()
+    waiter.join(30.0)
+
+    assert len(errors) == 1
+    group.go_on(stopped)
+
+
 def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypatch):
     """Others that were just told come back with their next record, and share the commit: it does not begin at once."""
     monkeypatch.setattr("fsm_mediator.journal.group.LINGER", 60.0)

@@ -18,6 +18,7 @@ InnoDB's and RocksDB's write queues.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +80,7 @@ class GroupCommit(Generic[J]):
         self._mutex = threading.Lock()
         self._leader: Ticket[J] | None = None
         self._waiting: deque[Ticket[J]] = deque()
+        self._under_way: Sequence[Ticket[J]] = ()  # those that the leader writes for, itself among them
         self._all_told: threading.Lock | None = None  # released by the last of those who were written for
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:
@@ -168,12 +170,21 @@ class GroupCommit(Generic[J]):
             ticket.wake.acquire(timeout=timeout)
         else:
             while not (ticket.wake.acquire(timeout=PATIENCE) or ticket.done or self._leader is ticket):
-                pass
+                self._look_after(ticket)
         self._wake_neighbour(ticket)
         if self._leader is not ticket:
             return False
         self._linger()
         return True
+
+    def _look_after(self, ticket: Ticket[J]) -> None:
+        """Give up for who was lost: a KeyboardInterrupt hit the leader between any two lines."""
+        with self._mutex:
+            known = ticket.done or self._leader is ticket or ticket in self._waiting or ticket in self._under_way
+            if not known:
+                ticket.failure = JournalError(
+                    "the thread that wrote for several was interrupted; whether this was written is not known"
+                )
 
     def _wake_neighbour(self, ticket: Ticket[J]) -> None:
         with self._mutex:
@@ -189,25 +200,27 @@ class GroupCommit(Generic[J]):
             all_told.acquire(timeout=LINGER)
 
     def _lead(self, ticket: Ticket[J]) -> None:
-        group = [ticket]
-        if self._waiting:
-            with self._mutex:
-                while self._waiting and self._waiting[0].jobs:
-                    group.append(self._waiting.popleft())
+        self._under_way = (ticket,)
         try:
-            self._commit(group)
+            if self._waiting:
+                with self._mutex:
+                    taken = list(itertools.takewhile(lambda each: each.jobs, self._waiting))
+                    left = deque(itertools.islice(self._waiting, len(taken), None))
+                    self._under_way, self._waiting = (ticket, *taken), left  # no interrupt comes between these two
+            self._commit(self._under_way)
         finally:
-            for each in group:
+            for each in self._under_way:
                 if not each.done:
                     each.failure = JournalError(
                         "the thread that wrote for several was interrupted; nothing was written"
                     )
-            self._hand_over(group[1:])
+            self._hand_over(self._under_way[1:])
 
     def _hand_over(self, told: Sequence[Ticket[J]] = ()) -> None:
         """Lead no more: wake who leads next, and the first of those who were written for, who wakes the second."""
         first = None
         with self._mutex:
+            self._under_way = ()
             self._leader = leader = self._waiting.popleft() if self._waiting else None
             if told:
                 first = self._all_told = threading.Lock()
@@ -229,5 +242,9 @@ class GroupCommit(Generic[J]):
                     self._waiting.remove(ticket)
                     return
             self._withdraw(ticket)  # it came to lead, or was taken along, between the two looks
-        else:
-            self._wake_neighbour(ticket)
+        else:  # it is being written for, or was: whoever is interrupted leaves when that is settled, and can be undone
+            try:
+                while not ticket.done and ticket in self._under_way and ticket.wake is not None:
+                    ticket.wake.acquire(timeout=PATIENCE)
+            finally:
+                self._wake_neighbour(ticket)

@@ -46,7 +46,7 @@ class Write(Batched):
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_known", "commit", "held", "ids", "opens", "plain", "posts", "rows")
+    __slots__ = ("_known", "commit", "held", "opens", "plain", "posts", "rows")
 
     def __init__(self, commit: Commit, known: Known, limit: int) -> None:
         self._known = known
@@ -54,8 +54,6 @@ class Write(Batched):
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, limit)
         self.plain = not (commit.taken or commit.children or commit.dormant or commit.posts)
-        self.ids: tuple[str, ...] = (commit.saga_id,)
-        """The execution's own id, and those of the branches that it opens."""
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -64,7 +62,15 @@ class Write(Batched):
         if not self.plain:
             self.opens = [(child, acceptance_row(child, limit)) for child in (*commit.children, *commit.dormant)]
             self.posts = [(saga_id, item_row(item, saga_id, limit)) for saga_id, item in commit.posts]
-            self.ids += tuple(stored_name(child.saga_id, "the id") for child, _ in self.opens)
+            for child, _ in self.opens:
+                stored_name(child.saga_id, "the id")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The execution's own id, and those of the branches that it opens."""
+        return (
+            (self.commit.saga_id,) if self.plain else (self.commit.saga_id, *(child.saga_id for child, _ in self.opens))
+        )
 
     def opening(self) -> tuple[int, int] | None:
         """The numbers of its definition and driver, if it does nothing but open an execution that begins at once."""
