@@ -21,6 +21,7 @@ import pytest
 from fsm_mediator import (
     AsyncMediator,
     Choose,
+    DeadlineExceededError,
     Mediator,
     MemoryJournal,
     OutcomeUnknownError,
@@ -63,6 +64,7 @@ HAPPENINGS = {
     "fails": "`it` raises; the signal does not come in time; the sleep's function raises.",
     "is in doubt": "`it` raises `OutcomeUnknownError`, and may have had its effect.",
     "is cancelled": "`mediator.cancel`, while an attempt of `it` is under way, or while it waits.",
+    "runs out of time": "The deadline of the whole passes, while an attempt of `it` is under way, or while it waits.",
     "is killed": "Its process dies by SIGKILL while an attempt of `it` is under way, or it waits; another recovers.",
     "is undone": "All goes well, then `after` raises.",
     "fails after the pivot": "As *fails*, but `before` is the pivot; then a person says `retry`, and it goes well.",
@@ -193,9 +195,17 @@ class Cell:
         """What the outcome tells as the cause."""
         if self.happening == "fails":
             return SignalTimedOutError if self.content == "a signal" else ValueError
-        return {"is in doubt": OutcomeUnknownError, "is cancelled": SagaCancelledError, "is undone": ValueError}.get(
-            self.happening
-        )
+        return {
+            "is in doubt": OutcomeUnknownError,
+            "is cancelled": SagaCancelledError,
+            "runs out of time": DeadlineExceededError,
+            "is undone": ValueError,
+        }.get(self.happening)
+
+    @property
+    def is_ended_from_outside(self) -> bool:
+        """Whether it is told to end while it is at something."""
+        return self.happening in ("is cancelled", "runs out of time")
 
     @property
     def has_no_doubt(self) -> bool:
@@ -236,7 +246,7 @@ def built(cell: Cell, world: World, *, well: bool = False) -> Saga:
         struck = not well and payload != 2  # the second of `each` is spared
         if struck and cell.happening == "is killed":
             kill()
-        if struck and cell.happening == "is cancelled":
+        if struck and cell.is_ended_from_outside:
             return world.gate(payload, context)
         if struck and cell.happening == "is in doubt":
             raise OutcomeUnknownError("no answer")
@@ -317,15 +327,19 @@ def settled_but(world: World, journal: Any) -> bool:
 def brought_about(cell: Cell, world: World, journal: Any, make: Callable[..., Any], clock: Clock) -> Any:
     """The outcome of what happens in *cell*; everything but a killing."""
     saga = built(cell, world)
-    if cell.content == "a sleep" and cell.happening != "is cancelled":
+    deadline = WAIT / 2 if cell.happening == "runs out of time" else None
+    if cell.content == "a sleep" and not cell.is_ended_from_outside:
         mediator = make(saga, journal=journal, clock=clock, sleep=clock.sleep)
         outcome = mediator.run("whole", "p", saga_id=ID, check=False)
     elif cell.waits:
         mediator = make(saga, journal=journal, clock=clock, park_after=0.0)
-        mediator.start("whole", "p", saga_id=ID)
+        mediator.start("whole", "p", saga_id=ID, deadline=deadline)
         waiting = eventually(lambda: waiting_entries(journal, cell))
         if cell.happening == "is cancelled":
             mediator.cancel(ID)
+        elif cell.happening == "runs out of time":
+            clock.now += WAIT / 2 + 1
+            mediator.recover()
         elif cell.happening.startswith("fails"):
             spare_the_second(mediator, cell, waiting)
             clock.now += WAIT + 1
@@ -336,11 +350,13 @@ def brought_about(cell: Cell, world: World, journal: Any, make: Callable[..., An
         outcome = mediator.wait(ID, check=False)
     else:
         mediator = make(saga, journal=journal, clock=clock)
-        if cell.happening == "is cancelled":
-            mediator.start("whole", "p", saga_id=ID)
+        if cell.is_ended_from_outside:
+            mediator.start("whole", "p", saga_id=ID, deadline=deadline)
             assert world.begun.wait(PATIENCE)
             eventually(lambda: settled_but(world, journal))
-            mediator.cancel(ID)
+            if deadline is None:
+                mediator.cancel(ID)
+            clock.now += WAIT / 2 + 1
             world.go.set()
             outcome = mediator.wait(ID, check=False)
         else:
