@@ -155,6 +155,20 @@ def test_branches_are_drawn_from_the_command_line_as_well(tmp_path, monkeypatch)
     assert "fulfil.label/executing.stick" in wanted
 
 
+def test_branch_is_drawn_alone_by_its_own_id(tmp_path, monkeypatch):
+    """An execution that is a branch can be looked at by itself, as `fsm-mediator list` names it."""
+    monkeypatch.chdir(tmp_path)
+    with Mediator(saga, journal="sagas.db") as mediator:
+        mediator.run(saga.name, ORDER, saga_id="o-1", check=False)
+        wanted = mediator.diagram("o-1/fulfil.label").to_dot()
+
+    words = ["render", f"{__name__}:saga", "--journal", "sagas.db", "--id", "o-1/fulfil.label", "-o", "label.dot"]
+    result = CliRunner().invoke(cli, words)
+
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "label.dot").read_text() == wanted
+
+
 def test_mermaid_and_dot_frame_each_branch(failed):
     """Both texts put the states of a branch into a frame that bears its name."""
     mermaid, dot = failed.diagram("o-1").to_mermaid(), failed.diagram("o-1").to_dot()

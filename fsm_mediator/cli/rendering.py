@@ -69,8 +69,18 @@ def saga_of_run(app: App, journal: Journal, saga_id: str) -> tuple[Saga, Run]:
         raise UnknownExecutionError(
             f"the journal knows no execution {saga_id!r}; see those it knows: fsm-mediator list"
         )
-    saga = one_saga(app, entry.acceptance.saga, entry.acceptance.version)
+    accepted = entry.acceptance
+    saga = next((each for each in _branches(app.sagas) if each.name == accepted.saga), None)
+    saga = saga or one_saga(app, accepted.saga, accepted.version)
     return saga, run_of(journal, entry)
+
+
+def _branches(sagas: Iterable[Saga]) -> Iterator[Saga]:
+    """The sagas that the groups and choices of *sagas* run: their executions have ids of their own."""
+    for saga in sagas:
+        for branches in saga.branches.values():
+            yield from branches.values()
+            yield from _branches(branches.values())
 
 
 def gallery(
