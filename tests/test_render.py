@@ -219,7 +219,7 @@ def test_without_graphviz_it_says_what_to_install_and_text_is_drawn_all_the_same
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
     monkeypatch.setenv("PATH", "/nowhere")
 
-    told = render(ONE, "-o", "b.svg", code=MISSING)
+    told = render(ONE, "-o", "b.png", code=MISSING)
 
     assert "'dot' is on the PATH" in told
     assert "fsm-mediator[diagrams]" in told
