@@ -41,6 +41,7 @@ from fsm_mediator.mediator.holdings import Holdings, call_driver
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.mediator.threads import ThreadedAttempt, without_own_frame
+from fsm_mediator.mediator.wakings import Wakings
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import PROBE, Effect
@@ -127,7 +128,7 @@ class AsyncMediator:
         self._holdings = Holdings(self._desk)
         self._holdings.call = functools.partial(_call, weakref.ref(self))
         self._live = self._holdings.live
-        self._parked: dict[str, float] = {}
+        self._wakings = Wakings(self._alarm, self._clock, self._resume)
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._patience: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -138,7 +139,7 @@ class AsyncMediator:
         self._opening: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(self._max_workers)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._alarms: dict[str, asyncio.TimerHandle] = {}
+        self._alarms: set[asyncio.TimerHandle] = set()
         self._pending_writes: list[tuple[Commit, asyncio.Future[Written]]] = []
         self._flushing = False
 
@@ -182,8 +183,7 @@ class AsyncMediator:
             self._holdings.drop(live)
         self._begin_on_a_loop()
         self._loop = loop
-        for saga_id, until in list(self._parked.items()):
-            self._alarm(saga_id, until)
+        self._wakings.set_anew()
 
     def register(self, saga: Saga) -> None:
         """Make another saga known.
@@ -513,30 +513,24 @@ class AsyncMediator:
             if live.called:
                 self._resume(live.saga_id)
             elif (until := execution.wake_at) is not None:
-                self._alarm(live.saga_id, until)
+                self._wakings.add(until, live.saga_id)
         parent = execution.acceptance.parent
         if parent is not None and parent in self._live:
             self._call(parent)  # whoever waits there for a branch of his must know when it only waits itself
         return outcome
 
-    def _alarm(self, saga_id: str, until: float) -> None:
+    def _alarm(self, until: float, call: Callable[[], object]) -> None:
         assert self._loop is not None
 
         def ring() -> None:
+            self._alarms.discard(handle)
             if until > self._clock():  # the loop's clock and ours need not run alike
-                self._alarm(saga_id, until)
+                self._alarm(until, call)
             else:
-                self._resume(saga_id)
+                call()
 
-        self._forget_alarm(saga_id)
-        self._parked[saga_id] = until
-        self._alarms[saga_id] = self._loop.call_later(min(max(0.0, until - self._clock()), 60.0), ring)
-
-    def _forget_alarm(self, saga_id: str) -> None:
-        self._parked.pop(saga_id, None)
-        handle = self._alarms.pop(saga_id, None)
-        if handle is not None:
-            handle.cancel()
+        handle = self._loop.call_later(min(max(0.0, until - self._clock()), 60.0), ring)
+        self._alarms.add(handle)
 
     async def _write(self, commit: Commit) -> Written:
         """Have the journal make *commit* durable; the very same again if it cannot at first."""
@@ -747,10 +741,7 @@ class AsyncMediator:
 
     def _reserves(self, live: Live) -> bool:
         """Whether nobody here was at this execution, so that it is the caller's to take up now."""
-        if self._closed or self._live.setdefault(live.saga_id, live) is not live:
-            return False
-        self._forget_alarm(live.saga_id)
-        return True
+        return not self._closed and self._live.setdefault(live.saga_id, live) is live
 
     def _done_event(self, live: Live) -> asyncio.Event:
         if live.done is None:
@@ -1049,7 +1040,7 @@ class AsyncMediator:
         for live in list(self._live.values()):
             if live.wake is not None:  # its task is just leaving
                 await _within(self._done_event(live), max(0.0, until - asyncio.get_running_loop().time()))
-        for handle in self._alarms.values():
+        for handle in self._alarms:
             handle.cancel()
         rest = {task for task in self._tasks if task is not own}
         for task in rest:

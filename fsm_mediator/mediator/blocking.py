@@ -39,7 +39,8 @@ from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
 from fsm_mediator.mediator.holdings import Holdings, call_driver
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
-from fsm_mediator.mediator.threads import Alarm, Alarms, ThreadedAttempt, Workers, without_own_frame
+from fsm_mediator.mediator.threads import Alarms, ThreadedAttempt, Workers, without_own_frame
+from fsm_mediator.mediator.wakings import Wakings
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import EXECUTE, PROBE, Effect
@@ -129,7 +130,7 @@ class Mediator:
         self._live = self._holdings.live
         self._workers = Workers(self._max_workers, "fsm-mediator")
         self._alarms = Alarms(self._clock, "fsm-mediator-alarms")
-        self._parked: dict[str, Alarm] = {}
+        self._wakings = Wakings(self._alarms.at, self._clock, self._resume)
         self._beating = threading.Event()
 
     def _after_fork(self) -> None:
@@ -565,11 +566,7 @@ class Mediator:
         return outcome
 
     def _park(self, saga_id: str, until: float) -> None:
-        alarm = self._alarms.at(until, lambda: self._resume(saga_id))
-        with self._lock:
-            before, self._parked[saga_id] = self._parked.get(saga_id), alarm
-        if before is not None:
-            before.cancel()
+        self._wakings.add(until, saga_id)
 
     def _write(self, commit: Commit) -> Written:
         """Have the journal make *commit* durable; the very same again if it cannot at first."""
@@ -794,10 +791,6 @@ class Mediator:
         if self._closed:
             self._holdings.finish(live)
             return False
-        with self._lock:
-            alarm = self._parked.pop(live.saga_id, None)
-        if alarm is not None:
-            alarm.cancel()
         return True
 
     def _is_finished(self, live: Live, seconds: float | None) -> bool:

@@ -1,0 +1,67 @@
+"""Wakings: when executions that nobody holds are to be taken up again. One alarm for all, a few words for each.
+
+A daemon finds in the journal what is due; this is for the mediator that parked an execution and has no daemon.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+from collections.abc import Callable
+from functools import partial
+
+
+class Wakings:
+    """Wakes executions when they are due, in the order of their times.
+
+    One that has gone on in the meantime is woken all the same: whoever takes it up finds that there is nothing to do.
+
+    Args:
+        alarm: Calls a function at a time, in seconds since the epoch, or not much later.
+        clock: Tells that time.
+        wake: Has an execution taken up.
+    """
+
+    def __init__(
+        self,
+        alarm: Callable[[float, Callable[[], object]], object],
+        clock: Callable[[], float],
+        wake: Callable[[str], object],
+    ) -> None:
+        self._set_alarm = alarm
+        self._clock = clock
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._heap: list[tuple[float, str]] = []
+        self._set_for = math.inf
+
+    def add(self, until: float, saga_id: str) -> None:
+        """Wake *saga_id* at that time."""
+        with self._lock:
+            heapq.heappush(self._heap, (until, saga_id))
+            if until >= self._set_for:
+                return
+            self._set_for = until
+        self._set_alarm(until, partial(self._ring, until))
+
+    def _ring(self, set_for: float) -> None:
+        due: list[str] = []
+        with self._lock:
+            if set_for != self._set_for:
+                return  # an earlier one was set meanwhile, and has seen to it
+            now = self._clock()
+            while self._heap and self._heap[0][0] <= now:
+                due.append(heapq.heappop(self._heap)[1])
+            self._set_for = following = self._heap[0][0] if self._heap else math.inf
+        if following < math.inf:
+            self._set_alarm(following, partial(self._ring, following))
+        for saga_id in due:
+            self._wake(saga_id)
+
+    def set_anew(self) -> None:
+        """The alarm that was set is gone: set another."""
+        with self._lock:
+            self._set_for = following = self._heap[0][0] if self._heap else math.inf
+        if following < math.inf:
+            self._set_alarm(following, partial(self._ring, following))
