@@ -907,9 +907,9 @@ class AsyncMediator:
         live = Live(saga_id)
         while not self._reserves(live):
             other = self._live.get(saga_id)
-            if other is None or (other.epoch == 0 and other.driver is not asyncio.current_task()):
+            if other is None or (other.is_leaving and other.driver is not asyncio.current_task()):
                 if other is not None:
-                    await self._done_event(other).wait()  # it only looks whether there is anything to do
+                    await self._done_event(other).wait()
                 await self._open()
                 continue
             raise AlreadyDrivenError(

@@ -973,9 +973,9 @@ class Mediator:
         try:
             while not self._reserves(live):
                 other = self._live.get(saga_id)
-                if other is None or (other.epoch == 0 and other.driver != threading.get_ident()):
+                if other is None or (other.is_leaving and other.driver != threading.get_ident()):
                     if other is not None:
-                        self._is_finished(other, None)  # it only looks whether there is anything to do
+                        self._is_finished(other, None)
                     self._open()
                     continue
                 raise AlreadyDrivenError(

@@ -107,6 +107,11 @@ class Live:
                     self.late = f"{self.late}; {item.reason}" if self.late else item.reason
         return len(noted) > known
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is only looked at, or at rest and about to be finished: who waits for that will not wait long."""
+        return self.epoch == 0 or (self.execution.effect is None and self.execution.seq > 0)
+
     def entry(self) -> Entry:
         """As the journal would list it, as far as a comparison of operations needs to know."""
         acceptance = self.execution.acceptance
