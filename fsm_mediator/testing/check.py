@@ -7,13 +7,13 @@ every run comes to an end. What a saga says is left over, because it cannot be u
 from __future__ import annotations
 
 import contextlib
-import logging
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import attrs
 
-from fsm_mediator.errors import DefinitionError, LeaseLostError, MediatorError, RefusedError
+from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.saga import Saga
@@ -79,7 +79,11 @@ class Case:
         return self.outcome.summary().replace(f"saga {self.outcome.saga_id!r} ({self.outcome.saga.name}) ", "", 1)
 
     def __str__(self) -> str:
-        told = [f"fault      {self.plan}", f"ended      {self._ended}", f"but        {self.problem}"]
+        told = [
+            _wrapped(f"fault      {self.plan}"),
+            _wrapped(f"ended      {self._ended}"),
+            f"but        {self.problem}",
+        ]
         told.append(f"timeline\n{timeline(self.outcome.history)}")
         told += [f"timeline of {saga_id}\n{timeline(each.history)}" for saga_id, each in self.branches.items()]
         told += [f'reproduce  check_saga(..., only="{self.id}")']
@@ -133,16 +137,20 @@ class CheckReport:
         name = f"saga {self.saga.name!r}"
         known = sum(1 for _ in self.saga.machine.moves())
         covered = (
-            f"{len(self.paths)} failure paths, {len(self.transitions)} of {known} transitions of its machine, "
+            f"{len(self.paths)} failure paths, {len(self.transitions)} of {known} transitions of its machine; "
             f"{sum(case.outcome.failed for case in self.cases)} runs failed and were compensated"
         )
         broken = self.broken
         if not broken:
-            return f"{name} survives all {faulty} faults: {covered}"
+            return f"{name} survives all {faulty} faults\n{covered}"
         lines = [f"{name} does not survive {len(broken)} of {faulty} faults", str(broken[0])]
         if len(broken) > 1:
             lines += ["", "nor does it survive", *(f"    {case.id}" for case in broken[1:])]
         return "\n".join(lines)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 110, subsequent_indent=" " * 11, break_long_words=False, break_on_hyphens=False)
 
 
 listeners: list[Callable[[CheckReport], None]] = []
@@ -192,30 +200,12 @@ def check_saga(
             nothing of what it does.
     """
     __tracebackhide__ = True
-    with (
-        contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking,
-        _zombies_unheard(),
-    ):
+    with contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking:
         report = CheckReport(checking.saga, tuple(checking.cases(only, strict=strict, pairs=pairs, kill=kill)))
     for listener in listeners:
         listener(report)
     report.raise_for_problems()
     return report
-
-
-@contextlib.contextmanager
-def _zombies_unheard() -> Iterator[None]:
-    """Keep out of the log what a driver says that is overtaken on purpose: it would look like trouble."""
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return not (isinstance(record.args, tuple) and any(isinstance(arg, LeaseLostError) for arg in record.args))
-
-    logger = logging.getLogger("fsm_mediator")
-    logger.addFilter(is_news)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_news)
 
 
 def _complexity(case: Case) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import attrs
 
-from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
+from fsm_mediator.errors import DefinitionError, LeaseLostError, MediatorError, RefusedError
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.sqlite import SQLiteJournal
 from fsm_mediator.outcome import Outcome
@@ -182,13 +182,13 @@ class _Play:
         self.mediator = theatre.driver(saga, stage)
 
     def to_the_end(self) -> Trial:
-        logger.addFilter(_is_no_death)
+        logger.addFilter(_is_news)
         try:
             outcome, problem = self._played()
             branches = self._branches(self.saga_id) if self.saga.branches else {}
         finally:
             self._leave()
-            logger.removeFilter(_is_no_death)
+            logger.removeFilter(_is_news)
         return Trial(
             plan=self.stage.plan,
             outcome=outcome,
@@ -298,6 +298,9 @@ def has_coroutines(saga: Saga) -> bool:
     ) or any(has_coroutines(branch) for branches in saga.branches.values() for branch in branches.values())
 
 
-def _is_no_death(record: logging.LogRecord) -> bool:
-    """Whether a line of the log tells of anything else than that a branch's driver died, as it was made to."""
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the log tells of anything else than a death on purpose, and what follows from it."""
+    told = record.args if isinstance(record.args, tuple) else ()
+    if any(isinstance(each, LeaseLostError) for each in told) or str(record.msg).startswith("closed while attempts"):
+        return False
     return record.exc_info is None or not isinstance(record.exc_info[1], Died)
