@@ -24,6 +24,7 @@ from benchmarks.roster import DURABLE_FLOOR, FLOOR, OURS
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120.0  # seconds for one answer
+HANG_UP = 5.0  # seconds for one to end
 ATTEMPTS = 3
 MOST_RUNS = 20_000
 NEEDED = (FLOOR, DURABLE_FLOOR, OURS)  # without these there is nothing to compare with
@@ -146,10 +147,14 @@ class Player:
     def close(self) -> None:
         """Hang up, and see it end."""
         self._signal("SIGCONT")
-        with suppress(OSError):
-            self._process.communicate(timeout=5)
+        with suppress(OSError, subprocess.TimeoutExpired):  # it may have a hundred thousand tasks to cancel
+            self._process.communicate(timeout=HANG_UP)
         self._process.kill()
         self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
 
     def __enter__(self) -> Self:
         return self

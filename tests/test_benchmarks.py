@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import environments, guard, report
+from benchmarks import conductor, environments, guard, report
 from benchmarks.conductor import Cell, ContestantError, Player, WrongWorkError, play, the_work
 from benchmarks.plot import svg
 from benchmarks.roster import FLOOR, OURS, ROSTER, Contestant
@@ -119,6 +121,22 @@ def test_peer_that_dies_on_the_way_is_missing_with_the_reason_and_stops_nobody()
     assert mortal.lost == "mortal: died"
     with pytest.raises(ContestantError, match=f"{FLOOR}: died"):
         play([(FLOOR, Steady(FLOOR, dies_after=2), Cell(3))], rounds=3, seconds=0.1)
+
+
+def test_contestant_that_does_not_hang_up_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contestant that hangs at its end costs the run a moment, not its results."""
+    monkeypatch.setattr(conductor, "HANG_UP", 0.05)
+    hangs = object.__new__(Player)
+    hangs._process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    hangs.close()
+
+    assert hangs._process.returncode == -signal.SIGKILL
 
 
 def test_guard_fails_when_the_library_got_slower() -> None:
