@@ -44,7 +44,7 @@ from fsm_mediator.mediator.threads import ThreadedAttempt, without_own_frame
 from fsm_mediator.mediator.wakings import Wakings
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import PROBE, Effect
+from fsm_mediator.parts import EXECUTE, PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
 from fsm_mediator.retry import check_number
 from fsm_mediator.saga import Saga
@@ -115,6 +115,10 @@ class AsyncMediator:
         )
         self._journal = self._desk.journal
         self._blocks = not isinstance(self._journal, MemoryJournal)
+        # Limits are kept where attempts are announced, which is in no place of its own in memory.
+        plain = type(self._journal) is MemoryJournal and not self._journal.encodes and limits is None
+        plain = plain and type(self) is AsyncMediator  # the testing kit's performs and writes otherwise
+        self._in_memory: Any = self._journal if plain else None
         self._clock = self._desk.clock
         self._chance = self._desk.chance
         self._sleep = sleep
@@ -235,7 +239,8 @@ class AsyncMediator:
         live = Live(saga_id, execution)
         if self._live.setdefault(saga_id, live) is live:
             try:
-                self._have_driven(live, self._drive(live, opens=True))
+                driving = self._drive_in_memory(live) if self._in_memory else self._drive(live, opens=True)
+                self._have_driven(live, driving)
                 outcome = await self._driven(live)
             except IdTakenError:
                 outcome = None
@@ -502,6 +507,68 @@ class AsyncMediator:
         except BaseException as error:
             self._holdings.drop(live, error)  # here and now, though it may block: our task may be being ended
             raise
+
+    async def _drive_in_memory(self, live: Live) -> Outcome | None:  # noqa: C901 - one loop, read as a whole
+        """As `_drive`, of a new execution in memory; as `Mediator._drive_in_memory`, awaited.
+
+        Plain functions are left to `_drive`, for they run in threads.
+        """
+        execution, observe = live.execution, self._desk.observers
+        try:
+            me = self._desk.driver.id
+            row = self._in_memory.open_shared(execution.acceptance, me, execution.history)
+            if row is None:
+                raise IdTakenError(f"an execution {live.saga_id!r} exists; nothing was written")
+            at = self._clock()
+            record: Any = None
+            if execution.deadline_at is None:
+                record = execution.begin(at)
+            while record is not None and record.children is None:
+                if observe:
+                    self._desk.observe(live, (record,))
+                if live.called or live.stopping or row.mail:
+                    break
+                effect = execution.effect
+                if effect is None:
+                    row.driver = None
+                    return self._leave(live)
+                callback = effect.callback
+                if callback is None:
+                    record = execution.advance(at)  # a wait of no time
+                elif effect.part.timeout is not None or effect.kind == PROBE or not callback.is_coroutine:
+                    break
+                else:
+                    answer: Answer | None = None
+                    try:
+                        value = await callback.function(*self._desk.arguments(live, effect))
+                    except asyncio.CancelledError:
+                        answer = _cancelled_from_inside(effect)
+                    except Exception as error:
+                        answer = Raised(without_own_frame(error))
+                    at = self._clock()
+                    if row.driver != me:
+                        raise self._in_memory.lost(live.saga_id)
+                    if answer is not None:
+                        record = execution.feed(answer, at, self._chance())
+                    elif effect.kind == EXECUTE:
+                        record = execution.succeed(value, at)
+                    else:
+                        record = execution.feed(Returned(value), at)
+            self._in_memory.unshare(row)
+            # Branches come into being in the commit of the record that tells of them.
+            unwritten = [row.records.pop()] if record is not None and record.children is not None else None
+        except IdTakenError as error:
+            self._holdings.finish(live, error=error)
+            raise
+        except LeaseLostError as error:
+            self._holdings.drop(live, error)
+            logger.warning("execution %r: %s", execution.saga_id, error)
+            return None
+        except BaseException as error:
+            self._holdings.drop(live, error)  # here and now, though it may block: our task may be being ended
+            raise
+        live.called = live.called or bool(row.mail)
+        return await self._drive(live, unwritten)
 
     def _leave(self, live: Live) -> Outcome:
         """Note where an execution stands that has ended, rests or is parked, and see to what wakes it."""
