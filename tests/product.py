@@ -52,7 +52,7 @@ class World(NamedTuple):
 
 
 class Product:
-    """Every world that a saga can come to, and what is wrong in any.
+    """Every world that a saga can come to, and what is wrong in any; unless *to_the_end*, up to the first that is.
 
     Attributes:
         reached: Where the parent stands, and how the branches do, as its driver would tell.
@@ -60,7 +60,7 @@ class Product:
         worlds: How many there are.
     """
 
-    def __init__(self, saga: Saga, most: int = 100_000) -> None:
+    def __init__(self, saga: Saga, *, to_the_end: bool = True, most: int = 100_000) -> None:
         self.decisions = Decisions(saga)
         self.saga = self.decisions.saga
         self.possible = Moves(self.saga)
@@ -73,7 +73,7 @@ class Product:
         self.judge(first)
         seen = {first.key}
         todo = [first]
-        while todo:
+        while todo and (to_the_end or not self.wrong):
             assert len(seen) < most, "too many worlds"
             for world in self.after(todo.pop()):
                 self.judge(world)

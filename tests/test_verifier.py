@@ -56,8 +56,8 @@ def test_report_tells_what_was_walked():
 
 
 def test_situations_grow_with_the_steps_not_with_their_square():
-    """Twice the steps are twice the work: twenty steps of five attempts are still a matter of a second."""
-    moves = {steps: verify(chain(steps)).moves for steps in (5, 10, 20)}
+    """Twice the steps are twice the work: twenty steps are still a matter of a second."""
+    moves = {steps: verify(chain(steps, 3)).moves for steps in (5, 10, 20)}
 
     assert moves[10] < 2.1 * moves[5]
     assert moves[20] < 2.1 * moves[10]
@@ -65,7 +65,7 @@ def test_situations_grow_with_the_steps_not_with_their_square():
 
 def test_situations_grow_with_the_attempts_not_with_their_square():
     """Twice the attempts are at most twice the work."""
-    moves = {attempts: verify(chain(4, attempts)).moves for attempts in (5, 10, 20)}
+    moves = {attempts: verify(chain(3, attempts)).moves for attempts in (5, 10, 20)}
 
     assert moves[20] < 2.1 * moves[10] < 4.3 * moves[5]
 
