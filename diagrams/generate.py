@@ -2,8 +2,8 @@
 
 ``python diagrams/generate.py`` writes it; with ``--check`` it compares it, says what is stale as a diff, and exits with
 1. Of an SVG only what it was drawn from is compared: the drawing differs between versions of Graphviz. Shown are the
-saga of the README, two of this file, and the ``saga`` of every package under ``examples`` (given its ``sample``, if it
-has one, as payload). Runs are fed by hand, with a clock of their own, so that every one is the same every time.
+saga of the README, two of this file, and the ``saga`` or ``definition`` of every package under ``examples`` (given its
+``sample``, if it has one, as payload). Runs are fed by hand, with a clock of their own: they are always the same.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ def sagas() -> dict[str, Saga]:
     """The sagas of the gallery, by the folder they are shown in."""
     found = {"readme": readme_saga(), "checkout": checkout(), "fulfilment": fulfilment()}
     for package in sorted((HERE.parent / "examples").glob("*/__init__.py")):
-        shown = getattr(importlib.import_module(f"examples.{package.parent.name}"), "saga", None)
+        module = importlib.import_module(f"examples.{package.parent.name}")
+        shown = getattr(module, "saga", getattr(module, "definition", None))
         if isinstance(shown, Saga):
             found[package.parent.name] = shown
     return found

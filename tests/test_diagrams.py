@@ -1320,7 +1320,7 @@ def test_gallery_shows_every_example_s_saga_and_the_readme_s():
     examples = {
         path.parent.name
         for path in (ROOT / "examples").glob("*/__init__.py")
-        if re.search(r"^saga\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if re.search(r"^(saga|definition)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
 
     assert examples

@@ -187,3 +187,19 @@ def test_frames_of_a_mermaid_chart_have_names_of_their_own():
     frames = re.findall(r"^ *subgraph (\S+)\[", chart, re.MULTILINE)
     assert len(frames) == len(set(frames)) == 2
     assert re.findall(r"^ *style (\S+) ", chart, re.MULTILINE) == frames
+
+
+def test_frames_within_a_frame_stand_off_its_edges():
+    """The branches of a branch stand within its frame, not on its lines."""
+    inner = Saga("inner", [Parallel("both", [part("left"), part("right")])])
+    boxes = {
+        frame.cluster.path: frame.box
+        for frame in layout_of(Saga("outer", [Parallel("all", [inner, part("alone")])]).diagram().picture).frames
+    }
+    around = boxes["all.inner/"]
+
+    for name in ("all.inner/both.left/", "all.inner/both.right/"):
+        assert around.left + 8 < boxes[name].left
+        assert boxes[name].right + 8 < around.right
+        assert around.top < boxes[name].top
+        assert boxes[name].bottom + 8 < around.bottom

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from examples.order_fulfilment.fulfilment import order_fulfilment
+from examples.order_fulfilment.orders import Order
 from examples.order_fulfilment.services import Services
 from examples.profile_sync.faults import Faults
 from fsm_mediator import Mediator, Saga
@@ -39,3 +40,6 @@ def app() -> Mediator:
 # Nothing is opened here: a service opens its file with its first request.
 definition: Saga = order_fulfilment(Services.at(DEFAULT_FOLDER))
 """The saga, to be drawn and verified."""
+
+sample = Order(7, ("table", "chair"), ("ada@example.org", "bob@example.org"))
+"""An order, for the runs that the gallery shows."""

@@ -21,6 +21,9 @@ BESIDE: Final = 64.0
 ASPECT: Final = 1.4
 """How much wider than high a picture with children is to be, about."""
 
+INSET: Final = 14.0
+"""Between the frame of a child and those of its children."""
+
 LEGEND: Final = 18.0
 """Below the children's machines: what the lines mean."""
 
@@ -36,9 +39,11 @@ def layout_of(picture: Picture) -> Layout:
     below = [(child, layout_of(child)) for child in picture.children]
     sizes = [(inner.width, inner.height) for _, inner in below]
     places = _rows(layout, sizes)
+    inset = INSET if picture.prefix else 0.0  # frames within a frame
     for (child, inner), (left, top) in zip(below, places, strict=True):
-        _put(layout, inner, Cluster(path=child.prefix, label=child.heading), left, top)
-    layout.height = _bottom(places, sizes) + LEGEND
+        _put(layout, inner, Cluster(path=child.prefix, label=child.heading), left + inset, top)
+    layout.width += inset
+    layout.height = _bottom(places, sizes) + (inset or LEGEND)
     return layout
 
 
