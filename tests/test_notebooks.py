@@ -17,7 +17,10 @@ from notebooks.run import NOTEBOOKS, WIDGET, measureless, read, shown, stale, ti
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_notebook_runs_and_shows_what_is_kept_in_it(path):
     """Whoever runs a notebook sees what the repository shows of it."""
-    assert "\n".join(stale(path)) == ""
+    difference = stale(path)
+    if difference:
+        told = "\n".join(difference)
+        pytest.fail(f"{told}\n\nIf that is as it should be: python notebooks/run.py {path.name[0]}", pytrace=False)
 
 
 def test_there_are_five():
