@@ -65,6 +65,16 @@ def test_a_group_ends_without_a_word(drive, journal, caplog):
     assert caplog.messages == []
 
 
+def test_what_a_group_comes_to_is_told_after_what_its_branches_did(drive, journal):
+    """In a history of the whole, the parent's word on its branches comes after theirs, however quick they were."""
+    world = World()
+    saga = Saga("quick", [Parallel("g", [world.step("a"), world.step("b")]), world.step("z")])
+    mediator = drive(saga, journal=journal)
+    assert mediator.run("quick", 1, saga_id="o-1").succeeded
+    joined = next(record for record in journal.records("o-1") if record.source == "waiting.g")
+    assert all(journal.records(f"o-1/g.{name}")[-1].at <= joined.at for name in "ab")
+
+
 def test_a_step_as_a_branch_sees_the_results_before_the_group(drive, journal):
     """A step sees the same whether it stands in a row or in a group; a saga as a branch sees only its own."""
     world = World()

@@ -458,6 +458,7 @@ class AsyncMediator:
             while True:
                 desk.advanced(live, records, at)
                 if not records and execution.group:
+                    at = self._clock()  # its branches may have settled since
                     record = await self._attend(live, at)
                     if record is not None:
                         records = [record]

@@ -428,6 +428,7 @@ class Mediator:
             while True:
                 desk.advanced(live, records, at)
                 if not records and execution.group:
+                    at = self._clock()  # its branches may have settled since
                     record = self._attend(live, at)
                     if record is not None:
                         records = [record]
