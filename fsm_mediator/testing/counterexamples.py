@@ -137,6 +137,7 @@ class Replay:
         self._calls: dict[tuple[str, str], int] = {}
         self._calling: tuple[str, int] | None = None
         self._hold = threading.Event()
+        self._parks = any(part.kind is Kind.SIGNAL for part in saga.parts)
         self._mediators: list[Mediator] = []
 
     def follow(self, *way: str) -> None:
@@ -200,8 +201,8 @@ class Replay:
     def _drive(self, call: Callable[[], object]) -> None:
         try:
             call()
-            if not self._died:
-                self._mediators[-1].wait(SAGA_ID, check=False)  # something may have come as it was parked
+            if self._parks and not self._died:  # something may have come just as it was parked
+                self._mediators[-1].wait(SAGA_ID, timeout=HANGS, check=False)
         except Died:
             pass
         except MediatorError as error:
