@@ -213,31 +213,47 @@ class Execution:
         return self._plainly("start", None, None, at)
 
     def succeed(self, value: Any, at: float) -> Record:
-        """As ``feed(Returned(value), at)`` of an attempt to execute, in one piece: what happens nearly always.
+        """As ``feed(Returned(value), at)`` of an attempt, in one piece: what happens nearly always.
 
         A test holds both against each other.
         """
-        assert self.effect is not None
-        return self._plainly("executed", self.effect.part, value, at)
+        effect = self.effect
+        assert effect is not None
+        if effect.kind == COMPENSATE:
+            return self._plainly("compensated", effect.part, None, at)
+        return self._plainly("executed", effect.part, value, at)
 
     def _plainly(self, event: str, part: Part | None, value: Any, at: float) -> Record:
         """Trigger *event*, record it and learn of it: as `_move`, where there is nothing more to tell."""
         source = self.state
         self._machine.events[event].trigger(self)
         following = self.effect
-        if following is not None and following.callback is None:
-            return self._recorded(event, source, part, at, value)  # what is waited for is to be decided, and told
+        due_at: float | None = None
+        children: tuple[str, ...] | None = None
+        if following is not None and following.part.kind is not Kind.STEP:
+            due_at, children = self._wait_begun(following.part, at, value, part)
         path = None
         if part is not None:
             path = part.path
-            self._answered[path] = value
+            if event == "executed":
+                self._answered[path] = value
+            else:
+                self.compensated += (path,)
         self.seq = seq = self.seq + 1
-        record = Record(self.saga_id, self.saga.name, seq, event, source, self.state, at, path, self.attempt, value)
+        if due_at is None and children is None:
+            record = Record(self.saga_id, self.saga.name, seq, event, source, self.state, at, path, self.attempt, value)
+        else:
+            record = Record(
+                *(self.saga_id, self.saga.name, seq, event, source, self.state, at, path, self.attempt, value),
+                due_at=due_at,
+                children=children,
+            )
+            self._learn_plan(record)
         self.history.append(record)
-        self.due_at = None
+        self.due_at = due_at
         self.doubt = False
         self.trouble = None
-        self.attempt = 0 if following is None else 1
+        self.attempt = 1 if following is not None and following.callback is not None else 0
         if self._cancel is not None or self._signals:
             self._forget_what_is_moot()
         return record
@@ -410,14 +426,14 @@ class Execution:
     @property
     def leftovers(self) -> tuple[str, ...]:
         """The parts with an effect, or perhaps one, that no compensation undoes; in the order of the saga."""
-        kept = {path for path in self._answered if not self.saga.part(path).compensatable}
-        kept.update(self._doubtful)
-        left = self._left or {}
         found: list[str] = []
         for part in self.saga.parts:
-            if part.kind is Kind.STEP and part.path in kept:
-                found.append(part.path)
-            found += left.get(part.path, ())
+            path = part.path
+            if part.kind is Kind.STEP:
+                if path in self._doubtful or (path in self._answered and not part.compensatable):
+                    found.append(path)
+            elif self._left is not None:
+                found += self._left.get(path, ())
         return tuple(found)
 
     # The rules: one function for each phase. `part` is what the state belongs to.
@@ -643,40 +659,10 @@ class Execution:
             raise RefusedError(f"saga {self.saga_id!r}: {machine.refusal(event, source)}")
         part = machine.places[source].part
         known.trigger(self)
-        return self._recorded(
-            *(event, source, part, at, value),
-            error=error,
-            in_doubt=in_doubt,
-            due_at=due_at,
-            reason=reason,
-            abandoned=abandoned,
-            unbegun=unbegun,
-        )
-
-    def _recorded(
-        self,
-        event: str,
-        source: str,
-        part: Part | None,
-        at: float,
-        value: Any = None,
-        *,
-        error: Failure | None = None,
-        in_doubt: bool = False,
-        due_at: float | None = None,
-        reason: str | None = None,
-        abandoned: bool = False,
-        unbegun: int = 0,
-    ) -> Record:
-        """The record of the move from *source* that was just made."""
         effect = self.effect
         children = None
-        if (
-            effect is not None
-            and effect.part.kind is not Kind.STEP
-            and self._machine.places[self.state].phase == WAITING
-        ):
-            due_at, children = self._begin_wait(effect.part, at, value if part is not None else None, part)
+        if effect is not None and effect.part.kind is not Kind.STEP and due_at is None:
+            due_at, children = self._wait_begun(effect.part, at, value if part is not None else None, part)
         record = Record(
             self.saga_id,
             self.saga.name,
@@ -697,6 +683,14 @@ class Execution:
         )
         self._learn(record, part)
         return record
+
+    def _wait_begun(
+        self, part: Part, at: float, value: Any, before: Part | None
+    ) -> tuple[float | None, tuple[str, ...] | None]:
+        """As `_begin_wait`, where *part* was just entered to be waited for, and not to be compensated."""
+        if self._machine.places[self.state].phase != WAITING:
+            return None, None
+        return self._begin_wait(part, at, value, before)
 
     def _begin_wait(
         self, part: Part, at: float, value: Any, before: Part | None
@@ -797,9 +791,13 @@ class Execution:
             self.trouble = None
             self.attempt = 1 if self.effect is not None and self.effect.callback is not None else 0
         if record.children is not None:
-            self._plans = {**(self._plans or {}), record.target.partition(".")[2]: record.children}
+            self._learn_plan(record)
         if self._cancel is not None or self._signals:
             self._forget_what_is_moot()
+
+    def _learn_plan(self, record: Record) -> None:
+        if record.children is not None:
+            self._plans = {**(self._plans or {}), record.target.partition(".")[2]: record.children}
 
     def _forget_what_is_moot(self) -> None:
         if self._cancel is not None and not self.cancellable:

@@ -21,6 +21,7 @@ from fsm_mediator import (
     InboxItem,
     NotHappened,
     OutcomeUnknownError,
+    Parallel,
     Record,
     RefusedError,
     ResultRefusedError,
@@ -39,6 +40,7 @@ from fsm_mediator.records import (
     Abandoned,
     Answer,
     Begin,
+    Branches,
     Crashed,
     Due,
     OperatorRetry,
@@ -1235,16 +1237,37 @@ def test_execution_shows_itself():
     assert isinstance(ShapedStep(A, Retry()), Step)
 
 
-@pytest.mark.parametrize("following", ["a step", "a signal", "nothing"])
+@pytest.mark.parametrize("following", ["a step", "a signal", "a group", "nothing"])
 def test_the_short_ways_are_the_long_ones(following):
     """What nearly always happens is made in one piece, and is the same as what it stands for, record by record."""
-    parts: dict[str, list[Any]] = {"a step": [step(name="b")(len)], "a signal": [Signal("s", timeout=5)], "nothing": []}
-    after = parts[following]
-    saga = Saga("short", [step(name="a")(lambda order: None), *after])
+    parts: dict[str, list[Any]] = {
+        "a step": [step(name="b")(len)],
+        "a signal": [Signal("s", timeout=5)],
+        "a group": [Parallel("g", [step(name="b")(len)])],
+        "nothing": [],
+    }
+    first = step(name="a")(len)
+    first.compensation(len)
+    saga = Saga("short", [first, *parts[following]])
     short, long = opened(saga), opened(saga)
 
     records = [short.begin(1.0), short.succeed("done", 2.0)]
     expected = [long.feed(Begin(), 1.0), long.feed(Returned("done"), 2.0)]
-
     assert records == expected
     assert everything(short) == everything(long)
+    assert short.take_born() == long.take_born()
+
+    for execution in (short, long):
+        if execution.state == "succeeded":
+            execution.feed(OperatorUndo(), 3.0)
+        else:
+            execution.note(InboxItem(CANCEL, number=1))
+            execution.advance(3.0) if following != "a group" else execution.replay(GIVEN_UP_GROUP)
+        if following == "a group":
+            execution.feed(Branches(()), 3.5)
+    assert short.state == "compensating.a"
+    assert short.succeed(None, 4.0) == long.feed(Returned(None), 4.0)
+    assert everything(short) == everything(long)
+
+
+GIVEN_UP_GROUP = Record("s", "short", 3, "in_doubt", "waiting.g", "compensating.g", 3.0, "g", in_doubt=True)

@@ -43,7 +43,7 @@ from fsm_mediator.mediator.threads import Alarms, ThreadedAttempt, Workers, with
 from fsm_mediator.mediator.wakings import Wakings
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import EXECUTE, PROBE, Effect
+from fsm_mediator.parts import PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
 from fsm_mediator.retry import check_number
 from fsm_mediator.saga import Saga
@@ -531,10 +531,8 @@ class Mediator:
                             raise self._in_memory.lost(live.saga_id)
                         if type(value) is types.CoroutineType:
                             record = execution.feed(_unawaited(effect, value), at, self._chance())
-                        elif effect.kind == EXECUTE:
-                            record = execution.succeed(value, at)
                         else:
-                            record = execution.feed(Returned(value), at)
+                            record = execution.succeed(value, at)
             self._in_memory.unshare(row)
             # Branches come into being in the commit of the record that tells of them.
             unwritten = [row.records.pop()] if record is not None and record.children is not None else None
