@@ -177,7 +177,8 @@ def carried_out(saga: Saga, ledger: Ledger, mediator: Any, journal: Any) -> Outc
         try:
             outcome: Outcome = mediator.wait(ROOT, check=False, timeout=0.2)
         except (Died, TimeoutError):
-            mediator.recover()
+            with contextlib.suppress(Died):
+                mediator.recover()
             continue
         if outcome.ended:
             # A branch of what has been given up for good is seen to its end all the same.
