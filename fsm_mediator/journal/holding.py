@@ -77,10 +77,7 @@ def post(cursor: Cursor, saga_id: str, row: Row) -> bool:
     if state in ENDED:
         return False
     cursor.execute(queries.POST, (number, *row))
-    # A stuck execution is looked at for the sake of its branches, whatever else comes.
-    awaits = row[0] == CHILD or (
-        mail > 0 and cursor.execute(queries.CALLED_BY_BRANCH, (number,)).fetchone() is not None
-    )
+    awaits = row[0] == CHILD or _is_called_by_branch(cursor, number, mail)
     _stand(cursor, number, driver, state, at, mail + 1, wake_at, awaits=awaits)
     return True
 
@@ -122,7 +119,8 @@ def release(cursor: Cursor, known: Known, saga_id: str, epoch: int) -> None:
     if found is not None and found[1] == epoch and found[2] is not None:
         known.standing.pop(saga_id, None)
         number, _, _, mail, wake_at, state, at = found
-        _stand(cursor, number, None, state, at, mail, wake_at)
+        called = _is_called_by_branch(cursor, number, mail)
+        _stand(cursor, number, None, state, at, mail, wake_at, awaits=called)
 
 
 def dismiss(cursor: Cursor, known: Known, driver_id: str) -> None:
@@ -132,7 +130,8 @@ def dismiss(cursor: Cursor, known: Known, driver_id: str) -> None:
     if own is not None:
         known.forget()
         for number, _, _, mail, wake_at, state, at in cursor.execute(queries.HELD_BY, (own,)).fetchall():
-            _stand(cursor, number, None, state, at, mail, wake_at)
+            called = _is_called_by_branch(cursor, number, mail)
+            _stand(cursor, number, None, state, at, mail, wake_at, awaits=called)
         cursor.execute(queries.DISMISS, (own,))
 
 
@@ -158,6 +157,11 @@ def unknown_driver(driver_id: str | None) -> LeaseLostError:
         f"the journal does not know the driver {driver_id!r}: it was never enlisted, or was dismissed, and can hold "
         f"nothing. Enlist it; nothing was written"
     )
+
+
+def _is_called_by_branch(cursor: Cursor, number: int, mail: int) -> bool:
+    """Whether a branch has something to say: for that a stuck execution is looked at, whatever else has come."""
+    return mail > 0 and cursor.execute(queries.CALLED_BY_BRANCH, (number,)).fetchone() is not None
 
 
 def _stand(

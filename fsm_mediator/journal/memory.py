@@ -26,11 +26,12 @@ from fsm_mediator.records import CHILD, Acceptance, Failure, InboxItem, Record
 
 
 class _Row:
-    __slots__ = ("acceptance", "awaits", "driver", "epoch", "mail", "records", "seen", "wake_at")
+    __slots__ = ("acceptance", "awaits", "driver", "epoch", "mail", "records", "seen", "shared", "wake_at")
 
     def __init__(self, acceptance: Acceptance, *, dormant: bool = False) -> None:
         self.acceptance = acceptance
         self.awaits = dormant
+        self.shared = False
         self.seen = 0
         self.records: list[Record] = []
         self.epoch = 1
@@ -98,6 +99,7 @@ class MemoryJournal:
         """
         row = _Row(acceptance)
         row.records = records
+        row.shared = True
         row.driver = driver
         with self._lock:
             if self._half is not None:
@@ -106,17 +108,23 @@ class MemoryJournal:
                 raise _unknown_driver(driver)
             return row if self._rows.setdefault(acceptance.saga_id, row) is row else None
 
-    @staticmethod
-    def lost(saga_id: str) -> LeaseLostError:
+    def lost(self, saga_id: str) -> JournalError:
         """The error of a driver who holds the execution no more."""
+        if saga_id not in self._rows:
+            return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked in its midst?")
         return LeaseLostError(
             f"execution {saga_id!r} was taken over by another driver, or released; this one stops, nothing was written"
         )
 
     @staticmethod
     def unshare(row: _Row) -> None:
-        """From now on its records are written by commits, as any."""
-        row.records = list(row.records)
+        """From now on its records are written by commits; one that tells of branches is yet to be, with them."""
+        if row.shared:
+            records = list(row.records)
+            if records and records[-1].children is not None:
+                records.pop()
+            row.records = records
+            row.shared = False
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
         """As `Journal.write_all`."""
@@ -327,6 +335,7 @@ class MemoryJournal:
             if self._drivers.pop(driver_id, None) is not None:
                 for row in self._all_rows().values():
                     if row.driver == driver_id:
+                        self.unshare(row)
                         row.driver = None
                         row.awaits = False
 
@@ -350,6 +359,7 @@ class MemoryJournal:
         with self._lock:
             row = self._row(saga_id)
             if row is not None and row.epoch == epoch:
+                self.unshare(row)
                 row.driver = None
                 row.awaits = False
 
@@ -433,6 +443,8 @@ _all: weakref.WeakSet[MemoryJournal] = weakref.WeakSet()
 
 def _forget_the_parents() -> None:
     for journal in list(_all):
+        for row in journal._rows.values():
+            row.driver = None  # who forked in the midst of an attempt, with no commit to be refused, is to see it
         journal._begin_anew()
 
 

@@ -179,7 +179,9 @@ UNHELD: Final = f"""
     WHERE ended_at IS NULL AND driver IS NULL AND attention <= ? AND {_NOT_SKIPPED} ORDER BY number LIMIT ?"""
 LEFT_BY: Final = f"""
     SELECT e.number, e.saga_id FROM {_AS_IT_STANDS}
-    WHERE e.ended_at IS NULL AND e.driver = ? AND {_PHASE} NOT IN (SELECT value FROM json_each(?)) AND {_NOT_SKIPPED}
+    WHERE e.ended_at IS NULL AND e.driver = ? AND {_NOT_SKIPPED} AND ({_PHASE} NOT IN (SELECT value FROM json_each(?))
+        OR ({_PHASE} IN (SELECT value FROM json_each(?))
+            AND e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind = 'child')))
     ORDER BY e.number LIMIT ?"""
 NEXT_WAKE: Final = """
     SELECT min(wake) FROM (

@@ -53,7 +53,8 @@ _BATCH: Final = 50
 _REMEMBERED: Final = 7 * 24 * 3600.0
 """Seconds for which a driver that holds nothing, and whose life cannot be seen from here, is kept in mind."""
 
-_NEVER_TAKEN_UP: Final = msgspec.json.encode(sorted((STUCK, STUCK_EXECUTING, *ENDED))).decode()
+_AT_REST: Final = msgspec.json.encode(sorted((STUCK, STUCK_EXECUTING, *ENDED))).decode()
+_STUCK: Final = msgspec.json.encode(sorted((STUCK, STUCK_EXECUTING))).decode()
 
 
 class SQLiteJournal:
@@ -361,7 +362,7 @@ class SQLiteJournal:
         for number, *seen in self._read(queries.HOLDERS):
             if not self._lives(number, seen, now):
                 self._book(number)
-                found += self._read(queries.LEFT_BY, (number, _NEVER_TAKEN_UP, skipped, limit))
+                found += self._read(queries.LEFT_BY, (number, skipped, _AT_REST, _STUCK, limit))
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
     def next_wake(self) -> float | None:

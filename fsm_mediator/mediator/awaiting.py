@@ -491,7 +491,7 @@ class AsyncMediator:
                 else:
                     answer = await self._perform(live, effect)
                     if live.turn is not None:
-                        self._holdings.end_turn(live, answer)
+                        self._holdings.end_turn(live)
                     at = self._clock()
                     record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self._chance())
                     if record is not None:
@@ -553,9 +553,10 @@ class AsyncMediator:
                         record = execution.feed(answer, at, self._chance())
                     else:
                         record = execution.succeed(value, at)
+            row.wake_at = execution.wake_at
             self._in_memory.unshare(row)
             # Branches come into being in the commit of the record that tells of them.
-            unwritten = [row.records.pop()] if record is not None and record.children is not None else None
+            unwritten = [record] if record is not None and record.children is not None else None
         except IdTakenError as error:
             self._holdings.finish(live, error=error)
             raise

@@ -309,16 +309,27 @@ class Mediator:
             outcome = self._taken_up(live)
             if outcome is not None or live.epoch:
                 return outcome, pause
+        elif (branch := None if elsewhere else self._branch_of(entry)) is not None:
+            self._is_finished(branch, BRANCHES_POLL if left is None else min(left, BRANCHES_POLL))
+            return None, pause
         elif (
             not elsewhere
             and (entry.wake_at is None or entry.mail or entry.wake_at <= self._clock())
             and self._resume(saga_id) is not None
+            and not self._desk.stands_in_group(entry)  # which parks again at once, until a branch has settled
         ):
             return None, pause
         # Somebody else drives it, or it is parked: look again, less and less often.
         with self._workers.blocked():
             time.sleep(pause if left is None else min(pause, left))
         return None, min(pause * 1.5, 0.25)
+
+    def _branch_of(self, entry: Entry) -> Live | None:
+        """One of the branches that a parked execution waits for, if some are driven here and none has said a word."""
+        if entry.called or not self._desk.stands_in_group(entry):
+            return None
+        within = f"{entry.saga_id}/"
+        return next((live for live in list(self._live.values()) if live.saga_id.startswith(within)), None)
 
     def _taken_up(self, live: Live) -> Outcome | None:
         """Take up and drive, in this thread; None: that was not to be."""
@@ -465,7 +476,7 @@ class Mediator:
                 else:
                     answer = self._perform(live, effect)
                     if live.turn is not None:
-                        self._holdings.end_turn(live, answer)
+                        self._holdings.end_turn(live)
                     at = self._clock()
                     record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self._chance())
                     if record is not None:
@@ -533,9 +544,10 @@ class Mediator:
                             record = execution.feed(_unawaited(effect, value), at, self._chance())
                         else:
                             record = execution.succeed(value, at)
+            row.wake_at = execution.wake_at
             self._in_memory.unshare(row)
             # Branches come into being in the commit of the record that tells of them.
-            unwritten = [row.records.pop()] if record is not None and record.children is not None else None
+            unwritten = [record] if record is not None and record.children is not None else None
         except IdTakenError as error:
             self._holdings.finish(live, error=error)
             raise

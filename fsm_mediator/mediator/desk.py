@@ -322,7 +322,11 @@ class Desk:
 
     def is_called_by_branches(self, entry: Entry) -> bool:
         """Whether an execution that is stuck in a group is to be looked at, for a branch of it has something to say."""
-        if not entry.called or entry.state in ENDED:
+        return entry.called and self.stands_in_group(entry)
+
+    def stands_in_group(self, entry: Entry) -> bool:
+        """Whether an execution stands in a group or a choice, so that its branches decide what comes next."""
+        if entry.state in ENDED:
             return False
         machine = self.saga_of(entry.acceptance).machine_with(entry.state)
         part = machine.places[entry.state].part if machine is not None else None

@@ -21,7 +21,7 @@ from fsm_mediator.mediator.live import Live, is_at_rest
 from fsm_mediator.mediator.threads import ThreadedAttempt
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import Effect
-from fsm_mediator.records import LATE, Abandoned, Answer, Failure, InboxItem
+from fsm_mediator.records import LATE, Failure, InboxItem
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -75,7 +75,7 @@ class Holdings:
         live.finished = True
         saga_id = live.saga_id
         if live.turn is not None:
-            live.turn.end()
+            self.end_turn(live)
         if self.live.get(saga_id) is live:
             del self.live[saga_id]
         if live.done is not None:
@@ -169,12 +169,12 @@ class Holdings:
         """Hold the execution for as long as the thread of *attempt* lives, even when *live* is finished."""
         self.left_behind[live.saga_id] = LeftBehind(attempt, effect)
 
-    def end_turn(self, live: Live, answer: Answer) -> None:
+    def end_turn(self, live: Live) -> None:
         """The attempt is over, and another may have its slot; a thread that was left behind keeps it while it lives."""
         turn, live.turn = live.turn, None
         if turn is None:
             return
-        left = self.left_behind.get(live.saga_id) if isinstance(answer, Abandoned) else None
+        left = self.left_behind.get(live.saga_id)
         if left is None:
             turn.end()
         else:

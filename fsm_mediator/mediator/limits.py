@@ -6,7 +6,9 @@ All of it may be used from any thread, and one `Limits` may serve several mediat
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -25,16 +27,20 @@ class Limit:
     def __init__(self, name: str, most: int) -> None:
         self.name = name
         self.most = most
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """After a fork, in the child: whoever had a slot or a place in the queue has it in the parent."""
         self._lock = threading.Lock()
-        self._taken = 0
+        self._holders: set[Turn] = set()
         self._queue: deque[Turn] = deque()
 
     def turn(self) -> Turn:
         """Ask for a slot: the turn has come already, or is queued."""
         turn = Turn(self)
         with self._lock:
-            if self._taken < self.most and not self._queue:
-                self._taken += 1
+            if len(self._holders) < self.most and not self._queue:
+                self._holders.add(turn)
                 turn.has_come = True
             else:
                 self._queue.append(turn)
@@ -46,15 +52,15 @@ class Limit:
             if turn.ended:
                 return
             turn.ended = True
-            if not turn.has_come:
+            if turn in self._holders:
+                self._holders.remove(turn)
+                if self._queue:
+                    following = self._queue.popleft()
+                    self._holders.add(following)
+                    following.has_come = True
+                    called = following.call
+            elif turn in self._queue:  # else it was its turn before a fork
                 self._queue.remove(turn)
-                return
-            if self._queue:
-                following = self._queue.popleft()
-                following.has_come = True
-                called = following.call
-            else:
-                self._taken -= 1
         if called is not None:
             called()
 
@@ -110,6 +116,7 @@ class Limits:
             if type(number) is not int or number < 1:
                 raise DefinitionError(f"limits: {name!r} must be a whole number of at least 1, not {number!r}")
         self._limits = {name: Limit(name, number) for name, number in most.items()}
+        _all.add(self)
 
     def of(self, effect: Effect) -> Limit | None:
         """The limit that an effect falls under; None: none. Probes only ask, and are not counted."""
@@ -117,3 +124,20 @@ class Limits:
             return None
         path = effect.part.path
         return self._limits.get(path) or self._limits.get(path.rpartition(".")[2])
+
+    def begin_anew(self) -> None:
+        """After a fork, in the child: all slots are free."""
+        for limit in self._limits.values():
+            limit.begin_anew()
+
+
+_all: weakref.WeakSet[Limits] = weakref.WeakSet()
+
+
+def _begin_all_anew() -> None:
+    for limits in list(_all):
+        limits.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all_anew)

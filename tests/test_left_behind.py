@@ -1,0 +1,273 @@
+"""Nobody is left behind: not by who took an execution up and left it as it was, by an interrupt, nor by a fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fsm_mediator import (
+    Mediator,
+    MemoryJournal,
+    Parallel,
+    RefusedError,
+    Retry,
+    Saga,
+    SagaStuckError,
+    SQLiteJournal,
+    StillRunningError,
+)
+from fsm_mediator.journal.drivers import this_driver
+from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.mediator.threads import ThreadedAttempt
+from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
+from tests.drivers import ONCE, World, eventually
+
+
+def stuck_and_called(journal):
+    """A driver that has taken up an execution which is stuck in a group, for one of its branches has said a word."""
+    first, second = (msgspec.structs.replace(this_driver(), id=name) for name in ("d-1", "d-2"))
+    if isinstance(journal, SQLiteJournal):
+        second = msgspec.structs.replace(second, started="1")  # of a process that has ended
+    for driver in (first, second):
+        journal.enlist(driver)
+    records = (
+        Record("o-1", "s", 1, "start", "pending", "waiting.g", 1.0),
+        Record("o-1", "s", 2, "exhausted", "waiting.g", "stuck.g", 2.0, "g"),
+    )
+    acceptance = Acceptance("o-1", "s", "1", "f", None, 1.0)
+    journal.write(Commit("o-1", records, "d-1", held=False, awaits=True, acceptance=acceptance))
+    assert journal.claimable(3.0, 9) == []
+    journal.post("o-1", InboxItem(CHILD, "a", "succeeded", at=3.0))
+    assert journal.claimable(3.0, 9) == ["o-1"]
+    return second
+
+
+@pytest.mark.parametrize("how", ["released", "dismissed"])
+def test_who_is_stuck_is_still_called_when_its_driver_leaves_it_as_it_was(journal, how):
+    """A driver that took it up and had to leave it before it wrote: the next one finds it."""
+    driver = stuck_and_called(journal)
+    entry = journal.claim("o-1", driver.id)
+    if how == "released":
+        journal.release("o-1", entry.epoch)
+    else:
+        journal.dismiss(driver.id)
+    assert journal.claimable(3.0, 9) == ["o-1"]
+    assert journal.find("o-1").called
+
+
+def test_who_is_stuck_is_still_called_when_its_driver_dies(tmp_path):
+    """The process that took it up died before it wrote: another one finds it."""
+    journal = SQLiteJournal(tmp_path / "sagas.db")
+    driver = stuck_and_called(journal)
+    assert journal.claim("o-1", driver.id) is not None
+    assert journal.claimable(3.0, 9) == ["o-1"]
+    journal.close()
+
+
+def test_a_verb_that_was_refused_loses_no_word_of_a_branch(drive, journal):
+    """A branch was resolved where the parent is not driven; a refused verb on the parent does not make it deaf."""
+    world = World()
+    jams = world.step("good", undo=[RuntimeError("jammed")], compensation_retry=ONCE)
+    saga = Saga("s", [Parallel("g", [jams, world.step("bad", ValueError("no"), retry=ONCE)])])
+    mediator = drive(saga, journal=journal)
+    with pytest.raises(SagaStuckError):
+        mediator.run("s", saga_id="o-1")
+    journal.post("o-1", InboxItem(CHILD, "good", "failed", at=1e10))  # as the branch does, elsewhere
+    assert journal.claimable(2e10, 9) == ["o-1"]
+
+    with pytest.raises(RefusedError):
+        mediator.undo("o-1")
+
+    assert journal.claimable(2e10, 9) == ["o-1"]
+
+
+def test_who_was_interrupted_in_a_wait_is_recovered_when_that_is_over(journal):
+    """Ctrl-C while it waits for its next attempt: `recover` finds it once the wait is over, in memory as well."""
+    world, now = World(), [1000.0]
+    saga = Saga("s", [world.step("a", ValueError(), "done", retry=Retry(wait_initial=5.0, wait_jitter=0.0))])
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    mediator = Mediator(saga, journal=journal, clock=lambda: now[0], sleep=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mediator.run("s", saga_id="o-1")
+    assert journal.find("o-1").wake_at == 1005.0
+    assert mediator.recover() == []
+    now[0] = 1006.0
+    (outcome,) = mediator.recover()
+    assert outcome.succeeded
+    mediator.close()
+
+
+def test_an_interrupt_before_branches_are_there_leaves_none_missing():
+    """Ctrl-C between the record that tells of branches and their coming into being: it never was."""
+    world = World()
+    saga = Saga("s", [world.step("a"), Parallel("g", [world.step("b"), world.step("c")])])
+    done = 0
+    for line in range(1, 1000):
+        journal = MemoryJournal()
+        mediator = Mediator(saga, journal=journal)
+        left = [line]
+
+        def trace(frame, event, _, left=left):
+            if event == "line" and frame.f_globals["__name__"].startswith("fsm_mediator.mediator.blocking"):
+                left[0] -= frame.f_code.co_name == "_drive_in_memory"
+                if left[0] == 0:
+                    left[0] = -1
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            mediator.run("s", saga_id="o-1")
+            done += 1
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        if journal.find("o-1") is not None:
+            assert mediator.wait("o-1", timeout=20).succeeded
+        mediator.close()
+        if done:
+            break
+    assert line > 10
+
+
+def test_waiting_for_a_while_for_branches_asks_the_journal_for_little(drive, journal, monkeypatch):
+    """`run(timeout=...)` of a group in the background waits for it; it does not take it up again and again."""
+    world, claims = World(), []
+    claim = journal.claim
+
+    def counted(*args):
+        claims.append(args)
+        return claim(*args)
+
+    monkeypatch.setattr(journal, "claim", counted)
+    mediator = drive(Saga("s", [Parallel("g", [world.step("a", world.gate())])]), journal=journal)
+    with pytest.raises(StillRunningError):
+        mediator.run("s", saga_id="o-1", timeout=0.3)
+    assert len(claims) < 20
+    world.go()
+    assert mediator.wait("o-1", timeout=20).succeeded
+
+
+def test_a_thread_that_ctrl_c_left_behind_keeps_its_slot(monkeypatch):
+    """No more than the limit at a time, counted is also a thread that outlives the interrupt of who waited for it."""
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate(), timeout=20.0)])
+    mediator = Mediator(saga, limits={"a": 1}, close_grace=0.0)
+    wait = ThreadedAttempt.wait
+
+    def interrupted(attempt, seconds):
+        world.begun()
+        monkeypatch.setattr(ThreadedAttempt, "wait", wait)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadedAttempt, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mediator.run("s", saga_id="o-1")
+
+    mediator.start("s", saga_id="o-2")
+
+    queued = {"o-1": None, "o-2": "a"}
+    eventually(lambda: {entry.saga_id: entry.queued for entry in mediator.executions()} == queued)
+    world.go()
+    assert mediator.wait("o-2", timeout=20).succeeded
+    mediator.close()
+
+
+FORKS = """
+    import asyncio, os, signal, sys, threading
+    from fsm_mediator import AsyncMediator, JournalError, Mediator, Saga, step
+
+    signal.alarm(30)
+    pids = []
+
+    def fork():
+        pids.append(os.fork())
+        if pids[-1]:
+            os.waitpid(pids[-1], 0)
+
+    def tell():
+        print("b was done", flush=True)
+
+    class Plain:
+        saga = Saga("s", [step(name="a")(lambda payload: fork()), step(name="b")(lambda payload: tell())])
+        def run(self):
+            return Mediator(self.saga).run("s", saga_id="o-1")
+
+    class Awaited:
+        @step
+        async def a(payload):
+            fork()
+        @step
+        async def b(payload):
+            tell()
+        saga = Saga("s", [a, b])
+        def run(self):
+            async def main():
+                return await AsyncMediator(self.saga).run("s", saga_id="o-1")
+            return asyncio.run(main())
+
+    try:
+        assert {kind}().run().succeeded
+    except JournalError as error:
+        print("in the child:", str(error)[:27], flush=True)
+    if not pids[-1]:
+        os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kind", ["Plain", "Awaited"])
+def test_a_step_that_forks_is_driven_on_in_one_of_the_two(kind):
+    """The child of a fork in the midst of a step does not do the steps after it as well."""
+    told = _told(FORKS.format(kind=kind))
+    assert told == "in the child: the journal knows no execut\nb was done\n"
+
+
+SLOTS = """
+    import os, signal, threading
+    from fsm_mediator import Mediator, Saga, step
+
+    signal.alarm(30)
+    begun, go = threading.Event(), threading.Event()
+
+    def a(payload):
+        if payload == "slow":
+            begun.set()
+            go.wait(30)
+
+    mediator = Mediator(Saga("s", [step(a)]), limits={"a": 1})
+    mediator.start("s", "slow", saga_id="slow")
+    begun.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        print(mediator.run("s", "quick").state, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    go.set()
+    print(mediator.wait("slow").state)
+    mediator.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_all_slots_of_a_limit():
+    """Whoever had a slot when the process forked has it in the parent: nobody in the child waits for it for ever."""
+    assert _told(SLOTS) == "succeeded\nsucceeded\n"
+
+
+def _told(script):
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
+    root = Path(__file__).parents[1]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False).stdout
