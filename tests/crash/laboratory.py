@@ -9,7 +9,9 @@ before the answer) and after every effect. The participants keep their ledger in
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import json
 import os
 import sys
@@ -25,8 +27,12 @@ from fsm_mediator import (
     Happened,
     Mediator,
     NotHappened,
+    Parallel,
+    RefusedError,
     Retry,
     Saga,
+    Signal,
+    Sleep,
     SQLiteJournal,
     Step,
     StepRejectedError,
@@ -38,7 +44,10 @@ NO_WAIT = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
 
 
 class StepPlan(TypedDict):
-    """One step: what its calls do, one after another; the last goes for all that follow."""
+    """One step: what its calls do, one after another; the last goes for all that follow.
+
+    Those next to each other with the same *group* are its branches. What *waits* (``signal``, ``sleep``) is no step.
+    """
 
     name: str
     compensates: bool
@@ -46,6 +55,8 @@ class StepPlan(TypedDict):
     probes: bool
     execute: list[str]
     compensate: list[str]
+    group: str
+    waits: str
 
 
 class Scenario(TypedDict):
@@ -169,7 +180,18 @@ class DyingJournal(SQLiteJournal):
 
 def saga_of(steps: Sequence[StepPlan], ledger: Ledger, death: Death) -> Saga:
     """The saga that the plans describe."""
-    return Saga("crashing", [ScriptedStep(plan, ledger, death) for plan in steps])
+    parts: list[Any] = []
+    for group, plans in itertools.groupby(steps, key=lambda plan: plan["group"]):
+        made = [part_of(plan, ledger, death) for plan in plans]
+        parts += [Parallel(group, made)] if group else made
+    return Saga("crashing", parts)
+
+
+def part_of(plan: StepPlan, ledger: Ledger, death: Death) -> Any:
+    """The part that a plan describes."""
+    if plan["waits"] == "signal":
+        return Signal(plan["name"], payload=int)
+    return Sleep(plan["name"], 0.0) if plan["waits"] else ScriptedStep(plan, ledger, death)
 
 
 def child(scenario: Scenario, folder: Path, kill_at: int | None) -> None:
@@ -179,7 +201,16 @@ def child(scenario: Scenario, folder: Path, kill_at: int | None) -> None:
     journal.death = death
     mediator = Mediator(saga_of(scenario["steps"], Ledger(folder / "ledger"), death), journal=journal)
     mediator.recover()
-    mediator.run("crashing", {"order": 1}, saga_id=SAGA_ID, check=False)
+    outcome = mediator.run("crashing", {"order": 1}, saga_id=SAGA_ID, check=False)
+    while outcome.state.startswith("waiting"):
+        # What has come already is harmless to say again.
+        for plan in scenario["steps"]:
+            if plan["waits"] == "signal":
+                name = f"{plan['group']}.{plan['name']}" if plan["group"] else plan["name"]
+                with contextlib.suppress(RefusedError):  # it does not wait for it, or not any more
+                    mediator.signal(SAGA_ID, name, 7)
+                    death.point()
+        outcome = mediator.wait(SAGA_ID, check=False)
     mediator.close()
     death.survived()
 

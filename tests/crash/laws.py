@@ -9,8 +9,8 @@ def broken_laws(scenario: Scenario, answer: Answer) -> list[str]:
     """What is wrong with the way it ended, in words; empty if nothing is."""
     broken: list[str] = []
     ledger = answer["ledger"]
-    names = [plan["name"] for plan in scenario["steps"]]
-    plans = {plan["name"]: plan for plan in scenario["steps"]}
+    names = [plan["name"] for plan in scenario["steps"] if not plan["waits"]]
+    plans = {plan["name"]: plan for plan in scenario["steps"] if not plan["waits"]}
     effects = [(verb, name) for kind, verb, name, _ in ledger if kind == "effect"]
     calls = [(verb, name) for kind, verb, name, _ in ledger if kind == "call"]
 
@@ -20,8 +20,10 @@ def broken_laws(scenario: Scenario, answer: Answer) -> list[str]:
         if len(used) > 1:
             broken.append(f"{name} was called with more than one key: {sorted(used)}")
 
-    first_undo = next((index for index, (verb, _) in enumerate(calls) if verb == "compensate"), None)
-    if first_undo is not None and any(verb == "execute" for verb, _ in calls[first_undo:]):
+    # Branches go on at the same time: one may be given up while another is still executed.
+    alone = [(verb, name) for verb, name in calls if not plans[name]["group"]]
+    first_undo = next((index for index, (verb, _) in enumerate(alone) if verb == "compensate"), None)
+    if first_undo is not None and any(verb == "execute" for verb, _ in alone[first_undo:]):
         broken.append("a step was executed after compensation had begun")
 
     if answer["state"] == "succeeded":
@@ -45,13 +47,16 @@ def _broken_by_failing(names: list[str], plans: dict, effects: list[tuple[str, s
         undone = ("compensate", name) in effects[last:]
         if plans[name]["compensates"] and not undone:
             broken.append(f"{name} took effect and was not compensated after it, in a saga that failed")
-        if not plans[name]["compensates"] and name not in answer["leftovers"]:
+        group = plans[name]["group"]
+        if not plans[name]["compensates"] and (f"{group}.{name}.{name}" if group else name) not in answer["leftovers"]:
             broken.append(f"{name} took effect, cannot be compensated, and is not among the leftovers")
     order: list[str] = []
     for verb, name in effects:
         if verb == "compensate" and name not in order:
             order.append(name)
-    newest_first = sorted(order, key=names.index, reverse=True)
+    places = {name: plans[name]["group"] or name for name in names}
+    ranks = list(dict.fromkeys(places.values()))
+    newest_first = sorted(order, key=lambda name: ranks.index(places[name]), reverse=True)
     if order != newest_first:
         broken.append(f"compensated in the order {order}, not newest first")
     return broken

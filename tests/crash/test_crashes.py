@@ -64,7 +64,9 @@ def laboratory() -> Iterator[Laboratory]:
     made.close()
 
 
-def plan(name: str, *execute: str, compensate: tuple[str, ...] = (), **traits: bool) -> StepPlan:
+def plan(
+    name: str, *execute: str, compensate: tuple[str, ...] = (), group: str = "", waits: str = "", **traits: bool
+) -> StepPlan:
     """A step's plan; it compensates unless told otherwise."""
     return {
         "name": name,
@@ -73,6 +75,8 @@ def plan(name: str, *execute: str, compensate: tuple[str, ...] = (), **traits: b
         "probes": traits.get("probes", False),
         "execute": list(execute),
         "compensate": list(compensate),
+        "group": group,
+        "waits": waits,
     }
 
 
@@ -95,6 +99,15 @@ SMALL = {
         plan("a"),
         plan("b", "doubt", compensates=False, pivot=True, probes=True),
         plan("c", compensates=False),
+    ],
+    "waits_for_a_signal": [plan("a"), plan("ok", waits="signal"), plan("b")],
+    "signal_then_fails": [plan("a"), plan("nap", waits="sleep"), plan("ok", waits="signal"), plan("b", "rejects")],
+    "group_succeeds": [plan("a"), plan("b", group="g"), plan("c", group="g"), plan("d")],
+    "group_fails": [plan("a"), plan("b", group="g"), plan("c", "rejects", group="g")],
+    "fails_after_a_group": [
+        plan("b", group="g", compensate=("raises", "returns")),
+        plan("ok", waits="signal", group="g"),
+        plan("c", "rejects"),
     ],
     "probe": [plan("a", "doubt", probes=True), plan("b", "doubt_without_effect", probes=True), plan("c", "rejects")],
 }
