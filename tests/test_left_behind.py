@@ -87,6 +87,22 @@ def test_a_verb_that_was_refused_loses_no_word_of_a_branch(drive, journal):
     assert journal.claimable(2e10, 9) == ["o-1"]
 
 
+def test_a_branch_of_a_group_that_was_settled_by_hand_executes_nothing_more(drive, journal):
+    """A person made sure that the whole group is done; retrying its branch would do it twice, and is refused."""
+    world = World()
+    branch = world.step("a", ValueError("no"), undo=None, retry=ONCE)
+    saga = Saga("s", [world.step("pay", undo=None, pivot=True), Parallel("g", [branch]), world.step("z", undo=None)])
+    mediator = drive(saga, journal=journal)
+    with pytest.raises(SagaStuckError):
+        mediator.run("s", saga_id="o-1")
+    assert mediator.resolve("o-1", reason="done by phone", done=True, result={"a": "done"}).succeeded
+
+    with pytest.raises(RefusedError, match="settled by hand"):
+        mediator.retry("o-1/g.a")
+
+    assert world.calls == ["pay", "a", "z"]
+
+
 def test_who_was_interrupted_in_a_wait_is_recovered_when_that_is_over(journal):
     """Ctrl-C while it waits for its next attempt: `recover` finds it once the wait is over, in memory as well."""
     world, now = World(), [1000.0]
@@ -157,6 +173,31 @@ def test_waiting_for_a_while_for_branches_asks_the_journal_for_little(drive, jou
     assert len(claims) < 20
     world.go()
     assert mediator.wait("o-1", timeout=20).succeeded
+
+
+def test_an_attempt_that_queued_first_is_in_doubt_once_it_has_begun(drive, journal):
+    """Killed in the midst of an attempt that had waited for its turn: that counts as one, and is not done over."""
+    world = World()
+    gates = iter([world.gate("first"), world.gate("second"), "again"])
+
+    def billing(payload, context):
+        gate = next(gates)
+        return gate() if callable(gate) else gate
+
+    saga = Saga("s", [world.step("billing", billing, retry=ONCE)])
+    mediator = drive(saga, journal=journal, limits={"billing": 1})
+    mediator.start("s", saga_id="o-1")
+    world.begun("first")
+    mediator.start("s", saga_id="o-2")
+    eventually(lambda: journal.find("o-2").wake_at is not None)
+    world.go("first")
+    world.begun("second")
+
+    assert journal.find("o-2").state == "executing.billing"
+    assert journal.find("o-2").wake_at is None  # by which the next driver tells it from one that only queued
+
+    world.go("second")
+    assert mediator.wait("o-2").succeeded
 
 
 def test_a_thread_that_ctrl_c_left_behind_keeps_its_slot(monkeypatch):

@@ -461,6 +461,7 @@ class AsyncMediator:
                     at = self._clock()  # its branches may have settled since
                     record = await self._attend(live, at)
                     if record is not None:
+                        at = record.at
                         records = [record]
                         continue
                 written = not records
@@ -659,6 +660,7 @@ class AsyncMediator:
         """See to the branches of the group that an execution stands in; as `Mediator._attend`, awaited."""
         execution = live.execution
         family = await self._off(families.look, self._desk, execution)
+        at = self._clock()  # now, for what the look has found had happened by now
         live.resting = family.resting
         if not live.background:
             for saga_id in family.idle:

@@ -442,6 +442,7 @@ class Mediator:
                     at = self._clock()  # its branches may have settled since
                     record = self._attend(live, at)
                     if record is not None:
+                        at = record.at
                         records = [record]
                         continue
                 written = not records
@@ -601,6 +602,7 @@ class Mediator:
         """See to the branches of the group that an execution stands in; its record, once there is one to be made."""
         execution = live.execution
         family = families.look(self._desk, execution)
+        at = self._clock()  # now, for what the look has found had happened by now
         live.resting = family.resting
         if not live.background:
             for saga_id in family.idle:

@@ -22,8 +22,16 @@ Verb: TypeAlias = Callable[[Execution, str | None], Record | None]
 
 
 def say_retry(desk: Desk, reason: str | None) -> Verb:
-    """The verb ``retry``."""
-    return lambda execution, late: execution.feed(OperatorRetry(_and_late(reason, late)), desk.clock())
+    """The verb ``retry``.
+
+    Said to a branch, it raises a RefusedError where the whole was settled by hand and has gone on without it.
+    """
+
+    def say(execution: Execution, late: str | None) -> Record | None:
+        _refuse_orphan(desk, execution)
+        return execution.feed(OperatorRetry(_and_late(reason, late)), desk.clock())
+
+    return say
 
 
 def say_undo(desk: Desk, reason: str | None) -> Verb:
@@ -157,6 +165,20 @@ def refuse_branch(saga_id: str) -> None:
         raise RefusedError(
             f"{saga_id!r} is a branch of {saga_id.rpartition('/')[0]!r}, and cannot be undone by itself: undo the whole"
         )
+
+
+def _refuse_orphan(desk: Desk, execution: Execution) -> None:
+    """Refuse to have a branch do anything once the whole does not wait for it any more."""
+    branch_id, parent_id = execution.saga_id, execution.acceptance.parent
+    while parent_id is not None:
+        whole = desk.entry(parent_id)
+        group = branch_id[len(parent_id) + 1 :].rpartition(".")[0]
+        if whole.state.partition(".")[2] != group:
+            raise RefusedError(
+                f"{execution.saga_id!r} is a branch of {parent_id!r}, whose group {group!r} was settled by hand: it "
+                f"stands in {whole.state!r}, and what the branch did now would come too late"
+            )
+        branch_id, parent_id = parent_id, whole.acceptance.parent
 
 
 def _too_late(desk: Desk, entry: Entry) -> str | None:
