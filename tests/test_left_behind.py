@@ -19,19 +19,25 @@ from fsm_mediator import (
     Retry,
     Saga,
     SagaStuckError,
+    Signal,
     SQLiteJournal,
     StillRunningError,
 )
 from fsm_mediator.journal.drivers import this_driver
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator.threads import ThreadedAttempt
-from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
-from tests.drivers import ONCE, World, eventually
+from fsm_mediator.records import CHILD, SIGNAL, Acceptance, InboxItem, Record
+from tests.drivers import ONCE, World, eventually, in_thread
+
+
+def this_driver_named(name):
+    """This process, as a driver of that name."""
+    return msgspec.structs.replace(this_driver(), id=name)
 
 
 def stuck_and_called(journal):
     """A driver that has taken up an execution which is stuck in a group, for one of its branches has said a word."""
-    first, second = (msgspec.structs.replace(this_driver(), id=name) for name in ("d-1", "d-2"))
+    first, second = map(this_driver_named, ("d-1", "d-2"))
     if isinstance(journal, SQLiteJournal):
         second = msgspec.structs.replace(second, started="1")  # of a process that has ended
     for driver in (first, second):
@@ -68,6 +74,73 @@ def test_who_is_stuck_is_still_called_when_its_driver_dies(tmp_path):
     assert journal.claim("o-1", driver.id) is not None
     assert journal.claimable(3.0, 9) == ["o-1"]
     journal.close()
+
+
+def test_a_whole_that_compensates_waits_for_a_word_of_its_branches(journal):
+    """Parked amid the compensation of a group it is in the midst of nothing: nobody takes it up until a branch ends."""
+    journal.enlist(this_driver_named("d-1"))
+    records = (Record("o-1", "s", 1, "in_doubt", "waiting.g", "compensating.g", 1.0),)
+    acceptance = Acceptance("o-1", "s", "1", "f", None, 1.0)
+    journal.write(Commit("o-1", records, "d-1", acceptance=acceptance))
+    journal.write(Commit("o-1", (), "d-1", held=False, awaits=True))
+    assert journal.claimable(3.0, 9) == []
+    journal.post("o-1", InboxItem(CHILD, "a", "failed", at=3.0))
+    assert journal.claimable(3.0, 9) == ["o-1"]
+
+
+def test_a_word_that_came_while_it_got_stuck_is_heard(journal):
+    """A branch ended between its driver's last look and the record that it is stuck: it is looked at once more."""
+    journal.enlist(this_driver_named("d-1"))
+    records = (Record("o-1", "s", 1, "in_doubt", "waiting.g", "compensating.g", 1.0),)
+    journal.write(Commit("o-1", records, "d-1", acceptance=Acceptance("o-1", "s", "1", "f", None, 1.0)))
+    journal.post("o-1", InboxItem(CHILD, "a", "failed", at=2.0))
+    seen = journal.inbox("o-1")[-1].number
+    journal.post("o-1", InboxItem(CHILD, "b", "failed", at=3.0))
+    stuck = (Record("o-1", "s", 2, "compensation_exhausted", "compensating.g", "stuck.g", 4.0, "g"),)
+    journal.write(Commit("o-1", stuck, "d-1", held=False, awaits=True, seen=seen, taken=(seen,)))
+    assert journal.claimable(5.0, 9) == ["o-1"]
+
+
+def test_who_runs_the_whole_takes_up_branches_that_nobody_drives(drive, journal):
+    """Its mediator was closed while a branch waited: who runs the id again has the branch driven on, too."""
+    world, now = World(), [1000.0]
+    hour = Retry(attempts=2, wait_initial=3600.0, wait_max=3600.0, wait_jitter=0.0)
+    saga = Saga("s", [Parallel("g", [world.step("a", OSError(), "done", retry=hour)])])
+    first = drive(saga, journal=journal, clock=lambda: now[0])
+    first.start("s", saga_id="o-1")
+    eventually(lambda: (entry := journal.find("o-1/g.a")) is not None and entry.state == "retrying.a")
+    first.close()
+    now[0] += 3601.0
+
+    second = drive(saga, journal=journal, clock=lambda: now[0])
+
+    assert in_thread(second.run, "s", saga_id="o-1")().results == {"g": {"a": "done"}}
+
+
+def test_a_signal_that_came_with_the_commit_that_parks_is_taken(drive, journal, monkeypatch):
+    """Another process said it just before the saga was parked: it goes on, with no daemon to find it."""
+    write, write_all = journal.write, journal.write_all
+    said: list[bool] = []
+
+    def say(commit):
+        if not said and commit.records and commit.records[-1].target == "waiting.ok":
+            said.append(journal.post("o-1", InboxItem(SIGNAL, "ok", "yes", at=1.0)))
+
+    def written(commit):
+        say(commit)
+        return write(commit)
+
+    def all_written(commits):
+        for commit in commits:
+            say(commit)
+        return write_all(commits)
+
+    monkeypatch.setattr(journal, "write", written)
+    monkeypatch.setattr(journal, "write_all", all_written)
+    mediator = drive(Saga("s", [Signal("ok"), World().step("a")]), journal=journal)
+    mediator.start("s", saga_id="o-1")
+    eventually(lambda: journal.find("o-1").state == "succeeded")
+    assert said == [True]
 
 
 def test_a_verb_that_was_refused_loses_no_word_of_a_branch(drive, journal):
