@@ -26,7 +26,7 @@ from fsm_mediator import (
 from fsm_mediator.journal.drivers import this_driver
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator.threads import ThreadedAttempt
-from fsm_mediator.records import CHILD, SIGNAL, Acceptance, InboxItem, Record
+from fsm_mediator.records import BEGIN, CHILD, SIGNAL, Acceptance, InboxItem, Record
 from tests.drivers import ONCE, World, eventually, in_thread
 
 
@@ -86,6 +86,18 @@ def test_a_whole_that_compensates_waits_for_a_word_of_its_branches(journal):
     assert journal.claimable(3.0, 9) == []
     journal.post("o-1", InboxItem(CHILD, "a", "failed", at=3.0))
     assert journal.claimable(3.0, 9) == ["o-1"]
+
+
+def test_a_branch_that_is_not_its_turn_yet_is_taken_up_by_nobody(journal):
+    """Of a group with `at_most`, whoever recovers finds only the branches that may go on, until another has settled."""
+    journal.enlist(this_driver_named("d-1"))
+    records = (Record("o-1", "s", 1, "start", "pending", "waiting.g", 1.0, children=("a", "b")),)
+    whole = Acceptance("o-1", "s", "1", "f", None, 1.0)
+    a, b = (Acceptance(f"o-1/g.{name}", "s/g", "1", "f", None, 1.0, None, "o-1") for name in "ab")
+    journal.write(Commit("o-1", records, "d-1", held=False, awaits=True, acceptance=whole, children=(a,), dormant=(b,)))
+    assert journal.claimable(3.0, 9) == ["o-1/g.a"]
+    journal.post("o-1/g.b", InboxItem(BEGIN, at=3.0))
+    assert journal.claimable(3.0, 9) == ["o-1/g.a", "o-1/g.b"]
 
 
 def test_a_word_that_came_while_it_got_stuck_is_heard(journal):
