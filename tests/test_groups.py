@@ -343,6 +343,22 @@ def test_after_the_pivot_branches_only_go_forward(drive, journal):
     assert world.calls.count("b") == 1
 
 
+def test_a_group_is_settled_as_done_with_its_results(drive, journal):
+    """Who settles a whole group says what its branches would have returned; the steps after it see that."""
+    world = World()
+    c = world.step("c", ValueError("no"), undo=None, retry=ONCE)
+    saga = Saga("settled", [world.step("pay", undo=None, pivot=True), Parallel("g", [world.step("b", undo=None), c])])
+    mediator = drive(saga, journal=journal)
+    assert mediator.run("settled", 1, saga_id="o-1", check=False).state == "stuck.g"
+
+    with pytest.raises(RefusedError, match="say with result= what its branches would have returned, a dict"):
+        mediator.resolve("o-1", reason="by hand", done=True)
+    outcome = mediator.resolve("o-1", reason="by hand", done=True, result={"b": "b done", "c": "by hand"})
+
+    assert outcome.succeeded
+    assert outcome.results["g"]["c"] == "by hand"
+
+
 def test_what_a_choice_cannot_make_out_compensates(drive, journal):
     """A function that names no branch, or raises, fails its part with its own name; nothing hangs."""
     world = World()

@@ -62,10 +62,14 @@ def say_resolve(desk: Desk, reason: str, done: bool | None, result: Any) -> Verb
                 )
             meant = can_be_done
         value = result
-        if meant and desk.journal.encodes:
-            part = execution.machine.places[execution.state].part
-            if part is not None:
-                value = codec.settle_result(part, result, desk.journal.max_value_bytes)
+        part = execution.machine.places[execution.state].part
+        if meant and result is None and part is not None and part.kind in GROUPS:
+            raise RefusedError(
+                f"{part.path!r} is a {part.kind.value}: say with result= what its branches would have returned, "
+                f"{'a list' if part.each else 'a dict by their names'}"
+            )
+        if meant and desk.journal.encodes and part is not None:
+            value = codec.settle_result(part, result, desk.journal.max_value_bytes)
         return execution.feed(OperatorSettled(meant, _and_late(reason, late) or reason, value), desk.clock())
 
     return say
