@@ -864,11 +864,21 @@ def _told(branches: Iterable[Branch]) -> str:
 def _nested(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     """*answered*, by path, as nested dictionaries; only what is in *scope*, seen from there."""
     seen: dict[str, Any] = {}
+    places = {scope[:-1]: seen}
     for path, value in answered.items():
         if path.startswith(scope):
-            inside = seen
-            *outer, name = path[len(scope) :].split(".")
-            for each in outer:
-                inside = inside.setdefault(each, {})
+            outer, _, name = path.rpartition(".")
+            inside = places.get(outer)
+            if inside is None:
+                inside = _place(places, outer)
             inside[name] = value
     return seen
+
+
+def _place(places: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
+    """The dictionary of the nested saga at *path*, made if need be."""
+    inside = places.get(path)
+    if inside is None:
+        outer, _, name = path.rpartition(".")
+        inside = places[path] = _place(places, outer).setdefault(name, {})
+    return inside
