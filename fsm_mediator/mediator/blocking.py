@@ -198,7 +198,7 @@ class Mediator:
         Args:
             saga: The saga or its name.
             payload: What every step is given.
-            saga_id: Names the execution; made at random if not given.
+            saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
             timeout: Seconds to wait for the end; the saga then goes on in the background.
             deadline: Seconds from now within which it must have succeeded, else it compensates.
             check: False: return the outcome whatever it is.
