@@ -395,6 +395,7 @@ def test_a_crash_takes_up_branches_and_parent_where_they_were(drive, journal):
     eventually(lambda: world.calls.count("c") and journal.find("o-1/g.d").state == "succeeded")
     eventually(lambda: journal.find("o-1/g.dies").driver is None)
     first.close()
+    eventually(lambda: journal.find("o-1").driver is None)  # it may have been looking at its branches just then
 
     outcomes = drive(saga, journal=journal).recover()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -25,9 +26,11 @@ from fsm_mediator import (
 )
 from fsm_mediator.journal.drivers import this_driver
 from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.mediator import families
+from fsm_mediator.mediator.live import Live
 from fsm_mediator.mediator.threads import ThreadedAttempt
 from fsm_mediator.records import BEGIN, CHILD, SIGNAL, Acceptance, InboxItem, Record
-from tests.drivers import ONCE, World, eventually, in_thread
+from tests.drivers import ONCE, Looping, World, eventually, in_thread
 
 
 def this_driver_named(name):
@@ -397,3 +400,58 @@ def _told(script):
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
     root = Path(__file__).parents[1]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def parked_in_a_group(mediator):
+    """An execution all of whose branches wait; as it is listed, and its outcome."""
+    outcome = mediator.run("asks", 1, saga_id="o-1", check=False)
+    assert outcome.state == "waiting.g"
+    return mediator.journal.find("o-1"), outcome
+
+
+def asking(world):
+    """A group of nothing but a signal, and a step after it."""
+    return Saga("asks", [Parallel("g", [Signal("yes")]), world.step("a")])
+
+
+def test_who_has_gone_on_since_it_was_listed_is_not_taken_to_rest(drive, journal):
+    """Branches are listed, and looked into afterwards: in between one may have left the group it waited in."""
+    world = World()
+    mediator = drive(asking(world), journal=journal)
+    listed, _ = parked_in_a_group(mediator)
+    desk = mediator._desk
+    assert families.is_resting(desk, listed)
+
+    mediator.signal("o-1", "g.yes", "aye")
+    assert mediator.wait("o-1").succeeded
+
+    assert not families.is_resting(desk, listed)
+
+
+def test_who_waits_is_not_told_of_a_look_from_before(drive, journal):
+    """Its driver saw that all branches rest, and is just leaving; the signal has come since: the wait goes on."""
+    world = World()
+    mediator = drive(asking(world), journal=journal)
+    _, outcome = parked_in_a_group(mediator)
+    live = Live("o-1", background=True)
+    mediator._live["o-1"] = live
+    result = in_thread(mediator.wait, "o-1")
+    eventually(lambda: live.done is not None)
+    assert journal.post("o-1/g.yes", InboxItem(SIGNAL, "yes", "aye", at=1.0))
+
+    live.rests = True
+    finish = functools.partial(mediator._holdings.finish, live, outcome)
+    if isinstance(mediator, Looping):
+        mediator.loop.call_soon_threadsafe(finish)
+    else:
+        finish()
+
+    assert result().results["g"] == {"yes": "aye"}
+
+
+def test_a_wait_with_a_timeout_sees_that_all_branches_rest(drive, journal):
+    """However often it looks, and though nobody drives the execution at that moment."""
+    mediator = drive(asking(World()), journal=journal)
+    parked_in_a_group(mediator)
+    for _ in range(20):
+        assert mediator.wait("o-1", timeout=0.3, check=False).state == "waiting.g"

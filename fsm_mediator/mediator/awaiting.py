@@ -289,13 +289,14 @@ class AsyncMediator:
                 if live.driver is asyncio.current_task():
                     raise RefusedError(f"a step of execution {saga_id!r} waits for that execution, which waits for it")
                 await self._done_event(live).wait()
-                if live.outcome is not None and (live.rests or self._closed):
-                    return self._checked(live, live.outcome, check)
+                told = self._desk.told_to_who_waits(live, closed=self._closed)
+                if told is not None:
+                    return self._checked(live, told, check)
                 continue  # what its driver could not do, a task of ours tries
             entry = await self._off(self._desk.entry, saga_id)
             elsewhere = entry.driver_alive and entry.driver is not None and entry.driver.id != self._desk.driver.id
             if not elsewhere or is_at_rest(entry.state):
-                outcome = await self._off(self._desk.parked_outcome, entry)
+                outcome = await self._off(families.parked_outcome, self._desk, entry)
                 if outcome is not None:
                     return self._desk.checked(outcome, check)
             if self._closed:

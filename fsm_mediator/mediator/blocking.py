@@ -270,8 +270,9 @@ class Mediator:
                 if live.driver == threading.get_ident():
                     raise RefusedError(f"a step of execution {saga_id!r} waits for that execution, which waits for it")
                 if self._is_finished(live, left):
-                    if live.outcome is not None and (live.rests or self._closed):
-                        return self._checked(live, live.outcome, check)
+                    told = self._desk.told_to_who_waits(live, closed=self._closed)
+                    if told is not None:
+                        return self._checked(live, told, check)
                     if left is not None and type(live.error) is JournalError:
                         raise live.error  # else: what its driver could not do, this thread tries itself
                     continue
@@ -294,7 +295,7 @@ class Mediator:
         left_behind = self._holdings.left_behind.get(saga_id)
         elsewhere = entry.driver_alive and entry.driver is not None and entry.driver.id != self._desk.driver.id
         if not elsewhere or is_at_rest(entry.state):
-            outcome = self._desk.parked_outcome(entry)
+            outcome = families.parked_outcome(self._desk, entry)
             if outcome is not None:
                 return outcome, pause
         if self._closed:

@@ -35,7 +35,7 @@ from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
 from fsm_mediator.machine import COMPENSATING, ENDED, PENDING, WAITING
 from fsm_mediator.mediator.limits import Limits
-from fsm_mediator.mediator.live import Live, is_at_rest, rests
+from fsm_mediator.mediator.live import Live, is_at_rest
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect
 from fsm_mediator.records import (
@@ -80,6 +80,7 @@ class Desk:
         journal: Where records are kept.
         clock: Tells the time, in seconds since the epoch.
         park_after: An execution in the background that waits longer than so many seconds is held by nobody meanwhile.
+        observers: Whether anybody is to be told of records.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Desk:
         self._sleeps = sleeps
         self._coroutines = coroutines
         self._observers = tuple(observers)
+        self.observers: Final = bool(self._observers)
         for observer in self._observers:
             if not callable(observer):
                 raise DefinitionError(f"an observer is a callable that takes a Record, not {observer!r}")
@@ -220,11 +222,6 @@ class Desk:
             f"({', '.join(path for path, *_ in shape_of(nearest.parts))}). "
             f"Register the definition that started it as well, under its version"
         )
-
-    @property
-    def observers(self) -> bool:
-        """Whether anybody is to be told of records."""
-        return bool(self._observers)
 
     @property
     def sagas(self) -> tuple[Saga, ...]:
@@ -360,6 +357,21 @@ class Desk:
             )
 
     # Records
+
+    def follows_at_once(self, live: Live) -> bool:
+        """Whether what is to be done next follows from the last record alone: nearly always, an attempt, or the end.
+
+        Else there may be more records first, or it waits, parks or queues.
+        """
+        execution = live.execution
+        effect = execution.effect
+        return not (
+            (effect is not None and effect.callback is None)
+            or self._limits is not None
+            or live.stopping
+            or live.unbegun
+            or execution.may_yield
+        )
 
     def has_turn(self, live: Live) -> bool:
         """Whether what is to be done next may be, as far as the limits go; else it queues."""
@@ -498,10 +510,15 @@ class Desk:
                 return Raised(error, late)
         return Returned(value, late)
 
-    def parked_outcome(self, entry: Entry) -> Outcome | None:
-        """The outcome of an execution that rests until a person, a signal or a child says something, or has ended."""
-        execution = self.folded(entry)
-        return execution.outcome() if rests(execution, mail=entry.called, resting=False) else None
+    def told_to_who_waits(self, live: Live, *, closed: bool) -> Outcome | None:
+        """The outcome that one is told who waited until nobody drove *live* any more; None: he looks himself.
+
+        Its driver may have looked at branches before the wait began, and not have seen what has come to them since.
+        """
+        outcome = live.outcome
+        if outcome is None or not (live.rests or closed):
+            return None
+        return None if not closed and self.waits_for_branches(outcome) else outcome
 
     @staticmethod
     def waits_for_branches(outcome: Outcome) -> bool:

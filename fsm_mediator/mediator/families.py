@@ -14,7 +14,8 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine import COMPENSATING, ENDED, SUCCEEDED, WAITING
 from fsm_mediator.mediator.desk import Desk
-from fsm_mediator.mediator.live import is_at_rest
+from fsm_mediator.mediator.live import is_at_rest, rests
+from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import GROUPS, Kind
 from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem
 
@@ -76,7 +77,7 @@ def _idle(desk: Desk, entry: Entry) -> tuple[str, ...]:
     # Only who waits in a group has branches to look at: most are pending or at work, and need not be folded for that.
     if not entry.called and entry.driver is None and entry.state.startswith((f"{WAITING}.", f"{COMPENSATING}.")):
         execution = desk.folded(entry)
-        if execution.group:
+        if execution.group:  # still: it may have gone on since it was listed
             family = look(desk, execution)
             return family.idle or ((entry.saga_id,) if not family.going_on else ())
     return (entry.saga_id,)
@@ -124,7 +125,17 @@ def is_resting(desk: Desk, entry: Entry) -> bool:
         return phase == WAITING
     if part.kind not in GROUPS:
         return False
-    return look(desk, desk.folded(entry)).resting
+    execution = desk.folded(entry)
+    # It may have gone on since it was listed.
+    return execution.state == entry.state and look(desk, execution).resting
+
+
+def parked_outcome(desk: Desk, entry: Entry) -> Outcome | None:
+    """The outcome of an execution that has ended, or rests until a person, a signal or a branch says something."""
+    execution = desk.folded(entry)
+    # The branches of one that is cancelled may not have been told so yet.
+    resting = bool(execution.group) and not execution.cancelled and is_resting(desk, entry)
+    return execution.outcome() if rests(execution, mail=entry.called, resting=resting) else None
 
 
 def cancel_for(execution: Execution, at: float) -> InboxItem:
