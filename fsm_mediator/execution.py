@@ -337,6 +337,11 @@ class Execution:
         return (phase in _YIELDING or phase == PROBING) and not (part or self.saga.parts[0]).forward_only
 
     @property
+    def may_yield(self) -> bool:
+        """Whether a cancel that has come, or its deadline, may have to take hold before anything else is done."""
+        return self._cancel is not None or self.deadline_at is not None
+
+    @property
     def cancelled(self) -> bool:
         """Whether a cancel has come that has not taken hold yet."""
         return self._cancel is not None
@@ -445,7 +450,9 @@ class Execution:
 
     def _executing(self, part: Part, answer: Answer, at: float, chance: float) -> Record | None:
         if isinstance(answer, Returned):
-            return self._move("executed", at, answer.value, reason="answered late" if answer.late else None)
+            if answer.late:
+                return self._move("executed", at, answer.value, reason="answered late")
+            return self._plainly("executed", part, answer.value, at)
         if isinstance(answer, Abandoned):
             overdue = Failure.of(self._error_of(answer, self._attempt_of(part)))
             return self._move("exhausted", at, error=overdue, in_doubt=True, abandoned=True)
@@ -527,7 +534,9 @@ class Execution:
         if part.kind in GROUPS:
             return self._compensating_group(answer, at)
         if isinstance(answer, Returned):
-            return self._move("compensated", at, reason="answered late" if answer.late else None)
+            if answer.late:
+                return self._move("compensated", at, reason="answered late")
+            return self._plainly("compensated", part, None, at)
         error = self._error_of(answer, f"attempt {self.attempt} to compensate {part.path!r}")
         failure = Failure.of(error)
         if isinstance(answer, Abandoned):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import uuid
 
 import pytest
 
 from fsm_mediator import (
     AlreadyDrivenError,
+    LeaseLostError,
     MemoryJournal,
     PayloadError,
     RecordedError,
@@ -24,6 +26,7 @@ from fsm_mediator import (
     UnknownExecutionError,
     UnknownSagaError,
 )
+from fsm_mediator.mediator.desk import made_up_id
 from tests.drivers import ONCE, QUICK, Clock, World, eventually, in_thread
 
 BACKOFF = Retry(attempts=4, wait_initial=1.0, wait_max=3.0, wait_jitter=0.5)
@@ -606,3 +609,37 @@ def test_the_sagas_own_retry_is_used_where_a_step_has_none(drive, journal):
     saga = Saga("s", [world.step("a", OSError(), retry=None)], retry=QUICK)
     drive(saga, journal=journal).run("s", check=False)
     assert world.calls == ["a"] * 3
+
+
+def test_an_id_that_nobody_gave_begins_with_the_time(drive, journal):
+    """It is a UUID of version 7: executions sort by when they were opened, and lie together in a journal's index."""
+    clock = Clock()
+    mediator = drive(order(World()), journal=journal, clock=clock)
+    found = []
+    for moment in (1_800_000_000.25, 1_800_000_000.251, 1_800_000_000.251):
+        clock.now = moment
+        found.append(uuid.UUID(mediator.run("order").saga_id))
+    assert [(each.version, each.variant) for each in found] == [(7, uuid.RFC_4122)] * 3
+    assert [each.int >> 80 for each in found] == [1_800_000_000_250, 1_800_000_000_251, 1_800_000_000_251]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("moment", [0.0, -5.0, 1e12])
+def test_an_id_is_made_up_whatever_the_clock_says(moment):
+    """A clock before 1970, or far beyond what 48 bits of milliseconds hold, makes ids as good as any."""
+    ids = {made_up_id(moment) for _ in range(100)}
+    assert len(ids) == 100
+    assert {len(each) for each in ids} == {32}
+
+
+def test_a_driver_that_the_journal_does_not_know_cannot_open(drive):
+    """Whoever was dismissed is told so, and nothing was begun."""
+    world, journal = World(), MemoryJournal()
+    mediator = drive(order(world), journal=journal)
+    mediator.run("order")
+    journal.dismiss(mediator._desk.driver.id)
+    world.calls.clear()
+    with pytest.raises(LeaseLostError, match="never enlisted, or was dismissed"):
+        mediator.run("order", saga_id="o-2")
+    assert world.calls == []
+    assert journal.find("o-2") is None

@@ -240,8 +240,7 @@ class AsyncMediator:
         if self._live.setdefault(saga_id, live) is live:
             try:
                 driving = self._drive_in_memory(live) if self._in_memory else self._drive(live, opens=True)
-                self._have_driven(live, driving)
-                outcome = await self._driven(live)
+                outcome = await self._driven(live, driving)
             except IdTakenError:
                 outcome = None
             if outcome is not None:
@@ -304,8 +303,7 @@ class AsyncMediator:
             if not elsewhere and saga_id not in self._holdings.left_behind:
                 live = Live(saga_id)
                 if self._reserves(live):
-                    self._have_driven(live, self._taken_up(live))
-                    outcome = await self._driven(live)
+                    outcome = await self._driven(live, self._taken_up(live))
                     if outcome is not None and live.rests:
                         return self._checked(live, outcome, check)
                     if live.epoch:
@@ -314,13 +312,12 @@ class AsyncMediator:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.25)
 
-    async def _driven(self, live: Live) -> Outcome | None:
-        """What came of the task that drives *live*. If its caller is cancelled, the saga goes on in the background."""
+    async def _driven(self, live: Live, work: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
+        """Have *live* driven by a task; what came of it. If its caller is cancelled, it goes on in the background."""
         assert self._loop is not None
-        task: asyncio.Task[Outcome | None] = live.driver
         # As asyncio.shield, which takes two futures for it, and another turn of the loop.
         ended: asyncio.Future[None] = self._loop.create_future()
-        task.add_done_callback(functools.partial(_tell, ended))
+        task = self._have_driven(live, work, ended)
         try:
             await ended
             return task.result()
@@ -404,17 +401,22 @@ class AsyncMediator:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _have_driven(self, live: Live, work: Coroutine[Any, Any, Any]) -> None:
+    def _have_driven(
+        self, live: Live, work: Coroutine[Any, Any, T], ended: asyncio.Future[None] | None = None
+    ) -> asyncio.Task[T]:
         """Have *live* driven by a task; should that be cancelled before it has even begun, *live* is dropped."""
         assert self._loop is not None
         live.driver = task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(functools.partial(self._driver_ended, live))
+        task.add_done_callback(functools.partial(self._driver_ended, live, ended))
+        return task
 
-    def _driver_ended(self, live: Live, task: asyncio.Task[Any]) -> None:
+    def _driver_ended(self, live: Live, ended: asyncio.Future[None] | None, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not live.finished:
             self._holdings.drop(live)
+        if ended is not None and not ended.done():
+            ended.set_result(None)
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Await *work*, which is done to its end even if who awaits it is cancelled."""
@@ -457,22 +459,25 @@ class AsyncMediator:
             if records is None:
                 records = desk.first_records(live, at)
             while True:
-                desk.advanced(live, records, at)
-                if not records and execution.group:
-                    at = self._clock()  # its branches may have settled since
-                    record = await self._attend(live, at)
-                    if record is not None:
-                        at = record.at
-                        records = [record]
-                        continue
-                written = not records
-                parks = desk.parks(live, written=written)
-                queues = not parks and not desk.has_turn(live)
+                written = parks = queues = False
+                if not records or not desk.follows_at_once(live):
+                    desk.advanced(live, records, at)
+                    if not records and execution.group:
+                        at = self._clock()  # its branches may have settled since
+                        record = await self._attend(live, at)
+                        if record is not None:
+                            at = record.at
+                            records = [record]
+                            continue
+                    written = not records
+                    parks = desk.parks(live, written=written)
+                    queues = not parks and not desk.has_turn(live)
                 if records or parks or queues is not live.unbegun:
                     commit = desk.commit(live, records, opens=opens, parks=parks, queues=queues)
                     mail = await self._write(commit)
                     opens, live.unbegun = False, queues
-                    desk.observe(live, records)
+                    if desk.observers:
+                        desk.observe(live, records)
                     records = []
                     if commit.children or commit.posts:
                         self._spread(commit)
@@ -517,6 +522,7 @@ class AsyncMediator:
         Plain functions are left to `_drive`, for they run in threads.
         """
         execution, observe = live.execution, self._desk.observers
+        row = None
         try:
             me = self._desk.driver.id
             row = self._in_memory.open_shared(execution.acceptance, me, execution.history)
@@ -543,7 +549,10 @@ class AsyncMediator:
                 else:
                     answer: Answer | None = None
                     try:
-                        value = await callback.function(*self._desk.arguments(live, effect))
+                        if callback.takes_context:
+                            value = await callback.function(execution.acceptance.payload, execution.context(effect))
+                        else:
+                            value = await callback.function(execution.acceptance.payload)
                     except asyncio.CancelledError:
                         answer = _cancelled_from_inside(effect)
                     except Exception as error:
@@ -564,6 +573,8 @@ class AsyncMediator:
             raise
         except LeaseLostError as error:
             self._holdings.drop(live, error)
+            if row is None:
+                raise
             logger.warning("execution %r: %s", execution.saga_id, error)
             return None
         except BaseException as error:
@@ -606,9 +617,9 @@ class AsyncMediator:
         attempt = 1
         while True:
             try:
-                if self._blocks:
-                    return await self._written_with_others(commit)
-                return self._journal.write(commit)
+                if not self._blocks:
+                    return self._journal.write(commit)
+                return await self._in_next_flush(commit)
             except (LeaseLostError, IdTakenError):
                 raise
             except JournalError as error:
@@ -618,14 +629,15 @@ class AsyncMediator:
                 await (self._sleep or asyncio.sleep)(JOURNAL_RETRY.wait(attempt, self._chance()))
                 attempt += 1
 
-    async def _written_with_others(self, commit: Commit) -> Written:
+    def _in_next_flush(self, commit: Commit) -> asyncio.Future[Written]:
+        """Have *commit* written with all others that come meanwhile."""
         assert self._loop is not None
         written: asyncio.Future[Written] = self._loop.create_future()
         self._pending_writes.append((commit, written))
         if not self._flushing:
             self._flushing = True
             self._spawn(self._flush())
-        return await written
+        return written
 
     async def _flush(self) -> None:
         """Write what has gathered, in one commit, until there is nothing more: one flush at a time."""
@@ -985,8 +997,7 @@ class AsyncMediator:
             raise AlreadyDrivenError(
                 f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
             )
-        self._have_driven(live, self._said(live, say, to_stuck_branches))
-        outcome = await self._driven(live)
+        outcome = await self._driven(live, self._said(live, say, to_stuck_branches))
         return outcome if outcome is not None else await self._off(self._desk.outcome, saga_id)
 
     async def _said(self, live: Live, say: verbs.Verb, to_stuck_branches: verbs.Verb | None) -> Outcome | None:
@@ -1149,11 +1160,6 @@ def _call(mediator: weakref.ref[AsyncMediator], saga_id: str) -> None:
     called = mediator()
     if called is not None:
         called._call_from_elsewhere(saga_id)
-
-
-def _tell(ended: asyncio.Future[None], _: asyncio.Task[Any]) -> None:
-    if not ended.done():
-        ended.set_result(None)
 
 
 def _log_error(saga_id: str, task: asyncio.Task[Any]) -> None:

@@ -438,22 +438,25 @@ class Mediator:
             if records is None:
                 records = desk.first_records(live, at)
             while True:
-                desk.advanced(live, records, at)
-                if not records and execution.group:
-                    at = self._clock()  # its branches may have settled since
-                    record = self._attend(live, at)
-                    if record is not None:
-                        at = record.at
-                        records = [record]
-                        continue
-                written = not records
-                parks = desk.parks(live, written=written)
-                queues = not parks and not desk.has_turn(live)
+                written = parks = queues = False
+                if not records or not desk.follows_at_once(live):
+                    desk.advanced(live, records, at)
+                    if not records and execution.group:
+                        at = self._clock()  # its branches may have settled since
+                        record = self._attend(live, at)
+                        if record is not None:
+                            at = record.at
+                            records = [record]
+                            continue
+                    written = not records
+                    parks = desk.parks(live, written=written)
+                    queues = not parks and not desk.has_turn(live)
                 if records or parks or queues is not live.unbegun:
                     commit = desk.commit(live, records, opens=opens, parks=parks, queues=queues)
                     mail = self._write(commit)
                     opens, live.unbegun = False, queues
-                    desk.observe(live, records)
+                    if desk.observers:
+                        desk.observe(live, records)
                     records = []
                     if commit.children or commit.posts:
                         self._spread(commit)
@@ -503,6 +506,7 @@ class Mediator:
         the usual (something in the inbox, a wait, a time-out, a deadline, closing) is left to `_drive`.
         """
         execution, observe = live.execution, self._desk.observers
+        row = None
         try:
             live.driver = threading.get_ident()
             me = self._desk.driver.id
@@ -555,6 +559,8 @@ class Mediator:
             raise
         except LeaseLostError as error:
             self._holdings.drop(live, error)
+            if row is None:
+                raise
             logger.warning("execution %r: %s", execution.saga_id, error)
             return None
         except BaseException as error:
