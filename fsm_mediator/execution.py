@@ -209,35 +209,35 @@ class Execution:
         return _RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # part is None only where unused
 
     def begin(self, at: float) -> Record:
-        """As ``feed(Begin(), at)``, in one piece."""
-        return self._plainly("start", None, None, at)
+        """As ``feed(Begin(), at)``."""
+        return self.succeed(None, at)
 
     def succeed(self, value: Any, at: float) -> Record:
-        """As ``feed(Returned(value), at)`` of an attempt, in one piece: what happens nearly always.
+        """As ``feed(Returned(value), at)`` of an attempt, or ``feed(Begin(), at)``, in one piece.
 
-        A test holds both against each other.
+        That is what happens nearly always: there is nothing to judge, and to be learned only that it is done. A test
+        holds it against what the records, folded, teach.
         """
         effect = self.effect
-        assert effect is not None
-        if effect.kind == COMPENSATE:
-            return self._plainly("compensated", effect.part, None, at)
-        return self._plainly("executed", effect.part, value, at)
-
-    def _plainly(self, event: str, part: Part | None, value: Any, at: float) -> Record:
-        """Trigger *event*, record it and learn of it: as `_move`, where there is nothing more to tell."""
         source = self.state
+        path: str | None = None
+        if effect is None:
+            event, part = "start", None
+        else:
+            part = effect.part
+            event = "compensated" if effect.kind == COMPENSATE else "executed"
         self._machine.events[event].trigger(self)
         following = self.effect
         due_at: float | None = None
         children: tuple[str, ...] | None = None
         if following is not None and following.part.kind is not Kind.STEP:
             due_at, children = self._wait_begun(following.part, at, value, part)
-        path = None
         if part is not None:
             path = part.path
             if event == "executed":
                 self._answered[path] = value
             else:
+                value = None
                 self.compensated += (path,)
         self.seq = seq = self.seq + 1
         if due_at is None and children is None:
@@ -444,15 +444,13 @@ class Execution:
     # The rules: one function for each phase. `part` is what the state belongs to.
 
     def _pending(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
-        if isinstance(answer, Begin):
-            return self._move("start", at)
-        return self._unmoved(answer)
+        return self.succeed(None, at) if isinstance(answer, Begin) else self._unmoved(answer)
 
     def _executing(self, part: Part, answer: Answer, at: float, chance: float) -> Record | None:
         if isinstance(answer, Returned):
             if answer.late:
                 return self._move("executed", at, answer.value, reason="answered late")
-            return self._plainly("executed", part, answer.value, at)
+            return self.succeed(answer.value, at)
         if isinstance(answer, Abandoned):
             overdue = Failure.of(self._error_of(answer, self._attempt_of(part)))
             return self._move("exhausted", at, error=overdue, in_doubt=True, abandoned=True)
@@ -536,7 +534,7 @@ class Execution:
         if isinstance(answer, Returned):
             if answer.late:
                 return self._move("compensated", at, reason="answered late")
-            return self._plainly("compensated", part, None, at)
+            return self.succeed(None, at)
         error = self._error_of(answer, f"attempt {self.attempt} to compensate {part.path!r}")
         failure = Failure.of(error)
         if isinstance(answer, Abandoned):

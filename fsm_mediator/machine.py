@@ -243,19 +243,29 @@ class DirectEvent(Event):
     against the stock ones over random triggers, and the version of ``transitions`` is pinned to the minor release.
     """
 
+    def __init__(self, name: str, machine: Machine) -> None:
+        super().__init__(name, machine)
+        self._of_machine = vars(machine)  # for ``Machine.__getattr__`` makes every other way to its attributes slow
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_of_machine"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _of_machine=vars(state["machine"]))
+
     def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:  # noqa: C901 - the usual case first, in one piece
         """As stock, errors included."""
-        machine: Any = self.machine
+        of_machine = self._of_machine
         name = model.state
         if not (
             args
             or kwargs
-            or machine._prepare_event
-            or machine._before_state_change
-            or machine._after_state_change
-            or machine._on_exception
-            or machine._finalize_event
-            or machine._on_final
+            or of_machine["_prepare_event"]
+            or of_machine["_before_state_change"]
+            or of_machine["_after_state_change"]
+            or of_machine["_on_exception"]
+            or of_machine["_finalize_event"]
+            or of_machine["_on_final"]
         ):
             candidates = self.transitions.get(name)
             if candidates is not None:
@@ -264,13 +274,15 @@ class DirectEvent(Event):
                 move: Any = candidates[0]
                 dest = move.dest
                 if dest and not (move.prepare or move.conditions or move.before or move.after):
-                    entered = machine.states[dest].on_enter
-                    if len(entered) == 1 and not machine.states[name].on_exit:
+                    states = of_machine["states"]
+                    entered = states[dest].on_enter
+                    if len(entered) == 1 and not states[name].on_exit:
                         callback = entered[0]
                         if type(callback) is Effect or callback is rest:
                             model.state = dest
                             callback.enter(model)
                             return True
+        machine: Any = self.machine
         state = machine.states.get(name) or machine.get_state(name)  # which raises, as in stock
         data = EventData(state, self, machine, model, args, kwargs)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -684,6 +685,22 @@ def test_all_hooks_together_run_in_the_order_of_stock(plan, does):
     noted = {seen[0].split()[0] for seen in results[0][1]}
     always = {"prepare_event", "prepare", "conditions", "finalize_event", "on_exception"}
     assert noted >= (always if does == "no" else {*always, "before", "after", "on_enter", "on_exit"}), noted
+
+
+def test_a_copied_machine_minds_its_own_callbacks():
+    """Whoever copies a machine and hangs a hook on the copy gets it called there, and nowhere else."""
+    machine = saga_of(THREE).machine
+    copied = copy.deepcopy(machine)
+    noted: list[str] = []
+    copied.before_state_change = [lambda event: noted.append(event.event.name)]
+
+    for each in (machine, copied):
+        body = Body()
+        each.events["start"].trigger(body)
+        assert body.state == "executing.reserve"
+
+    assert noted == ["start"]
+    assert list(copied.moves()) == list(machine.moves())
 
 
 def test_running_sagas_writes_nothing_to_the_log_of_transitions(caplog):

@@ -595,7 +595,8 @@ def made_up_id(at: float) -> str:
     What is opened at about the same time lies side by side in a journal's index by id. Were all of it random, each of
     many executions that are opened in one commit would have another page written.
     """
-    return f"{int(at * 1000) & 0xFFFF_FFFF_FFFF:012x}{_ids.getrandbits(80) & _RANDOM | _VERSION_7:020x}"
+    number = (int(at * 1000) & 0xFFFF_FFFF_FFFF) << 80 | _ids.getrandbits(80) & _RANDOM | _VERSION_7
+    return number.to_bytes(16, "big").hex()
 
 
 def are_equal(payload: Any, other: Any) -> bool:
