@@ -179,7 +179,7 @@ def test_guard_without_valgrind_says_so_and_still_judges(
     kept = json.loads(guard.KEPT.read_text())["processor time"]
     monkeypatch.setattr("sys.argv", ["guard"])
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr(guard, "processor_time", lambda: {label: 3 * ratio for label, ratio in kept.items()})
+    monkeypatch.setattr(guard, "processor_time", lambda: {label: 4 * ratio for label, ratio in kept.items()})
 
     assert guard.main() == 1
     told = capsys.readouterr().out

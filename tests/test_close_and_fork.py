@@ -255,6 +255,7 @@ FORK = """
     assert mediator.run("s", "quick", saga_id="before").succeeded
     mediator.start("s", "slow", saga_id="slow")
     begun.wait(30)
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # from Python 3.12 on
     child = os.fork()
     if child == 0:
         try:

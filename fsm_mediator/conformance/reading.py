@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from fsm_mediator.errors import JournalError
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Entry, Journal, is_journal
 from fsm_mediator.machine import EVENTS, PHASES
 from fsm_mediator.records import Failure, Record
 
@@ -120,7 +120,7 @@ def traces(source: Source, reading: Reading) -> Iterator[Trace]:
     Raises:
         JournalError: It cannot be read, or is nothing that tells of moves.
     """
-    if isinstance(source, Journal):
+    if is_journal(source):
         return _of_journal(source)
     if isinstance(source, (str, Path)):
         return _of_file(Path(source), reading)
@@ -136,7 +136,7 @@ def _of_journal(journal: Journal) -> Iterator[Trace]:
 
 def again(source: Source, saga_id: str) -> Trace | None:
     """What a journal tells of the execution by now: others may drive it while the journal is read. None: nothing."""
-    if not isinstance(source, Journal):
+    if not is_journal(source):
         return None
     entry = source.find(saga_id)
     return None if entry is None else _of_entry(source, entry)

@@ -6,7 +6,7 @@ import os
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.protocol import Journal, is_journal
 
 _SUPPORTED = (
     "A path ('sagas.db'), a URL ('sqlite:///sagas.db' in this directory, 'sqlite:////var/lib/sagas.db' from the root, "
@@ -28,7 +28,7 @@ def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
         from fsm_mediator.journal.sqlite import SQLiteJournal  # sqlite3 is only loaded by those who use it
 
         return SQLiteJournal(path)
-    if isinstance(journal, Journal):
+    if is_journal(journal):
         return journal
     raise DefinitionError(f"journal={journal!r} is no journal. It can be: {_SUPPORTED}")
 

@@ -7,7 +7,7 @@ execution. It never calls a step, an observer or a machine, and it reads no fiel
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import msgspec
 
@@ -220,3 +220,17 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Release what the journal holds open. It opens again when it is used again."""
+
+
+_MEMBERS: Final = (
+    *Journal.__annotations__,
+    *(name for name, member in vars(Journal).items() if callable(member) and not name.startswith("_")),
+)
+
+
+def is_journal(candidate: object) -> TypeGuard[Journal]:
+    """Whether it has all that a journal has; if only by handing on to another what is asked of it.
+
+    ``isinstance`` does not see that from Python 3.12 on, which looks past ``__getattr__``.
+    """
+    return all(hasattr(candidate, name) for name in _MEMBERS)
