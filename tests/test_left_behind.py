@@ -455,3 +455,24 @@ def test_a_wait_with_a_timeout_sees_that_all_branches_rest(drive, journal):
     parked_in_a_group(mediator)
     for _ in range(20):
         assert mediator.wait("o-1", timeout=0.3, check=False).state == "waiting.g"
+
+
+def test_a_retry_reaches_the_branch_whose_driver_is_just_leaving(drive, journal):
+    """The whole is stuck as soon as the branch says that it is; whoever drove the branch may not have gone by then."""
+    world = World()
+    once = world.step("b", ValueError("no"), "b done", retry=ONCE, undo=None)
+    saga = Saga("s", [world.step("a", pivot=True, undo=None), Parallel("g", [once])])
+    mediator = drive(saga, journal=journal)
+    assert mediator.run("s", 1, saga_id="o-1", check=False).state == "stuck.g"
+    leaving = Live("o-1/g.b", mediator._desk.folded(mediator.journal.find("o-1/g.b")))
+    mediator._live["o-1/g.b"] = leaving
+    result = in_thread(mediator.retry, "o-1")
+    eventually(lambda: leaving.done is not None)
+
+    finish = functools.partial(mediator._holdings.finish, leaving)
+    if isinstance(mediator, Looping):
+        mediator.loop.call_soon_threadsafe(finish)
+    else:
+        finish()
+
+    assert result().succeeded

@@ -14,6 +14,7 @@ import functools
 import logging
 import math
 import os
+import sys
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -315,11 +316,15 @@ class AsyncMediator:
     async def _driven(self, live: Live, work: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
         """Have *live* driven by a task; what came of it. If its caller is cancelled, it goes on in the background."""
         assert self._loop is not None
-        # As asyncio.shield, which takes two futures for it, and another turn of the loop.
-        ended: asyncio.Future[None] = self._loop.create_future()
-        task = self._have_driven(live, work, ended)
+        task = _begun_at_once(self._loop, work)
+        if task.done():
+            self._driver_ended(live, None, task)
         try:
-            await ended
+            if not task.done():
+                # As asyncio.shield, which takes two futures for it, and another turn of the loop.
+                ended: asyncio.Future[None] = self._loop.create_future()
+                self._watch(live, task, ended)
+                await ended
             return task.result()
         except asyncio.CancelledError:
             if not task.cancelled():
@@ -401,15 +406,15 @@ class AsyncMediator:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _have_driven(
-        self, live: Live, work: Coroutine[Any, Any, T], ended: asyncio.Future[None] | None = None
-    ) -> asyncio.Task[T]:
-        """Have *live* driven by a task; should that be cancelled before it has even begun, *live* is dropped."""
+    def _have_driven(self, live: Live, work: Coroutine[Any, Any, Any]) -> None:
+        """Have *live* driven in the background."""
         assert self._loop is not None
-        live.driver = task = self._loop.create_task(work)
+        self._watch(live, self._loop.create_task(work))
+
+    def _watch(self, live: Live, task: asyncio.Task[Any], ended: asyncio.Future[None] | None = None) -> None:
+        """See *task*, which drives *live*, to its end; if it is cancelled before it has begun, *live* is dropped."""
         self._tasks.add(task)
         task.add_done_callback(functools.partial(self._driver_ended, live, ended))
-        return task
 
     def _driver_ended(self, live: Live, ended: asyncio.Future[None] | None, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -453,6 +458,7 @@ class AsyncMediator:
         """Drive an execution from where it stands; as `Mediator._drive`, awaited."""
         desk, execution = self._desk, live.execution
         try:
+            live.driver = asyncio.current_task()
             if live.called:
                 await self._look(live)
             at = self._clock()
@@ -524,6 +530,7 @@ class AsyncMediator:
         execution, observe = live.execution, self._desk.observers
         row = None
         try:
+            live.driver = asyncio.current_task()
             me = self._desk.driver.id
             row = self._in_memory.open_shared(execution.acceptance, me, execution.history)
             if row is None:
@@ -698,7 +705,17 @@ class AsyncMediator:
         """A person means the whole: what is said to who is stuck in a group goes to the branches that are."""
         if say is not None and live.execution.group:
             for saga_id in (await self._off(families.look, self._desk, live.execution)).stuck:
-                await self._say_to_branch(saga_id, say, to_stuck_branches=say)
+                if await self._has_left(saga_id):
+                    await self._say_to_branch(saga_id, say, to_stuck_branches=say)
+
+    async def _has_left(self, saga_id: str) -> bool:
+        """Wait for whoever is just about to leave an execution; False: somebody here is at it, and stays."""
+        other = self._live.get(saga_id)
+        if other is None:
+            return True
+        if not other.is_leaving or other.driver is asyncio.current_task():
+            return False
+        return await self._done_event(other).wait()
 
     async def _say_to_branch(
         self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None
@@ -988,15 +1005,11 @@ class AsyncMediator:
         await self._open()
         live = Live(saga_id)
         while not self._reserves(live):
-            other = self._live.get(saga_id)
-            if other is None or (other.is_leaving and other.driver is not asyncio.current_task()):
-                if other is not None:
-                    await self._done_event(other).wait()
-                await self._open()
-                continue
-            raise AlreadyDrivenError(
-                f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
-            )
+            if not await self._has_left(saga_id):
+                raise AlreadyDrivenError(
+                    f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
+                )
+            await self._open()
         outcome = await self._driven(live, self._said(live, say, to_stuck_branches))
         return outcome if outcome is not None else await self._off(self._desk.outcome, saga_id)
 
@@ -1154,6 +1167,13 @@ def _cancelled_from_inside(effect: Effect) -> Raised:
         raise  # noqa: PLE0704 - it is only called while one is handled
     assert effect.callback is not None
     return Raised(OutcomeUnknownError(f"{effect.callback.label} was cancelled from inside"))
+
+
+def _begun_at_once(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task for *work*, which its maker is about to await: where Python can, it has run to its first wait by now."""
+    if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return loop.create_task(work)
 
 
 def _call(mediator: weakref.ref[AsyncMediator], saga_id: str) -> None:

@@ -634,7 +634,17 @@ class Mediator:
         """A person means the whole: what is said to who is stuck in a group goes to the branches that are."""
         if say is not None and live.execution.group:
             for saga_id in families.look(self._desk, live.execution).stuck:
-                self._say_to_branch(saga_id, say, to_stuck_branches=say)
+                if self._has_left(saga_id):
+                    self._say_to_branch(saga_id, say, to_stuck_branches=say)
+
+    def _has_left(self, saga_id: str) -> bool:
+        """Wait for whoever is just about to leave an execution; False: somebody here is at it, and stays."""
+        other = self._live.get(saga_id)
+        if other is None:
+            return True
+        if not other.is_leaving or other.driver == threading.get_ident():
+            return False
+        return self._is_finished(other, None)
 
     def _say_to_branch(self, saga_id: str, say: verbs.Verb, *, to_stuck_branches: verbs.Verb | None = None) -> bool:
         """Say it durably, and have a worker drive the branch on; False: somebody is at it, or this one is closed."""
@@ -993,15 +1003,11 @@ class Mediator:
         live = Live(saga_id)
         try:
             while not self._reserves(live):
-                other = self._live.get(saga_id)
-                if other is None or (other.is_leaving and other.driver != threading.get_ident()):
-                    if other is not None:
-                        self._is_finished(other, None)
-                    self._open()
-                    continue
-                raise AlreadyDrivenError(
-                    f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
-                )
+                if not self._has_left(saga_id):
+                    raise AlreadyDrivenError(
+                        f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
+                    )
+                self._open()
             if not self._holdings.take_up(live, for_a_verb=True):
                 holder = self._desk.entry(saga_id).driver
                 raise AlreadyDrivenError(
