@@ -1,13 +1,15 @@
 PYTHON ?= python3
+# Where the environment is kept; another one for another Python.
+VENV ?= .venv
 # Seconds that one search of the torture tests may take.
 export TORTURE_SECONDS ?= 60
 
-BIN := .venv/bin
-READY := .venv/.ready
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 SOURCES := $(wildcard fsm_mediator tests examples benchmarks notebooks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo orders test lint types torture browser bench guard docs clean
+.PHONY: help demo orders test tests lint types newest torture browser bench guard docs clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -18,8 +20,18 @@ demo: $(READY) ## watch sagas run, fail and recover
 orders: $(READY) ## fulfil orders: kill it half-way, run it again, approve from another terminal
 	$(BIN)/python -m examples.order_fulfilment run
 
-test: lint types ## every check: style, types, layers, tests, the code of the README
+test: lint types tests ## every check: style, types, layers, tests, the code of the README
+
+tests: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# python3.14 and so on, on the PATH or among pyenv's: the newest that runs and is newer than PYTHON.
+newest: ## the tests on the newest Python that this machine has, in an environment of its own
+	@newer=$$(for minor in 14 13 12; do for each in $$(command -v python3.$$minor) \
+		$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin/python3.$$minor 2>/dev/null); do \
+		"$$each" -c 'import venv' 2>/dev/null && echo "$$each" && exit; done; done); \
+	if [ -z "$$newer" ]; then echo "newest: there is no Python 3.12 or later on this machine"; \
+	else echo "newest: $$newer"; $(MAKE) tests PYTHON="$$newer" VENV=.venv-newest; fi
 
 lint: $(READY) ## style, layers, and whether the gallery is fresh
 	$(BIN)/ruff check
@@ -51,12 +63,12 @@ docs: $(READY) ## build the documentation into docs/_build
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
 
 clean: ## remove what the tools made, .venv included
-	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+	rm -rf .venv .venv-newest .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The build tool comes first and from the same pins, so that pip needs no isolated build with unpinned ones.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt hatchling editables
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@

@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -102,11 +103,18 @@ def test_killed_half_way_resumed_and_approved_from_other_terminals(terminal, tmp
     assert rows(tmp_path, "stock", "SELECT count(*) FROM reserved WHERE order_id = 10") == [(0,)]
 
 
+@pytest.fixture
+def files() -> Iterator[ExitStack]:
+    """What is entered into it is closed at the end."""
+    with ExitStack() as stack:
+        yield stack
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_goes_wrong_the_tables_are_as_promised(seed, tmp_path):
+def test_whatever_goes_wrong_the_tables_are_as_promised(seed, tmp_path, files):
     """Lost answers, outages, declined cards: each order is there as a whole and once, or not at all."""
     faults = Faults(seed=seed, down=0.15, lost=0.15, outage=0.1, outage_calls=3, refused=0.2)
-    services = Services.at(tmp_path, faults)
+    services = files.enter_context(closing(Services.at(tmp_path, faults)))
     services.stock.fill()
     with Mediator(order_fulfilment(services, carrier_comes_after=0.01)) as mediator:
         for order in ORDERS:
@@ -120,13 +128,13 @@ def test_whatever_goes_wrong_the_tables_are_as_promised(seed, tmp_path):
         assert check(tmp_path, ORDERS, ended) == []
 
 
-def test_a_lost_receipt_is_looked_up(tmp_path):
+def test_a_lost_receipt_is_looked_up(tmp_path, files):
     """A charge whose answer is lost is not guessed at, and not done twice: its probe finds it in the book."""
     lost = Faults(lost=1.0)
-    services = Services.at(tmp_path)
+    services = files.enter_context(closing(Services.at(tmp_path)))
     services.stock.fill()
-    flaky = Payments(tmp_path, lost)
-    flaky.receipt = Payments(tmp_path).receipt  # type: ignore[method-assign] # who asks gets through
+    flaky = files.enter_context(closing(Payments(tmp_path, lost)))
+    flaky.receipt = services.payments.receipt  # who asks gets through
     saga = order_fulfilment(
         Services(services.stock, flaky, services.warehouse, services.accounts, services.mail), carrier_comes_after=0.0
     )
@@ -137,9 +145,9 @@ def test_a_lost_receipt_is_looked_up(tmp_path):
     assert len(rows(tmp_path, "payments", "SELECT * FROM book")) == 1
 
 
-def test_check_finds_what_is_missing_or_there_twice(tmp_path, monkeypatch):
+def test_check_finds_what_is_missing_or_there_twice(tmp_path, monkeypatch, files):
     """The check can fail: a table that is not as it should be is named."""
-    services = Services.at(tmp_path)
+    services = files.enter_context(closing(Services.at(tmp_path)))
     monkeypatch.setenv("ORDERS_DIR", str(tmp_path))
     with Mediator(order_fulfilment(services, carrier_comes_after=0.0)) as mediator:
         assert run(mediator) == 0

@@ -162,3 +162,8 @@ class Services:
             Accounts(folder, faults),
             Mail(folder, faults),
         )
+
+    def close(self) -> None:
+        """Closes every file."""
+        for service in (self.stock, self.payments, self.warehouse, self.accounts, self.mail):
+            service.close()
