@@ -109,9 +109,20 @@ class Execution:
     """
 
     __slots__ = (
-        *("_answered", "_born", "_cancel", "_doubtful", "_left", "_machine", "_plans", "_signals", "_taken"),
-        *("_undecided", "acceptance", "attempt", "compensated", "deadline_at", "doubt", "due_at", "effect", "failure"),
-        *("given", "history", "saga", "saga_id", "seq", "settle", "state", "trouble"),
+        *(
+            "_answered",
+            "_born",
+            "_cancel",
+            "_doubtful",
+            "_events",
+            "_left",
+            "_machine",
+            "_places",
+            "_plans",
+            "_signals",
+        ),
+        *("_taken", "_undecided", "acceptance", "attempt", "compensated", "deadline_at", "doubt", "due_at"),
+        *("effect", "failure", "given", "history", "saga", "saga_id", "seq", "settle", "state", "trouble"),
     )
 
     def __init__(self, saga: Saga, acceptance: Acceptance) -> None:
@@ -129,7 +140,9 @@ class Execution:
         self.trouble: Failure | None = None
         self.history: list[Record] = []
         self.compensated: tuple[str, ...] = ()
-        self._machine: SagaMachine = saga.machine
+        # Places and events are at hand, for ``Machine.__getattr__`` makes the way to them over the machine a slow one.
+        machine = saga.machine
+        self._machine, self._places, self._events = machine, machine.places, machine.events
         self._answered: dict[str, Any] = {}
         self._doubtful: tuple[str, ...] = ()
         self._cancel: InboxItem | None = None
@@ -178,11 +191,12 @@ class Execution:
                     f"{where} enters {record.target!r}, a state that saga {self.saga.name!r} version "
                     f"{self.saga.version} does not have. Register the definition that wrote it"
                 )
-            self._machine = machine = wider
+            self._machine, self._places, self._events = wider, wider.places, wider.events
+            machine = wider
         if not machine.takes(record.event, record.source):
             raise IllegalRecordError(f"{where}: {machine.refusal(record.event, record.source)}", record.seq)
-        part = machine.places[record.source].part
-        machine.events[record.event].trigger(self)
+        part = self._places[record.source].part
+        self._events[record.event].trigger(self)
         if self.state != record.target:
             raise IllegalRecordError(
                 f"{where}: {record.event!r} leads from {record.source!r} to {self.state!r}, not to {record.target!r}",
@@ -205,7 +219,7 @@ class Execution:
         Raises:
             RefusedError: The answer does not fit the state; nothing has changed.
         """
-        phase, part = self._machine.places[self.state]
+        phase, part = self._places[self.state]
         return _RULES[phase](self, part, answer, at, chance)  # type: ignore[arg-type]  # part is None only where unused
 
     def begin(self, at: float) -> Record:
@@ -226,7 +240,7 @@ class Execution:
         else:
             part = effect.part
             event = "compensated" if effect.kind == COMPENSATE else "executed"
-        self._machine.events[event].trigger(self)
+        self._events[event].trigger(self)
         following = self.effect
         due_at: float | None = None
         children: tuple[str, ...] | None = None
@@ -263,7 +277,7 @@ class Execution:
 
         To be called, until it returns None, after every `feed` and whenever a wait may be over.
         """
-        phase, part = self._machine.places[self.state]
+        phase, part = self._places[self.state]
         if (
             (self._cancel is not None or self.deadline_at is not None)
             and phase in _YIELDING
@@ -283,7 +297,7 @@ class Execution:
         if phase == COMPENSATING and part is not None and self._plans and self._plans.get(part.path) == ():
             return self.feed(Branches(()), at)  # a group over no items: nobody will ever look at its branches
         if self.due_at is not None and at >= self.due_at and self.effect is not None and self.effect.kind == "wait":
-            return self.feed(Due(), at)
+            return self.feed(_DUE, at)
         return None
 
     def _advance_wait(self, part: Part, at: float) -> Record | None:
@@ -333,7 +347,7 @@ class Execution:
     @property
     def cancellable(self) -> bool:
         """Whether a cancel can still make it compensate: it neither is past its pivot nor ended nor compensating."""
-        phase, part = self._machine.places[self.state]
+        phase, part = self._places[self.state]
         return (phase in _YIELDING or phase == PROBING) and not (part or self.saga.parts[0]).forward_only
 
     @property
@@ -351,7 +365,7 @@ class Execution:
         """The names of the branches of the group that it stands in; empty: it stands in none."""
         if self._plans is None:
             return ()
-        part = self._machine.places[self.state].part
+        part = self._places[self.state].part
         return self.branches_of(part.path) if part is not None else ()
 
     def branches_of(self, path: str) -> tuple[str, ...]:
@@ -371,7 +385,7 @@ class Execution:
     @property
     def phase(self) -> str:
         """The state without its part."""
-        return self._machine.places[self.state].phase
+        return self._places[self.state].phase
 
     @property
     def machine(self) -> SagaMachine:
@@ -658,13 +672,12 @@ class Execution:
         abandoned: bool = False,
         unbegun: int = 0,
     ) -> Record:
-        """Trigger *event*; the only way, besides `replay`, in which an execution's state ever changes."""
-        machine = self._machine
+        """Trigger *event*; besides `succeed` and `replay` the only way in which an execution's state ever changes."""
         source = self.state
-        known = machine.events.get(event)
+        known = self._events.get(event)
         if known is None or source not in known.transitions:
-            raise RefusedError(f"saga {self.saga_id!r}: {machine.refusal(event, source)}")
-        part = machine.places[source].part
+            raise RefusedError(f"saga {self.saga_id!r}: {self._machine.refusal(event, source)}")
+        part = self._places[source].part
         known.trigger(self)
         effect = self.effect
         children = None
@@ -695,7 +708,7 @@ class Execution:
         self, part: Part, at: float, value: Any, before: Part | None
     ) -> tuple[float | None, tuple[str, ...] | None]:
         """As `_begin_wait`, where *part* was just entered to be waited for, and not to be compensated."""
-        if self._machine.places[self.state].phase != WAITING:
+        if self._places[self.state].phase != WAITING:
             return None, None
         return self._begin_wait(part, at, value, before)
 
@@ -828,6 +841,8 @@ class Execution:
     def __repr__(self) -> str:
         return f"<Execution {self.saga_id!r} of {self.saga.name!r}: {self.state}>"
 
+
+_DUE: Final = Due()
 
 _REPEATING: Final = frozenset(("retry_due", "compensation_due"))
 """The events that begin one more attempt at the same part."""

@@ -57,8 +57,21 @@ WAIT = Retry(wait_initial=1.0, wait_max=8.0, wait_jitter=2.0)
 # What the records alone must give back. The inbox is no part of them: it is read from the journal beside them, and an
 # item is only gone from there once a record has taken it.
 FOLDED = (
-    *("_answered", "_doubtful", "_left", "_machine", "_plans", "acceptance", "attempt", "compensated", "deadline_at"),
-    *("doubt", "due_at", "effect", "failure", "history", "saga", "saga_id", "seq", "state", "trouble"),
+    *("_answered", "_doubtful", "_events", "_left", "_machine", "_places", "_plans", "acceptance", "attempt"),
+    *(
+        "compensated",
+        "deadline_at",
+        "doubt",
+        "due_at",
+        "effect",
+        "failure",
+        "history",
+        "saga",
+        "saga_id",
+        "seq",
+        "state",
+        "trouble",
+    ),
 )
 OF_THE_INBOX = ("_cancel", "_signals", "_taken")
 # What is only there until the next commit, or is given by who drives.
