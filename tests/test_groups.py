@@ -358,6 +358,21 @@ def test_a_group_is_settled_as_done_with_its_results(drive, journal):
     assert outcome.succeeded
     assert outcome.results["g"]["c"] == "by hand"
 
+    mediator.close()
+    assert journal.prune(1e12) == 3  # the branch that is stuck for ever as well
+
+
+def test_a_stuck_branch_is_not_pruned_while_the_whole_waits_for_it(drive, journal):
+    """Somebody has to see to it, however old it is."""
+    world = World()
+    saga = Saga(
+        "s", [world.step("pay", undo=None, pivot=True), Parallel("g", [world.step("c", ValueError("no"), undo=None)])]
+    )
+    mediator = drive(saga, journal=journal)
+    assert mediator.run("s", 1, saga_id="o-1", check=False).state == "stuck.g"
+    mediator.close()
+    assert journal.prune(1e12) == 0
+
 
 def test_what_a_choice_cannot_make_out_compensates(drive, journal):
     """A function that names no branch, or raises, fails its part with its own name; nothing hangs."""

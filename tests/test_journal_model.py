@@ -250,13 +250,17 @@ class JournalRemembers(RuleBasedStateMachine):
             row = self.rows[name]
             return self.state(row) in ENDED and row["driver"] is None
 
+        def over_with_the_whole(name):
+            row = self.rows[name]
+            return over(name) or ("/" in name and self.state(row).startswith("stuck") and row["driver"] is None)
+
         deleted = 0
         for name in list(self.rows):
             row = self.rows.get(name)
             if row is None or ("/" in name and name.partition("/")[0] in self.rows):
                 continue
             old = over(name) and row["records"][-1].at < before and saga in (None, row["opened"].saga)
-            if old and all(map(over, family(name))):
+            if old and all(map(over_with_the_whole, family(name))):
                 if deleted and deleted + len(family(name)) > limit:
                     break
                 deleted += len(family(name))

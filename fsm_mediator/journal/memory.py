@@ -387,7 +387,7 @@ class MemoryJournal:
         return min(wakes, default=None)
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
-        """As `Journal.prune`. An execution goes with its branches, once they have all ended."""
+        """As `Journal.prune`. An execution goes with its branches, once none of them goes on."""
         with self._lock:
             rows = self._all_rows()
             families: dict[str, list[str]] = {}
@@ -398,9 +398,9 @@ class MemoryJournal:
                 families.setdefault(root, []).append(saga_id)
             deleted = 0
             for root, family in families.items():
-                old = rows[root].changed_at < before and saga in (None, rows[root].acceptance.saga)
-                # One that has ended and is held is just being undone.
-                if old and all(rows[saga_id].state in ENDED and not rows[saga_id].driver for saga_id in family):
+                eldest = rows[root]
+                old = eldest.state in ENDED and eldest.changed_at < before and saga in (None, eldest.acceptance.saga)
+                if old and not any(_goes_on(rows[saga_id]) for saga_id in family):
                     if deleted and deleted + len(family) > limit:
                         break
                     for saga_id in family:
@@ -423,6 +423,14 @@ _UNFINISHED = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
 
 _STUCK = frozenset((STUCK, STUCK_EXECUTING))
 """Phases that nothing but a person's word leads out of, or that of a branch which was stuck."""
+
+
+def _goes_on(row: _Row) -> bool:
+    """Whether anything is to be expected of it, the branch of a whole that has ended.
+
+    One that has ended and is held is just being undone; one that is stuck was settled by a person with the whole.
+    """
+    return row.driver is not None or not (row.state in ENDED or row.state.partition(".")[0] in _STUCK)
 
 
 def _unknown_driver(driver_id: str) -> LeaseLostError:

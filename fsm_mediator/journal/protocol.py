@@ -216,7 +216,10 @@ class Journal(Protocol):
         """The earliest ``wake_at`` of all executions that nobody holds."""
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
-        """Delete at most *limit* executions that ended before that time, with all they had; return how many."""
+        """Delete at most *limit* executions that ended before that time, with all they had; return how many.
+
+        Branches go with the whole, once none of them goes on: what is stuck of an ended whole was settled with it.
+        """
 
     def close(self) -> None:
         """Release what the journal holds open. It opens again when it is used again."""

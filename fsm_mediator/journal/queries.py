@@ -189,13 +189,18 @@ NEXT_WAKE: Final = """
         UNION ALL
         SELECT min(wake_at) FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999)"""
 
-# What has ended, and can go: the eldest of a family first, with all its branches, once they have all ended.
+# What has ended, and can go: the eldest of a family first, with all its branches, once none of them goes on. A branch
+# that is stuck does not: where the whole has ended without it, a person has settled that.
 
-_FAMILY: Final = """
+_GOES_ON: Final = """
+    c.ended_at IS NULL AND (c.driver IS NOT NULL OR NOT EXISTS (
+        SELECT 1 FROM records r WHERE r.execution = c.number AND (r.target GLOB 'stuck.*' OR r.target GLOB 'stuck_*')
+            AND r.seq = (SELECT max(seq) FROM records WHERE execution = c.number)))"""
+_FAMILY: Final = f"""
     WITH RECURSIVE family (number, saga_id, goes_on) AS (
-        SELECT number, saga_id, ended_at IS NULL FROM executions WHERE number = {0}
+        SELECT number, saga_id, ended_at IS NULL FROM executions WHERE number = {{0}}
         UNION ALL
-        SELECT c.number, c.saga_id, c.ended_at IS NULL FROM executions c JOIN family f ON c.parent = f.saga_id)"""
+        SELECT c.number, c.saga_id, {_GOES_ON} FROM executions c JOIN family f ON c.parent = f.saga_id)"""
 PRUNABLE: Final = f"""
     SELECT number, size FROM (
         SELECT e.number, ({_FAMILY.format("e.number")} SELECT iif(max(goes_on), 0, count(*)) FROM family) AS size

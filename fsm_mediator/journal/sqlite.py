@@ -209,7 +209,7 @@ class SQLiteJournal:
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
         """As `Journal.prune`.
 
-        An execution goes with its branches, once they have all ended; they are counted, and a family is not divided.
+        An execution goes with its branches, once none goes on; they are counted, and a family is not divided.
         """
         if self.read_only:
             raise self._is_read_only()
