@@ -580,7 +580,7 @@ class Execution:
 
     def _stuck(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
         if isinstance(answer, Branches):
-            if any(branch.state == STUCK for branch in answer.branches):
+            if any(branch.state in (STUCK, RUNNING) for branch in answer.branches):
                 return None
             return self._move("retry", at, in_doubt=self.doubt, reason="none of its branches is stuck any more")
         if isinstance(answer, OperatorRetry):

@@ -699,7 +699,7 @@ class AsyncMediator:
             say = verbs.say_undo(self._desk, f"{execution.saga_id!r} compensates its group")
             if not await self._whole(self._say_to_branch(saga_id, say)):
                 live.untold = True
-        return None if family.branches is None else execution.feed(family.branches, at)
+        return execution.feed(family.branches, at)
 
     async def _say_to_stuck_branches(self, live: Live, say: verbs.Verb | None) -> None:
         """A person means the whole: what is said to who is stuck in a group goes to the branches that are."""

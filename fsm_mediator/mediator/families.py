@@ -6,11 +6,11 @@ on a message that is lost, late or there twice, and whoever takes an execution u
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from fsm_mediator.errors import JournalError
-from fsm_mediator.execution import Execution
+from fsm_mediator.execution import RUNNING, Execution
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine import COMPENSATING, ENDED, SUCCEEDED, WAITING
 from fsm_mediator.mediator.desk import Desk
@@ -26,7 +26,7 @@ class Family(NamedTuple):
     """The branches of the group that an execution stands in.
 
     Attributes:
-        branches: All of them, once there is something to be decided about them; None: some go on.
+        branches: How each of them stands; what those that have settled returned or left, only once none goes on.
         going_on: The ids of those that have not settled.
         undo: The ids of those that are to be undone.
         stuck: The ids of those that are stuck.
@@ -34,7 +34,7 @@ class Family(NamedTuple):
         idle: The ids of those (and of branches of theirs) that should go on, and that nobody drives.
     """
 
-    branches: Branches | None
+    branches: Branches
     going_on: tuple[str, ...]
     undo: tuple[str, ...]
     stuck: tuple[str, ...]
@@ -61,9 +61,10 @@ def look(desk: Desk, execution: Execution) -> Family:
     undo: tuple[str, ...] = ()
     if execution.phase == COMPENSATING:
         undo = tuple(entry.saga_id for entry in entries if entry.state == SUCCEEDED and _is_undoable(desk, entry))
-    branches = None
     if not going_on and not undo:
         branches = Branches(tuple(_branch(desk, entry) for entry in entries))
+    else:  # nothing is decided yet; but that is the execution's to say, as the verifier walks it
+        branches = Branches(tuple(_branch_in_brief(entry, undo) for entry in entries))
     resting = bool(going_on) and not undo and all(is_resting(desk, entry) for entry in going_on)
     idle = () if resting else tuple(saga_id for entry in going_on for saga_id in _idle(desk, entry))
     return Family(branches, tuple(entry.saga_id for entry in going_on), undo, stuck, resting, idle)
@@ -96,6 +97,14 @@ def _branch(desk: Desk, entry: Entry) -> Branch:
         return Branch(name, SUCCEEDED, result, leftovers=tuple(_effects(desk, execution)))
     outcome = execution.outcome()
     return Branch(name, execution.state if execution.ended else STUCK, error=outcome.error, leftovers=outcome.leftovers)
+
+
+def _branch_in_brief(entry: Entry, undo: Container[str]) -> Branch:
+    """How a branch stands, as far as that is known without folding it."""
+    state = RUNNING
+    if is_at_rest(entry.state):
+        state = entry.state if entry.state in ENDED else STUCK
+    return Branch(entry.saga_id.rpartition(".")[2], state, undoable=entry.saga_id in undo)
 
 
 def _effects(desk: Desk, execution: Execution) -> Iterator[str]:
