@@ -372,6 +372,11 @@ class Execution:
         """The names of the branches of the group at *path*, if it has come there."""
         return self._plans.get(path, ()) if self._plans is not None else ()
 
+    @property
+    def has_born(self) -> bool:
+        """Whether branches come into being with the record that was made last, and nobody has taken them yet."""
+        return bool(self._born)
+
     def take_born(self) -> tuple[Acceptance, ...]:
         """The branches that come into being with the record that was made last."""
         born, self._born = self._born, ()

@@ -476,3 +476,19 @@ def test_a_retry_reaches_the_branch_whose_driver_is_just_leaving(drive, journal)
         finish()
 
     assert result().succeeded
+
+
+def test_after_the_pivot_a_stuck_branch_that_is_retried_has_the_whole_go_on(drive, journal):
+    """Nobody need wait for the whole: once its last branch is mended it goes on by itself."""
+    world = World()
+    stubborn = world.step("c", ValueError("no"), "mended", undo=None, retry=ONCE)
+    saga = Saga(
+        "alone", [world.step("pay", undo=None, pivot=True), Parallel("g", [world.step("b", undo=None), stubborn])]
+    )
+    mediator = drive(saga, journal=journal)
+    mediator.start("alone", 1, saga_id="o-1")
+    eventually(lambda: mediator.outcome("o-1").state == "stuck.g")
+
+    mediator.retry("o-1/g.c")
+
+    eventually(lambda: mediator.outcome("o-1").succeeded)

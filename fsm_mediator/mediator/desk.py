@@ -438,9 +438,10 @@ class Desk:
         if live.stopping:
             return True
         if effect.part.kind in GROUPS:
-            # Who compensates has its branches undone first; who waits in the foreground does so until they settle.
-            fresh = not written and execution.phase != COMPENSATING
-            return (written or fresh) and not live.untold and (live.background or (written and live.resting))
+            # Branches that have just been born call who waits for them; others may have settled before, and must be
+            # looked at first. Who waits in the foreground does so until they settle.
+            may_park = (written or execution.has_born) and not live.untold
+            return may_park and (live.background or (written and live.resting))
         if effect.kind == AWAIT:
             return True
         if not live.background or self._sleeps:
