@@ -11,7 +11,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final
 
-import attrs
+import msgspec
 
 from fsm_mediator.retry import Retry
 
@@ -30,8 +30,7 @@ GROUPS: Final = frozenset((Kind.GROUP, Kind.CHOICE))
 """The kinds of part that wait for executions of their own, the branches; a choice has one."""
 
 
-@attrs.frozen(eq=False)
-class Callback:
+class Callback(msgspec.Struct, frozen=True, eq=False):
     """A participant's function, looked up once, at definition.
 
     Attributes:
@@ -49,8 +48,7 @@ class Callback:
     returns: Any = Any
 
 
-@attrs.frozen(eq=False, kw_only=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """One part of a saga in its place, every setting resolved.
 
     Attributes:

@@ -7,15 +7,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import attrs
+import msgspec
 
 from fsm_mediator.errors import DefinitionError, RetryAfterError, StepRejectedError
 
 type_or_predicate = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
 
-@attrs.frozen(kw_only=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often, and how far apart, a step is attempted before the saga gives it up.
 
     The n-th wait is ``wait_initial * wait_exp_base ** (n - 1)`` seconds, at most *wait_max*,
@@ -43,7 +42,7 @@ class Retry:
     wait_exp_base: float = 2.0
     on: type_or_predicate = Exception
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         if self.attempts is not None and (type(self.attempts) is not int or self.attempts < 1):
             raise DefinitionError(
                 f"Retry: attempts must be a whole number of at least 1, or None for no limit, not {self.attempts!r}"

@@ -5,7 +5,6 @@ The branches of a group are sagas of their own, made here as well, when the saga
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import typing
 import warnings
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
 from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeAlias, TypedDict
 
-import attrs
+from msgspec.structs import replace
 
 from fsm_mediator.errors import DefinitionError, DefinitionWarning
 from fsm_mediator.inspection import callback_of, check_name, check_settings, in_doubt_types
@@ -334,7 +333,7 @@ def _with_branches(group: Part, branches: Mapping[str, Saga]) -> Part:
     results: Any = {name: _result_type(branch) for name, branch in branches.items()}
     returns = GenericAlias(list, (results[EACH],)) if group.each else _typed_dict(group.path, results)
     compensates = any(part.undoes for branch in branches.values() for part in branch.parts)
-    return attrs.evolve(
+    return replace(
         group,
         group_compensates=compensates,
         returns=returns,
@@ -386,7 +385,7 @@ def _with_pivot(saga: str, parts: tuple[Part, ...], *, forward_only: bool) -> tu
                 stacklevel=_users_level(),
             )
     return tuple(
-        attrs.evolve(
+        replace(
             part,
             forward_only=index > at,
             # A group keeps what its branches inherit: each of their steps knows its own default.
@@ -409,6 +408,8 @@ def _users_level() -> int:
 
 
 def _fingerprint(parts: tuple[Part, ...]) -> str:
+    import hashlib  # OpenSSL comes with it, and takes its time to load
+
     return hashlib.sha256(repr((TABLE_FORMAT, shape_of(parts))).encode()).hexdigest()[:16]
 
 

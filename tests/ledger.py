@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fsm_mediator import (
     Context,
@@ -301,8 +302,8 @@ class Actor(Step):
         """Who drives, once there is somebody."""
         self.pivot = role.pivot
         self.repeatable = role.repeatable
-        self.retry = attrs.evolve(WAIT, attempts=role.attempts)
-        self.compensation_retry = attrs.evolve(WAIT, attempts=role.compensation_attempts)
+        self.retry = replace(WAIT, attempts=role.attempts)
+        self.compensation_retry = replace(WAIT, attempts=role.compensation_attempts)
         self.timeout = TIMEOUT if role.timed else None
         self.overtake = role.overtakes
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fsm_mediator import Retry, Saga, Step
 
@@ -65,8 +66,8 @@ class ShapedStep(Step):
         self.name = shape.name
         self.pivot = shape.pivot
         self.repeatable = shape.repeatable
-        self.retry = attrs.evolve(wait, attempts=shape.attempts)
-        self.compensation_retry = attrs.evolve(wait, attempts=shape.compensation_attempts)
+        self.retry = replace(wait, attempts=shape.attempts)
+        self.compensation_retry = replace(wait, attempts=shape.compensation_attempts)
         self.timeout = 1.0 if shape.outlives else None
         if shape.compensates:
             self.compensate = self.undo_it

@@ -402,7 +402,7 @@ def test_saga_does_not_see_what_happens_to_the_list_it_was_made_of() -> None:
 
     assert [part.path for part in saga.parts] == ["reserve"]
     assert isinstance(saga.parts, tuple)
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         saga.parts[0].timeout = 3.0  # type: ignore[misc]
 
 

@@ -12,13 +12,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-import attrs
 import graphviz
 import msgspec
 import pygraphviz
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from PIL import Image, ImageSequence
 
 from fsm_mediator.diagram import Diagram, run_diagram, saga_diagram
@@ -284,7 +284,7 @@ def test_small_print_comes_from_what_is_bound_in_the_machine():
     """What a node says is called is the effect that entering its state sets off, whatever the part says."""
     machine = checkout().machine
     bound: Any = machine.states["executing.charge"].on_enter[0]
-    bound.callback = attrs.evolve(bound.callback, label="another.function", is_coroutine=True)
+    bound.callback = replace(bound.callback, label="another.function", is_coroutine=True)
 
     said = {node.id: node.notes for node in picture(machine).nodes}
 
@@ -947,7 +947,7 @@ def hostile_run(text) -> Outcome:
     for state in saga.machine.states.values():
         bound: Any = state.on_enter[0]
         if getattr(bound, "callback", None) is not None:
-            bound.callback = attrs.evolve(bound.callback, label=text)
+            bound.callback = replace(bound.callback, label=text)
     outcome = run(saga, OK, ERROR, REJECTED, OK)
     records = [
         msgspec.structs.replace(r, saga_id=text, reason=text, step=text, error=Failure(text, text), value=text)

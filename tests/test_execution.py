@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from fsm_mediator import (
     Acceptance,
@@ -152,7 +153,7 @@ class Life(RuleBasedStateMachine):
         self.on = data.draw(st.sampled_from([Exception, Exception, OSError]), label="on")
         self.wait = data.draw(st.sampled_from([WAIT, Retry(wait_initial=0.0, wait_jitter=0.0)]), label="waits")
         self.deadline_at = data.draw(st.sampled_from([None, None, 5.0, 20.0, 200.0]), label="deadline")
-        self.wait = attrs.evolve(self.wait, on=self.on)
+        self.wait = replace(self.wait, on=self.on)
         self.saga = saga_of(plan, self.wait)
         self.real = opened(self.saga, deadline_at=self.deadline_at)
         self.plain = PlainExecution(plan)

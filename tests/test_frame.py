@@ -58,7 +58,9 @@ def test_no_public_name_is_missing_from_all() -> None:
     assert shown - set(fsm_mediator.__all__) == set()
 
 
-@pytest.mark.parametrize("module", ["asyncio", "click", "graphviz", "hypothesis", "rich", "sqlite3"])
+@pytest.mark.parametrize(
+    "module", ["asyncio", "attrs", "click", "graphviz", "hashlib", "hypothesis", "pathlib", "rich", "socket", "sqlite3"]
+)
 def test_import_does_not_load(module: str) -> None:
     """`import fsm_mediator` is quick: what only some users need is loaded when they use it."""
     code = f"import sys, fsm_mediator; sys.exit({module!r} in sys.modules)"

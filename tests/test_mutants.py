@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from fsm_mediator import Parallel, Retry, Saga, Signal, Sleep, machine, step
 from fsm_mediator.execution import Execution
@@ -272,9 +272,7 @@ def _(patch):
     ruled(
         patch,
         "executing",
-        lambda rule, self, part, answer, at, chance: rule(
-            self, attrs.evolve(part, repeatable=True), answer, at, chance
-        ),
+        lambda rule, self, part, answer, at, chance: rule(self, replace(part, repeatable=True), answer, at, chance),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,7 +115,7 @@ def test_retry_is_a_value() -> None:
     """Two policies that say the same are the same; none can be changed, and a copy with a change is checked."""
     assert Retry(attempts=3) == Retry() != Retry(attempts=4)
     assert hash(Retry(attempts=3)) == hash(Retry())
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Retry().attempts = 5  # type: ignore[misc]
     with pytest.raises(DefinitionError):
-        attrs.evolve(Retry(), attempts=-1)
+        msgspec.structs.replace(Retry(), attempts=-1)

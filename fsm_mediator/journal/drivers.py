@@ -10,15 +10,16 @@ Source: tokens that tell a process from a later one with its pid, as in pidfd_op
 from __future__ import annotations
 
 import os
-import socket
 import uuid
 from functools import cache
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fsm_mediator.journal.protocol import Driver
 
-_PROC: Final = Path("/proc")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PROC: Final = "/proc"
 _DEAD: Final = frozenset(b"ZXx")
 """States of a process that will never run again: a zombie has ended, only its parent has not looked yet."""
 
@@ -27,7 +28,7 @@ def this_driver() -> Driver:
     """A new driver in this process."""
     return Driver(
         id=uuid.uuid4().hex,
-        host=socket.gethostname(),
+        host=host(),
         boot_id=boot_id(),
         pid_namespace=pid_namespace(),
         pid=os.getpid(),
@@ -68,11 +69,24 @@ def seen_alive(driver: Driver) -> bool | None:
     return started == driver.started
 
 
+def host() -> str:
+    """This machine's name, for people."""
+    import socket  # only by who drives: it takes its time to load
+
+    return socket.gethostname()
+
+
+def _proc(name: str) -> Path:
+    from pathlib import Path  # likewise
+
+    return Path(_PROC, name)
+
+
 @cache
 def boot_id() -> str:
     """Names the machine and its start; empty where the system tells none."""
     try:
-        return _PROC.joinpath("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return _proc("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
@@ -81,7 +95,7 @@ def boot_id() -> str:
 def pid_namespace() -> str:
     """Names the space in which this process's pid counts; empty where the system tells none."""
     try:
-        return str(_PROC.joinpath("self/ns/pid").readlink())
+        return str(_proc("self/ns/pid").readlink())
     except OSError:
         return ""
 
@@ -90,7 +104,7 @@ def pid_namespace() -> str:
 def _proc_shows_our_pids() -> bool:
     """Whether /proc is there, and is that of our own pid namespace: a container may have been given the host's."""
     try:
-        return str(_PROC.joinpath("self").readlink()) == str(os.getpid())
+        return str(_proc("self").readlink()) == str(os.getpid())
     except OSError:
         return False
 
@@ -98,7 +112,7 @@ def _proc_shows_our_pids() -> bool:
 def _started(pid: str) -> str | None:
     """When the process started, in ticks since boot; None: there is none, it has ended, or it is hidden."""
     try:
-        stat = _PROC.joinpath(pid, "stat").read_bytes()
+        stat = _proc(f"{pid}/stat").read_bytes()
     except OSError:
         return None
     # The second field is the command in parentheses, which may itself hold spaces and parentheses.

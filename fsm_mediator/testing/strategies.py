@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import attrs
+import msgspec
 
 from fsm_mediator.errors import MissingExtraError
 
@@ -91,8 +92,8 @@ def _steps(draw: st.DrawFn, name: str, *, pivot: bool, forward_only: bool) -> St
     wait = Retry(wait_initial=draw(st.sampled_from([0.0, 0.1, 60.0])), wait_jitter=0.0)
     settings: dict[str, Any] = {
         "pivot": pivot,
-        "retry": attrs.evolve(wait, attempts=draw(attempts)),
-        "compensation_retry": attrs.evolve(wait, attempts=draw(attempts)),
+        "retry": msgspec.structs.replace(wait, attempts=draw(attempts)),
+        "compensation_retry": msgspec.structs.replace(wait, attempts=draw(attempts)),
         "repeatable": draw(st.sampled_from([True, True, True, False])),
         "timeout": draw(st.sampled_from([None, None, 5.0])),
     }

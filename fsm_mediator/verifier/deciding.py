@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
-import attrs
+from msgspec.structs import replace
 
 from fsm_mediator.machine import compile_machine
 from fsm_mediator.parts import Callback, Kind, Part
@@ -72,9 +72,7 @@ class Decisions:
         self._wanted = list(words)
 
     def _asking(self, saga: Saga) -> Saga:
-        parts = tuple(
-            part if part.decide is None else attrs.evolve(part, decide=self._decider(part)) for part in saga.parts
-        )
+        parts = tuple(part if part.decide is None else replace(part, decide=self._decider(part)) for part in saga.parts)
         asking = Saga.__new__(Saga)
         for name in Saga.__slots__:
             object.__setattr__(asking, name, getattr(saga, name))
