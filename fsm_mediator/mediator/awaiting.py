@@ -732,8 +732,10 @@ class AsyncMediator:
             record = say(live.execution, live.late)
             assert record is not None
             live.recovered = False
-            await self._write(self._desk.commit(live, [record]))
+            commit = self._desk.commit(live, [record])
+            await self._write(commit)
             self._desk.observe(live, [record])
+            self._spread(commit)
         except BaseException as error:
             self._holdings.drop(live, error)
             raise

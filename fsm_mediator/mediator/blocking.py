@@ -659,8 +659,10 @@ class Mediator:
             record = say(live.execution, live.late)
             assert record is not None
             live.recovered = False
-            self._write(self._desk.commit(live, [record]))
+            commit = self._desk.commit(live, [record])
+            self._write(commit)
             self._desk.observe(live, [record])
+            self._spread(commit)
             self._queue(live)
         except BaseException as error:
             self._drop_unless_worked(live, error)
