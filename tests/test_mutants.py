@@ -481,8 +481,7 @@ def nearest(what: str) -> dict[int, Violation]:
     violations = [
         violation for report in reports for each in (report, *report.branches) for violation in each.violations
     ]
-    # Those come last, and so stay, that can be played, and of these the shortest.
-    violations.sort(key=lambda violation: (not violation.saga.branches, -len(violation.path)))
+    violations.sort(key=lambda violation: -len(violation.path))  # the shortest come last, and so stay
     return {violation.law: violation for violation in violations}
 
 
@@ -502,7 +501,7 @@ def rendered() -> str:
         "",
         f"{len(MUTANTS)} deliberate faults in the machine or the rules, the laws by which `verify` found each, and how",
         "many things have to happen until one is broken. The counterexamples, written out as tests, fail with the",
-        "fault in place and pass without it: on a real mediator, but for those of groups. [More](verification.md).",
+        "fault in place and pass without it, on a real mediator. [More](verification.md).",
         "",
         "Written by `python -m tests.test_mutants`; a test fails when it is stale.",
         "",

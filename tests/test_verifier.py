@@ -93,7 +93,7 @@ def test_json_keeps_its_names(broken):
     ]
     assert told["laws"][0] == {"law": 1, "text": LAWS[1], "verdict": "holds"}
     assert told["laws"][1]["verdict"] == "broken"
-    assert sorted(told["violations"][0]) == ["effects", "law", "path", "state", "text", "what"]
+    assert sorted(told["violations"][0]) == ["branches", "effects", "law", "path", "state", "text", "what"]
     assert told["violations"][0]["path"][0] == {
         "happens": "the saga begins",
         "records": [{"event": "start", "source": "pending", "target": "executing.s0"}],
@@ -202,11 +202,11 @@ def test_graph_counts_ways_and_finds_cycles():
     graph.lead(3, 0, cut=True)
 
     assert graph.ways() == 3
-    assert graph.cycle() is None
+    assert graph.cycle() == []
     assert graph.without_end([3]) is None
     assert graph.without_end([1]) is None  # by way of the cut edge
 
     graph.lead(3, 1, cut=False)
 
-    assert graph.cycle() == 1
+    assert graph.cycle() == [1, 3]
     assert graph.without_end([]) == 0

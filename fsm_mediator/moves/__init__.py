@@ -5,7 +5,19 @@ Laws and judgements must never enter here: what a move leads to is decided by `E
 
 from fsm_mediator.moves.family import Child, Family, Status, born_with
 from fsm_mediator.moves.ghost import Ghost
-from fsm_mediator.moves.move import CRASHED, DIES, DRIVER, DUE, LOOK, OTHERS, PARTICIPANT, PERSON, Move, copied
+from fsm_mediator.moves.move import (
+    CRASHED,
+    DIES,
+    DRIVER,
+    DUE,
+    LOOK,
+    NOTHING,
+    OTHERS,
+    PARTICIPANT,
+    PERSON,
+    Move,
+    copied,
+)
 from fsm_mediator.moves.moves import Moves
 
 __all__ = [
@@ -14,6 +26,7 @@ __all__ = [
     "DRIVER",
     "DUE",
     "LOOK",
+    "NOTHING",
     "OTHERS",
     "PARTICIPANT",
     "PERSON",

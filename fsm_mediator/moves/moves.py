@@ -86,6 +86,14 @@ class Moves:
             ghost = self.families[path].born(ghost, names)
         return ghost
 
+    def fates(self, execution: Execution, before: Ghost, after: Ghost) -> Iterator[tuple[str, str]]:
+        """The branches of *execution* that stand differently after a move, as ``group.branch``, and how."""
+        for path, family in self.families.items():
+            names = execution.branches_of(path)
+            for name, was, is_now in zip(names, before.branches[family.at], after.branches[family.at], strict=False):
+                if was != is_now:
+                    yield f"{path}.{name}", is_now
+
     def at(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
         """Everything that can happen to *execution* now, given what is in the ledger. No two have the same label."""
         if ghost.running is not None:

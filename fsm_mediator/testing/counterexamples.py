@@ -1,63 +1,38 @@
 """Counterexamples, played on a real mediator: participants that do as they are told, and a ledger the laws are held to.
 
 What `Violation.to_pytest` writes stands on this. A `Replay` is told a way in the words of the verifier. Whenever the
-mediator calls a participant, waits or rests, the next thing on that way happens, if it can happen there; once it
-cannot, the mediator has gone another way, and from then on all goes well. Wherever it goes, the laws are held against
-what the journal has and what really has an effect.
+mediator calls a participant, waits, looks at branches or rests, the next thing on that way happens, if it can happen
+there; once it cannot, the mediator has gone another way, and from then on all goes well. Wherever it goes, the laws are
+held against what the journal has and what really has an effect.
+
+The branches of groups are executions of their own, driven like any other, each with a way of its own. Each goes on
+until it is about to end, and then waits until that may be seen, which the way of the whole says.
 
 Only what is said in words is made to happen here; what follows of it, mediator, journal and machine decide.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from fsm_mediator.errors import (
-    DefinitionError,
-    MediatorError,
-    OutcomeUnknownError,
-    RefusedError,
-    RetryAfterError,
-    StepRejectedError,
-)
-from fsm_mediator.execution import Execution
-from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.protocol import Commit, Written
-from fsm_mediator.machine import EXECUTING, SUCCEEDED
-from fsm_mediator.mediator.blocking import Mediator
-from fsm_mediator.moves import CRASHED, DRIVER, DUE, OTHERS, PARTICIPANT, PERSON, Move, Moves
-from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, Kind
-from fsm_mediator.records import CANCEL, SIGNAL, Acceptance, Happened, InboxItem, NotHappened, Record
+from fsm_mediator.errors import DefinitionError, MediatorError
+from fsm_mediator.journal.protocol import Commit, Entry
+from fsm_mediator.machine import PENDING
+from fsm_mediator.mediator.live import is_at_rest
+from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, PROBE, Kind, Part
+from fsm_mediator.records import CANCEL, SIGNAL, Acceptance, InboxItem, Record
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Context, Step
-from fsm_mediator.verifier.laws import LAWS, Laws
+from fsm_mediator.testing.roles import BEGINS, CANCELLED, DEADLINE, HANGS, LIFETIME, SIGNALLED, Died, Role
+from fsm_mediator.testing.watched import WatchedJournal, WatchedMediator
+from fsm_mediator.verifier.laws import LAWS
 from fsm_mediator.words import timeline
 
-SAGA_ID: Final = "replayed"
-LIFETIME: Final = 1e9
-"""Seconds from the beginning to the deadline, where the way has one pass."""
-HANGS: Final = 60.0
-"""Seconds after which something is taken to hang."""
-
-_CANCEL: Final = "a cancel comes"
-_DEADLINE: Final = "the deadline passes"
-_BEGINS: Final = "the saga begins"
-_SIGNAL: Final = "the signal "
-_UNKNOWN: Final = "a signal comes that nobody knows"
-
-_TROUBLE: Final[dict[str, Callable[[], Exception]]] = {
-    "raised": lambda: Exception("raised"),
-    "raised again": lambda: RetryAfterError(0.0),
-    "rejected": lambda: StepRejectedError("rejected"),
-    "unknown": lambda: OutcomeUnknownError("who knows"),
-}
-
-
-class Died(BaseException):
-    """Not an Exception: what drives the saga ends with it, as with its process."""
+SAGA_ID = "replayed"
 
 
 class Actor(Step):
@@ -80,82 +55,100 @@ def actor(name: str, *, compensates: bool = False, probes: bool = False, **setti
         probes: Whether it has a `probe`.
         **settings: As the attributes of `Step`.
     """
-    verbs = [EXECUTE, *([COMPENSATE] if compensates else []), *(["probe"] if probes else [])]
+    verbs = [EXECUTE, *([COMPENSATE] if compensates else []), *([PROBE] if probes else [])]
     return type("Cast", (Actor,), {verb: _called(verb) for verb in verbs})(name, settings)  # type: ignore[no-any-return]
-
-
-def decided(payload: Any) -> NoReturn:
-    """Stands for a function that decides; the verifier does not call it, but tries every answer.
-
-    Raises:
-        AssertionError: It was called.
-    """
-    raise AssertionError(f"the verifier calls nothing; it was called with {payload!r}")
 
 
 def _called(verb: str) -> Callable[..., Any]:
     def call(self: Actor, payload: Any, context: Context) -> Any:  # noqa: ARG001 - as a step is called
-        return self.replay._called(verb, context)
+        return self.replay.role(context.saga_id).called(verb, context)
 
     return call
+
+
+class Decision:
+    """A function that decides what the way says."""
+
+    replay: Replay
+
+    def __call__(self, payload: Any, context: Context) -> Any:  # noqa: ARG002 - as such a function is called
+        """What was decided."""
+        return self.replay.role(context.saga_id).decides(context.step)
+
+
+def decided() -> Decision:
+    """A function that decides (``by``, ``over``, ``seconds``, ``until``) what a `Replay` is told."""
+    return Decision()
 
 
 class Replay:
     """A way, gone on a real `Mediator` with a journal that encodes; and the laws, held to what came of it.
 
     Args:
-        saga: A saga of `actor` steps.
+        saga: A saga of `actor` steps, and of `decided` decisions.
         strict: Whether the way was found with ``verify(saga, strict=True)``.
 
     Attributes:
+        saga: The saga.
+        strict: As given.
         broken: The laws that were broken on the way, and what was wrong.
         followed: What happened as the way says.
         left_for: What should have happened where the mediator went another way; None: it went the whole way.
+        journal: Where it is recorded.
+
+    Raises:
+        DefinitionError: A step, or a function that decides, is a real one.
     """
 
     def __init__(self, saga: Saga, *, strict: bool = False) -> None:
-        for part in saga.parts:
-            if part.kind in GROUPS or part.decide is not None:
-                raise DefinitionError(f"a Replay plays no groups and no decisions; {part.path!r} is one")
-            if part.kind is Kind.STEP:
-                if not isinstance(part.subject, Actor):
-                    raise DefinitionError(f"a Replay plays sagas of actors; {part.path!r} is {part.subject!r}")
-                part.subject.replay = self
+        for part in _parts_of(saga):
+            played: Any = part.subject if part.kind is Kind.STEP else part.decide and part.decide.function
+            if not isinstance(played, (Actor, Decision, type(None))):
+                what = "actors" if part.kind is Kind.STEP else "decisions that are `decided()`"
+                raise DefinitionError(f"a Replay plays sagas of {what}; {part.path!r} is {played!r}")
+            if played is not None:
+                played.replay = self
         self.saga = saga
+        self.strict = strict
         self.broken: dict[int, str] = {}
         self.followed: list[str] = []
         self.left_for: str | None = None
-        self._possible = Moves(saga, strict=strict)
-        self._laws = Laws(saga, self._possible.families)
-        self._journal = _Journal(self)
-        self._acceptance = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0)
-        self._way: list[str] = []
+        self.journal = WatchedJournal(self)
+        self._branches: Mapping[str, Sequence[str]] = {}
         self._now = 0.0
-        self._before = self._ghost = self._possible.nothing
-        self._judged = 0
-        self._crashed = self._died = False
-        self._calls: dict[tuple[str, str], int] = {}
-        self._calling: tuple[str, int] | None = None
-        self._hold = threading.Event()
-        self._parks = any(part.kind is Kind.SIGNAL for part in saga.parts)
-        self._mediators: list[Mediator] = []
+        self._roles: dict[str, Role] = {}
+        self._lock = threading.RLock()
+        self._change = threading.Condition()
+        self._mediators: list[WatchedMediator] = []
 
-    def follow(self, *way: str) -> None:
-        """Have happen what *way* says, in the words of the verifier, and then let all go well, until it rests."""
-        self._way = list(way)
+    def follow(self, *way: str, branches: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Have happen what *way* says, in the words of the verifier, and then let all go well, until it rests.
+
+        Args:
+            way: What happens to the saga.
+            branches: What happens to branches of its groups until they end, by their places, ``fan.x``, and to branches
+                of these, ``fan.x/deep.y``. Those that are not told go well.
+        """
+        self._branches = branches or {}
+        self._roles = {SAGA_ID: Role(self, SAGA_ID, self.saga, way)}
+        root = self.role(SAGA_ID)
         try:
-            self._open()
-            while self._goes_on():
-                self._judge()
+            self._open(root)
+            self.bring(root)
+            if not self.until(lambda: all(self.is_idle(role) for role in self._played())):
+                self.broken.setdefault(1, "it hangs")
+            root.judge_the_end()
         finally:
-            self._hold.set()
+            for role in list(self._roles.values()):
+                role.release()
+            self.changed()
             for mediator in self._mediators:
                 mediator.close(grace=0.0)
 
     @property
     def records(self) -> list[Record]:
         """What the journal has of it."""
-        return self._journal.records(SAGA_ID)
+        return self.journal.records(SAGA_ID)
 
     def told(self) -> str:
         """What came of it, in words."""
@@ -163,263 +156,159 @@ class Replay:
         lines += ["what happened:", *(f"  {number:3}. {words}" for number, words in enumerate(self.followed, 1))]
         if self.left_for is not None:
             lines.append(f"the mediator went another way; it should have been: {self.left_for}")
-        each = zip(self.saga.parts, self._ghost.effects, strict=True)
-        lines.append(
-            f"what really has an effect: {', '.join(part.path for part, effect in each if effect) or 'nothing'}"
-        )
-        return "\n".join([*lines, "the journal:", timeline(self.records)])
+        roles = sorted(self._roles.values(), key=lambda role: role.saga_id)
+        effects = [f"{role.place}.{path}" if role.place else path for role in roles for path in role.effects]
+        lines.append(f"what really has an effect: {', '.join(effects) or 'nothing'}")
+        for role in roles:
+            lines += [f"the journal of {role.place}:" if role.place else "the journal:", timeline(role.records)]
+        return "\n".join(lines)
 
-    # Driving
+    # What its roles need
 
-    def _mediator(self) -> Mediator:
-        mediator = Mediator(
-            self.saga, journal=self._journal, clock=lambda: self._now, sleep=self._sleep, chance=lambda: 0.0
-        )
-        self._mediators.append(mediator)
-        return mediator
+    def role(self, saga_id: str) -> Role:
+        """The execution of this id."""
+        with self._lock:
+            role = self._roles.get(saga_id)
+            if role is None:
+                parent_id, _, place = saga_id.rpartition("/")
+                way = tuple(self._branches.get(saga_id.partition("/")[2], ()))
+                parent = self.role(parent_id)
+                role = self._roles[saga_id] = Role(self, saga_id, parent.saga_of(place), way)
+                role.is_free = parent.lets_go
+            return role
 
-    def _open(self) -> None:
-        mediator = self._mediator()
-        deadline = LIFETIME if _DEADLINE in self._way else None
-        if self._way and self._way[0] == _BEGINS:
-            self._drive(lambda: mediator.run(self.saga, saga_id=SAGA_ID, deadline=deadline, check=False))
-            return
-        # Something comes before it begins: it is accepted, as by a process that then dies.
-        opening = Acceptance(SAGA_ID, self.saga.name, self.saga.version, self.saga.fingerprint, None, 0.0, deadline)
-        self._journal.write(Commit(SAGA_ID, (), held=False, acceptance=opening))
-        while self._way and (self._way[0] in (_CANCEL, _DEADLINE) or self._way[0].startswith(_SIGNAL)):
-            label = self._follows()
-            if label == _DEADLINE:
-                self._now += 2 * LIFETIME
-            else:
-                kind, name = (CANCEL, "") if label == _CANCEL else (SIGNAL, label.split(" ")[2])
-                self._journal.post(SAGA_ID, InboxItem(kind, name))
-                if kind == SIGNAL:
-                    self._before = self._ghost = self._ghost.with_(self._possible.index[name], effect=True)
-        self._drive(mediator.recover)
+    @property
+    def mediator(self) -> WatchedMediator:
+        """The one that is there now."""
+        return self._mediators[-1]
 
-    def _drive(self, call: Callable[[], object]) -> None:
+    def clock(self) -> float:
+        """The time."""
+        return self._now
+
+    def pass_time(self, seconds: float = 0.0, *, until: float = -math.inf) -> None:
+        """Let *seconds* pass, and be it *until* then."""
+        with self._lock:
+            self._now = max(self._now + seconds, until)
+
+    def changed(self) -> None:
+        """Something may be so now that `until` waits for."""
+        with self._change:
+            self._change.notify_all()
+
+    def until(self, holds: Callable[[], bool]) -> bool:
+        """Wait until that *holds*; False: that takes so long that it is taken to hang."""
+        end = time.monotonic() + HANGS
+        while not holds():
+            if time.monotonic() > end:
+                return False
+            with self._change:
+                self._change.wait(0.002)  # what is not told is seen by looking again
+        return True
+
+    def is_idle(self, role: Role) -> bool:
+        """Whether nobody drives it, and nobody is about to."""
+        entry = self.journal.find(role.saga_id)
+        if entry is None or any(mediator.drives(role.saga_id) for mediator in self._mediators):
+            return False
+        if is_at_rest(entry.state) or _is_dormant(entry) or role.has_died or role.is_left:
+            return True
+        is_about_to_begin = entry.state == PENDING and entry.driver is None
+        return not is_about_to_begin and not entry.called
+
+    def is_held_by_nobody(self, role: Role) -> bool:
+        """Whether no driver holds it, not even for a thread that cannot be ended."""
+        entry = self.journal.find(role.saga_id)
+        return entry is None or entry.driver is None
+
+    def has_settled(self, role: Role) -> bool:
+        """Whether it has ended or is stuck, and nobody is at it any more."""
+        entry = self.journal.find(role.saga_id)
+        return entry is not None and is_at_rest(entry.state) and self.is_idle(role)
+
+    def bring(self, role: Role) -> None:
+        """Have it go its way, whoever drives it, until it is about to settle, or nothing is left to be told."""
+        while self.until(lambda: role.about_to_settle or self.is_idle(role)):
+            entry = self.journal.find(role.saga_id)
+            if role.has_died:
+                role.has_died = False
+                self.dies(role)
+            elif role.about_to_settle or entry is None or _is_dormant(entry):
+                return
+            elif role.place and is_at_rest(entry.state):
+                return  # what is said to it then, is said by who drives the whole
+            elif not role.goes_on():
+                return
+        self.broken.setdefault(1, f"nothing goes on in {role.execution().state}, though it is being driven")
+
+    def dies(self, role: Role) -> None:
+        """Its driver has died: another process takes it up."""
+        self._open_office()
+        self.take_up(role)
+
+    def take_up(self, role: Role) -> None:
+        """Have it taken up, if nobody is at it."""
+        if not self.saga.branches:  # else others would be taken up as well, and waited for
+            self.drive(self.mediator.recover)
+        self.mediator.take_up(role.saga_id)
+
+    def tell(self, role: Role) -> None:
+        """Something has come to its inbox."""
+        self.mediator.tell(role.saga_id)
+
+    def has_go_on(self, branch: Role) -> bool:
+        """Have a branch that is stuck go on; False: it does not."""
+        done: list[bool] = []
+        self.drive(lambda: done.append(self.mediator.have_go_on(branch.saga_id)))
+        return done == [True]
+
+    def drive(self, call: Callable[[], object]) -> None:
+        """Have a mediator do something, as whoever uses it would."""
         try:
             call()
-            if self._parks and not self._died:  # something may have come just as it was parked
-                self._mediators[-1].wait(SAGA_ID, timeout=HANGS, check=False)
         except Died:
             pass
         except MediatorError as error:
-            self._break(1, f"the mediator itself is refused what it does: {error}")
+            self.broken.setdefault(1, f"the mediator itself is refused what it does: {error}")
 
-    def _goes_on(self) -> bool:
-        """Make the next thing happen where nobody drives; False: there is nothing more."""
-        self._judge()
-        if self._died:
-            self._died = False
-            mediator = self._mediator()  # another process
-            self._drive(mediator.recover)
-            return True
-        move = self._next(PERSON, OTHERS, PARTICIPANT, DRIVER)
-        if move is None:
-            return False
-        if move.said == "nothing":
-            self._let_go()
-        elif move.said == CRASHED:  # nobody was at it
-            self._crashed = True
-            self._mediator()
-        elif move.who == OTHERS:
-            self._comes(move, self._mediators[-1])
-        else:
-            self._says(move)
-        return True
+    # Beginning
 
-    def _comes(self, move: Move, mediator: Mediator) -> None:
-        """Something comes to an execution that is parked."""
-        if move.said == DUE:
-            self._now = max(self._now, self._execution().due_at or 0.0)
-            self._drive(mediator.recover)
-        elif move.said == "deadline":
-            self._now += 2 * LIFETIME
-            self._drive(mediator.recover)
-        else:
-            self._posted(move.label)
-            self._drive(lambda: None)
+    def _open_office(self) -> None:
+        self._mediators.append(WatchedMediator(self))
 
-    def _posted(self, label: str) -> None:
-        """Somebody says something to the execution; what comes too late is refused, as it should be."""
-        mediator = self._mediators[-1]
-        try:
-            if label == _CANCEL:
-                mediator.cancel(SAGA_ID)
+    def _open(self, root: Role) -> None:
+        self._open_office()
+        deadline = LIFETIME if DEADLINE in root.way else None
+        if root.way and root.way[0].split("; ")[0] == BEGINS:
+            self.mediator.start(self.saga, saga_id=SAGA_ID, deadline=deadline)
+            return
+        # Something comes before it begins: it is accepted, as by a process that then dies.
+        saga = self.saga
+        opening = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0, deadline)
+        self.journal.write(Commit(SAGA_ID, (), held=False, acceptance=opening))
+        while root.way and (root.way[0] in (CANCELLED, DEADLINE) or root.way[0].startswith(SIGNALLED)):
+            label = root.hears()
+            if label == DEADLINE:
+                self.pass_time(2 * LIFETIME)
+            elif label == CANCELLED:
+                self.journal.post(SAGA_ID, InboxItem(CANCEL))
             else:
-                mediator.signal(SAGA_ID, label.split(" ")[2] if label.startswith(_SIGNAL) else "unknown")
-        except RefusedError:
-            pass
+                self.journal.post(SAGA_ID, InboxItem(SIGNAL, label.split(" ")[2]))
+        self.take_up(root)
 
-    def _says(self, move: Move) -> None:
-        mediator = self._mediators[-1]
-        state = self._execution().state
-        if move.said == "retry":
-            self._calls = {key: calls for key, calls in self._calls.items() if key[0] != state.partition(".")[2]}
-            self._drive(lambda: mediator.retry(SAGA_ID))
-        elif move.said == "undo":
-            self._drive(lambda: mediator.undo(SAGA_ID))
-        else:
-            done = move.said == "settled done"
-            self._drive(lambda: mediator.resolve(SAGA_ID, reason="seen", done=done))
-
-    def _let_go(self) -> None:
-        """The thread that was left behind ends; its mediator then holds the execution no longer."""
-        hold, self._hold = self._hold, threading.Event()
-        hold.set()
-        until = time.monotonic() + HANGS
-        while time.monotonic() < until:
-            entry = self._journal.find(SAGA_ID)
-            if entry is None or entry.driver is None:
-                return
-            time.sleep(0.001)  # its thread is about to say so
-
-    def _sleep(self, seconds: float) -> None:
-        """What the mediator calls to wait."""
-        self._judge()
-        self._posts()
-        move = self._next(OTHERS, also=CRASHED)
-        if move is not None and move.said == CRASHED:
-            self._die()
-        if move is not None and move.said == "deadline":
-            self._now += 2 * LIFETIME
-        self._now += seconds
-
-    def _die(self) -> None:
-        self._crashed = self._died = True
-        raise Died
-
-    # What participants do
-
-    def _called(self, verb: str, context: Context) -> Any:
-        self._judge()
-        self._count(verb, context)
-        self._calling = (f"{'compensating' if verb == COMPENSATE else EXECUTING}.{context.step}", context.attempt)
-        self._posts()
-        move = self._next(PARTICIPANT, also=CRASHED) or self._goes_well(verb, context.step)
-        hold = self._hold
-        if self._way and self._way[0] == _DEADLINE:
-            self._follows()
-            self._now += 2 * LIFETIME
-        said = move.said
-        if said == CRASHED:
-            self._die()
-        if (trouble := _TROUBLE.get(said)) is not None:
-            raise trouble()
-        if said in ("timed out", "abandoned"):
-            hold.wait(HANGS)
-        elif said == "late":
-            part = self.saga.part(context.step)
-            assert part.timeout is not None
-            hold.wait(part.timeout * 1.5)
-        elif said == "refused":
-            return object()  # which cannot be journaled
-        elif said in ("happened", "not happened"):
-            return Happened(context.step) if said == "happened" else NotHappened()
-        return f"{verb} of {context.step}"
-
-    def _goes_well(self, verb: str, path: str) -> Move:
-        labels = {
-            EXECUTE: f"{path} takes effect and returns",
-            COMPENSATE: f"compensating {path} returns",
-            "probe": f"the probe of {path}: it happened",
-        }
-        moves = list(self._possible.at(self._execution(), self._ghost))
-        truth = f"the probe of {path}: it did not happen"
-        move = next((move for move in moves if move.label in (labels[verb], truth)), None)
-        if move is None:  # it was called where the machine, as the journal has it, calls nobody
-            self._break(4, f"{verb} of {path} is called in {self._execution().state}")
-            return Move("", lambda *_: None, self._ghost, said="returned")
-        self._before, self._ghost = self._ghost, move.ghost
-        return move
-
-    def _count(self, verb: str, context: Context) -> None:
-        if verb == "probe":
-            return
-        key = (context.step, verb)
-        self._calls[key] = calls = self._calls.get(key, 0) + 1
-        part = self.saga.part(context.step)
-        policy = part.retry if verb == EXECUTE else part.compensation_retry
-        if policy.attempts is not None and calls > policy.attempts:
-            self._break(1, f"{verb} of {context.step} is called {calls} times, which has {policy.attempts} attempts")
-
-    # The way
-
-    def _next(self, *who: str, also: str | None = None) -> Move | None:
-        """The next thing on the way, if it can happen now and comes from there; else the way is left."""
-        if not self._way:
-            return None
-        for move in self._possible.at(self._execution(), self._ghost):
-            if move.label == self._way[0] and (move.who in who or move.said == also):
-                self._follows()
-                self._before, self._ghost = self._ghost, move.ghost
-                return move
-        self.left_for = self._way[0]
-        self._way = []
-        return None
-
-    def _follows(self) -> str:
-        label = self._way.pop(0)
-        self.followed.append(label)
-        return label
-
-    def _written(self, commit: Commit, mail: Written) -> Written:
-        """What the journal answers to a commit: something may have come to the inbox just then."""
-        if commit.records and self._way and self._way[0] == _BEGINS:
-            self._follows()
-        if commit.records and self._posts():
-            return self._journal.inbox(SAGA_ID)
-        return mail
-
-    def _posts(self) -> bool:
-        """Whether something comes to the inbox now; the mediator is told as anybody would tell it."""
-        posted = False
-        while self._way and (self._way[0] == _CANCEL or self._way[0].startswith((_SIGNAL, _UNKNOWN))):
-            move = self._next(OTHERS)
-            if move is not None:
-                self._posted(move.label)
-                posted = True
-        return posted
-
-    # Judging
-
-    def _execution(self) -> Execution:
-        return Execution.fold(self.saga, self._acceptance, self.records)
-
-    def _judge(self) -> None:
-        """Hold the laws against what the journal has got since the last time."""
-        records = self.records
-        new = records[self._judged :]
-        if not new:
-            return
-        self._judged = len(records)
-        if self._calling is not None and new[0].source == self._calling[0] and new[0].attempt != self._calling[1]:
-            self._break(5, f"attempt {self._calling[1]} in {new[0].source} is recorded as attempt {new[0].attempt}")
-        self._calling = None
-        try:
-            execution = self._execution()
-        except MediatorError as error:
-            self._break(5, f"its records cannot be folded: {error}")
-            return
-        for law, what in self._laws.broken_by(self._laws.passage(execution, new), self._before, self._ghost):
-            self._break(law, what)
-        self._before = self._ghost
-        if execution.state == SUCCEEDED:
-            self._calls.clear()
-
-    def _break(self, law: int, what: str) -> None:
-        self.broken.setdefault(5 if self._crashed else law, what)
+    def _played(self) -> list[Role]:
+        return [self.role(entry.saga_id) for entry in self.journal.entries()]
 
 
-class _Journal(MemoryJournal):
-    """A journal that encodes, and tells the replay of each commit."""
+def _parts_of(saga: Saga) -> Iterator[Part]:
+    """Its parts, and those of its branches."""
+    for part in saga.parts:
+        yield part
+        if part.kind in GROUPS:
+            for branch in saga.branches[part.path].values():
+                yield from _parts_of(branch)
 
-    def __init__(self, replay: Replay) -> None:
-        super().__init__(encode=True)
-        self._replay = replay
 
-    def write(self, commit: Commit) -> Written:
-        """As `Journal.write`."""
-        return self._replay._written(commit, super().write(commit))
+def _is_dormant(entry: Entry) -> bool:
+    """Whether it begins when another has settled."""
+    return entry.state == PENDING and entry.wake_at == math.inf and not entry.called

@@ -83,15 +83,15 @@ class Decisions:
 
     def _decider(self, part: Part) -> Callback:
         assert part.decide is not None
-        choices = list(_choices(part))
+        every = list(choices(part))
 
         def decide(_payload: Any) -> Any:
             place = len(self._taken)
             if place < len(self._wanted):
-                choice = next(choice for choice in choices if choice.words == self._wanted[place])
+                choice = next(choice for choice in every if choice.words == self._wanted[place])
             else:
-                choice = choices[self._script[place] if place < len(self._script) else 0]
-            self._taken.append((choice, len(choices)))
+                choice = every[self._script[place] if place < len(self._script) else 0]
+            self._taken.append((choice, len(every)))
             if isinstance(choice.answer, Exception):
                 raise choice.answer
             return choice.answer
@@ -99,7 +99,8 @@ class Decisions:
         return Callback(decide, takes_context=False, is_coroutine=False, label=part.decide.label)
 
 
-def _choices(part: Part) -> Iterator[Answer]:
+def choices(part: Part) -> Iterator[Answer]:
+    """Every answer to what is decided at *part*; the first is the one with which most goes on."""
     path = part.path
     if part.kind is Kind.CHOICE:
         for name in part.branches:

@@ -5,6 +5,7 @@ Knows no saga. An edge is a number: twice the node it leads to, plus one where i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container, Iterable
 
 
@@ -59,24 +60,44 @@ class Graph:
         found = seen.find(0)
         return found if found >= 0 else None
 
-    def cycle(self) -> int | None:
-        """The first node on a cycle without a cut edge; by removing what has no way in."""
+    def cycle(self) -> list[int]:
+        """The nodes around a cycle without a cut edge, from the first that is on one; none: there is no such cycle."""
+        every = (self._round(number) for number in self._with_ways_in())
+        return next((nodes for nodes in every if nodes), [])
+
+    def _with_ways_in(self) -> list[int]:
+        """The nodes that are left once those without a way in are removed, and again: on cycles, and after them."""
         ways_in = [0] * len(self.onward)
         for edges in self.onward:
             for edge in edges:
                 if not edge & 1:
                     ways_in[edge >> 1] += 1
         todo = [number for number, ways in enumerate(ways_in) if not ways]
-        left = len(self.onward)
         while todo:
-            left -= 1
             for edge in self.onward[todo.pop()]:
                 if not edge & 1:
                     target = edge >> 1
                     ways_in[target] -= 1
                     if not ways_in[target]:
                         todo.append(target)
-        return next(number for number, ways in enumerate(ways_in) if ways) if left else None
+        return [number for number, ways in enumerate(ways_in) if ways]
+
+    def _round(self, start: int) -> list[int]:
+        """The nodes of a shortest way from *start* back to it without a cut edge; none: there is no such way."""
+        came = {start: start}
+        todo = deque([start])
+        while todo:
+            number = todo.popleft()
+            for edge in self.onward[number]:
+                if edge == 2 * start:
+                    nodes = [number]
+                    while nodes[-1] != start:
+                        nodes.append(came[nodes[-1]])
+                    return nodes[::-1]
+                if not edge & 1 and edge >> 1 not in came:
+                    came[edge >> 1] = number
+                    todo.append(edge >> 1)
+        return []
 
     def ways(self) -> int:
         """How many ways lead from the first node to one without a way on, cut edges left out; counted, not walked."""

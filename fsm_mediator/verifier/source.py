@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from fsm_mediator.parts import GROUPS, Kind, Part
+from fsm_mediator.parts import Kind, Part
 from fsm_mediator.retry import Retry
 from fsm_mediator.saga import Saga
 from fsm_mediator.waits import EACH
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 BRISK = 0.2
 """Seconds for an attempt that is to time out: of real time, for threads cannot be hurried."""
 
+PIVOT = "pivot_of_the_whole"
+"""The name of what stands for all that a whole did up to its pivot, before one of its branches."""
+
+BEGINS = "the saga begins"
+"""What happens first, in the words of the verifier."""
+
 PATIENT = 60.0
 """Seconds for an attempt that is to answer in time, on however slow a machine."""
 
@@ -25,18 +32,21 @@ PATIENT = 60.0
 def pytest_source(violation: Violation) -> str:
     """The source of a test that goes the way of *violation* on a real mediator.
 
-    Where the way leads through branches or decisions it is only told in the test, which has it found again.
+    Where a branch has no way of its own that leads there, the way is only told in the test, which has it found again.
     """
     saga = violation.saga
     named = re.sub(r"[^\w-]", "_", saga.name)  # that of a branch tells its place: checkout/fulfil.pack
     name = re.sub(r"\W", "_", f"test_{saga.name}_keeps_law_{violation.law}")
-    parts = "".join(f"{line}\n" for line in _spelled(saga, saga.parts, "", violation.path, 12))
-    played = not any(part.kind in GROUPS or part.decide is not None for part in saga.parts)
+    told = [*violation.path, *(words for way in violation.branches.values() for words in way)]
+    parts = "".join(f"{line}\n" for line in _spelled(saga, saga.parts, "", told, 12))
+    if _is_forward_only(saga):
+        parts = f'            actor("{PIVOT}", pivot=True),  # it is a branch that comes after it\n{parts}'
+    played = violation.unplayable is None
     strict = "strict=True" if violation.strict else ""
     words = [word for word in ("Choose", "Parallel", "Retry", "Saga", "Signal", "Sleep") if f"{word}(" in parts]
     words += [word for word in ("Parallel",) if f"{word}.each(" in parts and word not in words]
     imported = sorted({*words, "Saga"}) + ([] if played else ["verify"])
-    actors = ["Replay"] * played + ["actor"] + ["decided"] * ("decided" in parts)
+    actors = ["Replay"] * played + ["actor"] + ["decided"] * ("decided()" in parts)
     return (
         f'"""Found by `verify`: the shortest way in which {saga.name} breaks law {violation.law}."""\n'
         "\n"
@@ -57,7 +67,18 @@ def pytest_source(violation: Violation) -> str:
 
 
 def _played(violation: Violation, strict: str) -> str:
-    path = "".join(f"        {_quoted(words)},\n" for words in violation.path)
+    at = len(violation.path) - violation.around
+    straight, round_ = violation.path[:at], violation.path[at:]
+    lines = [
+        f"{_quoted(words)}," for words in (_past_the_pivot(straight) if _is_forward_only(violation.saga) else straight)
+    ]
+    if round_:
+        lines += ["*[", *(f"    {_quoted(words)}," for words in round_)]
+        lines += [f"]  # and so on, for ever; {_times_round(violation)} times are once more than there are attempts"]
+        lines += [f"* {_times_round(violation)},"]
+    if violation.branches:
+        lines += ["branches={", *(f"    {line}" for line in _ways(violation)), "},"]
+    path = "".join(f"        {line}\n" for line in lines)
     settings = f", {strict}" if strict else ""
     return (
         f"    replay = Replay(saga{settings})  # a real mediator, and participants that do as they are told\n"
@@ -70,10 +91,52 @@ def _played(violation: Violation, strict: str) -> str:
     )
 
 
+def _is_forward_only(saga: Saga) -> bool:
+    """Whether it is the branch of a group that comes after a pivot, which it has none of itself."""
+    return saga.parts[0].forward_only
+
+
+def _past_the_pivot(way: Sequence[str]) -> Iterator[str]:
+    """The same way, of a saga that has a pivot before."""
+    for words in way:
+        label, semicolon, decided = words.partition("; ")
+        if label == BEGINS:
+            yield label
+            yield f"{PIVOT} takes effect and returns{semicolon}{decided}"
+        else:
+            yield words
+
+
+def _times_round(violation: Violation) -> int:
+    """How often round is too often: once more than any policy has attempts of what is called there."""
+    attempts = [1]
+    for words in violation.path[len(violation.path) - violation.around :]:
+        name = words.removeprefix("compensating ")
+        for part in violation.saga.parts:
+            policy = part.compensation_retry if name != words else part.retry
+            if part.path == name.split(" ")[0] and policy.attempts is not None:
+                attempts.append(policy.attempts)
+    return 1 + max(attempts)
+
+
+def _ways(violation: Violation) -> Iterator[str]:
+    """What happens to each branch, as a dictionary spells it."""
+    for place, way in violation.branches.items():
+        line = f"{_quoted(place)}: [{', '.join(map(_quoted, way))}],"
+        if len(line) <= 108:
+            yield line
+        else:
+            yield f"{_quoted(place)}: ["
+            yield from (f"    {_quoted(words)}," for words in way)
+            yield "],"
+
+
 def _found_again(violation: Violation, strict: str) -> str:
     path = "".join(f"    # {number:3}. {words}\n" for number, words in enumerate(violation.path, 1))
     settings = f", {strict}" if strict else ""
-    return f"    # The way that was found:\n{path}    verify(saga{settings}).raise_for_violations()\n"
+    why = textwrap.wrap(f"It cannot be played: {violation.unplayable}.", 112)
+    told = "".join(f"    # {line}\n" for line in why)
+    return f"{told}    # The way that was found:\n{path}    verify(saga{settings}).raise_for_violations()\n"
 
 
 def _spelled(saga: Saga, parts: Sequence[Part], scope: str, path: Sequence[str], indent: int) -> Iterator[str]:
@@ -105,7 +168,7 @@ def _part(saga: Saga, part: Part, path: Sequence[str], indent: int) -> Iterator[
     elif part.kind is Kind.SIGNAL:
         yield f"{room}Signal({name}{'' if part.seconds is None else f', timeout={part.seconds}'}),"
     elif part.kind is Kind.SLEEP:
-        told = "decided" if part.decide is not None else part.subject.fixed
+        told = "decided()" if part.decide is not None else part.subject.fixed
         yield f"{room}Sleep({name}, {'' if part.subject.relative else 'until='}{told}),"
     else:
         yield from _group(saga, part, path, indent)
@@ -128,7 +191,7 @@ def _group(saga: Saga, part: Part, path: Sequence[str], indent: int) -> Iterator
     if not part.each:
         yield f"{room}    {brackets[1]},"
     if part.decide is not None:
-        yield f"{room}    {'by' if part.kind is Kind.CHOICE else 'over'}=decided,"
+        yield f"{room}    {'by' if part.kind is Kind.CHOICE else 'over'}=decided(),"
     yield f"{room}),"
 
 
@@ -197,4 +260,4 @@ def _quoted(words: str) -> str:
 
 
 def _docstring(words: str) -> str:
-    return words.replace("\\", "\\\\").replace('"', "'")
+    return textwrap.shorten(words.replace("\\", "\\\\").replace('"', "'"), 90, placeholder=" ...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -28,6 +29,10 @@ class Violation:
         recorded: What was recorded of each; of some nothing is.
         effects: The paths of the parts that then really have an effect.
         strict: Whether the way was found with steps that raise after an effect without saying so.
+        branches: Of each branch that the path tells of, as ``group.branch`` (and ``group.branch/group.branch``): one
+            way of its own on which it comes to stand as it does there.
+        unplayable: Why there is none for some branch, so that the path cannot be played; None: it can.
+        around: How many of the last things on the path go round for ever; 0: none do.
     """
 
     law: int
@@ -37,6 +42,9 @@ class Violation:
     recorded: tuple[tuple[Record, ...], ...] = attrs.field(repr=False)
     effects: tuple[str, ...]
     strict: bool = False
+    branches: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, repr=False)
+    unplayable: str | None = attrs.field(default=None, repr=False)
+    around: int = attrs.field(default=0, repr=False)
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -56,6 +64,8 @@ class Violation:
         for number, (words, records) in enumerate(zip(self.path, self.recorded, strict=True), 1):
             led = " -> ".join(place_in_words(record.target) for record in records)
             lines.append(f"  {number:3}. {words:<{wide}}  {'-> ' + led if led else '(nothing is recorded)'}")
+        if self.around:
+            lines.append(f"       and again from {len(lines) - self.around + 1}., for ever")
         return "\n".join(lines)
 
     def diagram(self, view: str = "detail") -> Diagram:
@@ -69,8 +79,9 @@ class Violation:
     def to_pytest(self) -> str:
         """The source of a pytest function that goes this way on a real `Mediator`, and fails where the law is broken.
 
-        It needs nothing but this package: the saga is spelled out with steps that do as they are told. A saga with
-        branches or decisions is not played but verified in it, and the way is told as a comment.
+        It needs nothing but this package: the saga is spelled out with steps, branches and decisions that do as they
+        are told. Where no way of its own was found for a branch, the saga is not played but verified in it, and the
+        test says why.
         """
         from fsm_mediator.verifier.source import pytest_source
 
@@ -94,6 +105,7 @@ class Violation:
             ],
             "state": self.state,
             "effects": list(self.effects),
+            "branches": {place: list(way) for place, way in self.branches.items()},
         }
 
     def __str__(self) -> str:

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import attrs
 
 from fsm_mediator.machine import ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
 from fsm_mediator.moves import DIES, Child, Ghost, Move, Moves, Status
@@ -25,8 +28,17 @@ from fsm_mediator.verifier.graph import Graph
 from fsm_mediator.verifier.laws import Laws
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.retracing import violation_of
-from fsm_mediator.verifier.stands import UNLIMITED_ATTEMPTS, Stand, Stands
+from fsm_mediator.verifier.stands import UNLIMITED_ATTEMPTS, Led, Stand, Stands
 from fsm_mediator.verifier.violation import Violation
+
+
+class _Found(NamedTuple):
+    """A law that is broken: what is wrong, by what from which node, and whether that goes round."""
+
+    what: str
+    number: int
+    labels: tuple[str, ...]
+    goes_round: bool
 
 
 def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> Report:
@@ -77,7 +89,12 @@ class Walk:
         self._undone: set[int] = set()
         self._moves = 0
         self._complete = True
-        self._found: dict[int, tuple[str, int, tuple[str, ...]]] = {}  # law: what, from which node, by what
+        self._found: dict[int, _Found] = {}  # by law
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a law was found to be broken."""
+        return bool(self._found)
 
     def report(self) -> Report:
         """Walk, and tell what was found."""
@@ -157,16 +174,12 @@ class Walk:
             return
         for led in every:
             label = move.label + led.decided
-            after = self.possible.after(move.ghost, led.births) if led.births else move.ghost
+            after = self._born(move, led)
             if led.differs is not None:
                 self._broken(5, led.differs, number, label, DIES, crashed=crashed)
             for law, what in self._laws.broken_by(led.passage, ghost, after):
                 self._broken(law, what, number, label, crashed=crashed)
-            if led.passage.turns:  # what is listed is settled: from here on it makes no difference
-                listed = led.passage.turns
-                after = after._replace(
-                    effects=tuple(effect and at not in listed for at, effect in enumerate(after.effects))
-                )
+            after = _settled(after, led)
             if led.quiet and led.stand is stand and after == ghost and not move.crash:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice
             self._moves += 1
@@ -175,13 +188,29 @@ class Walk:
                 self._undone.add(target)
             self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
 
-    def _node(self, stand: Stand, ghost: Ghost, parent: int, label: str, *, crash: bool) -> int:
-        """The node of a stand and a ledger; new ones are queued."""
+    def _born(self, move: Move, led: Led) -> Ghost:
+        return self.possible.after(move.ghost, led.births) if led.births else move.ghost
+
+    def leads(self, number: int) -> Iterator[tuple[Move, str, int]]:
+        """Every move from a node, what it is in words, with what is decided, and the node that it leads to."""
+        stand, ghost = self.nodes[number]
+        for move in self.possible.at(stand.execution, ghost):
+            every = self._stands.after(stand, move)
+            for led in every if not isinstance(every, str) else ():
+                target = self._numbers.get(self._key(led.stand, _settled(self._born(move, led), led)))
+                if target is not None:
+                    yield move, move.label + led.decided, target
+
+    def _key(self, stand: Stand, ghost: Ghost) -> Any:
+        """What tells one node from another."""
         branches = self._in_order(stand, ghost) if ghost.branches else ()
         if stand.backward and ghost.undoing and ghost.running is None:
-            key: Any = (stand.number, ghost.effects, branches)  # on the way back it does not matter what is known
-        else:
-            key = (stand.number, ghost._replace(branches=()), branches)
+            return (stand.number, ghost.effects, branches)  # on the way back it does not matter what is known
+        return (stand.number, ghost._replace(branches=()), branches)
+
+    def _node(self, stand: Stand, ghost: Ghost, parent: int, label: str, *, crash: bool) -> int:
+        """The node of a stand and a ledger; new ones are queued."""
+        key = self._key(stand, ghost)
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = self._graph.add()
@@ -216,19 +245,35 @@ class Walk:
             if lost is not None:
                 state = self.nodes[lost][0].execution.state
                 self._broken(1, f"no end can be reached from {state}", lost, crashed=bool(self._crashed[lost]))
-        looping = self._graph.cycle()
-        if looping is not None:
-            state = self.nodes[looping][0].execution.state
-            what = f"it can go round in {state} for ever, with nobody asking for it"
-            self._broken(1, what, looping, crashed=bool(self._crashed[looping]))
+        cycle = self._graph.cycle()
+        if cycle:
+            first = cycle[0]
+            what = f"it can go round in {self.nodes[first][0].execution.state} for ever, with nobody asking for it"
+            around = [self._label(source, target) for source, target in zip(cycle, [*cycle[1:], first], strict=True)]
+            self._broken(1, what, first, *around, crashed=bool(self._crashed[first]), round_=True)
 
-    def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool) -> None:
+    def _label(self, source: int, target: int) -> str:
+        """What leads from one node to another, and nobody is asked for."""
+        every = (label for move, label, to in self.leads(source) if to == target and not (move.crash or move.again))
+        return next(every)
+
+    def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
         """Remember the first, and so the nearest, way to break a law; one that needs a crash breaks law 5."""
-        self._found.setdefault(5 if crashed else law, (what, number, labels))
+        self._found.setdefault(5 if crashed else law, _Found(what, number, labels, round_))
 
     def _violation(self, law: int) -> Violation:
-        what, number, labels = self._found[law]
-        return violation_of(self.saga, law, what, [*self.way(number), *labels], self.possible)
+        what, number, labels, goes_round = self._found[law]
+        path = [*self.way(number), *labels]
+        violation = violation_of(self.saga, law, what, path, self.possible, self.branches)
+        return attrs.evolve(violation, around=len(labels)) if goes_round else violation
+
+
+def _settled(ghost: Ghost, led: Led) -> Ghost:
+    """The ledger without what is listed where it turns back: from there on that makes no difference."""
+    listed = led.passage.turns
+    if not listed:
+        return ghost
+    return ghost._replace(effects=tuple(effect and at not in listed for at, effect in enumerate(ghost.effects)))
 
 
 def _is_rest(stand: Stand) -> bool:

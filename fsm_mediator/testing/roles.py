@@ -1,0 +1,618 @@
+"""Roles: one execution that goes as it is told, the ledger of what really has an effect, and the laws held to both.
+
+Nothing here drives anything. Whoever drives an execution comes here at each call, each wait, each record and each look
+at branches, and is told what happens there; where nobody drives it, the `Replay` asks what happens next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fsm_mediator.errors import (
+    MediatorError,
+    OutcomeUnknownError,
+    RefusedError,
+    RetryAfterError,
+    StepRejectedError,
+)
+from fsm_mediator.execution import Execution
+from fsm_mediator.journal import codec
+from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.machine import EXECUTING, SUCCEEDED
+from fsm_mediator.moves import (
+    CRASHED,
+    DRIVER,
+    DUE,
+    LOOK,
+    NOTHING,
+    OTHERS,
+    PARTICIPANT,
+    PERSON,
+    Child,
+    Family,
+    Ghost,
+    Move,
+    Moves,
+    Status,
+)
+from fsm_mediator.moves.family import GOING_ON, status_of
+from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, PROBE, Kind, Part
+from fsm_mediator.records import SIGNAL, Acceptance, Happened, InboxItem, NotHappened, Record
+from fsm_mediator.saga import Saga
+from fsm_mediator.steps import Context
+from fsm_mediator.verifier.deciding import Answer, choices
+from fsm_mediator.verifier.laws import Laws
+from fsm_mediator.waits import EACH
+
+if TYPE_CHECKING:
+    from fsm_mediator.testing.counterexamples import Replay
+
+LIFETIME: Final = 1e12
+"""Seconds from the beginning to the deadline, where the way has one pass; longer than any sleep."""
+HANGS: Final = 60.0
+"""Seconds after which something is taken to hang."""
+
+BEGINS: Final = "the saga begins"
+CANCELLED: Final = "a cancel comes"
+DEADLINE: Final = "the deadline passes"
+SIGNALLED: Final = "the signal "
+_UNKNOWN: Final = "a signal comes that nobody knows"
+_CROSSED: Final = (" comes too late", " comes again")
+_SAID_TO_BRANCHES: Final = {"retry": "a person says: try again", "undo": "a person says: undo"}
+"""What a branch is told by whoever drives the whole, by the event that comes of it."""
+
+_EXECUTED: Final = ((EXECUTE, "returned"), (EXECUTE, "late"), (PROBE, "happened"))
+"""The calls and their answers with which a step is executed."""
+
+_TROUBLE: Final[dict[str, Callable[[], Exception]]] = {
+    "raised": lambda: Exception("raised"),
+    "raised again": lambda: RetryAfterError(0.0),
+    "rejected": lambda: StepRejectedError("rejected"),
+    "unknown": lambda: OutcomeUnknownError("who knows"),
+}
+
+
+class Died(BaseException):
+    """Not an Exception: what drives the saga ends with it, as with its process."""
+
+
+class Role:
+    """One execution, and what is to happen to it.
+
+    Args:
+        replay: What it is a part of.
+        saga_id: The execution's id.
+        saga: Its saga, of actors.
+        way: What is to happen, in the words of the verifier.
+
+    Attributes:
+        way: What of it has not happened yet.
+        about_to_settle: Whether the commit with which it ends, or gets stuck, waits until that may be seen.
+        may_settle: Whether it need not wait, once.
+        is_free: Whether it never need wait: nothing more is told of the whole that it is a branch of.
+        lets_go: Whether nothing more is told of it, so that its branches are free.
+        has_died: Whether its driver has, and no other has taken it up.
+        is_left: Whether its driver could not go on.
+    """
+
+    def __init__(self, replay: Replay, saga_id: str, saga: Saga, way: tuple[str, ...] = ()) -> None:
+        self.saga_id = saga_id
+        self.saga = saga
+        self.place = saga_id.partition("/")[2]
+        self.way = list(way)
+        self.is_free = not self.place
+        self.lets_go = False
+        self.about_to_settle = self.may_settle = self.has_died = self.is_left = False
+        self._replay = replay
+        self._possible = Moves(saga, strict=replay.strict)
+        self._laws = Laws(saga, {path: _Played(self, family) for path, family in self._possible.families.items()})
+        self._acceptance = Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, None, 0.0)
+        self._before = self._ghost = self._possible.nothing
+        self._by_hand: set[str] = set()
+        self._being_undone: set[str] = set()
+        self._judged = 0
+        self._crashed = self._is_recovered = False
+        self._directed = threading.RLock()  # by its driver, or who has it go on where it has none: never by both
+        self._judging = threading.RLock()
+        self._calls: dict[tuple[str, str], int] = {}
+        self._calling: tuple[str, int] | None = None
+        self._decided: list[str] = []  # what is still to be asked for
+        self._decided_ahead: list[str] = []  # what was asked for before its move was followed
+        self._hold = threading.Event()
+
+    @property
+    def records(self) -> list[Record]:
+        """What the journal has of it."""
+        return self._replay.journal.records(self.saga_id)
+
+    def execution(self) -> Execution:
+        """It, as the journal has it."""
+        return Execution.fold(self.saga, self._acceptance, map(_plain, self.records))
+
+    @property
+    def status(self) -> str:
+        """How it stands, to the whole that it is a branch of."""
+        execution = self.execution()
+        status = status_of(execution)
+        return Status.UNDOING if status == Status.RUNNING and execution.state in self._laws.backward else status
+
+    @property
+    def effects(self) -> list[str]:
+        """The paths of the steps that really have an effect now."""
+        each = zip(self.saga.parts, self._ghost.effects, strict=True)
+        return [part.path for part, effect in each if effect and part.kind is Kind.STEP]
+
+    def branches(self) -> dict[str, tuple[str, ...]]:
+        """The names of the branches that have come into being, by their group."""
+        born: dict[str, tuple[str, ...]] = {}
+        for record in self.records:
+            path = record.target.partition(".")[2]
+            if record.children and self._replay.journal.find(f"{self.saga_id}/{path}.{record.children[0]}"):
+                born[path] = record.children
+        return born
+
+    def branch(self, place: str) -> Role:
+        """The branch ``group.name``."""
+        return self._replay.role(f"{self.saga_id}/{place}")
+
+    def saga_of(self, place: str) -> Saga:
+        """The saga of the branch ``group.name``."""
+        path, _, name = place.rpartition(".")
+        branches = self.saga.branches[path]
+        return branches[name] if name in branches else branches[EACH]
+
+    def release(self) -> None:
+        """Hold nothing of it any more: neither what was left behind, nor its end."""
+        self.is_free = True
+        self._hold.set()
+
+    def settles(self) -> None:
+        """Its driver is about to write that it has ended, or is stuck: it waits until that may be seen."""
+        self.about_to_settle = True
+        self._replay.until(lambda: self.is_free or self.may_settle)
+        self.about_to_settle = self.may_settle = False
+
+    # Where its driver comes
+
+    def called(self, verb: str, context: Context) -> Any:
+        """A step, a compensation or a probe is called."""
+        self._judge()
+        self._count(verb, context)
+        self._calling = (f"{'compensating' if verb == COMPENSATE else EXECUTING}.{context.step}", context.attempt)
+        self._posts()
+        move = self._next(PARTICIPANT, also=CRASHED) or self._goes_well(verb, context.step)
+        hold = self._hold
+        if self._head == DEADLINE and not self._comes_to_branches(context.step, verb, move.said):
+            self.follows()
+            self._replay.pass_time(2 * LIFETIME)
+        said = move.said
+        if said == CRASHED:
+            self._die()
+        if (trouble := _TROUBLE.get(said)) is not None:
+            raise trouble()
+        if said in ("timed out", "abandoned"):
+            hold.wait(HANGS)
+        elif said == "late":
+            part = self.saga.part(context.step)
+            assert part.timeout is not None
+            hold.wait(part.timeout * 1.5)
+        elif said == "refused":
+            return object()  # which cannot be journaled
+        elif said in ("happened", "not happened"):
+            return Happened(context.step) if said == "happened" else NotHappened()
+        return f"{verb} of {context.step}"
+
+    def _comes_to_branches(self, path: str, verb: str, said: str) -> bool:
+        """Whether what follows of a call and its answer is that branches come into being, and it waits for these."""
+        after = self._possible.parts[self._possible.index[path] + 1 :]
+        if (verb, said) not in _EXECUTED or not after or after[0].kind not in GROUPS:
+            return False
+        without = {one.words for one in choices(after[0]) if one.answer == [] or isinstance(one.answer, Exception)}
+        return not without.intersection(self._decided)
+
+    def decides(self, path: str) -> Any:
+        """A function that decides is called."""
+        every = {one.words: one for one in choices(self.saga.part(path))}
+        ahead = self.way[0].split("; ")[1:] if self.way else []  # it is followed when it has been recorded
+        told = next((words for words in (*self._decided, *ahead) if words in every), None)
+        choice: Answer = every[told] if told is not None else next(iter(every.values()))
+        if told in self._decided:
+            self._decided.remove(told)
+        elif told is not None:
+            self._decided_ahead.append(told)
+        if isinstance(choice.answer, Exception):
+            raise choice.answer
+        return choice.answer
+
+    def hears(self) -> str:
+        """Something comes before it begins, as the way says: what."""
+        return "" if (move := self._next(OTHERS)) is None else move.label
+
+    def sleeps(self) -> None:
+        """Its driver waits for a while."""
+        self._judge()
+        self._posts()
+        move = self._next(OTHERS, also=CRASHED)
+        if move is not None and move.said == CRASHED:
+            self._die()
+        if move is not None and move.said == "deadline":
+            self._replay.pass_time(2 * LIFETIME)
+
+    def has_written(self, commit: Commit) -> bool:
+        """What its driver knows is in the journal; whether something came to the inbox just then."""
+        if not commit.records:
+            return False
+        event = commit.records[0].event
+        head = self._head
+        if head == BEGINS or (self.place and head == _SAID_TO_BRANCHES.get(event)):
+            self.follows()
+            self._before = self._ghost
+        self._judge()
+        return self._posts()
+
+    def attends(self) -> None:
+        """Its driver is about to look at its branches: what happens to these before."""
+        with self._directed:
+            self._judge()
+            self._bring_branches()
+            while (move := self._peek()) is not None:
+                if move.said.startswith(LOOK):
+                    self._take(move)
+                    return
+                if move.who == DRIVER and self._fate(move):
+                    self._undoes(move)
+                    return
+                if move.said == CRASHED:
+                    self._take(move)
+                    self._die()
+                if not self._befalls(move):
+                    self.leave()
+            self._let_branches_go()
+
+    def _die(self) -> None:
+        self._crashed = self._is_recovered = self.has_died = True
+        raise Died
+
+    # Where nobody drives it
+
+    def goes_on(self) -> bool:
+        """Make the next thing happen where nobody drives it; False: there is nothing more."""
+        with self._directed:
+            self._judge()
+            self._bring_branches()
+            move = self._peek()
+            if move is None:
+                self._let_branches_go()
+                return False
+            looks = move.said.startswith(LOOK) or (move.who == DRIVER and self._fate(move))
+            if looks:
+                ahead = len(self.way)
+            elif move.said == NOTHING and not self._fate(move):
+                self.ends_thread()
+            elif move.said == CRASHED:  # nobody was at it
+                self._take(move)
+                self._crashed = self._is_recovered = True
+                self._replay.dies(self)
+            elif move.who == PERSON and not self._fate(move):
+                self._take(move)
+                self._says(move)
+            elif move.said == DUE:
+                self._take(move)
+                self._replay.pass_time(until=self.execution().due_at or 0.0)
+                self._replay.take_up(self)
+            elif not self._befalls(move):
+                self.leave()
+        return self._is_looked_at(ahead) if looks else True
+
+    def _is_looked_at(self, ahead: int) -> bool:
+        """Have a driver look, which then follows the way, of which so much is still *ahead*."""
+        self._replay.take_up(self)
+        self._replay.until(lambda: self.about_to_settle or self._replay.is_idle(self))
+        if len(self.way) == ahead:
+            self.leave()
+        return True
+
+    def _says(self, move: Move) -> None:
+        """A person says something to it."""
+        mediator = self._replay.mediator
+        if move.said == "retry":
+            self._replay.drive(lambda: mediator.retry(self.saga_id))
+        elif move.said == "undo":
+            self._replay.drive(lambda: mediator.undo(self.saga_id))
+        else:
+            done = move.said == "settled_done"
+            part = self.execution().machine.places[self.execution().state].part
+            result: Any = None
+            if done and part is not None and part.kind in GROUPS:
+                result = [] if part.each else {}
+            self._replay.drive(lambda: mediator.resolve(self.saga_id, reason="seen", done=done, result=result))
+
+    def ends_thread(self) -> None:
+        """If its way says that a thread ends that was left behind, it does."""
+        if self.way and (move := self._peek()) is not None and move.said == NOTHING and not self._fate(move):
+            self._take(move)
+            self._end_thread()
+
+    def _end_thread(self) -> None:
+        """The thread that was left behind ends; its mediator then holds the execution no longer."""
+        hold, self._hold = self._hold, threading.Event()
+        hold.set()
+        self._replay.until(lambda: self._replay.is_held_by_nobody(self))
+
+    # Wherever it stands
+
+    def _befalls(self, move: Move) -> bool:
+        """Have *move* happen to it, or to its branches, from outside; False: it is not of that kind."""
+        fate = self._fate(move)
+        if fate:
+            self._take(move)
+            for place, status in fate:
+                self._becomes(place, status, move)
+        elif move.said == "deadline":
+            self._take(move)
+            self._replay.pass_time(2 * LIFETIME)
+            self._replay.take_up(self)
+        elif move.who == OTHERS and move.said != DUE:
+            self._posts()
+        else:
+            return False
+        return True
+
+    def _posts(self) -> bool:
+        """Whether something comes to the inbox now; the mediator is told as anybody would tell it."""
+        posted = False
+        while self._head == CANCELLED or self._head.startswith((SIGNALLED, _UNKNOWN)):
+            move = self._next(OTHERS)
+            if move is not None:
+                self._posted(move.label)
+                posted = True
+        return posted
+
+    def _posted(self, label: str) -> None:
+        """Somebody says something to the execution; what comes too late is refused, as it should be."""
+        mediator = self._replay.mediator
+        name = label.split(" ")[2] if label.startswith(SIGNALLED) else "unknown"
+        if label.endswith(_CROSSED):  # it was said in time, and has crossed what was recorded meanwhile
+            self._replay.journal.post(self.saga_id, InboxItem(SIGNAL, name))
+            self._replay.tell(self)
+            return
+        try:
+            if label == CANCELLED:
+                mediator.cancel(self.saga_id)
+            else:
+                mediator.signal(self.saga_id, name)
+        except RefusedError:
+            pass
+
+    # Its branches
+
+    def _fate(self, move: Move) -> list[tuple[str, str]]:
+        """The branches that stand differently after *move*, and how."""
+        if move.said == "retry" or move.said.startswith("settled"):
+            return []  # it is said to the whole
+        return list(self._possible.fates(self.execution(), self._seen(self._ghost), move.ghost))
+
+    def _bring_branches(self) -> None:
+        """Have its branches go on until they are about to settle, so that they can do so when the way says it."""
+        for path, names in self.branches().items():
+            for name in names:
+                self._replay.bring(self.branch(f"{path}.{name}"))
+
+    def _let_branches_go(self) -> None:
+        self.lets_go = True
+        for path, names in self.branches().items():
+            for name in names:
+                self.branch(f"{path}.{name}").is_free = True
+        self._replay.changed()
+
+    def _becomes(self, place: str, status: str, move: Move) -> None:
+        """Have a branch come to stand so; its own way says how."""
+        branch = self.branch(place)
+        if status in GOING_ON:
+            branch.ends_thread()
+            if not self._replay.has_go_on(branch):
+                self.leave(move.label)
+            return
+        self._replay.bring(branch)
+        branch.may_settle = True
+        self._replay.changed()
+        if not branch.about_to_settle or not self._replay.until(lambda: self._replay.has_settled(branch)):
+            self.leave(move.label)
+        elif branch.status != status:
+            self.leave(f"{move.label} (and not: it is {branch.status})")
+
+    def _undoes(self, move: Move) -> None:
+        """Its driver has a branch undone: when it looks, all that can be, so that the rest need not be said."""
+        every = self._possible.at(self.execution(), self._seen(self._ghost))
+        self._being_undone = {one.label for one in every if one.who == DRIVER and self._fate(one)} - {move.label}
+        self._take(move)
+
+    # The way
+
+    @property
+    def _head(self) -> str:
+        return self.way[0].split("; ")[0] if self.way else ""
+
+    def _peek(self) -> Move | None:
+        """The next thing on the way, if it can happen now; else the way is left."""
+        while self._head in self._being_undone:
+            self._being_undone.discard(self._head)
+            self.follows()
+        if not self.way:
+            return None
+        every = self._possible.at(self.execution(), self._seen(self._ghost))
+        move = next((move for move in every if move.label == self._head), None)
+        if move is None:
+            self.leave()
+        return move
+
+    def _next(self, *who: str, also: str | None = None) -> Move | None:
+        """The next thing on the way, if it can happen now and comes from there; else the way is left."""
+        move = self._peek()
+        if move is None:
+            return None
+        if move.who in who or move.said == also:
+            self._take(move)
+            return move
+        self.leave()
+        return None
+
+    def _take(self, move: Move) -> None:
+        if move.said.startswith("settled"):
+            self._by_hand.add(self.execution().state.partition(".")[2])
+        self.follows()
+        self._before, self._ghost = self._ghost, move.ghost
+
+    def follows(self) -> str:
+        """The next thing on the way has happened."""
+        label = self.way.pop(0)
+        words, *decided = label.split("; ")
+        for told in decided:
+            if told in self._decided_ahead:
+                self._decided_ahead.remove(told)
+            else:
+                self._decided.append(told)
+        self._replay.followed.append(f"in {self.place}: {label}" if self.place else label)
+        return words
+
+    def leave(self, label: str | None = None) -> None:
+        """The mediator has gone another way: from here on all goes well."""
+        if self._replay.left_for is None:
+            label = label or self.way[0]
+            self._replay.left_for = f"in {self.place}: {label}" if self.place else label
+        self.way = []
+
+    def _goes_well(self, verb: str, path: str) -> Move:
+        labels = {
+            EXECUTE: f"{path} takes effect and returns",
+            COMPENSATE: f"compensating {path} returns",
+            PROBE: f"the probe of {path}: it happened",
+        }
+        moves = list(self._possible.at(self.execution(), self._ghost))
+        truth = f"the probe of {path}: it did not happen"
+        move = next((move for move in moves if move.label in (labels[verb], truth)), None)
+        if move is None:  # it was called where the machine, as the journal has it, calls nobody
+            self._break(4, f"{verb} of {path} is called in {self.execution().state}")
+            return Move("", lambda *_: None, self._ghost, said="returned")
+        self._before, self._ghost = self._ghost, move.ghost
+        return move
+
+    # Judging
+
+    def _seen(self, ghost: Ghost) -> Ghost:
+        """The ledger with the branches as they really stand, but for those that a person has settled by hand."""
+        for path, names in self.branches().items():
+            if path not in self._by_hand:
+                statuses = tuple(self.branch(f"{path}.{name}").status for name in names)
+                ghost = self._possible.families[path].standing(ghost, names, statuses)
+        return ghost
+
+    def _count(self, verb: str, context: Context) -> None:
+        if verb == PROBE:
+            return
+        key = (context.step, verb)
+        self._calls[key] = calls = self._calls.get(key, 0) + 1
+        part = self.saga.part(context.step)
+        policy = part.retry if verb == EXECUTE else part.compensation_retry
+        if policy.attempts is not None and calls > policy.attempts:
+            self._break(1, f"{verb} of {context.step} is called {calls} times, which has {policy.attempts} attempts")
+
+    def _judge(self) -> None:
+        """Hold the laws against what the journal has got since the last time, and against what a recovery finds."""
+        with self._judging:
+            records = self.records
+            new = records[self._judged :]
+            if not new and not self._is_recovered:
+                return
+            self._judged = len(records)
+            self._is_recovered = False
+            if (
+                new
+                and self._calling is not None
+                and new[0].source == self._calling[0]
+                and new[0].attempt != self._calling[1]
+            ):
+                self._break(5, f"attempt {self._calling[1]} in {new[0].source} is recorded as attempt {new[0].attempt}")
+            self._calling = None
+            again = {record.source.partition(".")[2] for record in new if record.event == "retry"}
+            self._calls = {key: calls for key, calls in self._calls.items() if key[0] not in again}
+            try:
+                execution = self.execution()
+            except MediatorError as error:
+                self._break(5, f"its records cannot be folded: {error}")
+                return
+            self._ghost = self._seen(self._ghost)
+            for law, what in self._laws.broken_by(self._laws.passage(execution, new), self._before, self._ghost):
+                self._break(law, what)
+            self._before = self._ghost
+            if execution.state == SUCCEEDED:
+                self._calls.clear()
+
+    def fails(self, error: MediatorError) -> None:
+        """Its driver cannot go on, and leaves it where it stands."""
+        self.is_left = True
+        self._break(1, f"the mediator itself is refused what it does: {error}")
+
+    def judge_recovery(self, running: Execution) -> None:
+        """Its driver has just written: whoever took it up now would have to find what the driver knows."""
+        try:
+            differs = _essence(self.execution()) != _essence(running)
+        except MediatorError:
+            differs = True
+        if differs:
+            self._break(5, f"in {running.state}, a recovery would not find what its driver knows")
+
+    def judge_the_end(self) -> None:
+        """Nothing goes on any more: what stands still must have ended, or visibly wait for somebody."""
+        self._judge()
+        if not self.is_at_an_end():
+            self._break(1, f"it stands in {self.execution().state} for ever, where nothing wakes it")
+
+    def is_at_an_end(self) -> bool:
+        """Whether it has ended, or waits for a person, a signal, or a branch that does."""
+        execution = self.execution()
+        part = execution.machine.places[execution.state].part
+        if status_of(execution) not in GOING_ON or (part is not None and part.kind is Kind.SIGNAL):
+            return True
+        names = self.branches().get(part.path, ()) if part is not None else ()
+        each = [self.branch(f"{part.path}.{name}") for name in names if part is not None]
+        return any(one.status in GOING_ON and one.is_at_an_end() for one in each)
+
+    def _break(self, law: int, what: str) -> None:
+        what = f"branch {self.place}: {what}" if self.place else what
+        self._replay.broken.setdefault(5 if self._crashed else law, what)
+
+
+def _plain(record: Record) -> Record:
+    """The record with its value decoded, whatever the type that it should have: a fault may have left it incomplete."""
+    if not isinstance(record.value, msgspec.Raw):
+        return record
+    return msgspec.structs.replace(record, value=codec.decode(record.value, Any, f"record {record.seq}"))
+
+
+def _essence(execution: Execution) -> tuple[Any, ...]:
+    """What the records must tell of an execution; what has come to its inbox is kept there."""
+    plans, left = execution._plans or {}, execution._left or {}
+    known = (tuple(execution._answered), execution._doubtful, tuple(sorted(plans.items())), tuple(sorted(left.items())))
+    return execution.state, execution.attempt, execution.doubt, execution.due_at is not None, *known
+
+
+class _Played(Family):
+    """A group whose branches are played, and really leave something over."""
+
+    def __init__(self, role: Role, family: Family) -> None:
+        self._role = role
+        part: Part = role.saga.part(family.path)
+        known: Mapping[str, Child] = family.known
+        super().__init__(part, family.at, dict(known), once=False)
+
+    def leaves(self, name: str, status: str) -> tuple[str, ...]:
+        """As `Family.leaves`; of one that has failed what it says itself."""
+        place = f"{self.path}.{name}"
+        if status != Status.LEFT:
+            return super().leaves(name, status)
+        return tuple(f"{place}.{path}" for path in self._role.branch(place).execution().leftovers)

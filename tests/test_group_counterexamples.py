@@ -1,0 +1,326 @@
+"""Counterexamples of groups, choices and decisions happen too: each branch goes a way of its own, in the real thing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fsm_mediator import Choose, Parallel, Report, Retry, Saga, Signal, Sleep, VerificationError, Violation, verify
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.moves.family import BACKWARD, FORWARD, Status
+from fsm_mediator.testing.counterexamples import Replay, actor, decided
+from fsm_mediator.verifier.fates import way_to
+from fsm_mediator.verifier.walking import Walk
+from tests.test_counterexamples import TWICE, go, run, ways
+from tests.test_mutants import MUTANTS
+
+ONCE = Retry(attempts=1)
+
+
+def acting(name: str, *, compensates: bool = True, **settings: Any) -> Any:
+    """A step that is tried once."""
+    return actor(name, compensates=compensates, retry=ONCE, compensation_retry=ONCE, **settings)
+
+
+def fanned() -> Saga:
+    """One branch that can be undone, and one that leaves something over."""
+    return Saga("fanned", [acting("a"), Parallel("fan", [acting("x"), acting("y", compensates=False)]), acting("z")])
+
+
+def chosen() -> Saga:
+    """A choice."""
+    branches = {"x": acting("x"), "y": acting("y", compensates=False)}
+    return Saga("chosen", [Choose("c", branches, by=decided()), acting("z")])
+
+
+def each() -> Saga:
+    """A group over items."""
+    return Saga("each", [acting("a"), Parallel.each("e", acting("i"), over=decided()), acting("z")])
+
+
+def onward() -> Saga:
+    """Branches that only go forward."""
+    fan = Parallel("fan", [acting("x", compensates=False), acting("y", compensates=False)])
+    return Saga("onward", [acting("go", compensates=False, pivot=True), fan])
+
+
+def waiting() -> Saga:
+    """Branches that wait: for somebody, and for a moment that is told."""
+    return Saga("waiting", [acting("a"), Parallel("fan", [Signal("x", timeout=1.0), Sleep("till", until=decided())])])
+
+
+def nested() -> Saga:
+    """A group in a branch of a group, in a nested saga."""
+    inner = Saga("inner", [acting("u"), Parallel("deep", [acting("v")])])
+    return Saga("nested", [Saga("in", [acting("a"), Parallel("fan", [acting("x"), inner])])])
+
+
+def timed() -> Saga:
+    """A branch whose thread may be left behind."""
+    return Saga("timed", [acting("a"), Parallel("fan", [acting("x", timeout=1.0)])])
+
+
+SAGAS = [fanned, chosen, each, onward, waiting, nested]
+
+
+@pytest.mark.parametrize("make", SAGAS)
+def test_wherever_the_verifier_comes_with_branches_a_mediator_can_come(make):
+    """However branches come to stand, and whenever that is seen: a real mediator comes there, by the same records."""
+    for way in ways(make()):
+        go(way, make())
+
+
+def every(report: Report) -> Iterator[Violation]:
+    """The broken laws of a saga, and of its branches."""
+    yield from report.violations
+    for branch in report.branches:
+        yield from every(branch)
+
+
+def found(what: str, saga: Saga) -> list[Violation]:
+    """What the verifier finds with a mutant in place."""
+    with pytest.MonkeyPatch.context() as patches:
+        MUTANTS[what][1](patches.setattr)
+        return list(every(verify(saga, most_nodes=3000)))
+
+
+OF_GROUPS = [what for what, (_, _, on) in MUTANTS.items() if on == ("fanned",)]
+OF_ALL = [
+    "Compensation goes oldest first.",
+    "Doubt is forgotten from one attempt to the next.",
+    "Leftovers are passed over in silence.",
+    "What comes after the pivot is refused a way to stand still.",
+    "A crash while compensating counts as compensated.",
+]
+"""Mutants of steps, which break branches, or sagas with them."""
+
+
+@pytest.mark.parametrize("what", [*OF_GROUPS, *OF_ALL])
+@pytest.mark.parametrize("make", [*SAGAS, timed])
+def test_each_counterexample_with_branches_is_reproduced_by_the_test_it_writes(what, make):
+    """The test fails on the real mediator where the fault is, showing the very law, and passes where it is not.
+
+    Where a branch breaks a law itself, anything was taken to become of it: what no way of its own leads to is not
+    played, and the test says so; that of the branch is.
+    """
+    violations = found(what, make())
+    names = {violation.saga.name for violation in violations}
+    for violation in violations:
+        test, law = violation.to_pytest(), f"law {violation.law} is broken"
+        if violation.unplayable is not None:
+            assert any(name.startswith(f"{violation.saga.name}/") for name in names)
+            assert "It cannot be played: no way was found" in test
+        with pytest.MonkeyPatch.context() as patches:
+            MUTANTS[what][1](patches.setattr)
+            with pytest.raises(AssertionError if violation.unplayable is None else VerificationError, match=law):
+                run(test)
+        run(test)
+
+
+def test_every_mutant_of_groups_is_played_on_every_kind_of_group():
+    """None of the above passes for want of a counterexample: each such fault breaks a law of most such sagas."""
+    for what in OF_GROUPS:
+        broken = [make.__name__ for make in SAGAS if any(one.unplayable is None for one in found(what, make()))]
+        assert len(broken) >= 2, what
+
+
+# Any saga
+
+
+Plan = tuple[Any, ...]
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> list[Plan]:
+    """A small saga with a group or a choice; its branches may be sagas, groups and choices as well."""
+    names = (f"p{number}" for number in range(100))
+
+    def leaf(*, pivot: bool = False) -> Plan:
+        settings = {"retry": draw(st.sampled_from([ONCE, ONCE, TWICE])), "repeatable": draw(st.integers(0, 4)) > 0}
+        probes = draw(st.integers(0, 4)) == 0
+        return ("step", next(names), {"compensates": draw(st.booleans()) and not pivot, "probes": probes, **settings})
+
+    def part(depth: int) -> Plan:
+        inside = ["saga", "group", "each", "choice"] if depth else []
+        kind = draw(st.sampled_from(["step", "step", "signal", "forever", "sleep", "nap", *inside]))
+        return leaf() if kind == "step" else group(kind, depth) if kind in inside else (kind, next(names))
+
+    def group(kind: str, depth: int) -> Plan:
+        size = 1 if kind == "each" else draw(st.integers(1, 2))
+        return (kind, next(names), [part(depth - 1) for _ in range(size)])
+
+    first = draw(st.sampled_from([[], ["step"], ["pivot"]]))
+    before = [("pivot", *leaf(pivot=True)[1:]) if kind == "pivot" else leaf() for kind in first]
+    return [*before, group(draw(st.sampled_from(["group", "each", "choice"])), 2), *([leaf()] * draw(st.booleans()))]
+
+
+def built(plan: Plan) -> Any:
+    """The part that is planned."""
+    kind, name, *rest = plan
+    if kind in ("step", "pivot"):
+        return actor(name, compensation_retry=ONCE, pivot=kind == "pivot", **rest[0])
+    if kind in ("signal", "forever"):
+        return Signal(name, timeout=1.0 if kind == "signal" else None)
+    if kind in ("sleep", "nap"):
+        return Sleep(name, 1.0 if kind == "sleep" else decided())
+    inside = [built(each) for each in rest[0]]
+    if kind == "saga":
+        return Saga(name, inside)
+    if kind == "each":
+        return Parallel.each(name, inside[0], over=decided())
+    return (
+        Choose(name, {part.name: part for part in inside}, by=decided()) if kind == "choice" else Parallel(name, inside)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::fsm_mediator.DefinitionWarning")
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(plans(), st.randoms(use_true_random=False))
+def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
+    """Whatever branches are made of: of each way they can end there is one, and a mediator goes it, with the whole."""
+
+    def make() -> Saga:
+        return Saga("any", [built(part) for part in plan])
+
+    walk = Walk(make(), strict=False, most_nodes=10_000)
+    walk.explore()
+    for path, families in walk.possible.families.items():
+        for name, child in families.known.items():
+            branch = walk.branches[path][name]
+            for status in child.forward:
+                assert way_to(branch, [status]) is not None
+            for status in child.backward if child.undoable else ():
+                assert way_to(branch, [Status.SUCCEEDED, Status.UNDOING, status]) is not None
+    every_way = ways(make())
+    for way in chance.sample(every_way, min(15, len(every_way))):
+        go(way, make())
+
+
+ENDINGS: dict[str, tuple[Callable[[], Any], bool]] = {
+    Status.SUCCEEDED: (lambda: acting("b"), False),
+    Status.FAILED: (lambda: acting("b"), False),
+    Status.LEFT: (lambda: acting("b", compensates=False), False),
+    Status.STUCK: (lambda: acting("b", compensates=False), True),
+    Status.STUCK_UNDOING: (lambda: acting("b"), False),
+}
+"""Of each way in which a branch can end: a branch that can, and whether it has to come after the pivot for that."""
+
+
+@pytest.mark.parametrize("status", sorted(FORWARD))
+def test_a_branch_ends_as_it_is_told(status):
+    """The real branch stands as the word says by which the whole knows it."""
+    branch, is_forward_only = ENDINGS[status]
+    parts = [acting("go", compensates=False, pivot=True)] if is_forward_only else []
+    saga = Saga("s", [*parts, Parallel("fan", [branch()])])
+    ending = next(way for way in ways(saga) if way.path[-1].startswith("branch fan.b ") and way_ends(way, status))
+
+    replay = go(ending, Saga("s", [*parts, Parallel("fan", [branch()])]))
+
+    assert replay.role("replayed/fan.b").status == status
+    assert FORWARD >= BACKWARD
+
+
+def way_ends(way: Violation, status: str) -> bool:
+    """Whether its last word is that a branch comes to stand so."""
+    words = {
+        Status.SUCCEEDED: "succeeds",
+        Status.FAILED: "fails",
+        Status.LEFT: "fails, and leaves something over",
+        Status.STUCK: "gets stuck",
+        Status.STUCK_UNDOING: "gets stuck compensating",
+    }
+    return way.path[-1] == f"branch fan.b {words[status]}"
+
+
+# What is written
+
+
+def counterexamples() -> list[Violation]:
+    """One with branches, one with decisions, one that goes round, one that is not played."""
+    late = next(what for what in MUTANTS if "comes too late" in what)
+    signal = Saga("s", [acting("a"), Signal("word"), actor("b", retry=TWICE)])
+    any_will_do = next(what for what in OF_GROUPS if "any of its branches" in what)
+    silent = "Leftovers are passed over in silence."
+    return [
+        *found(any_will_do, nested()),
+        *found(any_will_do, each()),
+        *found(late, signal),
+        *(one for one in found(silent, chosen()) if one.unplayable is not None),
+        *found("What comes after the pivot is refused a way to stand still.", onward()),
+    ]
+
+
+def test_written_tests_with_branches_are_in_good_style(tmp_path):
+    """What is written can be put among one's tests as it is: it is formatted, and its linter has nothing to say."""
+    for number, violation in enumerate(counterexamples()):
+        (tmp_path / f"test_found_{number}.py").write_text(violation.to_pytest(), encoding="utf-8")
+    config = str(Path(__file__).parent.parent / "pyproject.toml")
+
+    for command in (["format", "--diff"], ["check", "--extend-ignore", "INP001"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--config", config, str(tmp_path)],
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_written_test_tells_the_ways_of_the_branches():
+    """Who reads the test sees what each branch does, beside what that is to the whole."""
+    [what] = [what for what in OF_GROUPS if "any of its branches" in what]
+    [violation] = [one for one in found(what, fanned()) if one.law == 3]
+
+    test = violation.to_pytest()
+
+    assert '        "branch fan.x fails",\n' in test
+    assert '            "fan.x": ["the saga begins", "x raises, without effect"],\n' in test
+
+
+def test_what_goes_round_for_ever_is_gone_round_until_no_policy_allows_it():
+    """A law that is broken by going round shows in the real run: it makes more attempts than there are."""
+    [what] = [what for what in MUTANTS if "comes too late" in what]
+    [violation] = found(what, Saga("s", [acting("a"), Signal("word"), actor("b", retry=TWICE)]))
+
+    assert violation.around == 3
+    assert "and again from 4., for ever" in str(violation)
+    assert "        * 3,\n" in violation.to_pytest()
+
+
+def test_replay_takes_decisions_only_that_are_told():
+    """A real function would decide as it likes, and so is refused."""
+    with pytest.raises(DefinitionError, match=r"decisions that are `decided\(\)`; 'c' is"):
+        Replay(Saga("s", [Choose("c", {"x": acting("x")}, by=lambda payload: "x")]))
+    with pytest.raises(DefinitionError, match="'b' is"):
+        Replay(Saga("s", [Parallel("fan", [Signal("b"), Saga("s", [real("b")])])]))
+
+
+def real(name: str) -> Any:
+    """A step that does something of its own."""
+    from tests.test_mutants import made
+
+    return made(name)
+
+
+def test_replay_with_a_branch_that_cannot_end_as_told_says_so():
+    """What the way says of a branch is not made up: if the branch cannot end so, the way is left there."""
+    replay = Replay(fanned())
+
+    replay.follow(
+        "the saga begins",
+        "a takes effect and returns",
+        "branch fan.x fails",
+        branches={"fan.x": ["the saga begins", "x takes effect and returns"]},
+    )
+
+    assert replay.left_for == "branch fan.x fails (and not: it is succeeded)"
+    assert replay.records[-1].target == "succeeded"
+    assert "the journal of fan.x:" in replay.told()
+    assert not replay.broken
