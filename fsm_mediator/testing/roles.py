@@ -39,7 +39,7 @@ from fsm_mediator.moves import (
     Moves,
     Status,
 )
-from fsm_mediator.moves.family import GOING_ON, status_of
+from fsm_mediator.moves.family import AGAIN, GOING_ON, status_of
 from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, PROBE, Kind, Part
 from fsm_mediator.records import SIGNAL, Acceptance, Happened, InboxItem, NotHappened, Record
 from fsm_mediator.saga import Saga
@@ -62,6 +62,7 @@ DEADLINE: Final = "the deadline passes"
 SIGNALLED: Final = "the signal "
 _UNKNOWN: Final = "a signal comes that nobody knows"
 _CROSSED: Final = (" comes too late", " comes again")
+_MADE_SURE: Final = "a person has made sure"
 _SAID_TO_BRANCHES: Final = {"retry": "a person says: try again", "undo": "a person says: undo"}
 """What a branch is told by whoever drives the whole, by the event that comes of it."""
 
@@ -138,6 +139,8 @@ class Role:
         """How it stands, to the whole that it is a branch of."""
         execution = self.execution()
         status = status_of(execution)
+        if status in AGAIN and self.about_to_settle:  # it has been settled by hand, and that may not be seen yet
+            return AGAIN[status]
         return Status.UNDOING if status == Status.RUNNING and execution.state in self._laws.backward else status
 
     @property
@@ -292,7 +295,7 @@ class Role:
             if looks:
                 ahead = len(self.way)
             elif move.said == NOTHING and not self._fate(move):
-                self.ends_thread()
+                self._ends_thread()
             elif move.said == CRASHED:  # nobody was at it
                 self._take(move)
                 self._crashed = self._is_recovered = True
@@ -324,14 +327,32 @@ class Role:
         elif move.said == "undo":
             self._replay.drive(lambda: mediator.undo(self.saga_id))
         else:
-            done = move.said == "settled_done"
-            part = self.execution().machine.places[self.execution().state].part
-            result: Any = None
-            if done and part is not None and part.kind in GROUPS:
-                result = [] if part.each else {}
-            self._replay.drive(lambda: mediator.resolve(self.saga_id, reason="seen", done=done, result=result))
+            self._is_settled(move)
 
-    def ends_thread(self) -> None:
+    def _is_settled(self, move: Move) -> None:
+        """A person has made sure by hand how it is."""
+        execution, done = self.execution(), move.said == "settled_done"
+        part = execution.machine.places[execution.state].part
+        result: Any = None
+        if done and part is not None and part.kind in GROUPS:
+            result = [] if part.each else {}
+        resolve = self._replay.mediator.resolve
+        self._replay.drive(lambda: resolve(self.saga_id, reason="seen", done=done, result=result))
+
+    def gets_going(self) -> bool:
+        """Have it go on from where it is stuck, as its way says: somebody tries again, or has made sure how it is."""
+        self._ends_thread()
+        if not self._head.startswith(_MADE_SURE):
+            return self._replay.has_go_on(self)
+        move = self._peek()
+        if move is None:
+            return False
+        self._take(move)
+        # Whoever says so waits until it has ended, which may be seen later only.
+        threading.Thread(target=self._is_settled, args=(move,), daemon=True).start()
+        return self._replay.until(lambda: self.about_to_settle or status_of(self.execution()) in GOING_ON)
+
+    def _ends_thread(self) -> None:
         """If its way says that a thread ends that was left behind, it does."""
         if self.way and (move := self._peek()) is not None and move.said == NOTHING and not self._fate(move):
             self._take(move)
@@ -413,17 +434,25 @@ class Role:
         """Have a branch come to stand so; its own way says how."""
         branch = self.branch(place)
         if status in GOING_ON:
-            branch.ends_thread()
-            if not self._replay.has_go_on(branch):
+            if not branch.gets_going():
                 self.leave(move.label)
             return
-        self._replay.bring(branch)
-        branch.may_settle = True
+        while branch.settled():
+            if branch.status == status:
+                return
+            if not (branch.status in AGAIN and branch.way and branch.gets_going()):  # else that was not to be seen
+                self.leave(f"{move.label} (and not: it is {branch.status})")
+                return
+        self.leave(move.label)
+
+    def settled(self) -> bool:
+        """Have it settle, and that be seen; False: it does not."""
+        self._replay.bring(self)
+        if not self.about_to_settle:
+            return False
+        self.may_settle = True
         self._replay.changed()
-        if not branch.about_to_settle or not self._replay.until(lambda: self._replay.has_settled(branch)):
-            self.leave(move.label)
-        elif branch.status != status:
-            self.leave(f"{move.label} (and not: it is {branch.status})")
+        return self._replay.until(lambda: self._replay.has_settled(self))
 
     def _undoes(self, move: Move) -> None:
         """Its driver has a branch undone: when it looks, all that can be, so that the rest need not be said."""

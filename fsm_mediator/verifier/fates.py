@@ -11,21 +11,36 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from fsm_mediator.moves import NOTHING, PARTICIPANT, PERSON, Move
-from fsm_mediator.moves.family import GOING_ON, status_of
+from fsm_mediator.moves import NOTHING, PARTICIPANT, Move
+from fsm_mediator.moves.family import AGAIN, GOING_ON, status_of
 
 if TYPE_CHECKING:
     from fsm_mediator.verifier.walking import Walk
 
-_TAKES_TIME: Final = frozenset(("timed out", "abandoned", "late"))
-"""What takes real seconds to be played."""
+_HAVE_IT_GO_ON: Final = frozenset(("retry", "undo", "settled_done", "settled_undone"))
+"""What is said to an execution that has settled."""
+
+_EFFORT: Final = {
+    "retry": 1,
+    "undo": 1,
+    "cancel": 100,
+    "settled_done": 1_000,
+    "settled_undone": 1_000,
+    "timed out": 10_000,
+    "abandoned": 10_000,
+    "late": 10_000,
+}
+"""What is not as easy as the rest; the last take real seconds to be played."""
+
+_UNSEEN: Final = 1_000
+"""The effort for what is not to be seen."""
 
 
 def way_to(walk: Walk, statuses: Sequence[str]) -> tuple[str, ...] | None:
     """The easiest way on which an execution comes to stand as *statuses* say, one after the other; None: there is none.
 
-    Easy is what is short; what takes real time, or a cancel, is taken where nothing else leads there, and a driver that
-    dies never, for that is no different from a call that gives no answer.
+    Easy is what is short; a cancel, a person who has made sure by hand, and what takes real time are taken where
+    nothing else leads there, and a driver that dies never: that is no different from a call that gives no answer.
     """
     came: dict[tuple[int, int], tuple[tuple[int, int], str]] = {}
     done: set[tuple[int, int]] = set()
@@ -44,25 +59,34 @@ def way_to(walk: Walk, statuses: Sequence[str]) -> tuple[str, ...] | None:
                 place, label = came[place]
                 way.append(label)
             return tuple(way[::-1])
+        stood = status_of(walk.nodes[number][0].execution)
         for move, label, target in walk.leads(number):
-            step = _step(move, status_of(walk.nodes[target][0].execution), statuses[reached:])
+            step = _step(move, stood, status_of(walk.nodes[target][0].execution), statuses[reached:])
             if step is not None:
                 heapq.heappush(heap, (effort + step[0], next(order), (target, reached + step[1]), place, label))
     return None
 
 
-def _step(move: Move, status: str, wanted: Sequence[str]) -> tuple[int, int] | None:
-    """The effort of a move to where an execution stands so, and how much that is of what is *wanted*; None: not this.
+def _step(move: Move, stood: str, stands: str, wanted: Sequence[str]) -> tuple[int, int] | None:
+    """The effort of a move, given how it stood before and stands after it, and how much that is of what is *wanted*.
 
     What is wanted next is either that it settles, or that it goes on from where it has settled, as it is told to.
+
+    Returns:
+        None: the move is not to be made.
     """
-    if wanted[0] in GOING_ON:
-        if move.said in ("retry", "undo"):
-            if status in GOING_ON or len(wanted) == 1:
-                return 1, 1
-            return (1, 2) if status == wanted[1] else None  # it settles at once
-        return (1, 0) if move.who == PARTICIPANT and move.said == NOTHING else None  # an abandoned thread ends
-    if move.crash or move.who == PERSON or move.said == "deadline" or status not in (*GOING_ON, wanted[0]):
+    thread_ends = move.who == PARTICIPANT and move.said == NOTHING
+    if stood not in GOING_ON and not thread_ends and move.said not in _HAVE_IT_GO_ON:
         return None
-    effort = 10_000 if move.said in _TAKES_TIME else 100 if move.said == "cancel" else 1
-    return effort, int(status == wanted[0])
+    if wanted[0] in GOING_ON:
+        if move.said not in _HAVE_IT_GO_ON:
+            return (1, 0) if thread_ends else None
+        if stands in GOING_ON or len(wanted) == 1:
+            return _EFFORT[move.said], 1
+        return (_EFFORT[move.said], 2) if stands == wanted[1] else None  # it settles at once
+    if move.crash or move.said in ("deadline", "undo") or stands not in (*GOING_ON, *AGAIN, wanted[0]):
+        return None
+    effort = _EFFORT.get(move.said, 1)
+    if stands in AGAIN and stands != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it
+        effort += _UNSEEN
+    return effort, int(stands == wanted[0])
