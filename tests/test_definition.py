@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from fsm_mediator import (
     Retry,
     Saga,
     Step,
+    inspection,
     step,
 )
 from fsm_mediator.inspection import check_name, snake_case
@@ -863,3 +865,100 @@ def test_part_alone_has_the_defaults_of_a_step() -> None:
         False,
         False,
     )
+
+
+class Methods:
+    """Functions as methods."""
+
+    def one(self, payload): ...
+
+    def two(self, payload, context): ...
+
+    async def later(self, payload): ...
+
+    def none(self): ...
+
+    @classmethod
+    def of_class(cls, payload): ...
+
+    @staticmethod
+    def static(payload, context): ...
+
+
+def _wrapped(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _signed(payload): ...
+
+
+_signed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("payload", "context")]
+)
+
+
+async def _agen(payload):
+    yield payload
+
+
+def _gen(payload):
+    yield payload
+
+
+async def _two_later(payload, context): ...
+
+
+FUNCTIONS: list[Any] = [
+    lambda payload: None,
+    lambda payload, context: None,
+    lambda payload, whatever: None,
+    lambda payload, context=None: None,
+    lambda payload, whatever=None: None,
+    lambda: None,
+    lambda a, b, c: None,
+    lambda *args: None,
+    lambda payload, *, context=None: None,
+    lambda payload, /, context: None,
+    lambda payload, **rest: None,
+    _two_later,
+    _gen,
+    _agen,
+    _signed,
+    _wrapped(_two_later),
+    _wrapped(lambda payload: None),
+    functools.partial(_two_later, 1),
+    Methods().one,
+    Methods().two,
+    Methods().later,
+    Methods().none,
+    Methods.of_class,
+    Methods.static,
+    dict.get,
+    len,
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=map(str, range(len(FUNCTIONS))))
+def test_what_is_read_off_the_code_is_what_inspect_says(function):
+    """The usual functions need no long look; whatever is out of the usual gets one."""
+    plain = inspection._plain(function)
+    if plain is not None:
+        taken = [
+            each
+            for each in inspect.signature(function).parameters.values()
+            if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) and each.default is each.empty
+        ]
+        assert len(taken) == len(inspect.signature(function).parameters) in (1, 2)
+        assert plain == (len(taken) == 2, inspect.iscoroutinefunction(function))
+
+
+def test_most_functions_are_read_off_their_code():
+    """Else the way is there for nobody."""
+    assert inspection._plain(lambda payload: None) == (False, False)
+    assert inspection._plain(_two_later) == (True, True)
+    assert inspection._plain(Methods().two) == (True, False)
+    assert inspection._plain(_wrapped(_two_later)) is inspection._plain(_gen) is inspection._plain(_agen) is None
