@@ -8,7 +8,10 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from transitions import Machine
 
 from benchmarks.peers import bare_loop, ours
 from benchmarks.peers.contestant import Ready, Work
@@ -16,6 +19,18 @@ from benchmarks.peers.contestant import Ready, Work
 RUNS = {3: 40, 100: 3}
 WARM = {3: 40, 100: 1}  # the interpreter specialises what it has run a few times
 WORKS = tuple((steps, fails) for steps in RUNS for fails in (False, True))
+
+
+def defining(steps: int) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Making the plain machine of a saga's states and transitions, as any is made; and defining the saga."""
+    work = Work(steps, folder=str(Path.cwd()))
+    machine = ours.saga_of(work).machine
+    states = list(machine.states)
+    rows = [[move.event, move.source, move.target] for move in machine.moves()]
+    return (
+        lambda: Machine(states=states, transitions=rows, initial="pending", auto_transitions=False),
+        lambda: ours.saga_of(work),
+    )
 
 
 def prepared() -> list[tuple[str, str, int, Ready]]:
@@ -27,6 +42,10 @@ def prepared() -> list[tuple[str, str, int, Ready]]:
             for _ in range(WARM[steps]):
                 ready.run()
             made.append((side, f"W{steps} {'failure' if fails else 'success'}", RUNS[steps], ready))
+    for steps in RUNS:
+        for side, define in zip(("floor", "ours"), defining(steps), strict=True):
+            define()
+            made.append((side, f"defining {steps}", 3, Ready(define)))
     return made
 
 
