@@ -1,4 +1,4 @@
-"""Roles: one execution that goes as it is told, the ledger of what really has an effect, and the laws held to both.
+"""Roles: one execution that goes as it is told.
 
 Nothing here drives anything. Whoever drives an execution comes here at each call, each wait, each record and each look
 at branches, and is told what happens there; where nobody drives it, the `Replay` asks what happens next.
@@ -7,22 +7,17 @@ at branches, and is told what happens there; where nobody drives it, the `Replay
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from fsm_mediator.errors import (
-    MediatorError,
     OutcomeUnknownError,
     RefusedError,
     RetryAfterError,
     StepRejectedError,
 )
-from fsm_mediator.execution import Execution
-from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.machine import EXECUTING, SUCCEEDED
+from fsm_mediator.machine import EXECUTING
 from fsm_mediator.moves import (
     CRASHED,
     DRIVER,
@@ -32,21 +27,15 @@ from fsm_mediator.moves import (
     OTHERS,
     PARTICIPANT,
     PERSON,
-    Child,
-    Family,
-    Ghost,
     Move,
-    Moves,
-    Status,
 )
 from fsm_mediator.moves.family import AGAIN, GOING_ON, status_of
-from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, PROBE, Kind, Part
-from fsm_mediator.records import SIGNAL, Acceptance, Happened, InboxItem, NotHappened, Record
+from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, PROBE
+from fsm_mediator.records import SIGNAL, Happened, InboxItem, NotHappened
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Context
+from fsm_mediator.testing.witness import Witness
 from fsm_mediator.verifier.deciding import Answer, choices
-from fsm_mediator.verifier.laws import Laws
-from fsm_mediator.waits import EACH
 
 if TYPE_CHECKING:
     from fsm_mediator.testing.counterexamples import Replay
@@ -81,7 +70,7 @@ class Died(BaseException):
     """Not an Exception: what drives the saga ends with it, as with its process."""
 
 
-class Role:
+class Role(Witness):
     """One execution, and what is to happen to it.
 
     Args:
@@ -92,81 +81,22 @@ class Role:
 
     Attributes:
         way: What of it has not happened yet.
-        about_to_settle: Whether the commit with which it ends, or gets stuck, waits until that may be seen.
         may_settle: Whether it need not wait, once.
         is_free: Whether it never need wait: nothing more is told of the whole that it is a branch of.
         lets_go: Whether nothing more is told of it, so that its branches are free.
         has_died: Whether its driver has, and no other has taken it up.
-        is_left: Whether its driver could not go on.
     """
 
     def __init__(self, replay: Replay, saga_id: str, saga: Saga, way: tuple[str, ...] = ()) -> None:
-        self.saga_id = saga_id
-        self.saga = saga
-        self.place = saga_id.partition("/")[2]
+        super().__init__(replay, saga_id, saga)
         self.way = list(way)
         self.is_free = not self.place
-        self.lets_go = False
-        self.about_to_settle = self.may_settle = self.has_died = self.is_left = False
-        self._replay = replay
-        self._possible = Moves(saga, strict=replay.strict)
-        self._laws = Laws(saga, {path: _Played(self, family) for path, family in self._possible.families.items()})
-        self._acceptance = Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, None, 0.0)
-        self._before = self._ghost = self._possible.nothing
-        self._by_hand: set[str] = set()
+        self.may_settle = self.lets_go = self.has_died = False
         self._being_undone: set[str] = set()
-        self._judged = 0
-        self._crashed = self._is_recovered = False
         self._directed = threading.RLock()  # by its driver, or who has it go on where it has none: never by both
-        self._judging = threading.RLock()
-        self._calls: dict[tuple[str, str], int] = {}
-        self._calling: tuple[str, int] | None = None
         self._decided: list[str] = []  # what is still to be asked for
         self._decided_ahead: list[str] = []  # what was asked for before its move was followed
         self._hold = threading.Event()
-
-    @property
-    def records(self) -> list[Record]:
-        """What the journal has of it."""
-        return self._replay.journal.records(self.saga_id)
-
-    def execution(self) -> Execution:
-        """It, as the journal has it."""
-        return Execution.fold(self.saga, self._acceptance, map(_plain, self.records))
-
-    @property
-    def status(self) -> str:
-        """How it stands, to the whole that it is a branch of."""
-        execution = self.execution()
-        status = status_of(execution)
-        if status in AGAIN and self.about_to_settle:  # it has been settled by hand, and that may not be seen yet
-            return AGAIN[status]
-        return Status.UNDOING if status == Status.RUNNING and execution.state in self._laws.backward else status
-
-    @property
-    def effects(self) -> list[str]:
-        """The paths of the steps that really have an effect now."""
-        each = zip(self.saga.parts, self._ghost.effects, strict=True)
-        return [part.path for part, effect in each if effect and part.kind is Kind.STEP]
-
-    def branches(self) -> dict[str, tuple[str, ...]]:
-        """The names of the branches that have come into being, by their group."""
-        born: dict[str, tuple[str, ...]] = {}
-        for record in self.records:
-            path = record.target.partition(".")[2]
-            if record.children and self._replay.journal.find(f"{self.saga_id}/{path}.{record.children[0]}"):
-                born[path] = record.children
-        return born
-
-    def branch(self, place: str) -> Role:
-        """The branch ``group.name``."""
-        return self._replay.role(f"{self.saga_id}/{place}")
-
-    def saga_of(self, place: str) -> Saga:
-        """The saga of the branch ``group.name``."""
-        path, _, name = place.rpartition(".")
-        branches = self.saga.branches[path]
-        return branches[name] if name in branches else branches[EACH]
 
     def release(self) -> None:
         """Hold nothing of it any more: neither what was left behind, nor its end."""
@@ -491,10 +421,8 @@ class Role:
         return None
 
     def _take(self, move: Move) -> None:
-        if move.said.startswith("settled"):
-            self._by_hand.add(self.execution().state.partition(".")[2])
+        self._happens(move)
         self.follows()
-        self._before, self._ghost = self._ghost, move.ghost
 
     def follows(self) -> str:
         """The next thing on the way has happened."""
@@ -527,121 +455,5 @@ class Role:
         if move is None:  # it was called where the machine, as the journal has it, calls nobody
             self._break(4, f"{verb} of {path} is called in {self.execution().state}")
             return Move("", lambda *_: None, self._ghost, said="returned")
-        self._before, self._ghost = self._ghost, move.ghost
+        self._happens(move)
         return move
-
-    # Judging
-
-    def _seen(self, ghost: Ghost) -> Ghost:
-        """The ledger with the branches as they really stand, but for those that a person has settled by hand."""
-        for path, names in self.branches().items():
-            if path not in self._by_hand:
-                statuses = tuple(self.branch(f"{path}.{name}").status for name in names)
-                ghost = self._possible.families[path].standing(ghost, names, statuses)
-        return ghost
-
-    def _count(self, verb: str, context: Context) -> None:
-        if verb == PROBE:
-            return
-        key = (context.step, verb)
-        self._calls[key] = calls = self._calls.get(key, 0) + 1
-        part = self.saga.part(context.step)
-        policy = part.retry if verb == EXECUTE else part.compensation_retry
-        if policy.attempts is not None and calls > policy.attempts:
-            self._break(1, f"{verb} of {context.step} is called {calls} times, which has {policy.attempts} attempts")
-
-    def _judge(self) -> None:
-        """Hold the laws against what the journal has got since the last time, and against what a recovery finds."""
-        with self._judging:
-            records = self.records
-            new = records[self._judged :]
-            if not new and not self._is_recovered:
-                return
-            self._judged = len(records)
-            self._is_recovered = False
-            if (
-                new
-                and self._calling is not None
-                and new[0].source == self._calling[0]
-                and new[0].attempt != self._calling[1]
-            ):
-                self._break(5, f"attempt {self._calling[1]} in {new[0].source} is recorded as attempt {new[0].attempt}")
-            self._calling = None
-            again = {record.source.partition(".")[2] for record in new if record.event == "retry"}
-            self._calls = {key: calls for key, calls in self._calls.items() if key[0] not in again}
-            try:
-                execution = self.execution()
-            except MediatorError as error:
-                self._break(5, f"its records cannot be folded: {error}")
-                return
-            self._ghost = self._seen(self._ghost)
-            for law, what in self._laws.broken_by(self._laws.passage(execution, new), self._before, self._ghost):
-                self._break(law, what)
-            self._before = self._ghost
-            if execution.state == SUCCEEDED:
-                self._calls.clear()
-
-    def fails(self, error: MediatorError) -> None:
-        """Its driver cannot go on, and leaves it where it stands."""
-        self.is_left = True
-        self._break(1, f"the mediator itself is refused what it does: {error}")
-
-    def judge_recovery(self, running: Execution) -> None:
-        """Its driver has just written: whoever took it up now would have to find what the driver knows."""
-        try:
-            differs = _essence(self.execution()) != _essence(running)
-        except MediatorError:
-            differs = True
-        if differs:
-            self._break(5, f"in {running.state}, a recovery would not find what its driver knows")
-
-    def judge_the_end(self) -> None:
-        """Nothing goes on any more: what stands still must have ended, or visibly wait for somebody."""
-        self._judge()
-        if not self.is_at_an_end():
-            self._break(1, f"it stands in {self.execution().state} for ever, where nothing wakes it")
-
-    def is_at_an_end(self) -> bool:
-        """Whether it has ended, or waits for a person, a signal, or a branch that does."""
-        execution = self.execution()
-        part = execution.machine.places[execution.state].part
-        if status_of(execution) not in GOING_ON or (part is not None and part.kind is Kind.SIGNAL):
-            return True
-        names = self.branches().get(part.path, ()) if part is not None else ()
-        each = [self.branch(f"{part.path}.{name}") for name in names if part is not None]
-        return any(one.status in GOING_ON and one.is_at_an_end() for one in each)
-
-    def _break(self, law: int, what: str) -> None:
-        what = f"branch {self.place}: {what}" if self.place else what
-        self._replay.broken.setdefault(5 if self._crashed else law, what)
-
-
-def _plain(record: Record) -> Record:
-    """The record with its value decoded, whatever the type that it should have: a fault may have left it incomplete."""
-    if not isinstance(record.value, msgspec.Raw):
-        return record
-    return msgspec.structs.replace(record, value=codec.decode(record.value, Any, f"record {record.seq}"))
-
-
-def _essence(execution: Execution) -> tuple[Any, ...]:
-    """What the records must tell of an execution; what has come to its inbox is kept there."""
-    plans, left = execution._plans or {}, execution._left or {}
-    known = (tuple(execution._answered), execution._doubtful, tuple(sorted(plans.items())), tuple(sorted(left.items())))
-    return execution.state, execution.attempt, execution.doubt, execution.due_at is not None, *known
-
-
-class _Played(Family):
-    """A group whose branches are played, and really leave something over."""
-
-    def __init__(self, role: Role, family: Family) -> None:
-        self._role = role
-        part: Part = role.saga.part(family.path)
-        known: Mapping[str, Child] = family.known
-        super().__init__(part, family.at, dict(known), once=False)
-
-    def leaves(self, name: str, status: str) -> tuple[str, ...]:
-        """As `Family.leaves`; of one that has failed what it says itself."""
-        place = f"{self.path}.{name}"
-        if status != Status.LEFT:
-            return super().leaves(name, status)
-        return tuple(f"{place}.{path}" for path in self._role.branch(place).execution().leftovers)
