@@ -98,6 +98,7 @@ OF_ALL = [
     "Leftovers are passed over in silence.",
     "What comes after the pivot is refused a way to stand still.",
     "A crash while compensating counts as compensated.",
+    "A thread that outlived its time-out is overtaken.",
 ]
 """Mutants of steps, which break branches, or sagas with them."""
 

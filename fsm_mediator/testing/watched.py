@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from fsm_mediator.errors import MediatorError
+from fsm_mediator.errors import LeaseLostError, MediatorError
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Written
 from fsm_mediator.mediator import verbs
@@ -66,12 +66,10 @@ class WatchedMediator(Mediator):
         say = verbs.say_retry(self._desk, None)
         return self._say_to_branch(saga_id, say, to_stuck_branches=say)
 
-    def _drive(self, live: Live, records: list[Record] | None = None, *, opens: bool = False) -> Outcome | None:
-        try:
-            return super()._drive(live, records, opens=opens)
-        except MediatorError as error:
-            self._replay.role(live.saga_id).fails(error)
-            raise
+    def _work(self, live: Live, seat: object) -> None:
+        super()._work(live, seat)
+        if isinstance(live.error, MediatorError) and not isinstance(live.error, LeaseLostError):
+            self._replay.role(live.saga_id).fails(live.error)
 
     def _write(self, commit: Commit) -> Written:
         mail = super()._write(commit)
