@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from fsm_mediator import AsyncMediator, Saga, SagaFailedError, step
+from fsm_mediator import AsyncMediator, Context, Parallel, Retry, Saga, SagaFailedError, step
+from fsm_mediator.machine import ENDED
 
 EAGER = sys.version_info >= (3, 12)
 
@@ -82,5 +85,83 @@ def test_a_loop_whose_tasks_are_all_eager():
         async with AsyncMediator(Saga("s", [at_once])) as mediator:
             assert (await mediator.run("s")).succeeded
             assert (await mediator.wait(await mediator.start("s", saga_id="s-1"))).succeeded
+
+    asyncio.run(main())
+
+
+class Restless:
+    """Participants that wait or not, fail or not, run sagas of their own or not, as chance will have it."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)  # noqa: S311 - no secret
+        self.effects: Counter[tuple[str, str]] = Counter()
+        self.mediator: AsyncMediator
+        inner = Saga("inner", [self.step("i")])
+        group = Parallel("g", [self.step("x"), self.step("y")])
+        self.sagas = inner, Saga("outer", [self.step("a"), self.step("b", runs=inner), group, self.step("c")])
+
+    async def dawdle(self) -> None:
+        """Wait for a turn of the loop, or for longer, or not at all."""
+        for _ in range(self.chance.choice([0, 0, 0, 1, 2])):
+            await asyncio.sleep(0)
+        if self.chance.random() < 0.1:
+            await asyncio.sleep(0.001)
+
+    def step(self, name: str, *, runs: Saga | None = None) -> Any:
+        """A step whose effect is counted, and taken back."""
+
+        async def execute(payload: Any, context: Context) -> None:
+            await self.dawdle()
+            if self.chance.random() < 0.15:
+                raise ValueError(name)
+            if runs is not None and self.chance.random() < 0.2:
+                await self.mediator.run(runs, payload)
+            self.effects[context.saga_id, name] += 1
+
+        async def compensate(payload: Any, context: Context) -> None:
+            await self.dawdle()
+            self.effects[context.saga_id, name] = 0
+
+        made = step(name=name, retry=Retry(wait_initial=0.0, wait_jitter=0.001))(execute)
+        made.compensation(compensate)
+        return made
+
+    async def call(self, number: int) -> None:
+        """Run a saga, and stay to see its end, or go away at some moment or other."""
+        work = self.mediator.run(self.chance.choice(self.sagas), 1, saga_id=f"s-{number}", check=False)
+        if self.chance.random() < 0.4:
+            await work
+        elif self.chance.random() < 0.5:
+            with pytest.raises(asyncio.CancelledError):
+                await _gone(work, self.chance.randrange(4))
+        else:
+            await asyncio.wait({asyncio.ensure_future(work)}, timeout=self.chance.choice([0, 0.0005, 0.002]))
+
+
+async def _gone(work: Coroutine[Any, Any, Any], turns: int) -> None:
+    """Begin to await, and be cancelled after some turns of the loop; CancelledError even if it was over before."""
+    task = asyncio.create_task(work)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await task
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_callers_that_go_away_leave_nothing_half_done(seed, journal):
+    """Whenever a caller is cancelled or loses patience: each saga comes to its end, with all of its effects or none."""
+
+    async def main() -> None:
+        world = Restless(seed)
+        async with AsyncMediator(*world.sagas, journal=journal) as world.mediator:
+            await asyncio.gather(*map(world.call, range(60)))
+            async with asyncio.timeout(30):
+                while any(entry.state not in ENDED for entry in journal.entries()):
+                    await world.mediator.recover()
+                    await asyncio.sleep(0.005)
+        for entry in journal.entries():
+            effects = {count for (saga_id, _), count in world.effects.items() if saga_id == entry.saga_id}
+            assert effects <= ({1} if entry.state == "succeeded" else {0}), (entry.saga_id, entry.state)
 
     asyncio.run(main())
