@@ -16,7 +16,7 @@ import graphviz
 import msgspec
 import pygraphviz
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from PIL import Image, ImageSequence
@@ -132,6 +132,14 @@ def after_the_pivot() -> Saga:
     return Saga("order", [part("reserve"), part("pay", back=False, pivot=True), *waits])
 
 
+def waits_before_the_pivot() -> Saga:
+    """A saga whose node of waits is wide, and that of being stuck narrow."""
+    nights = [Sleep(name, 1.0) for name in ("a_long_night", "another_long_night", "a_third_long_night")]
+    told = Parallel("tell", [part("mail", back=False, retry=Retry(attempts=2))])
+    again = part("send", back=False, retry=Retry(attempts=4))
+    return Saga("order", [*nights, part("pay", back=False, pivot=True), again, told])
+
+
 MACHINES = {
     "one": lambda: Saga("one", [part("only")]).machine,
     "one, as plain as can be": lambda: Saga("one", [part("only", back=False, retry=Retry(attempts=1))]).machine,
@@ -139,6 +147,7 @@ MACHINES = {
     "pivot": lambda: with_pivot().machine,
     "nested": lambda: nested().machine,
     "waits": lambda: with_waits().machine,
+    "waits before the pivot": lambda: waits_before_the_pivot().machine,
     "waits after the pivot": lambda: after_the_pivot().machine,
     "only forward": lambda: after_the_pivot().branches["tell"]["mail"].machine,
     "every state": lambda: compile_machine(with_pivot().parts, every=True),
@@ -156,10 +165,11 @@ def machine(request):
 def machines(draw) -> SagaMachine:
     """Sagas of every shape."""
     count = draw(st.integers(1, 12))
+    longer = draw(st.sampled_from(["", "_of_the_whole_order"]))
     pivot = draw(st.integers(0, count * 2))
     parts: list[FunctionStep | Saga] = [
         part(
-            f"s{number}",
+            f"s{number}{longer}",
             back=draw(st.booleans()) and number < pivot,
             probe=draw(st.booleans()),
             pivot=number == pivot,
@@ -418,6 +428,7 @@ def label_boxes(edges, routes):
 @pytest.mark.parametrize("view", ["detail", "overview"])
 @settings(max_examples=60)
 @given(machine=machines())
+@example(machine=waits_before_the_pivot().machine)
 def test_no_label_lies_on_a_node_a_line_or_another_label(view, machine):
     """Whatever the saga, every label can be read."""
     shown = picture(machine, view)

@@ -259,7 +259,7 @@ class Phases(Router):
             self.route((x, box.bottom), (x, other.top))
         else:
             x, y = self.right - 20, self.sats_bottom + 32
-            self.spot(edge, (self.right + other.left) / 2 + 8, y - 3, 0, -1, key="stuck")
+            self.spot(edge, self.right + 64, y - 3, 0, -1, key="stuck")
             start = [(x, box.bottom), (x, y)]
             if source != EXECUTING:
                 start = [(box.x + 14, box.bottom), (box.x + 14, y), (x, y)]
