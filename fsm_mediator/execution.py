@@ -297,7 +297,7 @@ class Execution:
         if phase == COMPENSATING and part is not None and self._plans and self._plans.get(part.path) == ():
             return self.feed(Branches(()), at)  # a group over no items: nobody will ever look at its branches
         if self.due_at is not None and at >= self.due_at and self.effect is not None and self.effect.kind == "wait":
-            return self.feed(_DUE, at)
+            return _RULES[phase](self, part, _DUE, at, 0.0)  # type: ignore[arg-type]  # who waits stands in a part
         return None
 
     def _advance_wait(self, part: Part, at: float) -> Record | None:
@@ -474,15 +474,16 @@ class Execution:
             overdue = Failure.of(self._error_of(answer, self._attempt_of(part)))
             return self._move("exhausted", at, error=overdue, in_doubt=True, abandoned=True)
         error, doubt, again = self._judge(part, answer)
-        again = again and part.retry.allows(self.attempt)
+        policy = part.retry
+        again = again and policy.allows(self.attempt)
         failure = Failure.of(error)
         doubted = self.doubt or doubt
-        due_at = at + _wait(part.retry.wait(self.attempt, chance), error) if again else None
-        again = again and (part.repeatable or not doubted)
+        due_at = at + _wait(policy.wait(self.attempt, chance), error) if again else None
+        again = again and (not doubted or part.repeatable)
         if part.probe is not None and (doubt or (doubted and not again)):
             return self._move("unsure", at, error=failure, in_doubt=True, due_at=due_at)
         if again:
-            return self._move("errored", at, error=failure, in_doubt=doubted, due_at=due_at)
+            return self._stay("errored", part, at, failure, doubted, due_at)
         return self._give_up(part, at, failure, doubted)
 
     def _retrying(self, part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
@@ -490,7 +491,7 @@ class Execution:
             return self._unmoved(answer)
         if not part.retry.allows(self.attempt):  # the policy is read live, and allows fewer attempts by now
             return self._give_up(part, at, self.trouble, self.doubt)
-        return self._move("retry_due", at, in_doubt=self.doubt)
+        return self._stay("retry_due", part, at, None, self.doubt, None)
 
     def _probing(self, part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
         if isinstance(answer, Crashed):
@@ -561,7 +562,7 @@ class Execution:
         policy = part.compensation_retry
         if policy.allows(self.attempt) and (not isinstance(answer, Raised) or policy.covers(answer.error)):
             due_at = at + _wait(policy.wait(self.attempt, chance), error)
-            return self._move("compensation_errored", at, error=failure, in_doubt=self.doubt, due_at=due_at)
+            return self._stay("compensation_errored", part, at, failure, self.doubt, due_at)
         return self._move("compensation_exhausted", at, error=failure, in_doubt=self.doubt)
 
     def _compensating_group(self, answer: Answer, at: float) -> Record | None:
@@ -578,9 +579,9 @@ class Execution:
         left = [f"{branch.name}.{path}" for branch in branches for path in branch.leftovers]
         return self._move("compensated", at, left or None)
 
-    def _retrying_compensation(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
+    def _retrying_compensation(self, part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
         if isinstance(answer, Due):
-            return self._move("compensation_due", at, in_doubt=self.doubt)
+            return self._stay("compensation_due", part, at, None, self.doubt, None)
         return self._unmoved(answer)
 
     def _stuck(self, _part: Part, answer: Answer, at: float, _chance: float) -> Record | None:
@@ -707,6 +708,34 @@ class Execution:
             children,
         )
         self._learn(record, part)
+        return record
+
+    def _stay(
+        self, event: str, part: Part, at: float, error: Failure | None, in_doubt: bool, due_at: float | None
+    ) -> Record:
+        """As `_move` from one attempt at *part* to the wait for its next (with an *error*), and from that to the next.
+
+        Nothing else happens as often where things go wrong. The test of `succeed` holds this against the fold as well.
+        """
+        known, source = self._events.get(event), self.state
+        if known is None or source not in known.transitions:
+            raise RefusedError(f"saga {self.saga_id!r}: {self._machine.refusal(event, source)}")
+        known.trigger(self)
+        attempt = self.attempt
+        self.seq = seq = self.seq + 1
+        state, path = self.state, part.path
+        record = Record(
+            self.saga_id, self.saga.name, seq, event, source, state, at, path, attempt, None, error, in_doubt, due_at
+        )
+        self.history.append(record)
+        self.due_at = due_at
+        self.doubt = in_doubt
+        if error is not None:
+            self.trouble = error
+        else:
+            self.attempt = attempt + 1
+        if self._cancel is not None or self._signals:
+            self._forget_what_is_moot()
         return record
 
     def _wait_begun(

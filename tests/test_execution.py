@@ -1294,6 +1294,43 @@ def test_the_short_ways_are_the_long_ones(following):
     assert everything(short) == everything(folded(short))
 
 
+def test_the_short_way_of_a_retry_is_the_long_one():
+    """So is what happens between two attempts, at a step as at its compensation, with doubt and without."""
+    patient = Retry(attempts=3, wait_initial=4.0, wait_jitter=0.0)
+    first = step(name="a", retry=patient, compensation_retry=patient, repeatable=True)(len)
+    first.compensation(len)
+    short = opened(Saga("short", [first, step(name="b")(len)]))
+    short.begin(1.0)
+    lost = ConnectionError("lost")
+    told = Failure.of(lost)
+
+    assert short.feed(Raised(lost), 2.0) == Record(
+        *("s", "short", 2, "errored", "executing.a", "retrying.a", 2.0, "a", 1, None, told, True, 6.0)
+    )
+    assert (short.trouble, short.doubt, short.due_at, short.attempt) == (told, True, 6.0, 1)
+    assert everything(short) == everything(folded(short))
+    assert short.advance(5.9) is None
+    assert short.advance(6.0) == Record(
+        *("s", "short", 3, "retry_due", "retrying.a", "executing.a", 6.0, "a", 1, None, None, True)
+    )
+    assert (short.trouble, short.doubt, short.due_at, short.attempt) == (told, True, None, 2)
+    assert everything(short) == everything(folded(short))
+
+    short.succeed(None, 7.0)
+    short.feed(Raised(StepRejectedError("no")), 8.0)
+    assert short.feed(Raised(lost), 9.0) == Record(
+        *("s", "short", 6, "compensation_errored", "compensating.a", "retrying_compensation.a", 9.0, "a", 1),
+        error=told,
+        due_at=13.0,
+    )
+    assert everything(short) == everything(folded(short))
+    assert short.advance(13.0) == Record(
+        *("s", "short", 7, "compensation_due", "retrying_compensation.a", "compensating.a", 13.0, "a", 1)
+    )
+    assert (short.trouble, short.due_at, short.attempt) == (told, None, 2)
+    assert everything(short) == everything(folded(short))
+
+
 def folded(execution: Execution) -> Execution:
     """The execution that the records of this one give back."""
     return Execution.fold(execution.saga, execution.acceptance, execution.history)
