@@ -6,6 +6,7 @@ import math
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -57,7 +58,7 @@ class _Row:
 
 
 class MemoryJournal:
-    """Keeps everything in this process, and nothing longer than that.
+    """Keeps executions in this process, and none longer than that.
 
     It belongs to the process that made it: after a fork, the child's is empty.
 
@@ -65,13 +66,24 @@ class MemoryJournal:
         encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors, so
             that a test sees what is seen there. Otherwise objects are kept as they are.
         max_value_bytes: The limit of one value, where *encode* is set.
+        keep: How many executions to keep: whenever one more is opened, the oldest that have ended are forgotten, each
+            with its branches, as by `prune`. What has not ended is never forgotten, and counts. An id that is forgotten
+            is unknown to whoever asks for it, and starts anew when it is run again. None: all are kept.
+
+    Raises:
+        JournalError: *keep* is no whole number of at least 1.
     """
 
     heartbeat: float | None = None
 
-    def __init__(self, *, encode: bool = False, max_value_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, *, encode: bool = False, max_value_bytes: int = MAX_BYTES, keep: int | None = None) -> None:
+        if keep is not None and (type(keep) is not int or keep < 1):
+            raise JournalError(
+                f"MemoryJournal: keep must be a whole number of at least 1, or None to keep all, not {keep!r}"
+            )
         self.encodes = encode
         self.max_value_bytes = max_value_bytes
+        self.keep = keep
         self._begin_anew()
         _all.add(self)
 
@@ -79,6 +91,7 @@ class MemoryJournal:
         self._lock = threading.Lock()
         self._rows: dict[str, _Row] = {}
         self._families: dict[str, dict[str, None]] = {}  # the branches of each, in order
+        self._in_turn: deque[str] = deque()  # where not all are kept: those that are no branches, the oldest first
         self._drivers: dict[str, Driver] = {}
         self._numbers = 0
         # What is being written: a KeyboardInterrupt may hit between any two lines, and whoever comes next finishes it.
@@ -106,7 +119,11 @@ class MemoryJournal:
                 self._finish(*self._half)
             if driver not in self._drivers:
                 raise _unknown_driver(driver)
-            return row if self._rows.setdefault(acceptance.saga_id, row) is row else None
+            if self._rows.setdefault(acceptance.saga_id, row) is not row:
+                return None
+            if self.keep is not None:
+                self._make_room(self.keep, acceptance.saga_id)
+            return row
 
     def lost(self, saga_id: str) -> JournalError:
         """The error of a driver who holds the execution no more."""
@@ -180,6 +197,8 @@ class MemoryJournal:
         self._rows[commit.saga_id] = row
         if commit.acceptance is not None:
             self._join_family(commit.acceptance)
+            if self.keep is not None and commit.acceptance.parent is None:
+                self._make_room(self.keep, commit.saga_id)
         if commit.children or commit.dormant:
             for children, dormant in ((commit.children, False), (commit.dormant, True)):
                 for child in children:
@@ -195,6 +214,34 @@ class MemoryJournal:
     def _join_family(self, acceptance: Acceptance) -> None:
         if acceptance.parent is not None:
             self._families.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
+
+    def _make_room(self, keep: int, opened: str) -> None:
+        """Take in one that was just opened; two that have had their turn go, if they may, or get another one."""
+        in_turn = self._in_turn
+        in_turn.append(opened)
+        for _ in range(2):
+            if len(in_turn) > keep:
+                oldest = in_turn.popleft()
+                if not self._forgets(oldest):
+                    in_turn.append(oldest)
+
+    def _forgets(self, saga_id: str) -> bool:
+        """Forget one that has ended, with its branches; False: something in its family goes on."""
+        rows = self._rows
+        row = rows.get(saga_id)
+        if row is None:
+            return True
+        if row.state not in ENDED:
+            return False
+        family = [saga_id]
+        for known in family:  # which grows meanwhile
+            family += [branch for branch in self._families.get(known, ()) if branch in rows]
+        if any(_goes_on(rows[known]) for known in family):
+            return False
+        for known in family:
+            del rows[known]
+            self._families.pop(known, None)
+        return True
 
     def _encoded(self, commit: Commit) -> Commit:
         what = f"execution {commit.saga_id!r}: a value"
@@ -415,7 +462,8 @@ class MemoryJournal:
         """Nothing is held open; what is kept stays."""
 
     def __repr__(self) -> str:
-        return f"MemoryJournal(encode={self.encodes})"
+        keep = f", keep={self.keep}" if self.keep is not None else ""
+        return f"MemoryJournal(encode={self.encodes}{keep})"
 
 
 _UNFINISHED = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
