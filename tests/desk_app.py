@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fsm_mediator import Parallel, Retry, Saga, step
 
 QUICK = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)
@@ -56,6 +58,21 @@ def refund(order: dict[str, Any]) -> None:
 
 
 checkout = Saga("checkout", [release_patiently, charge])
+
+
+class Order(msgspec.Struct):
+    """A payload that has a type."""
+
+    amount: int
+
+
+@step
+def weigh(order: Order) -> int:
+    """Needs nothing but its payload."""
+    return order.amount
+
+
+typed = Saga("typed", [weigh], payload=Order)
 refuse = Saga("refuse", [charge.named("pay").with_(pivot=False)])
 sagas = [checkout, refuse]
 

@@ -160,8 +160,23 @@ def test_run_from_the_command_line(desk, world):
     failed = desk("run", "checkout", "-p", "@order.json", "-j", "sagas.db", *APP_OPTION, code=DID_NOT_SUCCEED)
     assert "the card is refused" in failed
     desk("run", "checkout", "-p", "-", "-j", "sagas.db", *APP_OPTION, input='{"amount": 8}')
-    desk("run", "checkout", "-p", "{", "-j", "sagas.db", *APP_OPTION, code=USAGE)
     assert "checkout" in desk("run", "nothing", "-j", "sagas.db", *APP_OPTION, code=APP)
+
+
+def test_what_is_no_json_says_so(desk, journal, world):
+    """Most often a text without its quotes; or JSON, and not of the saga's type. Nothing is started."""
+    before = desk("list", "-j", journal)
+    said = desk("run", "checkout", "-p", "x" * 100, "-j", journal, *APP_OPTION, code=USAGE)
+    assert f"the payload '{'x' * 60}...' is not JSON (JSON is malformed: invalid character (byte 0))" in said
+    assert "a text needs quotes" in said
+    app = ("--app", "tests.desk_app:typed")
+    said = desk("run", "typed", "-p", '{"amount": "much"}', "-j", journal, *app, code=USAGE)
+    assert "the payload is not what saga 'typed' takes, Order: Expected `int`, got `str` - at `$.amount`" in said
+    assert "--result 'done' is not JSON" in desk(
+        *("resolve", "held", "--reason", "looked", "--done", "--result", "done", "-j", journal), *APP_OPTION, code=USAGE
+    )
+    assert desk("list", "-j", journal) == before
+    assert "succeeded" in desk("run", "typed", "-p", '{"amount": 3}', "-j", journal, *app)
 
 
 def test_export_and_prune(desk, journal):

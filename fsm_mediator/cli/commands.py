@@ -281,6 +281,15 @@ def _text(given: str) -> str:
     return text
 
 
+def _json(text: str, what: str) -> Any:
+    """The value that a person has written as JSON."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.MsgspecError as error:
+        shown = text if len(text) <= 60 else f"{text[:60]}..."
+        raise PayloadError(f"{what} {shown!r} is not JSON ({error}); a text needs quotes: '\"yes\"'") from error
+
+
 @cli.command()
 @click.argument("saga")
 @click.option("--payload", "-p", default="null", help="The payload as JSON; @FILE reads it from a file, - from input.")
@@ -297,7 +306,13 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
     if wanted is None:
         known = ", ".join(each.name for each in loaded.sagas)
         raise UnknownSagaError(f"no saga is named {saga!r}; the app has {known}")
-    value = codec.decode(text.encode(), Any if wanted.payload is None else wanted.payload, "the payload")
+    value = _json(text, "the payload")
+    if wanted.payload is not None:
+        try:
+            value = codec.decode(text.encode(), wanted.payload, "the payload")
+        except PayloadError as error:
+            kind = getattr(wanted.payload, "__name__", wanted.payload)
+            raise PayloadError(f"the payload is not what saga {saga!r} takes, {kind}: {error.__cause__}") from error
     act = lambda mediator: mediator.run(saga, value, saga_id=saga_id, check=False)  # noqa: E731
     outcome = _drive(loaded, journal_for(journal, loaded, read_only=False), act)
     _report(outcome, good=outcome.succeeded)
@@ -316,13 +331,7 @@ def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str |
     GROUP.BRANCH.NAME, or SAGA_ID that of the branch. The execution is driven on until it ends or waits again, unless
     another process is at it.
     """
-    text = _text(value)
-    try:
-        said = msgspec.json.decode(text)
-    except msgspec.MsgspecError as error:
-        raise PayloadError(
-            f"the signal's value {text!r} is not JSON ({error}); a text needs quotes: '\"yes\"'"
-        ) from error
+    said = _json(_text(value), "the signal's value")
     outcome = _say(app, journal, lambda mediator: telling.signalled(mediator, saga_id, name, said))
     _report(outcome, good=not (outcome.failed or outcome.stuck))
 
@@ -349,10 +358,7 @@ def resolve(
     saga_id: str, reason: str, done: bool | None, result: str | None, app: str | None, journal: str | None
 ) -> None:
     """Settle by hand the step that an execution is stuck in, and drive it on."""
-    try:
-        value = None if result is None else msgspec.json.decode(result)
-    except msgspec.MsgspecError as error:
-        raise PayloadError(f"--result is not JSON: {error}") from error
+    value = None if result is None else _json(result, "--result")
     act = lambda mediator: mediator.resolve(saga_id, reason=reason, done=done, result=value)  # noqa: E731
     outcome = _say(app, journal, act)
     _report(outcome, good=outcome.ended)
