@@ -179,6 +179,15 @@ def test_what_is_no_json_says_so(desk, journal, world):
     assert "succeeded" in desk("run", "typed", "-p", '{"amount": 3}', "-j", journal, *app)
 
 
+@pytest.mark.parametrize("command", ["list", "export"])
+def test_a_state_that_there_is_not_is_refused(desk, journal, command):
+    """Else a slip of the pen would look like good news."""
+    assert "held" in desk(command, "--state", "stuck", "-j", journal)
+    assert "held" in desk(command, "--state", "stuck.reserve", "-j", journal)
+    said = desk(command, "--state", "stock", "-j", journal, code=USAGE)
+    assert "'stock' is no state; a state is, or begins with, one of pending, executing," in said
+
+
 def test_export_and_prune(desk, journal):
     """Everything can be taken out as JSON lines; what has ended long ago can be deleted, the rest cannot."""
     lines = [json.loads(line) for line in desk("export", "-j", journal).splitlines()]
@@ -209,6 +218,7 @@ def test_app_and_journal_from_pyproject(desk, journal, world):
         (("retry", "held", "--app", "tests.desk_app"), APP, "module:object"),
         (("retry", "held", "--app", "tests.desk_app:gone"), APP, "has no 'gone'"),
         (("retry", "held", "--app", "no_such_module:x"), APP, "cannot be imported"),
+        (("retry", "held", "--app", "an_app_that_ends:x"), APP, "cannot be imported: SystemExit(3)"),
         (("retry", "held", "--app", "tests.desk_app:nothing"), APP, "42"),
         (("retry", "held", *APP_OPTION), JOURNAL, "which journal?"),
         (("list",), JOURNAL, "which journal?"),
@@ -219,6 +229,7 @@ def test_app_and_journal_from_pyproject(desk, journal, world):
 )
 def test_mistakes_say_what_to_do(desk, world, words, code, says):
     """A mistake ends with the documented exit code and a line that says what to type instead."""
+    (world / "an_app_that_ends.py").write_text("raise SystemExit(3)")
     assert says in desk(*words, code=code)
 
 

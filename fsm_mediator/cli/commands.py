@@ -36,7 +36,7 @@ from fsm_mediator.errors import (
     UnknownSagaError,
 )
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.machine import WAITING
+from fsm_mediator.machine import PHASES, WAITING
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.mediator.live import is_at_rest
 from fsm_mediator.observe.observers import Observer
@@ -83,6 +83,17 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class _State(click.ParamType[str]):
+    """A state or a phase; what begins with no phase there is would match nothing, and seem to say that all is well."""
+
+    name = "state"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value.partition(".")[0] not in PHASES:
+            self.fail(f"{value!r} is no state; a state is, or begins with, one of {', '.join(PHASES)}", param, ctx)
+        return str(value)
+
+
 _journal = click.option("--journal", "-j", envvar="FSM_MEDIATOR_JOURNAL", help="The journal's file or URL.")
 _app = click.option("--app", "-a", envvar="FSM_MEDIATOR_APP", help="Where the sagas are: module:object.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
@@ -127,7 +138,7 @@ def _looking(journal: str | None, app: str | None = None) -> Iterator[Journal]:
 
 @cli.command("list")
 @_journal
-@click.option("--state", "-s", help="Only these: succeeded, stuck, retrying, stuck.charge ...")
+@click.option("--state", "-s", type=_State(), help="Only these: succeeded, stuck, retrying, stuck.charge ...")
 @click.option("--saga", help="Only executions of the saga of this name.")
 @click.option("--older-than", type=_Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
 @click.option("--parent", help="Only the branches of the execution with this id.")
@@ -199,7 +210,7 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
 @cli.command()
 @_journal
 @click.option("--saga", help="Only executions of the saga of this name.")
-@click.option("--state", "-s", help="Only those in this state.")
+@click.option("--state", "-s", type=_State(), help="Only those in this state.")
 @click.option("--output", "-o", type=click.File("wb", lazy=True), default="-", help="A file; - is standard output.")
 def export(journal: str | None, saga: str | None, state: str | None, output: Any) -> None:
     """Write executions with all their records as JSON lines."""

@@ -116,7 +116,7 @@ def load_object(spec: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except MediatorError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that was meant to be run ends by the latter
         raise DefinitionError(f"the module {module_name!r} cannot be imported: {error!r}") from error
     for name in path.split("."):
         if not hasattr(found, name):
