@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import AsyncMediator, Context, Parallel, Retry, Saga, SagaFailedError, step
+from fsm_mediator import AsyncMediator, Context, MemoryJournal, Parallel, Retry, Saga, SagaFailedError, step
 from fsm_mediator.machine import ENDED
 
 EAGER = sys.version_info >= (3, 12)
@@ -165,3 +165,21 @@ def test_callers_that_go_away_leave_nothing_half_done(seed, journal):
             assert effects <= ({1} if entry.state == "succeeded" else {0}), (entry.saga_id, entry.state)
 
     asyncio.run(main())
+
+
+def test_runs_that_wait_for_nothing_leave_others_their_turn():
+    """A time-out around any number of them comes, though no step ever gives the loop a turn."""
+
+    async def main() -> int:
+        count = 0
+        async with AsyncMediator(Saga("s", [at_once]), journal=MemoryJournal(keep=10)) as mediator:
+            try:
+                async with asyncio.timeout(0.05):
+                    while count < 200_000:
+                        await mediator.run("s")
+                        count += 1
+            except TimeoutError:
+                pass
+        return count
+
+    assert 0 < asyncio.run(main()) < 200_000

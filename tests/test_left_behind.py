@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -166,6 +167,7 @@ def test_a_verb_that_was_refused_loses_no_word_of_a_branch(drive, journal):
     mediator = drive(saga, journal=journal)
     with pytest.raises(SagaStuckError):
         mediator.run("s", saga_id="o-1")
+    eventually(lambda: not mediator._live)  # it may look once more at what its branches have said
     journal.post("o-1", InboxItem(CHILD, "good", "failed", at=1e10))  # as the branch does, elsewhere
     assert journal.claimable(2e10, 9) == ["o-1"]
 
@@ -492,3 +494,41 @@ def test_after_the_pivot_a_stuck_branch_that_is_retried_has_the_whole_go_on(driv
     mediator.retry("o-1/g.c")
 
     eventually(lambda: mediator.outcome("o-1").succeeded)
+
+
+def test_who_gets_stuck_while_its_branch_is_settled_hears_of_it(drive, journal, monkeypatch):
+    """The word of the branch comes with the very commit that says that the whole is stuck, and is acted on."""
+    world = World()
+    held = world.step("a", undo=(ValueError("closed"),), compensation_retry=ONCE)
+    refused = world.step("b", ValueError("no"), retry=ONCE, undo=None)
+    saga = Saga("s", [world.step("first"), Parallel("g", [Saga("a", [held, refused])])])
+    mediator = drive(saga, journal=journal)
+    settled: list[Any] = []
+
+    def settle_before(commit):
+        if commit.saga_id == "o-1" and commit.records and commit.records[-1].target == "stuck.g" and not settled:
+            settled.append(in_thread(person.resolve, "o-1/g.a", reason="looked", done=False))
+            settled[0]()
+
+    person = Mediator(saga, journal=journal, park_after=1e9)
+    in_turn(journal, monkeypatch, settle_before)
+
+    mediator.run("s", 1, saga_id="o-1", check=False)
+
+    eventually(lambda: mediator.outcome("o-1").failed)
+    assert settled
+    assert world.calls[-1] == "undo first"
+    person.close(0.0)
+
+
+def in_turn(journal, monkeypatch, before):
+    """Have *before* called with each commit that is about to be written."""
+    for name in ("write", "write_all"):
+        whole = getattr(journal, name)
+
+        def write(given, whole=whole):
+            for commit in given if isinstance(given, list) else [given]:
+                before(commit)
+            return whole(given)
+
+        monkeypatch.setattr(journal, name, write)

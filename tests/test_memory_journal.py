@@ -96,3 +96,33 @@ def test_nonsense_is_refused(keep):
     with pytest.raises(JournalError, match="keep must be a whole number of at least 1, or None to keep all, not"):
         MemoryJournal(keep=keep)
     assert repr(MemoryJournal(keep=5)) == "MemoryJournal(encode=False, keep=5)"
+
+
+def test_who_is_forgotten_between_two_looks_is_unknown(drive, monkeypatch):
+    """Never `pending`, as if it had not begun: one is listed, then forgotten, then its records are asked for."""
+    journal = MemoryJournal(keep=2)
+    mediator = drive(Saga("s", [World().step("a")]), journal=journal)
+    mediator.run("s", saga_id="o-1")
+    find = journal.find
+
+    def forgotten_since(saga_id):
+        entry = find(saga_id)
+        journal._rows.pop(saga_id, None)
+        return entry
+
+    monkeypatch.setattr(journal, "find", forgotten_since)
+    with pytest.raises(UnknownExecutionError, match="'o-1'"):
+        mediator.outcome("o-1")
+
+
+def test_recovering_goes_on_where_a_whole_was_forgotten(drive):
+    """It has ended, thanks to its branches, before it was waited for: that is no error of the recovery."""
+    world = World()
+    saga = Saga("s", [Parallel("g", [world.step("a"), world.step("b")])])
+    journal = MemoryJournal(keep=1)
+    mediator = drive(saga, journal=journal)
+    mediator.run("s", saga_id="o-1")
+    outcome = mediator.outcome("o-1/g.a")
+    journal._rows.pop("o-1")
+
+    assert getattr(mediator, "inner", mediator)._desk.parents_taken_along([outcome]) == []

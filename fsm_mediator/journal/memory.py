@@ -238,7 +238,7 @@ class MemoryJournal:
             family += [branch for branch in self._families.get(known, ()) if branch in rows]
         if any(_goes_on(rows[known]) for known in family):
             return False
-        for known in family:
+        for known in reversed(family):  # whoever looks meanwhile finds no branch without the whole
             del rows[known]
             self._families.pop(known, None)
         return True

@@ -59,6 +59,9 @@ T = TypeVar("T")
 JOURNAL_THREADS: Final = 8
 """The most threads that call the journal: what they have to write shares a commit, as in a recovery of thousands."""
 
+TURN: Final = 64
+"""So many runs may end without waiting for anything before the event loop has its turn."""
+
 
 class AsyncMediator:
     """Drives executions of sagas whose steps are coroutine functions, or plain functions, which run in threads.
@@ -136,6 +139,7 @@ class AsyncMediator:
         self._wakings = Wakings(self._alarm, self._clock, self._resume)
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._patience: float | None = None
+        self._at_once = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._begin_on_a_loop()
 
@@ -160,21 +164,25 @@ class AsyncMediator:
         await self.close()
 
     async def _open(self) -> None:
-        if self._closed:
-            raise MediatorClosedError("this mediator is closed; make another one")
+        self._refuse_if_closed()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._move_to(loop)
         if not self._opened:
             if self._opening is None or self._opening.done():
                 self._opening = self._spawn(self._enlist())
-            await asyncio.shield(self._opening)
+            await self._shielded(self._opening)
+            self._refuse_if_closed()  # which may have been done while we waited
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise MediatorClosedError("this mediator is closed; make another one")
 
     async def _enlist(self) -> None:
         await self._off(self._journal.enlist, self._desk.driver)
         if self._journal.heartbeat is not None:
             self._spawn(self._beat(self._journal.heartbeat))
-        self._opened = True
+        self._opened = not self._closed
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to *loop*; if there was another one, it is gone, and its tasks with it: what they held is free."""
@@ -317,10 +325,13 @@ class AsyncMediator:
         """Have *live* driven by a task; what came of it. If its caller is cancelled, it goes on in the background."""
         assert self._loop is not None
         task = _begun_at_once(self._loop, work)
-        if task.done():
-            self._driver_ended(live, None, task)
         try:
-            if not task.done():
+            if task.done():
+                self._driver_ended(live, None, task)
+                self._at_once += 1
+                if self._at_once % TURN == 0:
+                    await asyncio.sleep(0)
+            else:
                 # As asyncio.shield, which takes two futures for it, and another turn of the loop.
                 ended: asyncio.Future[None] = self._loop.create_future()
                 self._watch(live, task, ended)
@@ -425,7 +436,17 @@ class AsyncMediator:
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Await *work*, which is done to its end even if who awaits it is cancelled."""
-        return await asyncio.shield(self._spawn(work))
+        return await self._shielded(self._spawn(work))
+
+    async def _shielded(self, task: asyncio.Task[T]) -> T:
+        """What *task* of ours comes to; it goes on even if who awaits it is cancelled."""
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if task.cancelled() and current is not None and not current.cancelling():
+                self._refuse_if_closed()  # that is who has cancelled it, and nobody has cancelled our caller
+            raise
 
     async def _off(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call what may block on the journal, in a thread if this journal does."""
@@ -596,10 +617,10 @@ class AsyncMediator:
         outcome = execution.outcome()
         live.rests = rests(execution, mail=live.called, resting=live.resting)
         self._holdings.finish(live, outcome)
-        if execution.effect is not None and not live.stopping:
-            if live.called:
+        if not execution.ended and not live.stopping:
+            if live.called:  # also where it is stuck: a branch of it may have been settled meanwhile
                 self._resume(live.saga_id)
-            elif (until := execution.wake_at) is not None:
+            elif execution.effect is not None and (until := execution.wake_at) is not None:
                 self._wakings.add(until, live.saga_id)
         parent = execution.acceptance.parent
         if parent is not None and parent in self._live:
@@ -705,8 +726,7 @@ class AsyncMediator:
         """A person means the whole: what is said to who is stuck in a group goes to the branches that are."""
         if say is not None and live.execution.group:
             for saga_id in (await self._off(families.look, self._desk, live.execution)).stuck:
-                if await self._has_left(saga_id):
-                    await self._say_to_branch(saga_id, say, to_stuck_branches=say)
+                await self._say_to_branch(saga_id, say, to_stuck_branches=say)
 
     async def _has_left(self, saga_id: str) -> bool:
         """Wait for whoever is just about to leave an execution; False: somebody here is at it, and stays."""
@@ -722,8 +742,9 @@ class AsyncMediator:
     ) -> bool:
         """Say it durably, and have a task drive the branch on; False: somebody is at it, or this mediator is closed."""
         live = Live(saga_id, background=True)
-        if not self._reserves(live):
-            return False
+        while not self._reserves(live):
+            if self._closed or not await self._has_left(saga_id):
+                return False
         try:
             if not await self._off(functools.partial(self._holdings.take_up, live, for_a_verb=True)):
                 self._holdings.finish(live)
@@ -758,6 +779,8 @@ class AsyncMediator:
         if task is not None and task.cancelling():
             raise asyncio.CancelledError  # a step has swallowed it; we have nothing that must not be interrupted
         if until is None:
+            if self._closed and self._holdings.branch_of(live.saga_id) is None:
+                live.stopping = True
             if not live.called and not live.stopping:
                 await self._sit_here(live, None, BRANCHES_POLL)
             if live.called:
@@ -1097,7 +1120,7 @@ class AsyncMediator:
             return
         seconds = self._close_grace if grace is None else grace
         loop, was_used = asyncio.get_running_loop(), self._loop is not None
-        if was_used and self._loop is not loop:
+        if self._loop is not loop:
             self._move_to(loop)
         self._opened = False
         self._patience = self._clock() + seconds

@@ -329,8 +329,7 @@ class Mediator:
         """One of the branches that a parked execution waits for, if some are driven here and none has said a word."""
         if entry.called or not self._desk.stands_in_group(entry):
             return None
-        within = f"{entry.saga_id}/"
-        return next((live for live in list(self._live.values()) if live.saga_id.startswith(within)), None)
+        return self._holdings.branch_of(entry.saga_id)
 
     def _taken_up(self, live: Live) -> Outcome | None:
         """Take up and drive, in this thread; None: that was not to be."""
@@ -575,10 +574,10 @@ class Mediator:
         outcome = execution.outcome()
         live.rests = rests(execution, mail=live.called, resting=live.resting)
         self._holdings.finish(live, outcome)
-        if execution.effect is not None and not live.stopping:
-            if live.called:
+        if not execution.ended and not live.stopping:
+            if live.called:  # also where it is stuck: a branch of it may have been settled meanwhile
                 self._resume(live.saga_id)
-            elif (until := execution.wake_at) is not None:
+            elif execution.effect is not None and (until := execution.wake_at) is not None:
                 self._park(live.saga_id, until)
         parent = execution.acceptance.parent
         if parent is not None and parent in self._live:
@@ -634,8 +633,7 @@ class Mediator:
         """A person means the whole: what is said to who is stuck in a group goes to the branches that are."""
         if say is not None and live.execution.group:
             for saga_id in families.look(self._desk, live.execution).stuck:
-                if self._has_left(saga_id):
-                    self._say_to_branch(saga_id, say, to_stuck_branches=say)
+                self._say_to_branch(saga_id, say, to_stuck_branches=say)
 
     def _has_left(self, saga_id: str) -> bool:
         """Wait for whoever is just about to leave an execution; False: somebody here is at it, and stays."""
@@ -650,8 +648,9 @@ class Mediator:
         """Say it durably, and have a worker drive the branch on; False: somebody is at it, or this one is closed."""
         live = Live(saga_id, background=True)
         try:
-            if not self._reserves(live):
-                return False
+            while not self._reserves(live):
+                if self._closed or not self._has_left(saga_id):
+                    return False
             if not self._holdings.take_up(live, for_a_verb=True):
                 self._holdings.finish(live)
                 return False
@@ -686,6 +685,8 @@ class Mediator:
         """
         until = live.execution.wake_at
         if until is None:
+            if self._closed and self._holdings.branch_of(live.saga_id) is None:
+                live.stopping = True
             if not live.called and not live.stopping:
                 self._sit_here(live, None, BRANCHES_POLL)
             if live.called:

@@ -287,10 +287,16 @@ class Desk:
         return entry
 
     def folded(self, entry: Entry) -> Execution:
-        """The execution that *entry* lists, folded from its records."""
+        """The execution that *entry* lists, folded from its records.
+
+        Raises:
+            UnknownExecutionError: It was pruned, or forgotten, since it was listed.
+        """
         saga = self.saga_of(entry.acceptance)
         records = codec.revive(saga, self.journal.records(entry.saga_id))
         execution = Execution.fold(saga, codec.revive_acceptance(saga, entry.acceptance), records)
+        if execution.seq < entry.seq:
+            raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
         if self.journal.encodes:
             execution.settle = self._settle
         if saga.single is not None and entry.acceptance.parent is not None:
@@ -549,10 +555,11 @@ class Desk:
         """
         taken = {outcome.saga_id for outcome in outcomes}
         outermost = {saga_id.partition("/")[0] for saga_id in taken if "/" in saga_id} - taken
-        entries = (self.entry(saga_id) for saga_id in sorted(outermost))
+        entries = (self.journal.find(saga_id) for saga_id in sorted(outermost))
         return [
             entry.saga_id
             for entry in entries
+            if entry is not None  # else it has ended, and was forgotten
             if entry.driver is None or not entry.driver_alive or entry.driver.id == self.driver.id
         ]
 

@@ -142,8 +142,7 @@ def is_resting(desk: Desk, entry: Entry) -> bool:
 def parked_outcome(desk: Desk, entry: Entry) -> Outcome | None:
     """The outcome of an execution that has ended, or rests until a person, a signal or a branch says something."""
     execution = desk.folded(entry)
-    # The branches of one that is cancelled may not have been told so yet.
-    resting = bool(execution.group) and not execution.cancelled and is_resting(desk, entry)
+    resting = bool(execution.group) and is_resting(desk, entry)
     return execution.outcome() if rests(execution, mail=entry.called, resting=resting) else None
 
 

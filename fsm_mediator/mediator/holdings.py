@@ -68,6 +68,11 @@ class Holdings:
     def __len__(self) -> int:
         return len(self.live) + len(self.left_behind)
 
+    def branch_of(self, saga_id: str) -> Live | None:
+        """One of the branches of an execution, or of theirs, that are driven here; None: there is none."""
+        within = f"{saga_id}/"
+        return next((live for live in list(self.live.values()) if live.saga_id.startswith(within)), None)
+
     def finish(self, live: Live, outcome: Outcome | None = None, error: BaseException | None = None) -> None:
         """Nobody drives *live* any more; those who wait for it are told."""
         live.outcome = outcome
