@@ -443,9 +443,9 @@ class Execution:
             else:
                 why = self.trouble if self.phase in (STUCK, STUCK_EXECUTING) else self.failure
             error = why.raised() if why is not None else None
-        return Outcome(
-            self.saga_id, self.saga, state, dict(self.results), error, leftovers, self.compensated, tuple(self.history)
-        )
+        saga, answered = self.saga, self._answered
+        results = _nested(answered, "") if saga.nested else dict(answered)
+        return Outcome(self.saga_id, saga, state, results, error, leftovers, self.compensated, tuple(self.history))
 
     @property
     def leftovers(self) -> tuple[str, ...]:

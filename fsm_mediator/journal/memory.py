@@ -29,12 +29,12 @@ from fsm_mediator.records import CHILD, Acceptance, Failure, InboxItem, Record
 class _Row:
     __slots__ = ("acceptance", "awaits", "driver", "epoch", "mail", "records", "seen", "shared", "wake_at")
 
-    def __init__(self, acceptance: Acceptance, *, dormant: bool = False) -> None:
+    def __init__(self, acceptance: Acceptance, records: list[Record], *, dormant: bool = False) -> None:
         self.acceptance = acceptance
         self.awaits = dormant
         self.shared = False
         self.seen = 0
-        self.records: list[Record] = []
+        self.records = records
         self.epoch = 1
         self.driver: str | None = None
         self.wake_at: float | None = math.inf if dormant else None
@@ -110,8 +110,7 @@ class MemoryJournal:
         What is appended to it is journaled by that: in one process, and without encoding, there is nothing else to do.
         `unshare` ends it, before anything else is written.
         """
-        row = _Row(acceptance)
-        row.records = records
+        row = _Row(acceptance, records)
         row.shared = True
         row.driver = driver
         with self._lock:
@@ -165,7 +164,7 @@ class MemoryJournal:
                 raise IdTakenError(f"an execution {commit.saga_id!r} exists; nothing was written")
             if commit.held and commit.driver is not None and commit.driver not in self._drivers:
                 raise _unknown_driver(commit.driver)
-            row = _Row(commit.acceptance)
+            row = _Row(commit.acceptance, [])
         elif row is None:
             raise JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")
         elif row.epoch != commit.epoch or row.driver != commit.driver:
@@ -203,7 +202,7 @@ class MemoryJournal:
             for children, dormant in ((commit.children, False), (commit.dormant, True)):
                 for child in children:
                     if child.saga_id not in self._rows:
-                        self._rows[child.saga_id] = _Row(child, dormant=dormant)
+                        self._rows[child.saga_id] = _Row(child, [], dormant=dormant)
                     self._join_family(child)
         if commit.posts:
             self._numbers = numbers

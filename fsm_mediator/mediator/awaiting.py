@@ -34,6 +34,7 @@ from fsm_mediator.journal.drivers import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
+from fsm_mediator.machine import ENDED
 from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.async_daemon import AsyncDaemon
 from fsm_mediator.mediator.daemon import Rounds
@@ -615,9 +616,10 @@ class AsyncMediator:
         """Note where an execution stands that has ended, rests or is parked, and see to what wakes it."""
         execution = live.execution
         outcome = execution.outcome()
-        live.rests = rests(execution, mail=live.called, resting=live.resting)
+        ended = outcome.state in ENDED
+        live.rests = ended or rests(execution, mail=live.called, resting=live.resting)
         self._holdings.finish(live, outcome)
-        if not execution.ended and not live.stopping:
+        if not ended and not live.stopping:
             if live.called:  # also where it is stuck: a branch of it may have been settled meanwhile
                 self._resume(live.saga_id)
             elif execution.effect is not None and (until := execution.wake_at) is not None:

@@ -595,6 +595,8 @@ def _told_to_the_family(execution: Execution, records: Sequence[Record]) -> tupl
 
 _RANDOM: Final = (1 << 80) - 1 ^ 0xF << 76 ^ 0b11 << 62
 _VERSION_7: Final = 0x7 << 76 | 0b10 << 62
+_begun = (-1, 0)
+"""The millisecond in which an id was last made up, and what the ids of that millisecond have in common."""
 
 
 def made_up_id(at: float) -> str:
@@ -603,7 +605,13 @@ def made_up_id(at: float) -> str:
     What is opened at about the same time lies side by side in a journal's index by id. Were all of it random, each of
     many executions that are opened in one commit would have another page written.
     """
-    number = (int(at * 1000) & 0xFFFF_FFFF_FFFF) << 80 | _ids.getrandbits(80) & _RANDOM | _VERSION_7
+    global _begun  # noqa: PLW0603 - two threads that race for it only work it out twice
+    millisecond = int(at * 1000)
+    begun, beginning = _begun
+    if begun != millisecond:
+        beginning = (millisecond & 0xFFFF_FFFF_FFFF) << 80 | _VERSION_7
+        _begun = millisecond, beginning
+    number = beginning | _ids.getrandbits(80) & _RANDOM
     return number.to_bytes(16, "big").hex()
 
 
