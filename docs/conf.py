@@ -35,7 +35,7 @@ napoleon_use_ivar = True  # attributes are told once, in their class
 
 KINDS = {
     "tutorial": ["tutorial"],
-    "how-to": ["diagrams", "operating", "testing", "upgrades", "exports", "composition", "notebooks"],
+    "how-to": ["embedding", "diagrams", "operating", "testing", "upgrades", "exports", "composition", "notebooks"],
     "reference": ["reference"],
     "explanation": ["rules", "journal", "verification", "mutants", "conformance", "pictures", "benchmarks", "costs"],
 }

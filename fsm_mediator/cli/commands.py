@@ -432,7 +432,7 @@ def serve(app: str | None, journal: str | None) -> None:
     """Be the saga daemon: recover and wake executions until told to stop (Ctrl-C, SIGTERM)."""
     loaded = load_app(app)
     opened = journal_for(journal, loaded, read_only=False)
-    err.print(f"serving {', '.join(saga.name for saga in loaded.sagas)}; stop with Ctrl-C", style="dim")
+    told = f"serving {', '.join(saga.name for saga in loaded.sagas)}; stop with Ctrl-C"
     if loaded.has_coroutines:
         from fsm_mediator.mediator.awaiting import AsyncMediator
 
@@ -440,6 +440,7 @@ def serve(app: str | None, journal: str | None) -> None:
             stop = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            err.print(told, style="dim")  # from here on a SIGTERM ends it in order
             async with AsyncMediator(*loaded.sagas, journal=opened, **loaded.settings) as mediator, mediator.daemon():
                 await stop.wait()
 
@@ -448,6 +449,7 @@ def serve(app: str | None, journal: str | None) -> None:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
+    err.print(told, style="dim")
     with Mediator(*loaded.sagas, journal=opened, **loaded.settings) as mediator, mediator.daemon():
         stopped.wait()
 
