@@ -70,8 +70,16 @@ def details(record: Record) -> list[str]:
     if record.reason and (record.error is None or record.reason not in record.error.message):
         told.append(record.reason)
     if record.due_at is not None and record.due_at > record.at:
-        told.append(f"waits {record.due_at - record.at:.3g} s")
+        told.append(f"waits {span(record.due_at - record.at)}")
     return told
+
+
+def span(seconds: float) -> str:
+    """So many seconds, in the unit in which a person would tell them."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def timeline(records: Iterable[Record]) -> str:

@@ -70,7 +70,7 @@ def test_signal_to_a_branch_by_either_name(parked):
     """A signal in a branch is named through the group or by the branch's own id; the whole goes on when all have it."""
     told = parked("signal", "g-1", "g.lead.yes", "true", *APP)
     assert "parked in 'waiting.g'" in told
-    assert "next: fsm-mediator show g-1" in told
+    assert "next: fsm-mediator show -a tests.waiting_app:sagas -j sagas.db g-1" in told
     assert states()["g-1/g.lead"] == "succeeded"
     parked("signal", "g-1/g.also", "also", '"me too"', *APP)
     assert states()["g-1/g.also"] == "succeeded"
@@ -154,11 +154,14 @@ def test_list_counts_whole_sagas_not_branches(parked):
 def test_what_to_type_next_can_be_typed(parked):
     """What `show` says to type next is what makes it go on."""
     (said,) = [line for line in parked("show", "a-1", *LOOK).splitlines() if line.startswith("next")]
-    assert said.split(maxsplit=1)[1] == "fsm-mediator signal a-1 approval VALUE"
+    assert said.split(maxsplit=1)[1] == "fsm-mediator signal -j sagas.db a-1 approval VALUE"
     parked(*said.split()[2:-1], "7", *APP)
 
     said = [line.split()[2:] for line in parked("show", "g-1", *LOOK).splitlines() if line.startswith("next")]
-    assert said == [["signal", "g-1/g.lead", "yes", "VALUE"], ["signal", "g-1/g.also", "also", "VALUE"]]
+    assert said == [
+        ["signal", "-j", "sagas.db", f"g-1/g.{name}", signal, "VALUE"]
+        for name, signal in (("lead", "yes"), ("also", "also"))
+    ]
     for words in said:
         parked(*words[:-1], "true", *APP)
     assert states()["g-1/g.lead"] == states()["g-1/g.also"] == "succeeded"
@@ -168,13 +171,14 @@ def test_with_the_app_a_signal_with_a_timeout_is_told_from_a_sleep(parked):
     """Only who knows the sagas knows what a wait with an end is; others say that they do not."""
     with Mediator(*waiting_app.sagas, journal="sagas.db") as mediator:
         mediator.run("timed", 1, saga_id="t-1", check=False)
-    line = "fsm-mediator signal t-1/who.boss word VALUE"
+    line = "fsm-mediator signal -j sagas.db t-1/who.boss word VALUE"
+    with_app = line.replace("-j", "-a tests.waiting_app:sagas -j")
     assert line not in parked("list", *LOOK)
     assert f"{line}  (if it is a signal)" in parked("show", "t-1", *LOOK)
-    assert f"next: {line}\n" in parked("list", *APP)
-    assert f"next     {line}\n" in parked("show", "t-1", *APP)
-    assert "signal n-1" in parked("show", "n-1", *LOOK)
-    assert "signal n-1" not in parked("show", "n-1", *APP)
+    assert f"next: {with_app}\n" in parked("list", *APP)
+    assert f"next     {with_app}\n" in parked("show", "t-1", *APP)
+    assert "signal -j sagas.db n-1" in parked("show", "n-1", *LOOK)
+    assert "fsm-mediator signal" not in parked("show", "n-1", *APP)
 
 
 def test_show_tells_of_branches_and_sleeps(parked):

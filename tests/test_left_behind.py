@@ -187,7 +187,7 @@ def test_a_branch_of_a_group_that_was_settled_by_hand_executes_nothing_more(driv
         mediator.run("s", saga_id="o-1")
     assert mediator.resolve("o-1", reason="done by phone", done=True, result={"a": "done"}).succeeded
 
-    with pytest.raises(RefusedError, match="settled by hand"):
+    with pytest.raises(RefusedError, match="does not wait for its group"):
         mediator.retry("o-1/g.a")
 
     assert world.calls == ["pay", "a", "z"]

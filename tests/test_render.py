@@ -193,7 +193,7 @@ def test_settings_say_it_once_for_all(render, here):
         ((ONE,), APP, "draw into what?"),
         ((ALL, "-o", "a.svg"), APP, "which of the sagas checkout, refuse?"),
         ((ALL, "-o", "a.svg", "--saga", "nothing"), APP, "has no saga 'nothing'; it has checkout, refuse"),
-        ((ONE, "-o", "a.bmp"), APP, "'a.bmp' does not say in what format"),
+        ((ONE, "-o", "a.bmp"), USAGE, "there is no format 'bmp'; there are svg, png"),
         ((ONE, "-o", "a.png", "--check"), APP, "cannot be checked"),
         ((ONE, "-o", "docs/", "-f", "png", "--check"), APP, "a .png cannot be checked"),
         (("tests.desk_app:nothing", "-o", "a.svg"), APP, "takes a mediator, a saga, or a list of sagas"),

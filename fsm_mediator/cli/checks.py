@@ -17,7 +17,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, err, out
+from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, err, out, printable
 from fsm_mediator.cli.loading import App, journal_for, load_app
 from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.conformance.report import Conformance
@@ -196,6 +196,8 @@ def conform(
     with working("replaying") as advance:
         if path is not None:
             report = conforms(path, sagas, progress=advance)
+            if not (report.executions or report.unchecked):
+                raise click.UsageError(f"{str(path)!r} tells of no execution, so that nothing was checked")
         else:
             opened = journal_for(journal, loaded, read_only=True)
             try:
@@ -210,7 +212,8 @@ def _tell(report: Conformance, *, as_json: bool) -> None:
     if as_json:
         click.echo(report.to_json())
     else:
-        out.print(str(report), style=None if report.ok else "red", markup=False, highlight=False, soft_wrap=True)
+        style = None if report.ok else "red"
+        out.print(printable(str(report)), style=style, markup=False, highlight=False, soft_wrap=True)
     if report.violations:
         sys.exit(DID_NOT_SUCCEED)
     if report.unchecked:

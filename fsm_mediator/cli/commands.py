@@ -8,20 +8,32 @@ dependency is missing.
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
 from rich.progress import Progress, SpinnerColumn
 
-from fsm_mediator.cli import checks, exporting, tables, telling, trees, upgrade
-from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, MISSING, NOT_FOUND, REFUSED, USAGE, err, out
+from fsm_mediator.cli import checks, exporting, files, given, next_line, tables, telling, trees, upgrade
+from fsm_mediator.cli.codes import (
+    APP,
+    DID_NOT_SUCCEED,
+    JOURNAL,
+    MISSING,
+    NOT_FOUND,
+    REFUSED,
+    USAGE,
+    err,
+    out,
+    printable,
+)
 from fsm_mediator.cli.drawing import render
 from fsm_mediator.cli.loading import App, journal_for, load_app
 from fsm_mediator.errors import (
@@ -36,12 +48,16 @@ from fsm_mediator.errors import (
     UnknownSagaError,
 )
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.machine import PHASES, WAITING
+from fsm_mediator.machine import ENDED, WAITING
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.mediator.live import is_at_rest
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.records import Record
+from fsm_mediator.upgrades.shape import Shape
+
+LEFT: Final = 10_000
+"""So many executions that nobody takes up are looked at, to tell what they are of."""
 
 
 def _exit_code(error: MediatorError) -> int:
@@ -58,9 +74,9 @@ def _exit_code(error: MediatorError) -> int:
     return DID_NOT_SUCCEED
 
 
-def _fail(error: MediatorError) -> NoReturn:
-    err.print(f"fsm-mediator: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(_exit_code(error))
+def _fail(told: str, code: int) -> NoReturn:
+    err.print(f"fsm-mediator: {printable(told)}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
 
 
 class _Group(click.Group):
@@ -70,28 +86,15 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except MediatorError as error:
-            _fail(error)
-
-
-class _Duration(click.ParamType[float]):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return value if isinstance(value, float) else tables.duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _State(click.ParamType[str]):
-    """A state or a phase; what begins with no phase there is would match nothing, and seem to say that all is well."""
-
-    name = "state"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value.partition(".")[0] not in PHASES:
-            self.fail(f"{value!r} is no state; a state is, or begins with, one of {', '.join(PHASES)}", param, ctx)
-        return str(value)
+            hint = ""
+            if isinstance(error, UnknownExecutionError) and "fsm-mediator list" not in str(error):
+                hint = "; see those it knows: fsm-mediator list"
+            _fail(f"{error}{hint}", _exit_code(error))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever reads has seen enough: click ends quietly
+            where = f"{error.filename}: " if error.filename else "it cannot be written: "
+            _fail(f"{where}{error.strerror or error}", DID_NOT_SUCCEED)
 
 
 _journal = click.option("--journal", "-j", envvar="FSM_MEDIATOR_JOURNAL", help="The journal's file or URL.")
@@ -138,9 +141,9 @@ def _looking(journal: str | None, app: str | None = None) -> Iterator[Journal]:
 
 @cli.command("list")
 @_journal
-@click.option("--state", "-s", type=_State(), help="Only these: succeeded, stuck, retrying, stuck.charge ...")
+@click.option("--state", "-s", type=given.State(), help="Only these: succeeded, stuck, retrying, stuck.charge ...")
 @click.option("--saga", help="Only executions of the saga of this name.")
-@click.option("--older-than", type=_Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
+@click.option("--older-than", type=given.Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
 @click.option("--parent", help="Only the branches of the execution with this id.")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 @_signals_of
@@ -159,7 +162,7 @@ def list_(
 
     With --state, --saga, --parent or --json every execution that fits stands for itself, branches too.
     """
-    with _looking(journal) as opened:
+    with _looking(journal, app) as opened:
         before = None if older_than is None else time.time() - older_than
         if parent is not None:
             _found(opened, parent)
@@ -176,8 +179,15 @@ def list_(
         tables.list_(out, lines, _signals(app))
         if not entries:
             out.print("no executions", style="dim")
+            _warn_of_unknown(opened, saga)
         elif len(entries) > limit:
             out.print(f"... and more; see them with --limit {limit * 10}", style="dim")
+
+
+def _warn_of_unknown(journal: Journal, saga: str | None) -> None:
+    """Tell whoever has mistyped the name of a saga, for whom it may look as if all were well."""
+    if saga is not None and not any(True for _ in journal.entries(saga=saga, limit=1)):
+        err.print(f"the journal has no execution of a saga {saga!r}", style="yellow", markup=False, highlight=False)
 
 
 def _found(journal: Journal, saga_id: str) -> Entry:
@@ -196,7 +206,7 @@ def _found(journal: Journal, saga_id: str) -> Entry:
 @_as_json
 def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> None:
     """Show one execution: its timeline with attempts, waits and errors."""
-    with _looking(journal) as opened:
+    with _looking(journal, app) as opened:
         entry = _found(opened, saga_id)
         if as_json:
             for line in tables.exported(opened, [entry]):
@@ -210,25 +220,42 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
 @cli.command()
 @_journal
 @click.option("--saga", help="Only executions of the saga of this name.")
-@click.option("--state", "-s", type=_State(), help="Only those in this state.")
-@click.option("--output", "-o", type=click.File("wb", lazy=True), default="-", help="A file; - is standard output.")
-def export(journal: str | None, saga: str | None, state: str | None, output: Any) -> None:
+@click.option("--state", "-s", type=given.State(), help="Only those in this state.")
+@click.option("--output", "-o", default="-", help="A file; - is standard output.")
+def export(journal: str | None, saga: str | None, state: str | None, output: str) -> None:
     """Write executions with all their records as JSON lines."""
-    with _looking(journal) as opened, Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+    count = 0
+    with (
+        _looking(journal) as opened,
+        Progress(console=err, transient=True, disable=not err.is_terminal) as progress,
+        files.written(output) as file,
+    ):
         task = progress.add_task("exporting", total=None)
         for line in tables.exported(opened, opened.entries(phase=state, saga=saga)):
-            output.write(line + b"\n")
+            file.write(line + b"\n")
+            count += 1
             progress.advance(task)
+    if output != "-" or not count:
+        err.print(f"exported {count} executions", style="dim", highlight=False)
+        if not count:
+            _warn_of_unknown(opened, saga)
 
 
 @cli.command()
 @_journal
-@click.option("--older-than", type=_Duration(), required=True, help="How long ago they ended: 30d, 12h.")
+@click.option("--older-than", type=given.Duration(unit=True), required=True, help="How long ago they ended: 30d, 12h.")
 @click.option("--saga", help="Only executions of the saga of this name.")
-def prune(journal: str | None, older_than: float, saga: str | None) -> None:
-    """Delete executions that ended some time ago, with their records."""
-    opened = journal_for(journal, None, read_only=False)
+@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+def prune(journal: str | None, older_than: float, saga: str | None, dry_run: bool) -> None:
+    """Delete executions that ended some time ago, with their records and branches."""
     before, deleted = time.time() - older_than, 0
+    if dry_run:
+        with _looking(journal) as looked_at:
+            ended = (entry for phase in ENDED for entry in looked_at.entries(phase=phase, saga=saga, before=before))
+            count = sum(entry.acceptance.parent is None for entry in ended)
+            out.print(f"would delete {count} executions that had ended, with their branches")
+        return
+    opened = journal_for(journal, None)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("pruning", total=None)
         while count := opened.prune(before, saga=saga):
@@ -244,67 +271,62 @@ def prune(journal: str | None, older_than: float, saga: str | None) -> None:
 def _drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
     """Do *act* with a mediator of the app's sagas; it may give back an awaitable, or a `telling.Talk`."""
     settings = {**app.settings, "observers": (*app.settings.get("observers", ()), *observers)}
-    if not app.has_coroutines:
-        mediator = Mediator(*app.sagas, journal=journal, **settings)
-        try:
+    with _telling_of_interrupts():
+        if app.has_coroutines:
+            return asyncio.run(_awaited(app, journal, act, settings))
+        with Mediator(*app.sagas, journal=journal, **settings) as mediator:
             came = act(mediator)
             return telling.answered(came) if isinstance(came, Generator) else came
-        finally:
-            mediator.close()
+
+
+async def _awaited(app: App, journal: Journal, act: Callable[[Any], Any], settings: dict[str, Any]) -> Any:
     from fsm_mediator.mediator.awaiting import AsyncMediator
 
-    async def main() -> Any:
-        async with AsyncMediator(*app.sagas, journal=journal, **settings) as mediator:
-            came = act(mediator)
-            return await (telling.awaited(came) if isinstance(came, Generator) else came)
+    async with AsyncMediator(*app.sagas, journal=journal, **settings) as mediator:
+        came = act(mediator)
+        return await (telling.awaited(came) if isinstance(came, Generator) else came)
 
-    return asyncio.run(main())
+
+@contextmanager
+def _telling_of_interrupts() -> Iterator[None]:
+    """Say what becomes of what was under way when a step, or a person, ends the process."""
+    later = f"what was under way is in doubt, and goes on with: {next_line.command('recover')}"
+    try:
+        yield
+    except (SystemExit, GeneratorExit) as error:
+        _fail(
+            f"a step ended the process ({type(error).__name__}: {error}), which is no failure; {later}", DID_NOT_SUCCEED
+        )
+    except KeyboardInterrupt:
+        err.print(f"interrupted; {later}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        raise
 
 
 def _say(app: str | None, journal: str | None, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
     loaded = load_app(app)
-    return _drive(loaded, journal_for(journal, loaded, read_only=False), act, observers)
+    return _drive(loaded, journal_for(journal, loaded), act, observers)
 
 
 def _report(outcome: Outcome, *, good: bool) -> None:
     style = "green" if good else "red"
-    out.print(outcome.summary(), style=style, markup=False, highlight=False, soft_wrap=True)
+    said = outcome.summary()
+    told = None
     if outcome.awaits_signal:
-        told = f"next: fsm-mediator signal {outcome.saga_id} {outcome.step} VALUE"
-        out.print(told, style="dim", markup=False, highlight=False, soft_wrap=True)
+        said = said.partition("; next: ")[0]  # which is for those who write Python
+        told = next_line.command("signal", outcome.saga_id, outcome.step or "", "VALUE")
     elif outcome.state.startswith(f"{WAITING}."):  # for branches, which `show` tells apart
-        out.print(f"next: fsm-mediator show {outcome.saga_id}", style="dim", markup=False, highlight=False)
+        told = next_line.command("show", outcome.saga_id)
+    out.print(printable(said), style=style, markup=False, highlight=False, soft_wrap=True)
+    if told is not None:
+        out.print(f"next: {told}", style="dim", markup=False, highlight=False, soft_wrap=True)
     if not good:
         sys.exit(DID_NOT_SUCCEED)
-
-
-def _text(given: str) -> str:
-    """What is given: itself, the text of ``@FILE``, or for ``-`` standard input."""
-    if given == "-":
-        return sys.stdin.read()
-    if not given.startswith("@"):
-        return given
-    try:
-        with click.open_file(given[1:], encoding="utf-8") as file:
-            text: str = file.read()
-    except OSError as error:
-        raise PayloadError(f"the payload's file cannot be read: {error}") from error
-    return text
-
-
-def _json(text: str, what: str) -> Any:
-    """The value that a person has written as JSON."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.MsgspecError as error:
-        shown = text if len(text) <= 60 else f"{text[:60]}..."
-        raise PayloadError(f"{what} {shown!r} is not JSON ({error}); a text needs quotes: '\"yes\"'") from error
 
 
 @cli.command()
 @click.argument("saga")
 @click.option("--payload", "-p", default="null", help="The payload as JSON; @FILE reads it from a file, - from input.")
-@click.option("--id", "saga_id", help="Names the execution; the same id again joins it.")
+@click.option("--id", "saga_id", callback=given.an_id, help="Names the execution; the same id again joins it.")
 @_app
 @_journal
 def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: str | None) -> None:
@@ -312,12 +334,12 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
     from fsm_mediator.journal import codec
 
     loaded = load_app(app)
-    text = _text(payload)
+    text = given.text_of(payload)
     wanted = next((each for each in loaded.sagas if each.name == saga), None)
     if wanted is None:
         known = ", ".join(each.name for each in loaded.sagas)
         raise UnknownSagaError(f"no saga is named {saga!r}; the app has {known}")
-    value = _json(text, "the payload")
+    value = given.json_of(text, "the payload")
     if wanted.payload is not None:
         try:
             value = codec.decode(text.encode(), wanted.payload, "the payload")
@@ -325,7 +347,7 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
             kind = getattr(wanted.payload, "__name__", wanted.payload)
             raise PayloadError(f"the payload is not what saga {saga!r} takes, {kind}: {error.__cause__}") from error
     act = lambda mediator: mediator.run(saga, value, saga_id=saga_id, check=False)  # noqa: E731
-    outcome = _drive(loaded, journal_for(journal, loaded, read_only=False), act)
+    outcome = _drive(loaded, journal_for(journal, loaded, creates=True), act)
     _report(outcome, good=outcome.succeeded)
 
 
@@ -342,7 +364,7 @@ def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str |
     GROUP.BRANCH.NAME, or SAGA_ID that of the branch. The execution is driven on until it ends or waits again, unless
     another process is at it.
     """
-    said = _json(_text(value), "the signal's value")
+    said = given.json_of(given.text_of(value), "the signal's value")
     outcome = _say(app, journal, lambda mediator: telling.signalled(mediator, saga_id, name, said))
     _report(outcome, good=not (outcome.failed or outcome.stuck))
 
@@ -360,7 +382,7 @@ def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None
 
 @cli.command()
 @click.argument("saga_id")
-@click.option("--reason", "-r", required=True, help="How you made sure; journaled.")
+@click.option("--reason", "-r", required=True, callback=given.a_reason, help="How you made sure; journaled.")
 @click.option("--done/--undone", default=None, help="Whether the step has its effect. Asked where both are possible.")
 @click.option("--result", help="With --done: what the step would have returned, as JSON.")
 @_app
@@ -369,7 +391,7 @@ def resolve(
     saga_id: str, reason: str, done: bool | None, result: str | None, app: str | None, journal: str | None
 ) -> None:
     """Settle by hand the step that an execution is stuck in, and drive it on."""
-    value = None if result is None else _json(result, "--result")
+    value = None if result is None else given.json_of(result, "--result")
     act = lambda mediator: mediator.resolve(saga_id, reason=reason, done=done, result=value)  # noqa: E731
     outcome = _say(app, journal, act)
     _report(outcome, good=outcome.ended)
@@ -401,7 +423,12 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None)
 @_app
 @_journal
 def recover(app: str | None, journal: str | None) -> None:
-    """Drive on every unfinished execution whose driver is gone, then end."""
+    """Drive on every unfinished execution whose driver is gone, then end.
+
+    Ends with 6 if some were left, for the app has no definition that fits.
+    """
+    loaded = load_app(app)
+    opened = journal_for(journal, loaded)
     with Progress(
         "recovering: {task.completed} at rest",
         SpinnerColumn(),
@@ -415,7 +442,7 @@ def recover(app: str | None, journal: str | None) -> None:
             if is_at_rest(record.target):
                 progress.advance(task)
 
-        outcomes = _say(app, journal, lambda mediator: mediator.recover(), [count])
+        outcomes = _drive(loaded, opened, lambda mediator: mediator.recover(), [count])
     counted: dict[str, int] = {}
     for outcome in outcomes:
         phase = outcome.state.partition(".")[0]
@@ -423,6 +450,11 @@ def recover(app: str | None, journal: str | None) -> None:
     out.print(
         f"recovered {len(outcomes)} executions", *(f"{count} {phase}" for phase, count in counted.items()), sep=", "
     )
+    waiting = (opened.find(saga_id) for saga_id in opened.claimable(time.time(), LEFT))
+    left = upgrade.stranded((entry for entry in waiting if entry is not None), map(Shape.of, loaded.sagas))
+    if left:
+        told = "; ".join(f"{sum(states.values())} of {saga}" for saga, states in left.items())
+        raise DefinitionChangedError(f"left as they are, for the app has no definition that fits: {told}")
 
 
 @cli.command()
@@ -431,7 +463,7 @@ def recover(app: str | None, journal: str | None) -> None:
 def serve(app: str | None, journal: str | None) -> None:
     """Be the saga daemon: recover and wake executions until told to stop (Ctrl-C, SIGTERM)."""
     loaded = load_app(app)
-    opened = journal_for(journal, loaded, read_only=False)
+    opened = journal_for(journal, loaded, creates=True)
     told = f"serving {', '.join(saga.name for saga in loaded.sagas)}; stop with Ctrl-C"
     if loaded.has_coroutines:
         from fsm_mediator.mediator.awaiting import AsyncMediator

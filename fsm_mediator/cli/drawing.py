@@ -60,19 +60,40 @@ def render(outputs: tuple[str, ...], check: bool, **options: Any) -> None:
             "draw into what? Name a file or a folder with -o, "
             'or in pyproject.toml: [tool.fsm-mediator.diagrams] folder = "docs/sagas"'
         )
+    _refuse_what_does_nothing(outputs, options)
     wanted = _Wanted(**{name: options[name] or kept.get(name) for name in ("view", "theme", "formats", "index")})
     loaded = load_app(options["target"] or options["app"])
     drawn: Drawn = []
     gone: list[Path] = []
     for output in outputs:
         path = Path(output)
-        if output.endswith(("/", os.sep)) or path.is_dir() or not path.suffix:
+        if _is_folder(output):
             drawn += _folder(loaded, path, wanted, options, check=check)
             gone += rendering.no_longer_named(path / wanted.index, [each for each, _ in drawn])
         else:
             drawn.append((path, _one(loaded, wanted, options)))
     tell = _check if check else _write
     tell(drawn, gone, animate=options["animate"])
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith(("/", os.sep)) or Path(output).is_dir() or not Path(output).suffix
+
+
+def _refuse_what_does_nothing(outputs: tuple[str, ...], options: dict[str, Any]) -> None:
+    """An option that would be ignored was given for something else than what is about to be done."""
+    if "-" in outputs:
+        raise click.UsageError("a picture is drawn into a file, whose suffix is its format: -o saga.svg")
+    if options["animate"] and not options["saga_id"]:
+        raise click.UsageError("--animate shows the way of an execution; say which with --id")
+    for output in outputs:
+        if _is_folder(output):
+            continue
+        suffix = Path(output).suffix[1:]
+        if suffix not in FORMATS:
+            raise click.UsageError(f"-o {output}: there is no format {suffix!r}; there are {', '.join(FORMATS)}")
+        if options["formats"]:
+            raise click.UsageError(f"--format is for folders; the format of a file is its suffix: -o {output}")
 
 
 class _Wanted:

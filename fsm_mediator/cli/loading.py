@@ -12,18 +12,29 @@ from __future__ import annotations
 import importlib
 import sys
 import tomllib
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError
-from fsm_mediator.journal.opening import open_journal
+from fsm_mediator.journal.connections import MEMORY
+from fsm_mediator.journal.opening import path_of
 from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.sqlite import SQLiteJournal
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Step
+
+SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
+"""What can stand under ``[tool.fsm-mediator]``."""
+
+SHOWN: Final = 500
+"""Characters of a thing's repr that are shown."""
+
+_OURS: Final = frozenset({__file__, importlib.__file__})
 
 
 @attrs.frozen
@@ -57,18 +68,34 @@ def settings() -> dict[str, Any]:
     """The table ``[tool.fsm-mediator]`` of the nearest ``pyproject.toml``, from the working directory upward.
 
     Raises:
-        DefinitionError: That file is not TOML.
+        DefinitionError: That file is not TOML, or something is set that cannot be.
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
         path = folder / "pyproject.toml"
         if path.is_file():
             try:
-                table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("fsm-mediator", {})
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                table = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise DefinitionError(f"{path} cannot be read: {error}") from error
-            return {**table, "folder": folder}
+            return {**_checked(table, path), "folder": folder}
     return {}
+
+
+def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What stands under ``[tool.fsm-mediator]``, held against what can."""
+    tool = table.get("tool", {})
+    found = tool.get("fsm-mediator", {}) if isinstance(tool, dict) else {}
+    where = f"[tool.fsm-mediator] in {path}"
+    if not isinstance(found, dict):
+        raise DefinitionError(f"{where} must be a table, not {found!r}")
+    for name, value in found.items():
+        kind = SETTINGS.get(name)
+        if kind is None:
+            raise DefinitionError(f"{where} has {name!r}, which means nothing; there are {', '.join(SETTINGS)}")
+        if not isinstance(value, kind) or not value:
+            raise DefinitionError(f"{where}: {name} must be a {'text' if kind is str else 'table'}, not {value!r}")
+    return found
 
 
 def load_app(spec: str | None) -> App:
@@ -83,22 +110,30 @@ def load_app(spec: str | None) -> App:
             "which sagas? Name them with --app module:object (a mediator, a saga, or a list of sagas), "
             'or in pyproject.toml: [tool.fsm-mediator] app = "module:object"'
         )
-    found = load_object(spec)
-    if callable(found) and not hasattr(found, "sagas") and not isinstance(found, (Saga, Step)):
-        try:
+    found, asked = load_object(spec), "looked at"
+    try:
+        if callable(found) and not hasattr(found, "sagas") and not isinstance(found, (Saga, Step)):
+            asked = "called, without arguments,"
             found = found()
-        except MediatorError:
-            raise
-        except Exception as error:
-            raise DefinitionError(
-                f"{spec} was called, without arguments, for its sagas, and raised {error!r}"
-            ) from error
-    if hasattr(found, "sagas") and hasattr(found, "journal"):
-        return App(tuple(found.sagas), found.journal, getattr(found, "settings", {}))
-    sagas = (found,) if isinstance(found, Saga) else tuple(found) if isinstance(found, Iterable) else ()
+        if hasattr(found, "sagas") and hasattr(found, "journal"):
+            return App(tuple(found.sagas), found.journal, getattr(found, "settings", {}))
+        sagas = (found,) if isinstance(found, Saga) else tuple(found) if isinstance(found, Iterable) else ()
+    except MediatorError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise DefinitionError(f"{spec} was {asked} for its sagas, and raised {shown(error)}") from error
     if not sagas or not all(isinstance(saga, Saga) for saga in sagas):
-        raise DefinitionError(f"{spec} is {found!r}; --app takes a mediator, a saga, or a list of sagas")
+        raise DefinitionError(f"{spec} is {shown(found)}; --app takes a mediator, a saga, or a list of sagas")
     return App(sagas)
+
+
+def shown(thing: object) -> str:
+    """Its repr, shortened; for some raise in it."""
+    try:
+        text = repr(thing)
+    except Exception as error:
+        return f"a {type(thing).__name__} whose repr raises {type(error).__name__}"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def load_object(spec: str) -> Any:
@@ -117,24 +152,60 @@ def load_object(spec: str) -> Any:
     except MediatorError:
         raise
     except (Exception, SystemExit) as error:  # a script that was meant to be run ends by the latter
-        raise DefinitionError(f"the module {module_name!r} cannot be imported: {error!r}") from error
+        raise DefinitionError(
+            f"the module {module_name!r} cannot be imported: {shown(error)}{_place_of(error)}{_meant(module_name)}"
+        ) from error
     for name in path.split("."):
-        if not hasattr(found, name):
-            there = (
-                ", ".join(each for each in vars(found) if not each.startswith("_"))
-                if hasattr(found, "__dict__")
-                else ""
-            )
-            raise DefinitionError(f"{module_name!r} has no {path!r}; it has {there or 'nothing'}")
-        found = getattr(found, name)
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise DefinitionError(f"{module_name!r} has no {path!r}; {_there(found)}") from None
+        except Exception as error:
+            raise DefinitionError(f"{spec!r}: looking for {name!r} raised {shown(error)}") from error
     return found
 
 
-def journal_for(spec: str | None, app: App | None, *, read_only: bool) -> Journal:
+def _place_of(error: BaseException) -> str:
+    """Where in the app's own files it was raised, if there."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}, line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith("<") and frame.filename not in _OURS]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+
+
+def _meant(module_name: str) -> str:
+    """What was perhaps meant by the name of a file."""
+    if not module_name.endswith(".py"):
+        return ""
+    return f"; a module is named without .py, and with dots: {module_name.removesuffix('.py').replace('/', '.')}"
+
+
+def _there(found: object) -> str:
+    """What of *found* could be an app."""
+    names = [name for name, value in getattr(found, "__dict__", {}).items() if _could_be_an_app(name, value)]
+    return f"it has {', '.join(names)}" if names else "it has no sagas"
+
+
+def _could_be_an_app(name: str, value: object) -> bool:
+    if name.startswith("_"):
+        return False
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(each, Saga) for each in value)
+    return isinstance(value, Saga) or (not isinstance(value, type) and type(value).__name__.endswith("Mediator"))
+
+
+def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, creates: bool = False) -> Journal:
     """The journal to work on: the one named, else the app's, else that of ``pyproject.toml``.
 
+    Args:
+        spec: Its path or URL, as a person has written it.
+        app: The app, if one is loaded.
+        read_only: Whether it is only looked at.
+        creates: Whether it is made where there is none: a path that is mistyped must not look like an empty journal.
+
     Raises:
-        JournalError: None is named, or it cannot be opened.
+        JournalError: None is named, there is none, or it cannot be opened.
     """
     if spec is None and app is not None and app.journal is not None:
         if app.journal.heartbeat is None:
@@ -150,19 +221,26 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool) -> Journa
                 "which journal? Name it with --journal sagas.db, "
                 'or in pyproject.toml: [tool.fsm-mediator] journal = "sagas.db"'
             )
-        spec = str(found["journal"])
+        spec = found["journal"]
         if "://" not in spec:
             spec = str(Path(found["folder"]) / spec)
-    if read_only:
-        from fsm_mediator.journal.sqlite import SQLiteJournal
+    path = _path_of(spec)
+    if not creates and not read_only and not Path(path).exists():
+        raise JournalError(f"there is no journal at {path!r}; `fsm-mediator run` and `serve` make one, where it is new")
+    return SQLiteJournal(path, read_only=read_only)
 
-        return SQLiteJournal(path_of(spec), read_only=True)
-    return open_journal(spec)
 
-
-def path_of(spec: str) -> str:
-    """The file that a journal's path or URL names."""
-    for prefix in ("sqlite:////", "sqlite:///"):
-        if spec.startswith(prefix):
-            return ("/" if prefix == "sqlite:////" else "") + spec.removeprefix(prefix)
-    return spec
+def _path_of(spec: str) -> str:
+    try:
+        path = path_of(spec)
+    except DefinitionError as error:
+        raise JournalError(
+            f"--journal {spec!r} is no journal: write a path, sqlite:///sagas.db or sqlite:////var/lib/sagas.db"
+        ) from error
+    if path == MEMORY:
+        raise JournalError(
+            f"--journal {spec!r} would be kept in memory, and be gone when the command ends; name a file"
+        )
+    if "://" in spec and "?" in path:
+        raise JournalError(f"--journal {spec!r}: nothing can be set after a question mark; name the file alone")
+    return path

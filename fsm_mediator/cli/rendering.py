@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from fsm_mediator.cli.files import refuse_journal
 from fsm_mediator.cli.loading import App
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.freshness import COMPARED, difference, text_difference
@@ -148,6 +149,7 @@ def write(path: Path, what: Diagram | Page, *, animate: bool = False) -> None:
     Raises:
         DefinitionError: Its format is unknown, or it cannot be written there.
     """
+    refuse_journal(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(what, Page):

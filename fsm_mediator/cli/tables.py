@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from fsm_mediator.cli.codes import printable
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine import ENDED
@@ -21,6 +22,11 @@ from fsm_mediator.words import details, in_words, place_in_words
 STYLES = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
 INDENT = "  "
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def escape(text: str) -> str:
+    """*text* as it stands, neither rich's markup nor the terminal's commands."""
+    return escape_markup(printable(text))
 
 
 def duration(text: str) -> float:

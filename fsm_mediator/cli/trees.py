@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import attrs
 
+from fsm_mediator.cli.next_line import command
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine import COMPENSATING, ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
 from fsm_mediator.parts import Kind
@@ -105,10 +106,10 @@ def what_next(line: Line, signals: Signals | None = None) -> str | None:
     if entry.state in ENDED or line.left:
         return None
     if phase in (STUCK, STUCK_EXECUTING):
-        return f"fsm-mediator retry {entry.saga_id}"
+        return command("retry", entry.saga_id)
     if phase != WAITING or line.branches or entry.driver is not None:
         return None
-    next_ = f"fsm-mediator signal {entry.saga_id} {path} VALUE"
+    next_ = command("signal", entry.saga_id, path, "VALUE")
     if signals is not None:
         return next_ if (entry.acceptance.saga, entry.acceptance.version, path) in signals else None
     return next_ if entry.wake_at is None else f"{next_}  (if it is a signal)"

@@ -6,14 +6,14 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
+from fsm_mediator.cli import files
 from fsm_mediator.cli.codes import DID_NOT_SUCCEED, err, out
 from fsm_mediator.cli.loading import journal_for, load_app
 from fsm_mediator.errors import DefinitionError, UnknownSagaError
-from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine import ENDED
 from fsm_mediator.upgrades.comparing import compare as compared
 from fsm_mediator.upgrades.report import Comparison
@@ -33,14 +33,16 @@ def shapes_of(spec: str) -> tuple[Shape, ...]:
 
 @click.command("export-shape")
 @click.argument("app", required=False, envvar="FSM_MEDIATOR_APP")
-@click.option("--output", "-o", type=click.File("w", lazy=True), default="-", help="A file; - is standard output.")
-def export_shape(app: str | None, output: Any) -> None:
+@click.option("--output", "-o", default="-", help="A file; - is standard output.")
+def export_shape(app: str | None, output: str) -> None:
     """Write down the shapes of APP's sagas, for `compare`.
 
     The file holds what the machines' tables are made of, and no code. Keep the one of what is deployed: in CI the old
     code is not there to be imported.
     """
-    output.write(written(load_app(app).sagas) + "\n")
+    text = written(load_app(app).sagas) + "\n"
+    with files.written(output) as file:
+        file.write(text.encode())
 
 
 @click.command()
@@ -75,7 +77,7 @@ def compare(
     if journal is not None:
         opened = journal_for(journal, None, read_only=True)
         try:
-            flights = stranded_in(opened, will_be, name)
+            flights = stranded(opened.entries(), will_be, name)
         finally:
             opened.close()
     _tell(comparisons, flights, as_json=as_json)
@@ -101,11 +103,11 @@ def _fingerprints(shapes: Iterable[Shape]) -> Iterable[tuple[str, str]]:
             yield from _fingerprints(branch for _, branch in part.branches)
 
 
-def stranded_in(journal: Journal, new: Iterable[Shape], name: str | None) -> dict[str, dict[str, int]]:
+def stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | None = None) -> dict[str, dict[str, int]]:
     """How many executions in flight nobody would drive, by saga and version, and by where they stand."""
     known = set(_fingerprints(new))
     found: dict[str, dict[str, int]] = {}
-    for entry in journal.entries():
+    for entry in entries:
         acceptance = entry.acceptance
         mine = name is None or acceptance.saga == name or acceptance.saga.startswith(f"{name}/")
         if mine and entry.state not in ENDED and (acceptance.saga, acceptance.fingerprint) not in known:

@@ -183,7 +183,11 @@ def settle_signal(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
         PayloadError: It cannot be encoded, is too large, or is of another type than the signal's.
     """
     what = f"the value of signal {part.path!r}"
-    return decode(encode(value, what, limit), part.returns, what)
+    json = encode(value, what, limit)
+    try:
+        return decode(json, part.returns, what)
+    except PayloadError as error:
+        raise PayloadError(f"signal {part.path!r} takes a {_name(part.returns)}: {error.__cause__}") from error
 
 
 def revive_items(saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...]:

@@ -12,7 +12,7 @@ from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution import Execution
 from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Entry
-from fsm_mediator.machine import COMPENSATING, ENDED, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, SUCCEEDED
+from fsm_mediator.machine import COMPENSATING, ENDED, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
 from fsm_mediator.mediator.desk import Desk, are_equal, is_instance
 from fsm_mediator.parts import GROUPS, Kind, Part
 from fsm_mediator.records import CANCEL, SIGNAL, InboxItem, OperatorRetry, OperatorSettled, OperatorUndo, Record
@@ -48,24 +48,26 @@ def say_resolve(desk: Desk, reason: str, done: bool | None, result: Any) -> Verb
     if not isinstance(reason, str) or not reason.strip():
         raise RefusedError("resolve needs a reason: say in words how you made sure; it is journaled")
     if result is not None and done is False:
-        raise RefusedError("resolve: a result goes with done=True only")
+        raise RefusedError("resolve: only a step that is done has a result")
 
     def say(execution: Execution, late: str | None) -> Record | None:
+        if execution.phase not in (STUCK, STUCK_EXECUTING):
+            raise RefusedError(_not_stuck(execution))
         meant = done
         if meant is None:
             machine = execution.machine
             can_be_done = machine.takes("settled_done", execution.state)
             if can_be_done and machine.takes("settled_undone", execution.state):
                 raise RefusedError(
-                    f"execution {execution.saga_id!r} stands in {execution.state!r}: say done=True if the step has "
-                    f"its effect, done=False if it has none"
+                    f"execution {execution.saga_id!r} stands in {execution.state!r}: say whether the step has its "
+                    f"effect (done=True, --done) or has none (done=False, --undone)"
                 )
             meant = can_be_done
         value = result
         part = execution.machine.places[execution.state].part
         if meant and result is None and part is not None and part.kind in GROUPS:
             raise RefusedError(
-                f"{part.path!r} is a {part.kind.value}: say with result= what its branches would have returned, "
+                f"{part.path!r} is a {part.kind.value}: say as the result what its branches would have returned, "
                 f"{'a list' if part.each else 'a dict by their names'}"
             )
         if meant and desk.journal.encodes and part is not None:
@@ -73,6 +75,16 @@ def say_resolve(desk: Desk, reason: str, done: bool | None, result: Any) -> Verb
         return execution.feed(OperatorSettled(meant, _and_late(reason, late) or reason, value), desk.clock())
 
     return say
+
+
+def _not_stuck(execution: Execution) -> str:
+    where = (
+        f"execution {execution.saga_id!r} is not stuck, but stands in {execution.state!r}: there is nothing to settle"
+    )
+    phase, _, path = execution.state.partition(".")
+    if phase == WAITING and execution.awaits_signal(path):
+        return f"{where}. It waits for the signal {path!r}: mediator.signal, or fsm-mediator signal"
+    return where
 
 
 def post_cancel(desk: Desk, saga_id: str, reason: str | None) -> Entry:
@@ -179,8 +191,8 @@ def _refuse_orphan(desk: Desk, execution: Execution) -> None:
         group = branch_id[len(parent_id) + 1 :].rpartition(".")[0]
         if whole.state.partition(".")[2] != group:
             raise RefusedError(
-                f"{execution.saga_id!r} is a branch of {parent_id!r}, whose group {group!r} was settled by hand: it "
-                f"stands in {whole.state!r}, and what the branch did now would come too late"
+                f"{execution.saga_id!r} is a branch of {parent_id!r}, which does not wait for its group {group!r} any "
+                f"more: it stands in {whole.state!r}, and what the branch did now would come too late"
             )
         branch_id, parent_id = parent_id, whole.acceptance.parent
 

@@ -185,6 +185,10 @@ def read_shapes(path: Path | str) -> tuple[Shape, ...]:
         formats = told["fsm_mediator_shapes"], told["table_format"]
     except OSError as error:
         raise DefinitionError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:  # whose repr is the whole file
+        raise DefinitionError(f"{path} holds no shapes of sagas, nor text: {error.reason}. {mend}") from error
+    except RecursionError as error:
+        raise DefinitionError(f"{path} holds no shapes of sagas: it is nested too deep. {mend}") from error
     except (ValueError, TypeError, KeyError) as error:
         raise DefinitionError(f"{path} holds no shapes of sagas ({error!r}). {mend}") from error
     if formats != (FORMAT, TABLE_FORMAT):
