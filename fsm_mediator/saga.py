@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeAlias, TypedDict
 from msgspec.structs import replace
 
 from fsm_mediator.errors import DefinitionError, DefinitionWarning
-from fsm_mediator.inspection import callback_of, check_name, check_settings, in_doubt_types
+from fsm_mediator.inspection import callback_of, check_name, check_settings, in_doubt_types, refuse_misspelt_settings
 from fsm_mediator.machine import TABLE_FORMAT, SagaMachine, compile_machine
 from fsm_mediator.parts import GROUPS, Kind, Part
 from fsm_mediator.retry import Retry, check_number
@@ -253,6 +253,7 @@ def _placed(
 def _part_of_step(saga: str, step: Step, scope: str, retry: Retry | None, compensation_retry: Retry | None) -> Part:
     where = f"saga {saga!r}, step {step.name!r}"
     check_settings(where, step)
+    refuse_misspelt_settings(where, step)
     execute = callback_of(step, "execute")
     if execute is None:
         raise DefinitionError(f"{where}: it has no execute; define execute(self, payload, context)")

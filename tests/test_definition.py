@@ -283,6 +283,34 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
         lambda: step_class("Odd", run=plain),
         ["'run'", "is called 'execute'"],
     ),
+    "a slip in compensate": (
+        lambda: step_class("Odd", execute=plain, compensat=plain),
+        ["Odd has 'compensat'", "did you mean 'compensate'?"],
+    ),
+    "a slip in a compensate that is inherited": (
+        lambda: type("Odd", (Reserve,), {"__module__": __name__, "compensaet": plain}),
+        ["'compensaet'", "did you mean 'compensate'?"],
+    ),
+    "a slip in execute": (lambda: step_class("Odd", exectue=plain), ["'exectue'", "did you mean 'execute'?"]),
+    "a slip in a probe that is a static method": (
+        lambda: step_class("Odd", execute=plain, porbe=staticmethod(plain)),
+        ["'porbe'", "did you mean 'probe'?"],
+    ),
+    "a slip in timeout": (
+        lambda: step_class("Odd", execute=plain, timout=5),
+        ["Odd has 'timout'", "does nothing with", "did you mean 'timeout'?", "a name that is less like"],
+    ),
+    "a slip in a property": (lambda: step_class("Odd", time_out=property(plain)), ["did you mean 'timeout'?"]),
+    "a slip in in_doubt_on": (lambda: step_class("Odd", in_dubt_on=OSError), ["did you mean 'in_doubt_on'?"]),
+    "a slip in a setting of an instance": (
+        lambda: Saga("shop", [with_attribute(Charge(), "repeatble", False)]),
+        ["saga 'shop', step 'charge' has 'repeatble'", "did you mean 'repeatable'?"],
+    ),
+    "a slip in a setting of a function's step": (
+        lambda: Saga("shop", [with_attribute(step(plain), "timout", 5)]),
+        ["step 'plain' has 'timout'", "did you mean 'timeout'?"],
+    ),
+    "retries for retry": (lambda: step_class("Odd", retries=5), ["Odd defines 'retries'", "is called 'retry'"]),
     # Retry.
     "attempts of zero": (lambda: Retry(attempts=0), ["Retry: attempts", "at least 1, or None for no limit", "not 0"]),
     "attempts of a fraction": (lambda: Retry(attempts=2.0), ["attempts", "not 2.0"]),  # type: ignore[arg-type]
@@ -328,6 +356,55 @@ def test_mistake_is_said_when_defined(mistake: str) -> None:
     assert isinstance(caught.value, ValueError)
     message = str(caught.value)
     assert [part for part in said if part not in message] == [], message
+
+
+def test_step_may_have_attributes_and_methods_of_its_own() -> None:
+    """A step's helpers are mine: only what is a known name but for a slip is taken for one, and refused."""
+
+    class Charge(Step):
+        timeout = 2.0
+        retry = Retry()
+        timeouts = 0
+        retries = 0
+        executed = False
+        compensable = False
+        executor = None
+        trace = grade = entry = names = "mine"
+        TIMEOUTS = RETRYS = 5
+
+        class Timeot:
+            """The card's terminal does not answer."""
+
+        def __init__(self) -> None:
+            self.client = self.executed = self.timer = self.retries = object()
+
+        def execute(self, order):
+            return self.re_execute(order)
+
+        def re_execute(self, order):
+            """Do it."""
+
+        def executes(self, order):
+            """Whether it does."""
+
+        def timeot(self, order):
+            """A method is no time-out."""
+
+        def _compensat(self, order):
+            """Hidden."""
+
+    assert [part.path for part in Saga("shop", [Charge()]).parts] == ["charge"]
+
+
+def test_step_with_names_of_its_own_costs_little_to_place() -> None:
+    """What is asked about a name is asked once, so that sagas may be defined by the thousand."""
+    step = with_attribute(Charge(), "warehouse", 1)
+    Saga("shop", [step])
+    asked = inspection._nearly.cache_info().misses
+
+    Saga("shop", [step])
+
+    assert inspection._nearly.cache_info().misses == asked
 
 
 def test_keyword_only_retry_refuses_positions() -> None:
