@@ -365,8 +365,8 @@ def test_step_may_have_attributes_and_methods_of_its_own() -> None:
         timeout = 2.0
         retry = Retry()
         timeouts = 0
-        retries = 0
-        executed = False
+        retries: object = 0
+        executed: object = False
         compensable = False
         executor = None
         trace = grade = entry = names = "mine"

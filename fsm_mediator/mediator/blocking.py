@@ -34,6 +34,7 @@ from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
 from fsm_mediator.mediator import families, verbs
+from fsm_mediator.mediator.asking import check_asked, check_listing, check_settings, check_sleep_is_plain
 from fsm_mediator.mediator.daemon import Daemon, Rounds
 from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
 from fsm_mediator.mediator.holdings import Holdings, call_driver
@@ -93,8 +94,9 @@ class Mediator:
         sleep: Callable[[float], None] | None = None,
         chance: Callable[[], float] | None = None,
     ) -> None:
-        check_number("max_workers", max_workers, 1)
-        check_number("close_grace (seconds)", close_grace)
+        functions = {"clock": clock, "sleep": sleep, "chance": chance}
+        check_settings(max_workers=max_workers, close_grace=close_grace, observers=observers, **functions)
+        check_sleep_is_plain(sleep)
         self._owns_journal = journal is None or isinstance(journal, (str, os.PathLike))
         self._desk = Desk(
             sagas,
@@ -260,6 +262,9 @@ class Mediator:
         Raises:
             StillRunningError: *timeout* seconds have passed.
         """
+        check_asked(saga_id)
+        if timeout is not None:
+            check_number("timeout (seconds)", timeout)
         self._open()
         until = None if timeout is None else time.monotonic() + timeout
         pause = 0.002
@@ -900,6 +905,7 @@ class Mediator:
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id)
         self._open()
         return self._desk.outcome(saga_id)
 
@@ -911,6 +917,7 @@ class Mediator:
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id)
         from fsm_mediator.mediator.pictured import diagram_of  # loaded by those who look
 
         self._open()
@@ -924,6 +931,7 @@ class Mediator:
             saga: Only those of the saga of this name.
             limit: At most so many.
         """
+        check_listing(state, saga, limit)
         self._open()
         return self._desk.listed(self._journal.entries(phase=state, saga=saga, limit=limit), self._live)
 
@@ -936,6 +944,7 @@ class Mediator:
             RefusedError: It has ended, is compensating already, is stuck, or is past its pivot.
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id, reason)
         self._open()
         self._tell(verbs.post_cancel(self._desk, saga_id, reason))
 
@@ -955,6 +964,7 @@ class Mediator:
         Raises:
             RefusedError: It is not stuck, or somebody drives it.
         """
+        check_asked(saga_id, reason)
         say = verbs.say_retry(self._desk, reason)
         return self._say(saga_id, say, to_stuck_branches=say)
 
@@ -973,6 +983,7 @@ class Mediator:
             PayloadError: The value is of another type, or cannot be journaled.
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id)
         self._open()
         self._tell(verbs.post_signal(self._desk, saga_id, name, value))
 
@@ -989,6 +1000,7 @@ class Mediator:
         Raises:
             RefusedError: It is not stuck, somebody drives it, or *done* does not fit.
         """
+        check_asked(saga_id)
         return self._say(saga_id, verbs.say_resolve(self._desk, reason, done, result))
 
     def undo(self, saga_id: str, reason: str | None = None) -> Outcome:
@@ -997,6 +1009,7 @@ class Mediator:
         Raises:
             RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
         """
+        check_asked(saga_id, reason)
         verbs.refuse_branch(saga_id)
         return self._say(saga_id, verbs.say_undo(self._desk, reason))
 
@@ -1094,6 +1107,8 @@ class Mediator:
         Args:
             grace: Seconds; by default *close_grace*.
         """
+        if grace is not None:
+            check_number("grace (seconds)", grace)
         seconds = self._close_grace if grace is None else grace
         with self._lock:
             if self._closed:
