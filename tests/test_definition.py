@@ -23,16 +23,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsm_mediator import (
+    Choose,
     Context,
     DefinitionError,
     DefinitionWarning,
     FunctionStep,
+    LoggingObserver,
     Mediator,
+    MemoryJournal,
+    Parallel,
     Retry,
+    RetryAfterError,
     Saga,
     Step,
+    compare,
+    conforms,
     inspection,
     step,
+    timeline,
+    verify,
 )
 from fsm_mediator.inspection import check_name, snake_case
 from fsm_mediator.parts import Part
@@ -66,6 +75,9 @@ class Go(Step):
 
 def plain(order):
     """Not a step yet."""
+
+
+SHOP = Saga("shop", [Reserve(), Charge()])
 
 
 def returning(value: Any) -> Callable[[Any], Any]:
@@ -323,9 +335,39 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "on is a text": (lambda: Retry(on="ValueError"), ["Retry: on", "a tuple of them, or a predicate"]),  # type: ignore[arg-type]
     "on is a coroutine function": (lambda: Retry(on=coroutine), ["Retry: on", "coroutine"]),  # type: ignore[arg-type]
     "on is a list": (lambda: Retry(on=[ValueError]), ["Retry: on"]),  # type: ignore[arg-type]
-    "on is empty": (lambda: Retry(on=()), ["Retry: on", "not ()"]),
+    "on is empty": (lambda: Retry(on=()), ["Retry: on=() would never try again", "Retry(attempts=1)"]),
     "on is another type": (lambda: Retry(on=int), ["Retry: on", "exception type"]),  # type: ignore[arg-type]
     "on holds another type": (lambda: Retry(on=(ValueError, int)), ["Retry: on"]),  # type: ignore[arg-type]
+    # Groups and choices.
+    "a function in a group": (
+        lambda: Parallel("g", [plain]),  # type: ignore[list-item]
+        ["group 'g'", "plain", "is no part", "@step makes one of a function"],
+    ),
+    "a number for each": (lambda: Parallel.each("g", 5, over=plain), ["group 'g': 5 is no part"]),  # type: ignore[arg-type]
+    "a payload of each that is no type": (
+        lambda: Parallel.each("g", Charge(), over=plain, payload=5),
+        ["group 'g'", "payload must be a type, not 5"],
+    ),
+    "a number to choose": (
+        lambda: Choose("c", {"yes": 5}, by=plain),  # type: ignore[dict-item]
+        ["choice 'c': 5 is no part", "give steps"],
+    ),
+    # What is given a saga, or records.
+    "verify of a name": (lambda: verify("shop"), ["verify() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "verify of no nodes": (lambda: verify(SHOP, most_nodes=0), ["most_nodes must be a whole number"]),
+    "compare with a number": (lambda: compare(SHOP, 5), ["compare() is given sagas", "not 5"]),  # type: ignore[arg-type]
+    "compare with a list of renamed": (
+        lambda: compare(SHOP, SHOP, renamed=["charge"]),  # type: ignore[arg-type]
+        ["renamed is a dict", "not ['charge']"],
+    ),
+    "conforms with a number": (lambda: conforms([], 5), ["conforms() is given", "not 5"]),  # type: ignore[arg-type]
+    "a timeline of a saga": (lambda: timeline(SHOP), ["timeline() is given records", "outcome.history"]),  # type: ignore[arg-type]
+    "a timeline of texts": (lambda: timeline("ab"), ["timeline() is given records", "'a' is none"]),  # type: ignore[arg-type]
+    "render to a number": (lambda: SHOP.diagram().render(5), ["path of a file, not 5"]),  # type: ignore[arg-type]
+    "a wait that is a text": (lambda: RetryAfterError("5"), ["RetryAfterError: seconds", "not '5'"]),  # type: ignore[arg-type]
+    "a number for a logger": (lambda: LoggingObserver(5), ["a logging.Logger or the name of one, not 5"]),  # type: ignore[arg-type]
+    "a text for a level": (lambda: LoggingObserver(level="INFO"), ["level is a number, such as logging.INFO"]),  # type: ignore[arg-type]
+    "a text for a size": (lambda: MemoryJournal(max_value_bytes="1"), ["max_value_bytes must be a finite number"]),  # type: ignore[arg-type]
     # Mediators.
     "a coroutine step for Mediator": (
         lambda: Mediator(Saga("shop", [step(name="slow")(AsyncMock())])),

@@ -24,6 +24,7 @@ from fsm_mediator.machine import (
     STUCK_EXECUTING,
 )
 from fsm_mediator.records import CHILD, Acceptance, Failure, InboxItem, Record
+from fsm_mediator.retry import check_number
 
 
 class _Row:
@@ -72,6 +73,7 @@ class MemoryJournal:
 
     Raises:
         JournalError: *keep* is no whole number of at least 1.
+        DefinitionError: *max_value_bytes* is no number above 0.
     """
 
     heartbeat: float | None = None
@@ -81,6 +83,7 @@ class MemoryJournal:
             raise JournalError(
                 f"MemoryJournal: keep must be a whole number of at least 1, or None to keep all, not {keep!r}"
             )
+        check_number("MemoryJournal: max_value_bytes", max_value_bytes, above=True)
         self.encodes = encode
         self.max_value_bytes = max_value_bytes
         self.keep = keep

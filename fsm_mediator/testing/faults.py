@@ -140,11 +140,25 @@ def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[Faul
         saga: The saga; no step of it is called.
         strict: Have steps also raise after they took effect, without saying so.
         kill: Have the process killed as well, at every point where a driver can die.
+
+    Raises:
+        DefinitionError: What is given is no saga.
     """
+    check_is_saga("plans()", saga)
     found = [_plan(saga, fault) for fault in faults_of(saga, strict=strict, kill=kill)]
     if "undo" in saga.machine.events:
         found.append(FaultPlan(undone=True))
     return tuple(found)
+
+
+def check_is_saga(where: str, saga: object) -> None:
+    """Refuse what is no saga.
+
+    Raises:
+        DefinitionError: It is none.
+    """
+    if not isinstance(saga, Saga):
+        raise DefinitionError(f"{where} is given a saga, not {saga!r}")
 
 
 def faults_of(saga: Saga, *, strict: bool = False, kill: bool = False) -> Iterator[Fault]:
