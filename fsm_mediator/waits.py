@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from fsm_mediator.errors import DecisionError, DefinitionError
 from fsm_mediator.inspection import callback_of, check_name
-from fsm_mediator.parts import Callback, Kind
+from fsm_mediator.parts import Callback, Kind, Part
 from fsm_mediator.retry import check_number, takes_number
 from fsm_mediator.steps import Step
 
@@ -239,12 +239,13 @@ class Parallel(Wait):
         payload: Any = None,
         at_most: int | None = None,
     ) -> Self:
-        """A group with one branch for every item that *over* yields: none is fine, and so are equal ones.
+        """A group with one branch for every item that *over* returns: none is fine, and so are equal ones.
 
         Args:
             name: Letters, digits, underscores and hyphens.
             branch: A step, a saga or another part; it takes the item as its payload.
-            over: A function of ``(payload)`` or ``(payload, context)`` that only looks at what it is given.
+            over: A function of ``(payload)`` or ``(payload, context)`` that returns the items, a list or whatever else
+                can be iterated but a text, and only looks at what it is given.
             payload: The type of an item; None: a saga's own, or anything.
             at_most: How many go on at a time; None: all.
 
@@ -264,6 +265,20 @@ class Parallel(Wait):
     branches: Mapping[str, Given]
     at_most: int | None
     payload: Any = None
+
+
+def items_of(group: Part, decided: Any) -> list[Any]:
+    """The items that *group* goes over.
+
+    Raises:
+        DecisionError: Its function told none: nothing that can be iterated, or a text, which would be its letters.
+    """
+    if isinstance(decided, Iterable) and not isinstance(decided, (str, bytes)):
+        return list(decided)
+    assert group.decide is not None
+    raise DecisionError(
+        f"{group.decide.label} told {decided!r} as the items of {group.path!r}; it must return a list of them"
+    )
 
 
 class Choose(Wait):

@@ -264,10 +264,14 @@ class AsyncMediator:
         return execution.saga_id
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
-        """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
+        """Wait until an execution ends, is stuck or parked; as `Mediator.wait`.
 
         Raises:
+            SagaFailedError: It failed, and is compensated.
+            SagaStuckError: It waits for a person.
+            SagaWaitingError: It is parked: it waits for a signal, or for branches that all rest.
             StillRunningError: *timeout* seconds have passed.
+            UnknownExecutionError: The journal knows no execution with this id.
         """
         check_asked(saga_id)
         if timeout is not None:

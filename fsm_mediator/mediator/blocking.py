@@ -259,8 +259,20 @@ class Mediator:
     def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
 
+        Retries and sleeps are waited for. Parked is what waits for a signal, or for branches that all rest and wait for
+        one or for a person: that may never come, and is not waited for.
+
+        Args:
+            saga_id: The execution.
+            timeout: Seconds to wait at the most; the execution goes on.
+            check: False: return the outcome whatever it is. True: only if it succeeded, else raise as `run` does.
+
         Raises:
+            SagaFailedError: It failed, and is compensated.
+            SagaStuckError: It waits for a person.
+            SagaWaitingError: It is parked.
             StillRunningError: *timeout* seconds have passed.
+            UnknownExecutionError: The journal knows no execution with this id.
         """
         check_asked(saga_id)
         if timeout is not None:
