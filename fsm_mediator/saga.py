@@ -98,7 +98,7 @@ class Saga:
                 raise DefinitionError(f"saga {name!r}: {setting} must be a Retry, not {value!r}")
         if deadline is not None:
             check_number(f"saga {name!r}: deadline (seconds)", deadline, above=True)
-        if not isinstance(version, (str, int)) or isinstance(version, bool) or not str(version).strip():
+        if not isinstance(version, (str, int)) or isinstance(version, bool) or not _is_short(str(version)):
             raise DefinitionError(f"saga {name!r}: version must be a short text or a whole number, not {version!r}")
         if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
             raise DefinitionError(f"saga {name!r}: payload must be a type, not {payload!r}")
@@ -203,6 +203,10 @@ class Saga:
 
     def __repr__(self) -> str:
         return f"<Saga {self.name!r} version {self.version}: {' → '.join(part.path for part in self.parts)}>"
+
+
+def _is_short(version: str) -> bool:
+    return bool(version.strip()) and version.isprintable() and len(version) <= 255
 
 
 def _placed(
@@ -427,6 +431,16 @@ def shape_of(parts: tuple[Part, ...]) -> Shape:
         + ((part.shape,) if part.kind in GROUPS else ())
         for part in parts
     )
+
+
+def check_is_saga(where: str, saga: object) -> None:
+    """Refuse what is no saga.
+
+    Raises:
+        DefinitionError: It is none.
+    """
+    if not isinstance(saga, Saga):
+        raise DefinitionError(f"{where} is given a saga, not {saga!r}")
 
 
 def family(saga: Saga) -> Iterator[Saga]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,6 +13,7 @@ from fsm_mediator import (
     Limits,
     Mediator,
     MediatorError,
+    RecordingObserver,
     RefusedError,
     Saga,
     Signal,
@@ -35,6 +37,7 @@ SHOP = Saga("shop", [charge])
     [
         ({"observers": 5}, "observers is a list of callables that take a Record, not 5"),
         ({"observers": print}, "observers is a list of callables"),
+        ({"observers": [RecordingObserver]}, "is a class; give an instance: RecordingObserver(...)"),
         ({"observers": [5]}, "an observer is a callable that takes a Record, not 5"),
         ({"clock": 5}, "clock must be a function, not 5"),
         ({"sleep": 5}, "sleep must be a function, not 5"),
@@ -159,3 +162,19 @@ def test_limits_are_by_the_names_of_steps():
     """A step in place of its name would limit nothing."""
     with pytest.raises(DefinitionError, match="must be the name or the path of a step, a text"):
         Limits({charge: 1})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("before", ["2026-01-01", datetime.now(UTC), float("nan"), True])
+def test_what_is_no_time_prunes_nothing(journal, drive, before):
+    """A date in place of seconds deletes nothing: SQLite would take it for later than all there is."""
+    drive(SHOP, journal=journal).run("shop", saga_id="o-1")
+
+    with pytest.raises(DefinitionError, match=r"is no time: give seconds since the epoch.*\.timestamp\(\)"):
+        journal.prune(before)
+    with pytest.raises(DefinitionError, match="is no time"):
+        list(journal.entries(before=before))
+    with pytest.raises(DefinitionError, match="limit='5' must be a whole number"):
+        journal.prune(0.0, limit="5")
+
+    assert journal.find("o-1") is not None
+    assert journal.prune(float("inf")) == 1

@@ -38,11 +38,13 @@ from fsm_mediator import (
     Step,
     compare,
     conforms,
+    explore,
     inspection,
     step,
     timeline,
     verify,
 )
+from fsm_mediator.exports import to_scxml, to_table, to_tla
 from fsm_mediator.inspection import check_name, snake_case
 from fsm_mediator.parts import Part
 
@@ -165,6 +167,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     ),
     "empty version": (lambda: Saga("shop", [Charge()], version=" "), ["'shop'", "version", "' '"]),
     "version that is a fraction": (lambda: Saga("shop", [Charge()], version=1.5), ["version", "1.5"]),  # type: ignore[arg-type]
+    "version of two lines": (lambda: Saga("shop", [Charge()], version="1\n2"), ["version must be a short text"]),
+    "endless version": (lambda: Saga("shop", [Charge()], version="1" * 256), ["version must be a short text"]),
     "version True": (lambda: Saga("shop", [Charge()], version=True), ["version", "True"]),
     "payload that is no type": (lambda: Saga("shop", [Charge()], payload={}), ["'shop'", "payload must be a type"]),
     # Names.
@@ -353,6 +357,11 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
         ["choice 'c': 5 is no part", "give steps"],
     ),
     # What is given a saga, or records.
+    "a chart of a name": (lambda: to_scxml("shop"), ["to_scxml() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a module of a name": (lambda: to_tla("shop"), ["to_tla() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a table of a name": (lambda: to_table("shop"), ["to_table() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a label to explore": (lambda: explore(SHOP, "the saga begins"), ["path is a list of labels"]),
+    "a number to explore": (lambda: explore(SHOP, 5), ["path is a list of labels", "not 5"]),  # type: ignore[arg-type]
     "verify of a name": (lambda: verify("shop"), ["verify() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
     "verify of no nodes": (lambda: verify(SHOP, most_nodes=0), ["most_nodes must be a whole number"]),
     "compare with a number": (lambda: compare(SHOP, 5), ["compare() is given sagas", "not 5"]),  # type: ignore[arg-type]

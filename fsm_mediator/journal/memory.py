@@ -13,7 +13,7 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, encode
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written, check_bounds
 from fsm_mediator.machine import (
     COMPENSATING,
     ENDED,
@@ -333,6 +333,7 @@ class MemoryJournal:
         limit: int | None = None,
     ) -> Iterator[Entry]:
         """As `Journal.entries`."""
+        check_bounds(before, limit)
         with self._lock:
             known = self._all_rows()
             ids = known if parent is None else self._families.get(parent, {})
@@ -438,6 +439,7 @@ class MemoryJournal:
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
         """As `Journal.prune`. An execution goes with its branches, once none of them goes on."""
+        check_bounds(before, limit)
         with self._lock:
             rows = self._all_rows()
             families: dict[str, list[str]] = {}

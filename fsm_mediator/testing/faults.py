@@ -12,7 +12,7 @@ import attrs
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.parts import COMPENSATE, EXECUTE, PROBE, Kind, Part
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, check_is_saga
 
 RAISES_BEFORE: Final = "raises_before_effect"
 RAISES_AFTER: Final = "raises_after_effect"
@@ -149,16 +149,6 @@ def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[Faul
     if "undo" in saga.machine.events:
         found.append(FaultPlan(undone=True))
     return tuple(found)
-
-
-def check_is_saga(where: str, saga: object) -> None:
-    """Refuse what is no saga.
-
-    Raises:
-        DefinitionError: It is none.
-    """
-    if not isinstance(saga, Saga):
-        raise DefinitionError(f"{where} is given a saga, not {saga!r}")
 
 
 def faults_of(saga: Saga, *, strict: bool = False, kill: bool = False) -> Iterator[Fault]:

@@ -22,9 +22,9 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.moves import Moves
 from fsm_mediator.records import Acceptance, Happened, NotHappened, Record
 from fsm_mediator.retry import Retry
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, check_is_saga
 from fsm_mediator.steps import Context, Step
-from fsm_mediator.testing.faults import Fault, FaultPlan, check_is_saga, faults_of, plans
+from fsm_mediator.testing.faults import Fault, FaultPlan, faults_of, plans
 from fsm_mediator.waits import Parallel, Sleep
 
 HISTORY_AT: Final = 1_700_000_000.0
