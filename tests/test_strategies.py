@@ -14,6 +14,8 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from fsm_mediator import DefinitionError, Execution, Mediator, Retry, Saga, Signal, Sleep
 from fsm_mediator.testing import (
+    Fault,
+    FaultPlan,
     SagaBrokenError,
     SagaMachineError,
     VirtualClock,
@@ -276,6 +278,12 @@ TEXT: Any = "soon"
         (lambda: saga_state_machine(shop(), ORDER, signals=FIVE), "signals is a dict"),
         (lambda: check_saga(SHOP, observe=FIVE), "observe must be a function without arguments, not 5"),
         (lambda: check_saga(SHOP, observe=dict, reset=FIVE), "reset must be a function without arguments, not 5"),
+        (lambda: check_saga(shop(), ORDER, only=FIVE), "only= is the name of a fault, a FaultPlan, or a list"),
+        (lambda: check_saga(shop(), ORDER, only=FaultPlan((Fault("charge", "bursts"),))), "there is no fault 'bursts'"),
+        (
+            lambda: check_saga(shop(), ORDER, only=[FaultPlan((Fault("chrge", "is_rejected"),))]),
+            "no step for the fault",
+        ),
         (lambda: check_promises(SHOP, observe=dict, promises=FIVE), "promises is a dict"),
         (lambda: VirtualClock(TEXT), "VirtualClock: now (seconds) must be a finite number"),
         (lambda: VirtualClock(chance=5), "VirtualClock: chance is a number from 0 to 1, not 5"),

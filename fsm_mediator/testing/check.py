@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -20,7 +20,7 @@ from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import Kind
 from fsm_mediator.saga import Saga
 from fsm_mediator.testing import faults
-from fsm_mediator.testing.faults import FaultPlan, faults_of, pairs_of, plan_of
+from fsm_mediator.testing.faults import FaultPlan, checked_plan, faults_of, pairs_of
 from fsm_mediator.testing.trial import Calling, Theatre, Trial
 from fsm_mediator.testing.world import World, Worlds, differences, without
 from fsm_mediator.waits import EACH
@@ -305,8 +305,8 @@ class Checking:
     ) -> Iterator[FaultPlan]:
         """The plans to be run, the fault-free one left out; no step is called to find them."""
         if only is not None:
-            wanted = [only] if isinstance(only, (str, FaultPlan)) else only
-            plans = [plan if isinstance(plan, FaultPlan) else plan_of(self.saga, plan) for plan in wanted]
+            wanted = only if isinstance(only, Iterable) and not isinstance(only, str) else [only]
+            plans = [checked_plan(self.saga, plan) for plan in wanted]
             yield from (plan for plan in plans if plan.all or plan.undone)
             return
         singles = faults.plans(self.saga, strict=strict, kill=kill)

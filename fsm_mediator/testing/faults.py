@@ -254,6 +254,21 @@ def plan_of(saga: Saga, name: str) -> FaultPlan:
     return FaultPlan(faults, because.because, because.undone)
 
 
+def checked_plan(saga: Saga, plan: object) -> FaultPlan:
+    """*plan*, or the plan of that name, whose faults *saga* has calls to meet with.
+
+    Raises:
+        DefinitionError: The saga knows no such step, or nobody such a fault: it would never strike.
+    """
+    if isinstance(plan, str):
+        return plan_of(saga, plan)
+    if not isinstance(plan, FaultPlan):
+        raise DefinitionError(f"only= is the name of a fault, a FaultPlan, or a list of those, not {plan!r}")
+    for fault in plan.all:
+        _fault_of(saga, fault.id)
+    return plan
+
+
 def _fault_of(saga: Saga, name: str) -> Fault:
     where, _, what = name.rpartition("-")
     once = what.endswith(_ONCE)
