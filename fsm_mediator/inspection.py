@@ -91,9 +91,14 @@ def _nearly(name: str, known: tuple[str, ...]) -> str | None:
         return None
     import difflib  # takes 2 ms to load; most classes have nothing of their own
 
-    same_letters = [each for each in known if sorted(each) == sorted(name)]  # swapped letters, which difflib rates low
-    near = same_letters or difflib.get_close_matches(name, known, 1, 0.85)
+    # difflib rates low what is swapped, or written otherwise (``timeOut``). At 0.875 stands ``timed_out``, a fine flag.
+    same_letters = [each for each in known if _letters(each) == _letters(name)]
+    near = same_letters or difflib.get_close_matches(name, known, 1, 0.88)
     return near[0] if near else None
+
+
+def _letters(name: str) -> list[str]:
+    return sorted(name.lower().replace("_", ""))
 
 
 def check_settings(where: str, step: Any) -> None:

@@ -316,6 +316,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
         lambda: step_class("Odd", execute=plain, timout=5),
         ["Odd has 'timout'", "does nothing with", "did you mean 'timeout'?", "a name that is less like"],
     ),
+    "a setting as other languages write it": (lambda: step_class("Odd", timeOut=5), ["did you mean 'timeout'?"]),
+    "a letter too few": (lambda: step_class("Odd", rety=Retry()), ["'rety'", "did you mean 'retry'?"]),
     "a slip in a property": (lambda: step_class("Odd", time_out=property(plain)), ["did you mean 'timeout'?"]),
     "a slip in in_doubt_on": (lambda: step_class("Odd", in_dubt_on=OSError), ["did you mean 'in_doubt_on'?"]),
     "a slip in a setting of an instance": (
@@ -413,11 +415,11 @@ def test_step_may_have_attributes_and_methods_of_its_own() -> None:
     """A step's helpers are mine: only what is a known name but for a slip is taken for one, and refused."""
 
     class Charge(Step):
-        timeout = 2.0
         retry = Retry()
         timeouts = 0
         retries: object = 0
         executed: object = False
+        timed_out = recharge = False
         compensable = False
         executor = None
         trace = grade = entry = names = "mine"
