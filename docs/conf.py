@@ -64,6 +64,9 @@ def _prepare(_app: object, docname: str, source: list[str]) -> None:
         named = set(re.findall(r"fsm_mediator\.(\w+)$", text, re.MULTILINE))
         rest = sorted(set(fsm_mediator.__all__) - named - set(vars(fsm_mediator.errors)))
         text = text.replace("[[rest]]", "\n".join(map(_autodoc, rest)))
+    # A page of the repository is read as plain Markdown as well; here its pictures take the width, and open on a click.
+    image = r"```{image} \2\n:alt: \1\n:width: 100%\n```"
+    text = re.sub(r"^!\[(.+)\]\((pictures/\S+\.svg)\)$", image, text, flags=re.MULTILINE)
     # A link to what lies outside of this folder is good on a page of the repository; here its path is told.
     source[0] = re.sub(r"(?<!!)\[([^\]\[]+)\]\(\.\./([^)\s]+)\)", r"\1 (`\2`)", text)
 

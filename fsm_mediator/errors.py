@@ -148,8 +148,12 @@ class RetryAfterError(StepSignalError):
     """
 
     def __init__(self, seconds: float, message: str = "") -> None:
-        if not seconds >= 0 or seconds == float("inf"):
-            raise ValueError(f"RetryAfterError: seconds must be a finite number of at least 0, not {seconds!r}")
+        try:
+            possible = 0 <= seconds < float("inf")
+        except TypeError:
+            possible = False
+        if not possible:
+            raise DefinitionError(f"RetryAfterError: seconds must be a finite number of at least 0, not {seconds!r}")
         super().__init__(message or f"try again in {seconds:g} seconds")
         self.seconds = seconds
 

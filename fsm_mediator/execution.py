@@ -77,7 +77,7 @@ from fsm_mediator.records import (
 )
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Context
-from fsm_mediator.waits import EACH
+from fsm_mediator.waits import EACH, items_of
 
 RUNNING: Final = "running"
 """How a branch stands that has not settled."""
@@ -788,7 +788,7 @@ class Execution:
         payloads = [mine.payload] * len(part.branches)
         names: tuple[str, ...] = part.branches
         if part.each:
-            payloads = list(decided)
+            payloads = items_of(part, decided)
             if self.settle is not None:
                 payloads = [self.settle(sagas[EACH], item) for item in payloads]
             names = tuple(map(str, range(len(payloads))))

@@ -9,7 +9,7 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final
 
@@ -22,6 +22,9 @@ SETTINGS = (
     *("pivot", "repeatable", "in_doubt_on"),
 )
 """What can be set on a step, besides its name."""
+
+VERBS: Final = ("execute", "compensate", "probe")
+"""What a step can do."""
 
 
 def snake_case(name: str) -> str:
@@ -45,14 +48,57 @@ def check_name(what: str, name: Any) -> str:
 _MISSPELT = {
     **dict.fromkeys(("compensation", "compensates", "rollback", "undo", "revert"), "compensate"),
     **dict.fromkeys(("run", "do", "executes", "invoke"), "execute"),
+    "retries": "retry",
 }
 
 
 def refuse_misspelt(cls: type) -> None:
-    """Refuse a class whose method was surely meant to be `execute` or `compensate`: it would silently never run."""
+    """Refuse a class with a method or a setting that was surely meant to be another: it would silently do nothing."""
     for misspelt, meant in _MISSPELT.items():
-        if misspelt in cls.__dict__ and not hasattr(cls, meant):
-            raise DefinitionError(f"{cls.__qualname__} defines {misspelt!r}; a step's method is called {meant!r}")
+        if misspelt in cls.__dict__ and meant not in cls.__dict__ and getattr(cls, meant, None) is None:
+            raise DefinitionError(f"{cls.__qualname__} defines {misspelt!r}; in a step, that is called {meant!r}")
+    for name, value in cls.__dict__.items():
+        if (callable(value) and not isinstance(value, type)) or isinstance(value, classmethod):
+            _refuse_near_miss(cls.__qualname__, name, VERBS, cls.__dict__)
+        else:
+            _refuse_near_miss(cls.__qualname__, name, SETTINGS, cls.__dict__)
+
+
+def refuse_misspelt_settings(where: str, step: Any) -> None:
+    """Refuse a step that was given, as an instance, what was surely meant to be a setting."""
+    for name, value in getattr(step, "__dict__", {}).items():
+        if not callable(value):
+            _refuse_near_miss(where, name, SETTINGS, step.__dict__)
+
+
+def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Mapping[str, Any]) -> None:
+    """Refuse *name* if it is one of *known* but for a slip; where that is set *beside* it, something else is meant."""
+    meant = _nearly(name, known)
+    if meant is not None and meant not in beside:
+        raise DefinitionError(
+            f"{where} has {name!r}, which a step does nothing with; did you mean {meant!r}? "
+            f"If it is something of its own, give it a name that is less like {meant!r}"
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _nearly(name: str, known: tuple[str, ...]) -> str | None:
+    """The one of *known* that *name* was surely meant to be; None: it is known, or a word of its own.
+
+    Such are those that hold the whole of a known one (``executed``), and those that are hidden, or constants.
+    """
+    if name in known or not name[:1].islower() or any(each in name for each in known):
+        return None
+    import difflib  # takes 2 ms to load; most classes have nothing of their own
+
+    # difflib rates low what is swapped, or written otherwise (``timeOut``). At 0.875 stands ``timed_out``, a fine flag.
+    same_letters = [each for each in known if _letters(each) == _letters(name)]
+    near = same_letters or difflib.get_close_matches(name, known, 1, 0.88)
+    return near[0] if near else None
+
+
+def _letters(name: str) -> list[str]:
+    return sorted(name.lower().replace("_", ""))
 
 
 def check_settings(where: str, step: Any) -> None:

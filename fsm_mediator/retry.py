@@ -50,6 +50,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         for name, least in (("wait_initial", 0), ("wait_max", 0), ("wait_jitter", 0), ("wait_exp_base", 1)):
             check_number(f"Retry: {name}", getattr(self, name), least)
         if not _is_type_or_predicate(self.on):
+            if isinstance(self.on, tuple) and not self.on:
+                raise DefinitionError("Retry: on=() would never try again; to say so: Retry(attempts=1)")
             raise DefinitionError(
                 f"Retry: on must be an exception type, a tuple of them, or a predicate of an exception, not {self.on!r}"
             )

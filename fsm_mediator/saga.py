@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeAlias, TypedDict
 from msgspec.structs import replace
 
 from fsm_mediator.errors import DefinitionError, DefinitionWarning
-from fsm_mediator.inspection import callback_of, check_name, check_settings, in_doubt_types
+from fsm_mediator.inspection import callback_of, check_name, check_settings, in_doubt_types, refuse_misspelt_settings
 from fsm_mediator.machine import TABLE_FORMAT, SagaMachine, compile_machine
 from fsm_mediator.parts import GROUPS, Kind, Part
 from fsm_mediator.retry import Retry, check_number
@@ -98,7 +98,7 @@ class Saga:
                 raise DefinitionError(f"saga {name!r}: {setting} must be a Retry, not {value!r}")
         if deadline is not None:
             check_number(f"saga {name!r}: deadline (seconds)", deadline, above=True)
-        if not isinstance(version, (str, int)) or isinstance(version, bool) or not str(version).strip():
+        if not isinstance(version, (str, int)) or isinstance(version, bool) or not _is_short(str(version)):
             raise DefinitionError(f"saga {name!r}: version must be a short text or a whole number, not {version!r}")
         if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
             raise DefinitionError(f"saga {name!r}: payload must be a type, not {payload!r}")
@@ -205,6 +205,10 @@ class Saga:
         return f"<Saga {self.name!r} version {self.version}: {' → '.join(part.path for part in self.parts)}>"
 
 
+def _is_short(version: str) -> bool:
+    return bool(version.strip()) and len(version) <= 255
+
+
 def _placed(
     where: str,
     given: tuple[Any, ...],
@@ -253,6 +257,7 @@ def _placed(
 def _part_of_step(saga: str, step: Step, scope: str, retry: Retry | None, compensation_retry: Retry | None) -> Part:
     where = f"saga {saga!r}, step {step.name!r}"
     check_settings(where, step)
+    refuse_misspelt_settings(where, step)
     execute = callback_of(step, "execute")
     if execute is None:
         raise DefinitionError(f"{where}: it has no execute; define execute(self, payload, context)")
@@ -426,6 +431,16 @@ def shape_of(parts: tuple[Part, ...]) -> Shape:
         + ((part.shape,) if part.kind in GROUPS else ())
         for part in parts
     )
+
+
+def check_is_saga(where: str, saga: object) -> None:
+    """Refuse what is no saga.
+
+    Raises:
+        DefinitionError: It is none.
+    """
+    if not isinstance(saga, Saga):
+        raise DefinitionError(f"{where} is given a saga, not {saga!r}")
 
 
 def family(saga: Saga) -> Iterator[Saga]:

@@ -88,8 +88,9 @@ class Step:
         in_doubt_on: Exception types after which the effect may have happened all the same.
 
     Raises:
-        DefinitionError: When the subclass is defined with a wrong setting or a misspelt method. Signatures are checked
-            when an instance is placed in a saga.
+        DefinitionError: When the subclass is defined with a wrong setting, or with a name that is one of the above but
+            for a slip (``compensat``, ``timout``); methods and attributes of its own are welcome. Signatures are
+            checked when an instance is placed in a saga.
     """
 
     name: str

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from fsm_mediator.errors import DecisionError, DefinitionError
 from fsm_mediator.inspection import callback_of, check_name
-from fsm_mediator.parts import Callback, Kind
+from fsm_mediator.parts import Callback, Kind, Part
 from fsm_mediator.retry import check_number, takes_number
 from fsm_mediator.steps import Step
 
@@ -69,6 +69,25 @@ class Wait:
         return f"<{type(self).__name__} {self.name!r}>"
 
 
+def _name_of(where: str, branch: Any) -> str:
+    """The name of what is to be a branch.
+
+    Raises:
+        DefinitionError: It is no part.
+    """
+    name = getattr(branch, "name", None)
+    if not isinstance(name, str):
+        raise DefinitionError(
+            f"{where}: {branch!r} is no part: give steps (@step makes one of a function), sagas, groups or waits"
+        )
+    return name
+
+
+def _check_type(where: str, payload: Any) -> None:
+    if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
+        raise DefinitionError(f"{where}: payload must be a type, not {payload!r}")
+
+
 class Signal(Wait):
     """Waits until somebody says something: an approval, a webhook's call, another saga's word.
 
@@ -91,8 +110,7 @@ class Signal(Wait):
         self._named("a signal", name)
         if timeout is not None:
             check_number(f"signal {name!r}: timeout (seconds)", timeout, above=True)
-        if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
-            raise DefinitionError(f"signal {name!r}: payload must be a type, not {payload!r}")
+        _check_type(f"signal {name!r}", payload)
         object.__setattr__(self, "timeout", timeout)
         object.__setattr__(self, "payload", payload)
 
@@ -197,9 +215,7 @@ class Parallel(Wait):
             raise DefinitionError(f"group {name!r}: the second argument is the list of its branches, not {branches!r}")
         by_name: dict[str, Given] = {}
         for branch in branches:
-            own = getattr(branch, "name", None)
-            if not isinstance(own, str):
-                raise DefinitionError(f"group {name!r}: {branch!r} is no part: give steps, sagas, groups or waits")
+            own = _name_of(f"group {name!r}", branch)
             if own in by_name:
                 raise DefinitionError(f"group {name!r} has two branches named {own!r}; give one part.named('another')")
             by_name[own] = branch
@@ -223,17 +239,23 @@ class Parallel(Wait):
         payload: Any = None,
         at_most: int | None = None,
     ) -> Self:
-        """A group with one branch for every item that *over* yields: none is fine, and so are equal ones.
+        """A group with one branch for every item that *over* returns: none is fine, and so are equal ones.
 
         Args:
             name: Letters, digits, underscores and hyphens.
             branch: A step, a saga or another part; it takes the item as its payload.
-            over: A function of ``(payload)`` or ``(payload, context)`` that only looks at what it is given.
+            over: A function of ``(payload)`` or ``(payload, context)`` that returns the items, a list or whatever else
+                can be iterated but a text, and only looks at what it is given.
             payload: The type of an item; None: a saga's own, or anything.
             at_most: How many go on at a time; None: all.
+
+        Raises:
+            DefinitionError: *branch* is no part, *over* no function, *payload* no type, or *at_most* no number.
         """
         group = cls.__new__(cls)
         group._named("a group", name)
+        _name_of(f"group {name!r}", branch)
+        _check_type(f"group {name!r}", payload)
         object.__setattr__(group, "decide", group._decided_by("over", over))
         group._limited(at_most)
         object.__setattr__(group, "branches", {EACH: branch})
@@ -243,6 +265,20 @@ class Parallel(Wait):
     branches: Mapping[str, Given]
     at_most: int | None
     payload: Any = None
+
+
+def items_of(group: Part, decided: Any) -> list[Any]:
+    """The items that *group* goes over.
+
+    Raises:
+        DecisionError: Its function told none: nothing that can be iterated, or a text, which would be its letters.
+    """
+    if isinstance(decided, Iterable) and not isinstance(decided, (str, bytes)):
+        return list(decided)
+    assert group.decide is not None
+    raise DecisionError(
+        f"{group.decide.label} told {decided!r} as the items of {group.path!r}; it must return a list of them"
+    )
 
 
 class Choose(Wait):
@@ -264,8 +300,9 @@ class Choose(Wait):
         self._named("a choice", name)
         if not isinstance(branches, Mapping) or not branches:
             raise DefinitionError(f"choice {name!r}: give the parts to choose from as a dict, by name")
-        for key in branches:
+        for key, branch in branches.items():
             check_name(f"a branch of choice {name!r}", key)
+            _name_of(f"choice {name!r}", branch)
         object.__setattr__(self, "branches", dict(branches))
         object.__setattr__(self, "decide", self._decided_by("by", by))
 

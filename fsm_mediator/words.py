@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine import COMPENSATING, PENDING, PHASES
 from fsm_mediator.records import Record
 
@@ -83,10 +84,18 @@ def span(seconds: float) -> str:
 
 
 def timeline(records: Iterable[Record]) -> str:
-    """*records*, a line each: seconds since the first, what happened, what is done next; and why, on a line below."""
+    """*records*, a line each: seconds since the first, what happened, what is done next; and why, on a line below.
+
+    Raises:
+        DefinitionError: They are no records.
+    """
+    if not isinstance(records, Iterable):
+        raise DefinitionError(f"timeline() is given records, such as outcome.history, not {records!r}")
     lines = []
     first = None
     for record in records:
+        if not isinstance(record, Record):
+            raise DefinitionError(f"timeline() is given records, such as outcome.history; {record!r} is none")
         first = record.at if first is None else first
         lines.append(f"{record.at - first:9.3f} s  {in_words(record):<40} -> {place_in_words(record.target)}")
         # Messages of several lines too: what stands further left would read as another record.

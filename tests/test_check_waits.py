@@ -120,6 +120,35 @@ def test_signal_that_is_not_given_is_told():
         check_saga(waiting, ORDER)
 
 
+@pytest.mark.parametrize("given", [{"aproval": True}, {"approval": True, "way.left": 1}, {5: True}])
+def test_signal_that_nobody_waits_for_is_told(given):
+    """A misspelt signal would be given to nobody: I am told which there are."""
+    with pytest.raises(DefinitionError, match=r"'waiting' waits for no signal .*; it waits for approval"):
+        check_saga(waiting, ORDER, signals=given)
+    with pytest.raises(DefinitionError, match="signals is a dict, of names and values, not 5"):
+        check_saga(waiting, ORDER, signals=5)  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError, match=r"waits for no signal 'ok'; it waits for none"):
+        check_saga(wide(), ORDER, signals={"ok": True})
+
+
+@pytest.mark.parametrize("name", ["ask.0.ok", "ask.1.ok", "yes", "way.yes", "way.yes.yes", "in.side"])
+def test_signals_may_be_named_as_a_mediator_names_them(name):
+    """One of a branch by its path, the only part of a branch by the branch's, one of an item by its number."""
+    parts: list[Any] = [
+        Parallel.each("ask", Saga("each", [Signal("ok")]), over=lambda order: [1, 2]),
+        Choose("way", {"yes": Signal("yes")}, by=lambda order: "yes"),
+        Saga("in", [Signal("side")]),
+        Signal("yes"),
+    ]
+    given: dict[str, Any] = {"ask.0.ok": 1, "ask.1.ok": 1, "yes": 1, "way.yes": 1, "in.side": 1}
+    shelf = Shelf()
+    make = lambda: (Saga("many", [Put(shelf), *parts]), lambda: dict(shelf.held))  # noqa: E731
+
+    report = check_saga(make, ORDER, signals={**given, name: 1}, only=[])
+
+    assert report.cases[0].outcome.succeeded
+
+
 def test_signal_of_a_branch_is_named_by_its_path():
     """A branch waits for a signal of its own."""
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,16 +26,9 @@ def process(*words, **settings):
     """Run the command in a process of its own; its exit code, and what it wrote to standard error."""
     command = [sys.executable, "-c", "from fsm_mediator.cli import main; main()", *map(str, words)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command,
-        env=environment,
-        stderr=subprocess.PIPE,
-        timeout=60,
-        check=False,
-        **{"stdout": subprocess.PIPE} | settings,
-    )
-    said: bytes = done.stderr
-    return done.returncode, said.decode()
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE} | settings
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, timeout=60, check=False, text=True, **pipes)
+    return done.returncode, done.stderr
 
 
 @pytest.fixture

@@ -23,17 +23,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsm_mediator import (
+    Choose,
     Context,
     DefinitionError,
     DefinitionWarning,
     FunctionStep,
+    LoggingObserver,
     Mediator,
+    MemoryJournal,
+    Parallel,
     Retry,
+    RetryAfterError,
     Saga,
     Step,
+    compare,
+    conforms,
+    explore,
     inspection,
     step,
+    timeline,
+    verify,
 )
+from fsm_mediator.exports import to_scxml, to_table, to_tla
 from fsm_mediator.inspection import check_name, snake_case
 from fsm_mediator.parts import Part
 
@@ -66,6 +77,9 @@ class Go(Step):
 
 def plain(order):
     """Not a step yet."""
+
+
+SHOP = Saga("shop", [Reserve(), Charge()])
 
 
 def returning(value: Any) -> Callable[[Any], Any]:
@@ -153,6 +167,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     ),
     "empty version": (lambda: Saga("shop", [Charge()], version=" "), ["'shop'", "version", "' '"]),
     "version that is a fraction": (lambda: Saga("shop", [Charge()], version=1.5), ["version", "1.5"]),  # type: ignore[arg-type]
+    "endless version": (lambda: Saga("shop", [Charge()], version="1" * 256), ["version must be a short text"]),
     "version True": (lambda: Saga("shop", [Charge()], version=True), ["version", "True"]),
     "payload that is no type": (lambda: Saga("shop", [Charge()], payload={}), ["'shop'", "payload must be a type"]),
     # Names.
@@ -283,6 +298,36 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
         lambda: step_class("Odd", run=plain),
         ["'run'", "is called 'execute'"],
     ),
+    "a slip in compensate": (
+        lambda: step_class("Odd", execute=plain, compensat=plain),
+        ["Odd has 'compensat'", "did you mean 'compensate'?"],
+    ),
+    "a slip in a compensate that is inherited": (
+        lambda: type("Odd", (Reserve,), {"__module__": __name__, "compensaet": plain}),
+        ["'compensaet'", "did you mean 'compensate'?"],
+    ),
+    "a slip in execute": (lambda: step_class("Odd", exectue=plain), ["'exectue'", "did you mean 'execute'?"]),
+    "a slip in a probe that is a static method": (
+        lambda: step_class("Odd", execute=plain, porbe=staticmethod(plain)),
+        ["'porbe'", "did you mean 'probe'?"],
+    ),
+    "a slip in timeout": (
+        lambda: step_class("Odd", execute=plain, timout=5),
+        ["Odd has 'timout'", "does nothing with", "did you mean 'timeout'?", "a name that is less like"],
+    ),
+    "a setting as other languages write it": (lambda: step_class("Odd", timeOut=5), ["did you mean 'timeout'?"]),
+    "a letter too few": (lambda: step_class("Odd", rety=Retry()), ["'rety'", "did you mean 'retry'?"]),
+    "a slip in a property": (lambda: step_class("Odd", time_out=property(plain)), ["did you mean 'timeout'?"]),
+    "a slip in in_doubt_on": (lambda: step_class("Odd", in_dubt_on=OSError), ["did you mean 'in_doubt_on'?"]),
+    "a slip in a setting of an instance": (
+        lambda: Saga("shop", [with_attribute(Charge(), "repeatble", False)]),
+        ["saga 'shop', step 'charge' has 'repeatble'", "did you mean 'repeatable'?"],
+    ),
+    "a slip in a setting of a function's step": (
+        lambda: Saga("shop", [with_attribute(step(plain), "timout", 5)]),
+        ["step 'plain' has 'timout'", "did you mean 'timeout'?"],
+    ),
+    "retries for retry": (lambda: step_class("Odd", retries=5), ["Odd defines 'retries'", "is called 'retry'"]),
     # Retry.
     "attempts of zero": (lambda: Retry(attempts=0), ["Retry: attempts", "at least 1, or None for no limit", "not 0"]),
     "attempts of a fraction": (lambda: Retry(attempts=2.0), ["attempts", "not 2.0"]),  # type: ignore[arg-type]
@@ -295,9 +340,44 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "on is a text": (lambda: Retry(on="ValueError"), ["Retry: on", "a tuple of them, or a predicate"]),  # type: ignore[arg-type]
     "on is a coroutine function": (lambda: Retry(on=coroutine), ["Retry: on", "coroutine"]),  # type: ignore[arg-type]
     "on is a list": (lambda: Retry(on=[ValueError]), ["Retry: on"]),  # type: ignore[arg-type]
-    "on is empty": (lambda: Retry(on=()), ["Retry: on", "not ()"]),
+    "on is empty": (lambda: Retry(on=()), ["Retry: on=() would never try again", "Retry(attempts=1)"]),
     "on is another type": (lambda: Retry(on=int), ["Retry: on", "exception type"]),  # type: ignore[arg-type]
     "on holds another type": (lambda: Retry(on=(ValueError, int)), ["Retry: on"]),  # type: ignore[arg-type]
+    # Groups and choices.
+    "a function in a group": (
+        lambda: Parallel("g", [plain]),  # type: ignore[list-item]
+        ["group 'g'", "plain", "is no part", "@step makes one of a function"],
+    ),
+    "a number for each": (lambda: Parallel.each("g", 5, over=plain), ["group 'g': 5 is no part"]),  # type: ignore[arg-type]
+    "a payload of each that is no type": (
+        lambda: Parallel.each("g", Charge(), over=plain, payload=5),
+        ["group 'g'", "payload must be a type, not 5"],
+    ),
+    "a number to choose": (
+        lambda: Choose("c", {"yes": 5}, by=plain),  # type: ignore[dict-item]
+        ["choice 'c': 5 is no part", "give steps"],
+    ),
+    # What is given a saga, or records.
+    "a chart of a name": (lambda: to_scxml("shop"), ["to_scxml() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a module of a name": (lambda: to_tla("shop"), ["to_tla() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a table of a name": (lambda: to_table("shop"), ["to_table() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "a label to explore": (lambda: explore(SHOP, "the saga begins"), ["path is a list of labels"]),
+    "a number to explore": (lambda: explore(SHOP, 5), ["path is a list of labels", "not 5"]),  # type: ignore[arg-type]
+    "verify of a name": (lambda: verify("shop"), ["verify() is given a saga, not 'shop'"]),  # type: ignore[arg-type]
+    "verify of no nodes": (lambda: verify(SHOP, most_nodes=0), ["most_nodes must be a whole number"]),
+    "compare with a number": (lambda: compare(SHOP, 5), ["compare() is given sagas", "not 5"]),  # type: ignore[arg-type]
+    "compare with a list of renamed": (
+        lambda: compare(SHOP, SHOP, renamed=["charge"]),  # type: ignore[arg-type]
+        ["renamed is a dict", "not ['charge']"],
+    ),
+    "conforms with a number": (lambda: conforms([], 5), ["conforms() is given", "not 5"]),  # type: ignore[arg-type]
+    "a timeline of a saga": (lambda: timeline(SHOP), ["timeline() is given records", "outcome.history"]),  # type: ignore[arg-type]
+    "a timeline of texts": (lambda: timeline("ab"), ["timeline() is given records", "'a' is none"]),  # type: ignore[arg-type]
+    "render to a number": (lambda: SHOP.diagram().render(5), ["path of a file, not 5"]),  # type: ignore[arg-type]
+    "a wait that is a text": (lambda: RetryAfterError("5"), ["RetryAfterError: seconds", "not '5'"]),  # type: ignore[arg-type]
+    "a number for a logger": (lambda: LoggingObserver(5), ["a logging.Logger or the name of one, not 5"]),  # type: ignore[arg-type]
+    "a text for a level": (lambda: LoggingObserver(level="INFO"), ["level is a number, such as logging.INFO"]),  # type: ignore[arg-type]
+    "a text for a size": (lambda: MemoryJournal(max_value_bytes="1"), ["max_value_bytes must be a finite number"]),  # type: ignore[arg-type]
     # Mediators.
     "a coroutine step for Mediator": (
         lambda: Mediator(Saga("shop", [step(name="slow")(AsyncMock())])),
@@ -328,6 +408,55 @@ def test_mistake_is_said_when_defined(mistake: str) -> None:
     assert isinstance(caught.value, ValueError)
     message = str(caught.value)
     assert [part for part in said if part not in message] == [], message
+
+
+def test_step_may_have_attributes_and_methods_of_its_own() -> None:
+    """A step's helpers are mine: only what is a known name but for a slip is taken for one, and refused."""
+
+    class Charge(Step):
+        retry = Retry()
+        timeouts = 0
+        retries: object = 0
+        executed: object = False
+        timed_out = recharge = False
+        compensable = False
+        executor = None
+        trace = grade = entry = names = "mine"
+        TIMEOUTS = RETRYS = 5
+
+        class Timeot:
+            """The card's terminal does not answer."""
+
+        def __init__(self) -> None:
+            self.client = self.executed = self.timer = self.retries = object()
+
+        def execute(self, order):
+            return self.re_execute(order)
+
+        def re_execute(self, order):
+            """Do it."""
+
+        def executes(self, order):
+            """Whether it does."""
+
+        def timeot(self, order):
+            """A method is no time-out."""
+
+        def _compensat(self, order):
+            """Hidden."""
+
+    assert [part.path for part in Saga("shop", [Charge()]).parts] == ["charge"]
+
+
+def test_step_with_names_of_its_own_costs_little_to_place() -> None:
+    """What is asked about a name is asked once, so that sagas may be defined by the thousand."""
+    step = with_attribute(Charge(), "warehouse", 1)
+    Saga("shop", [step])
+    asked = inspection._nearly.cache_info().misses
+
+    Saga("shop", [step])
+
+    assert inspection._nearly.cache_info().misses == asked
 
 
 def test_keyword_only_retry_refuses_positions() -> None:

@@ -50,11 +50,32 @@ def test_reference_tells_every_public_name(site):
 
 
 def test_pages_show_the_saga_that_the_tutorial_writes(site):
-    """The pictures of our own pages come from the directive, in the colours of the page."""
-    for page in ("index", "tutorial"):
-        text = (site / f"{page}.html").read_text(encoding="utf-8")
-        assert len(re.findall(r'<a class="saga-diagram only-(?:light|dark)[^>]*href="_images/trip-', text)) == 2
+    """The picture of the first page comes from the directive, in the colours of the page; the others show the same."""
+    index = (site / "index.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'<a class="saga-diagram only-(?:light|dark)[^>]*href="_images/trip-', index)) == 2
+    for page in ("pictures", "tutorial"):
+        assert 'src="_images/fsm_mediator.svg"' in (site / f"{page}.html").read_text(encoding="utf-8")
     assert (site / "tutorial.html").read_text(encoding="utf-8").count(html.escape("StepRejectedError")) >= 2
+
+
+@pytest.mark.parametrize("page", ["tutorial", "pictures", "journal", "rules", "composition", "testing", "conformance"])
+def test_pages_read_well_where_nothing_is_built(page):
+    """Whoever reads a page on GitHub sees its code, its pictures and its links, and no directives of Sphinx."""
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"^[`:]{3,}\{.*|\{(?:doc|ref)\}`.*", text, re.MULTILINE) == []
+    for target in re.findall(r"\]\(([\w/.-]+\.(?:md|svg|png))", text):
+        assert (DOCS / target).is_file(), target
+
+
+def test_tutorial_shows_the_file_that_it_has_me_write():
+    """What the tutorial has me put into trip.py is what the other pages draw."""
+    first = re.search(
+        r"^```python\n(.*?)^```\n", (DOCS / "tutorial.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+    assert first is not None
+    assert first[1] == (DOCS / "trip.py").read_text(encoding="utf-8")
 
 
 def test_tutorial_does_what_it_says(tmp_path, monkeypatch):
@@ -62,7 +83,7 @@ def test_tutorial_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(DOCS)
     monkeypatch.chdir(tmp_path)
     try:
-        assert run((DOCS / "tutorial.md").read_text(encoding="utf-8"), monkeypatch) == 6
+        assert run((DOCS / "tutorial.md").read_text(encoding="utf-8"), monkeypatch) == 7
     finally:
         sys.modules.pop("trip", None)
 

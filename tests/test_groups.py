@@ -400,6 +400,23 @@ def test_items_that_cannot_be_journaled_compensate(drive, journal):
         assert outcome.succeeded
 
 
+@pytest.mark.parametrize("nonsense", ["ada", b"bob", None, 5])
+def test_group_over_no_items_but_nonsense_compensates(drive, journal, nonsense):
+    """A single address in place of a list is no group over its letters: the group fails, and says by which function."""
+    world = World()
+
+    def addresses(payload):
+        return nonsense
+
+    saga = Saga("odd", [world.step("a"), Parallel.each("n", world.step("b"), over=addresses)])
+
+    outcome = drive(saga, journal=journal).run("odd", 1, check=False)
+
+    assert outcome.failed
+    assert f"addresses told {nonsense!r} as the items of 'n'; it must return a list of them" in str(outcome.error)
+    assert world.calls == ["a", "undo a"]
+
+
 def test_a_crash_takes_up_branches_and_parent_where_they_were(drive, journal):
     """Whoever recovers finds the branches, drives each on, and the whole ends as if nothing had happened."""
     world = World()

@@ -116,7 +116,7 @@ def test_a_payload_too_large_names_the_limit(drive, tmp_path):
     saga = Saga("large", [step(name="a")(lambda order: None)])
     large = "x" * (1024 * 1024)
 
-    with pytest.raises(PayloadError, match="max_value_bytes"):
+    with pytest.raises(PayloadError, match=r"journal=SQLiteJournal\(path, max_value_bytes=\.\.\.\)"):
         drive(saga, journal=SQLiteJournal(tmp_path / "sagas.db")).run("large", large)
 
     roomy = SQLiteJournal(tmp_path / "roomy.db", max_value_bytes=4 * 1024 * 1024)

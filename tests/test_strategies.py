@@ -14,10 +14,13 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from fsm_mediator import DefinitionError, Execution, Mediator, Retry, Saga, Signal, Sleep
 from fsm_mediator.testing import (
+    Fault,
+    FaultPlan,
     SagaBrokenError,
     SagaMachineError,
     VirtualClock,
     acceptance_of,
+    check_promises,
     check_saga,
     fault_plans,
     histories,
@@ -257,3 +260,50 @@ else:
     raise AssertionError
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+FIVE: Any = 5
+TEXT: Any = "soon"
+
+
+@pytest.mark.parametrize(
+    ("slip", "said"),
+    [
+        (lambda: plans(FIVE), "plans() is given a saga, not 5"),
+        (lambda: fault_plans(FIVE), "fault_plans() is given a saga, not 5"),
+        (lambda: acceptance_of(FIVE), "acceptance_of() is given a saga, not 5"),
+        (lambda: drawn_from(histories(FIVE)), "histories() is given a saga, not 5"),
+        (lambda: saga_state_machine(FIVE), "a check takes a Saga with observe="),
+        (lambda: saga_state_machine(SHOP), "what saga 'checkout' does to the world is not known"),
+        (lambda: saga_state_machine(shop(), ORDER, signals=FIVE), "signals is a dict"),
+        (lambda: check_saga(SHOP, observe=FIVE), "observe must be a function without arguments, not 5"),
+        (lambda: check_saga(SHOP, observe=dict, reset=FIVE), "reset must be a function without arguments, not 5"),
+        (lambda: check_saga(shop(), ORDER, only=FIVE), "only= is the name of a fault, a FaultPlan, or a list"),
+        (lambda: check_saga(shop(), ORDER, only=FaultPlan((Fault("charge", "bursts"),))), "there is no fault 'bursts'"),
+        (
+            lambda: check_saga(shop(), ORDER, only=[FaultPlan((Fault("chrge", "is_rejected"),))]),
+            "no step for the fault",
+        ),
+        (lambda: check_promises(SHOP, observe=dict, promises=FIVE), "promises is a dict"),
+        (lambda: VirtualClock(TEXT), "VirtualClock: now (seconds) must be a finite number"),
+        (lambda: VirtualClock(chance=5), "VirtualClock: chance is a number from 0 to 1, not 5"),
+        (lambda: VirtualClock().advance(TEXT), "VirtualClock.advance (seconds) must be a finite number"),
+    ],
+)
+def test_slip_in_a_test_is_told_in_words(slip, said):
+    """What the kit is given by a slip is refused where it is given, and not somewhere within."""
+    with pytest.raises(DefinitionError) as caught:
+        slip()
+
+    assert said in str(caught.value)
+
+
+def drawn_from(strategy):
+    """Have Hypothesis draw once."""
+
+    @settings(max_examples=1, database=None)
+    @given(strategy)
+    def draw(_):
+        """Nothing is asked of it."""
+
+    draw()

@@ -46,7 +46,7 @@ def conforms(
     Raises:
         JournalError: What is given cannot be read.
     """
-    sagas = (saga,) if isinstance(saga, Saga) else tuple(saga)
+    sagas = tuple(saga) if isinstance(saga, Iterable) else (saga,)
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
         raise DefinitionError(f"conforms() is given what was recorded and a saga, or several, not {saga!r}")
     sagas = tuple(member for each in sagas for member in family(each))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -207,9 +208,12 @@ class Diagram:
             The path.
 
         Raises:
-            DefinitionError: Another suffix.
+            DefinitionError: Another suffix, or no path at all.
             MissingExtraError: No Graphviz is to be had, or for a GIF no Pillow.
+            OSError: It cannot be written there: the folder has to exist.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise DefinitionError(f"render() is given the path of a file, not {path!r}")
         path = Path(path)
         kind = path.suffix[1:].lower()
         if kind not in FORMATS:

@@ -306,7 +306,10 @@ def explore(
         DefinitionError: It is no saga, or there is no such view or theme.
         RefusedError: Something in *path* cannot happen then.
     """
-    return Explorer(saga, view=view, theme=theme, strict=strict).play(path)
+    explorer = Explorer(saga, view=view, theme=theme, strict=strict)
+    if not isinstance(path, Iterable) or isinstance(path, str):
+        raise DefinitionError(f"explore(): path is a list of labels of choices, not {path!r}")
+    return explorer.play(path)
 
 
 def _choice(move: Move, moment: Moment) -> Choice:

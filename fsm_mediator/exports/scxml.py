@@ -16,7 +16,7 @@ from xml.sax.saxutils import quoteattr
 
 from fsm_mediator.machine import EVENTS, PENDING, Move, SagaMachine
 from fsm_mediator.parts import Effect
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, check_is_saga
 
 NAMESPACE: Final = "urn:fsm-mediator:saga"
 """Of the attributes ``phase``, ``part`` and ``effect``."""
@@ -28,6 +28,7 @@ def to_scxml(saga: Saga) -> str:
     A state without a move is a ``<final>``. An event that has no move in a state is refused by this library, and
     ignored by an SCXML interpreter: either way the state stays.
     """
+    check_is_saga("to_scxml()", saga)
     return "\n".join(_lines(saga)) + "\n"
 
 

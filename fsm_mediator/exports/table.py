@@ -6,11 +6,12 @@ from typing import Any
 
 from fsm_mediator.machine import ENDED, EVENTS
 from fsm_mediator.parts import Effect
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, check_is_saga
 
 
 def to_table(saga: Saga) -> dict[str, Any]:
     """The machine of *saga* as JSON types: its states, its moves, the meaning of its events, its parts."""
+    check_is_saga("to_table()", saga)
     machine = saga.machine
     states = []
     for name, (phase, part) in machine.places.items():

@@ -20,7 +20,7 @@ import attrs
 
 from fsm_mediator.machine import ENDED
 from fsm_mediator.parts import GROUPS, Kind, Part
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, check_is_saga
 
 INVARIANTS: Final = (
     *("TypeOK", "DoubtIsHonest", "Law1_Attempts", "Law2_FailedLeavesNothing", "Law2_NewestFirst"),
@@ -59,6 +59,7 @@ def to_tla(saga: Saga) -> TlaModule:
     The branches of a group are executions of their own, and so modules of their own: here a group is one part, that
     has an effect if any of its branches has.
     """
+    check_is_saga("to_tla()", saga)
     name = re.sub(r"\W", "_", saga.name, flags=re.ASCII)
     if not re.match(r"[A-Za-z]", name):
         name = f"saga_{name}"

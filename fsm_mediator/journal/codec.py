@@ -41,7 +41,7 @@ def encode(value: Any, what: str, limit: int = MAX_BYTES) -> bytes:
     if len(encoded) > limit:
         raise PayloadError(
             f"{what} takes {len(encoded):,} bytes as JSON, more than the limit of {limit:,}. Keep large things "
-            f"elsewhere and pass their name, or raise the limit: max_value_bytes="
+            f"elsewhere and pass their name, or raise the limit: journal=SQLiteJournal(path, max_value_bytes=...)"
         )
     # The encoder writes null for NaN, which would come back as None; who has no null in it is not looked through.
     if b"null" in encoded and value is not None and _holds_no_number(msgspec.to_builtins(value, enc_hook=_of_raw)):

@@ -13,7 +13,7 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, encode
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written, check_bounds
 from fsm_mediator.machine import (
     COMPENSATING,
     ENDED,
@@ -24,6 +24,7 @@ from fsm_mediator.machine import (
     STUCK_EXECUTING,
 )
 from fsm_mediator.records import CHILD, Acceptance, Failure, InboxItem, Record
+from fsm_mediator.retry import check_number
 
 
 class _Row:
@@ -72,6 +73,7 @@ class MemoryJournal:
 
     Raises:
         JournalError: *keep* is no whole number of at least 1.
+        DefinitionError: *max_value_bytes* is no number above 0.
     """
 
     heartbeat: float | None = None
@@ -81,6 +83,7 @@ class MemoryJournal:
             raise JournalError(
                 f"MemoryJournal: keep must be a whole number of at least 1, or None to keep all, not {keep!r}"
             )
+        check_number("MemoryJournal: max_value_bytes", max_value_bytes, above=True)
         self.encodes = encode
         self.max_value_bytes = max_value_bytes
         self.keep = keep
@@ -329,6 +332,7 @@ class MemoryJournal:
         limit: int | None = None,
     ) -> Iterator[Entry]:
         """As `Journal.entries`."""
+        check_bounds(before, limit)
         with self._lock:
             known = self._all_rows()
             ids = known if parent is None else self._families.get(parent, {})
@@ -434,6 +438,7 @@ class MemoryJournal:
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
         """As `Journal.prune`. An execution goes with its branches, once none of them goes on."""
+        check_bounds(before, limit)
         with self._lock:
             rows = self._all_rows()
             families: dict[str, list[str]] = {}

@@ -6,12 +6,13 @@ execution. It never calls a step, an observer or a machine, and it reads no fiel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import msgspec
 
-from fsm_mediator.errors import JournalError
+from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.records import Acceptance, InboxItem, Record
 
 
@@ -237,3 +238,19 @@ def is_journal(candidate: object) -> TypeGuard[Journal]:
     ``isinstance`` does not see that from Python 3.12 on, which looks past ``__getattr__``.
     """
     return all(hasattr(candidate, name) for name in _MEMBERS)
+
+
+def check_bounds(before: Any, limit: Any) -> None:
+    """Refuse a time that is no number: SQLite takes any text for later than all times, and would prune everything.
+
+    Raises:
+        DefinitionError: *before* is no number, or *limit* no whole number.
+    """
+    is_time = isinstance(before, (int, float)) and not isinstance(before, bool) and -math.inf <= before <= math.inf
+    if before is not None and not is_time:
+        raise DefinitionError(
+            f"before={before!r} is no time: give seconds since the epoch, such as time.time() - 30 * 86400; "
+            f"of a datetime, its .timestamp()"
+        )
+    if limit is not None and type(limit) is not int:
+        raise DefinitionError(f"limit={limit!r} must be a whole number")

@@ -28,7 +28,7 @@ from fsm_mediator.journal.connections import MEMORY, Connections
 from fsm_mediator.journal.drivers import is_alive, seen_alive
 from fsm_mediator.journal.faults import ERRORS, fault
 from fsm_mediator.journal.group import GroupCommit, Ticket
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.rows import (
     Row,
     UnencodableError,
@@ -97,6 +97,8 @@ class SQLiteJournal:
         check_number("SQLiteJournal: busy_timeout (seconds)", busy_timeout)
         check_number("SQLiteJournal: lease (seconds)", lease, above=True)
         check_number("SQLiteJournal: max_value_bytes", max_value_bytes, above=True)
+        if not callable(clock):
+            raise DefinitionError(f"SQLiteJournal: clock must be a function, not {clock!r}")
         self.path: Final = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
@@ -211,6 +213,7 @@ class SQLiteJournal:
 
         An execution goes with its branches, once none goes on; they are counted, and a family is not divided.
         """
+        check_bounds(before, limit)
         if self.read_only:
             raise self._is_read_only()
         for number, *_ in self._read(queries.HOLDERS):
@@ -316,6 +319,7 @@ class SQLiteJournal:
         limit: int | None = None,
     ) -> Iterator[Entry]:
         """As `Journal.entries`; the newest was opened last. They are read some at a time, as they are asked for."""
+        check_bounds(before, limit)
         chosen = ""
         parameters: list[Any] = []
         if phase is not None:

@@ -36,6 +36,7 @@ from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
 from fsm_mediator.machine import ENDED
 from fsm_mediator.mediator import families, verbs
+from fsm_mediator.mediator.asking import check_asked, check_left, check_listing, check_settings
 from fsm_mediator.mediator.async_daemon import AsyncDaemon
 from fsm_mediator.mediator.daemon import Rounds
 from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
@@ -48,7 +49,6 @@ from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
-from fsm_mediator.retry import check_number
 from fsm_mediator.saga import Saga
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class AsyncMediator:
         sleep: Callable[[float], Awaitable[None]] | None = None,
         chance: Callable[[], float] | None = None,
     ) -> None:
-        check_number("max_workers", max_workers, 1)
-        check_number("close_grace (seconds)", close_grace)
+        functions = {"clock": clock, "sleep": sleep, "chance": chance}
+        check_settings(max_workers=max_workers, close_grace=close_grace, observers=observers, **functions)
         self._owns_journal = journal is None or isinstance(journal, (str, os.PathLike))
         self._desk = Desk(
             sagas,
@@ -242,7 +242,7 @@ class AsyncMediator:
             await self._open()
         execution = self._desk.opened(saga, payload, saga_id, deadline)
         if timeout is not None:
-            check_number("timeout (seconds)", timeout)
+            check_left("timeout (seconds)", timeout)
             await self._whole(self._begin(execution))
             return await self.wait(execution.saga_id, timeout=timeout, check=check)
         saga_id = execution.saga_id
@@ -272,11 +272,18 @@ class AsyncMediator:
         return execution.saga_id
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
-        """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
+        """Wait until an execution ends, is stuck or parked; as `Mediator.wait`.
 
         Raises:
+            SagaFailedError: It failed, and is compensated.
+            SagaStuckError: It waits for a person.
+            SagaWaitingError: It is parked: it waits for a signal, or for branches that all rest.
             StillRunningError: *timeout* seconds have passed.
+            UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id)
+        if timeout is not None:
+            check_left("timeout (seconds)", timeout)
         try:
             async with asyncio.timeout(timeout) as patience:
                 return await self._joined(saga_id, check)
@@ -979,11 +986,13 @@ class AsyncMediator:
 
     async def outcome(self, saga_id: str) -> Outcome:
         """Where an execution stands, as far as it is journaled; as `Mediator.outcome`."""
+        check_asked(saga_id)
         await self._open()
         return await self._off(self._desk.outcome, saga_id)
 
     async def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
         """The picture of an execution's way through the machine; as `Mediator.diagram`."""
+        check_asked(saga_id)
         from fsm_mediator.mediator.pictured import diagram_of  # loaded by those who look
 
         await self._open()
@@ -993,12 +1002,14 @@ class AsyncMediator:
         self, *, state: str | None = None, saga: str | None = None, limit: int | None = None
     ) -> list[Entry]:
         """The executions in the journal, newest first; as `Mediator.executions`."""
+        check_listing(state, saga, limit)
         await self._open()
         entries = await self._off(lambda: list(self._journal.entries(phase=state, saga=saga, limit=limit)))
         return self._desk.listed(entries, self._live)
 
     async def cancel(self, saga_id: str, reason: str | None = None) -> None:
         """Have an execution end its attempts and compensate, wherever it is driven; as `Mediator.cancel`."""
+        check_asked(saga_id, reason)
         await self._open()
         await self._tell(await self._off(verbs.post_cancel, self._desk, saga_id, reason))
 
@@ -1011,20 +1022,24 @@ class AsyncMediator:
 
     async def retry(self, saga_id: str, reason: str | None = None) -> Outcome:
         """Try the part that an execution is stuck in again, and drive it on; as `Mediator.retry`."""
+        check_asked(saga_id, reason)
         say = verbs.say_retry(self._desk, reason)
         return await self._say(saga_id, say, to_stuck_branches=say)
 
     async def signal(self, saga_id: str, name: str, value: Any = None) -> None:
         """Say to an execution what it waits for, or will; as `Mediator.signal`."""
+        check_asked(saga_id)
         await self._open()
         await self._tell(await self._off(verbs.post_signal, self._desk, saga_id, name, value))
 
     async def resolve(self, saga_id: str, *, reason: str, done: bool | None = None, result: Any = None) -> Outcome:
         """Settle by hand the part that an execution is stuck in, and drive it on; as `Mediator.resolve`."""
+        check_asked(saga_id)
         return await self._say(saga_id, verbs.say_resolve(self._desk, reason, done, result))
 
     async def undo(self, saga_id: str, reason: str | None = None) -> Outcome:
         """Compensate an execution that has succeeded, newest first; as `Mediator.undo`."""
+        check_asked(saga_id, reason)
         verbs.refuse_branch(saga_id)
         return await self._say(saga_id, verbs.say_undo(self._desk, reason))
 
@@ -1118,6 +1133,8 @@ class AsyncMediator:
 
     async def close(self, grace: float | None = None) -> None:
         """Take no new work, let what is under way go on for a while, then release the rest; as `Mediator.close`."""
+        if grace is not None:
+            check_left("grace (seconds)", grace)
         if self._closed:
             return
         seconds = self._close_grace if grace is None else grace

@@ -35,6 +35,7 @@ from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
 from fsm_mediator.machine import ENDED
 from fsm_mediator.mediator import families, verbs
+from fsm_mediator.mediator.asking import check_asked, check_left, check_listing, check_settings, check_sleep_is_plain
 from fsm_mediator.mediator.daemon import Daemon, Rounds
 from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
 from fsm_mediator.mediator.holdings import Holdings, call_driver
@@ -46,7 +47,6 @@ from fsm_mediator.observe.observers import Observer
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
-from fsm_mediator.retry import check_number
 from fsm_mediator.saga import Saga
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ class Mediator:
         sleep: Callable[[float], None] | None = None,
         chance: Callable[[], float] | None = None,
     ) -> None:
-        check_number("max_workers", max_workers, 1)
-        check_number("close_grace (seconds)", close_grace)
+        functions = {"clock": clock, "sleep": sleep, "chance": chance}
+        check_settings(max_workers=max_workers, close_grace=close_grace, observers=observers, **functions)
+        check_sleep_is_plain(sleep)
         self._owns_journal = journal is None or isinstance(journal, (str, os.PathLike))
         self._desk = Desk(
             sagas,
@@ -218,7 +219,7 @@ class Mediator:
             self._open()
         execution = self._desk.opened(saga, payload, saga_id, deadline)
         if timeout is not None:
-            check_number("timeout (seconds)", timeout)
+            check_left("timeout (seconds)", timeout)
             self._begin(execution)
             return self.wait(execution.saga_id, timeout=timeout, check=check)
         saga_id = execution.saga_id
@@ -258,9 +259,24 @@ class Mediator:
     def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
 
+        Retries and sleeps are waited for. Parked is what waits for a signal, or for branches that all rest and wait for
+        one or for a person: that may never come, and is not waited for.
+
+        Args:
+            saga_id: The execution.
+            timeout: Seconds to wait at the most; the execution goes on.
+            check: False: return the outcome whatever it is. True: only if it succeeded, else raise as `run` does.
+
         Raises:
+            SagaFailedError: It failed, and is compensated.
+            SagaStuckError: It waits for a person.
+            SagaWaitingError: It is parked.
             StillRunningError: *timeout* seconds have passed.
+            UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id)
+        if timeout is not None:
+            check_left("timeout (seconds)", timeout)
         self._open()
         until = None if timeout is None else time.monotonic() + timeout
         pause = 0.002
@@ -903,6 +919,7 @@ class Mediator:
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id)
         self._open()
         return self._desk.outcome(saga_id)
 
@@ -914,6 +931,7 @@ class Mediator:
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id)
         from fsm_mediator.mediator.pictured import diagram_of  # loaded by those who look
 
         self._open()
@@ -927,6 +945,7 @@ class Mediator:
             saga: Only those of the saga of this name.
             limit: At most so many.
         """
+        check_listing(state, saga, limit)
         self._open()
         return self._desk.listed(self._journal.entries(phase=state, saga=saga, limit=limit), self._live)
 
@@ -939,6 +958,7 @@ class Mediator:
             RefusedError: It has ended, is compensating already, is stuck, or is past its pivot.
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id, reason)
         self._open()
         self._tell(verbs.post_cancel(self._desk, saga_id, reason))
 
@@ -958,6 +978,7 @@ class Mediator:
         Raises:
             RefusedError: It is not stuck, or somebody drives it.
         """
+        check_asked(saga_id, reason)
         say = verbs.say_retry(self._desk, reason)
         return self._say(saga_id, say, to_stuck_branches=say)
 
@@ -976,6 +997,7 @@ class Mediator:
             PayloadError: The value is of another type, or cannot be journaled.
             UnknownExecutionError: The journal knows no execution with this id.
         """
+        check_asked(saga_id)
         self._open()
         self._tell(verbs.post_signal(self._desk, saga_id, name, value))
 
@@ -992,6 +1014,7 @@ class Mediator:
         Raises:
             RefusedError: It is not stuck, somebody drives it, or *done* does not fit.
         """
+        check_asked(saga_id)
         return self._say(saga_id, verbs.say_resolve(self._desk, reason, done, result))
 
     def undo(self, saga_id: str, reason: str | None = None) -> Outcome:
@@ -1000,6 +1023,7 @@ class Mediator:
         Raises:
             RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
         """
+        check_asked(saga_id, reason)
         verbs.refuse_branch(saga_id)
         return self._say(saga_id, verbs.say_undo(self._desk, reason))
 
@@ -1097,6 +1121,8 @@ class Mediator:
         Args:
             grace: Seconds; by default *close_grace*.
         """
+        if grace is not None:
+            check_left("grace (seconds)", grace)
         seconds = self._close_grace if grace is None else grace
         with self._lock:
             if self._closed:

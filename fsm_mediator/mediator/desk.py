@@ -110,6 +110,8 @@ class Desk:
         for observer in self._observers:
             if not callable(observer):
                 raise DefinitionError(f"an observer is a callable that takes a Record, not {observer!r}")
+            if isinstance(observer, type):
+                raise DefinitionError(f"observer {observer!r} is a class; give an instance: {observer.__name__}(...)")
             if any(map(inspect.iscoroutinefunction, (observer, getattr(type(observer), "__call__", None)))):  # noqa: B004
                 raise DefinitionError(
                     f"observer {observer!r} is a coroutine function, and observers are not awaited; make it a plain "

@@ -113,6 +113,8 @@ class Limits:
         if not isinstance(most, Mapping):
             raise DefinitionError(f"limits: give a dict of step names and numbers, not {most!r}")
         for name, number in most.items():
+            if not isinstance(name, str):
+                raise DefinitionError(f"limits: {name!r} must be the name or the path of a step, a text")
             if type(number) is not int or number < 1:
                 raise DefinitionError(f"limits: {name!r} must be a whole number of at least 1, not {number!r}")
         self._limits = {name: Limit(name, number) for name, number in most.items()}

@@ -145,6 +145,8 @@ def _has_come(desk: Desk, entry: Entry, part: Part, value: Any, where: str) -> b
 
 def _addressee(desk: Desk, saga_id: str, name: str) -> tuple[Entry, Part]:
     """The execution, perhaps a branch, and the signal that *name* means there."""
+    if not isinstance(name, str):
+        raise RefusedError(f"a signal is meant by its name, a text, not by {name!r}")
     entry = desk.entry(saga_id)
     saga = desk.saga_of(entry.acceptance)
     for part in saga.parts:

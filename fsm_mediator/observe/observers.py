@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from fsm_mediator.errors import DefinitionError
 from fsm_mediator.records import Record
 
 
@@ -30,6 +31,9 @@ class LoggingObserver:
         level: For what goes as it should.
         trouble_level: For an attempt that failed, and for giving up.
         stuck_level: For what needs a person.
+
+    Raises:
+        DefinitionError: That is no logger, or a level is no number.
     """
 
     def __init__(
@@ -40,6 +44,12 @@ class LoggingObserver:
         trouble_level: int = logging.WARNING,
         stuck_level: int = logging.ERROR,
     ) -> None:
+        if not isinstance(logger, str) and not hasattr(logger, "isEnabledFor"):
+            raise DefinitionError(f"LoggingObserver: the logger is a logging.Logger or the name of one, not {logger!r}")
+        levels = {"level": level, "trouble_level": trouble_level, "stuck_level": stuck_level}
+        for name, value in levels.items():
+            if not isinstance(value, int):
+                raise DefinitionError(f"LoggingObserver: {name} is a number, such as logging.INFO, not {value!r}")
         self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
         self.level = level
         self.trouble_level = trouble_level

@@ -7,8 +7,9 @@ every run comes to an end. What a saga says is left over, because it cannot be u
 from __future__ import annotations
 
 import contextlib
+import re
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -16,11 +17,13 @@ import attrs
 from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.outcome import Outcome
+from fsm_mediator.parts import Kind
 from fsm_mediator.saga import Saga
 from fsm_mediator.testing import faults
-from fsm_mediator.testing.faults import FaultPlan, faults_of, pairs_of, plan_of
+from fsm_mediator.testing.faults import FaultPlan, checked_plan, faults_of, pairs_of
 from fsm_mediator.testing.trial import Calling, Theatre, Trial
 from fsm_mediator.testing.world import World, Worlds, differences, without
+from fsm_mediator.waits import EACH
 from fsm_mediator.words import timeline
 
 SAGA_ID = "checked"
@@ -208,6 +211,39 @@ def check_saga(
     return report
 
 
+def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The values of signals, by name.
+
+    Raises:
+        DefinitionError: That is no dict.
+    """
+    if signals is not None and not isinstance(signals, Mapping):
+        raise DefinitionError(f"signals is a dict, of names and values, not {signals!r}")
+    return dict(signals or {})
+
+
+def _check_signals(saga: Saga, given: Mapping[str, Any]) -> None:
+    """Refuse a value for a signal that the saga, with its branches, does not wait for."""
+    known = list(_signals_of(saga))
+    for name in given:
+        # Of a group over items, the branches are numbered.
+        if re.sub(r"(?<=\.)\d+(?=\.|$)", EACH, str(name)) not in known:
+            raise DefinitionError(
+                f"signals: saga {saga.name!r} waits for no signal {name!r}; it waits for {', '.join(known) or 'none'}"
+            )
+
+
+def _signals_of(saga: Saga) -> Iterator[str]:
+    for part in saga.parts:
+        if part.kind is Kind.SIGNAL:
+            yield part.path
+        for name, branch in saga.branches.get(part.path, {}).items():
+            for inside in _signals_of(branch):
+                if inside == branch.single:
+                    yield f"{part.path}.{name}"
+                yield f"{part.path}.{name}.{inside}"
+
+
 def _complexity(case: Case) -> tuple[int, int]:
     return len(case.plan.all) + case.plan.undone, len(case.outcome.history)
 
@@ -228,9 +264,11 @@ class Checking:
         self.call = Calling()
         self._payload = payload
         self._worlds = Worlds(saga, observe, reset, self.call)
-        self._theatre = Theatre(self.call, lambda: MemoryJournal(encode=encode), signals)
+        given = as_signals(signals)
+        self._theatre = Theatre(self.call, lambda: MemoryJournal(encode=encode), given)
         self._first: World | None = self._worlds.next()
         self.saga = self._first.saga
+        _check_signals(self.saga, given)
         self._runs = 0
         self._good: Any = None
         self._fault_free: Case | None = None
@@ -267,8 +305,8 @@ class Checking:
     ) -> Iterator[FaultPlan]:
         """The plans to be run, the fault-free one left out; no step is called to find them."""
         if only is not None:
-            wanted = [only] if isinstance(only, (str, FaultPlan)) else only
-            plans = [plan if isinstance(plan, FaultPlan) else plan_of(self.saga, plan) for plan in wanted]
+            wanted = only if isinstance(only, Iterable) and not isinstance(only, str) else [only]
+            plans = [checked_plan(self.saga, plan) for plan in wanted]
             yield from (plan for plan in plans if plan.all or plan.undone)
             return
         singles = faults.plans(self.saga, strict=strict, kill=kill)

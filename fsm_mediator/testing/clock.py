@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.retry import check_number
+
 
 class VirtualClock:
     """A clock for mediators under test: it stands still, except that whoever waits moves it on.
@@ -16,9 +19,16 @@ class VirtualClock:
         now: The time, in seconds since the epoch.
         slept: Every wait there was, in seconds.
         chance: What is drawn for the jitter of waits, from 0 to 1.
+
+    Raises:
+        DefinitionError: *now* or *chance* is out of range, or no number.
     """
 
     def __init__(self, now: float = 1_700_000_000.0, *, chance: float = 0.5) -> None:
+        check_number("VirtualClock: now (seconds)", now)
+        check_number("VirtualClock: chance", chance)
+        if chance > 1:
+            raise DefinitionError(f"VirtualClock: chance is a number from 0 to 1, not {chance!r}")
         self.now = now
         self.slept: list[float] = []
         self.chance = chance
@@ -39,7 +49,12 @@ class VirtualClock:
         self.sleep(seconds)
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass in which nobody waits."""
+        """Let so many seconds pass in which nobody waits.
+
+        Raises:
+            DefinitionError: *seconds* is no number of at least 0.
+        """
+        check_number("VirtualClock.advance (seconds)", seconds)
         with self._lock:
             self.now += seconds
 

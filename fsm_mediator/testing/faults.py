@@ -12,7 +12,7 @@ import attrs
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.parts import COMPENSATE, EXECUTE, PROBE, Kind, Part
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, check_is_saga
 
 RAISES_BEFORE: Final = "raises_before_effect"
 RAISES_AFTER: Final = "raises_after_effect"
@@ -140,7 +140,11 @@ def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[Faul
         saga: The saga; no step of it is called.
         strict: Have steps also raise after they took effect, without saying so.
         kill: Have the process killed as well, at every point where a driver can die.
+
+    Raises:
+        DefinitionError: What is given is no saga.
     """
+    check_is_saga("plans()", saga)
     found = [_plan(saga, fault) for fault in faults_of(saga, strict=strict, kill=kill)]
     if "undo" in saga.machine.events:
         found.append(FaultPlan(undone=True))
@@ -248,6 +252,21 @@ def plan_of(saga: Saga, name: str) -> FaultPlan:
     verbs = {fault.verb for fault in faults}
     because = _plan(saga, faults[0]) if EXECUTE not in verbs else FaultPlan()
     return FaultPlan(faults, because.because, because.undone)
+
+
+def checked_plan(saga: Saga, plan: object) -> FaultPlan:
+    """*plan*, or the plan of that name, whose faults *saga* has calls to meet with.
+
+    Raises:
+        DefinitionError: The saga knows no such step, or nobody such a fault: it would never strike.
+    """
+    if isinstance(plan, str):
+        return plan_of(saga, plan)
+    if not isinstance(plan, FaultPlan):
+        raise DefinitionError(f"only= is the name of a fault, a FaultPlan, or a list of those, not {plan!r}")
+    for fault in plan.all:
+        _fault_of(saga, fault.id)
+    return plan
 
 
 def _fault_of(saga: Saga, name: str) -> Fault:

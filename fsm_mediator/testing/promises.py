@@ -205,6 +205,8 @@ class _Trying:
         self._first: World | None = self._worlds.next()
         self.saga = self._first.saga
         paths = [part.path for part in self.saga.parts if part.kind is Kind.STEP]
+        if not isinstance(promises, Mapping):
+            raise DefinitionError(f"promises is a dict, from steps to what they promise, not {promises!r}")
         for path in promises:
             if path not in paths:
                 raise DefinitionError(f"saga {self.saga.name!r} has no step {path!r}; it has {', '.join(paths)}")

@@ -202,6 +202,8 @@ class Role(Witness):
                 if move.said == CRASHED:
                     self._take(move)
                     self._die()
+                if move.who == PERSON and not self._fate(move):
+                    return  # it looks once more, in vain; a person speaks when nobody is at it
                 if not self._befalls(move):
                     self.leave()
             self._let_branches_go()

@@ -27,10 +27,11 @@ from fsm_mediator.parts import COMPENSATE, EXECUTE, PROBE, WAIT, Kind
 from fsm_mediator.records import SIGNAL, InboxItem
 from fsm_mediator.saga import Saga
 from fsm_mediator.testing import faults
-from fsm_mediator.testing.check import Checking
+from fsm_mediator.testing.check import Checking, as_signals
 from fsm_mediator.testing.faults import FaultPlan
 from fsm_mediator.testing.stepping import Stepper
-from fsm_mediator.testing.trial import beyond_mending
+from fsm_mediator.testing.trial import Calling, beyond_mending
+from fsm_mediator.testing.world import Worlds
 from fsm_mediator.words import timeline
 
 MOST_MOVES: Final = 1000
@@ -303,13 +304,17 @@ def saga_state_machine(
 
     Returns:
         A subclass of `SagaMachine`, which may be subclassed for rules and invariants of your own.
+
+    Raises:
+        DefinitionError: What is given is neither a saga with *observe* nor a function that makes both.
     """
+    Worlds(saga, observe, reset, Calling())  # refuses what it cannot make worlds of, and makes none yet
     settings = {
         "saga": saga,
         "payload": payload,
         "observe": observe,
         "reset": reset,
-        "signals": dict(signals or {}),
+        "signals": as_signals(signals),
         "strict": strict,
         "encode": encode,
     }

@@ -22,7 +22,7 @@ from fsm_mediator.execution import Execution
 from fsm_mediator.moves import Moves
 from fsm_mediator.records import Acceptance, Happened, NotHappened, Record
 from fsm_mediator.retry import Retry
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, check_is_saga
 from fsm_mediator.steps import Context, Step
 from fsm_mediator.testing.faults import Fault, FaultPlan, faults_of, plans
 from fsm_mediator.waits import Parallel, Sleep
@@ -41,6 +41,7 @@ def fault_plans(saga: Saga, *, most: int = 3, strict: bool = False) -> st.Search
         most: The most faults of one plan.
         strict: Have steps also raise after they took effect, without saying so.
     """
+    check_is_saga("fault_plans()", saga)
     single = list(plans(saga, strict=strict))
     more = list(faults_of(saga, strict=strict))
 
@@ -151,6 +152,7 @@ def histories(
         saga_id: The id that its records bear.
         payload: What it is given.
     """
+    check_is_saga("histories()", saga)
     moves = Moves(saga)
     execution = Execution(saga, acceptance_of(saga, saga_id, payload))
     ghost, at = moves.nothing, HISTORY_AT
@@ -171,5 +173,6 @@ def histories(
 
 def acceptance_of(saga: Saga, saga_id: str = "drawn", payload: Any = None) -> Acceptance:
     """What opens an execution of *saga*, such as `histories` are of."""
+    check_is_saga("acceptance_of()", saga)
     deadline = None if saga.deadline is None else HISTORY_AT + saga.deadline
     return Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, payload, HISTORY_AT, deadline)

@@ -63,6 +63,9 @@ class Worlds:
                 f"a check takes a Saga with observe= (and reset=), or, alone, a function that makes (saga, observe) "
                 f"anew for each run; not {given!r}"
             )
+        for name, function in (("observe", observe), ("reset", reset)):
+            if function is not None and not callable(function):
+                raise DefinitionError(f"{name} must be a function without arguments, not {function!r}")
         self._given = given
         self._observe = observe
         self._reset = reset

@@ -73,10 +73,14 @@ def compare(
         which histories the new machine has.
 
     Raises:
-        DefinitionError: *renamed* names a part that there is not.
+        DefinitionError: What is given is no saga, or *renamed* names a part that there is not.
     """
     was = _shape(old)
-    given = (new,) if isinstance(new, (Saga, Shape)) else tuple(new)
+    given = tuple(new) if isinstance(new, Iterable) else (new,)
+    if renamed is not None and not isinstance(renamed, Mapping):
+        raise DefinitionError(
+            f"renamed is a dict, from paths in the old definition to those in the new, not {renamed!r}"
+        )
     named = [shape for shape in map(_shape, given) if shape.saga == was.saga]
     kept = any(shape.fingerprint == was.fingerprint for shape in named)
     if not named:

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine import ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
 from fsm_mediator.moves import DIES, Child, Ghost, Move, Moves, Status
 from fsm_mediator.moves.family import BACKWARD, FORWARD, child_of, status_of
 from fsm_mediator.parts import Kind
-from fsm_mediator.saga import Saga
+from fsm_mediator.saga import Saga, check_is_saga
 from fsm_mediator.verifier.deciding import MOST_ITEMS
 from fsm_mediator.verifier.graph import Graph
 from fsm_mediator.verifier.laws import Laws
@@ -52,7 +53,13 @@ def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> 
 
     Returns:
         The report. Broken laws are in it; `Report.raise_for_violations` raises for them.
+
+    Raises:
+        DefinitionError: What is given is no saga, or *most_nodes* no whole number of at least 1.
     """
+    check_is_saga("verify()", saga)
+    if type(most_nodes) is not int or most_nodes < 1:
+        raise DefinitionError(f"verify(): most_nodes must be a whole number of at least 1, not {most_nodes!r}")
     return Walk(saga, strict=strict, most_nodes=most_nodes).report()
 
 

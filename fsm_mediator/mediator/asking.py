@@ -1,0 +1,76 @@
+"""Asking: what both mediators refuse before they do anything, because it can only be a slip."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from fsm_mediator.errors import DefinitionError, RefusedError, UnknownExecutionError
+from fsm_mediator.machine import PHASES
+from fsm_mediator.retry import check_number, takes_number
+
+
+def check_settings(*, max_workers: Any, close_grace: Any, observers: Any, **functions: Any) -> None:
+    """Refuse settings of a mediator that would only come to light when it drives; *functions* may be None.
+
+    Raises:
+        DefinitionError: Says which setting, and what it takes.
+    """
+    if type(max_workers) is not int or max_workers < 1:
+        raise DefinitionError(f"max_workers must be a whole number of at least 1, not {max_workers!r}")
+    check_number("close_grace (seconds)", close_grace)
+    if not isinstance(observers, Iterable):
+        raise DefinitionError(f"observers is a list of callables that take a Record, not {observers!r}")
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise DefinitionError(f"{name} must be a function, not {function!r}")
+
+
+def check_sleep_is_plain(sleep: Any) -> None:
+    """Refuse a *sleep* that would never be awaited.
+
+    Raises:
+        DefinitionError: It is a coroutine function.
+    """
+    if inspect.iscoroutinefunction(sleep):
+        raise DefinitionError(f"sleep={sleep!r} is a coroutine function, which Mediator cannot await; use a plain one")
+
+
+def check_left(what: str, seconds: Any) -> None:
+    """Refuse what is no number of seconds; one below zero is what is left of a time that has passed, which is none.
+
+    Raises:
+        DefinitionError: It is no finite number.
+    """
+    if not takes_number(seconds):
+        raise DefinitionError(f"{what} must be a finite number, not {seconds!r}")
+
+
+def check_asked(saga_id: Any, reason: Any = None) -> None:
+    """Refuse an id that cannot be one, and a reason that is not said in words.
+
+    Raises:
+        UnknownExecutionError: The id is no text: an `Outcome` or an `Entry`, say.
+        RefusedError: The reason is no text.
+    """
+    if not isinstance(saga_id, str):
+        raise UnknownExecutionError(f"an execution is asked for by its saga_id, a text, not by {saga_id!r}")
+    if reason is not None and not isinstance(reason, str):
+        raise RefusedError(f"a reason is said in words, and journaled; {reason!r} is no text")
+
+
+def check_listing(state: Any, saga: Any, limit: Any) -> None:
+    """Refuse to list what can match nothing, and seem to say that all is well.
+
+    Raises:
+        DefinitionError: There is no such state, or what is given is of another type.
+    """
+    if state is not None and (not isinstance(state, str) or state.partition(".")[0] not in PHASES):
+        raise DefinitionError(f"state={state!r} is no state; a state is, or begins with, one of {', '.join(PHASES)}")
+    if saga is not None and not isinstance(saga, str):
+        raise DefinitionError(
+            f"saga={saga!r} must be the name of a saga, a text: saga={getattr(saga, 'name', '...')!r}"
+        )
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise DefinitionError(f"limit={limit!r} must be a whole number of at least 0, or None for no limit")
