@@ -224,20 +224,24 @@ class Mediator:
             return self.wait(execution.saga_id, timeout=timeout, check=check)
         saga_id = execution.saga_id
         live = Live(saga_id, execution)
+        outcome: Outcome | None = None
         try:
             if self._live.setdefault(saga_id, live) is live:
                 if self._closed:
                     raise self._closed_error(saga_id, execution.state)
                 outcome = self._drive_in_memory(live) if self._in_memory else self._drive(live, opens=True)
-                if outcome is not None:
-                    if outcome.state == "succeeded":
-                        return outcome
-                    return self._checked(live, outcome, check)
         except IdTakenError:
             pass
         except BaseException as error:
             self._holdings.drop(live, error)  # an interrupt may have hit where nobody else takes care
             raise
+        if outcome is not None:
+            if outcome.state == "succeeded":
+                return outcome
+            try:
+                return self._checked(live, outcome, check)
+            finally:
+                del live, outcome, execution  # as in `_drive_in_memory`
         if self._was_opened(execution):
             return self.wait(saga_id, check=check)
         return self.run(saga, payload, saga_id=saga_id, deadline=deadline, check=check)
@@ -514,6 +518,8 @@ class Mediator:
         except BaseException as error:
             self._holdings.drop(live, error)
             raise
+        finally:  # as in `_drive_in_memory`
+            live = execution = records = record = answer = commit = None  # type: ignore[assignment]
 
     def _drive_in_memory(self, live: Live) -> Outcome | None:  # noqa: C901 - one loop, read as a whole
         """As `_drive`, of a new execution in memory, for as long as all that happens is that steps are attempted.
@@ -522,7 +528,7 @@ class Mediator:
         the usual (something in the inbox, a wait, a time-out, a deadline, closing) is left to `_drive`.
         """
         execution, observe = live.execution, self._desk.observers
-        row = None
+        row, ended, unwritten = None, False, None
         try:
             live.driver = threading.get_ident()
             me = self._desk.driver.id
@@ -541,7 +547,8 @@ class Mediator:
                 effect = execution.effect
                 if effect is None:
                     row.driver = None
-                    return self._leave(live)
+                    ended = True
+                    break
                 callback = effect.callback
                 if callback is None:
                     record = execution.advance(at)  # a wait of no time
@@ -566,10 +573,11 @@ class Mediator:
                             record = execution.feed(_unawaited(effect, value), at, self._chance())
                         else:
                             record = execution.succeed(value, at)
-            row.wake_at = execution.wake_at
-            self._in_memory.unshare(row)
-            # Branches come into being in the commit of the record that tells of them.
-            unwritten = [record] if record is not None and record.children is not None else None
+            if not ended:
+                row.wake_at = execution.wake_at
+                self._in_memory.unshare(row)
+                # Branches come into being in the commit of the record that tells of them.
+                unwritten = [record] if record is not None and record.children is not None else None
         except IdTakenError as error:
             self._holdings.finish(live, error=error)
             raise
@@ -582,8 +590,15 @@ class Mediator:
         except BaseException as error:
             self._holdings.drop(live, error)
             raise
-        live.called = live.called or bool(row.mail)
-        return self._drive(live, unwritten)
+        try:
+            if ended:
+                return self._leave(live)
+            live.called = live.called or bool(row.mail)
+            return self._drive(live, unwritten)
+        finally:
+            # The error of a step keeps the frames that it came through, this one too: it must not keep, in turn, all
+            # that the run knew, the error included. Such circles are what the garbage collector is slow with.
+            del live, execution, row, record, unwritten
 
     def _leave(self, live: Live) -> Outcome:
         """Note where an execution stands that has ended, rests or is parked, and see to what wakes it."""
@@ -872,6 +887,7 @@ class Mediator:
         try:
             value = callback.function(*self._desk.arguments(live, effect))
         except Exception as error:
+            del live  # as in `_drive_in_memory`
             return Raised(without_own_frame(error))
         if type(value) is types.CoroutineType:
             return _unawaited(effect, value)

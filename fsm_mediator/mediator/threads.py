@@ -265,6 +265,7 @@ class ThreadedAttempt:
             told = self._then
         for call in told:
             call(self)
+        del self  # the error keeps this frame, which must not keep the error
 
     def wait(self, seconds: float | None = None) -> bool:
         """Whether it has answered within *seconds*."""
