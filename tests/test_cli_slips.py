@@ -276,6 +276,14 @@ def test_errors_cannot_command_the_terminal(desk, slips):
     assert r"\ud800" in desk("run", "ringing", "-j", slips, *SLIPS, code=DID_NOT_SUCCEED)
 
 
+def test_what_is_stuck_is_told_in_the_words_of_the_command_line(desk, journal):
+    """Whoever typed a command is told commands, and not what to write in Python."""
+    said = desk("retry", "held", "-j", journal, *APP_OPTION, code=DID_NOT_SUCCEED)
+    assert "mediator.r" not in said
+    assert f"next: fsm-mediator retry -a {APP_OPTION[1]} -j {journal} held  (once the cause is mended)\n" in said
+    assert "held --reason ...  (settles it by hand)" in said
+
+
 def test_resolve_is_for_what_is_stuck(desk, slips):
     """Who waits for a signal is told the command for that; nothing is said to have taken effect."""
     said = desk("resolve", "a-1", "--done", "-r", "yes", "-j", slips, *SLIPS, code=REFUSED).replace("\n", " ")

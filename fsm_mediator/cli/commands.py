@@ -309,16 +309,18 @@ def _say(app: str | None, journal: str | None, act: Callable[[Any], Any], observ
 
 def _report(outcome: Outcome, *, good: bool) -> None:
     style = "green" if good else "red"
-    said = outcome.summary()
-    told = None
+    said = outcome.summary().partition("; next: mediator.")[0].partition(" Mend the cause, ")[0]
+    told = []
     if outcome.awaits_signal:
-        said = said.partition("; next: ")[0]  # which is for those who write Python
-        told = next_line.command("signal", outcome.saga_id, outcome.step or "", "VALUE")
+        told.append(f"next: {next_line.command('signal', outcome.saga_id, outcome.step or '', 'VALUE')}")
     elif outcome.state.startswith(f"{WAITING}."):  # for branches, which `show` tells apart
-        told = next_line.command("show", outcome.saga_id)
+        told.append(f"next: {next_line.command('show', outcome.saga_id)}")
+    elif outcome.stuck:
+        told.append(f"next: {next_line.command('retry', outcome.saga_id)}  (once the cause is mended)")
+        told.append(f"  or: {next_line.command('resolve', outcome.saga_id)} --reason ...  (settles it by hand)")
     out.print(printable(said), style=style, markup=False, highlight=False, soft_wrap=True)
-    if told is not None:
-        out.print(f"next: {told}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    for line in told:
+        out.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     if not good:
         sys.exit(DID_NOT_SUCCEED)
 

@@ -117,7 +117,8 @@ def list_(console: Console, lines: list[Line], signals: Signals | None = None) -
     """Executions, their branches below them, and what a person can type for the first few that wait for one."""
     now = time.time()
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("id", "saga", "state", "age", "since", "driven by"):
+    held = any(line.entry.driver is not None for line in lines)  # else the room is for the others
+    for column in ("id", "saga", "state", "age", "since", *(("driven by",) if held else ())):
         table.add_column(column, overflow="fold", no_wrap=column == "id")
     for line in lines:
         entry = line.entry
@@ -132,7 +133,7 @@ def list_(console: Console, lines: list[Line], signals: Signals | None = None) -
             _state(line, now),
             ago(entry.acceptance.at, now),
             ago(entry.changed_at, now),
-            escape(_driver(entry)),
+            *((escape(_driver(entry)),) if held else ()),
         )
     console.print(table)
     certain = (line for line in lines if line.entry.wake_at is None or signals is not None)
