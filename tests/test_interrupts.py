@@ -446,6 +446,7 @@ class NowError(KeyboardInterrupt):
 
 
 @pytest.mark.torture
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # those that hit in a finaliser
 def test_interrupts_at_any_moment_hang_nobody_and_lose_nothing(tmp_path, torture_seconds):
     """The main thread runs sagas among others, and is interrupted again and again, between any two lines."""
 
