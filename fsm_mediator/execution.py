@@ -79,6 +79,7 @@ from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Context
 from fsm_mediator.waits import EACH, items_of
 
+_STEP: Final = Kind.STEP  # a member of an enumeration takes its time to be looked up before Python 3.12
 RUNNING: Final = "running"
 """How a branch stands that has not settled."""
 
@@ -244,7 +245,7 @@ class Execution:
         following = self.effect
         due_at: float | None = None
         children: tuple[str, ...] | None = None
-        if following is not None and following.part.kind is not Kind.STEP:
+        if following is not None and following.part.kind is not _STEP:
             due_at, children = self._wait_begun(following.part, at, value, part)
         if part is not None:
             path = part.path
@@ -453,7 +454,7 @@ class Execution:
         found: list[str] = []
         for part in self.saga.parts:
             path = part.path
-            if part.kind is Kind.STEP:
+            if part.kind is _STEP:
                 if path in self._doubtful or (path in self._answered and not part.compensatable):
                     found.append(path)
             elif self._left is not None:
@@ -687,7 +688,7 @@ class Execution:
         known.trigger(self)
         effect = self.effect
         children = None
-        if effect is not None and effect.part.kind is not Kind.STEP and due_at is None:
+        if effect is not None and effect.part.kind is not _STEP and due_at is None:
             due_at, children = self._wait_begun(effect.part, at, value if part is not None else None, part)
         record = Record(
             self.saga_id,
