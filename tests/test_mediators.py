@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import uuid
@@ -27,7 +28,8 @@ from fsm_mediator import (
     UnknownSagaError,
 )
 from fsm_mediator.mediator.desk import made_up_id
-from tests.drivers import ONCE, QUICK, Clock, World, eventually, in_thread
+from fsm_mediator.mediator.live import Live
+from tests.drivers import ONCE, QUICK, Clock, Looping, World, eventually, in_thread
 
 BACKOFF = Retry(attempts=4, wait_initial=1.0, wait_max=3.0, wait_jitter=0.5)
 HOUR = Retry(attempts=2, wait_initial=3600.0, wait_max=3600.0)
@@ -250,6 +252,28 @@ def test_callers_with_another_payload_are_refused_in_any_order(drive, journal):
         kept = mediator.outcome(saga_id).results["a"]
         assert told == [(given, kept if given == kept else None) for given, _ in told]
     assert len(world.calls) == 20
+
+
+def test_who_is_about_to_be_refused_gets_nobody_else_refused(drive, journal):
+    """What counts is what the journal has: an id's first payload, and not that of a caller who came too late."""
+    world = World()
+    saga = Saga("s", [world.step("a")])
+    mediator, other = drive(saga, journal=journal), drive(saga, journal=journal)
+    mediator.executions()  # it is open
+    late = Live("o-1", mediator._desk.opened("s", {"n": 2}, "o-1", None))
+    mediator._live["o-1"] = late
+    result = in_thread(mediator.run, "s", {"n": 1}, saga_id="o-1")
+    eventually(lambda: late.done is not None)
+    assert other.run("s", {"n": 1}, saga_id="o-1").succeeded
+
+    finish = functools.partial(mediator._holdings.finish, late)
+    if isinstance(mediator, Looping):
+        mediator.loop.call_soon_threadsafe(finish)
+    else:
+        finish()
+
+    assert result().succeeded
+    assert world.calls == ["a"]
 
 
 # In the background

@@ -396,8 +396,6 @@ class AsyncMediator:
             if live is None:
                 entry = await self._off(self._journal.find, saga_id)
                 break
-            if live.epoch and live.execution is not execution:
-                self._desk.check_same(live.entry(), execution)
             await _within(self._done_event(live), pause)  # it is about to be written, or refused
             pause = min(pause * 1.5, 0.25)
         if entry is not None:

@@ -399,8 +399,6 @@ class Mediator:
             if live is None:
                 entry = self._journal.find(execution.saga_id)
                 break
-            if live.epoch and live.execution is not execution:
-                self._desk.check_same(live.entry(), execution)
             self._is_finished(live, pause)  # it is about to be written, or refused
             pause = min(pause * 1.5, 0.25)
         if entry is not None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from fsm_mediator.execution import Execution
 from fsm_mediator.journal.codec import revive_items
-from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine import ENDED, STUCK, STUCK_EXECUTING
 from fsm_mediator.mediator.limits import Turn
 from fsm_mediator.mediator.threads import ThreadedAttempt
@@ -111,11 +110,6 @@ class Live:
     def is_leaving(self) -> bool:
         """Whether it is only looked at, or at rest and about to be finished: who waits for that will not wait long."""
         return self.epoch == 0 or (self.execution.effect is None and self.execution.seq > 0)
-
-    def entry(self) -> Entry:
-        """As the journal would list it, as far as a comparison of operations needs to know."""
-        acceptance = self.execution.acceptance
-        return Entry(acceptance, self.execution.state, acceptance.at, self.execution.seq, self.epoch)
 
 
 def rests(execution: Execution, *, mail: bool, resting: bool) -> bool:
