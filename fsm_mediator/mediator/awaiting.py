@@ -249,12 +249,18 @@ class AsyncMediator:
         live = Live(saga_id, execution)
         if self._live.setdefault(saga_id, live) is live:
             try:
-                driving = self._drive_in_memory(live) if self._in_memory else self._drive(live, opens=True)
-                outcome = await self._driven(live, driving)
+                outcome = await self._driven(
+                    live, self._drive_in_memory(live) if self._in_memory else self._drive(live, opens=True)
+                )
             except IdTakenError:
                 outcome = None
             if outcome is not None:
-                return outcome if outcome.state == "succeeded" else self._checked(live, outcome, check)
+                if outcome.state == "succeeded":
+                    return outcome
+                try:
+                    return self._checked(live, outcome, check)
+                finally:
+                    del live, outcome, execution  # as in `Mediator._drive_in_memory`
         if await self._was_opened(execution):
             return await self.wait(saga_id, check=check)
         return await self.run(saga, payload, saga_id=saga_id, deadline=deadline, check=check)
@@ -354,6 +360,8 @@ class AsyncMediator:
             if current is None or current.cancelling():
                 raise
             return None  # it was that task alone that was cancelled: by close, or by a step
+        finally:
+            del live, task, work  # as in `Mediator._drive_in_memory`
 
     async def _taken_up(self, live: Live) -> Outcome | None:
         try:
@@ -548,6 +556,8 @@ class AsyncMediator:
         except BaseException as error:
             self._holdings.drop(live, error)  # here and now, though it may block: our task may be being ended
             raise
+        finally:  # as in `Mediator._drive_in_memory`
+            live = execution = records = record = answer = commit = None  # type: ignore[assignment]
 
     async def _drive_in_memory(self, live: Live) -> Outcome | None:  # noqa: C901 - one loop, read as a whole
         """As `_drive`, of a new execution in memory; as `Mediator._drive_in_memory`, awaited.
@@ -555,7 +565,8 @@ class AsyncMediator:
         Plain functions are left to `_drive`, for they run in threads.
         """
         execution, observe = live.execution, self._desk.observers
-        row = None
+        row, ended, unwritten = None, False, None
+        answer: Answer | None = None
         try:
             live.driver = asyncio.current_task()
             me = self._desk.driver.id
@@ -574,14 +585,15 @@ class AsyncMediator:
                 effect = execution.effect
                 if effect is None:
                     row.driver = None
-                    return self._leave(live)
+                    ended = True
+                    break
                 callback = effect.callback
                 if callback is None:
                     record = execution.advance(at)  # a wait of no time
                 elif effect.part.timeout is not None or effect.kind == PROBE or not callback.is_coroutine:
                     break
                 else:
-                    answer: Answer | None = None
+                    answer = None
                     try:
                         if callback.takes_context:
                             value = await callback.function(execution.acceptance.payload, execution.context(effect))
@@ -598,10 +610,11 @@ class AsyncMediator:
                         record = execution.feed(answer, at, self._chance())
                     else:
                         record = execution.succeed(value, at)
-            row.wake_at = execution.wake_at
-            self._in_memory.unshare(row)
-            # Branches come into being in the commit of the record that tells of them.
-            unwritten = [record] if record is not None and record.children is not None else None
+            if not ended:
+                row.wake_at = execution.wake_at
+                self._in_memory.unshare(row)
+                # Branches come into being in the commit of the record that tells of them.
+                unwritten = [record] if record is not None and record.children is not None else None
         except IdTakenError as error:
             self._holdings.finish(live, error=error)
             raise
@@ -614,8 +627,14 @@ class AsyncMediator:
         except BaseException as error:
             self._holdings.drop(live, error)  # here and now, though it may block: our task may be being ended
             raise
-        live.called = live.called or bool(row.mail)
-        return await self._drive(live, unwritten)
+        try:
+            if ended:
+                return self._leave(live)
+            live.called = live.called or bool(row.mail)
+            return await self._drive(live, unwritten)
+        finally:
+            answer = None  # as in `Mediator._drive_in_memory`
+            del live, execution, row, record, unwritten
 
     def _leave(self, live: Live) -> Outcome:
         """Note where an execution stands that has ended, rests or is parked, and see to what wakes it."""
@@ -897,6 +916,7 @@ class AsyncMediator:
         except asyncio.CancelledError:
             return _cancelled_from_inside(effect)
         except Exception as error:
+            del live  # as in `Mediator._drive_in_memory`
             return Raised(without_own_frame(error))
         return self._desk.returned(effect, value)
 
