@@ -78,19 +78,20 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
         return run_diagram(self, view=view)
 
-    def summary(self) -> str:
-        """What happened, and the next move, in a sentence or three."""
+    def summary(self, *, next_move: bool = True) -> str:
+        """What happened, in a sentence or three, and the next move, in Python, unless that is told elsewhere."""
         name = f"saga {self.saga_id!r} ({self.saga.name})"
         if self.succeeded:
             return f"{name} succeeded"
         if self.failed:
             return f"{name} failed: {self._why_failed()}; {self._what_is_left()}"
         if self.stuck:
-            return f"{name} is stuck: {self._why_stuck()}. {self._next_move()}"
+            return f"{name} is stuck: {self._why_stuck()}.{f' {self._next_move()}' if next_move else ''}"
         if self.state == PENDING:
             return f"{name} is pending: it has not begun"
         if self.awaits_signal:
-            return f"{name} is parked in {self.state!r}; next: mediator.signal({self.saga_id!r}, {self.step!r}, value)"
+            told = f"; next: mediator.signal({self.saga_id!r}, {self.step!r}, value)" if next_move else ""
+            return f"{name} is parked in {self.state!r}{told}"
         return f"{name} is parked in {self.state!r}; it goes on by itself when what it waits for has come"
 
     def _why_failed(self) -> str:

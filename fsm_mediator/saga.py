@@ -6,7 +6,6 @@ The branches of a group are sagas of their own, made here as well, when the saga
 from __future__ import annotations
 
 import sys
-import typing
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
@@ -20,7 +19,7 @@ from fsm_mediator.machine import TABLE_FORMAT, SagaMachine, compile_machine
 from fsm_mediator.parts import GROUPS, Kind, Part
 from fsm_mediator.retry import Retry, check_number
 from fsm_mediator.steps import DEFAULT_COMPENSATION_RETRY, Step
-from fsm_mediator.waits import EACH, Choose, Parallel, Signal, Sleep, Wait
+from fsm_mediator.waits import EACH, Choose, Parallel, Signal, Sleep, Wait, check_payload_type
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -100,8 +99,7 @@ class Saga:
             check_number(f"saga {name!r}: deadline (seconds)", deadline, above=True)
         if not isinstance(version, (str, int)) or isinstance(version, bool) or not _is_short(str(version)):
             raise DefinitionError(f"saga {name!r}: version must be a short text or a whole number, not {version!r}")
-        if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
-            raise DefinitionError(f"saga {name!r}: payload must be a type, not {payload!r}")
+        check_payload_type(f"saga {name!r}", payload)
 
         self._set_up(name, given, payload, str(version), retry, compensation_retry, deadline)
 

@@ -83,7 +83,12 @@ def _name_of(where: str, branch: Any) -> str:
     return name
 
 
-def _check_type(where: str, payload: Any) -> None:
+def check_payload_type(where: str, payload: Any) -> None:
+    """Refuse what is no type of a payload.
+
+    Raises:
+        DefinitionError: It is none.
+    """
     if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
         raise DefinitionError(f"{where}: payload must be a type, not {payload!r}")
 
@@ -110,7 +115,7 @@ class Signal(Wait):
         self._named("a signal", name)
         if timeout is not None:
             check_number(f"signal {name!r}: timeout (seconds)", timeout, above=True)
-        _check_type(f"signal {name!r}", payload)
+        check_payload_type(f"signal {name!r}", payload)
         object.__setattr__(self, "timeout", timeout)
         object.__setattr__(self, "payload", payload)
 
@@ -255,7 +260,7 @@ class Parallel(Wait):
         group = cls.__new__(cls)
         group._named("a group", name)
         _name_of(f"group {name!r}", branch)
-        _check_type(f"group {name!r}", payload)
+        check_payload_type(f"group {name!r}", payload)
         object.__setattr__(group, "decide", group._decided_by("over", over))
         group._limited(at_most)
         object.__setattr__(group, "branches", {EACH: branch})

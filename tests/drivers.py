@@ -195,6 +195,14 @@ class World:
         self.gates[name][1].set()
 
 
+def finish(mediator: Any, live: Any, outcome: Any = None) -> None:
+    """Have nobody drive *live* any more, said where its mediator says so: a looping one's is its loop's thread."""
+    if isinstance(mediator, Looping):
+        mediator.loop.call_soon_threadsafe(mediator._holdings.finish, live, outcome)
+    else:
+        mediator._holdings.finish(live, outcome)
+
+
 def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], Any]:
     """Call it in a thread; what is returned waits for it, and returns or raises what it did."""
     told: list[Any] = []

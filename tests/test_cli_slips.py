@@ -329,6 +329,18 @@ def test_those_that_look_use_the_journal_of_the_app(desk, world, monkeypatch):
     sys.modules.pop("with_journal").mediator.close()
 
 
+def test_those_that_look_ask_the_app_once(desk, journal, world, monkeypatch):
+    """A factory that is called opens what it opens: a second call would open it twice."""
+    (world / "counted.py").write_text(
+        "from tests.desk_app import sagas\ncalls = []\ndef make():\n    calls.append(1)\n    return sagas\n"
+    )
+    monkeypatch.syspath_prepend(world)
+    for number, words in enumerate((("list",), ("show", "good")), 1):
+        desk(*words, "-j", journal, "-a", "counted:make")
+        assert len(sys.modules["counted"].calls) == number
+    del sys.modules["counted"]
+
+
 def test_a_file_of_shapes_that_is_none_is_not_printed(desk, world):
     """Bytes that are no text would fill the terminal."""
     (world / "shapes.json").write_bytes(bytes(range(256)) * 100)

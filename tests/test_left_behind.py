@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from fsm_mediator.mediator import families
 from fsm_mediator.mediator.live import Live
 from fsm_mediator.mediator.threads import ThreadedAttempt
 from fsm_mediator.records import BEGIN, CHILD, SIGNAL, Acceptance, InboxItem, Record
-from tests.drivers import ONCE, Looping, World, eventually, in_thread
+from tests.drivers import ONCE, World, eventually, finish, in_thread
 
 
 def this_driver_named(name):
@@ -442,11 +441,7 @@ def test_who_waits_is_not_told_of_a_look_from_before(drive, journal):
     assert journal.post("o-1/g.yes", InboxItem(SIGNAL, "yes", "aye", at=1.0))
 
     live.rests = True
-    finish = functools.partial(mediator._holdings.finish, live, outcome)
-    if isinstance(mediator, Looping):
-        mediator.loop.call_soon_threadsafe(finish)
-    else:
-        finish()
+    finish(mediator, live, outcome)
 
     assert result().results["g"] == {"yes": "aye"}
 
@@ -471,11 +466,7 @@ def test_a_retry_reaches_the_branch_whose_driver_is_just_leaving(drive, journal)
     result = in_thread(mediator.retry, "o-1")
     eventually(lambda: leaving.done is not None)
 
-    finish = functools.partial(mediator._holdings.finish, leaving)
-    if isinstance(mediator, Looping):
-        mediator.loop.call_soon_threadsafe(finish)
-    else:
-        finish()
+    finish(mediator, leaving)
 
     assert result().succeeded
 

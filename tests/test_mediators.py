@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import uuid
@@ -29,7 +28,7 @@ from fsm_mediator import (
 )
 from fsm_mediator.mediator.desk import made_up_id
 from fsm_mediator.mediator.live import Live
-from tests.drivers import ONCE, QUICK, Clock, Looping, World, eventually, in_thread
+from tests.drivers import ONCE, QUICK, Clock, World, eventually, finish, in_thread
 
 BACKOFF = Retry(attempts=4, wait_initial=1.0, wait_max=3.0, wait_jitter=0.5)
 HOUR = Retry(attempts=2, wait_initial=3600.0, wait_max=3600.0)
@@ -266,11 +265,7 @@ def test_who_is_about_to_be_refused_gets_nobody_else_refused(drive, journal):
     eventually(lambda: late.done is not None)
     assert other.run("s", {"n": 1}, saga_id="o-1").succeeded
 
-    finish = functools.partial(mediator._holdings.finish, late)
-    if isinstance(mediator, Looping):
-        mediator.loop.call_soon_threadsafe(finish)
-    else:
-        finish()
+    finish(mediator, late)
 
     assert result().succeeded
     assert world.calls == ["a"]

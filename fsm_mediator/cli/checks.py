@@ -18,10 +18,10 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, err, out, printable
-from fsm_mediator.cli.loading import App, journal_for, load_app
+from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app
 from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.conformance.report import Conformance
-from fsm_mediator.errors import MissingExtraError, UnknownExecutionError, UnknownSagaError
+from fsm_mediator.errors import MissingExtraError, UnknownSagaError
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.saga import Saga, family
 from fsm_mediator.verifier.report import Report
@@ -142,12 +142,7 @@ class _Chosen:
     def entries(self) -> Iterator[Entry]:
         """Those chosen."""
         if self._saga_id is not None:
-            entry = self._journal.find(self._saga_id)
-            if entry is None:
-                raise UnknownExecutionError(
-                    f"the journal knows no execution {self._saga_id!r}; see those it knows: fsm-mediator list"
-                )
-            yield from self._with_branches(entry)
+            yield from self._with_branches(execution_in(self._journal, self._saga_id))
         elif self._names is not None:
             for name in self._names:
                 yield from self._journal.entries(saga=name)

@@ -35,7 +35,7 @@ from fsm_mediator.cli.codes import (
     printable,
 )
 from fsm_mediator.cli.drawing import render
-from fsm_mediator.cli.loading import App, journal_for, load_app
+from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app
 from fsm_mediator.errors import (
     DefinitionChangedError,
     DefinitionError,
@@ -47,7 +47,7 @@ from fsm_mediator.errors import (
     UnknownExecutionError,
     UnknownSagaError,
 )
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.machine import ENDED, WAITING
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.mediator.live import is_at_rest
@@ -86,9 +86,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except MediatorError as error:
-            hint = ""
-            if isinstance(error, UnknownExecutionError) and "fsm-mediator list" not in str(error):
-                hint = "; see those it knows: fsm-mediator list"
+            hint = "; see those it knows: fsm-mediator list" if isinstance(error, UnknownExecutionError) else ""
             _fail(f"{error}{hint}", _exit_code(error))
         except OSError as error:
             if error.errno == errno.EPIPE:
@@ -126,13 +124,13 @@ _signals_of = click.option(
 )
 
 
-def _signals(app: str | None) -> trees.Signals | None:
-    return trees.signals_of(load_app(app).sagas) if app else None
+def _signals(app: App | None) -> trees.Signals | None:
+    return None if app is None else trees.signals_of(app.sagas)
 
 
 @contextmanager
-def _looking(journal: str | None, app: str | None = None) -> Iterator[Journal]:
-    opened = journal_for(journal, load_app(app) if app else None, read_only=True)
+def _looking(journal: str | None, app: App | None = None) -> Iterator[Journal]:
+    opened = journal_for(journal, app, read_only=True)
     try:
         yield opened
     finally:
@@ -162,10 +160,11 @@ def list_(
 
     With --state, --saga, --parent or --json every execution that fits stands for itself, branches too.
     """
-    with _looking(journal, app) as opened:
+    loaded = load_app(app) if app else None
+    with _looking(journal, loaded) as opened:
         before = None if older_than is None else time.time() - older_than
         if parent is not None:
-            _found(opened, parent)
+            execution_in(opened, parent)
         flat = as_json or any(each is not None for each in (state, saga, parent))
         listed = opened.entries(phase=state, saga=saga, parent=parent, before=before, limit=limit + 1 if flat else None)
         entries = list(listed) if flat else trees.roots(listed, limit + 1)
@@ -176,7 +175,7 @@ def list_(
         lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry)]
         if flat:
             lines = [line for line in lines if not line.depth]
-        tables.list_(out, lines, _signals(app))
+        tables.list_(out, lines, _signals(loaded))
         if not entries:
             out.print("no executions", style="dim")
             _warn_of_unknown(opened, saga)
@@ -190,15 +189,6 @@ def _warn_of_unknown(journal: Journal, saga: str | None) -> None:
         err.print(f"the journal has no execution of a saga {saga!r}", style="yellow", markup=False, highlight=False)
 
 
-def _found(journal: Journal, saga_id: str) -> Entry:
-    entry = journal.find(saga_id)
-    if entry is None:
-        raise UnknownExecutionError(
-            f"the journal knows no execution {saga_id!r}; see those it knows: fsm-mediator list"
-        )
-    return entry
-
-
 @cli.command()
 @click.argument("saga_id")
 @_journal
@@ -206,15 +196,16 @@ def _found(journal: Journal, saga_id: str) -> Entry:
 @_as_json
 def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> None:
     """Show one execution: its timeline with attempts, waits and errors."""
-    with _looking(journal, app) as opened:
-        entry = _found(opened, saga_id)
+    loaded = load_app(app) if app else None
+    with _looking(journal, loaded) as opened:
+        entry = execution_in(opened, saga_id)
         if as_json:
             for line in tables.exported(opened, [entry]):
                 click.echo(line)
         else:
             lines = list(trees.tree(opened, entry))
             others = sum(1 for _ in opened.entries(parent=saga_id)) - lines[0].branches.total()
-            tables.show(out, lines, opened.records(saga_id), opened.inbox(saga_id), _signals(app), others)
+            tables.show(out, lines, opened.records(saga_id), opened.inbox(saga_id), _signals(loaded), others)
 
 
 @cli.command()
@@ -309,7 +300,6 @@ def _say(app: str | None, journal: str | None, act: Callable[[Any], Any], observ
 
 def _report(outcome: Outcome, *, good: bool) -> None:
     style = "green" if good else "red"
-    said = outcome.summary().partition("; next: mediator.")[0].partition(" Mend the cause, ")[0]
     told = []
     if outcome.awaits_signal:
         told.append(f"next: {next_line.command('signal', outcome.saga_id, outcome.step or '', 'VALUE')}")
@@ -318,7 +308,7 @@ def _report(outcome: Outcome, *, good: bool) -> None:
     elif outcome.stuck:
         told.append(f"next: {next_line.command('retry', outcome.saga_id)}  (once the cause is mended)")
         told.append(f"  or: {next_line.command('resolve', outcome.saga_id)} --reason ...  (settles it by hand)")
-    out.print(printable(said), style=style, markup=False, highlight=False, soft_wrap=True)
+    out.print(printable(outcome.summary(next_move=False)), style=style, markup=False, highlight=False, soft_wrap=True)
     for line in told:
         out.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     if not good:

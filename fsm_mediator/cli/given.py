@@ -10,8 +10,8 @@ import click
 import msgspec
 
 from fsm_mediator.cli import tables
-from fsm_mediator.errors import PayloadError, RefusedError
-from fsm_mediator.machine import PHASES
+from fsm_mediator.errors import DefinitionError, PayloadError, RefusedError
+from fsm_mediator.mediator.asking import check_listing
 from fsm_mediator.mediator.desk import check_saga_id
 
 
@@ -59,8 +59,10 @@ class State(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """What *value* means."""
-        if value.partition(".")[0] not in PHASES:
-            self.fail(f"{value!r} is no state; a state is, or begins with, one of {', '.join(PHASES)}", param, ctx)
+        try:
+            check_listing(value, None, None)
+        except DefinitionError as error:
+            self.fail(str(error), param, ctx)
         return str(value)
 
 

@@ -20,19 +20,17 @@ from typing import Any, Final
 
 import attrs
 
-from fsm_mediator.errors import DefinitionError, JournalError, MediatorError
+from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError
 from fsm_mediator.journal.connections import MEMORY
 from fsm_mediator.journal.opening import path_of
-from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.sqlite import SQLiteJournal
 from fsm_mediator.saga import Saga
 from fsm_mediator.steps import Step
+from fsm_mediator.words import shown
 
 SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
 """What can stand under ``[tool.fsm-mediator]``."""
-
-SHOWN: Final = 500
-"""Characters of a thing's repr that are shown."""
 
 _OURS: Final = frozenset({__file__, importlib.__file__})
 
@@ -127,13 +125,16 @@ def load_app(spec: str | None) -> App:
     return App(sagas)
 
 
-def shown(thing: object) -> str:
-    """Its repr, shortened; for some raise in it."""
-    try:
-        text = repr(thing)
-    except Exception as error:
-        return f"a {type(thing).__name__} whose repr raises {type(error).__name__}"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+def execution_in(journal: Journal, saga_id: str) -> Entry:
+    """The execution of this id, as the journal lists it.
+
+    Raises:
+        UnknownExecutionError: There is none.
+    """
+    entry = journal.find(saga_id)
+    if entry is None:
+        raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
+    return entry
 
 
 def load_object(spec: str) -> Any:

@@ -13,11 +13,11 @@ from typing import Final
 import attrs
 
 from fsm_mediator.cli.files import refuse_journal
-from fsm_mediator.cli.loading import App
+from fsm_mediator.cli.loading import App, execution_in
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.freshness import COMPARED, difference, text_difference
 from fsm_mediator.diagram.runs import Run
-from fsm_mediator.errors import DefinitionError, UnknownExecutionError, UnknownSagaError
+from fsm_mediator.errors import DefinitionError, UnknownSagaError
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.pictured import run_of
 from fsm_mediator.saga import Saga
@@ -65,11 +65,7 @@ def saga_of_run(app: App, journal: Journal, saga_id: str) -> tuple[Saga, Run]:
         UnknownExecutionError: The journal knows no execution with this id.
         UnknownSagaError: The app does not have its saga.
     """
-    entry = journal.find(saga_id)
-    if entry is None:
-        raise UnknownExecutionError(
-            f"the journal knows no execution {saga_id!r}; see those it knows: fsm-mediator list"
-        )
+    entry = execution_in(journal, saga_id)
     accepted = entry.acceptance
     saga = next((each for each in _branches(app.sagas) if each.name == accepted.saga), None)
     saga = saga or one_saga(app, accepted.saga, accepted.version)

@@ -11,7 +11,6 @@ import logging
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from fsm_mediator.errors import AlreadyDrivenError, JournalError
 from fsm_mediator.journal.protocol import Entry
@@ -22,6 +21,7 @@ from fsm_mediator.mediator.threads import ThreadedAttempt
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import Effect
 from fsm_mediator.records import LATE, Failure, InboxItem
+from fsm_mediator.words import shown
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -204,7 +204,7 @@ class Holdings:
         attempt, effect = left.attempt, left.effect
         try:
             error = attempt.error
-            told = f"returned {_shown(attempt.value)}" if error is None else f"raised {Failure.of(error)}"
+            told = f"returned {shown(attempt.value, 1000)}" if error is None else f"raised {Failure.of(error)}"
             note = f"the abandoned attempt to {effect.kind} {effect.part.path!r} {told[:1000]}"
             logger.warning("execution %r: %s", saga_id, note)
             self._journal.post(saga_id, InboxItem(LATE, effect.part.path, None, note, self._desk.clock()))
@@ -230,10 +230,3 @@ def call_driver(driver_id: str, saga_id: str) -> None:
     holdings = _here.get(driver_id)
     if holdings is not None and holdings.call is not None and saga_id in holdings.live:
         holdings.call(saga_id)
-
-
-def _shown(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception as error:
-        return f"something whose repr raised {error.__class__.__name__}"
