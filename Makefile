@@ -4,6 +4,9 @@ VENV ?= .venv
 # Seconds that one search of the torture tests may take.
 export TORTURE_SECONDS ?= 60
 
+# Which tests, as pytest's -m has it; as it comes, all but those of torture and browser.
+SELECT ?=
+
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := $(wildcard fsm_mediator tests examples benchmarks notebooks)
@@ -23,7 +26,7 @@ orders: $(READY) ## fulfil orders: kill it half-way, run it again, approve from 
 test: lint types tests ## every check: style, types, layers, tests, the code of the README
 
 tests: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(if $(SELECT),-m "$(SELECT)")
 
 # python3.14 and so on, on the PATH or among pyenv's: the newest that runs and is newer than PYTHON.
 newest: ## the tests on the newest Python that this machine has, in an environment of its own

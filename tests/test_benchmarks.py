@@ -17,6 +17,8 @@ from benchmarks.conductor import Cell, ContestantError, Player, WrongWorkError, 
 from benchmarks.plot import svg
 from benchmarks.roster import FLOOR, OURS, ROSTER, Contestant
 
+pytestmark = pytest.mark.once
+
 KEPT = json.loads(report.KEPT.read_text())
 OWN = [each for each in ROSTER if each.own]
 

@@ -40,6 +40,8 @@ from fsm_mediator.testing.killing import in_a_child, kill
 from tests.drivers import ONCE, PATIENCE, Clock, eventually
 from tests.test_readme import run
 
+pytestmark = pytest.mark.once
+
 PAGE = Path(__file__).parent.parent / "docs" / "composition.md"
 ID = "w-1"
 WAIT = 60.0

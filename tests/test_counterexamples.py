@@ -24,6 +24,8 @@ from fsm_mediator.verifier.retracing import violation_of
 from fsm_mediator.verifier.walking import Walk
 from tests.test_mutants import MUTANTS, made, nearest
 
+pytestmark = pytest.mark.once
+
 TWICE = Retry(attempts=2)
 
 

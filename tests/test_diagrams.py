@@ -53,6 +53,8 @@ from fsm_mediator.saga import Saga
 from fsm_mediator.steps import FunctionStep, step
 from fsm_mediator.waits import Choose, Parallel, Signal, Sleep
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 PATIENT = Retry(attempts=3, wait_initial=0.5, wait_jitter=0)
 

@@ -13,6 +13,8 @@ import pytest
 import fsm_mediator
 from tests.test_readme import run
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 

@@ -21,6 +21,8 @@ from tests import shelves
 from tests.shelves import BUGS, ORDER, shop
 from tests.test_readme import BLOCK, run
 
+pytestmark = pytest.mark.once
+
 pytest_plugins = ["pytester"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "testing.md"

@@ -27,6 +27,8 @@ from fsm_mediator.exports.tla import INVARIANTS
 from fsm_mediator.machine import EVENTS
 from tests.roles import Role, made, roles
 
+pytestmark = pytest.mark.once
+
 SCXML = "{http://www.w3.org/2005/07/scxml}"
 
 

@@ -13,6 +13,8 @@ from hatchling.builders.wheel import WheelBuilder
 
 import fsm_mediator
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 
 # Package index hosts, and folders of somebody's machine. The brackets keep this file from matching itself.

@@ -21,6 +21,8 @@ from fsm_mediator.verifier.walking import Walk
 from tests.test_counterexamples import TWICE, go, run, ways
 from tests.test_mutants import MUTANTS
 
+pytestmark = pytest.mark.once
+
 ONCE = Retry(attempts=1)
 
 

@@ -13,6 +13,8 @@ from fsm_mediator.cli.commands import cli
 from fsm_mediator.diagram.layout import layout_of
 from tests.test_diagrams import overlaps, part
 
+pytestmark = pytest.mark.once
+
 
 @step
 def stick(order):

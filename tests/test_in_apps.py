@@ -21,6 +21,8 @@ import pytest
 from fsm_mediator import SQLiteJournal
 from tests.drivers import eventually
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
     "in_fastapi": ["uvicorn", "--workers", "2", "--port", "{port}", "examples.in_apps.in_fastapi:app"],

@@ -11,6 +11,8 @@ import pytest
 from fsm_mediator import Mediator, Saga, step
 from fsm_mediator.diagram.notebook import ShownPicture
 
+pytestmark = pytest.mark.once
+
 
 class Tags(HTMLParser):
     """Every tag of a text, with its attributes."""

@@ -13,6 +13,8 @@ import pytest
 
 from notebooks.run import NOTEBOOKS, WIDGET, measureless, read, shown, stale, tidied
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_notebook_runs_and_shows_what_is_kept_in_it(path):

@@ -24,6 +24,8 @@ from examples.profile_sync.faults import Faults
 from fsm_mediator import Mediator, SQLiteJournal, verify
 from fsm_mediator.cli.codes import DID_NOT_SUCCEED
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -31,6 +31,8 @@ from examples.profile_sync.services import BillingService, NotificationService, 
 from examples.profile_sync.services.service import Service
 from fsm_mediator import MemoryJournal, SagaFailedError, StepRejectedError
 
+pytestmark = pytest.mark.once
+
 CHANGE = ProfileChange(user_id=1, email="ada@example.com", plan="pro", seats=2, display_name="Ada")
 
 

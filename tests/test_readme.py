@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 README = Path(__file__).parent.parent / "README.md"
 
 # A block of Python, and the block of text right below it, if there is one.

@@ -21,6 +21,8 @@ from fsm_mediator.cli.commands import cli
 from fsm_mediator.diagram import saga_diagram
 from tests import desk_app
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 ONE = "tests.desk_app:checkout"
 ALL = "tests.desk_app:sagas"

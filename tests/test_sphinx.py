@@ -15,6 +15,8 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 from fsm_mediator.diagram import saga_diagram
 from fsm_mediator.diagram.freshness import digest_of
 
+pytestmark = pytest.mark.once
+
 SHOP = """
 from fsm_mediator import Saga, step
 
