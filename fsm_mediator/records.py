@@ -5,7 +5,6 @@ No behaviour, no judgement and no I/O may enter this file. Times are seconds sin
 
 from __future__ import annotations
 
-import traceback as tracebacks
 from typing import Any, Final, Self, TypeAlias
 
 import msgspec
@@ -17,6 +16,7 @@ from fsm_mediator.errors import (
     SagaCancelledError,
     SagaUndoneError,
 )
+from fsm_mediator.tracebacks import rendered
 
 
 class Failure:
@@ -63,7 +63,7 @@ class Failure:
         if self._traceback is None:
             assert self.exception is not None
             try:
-                self._traceback = "".join(tracebacks.format_exception(self.exception))
+                self._traceback = rendered(self.exception)
             except Exception as broken:
                 self._traceback = f"<the traceback could not be rendered: {broken.__class__.__name__}>"
         return self._traceback
