@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import compare, composition, durable, environments, rendering, report, verifying
+from benchmarks import compare, composition, durable, environments, floors, rendering, report, verifying
 from benchmarks.measure import pin_to_one_core
 
-GROUPS = ("in_memory", "durable", "imports", "journal", "verifying", "rendering", "composition")
+GROUPS = ("in_memory", "durable", "imports", "journal", "floors", "verifying", "rendering", "composition")
 PICTURES = (3, 10)  # Graphviz needs most of a minute for those of 40 steps: ``python -m benchmarks.rendering``
 PEERS = ("in_memory", "durable", "imports")
 
@@ -76,6 +76,9 @@ def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) 
         say("our journal: threads, growth, recovery, waiting")
         ended = (1_000, 100_000, 1_000_000) if million else (1_000, 100_000) if effort.rounds > 3 else (1_000, 5_000)
         results["told"]["durable"] = durable.run(rounds=max(3, effort.rounds // 3), ended=ended)
+    if "floors" in groups:
+        say("floors")
+        results["told"]["floors"] = floors.run(max(3, effort.rounds // 2))
     if "verifying" in groups:
         say("verifying")
         results["told"]["verifying"] = verifying.run()

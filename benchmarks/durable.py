@@ -16,6 +16,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from benchmarks import long_run
 from benchmarks.floor import Durability, HandWritten, Ratios, scratch
@@ -27,7 +28,14 @@ WIDTHS = (1, 16, 256, 1024)
 """How many sagas at a time."""
 
 
-def in_threads(mediator: Mediator, number: int, width: int) -> float:
+class Runs(Protocol):
+    """What can be run in many threads at a time."""
+
+    def run(self, saga: str, /) -> object:
+        """Run one saga."""
+
+
+def in_threads(mediator: Runs, number: int, width: int) -> float:
     """Run sagas in so many threads at a time; microseconds for each, from when all threads are there."""
     start = threading.Barrier(width + 1)
 

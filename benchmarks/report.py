@@ -266,6 +266,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "weight": weight,
     "short": short,
     "journal": lambda results: told(results, "durable"),
+    "floors": lambda results: told(results, "floors"),
     "verifying": lambda results: told(results, "verifying"),
     "rendering": lambda results: told(results, "rendering"),
     "composition": lambda results: told(results, "composition"),

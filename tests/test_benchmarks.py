@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import conductor, environments, guard, report
+from benchmarks import conductor, durable, environments, floors, guard, in_memory, report
 from benchmarks.conductor import Cell, ContestantError, Player, WrongWorkError, play, the_work
 from benchmarks.plot import svg
 from benchmarks.roster import FLOOR, OURS, ROSTER, Contestant
+from fsm_mediator import Mediator
 
 pytestmark = pytest.mark.once
 
@@ -74,6 +77,26 @@ def test_ours_and_the_floors_do_the_work_that_is_timed(contestant: Contestant, t
         for cell in cells:
             player.check(cell)
         assert player.time(cells[0], 1).wall > 0
+
+
+def test_the_floors_do_the_work_that_is_timed(tmp_path: Path) -> None:
+    """What we are compared with where all else is taken away: whole executions, rows in their order, every move."""
+    statements = floors.Statements(tmp_path / "statements.db", "normal")
+    assert statements.one() > 0
+    statements.close()  # looks at what was written
+
+    sharing = floors.Sharing(tmp_path / "sharing.db", "normal")
+    assert durable.in_threads(sharing, 8, 4) > 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "sharing.db")) as connection:
+        kept = connection.execute("select saga_id, group_concat(seq, '') from records group by saga_id").fetchall()
+    sharing.close()
+    assert sorted(kept) == [(f"{number:032x}", "1234") for number in range(8)]
+
+    _, failing = in_memory.sagas(coroutines=False)
+    with Mediator(failing) as mediator:
+        outcome = mediator.run("w3_failing", check=False)
+    moves = [(record.event, record.target, record.attempt) for record in floors.executed(failing).history]
+    assert moves == [(record.event, record.target, record.attempt) for record in outcome.history]
 
 
 @pytest.mark.parametrize(
