@@ -30,7 +30,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             a crash always are, `StepRejectedError` never is, and a `RetryAfterError` asks for it by itself.
 
     Raises:
-        DefinitionError: A number is out of range or not a number, or *on* is none of the three.
+        DefinitionError: A number is out of range or not a number, *wait_initial* is more than *wait_max*, or *on* is
+            none of the three.
 
     Source: names and defaults follow stamina; jitter as in "Exponential Backoff and Jitter" (AWS, 2015).
     """
@@ -49,6 +50,11 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             )
         for name, least in (("wait_initial", 0), ("wait_max", 0), ("wait_jitter", 0), ("wait_exp_base", 1)):
             check_number(f"Retry: {name}", getattr(self, name), least)
+        if self.wait_initial > self.wait_max:
+            raise DefinitionError(
+                f"Retry: wait_initial={self.wait_initial:g} is more than wait_max={self.wait_max:g}, the longest wait; "
+                f"raise wait_max, or lower wait_initial"
+            )
         if not _is_type_or_predicate(self.on):
             if isinstance(self.on, tuple) and not self.on:
                 raise DefinitionError("Retry: on=() would never try again; to say so: Retry(attempts=1)")

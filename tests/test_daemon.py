@@ -129,7 +129,7 @@ OTHER = """
 import sys
 from fsm_mediator import Mediator, Retry, Saga, step
 
-@step(retry=Retry(attempts=None, wait_initial=3600.0, wait_jitter=0.0))
+@step(retry=Retry(attempts=None, wait_initial=3600.0, wait_max=3600.0, wait_jitter=0.0))
 def work(order):
     print("attempted", flush=True)
     raise ValueError("not yet")

@@ -335,6 +335,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "negative wait_initial": (lambda: Retry(wait_initial=-1), ["Retry: wait_initial", "of at least 0", "not -1"]),
     "wait_max NaN": (lambda: Retry(wait_max=math.nan), ["Retry: wait_max", "not nan"]),
     "wait_max beyond all floats": (lambda: Retry(wait_max=10**400), ["Retry: wait_max", "finite"]),
+    "wait_initial above wait_max": (
+        lambda: Retry(wait_initial=60),
+        ["Retry: wait_initial=60 is more than wait_max=30", "raise wait_max"],
+    ),
     "wait_jitter as text": (lambda: Retry(wait_jitter="1"), ["Retry: wait_jitter", "'1'"]),  # type: ignore[arg-type]
     "wait_exp_base below 1": (lambda: Retry(wait_exp_base=0.5), ["Retry: wait_exp_base", "of at least 1", "not 0.5"]),
     "on is a text": (lambda: Retry(on="ValueError"), ["Retry: on", "a tuple of them, or a predicate"]),  # type: ignore[arg-type]

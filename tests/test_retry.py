@@ -11,10 +11,9 @@ from fsm_mediator import DefinitionError, OutcomeUnknownError, Retry, RetryAfter
 
 numbers = st.floats(0, 1e9)
 policies = st.builds(
-    Retry,
+    lambda waits, **others: Retry(wait_initial=min(waits), wait_max=max(waits), **others),
+    st.tuples(numbers | st.integers(0, 10**6), numbers),
     attempts=st.none() | st.integers(1, 10_000),
-    wait_initial=numbers | st.integers(0, 10**6),
-    wait_max=numbers,
     wait_jitter=numbers,
     wait_exp_base=st.floats(1, 1e6) | st.integers(1, 10**6),
 )

@@ -115,7 +115,7 @@ def _patience(retry: Retry) -> tuple[str, str]:
 
 def _backoff(retry: Retry) -> str:
     longest = retry.wait_max if retry.attempts is None else retry.wait(max(retry.attempts - 1, 1))
-    first = min(retry.wait_initial, retry.wait_max)
+    first = retry.wait_initial
     if longest <= 0:
         return "at once"
     if longest <= first:

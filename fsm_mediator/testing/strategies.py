@@ -90,7 +90,7 @@ def _asked(payload: Any, context: Context) -> Happened | NotHappened:  # noqa: A
 @st.composite
 def _steps(draw: st.DrawFn, name: str, *, pivot: bool, forward_only: bool) -> Step:
     attempts = st.sampled_from([3, 1, 2, None])
-    wait = Retry(wait_initial=draw(st.sampled_from([0.0, 0.1, 60.0])), wait_jitter=0.0)
+    wait = Retry(wait_initial=draw(st.sampled_from([0.0, 0.1, 60.0])), wait_max=60.0, wait_jitter=0.0)
     settings: dict[str, Any] = {
         "pivot": pivot,
         "retry": msgspec.structs.replace(wait, attempts=draw(attempts)),
