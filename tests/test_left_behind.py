@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from fsm_mediator import (
+    LeaseLostError,
     Mediator,
     MemoryJournal,
     Parallel,
@@ -77,6 +79,25 @@ def test_who_is_stuck_is_still_called_when_its_driver_dies(tmp_path):
     assert journal.claim("o-1", driver.id) is not None
     assert journal.claimable(3.0, 9) == ["o-1"]
     journal.close()
+
+
+def test_a_driver_that_was_forgotten_enlists_again(drive, tmp_path, caplog):
+    """A machine slept for a week, and another that shares the file took its driver for gone: it goes on."""
+    world = World()
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal", lease=0.15)
+    mediator = drive(Saga("s", [world.step("a")]), journal=journal)
+    assert mediator.run("s").succeeded
+    with contextlib.closing(SQLiteJournal(tmp_path / "sagas.db")) as other:
+        other.dismiss(mediator._desk.driver.id)
+
+    def runs():
+        try:
+            return mediator.run("s").succeeded
+        except LeaseLostError:  # not yet
+            return False
+
+    assert eventually(runs)
+    assert "enlists again" in caplog.text
 
 
 def test_a_whole_that_compensates_waits_for_a_word_of_its_branches(journal):
@@ -407,8 +428,14 @@ def parked_in_a_group(mediator):
     """An execution all of whose branches wait; as it is listed, and its outcome."""
     outcome = mediator.run("asks", 1, saga_id="o-1", check=False)
     assert outcome.state == "waiting.g"
-    eventually(lambda: mediator.journal.find("o-1").driver is None)  # who saw it rest may be just leaving
-    return mediator.journal.find("o-1"), outcome
+    # Who saw it rest may be just leaving, and who drove its branch calls it once more.
+    return eventually(lambda: resting(mediator)), outcome
+
+
+def resting(mediator):
+    """The execution as it is listed, if nothing goes on in it."""
+    listed = mediator.journal.find("o-1")
+    return listed if families.is_resting(mediator._desk, listed) else None
 
 
 def asking(world):
@@ -421,13 +448,12 @@ def test_who_has_gone_on_since_it_was_listed_is_not_taken_to_rest(drive, journal
     world = World()
     mediator = drive(asking(world), journal=journal)
     listed, _ = parked_in_a_group(mediator)
-    desk = mediator._desk
-    assert families.is_resting(desk, listed)
+    assert families.is_resting(mediator._desk, listed)
 
     mediator.signal("o-1", "g.yes", "aye")
     assert mediator.wait("o-1").succeeded
 
-    assert not families.is_resting(desk, listed)
+    assert not families.is_resting(mediator._desk, listed)
 
 
 def test_who_waits_is_not_told_of_a_look_from_before(drive, journal):

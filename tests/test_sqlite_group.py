@@ -17,6 +17,7 @@ from fsm_mediator.journal.group import GroupCommit, Ticket
 from fsm_mediator.journal.protocol import Commit, IdTakenError
 from fsm_mediator.records import InboxItem
 from tests.commits import (
+    DRIVER,
     OTHER,
     Clock,
     acceptance,
@@ -29,6 +30,7 @@ from tests.commits import (
     record,
     seen,
     statements,
+    taken,
     two_drivers,
 )
 
@@ -162,7 +164,7 @@ def test_a_group_of_usual_records_is_a_handful_of_statements(journal):
     with statements(journal) as ended:
         journal.write_all([ending(f"{number}", 3) for number in range(count)])
 
-    assert len(opened) == 12  # begin, the highest number, 3 of 64 executions, 6 of 64 records, commit
+    assert len(opened) == 13  # begin, their driver, the highest number, 3 of 64 executions, 6 of 64 records, commit
     assert len(went_on) == len(ended) == 6  # begin, whether they are held as before, 3 of 64 records, commit
     assert len(ids(journal, phase="succeeded")) == count
 
@@ -199,6 +201,47 @@ def test_what_is_unusual_in_a_group_of_usual_records_is_found(journal, path, clo
         assert isinstance(odd, IdTakenError if what == "taken" else LeaseLostError)
     assert len(seen(journal, "odd")) == (2 if what in ("has mail", "ahead") else 1)
     assert ("ROLLBACK" in told) is (what == "ahead")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_driver_that_another_process_forgot_can_hold_nothing(journal, path, clock, together):
+    """What it would hold nobody would ever take up: it must enlist again first, whatever it knew of itself."""
+    for saga_id in ("x", "y"):
+        journal.write(opening(saga_id, "executing.a"))
+        journal.write(ending(saga_id, 2))
+    journal.write(opening("parked", driver=None))
+    with closing(SQLiteJournal(path, durability="normal", clock=clock)) as other:
+        other.dismiss("d-1")
+
+    commits = [opening("new", "executing.a")] + ([opening("newer", "executing.a")] if together else [])
+    if together:
+        assert [type(result) for result in journal.write_all(commits)] == [LeaseLostError] * 2
+    else:
+        with pytest.raises(LeaseLostError, match="never enlisted, or was dismissed"):
+            journal.write(commits[0])
+    with pytest.raises(LeaseLostError, match="never enlisted, or was dismissed"):
+        journal.claim("parked", "d-1")
+
+    assert sorted(ids(journal)) == ["parked", "x", "y"]
+    journal.enlist(DRIVER)
+    assert journal.write_all(commits) == [()] * len(commits)
+    assert taken(journal, "parked", "d-1").epoch == 2
+
+
+def test_a_number_that_was_given_again_does_not_mislead_who_knew_it(journal, path, clock):
+    """One was taken over, ended and pruned elsewhere; its number is another's now, of the same driver and epoch."""
+    for saga_id in ("first", "gone"):
+        journal.write(opening(saga_id, "executing.a", "executing.b", "executing.c"))
+    with closing(sqlite3.connect(path)) as elsewhere, elsewhere:
+        elsewhere.execute("PRAGMA foreign_keys=ON")
+        elsewhere.execute("DELETE FROM executions WHERE saga_id = 'gone'")
+    journal.write(opening("next", "executing.a"))
+
+    usual, refused_one = journal.write_all([going_on("first", 4), going_on("gone", 4)])
+
+    assert usual == ()
+    assert isinstance(refused_one, JournalError)
+    assert seen(journal, "next") == [(1, "executing.a")]
 
 
 def test_a_refusal_after_the_fact_undoes_what_was_done(journal):

@@ -21,7 +21,8 @@ class Known:
     Attributes:
         standing: The number of each execution that was last written to from here, and is held; and at which record it
             stands.
-        drivers: The numbers of drivers; they do not change.
+        drivers: The numbers of drivers. A driver that was dismissed has none, and another one if it enlists again: who
+            is given something to hold is looked up anew.
     """
 
     __slots__ = ("definitions", "drivers", "standing")
@@ -48,10 +49,6 @@ class Known:
                 return None
             self.drivers[driver_id] = number = row[0]
         return number
-
-    def forget_driver(self, driver_id: str) -> None:
-        """It was dismissed; should it be enlisted again, it has another number."""
-        self.drivers.pop(driver_id, None)
 
     def definition(self, cursor: Cursor, acceptance: Acceptance) -> int:
         """The number of the definition that opened an execution; a new one, if need be."""
@@ -102,6 +99,7 @@ def claim(
     if found is None:
         raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
     number, _, holder, mail, *_ = found
+    known.drivers.pop(driver_id, None)
     own = known.driver(cursor, driver_id)
     if own is None:
         raise unknown_driver(driver_id)

@@ -183,7 +183,11 @@ class Journal(Protocol):
         """Make *driver* known, and count it as alive from now on."""
 
     def beat(self, driver_id: str) -> tuple[str, ...]:
-        """Renew a driver's lease. Returns the ids of the executions it holds that have something in their inbox."""
+        """Renew a driver's lease. Returns the ids of the executions it holds that have something in their inbox.
+
+        Raises:
+            LeaseLostError: There is no such driver.
+        """
 
     def dismiss(self, driver_id: str) -> None:
         """Forget a driver: what it still holds is free from now on."""

@@ -70,7 +70,8 @@ GO_ON: Final = """
     WHERE number = ? AND saga_id = ? AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
 STILL_HELD: Final = """
     SELECT count(*) FROM executions
-    WHERE number IN (SELECT value FROM json_each(?)) AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
+    WHERE number IN (SELECT value FROM json_each(?)) AND saga_id IN (SELECT value FROM json_each(?))
+        AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
 OPEN: Final = _of_many(
     """
     INSERT INTO executions
@@ -90,7 +91,8 @@ STAND: Final = _of_many(
 )
 STAND[1] = "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ? WHERE number = ?"
 OPEN_HELD: Final = """
-    INSERT INTO executions (saga_id, definition, driver, epoch, mail) VALUES (?, ?, ?, 1, 0)
+    INSERT INTO executions (saga_id, definition, driver, epoch, mail)
+    SELECT ?, ?, number, 1, 0 FROM drivers WHERE number = ?
     ON CONFLICT (saga_id) DO NOTHING"""
 OPEN_NEXT: Final = _of_many(
     """
@@ -123,6 +125,7 @@ MAIL_OF: Final = """
 # Drivers.
 
 DRIVER: Final = "SELECT number FROM drivers WHERE id = ?"
+ENLISTED: Final = "SELECT count(*) FROM drivers WHERE number IN (SELECT value FROM json_each(?))"
 DRIVERS: Final = "SELECT number, beat_at, lease, id, host, boot_id, pid_namespace, pid, started FROM drivers"
 SEEN: Final = "SELECT beat_at, lease, id, host, boot_id, pid_namespace, pid, started FROM drivers WHERE number = ?"
 HOLDERS: Final = f"""

@@ -19,6 +19,7 @@ import msgspec
 from fsm_mediator.errors import (
     DefinitionChangedError,
     DefinitionError,
+    LeaseLostError,
     PayloadError,
     RefusedError,
     ResultRefusedError,
@@ -129,6 +130,24 @@ class Desk:
     def after_fork(self) -> None:
         """Become another driver: the one before lives on in the parent."""
         self.driver = self._make_driver()
+
+    def renew_lease(self) -> tuple[str, ...]:
+        """Renew the driver's lease; which of the executions that it holds have something in their inbox.
+
+        One that was forgotten enlists again. What it held is free by then, and what of that is driven here ends with
+        its next record.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        try:
+            return self.journal.beat(self.driver.id)
+        except LeaseLostError:
+            logger.warning(
+                "the journal has forgotten this driver, having heard nothing of it for long; it enlists again"
+            )
+            self.journal.enlist(self.driver)
+            return ()
 
     # Sagas
 
