@@ -100,6 +100,26 @@ def test_a_driver_that_was_forgotten_enlists_again(drive, tmp_path, caplog):
     assert "enlists again" in caplog.text
 
 
+def test_who_beats_goes_on_whatever_a_beat_raises(drive, tmp_path, monkeypatch, caplog):
+    """A journal of somebody else's may raise anything; a cancel from another process is noticed by a later beat."""
+    beats = []
+    beat = SQLiteJournal.beat
+
+    def broken_at_first(self, driver_id):
+        beats.append(driver_id)
+        if len(beats) == 1:
+            raise ZeroDivisionError
+        return beat(self, driver_id)
+
+    monkeypatch.setattr(SQLiteJournal, "beat", broken_at_first)
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal", lease=0.06)
+    mediator = drive(Saga("s", [World().step("a")]), journal=journal)
+    assert mediator.run("s").succeeded
+
+    assert eventually(lambda: len(beats) > 2)
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_a_whole_that_compensates_waits_for_a_word_of_its_branches(journal):
     """Parked amid the compensation of a group it is in the midst of nothing: nobody takes it up until a branch ends."""
     journal.enlist(this_driver_named("d-1"))

@@ -7,7 +7,17 @@ import logging
 
 import pytest
 
-from fsm_mediator import JournalError, Saga, SagaFailedError, SagaIdTakenError
+from fsm_mediator import (
+    DefinitionChangedError,
+    JournalError,
+    LeaseLostError,
+    Retry,
+    Saga,
+    SagaFailedError,
+    SagaIdTakenError,
+)
+from fsm_mediator.mediator import desk
+from fsm_mediator.mediator.live import Live
 from tests.drivers import ONCE, Flaky, World, eventually, in_thread
 
 
@@ -208,6 +218,37 @@ def test_a_background_saga_whose_journal_breaks_is_left_and_logged(drive, journa
 
     eventually(lambda: mediator.recover() or mediator.outcome("o-1").succeeded)
     assert mediator.outcome("o-1").succeeded
+
+
+@pytest.mark.parametrize("method", ["write", "claim", "find", "records", "inbox"])
+def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatient, monkeypatch, method):
+    """In the midst of a step, or as it is taken up after a wait: nobody has to look for it, and no daemon does."""
+    monkeypatch.setattr(desk, "LATER", 0.1)
+    world, flaky = World(), Flaky(journal)
+    flaky.methods = {method, "write_all"} if method == "write" else {method}
+
+    def breaks(*_):
+        flaky.failing = 6 if method == "write" else 1
+        if method != "write":
+            raise OSError
+
+    soon = Retry(attempts=2, wait_initial=0.05, wait_jitter=0.0)
+    mediator = drive(Saga("s", [world.step("a", breaks, "done", retry=soon)]), journal=flaky, park_after=0.0)
+    mediator.start("s", saga_id="o-1")
+
+    eventually(lambda: journal.find("o-1").state == "succeeded")
+    assert flaky.failed == (6 if method == "write" else 1)
+    assert world.keys == ["o-1:a:execute"] * 2
+
+
+def test_only_what_is_the_journals_fault_is_tried_again(monkeypatch, caplog):
+    """What is not the journal's fault does not pass by waiting."""
+    monkeypatch.setattr(desk, "LATER", 0.01)
+    live, unknown = Live("o-1"), DefinitionChangedError("it has changed")
+    assert desk.left_where_it_stands(live, unknown) is None
+    assert desk.left_where_it_stands(live, LeaseLostError("another has it")) is None
+    assert desk.left_where_it_stands(live, JournalError("the disk is full")) == 0.01
+    assert "taken up again in 0.01 s: the disk is full" in caplog.text
 
 
 def test_a_waiter_of_a_broken_driver_takes_over(drive, journal, impatient):

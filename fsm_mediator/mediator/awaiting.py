@@ -39,7 +39,7 @@ from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.asking import check_asked, check_left, check_listing, check_settings
 from fsm_mediator.mediator.async_daemon import AsyncDaemon
 from fsm_mediator.mediator.daemon import Rounds
-from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
+from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk, left_where_it_stands
 from fsm_mediator.mediator.holdings import Holdings, call_driver
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
@@ -478,7 +478,9 @@ class AsyncMediator:
         try:
             await (self._drive(live) if live.epoch else self._taken_up(live))
         except MediatorError as error:
-            logger.error("execution %r is left where it stands: %s", live.saga_id, error)  # noqa: TRY400
+            again = left_where_it_stands(live, error)
+            if again is not None and not self._closed:
+                self._wakings.add(self._clock() + again, live.saga_id)
         except (KeyboardInterrupt, SystemExit):
             logger.exception("execution %r is left where it stands", live.saga_id)
             raise  # they end the event loop, whoever raises them
@@ -1148,6 +1150,8 @@ class AsyncMediator:
                 await self._off(self._holdings.release_again)
             except JournalError as error:
                 logger.warning("the lease could not be renewed: %s", error)
+            except Exception:  # of a journal that is not ours, say: whoever beats must not end
+                logger.exception("the lease could not be renewed")
 
     async def close(self, grace: float | None = None) -> None:
         """Take no new work, let what is under way go on for a while, then release the rest; as `Mediator.close`."""

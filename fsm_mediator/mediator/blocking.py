@@ -37,7 +37,7 @@ from fsm_mediator.machine import ENDED
 from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.asking import check_asked, check_left, check_listing, check_settings, check_sleep_is_plain
 from fsm_mediator.mediator.daemon import Daemon, Rounds
-from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk
+from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk, left_where_it_stands
 from fsm_mediator.mediator.holdings import Holdings, call_driver
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.live import Live, is_at_rest, rests
@@ -429,8 +429,10 @@ class Mediator:
             else:
                 self._holdings.finish(live)
         except MediatorError as error:
-            logger.error("execution %r is left where it stands: %s", live.saga_id, error)  # noqa: TRY400
+            again = left_where_it_stands(live, error)
             self._holdings.drop(live, error)  # last: who waits for it finds it said
+            if again is not None and not self._closed:
+                self._wakings.add(self._clock() + again, live.saga_id)
         except BaseException as error:
             logger.exception("execution %r is left where it stands", live.saga_id)
             self._holdings.drop(live, error)
@@ -1124,6 +1126,8 @@ class Mediator:
             self._holdings.release_again()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
+        except Exception:  # of a journal that is not ours, say: whoever beats must not end
+            logger.exception("the lease could not be renewed")
 
     def close(self, grace: float | None = None) -> None:
         """Take no new work, let what is under way go on for a while, then release the rest; again is harmless.

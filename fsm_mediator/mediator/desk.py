@@ -19,7 +19,9 @@ import msgspec
 from fsm_mediator.errors import (
     DefinitionChangedError,
     DefinitionError,
+    JournalError,
     LeaseLostError,
+    MediatorError,
     PayloadError,
     RefusedError,
     ResultRefusedError,
@@ -67,11 +69,23 @@ JOURNAL_RETRY: Final = Retry(attempts=6, wait_initial=0.05, wait_max=1.0, wait_j
 """How often a commit that failed is tried again before its execution is dropped, to be folded anew from the journal."""
 
 
+LATER: Final = 30.0
+"""Seconds after which what was driven in the background is taken up again, where it was dropped by the journal's fault.
+A daemon finds it sooner."""
+
 BRANCHES_POLL: Final = 1.0
 """The most seconds between two looks at branches that are waited for: some may be driven by other processes."""
 
 GIVEN_KEPT: Final = 256
 """Of how many groups the results are kept in mind that their branches see."""
+
+
+def left_where_it_stands(live: Live, error: MediatorError) -> float | None:
+    """Say that nobody drives it any more; the seconds after which to take it up again, None: not by itself."""
+    wait = LATER if type(error) is JournalError else None
+    later = "" if wait is None else f", and taken up again in {wait:g} s"
+    logger.error("execution %r is left where it stands%s: %s", live.saga_id, later, error)
+    return wait
 
 
 class Desk:
