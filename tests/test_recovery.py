@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 
 import pytest
 
 from fsm_mediator import (
+    AsyncMediator,
     DefinitionChangedError,
     JournalError,
     LeaseLostError,
@@ -15,10 +17,11 @@ from fsm_mediator import (
     Saga,
     SagaFailedError,
     SagaIdTakenError,
+    step,
 )
 from fsm_mediator.mediator import desk
 from fsm_mediator.mediator.live import Live
-from tests.drivers import ONCE, Flaky, World, eventually, in_thread
+from tests.drivers import ONCE, Flaky, World, eventually, in_thread, until
 
 
 class Died(BaseException):
@@ -239,6 +242,35 @@ def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatie
     eventually(lambda: journal.find("o-1").state == "succeeded")
     assert flaky.failed == (6 if method == "write" else 1)
     assert world.keys == ["o-1:a:execute"] * 2
+
+
+def test_a_saga_whose_caller_has_gone_goes_on_once_its_journal_does(journal, impatient, monkeypatch):
+    """Who awaited run was cancelled: from then on it is in the background, like one that was started there."""
+    monkeypatch.setattr(desk, "LATER", 0.05)
+    flaky, keys = Flaky(journal), []
+
+    async def main():
+        begun, may_go = asyncio.Event(), asyncio.Event()
+
+        @step
+        async def a(payload, context):
+            keys.append(context.idempotency_key)
+            begun.set()
+            await may_go.wait()
+
+        async with AsyncMediator(Saga("s", [a]), journal=flaky) as mediator:
+            caller = asyncio.create_task(mediator.run("s", saga_id="o-1"))
+            await begun.wait()
+            caller.cancel()
+            await asyncio.gather(caller, return_exceptions=True)
+            assert caller.cancelled()
+            flaky.failing = 6
+            may_go.set()
+            await until(lambda: journal.find("o-1").state == "succeeded")
+
+    asyncio.run(main())
+    assert flaky.failed == 6
+    assert keys == ["o-1:a:execute"] * 2
 
 
 def test_only_what_is_the_journals_fault_is_tried_again(monkeypatch, caplog):

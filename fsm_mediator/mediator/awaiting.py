@@ -354,7 +354,7 @@ class AsyncMediator:
         except asyncio.CancelledError:
             if not task.cancelled():
                 live.background = True
-                task.add_done_callback(functools.partial(_log_error, live.saga_id))
+                task.add_done_callback(functools.partial(self._see_off, live))
                 raise
             current = asyncio.current_task()
             if current is None or current.cancelling():
@@ -478,9 +478,7 @@ class AsyncMediator:
         try:
             await (self._drive(live) if live.epoch else self._taken_up(live))
         except MediatorError as error:
-            again = left_where_it_stands(live, error)
-            if again is not None and not self._closed:
-                self._wakings.add(self._clock() + again, live.saga_id)
+            self._leave_it_there(live, error)
         except (KeyboardInterrupt, SystemExit):
             logger.exception("execution %r is left where it stands", live.saga_id)
             raise  # they end the event loop, whoever raises them
@@ -488,6 +486,19 @@ class AsyncMediator:
             raise
         except BaseException:
             logger.exception("execution %r is left where it stands", live.saga_id)
+
+    def _leave_it_there(self, live: Live, error: MediatorError) -> None:
+        again = left_where_it_stands(live, error)
+        if again is not None and not self._closed:
+            self._wakings.add(self._clock() + again, live.saga_id)
+
+    def _see_off(self, live: Live, task: asyncio.Task[Any]) -> None:
+        """Nobody waits for this task any more, so that its error is said here."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, MediatorError):
+            self._leave_it_there(live, error)
+        elif error is not None:
+            logger.error("execution %r is left where it stands: %r", live.saga_id, error)
 
     async def _drive(  # noqa: C901 - one loop, read as a whole
         self, live: Live, records: list[Record] | None = None, *, opens: bool = False
@@ -1246,12 +1257,6 @@ def _call(mediator: weakref.ref[AsyncMediator], saga_id: str) -> None:
     called = mediator()
     if called is not None:
         called._call_from_elsewhere(saga_id)
-
-
-def _log_error(saga_id: str, task: asyncio.Task[Any]) -> None:
-    """Nobody waits for this task any more, so that its error is said here."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("execution %r is left where it stands: %s", saga_id, error)
 
 
 async def _within(event: asyncio.Event, seconds: float | None) -> bool:
