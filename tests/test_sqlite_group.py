@@ -301,7 +301,7 @@ def test_if_the_commit_fails_all_are_told_and_nothing_is_written(journal):
 
 
 def test_an_interrupt_leaves_nobody_waiting(journal):
-    """A KeyboardInterrupt in the thread that writes for several ends its wait, and theirs; the journal goes on."""
+    """A KeyboardInterrupt in the thread that writes for several ends its own call; the others have it done anew."""
     journal.write(opening("x", "executing.a"))
 
     def interrupted() -> None:
@@ -314,11 +314,30 @@ def test_an_interrupt_leaves_nobody_waiting(journal):
         journal, interrupted, *(lambda n=n: journal.write(opening(f"{n}", "executing.a")) for n in "ab")
     )
 
-    assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
-    for result, saga_id in zip(results[1:], "ab", strict=True):
-        written = journal.find(saga_id) is not None
-        assert result == () if written else "interrupted; nothing was written" in str(result)
+    assert isinstance(results[0], KeyboardInterrupt)
+    assert results[1:] == [(), ()]
+    assert sorted(ids(journal)) == ["a", "b", "x"]
     assert journal.write(going_on("x", 2)) == ()
+
+
+def test_who_is_written_for_is_not_told_of_anothers_interrupt(journal):
+    """Whoever leads the group is interrupted in the midst of it: all others are written, each once."""
+    cursor = journal._connections.writer()
+
+    class Interrupted:
+        def __getattr__(self, name: str) -> object:
+            return getattr(cursor, name)
+
+        def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> object:
+            if statement == "COMMIT":
+                raise KeyboardInterrupt
+            return cursor.execute(statement, parameters)
+
+    journal._connections.cursor = Interrupted()  # until it is dropped for that
+    results = all_at_once(journal, *(lambda n=n: journal.write(opening(f"{n}", "executing.a")) for n in range(6)))
+
+    assert sorted(map(repr, results)) == ["()"] * 5 + ["KeyboardInterrupt()"]
+    assert len(ids(journal)) == 5
 
 
 class CommitsAndIsInterrupted:

@@ -36,6 +36,10 @@ PATIENCE: Final = 0.25
 """Seconds after which who waits looks for itself whether it was done: its neighbour may be long in having its turn."""
 
 
+class _NotWrittenError(JournalError):
+    """Whoever wrote for several was interrupted before it was done: they can have it done anew."""
+
+
 class Ticket(Generic[J]):
     """One thread's turn: its jobs, and what came of them.
 
@@ -110,6 +114,8 @@ class GroupCommit(Generic[J]):
             self._withdraw(ticket)  # a KeyboardInterrupt must not leave the others without a leader
             raise
         if ticket.failure is not None:
+            if isinstance(ticket.failure, _NotWrittenError):
+                return self.perform(jobs)  # it was another thread that was interrupted, and not us
             raise ticket.failure
         assert ticket.results is not None
         return ticket.results
@@ -211,9 +217,7 @@ class GroupCommit(Generic[J]):
         finally:
             for each in self._under_way:
                 if not each.done:
-                    each.failure = JournalError(
-                        "the thread that wrote for several was interrupted; nothing was written"
-                    )
+                    each.failure = _NotWrittenError("the thread that wrote for several was interrupted")
             self._hand_over(self._under_way[1:])
 
     def _hand_over(self, told: Sequence[Ticket[J]] = ()) -> None:

@@ -84,6 +84,7 @@ def perform(
             results = [_done_apart(cursor, job, path, undone) for job in jobs]
         committing = True
         cursor.execute("COMMIT")
+        _hand_out(tickets, results)
     except ERRORS as error:
         usable = rolled_back(cursor.connection)
         undone()
@@ -97,7 +98,6 @@ def perform(
             rolled_back(cursor.connection)
             undone()
         raise
-    _hand_out(tickets, results)
     return True
 
 
