@@ -100,6 +100,17 @@ def test_a_driver_that_was_forgotten_enlists_again(drive, tmp_path, caplog):
     assert "enlists again" in caplog.text
 
 
+def test_who_was_dismissed_by_closing_does_not_enlist_again(drive, journal, caplog):
+    """A beat may be under way while the mediator says goodbye."""
+    mediator = drive(Saga("s", [World().step("a")]), journal=journal)
+    assert mediator.run("s").succeeded
+    mediator.close()
+    assert mediator._desk.renew_lease(lambda: mediator._closed) == ()
+    with pytest.raises(LeaseLostError):
+        journal.beat(mediator._desk.driver.id)
+    assert caplog.text == ""
+
+
 def test_who_beats_goes_on_whatever_a_beat_raises(drive, tmp_path, monkeypatch, caplog):
     """A journal of somebody else's may raise anything; a cancel from another process is noticed by a later beat."""
     beats = []

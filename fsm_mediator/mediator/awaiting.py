@@ -1155,7 +1155,7 @@ class AsyncMediator:
         while True:
             await asyncio.sleep(seconds)
             try:
-                for saga_id in await self._off(self._desk.renew_lease):
+                for saga_id in await self._off(self._desk.renew_lease, lambda: self._closed):
                     if saga_id in self._live:
                         self._call(saga_id)
                 await self._off(self._holdings.release_again)

@@ -1120,7 +1120,7 @@ class Mediator:
     def _beat_once(self) -> None:
         """Renew the lease, and notice what other processes put into the inboxes of what this driver holds."""
         try:
-            for saga_id in self._desk.renew_lease():
+            for saga_id in self._desk.renew_lease(lambda: self._closed):
                 if saga_id in self._live:
                     self._call(saga_id)
             self._holdings.release_again()

@@ -145,11 +145,14 @@ class Desk:
         """Become another driver: the one before lives on in the parent."""
         self.driver = self._make_driver()
 
-    def renew_lease(self) -> tuple[str, ...]:
+    def renew_lease(self, closed: Callable[[], bool]) -> tuple[str, ...]:
         """Renew the driver's lease; which of the executions that it holds have something in their inbox.
 
         One that was forgotten enlists again. What it held is free by then, and what of that is driven here ends with
         its next record.
+
+        Args:
+            closed: Whether the mediator was closed, which dismisses its driver itself.
 
         Raises:
             JournalError: The journal cannot be written.
@@ -157,6 +160,8 @@ class Desk:
         try:
             return self.journal.beat(self.driver.id)
         except LeaseLostError:
+            if closed():
+                return ()
             logger.warning(
                 "the journal has forgotten this driver, having heard nothing of it for long; it enlists again"
             )
