@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fsm_mediator import AlreadyDrivenError, JournalError, Mediator, Retry, Saga, SQLiteJournal, step
+from fsm_mediator import AlreadyDrivenError, JournalError, Mediator, Retry, Saga, Sleep, SQLiteJournal, step
+from fsm_mediator.mediator.daemon import Rounds
 from tests.drivers import Looping
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,23 @@ def saga_of(done, *, waits=False):
             raise ValueError("not yet")
 
     return Saga("work", [work])
+
+
+def test_a_daemon_is_not_busy_with_what_it_cannot_drive(tmp_path):
+    """It is due, and of no saga that is registered: it is looked at as often as any other thing is."""
+    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    sleeps = Saga("sleeps", [Sleep("nap", 0.05)])
+    with Mediator(sleeps, journal=journal, park_after=0.0) as mediator:
+        mediator.start("sleeps", saga_id="o-1")
+        until(journal, "o-1", "waiting.nap")
+    time.sleep(0.06)
+    with Mediator(Saga("other", [step(name="a")(lambda order: None)]), journal=journal) as mediator:
+        rounds = Rounds(mediator._desk, mediator._live, poll=5.0)
+        assert journal.claimable(time.time(), 9) == ["o-1"]
+        rounds._refused.add("o-1")
+        assert rounds.find() == ([], 5.0)
+        assert (journal.next_wake() or 0.0) < time.time()
+    journal.close()
 
 
 class Leave(BaseException):

@@ -322,6 +322,7 @@ def test_an_interrupt_leaves_nobody_waiting(journal):
 
 def test_who_is_written_for_is_not_told_of_anothers_interrupt(journal):
     """Whoever leads the group is interrupted in the midst of it: all others are written, each once."""
+    interrupts = iter([KeyboardInterrupt])
     cursor = journal._connections.writer()
 
     class Interrupted:
@@ -329,11 +330,11 @@ def test_who_is_written_for_is_not_told_of_anothers_interrupt(journal):
             return getattr(cursor, name)
 
         def execute(self, statement: str, parameters: tuple[object, ...] = ()) -> object:
-            if statement == "COMMIT":
-                raise KeyboardInterrupt
+            if statement == "COMMIT" and (interrupt := next(interrupts, None)) is not None:
+                raise interrupt
             return cursor.execute(statement, parameters)
 
-    journal._connections.cursor = Interrupted()  # until it is dropped for that
+    journal._connections.cursor = Interrupted()
     results = all_at_once(journal, *(lambda n=n: journal.write(opening(f"{n}", "executing.a")) for n in range(6)))
 
     assert sorted(map(repr, results)) == ["()"] * 5 + ["KeyboardInterrupt()"]

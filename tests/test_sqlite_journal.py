@@ -371,6 +371,35 @@ def test_what_has_ended_leaves_the_index_of_what_goes_on(journal, clock):
     assert len(ids(journal, phase="succeeded")) == 5
 
 
+def test_what_was_taken_up_to_be_undone_by_who_died_then_is_let_go(journal, clock):
+    """It has ended as it had before: it is not to be taken up, can be pruned, and does not keep its driver in mind."""
+    journal.enlist(msgspec.structs.replace(this_driver(), id="dead", started="1"))
+    journal.write(opening("x", "executing.a"))
+    journal.write(ending("x", 2))
+    assert taken(journal, "x", "dead").epoch == 2
+
+    assert journal.claimable(clock.now, 9) == []
+    entry = found(journal, "x")
+    assert (entry.state, entry.driver) == ("succeeded", None)
+    journal.enlist(Driver("new"))
+    assert "dead" not in {row[3] for row in journal._read(queries.DRIVERS)}
+    assert journal.prune(clock.now) == 1
+
+
+def test_large_families_are_pruned_up_to_the_limit(journal, clock):
+    """Some at a time, so that nobody waits long to write, but all that the limit allows."""
+    for number in range(4):
+        whole = f"w{number}"
+        journal.write(opening(whole, "executing.a"))
+        journal.write(ending(whole, 2))
+        for branch in range(60):
+            saga_id = f"{whole}/g.{branch}"
+            journal.write(opening(saga_id, "executing.a", opened={"parent": whole}))
+            journal.write(ending(saga_id, 2))
+    assert journal.prune(clock.now, limit=130) == 122
+    assert journal.prune(clock.now, limit=1000) == 122
+
+
 def test_drivers_that_are_gone_are_forgotten(journal, clock):
     """The dead leave no trace once they hold nothing; those whose life cannot be seen are remembered for a week."""
     dead = msgspec.structs.replace(this_driver(), id="dead", started="1")

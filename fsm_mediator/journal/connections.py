@@ -67,7 +67,10 @@ class Connections:
         self._open = True
         self.writing = threading.Lock()
         self._identity: tuple[int, int] | None = None
-        self._state = threading.Condition(threading.Lock())
+        # The lock is entered, never the condition: that is written in Python, and an interrupt between its taking the
+        # lock and the ``with`` block would leave it locked for ever.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     def writer(self) -> sqlite3.Cursor:
         """A cursor of the connection that writes. To be used by one thread at a time, which holds `writing`.
@@ -95,19 +98,22 @@ class Connections:
 
     def drop_writer(self) -> None:
         """The connection that writes is not to be used any more."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = self.cursor = None
+        writer, self._writer, self.cursor = self._writer, None, None
+        if writer is not None:
+            writer.close()
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that reads; not for a journal in memory, which has only one."""
-        with self._state:
-            while not self._open:
-                self._state.wait()
-            connection = self._idle.pop() if self._idle else None
-            self._lent += 1
+        connection, lent = None, False
         try:
+            with self._lock:
+                while not self._open:
+                    self._changed.wait()
+                if self._idle:
+                    connection = self._idle.pop()
+                self._lent += 1
+                lent = True
             if connection is None:
                 connection = self._read_connection()
             yield connection
@@ -117,11 +123,12 @@ class Connections:
                 connection = None
             raise
         finally:
-            with self._state:
-                self._lent -= 1
-                if connection is not None:
-                    self._idle.append(connection)
-                self._state.notify_all()
+            if lent:
+                with self._lock:
+                    self._lent -= 1
+                    if connection is not None:
+                        self._idle.append(connection)
+                    self._changed.notify_all()
 
     def look(self) -> None:
         """Open one connection that reads, to see that it can be.
@@ -134,12 +141,20 @@ class Connections:
 
     def close(self) -> None:
         """Close all that is open, once those who write and read have ended."""
-        self.shut()
-        self.reopen()
+        try:
+            self.shut()
+        finally:
+            self.reopen()
 
     def finish(self) -> None:
-        """Close all that is open for good: at the end of the process, at which threads may be in the midst of it."""
-        self.shut(1.0)
+        """Close all that is open, at the end of the process, at which threads may be in the midst of it.
+
+        Who uses it once more after that (what closes a mediator may be called later still) opens it again.
+        """
+        try:
+            self.shut(1.0)
+        finally:
+            self.reopen()
 
     def shut(self, timeout: float | None = None) -> bool:
         """As `close`, and let nobody read until `reopen`.
@@ -150,25 +165,31 @@ class Connections:
         Returns:
             Whether all could be closed.
         """
-        if not self.writing.acquire(timeout=-1 if timeout is None else timeout):
+        if timeout is None:
+            with self.writing:
+                return self._shut(None)
+        if not self.writing.acquire(timeout=timeout):
             return False
         try:
-            with self._state:
-                self._open = False
-                done = self._state.wait_for(lambda: not self._lent, timeout)
-                if done:
-                    while self._idle:
-                        self._idle.pop().close()
-                    self.drop_writer()
-            return done
+            return self._shut(timeout)
         finally:
             self.writing.release()
 
+    def _shut(self, timeout: float | None) -> bool:
+        with self._lock:
+            self._open = False
+            done = self._changed.wait_for(lambda: not self._lent, timeout)
+            if done:
+                while self._idle:
+                    self._idle.pop().close()
+                self.drop_writer()
+        return done
+
     def reopen(self) -> None:
         """Let others read again."""
-        with self._state:
+        with self._lock:
             self._open = True
-            self._state.notify_all()
+            self._changed.notify_all()
 
     # Opening
 

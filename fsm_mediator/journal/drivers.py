@@ -65,7 +65,9 @@ def seen_alive(driver: Driver) -> bool | None:
             return False
         except OSError:
             return None
-        started = _started(str(driver.pid))  # it has ended between the two looks, or is one that has just begun
+        started = _started(str(driver.pid))  # one that has just begun may be seen now
+        if started is None:
+            return None
     return started == driver.started
 
 
@@ -110,7 +112,7 @@ def _proc_shows_our_pids() -> bool:
 
 
 def _started(pid: str) -> str | None:
-    """When the process started, in ticks since boot; None: there is none, it has ended, or it is hidden."""
+    """When the process started, in ticks since boot; empty: it has ended. None: there is none, or it is hidden."""
     try:
         stat = _proc(f"{pid}/stat").read_bytes()
     except OSError:
@@ -118,7 +120,7 @@ def _started(pid: str) -> str | None:
     # The second field is the command in parentheses, which may itself hold spaces and parentheses.
     fields = stat[stat.rfind(b")") + 2 :].split()
     if len(fields) < 20 or fields[0][0] in _DEAD:
-        return None
+        return ""
     return fields[19].decode("ascii")
 
 

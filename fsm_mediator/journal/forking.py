@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 from fsm_mediator.journal.place import CREATING
@@ -45,31 +46,47 @@ def watch(forkable: Forkable) -> None:
 
 
 def _before() -> None:
+    # What is raised here ends no fork: Python says it and goes on, and what was half-way would stay so.
     _forking.acquire()
     for each in list(_known):
-        if each.rest(PATIENCE):
+        try:
+            rests = each.rest(PATIENCE)
+        except BaseException:
+            logger.exception("%r could not come to rest before the process forked", each)
+            rests = False
+        if rests:
             _resting.append(each)
         else:
             logger.warning(
                 "%r was in use while the process forked; the child leaves the parent's connections alone", each
             )
-    CREATING.acquire()
+    while True:
+        try:
+            CREATING.acquire()
+            break
+        except BaseException:
+            logger.exception("interrupted just before the process forked")
 
 
 def _in_parent() -> None:
-    CREATING.release()
-    for each in _resting:
-        each.go_on()
-    _resting.clear()
-    _forking.release()
+    _after(_resting, lambda each: each.go_on())
 
 
 def _in_child() -> None:
+    _after(list(_known), lambda each: each.begin_anew())
+
+
+def _after(those: list[Forkable], go: Callable[[Forkable], None]) -> None:
     CREATING.release()
-    for each in list(_known):
-        each.begin_anew()
-    _resting.clear()
-    _forking.release()
+    try:
+        for each in those:
+            try:
+                go(each)
+            except BaseException:
+                logger.exception("%r could not go on after the process forked", each)
+    finally:
+        _resting.clear()
+        _forking.release()
 
 
 if hasattr(os, "register_at_fork"):

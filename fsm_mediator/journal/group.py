@@ -84,6 +84,7 @@ class GroupCommit(Generic[J]):
         self._mutex = threading.Lock()
         self._leader: Ticket[J] | None = None
         self._waiting: deque[Ticket[J]] = deque()
+        self._threads: set[int] = set()  # that wait to be written for, or to lead
         self._under_way: Sequence[Ticket[J]] = ()  # those that the leader writes for, itself among them
         self._all_told: threading.Lock | None = None  # released by the last of those who were written for
 
@@ -123,12 +124,12 @@ class GroupCommit(Generic[J]):
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Keep everybody else from writing while the ``with`` block lasts."""
-        ticket = self.stop()
+        ticket: Ticket[J] = Ticket(())
         try:
+            self._stop(ticket, -1)
             yield
         finally:
-            if ticket is not None:
-                self.go_on(ticket)
+            self.go_on(ticket)
 
     def stop(self, timeout: float = -1) -> Ticket[J] | None:
         """Keep everybody else from writing, until `go_on` is given what is returned.
@@ -140,19 +141,23 @@ class GroupCommit(Generic[J]):
             What to give to `go_on`; None: it took too long, and nothing was stopped.
         """
         ticket: Ticket[J] = Ticket(())
-        leads = False
         try:
-            with self._mutex:
-                leads = self._leader is None
-                if leads:
-                    self._leader = ticket
-                else:
-                    self._queue(ticket)
-            leads = leads or self._has_come_to_lead(ticket, timeout)
-        finally:
-            if not leads:
-                self._withdraw(ticket)
+            leads = self._stop(ticket, timeout)
+        except BaseException:
+            self._withdraw(ticket)
+            raise
+        if not leads:
+            self._withdraw(ticket)
         return ticket if leads else None
+
+    def _stop(self, ticket: Ticket[J], timeout: float) -> bool:
+        with self._mutex:
+            leads = self._leader is None
+            if leads:
+                self._leader = ticket
+            else:
+                self._queue(ticket)
+        return leads or self._has_come_to_lead(ticket, timeout)
 
     def go_on(self, ticket: Ticket[J]) -> None:
         """Let others write again."""
@@ -160,23 +165,27 @@ class GroupCommit(Generic[J]):
 
     def _queue(self, ticket: Ticket[J]) -> None:
         assert self._leader is not None
-        if self._leader.thread == ticket.thread:
+        if self._leader.thread == ticket.thread or ticket.thread in self._threads:
             raise JournalError(
                 "the journal was used by what runs inside one of its own writes (a finaliser, a signal handler); "
                 "it would wait for itself. Do it later, or in another thread"
             )
         ticket.wake = threading.Lock()
         ticket.wake.acquire()
+        self._threads.add(ticket.thread)
         self._waiting.append(ticket)
 
     def _has_come_to_lead(self, ticket: Ticket[J], timeout: float = -1) -> bool:
         """Wait until *ticket* is done, or leads; whether it leads."""
         assert ticket.wake is not None
-        if timeout >= 0:
-            ticket.wake.acquire(timeout=timeout)
-        else:
-            while not (ticket.wake.acquire(timeout=PATIENCE) or ticket.done or self._leader is ticket):
-                self._look_after(ticket)
+        try:
+            if timeout >= 0:
+                ticket.wake.acquire(timeout=timeout)
+            else:
+                while not (ticket.wake.acquire(timeout=PATIENCE) or ticket.done or self._leader is ticket):
+                    self._look_after(ticket)
+        finally:
+            self._threads.discard(ticket.thread)
         self._wake_neighbour(ticket)
         if self._leader is not ticket:
             return False

@@ -138,6 +138,11 @@ def book(cursor: Cursor, numbers: Sequence[int]) -> None:
     cursor.execute(queries.BOOK, (str(list(numbers)),))
 
 
+def book_left(cursor: Cursor, driver: int, left: Sequence[Row]) -> None:
+    """Book what had ended, was taken up to be undone, and left as it was by a *driver* that is dead."""
+    cursor.executemany(queries.BOOK_LEFT, [(at, number, driver) for number, at in left])
+
+
 def prune(cursor: Cursor, numbers: Sequence[int]) -> int:
     """Delete executions with their branches, unless one of a family was taken up again; how many."""
     deleted = 0

@@ -63,6 +63,12 @@ BOOK: Final = f"""
     FROM (SELECT e.number, r.at FROM {_AS_IT_STANDS}
         WHERE e.number IN (SELECT value FROM json_each(?)) AND e.ended_at IS NULL AND {_OVER}) AS o
     WHERE executions.number = o.number"""
+LEFT_ENDED: Final = f"""
+    SELECT e.number, r.at FROM {_AS_IT_STANDS}
+    WHERE e.ended_at IS NULL AND e.driver = ? AND r.target IN ({", ".join(map(repr, sorted(ENDED)))}) LIMIT 1000"""
+BOOK_LEFT: Final = """
+    UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = ?
+    WHERE number = ? AND driver = ?"""
 
 GO_ON: Final = """
     INSERT INTO records (execution, seq, event, source, target, at, details)

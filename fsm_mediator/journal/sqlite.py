@@ -127,7 +127,7 @@ class SQLiteJournal:
     def _begin_writing_anew(self) -> None:
         self._group: GroupCommit[transaction.Job] = GroupCommit(self._commit, self._commit_alone)
         self._known = holding.Known()
-        self._dead: set[int] = set()
+        self._dead: set[tuple[int, str]] = set()
 
     # Writing
 
@@ -167,7 +167,7 @@ class SQLiteJournal:
         row, now = driver_row(driver), self._clock()
         for number, *seen in self._read(queries.HOLDERS):
             if not self._lives(number, seen, now):
-                self._book(number)
+                self._book(number, dead=True)
         gone = msgspec.json.encode([number for number, *seen in self._read(queries.IDLERS) if _is_over(seen, now)])
 
         def job(cursor: sqlite3.Cursor) -> None:
@@ -225,7 +225,7 @@ class SQLiteJournal:
             families: list[int] = []
             batch = 0
             for number, size in found:
-                if (families or deleted) and batch + size > min(limit - deleted, _BATCH):
+                if (families and batch + size > _BATCH) or ((families or deleted) and batch + size > limit - deleted):
                     break
                 families.append(number)
                 batch += size
@@ -235,10 +235,15 @@ class SQLiteJournal:
             deleted += self._perform(functools.partial(holding.prune, numbers=families))
         return deleted
 
-    def _book(self, driver: int) -> None:
-        """Book what has ended under a driver, some at a time."""
+    def _book(self, driver: int, *, dead: bool = False) -> None:
+        """Book what has ended under a driver, some at a time.
+
+        *dead*: also what it took up after that, to undo it, and left as it was.
+        """
         while found := self._read(queries.OVER, (driver,)):
             self._perform(functools.partial(holding.book, numbers=[number for (number,) in found]))
+        while dead and (left := self._read(queries.LEFT_ENDED, (driver,))):
+            self._perform(functools.partial(holding.book_left, driver=driver, left=left))
 
     def _perform(self, job: transaction.Job) -> Any:
         (result,) = self._perform_all((job,))
@@ -286,8 +291,12 @@ class SQLiteJournal:
                 for ticket in tickets:
                     ticket.failure = error if len(tickets) == 1 else JournalError(str(error))
             finally:
-                if not usable:
+                if not usable and not self._can_be_kept(connections.cursor):
                     connections.drop_writer()
+
+    def _can_be_kept(self, cursor: sqlite3.Cursor | None) -> bool:
+        """Whether to go on with it after an interrupt: with that of a journal in memory, all would be lost."""
+        return self._connections.in_memory and cursor is not None and transaction.rolled_back(cursor.connection)
 
     # Looking
 
@@ -365,7 +374,7 @@ class SQLiteJournal:
         now = self._clock()
         for number, *seen in self._read(queries.HOLDERS):
             if not self._lives(number, seen, now):
-                self._book(number)
+                self._book(number, dead=True)
                 found += self._read(queries.LEFT_BY, (number, skipped, _AT_REST, _STUCK, limit))
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
@@ -387,14 +396,14 @@ class SQLiteJournal:
             return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
 
     def _lives(self, number: int, seen: Sequence[Any], now: float | None = None) -> bool:
-        if number in self._dead:
-            return False
         last_beat, lease, *identity = seen
         driver = Driver(*identity)
+        if (number, driver.id) in self._dead:
+            return False
         if is_alive(driver, last_beat, lease, self._clock() if now is None else now):
             return True
         if seen_alive(driver) is False:
-            self._dead.add(number)  # neither the process nor the number comes back
+            self._dead.add((number, driver.id))  # its process does not come back; its number may, in another file
         return False
 
     def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
@@ -428,18 +437,25 @@ class SQLiteJournal:
             return False
         if ticket is None:
             return False
-        if not self._connections.in_memory and not self._connections.shut(timeout):
-            self._connections.reopen()
-            self._group.go_on(ticket)
-            return False
-        self._fork_ticket = ticket
-        return True
+        rests = False
+        try:
+            rests = self._connections.in_memory or self._connections.shut(timeout)
+        finally:
+            if not rests:
+                self._go_on(ticket)
+        self._fork_ticket = ticket if rests else None
+        return rests
 
     def go_on(self) -> None:
         """After a fork, in the parent: let others open connections again."""
         ticket, self._fork_ticket = self._fork_ticket, None
         if ticket is not None:
+            self._go_on(ticket)
+
+    def _go_on(self, ticket: Ticket[transaction.Job]) -> None:
+        try:
             self._connections.reopen()
+        finally:
             self._group.go_on(ticket)
 
     def begin_anew(self) -> None:

@@ -36,7 +36,6 @@ from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, 
 from fsm_mediator.machine import ENDED
 from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.asking import check_asked, check_left, check_listing, check_settings, check_sleep_is_plain
-from fsm_mediator.mediator.daemon import Daemon, Rounds
 from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk, left_where_it_stands
 from fsm_mediator.mediator.holdings import Holdings, call_driver
 from fsm_mediator.mediator.limits import Limits
@@ -51,6 +50,7 @@ from fsm_mediator.saga import Saga
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
+    from fsm_mediator.mediator.daemon import Daemon
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -1112,6 +1112,8 @@ class Mediator:
         Args:
             poll: The most seconds between two looks at the journal.
         """
+        from fsm_mediator.mediator.daemon import Daemon, Rounds  # loaded by those who have one
+
         self._open()
         return Daemon(Rounds(self._desk, self._live, poll), self._resume, lambda: self._closed)
 

@@ -61,7 +61,8 @@ class Rounds:
                 wait = 0.0 if len(found) == room else 0.01
             else:
                 wake = self._desk.journal.next_wake()
-                wait = self._poll if wake is None else min(self._poll, max(0.001, wake - now))
+                # What is due and was not found cannot be driven here, or is: it is not looked for all the time.
+                wait = self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now))
         except JournalError as error:
             self._failures += 1
             wait = BACKOFF.wait(self._failures, 0.5)

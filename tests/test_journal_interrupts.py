@@ -1,0 +1,233 @@
+"""Interrupts wherever Python looks for signals in the code of the journal: the next who uses it is not kept waiting."""
+
+from __future__ import annotations
+
+import dis
+import gc
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import msgspec
+import pytest
+
+from fsm_mediator import JournalError, SQLiteJournal
+from fsm_mediator.journal import connections, drivers, forking
+from fsm_mediator.journal.drivers import seen_alive, this_driver
+from fsm_mediator.journal.group import GroupCommit, Ticket
+from fsm_mediator.journal.place import CREATING
+from fsm_mediator.records import InboxItem
+from tests.commits import DRIVER, all_at_once, going_on, ids, opening
+
+HERE = str(Path(connections.__file__).parent)
+
+
+@cache
+def operations(code: CodeType) -> dict[int, str]:
+    """The instructions of *code*, by their place."""
+    return {each.offset: each.opname for each in dis.get_instructions(code)}
+
+
+class InterruptAt:
+    """Raises a KeyboardInterrupt at the n-th point of the journal's code at which Python handles signals."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.hit = False
+        self.before: dict[FrameType, str | None] = {}
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_back is not None and self.before.get(frame.f_back) == "CALL":
+            self.before[frame.f_back] = None  # a call of Python's own, after which it does not look
+        name = frame.f_code.co_filename
+        if name.startswith(HERE) or (name.endswith("threading.py") and "Condition" in frame.f_code.co_qualname):
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+            return self.step
+        return None
+
+    def step(self, frame: FrameType, event: str, _: Any) -> Any:
+        if event == "opcode":
+            before = self.before.get(frame)
+            self.before[frame] = operations(frame.f_code).get(frame.f_lasti)
+            if before in ("CALL", "RESUME") and not self.hit:
+                self.left -= 1
+                if self.left == 0:
+                    self.hit = True
+                    raise KeyboardInterrupt
+        return self.step
+
+
+def answers(operation: Callable[[SQLiteJournal], object], journal: SQLiteJournal) -> bool:
+    """Whether *operation* returns, in a thread of its own, within some seconds."""
+    thread = threading.Thread(target=operation, args=(journal,), daemon=True)
+    thread.start()
+    thread.join(10.0)
+    return not thread.is_alive()
+
+
+OPERATIONS: dict[str, Callable[[SQLiteJournal], object]] = {
+    "find": lambda journal: journal.find("x"),
+    "write": lambda journal: journal.write(going_on("x", 2)),
+    "post": lambda journal: journal.post("x", InboxItem("cancel")),
+    "close": lambda journal: journal.close(),
+}
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later Pythons tell a tracer of lines, not of instructions")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_interrupt_at_any_point_keeps_nobody_waiting(tmp_path, operation):
+    """Every point is tried, each with a journal of its own; then another thread reads, writes and closes."""
+    number, tried, kept = 0, InterruptAt(0), []
+    while number == 0 or tried.hit:
+        number += 1
+        journal = SQLiteJournal(tmp_path / f"{number}.db", durability="normal")
+        journal.enlist(DRIVER)
+        journal.write(opening("x", "executing.a"))
+        journal.find("x")
+        kept.append(journal)  # and not closed by its finaliser, which would be interrupted in its place
+        tried = InterruptAt(number)
+        traced = sys.gettrace()
+        gc.disable()
+        try:
+            sys.settrace(tried)
+            OPERATIONS[operation](journal)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(traced)
+            gc.enable()
+        for name in ("find", "post", "close", "find"):
+            assert answers(OPERATIONS[name], journal), (number, name)
+        journal.close()
+    assert number > 5
+
+
+def test_a_handler_of_a_signal_that_hits_who_waits_to_be_written_for_is_refused():
+    """It would wait for its own thread, which may be the one that is to write next."""
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
+    leader = group.stop()
+    assert leader is not None
+    leader.thread = 0  # as if it were another
+    with group._mutex:
+        group._queue(Ticket("a"))
+        with pytest.raises(JournalError, match="a signal handler"):
+            group._queue(Ticket("b"))
+
+
+def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
+    """Its connection is all there is of it: it is rolled back, and not closed as that of a file."""
+    journal = SQLiteJournal(":memory:")
+    journal.enlist(DRIVER)
+    journal.write(opening("x", "executing.a"))
+
+    def job(cursor: sqlite3.Cursor) -> None:
+        cursor.execute("DELETE FROM executions")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        journal._perform(job)
+    assert ids(journal) == ["x"]
+    assert all_at_once(journal, lambda: journal.write(going_on("x", 2))) == [()]
+    journal.close()
+
+
+def test_who_closes_at_the_very_end_of_the_process_does_not_hang(tmp_path):
+    """What was registered with atexit before there was a journal is called after the journal was closed for good."""
+    program = """
+        import atexit
+        from fsm_mediator import Mediator, Saga, step
+
+        @atexit.register
+        def bye():
+            mediator.close()
+            print("closed")
+
+        @step
+        def a(order): pass
+
+        mediator = Mediator(Saga("s", [a]), journal="sagas.db")
+        print(mediator.run("s").state)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ended.stdout.split() == ["succeeded", "closed"]
+
+
+class Breaks:
+    """Cannot come to rest, nor go on."""
+
+    def rest(self, timeout: float) -> bool:
+        raise KeyboardInterrupt
+
+    def go_on(self) -> None:
+        raise ZeroDivisionError
+
+    def begin_anew(self) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("after", [forking._in_parent, forking._in_child])
+def test_an_interrupt_before_a_fork_leaves_nothing_locked(monkeypatch, caplog, after):
+    """Python swallows what a hook raises: all the others must be told all the same."""
+    rested = []
+
+    class Rests(Breaks):
+        def rest(self, timeout: float) -> bool:
+            return True
+
+        def go_on(self) -> None:
+            rested.append("go on")
+
+        def begin_anew(self) -> None:
+            rested.append("begin anew")
+
+    monkeypatch.setattr(forking, "_known", [Breaks(), Rests(), Breaks()])
+    forking._before()
+    after()
+    assert rested == ["go on" if after is forking._in_parent else "begin anew"]
+    assert not CREATING.locked()
+    assert not forking._forking.locked()
+    assert "could not come to rest" in caplog.text
+
+
+def test_a_process_that_proc_hides_is_left_to_its_lease(monkeypatch):
+    """Mounted with hidepid, /proc shows nothing of it, though a signal would reach it: it is not taken for dead."""
+    monkeypatch.setattr(drivers, "_started", lambda pid: None)
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    assert seen_alive(this_driver_as("1")) is None
+
+
+def this_driver_as(started: str) -> Any:
+    """This process, as one that was started at another time."""
+    return msgspec.structs.replace(this_driver(), id="d-9", started=started)
+
+
+def test_a_driver_with_the_number_of_a_dead_one_is_not_taken_for_it():
+    """Once a journal in memory was closed, it counts anew."""
+    journal = SQLiteJournal(":memory:")
+    journal.enlist(this_driver_as("1"))
+    journal.write(opening("x", "executing.a", driver="d-9"))
+    assert journal.claimable(1.0, 9) == ["x"]
+    journal.close()
+
+    driver = this_driver()
+    journal.enlist(driver)
+    journal.write(opening("y", "executing.a", driver=driver.id))
+    assert journal.claimable(1.0, 9) == []
+    journal.close()
