@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from typing import Any
 
 import pytest
@@ -212,6 +214,44 @@ def test_each_has_a_branch_for_every_item(drive, journal):
     assert sorted(took) == [1, 3, 3]
     assert mediator.run("all", [], saga_id="none").results["n"] == []
     assert mediator.undo("none").failed
+
+
+def test_a_branch_whose_turn_has_not_come_does_not_begin_for_a_signal(drive, journal):
+    """The signal is kept until the branch comes to it; a daemon that finds it does not begin the branch either."""
+    world = World()
+    second = Saga("second", [world.step("b"), Signal("ok"), world.step("c")])
+    saga = Saga("s", [Parallel("g", [world.step("a", world.gate("gate")), second], at_most=1)])
+    mediator = drive(saga, journal=journal)
+    mediator.start("s", saga_id="o-1")
+    world.begun("gate")
+
+    mediator.signal("o-1", "g.second.ok", "early")
+    eventually(lambda: journal.claimable(time.time(), 9) == [] and journal.find("o-1/g.second").driver is None)
+    entry = journal.find("o-1/g.second")
+    assert (entry.state, entry.wake_at, entry.mail) == ("pending", math.inf, 1)
+    assert mediator.recover() == []
+    assert world.calls == ["a"]
+
+    world.go("gate")
+    outcome = mediator.wait("o-1")
+    assert world.calls == ["a", "b", "c"]
+    assert outcome.results["g"]["second"]["ok"] == "early"
+
+
+def test_a_branch_whose_turn_has_not_come_is_cancelled_with_the_whole(drive, journal):
+    """It need not begin to be told; a signal that came before changes nothing about that."""
+    world = World()
+    second = Saga("second", [world.step("b"), Signal("ok")])
+    saga = Saga("s", [Parallel("g", [world.step("a", world.gate("gate")), second], at_most=1)])
+    mediator = drive(saga, journal=journal)
+    mediator.start("s", saga_id="o-1")
+    world.begun("gate")
+    mediator.signal("o-1", "g.second.ok", "early")
+    mediator.cancel("o-1")
+    eventually(lambda: journal.find("o-1/g.second").state == "failed")
+    world.go("gate")
+    assert mediator.wait("o-1", check=False).failed
+    assert world.calls == ["a", "undo a"]
 
 
 def test_at_most_so_many_go_on_at_a_time(drive, journal):

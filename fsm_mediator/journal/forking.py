@@ -45,10 +45,18 @@ def watch(forkable: Forkable) -> None:
     _known.add(forkable)
 
 
+def _all() -> list[Forkable]:
+    while True:
+        try:
+            return list(_known)
+        except RuntimeError:  # another thread is just making one
+            continue
+
+
 def _before() -> None:
     # What is raised here ends no fork: Python says it and goes on, and what was half-way would stay so.
     _forking.acquire()
-    for each in list(_known):
+    for each in _all():
         try:
             rests = each.rest(PATIENCE)
         except BaseException:
@@ -73,7 +81,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    _after(list(_known), lambda each: each.begin_anew())
+    _after(_all(), lambda each: each.begin_anew())
 
 
 def _after(those: list[Forkable], go: Callable[[Forkable], None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import os
 import random
 import time
@@ -449,6 +450,9 @@ class Desk:
         if effect is not None:
             attempts = effect.callback is not None and effect.kind != PROBE
             wake_at = self.clock() if attempts and (parks or queues) else execution.wake_at
+        may_not_begin = live.dormant and execution.state == PENDING
+        if may_not_begin:
+            wake_at = math.inf
         at_work = effect is not None or execution.state == PENDING
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         children: tuple[Acceptance, ...] = ()
@@ -464,7 +468,9 @@ class Desk:
             live.epoch,
             held,
             wake_at,
-            not at_work or (parks and effect is not None and effect.callback is None and not live.untold),
+            not at_work
+            or may_not_begin
+            or (parks and effect is not None and effect.callback is None and not live.untold),
             live.seen,
             execution.take(),
             execution.acceptance if opens else None,
@@ -478,7 +484,8 @@ class Desk:
         execution = live.execution
         effect = execution.effect
         if effect is None:
-            return live.stopping or (written and execution.seq > 0)  # stuck, and taken up for nothing
+            # Stuck or dormant, and taken up for nothing.
+            return live.stopping or live.dormant or (written and execution.seq > 0)
         if effect.callback is not None:
             return live.stopping
         if live.stopping:
@@ -522,7 +529,7 @@ class Desk:
                 records.append(record)
         if execution.state == PENDING:
             self.advanced(live, records, at)  # a cancel, or the deadline, may be there before it has begun
-            if execution.state == PENDING and not live.stopping:
+            if execution.state == PENDING and not live.stopping and not live.dormant:
                 record = execution.feed(Begin(), at)
                 assert record is not None
                 records.append(record)

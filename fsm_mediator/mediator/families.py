@@ -121,7 +121,7 @@ def is_resting(desk: Desk, entry: Entry) -> bool:
     """Whether nothing goes on by itself there: it waits for a person or a signal, or all its branches do."""
     if is_at_rest(entry.state):
         return True
-    if entry.wake_at == float("inf") and not entry.mail:
+    if entry.wake_at == float("inf") and not entry.called:
         return True  # dormant: it begins when another has settled
     phase, _, path = entry.state.partition(".")
     if phase not in (WAITING, COMPENSATING) or entry.driver is not None or entry.called:

@@ -8,13 +8,14 @@ and what this driver holds though no `Live` of it is there was left by an interr
 from __future__ import annotations
 
 import logging
+import math
 import time
 import weakref
 from collections.abc import Callable
 
 from fsm_mediator.errors import AlreadyDrivenError, JournalError
 from fsm_mediator.journal.protocol import Entry
-from fsm_mediator.machine import COMPENSATING, EXECUTING
+from fsm_mediator.machine import COMPENSATING, EXECUTING, PENDING
 from fsm_mediator.mediator.desk import Desk
 from fsm_mediator.mediator.live import Live, is_at_rest
 from fsm_mediator.mediator.threads import ThreadedAttempt
@@ -151,6 +152,7 @@ class Holdings:
             # What was only announced was in nobody's hands: it begins now, and nothing about it is in doubt.
             live.unbegun = claimed.wake_at is not None and live.execution.phase in (EXECUTING, COMPENSATING)
             live.recovered = not live.unbegun
+            live.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless it was told to begin
             live.called = False  # first: what comes from now on is looked for again
             live.note(self._journal.inbox(saga_id))
         except BaseException:

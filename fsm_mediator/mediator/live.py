@@ -13,7 +13,7 @@ from fsm_mediator.mediator.limits import Turn
 from fsm_mediator.mediator.threads import ThreadedAttempt
 from fsm_mediator.outcome import Outcome
 from fsm_mediator.parts import AWAIT, GROUPS
-from fsm_mediator.records import LATE, InboxItem
+from fsm_mediator.records import BEGIN, LATE, InboxItem
 
 
 class Live:
@@ -46,14 +46,15 @@ class Live:
         resting: Whether none of the branches that it waits for goes on by itself.
         turn: Its place in the queue of a limit, or its slot.
         unbegun: Whether the attempt that was announced has not begun, and the journal says so.
+        dormant: Whether it may not begin yet, for another branch of its group has to settle first.
         untold: Whether a branch could not be told yet that it is to be undone.
         unobserved: The observers that have raised, which is logged once.
     """
 
     __slots__ = (
-        *("alarm", "attempt", "background", "called", "context", "done", "driver", "epoch", "error", "execution"),
-        *("finished", "late", "noted", "outcome", "recovered", "resting", "rests", "saga_id", "seat", "seen"),
-        *("stopping", "told", "turn", "unbegun", "unobserved", "until", "untold", "wake"),
+        *("alarm", "attempt", "background", "called", "context", "done", "dormant", "driver", "epoch", "error"),
+        *("execution", "finished", "late", "noted", "outcome", "recovered", "resting", "rests", "saga_id", "seat"),
+        *("seen", "stopping", "told", "turn", "unbegun", "unobserved", "until", "untold", "wake"),
     )
 
     execution: Execution
@@ -88,6 +89,7 @@ class Live:
         self.resting = False
         self.turn: Turn | None = None
         self.unbegun = False
+        self.dormant = False
         self.untold = False
         self.unobserved: set[int] | None = None
 
@@ -102,6 +104,8 @@ class Live:
                 noted.add(item.number)
                 self.seen = max(self.seen, item.number)
                 self.execution.note(item)
+                if item.kind == BEGIN:
+                    self.dormant = False
                 if item.kind == LATE:
                     self.late = f"{self.late}; {item.reason}" if self.late else item.reason
         return len(noted) > known
