@@ -167,7 +167,7 @@ class SQLiteJournal:
         row, now = driver_row(driver), self._clock()
         for number, *seen in self._read(queries.HOLDERS):
             if not self._lives(number, seen, now):
-                self._book(number, dead=True)
+                self._book(number, dead=(number, seen[2]) in self._dead)
         gone = msgspec.json.encode([number for number, *seen in self._read(queries.IDLERS) if _is_over(seen, now)])
 
         def job(cursor: sqlite3.Cursor) -> None:
@@ -238,7 +238,8 @@ class SQLiteJournal:
     def _book(self, driver: int, *, dead: bool = False) -> None:
         """Book what has ended under a driver, some at a time.
 
-        *dead*: also what it took up after that, to undo it, and left as it was.
+        *dead*: also what it took up after that, to undo it, and left as it was; where that is certain, for whose lease
+        is over may come back.
         """
         while found := self._read(queries.OVER, (driver,)):
             self._perform(functools.partial(holding.book, numbers=[number for (number,) in found]))
@@ -374,7 +375,7 @@ class SQLiteJournal:
         now = self._clock()
         for number, *seen in self._read(queries.HOLDERS):
             if not self._lives(number, seen, now):
-                self._book(number, dead=True)
+                self._book(number, dead=(number, seen[2]) in self._dead)
                 found += self._read(queries.LEFT_BY, (number, skipped, _AT_REST, _STUCK, limit))
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
