@@ -22,7 +22,7 @@ from benchmarks import long_run
 from benchmarks.floor import Durability, HandWritten, Ratios, scratch
 from benchmarks.in_memory import sagas
 from benchmarks.measure import machine, pin_to_one_core
-from fsm_mediator import AsyncMediator, Mediator, SQLiteJournal
+from fsm_mediator import AsyncMediator, Journal, Mediator, SQLiteJournal
 
 WIDTHS = (1, 16, 256, 1024)
 """How many sagas at a time."""
@@ -127,9 +127,12 @@ def throughput(durability: Durability, rounds: int, widths: tuple[int, ...] = WI
 
 def check(mediator: Mediator) -> None:
     """Whether a run leaves on disk what it should: the acceptance, and one record a transition."""
-    outcome = mediator.run("w3")
-    records = mediator.journal.records(outcome.saga_id)
-    states = [record.target for record in records]
+    check_records(mediator.journal, mediator.run("w3").saga_id)
+
+
+def check_records(journal: Journal, saga_id: str) -> None:
+    """Whether there is a record for each transition of a saga of three steps that succeeded."""
+    states = [record.target for record in journal.records(saga_id)]
     if states != ["executing.a", "executing.b", "executing.c", "succeeded"]:
         raise AssertionError(f"not what was to be measured: {states}")
 

@@ -15,16 +15,23 @@ from typing import Literal, TypeAlias
 Durability: TypeAlias = Literal["full", "normal"]
 
 
+INSERT = "insert into records values (?, ?, ?, ?, ?, ?)"
+
+
+def one_table(path: Path, durability: Durability, *, threads: bool = False) -> sqlite3.Connection:
+    """A new file with the loop's table; *threads*: for more than one, which take care of each other themselves."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=not threads)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute(f"pragma synchronous = {durability}")
+    connection.execute("create table records (saga_id text, seq int, event text, target text, at real, value)")
+    return connection
+
+
 class HandWritten:
     """The floor: one table, one insert and one commit a transition."""
 
     def __init__(self, path: Path, durability: Durability) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.execute("pragma journal_mode = wal")
-        self._connection.execute(f"pragma synchronous = {durability}")
-        self._connection.execute(
-            "create table records (saga_id text, seq int, event text, target text, at real, value)"
-        )
+        self._connection = one_table(path, durability)
         self._number = 0
 
     def run(self, number: int) -> None:
@@ -41,9 +48,7 @@ class HandWritten:
             (3, "executed", "executing.c"),
             (4, "executed", "succeeded"),
         ):
-            self._connection.execute(
-                "insert into records values (?, ?, ?, ?, ?, ?)", (saga_id, seq, event, target, time.time(), "null")
-            )
+            self._connection.execute(INSERT, (saga_id, seq, event, target, time.time(), "null"))
 
     def close(self) -> None:
         """Close the file."""

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import functools
 import itertools
-import sqlite3
 import statistics
 import threading
 import time
@@ -21,8 +20,8 @@ import tracemalloc
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from benchmarks.durable import Runs, in_threads, on_a_loop, one
-from benchmarks.floor import Durability, HandWritten, Ratios, scratch
+from benchmarks.durable import Runs, check_records, in_threads, on_a_loop, one
+from benchmarks.floor import INSERT, Durability, HandWritten, Ratios, one_table, scratch
 from benchmarks.in_memory import bytes_of_an_execution, nothing, refuse, sagas
 from benchmarks.measure import machine, pin_to_one_core, table, timings
 from benchmarks.peers.bare_loop import by_hand, by_hand_async
@@ -53,7 +52,7 @@ class Statements:
         self._journal = SQLiteJournal(path, durability=durability)
         good, _ = sagas(coroutines=False)
         with Mediator(good, journal=self._journal) as mediator:
-            self.kept = mediator.run("w3")  # the definition is known from now on
+            mediator.run("w3")  # the definition is known from now on
         driver = this_driver()
         self._journal.enlist(driver)
         self._cursor = self._journal._connections.writer()
@@ -77,9 +76,7 @@ class Statements:
     def close(self) -> None:
         """Close the file, once what was written last is seen to be a whole execution."""
         newest = next(iter(self._journal.entries(limit=1)))
-        states = [record.target for record in self._journal.records(newest.acceptance.saga_id)]
-        if states != ["executing.a", "executing.b", "executing.c", "succeeded"]:
-            raise AssertionError(f"not what was to be measured: {states}")
+        check_records(self._journal, newest.saga_id)
         self._journal.close()
 
 
@@ -97,12 +94,7 @@ class Sharing:
     """Threads that share commits as a journal's do, one row a move into the loop's table, and do nothing else."""
 
     def __init__(self, path: Path, durability: Durability) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("pragma journal_mode = wal")
-        self._connection.execute(f"pragma synchronous = {durability}")
-        self._connection.execute(
-            "create table records (saga_id text, seq int, event text, target text, at real, value)"
-        )
+        self._connection = one_table(path, durability, threads=True)
         self._group: GroupCommit[Row] = GroupCommit(self._commit, lambda job: None)
         self._numbers = itertools.count()
 
@@ -115,7 +107,7 @@ class Sharing:
     def _commit(self, tickets: Sequence[Ticket[Row]]) -> None:
         rows = [ticket.jobs[0] for ticket in tickets if ticket.jobs]
         self._connection.execute("begin immediate")
-        self._connection.executemany("insert into records values (?, ?, ?, ?, ?, ?)", rows)
+        self._connection.executemany(INSERT, rows)
         self._connection.execute("commit")
         for ticket in tickets:
             ticket.results = [()]

@@ -123,6 +123,20 @@ def test_a_handler_of_a_signal_that_hits_who_waits_to_be_written_for_is_refused(
             group._queue(Ticket("b"))
 
 
+def test_who_was_interrupted_as_it_queued_can_write_again():
+    """Nothing of it is left in the queue, in whichever line it was hit."""
+    group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
+    leader = group.stop()
+    assert leader is not None
+    leader.thread = 0  # as if it were another
+    interrupted: Ticket[str] = Ticket("a")
+    with group._mutex:
+        group._queue(interrupted)
+    group._withdraw(interrupted)
+    with group._mutex:
+        group._queue(Ticket("b"))
+
+
 def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
     """Its connection is all there is of it: it is rolled back, and not closed as that of a file."""
     journal = SQLiteJournal(":memory:")

@@ -139,20 +139,14 @@ class Connections:
         with self.reader():
             pass
 
-    def close(self) -> None:
-        """Close all that is open, once those who write and read have ended."""
-        try:
-            self.shut()
-        finally:
-            self.reopen()
+    def close(self, timeout: float | None = None) -> None:
+        """Close all that is open, once those who write and read have ended; who uses it after that opens it again.
 
-    def finish(self) -> None:
-        """Close all that is open, at the end of the process, at which threads may be in the midst of it.
-
-        Who uses it once more after that (what closes a mediator may be called later still) opens it again.
+        Args:
+            timeout: Seconds to wait for those; if they have not ended by then, all is left open.
         """
         try:
-            self.shut(1.0)
+            self.shut(timeout)
         finally:
             self.reopen()
 

@@ -84,7 +84,7 @@ class GroupCommit(Generic[J]):
         self._mutex = threading.Lock()
         self._leader: Ticket[J] | None = None
         self._waiting: deque[Ticket[J]] = deque()
-        self._threads: set[int] = set()  # that wait to be written for, or to lead
+        self._queued: dict[int, Ticket[J]] = {}  # by thread: those that wait to be written for, or to lead
         self._under_way: Sequence[Ticket[J]] = ()  # those that the leader writes for, itself among them
         self._all_told: threading.Lock | None = None  # released by the last of those who were written for
 
@@ -96,12 +96,7 @@ class GroupCommit(Generic[J]):
         """
         ticket = Ticket(jobs)
         try:
-            with self._mutex:
-                leads = self._leader is None
-                if leads:
-                    self._leader = ticket
-                else:
-                    self._queue(ticket)
+            leads = self._leads_or_queues(ticket)
             if leads and self._all_told is not None:
                 self._linger()
             if leads and len(jobs) == 1 and not self._waiting:
@@ -151,42 +146,41 @@ class GroupCommit(Generic[J]):
         return ticket if leads else None
 
     def _stop(self, ticket: Ticket[J], timeout: float) -> bool:
-        with self._mutex:
-            leads = self._leader is None
-            if leads:
-                self._leader = ticket
-            else:
-                self._queue(ticket)
-        return leads or self._has_come_to_lead(ticket, timeout)
+        return self._leads_or_queues(ticket) or self._has_come_to_lead(ticket, timeout)
 
     def go_on(self, ticket: Ticket[J]) -> None:
         """Let others write again."""
         self._withdraw(ticket)
 
+    def _leads_or_queues(self, ticket: Ticket[J]) -> bool:
+        with self._mutex:
+            if self._leader is None:
+                self._leader = ticket
+                return True
+            self._queue(ticket)
+            return False
+
     def _queue(self, ticket: Ticket[J]) -> None:
         assert self._leader is not None
-        if self._leader.thread == ticket.thread or ticket.thread in self._threads:
+        if self._leader.thread == ticket.thread or ticket.thread in self._queued:
             raise JournalError(
                 "the journal was used by what runs inside one of its own writes (a finaliser, a signal handler); "
                 "it would wait for itself. Do it later, or in another thread"
             )
         ticket.wake = threading.Lock()
         ticket.wake.acquire()
-        self._threads.add(ticket.thread)
+        self._queued[ticket.thread] = ticket
         self._waiting.append(ticket)
 
     def _has_come_to_lead(self, ticket: Ticket[J], timeout: float = -1) -> bool:
         """Wait until *ticket* is done, or leads; whether it leads."""
         assert ticket.wake is not None
-        try:
-            if timeout >= 0:
-                ticket.wake.acquire(timeout=timeout)
-            else:
-                while not (ticket.wake.acquire(timeout=PATIENCE) or ticket.done or self._leader is ticket):
-                    self._look_after(ticket)
-        finally:
-            self._threads.discard(ticket.thread)
-        self._wake_neighbour(ticket)
+        if timeout >= 0:
+            ticket.wake.acquire(timeout=timeout)
+        else:
+            while not (ticket.wake.acquire(timeout=PATIENCE) or ticket.done or self._leader is ticket):
+                self._look_after(ticket)
+        self._waits_no_more(ticket)
         if self._leader is not ticket:
             return False
         self._linger()
@@ -201,9 +195,12 @@ class GroupCommit(Generic[J]):
                     "the thread that wrote for several was interrupted; whether this was written is not known"
                 )
 
-    def _wake_neighbour(self, ticket: Ticket[J]) -> None:
+    def _waits_no_more(self, ticket: Ticket[J]) -> None:
+        """Leave the queue for good, and wake the neighbour."""
         with self._mutex:
             ticket.gone = True
+            if self._queued.get(ticket.thread) is ticket:
+                del self._queued[ticket.thread]
             wakes, ticket.wakes = ticket.wakes, None
         if wakes is not None:
             wakes.release()
@@ -247,17 +244,17 @@ class GroupCommit(Generic[J]):
             first.release()
 
     def _withdraw(self, ticket: Ticket[J]) -> None:
-        if self._leader is ticket:
-            self._hand_over()
-        elif ticket in self._waiting:
-            with self._mutex:
-                if ticket in self._waiting:
-                    self._waiting.remove(ticket)
-                    return
-            self._withdraw(ticket)  # it came to lead, or was taken along, between the two looks
-        else:  # it is being written for, or was: whoever is interrupted leaves when that is settled, and can be undone
-            try:
+        try:
+            if self._leader is ticket:
+                self._hand_over()
+            elif ticket in self._waiting:
+                with self._mutex:
+                    if ticket in self._waiting:
+                        self._waiting.remove(ticket)
+                        return
+                self._withdraw(ticket)  # it came to lead, or was taken along, between the two looks
+            else:  # it is being written for, or was: who is interrupted leaves when that is settled, and can be undone
                 while not ticket.done and ticket in self._under_way and ticket.wake is not None:
                     ticket.wake.acquire(timeout=PATIENCE)
-            finally:
-                self._wake_neighbour(ticket)
+        finally:
+            self._waits_no_more(ticket)

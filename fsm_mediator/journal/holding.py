@@ -133,14 +133,9 @@ def dismiss(cursor: Cursor, known: Known, driver_id: str) -> None:
         cursor.execute(queries.DISMISS, (own,))
 
 
-def book(cursor: Cursor, numbers: Sequence[int]) -> None:
-    """Bring the rows up to date of executions that have ended without being written to: see ``schema``."""
-    cursor.execute(queries.BOOK, (str(list(numbers)),))
-
-
-def book_left(cursor: Cursor, driver: int, left: Sequence[Row]) -> None:
-    """Book what had ended, was taken up to be undone, and left as it was by a *driver* that is dead."""
-    cursor.executemany(queries.BOOK_LEFT, [(at, number, driver) for number, at in left])
+def book(cursor: Cursor, numbers: Sequence[int], driver: int, *, dead: bool) -> None:
+    """Bring the rows up to date of executions that have ended under a driver: see ``schema``."""
+    cursor.execute(queries.BOOK, (queries.as_json(numbers), driver, dead))
 
 
 def prune(cursor: Cursor, numbers: Sequence[int]) -> int:

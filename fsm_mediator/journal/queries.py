@@ -4,12 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from sqlite3 import Cursor
 from typing import Any, Final
 
+import msgspec
+
 from fsm_mediator.machine import ENDED
+
+
+def as_json(values: Iterable[Any]) -> str:
+    """A list, as a query takes it."""
+    return msgspec.json.encode(list(values)).decode()
+
 
 _SIZES: Final = (64, 16, 4, 2, 1)
 
@@ -33,7 +41,8 @@ def many(cursor: Cursor, statement: dict[int, str], rows: Sequence[tuple[Any, ..
 
 _LAST: Final = "(SELECT max(seq) FROM records WHERE execution = e.number)"
 _AS_IT_STANDS: Final = f"executions e JOIN records r ON r.execution = e.number AND r.seq = {_LAST}"
-_OVER: Final = f"(e.epoch = 1 AND r.target IN ({', '.join(map(repr, sorted(ENDED)))}))"
+_ENDED: Final = f"r.target IN ({', '.join(map(repr, sorted(ENDED)))})"
+_OVER: Final = f"(e.epoch = 1 AND {_ENDED})"
 """It has ended in its first epoch: its driver held it no longer from then on, whether or not that is booked."""
 _HOLDER: Final = f"iif({_OVER}, NULL, e.driver)"
 _PHASE: Final = "substr(r.target, 1, instr(r.target || '.', '.') - 1)"
@@ -56,19 +65,14 @@ STANDING: Final = f"""
 HELD_BY: Final = f"""
     SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_AS_IT_STANDS}
     WHERE e.ended_at IS NULL AND e.driver = ?"""
-OVER: Final = f"""
-    SELECT e.number FROM {_AS_IT_STANDS} WHERE e.ended_at IS NULL AND e.driver = ? AND {_OVER} LIMIT 1000"""
+_TO_BOOK: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?)"
+"""What has ended under a driver. If that is dead (the second parameter), so has what it took up later, to undo it."""
+OVER: Final = f"SELECT e.number FROM {_AS_IT_STANDS} WHERE {_TO_BOOK} LIMIT 1000"
 BOOK: Final = f"""
     UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at
     FROM (SELECT e.number, r.at FROM {_AS_IT_STANDS}
-        WHERE e.number IN (SELECT value FROM json_each(?)) AND e.ended_at IS NULL AND {_OVER}) AS o
+        WHERE e.number IN (SELECT value FROM json_each(?)) AND {_TO_BOOK}) AS o
     WHERE executions.number = o.number"""
-LEFT_ENDED: Final = f"""
-    SELECT e.number, r.at FROM {_AS_IT_STANDS}
-    WHERE e.ended_at IS NULL AND e.driver = ? AND r.target IN ({", ".join(map(repr, sorted(ENDED)))}) LIMIT 1000"""
-BOOK_LEFT: Final = """
-    UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = ?
-    WHERE number = ? AND driver = ?"""
 
 GO_ON: Final = """
     INSERT INTO records (execution, seq, event, source, target, at, details)

@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import msgspec
-
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal import forking, holding, queries, transaction
 from fsm_mediator.journal.codec import MAX_BYTES
@@ -53,8 +51,8 @@ _BATCH: Final = 50
 _REMEMBERED: Final = 7 * 24 * 3600.0
 """Seconds for which a driver that holds nothing, and whose life cannot be seen from here, is kept in mind."""
 
-_AT_REST: Final = msgspec.json.encode(sorted((STUCK, STUCK_EXECUTING, *ENDED))).decode()
-_STUCK: Final = msgspec.json.encode(sorted((STUCK, STUCK_EXECUTING))).decode()
+_AT_REST: Final = queries.as_json(sorted((STUCK, STUCK_EXECUTING, *ENDED)))
+_STUCK: Final = queries.as_json(sorted((STUCK, STUCK_EXECUTING)))
 
 
 class SQLiteJournal:
@@ -114,7 +112,7 @@ class SQLiteJournal:
             self._connections.look()
         else:
             self._connections.writer()
-        weakref.finalize(self, self._connections.finish)
+        weakref.finalize(self, self._connections.close, 1.0)
         forking.watch(self)
 
     @staticmethod
@@ -165,13 +163,11 @@ class SQLiteJournal:
     def enlist(self, driver: Driver) -> None:
         """As `Journal.enlist`."""
         row, now = driver_row(driver), self._clock()
-        for number, *seen in self._read(queries.HOLDERS):
-            if not self._lives(number, seen, now):
-                self._book(number, dead=(number, seen[2]) in self._dead)
-        gone = msgspec.json.encode([number for number, *seen in self._read(queries.IDLERS) if _is_over(seen, now)])
+        self._gone(now)
+        over = queries.as_json(number for number, *seen in self._read(queries.IDLERS) if _is_over(seen, now))
 
         def job(cursor: sqlite3.Cursor) -> None:
-            cursor.execute(queries.FORGET, (gone.decode(),))
+            cursor.execute(queries.FORGET, (over,))
             cursor.execute(queries.ENLIST, (*row, now, self._lease))
 
         self._perform(job)
@@ -235,16 +231,24 @@ class SQLiteJournal:
             deleted += self._perform(functools.partial(holding.prune, numbers=families))
         return deleted
 
+    def _gone(self, now: float) -> list[int]:
+        """The drivers that hold something and live no more, once what has ended under them is booked."""
+        gone = []
+        for number, *seen in self._read(queries.HOLDERS):
+            if not self._lives(number, seen, now):
+                self._book(number, dead=(number, seen[2]) in self._dead)
+                gone.append(number)
+        return gone
+
     def _book(self, driver: int, *, dead: bool = False) -> None:
         """Book what has ended under a driver, some at a time.
 
         *dead*: also what it took up after that, to undo it, and left as it was; where that is certain, for whose lease
         is over may come back.
         """
-        while found := self._read(queries.OVER, (driver,)):
-            self._perform(functools.partial(holding.book, numbers=[number for (number,) in found]))
-        while dead and (left := self._read(queries.LEFT_ENDED, (driver,))):
-            self._perform(functools.partial(holding.book_left, driver=driver, left=left))
+        while found := self._read(queries.OVER, (driver, dead)):
+            numbers = [number for (number,) in found]
+            self._perform(functools.partial(holding.book, numbers=numbers, driver=driver, dead=dead))
 
     def _perform(self, job: transaction.Job) -> Any:
         (result,) = self._perform_all((job,))
@@ -345,7 +349,7 @@ class SQLiteJournal:
                 parameters.append(value)
         left = math.inf if limit is None else limit
         for page in self._pages(phase, chosen, parameters, left):
-            for entry in self._entries_of(self._read(queries.LISTED, (msgspec.json.encode(page).decode(),))):
+            for entry in self._entries_of(self._read(queries.LISTED, (queries.as_json(page),))):
                 if left <= 0:
                     return
                 left -= 1
@@ -370,13 +374,10 @@ class SQLiteJournal:
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """As `Journal.claimable`; the oldest is the one that was opened first."""
-        skipped = msgspec.json.encode(list(skip)).decode()
+        skipped = queries.as_json(skip)
         found = self._read(queries.UNHELD, (at, skipped, limit))
-        now = self._clock()
-        for number, *seen in self._read(queries.HOLDERS):
-            if not self._lives(number, seen, now):
-                self._book(number, dead=(number, seen[2]) in self._dead)
-                found += self._read(queries.LEFT_BY, (number, skipped, _AT_REST, _STUCK, limit))
+        for number in self._gone(self._clock()):
+            found += self._read(queries.LEFT_BY, (number, skipped, _AT_REST, _STUCK, limit))
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
     def next_wake(self) -> float | None:

@@ -158,10 +158,6 @@ class Write(Batched):
         return results
 
 
-def _as_json(values: list[Any]) -> str:
-    return msgspec.json.encode(values).decode()
-
-
 def _usual(cursor: Cursor, jobs: Sequence[Write]) -> list[int]:
     """Do those of *jobs* that are as most are, in a handful of statements; the others are returned, by their index.
 
@@ -185,11 +181,11 @@ def _usual(cursor: Cursor, jobs: Sequence[Write]) -> list[int]:
     for (epoch, own), numbers in going_on.items():
         # By both: another may have been given the number of one that was pruned. There are as many as are wanted only
         # if each number is of one of these ids, and then of its own.
-        wanted = _as_json(list(numbers.values())), _as_json([jobs[index].commit.saga_id for index in numbers])
+        wanted = queries.as_json(numbers.values()), queries.as_json(jobs[index].commit.saga_id for index in numbers)
         if cursor.execute(queries.STILL_HELD, (*wanted, epoch, own)).fetchone()[0] == len(numbers):
             done.update(numbers)
     owners = sorted({own for _, own in opening.values()})
-    if opening and cursor.execute(queries.ENLISTED, (_as_json(owners),)).fetchone()[0] == len(owners):
+    if opening and cursor.execute(queries.ENLISTED, (queries.as_json(owners),)).fetchone()[0] == len(owners):
         highest = cursor.execute(queries.HIGHEST).fetchone()[0] or 0
         opened_as = dict(zip(opening, range(highest + 1, highest + 1 + len(opening)), strict=True))
         rows = [(number, jobs[index].commit.saga_id, *opening[index]) for index, number in opened_as.items()]
@@ -264,7 +260,7 @@ def _look(cursor: Cursor, writes: Sequence[Write]) -> tuple[dict[str, _Found], i
             return {writes[0].ids[0]: its}, 0
         return {}, cursor.execute(queries.HIGHEST).fetchone()[0] or 0
     ids = [saga_id for write in writes for saga_id in write.ids]
-    rows, highest = cursor.execute(queries.LOOK, (_as_json(ids),)).fetchone()
+    rows, highest = cursor.execute(queries.LOOK, (queries.as_json(ids),)).fetchone()
     return {ids[its[0]]: its[1:] for its in _found_in(rows)}, highest or 0
 
 
