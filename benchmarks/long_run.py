@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.floor import HandWritten, scratch
 from benchmarks.in_memory import sagas
 from fsm_mediator import AsyncMediator, Mediator, Outcome, Retry, RetryAfterError, Saga, SQLiteJournal, step
-from fsm_mediator.journal.drivers import this_driver
+from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit, Driver
 from fsm_mediator.records import Acceptance, Record
 

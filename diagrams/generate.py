@@ -22,13 +22,15 @@ from types import ModuleType
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # to be run as a script from anywhere
 
+from fsm_mediator.definition.saga import Saga  # noqa: E402
+from fsm_mediator.definition.steps import Context, Step  # noqa: E402
+from fsm_mediator.definition.waits import EACH, Choose, Parallel, Signal, Sleep  # noqa: E402
 from fsm_mediator.diagram import Diagram  # noqa: E402 - after the path is known
-from fsm_mediator.diagram.freshness import difference, text_difference  # noqa: E402
-from fsm_mediator.diagram.runs import Run  # noqa: E402
+from fsm_mediator.diagram.history import Run  # noqa: E402
+from fsm_mediator.diagram.staleness import difference, text_difference  # noqa: E402
 from fsm_mediator.errors import OutcomeUnknownError, StepRejectedError  # noqa: E402
-from fsm_mediator.execution import Execution  # noqa: E402
-from fsm_mediator.machine import COMPENSATING, SUCCEEDED  # noqa: E402
-from fsm_mediator.parts import AWAIT, COMPENSATE, GROUPS, WAIT, Effect, Kind  # noqa: E402
+from fsm_mediator.execution.execution import Execution  # noqa: E402
+from fsm_mediator.machine.parts import AWAIT, COMPENSATE, GROUPS, WAIT, Effect, Kind  # noqa: E402
 from fsm_mediator.records import (  # noqa: E402
     Acceptance,
     Answer,
@@ -42,9 +44,7 @@ from fsm_mediator.records import (  # noqa: E402
     Signalled,
 )
 from fsm_mediator.retry import Retry  # noqa: E402
-from fsm_mediator.saga import Saga  # noqa: E402
-from fsm_mediator.steps import Context, Step  # noqa: E402
-from fsm_mediator.waits import EACH, Choose, Parallel, Signal, Sleep  # noqa: E402
+from fsm_mediator.states import COMPENSATING, SUCCEEDED  # noqa: E402
 
 START = 1_700_000_000.0
 TOOK = 0.04

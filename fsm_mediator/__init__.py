@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fsm_mediator.definition.plugins import load_step, registered_steps
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Context, FunctionStep, Step, step
+from fsm_mediator.definition.waits import Choose, Parallel, Signal, Sleep
 from fsm_mediator.errors import (
     AlreadyDrivenError,
     AttemptCrashedError,
@@ -44,25 +48,21 @@ from fsm_mediator.errors import (
     UnknownExecutionError,
     UnknownSagaError,
 )
-from fsm_mediator.execution import Execution
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.narration import timeline
 from fsm_mediator.observe.observers import LoggingObserver, Observer, RecordingObserver
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.plugins import load_step, registered_steps
 from fsm_mediator.records import Acceptance, Failure, Happened, InboxItem, NotHappened, Record
 from fsm_mediator.retry import Retry
-from fsm_mediator.saga import Saga
-from fsm_mediator.steps import Context, FunctionStep, Step, step
-from fsm_mediator.waits import Choose, Parallel, Signal, Sleep
-from fsm_mediator.words import timeline
 
 if TYPE_CHECKING:
     from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
     from fsm_mediator.explorer import Explorer, explore
-    from fsm_mediator.journal.sqlite import SQLiteJournal
+    from fsm_mediator.journal.sqlite.journal import SQLiteJournal
     from fsm_mediator.mediator.awaiting import AsyncMediator
     from fsm_mediator.upgrades import Comparison, StateVerdict, StrandedError, Verdict, compare
     from fsm_mediator.verifier import Report, VerificationError, Violation, verify
@@ -75,7 +75,7 @@ _LATER = {
     "Explorer": "fsm_mediator.explorer",
     "IllegalMove": "fsm_mediator.conformance",
     "Report": "fsm_mediator.verifier",
-    "SQLiteJournal": "fsm_mediator.journal.sqlite",
+    "SQLiteJournal": "fsm_mediator.journal.sqlite.journal",
     "StateVerdict": "fsm_mediator.upgrades",
     "StrandedError": "fsm_mediator.upgrades",
     "Unchecked": "fsm_mediator.conformance",

@@ -44,7 +44,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fsm_mediator.outcome import Outcome
+    from fsm_mediator.execution.outcome import Outcome
 
 
 class MediatorError(Exception):

@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 
 from fsm_mediator import Saga
 from fsm_mediator.errors import RefusedError
-from fsm_mediator.execution import RUNNING, Execution
-from fsm_mediator.machine import COMPENSATING, ENDED, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED
-from fsm_mediator.moves import Ghost, Move, Moves, Status, copied
-from fsm_mediator.moves.family import status_of
-from fsm_mediator.parts import Kind
+from fsm_mediator.execution.execution import RUNNING, Execution
+from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Branch, Branches, OperatorRetry, OperatorUndo
-from fsm_mediator.verifier.deciding import Decisions
-from fsm_mediator.verifier.stands import _essence, begun
+from fsm_mediator.states import COMPENSATING, ENDED, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED
+from fsm_mediator.verifier.abstract_states import _essence, begun
+from fsm_mediator.verifier.action import Move, copied
+from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.branches import Status, status_of
+from fsm_mediator.verifier.choices import Decisions
+from fsm_mediator.verifier.ghost import Ghost
 
 OF_BRANCHES = ("branch ", "a person has branch ", "the driver has branch ", "the driver looks ")
 """How the labels begin of what the verifier has happen to branches; here they see to themselves."""

@@ -8,7 +8,7 @@ import attrs
 from hypothesis import strategies as st
 
 from fsm_mediator import Retry, Saga, Signal, Sleep, step
-from fsm_mediator.waits import Wait
+from fsm_mediator.definition.waits import Wait
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,7 @@ from examples.profile_sync.services import Services
 from examples.profile_sync.steps import profile_steps
 from fsm_mediator import DefinitionError, Happened, MediatorError, NotHappened, Retry, Saga, Step
 from fsm_mediator.testing import Fault, FaultPlan, SagaBrokenError, VirtualClock, check_saga, plans
-from fsm_mediator.testing.killing import in_a_child, kill
+from fsm_mediator.testing.processes import in_a_child, kill
 from tests.shelves import (
     BUGS,
     ORDER,

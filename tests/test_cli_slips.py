@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fsm_mediator import Mediator, SQLiteJournal
-from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
+from fsm_mediator.cli.exit_codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
 from tests import slips_app
 from tests.test_cli import APP_OPTION, desk, journal, world
 
@@ -61,7 +61,7 @@ def test_a_journal_is_never_written_over(desk, journal, world, ending):
 
 def desk_app_driver():
     """A driver of this process."""
-    from fsm_mediator.journal.drivers import this_driver
+    from fsm_mediator.journal.liveness import this_driver
 
     return this_driver()
 

@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from fsm_mediator import Mediator, SQLiteJournal
-from fsm_mediator.cli import codes, commands
-from fsm_mediator.cli.codes import DID_NOT_SUCCEED, NOT_FOUND, REFUSED, USAGE
+from fsm_mediator.cli import commands
+from fsm_mediator.cli import exit_codes as codes
 from fsm_mediator.cli.commands import cli
+from fsm_mediator.cli.exit_codes import DID_NOT_SUCCEED, NOT_FOUND, REFUSED, USAGE
 from tests import waiting_app
 
 APP = ("--app", "tests.waiting_app:sagas", "--journal", "sagas.db")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fsm_mediator import AsyncMediator, MediatorClosedError, Parallel, Saga, step
-from fsm_mediator.machine import ENDED
+from fsm_mediator.states import ENDED
 from tests.drivers import World, eventually, in_thread
 
 PATIENCE = 20

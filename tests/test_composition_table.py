@@ -35,8 +35,8 @@ from fsm_mediator import (
     SQLiteJournal,
     step,
 )
-from fsm_mediator.machine import ENDED
-from fsm_mediator.testing.killing import in_a_child, kill
+from fsm_mediator.states import ENDED
+from fsm_mediator.testing.processes import in_a_child, kill
 from tests.drivers import ONCE, PATIENCE, Clock, eventually
 from tests.test_readme import run
 

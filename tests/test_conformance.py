@@ -36,7 +36,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.journal.protocol import is_journal
-from fsm_mediator.machine import EVENTS
+from fsm_mediator.states import EVENTS
 from tests.test_old_journals import JOURNALS, shop
 
 QUICK = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)

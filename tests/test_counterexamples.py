@@ -17,11 +17,11 @@ import pytest
 from fsm_mediator import Mediator, Retry, Saga, Signal, Sleep, Violation, verify
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.desk import Desk
-from fsm_mediator.moves import Moves
 from fsm_mediator.testing import counterexamples as counterexamples_room
 from fsm_mediator.testing.counterexamples import Replay, actor
-from fsm_mediator.verifier.retracing import violation_of
-from fsm_mediator.verifier.walking import Walk
+from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.replay import violation_of
+from fsm_mediator.verifier.state_space import Walk
 from tests.test_mutants import MUTANTS, made, nearest
 
 pytestmark = pytest.mark.once

@@ -44,9 +44,9 @@ from fsm_mediator import (
     timeline,
     verify,
 )
+from fsm_mediator.definition.checks import check_name, snake_case
 from fsm_mediator.exports import to_scxml, to_table, to_tla
-from fsm_mediator.inspection import check_name, snake_case
-from fsm_mediator.parts import Part
+from fsm_mediator.machine.parts import Part
 
 
 class Reserve(Step):

@@ -21,20 +21,23 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from PIL import Image, ImageSequence
 
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import FunctionStep, step
+from fsm_mediator.definition.waits import Choose, Parallel, Signal, Sleep
 from fsm_mediator.diagram import Diagram, run_diagram, saga_diagram
 from fsm_mediator.diagram.dot import SHAPES, SIGNS
-from fsm_mediator.diagram.freshness import difference
-from fsm_mediator.diagram.geometry import LABEL
-from fsm_mediator.diagram.layout import layout_of
+from fsm_mediator.diagram.layout.geometry import LABEL
+from fsm_mediator.diagram.layout.layout import layout_of
 from fsm_mediator.diagram.picture import Picture, picture_of
 from fsm_mediator.diagram.render import tidied
+from fsm_mediator.diagram.staleness import difference
 from fsm_mediator.diagram.text import listed, width
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError, StepRejectedError
-from fsm_mediator.execution import Execution
-from fsm_mediator.machine import PHASES, SagaMachine, compile_machine
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import Kind, Part
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.machine.machine import SagaMachine, compile_machine
+from fsm_mediator.machine.parts import Kind, Part
 from fsm_mediator.records import (
     Abandoned,
     Acceptance,
@@ -49,9 +52,7 @@ from fsm_mediator.records import (
     TimedOut,
 )
 from fsm_mediator.retry import Retry
-from fsm_mediator.saga import Saga
-from fsm_mediator.steps import FunctionStep, step
-from fsm_mediator.waits import Choose, Parallel, Signal, Sleep
+from fsm_mediator.states import PHASES
 
 pytestmark = pytest.mark.once
 

@@ -96,7 +96,7 @@ def test_comparison_s_own_picture_is_fresh():
     """The page that compares pictures shows ours as it is drawn today; else: python docs/pictures/draw.py."""
     code = (
         "import sys; sys.path.insert(0, 'docs')\n"
-        "from pathlib import Path\nfrom trip import trip\nfrom fsm_mediator.diagram.freshness import difference\n"
+        "from pathlib import Path\nfrom trip import trip\nfrom fsm_mediator.diagram.staleness import difference\n"
         "sys.exit('\\n'.join(difference(Path('docs/pictures/fsm_mediator.svg'), trip.diagram())) or None)"
     )
 

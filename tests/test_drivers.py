@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fsm_mediator.journal import drivers
-from fsm_mediator.journal.drivers import boot_id, is_alive, pid_namespace, seen_alive, this_driver
+from fsm_mediator.journal import liveness as drivers
+from fsm_mediator.journal.liveness import boot_id, is_alive, pid_namespace, seen_alive, this_driver
 from fsm_mediator.journal.protocol import Driver
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="life is seen in Linux's /proc")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fsm_mediator import AsyncMediator, Context, MemoryJournal, Parallel, Retry, Saga, SagaFailedError, step
-from fsm_mediator.machine import ENDED
+from fsm_mediator.states import ENDED
 
 EAGER = sys.version_info >= (3, 12)
 

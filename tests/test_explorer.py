@@ -34,7 +34,7 @@ from fsm_mediator import (
 from fsm_mediator.diagram import Diagram, render
 from fsm_mediator.explorer.ledger import Belief
 from fsm_mediator.explorer.view import take, view_of
-from fsm_mediator.machine import ENDED
+from fsm_mediator.states import ENDED
 
 
 class CalledError(AssertionError):

@@ -24,7 +24,7 @@ from statemachine.io import load
 from fsm_mediator import Choose, Parallel, Saga, Signal, Sleep, verify
 from fsm_mediator.exports import to_scxml, to_table, to_tla
 from fsm_mediator.exports.tla import INVARIANTS
-from fsm_mediator.machine import EVENTS
+from fsm_mediator.states import EVENTS
 from tests.roles import Role, made, roles
 
 pytestmark = pytest.mark.once

@@ -36,8 +36,8 @@ from fsm_mediator import (
     StepRejectedError,
     step,
 )
-from fsm_mediator.machine import ENDED
-from fsm_mediator.testing.stage import Died
+from fsm_mediator.states import ENDED
+from fsm_mediator.testing.injection import Died
 from tests.drivers import eventually
 
 TWICE = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)

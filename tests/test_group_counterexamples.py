@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from fsm_mediator import Choose, Parallel, Report, Retry, Saga, Signal, Sleep, VerificationError, Violation, verify
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.moves.family import FORWARD, Status
 from fsm_mediator.testing.counterexamples import Replay, actor, decided
-from fsm_mediator.verifier.fates import way_to
-from fsm_mediator.verifier.walking import Walk
+from fsm_mediator.verifier.branch_traces import way_to
+from fsm_mediator.verifier.branches import FORWARD, Status
+from fsm_mediator.verifier.state_space import Walk
 from tests.test_counterexamples import TWICE, go, run, ways
 from tests.test_mutants import MUTANTS
 

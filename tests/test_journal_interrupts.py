@@ -19,11 +19,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from fsm_mediator import JournalError, SQLiteJournal
-from fsm_mediator.journal import connections, drivers, forking
-from fsm_mediator.journal.drivers import seen_alive, this_driver
-from fsm_mediator.journal.group import GroupCommit, Ticket
-from fsm_mediator.journal.place import CREATING
+from fsm_mediator import JournalError, SQLiteJournal, forking
+from fsm_mediator.forking import CREATING
+from fsm_mediator.journal import liveness as drivers
+from fsm_mediator.journal.liveness import seen_alive, this_driver
+from fsm_mediator.journal.sqlite import connections
+from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Ticket
 from fsm_mediator.records import InboxItem
 from tests.commits import DRIVER, all_at_once, going_on, ids, opening
 

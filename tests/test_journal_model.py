@@ -17,8 +17,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal.memory import is_in_phase
 from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, Journal
-from fsm_mediator.machine import ENDED
 from fsm_mediator.records import Acceptance, InboxItem
+from fsm_mediator.states import ENDED
 from tests.commits import (
     Clock,
     acceptance,

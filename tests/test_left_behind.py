@@ -26,7 +26,7 @@ from fsm_mediator import (
     SQLiteJournal,
     StillRunningError,
 )
-from fsm_mediator.journal.drivers import this_driver
+from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator import families
 from fsm_mediator.mediator.live import Live

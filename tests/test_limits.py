@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fsm_mediator import DefinitionError, Limits, Mediator, Parallel, Saga
-from fsm_mediator.parts import EXECUTE, Effect, Part
+from fsm_mediator.machine.parts import EXECUTE, Effect, Part
 from tests.drivers import ONCE, World, eventually
 
 

@@ -19,8 +19,9 @@ from transitions.core import Event, Transition
 
 import fsm_mediator
 from fsm_mediator import DefinitionError, Mediator, Retry, Saga, Step, step
-from fsm_mediator.machine import EVENTS, PHASES, SagaMachine, check_machine, compile_machine
-from fsm_mediator.parts import Effect, Kind, Part
+from fsm_mediator.machine.machine import SagaMachine, check_machine, compile_machine
+from fsm_mediator.machine.parts import Effect, Kind, Part
+from fsm_mediator.states import EVENTS, PHASES
 from tests.plainly import Shape, permissive, saga_of, shapes, states_of, table
 
 THREE = (

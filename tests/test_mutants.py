@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fsm_mediator import Parallel, Retry, Saga, Signal, Sleep, machine, step
-from fsm_mediator.execution import Execution
+from fsm_mediator import Parallel, Retry, Saga, Signal, Sleep, step
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.machine import machine
+from fsm_mediator.machine import table as machine_table
 from fsm_mediator.records import (
     SIGNAL,
     Abandoned,
@@ -86,23 +88,23 @@ def wrapped(patch: Patch, name: str, around: Callable[..., Any]) -> None:
 
 def ruled(patch: Patch, phase: str, around: Callable[..., Any]) -> None:
     """Have *around* called in place of the rule for a phase, with the original first."""
-    from fsm_mediator import execution
+    from fsm_mediator.execution import execution
 
     original = execution._RULES[phase]
     patch(execution, "_RULES", {**execution._RULES, phase: lambda *args: around(original, *args)})
 
 
-def table(patch: Patch, change: Callable[[list[machine.Move]], Any]) -> None:
+def table(patch: Patch, change: Callable[[list[machine_table.Move]], Any]) -> None:
     """Change the machine's table."""
-    original = machine.moves
+    original = machine_table.moves
     patch(machine, "moves", lambda parts, every=False: iter(list(change(list(original(parts, every=every))))))
 
 
 @mutant(2)
 def _(patch):
     """The back edge skips the nearest step."""
-    original = machine._nearest_compensation
-    patch(machine, "_nearest_compensation", lambda parts, before: original(parts, max(0, before - 1)))
+    original = machine_table._nearest_compensation
+    patch(machine_table, "_nearest_compensation", lambda parts, before: original(parts, max(0, before - 1)))
 
 
 @mutant(2)
@@ -112,7 +114,7 @@ def _(patch):
     def oldest(parts, before):
         return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
 
-    patch(machine, "_nearest_compensation", oldest)
+    patch(machine_table, "_nearest_compensation", oldest)
 
 
 @mutant(2, 5)
@@ -121,7 +123,7 @@ def _(patch):
     table(
         patch,
         lambda moves: [
-            machine.Move(m.event, m.source, next(o.target for o in moves if o[:2] == ("rejected", m.source)))
+            machine_table.Move(m.event, m.source, next(o.target for o in moves if o[:2] == ("rejected", m.source)))
             if m.event == "in_doubt"
             else m
             for m in moves

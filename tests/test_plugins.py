@@ -125,7 +125,11 @@ def test_nothing_is_imported_before_it_is_asked_for(site):
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("billing.refund", {}, ["no installed distribution", "'billing.refund'", "fsm_mediator.steps", "billing.make"]),
+        (
+            "billing.refund",
+            {},
+            ["no installed distribution", "'billing.refund'", "fsm_mediator.steps", "billing.make"],
+        ),
         ("elsewhere", {}, ["no installed distribution", "'elsewhere'"]),
         ("broken.module", {}, ["'broken.module'", "cannot be loaded", "acme_billing.nowhere:ChargeStep", "No module"]),
         ("broken.name", {}, ["'broken.name'", "cannot be loaded", "Missing"]),

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fsm_mediator import SQLiteJournal
-from fsm_mediator.journal import forking
+from fsm_mediator import SQLiteJournal, forking
 from tests.commits import (
     DRIVER,
     ROOT,
@@ -71,7 +70,7 @@ import resource, sys
 sys.path.insert(0, {str(ROOT)!r})
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.journal.sqlite import SQLiteJournal
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 from fsm_mediator.records import Acceptance
 journal = SQLiteJournal(sys.argv[1])
 def write(number):
@@ -181,7 +180,7 @@ FORK = f"""
 import os, sys, threading
 sys.path.insert(0, {str(ROOT)!r})
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.journal.sqlite import SQLiteJournal
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 from fsm_mediator.records import Acceptance
 def write(saga_id):
     journal.write(Commit(saga_id, (), None, acceptance=Acceptance(saga_id, "s", "1", "f", None, 1.0)))
@@ -209,7 +208,7 @@ import os, sys, threading, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, {str(ROOT)!r})
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.journal.sqlite import SQLiteJournal
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 from fsm_mediator.records import Acceptance
 def write(journal, saga_id):
     journal.write(Commit(saga_id, (), None, acceptance=Acceptance(saga_id, "s", "1", "f", None, 1.0)))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal
-from fsm_mediator.journal.group import GroupCommit, Ticket
 from fsm_mediator.journal.protocol import Commit, IdTakenError
+from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Ticket
 from fsm_mediator.records import InboxItem
 from tests.commits import (
     DRIVER,
@@ -401,7 +401,7 @@ def test_use_from_within_its_own_write_is_refused(journal):
 
 def test_who_gives_up_while_it_is_written_for_keeps_nobody_waiting(monkeypatch):
     """Those who were written for wake one another; one of them that waits no more is passed over."""
-    monkeypatch.setattr("fsm_mediator.journal.group.PATIENCE", 3600.0)
+    monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.PATIENCE", 3600.0)
     interrupted: Ticket[str] = Ticket("b")
 
     def commit(tickets: Sequence[Ticket[str]]) -> None:
@@ -427,7 +427,7 @@ def test_who_gives_up_while_it_is_written_for_keeps_nobody_waiting(monkeypatch):
 
 def test_who_was_lost_by_an_interrupted_leader_is_told_so(monkeypatch):
     """An interrupt between any two lines of the leader may lose a waiting thread; it finds out, and does not hang."""
-    monkeypatch.setattr("fsm_mediator.journal.group.PATIENCE", 0.01)
+    monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.PATIENCE", 0.01)
     errors: list[JournalError] = []
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
 
@@ -451,7 +451,7 @@ def test_who_was_lost_by_an_interrupted_leader_is_told_so(monkeypatch):
 
 def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypatch):
     """Others that were just told come back with their next record, and share the commit: it does not begin at once."""
-    monkeypatch.setattr("fsm_mediator.journal.group.LINGER", 60.0)
+    monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.LINGER", 60.0)
     groups: list[list[str]] = []
     turn = threading.Event()
 
@@ -461,10 +461,10 @@ def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypa
             ticket.results = list(ticket.jobs)
 
     class Slow(GroupCommit[str]):
-        def _wake_neighbour(self, ticket: Ticket[str]) -> None:
+        def _waits_no_more(self, ticket: Ticket[str]) -> None:
             if ticket.jobs == "b":
                 turn.wait()
-            super()._wake_neighbour(ticket)
+            super()._waits_no_more(ticket)
 
     group = Slow(commit, lambda job: None)
     stopped = group.stop()

@@ -19,10 +19,10 @@ import msgspec
 import pytest
 
 from fsm_mediator import JournalError, LeaseLostError, PayloadError, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal import drivers as liveness
-from fsm_mediator.journal import queries
-from fsm_mediator.journal.drivers import this_driver
+from fsm_mediator.journal import liveness
+from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit, Driver
+from fsm_mediator.journal.sqlite import queries
 from fsm_mediator.records import Failure, InboxItem, Record
 from tests.commits import (
     DRIVER,
@@ -426,7 +426,7 @@ def test_ten_thousand_interrupted_executions_cost_one_look_at_their_driver(journ
         looks.append(driver)
         return liveness.is_alive(driver, *rest)
 
-    monkeypatch.setattr("fsm_mediator.journal.sqlite.is_alive", looked_at)
+    monkeypatch.setattr("fsm_mediator.journal.sqlite.journal.is_alive", looked_at)
 
     found = journal.claimable(clock.now, 10_000)
 
@@ -437,9 +437,9 @@ def test_ten_thousand_interrupted_executions_cost_one_look_at_their_driver(journ
 
 CHILD = """
 import sys
-from fsm_mediator.journal.drivers import this_driver
+from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.journal.sqlite import SQLiteJournal
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 from fsm_mediator.records import Acceptance, Record
 journal = SQLiteJournal(sys.argv[1])
 driver = this_driver()
@@ -490,7 +490,7 @@ def test_two_processes_that_open_one_file_at_once_make_one_journal(tmp_path):
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from fsm_mediator.journal.protocol import Commit, IdTakenError
-from fsm_mediator.journal.sqlite import SQLiteJournal
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 from fsm_mediator.records import Acceptance
 sys.stdin.readline()
 won = 0

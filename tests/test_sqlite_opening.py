@@ -18,9 +18,10 @@ import pytest
 
 from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.journal import place, schema
-from fsm_mediator.journal.opening import open_journal
+from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
+from fsm_mediator.journal.sqlite import path as place
+from fsm_mediator.journal.sqlite import schema
 from fsm_mediator.records import Failure, InboxItem
 from tests.commits import (
     DRIVER,
@@ -121,7 +122,7 @@ def test_a_file_that_others_are_just_creating_is_waited_for(path, monkeypatch):
             if len(waits) == 3:
                 other.execute("ROLLBACK")
 
-        monkeypatch.setattr("fsm_mediator.journal.connections.time.sleep", sleep)
+        monkeypatch.setattr("fsm_mediator.journal.sqlite.connections.time.sleep", sleep)
         SQLiteJournal(path).close()
 
     assert len(waits) == 3
@@ -174,7 +175,7 @@ READ_ONLY = f"""
 import os, sys, tempfile
 sys.path.insert(0, {str(ROOT)!r})
 from fsm_mediator.errors import JournalError
-from fsm_mediator.journal.sqlite import SQLiteJournal
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 folder = tempfile.mkdtemp()
 path = os.path.join(folder, "sagas.db")
 SQLiteJournal(path).close()
@@ -284,7 +285,7 @@ def test_a_journal_that_nobody_closes_is_closed(path):
 
 def test_importing_the_package_does_not_load_sqlite(path):
     """Who keeps journals in memory pays nothing for SQLite."""
-    code = "import sys, fsm_mediator, fsm_mediator.journal.opening; sys.exit('sqlite3' in sys.modules)"
+    code = "import sys, fsm_mediator, fsm_mediator.journal.factory; sys.exit('sqlite3' in sys.modules)"
 
     assert in_python(code).returncode == 0
 

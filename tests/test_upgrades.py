@@ -32,9 +32,12 @@ from fsm_mediator import (
     Verdict,
     compare,
 )
-from fsm_mediator.machine import ENDED, Move, compile_machine
-from fsm_mediator.moves import Moves, copied
+from fsm_mediator.machine.machine import compile_machine
+from fsm_mediator.machine.table import Move
+from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import Shape, read_shapes, written
+from fsm_mediator.verifier.action import copied
+from fsm_mediator.verifier.actions import Moves
 from tests.roles import Role, made, roles
 
 

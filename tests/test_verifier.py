@@ -8,11 +8,11 @@ import re
 import pytest
 
 from fsm_mediator import Retry, Saga, VerificationError, machine, step, verify
-from fsm_mediator.execution import Execution
-from fsm_mediator.moves import Moves
+from fsm_mediator.execution.execution import Execution
 from fsm_mediator.verifier import LAWS, Report
+from fsm_mediator.verifier.abstract_states import begun
+from fsm_mediator.verifier.actions import Moves
 from fsm_mediator.verifier.graph import Graph
-from fsm_mediator.verifier.stands import begun
 
 
 def made(name, *, compensates=True, **settings):
@@ -165,7 +165,7 @@ def test_strict_finds_a_step_that_should_have_said_so():
 
 def test_no_history_is_kept_in_what_was_walked():
     """Memory grows with the situations, not with how long the ways to them are."""
-    from fsm_mediator.verifier.walking import Walk
+    from fsm_mediator.verifier.state_space import Walk
 
     walk = Walk(chain(6), strict=False, most_nodes=10**6)
     walk.explore()

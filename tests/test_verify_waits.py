@@ -8,10 +8,10 @@ import pytest
 
 from fsm_mediator import Choose, Mediator, Parallel, Retry, Saga, Signal, Sleep, machine, step, verify
 from fsm_mediator.errors import StepRejectedError
-from fsm_mediator.execution import Execution
-from fsm_mediator.moves.family import GOING_ON
+from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Branch
-from fsm_mediator.verifier.walking import Walk
+from fsm_mediator.verifier.branches import GOING_ON
+from fsm_mediator.verifier.state_space import Walk
 from tests.product import Product
 
 ONCE = Retry(attempts=1)

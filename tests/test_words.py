@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from fsm_mediator import MemoryJournal
-from fsm_mediator.machine import EVENTS, PHASES
+from fsm_mediator.narration import WORDS, details, in_words, place_in_words, timeline
 from fsm_mediator.records import Failure, Record
-from fsm_mediator.words import WORDS, details, in_words, place_in_words, timeline
+from fsm_mediator.states import EVENTS, PHASES
 from tests.ledger import Plan, plans
 from tests.test_laws import carried_out
 from tests.virtual import SyncDriver

@@ -17,13 +17,13 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fsm_mediator.cli.codes import APP, DID_NOT_SUCCEED, err, out, printable
+from fsm_mediator.cli.exit_codes import APP, DID_NOT_SUCCEED, err, out, printable
 from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app
 from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.conformance.report import Conformance
+from fsm_mediator.definition.saga import Saga, family
 from fsm_mediator.errors import MissingExtraError, UnknownSagaError
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.saga import Saga, family
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.violation import Violation
 

@@ -21,8 +21,11 @@ import click
 import msgspec
 from rich.progress import Progress, SpinnerColumn
 
-from fsm_mediator.cli import checks, exporting, files, given, next_line, tables, telling, trees, upgrade
-from fsm_mediator.cli.codes import (
+from fsm_mediator.cli import checks, exporting, files, tables, telling, trees, upgrade
+from fsm_mediator.cli import hints as next_line
+from fsm_mediator.cli import params as given
+from fsm_mediator.cli.drawing import render
+from fsm_mediator.cli.exit_codes import (
     APP,
     DID_NOT_SUCCEED,
     JOURNAL,
@@ -34,7 +37,6 @@ from fsm_mediator.cli.codes import (
     out,
     printable,
 )
-from fsm_mediator.cli.drawing import render
 from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app
 from fsm_mediator.errors import (
     DefinitionChangedError,
@@ -47,13 +49,13 @@ from fsm_mediator.errors import (
     UnknownExecutionError,
     UnknownSagaError,
 )
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
-from fsm_mediator.machine import ENDED, WAITING
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.mediator.live import is_at_rest
 from fsm_mediator.observe.observers import Observer
-from fsm_mediator.outcome import Outcome
 from fsm_mediator.records import Record
+from fsm_mediator.states import ENDED, WAITING
 from fsm_mediator.upgrades.shape import Shape
 
 LEFT: Final = 10_000

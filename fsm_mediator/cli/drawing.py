@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from fsm_mediator.cli import rendering
-from fsm_mediator.cli.codes import DID_NOT_SUCCEED
+from fsm_mediator.cli.exit_codes import DID_NOT_SUCCEED
 from fsm_mediator.cli.loading import App, journal_for, load_app, settings
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
-from fsm_mediator.diagram.freshness import COMPARED
 from fsm_mediator.diagram.picture import DETAIL, OVERVIEW, VIEWS
+from fsm_mediator.diagram.staleness import COMPARED
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from fsm_mediator.cli.checks import sagas_of
-from fsm_mediator.cli.codes import out
+from fsm_mediator.cli.exit_codes import out
 from fsm_mediator.cli.loading import load_app
+from fsm_mediator.definition.saga import Saga, family
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.exports import to_scxml, to_table, to_tla
-from fsm_mediator.saga import Saga, family
 
 FORMATS = ("scxml", "tla", "json")
 

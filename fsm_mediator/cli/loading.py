@@ -20,14 +20,14 @@ from typing import Any, Final
 
 import attrs
 
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Step
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError
-from fsm_mediator.journal.connections import MEMORY
-from fsm_mediator.journal.opening import path_of
+from fsm_mediator.journal.factory import path_of
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.journal.sqlite import SQLiteJournal
-from fsm_mediator.saga import Saga
-from fsm_mediator.steps import Step
-from fsm_mediator.words import shown
+from fsm_mediator.journal.sqlite.connections import MEMORY
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
+from fsm_mediator.narration import shown
 
 SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
 """What can stand under ``[tool.fsm-mediator]``."""

@@ -14,13 +14,13 @@ import attrs
 
 from fsm_mediator.cli.files import refuse_journal
 from fsm_mediator.cli.loading import App, execution_in
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram import Diagram
-from fsm_mediator.diagram.freshness import COMPARED, difference, text_difference
-from fsm_mediator.diagram.runs import Run
+from fsm_mediator.diagram.history import Run
+from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
 from fsm_mediator.errors import DefinitionError, UnknownSagaError
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.pictured import run_of
-from fsm_mediator.saga import Saga
 
 SHOWN: Final = ("svg", "mmd")
 """The formats that an index can show; the best first."""

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from fsm_mediator.cli.codes import printable
+from fsm_mediator.cli.exit_codes import printable
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.machine import ENDED
+from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import Failure, InboxItem, Record
-from fsm_mediator.words import details, in_words, place_in_words
+from fsm_mediator.states import ENDED
 
 STYLES = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
 INDENT = "  "

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Generator
 from typing import Any, TypeAlias
 
 from fsm_mediator.errors import StillRunningError
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.outcome import Outcome
 
 Talk: TypeAlias = Generator[Any, Any, Outcome]
 """Calls of a mediator, each yielded, and sent back what came of it (awaited, where it is an `AsyncMediator`)."""

@@ -13,11 +13,11 @@ from typing import TypeAlias
 
 import attrs
 
-from fsm_mediator.cli.next_line import command
+from fsm_mediator.cli.hints import command
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.machine import COMPENSATING, ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
-from fsm_mediator.parts import Kind
-from fsm_mediator.saga import Saga
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.states import COMPENSATING, ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
 
 Signals: TypeAlias = "frozenset[tuple[str, str, str]]"
 """The signals of an app: of each the saga's name (a branch's too), its version and the signal's path."""

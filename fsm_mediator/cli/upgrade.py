@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from fsm_mediator.cli import files
-from fsm_mediator.cli.codes import DID_NOT_SUCCEED, err, out
+from fsm_mediator.cli.exit_codes import DID_NOT_SUCCEED, err, out
 from fsm_mediator.cli.loading import journal_for, load_app
 from fsm_mediator.errors import DefinitionError, UnknownSagaError
 from fsm_mediator.journal.protocol import Entry
-from fsm_mediator.machine import ENDED
+from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades.comparing import compare as compared
 from fsm_mediator.upgrades.report import Comparison
 from fsm_mediator.upgrades.shape import Shape, read_shapes, written

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import attrs
 import msgspec
 
-from fsm_mediator.conformance.families import Families
+from fsm_mediator.conformance.branches import Families
 from fsm_mediator.conformance.reading import Reading, Source, Told, Trace, again, traces
 from fsm_mediator.conformance.report import Conformance, IllegalMove, Unchecked
+from fsm_mediator.definition.saga import Saga, family
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, IllegalRecordError
-from fsm_mediator.execution import Execution
-from fsm_mediator.machine import EVENTS, EXECUTING, compile_machine
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.machine.machine import compile_machine
+from fsm_mediator.narration import in_words
 from fsm_mediator.records import Acceptance
-from fsm_mediator.saga import Saga, family
-from fsm_mediator.words import in_words
+from fsm_mediator.states import EVENTS, EXECUTING
 
 
 def conforms(

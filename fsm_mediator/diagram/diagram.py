@@ -9,24 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram.dot import body, to_dot
-from fsm_mediator.diagram.freshness import digest_of
-from fsm_mediator.diagram.geometry import Layout
-from fsm_mediator.diagram.layout import layout_of
-from fsm_mediator.diagram.marks import marks_of
+from fsm_mediator.diagram.highlights import marks_of
+from fsm_mediator.diagram.history import Run, branches_of, machine_of, moments
+from fsm_mediator.diagram.layout.geometry import Layout
+from fsm_mediator.diagram.layout.layout import layout_of
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import ShownPicture
 from fsm_mediator.diagram.picture import DETAIL, VIEWS, Picture, picture_of
-from fsm_mediator.diagram.runs import Run, branches_of, machine_of, moments
+from fsm_mediator.diagram.staleness import digest_of
 from fsm_mediator.diagram.table import records_table, transitions_table
 from fsm_mediator.diagram.text import clean, seconds, shorten
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.machine import PENDING, SagaMachine
-from fsm_mediator.outcome import Outcome
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.narration import in_words, place_in_words
 from fsm_mediator.records import Record
-from fsm_mediator.saga import Saga
-from fsm_mediator.words import in_words, place_in_words
+from fsm_mediator.states import PENDING
 
 if TYPE_CHECKING:
     import graphviz

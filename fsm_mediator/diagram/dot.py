@@ -10,12 +10,12 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from fsm_mediator.diagram.geometry import CAPTION, LABEL, LINE, Box, Layout, Route, inset_of
-from fsm_mediator.diagram.marks import Mark
+from fsm_mediator.diagram.highlights import Mark
+from fsm_mediator.diagram.layout.geometry import CAPTION, LABEL, LINE, Box, Layout, Route, inset_of
 from fsm_mediator.diagram.picture import Cluster, Edge, Nature, Node, Picture
 from fsm_mediator.diagram.text import dot_name, dot_text, markup, shorten, width
 from fsm_mediator.diagram.themes import Theme
-from fsm_mediator.machine import (
+from fsm_mediator.states import (
     COMPENSATING,
     EXECUTING,
     FAILED,

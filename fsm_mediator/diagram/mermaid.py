@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from fsm_mediator.diagram.marks import Mark
+from fsm_mediator.diagram.highlights import Mark
 from fsm_mediator.diagram.picture import Cluster, Edge, Nature, Node, Picture
 from fsm_mediator.diagram.text import clean, numbers, shorten
 from fsm_mediator.diagram.themes import Theme
-from fsm_mediator.machine import (
+from fsm_mediator.states import (
     COMPENSATING,
     EXECUTING,
     FAILED,

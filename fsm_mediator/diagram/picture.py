@@ -13,11 +13,13 @@ from typing import Final
 
 import msgspec
 
-from fsm_mediator.diagram.marks import NEVER, Mark
+from fsm_mediator.diagram.highlights import NEVER, Mark
+from fsm_mediator.diagram.labels import PHASE_WORDS, caption, count, in_full, notes
 from fsm_mediator.diagram.text import listed
-from fsm_mediator.diagram.wording import PHASE_WORDS, caption, count, in_full, notes
-from fsm_mediator.machine import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, Move, SagaMachine
-from fsm_mediator.parts import Effect, Kind
+from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.parts import Effect, Kind
+from fsm_mediator.machine.table import Move
+from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING
 
 DETAIL: Final = "detail"
 OVERVIEW: Final = "overview"

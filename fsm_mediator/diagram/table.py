@@ -8,8 +8,8 @@ from typing import Final
 
 from fsm_mediator.diagram.picture import Picture
 from fsm_mediator.diagram.text import clean, seconds, shorten
-from fsm_mediator.machine import EVENTS
 from fsm_mediator.records import Record
+from fsm_mediator.states import EVENTS
 
 
 def transitions_table(picture: Picture) -> str:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from fsm_mediator.diagram.picture import Nature
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.machine import (
+from fsm_mediator.states import (
     COMPENSATING,
     EXECUTING,
     FAILED,

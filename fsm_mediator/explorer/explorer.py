@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import LIGHT
+from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.picture import DETAIL, EDGES, VIEWS, Nature
-from fsm_mediator.diagram.runs import Run
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError, MissingExtraError, RefusedError
-from fsm_mediator.execution import Execution
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.explorer.ledger import Entry, ledger_of
-from fsm_mediator.moves import DUE, Ghost, Move, Moves, born_with, copied
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import WAIT
+from fsm_mediator.machine.parts import WAIT
+from fsm_mediator.narration import place_in_words, timeline
 from fsm_mediator.records import Acceptance, Record
-from fsm_mediator.saga import Saga
-from fsm_mediator.verifier.deciding import Decisions
-from fsm_mediator.words import place_in_words, timeline
+from fsm_mediator.verifier.action import DUE, Move, copied
+from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.branches import born_with
+from fsm_mediator.verifier.choices import Decisions
+from fsm_mediator.verifier.ghost import Ghost
 
 if TYPE_CHECKING:
     from fsm_mediator.explorer.widget import ExplorerWidget

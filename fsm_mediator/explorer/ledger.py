@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import attrs
 
-from fsm_mediator.execution import Execution
-from fsm_mediator.machine import COMPENSATING, RETRYING_COMPENSATION, STUCK
-from fsm_mediator.moves import Ghost
-from fsm_mediator.parts import GROUPS, Kind
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.records import Record
+from fsm_mediator.states import COMPENSATING, RETRYING_COMPENSATION, STUCK
+from fsm_mediator.verifier.ghost import Ghost
 
 
 class Belief(enum.StrEnum):

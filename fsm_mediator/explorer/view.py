@@ -12,9 +12,9 @@ from typing import Any, Final
 from fsm_mediator.diagram.picture import EDGES
 from fsm_mediator.errors import MediatorError, RefusedError
 from fsm_mediator.explorer.explorer import Choice, Explorer
-from fsm_mediator.moves import DRIVER, OTHERS, PARTICIPANT, PERSON
+from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import Record
-from fsm_mediator.words import details, in_words, place_in_words
+from fsm_mediator.verifier.action import DRIVER, OTHERS, PARTICIPANT, PERSON
 
 WHO: Final = {
     PARTICIPANT: "The participant",

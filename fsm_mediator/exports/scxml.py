@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from typing import Final
 from xml.sax.saxutils import quoteattr
 
-from fsm_mediator.machine import EVENTS, PENDING, Move, SagaMachine
-from fsm_mediator.parts import Effect
-from fsm_mediator.saga import Saga, check_is_saga
+from fsm_mediator.definition.saga import Saga, check_is_saga
+from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.parts import Effect
+from fsm_mediator.machine.table import Move
+from fsm_mediator.states import EVENTS, PENDING
 
 NAMESPACE: Final = "urn:fsm-mediator:saga"
 """Of the attributes ``phase``, ``part`` and ``effect``."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fsm_mediator.machine import ENDED, EVENTS
-from fsm_mediator.parts import Effect
-from fsm_mediator.saga import Saga, check_is_saga
+from fsm_mediator.definition.saga import Saga, check_is_saga
+from fsm_mediator.machine.parts import Effect
+from fsm_mediator.states import ENDED, EVENTS
 
 
 def to_table(saga: Saga) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from typing import Final
 
 import attrs
 
-from fsm_mediator.machine import ENDED
-from fsm_mediator.parts import GROUPS, Kind, Part
-from fsm_mediator.saga import Saga, check_is_saga
+from fsm_mediator.definition.saga import Saga, check_is_saga
+from fsm_mediator.machine.parts import GROUPS, Kind, Part
+from fsm_mediator.states import ENDED
 
 INVARIANTS: Final = (
     *("TypeOK", "DoubtIsHonest", "Law1_Attempts", "Law2_FailedLeavesNothing", "Law2_NewestFirst"),

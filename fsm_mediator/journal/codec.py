@@ -14,10 +14,10 @@ from typing import Any, Final, Never, NoReturn
 
 import msgspec
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, PayloadError, ResultRefusedError
-from fsm_mediator.parts import Part
+from fsm_mediator.machine.parts import Part
 from fsm_mediator.records import SIGNAL, Acceptance, InboxItem, Record
-from fsm_mediator.saga import Saga
 
 MAX_BYTES: Final = 1024 * 1024
 """The default limit of one encoded value."""

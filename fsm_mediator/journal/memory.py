@@ -14,17 +14,9 @@ import msgspec
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, encode
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written, check_bounds
-from fsm_mediator.machine import (
-    COMPENSATING,
-    ENDED,
-    EXECUTING,
-    PENDING,
-    PROBING,
-    STUCK,
-    STUCK_EXECUTING,
-)
 from fsm_mediator.records import CHILD, Acceptance, Failure, InboxItem, Record
 from fsm_mediator.retry import check_number
+from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK, STUCK_EXECUTING
 
 
 class _Row:

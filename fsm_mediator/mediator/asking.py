@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from fsm_mediator.errors import DefinitionError, RefusedError, UnknownExecutionError
-from fsm_mediator.machine import PHASES
 from fsm_mediator.retry import check_number, takes_number
+from fsm_mediator.states import PHASES
 
 
 def check_settings(*, max_workers: Any, close_grace: Any, observers: Any, **functions: Any) -> None:

@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import (
     AlreadyDrivenError,
     JournalError,
@@ -29,12 +30,13 @@ from fsm_mediator.errors import (
     RefusedError,
     StillRunningError,
 )
-from fsm_mediator.execution import Execution
-from fsm_mediator.journal.drivers import this_driver
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.factory import open_journal
+from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
-from fsm_mediator.machine import ENDED
+from fsm_mediator.machine.parts import PROBE, Effect
 from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.asking import check_asked, check_left, check_listing, check_settings
 from fsm_mediator.mediator.async_daemon import AsyncDaemon
@@ -46,10 +48,8 @@ from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.mediator.threads import ThreadedAttempt, without_own_frame
 from fsm_mediator.mediator.wakings import Wakings
 from fsm_mediator.observe.observers import Observer
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
-from fsm_mediator.saga import Saga
+from fsm_mediator.states import ENDED
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import (
     AlreadyDrivenError,
     JournalError,
@@ -28,12 +29,13 @@ from fsm_mediator.errors import (
     StepRejectedError,
     StillRunningError,
 )
-from fsm_mediator.execution import Execution
-from fsm_mediator.journal.drivers import this_driver
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.factory import open_journal
+from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.opening import open_journal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
-from fsm_mediator.machine import ENDED
+from fsm_mediator.machine.parts import PROBE, Effect
 from fsm_mediator.mediator import families, verbs
 from fsm_mediator.mediator.asking import check_asked, check_left, check_listing, check_settings, check_sleep_is_plain
 from fsm_mediator.mediator.desk import BRANCHES_POLL, JOURNAL_RETRY, Desk, left_where_it_stands
@@ -43,10 +45,8 @@ from fsm_mediator.mediator.live import Live, is_at_rest, rests
 from fsm_mediator.mediator.threads import Alarms, ThreadedAttempt, Workers, without_own_frame
 from fsm_mediator.mediator.wakings import Wakings
 from fsm_mediator.observe.observers import Observer
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import PROBE, Effect
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned, TimedOut
-from fsm_mediator.saga import Saga
+from fsm_mediator.states import ENDED
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fsm_mediator.definition.saga import Saga, shape_of
 from fsm_mediator.errors import (
     DefinitionChangedError,
     DefinitionError,
@@ -34,14 +35,13 @@ from fsm_mediator.errors import (
     UnknownExecutionError,
     UnknownSagaError,
 )
-from fsm_mediator.execution import Execution
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
-from fsm_mediator.machine import COMPENSATING, ENDED, PENDING, WAITING
+from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.live import Live, is_at_rest
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect
 from fsm_mediator.records import (
     BEGIN,
     CHILD,
@@ -55,7 +55,7 @@ from fsm_mediator.records import (
     Returned,
 )
 from fsm_mediator.retry import Retry, check_number
-from fsm_mediator.saga import Saga, shape_of
+from fsm_mediator.states import COMPENSATING, ENDED, PENDING, WAITING
 
 if TYPE_CHECKING:
     from fsm_mediator.observe.observers import Observer

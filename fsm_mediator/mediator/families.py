@@ -10,14 +10,14 @@ from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from fsm_mediator.errors import JournalError
-from fsm_mediator.execution import RUNNING, Execution
+from fsm_mediator.execution.execution import RUNNING, Execution
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry
-from fsm_mediator.machine import COMPENSATING, ENDED, SUCCEEDED, WAITING
+from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.mediator.desk import Desk
 from fsm_mediator.mediator.live import is_at_rest, rests
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import GROUPS, Kind
 from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem
+from fsm_mediator.states import COMPENSATING, ENDED, SUCCEEDED, WAITING
 
 STUCK = "stuck"
 

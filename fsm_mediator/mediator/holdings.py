@@ -14,15 +14,15 @@ import weakref
 from collections.abc import Callable
 
 from fsm_mediator.errors import AlreadyDrivenError, JournalError
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry
-from fsm_mediator.machine import COMPENSATING, EXECUTING, PENDING
+from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.desk import Desk
 from fsm_mediator.mediator.live import Live, is_at_rest
 from fsm_mediator.mediator.threads import ThreadedAttempt
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import Effect
+from fsm_mediator.narration import shown
 from fsm_mediator.records import LATE, Failure, InboxItem
-from fsm_mediator.words import shown
+from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING
 
 logger = logging.getLogger("fsm_mediator")
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.parts import COMPENSATE, EXECUTE, Effect
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Effect
 
 
 class Limit:

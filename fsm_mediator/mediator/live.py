@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from contextvars import Context
 from typing import Any
 
-from fsm_mediator.execution import Execution
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.codec import revive_items
-from fsm_mediator.machine import ENDED, STUCK, STUCK_EXECUTING
+from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Turn
 from fsm_mediator.mediator.threads import ThreadedAttempt
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import AWAIT, GROUPS
 from fsm_mediator.records import BEGIN, LATE, InboxItem
+from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING
 
 
 class Live:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fsm_mediator.diagram import Diagram
-from fsm_mediator.diagram.runs import Run
+from fsm_mediator.diagram.history import Run
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.desk import Desk
 

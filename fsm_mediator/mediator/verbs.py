@@ -9,13 +9,21 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fsm_mediator.errors import PayloadError, RefusedError
-from fsm_mediator.execution import Execution
+from fsm_mediator.execution.execution import Execution
 from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Entry
-from fsm_mediator.machine import COMPENSATING, ENDED, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.mediator.desk import Desk, are_equal, is_instance
-from fsm_mediator.parts import GROUPS, Kind, Part
-from fsm_mediator.records import CANCEL, SIGNAL, InboxItem, OperatorRetry, OperatorSettled, OperatorUndo, Record
+from fsm_mediator.records import (
+    CANCEL,
+    SIGNAL,
+    InboxItem,
+    OperatorRetry,
+    OperatorSettled,
+    OperatorUndo,
+    Record,
+)
+from fsm_mediator.states import COMPENSATING, ENDED, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
 
 Verb: TypeAlias = Callable[[Execution, str | None], Record | None]
 """Says it to an execution, given what an abandoned attempt of it has answered since."""

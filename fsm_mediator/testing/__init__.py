@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fsm_mediator.testing.check import Case, CheckReport, SagaBrokenError, check_saga
 from fsm_mediator.testing.clock import VirtualClock
+from fsm_mediator.testing.contracts import Promise, PromiseBrokenError, PromiseReport, check_promises
 from fsm_mediator.testing.faults import Fault, FaultPlan, plans
-from fsm_mediator.testing.promises import Promise, PromiseBrokenError, PromiseReport, check_promises
-from fsm_mediator.testing.stage import InjectedError
+from fsm_mediator.testing.injection import InjectedError
 
 if TYPE_CHECKING:
     from fsm_mediator.testing.stateful import SagaMachine, SagaMachineError, saga_state_machine

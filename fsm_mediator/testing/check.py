@@ -14,17 +14,17 @@ from typing import Any
 
 import attrs
 
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import Kind
-from fsm_mediator.saga import Saga
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.narration import timeline
 from fsm_mediator.testing import faults
 from fsm_mediator.testing.faults import FaultPlan, checked_plan, faults_of, pairs_of
-from fsm_mediator.testing.trial import Calling, Theatre, Trial
+from fsm_mediator.testing.runner import Calling, Theatre, Trial
 from fsm_mediator.testing.world import World, Worlds, differences, without
-from fsm_mediator.waits import EACH
-from fsm_mediator.words import timeline
 
 SAGA_ID = "checked"
 

@@ -19,18 +19,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Context, Step
 from fsm_mediator.errors import DefinitionError, MediatorError
 from fsm_mediator.journal.protocol import Commit, Entry
-from fsm_mediator.machine import PENDING
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE, Kind, Part
 from fsm_mediator.mediator.live import is_at_rest
-from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, PROBE, Kind, Part
+from fsm_mediator.narration import timeline
 from fsm_mediator.records import CANCEL, SIGNAL, Acceptance, InboxItem, Record
-from fsm_mediator.saga import Saga
-from fsm_mediator.steps import Context, Step
+from fsm_mediator.states import PENDING
 from fsm_mediator.testing.roles import BEGINS, CANCELLED, DEADLINE, HANGS, LIFETIME, SIGNALLED, Died, Role
 from fsm_mediator.testing.watched import WatchedJournal, WatchedMediator
 from fsm_mediator.verifier.laws import LAWS
-from fsm_mediator.words import timeline
 
 SAGA_ID = "replayed"
 

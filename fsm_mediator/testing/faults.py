@@ -10,9 +10,9 @@ from typing import Final
 
 import attrs
 
+from fsm_mediator.definition.saga import Saga, check_is_saga
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.parts import COMPENSATE, EXECUTE, PROBE, Kind, Part
-from fsm_mediator.saga import Saga, check_is_saga
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, Kind, Part
 
 RAISES_BEFORE: Final = "raises_before_effect"
 RAISES_AFTER: Final = "raises_after_effect"

@@ -19,9 +19,9 @@ try:
 except ModuleNotFoundError as missing:
     raise MissingExtraError("fsm_mediator.testing.plugin", "testing") from missing
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.mediator.blocking import Mediator
-from fsm_mediator.saga import Saga
 from fsm_mediator.testing import check
 from fsm_mediator.testing.check import Case, Checking, CheckReport
 from fsm_mediator.testing.clock import VirtualClock
@@ -197,7 +197,7 @@ def memory_journal() -> Iterator[MemoryJournal]:
 @pytest.fixture
 def sqlite_journal(tmp_path: Any) -> Iterator[Any]:
     """A SQLite journal in a file of the test's own."""
-    from fsm_mediator.journal.sqlite import SQLiteJournal
+    from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 
     journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
     yield journal

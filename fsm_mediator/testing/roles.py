@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Context
 from fsm_mediator.errors import (
     OutcomeUnknownError,
     RefusedError,
@@ -17,25 +19,13 @@ from fsm_mediator.errors import (
     StepRejectedError,
 )
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.machine import EXECUTING
-from fsm_mediator.moves import (
-    CRASHED,
-    DRIVER,
-    DUE,
-    LOOK,
-    NOTHING,
-    OTHERS,
-    PARTICIPANT,
-    PERSON,
-    Move,
-)
-from fsm_mediator.moves.family import AGAIN, GOING_ON, status_of
-from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, PROBE
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE
 from fsm_mediator.records import SIGNAL, Happened, InboxItem, NotHappened
-from fsm_mediator.saga import Saga
-from fsm_mediator.steps import Context
+from fsm_mediator.states import EXECUTING
 from fsm_mediator.testing.witness import Witness
-from fsm_mediator.verifier.deciding import Answer, choices
+from fsm_mediator.verifier.action import CRASHED, DRIVER, DUE, LOOK, NOTHING, OTHERS, PARTICIPANT, PERSON, Move
+from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
+from fsm_mediator.verifier.choices import Answer, choices
 
 if TYPE_CHECKING:
     from fsm_mediator.testing.counterexamples import Replay

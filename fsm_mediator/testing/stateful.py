@@ -21,18 +21,18 @@ try:
 except ModuleNotFoundError as missing:
     raise MissingExtraError("fsm_mediator.testing.stateful", "testing") from missing
 
-from fsm_mediator.machine import SUCCEEDED
-from fsm_mediator.outcome import Outcome
-from fsm_mediator.parts import COMPENSATE, EXECUTE, PROBE, WAIT, Kind
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, WAIT, Kind
+from fsm_mediator.narration import timeline
 from fsm_mediator.records import SIGNAL, InboxItem
-from fsm_mediator.saga import Saga
+from fsm_mediator.states import SUCCEEDED
 from fsm_mediator.testing import faults
 from fsm_mediator.testing.check import Checking, as_signals
 from fsm_mediator.testing.faults import FaultPlan
-from fsm_mediator.testing.stepping import Stepper
-from fsm_mediator.testing.trial import Calling, beyond_mending
+from fsm_mediator.testing.manual import Stepper
+from fsm_mediator.testing.runner import Calling, beyond_mending
 from fsm_mediator.testing.world import Worlds
-from fsm_mediator.words import timeline
 
 MOST_MOVES: Final = 1000
 """After how many moves in which all goes well a saga is said not to end."""

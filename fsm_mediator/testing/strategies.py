@@ -18,14 +18,14 @@ try:
 except ModuleNotFoundError as missing:
     raise MissingExtraError("fsm_mediator.testing.strategies", "testing") from missing
 
-from fsm_mediator.execution import Execution
-from fsm_mediator.moves import Moves
+from fsm_mediator.definition.saga import Saga, check_is_saga
+from fsm_mediator.definition.steps import Context, Step
+from fsm_mediator.definition.waits import Parallel, Sleep
+from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Acceptance, Happened, NotHappened, Record
 from fsm_mediator.retry import Retry
-from fsm_mediator.saga import Saga, check_is_saga
-from fsm_mediator.steps import Context, Step
 from fsm_mediator.testing.faults import Fault, FaultPlan, faults_of, plans
-from fsm_mediator.waits import Parallel, Sleep
+from fsm_mediator.verifier.actions import Moves
 
 HISTORY_AT: Final = 1_700_000_000.0
 """When drawn histories begin."""

@@ -6,12 +6,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from fsm_mediator.errors import LeaseLostError, MediatorError
+from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Written
 from fsm_mediator.mediator import verbs
 from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.mediator.live import Live, is_at_rest
-from fsm_mediator.outcome import Outcome
 from fsm_mediator.records import Record
 
 if TYPE_CHECKING:

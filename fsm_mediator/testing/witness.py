@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Context
+from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import MediatorError
-from fsm_mediator.execution import Execution
+from fsm_mediator.execution.execution import Execution
 from fsm_mediator.journal import codec
-from fsm_mediator.machine import SUCCEEDED
-from fsm_mediator.moves import Child, Family, Ghost, Move, Moves, Status
-from fsm_mediator.moves.family import AGAIN, GOING_ON, status_of
-from fsm_mediator.parts import EXECUTE, PROBE, Kind, Part
+from fsm_mediator.machine.parts import EXECUTE, PROBE, Kind, Part
 from fsm_mediator.records import Acceptance, Record
-from fsm_mediator.saga import Saga
-from fsm_mediator.steps import Context
+from fsm_mediator.states import SUCCEEDED
+from fsm_mediator.verifier.action import Move
+from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.branches import AGAIN, GOING_ON, Child, Family, Status, status_of
+from fsm_mediator.verifier.ghost import Ghost
 from fsm_mediator.verifier.laws import Laws
-from fsm_mediator.waits import EACH
 
 if TYPE_CHECKING:
     from fsm_mediator.testing.counterexamples import Replay

@@ -15,8 +15,8 @@ from typing import Any
 
 import attrs
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.saga import Saga
 
 
 @attrs.frozen

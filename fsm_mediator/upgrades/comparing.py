@@ -17,8 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.machine import (
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.machine.table import Move
+from fsm_mediator.narration import WORDS, place_in_words
+from fsm_mediator.states import (
     COMPENSATING,
     ENDED,
     PENDING,
@@ -27,13 +31,9 @@ from fsm_mediator.machine import (
     STUCK,
     STUCK_EXECUTING,
     WAITING,
-    Move,
 )
-from fsm_mediator.parts import Kind
-from fsm_mediator.saga import Saga
 from fsm_mediator.upgrades.report import Comparison, StateVerdict, Verdict
 from fsm_mediator.upgrades.shape import PartShape, Shape
-from fsm_mediator.words import WORDS, place_in_words
 
 _PARKED: Final = frozenset((STUCK, STUCK_EXECUTING))
 

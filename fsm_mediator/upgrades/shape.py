@@ -13,11 +13,12 @@ from typing import Any, Final, Self
 
 import attrs
 
+from fsm_mediator.definition.saga import Saga, _fingerprint, shape_of
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.machine import TABLE_FORMAT, SagaMachine, compile_machine
-from fsm_mediator.parts import GROUPS, Callback, Kind, Part
+from fsm_mediator.machine.machine import SagaMachine, compile_machine
+from fsm_mediator.machine.parts import GROUPS, Callback, Kind, Part
+from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry
-from fsm_mediator.saga import Saga, _fingerprint, shape_of
 
 FORMAT: Final = 1
 """The number of the file's format."""

@@ -5,7 +5,7 @@
 
 from fsm_mediator.verifier.laws import LAWS
 from fsm_mediator.verifier.report import Report, VerificationError
+from fsm_mediator.verifier.state_space import verify
 from fsm_mediator.verifier.violation import Violation
-from fsm_mediator.verifier.walking import verify
 
 __all__ = ["LAWS", "Report", "VerificationError", "Violation", "verify"]

@@ -20,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from fsm_mediator.execution import Execution
-from fsm_mediator.machine import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING, SagaMachine
-from fsm_mediator.moves import Family, Ghost, Status
-from fsm_mediator.parts import COMPENSATE, EXECUTE, GROUPS, Kind
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, Kind
 from fsm_mediator.records import Record
-from fsm_mediator.saga import Saga
+from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING
+from fsm_mediator.verifier.branches import Family, Status
+from fsm_mediator.verifier.ghost import Ghost
 
 LAWS: Final = {
     1: "from everywhere an end or a visible park is reachable, within the attempts that the policies allow",

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from fsm_mediator.machine import PENDING
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.narration import place_in_words
 from fsm_mediator.records import Record
-from fsm_mediator.saga import Saga
+from fsm_mediator.states import PENDING
 from fsm_mediator.verifier.laws import LAWS
-from fsm_mediator.words import place_in_words
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -71,7 +71,7 @@ class Violation:
     def diagram(self, view: str = "detail") -> Diagram:
         """The machine's picture with the way to the broken law in red."""
         from fsm_mediator.diagram import Diagram
-        from fsm_mediator.diagram.runs import Run
+        from fsm_mediator.diagram.history import Run
 
         run = Run(saga_id=f"law {self.law} broken", state=self.state, records=self.records)
         return Diagram(self.saga, run, view=view, theme="red")
@@ -83,7 +83,7 @@ class Violation:
         are told. Where no way of its own was found for a branch, the saga is not played but verified in it, and the
         test says why.
         """
-        from fsm_mediator.verifier.source import pytest_source
+        from fsm_mediator.verifier.pytest_source import pytest_source
 
         return pytest_source(self)
 

@@ -37,7 +37,7 @@ from fsm_mediator import (
     Step,
     StepRejectedError,
 )
-from fsm_mediator.testing.killing import in_a_child, kill
+from fsm_mediator.testing.processes import in_a_child, kill
 
 SAGA_ID = "s"
 NO_WAIT = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)

@@ -1,0 +1,237 @@
+"""What a step is checked for when it is defined and when it is placed: its name, its settings, its signatures.
+
+Everything is looked up once, here; nothing is looked up again while a saga runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from types import FunctionType, MethodType
+from typing import Any, Final
+
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.machine.parts import Callback, Kind
+from fsm_mediator.retry import Retry, check_number
+
+SETTINGS = (
+    *("retry", "compensation_retry", "timeout", "grace", "overtake"),
+    *("pivot", "repeatable", "in_doubt_on"),
+)
+"""What can be set on a step, besides its name."""
+
+VERBS: Final = ("execute", "compensate", "probe")
+"""What a step can do."""
+
+
+def snake_case(name: str) -> str:
+    """``ChargeCard`` as ``charge_card``, ``HTTPCall`` as ``http_call``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).strip("_").lower()
+
+
+_NAME = re.compile(r"[^\W\d][\w-]*")
+
+
+def check_name(what: str, name: Any) -> str:
+    """Refuse a name that could not be part of a state's name, a path or an id."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 255:
+        raise DefinitionError(
+            f"{name!r} cannot be the name of {what}: a name begins with a letter or underscore, goes on with letters, "
+            f"digits, underscores and hyphens, and has at most 255 of them. Give another with name= or .named(...)"
+        )
+    return name
+
+
+_MISSPELT = {
+    **dict.fromkeys(("compensation", "compensates", "rollback", "undo", "revert"), "compensate"),
+    **dict.fromkeys(("run", "do", "executes", "invoke"), "execute"),
+    "retries": "retry",
+}
+
+
+def refuse_misspelt(cls: type) -> None:
+    """Refuse a class with a method or a setting that was surely meant to be another: it would silently do nothing."""
+    for misspelt, meant in _MISSPELT.items():
+        if misspelt in cls.__dict__ and meant not in cls.__dict__ and getattr(cls, meant, None) is None:
+            raise DefinitionError(f"{cls.__qualname__} defines {misspelt!r}; in a step, that is called {meant!r}")
+    for name, value in cls.__dict__.items():
+        if (callable(value) and not isinstance(value, type)) or isinstance(value, classmethod):
+            _refuse_near_miss(cls.__qualname__, name, VERBS, cls.__dict__)
+        else:
+            _refuse_near_miss(cls.__qualname__, name, SETTINGS, cls.__dict__)
+
+
+def refuse_misspelt_settings(where: str, step: Any) -> None:
+    """Refuse a step that was given, as an instance, what was surely meant to be a setting."""
+    for name, value in getattr(step, "__dict__", {}).items():
+        if not callable(value):
+            _refuse_near_miss(where, name, SETTINGS, step.__dict__)
+
+
+def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Mapping[str, Any]) -> None:
+    """Refuse *name* if it is one of *known* but for a slip; where that is set *beside* it, something else is meant."""
+    meant = _nearly(name, known)
+    if meant is not None and meant not in beside:
+        raise DefinitionError(
+            f"{where} has {name!r}, which a step does nothing with; did you mean {meant!r}? "
+            f"If it is something of its own, give it a name that is less like {meant!r}"
+        )
+
+
+@functools.lru_cache(maxsize=1024)
+def _nearly(name: str, known: tuple[str, ...]) -> str | None:
+    """The one of *known* that *name* was surely meant to be; None: it is known, or a word of its own.
+
+    Such are those that hold the whole of a known one (``executed``), and those that are hidden, or constants.
+    """
+    if name in known or not name[:1].islower() or any(each in name for each in known):
+        return None
+    import difflib  # takes 2 ms to load; most classes have nothing of their own
+
+    # difflib rates low what is swapped, or written otherwise (``timeOut``). At 0.875 stands ``timed_out``, a fine flag.
+    same_letters = [each for each in known if _letters(each) == _letters(name)]
+    near = same_letters or difflib.get_close_matches(name, known, 1, 0.88)
+    return near[0] if near else None
+
+
+def _letters(name: str) -> list[str]:
+    return sorted(name.lower().replace("_", ""))
+
+
+def check_settings(where: str, step: Any) -> None:
+    """Refuse settings that are out of range.
+
+    Raises:
+        DefinitionError: Names the setting, the step and what it takes.
+    """
+    settings = {setting: getattr(step, setting) for setting in SETTINGS}
+    if isinstance(step, type):
+        settings = {setting: value for setting, value in settings.items() if not _is_of_instances(value)}
+    for setting in ("retry", "compensation_retry"):
+        value = settings.get(setting)
+        if value is not None and not isinstance(value, Retry):
+            raise DefinitionError(f"{where}: {setting} must be a Retry, not {value!r}")
+    for setting, above in (("timeout", True), ("grace", False)):
+        if settings.get(setting) is not None:
+            check_number(f"{where}: {setting} (seconds)", settings[setting], above=above)
+    if settings.get("grace") is not None and settings.get("timeout", ...) is None:
+        raise DefinitionError(f"{where}: grace means nothing without a timeout; set timeout as well")
+    for setting in ("overtake", "pivot", "repeatable"):
+        if not isinstance(settings.get(setting, False), bool):
+            raise DefinitionError(f"{where}: {setting} must be True or False, not {settings[setting]!r}")
+    in_doubt_types(where, settings.get("in_doubt_on", ()))
+
+
+def _is_of_instances(value: Any) -> bool:
+    """Whether a class attribute only tells how instances get a value: a property, a slot, a field being declared."""
+    return hasattr(type(value), "__get__") or type(value).__module__.partition(".")[0] in ("attr", "dataclasses")
+
+
+def in_doubt_types(where: str, types: Any) -> tuple[type[BaseException], ...]:
+    """*types* as a tuple of exception types.
+
+    Raises:
+        DefinitionError: It holds something else.
+    """
+    together = types if isinstance(types, tuple) else (types,)
+    for each in together:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise DefinitionError(f"{where}: in_doubt_on must be an exception type or a tuple of them, not {types!r}")
+    return together
+
+
+def callback_of(step: Any, verb: str) -> Callback | None:
+    """The *verb* of a step (or of a part that waits), looked up and checked; None where it has none.
+
+    Raises:
+        DefinitionError: It is not a function of ``(payload)`` or ``(payload, context)``.
+    """
+    function = getattr(step, verb, None)
+    if function is None:
+        return None
+    label = label_of(function)
+    if not callable(function):
+        raise DefinitionError(f"{_what(step)}: {verb} must be a function, not {function!r}")
+    plain = _plain(function)
+    if plain is not None:
+        takes_context, is_coroutine = plain
+        return Callback(function, takes_context, is_coroutine, label, _returns(function))
+    bare = function
+    while isinstance(bare, functools.partial):
+        bare = bare.func
+    if inspect.isgeneratorfunction(bare) or inspect.isasyncgenfunction(bare):
+        raise DefinitionError(f"{_what(step)}: {label} is a generator; it must return its result, not yield")
+    is_coroutine = inspect.iscoroutinefunction(bare) or inspect.iscoroutinefunction(
+        getattr(type(bare), "__call__", None)  # noqa: B004 (what is asked is whether it is a coroutine function)
+    )
+    return Callback(function, _takes_context(step, verb, function, label), is_coroutine, label, _returns(bare))
+
+
+def _plain(function: Any) -> tuple[bool, bool] | None:
+    """Whether it takes a context, and is a coroutine function, where that stands in its code; None: `inspect` must say.
+
+    Most are plain functions, or methods, of ``(payload)`` or ``(payload, context)``, and `inspect` takes ten times as
+    long for them.
+    """
+    bound = type(function) is MethodType
+    bare = function.__func__ if bound else function
+    if type(bare) is not FunctionType or bare.__dict__ or bare.__defaults__:
+        return None
+    code = bare.__code__
+    taken = code.co_argcount - bound
+    if code.co_flags & _UNUSUAL or code.co_kwonlyargcount or not 1 <= taken <= 2:
+        return None
+    return taken == 2, bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+_UNUSUAL: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def _what(step: Any) -> str:
+    kind = getattr(step, "kind", None)
+    return f"{kind.value if isinstance(kind, Kind) else 'step'} {step.name!r}"
+
+
+def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: str) -> bool:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        if inspect.ismethod(function):
+            raise DefinitionError(
+                f"{_what(step)}: {label} does not even take the step itself; "
+                f"it must be {verb}(self, payload) or {verb}(self, payload, context)"
+            ) from None
+        return False  # a builtin that tells no signature, such as dict.get: it gets the payload
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    keyword = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if keyword or len(required) > 2 or (not positional and not open_ended):
+        shape = str(inspect.signature(function))
+        raise DefinitionError(
+            f"{_what(step)}: {verb} is {label}{shape}; it must take (payload) or (payload, context) "
+            f"and nothing else that is required"
+        )
+    return len(positional) > 1 and (len(required) == 2 or positional[1].name == "context")
+
+
+def _returns(function: Callable[..., Any]) -> Any:
+    call = function if inspect.isroutine(function) else getattr(type(function), "__call__", function)  # noqa: B004
+    if not getattr(call, "__annotations__", True):
+        return Any
+    try:
+        hint = typing.get_type_hints(call).get("return", Any)
+    except Exception:  # a name that is only imported for type checkers: the value is then plain JSON types
+        return Any
+    return Any if hint is None or hint is type(None) else hint
+
+
+def label_of(function: Any) -> str:
+    """A function's name for people."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    label: str = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return label.rpartition("<locals>.")[2]

@@ -1,0 +1,205 @@
+"""Steps: what a participant supplies (`Step`, `step`) and sees (`Context`).
+
+A step is looked up and checked once, when it is defined and when it is placed in a saga; nothing here runs it.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar, overload
+
+import msgspec
+
+from fsm_mediator.definition.checks import (
+    SETTINGS,
+    callback_of,
+    check_name,
+    check_settings,
+    label_of,
+    refuse_misspelt,
+    snake_case,
+)
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.records import Failure
+from fsm_mediator.retry import Retry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_COMPENSATION_RETRY = Retry(attempts=10)
+"""More patient than `Retry()`: some 50 seconds, for a compensation that is given up needs a person."""
+
+
+class Context(msgspec.Struct, frozen=True, eq=False):
+    """What a step is told about the call, besides the payload.
+
+    Attributes:
+        saga_id: The execution.
+        step: The step's path in the saga.
+        attempt: The number of this attempt, from 1.
+        verb: ``execute``, ``compensate`` or ``probe``.
+        results: What the steps before returned, by name. In a nested saga: those of the nested saga.
+        result: When compensating: what this step's `execute` returned; None where it never answered.
+        in_doubt: Whether an earlier attempt of `execute` may have had an effect that nobody saw.
+        error: When compensating: what set compensation off.
+    """
+
+    saga_id: str
+    step: str
+    attempt: int
+    verb: str
+    results: Mapping[str, Any]
+    result: Any = None
+    in_doubt: bool = False
+    error: Failure | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """Names this call; every attempt of it has the same, so that a participant can tell a repetition."""
+        return f"{self.saga_id}:{self.step}:{'execute' if self.verb == 'probe' else self.verb}"
+
+    @property
+    def execute_key(self) -> str:
+        """The key that `execute` was called with, so that a compensation can name what it undoes."""
+        return f"{self.saga_id}:{self.step}:execute"
+
+
+class Step:
+    """A participant's unit of a saga: ``execute`` does it, ``compensate`` (optional) undoes its effect.
+
+    Subclass it, give it its service by constructor, and place an instance in a `Saga`. Each of ``execute``,
+    ``compensate`` and ``probe`` takes ``(payload)`` or ``(payload, context)``, and may be a coroutine function for
+    `AsyncMediator`. A second parameter gets the context if it is required or named ``context``.
+
+    ``compensate`` must be safe to repeat, and safe where ``execute`` never took effect: it is also called when that is
+    in doubt. ``probe`` answers `Happened(result)` or `NotHappened()`, or raises if it cannot tell.
+
+    Attributes:
+        name: By default the class name in snake_case without a trailing ``Step``.
+        retry: When an attempt of `execute` is repeated. Unset: the saga's, else `Retry()`; no limit after the pivot.
+        compensation_retry: When an attempt of `compensate` is repeated. Unset: the saga's, else ten attempts.
+        timeout: Seconds for one attempt. None: no limit.
+        grace: Seconds that a plain function which outlives *timeout* is still waited for. Unset: *timeout* again.
+        overtake: Python cannot end a thread. True: a plain function that outlives its time-out may be repeated or
+            compensated while it still runs. False: the saga gets stuck instead, and says so.
+        pivot: The go/no-go step: before it a saga recovers backward, after it only forward.
+        repeatable: Whether an attempt in doubt may be repeated (with the same idempotency key).
+        in_doubt_on: Exception types after which the effect may have happened all the same.
+
+    Raises:
+        DefinitionError: When the subclass is defined with a wrong setting, or with a name that is one of the above but
+            for a slip (``compensat``, ``timout``); methods and attributes of its own are welcome. Signatures are
+            checked when an instance is placed in a saga.
+    """
+
+    name: str
+    retry: Retry | None = None
+    compensation_retry: Retry | None = None
+    timeout: float | None = None
+    grace: float | None = None
+    overtake: bool = False
+    pivot: bool = False
+    repeatable: bool = True
+    in_doubt_on: type[BaseException] | tuple[type[BaseException], ...] = (TimeoutError, ConnectionError)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = snake_case(cls.__name__.removesuffix("Step") or cls.__name__)
+        if cls.__module__ != __name__:
+            refuse_misspelt(cls)
+        check_settings(cls.__qualname__, cls)
+
+    def with_(self, **settings: Any) -> Self:
+        """The same step with other settings: ``charge.with_(retry=Retry(attempts=5))``.
+
+        Raises:
+            DefinitionError: An unknown setting, or a value out of range.
+        """
+        for setting in settings:
+            if setting not in SETTINGS:
+                raise DefinitionError(
+                    f"{self.name}.with_: unknown setting {setting!r}; there are {', '.join(SETTINGS)}"
+                )
+        other = self._copy()
+        for setting, value in settings.items():
+            object.__setattr__(other, setting, value)  # the class may be frozen; this copy is nobody's yet
+        check_settings(self.name, other)
+        return other
+
+    def named(self, name: str) -> Self:
+        """The same step under another name."""
+        other = self._copy()
+        object.__setattr__(other, "name", check_name("a step", name))
+        return other
+
+    def _copy(self) -> Self:
+        other = copy.copy(self)
+        other.__dict__.update(self.__dict__)  # a slotted attrs class copies its fields only, and would lose settings
+        return other
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {getattr(self, 'name', None)!r}>"  # Step itself has no name, but may be shown
+
+
+class FunctionStep(Step):
+    """A step made of functions by `step`. Calling it calls the function, as if it had never been decorated."""
+
+    def __init__(self, execute: Callable[..., Any], name: str, settings: Mapping[str, Any]) -> None:
+        self.name = name
+        self.execute = execute
+        functools.update_wrapper(self, execute, updated=())
+        for setting, value in settings.items():
+            setattr(self, setting, value)
+        check_settings(name, self)
+        callback_of(self, "execute")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function as it was before it became a step."""
+        return self.execute(*args, **kwargs)
+
+    def compensation(self, function: F) -> F:
+        """Decorator: *function* undoes the step's effect."""
+        return self._attach("compensate", function)
+
+    def probing(self, function: F) -> F:
+        """Decorator: *function* is the step's probe, it tells whether an attempt in doubt took effect."""
+        return self._attach("probe", function)
+
+    def _attach(self, verb: str, function: F) -> F:
+        if verb in self.__dict__:
+            raise DefinitionError(f"step {self.name!r} has a {verb} already: {label_of(self.__dict__[verb])}")
+        self.__dict__[verb] = function
+        callback_of(self, verb)
+        return function
+
+
+@overload
+def step(function: Callable[..., Any], /) -> FunctionStep: ...
+@overload
+def step(*, name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], FunctionStep]: ...
+def step(
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, **settings: Any
+) -> FunctionStep | Callable[[Callable[..., Any]], FunctionStep]:
+    """Make a step of a function: ``@step`` or ``@step(retry=Retry(attempts=5), timeout=2.0)``.
+
+    Args:
+        function: The step's `execute`.
+        name: The step's name; by default the function's.
+        **settings: As the attributes of `Step`.
+
+    Raises:
+        DefinitionError: The function's signature or a setting is wrong.
+    """
+
+    def make(function: Callable[..., Any]) -> FunctionStep:
+        if isinstance(function, (type, Step)) or not callable(function):
+            raise DefinitionError(f"@step takes a function, not {function!r}; for a class, subclass Step")
+        own = name if name is not None else getattr(function, "__name__", "")
+        for setting in settings:
+            if setting not in SETTINGS:
+                raise DefinitionError(f"@step: unknown setting {setting!r}; there are name, {', '.join(SETTINGS)}")
+        return FunctionStep(function, check_name("a step", own), settings)
+
+    return make if function is None else make(function)

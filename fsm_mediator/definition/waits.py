@@ -1,0 +1,319 @@
+"""Waits: the parts of a saga that call nothing and wait: a signal, a sleep, branches of its own, or one chosen of them.
+
+Each is an immutable definition, checked when it is made and placed by `Saga` as a step is. What they wait for comes to
+the execution's inbox, or is a point in time; the rules are in ``execution``.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from fsm_mediator.definition.checks import callback_of, check_name
+from fsm_mediator.definition.steps import Step
+from fsm_mediator.errors import DecisionError, DefinitionError
+from fsm_mediator.machine.parts import Callback, Kind, Part
+from fsm_mediator.retry import check_number, takes_number
+
+if TYPE_CHECKING:
+    from fsm_mediator.definition.saga import Saga
+
+    Given: TypeAlias = "Step | Saga | Wait"
+
+_SEPTEMBER_2001 = 1e9
+"""Seconds since the epoch below which a number is surely a duration, and no moment."""
+
+
+class Wait:
+    """A part that waits; not made by itself.
+
+    Attributes:
+        name: Its name, unique in its saga.
+        kind: What sort of part it is.
+    """
+
+    kind: Kind
+    name: str
+    decide: Callback | None = None
+
+    def _named(self, what: str, name: Any) -> None:
+        object.__setattr__(self, "name", check_name(what, name))
+
+    def named(self, name: str) -> Self:
+        """The same part under another name."""
+        other = copy.copy(self)
+        other._named(f"a {self.kind.value}", name)
+        return other
+
+    def _decided_by(self, setting: str, function: Any) -> Callback:
+        where = f"{self.kind.value} {self.name!r}"
+        if not callable(function):
+            raise DefinitionError(f"{where}: {setting} must be a function of (payload) or (payload, context)")
+        object.__setattr__(self, setting, function)
+        callback = callback_of(self, setting)
+        assert callback is not None
+        if callback.is_coroutine:
+            raise DefinitionError(
+                f"{where}: {setting} is a coroutine function; it must be a plain function that only looks at the "
+                f"payload and the results. What takes time, or can fail, belongs into a step before it"
+            )
+        return callback
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        raise AttributeError(f"{self.kind.value} {self.name!r} is immutable; define another one")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _name_of(where: str, branch: Any) -> str:
+    """The name of what is to be a branch.
+
+    Raises:
+        DefinitionError: It is no part.
+    """
+    name = getattr(branch, "name", None)
+    if not isinstance(name, str):
+        raise DefinitionError(
+            f"{where}: {branch!r} is no part: give steps (@step makes one of a function), sagas, groups or waits"
+        )
+    return name
+
+
+def check_payload_type(where: str, payload: Any) -> None:
+    """Refuse what is no type of a payload.
+
+    Raises:
+        DefinitionError: It is none.
+    """
+    if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
+        raise DefinitionError(f"{where}: payload must be a type, not {payload!r}")
+
+
+class Signal(Wait):
+    """Waits until somebody says something: an approval, a webhook's call, another saga's word.
+
+    The saga parks in ``waiting.NAME``, holds no thread, and goes on when `Mediator.signal` was called with its id and
+    this name, from any process. A signal that comes before it is waited for is kept. The first value counts.
+
+    Args:
+        name: Letters, digits, underscores and hyphens.
+        timeout: Seconds to wait at the most; the saga then compensates (after the pivot: it gets stuck). None: for
+            ever.
+        payload: The type of the signal's value; None for anything.
+
+    Raises:
+        DefinitionError: The name or the time-out is wrong.
+    """
+
+    kind = Kind.SIGNAL
+
+    def __init__(self, name: str, *, timeout: float | None = None, payload: Any = None) -> None:
+        self._named("a signal", name)
+        if timeout is not None:
+            check_number(f"signal {name!r}: timeout (seconds)", timeout, above=True)
+        check_payload_type(f"signal {name!r}", payload)
+        object.__setattr__(self, "timeout", timeout)
+        object.__setattr__(self, "payload", payload)
+
+    timeout: float | None
+    payload: Any
+
+
+class Sleep(Wait):
+    """Waits for a while, or until a moment; the time is journaled, and a restart waits for what is left of it.
+
+    Args:
+        name: Letters, digits, underscores and hyphens.
+        seconds: How long; a number, or a function of ``(payload)`` or ``(payload, context)`` that tells it.
+        until: Instead of *seconds*, the moment: a `datetime` with a time zone, seconds since the epoch, or a function
+            that tells either. One that is past is no wait.
+
+    Raises:
+        DefinitionError: Neither or both are given, or one is out of range.
+    """
+
+    kind = Kind.SLEEP
+
+    def __init__(
+        self,
+        name: str,
+        seconds: float | Callable[..., float] | None = None,
+        *,
+        until: float | dt.datetime | Callable[..., float | dt.datetime] | None = None,
+    ) -> None:
+        self._named("a sleep", name)
+        where = f"sleep {name!r}"
+        if (seconds is None) == (until is None):
+            raise DefinitionError(f"{where} takes either seconds, how long to wait, or until=, the moment to wait for")
+        given = seconds if until is None else until
+        fixed: Any = None
+        if callable(given):
+            object.__setattr__(self, "decide", self._decided_by("seconds" if until is None else "until", given))
+        elif until is None:
+            check_number(f"{where}: seconds", given)
+            fixed = float(typing.cast("float", given))
+        else:
+            try:
+                fixed = _moment(given)
+            except DecisionError as error:
+                raise DefinitionError(f"{where}: {error}") from None
+        object.__setattr__(self, "relative", until is None)
+        object.__setattr__(self, "fixed", fixed)
+
+    relative: bool
+    fixed: float | None
+
+    def due_at(self, at: float, decided: Any) -> float:
+        """When the wait is over that begins at *at*, given what its function has told.
+
+        Raises:
+            DecisionError: That is no duration, or no moment.
+        """
+        if self.decide is None:
+            assert self.fixed is not None
+            return at + self.fixed if self.relative else self.fixed
+        if not self.relative:
+            return _moment(decided)
+        if not takes_number(decided) or decided < 0:
+            raise DecisionError(
+                f"{self.decide.label} told {decided!r} as the seconds to sleep, which is no finite number of at least 0"
+            )
+        return at + float(decided)
+
+
+def _moment(value: Any) -> float:
+    if isinstance(value, dt.datetime):
+        if value.tzinfo is None:
+            raise DecisionError(f"{value!r} has no time zone, so that nobody knows when that is; give it one")
+        return value.timestamp()
+    if not takes_number(value):
+        raise DecisionError(f"{value!r} is no moment: give a datetime with a time zone, or seconds since the epoch")
+    if value < _SEPTEMBER_2001:
+        raise DecisionError(f"{value!r} is no moment of these years: seconds since the epoch? A duration is seconds=")
+    return float(value)
+
+
+class Parallel(Wait):
+    """Executes branches at the same time, each an execution of its own; done when all have succeeded.
+
+    If one fails, the others are seen to their end, and those that succeeded are undone. The results of the branches are
+    in ``context.results[NAME]``, by the branches' names (of `each`: a list).
+
+    Args:
+        name: Letters, digits, underscores and hyphens.
+        branches: Steps, sagas or other parts, each with a name of its own.
+        at_most: How many go on at a time; None: all.
+
+    Raises:
+        DefinitionError: There are none, two have the same name, or *at_most* is no number of at least 1.
+    """
+
+    kind = Kind.GROUP
+
+    def __init__(self, name: str, branches: Iterable[Given], *, at_most: int | None = None) -> None:
+        self._named("a group", name)
+        if isinstance(branches, (str, bytes, Mapping)) or not isinstance(branches, Iterable):
+            raise DefinitionError(f"group {name!r}: the second argument is the list of its branches, not {branches!r}")
+        by_name: dict[str, Given] = {}
+        for branch in branches:
+            own = _name_of(f"group {name!r}", branch)
+            if own in by_name:
+                raise DefinitionError(f"group {name!r} has two branches named {own!r}; give one part.named('another')")
+            by_name[own] = branch
+        if not by_name:
+            raise DefinitionError(f"group {name!r} has no branches; give it at least one")
+        self._limited(at_most)
+        object.__setattr__(self, "branches", by_name)
+
+    def _limited(self, at_most: int | None) -> None:
+        if at_most is not None and (type(at_most) is not int or at_most < 1):
+            raise DefinitionError(f"group {self.name!r}: at_most must be a whole number of at least 1, not {at_most!r}")
+        object.__setattr__(self, "at_most", at_most)
+
+    @classmethod
+    def each(
+        cls,
+        name: str,
+        branch: Given,
+        *,
+        over: Callable[..., Iterable[Any]],
+        payload: Any = None,
+        at_most: int | None = None,
+    ) -> Self:
+        """A group with one branch for every item that *over* returns: none is fine, and so are equal ones.
+
+        Args:
+            name: Letters, digits, underscores and hyphens.
+            branch: A step, a saga or another part; it takes the item as its payload.
+            over: A function of ``(payload)`` or ``(payload, context)`` that returns the items, a list or whatever else
+                can be iterated but a text, and only looks at what it is given.
+            payload: The type of an item; None: a saga's own, or anything.
+            at_most: How many go on at a time; None: all.
+
+        Raises:
+            DefinitionError: *branch* is no part, *over* no function, *payload* no type, or *at_most* no number.
+        """
+        group = cls.__new__(cls)
+        group._named("a group", name)
+        _name_of(f"group {name!r}", branch)
+        check_payload_type(f"group {name!r}", payload)
+        object.__setattr__(group, "decide", group._decided_by("over", over))
+        group._limited(at_most)
+        object.__setattr__(group, "branches", {EACH: branch})
+        object.__setattr__(group, "payload", payload)
+        return group
+
+    branches: Mapping[str, Given]
+    at_most: int | None
+    payload: Any = None
+
+
+def items_of(group: Part, decided: Any) -> list[Any]:
+    """The items that *group* goes over.
+
+    Raises:
+        DecisionError: Its function told none: nothing that can be iterated, or a text, which would be its letters.
+    """
+    if isinstance(decided, Iterable) and not isinstance(decided, (str, bytes)):
+        return list(decided)
+    assert group.decide is not None
+    raise DecisionError(
+        f"{group.decide.label} told {decided!r} as the items of {group.path!r}; it must return a list of them"
+    )
+
+
+class Choose(Wait):
+    """Executes one of several branches: the one that a function names. Which one is journaled, and it alone is undone.
+
+    Args:
+        name: Letters, digits, underscores and hyphens.
+        branches: The parts to choose from, by the names to choose them by.
+        by: A function of ``(payload)`` or ``(payload, context)`` that returns one of these names, and only looks at
+            what it is given.
+
+    Raises:
+        DefinitionError: There are no branches, or a name is wrong.
+    """
+
+    kind = Kind.CHOICE
+
+    def __init__(self, name: str, branches: Mapping[str, Given], *, by: Callable[..., str]) -> None:
+        self._named("a choice", name)
+        if not isinstance(branches, Mapping) or not branches:
+            raise DefinitionError(f"choice {name!r}: give the parts to choose from as a dict, by name")
+        for key, branch in branches.items():
+            check_name(f"a branch of choice {name!r}", key)
+            _name_of(f"choice {name!r}", branch)
+        object.__setattr__(self, "branches", dict(branches))
+        object.__setattr__(self, "decide", self._decided_by("by", by))
+
+    branches: Mapping[str, Given]
+    at_most: int | None = None
+
+
+EACH = "*"
+"""Names, in a definition, the branch of which there is one for each item."""

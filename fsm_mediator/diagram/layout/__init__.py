@@ -1,0 +1,1 @@
+"""Layouts: where the boxes and lines of a picture go."""

@@ -1,0 +1,150 @@
+"""Outcome: what a caller gets of an execution; where it stands, why, and what is left over, also in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.records import Record
+from fsm_mediator.states import FAILED, PENDING, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Diagram
+
+
+class Outcome(msgspec.Struct, frozen=True, eq=False):
+    """Where an execution stands.
+
+    Attributes:
+        saga_id: The execution.
+        saga: Its definition.
+        state: The machine's state, such as ``succeeded``, ``stuck.charge`` or ``waiting.approval``.
+        results: What each step returned, by name.
+        error: Why it failed or is stuck: the step's exception where it is alive, else a `RecordedError`;
+            `SagaCancelledError`, `DeadlineExceededError` or `SagaUndoneError` where those were the cause.
+        leftovers: In a failed saga: the steps whose effect is, or may be, still there, because they have no
+            compensation. Empty means that everything was undone.
+        compensated: The steps that were compensated, in that order.
+        history: Every record, in order.
+    """
+
+    saga_id: str
+    saga: Saga
+    state: str
+    results: Mapping[str, Any]
+    error: BaseException | None
+    leftovers: tuple[str, ...]
+    compensated: tuple[str, ...]
+    history: tuple[Record, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every step was executed."""
+        return self.state == SUCCEEDED
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended compensated (save for `leftovers`)."""
+        return self.state == FAILED
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it waits for a person."""
+        return self.state.startswith((f"{STUCK}.", f"{STUCK_EXECUTING}."))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it succeeded or failed."""
+        return self.succeeded or self.failed
+
+    @property
+    def awaits_signal(self) -> bool:
+        """Whether it waits for a signal of its own (that of a branch, the branch waits for)."""
+        phase, _, path = self.state.partition(".")
+        return phase == WAITING and any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
+
+    @property
+    def step(self) -> str | None:
+        """The path of the part that it stands in; None where it is pending or ended."""
+        return self.state.partition(".")[2] or None
+
+    def diagram(self, view: str = "detail") -> Diagram:
+        """The machine's picture with this run marked: the path taken, where it stands, what it never reached."""
+        from fsm_mediator.diagram import run_diagram
+
+        return run_diagram(self, view=view)
+
+    def summary(self, *, next_move: bool = True) -> str:
+        """What happened, in a sentence or three, and the next move, in Python, unless that is told elsewhere."""
+        name = f"saga {self.saga_id!r} ({self.saga.name})"
+        if self.succeeded:
+            return f"{name} succeeded"
+        if self.failed:
+            return f"{name} failed: {self._why_failed()}; {self._what_is_left()}"
+        if self.stuck:
+            return f"{name} is stuck: {self._why_stuck()}.{f' {self._next_move()}' if next_move else ''}"
+        if self.state == PENDING:
+            return f"{name} is pending: it has not begun"
+        if self.awaits_signal:
+            told = f"; next: mediator.signal({self.saga_id!r}, {self.step!r}, value)" if next_move else ""
+            return f"{name} is parked in {self.state!r}{told}"
+        return f"{name} is parked in {self.state!r}; it goes on by itself when what it waits for has come"
+
+    def _why_failed(self) -> str:
+        record = self._last("rejected", "in_doubt", "exhausted", "undo")
+        if record is None:
+            return "for a reason that its history does not tell"
+        cause = record.error
+        if record.event == "undo" or record.step is None or _is_not_the_steps(cause):
+            where = f" at step {record.step!r}" if record.step and record.event != "undo" else ""
+            return f"{cause.message if cause else 'given up'}{where}"
+        if record.attempt == 0:
+            return f"{record.step!r} failed with {cause}{f' ({record.reason})' if record.reason else ''}"
+        doubt = ", which may have had its effect" if record.in_doubt else ""
+        return f"step {record.step!r} gave up after {_times(record.attempt)}, last with {cause}{doubt}"
+
+    def _what_is_left(self) -> str:
+        by_hand = [record.step or "" for record in self.history if record.event == "settled_undone"]
+        told = (("compensated", self.compensated), ("settled by hand", by_hand), ("left over", self.leftovers))
+        return "; ".join(f"{what}: {', '.join(steps)}" for what, steps in told if steps) or "there was nothing to undo"
+
+    def _why_stuck(self) -> str:
+        record = self.history[-1]
+        if record.abandoned:
+            why = f"{record.error.message if record.error else ''}, and its thread may be running still"
+        elif record.attempt == 0:
+            why = f"failed with {record.error}{f' ({record.reason})' if record.reason else ''}"
+        else:
+            why = f"failed after {_times(record.attempt)}, last with {record.error}"
+        verb = "compensating" if record.event == "compensation_exhausted" else "executing"
+        first = self._last("rejected", "in_doubt", "undo") if verb == "compensating" else None
+        because = f" (it was compensating because: {first.error})" if first is not None else ""
+        return f"{verb} {record.step!r} {why}{because}"
+
+    def _next_move(self) -> str:
+        machine = self.saga.machine_with(self.state)  # the wider one, if its settings have changed under it
+        verbs = machine.allowed(self.state) if machine is not None else []
+        done = ", done=True" if "settled_done" in verbs and "settled_undone" not in verbs else ""
+        both = ", done=True or False" if "settled_done" in verbs and "settled_undone" in verbs else done
+        return (
+            f"Mend the cause, then: mediator.retry({self.saga_id!r}); or settle it by hand, then: "
+            f"mediator.resolve({self.saga_id!r}, reason=...{both})"
+        )
+
+    def _last(self, *events: str) -> Record | None:
+        return next((record for record in reversed(self.history) if record.event in events), None)
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.saga_id!r} of {self.saga.name!r}: {self.state}>"
+
+
+def _times(attempts: int) -> str:
+    return "1 attempt" if attempts == 1 else f"{attempts} attempts"
+
+
+def _is_not_the_steps(cause: Any) -> bool:
+    return cause is None or cause.type.rpartition(".")[2] in ("SagaCancelledError", "DeadlineExceededError")

@@ -1,0 +1,47 @@
+"""Ids of executions. No other module takes an id apart.
+
+A branch's id is ``parent/group.branch``: the id of the execution that waits for it, the path of the group, and the
+branch's own name. Neither ``/`` nor ``:`` may stand in an id that a user gives, and no dot in a branch's name.
+"""
+
+from __future__ import annotations
+
+
+def branch_id(parent: str, group: str, branch: str) -> str:
+    """The id of *branch* of the group at path *group*, in the execution *parent*."""
+    return f"{parent}/{group}.{branch}"
+
+
+def is_branch(saga_id: str) -> bool:
+    """Whether *saga_id* is the id of a branch."""
+    return "/" in saga_id
+
+
+def root_of(saga_id: str) -> str:
+    """The id of the whole that *saga_id* belongs to: itself, unless it is a branch."""
+    return saga_id.partition("/")[0]
+
+
+def parent_of(saga_id: str) -> str:
+    """The id of the execution that waits for the branch *saga_id*; empty where it is no branch."""
+    return saga_id.rpartition("/")[0]
+
+
+def group_of(saga_id: str) -> str:
+    """The path of the group that the branch *saga_id* belongs to; empty where it is no branch."""
+    return saga_id.rpartition("/")[2].rpartition(".")[0]
+
+
+def branch_name(saga_id: str) -> str:
+    """The branch's own name."""
+    return saga_id.rpartition(".")[2]
+
+
+def path_from_root(saga_id: str) -> str:
+    """The part of *saga_id* after the whole's id, such as ``group.branch/inner.other``; empty for the whole."""
+    return saga_id.partition("/")[2]
+
+
+def is_inside(saga_id: str, ancestor: str) -> bool:
+    """Whether *saga_id* is a branch of *ancestor*, or of one of its branches."""
+    return saga_id.startswith(f"{ancestor}/")

@@ -1,0 +1,133 @@
+"""Place: the path of a SQLite journal, looked at before SQLite is let near it; what cannot work is said plainly.
+
+A file that may be in use in this process is never opened here: on POSIX systems, closing any descriptor of a file drops
+every lock that the process has on it, those of SQLite included (https://sqlite.org/howtocorrupt.html, 2.2).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from fsm_mediator.errors import JournalError
+from fsm_mediator.forking import CREATING
+
+_MOUNTS: Final = Path("/proc/self/mounts")
+_REMOTE: Final = frozenset(
+    (
+        *("9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.davfs2", "fuse.gcsfuse", "fuse.rclone"),
+        *(
+            "fuse.s3fs",
+            "fuse.sshfs",
+            "gfs",
+            "gfs2",
+            "fuse.glusterfs",
+            "gpfs",
+            "lustre",
+            "ncpfs",
+            "nfs",
+            "nfs4",
+            "ocfs2",
+        ),
+        *("pvfs2", "smb3", "smbfs", "vboxsf"),
+    )
+)
+"""File systems whose locks, or whose shared memory, do not hold between machines, or between guest and host."""
+
+
+def check(path: str, *, read_only: bool) -> None:
+    """Look whether a journal can be at *path*.
+
+    Raises:
+        JournalError: It cannot; says why, and what to do.
+    """
+    where = Path(path)
+    folder = where.parent
+    try:
+        if where.is_dir():
+            raise JournalError(f"the journal {path!r} is a directory. Name a file in it: {str(where / 'sagas.db')!r}")
+        if not folder.is_dir():
+            what = "is not one" if folder.exists() else "does not exist"
+            raise JournalError(
+                f"the journal {path!r} cannot be opened: its directory {str(folder)!r} {what}. "
+                f"Create it: mkdir -p {folder}"
+            )
+        exists = where.exists()
+        if exists and not stat.S_ISREG(where.stat().st_mode):
+            raise JournalError(f"the journal {path!r} is no regular file. Name another one")
+    except (OSError, ValueError) as error:
+        raise JournalError(f"the journal {path!r} cannot be opened: {error}. Name another file") from error
+    if read_only and not exists:
+        raise JournalError(
+            f"the journal {path!r} does not exist, and is only to be read. Look whether the path is right; it is "
+            f"created by the first mediator that uses it"
+        )
+    if not read_only:
+        _check_permissions(where, exists)
+    remote = remote_file_system(os.path.realpath(folder), _mounts())
+    if remote is not None:
+        raise JournalError(
+            f"the journal {path!r} is on a network file system ({remote}), where SQLite's locks cannot be trusted. "
+            f"Put it on a local disk"
+        )
+
+
+def _check_permissions(where: Path, exists: bool) -> None:
+    if exists and not os.access(where, os.R_OK | os.W_OK):
+        raise JournalError(
+            f"the journal {str(where)!r} is read-only for this user. Mend its permissions (chmod u+rw {where}), "
+            f"or open it with read_only=True to look only"
+        )
+    if not os.access(where.parent, os.W_OK | os.X_OK):
+        raise JournalError(
+            f"the journal {str(where)!r} cannot be written: its directory {str(where.parent)!r} is read-only for this "
+            f"user, and SQLite keeps two more files there while it is open. Mend the permissions of the directory"
+        )
+
+
+def create(path: str) -> None:
+    """Create the file, for its owner alone, unless it exists; SQLite gives those beside it the same mode.
+
+    Raises:
+        JournalError: It cannot be created.
+    """
+    with CREATING:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            pass
+        except (OSError, ValueError) as error:
+            raise JournalError(
+                f"the journal {path!r} cannot be created: {error}. Name a place that this user may write to"
+            ) from error
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells the file at *path* from another one; None: there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def remote_file_system(folder: str, mounts: str) -> str | None:
+    """The type of network file system that *folder* is on, by the text of ``/proc/self/mounts``; None: it is local."""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) > 2:
+            point = fields[1].encode("latin-1", "replace").decode("unicode_escape")  # a blank is written as \040
+            inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):  # of two mounts on one point the later one counts
+                best, kind = point, fields[2]
+    return kind if kind in _REMOTE else None
+
+
+def _mounts() -> str:
+    try:
+        return _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""

@@ -1,0 +1,226 @@
+"""Queries: the SQL that a SQLite journal speaks. Each is one text, so that SQLite prepares it once a connection."""
+
+# ruff: noqa: S608 - what is put together here are constants of this file; values are always parameters
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from sqlite3 import Cursor
+from typing import Any, Final
+
+import msgspec
+
+from fsm_mediator.states import ENDED
+
+
+def as_json(values: Iterable[Any]) -> str:
+    """A list, as a query takes it."""
+    return msgspec.json.encode(list(values)).decode()
+
+
+_SIZES: Final = (64, 16, 4, 2, 1)
+
+
+def _of_many(statement: str, row: str) -> dict[int, str]:
+    """The statement for some rows at a time, by their number."""
+    return {size: statement.format(", ".join([row] * size)) for size in _SIZES}
+
+
+def many(cursor: Cursor, statement: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> int:
+    """Execute a statement for all of *rows*, many at a time; how many rows it changed."""
+    start, left, changed = 0, len(rows), 0
+    for size in _SIZES:
+        while left >= size:
+            end = start + size
+            cursor.execute(statement[size], rows[start] if size == 1 else tuple(chain.from_iterable(rows[start:end])))
+            changed += cursor.rowcount
+            start, left = end, left - size
+    return changed
+
+
+_LAST: Final = "(SELECT max(seq) FROM records WHERE execution = e.number)"
+_AS_IT_STANDS: Final = f"executions e JOIN records r ON r.execution = e.number AND r.seq = {_LAST}"
+_ENDED: Final = f"r.target IN ({', '.join(map(repr, sorted(ENDED)))})"
+_OVER: Final = f"(e.epoch = 1 AND {_ENDED})"
+"""It has ended in its first epoch: its driver held it no longer from then on, whether or not that is booked."""
+_HOLDER: Final = f"iif({_OVER}, NULL, e.driver)"
+_PHASE: Final = "substr(r.target, 1, instr(r.target || '.', '.') - 1)"
+
+# Executions, to write to them.
+
+LOOK: Final = f"""
+    SELECT
+        (SELECT json_group_array(json_array(
+                k.key, e.number, e.epoch, {_HOLDER}, e.mail, json(iif(e.wake_at IS NULL, 'false', 'true')), r.seq))
+            FROM json_each(?) k JOIN {_AS_IT_STANDS} WHERE e.saga_id = k.value),
+        (SELECT max(number) FROM executions)"""
+LOOK_AT_ONE: Final = f"""
+    SELECT e.number, e.epoch, {_HOLDER}, e.mail, e.wake_at IS NOT NULL, r.seq
+    FROM {_AS_IT_STANDS} WHERE e.saga_id = ?"""
+HIGHEST: Final = "SELECT max(number) FROM executions"
+LAST: Final = "SELECT target, at FROM records WHERE execution = ? ORDER BY seq DESC LIMIT 1"
+STANDING: Final = f"""
+    SELECT e.number, e.epoch, {_HOLDER}, e.mail, e.wake_at, r.target, r.at FROM {_AS_IT_STANDS} WHERE e.saga_id = ?"""
+HELD_BY: Final = f"""
+    SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_AS_IT_STANDS}
+    WHERE e.ended_at IS NULL AND e.driver = ?"""
+_TO_BOOK: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?)"
+"""What has ended under a driver. If that is dead (the second parameter), so has what it took up later, to undo it."""
+OVER: Final = f"SELECT e.number FROM {_AS_IT_STANDS} WHERE {_TO_BOOK} LIMIT 1000"
+BOOK: Final = f"""
+    UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at
+    FROM (SELECT e.number, r.at FROM {_AS_IT_STANDS}
+        WHERE e.number IN (SELECT value FROM json_each(?)) AND {_TO_BOOK}) AS o
+    WHERE executions.number = o.number"""
+
+GO_ON: Final = """
+    INSERT INTO records (execution, seq, event, source, target, at, details)
+    SELECT number, ?, ?, ?, ?, ?, ? FROM executions
+    WHERE number = ? AND saga_id = ? AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
+STILL_HELD: Final = """
+    SELECT count(*) FROM executions
+    WHERE number IN (SELECT value FROM json_each(?)) AND saga_id IN (SELECT value FROM json_each(?))
+        AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
+OPEN: Final = _of_many(
+    """
+    INSERT INTO executions
+        (number, saga_id, definition, deadline_at, parent, driver, wake_at, attention, ended_at, epoch, mail)
+    VALUES {}""",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)",
+)
+RECORD: Final = _of_many(
+    "INSERT INTO records (execution, seq, event, source, target, at, details) VALUES {}", "(?, ?, ?, ?, ?, ?, ?)"
+)
+STAND: Final = _of_many(
+    """
+    UPDATE executions SET driver = new.column1, wake_at = new.column2, attention = new.column3, mail = new.column4,
+        ended_at = new.column5
+    FROM (VALUES {}) AS new WHERE number = new.column6""",
+    "(?, ?, ?, ?, ?, ?)",
+)
+STAND[1] = "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ? WHERE number = ?"
+OPEN_HELD: Final = """
+    INSERT INTO executions (saga_id, definition, driver, epoch, mail)
+    SELECT ?, ?, number, 1, 0 FROM drivers WHERE number = ?
+    ON CONFLICT (saga_id) DO NOTHING"""
+OPEN_NEXT: Final = _of_many(
+    """
+    INSERT INTO executions (number, saga_id, definition, driver, epoch, mail) VALUES {}
+    ON CONFLICT (saga_id) DO NOTHING""",
+    "(?, ?, ?, ?, 1, 0)",
+)
+OPEN_NONE: Final = "DELETE FROM executions WHERE number > ?"
+WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
+CLAIM: Final = """
+    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
+
+# Definitions.
+
+DEFINITION: Final = "SELECT number FROM definitions WHERE saga = ? AND version = ? AND fingerprint = ?"
+DEFINE: Final = "INSERT INTO definitions (saga, version, fingerprint) VALUES (?, ?, ?)"
+
+# The inbox.
+
+POST: Final = "INSERT INTO inbox (execution, kind, name, value, reason, at) VALUES (?, ?, ?, ?, ?, ?)"
+TAKE: Final = "DELETE FROM inbox WHERE number = ? AND execution = ?"
+MAIL: Final = """
+    SELECT number, kind, name, value, reason, at FROM inbox WHERE execution = ? ORDER BY number"""
+UNSEEN: Final = "SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND kind GLOB ?"
+CALLED_BY_BRANCH: Final = "SELECT 1 FROM inbox WHERE execution = ? AND kind = 'child' LIMIT 1"
+MAIL_OF: Final = """
+    SELECT i.number, kind, name, value, reason, at
+    FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? ORDER BY i.number"""
+
+# Drivers.
+
+DRIVER: Final = "SELECT number FROM drivers WHERE id = ?"
+ENLISTED: Final = "SELECT count(*) FROM drivers WHERE number IN (SELECT value FROM json_each(?))"
+DRIVERS: Final = "SELECT number, beat_at, lease, id, host, boot_id, pid_namespace, pid, started FROM drivers"
+SEEN: Final = "SELECT beat_at, lease, id, host, boot_id, pid_namespace, pid, started FROM drivers WHERE number = ?"
+HOLDERS: Final = f"""
+    {DRIVERS} d WHERE EXISTS (SELECT 1 FROM executions e WHERE e.ended_at IS NULL AND e.driver = d.number)"""
+IDLERS: Final = f"""
+    {DRIVERS} d WHERE NOT EXISTS (SELECT 1 FROM executions e WHERE e.ended_at IS NULL AND e.driver = d.number)"""
+ENLIST: Final = """
+    INSERT INTO drivers (id, host, boot_id, pid_namespace, pid, started, beat_at, lease) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET host = excluded.host, boot_id = excluded.boot_id,
+        pid_namespace = excluded.pid_namespace, pid = excluded.pid, started = excluded.started,
+        beat_at = excluded.beat_at, lease = excluded.lease"""
+BEAT: Final = "UPDATE drivers SET beat_at = ?, lease = ? WHERE id = ?"
+LAST_BEAT: Final = "SELECT number, beat_at FROM drivers WHERE id = ?"
+CALLED: Final = """
+    SELECT saga_id FROM executions WHERE ended_at IS NULL AND driver = ? AND attention IS NOT NULL ORDER BY number"""
+DISMISS: Final = "DELETE FROM drivers WHERE number = ?"
+FORGET: Final = f"""
+    DELETE FROM drivers WHERE number IN (SELECT value FROM json_each(?))
+    AND number IN (SELECT number FROM ({IDLERS}))"""
+
+# Executions, to look at them.
+
+RECORDS: Final = """
+    SELECT d.saga, r.seq, r.event, r.source, r.target, r.at, r.details
+    FROM executions e JOIN definitions d ON d.number = e.definition JOIN records r ON r.execution = e.number
+    WHERE e.saga_id = ? AND r.seq > 0 ORDER BY r.seq"""
+
+ENTRIES: Final = f"""
+    SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, a.details, a.at, e.deadline_at, e.parent,
+        r.target, r.at, r.seq, e.epoch, {_HOLDER}, e.wake_at, e.mail, e.attention
+    FROM {_AS_IT_STANDS}
+        JOIN definitions d ON d.number = e.definition
+        JOIN records a ON a.execution = e.number AND a.seq = 0"""
+ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = ?"
+LISTED: Final = f"{ENTRIES} WHERE e.number IN (SELECT value FROM json_each(?)) ORDER BY e.number DESC"
+
+CHOSEN: Final = f"SELECT e.number FROM {_AS_IT_STANDS}"
+CHOSEN_IN_HAND: Final = f"""
+    SELECT e.number FROM executions e INDEXED BY in_hand JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
+    WHERE e.ended_at IS NULL"""
+BELOW: Final = "e.number < ?"
+IN_PHASE: Final = f"(r.target = ? OR {_PHASE} IN (?, ?))"
+OF_SAGA: Final = "e.definition IN (SELECT number FROM definitions WHERE saga = ?)"
+OF_PARENT: Final = "e.parent = ?"
+BEFORE: Final = "r.at < ?"
+NEWEST_FIRST: Final = "ORDER BY e.number DESC LIMIT ?"
+
+# What a driver should take up. The list of fingerprints to skip is JSON.
+
+_NOT_SKIPPED: Final = """
+    definition NOT IN (SELECT number FROM definitions WHERE fingerprint IN (SELECT value FROM json_each(?)))"""
+UNHELD: Final = f"""
+    SELECT number, saga_id FROM executions
+    WHERE ended_at IS NULL AND driver IS NULL AND attention <= ? AND {_NOT_SKIPPED} ORDER BY number LIMIT ?"""
+LEFT_BY: Final = f"""
+    SELECT e.number, e.saga_id FROM {_AS_IT_STANDS}
+    WHERE e.ended_at IS NULL AND e.driver = ? AND {_NOT_SKIPPED} AND ({_PHASE} NOT IN (SELECT value FROM json_each(?))
+        OR ({_PHASE} IN (SELECT value FROM json_each(?))
+            AND e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind = 'child')))
+    ORDER BY e.number LIMIT ?"""
+NEXT_WAKE: Final = """
+    SELECT min(wake) FROM (
+        SELECT min(attention) AS wake FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention > -9e999
+        UNION ALL
+        SELECT min(wake_at) FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999)"""
+
+# What has ended, and can go: the eldest of a family first, with all its branches, once none of them goes on. A branch
+# that is stuck does not: where the whole has ended without it, a person has settled that.
+
+_GOES_ON: Final = """
+    c.ended_at IS NULL AND (c.driver IS NOT NULL OR NOT EXISTS (
+        SELECT 1 FROM records r WHERE r.execution = c.number AND (r.target GLOB 'stuck.*' OR r.target GLOB 'stuck_*')
+            AND r.seq = (SELECT max(seq) FROM records WHERE execution = c.number)))"""
+_FAMILY: Final = f"""
+    WITH RECURSIVE family (number, saga_id, goes_on) AS (
+        SELECT number, saga_id, ended_at IS NULL FROM executions WHERE number = {{0}}
+        UNION ALL
+        SELECT c.number, c.saga_id, {_GOES_ON} FROM executions c JOIN family f ON c.parent = f.saga_id)"""
+PRUNABLE: Final = f"""
+    SELECT number, size FROM (
+        SELECT e.number, ({_FAMILY.format("e.number")} SELECT iif(max(goes_on), 0, count(*)) FROM family) AS size
+        FROM executions e
+        WHERE e.number > ? AND e.ended_at < ?
+            AND (e.parent IS NULL OR NOT EXISTS (SELECT 1 FROM executions p WHERE p.saga_id = e.parent)))
+    WHERE size > 0 ORDER BY number LIMIT ?"""
+PRUNABLE_OF_SAGA: Final = PRUNABLE.replace("WHERE e.number > ?", f"WHERE {OF_SAGA} AND e.number > ?")
+FAMILY: Final = f"{_FAMILY.format('?')} SELECT number, goes_on FROM family"
+PRUNE: Final = "DELETE FROM executions WHERE number = ?"

@@ -1,0 +1,124 @@
+"""Event and transition classes for ``transitions`` that trigger in a fifth of the stock time, with the same moves."""
+
+from __future__ import annotations
+
+import logging
+from itertools import chain
+from typing import Any
+
+from transitions import Machine
+from transitions.core import Event, EventData, Transition
+
+from fsm_mediator.machine.parts import Effect, rest
+
+logger = logging.getLogger("fsm_mediator")
+
+
+class DirectTransition(Transition):
+    """A ``Transition`` that runs the callbacks there are, in the stock order, and makes no log calls."""
+
+    def execute(self, event_data: EventData) -> bool:
+        """As stock: prepare, conditions, before, exit, change, enter, final, after."""
+        machine: Any = event_data.machine
+        if self.prepare:
+            machine.callbacks(self.prepare, event_data)
+        if self.conditions and not self._eval_conditions(event_data):
+            return False
+        if self.before or machine._before_state_change:
+            machine.callbacks(chain(machine._before_state_change, self.before), event_data)
+        if self.dest:
+            states = machine.states
+            source = states[self.source]
+            if source.on_exit:
+                machine.callbacks(source.on_exit, event_data)
+            model: Any = event_data.model
+            model.state = self.dest
+            event_data.state = dest = states[self.dest]
+            for callback in dest.on_enter:
+                if callable(callback):
+                    callback(event_data)
+                else:
+                    machine.callback(callback, event_data)
+            if dest.final and machine._on_final:
+                machine.callbacks(machine._on_final, event_data)
+        if self.after or machine._after_state_change:
+            machine.callbacks(chain(self.after, machine._after_state_change), event_data)
+        return True
+
+
+class DirectEvent(Event):
+    """An ``Event`` triggered without queue, partials and log calls: a fifth of the stock time, the same moves.
+
+    The machine is neither queued nor logged about (observers tell what moves), which is what the stock class spends
+    its time on. The callbacks of the machine are read from where its properties keep them. A test holds both classes
+    against the stock ones over random triggers, and the version of ``transitions`` is pinned to the minor release.
+    """
+
+    def __init__(self, name: str, machine: Machine) -> None:
+        super().__init__(name, machine)
+        self._of_machine = vars(machine)  # for ``Machine.__getattr__`` makes every other way to its attributes slow
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_of_machine"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _of_machine=vars(state["machine"]))
+
+    def trigger(self, model: Any, *args: Any, **kwargs: Any) -> bool:  # noqa: C901 - the usual case first, in one piece
+        """As stock, errors included."""
+        of_machine = self._of_machine
+        name = model.state
+        if not (
+            args
+            or kwargs
+            or of_machine["_prepare_event"]
+            or of_machine["_before_state_change"]
+            or of_machine["_after_state_change"]
+            or of_machine["_on_exception"]
+            or of_machine["_finalize_event"]
+            or of_machine["_on_final"]
+        ):
+            candidates = self.transitions.get(name)
+            if candidates is not None:
+                # Where the only callback is the one that a saga's state has, which needs to know of no event, none is
+                # made up for it: that is two thirds of the time of a trigger.
+                move: Any = candidates[0]
+                dest = move.dest
+                if dest and not (move.prepare or move.conditions or move.before or move.after):
+                    states = of_machine["states"]
+                    entered = states[dest].on_enter
+                    if len(entered) == 1 and not states[name].on_exit:
+                        callback = entered[0]
+                        if type(callback) is Effect or callback is rest:
+                            model.state = dest
+                            callback.enter(model)
+                            return True
+        machine: Any = self.machine
+        state = machine.states.get(name) or machine.get_state(name)  # which raises, as in stock
+        data = EventData(state, self, machine, model, args, kwargs)
+        try:
+            candidates = self.transitions.get(name)
+            if candidates is not None or self._is_valid_source(state):
+                if machine._prepare_event:
+                    machine.callbacks(machine._prepare_event, data)
+                for transition in candidates or ():
+                    data.transition = transition
+                    if transition.execute(data):
+                        data.result = True
+                        break
+        except BaseException as error:
+            data.error = error  # type: ignore[assignment]  # stock assigns it likewise; its stub is too narrow
+            if not machine._on_exception:
+                raise
+            machine.callbacks(machine._on_exception, data)
+        finally:
+            if machine._finalize_event:
+                self._finalize(machine, data)
+        return bool(data.result)
+
+    @staticmethod
+    def _finalize(machine: Any, data: EventData) -> None:
+        try:
+            machine.callbacks(machine._finalize_event, data)
+        except BaseException as error:  # stock swallows it likewise: what it finalizes is done
+            logger.exception("a finalize callback raised %s; what it finalizes is done", type(error).__name__)

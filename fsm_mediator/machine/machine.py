@@ -1,0 +1,179 @@
+"""The machine: a saga's parts, compiled into a checked ``transitions.Machine``.
+
+One machine is shared by all executions of a definition, each of which is only an object with the attributes ``state``
+and ``effect``. Nothing here runs a step, knows a saga or holds an execution; only this folder imports ``transitions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+from transitions import Machine, State
+from transitions.core import Event, Transition
+
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.machine.fast import DirectEvent, DirectTransition
+from fsm_mediator.machine.parts import AWAIT, COMPENSATE, EXECUTE, PROBE, WAIT, Effect, Kind, Part, rest
+from fsm_mediator.machine.table import Move, moves
+from fsm_mediator.states import (
+    COMPENSATING,
+    ENDED,
+    EVENTS,
+    EXECUTING,
+    PENDING,
+    PROBING,
+    STUCK_PHASES,
+    SUCCEEDED,
+    WAITING,
+    split_state,
+)
+
+
+class Place(NamedTuple):
+    """What a state is: its phase, and the part it belongs to (None for ``pending``, ``succeeded`` and ``failed``)."""
+
+    phase: str
+    part: Part | None
+
+
+class SagaMachine(Machine):
+    """The machine of one saga: a ``transitions.Machine`` that knows which part each state belongs to.
+
+    Attributes:
+        parts: What it was compiled from.
+        places: Phase and part of every state.
+    """
+
+    event_cls: type[Event] = DirectEvent
+    transition_cls: type[Transition] = DirectTransition
+
+    parts: tuple[Part, ...]
+    places: dict[str, Place]
+
+    def moves(self) -> Iterator[Move]:
+        """Every transition that is in the machine now, as rows of the table."""
+        for event in self.events.values():
+            for transitions in event.transitions.values():
+                for transition in transitions:
+                    yield Move(event.name, transition.source, transition.dest or transition.source)
+
+    def allowed(self, state: str) -> list[str]:
+        """The events that have a transition from *state*."""
+        return [name for name, event in self.events.items() if state in event.transitions]
+
+    def takes(self, event: str, state: str) -> bool:
+        """Whether *event* has a transition from *state*."""
+        known = self.events.get(event)
+        return known is not None and state in known.transitions
+
+    def refusal(self, event: str, state: str) -> str:
+        """Why *event* has no transition from *state*, in words."""
+        if event not in EVENTS:
+            return f"there is no event {event!r}; there are: {', '.join(EVENTS)}"
+        if event == "undo" and state == SUCCEEDED:
+            pivot = next((part.path for part in self.parts if part.pivot), None)
+            if pivot is not None:
+                return f"{pivot!r} is the saga's pivot: once it is done there is no way back"
+            return "no step of this saga can be compensated"
+        return f"{event!r} {EVENTS[event]}; from {state!r} there is only: {', '.join(self.allowed(state)) or 'nothing'}"
+
+
+class StockSagaMachine(SagaMachine):
+    """The same table on the stock ``Event`` and ``Transition`` of ``transitions``; for comparison."""
+
+    event_cls = Event
+    transition_cls = Transition
+
+
+def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool = False) -> SagaMachine:
+    """Build and check the machine of *parts*.
+
+    Args:
+        parts: The saga's parts in order, with unique paths.
+        every: Generate the states that the parts' settings rule out as well.
+        stock: Use the stock classes of ``transitions`` for events and transitions.
+
+    Raises:
+        DefinitionError: The table is not a sound machine. That is a bug of this library.
+    """
+    table = list(moves(parts, every=every))
+    by_path = {part.path: part for part in parts}
+    names = dict.fromkeys((PENDING, *chain.from_iterable((move.source, move.target) for move in table)))
+    places = {}
+    states = []
+    for name in names:
+        phase, path = split_state(name)
+        places[name] = place = Place(phase, by_path.get(path))
+        states.append(State(name, on_enter=[_bound(place)], final=name in ENDED))
+    machine = (StockSagaMachine if stock else SagaMachine)(
+        model=None, states=None, initial=None, auto_transitions=False, send_event=True, queued=False
+    )
+    machine.parts = tuple(parts)
+    machine.places = places
+    # As Machine.add_states and add_transition do, without their work for models and wildcards.
+    machine.states.update((state.name, state) for state in states)
+    machine.initial = PENDING
+    for event, source, target in table:
+        if event not in machine.events:
+            machine.events[event] = machine.event_cls(event, machine)
+        machine.events[event].add_transition(machine.transition_cls(source, target))
+    for known in machine.events.values():
+        known.transitions.default_factory = None  # else it would grow with every refused trigger
+    check_machine(machine)
+    return machine
+
+
+def _bound(place: Place) -> Any:
+    phase, part = place
+    if part is None or phase in STUCK_PHASES:
+        return rest
+    if phase == EXECUTING:
+        return Effect(EXECUTE, part, part.execute)
+    if phase == PROBING:
+        return Effect(PROBE, part, part.probe)
+    if phase == COMPENSATING:
+        return Effect(COMPENSATE, part, part.compensate) if part.kind is Kind.STEP else Effect(AWAIT, part)
+    if phase == WAITING and part.kind is not Kind.SLEEP:
+        return Effect(AWAIT, part)
+    return Effect(WAIT, part)
+
+
+def check_machine(machine: SagaMachine) -> None:
+    """Hold the machine as it is built against what every saga's machine must be.
+
+    Raises:
+        DefinitionError: A source or destination is not declared, an event is unknown or ambiguous, a state cannot be
+            reached, or no end can be reached from it.
+    """
+    onward: dict[str, list[str]] = {name: [] for name in machine.states}
+    backward: dict[str, list[str]] = {name: [] for name in machine.states}
+    seen = set()
+    for event, source, target in machine.moves():
+        if event not in EVENTS:
+            raise DefinitionError(f"the machine has an unknown event {event!r}")
+        if source not in onward or target not in onward:
+            raise DefinitionError(f"the machine's move {event!r} from {source!r} to {target!r} names an unknown state")
+        if (event, source) in seen:
+            raise DefinitionError(f"the machine has two moves for {event!r} from {source!r}")
+        seen.add((event, source))
+        onward[source].append(target)
+        backward[target].append(source)
+    lost = onward.keys() - _reached([PENDING], onward)
+    if lost:
+        raise DefinitionError(f"the machine cannot reach {', '.join(sorted(lost))}")
+    endless = onward.keys() - _reached(ENDED & onward.keys(), backward)
+    if endless:
+        raise DefinitionError(f"the machine reaches no end from {', '.join(sorted(endless))}")
+
+
+def _reached(starts: Any, edges: dict[str, list[str]]) -> set[str]:
+    reached = set(starts)
+    todo = list(starts)
+    while todo:
+        for target in edges[todo.pop()]:
+            if target not in reached:
+                reached.add(target)
+                todo.append(target)
+    return reached

@@ -1,0 +1,159 @@
+"""The table: every transition there is, as data, from a tuple of parts. It runs nothing and knows no execution.
+
+The theory
+----------
+A saga executes its parts in order. Where a part cannot be executed, everything done before is compensated, newest
+first (*backward recovery*). The **pivot** is the go/no-go part: once it is executed the saga is only completed
+(*forward recovery*), for as long as it takes, and what cannot be completed waits for a person. An attempt that gave
+no answer is **in doubt**: it may have had its effect, so it is repeated with the same key, asked about (``probing``),
+or compensated itself. A state is ``phase`` or ``phase.part``; the events are few and generic, and do not grow in
+number with the parts::
+
+    pending ─start→ executing.S ─executed→ ... → succeeded ─undo→ compensating.T
+                     │  ↑
+              errored↓  │retry_due             rejected   S had no effect: back to the nearest earlier part
+                    retrying.S                 in_doubt   S may have had one: compensate S itself first
+                                               exhausted  no way back (pivot or after it): stuck.S
+    compensating.S ─compensated→ compensating.R → ... → failed
+      │  ↑      └─compensation_exhausted→ stuck.S ─retry→ compensating.S
+      ↓  │                                        ─settled_undone→ as compensated
+    retrying_compensation.S
+
+Sources: Garcia-Molina & Salem, "Sagas", 1987; Richardson, "Microservices Patterns", chapter 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from fsm_mediator.machine.parts import Kind, Part
+from fsm_mediator.states import (
+    COMPENSATING,
+    EXECUTING,
+    FAILED,
+    PENDING,
+    PROBING,
+    RETRYING,
+    RETRYING_COMPENSATION,
+    STUCK,
+    STUCK_EXECUTING,
+    SUCCEEDED,
+    WAITING,
+)
+
+TABLE_FORMAT: Final = 1
+"""The number of this table's format; part of every fingerprint."""
+
+
+class Move(NamedTuple):
+    """One row of the table."""
+
+    event: str
+    source: str
+    target: str
+
+
+def moves(parts: Sequence[Part], *, every: bool = False) -> Iterator[Move]:
+    """The whole table of a saga of *parts*.
+
+    A state that the parts' settings rule out (``retrying.S`` where S has one attempt) is left out, unless *every* is
+    set: an execution that was journaled under other settings may stand in it.
+    """
+    enter = [_enter(part) for part in parts]
+    back: list[str] = []
+    for index, part in enumerate(parts):
+        back.append(_nearest_compensation(parts, index))
+        after = enter[index + 1] if index + 1 < len(parts) else SUCCEEDED
+        if index == 0:
+            yield Move("start", PENDING, enter[0])
+            if not part.forward_only:
+                yield Move("rejected", PENDING, FAILED)
+        if part.kind is Kind.STEP:
+            yield from _step_moves(part, after, back[index], every)
+        else:
+            yield from _wait_moves(part, after, back[index], every)
+        if part.compensatable:
+            yield from _compensation_moves(part, back[index], every)
+    last = _nearest_compensation(parts, len(parts))
+    if any(part.undoes for part in parts) and not any(part.pivot for part in parts):
+        yield Move("undo", SUCCEEDED, last)
+
+
+def _step_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Move]:
+    executing, retrying, probing = f"{EXECUTING}.{part.path}", f"{RETRYING}.{part.path}", f"{PROBING}.{part.path}"
+    sources = [executing]
+    yield Move("executed", executing, after)
+    if part.probe is not None:
+        sources.append(probing)
+        yield Move("unsure", executing, probing)
+        yield Move("executed", probing, after)
+    if part.retry.attempts != 1 or every:
+        for source in sources:
+            yield Move("errored", source, retrying)
+        yield Move("retry_due", retrying, executing)
+        sources.append(retrying)
+    for source in sources:
+        yield from _given_up(part, source, back)
+    if part.forward_only or part.pivot:
+        yield from _stuck_executing(part, f"{STUCK}.{part.path}", executing, after, back)
+    elif part.can_outlive_its_timeout or every:
+        stuck = f"{STUCK_EXECUTING if part.compensatable else STUCK}.{part.path}"
+        yield Move("exhausted", executing, stuck)
+        yield from _stuck_executing(part, stuck, executing, after, back)
+
+
+def _wait_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Move]:
+    waiting = f"{WAITING}.{part.path}"
+    yield Move("executed", waiting, after)
+    if not part.forward_only:
+        yield from _given_up(part, waiting, back)
+    elif _can_be_given_up(part) or every:
+        yield from _given_up(part, waiting, back)
+        yield from _stuck_executing(part, f"{STUCK}.{part.path}", waiting, after, back)
+
+
+def _can_be_given_up(part: Part) -> bool:
+    """Whether waiting for *part* can come to nothing: a signal's time-out, a branch, what cannot be decided."""
+    if part.kind is Kind.SIGNAL:
+        return part.seconds is not None
+    return part.kind is not Kind.SLEEP or part.decide is not None
+
+
+def _given_up(part: Part, source: str, back: str) -> Iterator[Move]:
+    if not part.forward_only:
+        yield Move("rejected", source, back)
+    if part.compensatable:
+        yield Move("in_doubt", source, f"{COMPENSATING}.{part.path}")
+    if part.pivot or part.forward_only:
+        yield Move("exhausted", source, f"{STUCK}.{part.path}")
+
+
+def _stuck_executing(part: Part, stuck: str, again: str, after: str, back: str) -> Iterator[Move]:
+    yield Move("retry", stuck, again)
+    yield Move("settled_done", stuck, after)
+    if not part.forward_only:
+        yield Move("settled_undone", stuck, back)
+
+
+def _compensation_moves(part: Part, back: str, every: bool) -> Iterator[Move]:
+    compensating, stuck = f"{COMPENSATING}.{part.path}", f"{STUCK}.{part.path}"
+    yield Move("compensated", compensating, back)
+    if part.kind is Kind.STEP and (part.compensation_retry.attempts != 1 or every):
+        waits = f"{RETRYING_COMPENSATION}.{part.path}"
+        yield Move("compensation_errored", compensating, waits)
+        yield Move("compensation_due", waits, compensating)
+    yield Move("compensation_exhausted", compensating, stuck)
+    yield Move("retry", stuck, compensating)
+    yield Move("settled_undone", stuck, back)
+
+
+def _enter(part: Part) -> str:
+    return f"{EXECUTING if part.kind is Kind.STEP else WAITING}.{part.path}"
+
+
+def _nearest_compensation(parts: Sequence[Part], before: int) -> str:
+    for index in range(before - 1, -1, -1):
+        if parts[index].compensatable:
+            return f"{COMPENSATING}.{parts[index].path}"
+    return FAILED

@@ -1,0 +1,112 @@
+"""Records in words, for terminals, pictures and error messages. Reads, and judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.records import Record
+from fsm_mediator.states import COMPENSATING, PENDING, PHASES
+
+WORDS = {
+    "start": "begins",
+    "executed": "is executed",
+    "errored": "fails",
+    "unsure": "is in doubt, its probe is asked",
+    "retry_due": "is tried again",
+    "rejected": "is given up",
+    "in_doubt": "is given up in doubt",
+    "exhausted": "is given up and waits for a person",
+    "compensated": "is compensated",
+    "compensation_errored": "fails to be compensated",
+    "compensation_due": "is tried again to be compensated",
+    "compensation_exhausted": "cannot be compensated and waits for a person",
+    "retry": "is tried again, says a person",
+    "settled_undone": "has no effect, says a person",
+    "settled_done": "has its effect, says a person",
+    "undo": "is undone, says a person",
+}
+"""Every event of the machine, as what it says of the step."""
+
+PLACES = {
+    "pending": "pending",
+    "executing": "execute {}",
+    "retrying": "wait to retry {}",
+    "probing": "probe {}",
+    "waiting": "wait in {}",
+    "compensating": "compensate {}",
+    "retrying_compensation": "wait to compensate {} again",
+    "stuck": "stuck in {}",
+    "stuck_executing": "stuck executing {}",
+    "succeeded": "succeeded",
+    "failed": "failed",
+}
+"""Every phase of the machine, as what is done in it."""
+
+assert set(PLACES) == set(PHASES)
+
+
+def in_words(record: Record) -> str:
+    """What *record* tells, in words: ``charge is executed``."""
+    attempt = record.attempt + 1 if record.event in ("retry_due", "compensation_due") else record.attempt
+    number = f", attempt {attempt}" if attempt > 1 or record.event in ("errored", "compensation_errored") else ""
+    return f"{record.step or 'the saga'} {WORDS[record.event]}{number}"
+
+
+def place_in_words(state: str) -> str:
+    """A state in words: ``compensate charge``."""
+    phase, _, path = state.partition(".")
+    return PLACES[phase].format(path)
+
+
+def details(record: Record) -> list[str]:
+    """What else *record* tells: doubt, error, reason, how long is waited."""
+    told = []
+    if record.error is not None and record.event not in ("retry_due", "compensation_due"):
+        told.append(str(record.error))
+    if record.abandoned:
+        told.append("its thread may be running still")
+    elif record.in_doubt and not record.target.startswith((COMPENSATING, PENDING)) and record.event != "retry_due":
+        told.append("it may have had its effect")
+    if record.reason and (record.error is None or record.reason not in record.error.message):
+        told.append(record.reason)
+    if record.due_at is not None and record.due_at > record.at:
+        told.append(f"waits {span(record.due_at - record.at)}")
+    return told
+
+
+def shown(thing: object, most: int = 500) -> str:
+    """Its repr, of which so many characters at the most; for there are things that raise in it."""
+    try:
+        text = repr(thing)
+    except Exception as error:
+        return f"a {type(thing).__name__} whose repr raises {type(error).__name__}"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def span(seconds: float) -> str:
+    """So many seconds, in the unit in which a person would tell them."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def timeline(records: Iterable[Record]) -> str:
+    """*records*, a line each: seconds since the first, what happened, what is done next; and why, on a line below.
+
+    Raises:
+        DefinitionError: They are no records.
+    """
+    if not isinstance(records, Iterable):
+        raise DefinitionError(f"timeline() is given records, such as outcome.history, not {records!r}")
+    lines = []
+    first = None
+    for record in records:
+        if not isinstance(record, Record):
+            raise DefinitionError(f"timeline() is given records, such as outcome.history; {record!r} is none")
+        first = record.at if first is None else first
+        lines.append(f"{record.at - first:9.3f} s  {in_words(record):<40} -> {place_in_words(record.target)}")
+        # Messages of several lines too: what stands further left would read as another record.
+        lines += [f"{'':13}{line}" for detail in details(record) for line in detail.splitlines()]
+    return "\n".join(lines)

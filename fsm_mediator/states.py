@@ -1,0 +1,94 @@
+"""The names of states and events, and the questions that are asked of a state. It imports nothing.
+
+A state is ``phase`` or ``phase.path``: the path names the part that the state belongs to, and holds dots itself where
+the part is in a nested saga (``executing.shipping.pack``). No other module takes a state or a path apart.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PENDING: Final = "pending"
+EXECUTING: Final = "executing"
+RETRYING: Final = "retrying"
+PROBING: Final = "probing"
+WAITING: Final = "waiting"
+COMPENSATING: Final = "compensating"
+RETRYING_COMPENSATION: Final = "retrying_compensation"
+STUCK: Final = "stuck"
+STUCK_EXECUTING: Final = "stuck_executing"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+
+PHASES: Final = (
+    *(PENDING, EXECUTING, RETRYING, PROBING, WAITING),
+    *(COMPENSATING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, SUCCEEDED, FAILED),
+)
+ENDED: Final = frozenset({SUCCEEDED, FAILED})
+STUCK_PHASES: Final = frozenset({STUCK, STUCK_EXECUTING})
+
+EVENTS: Final[dict[str, str]] = {
+    "start": "begins a pending execution",
+    "executed": "completes a part that is being executed, probed or waited for",
+    "errored": "ends an attempt after which another follows, in executing or probing",
+    "unsure": "asks the probe about an attempt in doubt, in executing, where the step has a probe",
+    "retry_due": "begins the next attempt, in retrying",
+    "rejected": "gives a part up that had no effect, up to the pivot",
+    "in_doubt": "gives a part up that may have had an effect, before the pivot, where it can be compensated",
+    "exhausted": "gives a part up for a person to see to: the pivot, what follows it, or a thread that cannot be ended",
+    "compensated": "completes a compensation that is under way",
+    "compensation_errored": "ends an attempt to compensate after which another follows",
+    "compensation_due": "begins the next attempt to compensate, in retrying_compensation",
+    "compensation_exhausted": "gives a compensation up for a person to look at, in compensating",
+    "retry": "tries a stuck part again",
+    "settled_undone": "takes a person's word that a stuck part has no effect; not after the pivot",
+    "settled_done": "takes a person's word that a part stuck in execution has its effect",
+    "undo": "compensates a saga that has succeeded; not with a pivot, nor with nothing to compensate",
+}
+"""Every event, and what it does in which states."""
+
+
+def state_of(phase: str, path: str) -> str:
+    """The state of the part at *path* in *phase*."""
+    return f"{phase}.{path}"
+
+
+def split_state(state: str) -> tuple[str, str]:
+    """Phase and path of *state*; the path is empty in ``pending``, ``succeeded`` and ``failed``."""
+    phase, _, path = state.partition(".")
+    return phase, path
+
+
+def phase_of(state: str) -> str:
+    """The phase of *state*."""
+    return state.partition(".")[0]
+
+
+def path_of(state: str) -> str:
+    """The path of the part that *state* belongs to; empty in ``pending``, ``succeeded`` and ``failed``."""
+    return state.partition(".")[2]
+
+
+def is_ended(state: str) -> bool:
+    """Whether *state* is ``succeeded`` or ``failed``."""
+    return state in ENDED
+
+
+def is_stuck(state: str) -> bool:
+    """Whether an execution in *state* waits for a person."""
+    return state.partition(".")[0] in STUCK_PHASES
+
+
+def is_settled(state: str) -> bool:
+    """Whether *state* is ended or stuck: only a person's command moves it."""
+    return state in ENDED or state.partition(".")[0] in STUCK_PHASES
+
+
+def name_of(path: str) -> str:
+    """The part's own name, without the names of the sagas that it is nested in."""
+    return path.rpartition(".")[2]
+
+
+def saga_path_of(path: str) -> str:
+    """The path of the nested saga that holds the part at *path*; empty at the top."""
+    return path.rpartition(".")[0]

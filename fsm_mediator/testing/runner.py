@@ -1,0 +1,306 @@
+"""Trial: one run of a saga's real steps under one plan of faults, to its end, on one of the mediators.
+
+Whoever drives may die on the way: another mediator on the same journal takes it up. A saga that gets stuck because of
+a fault is mended by a person, once; one that waits for a signal is given it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.errors import DefinitionError, LeaseLostError, MediatorError, RefusedError
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE
+from fsm_mediator.testing.clock import VirtualClock
+from fsm_mediator.testing.faults import KILLS, FaultPlan
+from fsm_mediator.testing.injection import Died, FaultyAsyncMediator, FaultyMediator, Stage
+from fsm_mediator.testing.processes import in_a_child
+
+logger = logging.getLogger("fsm_mediator")
+
+ROUNDS: Final = 200
+"""How often, at most, a trial is taken up, mended or signalled before it is said not to end."""
+
+
+class Calling:
+    """Calls what may be a coroutine function: on an event loop of its own, made when there is need of one."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call it; what it returns, awaited if need be."""
+        if not inspect.iscoroutinefunction(function):
+            return function(*args, **kwargs)
+        if self._runner is None:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                self._runner = asyncio.Runner()
+            else:
+                raise DefinitionError(
+                    "a check of coroutines brings its own event loop, and one is running: call it from a plain function"
+                )
+        return self._runner.run(function(*args, **kwargs))
+
+    def close(self) -> None:
+        """End the event loop, if there was need of one."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+@attrs.frozen(kw_only=True)
+class Trial:
+    """What came of one run.
+
+    Attributes:
+        plan: What went wrong in it.
+        outcome: How it ended.
+        stage: What was called, and which faults struck.
+        deaths: How often another mediator had to take it up.
+        branches: How the branches of its groups ended, by id.
+        problem: Why it did not come to an end; empty if it did.
+    """
+
+    plan: FaultPlan
+    outcome: Outcome
+    stage: Stage
+    deaths: int = 0
+    branches: Mapping[str, Outcome] = attrs.field(factory=dict)
+    problem: str = ""
+
+
+class Theatre:
+    """Runs trials of sagas, each from its beginning to its end.
+
+    Args:
+        call: Calls what may be a coroutine function.
+        journal: Makes the journal of each run.
+        signals: The value of each signal.
+        coroutines: Whether to drive by `AsyncMediator`; None: where the saga has coroutine functions.
+    """
+
+    def __init__(
+        self,
+        call: Calling,
+        journal: Callable[[], Journal],
+        signals: Mapping[str, Any] | None = None,
+        *,
+        coroutines: bool | None = None,
+    ) -> None:
+        self._call = call
+        self._journal = journal
+        self.signals = dict(signals or {})
+        self._coroutines = coroutines
+        self._opened: list[SQLiteJournal] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def play(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str, *, idle: bool = False) -> Trial:
+        """Run *saga* under *plan*."""
+        stage = Stage(plan, VirtualClock(), self._journal(), idle=idle)
+        return _Play(self, saga, payload, stage, saga_id).to_the_end()
+
+    def play_in_a_child(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str) -> Trial:
+        """Run *saga* under *plan* in a child of this process, which may be killed, and then on to its end in this one.
+
+        Their journal is a SQLite file. Faults that kill are over in this process, all others are met here, too.
+        """
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="fsm-mediator-")
+        path = Path(self._folder.name) / f"{len(self._opened)}.db"
+
+        def in_the_child() -> None:
+            theatre = Theatre(Calling(), self._journal, self.signals, coroutines=self._coroutines)
+            stage = Stage(plan, VirtualClock(), SQLiteJournal(path, durability="normal"))
+            _Play(theatre, saga, payload, stage, saga_id).to_the_end()
+
+        killed = in_a_child(in_the_child)
+        rest = attrs.evolve(plan, faults=tuple(fault for fault in plan.faults if fault.kind not in KILLS))
+        journal = SQLiteJournal(path, durability="normal")
+        self._opened.append(journal)
+        stage = Stage(rest, VirtualClock(), journal)
+        if killed:
+            stage.struck += plan.all
+        trial = _Play(self, saga, payload, stage, saga_id).to_the_end()
+        return attrs.evolve(trial, plan=plan, deaths=trial.deaths + killed)
+
+    def close(self) -> None:
+        """Remove the journals of those that were killed."""
+        for journal in self._opened:
+            journal.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def undo(self, saga: Saga, trial: Trial) -> Outcome:
+        """Undo what succeeded in *trial*; nothing goes wrong any more.
+
+        Raises:
+            RefusedError: It cannot be undone.
+        """
+        trial.stage.mend()
+        mediator = self.driver(saga, trial.stage)
+        try:
+            outcome: Outcome = self.say(mediator, "undo", trial.outcome.saga_id, "so that the next run can begin")
+        finally:
+            self.say(mediator, "close")
+        return outcome
+
+    def driver(self, saga: Saga, stage: Stage) -> FaultyMediator | FaultyAsyncMediator:
+        """A mediator of the kind that this saga takes."""
+        coroutines = has_coroutines(saga) if self._coroutines is None else self._coroutines
+        return (FaultyAsyncMediator if coroutines else FaultyMediator)(saga, stage)
+
+    def say(self, mediator: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
+        """One of the mediator's verbs, awaited if need be."""
+        return self._call(getattr(mediator, verb), *args, **kwargs)
+
+
+class _Play:
+    def __init__(self, theatre: Theatre, saga: Saga, payload: Any, stage: Stage, saga_id: str) -> None:
+        self.theatre = theatre
+        self.saga = saga
+        self.payload = payload
+        self.stage = stage
+        self.saga_id = saga_id
+        self.deaths = 0
+        self.asked: list[str] = []
+        self.signalled: set[str] = set()
+        self.mediator = theatre.driver(saga, stage)
+
+    def to_the_end(self) -> Trial:
+        logger.addFilter(_is_news)
+        try:
+            outcome, problem = self._played()
+            branches = self._branches(self.saga_id) if self.saga.branches else {}
+        finally:
+            self._leave()
+            logger.removeFilter(_is_news)
+        return Trial(
+            plan=self.stage.plan,
+            outcome=outcome,
+            stage=self.stage,
+            deaths=self.deaths,
+            branches=branches,
+            problem=problem,
+        )
+
+    def _branches(self, parent: str) -> dict[str, Outcome]:
+        found = {}
+        for entry in reversed(list(self.stage.journal.entries(parent=parent))):
+            found[entry.saga_id] = self.theatre.say(self.mediator, "outcome", entry.saga_id)
+            found |= self._branches(entry.saga_id)
+        return found
+
+    def _played(self) -> tuple[Outcome, str]:
+        outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
+        undone = not self.stage.plan.undone
+        for _ in range(ROUNDS):
+            if outcome.succeeded and not undone:
+                undone = True
+                outcome = self._said("undo", self.saga_id, "undone by the test")
+            elif outcome.ended:
+                return outcome, ""
+            elif outcome.stuck:
+                beyond = beyond_mending(outcome, self.stage, self.asked)
+                if beyond:
+                    return outcome, beyond
+                self.asked.append(outcome.state)
+                self.stage.mend()
+                outcome = self._said("retry", self.saga_id, "mended by the test")
+            else:
+                awaited = self._signals(outcome.step or "")
+                if not awaited:
+                    return outcome, (
+                        f"it waits in {outcome.state!r} for what is not given: pass signals=, a value for each signal"
+                    )
+                for name, value in awaited.items():
+                    self.signalled.add(name)
+                    with contextlib.suppress(RefusedError):  # somebody was quicker: it has been cancelled meanwhile
+                        self._said("signal", self.saga_id, name, value)
+                outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
+        return outcome, f"it does not end: after {ROUNDS} times of being taken up, it stands in {outcome.state!r}"
+
+    def _signals(self, path: str) -> dict[str, Any]:
+        """What it waits for in the part at *path*, a signal or a group, and has not been given."""
+        return {
+            name: value
+            for name, value in self.theatre.signals.items()
+            if (name == path or name.startswith(f"{path}.")) and name not in self.signalled
+        }
+
+    def _said(self, verb: str, *args: Any, **kwargs: Any) -> Outcome:
+        """What came of the verb, however often whoever was told dies: another one takes the saga up."""
+        again: tuple[Any, ...] = ("run", (self.saga, self.payload), {"saga_id": self.saga_id, "check": False})
+        to_say: list[tuple[Any, ...]] = [(verb, args, kwargs)]
+        for _ in range(ROUNDS):
+            verb, args, kwargs = to_say[0]
+            try:
+                outcome: Outcome = self.theatre.say(self.mediator, verb, *args, **kwargs)
+            except Died:
+                self.deaths += 1
+                self._leave()
+                self.mediator = self.theatre.driver(self.saga, self.stage)
+                # Of a group's branches, each is taken up by itself.
+                to_say = [("recover", (), {}), again] if self.saga.branches else [again]
+            else:
+                del to_say[0]
+                if not to_say:
+                    return outcome
+        raise MediatorError(f"saga {self.saga.name!r} was taken up {ROUNDS} times, and its driver died every time")
+
+    def _leave(self) -> None:
+        self.theatre.say(self.mediator, "close")
+
+
+def beyond_mending(outcome: Outcome, stage: Stage, asked: Collection[str]) -> str:
+    """Why a person could not mend what is stuck; empty if they can, since it was a fault alone.
+
+    Args:
+        outcome: Where it is stuck.
+        stage: What was called.
+        asked: The states in which a person had it tried again already.
+    """
+    path = outcome.step or ""
+    if path in outcome.saga.branches:
+        for (place, what), error in stage.own.items():
+            if place.startswith(f"{path}.") and what == COMPENSATE:
+                return f"it is stuck: the compensation of step {place!r} raised of its own accord {error!r}"
+    verb = COMPENSATE if outcome.history[-1].event == "compensation_exhausted" else EXECUTE
+    own = stage.own.get((path, verb))
+    if own is not None:
+        doing = "compensation of " if verb == COMPENSATE else ""
+        return f"it is stuck: the {doing}step {path!r} raised of its own accord {own!r}"
+    if outcome.state in asked:
+        return f"it is stuck in {outcome.state!r} again, though nothing goes wrong any more: {outcome.error!r}"
+    return ""
+
+
+def has_coroutines(saga: Saga) -> bool:
+    """Whether a step of it is a coroutine function, so that only `AsyncMediator` can run it."""
+    return any(
+        callback is not None and callback.is_coroutine
+        for part in saga.parts
+        for callback in (part.execute, part.compensate, part.probe)
+    ) or any(has_coroutines(branch) for branches in saga.branches.values() for branch in branches.values())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the log tells of anything else than a death on purpose, and what follows from it."""
+    told = record.args if isinstance(record.args, tuple) else ()
+    if any(isinstance(each, LeaseLostError) for each in told) or str(record.msg).startswith("closed while attempts"):
+        return False
+    return record.exc_info is None or not isinstance(record.exc_info[1], Died)

@@ -1,0 +1,201 @@
+"""Stands: where executions of a saga can stand, whatever is in the ledger, and what they make of what they hear.
+
+What an execution makes of something does not depend on the ledger. So it is found out once for each stand, through the
+very machine and the very `feed` that run; and each time the records are replayed into a second execution, which must
+equal the first: recovery finds what runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.errors import MediatorError, RefusedError
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.records import Acceptance, Record
+from fsm_mediator.states import COMPENSATING, PENDING, RETRYING_COMPENSATION
+from fsm_mediator.verifier.action import Move, copied
+from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.branches import Births, born_with
+from fsm_mediator.verifier.choices import Decisions
+from fsm_mediator.verifier.laws import Laws, Passage
+
+UNLIMITED_ATTEMPTS: Final = 2
+"""Up to which attempt a policy without limit is told apart: one more behaves like the one before."""
+
+
+class Led(NamedTuple):
+    """What something that an execution heard led to.
+
+    Attributes:
+        stand: Where to.
+        decided: What was decided on the way, in words.
+        passage: What the laws look at.
+        births: The branches that came into being with it.
+        quiet: Whether nothing was recorded.
+        endless: Whether a policy without limit made it.
+        differs: What is wrong with what recovery would find; None: nothing.
+    """
+
+    stand: Stand
+    decided: str
+    passage: Passage
+    births: Births
+    quiet: bool
+    endless: bool
+    differs: str | None
+
+
+class Stand:
+    """Where an execution can stand.
+
+    Attributes:
+        execution: One that stands there.
+        number: From 0.
+        backward: Whether it is on the way back.
+        led: What it made of what it heard; a text is why it refused it.
+    """
+
+    __slots__ = ("backward", "execution", "led", "number")
+
+    def __init__(self, execution: Execution, number: int, *, backward: bool) -> None:
+        execution.history = []  # no judgement reads it, and kept in every stand it would grow with each path
+        self.execution = execution
+        self.number = number
+        self.backward = backward
+        self.led: dict[str, list[Led] | str] = {}
+
+
+class Stands:
+    """All the stands of a saga that were come to.
+
+    Attributes:
+        saga: The saga, as it is walked: every function that decides is replaced.
+        states: The machine's states that were reached.
+        taken: Its transitions that were taken, by event and source.
+    """
+
+    def __init__(self, saga: Saga, possible: Moves, laws: Laws) -> None:
+        self._decisions = Decisions(saga)
+        self.saga = self._decisions.saga
+        self._index = possible.index
+        self._laws = laws
+        self._known: dict[Any, Stand] = {}
+        self.states = {PENDING}
+        self.taken: set[tuple[str, str]] = set()
+
+    def first(self) -> Stand:
+        """Where an execution stands that was accepted, and has not begun."""
+        return self._of(begun(self.saga))
+
+    def after(self, stand: Stand, move: Move) -> list[Led] | str:
+        """What an execution that stands there makes of a move, for everything that may be decided on the way.
+
+        Returns:
+            Where it leads; or why it is refused.
+        """
+        known = stand.led.get(move.said)
+        if known is None:
+            known = stand.led[move.said] = self._found(stand, move)
+        return known
+
+    def _found(self, stand: Stand, move: Move) -> list[Led] | str:
+        def make() -> tuple[Execution, tuple[Record, ...]]:
+            execution = copied(stand.execution)
+            return execution, made(execution, move, 0.0)
+
+        try:
+            every = list(self._decisions.every(make)) if self._decisions.any else [("", make())]
+        except RefusedError as error:
+            return str(error)
+        found = []
+        for decided, (execution, records) in every:
+            for record in records:
+                self.states.add(record.target)
+                self.taken.add((record.event, record.source))
+            differs = self._fold_differs(stand.execution, execution, move, records)
+            passage = self._laws.passage(execution, records, stand.execution)
+            births = born_with(execution, records)
+            endless = self._is_without_limit(records)
+            found.append(Led(self._of(execution), decided, passage, births, not records, endless, differs))
+        return found
+
+    def _fold_differs(self, before: Execution, after: Execution, move: Move, records: tuple[Record, ...]) -> str | None:
+        """Recovery must find what runs: what was recorded, replayed, is what is. What is wrong, if it is not."""
+        folded = copied(before)
+        if move.outside:
+            move.act(folded, 0.0)
+        for record in records:
+            try:
+                folded.replay(record)
+            except MediatorError as error:
+                return f"its records cannot be folded: {error}"
+        if _essence(folded) == _essence(after):
+            return None
+        return f"folded from its records it is {_essence(folded)}, not {_essence(after)}"
+
+    def _is_without_limit(self, records: tuple[Record, ...]) -> bool:
+        for record in records:
+            if record.step is not None and record.event in ("retry_due", "compensation_due"):
+                part = self.saga.parts[self._index[record.step]]
+                policy = part.retry if record.event == "retry_due" else part.compensation_retry
+                if policy.attempts is None:
+                    return True
+        return False
+
+    def _of(self, execution: Execution) -> Stand:
+        """The stand of an execution: the same for all that have the same future."""
+        state, _, *rest, answered, doubtful = _essence(execution)
+        backward = execution.state in self._laws.backward
+        # On the way back the leftovers are what they were where it turned back (`Passage.turns`, `Passage.forgets`).
+        told = (bool(execution.leftovers),) if backward else (answered, doubtful)
+        key = (state, _told_apart(execution), *rest, *told)
+        stand = self._known.get(key)
+        if stand is None:
+            stand = self._known[key] = Stand(execution, len(self._known), backward=backward)
+        return stand
+
+
+def begun(saga: Saga) -> Execution:
+    """An execution that was accepted, and has not begun."""
+    return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, None, 0.0))
+
+
+def made(execution: Execution, move: Move, at: float) -> tuple[Record, ...]:
+    """Make *move*, and what follows of it with no effect in between; its records.
+
+    Raises:
+        RefusedError: The execution refuses it.
+    """
+    before = len(execution.history)
+    move.act(execution, at)
+    while execution.advance(at) is not None:
+        pass
+    execution.take()
+    return tuple(execution.history[before:])
+
+
+def _told_apart(execution: Execution) -> int:
+    """The number of the attempt, as far as the future depends on it."""
+    part = execution.machine.places[execution.state].part
+    if part is None:
+        return 0
+    policy = part.compensation_retry if execution.phase in (COMPENSATING, RETRYING_COMPENSATION) else part.retry
+    return min(execution.attempt, UNLIMITED_ATTEMPTS) if policy.attempts is None else execution.attempt
+
+
+def _essence(execution: Execution) -> tuple[Any, ...]:
+    """What an execution's future depends on."""
+    return (
+        execution.state,
+        execution.attempt,
+        execution.doubt,
+        execution.due_at is not None,
+        execution.deadline_at is not None and execution.cancellable,
+        execution.cancelled,
+        tuple(sorted(execution._signals or ())),
+        tuple(sorted((execution._plans or {}).items())),
+        tuple(sorted((execution._left or {}).items())),
+        tuple(execution._answered),
+        execution._doubtful,
+    )

@@ -1,0 +1,92 @@
+"""Fates: for each branch on a way, one way of its own on which it comes to stand as it does there.
+
+To the saga that waits for it a branch is one of a few words (`Status`). That one can come to stand so was found by
+walking its own saga; here it is said how, so that it can be played.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from fsm_mediator.verifier.action import NOTHING, PARTICIPANT, Move
+from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
+
+if TYPE_CHECKING:
+    from fsm_mediator.verifier.state_space import Walk
+
+_HAVE_IT_GO_ON: Final = frozenset(("retry", "undo", "settled_done", "settled_undone"))
+"""What is said to an execution that has settled."""
+
+_EFFORT: Final = {
+    "retry": 1,
+    "undo": 1,
+    "cancel": 100,
+    "settled_done": 1_000,
+    "settled_undone": 1_000,
+    "timed out": 10_000,
+    "abandoned": 10_000,
+    "late": 10_000,
+}
+"""What is not as easy as the rest; the last take real seconds to be played."""
+
+_UNSEEN: Final = 1_000
+"""The effort for what is not to be seen."""
+
+
+def way_to(walk: Walk, statuses: Sequence[str]) -> tuple[str, ...] | None:
+    """The easiest way on which an execution comes to stand as *statuses* say, one after the other; None: there is none.
+
+    Easy is what is short; a cancel, a person who has made sure by hand, and what takes real time are taken where
+    nothing else leads there, and a driver that dies never: that is no different from a call that gives no answer.
+    """
+    came: dict[tuple[int, int], tuple[tuple[int, int], str]] = {}
+    done: set[tuple[int, int]] = set()
+    order = itertools.count()
+    heap = [(0, next(order), (0, 0), (0, 0), "")]
+    while heap:
+        effort, _, place, before, label = heapq.heappop(heap)
+        if place in done:
+            continue
+        done.add(place)
+        came[place] = (before, label)
+        number, reached = place
+        if reached == len(statuses):
+            way = []
+            while place != (0, 0):
+                place, label = came[place]
+                way.append(label)
+            return tuple(way[::-1])
+        stood = status_of(walk.nodes[number][0].execution)
+        for move, label, target in walk.leads(number):
+            step = _step(move, stood, status_of(walk.nodes[target][0].execution), statuses[reached:])
+            if step is not None:
+                heapq.heappush(heap, (effort + step[0], next(order), (target, reached + step[1]), place, label))
+    return None
+
+
+def _step(move: Move, stood: str, stands: str, wanted: Sequence[str]) -> tuple[int, int] | None:
+    """The effort of a move, given how it stood before and stands after it, and how much that is of what is *wanted*.
+
+    What is wanted next is either that it settles, or that it goes on from where it has settled, as it is told to.
+
+    Returns:
+        None: the move is not to be made.
+    """
+    thread_ends = move.who == PARTICIPANT and move.said == NOTHING
+    if stood not in GOING_ON and not thread_ends and move.said not in _HAVE_IT_GO_ON:
+        return None
+    if wanted[0] in GOING_ON:
+        if move.said not in _HAVE_IT_GO_ON:
+            return (1, 0) if thread_ends else None
+        if stands in GOING_ON or len(wanted) == 1:
+            return _EFFORT[move.said], 1
+        return (_EFFORT[move.said], 2) if stands == wanted[1] else None  # it settles at once
+    if move.crash or move.said in ("deadline", "undo") or stands not in (*GOING_ON, *AGAIN, wanted[0]):
+        return None
+    effort = _EFFORT.get(move.said, 1)
+    if stands in AGAIN and stands != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it
+        effort += _UNSEEN
+    return effort, int(stands == wanted[0])

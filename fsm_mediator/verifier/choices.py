@@ -1,0 +1,116 @@
+"""Deciding: the functions that a saga decides by (``by``, ``over``, ``seconds``) are not called; every answer is tried.
+
+A decision is a part of a move: so a move that comes to one leads to as many places as there are answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from msgspec.structs import replace
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.machine.machine import compile_machine
+from fsm_mediator.machine.parts import Callback, Kind, Part
+
+MOST_ITEMS: Final = 2
+"""Up to how many items a group over items is walked with."""
+
+_FAR: Final = 4e9
+"""A moment that has not come yet."""
+
+T = TypeVar("T")
+
+
+class Undecidable(Exception):  # noqa: N818 - it is what a user's function raises, and no error of ours
+    """What is raised where the function that should decide fails."""
+
+
+class Answer(NamedTuple):
+    """One answer to a decision: in words, and what the function returns; it raises if that is an exception."""
+
+    words: str
+    answer: Any
+
+
+class Decisions:
+    """What is decided while a move is made; and which saga asks here instead of the functions it was given.
+
+    Attributes:
+        saga: The saga, with every function that decides replaced.
+        any: Whether there is any.
+    """
+
+    def __init__(self, saga: Saga) -> None:
+        self.any = any(part.decide is not None for part in saga.parts)
+        self._taken: list[tuple[Answer, int]] = []
+        self._script: list[int] = []
+        self._wanted: list[str] = []
+        self.saga = self._asking(saga) if self.any else saga
+
+    def every(self, make: Callable[[], T]) -> Iterator[tuple[str, T]]:
+        """Make a move once for every answer to what is decided on the way: what was decided, and what came of it."""
+        self._script = []
+        while True:
+            self._taken = []
+            made = make()
+            taken = list(self._taken)
+            yield "".join(f"; {choice.words}" for choice, _ in taken), made
+            numbers = [self._script[place] if place < len(self._script) else 0 for place in range(len(taken))]
+            while numbers and numbers[-1] + 1 == taken[len(numbers) - 1][1]:
+                numbers.pop()
+            if not numbers:
+                return
+            numbers[-1] += 1
+            self._script = numbers
+
+    def are(self, words: Sequence[str]) -> None:
+        """The next decisions are these, as `every` told them."""
+        self._taken = []
+        self._script = []
+        self._wanted = list(words)
+
+    def _asking(self, saga: Saga) -> Saga:
+        parts = tuple(part if part.decide is None else replace(part, decide=self._decider(part)) for part in saga.parts)
+        asking = Saga.__new__(Saga)
+        for name in Saga.__slots__:
+            object.__setattr__(asking, name, getattr(saga, name))
+        object.__setattr__(asking, "parts", parts)
+        object.__setattr__(asking, "_by_path", {part.path: part for part in parts})
+        object.__setattr__(asking, "machine", compile_machine(parts))
+        return asking
+
+    def _decider(self, part: Part) -> Callback:
+        assert part.decide is not None
+        every = list(choices(part))
+
+        def decide(_payload: Any) -> Any:
+            place = len(self._taken)
+            if place < len(self._wanted):
+                choice = next(choice for choice in every if choice.words == self._wanted[place])
+            else:
+                choice = every[self._script[place] if place < len(self._script) else 0]
+            self._taken.append((choice, len(every)))
+            if isinstance(choice.answer, Exception):
+                raise choice.answer
+            return choice.answer
+
+        return Callback(decide, takes_context=False, is_coroutine=False, label=part.decide.label)
+
+
+def choices(part: Part) -> Iterator[Answer]:
+    """Every answer to what is decided at *part*; the first is the one with which most goes on."""
+    path = part.path
+    if part.kind is Kind.CHOICE:
+        for name in part.branches:
+            yield Answer(f"for {path}, {name} is chosen", name)
+    elif part.kind is Kind.SLEEP and part.subject.relative:
+        yield Answer(f"{path} is to last", 1.0)
+        yield Answer(f"{path} is to last no time", 0.0)
+    elif part.kind is Kind.SLEEP:
+        yield Answer(f"{path} is to last", _FAR)
+    else:
+        for number in range(MOST_ITEMS, -1, -1):
+            yield Answer(f"{path} goes over {number} {'item' if number == 1 else 'items'}", [None] * number)
+    yield Answer(f"{path} cannot be decided", Undecidable("it cannot be decided"))

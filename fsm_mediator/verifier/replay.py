@@ -1,0 +1,131 @@
+"""Retracing: a way that was found is gone once more, with a clock, so that its records tell of waits and attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.waits import EACH
+from fsm_mediator.errors import RefusedError
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.records import Record
+from fsm_mediator.verifier.abstract_states import begun, made
+from fsm_mediator.verifier.action import DUE
+from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.branch_traces import way_to
+from fsm_mediator.verifier.branches import born_with
+from fsm_mediator.verifier.choices import Decisions
+from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.violation import Violation
+
+if TYPE_CHECKING:
+    from fsm_mediator.verifier.state_space import Walk
+
+
+Walks: TypeAlias = "Mapping[str, Mapping[str, Walk]]"
+"""The walks over the branches of a saga, by the group's path and the branch's name."""
+
+
+class Unplayable(Exception):  # noqa: N818 - it is no error: what was found is then told, and not played
+    """A branch is taken to stand as no way of its own leads to; the message says which."""
+
+
+class Retraced(NamedTuple):
+    """What was found on a way.
+
+    Attributes:
+        recorded: What was recorded of each thing that happened, as far as the way could be gone.
+        ghost: What then really has an effect.
+        fates: Of each branch, as ``group.branch``: how it came to stand, one after the other, of its own accord.
+    """
+
+    recorded: tuple[tuple[Record, ...], ...]
+    ghost: Ghost
+    fates: dict[str, list[str]]
+
+
+def retraced(saga: Saga, path: Sequence[str], possible: Moves) -> Retraced:
+    """Go *path* once more."""
+    decisions = Decisions(saga)
+    execution, ghost, at = begun(decisions.saga), possible.nothing, 0.0
+    recorded: list[tuple[Record, ...]] = []
+    fates: dict[str, list[str]] = {}
+    for words in path:
+        label, *decided = words.split("; ")
+        move = next((move for move in possible.at(execution, ghost) if move.label == label), None)
+        if move is None:  # nothing is under way that a crash could interrupt
+            break
+        if move.said == DUE:
+            at = max(at, execution.due_at or 0.0)
+        if not move.said.startswith("settled"):  # by hand: the branches themselves stand as they did
+            for place, status in possible.fates(execution, ghost, move.ghost):
+                fates.setdefault(place, []).append(status)
+        decisions.are(decided)
+        try:
+            records = made(execution, move, at)
+        except RefusedError:
+            records = ()
+        recorded.append(records)
+        ghost = possible.after(move.ghost, born_with(execution, records))
+    return Retraced(tuple(recorded), ghost, fates)
+
+
+def violation_of(
+    saga: Saga, law: int, what: str, path: Sequence[str], possible: Moves, walks: Walks | None = None
+) -> Violation:
+    """The violation at the end of *path*.
+
+    Args:
+        saga: The saga.
+        law: The law that is broken.
+        what: What is wrong, in words.
+        path: What happens until then, in words.
+        possible: What can happen.
+        walks: The walks over the branches, where it has any.
+    """
+    recorded, ghost, fates = retraced(saga, path, possible)
+    each = zip(saga.parts, ghost.effects, strict=True)
+    effects = tuple(part.path for part, effect in each if effect and part.kind is not Kind.SIGNAL)
+    branches: dict[str, tuple[str, ...]] = {}
+    unplayable = None
+    try:
+        branches = ways_of_branches(walks or {}, fates)
+    except Unplayable as why:
+        unplayable = str(why)
+    return Violation(
+        law=law,
+        what=what,
+        saga=saga,
+        path=tuple(path[: len(recorded)]),
+        recorded=recorded,
+        effects=effects,
+        strict=possible.strict,
+        branches=branches,
+        unplayable=unplayable,
+    )
+
+
+def ways_of_branches(walks: Walks, fates: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """A way for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
+
+    Args:
+        walks: The walks over the branches.
+        fates: Of each branch, as ``group.branch``: how it comes to stand, one after the other.
+
+    Raises:
+        Unplayable: To some no way of its own leads.
+    """
+    ways: dict[str, tuple[str, ...]] = {}
+    for place, statuses in fates.items():
+        group, _, name = place.rpartition(".")
+        walk = walks[group].get(name) or walks[group][EACH]
+        way = way_to(walk, statuses)
+        if way is None:
+            told = ", then ".join(statuses)
+            why = "; as it breaks a law itself, anything was taken to become of it" if walk.is_broken else ""
+            raise Unplayable(f"no way was found on which the branch {place} is {told}{why}")
+        ways[place] = way
+        inside = ways_of_branches(walk.branches, retraced(walk.saga, way, walk.possible).fates)
+        ways |= {f"{place}/{deeper}": way for deeper, way in inside.items()}
+    return ways

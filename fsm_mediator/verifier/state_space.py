@@ -1,0 +1,293 @@
+"""verify: walks the very machine, through the very `feed`, that run; over every outcome of every attempt.
+
+The walk goes breadth first over *nodes*: where an execution stands, and a ghost ledger that knows what really took
+effect. From each it tries everything that can happen there (`moves`), and has the laws judge each move.
+
+Branches of a group are executions of their own: each is walked by itself, and to the execution that waits for it is one
+of a few words (`moves.Status`). Their crashes, inboxes and persons are their own, so nothing is lost by that.
+
+Source: explicit-state model checking as in Holzmann, "The SPIN Model Checker", 2003.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import attrs
+
+from fsm_mediator.definition.saga import Saga, check_is_saga
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.verifier.abstract_states import UNLIMITED_ATTEMPTS, Led, Stand, Stands
+from fsm_mediator.verifier.action import DIES, Move
+from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.branches import BACKWARD, FORWARD, Child, Status, child_of, status_of
+from fsm_mediator.verifier.choices import MOST_ITEMS
+from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.graph import Graph
+from fsm_mediator.verifier.laws import Laws
+from fsm_mediator.verifier.replay import violation_of
+from fsm_mediator.verifier.report import Report
+from fsm_mediator.verifier.violation import Violation
+
+
+class _Found(NamedTuple):
+    """A law that is broken: what is wrong, by what from which node, and whether that goes round."""
+
+    what: str
+    number: int
+    labels: tuple[str, ...]
+    goes_round: bool
+
+
+def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> Report:
+    """Check every failure path of *saga*, as it really runs, against the five laws.
+
+    Args:
+        saga: The saga; no step of it is called.
+        strict: Take steps also to raise after an effect without saying so (which is against the rules), to find those
+            that should have said it.
+        most_nodes: When to give up, so that a check cannot run for ever; the report says so.
+
+    Returns:
+        The report. Broken laws are in it; `Report.raise_for_violations` raises for them.
+
+    Raises:
+        DefinitionError: What is given is no saga, or *most_nodes* no whole number of at least 1.
+    """
+    check_is_saga("verify()", saga)
+    if type(most_nodes) is not int or most_nodes < 1:
+        raise DefinitionError(f"verify(): most_nodes must be a whole number of at least 1, not {most_nodes!r}")
+    return Walk(saga, strict=strict, most_nodes=most_nodes).report()
+
+
+class Walk:
+    """One walk over everything that can happen to a saga's executions.
+
+    Args:
+        saga: The saga.
+        strict: As in `verify`.
+        most_nodes: As in `verify`.
+        once: Whether of branches that are alike in all but their names, and stand alike, one is enough.
+
+    Attributes:
+        nodes: Where an execution stands, and what is in the ledger.
+        came: Of each node from which it was come to first, and by what; of the first (-1, "").
+        branches: The walks over the branches of its groups, by the group's path and the branch's name.
+    """
+
+    def __init__(self, saga: Saga, *, strict: bool, most_nodes: int, once: bool = True) -> None:
+        self.saga = saga
+        self.strict = strict
+        self.once = once
+        self.most_nodes = most_nodes
+        self.branches = {
+            path: {name: Walk(branch, strict=strict, most_nodes=most_nodes) for name, branch in branches.items()}
+            for path, branches in saga.branches.items()
+        }
+        self.nodes: list[tuple[Stand, Ghost]] = []
+        self.came: list[tuple[int, str]] = []
+        self._graph = Graph()
+        self._numbers: dict[Any, int] = {}
+        self._queue: deque[int] = deque()
+        self._crashed = bytearray()
+        self._undone: set[int] = set()
+        self._moves = 0
+        self._complete = True
+        self._found: dict[int, _Found] = {}  # by law
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a law was found to be broken."""
+        return bool(self._found)
+
+    def report(self) -> Report:
+        """Walk, and tell what was found."""
+        started = time.perf_counter()
+        self.explore()
+        self._judge_the_whole()
+        machine = self.saga.machine
+        return Report(
+            saga=self.saga.name,
+            version=self.saga.version,
+            fingerprint=self.saga.fingerprint,
+            nodes=len(self.nodes),
+            moves=self._moves,
+            paths=self._graph.ways(),
+            states=tuple(sorted(self._stands.states)),
+            unreached=tuple(sorted(machine.states.keys() - self._stands.states)),
+            transitions=len(self._stands.taken),
+            all_transitions=sum(1 for _ in machine.moves()),
+            violations=tuple(self._violation(law) for law in sorted(self._found)),
+            overtaking=tuple(part.path for part in self.saga.parts if part.overtake),
+            bounds=self._bounds(),
+            complete=self._complete,
+            strict=self.strict,
+            seconds=time.perf_counter() - started,
+            branches=self._reports,
+        )
+
+    def _bounds(self) -> str:
+        bounds = f"policies without limit are told apart up to attempt {UNLIMITED_ATTEMPTS}"
+        if any(part.each for part in self.saga.parts):
+            bounds += f"; groups over items have at most {MOST_ITEMS}"
+        if not self._complete:
+            bounds += f"; GIVEN UP after {self.most_nodes:,} situations, so that nothing is proved about the rest"
+        return bounds
+
+    # Branches
+
+    def _child(self, name: str) -> Child:
+        """What this walk found out about a branch of this saga."""
+        if not self._complete or self._found:
+            return child_of(name, self.saga)  # anything may become of it
+        succeeded = {number for number, (stand, _) in enumerate(self.nodes) if stand.execution.state == SUCCEEDED}
+        forward = self._statuses(self._graph.reached([0], leave=succeeded)) & FORWARD
+        backward = self._statuses(self._graph.reached(self._undone)) & BACKWARD
+        return child_of(name, self.saga, (forward, backward))
+
+    def _statuses(self, numbers: set[int]) -> frozenset[str]:
+        return frozenset(status_of(self.nodes[number][0].execution) for number in numbers) - {Status.RUNNING}
+
+    # Walking
+
+    def explore(self) -> None:
+        """Breadth first, so that the first way to anything is a shortest one."""
+        self._reports = tuple(walk.report() for walks in self.branches.values() for walk in walks.values())
+        children = {
+            path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
+        }
+        self.possible = Moves(self.saga, strict=self.strict, children=children, once=self.once)
+        self._laws = Laws(self.saga, self.possible.families)
+        self._stands = Stands(self.saga, self.possible, self._laws)
+        self._node(self._stands.first(), self.possible.nothing, -1, "", crash=False)
+        while self._queue:
+            if len(self.nodes) > self.most_nodes:
+                self._complete = False
+                return
+            number = self._queue.popleft()
+            stand, ghost = self.nodes[number]
+            for move in self.possible.at(stand.execution, ghost):
+                self._follow(number, stand, ghost, move)
+
+    def _follow(self, number: int, stand: Stand, ghost: Ghost, move: Move) -> None:
+        """Make *move* from a node."""
+        every = self._stands.after(stand, move)
+        crashed = bool(self._crashed[number]) or move.crash
+        if isinstance(every, str):
+            self._broken(1, f"{move.label!r} is refused: {every}", number, move.label, crashed=crashed)
+            return
+        for led in every:
+            label = move.label + led.decided
+            after = self._born(move, led)
+            if led.differs is not None:
+                self._broken(5, led.differs, number, label, DIES, crashed=crashed)
+            for law, what in self._laws.broken_by(led.passage, ghost, after):
+                self._broken(law, what, number, label, crashed=crashed)
+            after = _settled(after, led)
+            if led.quiet and led.stand is stand and after == ghost and not move.crash:
+                continue  # it was heard, and has changed nothing: such as a signal that comes twice
+            self._moves += 1
+            target = self._node(led.stand, after, number, label, crash=crashed)
+            if move.said == "undo":
+                self._undone.add(target)
+            self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
+
+    def _born(self, move: Move, led: Led) -> Ghost:
+        return self.possible.after(move.ghost, led.births) if led.births else move.ghost
+
+    def leads(self, number: int) -> Iterator[tuple[Move, str, int]]:
+        """Every move from a node, what it is in words, with what is decided, and the node that it leads to."""
+        stand, ghost = self.nodes[number]
+        for move in self.possible.at(stand.execution, ghost):
+            every = self._stands.after(stand, move)
+            for led in every if not isinstance(every, str) else ():
+                target = self._numbers.get(self._key(led.stand, _settled(self._born(move, led), led)))
+                if target is not None:
+                    yield move, move.label + led.decided, target
+
+    def _key(self, stand: Stand, ghost: Ghost) -> Any:
+        """What tells one node from another."""
+        branches = self._in_order(stand, ghost) if ghost.branches else ()
+        if stand.backward and ghost.undoing and ghost.running is None:
+            return (stand.number, ghost.effects, branches)  # on the way back it does not matter what is known
+        return (stand.number, ghost._replace(branches=()), branches)
+
+    def _node(self, stand: Stand, ghost: Ghost, parent: int, label: str, *, crash: bool) -> int:
+        """The node of a stand and a ledger; new ones are queued."""
+        key = self._key(stand, ghost)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = self._graph.add()
+            self.nodes.append((stand, ghost))
+            self.came.append((parent, label))
+            self._crashed.append(crash)
+            self._queue.append(number)
+        return number
+
+    def _in_order(self, stand: Stand, ghost: Ghost) -> tuple[Any, ...]:
+        """How the branches of every group stand, whichever of those that are alike it is."""
+        plans = stand.execution._plans or {}
+        families = self.possible.families.items()
+        return tuple(
+            family.in_order(plans[path], ghost.branches[family.at]) for path, family in families if path in plans
+        )
+
+    def way(self, number: int) -> list[str]:
+        """What happens on the shortest way to a node."""
+        way = []
+        while number > 0:
+            number, label = self.came[number]
+            way.append(label)
+        return way[::-1]
+
+    # What is found
+
+    def _judge_the_whole(self) -> None:
+        """Law 1, on the whole graph: no node without a way on that is neither an end nor a park, and no bare cycle."""
+        if self._complete:
+            lost = self._graph.without_end(number for number, (stand, _) in enumerate(self.nodes) if _is_rest(stand))
+            if lost is not None:
+                state = self.nodes[lost][0].execution.state
+                self._broken(1, f"no end can be reached from {state}", lost, crashed=bool(self._crashed[lost]))
+        cycle = self._graph.cycle()
+        if cycle:
+            first = cycle[0]
+            what = f"it can go round in {self.nodes[first][0].execution.state} for ever, with nobody asking for it"
+            around = [self._label(source, target) for source, target in zip(cycle, [*cycle[1:], first], strict=True)]
+            self._broken(1, what, first, *around, crashed=bool(self._crashed[first]), round_=True)
+
+    def _label(self, source: int, target: int) -> str:
+        """What leads from one node to another, and nobody is asked for."""
+        every = (label for move, label, to in self.leads(source) if to == target and not (move.crash or move.again))
+        return next(every)
+
+    def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
+        """Remember the first, and so the nearest, way to break a law; one that needs a crash breaks law 5."""
+        self._found.setdefault(5 if crashed else law, _Found(what, number, labels, round_))
+
+    def _violation(self, law: int) -> Violation:
+        what, number, labels, goes_round = self._found[law]
+        path = [*self.way(number), *labels]
+        violation = violation_of(self.saga, law, what, path, self.possible, self.branches)
+        return attrs.evolve(violation, around=len(labels)) if goes_round else violation
+
+
+def _settled(ghost: Ghost, led: Led) -> Ghost:
+    """The ledger without what is listed where it turns back: from there on that makes no difference."""
+    listed = led.passage.turns
+    if not listed:
+        return ghost
+    return ghost._replace(effects=tuple(effect and at not in listed for at, effect in enumerate(ghost.effects)))
+
+
+def _is_rest(stand: Stand) -> bool:
+    """Whether an execution that stands there has ended, or visibly waits for somebody."""
+    execution = stand.execution
+    if execution.phase == WAITING and execution.effect is not None:
+        return execution.effect.part.kind is Kind.SIGNAL and execution.due_at is None
+    return execution.state in ENDED or execution.phase in (STUCK, STUCK_EXECUTING)
