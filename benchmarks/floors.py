@@ -28,7 +28,7 @@ from benchmarks.peers.bare_loop import by_hand, by_hand_async
 from fsm_mediator import AsyncMediator, Execution, Mediator, Saga, SQLiteJournal, step
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.sqlite import queries
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Ticket
+from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.sqlite.rows import Row, acceptance_row, record_rows
 from fsm_mediator.records import Acceptance, Raised, Record
 
@@ -104,7 +104,7 @@ class Sharing:
         for seq in range(1, 5):
             self._group.perform([(saga_id, seq, "executed", "executing.b", time.time(), "null")])
 
-    def _commit(self, tickets: Sequence[Ticket[Row]]) -> None:
+    def _commit(self, tickets: Sequence[Waiter[Row]]) -> None:
         rows = [ticket.jobs[0] for ticket in tickets if ticket.jobs]
         self._connection.execute("begin immediate")
         self._connection.executemany(INSERT, rows)

@@ -285,7 +285,7 @@ class Scripted:
         """Have the branches of *group* begin, or take back what they did, and tell how they stand."""
         execution, saga = self.execution, self.execution.saga
         ends = [at]
-        for born in execution.take_born():
+        for born in execution.pop_new_branches():
             name = born.saga_id.rpartition(".")[2]
             known = saga.branches[group]
             branch = Scripted(known.get(name) or known[EACH], born, self.script, dict(execution.results))
@@ -299,7 +299,7 @@ class Scripted:
 
     def can_undo(self) -> bool:
         """Whether it has succeeded, and has something to take back."""
-        return self.execution.state == SUCCEEDED and self.execution.machine.takes("undo", SUCCEEDED)
+        return self.execution.state == SUCCEEDED and self.execution.machine.has_transition("undo", SUCCEEDED)
 
     def told(self, name: str) -> Branch:
         """How it stands, for its parent."""

@@ -75,7 +75,7 @@ def details(record: Record) -> list[str]:
     return told
 
 
-def shown(thing: object, most: int = 500) -> str:
+def safe_repr(thing: object, most: int = 500) -> str:
     """Its repr, of which so many characters at the most; for there are things that raise in it."""
     try:
         text = repr(thing)

@@ -66,10 +66,10 @@ def executed(notebook: Any) -> Any:
             extra_arguments=["--HistoryManager.enabled=False"],
         )
         client.execute(env={**os.environ, "IPYTHONDIR": str(home / "ipython"), "PYTHONDONTWRITEBYTECODE": "1"})
-    return tidied(fresh)
+    return normalise_svg(fresh)
 
 
-def tidied(notebook: Any) -> Any:
+def normalise_svg(notebook: Any) -> Any:
     """*notebook* without what belongs to a kernel, a machine or a moment, and not to the notebook."""
     notebook.metadata = nbformat.from_dict(KERNEL)  # type: ignore[no-untyped-call]
     for cell in notebook.cells:

@@ -17,11 +17,11 @@ from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Branch, Branches, OperatorRetry, OperatorUndo
 from fsm_mediator.states import COMPENSATING, ENDED, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED
 from fsm_mediator.verifier.abstract_states import _essence, begun
-from fsm_mediator.verifier.action import Move, copied
-from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.action import Action, copied
+from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import Status, status_of
-from fsm_mediator.verifier.choices import Decisions
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.choices import ChoicePoints
+from fsm_mediator.verifier.ghost import GhostState
 
 OF_BRANCHES = ("branch ", "a person has branch ", "the driver has branch ", "the driver looks ")
 """How the labels begin of what the verifier has happen to branches; here they see to themselves."""
@@ -31,7 +31,7 @@ class One(NamedTuple):
     """One execution, and its ledger."""
 
     execution: Execution
-    ghost: Ghost
+    ghost: GhostState
 
     @property
     def key(self) -> Any:
@@ -63,11 +63,13 @@ class Product:
     """
 
     def __init__(self, saga: Saga, *, to_the_end: bool = True, most: int = 100_000) -> None:
-        self.decisions = Decisions(saga)
+        self.decisions = ChoicePoints(saga)
         self.saga = self.decisions.saga
-        self.possible = Moves(self.saga)
+        self.possible = ActionModel(self.saga)
         self.inside = {
-            (path, name): Moves(branch) for path, branches in saga.branches.items() for name, branch in branches.items()
+            (path, name): ActionModel(branch)
+            for path, branches in saga.branches.items()
+            for name, branch in branches.items()
         }
         self.reached: set[tuple[str, tuple[str, ...]]] = set()
         self.wrong: set[str] = set()
@@ -91,7 +93,7 @@ class Product:
             if move.label.startswith(OF_BRANCHES):
                 continue
 
-            def act(move: Move = move) -> World:
+            def act(move: Action = move) -> World:
                 other = copied(execution)
                 other.history = []
                 try:
@@ -108,12 +110,12 @@ class Product:
         yield from self.branches_after(world)
         yield from self.looked(world)
 
-    def advanced(self, world: World, execution: Execution, ghost: Ghost) -> World:
+    def advanced(self, world: World, execution: Execution, ghost: GhostState) -> World:
         """The parent goes on as far as it can without an effect; branches come into being."""
         while execution.advance(0.0) is not None:
             pass
         branches = list(world.branches)
-        for acceptance in execution.take_born():
+        for acceptance in execution.pop_new_branches():
             path, _, name = acceptance.saga_id.partition("/")[2].rpartition(".")
             one = One(begun(self.saga.branches[path][name]), self.inside[path, name].nothing)
             branches.append((path, name, one))
@@ -141,7 +143,7 @@ class Product:
         mine = [(number, name, one) for number, (group, name, one) in enumerate(world.branches) if group == path]
         undo = []
         if execution.phase == COMPENSATING:
-            undo = [each for each in mine if each[2].execution.machine.takes("undo", each[2].execution.state)]
+            undo = [each for each in mine if each[2].execution.machine.has_transition("undo", each[2].execution.state)]
         for number, _, one in undo:
             other = copied(one.execution)
             other.history = []
@@ -198,7 +200,7 @@ class Product:
         for part, effect in zip(one.execution.saga.parts, one.ghost.effects, strict=True):
             if not effect or part.kind is not Kind.STEP:
                 continue
-            undoable = part.compensatable and one.execution.machine.takes("undo", SUCCEEDED)
+            undoable = part.compensatable and one.execution.machine.has_transition("undo", SUCCEEDED)
             if undoable and one.execution.state in ENDED:
                 self.wrong.add(f"failed, and {path}.{name} has an effect in {part.path}")
             elif f"{path}.{name}.{part.path}" not in world.parent.execution.leftovers:
@@ -208,7 +210,7 @@ class Product:
     def owes(one: One) -> bool:
         """Whether a branch has something that is still to be undone."""
         state = one.execution.state
-        return state != FAILED and (state != SUCCEEDED or one.execution.machine.takes("undo", state))
+        return state != FAILED and (state != SUCCEEDED or one.execution.machine.has_transition("undo", state))
 
 
 def told(execution: Execution, branches: list[Execution]) -> tuple[str, tuple[str, ...]]:

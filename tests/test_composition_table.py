@@ -463,7 +463,8 @@ def test_the_cell_is_true(cell, world, drive, tmp_path):
 def any_in_doubt(saga: Saga, name: str) -> bool:
     """Whether anywhere in *saga* or its branches a part of this name can be in doubt, or compensated."""
     own = any(
-        state.endswith(f".{name}") and (state.startswith("compensating") or saga.machine.takes("in_doubt", state))
+        state.endswith(f".{name}")
+        and (state.startswith("compensating") or saga.machine.has_transition("in_doubt", state))
         for state in saga.machine.states
     )
     return own or any(any_in_doubt(branch, name) for group in saga.branches.values() for branch in group.values())

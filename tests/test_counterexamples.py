@@ -19,9 +19,9 @@ from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.desk import Desk
 from fsm_mediator.testing import counterexamples as counterexamples_room
 from fsm_mediator.testing.counterexamples import Replay, actor
-from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.replay import violation_of
-from fsm_mediator.verifier.state_space import Walk
+from fsm_mediator.verifier.state_space import StateSpace
 from tests.test_mutants import MUTANTS, made, nearest
 
 pytestmark = pytest.mark.once
@@ -76,7 +76,7 @@ def waiting() -> Saga:
 
 def ways(saga: Saga) -> list[Violation]:
     """The shortest way to every situation that the verifier knows, with what is recorded on it."""
-    walk = Walk(saga, strict=False, most_nodes=10**6)
+    walk = StateSpace(saga, strict=False, most_nodes=10**6)
     walk.explore()
     every = (walk.way(number) for number in range(1, len(walk.nodes)))
     return [violation_of(saga, 1, "", way, walk.possible, walk.branches) for way in every]
@@ -157,7 +157,7 @@ def counterexample() -> Violation:
     inner = Saga("inner", [asked, Saga("deep", [made("x"), made("y", compensates=False)])])
     saga = Saga("all", [made("a", retry=Retry(wait_initial=0.0)), inner, made("go", compensates=False, pivot=True)])
     way = ["the saga begins", "a raises, without effect", "a takes effect and returns"]
-    return violation_of(saga, 2, 'it failed "somehow"', way, Moves(saga))
+    return violation_of(saga, 2, 'it failed "somehow"', way, ActionModel(saga))
 
 
 def test_written_test_is_in_good_style(tmp_path):

@@ -29,14 +29,14 @@ from fsm_mediator.diagram.dot import SHAPES, SIGNS
 from fsm_mediator.diagram.layout.geometry import LABEL
 from fsm_mediator.diagram.layout.layout import layout_of
 from fsm_mediator.diagram.picture import Picture, picture_of
-from fsm_mediator.diagram.render import tidied
+from fsm_mediator.diagram.render import normalise_svg
 from fsm_mediator.diagram.staleness import difference
 from fsm_mediator.diagram.text import listed, width
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError, StepRejectedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.machine.machine import SagaMachine, compile_machine
+from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import Kind, Part
 from fsm_mediator.records import (
     Abandoned,
@@ -165,7 +165,7 @@ def machine(request):
 
 
 @st.composite
-def machines(draw) -> SagaMachine:
+def machines(draw) -> CompiledMachine:
     """Sagas of every shape."""
     count = draw(st.integers(1, 12))
     longer = draw(st.sampled_from(["", "_of_the_whole_order"]))
@@ -1114,7 +1114,7 @@ def test_svg_differs_in_no_way_that_names_its_maker():
     assert svg.startswith("<svg ")
     assert "graphviz" not in svg.lower()
     assert "xlink" not in svg
-    assert tidied(svg.replace(' role="img"', "", 1), "x", "y").count("<title>") == svg.count("<title>")
+    assert normalise_svg(svg.replace(' role="img"', "", 1), "x", "y").count("<title>") == svg.count("<title>")
 
 
 # Notebooks, and where no Graphviz is.

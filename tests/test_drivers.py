@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from fsm_mediator.journal import liveness as drivers
-from fsm_mediator.journal.liveness import boot_id, is_alive, pid_namespace, seen_alive, this_driver
+from fsm_mediator.journal.liveness import boot_id, is_alive, pid_namespace, process_exists, this_driver
 from fsm_mediator.journal.protocol import Driver
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="life is seen in Linux's /proc")
@@ -62,10 +62,10 @@ def test_a_process_that_was_killed_is_dead_at_once(child):
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is left a zombie
 
-    assert seen_alive(driver) is False
+    assert process_exists(driver) is False
     assert not is_alive(driver, last_beat=100.0, lease=1000.0, now=100.0)
     process.wait()
-    assert seen_alive(driver) is False
+    assert process_exists(driver) is False
 
 
 @linux
@@ -101,7 +101,7 @@ def test_elsewhere_the_lease_decides(elsewhere):
     """Where its process cannot be seen, a driver lives for as long as it renews its lease."""
     driver = msgspec.structs.replace(this_driver(), **elsewhere)
 
-    assert seen_alive(driver) is None
+    assert process_exists(driver) is None
     assert is_alive(driver, last_beat=100.0, lease=30.0, now=130.0)
     assert not is_alive(driver, last_beat=100.0, lease=30.0, now=130.1)
     assert is_alive(driver, last_beat=100.0, lease=30.0, now=50.0)  # a clock that was set back robs nobody
@@ -118,7 +118,7 @@ def test_a_hidden_process_is_left_to_its_lease(monkeypatch):
 
     monkeypatch.setattr(os, "kill", kill)
 
-    assert seen_alive(driver) is None
+    assert process_exists(driver) is None
 
 
 @linux
@@ -126,7 +126,7 @@ def test_a_foreign_proc_tells_nothing(monkeypatch):
     """A container that is shown the host's /proc does not take the host's processes for its own."""
     monkeypatch.setattr(drivers, "_proc_shows_our_pids", lambda: False)
 
-    assert seen_alive(this_driver()) is None
+    assert process_exists(this_driver()) is None
 
 
 def test_a_system_without_proc_still_makes_drivers(monkeypatch, tmp_path):

@@ -1278,7 +1278,7 @@ def test_the_short_ways_are_the_long_ones(following):
     assert [short.begin(1.0), short.succeed("done", 2.0)] == expected
     assert [fed.feed(Begin(), 1.0), fed.feed(Returned("done"), 2.0)] == expected
     assert everything(short) == everything(fed) == everything(folded(short))
-    assert [born.saga_id for born in short.take_born()] == (["s/g.b"] if children else [])
+    assert [born.saga_id for born in short.pop_new_branches()] == (["s/g.b"] if children else [])
 
     if short.state == "succeeded":
         short.feed(OperatorUndo(), 3.0)

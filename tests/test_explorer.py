@@ -32,7 +32,7 @@ from fsm_mediator import (
     verify,
 )
 from fsm_mediator.diagram import Diagram, render
-from fsm_mediator.explorer.ledger import Belief
+from fsm_mediator.explorer.ledger import KnownEffect
 from fsm_mediator.explorer.view import take, view_of
 from fsm_mediator.states import ENDED
 
@@ -174,9 +174,9 @@ def test_ledger_shows_what_the_saga_cannot_know():
     """A time-out after the effect: the money is gone, and the saga is in doubt."""
     reserve, charge, mail = explore(checkout(), LOST).ledger
 
-    assert (reserve.effect, reserve.belief) == (True, Belief.DONE)
-    assert (charge.effect, charge.belief, charge.here) == (True, Belief.DOUBT, True)
-    assert (mail.effect, mail.belief, mail.undoable) == (False, Belief.NOTHING, False)
+    assert (reserve.effect, reserve.belief) == (True, KnownEffect.DONE)
+    assert (charge.effect, charge.belief, charge.here) == (True, KnownEffect.DOUBT, True)
+    assert (mail.effect, mail.belief, mail.undoable) == (False, KnownEffect.NOTHING, False)
 
 
 def test_ledger_after_compensation_is_empty_but_for_what_is_left_over():

@@ -76,7 +76,7 @@ def test_an_independent_interpreter_goes_the_same_way(given_roles, choices, data
             break
         # Mostly what goes on, else whatever event there is.
         event = allowed[choice % len(allowed)] if choice % 4 else data.draw(st.sampled_from(sorted(EVENTS)))
-        if machine.takes(event, model.state):
+        if machine.has_transition(event, model.state):
             machine.events[event].trigger(model)
         chart.send(event)
 

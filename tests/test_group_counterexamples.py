@@ -17,7 +17,7 @@ from fsm_mediator.errors import DefinitionError
 from fsm_mediator.testing.counterexamples import Replay, actor, decided
 from fsm_mediator.verifier.branch_traces import way_to
 from fsm_mediator.verifier.branches import FORWARD, Status
-from fsm_mediator.verifier.state_space import Walk
+from fsm_mediator.verifier.state_space import StateSpace
 from tests.test_counterexamples import TWICE, go, run, ways
 from tests.test_mutants import MUTANTS
 
@@ -192,7 +192,7 @@ def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
     def make() -> Saga:
         return Saga("any", [built(part) for part in plan])
 
-    walk = Walk(make(), strict=False, most_nodes=10_000)
+    walk = StateSpace(make(), strict=False, most_nodes=10_000)
     walk.explore()
     for path, families in walk.possible.families.items():
         for name, child in families.known.items():

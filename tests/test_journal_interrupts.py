@@ -22,9 +22,9 @@ import pytest
 from fsm_mediator import JournalError, SQLiteJournal, forking
 from fsm_mediator.forking import CREATING
 from fsm_mediator.journal import liveness as drivers
-from fsm_mediator.journal.liveness import seen_alive, this_driver
+from fsm_mediator.journal.liveness import process_exists, this_driver
 from fsm_mediator.journal.sqlite import connections
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Ticket
+from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import InboxItem
 from tests.commits import DRIVER, all_at_once, going_on, ids, opening
 
@@ -119,9 +119,9 @@ def test_a_handler_of_a_signal_that_hits_who_waits_to_be_written_for_is_refused(
     assert leader is not None
     leader.thread = 0  # as if it were another
     with group._mutex:
-        group._queue(Ticket("a"))
+        group._queue(Waiter("a"))
         with pytest.raises(JournalError, match="a signal handler"):
-            group._queue(Ticket("b"))
+            group._queue(Waiter("b"))
 
 
 def test_who_was_interrupted_as_it_queued_can_write_again():
@@ -130,12 +130,12 @@ def test_who_was_interrupted_as_it_queued_can_write_again():
     leader = group.stop()
     assert leader is not None
     leader.thread = 0  # as if it were another
-    interrupted: Ticket[str] = Ticket("a")
+    interrupted: Waiter[str] = Waiter("a")
     with group._mutex:
         group._queue(interrupted)
     group._withdraw(interrupted)
     with group._mutex:
-        group._queue(Ticket("b"))
+        group._queue(Waiter("b"))
 
 
 def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
@@ -225,7 +225,7 @@ def test_a_process_that_proc_hides_is_left_to_its_lease(monkeypatch):
     """Mounted with hidepid, /proc shows nothing of it, though a signal would reach it: it is not taken for dead."""
     monkeypatch.setattr(drivers, "_started", lambda pid: None)
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
-    assert seen_alive(this_driver_as("1")) is None
+    assert process_exists(this_driver_as("1")) is None
 
 
 def this_driver_as(started: str) -> Any:

@@ -19,7 +19,7 @@ from transitions.core import Event, Transition
 
 import fsm_mediator
 from fsm_mediator import DefinitionError, Mediator, Retry, Saga, Step, step
-from fsm_mediator.machine.machine import SagaMachine, check_machine, compile_machine
+from fsm_mediator.machine.machine import CompiledMachine, check_machine, compile_machine
 from fsm_mediator.machine.parts import Effect, Kind, Part
 from fsm_mediator.states import EVENTS, PHASES
 from tests.plainly import Shape, permissive, saga_of, shapes, states_of, table
@@ -40,7 +40,7 @@ class Body:
         self.effect: Any = None
 
 
-def rows_of(machine: SagaMachine) -> set[tuple[str, str, str]]:
+def rows_of(machine: CompiledMachine) -> set[tuple[str, str, str]]:
     """Every transition of a machine, as the library ``transitions`` itself tells it."""
     told = [
         (event.name, transition.source, str(transition.dest))
@@ -180,7 +180,7 @@ def test_every_pair_of_state_and_event_is_a_move_or_refused_by_name(plan):
         assert machine.allowed(name) == [event for event in machine.events if (event, name) in rows]
         for event in EVENTS:
             body = Body(name)
-            assert machine.takes(event, name) is ((event, name) in rows)
+            assert machine.has_transition(event, name) is ((event, name) in rows)
             if (event, name) in rows:
                 assert machine.events[event].trigger(body) is True
                 assert body.state == rows[event, name]
@@ -284,7 +284,7 @@ def test_callback_is_the_participants_own_function():
     assert repr(bound).endswith("Charge.execute>")
 
 
-class Walk(RuleBasedStateMachine):
+class StateSpace(RuleBasedStateMachine):
     """A machine that is triggered at random agrees with a plain dictionary of moves, whatever is refused between."""
 
     @initialize(plan=shapes(max_size=6))
@@ -327,7 +327,7 @@ class Walk(RuleBasedStateMachine):
             assert self.body.effect.part.path == path
 
 
-TestWalk = Walk.TestCase
+TestWalk = StateSpace.TestCase
 TestWalk.settings = settings(max_examples=40, stateful_step_count=30)
 
 
@@ -408,55 +408,55 @@ def test_waits_after_the_pivot_get_stuck_instead_of_going_back():
 # The check
 
 
-def fault_unknown_event(machine: SagaMachine) -> None:
+def fault_unknown_event(machine: CompiledMachine) -> None:
     """An event that nobody knows."""
     machine.events["explode"] = Event("explode", machine)
     machine.events["explode"].add_transition(Transition("pending", "failed"))
 
 
-def fault_unknown_target(machine: SagaMachine) -> None:
+def fault_unknown_target(machine: CompiledMachine) -> None:
     """A move to a state that is not there."""
     machine.events["executed"].transitions["executing.notify"][0].dest = "nowhere"
 
 
-def fault_unknown_source(machine: SagaMachine) -> None:
+def fault_unknown_source(machine: CompiledMachine) -> None:
     """A move from a state that is not there."""
     machine.events["executed"].transitions["nowhere"] = [Transition("nowhere", "succeeded")]
 
 
-def fault_two_moves(machine: SagaMachine) -> None:
+def fault_two_moves(machine: CompiledMachine) -> None:
     """Two moves for one event from one state."""
     machine.events["executed"].transitions["executing.reserve"].append(Transition("executing.reserve", "succeeded"))
 
 
-def fault_unreachable(machine: SagaMachine) -> None:
+def fault_unreachable(machine: CompiledMachine) -> None:
     """A state that nothing leads to."""
     del machine.events["exhausted"].transitions["executing.charge"]
 
 
-def fault_undeclared(machine: SagaMachine) -> None:
+def fault_undeclared(machine: CompiledMachine) -> None:
     """A state without any move."""
     machine.states["limbo"] = State("limbo")
 
 
-def fault_dead_end(machine: SagaMachine) -> None:
+def fault_dead_end(machine: CompiledMachine) -> None:
     """A stuck state that no verb leads out of."""
     del machine.events["retry"].transitions["stuck.reserve"]
     del machine.events["settled_undone"].transitions["stuck.reserve"]
 
 
-def fault_endless(machine: SagaMachine) -> None:
+def fault_endless(machine: CompiledMachine) -> None:
     """A compensation that only ever leads to itself."""
     machine.events["compensated"].transitions["compensating.reserve"][0].dest = "retrying_compensation.reserve"
     machine.events["settled_undone"].transitions["stuck.reserve"][0].dest = "compensating.reserve"
 
 
-def fault_no_start(machine: SagaMachine) -> None:
+def fault_no_start(machine: CompiledMachine) -> None:
     """Nothing leads out of pending but a cancel."""
     del machine.events["start"].transitions["pending"]
 
 
-FAULTS: dict[Callable[[SagaMachine], None], str] = {
+FAULTS: dict[Callable[[CompiledMachine], None], str] = {
     fault_unknown_event: "unknown event 'explode'",
     fault_unknown_target: "from 'executing.notify' to 'nowhere' names an unknown state",
     fault_unknown_source: "from 'nowhere' to 'succeeded' names an unknown state",
@@ -563,7 +563,7 @@ class Extra:
 
         return callback
 
-    def add(self, machine: SagaMachine) -> None:
+    def add(self, machine: CompiledMachine) -> None:
         """Add it to *machine*."""
         transitions = [
             each for event in machine.events.values() for found in event.transitions.values() for each in found
@@ -609,7 +609,7 @@ extras = st.lists(
 )
 
 
-def triggered(machine: SagaMachine, body: Spied, event: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+def triggered(machine: CompiledMachine, body: Spied, event: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
     """What came of a trigger, an error included."""
     try:
         return ("returned", machine.events[event].trigger(body, *args, **kwargs))

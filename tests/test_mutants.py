@@ -94,10 +94,10 @@ def ruled(patch: Patch, phase: str, around: Callable[..., Any]) -> None:
     patch(execution, "_RULES", {**execution._RULES, phase: lambda *args: around(original, *args)})
 
 
-def table(patch: Patch, change: Callable[[list[machine_table.Move]], Any]) -> None:
+def table(patch: Patch, change: Callable[[list[machine_table.Transition]], Any]) -> None:
     """Change the machine's table."""
-    original = machine_table.moves
-    patch(machine, "moves", lambda parts, every=False: iter(list(change(list(original(parts, every=every))))))
+    original = machine_table.transitions_of
+    patch(machine, "transitions_of", lambda parts, every=False: iter(list(change(list(original(parts, every=every))))))
 
 
 @mutant(2)
@@ -123,7 +123,9 @@ def _(patch):
     table(
         patch,
         lambda moves: [
-            machine_table.Move(m.event, m.source, next(o.target for o in moves if o[:2] == ("rejected", m.source)))
+            machine_table.Transition(
+                m.event, m.source, next(o.target for o in moves if o[:2] == ("rejected", m.source))
+            )
             if m.event == "in_doubt"
             else m
             for m in moves

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from fsm_mediator import Mediator, Saga, step
-from fsm_mediator.diagram.notebook import ShownPicture
+from fsm_mediator.diagram.notebook import NotebookImage
 
 pytestmark = pytest.mark.once
 
@@ -51,7 +51,7 @@ def test_bundle_holds_the_same_picture_as_html_and_as_itself(outcome):
 
 def test_picture_fits_the_page_and_is_never_less_than_half_its_size():
     """A wide picture shrinks to the page, a very wide one to half its size, and is scrolled from there."""
-    _, (_, attributes) = Tags(ShownPicture('<svg width="1500pt" height="9pt">', "wide", "").html).found
+    _, (_, attributes) = Tags(NotebookImage('<svg width="1500pt" height="9pt">', "wide", "").html).found
 
     assert re.sub(r"\s", "", attributes["style"]) == "min-width:1000px;max-width:100%;height:auto"
 
@@ -60,7 +60,7 @@ def test_text_for_those_who_cannot_see_it_stays_text():
     """What a picture says cannot become markup."""
     evil = '"><script>alert(1)</script>'
 
-    tags = Tags(ShownPicture("<svg>", evil, "").html).found
+    tags = Tags(NotebookImage("<svg>", evil, "").html).found
 
     assert [tag for tag, _ in tags] == ["div", "img"]
     assert tags[1][1]["alt"] == evil

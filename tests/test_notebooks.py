@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from notebooks.run import NOTEBOOKS, WIDGET, measureless, read, shown, stale, tidied
+from notebooks.run import NOTEBOOKS, WIDGET, measureless, normalise_svg, read, shown, stale
 
 pytestmark = pytest.mark.once
 
@@ -69,7 +69,7 @@ def test_page_on_notebooks_runs():
 
 def kept():
     """A notebook that was run, small enough to be looked at."""
-    return tidied(copy.deepcopy(read(NOTEBOOKS[0])))
+    return normalise_svg(copy.deepcopy(read(NOTEBOOKS[0])))
 
 
 def test_changed_output_is_stale():

@@ -14,7 +14,7 @@ import pytest
 
 from fsm_mediator import JournalError, LeaseLostError, SQLiteJournal
 from fsm_mediator.journal.protocol import Commit, IdTakenError
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Ticket
+from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import InboxItem
 from tests.commits import (
     DRIVER,
@@ -402,9 +402,9 @@ def test_use_from_within_its_own_write_is_refused(journal):
 def test_who_gives_up_while_it_is_written_for_keeps_nobody_waiting(monkeypatch):
     """Those who were written for wake one another; one of them that waits no more is passed over."""
     monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.PATIENCE", 3600.0)
-    interrupted: Ticket[str] = Ticket("b")
+    interrupted: Waiter[str] = Waiter("b")
 
-    def commit(tickets: Sequence[Ticket[str]]) -> None:
+    def commit(tickets: Sequence[Waiter[str]]) -> None:
         for ticket in tickets:
             ticket.results = list(ticket.jobs)
         group._withdraw(interrupted)
@@ -455,13 +455,13 @@ def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypa
     groups: list[list[str]] = []
     turn = threading.Event()
 
-    def commit(tickets: Sequence[Ticket[str]]) -> None:
+    def commit(tickets: Sequence[Waiter[str]]) -> None:
         groups.append([job for ticket in tickets for job in ticket.jobs])
         for ticket in tickets:
             ticket.results = list(ticket.jobs)
 
     class Slow(GroupCommit[str]):
-        def _waits_no_more(self, ticket: Ticket[str]) -> None:
+        def _waits_no_more(self, ticket: Waiter[str]) -> None:
             if ticket.jobs == "b":
                 turn.wait()
             super()._waits_no_more(ticket)

@@ -33,11 +33,11 @@ from fsm_mediator import (
     compare,
 )
 from fsm_mediator.machine.machine import compile_machine
-from fsm_mediator.machine.table import Move
+from fsm_mediator.machine.table import Transition
 from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import Shape, read_shapes, written
 from fsm_mediator.verifier.action import copied
-from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.actions import ActionModel
 from tests.roles import Role, made, roles
 
 
@@ -442,7 +442,7 @@ def folds(old, new, renamed, *, every):
     by the real fold covers every history there is.
     """
     machine = compile_machine(old.parts, every=True) if every else old.machine
-    onward: dict[str, list[Move]] = {}
+    onward: dict[str, list[Transition]] = {}
     for move in machine.moves():
         onward.setdefault(move.source, []).append(move)
     found: dict[str, set[bool]] = {"pending": {True}}
@@ -501,7 +501,7 @@ def test_compare_is_true_of_what_really_happens(given_definitions, random):
 
 def wandered(old, new, renamed, random: Random):
     """Every record of a random way through the older definition, with the newer execution, where it could follow."""
-    moves = Moves(old)
+    moves = ActionModel(old)
     execution, ghost, newer = opened(old), moves.nothing, opened(new)
     for _ in range(30):
         able = list(moves.at(execution, ghost))
@@ -527,7 +527,7 @@ def test_what_goes_on_ends_under_the_newer_definition():
     for record in [r for r in history(old) if r.seq <= 2]:
         execution.replay(record)
 
-    moves = Moves(new)
+    moves = ActionModel(new)
     while not execution.ended:
         label = "takes effect and returns"
         move = next(move for move in moves.at(execution, moves.nothing) if move.label.endswith(label))

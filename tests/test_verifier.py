@@ -11,7 +11,7 @@ from fsm_mediator import Retry, Saga, VerificationError, machine, step, verify
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.verifier import LAWS, Report
 from fsm_mediator.verifier.abstract_states import begun
-from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.graph import Graph
 
 
@@ -165,9 +165,9 @@ def test_strict_finds_a_step_that_should_have_said_so():
 
 def test_no_history_is_kept_in_what_was_walked():
     """Memory grows with the situations, not with how long the ways to them are."""
-    from fsm_mediator.verifier.state_space import Walk
+    from fsm_mediator.verifier.state_space import StateSpace
 
-    walk = Walk(chain(6), strict=False, most_nodes=10**6)
+    walk = StateSpace(chain(6), strict=False, most_nodes=10**6)
     walk.explore()
 
     assert max(len(stand.execution.history) for stand, _ in walk.nodes) == 0
@@ -178,7 +178,7 @@ def test_what_can_happen_has_a_name_of_its_own_everywhere():
     asked = made("asked", timeout=1.0)
     asked.probing(lambda payload: None)
     saga = Saga("s", [made("a", timeout=1.0), asked, made("go", compensates=False, pivot=True)])
-    possible = Moves(saga, strict=True)
+    possible = ActionModel(saga, strict=True)
     todo, seen = [(begun(saga), possible.nothing)], set()
     for execution, ghost in todo:
         labels = [move.label for move in possible.at(execution, ghost)]

@@ -11,7 +11,7 @@ from fsm_mediator.errors import StepRejectedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Branch
 from fsm_mediator.verifier.branches import GOING_ON
-from fsm_mediator.verifier.state_space import Walk
+from fsm_mediator.verifier.state_space import StateSpace
 from tests.product import Product
 
 ONCE = Retry(attempts=1)
@@ -62,7 +62,7 @@ SMALL = [one_branch, two_branches, saga_inside, chosen, after_the_pivot, signal_
 
 def as_walked(saga: Saga) -> set[tuple[str, tuple[str, ...]]]:
     """Where the verifier finds that a saga can stand, and how its branches then do."""
-    walk = Walk(saga, strict=False, most_nodes=100_000, once=False)
+    walk = StateSpace(saga, strict=False, most_nodes=100_000, once=False)
     walk.report()
     reached = set()
     for stand, ghost in walk.nodes:
@@ -201,7 +201,7 @@ def signals() -> Saga:
 
 def labels(saga: Saga) -> set[str]:
     """Everything that happens on any shortest way."""
-    walk = Walk(saga, strict=False, most_nodes=100_000)
+    walk = StateSpace(saga, strict=False, most_nodes=100_000)
     walk.explore()
     return {label for _, label in walk.came}
 
@@ -256,7 +256,7 @@ def test_every_decision_is_tried():
     )
 
     report = verify(saga)
-    walk = Walk(saga, strict=False, most_nodes=100_000)
+    walk = StateSpace(saga, strict=False, most_nodes=100_000)
     walk.explore()
     every = (led for stand, _ in walk.nodes for led in stand.led.values())
     seen = "".join(one.decided for led in every if not isinstance(led, str) for one in led)

@@ -27,7 +27,7 @@ from fsm_mediator.journal.factory import path_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.sqlite.connections import MEMORY
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
-from fsm_mediator.narration import shown
+from fsm_mediator.narration import safe_repr
 
 SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
 """What can stand under ``[tool.fsm-mediator]``."""
@@ -119,9 +119,9 @@ def load_app(spec: str | None) -> App:
     except MediatorError:
         raise
     except (Exception, SystemExit) as error:
-        raise DefinitionError(f"{spec} was {asked} for its sagas, and raised {shown(error)}") from error
+        raise DefinitionError(f"{spec} was {asked} for its sagas, and raised {safe_repr(error)}") from error
     if not sagas or not all(isinstance(saga, Saga) for saga in sagas):
-        raise DefinitionError(f"{spec} is {shown(found)}; --app takes a mediator, a saga, or a list of sagas")
+        raise DefinitionError(f"{spec} is {safe_repr(found)}; --app takes a mediator, a saga, or a list of sagas")
     return App(sagas)
 
 
@@ -154,7 +154,7 @@ def load_object(spec: str) -> Any:
         raise
     except (Exception, SystemExit) as error:  # a script that was meant to be run ends by the latter
         raise DefinitionError(
-            f"the module {module_name!r} cannot be imported: {shown(error)}{_place_of(error)}{_meant(module_name)}"
+            f"the module {module_name!r} cannot be imported: {safe_repr(error)}{_place_of(error)}{_meant(module_name)}"
         ) from error
     for name in path.split("."):
         try:
@@ -162,7 +162,7 @@ def load_object(spec: str) -> Any:
         except AttributeError:
             raise DefinitionError(f"{module_name!r} has no {path!r}; {_there(found)}") from None
         except Exception as error:
-            raise DefinitionError(f"{spec!r}: looking for {name!r} raised {shown(error)}") from error
+            raise DefinitionError(f"{spec!r}: looking for {name!r} raised {safe_repr(error)}") from error
     return found
 
 

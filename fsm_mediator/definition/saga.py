@@ -23,7 +23,7 @@ from fsm_mediator.definition.checks import (
 from fsm_mediator.definition.steps import DEFAULT_COMPENSATION_RETRY, Step
 from fsm_mediator.definition.waits import EACH, Choose, Parallel, Signal, Sleep, Wait, check_payload_type
 from fsm_mediator.errors import DefinitionError, DefinitionWarning
-from fsm_mediator.machine.machine import SagaMachine, compile_machine
+from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry, check_number
@@ -75,13 +75,13 @@ class Saga:
     retry: Retry | None
     compensation_retry: Retry | None
     deadline: float | None
-    machine: SagaMachine
+    machine: CompiledMachine
     fingerprint: str
     nested: bool
     branches: Mapping[str, Mapping[str, Saga]]
     single: str | None
     _given: tuple[Any, ...]
-    _every: SagaMachine | None
+    _every: CompiledMachine | None
     _by_path: Mapping[str, Part]
 
     def __init__(
@@ -165,7 +165,7 @@ class Saga:
             deadline=self.deadline,
         )
 
-    def machine_with(self, state: str) -> SagaMachine | None:
+    def machine_with(self, state: str) -> CompiledMachine | None:
         """The machine that knows *state*: the saga's own, or the same with the states that its settings rule out.
 
         An execution may stand in such a state when it was journaled under other settings. None: neither knows it.
@@ -342,7 +342,7 @@ def _branches(saga: str, payload: Any, version: str, group: Part) -> Iterator[tu
 def _with_branches(group: Part, branches: Mapping[str, Saga]) -> Part:
     results: Any = {name: _result_type(branch) for name, branch in branches.items()}
     returns = GenericAlias(list, (results[EACH],)) if group.each else _typed_dict(group.path, results)
-    compensates = any(part.undoes for branch in branches.values() for part in branch.parts)
+    compensates = any(part.calls_compensation for branch in branches.values() for part in branch.parts)
     return replace(
         group,
         group_compensates=compensates,

@@ -16,7 +16,7 @@ from fsm_mediator.diagram.history import Run, branches_of, machine_of, moments
 from fsm_mediator.diagram.layout.geometry import Layout
 from fsm_mediator.diagram.layout.layout import layout_of
 from fsm_mediator.diagram.mermaid import to_mermaid
-from fsm_mediator.diagram.notebook import ShownPicture
+from fsm_mediator.diagram.notebook import NotebookImage
 from fsm_mediator.diagram.picture import DETAIL, VIEWS, Picture, picture_of
 from fsm_mediator.diagram.staleness import digest_of
 from fsm_mediator.diagram.table import records_table, transitions_table
@@ -24,7 +24,7 @@ from fsm_mediator.diagram.text import clean, seconds, shorten
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.narration import in_words, place_in_words
 from fsm_mediator.records import Record
 from fsm_mediator.states import PENDING
@@ -39,7 +39,7 @@ LIGHT: Final = "light"
 
 T = TypeVar("T")
 
-_drawings: WeakKeyDictionary[SagaMachine, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
+_drawings: WeakKeyDictionary[CompiledMachine, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
 """Of each machine what was drawn of it: it never changes, and neither does its picture."""
 
 
@@ -184,13 +184,13 @@ class Diagram:
 
         return self._once(("svg", self.view, self.theme), lambda: svg_of(self._dot, self.alt))
 
-    def animated(self) -> ShownPicture:
+    def animated(self) -> NotebookImage:
         """The run as a picture that moves, for the last line of a notebook's cell.
 
         Raises:
             MissingExtraError: No Graphviz is to be had; the message names both cures.
         """
-        return ShownPicture(self.to_svg(animate=True), self.alt, repr(self))
+        return NotebookImage(self.to_svg(animate=True), self.alt, repr(self))
 
     def frames(self) -> Sequence[Diagram]:
         """The run record by record, from before the first to what it is now; of a machine alone, itself."""
@@ -255,7 +255,7 @@ class Diagram:
         """
         bundle = {"text/plain": repr(self)}
         try:
-            bundle |= ShownPicture(self.to_svg(), self.alt, repr(self))._repr_mimebundle_()
+            bundle |= NotebookImage(self.to_svg(), self.alt, repr(self))._repr_mimebundle_()
         except Exception:
             try:
                 bundle["text/vnd.mermaid"] = bundle["text/plain"] = self.to_mermaid()

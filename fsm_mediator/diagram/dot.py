@@ -12,7 +12,7 @@ from typing import Final
 
 from fsm_mediator.diagram.highlights import Mark
 from fsm_mediator.diagram.layout.geometry import CAPTION, LABEL, LINE, Box, Layout, Route, inset_of
-from fsm_mediator.diagram.picture import Cluster, Edge, Nature, Node, Picture
+from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.diagram.text import dot_name, dot_text, markup, shorten, width
 from fsm_mediator.diagram.themes import Theme
 from fsm_mediator.states import (
@@ -59,14 +59,14 @@ SIGNS: Final[dict[str, str]] = {
 }
 """What stands before a node's caption."""
 
-_STYLES: Final[dict[Nature, tuple[str, float]]] = {
-    Nature.FORWARD: ("solid", 1.8),
-    Nature.LOOP: ("solid", 0.9),
-    Nature.ASKED: ("dashed", 0.9),
-    Nature.GIVEN_UP: ("solid", 1.1),
-    Nature.IN_DOUBT: ("dashed", 1.1),
-    Nature.BACKWARD: ("solid", 1.6),
-    Nature.PERSON: ("dotted", 1.2),
+_STYLES: Final[dict[EdgeKind, tuple[str, float]]] = {
+    EdgeKind.FORWARD: ("solid", 1.8),
+    EdgeKind.LOOP: ("solid", 0.9),
+    EdgeKind.ASKED: ("dashed", 0.9),
+    EdgeKind.GIVEN_UP: ("solid", 1.1),
+    EdgeKind.IN_DOUBT: ("dashed", 1.1),
+    EdgeKind.BACKWARD: ("solid", 1.6),
+    EdgeKind.PERSON: ("dotted", 1.2),
 }
 _ARROW: Final = 6
 _CORNER: Final = 7
@@ -88,7 +88,7 @@ class _Writer:
         self.layout = layout
         self.theme = theme
         self.high = round(layout.height)
-        self.paints: dict[tuple[Nature, bool, bool | None], tuple[str, str]] = {}
+        self.paints: dict[tuple[EdgeKind, bool, bool | None], tuple[str, str]] = {}
         self.names = {node.id: dot_name(node.id) for node in picture.all_nodes()}
 
     def lines(self) -> list[str]:
@@ -110,7 +110,7 @@ class _Writer:
             weight = {node.id: 0 for node in nodes}
             for edge, _ in routed:
                 if edge.mark is not None and edge.mark.reached:
-                    weight[edge.source] = max(weight[edge.source], 1 + (edge.nature is not Nature.LOOP))
+                    weight[edge.source] = max(weight[edge.source], 1 + (edge.nature is not EdgeKind.LOOP))
             nodes.sort(key=lambda node: weight[node.id])
             routed.sort(key=lambda each: each[0].mark is not None and each[0].mark.reached)
         lines += map(self._node, nodes)
@@ -156,9 +156,9 @@ class _Writer:
         """What the styles of lines say, as far as they occur."""
         natures = {edge.nature for edge in self.picture.all_edges()}
         told = []
-        if Nature.IN_DOUBT in natures or Nature.ASKED in natures:
+        if EdgeKind.IN_DOUBT in natures or EdgeKind.ASKED in natures:
             told.append("dashed: in doubt")
-        if Nature.PERSON in natures:
+        if EdgeKind.PERSON in natures:
             told.append("dotted: a person says so")
         if any(node.pivot for node in self.picture.all_nodes()):
             told.append("double: the pivot, the ends")
@@ -282,14 +282,14 @@ class _Writer:
             f'id={source[:-1]}:{edge.event}" edgetooltip={tooltip}{label}]'
         )
 
-    def _paint(self, nature: Nature, whole: bool, taken: bool | None) -> tuple[str, str]:
+    def _paint(self, nature: EdgeKind, whole: bool, taken: bool | None) -> tuple[str, str]:
         """How a line of a sort is drawn, and the colour of its text; *taken*: whether a run took it."""
         theme = self.theme
         style, pen = _STYLES[nature]
         colour = ink = theme.edges[nature]
         told = nature.value
         if taken is None:
-            pen = 1.1 if nature is Nature.FORWARD and not whole else pen
+            pen = 1.1 if nature is EdgeKind.FORWARD and not whole else pen
         elif taken:
             pen += 1.2
             told += " reached"

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from fsm_mediator.diagram.text import numbers, seconds
-from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, WAITING
 
@@ -129,7 +129,7 @@ class _Tally:
         )
 
 
-def marks_of(machine: SagaMachine, records: Iterable[Record], state: str, *, overview: bool) -> dict[object, Mark]:
+def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str, *, overview: bool) -> dict[object, Mark]:
     """The marks of a run, by node and by (event, source, target).
 
     Args:

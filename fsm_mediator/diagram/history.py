@@ -12,7 +12,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.diagram.highlights import marks_of
 from fsm_mediator.diagram.picture import DETAIL, Picture, picture_of
-from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.records import Record
 
 MOST_BRANCHES: Final = 12
@@ -88,7 +88,7 @@ def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
     return attrs.evolve(run, records=records, state=state, branches=branches)
 
 
-def machine_of(saga: Saga, run: Run) -> SagaMachine:
+def machine_of(saga: Saga, run: Run) -> CompiledMachine:
     """The machine that knows every state of the run: wider than the saga's own if its settings were others then."""
     for state in (run.state, *(record.target for record in run.records)):
         if state not in saga.machine.states:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from fsm_mediator.diagram.highlights import Mark
-from fsm_mediator.diagram.picture import Cluster, Edge, Nature, Node, Picture
+from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.diagram.text import clean, numbers, shorten
 from fsm_mediator.diagram.themes import Theme
 from fsm_mediator.states import (
@@ -44,14 +44,14 @@ _SHAPES: Final[dict[str, tuple[str, str]]] = {
     SUCCEEDED: ("(((", ")))"),
     FAILED: ("(((", ")))"),
 }
-_ARROWS: Final[dict[Nature, str]] = {
-    Nature.FORWARD: "==>",
-    Nature.LOOP: "-->",
-    Nature.ASKED: "-.->",
-    Nature.GIVEN_UP: "-->",
-    Nature.IN_DOUBT: "-.->",
-    Nature.BACKWARD: "==>",
-    Nature.PERSON: "-.->",
+_ARROWS: Final[dict[EdgeKind, str]] = {
+    EdgeKind.FORWARD: "==>",
+    EdgeKind.LOOP: "-->",
+    EdgeKind.ASKED: "-.->",
+    EdgeKind.GIVEN_UP: "-->",
+    EdgeKind.IN_DOUBT: "-.->",
+    EdgeKind.BACKWARD: "==>",
+    EdgeKind.PERSON: "-.->",
 }
 
 
@@ -72,7 +72,7 @@ class _Writer:
         """All of it."""
         picture = self.picture
         # Mermaid lays out what it reads first first: the way forward is to be the straight one.
-        edges = sorted(picture.all_edges(), key=lambda edge: edge.nature is not Nature.FORWARD)
+        edges = sorted(picture.all_edges(), key=lambda edge: edge.nature is not EdgeKind.FORWARD)
         lines = ["flowchart TB", f"  accTitle: {_plain(picture.heading)}", f"  accDescr: {_plain(picture.alt)}"]
         if len(edges) > MOST_EDGES:
             lines.append(f"  %% {len(edges)} edges: more than Mermaid draws unless the page sets maxEdges")

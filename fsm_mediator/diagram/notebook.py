@@ -22,7 +22,7 @@ _WIDTH: Final = re.compile(r'<svg [^>]*?width="([\d.]+)pt"')
 
 
 @attrs.frozen(repr=False)
-class ShownPicture:
+class NotebookImage:
     """An SVG that a notebook can show.
 
     Attributes:

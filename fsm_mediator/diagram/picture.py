@@ -16,9 +16,9 @@ import msgspec
 from fsm_mediator.diagram.highlights import NEVER, Mark
 from fsm_mediator.diagram.labels import PHASE_WORDS, caption, count, in_full, notes
 from fsm_mediator.diagram.text import listed
-from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect, Kind
-from fsm_mediator.machine.table import Move
+from fsm_mediator.machine.table import Transition
 from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING
 
 DETAIL: Final = "detail"
@@ -29,7 +29,7 @@ MOST_LISTED: Final = 60
 """Characters of a phase's list of parts."""
 
 
-class Nature(enum.StrEnum):
+class EdgeKind(enum.StrEnum):
     """What sort of move an edge is; decides how it looks."""
 
     FORWARD = "forward"
@@ -41,23 +41,23 @@ class Nature(enum.StrEnum):
     PERSON = "person"
 
 
-EDGES: Final[dict[str, tuple[str, Nature]]] = {
-    "start": ("start", Nature.FORWARD),
-    "executed": ("executed", Nature.FORWARD),
-    "errored": ("errored", Nature.LOOP),
-    "unsure": ("unsure", Nature.ASKED),
-    "retry_due": ("retry due", Nature.LOOP),
-    "rejected": ("rejected", Nature.GIVEN_UP),
-    "in_doubt": ("in doubt", Nature.IN_DOUBT),
-    "exhausted": ("exhausted", Nature.GIVEN_UP),
-    "compensated": ("compensated", Nature.BACKWARD),
-    "compensation_errored": ("errored", Nature.LOOP),
-    "compensation_due": ("retry due", Nature.LOOP),
-    "compensation_exhausted": ("exhausted", Nature.GIVEN_UP),
-    "retry": ("retry", Nature.PERSON),
-    "settled_undone": ("settled undone", Nature.PERSON),
-    "settled_done": ("settled done", Nature.PERSON),
-    "undo": ("undo", Nature.PERSON),
+EDGES: Final[dict[str, tuple[str, EdgeKind]]] = {
+    "start": ("start", EdgeKind.FORWARD),
+    "executed": ("executed", EdgeKind.FORWARD),
+    "errored": ("errored", EdgeKind.LOOP),
+    "unsure": ("unsure", EdgeKind.ASKED),
+    "retry_due": ("retry due", EdgeKind.LOOP),
+    "rejected": ("rejected", EdgeKind.GIVEN_UP),
+    "in_doubt": ("in doubt", EdgeKind.IN_DOUBT),
+    "exhausted": ("exhausted", EdgeKind.GIVEN_UP),
+    "compensated": ("compensated", EdgeKind.BACKWARD),
+    "compensation_errored": ("errored", EdgeKind.LOOP),
+    "compensation_due": ("retry due", EdgeKind.LOOP),
+    "compensation_exhausted": ("exhausted", EdgeKind.GIVEN_UP),
+    "retry": ("retry", EdgeKind.PERSON),
+    "settled_undone": ("settled undone", EdgeKind.PERSON),
+    "settled_done": ("settled done", EdgeKind.PERSON),
+    "undo": ("undo", EdgeKind.PERSON),
 }
 """Every event: what an edge says, and what sort of move it is."""
 
@@ -115,9 +115,9 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True):
     event: str
     source: str
     target: str
-    moves: tuple[Move, ...]
+    moves: tuple[Transition, ...]
     label: str
-    nature: Nature
+    nature: EdgeKind
     tooltip: str = ""
     mark: Mark | None = None
 
@@ -181,7 +181,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def picture_of(
-    machine: SagaMachine,
+    machine: CompiledMachine,
     *,
     name: str,
     heading: str = "",
@@ -223,7 +223,7 @@ def picture_of(
     )
 
 
-def describe(machine: SagaMachine, name: str) -> str:
+def describe(machine: CompiledMachine, name: str) -> str:
     """The machine in a sentence or two."""
     back = [part.path for part in machine.parts if part.compensatable]
     pivot = next((part.path for part in machine.parts if part.pivot), None)
@@ -235,7 +235,7 @@ def describe(machine: SagaMachine, name: str) -> str:
     return " ".join(told)
 
 
-def _states(machine: SagaMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Node]:
+def _states(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Node]:
     for state, place in machine.places.items():
         phase, part = place
         mark = None if marks is None else marks.get(state, NEVER)
@@ -267,7 +267,7 @@ def _states(machine: SagaMachine, prefix: str, marks: Mapping[object, Mark] | No
         )
 
 
-def _moves(machine: SagaMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Edge]:
+def _moves(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Edge]:
     for move in machine.moves():
         event, source, target = move
         label, nature = EDGES[event]
@@ -284,7 +284,7 @@ def _moves(machine: SagaMachine, prefix: str, marks: Mapping[object, Mark] | Non
         )
 
 
-def _phases(machine: SagaMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Node]:
+def _phases(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Node]:
     found: dict[str, list[str]] = {}
     for state, place in machine.places.items():
         found.setdefault(place.phase, []).append(state)
@@ -306,8 +306,8 @@ def _phases(machine: SagaMachine, prefix: str, marks: Mapping[object, Mark] | No
         )
 
 
-def _bundles(machine: SagaMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Edge]:
-    bundles: dict[tuple[str, str, str], list[Move]] = {}
+def _bundles(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Edge]:
+    bundles: dict[tuple[str, str, str], list[Transition]] = {}
     for move in machine.moves():
         between = (move.event, machine.places[move.source].phase, machine.places[move.target].phase)
         bundles.setdefault(between, []).append(move)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from fsm_mediator.diagram.picture import Nature
+from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.states import (
     COMPENSATING,
@@ -57,7 +57,7 @@ class Theme(NamedTuple):
     frame: str
     here: str
     nodes: dict[str, Paint]
-    edges: dict[Nature, str]
+    edges: dict[EdgeKind, str]
 
 
 def _nodes(
@@ -110,13 +110,13 @@ LIGHT: Final = Theme(
         start=Paint("#4a4f57", "#ffffff"),
     ),
     edges={
-        Nature.FORWARD: "#1d5fb8",
-        Nature.LOOP: "#66717f",
-        Nature.ASKED: "#6f42b5",
-        Nature.GIVEN_UP: "#a8452a",
-        Nature.IN_DOUBT: "#a8452a",
-        Nature.BACKWARD: "#95590a",
-        Nature.PERSON: "#4a4f57",
+        EdgeKind.FORWARD: "#1d5fb8",
+        EdgeKind.LOOP: "#66717f",
+        EdgeKind.ASKED: "#6f42b5",
+        EdgeKind.GIVEN_UP: "#a8452a",
+        EdgeKind.IN_DOUBT: "#a8452a",
+        EdgeKind.BACKWARD: "#95590a",
+        EdgeKind.PERSON: "#4a4f57",
     },
 )
 
@@ -143,13 +143,13 @@ DARK: Final = Theme(
         start=Paint("#b6bdc6", "#10151c"),
     ),
     edges={
-        Nature.FORWARD: "#6fa8f5",
-        Nature.LOOP: "#8b96a3",
-        Nature.ASKED: "#b795f0",
-        Nature.GIVEN_UP: "#ee9275",
-        Nature.IN_DOUBT: "#ee9275",
-        Nature.BACKWARD: "#e0a54a",
-        Nature.PERSON: "#b6bdc6",
+        EdgeKind.FORWARD: "#6fa8f5",
+        EdgeKind.LOOP: "#8b96a3",
+        EdgeKind.ASKED: "#b795f0",
+        EdgeKind.GIVEN_UP: "#ee9275",
+        EdgeKind.IN_DOUBT: "#ee9275",
+        EdgeKind.BACKWARD: "#e0a54a",
+        EdgeKind.PERSON: "#b6bdc6",
     },
 )
 

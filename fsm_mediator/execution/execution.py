@@ -38,7 +38,7 @@ from fsm_mediator.errors import (
     StepSignalError,
 )
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import COMPENSATE, GROUPS, Effect, Kind, Part
 from fsm_mediator.records import (
     CANCEL,
@@ -194,7 +194,7 @@ class Execution:
                 )
             self._machine, self._places, self._events = wider, wider.places, wider.events
             machine = wider
-        if not machine.takes(record.event, record.source):
+        if not machine.has_transition(record.event, record.source):
             raise IllegalRecordError(f"{where}: {machine.refusal(record.event, record.source)}", record.seq)
         part = self._places[record.source].part
         self._events[record.event].trigger(self)
@@ -352,7 +352,7 @@ class Execution:
         return (phase in _YIELDING or phase == PROBING) and not (part or self.saga.parts[0]).forward_only
 
     @property
-    def may_yield(self) -> bool:
+    def is_interruptible(self) -> bool:
         """Whether a cancel that has come, or its deadline, may have to take hold before anything else is done."""
         return self._cancel is not None or self.deadline_at is not None
 
@@ -374,11 +374,11 @@ class Execution:
         return self._plans.get(path, ()) if self._plans is not None else ()
 
     @property
-    def has_born(self) -> bool:
+    def has_new_branches(self) -> bool:
         """Whether branches come into being with the record that was made last, and nobody has taken them yet."""
         return bool(self._born)
 
-    def take_born(self) -> tuple[Acceptance, ...]:
+    def pop_new_branches(self) -> tuple[Acceptance, ...]:
         """The branches that come into being with the record that was made last."""
         born, self._born = self._born, ()
         return born
@@ -394,7 +394,7 @@ class Execution:
         return self._places[self.state].phase
 
     @property
-    def machine(self) -> SagaMachine:
+    def machine(self) -> CompiledMachine:
         """The machine that it runs on: its saga's, wider if it stands in a state that the settings now rule out."""
         return self._machine
 

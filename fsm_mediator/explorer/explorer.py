@@ -14,7 +14,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import LIGHT
 from fsm_mediator.diagram.history import Run
-from fsm_mediator.diagram.picture import DETAIL, EDGES, VIEWS, Nature
+from fsm_mediator.diagram.picture import DETAIL, EDGES, VIEWS, EdgeKind
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError, MissingExtraError, RefusedError
 from fsm_mediator.execution.execution import Execution
@@ -23,11 +23,11 @@ from fsm_mediator.explorer.ledger import Entry, ledger_of
 from fsm_mediator.machine.parts import WAIT
 from fsm_mediator.narration import place_in_words, timeline
 from fsm_mediator.records import Acceptance, Record
-from fsm_mediator.verifier.action import DUE, Move, copied
-from fsm_mediator.verifier.actions import Moves
-from fsm_mediator.verifier.branches import born_with
-from fsm_mediator.verifier.choices import Decisions
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.action import DUE, Action, copied
+from fsm_mediator.verifier.actions import ActionModel
+from fsm_mediator.verifier.branches import spawned_by
+from fsm_mediator.verifier.choices import ChoicePoints
+from fsm_mediator.verifier.ghost import GhostState
 
 if TYPE_CHECKING:
     from fsm_mediator.explorer.widget import ExplorerWidget
@@ -54,7 +54,7 @@ class Choice:
     label: str
     who: str
     event: str
-    nature: Nature | None
+    nature: EdgeKind | None
     leads_to: str
     state: str
 
@@ -72,7 +72,7 @@ class Moment:
 
     label: str
     execution: Execution
-    ghost: Ghost
+    ghost: GhostState
     records: tuple[Record, ...] = ()
     diagrams: dict[tuple[str, str], Diagram] = attrs.field(factory=dict, repr=False)
 
@@ -100,8 +100,8 @@ class Explorer:
         if not isinstance(saga, Saga):
             raise DefinitionError(f"explore takes a Saga, not {saga!r}")
         self.saga = saga
-        self._moves = Moves(saga, strict=strict)
-        self._decisions = Decisions(saga)
+        self._moves = ActionModel(saga, strict=strict)
+        self._decisions = ChoicePoints(saga)
         self._watchers: list[Callable[[], None]] = []
         self._widget: ExplorerWidget | None = None
         acceptance = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0)
@@ -184,7 +184,7 @@ class Explorer:
         self.theme = theme or self.theme
         self._changed()
 
-    def _possible(self) -> list[tuple[Move, Moment]]:
+    def _possible(self) -> list[tuple[Action, Moment]]:
         """Everything that can happen, and the moment that each leads to, by the rules that run."""
         execution, ghost = self.now.execution, self.now.ghost
         possible = []
@@ -193,7 +193,7 @@ class Explorer:
                 possible.append((move, attrs.evolve(after, label=f"{move.label}{decided}")))
         return possible
 
-    def _after(self, move: Move) -> Moment:
+    def _after(self, move: Action) -> Moment:
         before = self.now.execution
         execution = copied(before)
         at = before.history[-1].at if before.history else before.acceptance.at
@@ -205,7 +205,7 @@ class Explorer:
             pass
         execution.take()  # as the driver does that has journaled it
         records = tuple(execution.history[before.seq :])
-        ghost = self._moves.after(move.ghost, born_with(execution, records))
+        ghost = self._moves.after(move.ghost, spawned_by(execution, records))
         return Moment(move.label, execution, ghost, records)
 
     # Looking
@@ -315,14 +315,14 @@ def explore(
     return explorer.play(path)
 
 
-def _choice(move: Move, moment: Moment) -> Choice:
+def _choice(move: Action, moment: Moment) -> Choice:
     state = moment.execution.state
     event = moment.records[0].event if moment.records else ""
     nature = EDGES[event][1] if event else None
     return Choice(moment.label, move.who, event, nature, place_in_words(state), state)
 
 
-def _took(move: Move, before: Execution) -> float:
+def _took(move: Action, before: Execution) -> float:
     """How many seconds *move* takes. A wait says itself when it is over."""
     effect = before.effect
     if effect is None:

@@ -11,10 +11,10 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, RETRYING_COMPENSATION, STUCK
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.ghost import GhostState
 
 
-class Belief(enum.StrEnum):
+class KnownEffect(enum.StrEnum):
     """What a saga believes of a part."""
 
     NOTHING = "nothing yet"
@@ -42,7 +42,7 @@ class Entry:
 
     path: str
     effect: bool
-    belief: Belief
+    belief: KnownEffect
     left_over: bool
     running: bool
     here: bool
@@ -68,7 +68,7 @@ class Entry:
         return "an effect" if self.effect else "no effect"
 
 
-def ledger_of(execution: Execution, ghost: Ghost) -> tuple[Entry, ...]:
+def ledger_of(execution: Execution, ghost: GhostState) -> tuple[Entry, ...]:
     """The ledger of *execution*, given what really happened."""
     believed = beliefs(execution.history)
     left_over = execution.leftovers if execution.ended else ()
@@ -77,7 +77,7 @@ def ledger_of(execution: Execution, ghost: Ghost) -> tuple[Entry, ...]:
         Entry(
             part.path,
             effect,
-            believed.get(part.path, Belief.NOTHING),
+            believed.get(part.path, KnownEffect.NOTHING),
             part.path in left_over,
             ghost.running == number,
             stands_in is not None and stands_in.path == part.path,
@@ -91,19 +91,19 @@ def ledger_of(execution: Execution, ghost: Ghost) -> tuple[Entry, ...]:
     )
 
 
-def beliefs(records: Iterable[Record]) -> dict[str, Belief]:
+def beliefs(records: Iterable[Record]) -> dict[str, KnownEffect]:
     """What a saga believes of each of its parts, as far as its records tell."""
-    told: dict[str, Belief] = {}
+    told: dict[str, KnownEffect] = {}
     for record in records:
         path = record.step
         if path is None:
             continue
         if record.event in ("executed", "settled_done"):
-            told[path] = Belief.DONE
+            told[path] = KnownEffect.DONE
         elif record.event in ("compensated", "settled_undone"):
-            told[path] = Belief.UNDONE
+            told[path] = KnownEffect.UNDONE
         elif record.in_doubt:
-            told[path] = Belief.DOUBT
+            told[path] = KnownEffect.DOUBT
         elif record.source.partition(".")[0] not in (COMPENSATING, RETRYING_COMPENSATION, STUCK):
-            told[path] = Belief.NONE
+            told[path] = KnownEffect.NONE
     return told

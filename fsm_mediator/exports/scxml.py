@@ -15,9 +15,9 @@ from typing import Final
 from xml.sax.saxutils import quoteattr
 
 from fsm_mediator.definition.saga import Saga, check_is_saga
-from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect
-from fsm_mediator.machine.table import Move
+from fsm_mediator.machine.table import Transition
 from fsm_mediator.states import EVENTS, PENDING
 
 NAMESPACE: Final = "urn:fsm-mediator:saga"
@@ -43,7 +43,7 @@ def _lines(saga: Saga) -> Iterator[str]:
         f' name={quoteattr(name)} initial="{PENDING}"'
         f" saga:version={quoteattr(saga.version)} saga:fingerprint={quoteattr(saga.fingerprint)}>"
     )
-    onward: dict[str, list[Move]] = {name: [] for name in machine.states}
+    onward: dict[str, list[Transition]] = {name: [] for name in machine.states}
     for move in machine.moves():
         onward[move.source].append(move)
     for state, moves in onward.items():
@@ -59,7 +59,7 @@ def _lines(saga: Saga) -> Iterator[str]:
     yield "</scxml>"
 
 
-def _told(machine: SagaMachine, state: str) -> str:
+def _told(machine: CompiledMachine, state: str) -> str:
     phase, part = machine.places[state]
     told = f" saga:phase={quoteattr(phase)}"
     if part is not None:

@@ -114,7 +114,7 @@ def _refuse_opaque(type: Any) -> None:
             todo += [getattr(info, field) for field in info.__struct_fields__]
 
 
-def settle_payload(saga: Saga, payload: Any, limit: int = MAX_BYTES) -> Any:
+def roundtrip_payload(saga: Saga, payload: Any, limit: int = MAX_BYTES) -> Any:
     """*payload* as every step will see it.
 
     Raises:
@@ -126,7 +126,7 @@ def settle_payload(saga: Saga, payload: Any, limit: int = MAX_BYTES) -> Any:
     return decode(encode(payload, what, limit), Any if saga.payload is None else saga.payload, what)
 
 
-def settle_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
+def roundtrip_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
     """A result as the steps after *part* will see it.
 
     Raises:
@@ -148,7 +148,7 @@ def result_type(part: Part) -> Any:
     return Any if returns is NoReturn or returns is Never else returns  # it only ever raises: there is no result
 
 
-def revive_acceptance(saga: Saga, acceptance: Acceptance) -> Acceptance:
+def decode_acceptance(saga: Saga, acceptance: Acceptance) -> Acceptance:
     """*acceptance* with its payload decoded, if it came encoded."""
     if not isinstance(acceptance.payload, msgspec.Raw):
         return acceptance
@@ -157,7 +157,7 @@ def revive_acceptance(saga: Saga, acceptance: Acceptance) -> Acceptance:
     return msgspec.structs.replace(acceptance, payload=payload)
 
 
-def revive(saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
+def decode_records(saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
     """*records* with their values decoded, where they came encoded.
 
     Raises:
@@ -176,7 +176,7 @@ def revive(saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
             yield record
 
 
-def settle_signal(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
+def roundtrip_signal(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
     """A signal's value as the saga will see it.
 
     Raises:
@@ -190,7 +190,7 @@ def settle_signal(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
         raise PayloadError(f"signal {part.path!r} takes a {_name(part.returns)}: {error.__cause__}") from error
 
 
-def revive_items(saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...]:
+def decode_items(saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...]:
     """*items* with their values decoded, where they came encoded."""
     return tuple(_revived(saga, item) if isinstance(item.value, msgspec.Raw) else item for item in items)
 

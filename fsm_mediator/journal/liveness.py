@@ -45,11 +45,11 @@ def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool
         lease: How many seconds a renewal is good for.
         now: The time, in seconds since the epoch.
     """
-    lives = seen_alive(driver)
+    lives = process_exists(driver)
     return now - last_beat <= lease if lives is None else lives
 
 
-def seen_alive(driver: Driver) -> bool | None:
+def process_exists(driver: Driver) -> bool | None:
     """Whether *driver*'s process exists; None: that cannot be seen from here."""
     if not driver.boot_id or (driver.boot_id, driver.pid_namespace) != (boot_id(), pid_namespace()):
         return None

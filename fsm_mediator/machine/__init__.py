@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from fsm_mediator.machine.machine import SagaMachine, check_machine, compile_machine
+from fsm_mediator.machine.machine import CompiledMachine, check_machine, compile_machine
 from fsm_mediator.machine.parts import Effect, Kind, Part
-from fsm_mediator.machine.table import Move, moves
+from fsm_mediator.machine.table import Transition, transitions_of
 
-__all__ = ["Effect", "Kind", "Move", "Part", "SagaMachine", "check_machine", "compile_machine", "moves"]
+__all__ = [
+    "CompiledMachine",
+    "Effect",
+    "Kind",
+    "Part",
+    "Transition",
+    "check_machine",
+    "compile_machine",
+    "transitions_of",
+]

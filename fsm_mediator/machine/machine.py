@@ -11,12 +11,13 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from transitions import Machine, State
-from transitions.core import Event, Transition
+from transitions.core import Event
+from transitions.core import Transition as StockTransition
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.fast import DirectEvent, DirectTransition
 from fsm_mediator.machine.parts import AWAIT, COMPENSATE, EXECUTE, PROBE, WAIT, Effect, Kind, Part, rest
-from fsm_mediator.machine.table import Move, moves
+from fsm_mediator.machine.table import Transition, transitions_of
 from fsm_mediator.states import (
     COMPENSATING,
     ENDED,
@@ -31,14 +32,14 @@ from fsm_mediator.states import (
 )
 
 
-class Place(NamedTuple):
+class StateInfo(NamedTuple):
     """What a state is: its phase, and the part it belongs to (None for ``pending``, ``succeeded`` and ``failed``)."""
 
     phase: str
     part: Part | None
 
 
-class SagaMachine(Machine):
+class CompiledMachine(Machine):
     """The machine of one saga: a ``transitions.Machine`` that knows which part each state belongs to.
 
     Attributes:
@@ -47,23 +48,23 @@ class SagaMachine(Machine):
     """
 
     event_cls: type[Event] = DirectEvent
-    transition_cls: type[Transition] = DirectTransition
+    transition_cls: type[StockTransition] = DirectTransition
 
     parts: tuple[Part, ...]
-    places: dict[str, Place]
+    places: dict[str, StateInfo]
 
-    def moves(self) -> Iterator[Move]:
+    def moves(self) -> Iterator[Transition]:
         """Every transition that is in the machine now, as rows of the table."""
         for event in self.events.values():
             for transitions in event.transitions.values():
                 for transition in transitions:
-                    yield Move(event.name, transition.source, transition.dest or transition.source)
+                    yield Transition(event.name, transition.source, transition.dest or transition.source)
 
     def allowed(self, state: str) -> list[str]:
         """The events that have a transition from *state*."""
         return [name for name, event in self.events.items() if state in event.transitions]
 
-    def takes(self, event: str, state: str) -> bool:
+    def has_transition(self, event: str, state: str) -> bool:
         """Whether *event* has a transition from *state*."""
         known = self.events.get(event)
         return known is not None and state in known.transitions
@@ -80,14 +81,14 @@ class SagaMachine(Machine):
         return f"{event!r} {EVENTS[event]}; from {state!r} there is only: {', '.join(self.allowed(state)) or 'nothing'}"
 
 
-class StockSagaMachine(SagaMachine):
+class StockMachine(CompiledMachine):
     """The same table on the stock ``Event`` and ``Transition`` of ``transitions``; for comparison."""
 
     event_cls = Event
-    transition_cls = Transition
+    transition_cls = StockTransition
 
 
-def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool = False) -> SagaMachine:
+def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool = False) -> CompiledMachine:
     """Build and check the machine of *parts*.
 
     Args:
@@ -98,16 +99,16 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
     Raises:
         DefinitionError: The table is not a sound machine. That is a bug of this library.
     """
-    table = list(moves(parts, every=every))
+    table = list(transitions_of(parts, every=every))
     by_path = {part.path: part for part in parts}
     names = dict.fromkeys((PENDING, *chain.from_iterable((move.source, move.target) for move in table)))
     places = {}
     states = []
     for name in names:
         phase, path = split_state(name)
-        places[name] = place = Place(phase, by_path.get(path))
+        places[name] = place = StateInfo(phase, by_path.get(path))
         states.append(State(name, on_enter=[_bound(place)], final=name in ENDED))
-    machine = (StockSagaMachine if stock else SagaMachine)(
+    machine = (StockMachine if stock else CompiledMachine)(
         model=None, states=None, initial=None, auto_transitions=False, send_event=True, queued=False
     )
     machine.parts = tuple(parts)
@@ -125,7 +126,7 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
     return machine
 
 
-def _bound(place: Place) -> Any:
+def _bound(place: StateInfo) -> Any:
     phase, part = place
     if part is None or phase in STUCK_PHASES:
         return rest
@@ -140,7 +141,7 @@ def _bound(place: Place) -> Any:
     return Effect(WAIT, part)
 
 
-def check_machine(machine: SagaMachine) -> None:
+def check_machine(machine: CompiledMachine) -> None:
     """Hold the machine as it is built against what every saga's machine must be.
 
     Raises:

@@ -113,7 +113,7 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         return (self.compensate is not None or self.kind in GROUPS) and not self.pivot and not self.forward_only
 
     @property
-    def undoes(self) -> bool:
+    def calls_compensation(self) -> bool:
         """Whether compensating it calls any compensation at all."""
         return (self.compensate is not None or self.group_compensates) and self.compensatable
 

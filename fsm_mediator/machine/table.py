@@ -46,7 +46,7 @@ TABLE_FORMAT: Final = 1
 """The number of this table's format; part of every fingerprint."""
 
 
-class Move(NamedTuple):
+class Transition(NamedTuple):
     """One row of the table."""
 
     event: str
@@ -54,7 +54,7 @@ class Move(NamedTuple):
     target: str
 
 
-def moves(parts: Sequence[Part], *, every: bool = False) -> Iterator[Move]:
+def transitions_of(parts: Sequence[Part], *, every: bool = False) -> Iterator[Transition]:
     """The whole table of a saga of *parts*.
 
     A state that the parts' settings rule out (``retrying.S`` where S has one attempt) is left out, unless *every* is
@@ -66,9 +66,9 @@ def moves(parts: Sequence[Part], *, every: bool = False) -> Iterator[Move]:
         back.append(_nearest_compensation(parts, index))
         after = enter[index + 1] if index + 1 < len(parts) else SUCCEEDED
         if index == 0:
-            yield Move("start", PENDING, enter[0])
+            yield Transition("start", PENDING, enter[0])
             if not part.forward_only:
-                yield Move("rejected", PENDING, FAILED)
+                yield Transition("rejected", PENDING, FAILED)
         if part.kind is Kind.STEP:
             yield from _step_moves(part, after, back[index], every)
         else:
@@ -76,22 +76,22 @@ def moves(parts: Sequence[Part], *, every: bool = False) -> Iterator[Move]:
         if part.compensatable:
             yield from _compensation_moves(part, back[index], every)
     last = _nearest_compensation(parts, len(parts))
-    if any(part.undoes for part in parts) and not any(part.pivot for part in parts):
-        yield Move("undo", SUCCEEDED, last)
+    if any(part.calls_compensation for part in parts) and not any(part.pivot for part in parts):
+        yield Transition("undo", SUCCEEDED, last)
 
 
-def _step_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Move]:
+def _step_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Transition]:
     executing, retrying, probing = f"{EXECUTING}.{part.path}", f"{RETRYING}.{part.path}", f"{PROBING}.{part.path}"
     sources = [executing]
-    yield Move("executed", executing, after)
+    yield Transition("executed", executing, after)
     if part.probe is not None:
         sources.append(probing)
-        yield Move("unsure", executing, probing)
-        yield Move("executed", probing, after)
+        yield Transition("unsure", executing, probing)
+        yield Transition("executed", probing, after)
     if part.retry.attempts != 1 or every:
         for source in sources:
-            yield Move("errored", source, retrying)
-        yield Move("retry_due", retrying, executing)
+            yield Transition("errored", source, retrying)
+        yield Transition("retry_due", retrying, executing)
         sources.append(retrying)
     for source in sources:
         yield from _given_up(part, source, back)
@@ -99,13 +99,13 @@ def _step_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Move
         yield from _stuck_executing(part, f"{STUCK}.{part.path}", executing, after, back)
     elif part.can_outlive_its_timeout or every:
         stuck = f"{STUCK_EXECUTING if part.compensatable else STUCK}.{part.path}"
-        yield Move("exhausted", executing, stuck)
+        yield Transition("exhausted", executing, stuck)
         yield from _stuck_executing(part, stuck, executing, after, back)
 
 
-def _wait_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Move]:
+def _wait_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Transition]:
     waiting = f"{WAITING}.{part.path}"
-    yield Move("executed", waiting, after)
+    yield Transition("executed", waiting, after)
     if not part.forward_only:
         yield from _given_up(part, waiting, back)
     elif _can_be_given_up(part) or every:
@@ -120,32 +120,32 @@ def _can_be_given_up(part: Part) -> bool:
     return part.kind is not Kind.SLEEP or part.decide is not None
 
 
-def _given_up(part: Part, source: str, back: str) -> Iterator[Move]:
+def _given_up(part: Part, source: str, back: str) -> Iterator[Transition]:
     if not part.forward_only:
-        yield Move("rejected", source, back)
+        yield Transition("rejected", source, back)
     if part.compensatable:
-        yield Move("in_doubt", source, f"{COMPENSATING}.{part.path}")
+        yield Transition("in_doubt", source, f"{COMPENSATING}.{part.path}")
     if part.pivot or part.forward_only:
-        yield Move("exhausted", source, f"{STUCK}.{part.path}")
+        yield Transition("exhausted", source, f"{STUCK}.{part.path}")
 
 
-def _stuck_executing(part: Part, stuck: str, again: str, after: str, back: str) -> Iterator[Move]:
-    yield Move("retry", stuck, again)
-    yield Move("settled_done", stuck, after)
+def _stuck_executing(part: Part, stuck: str, again: str, after: str, back: str) -> Iterator[Transition]:
+    yield Transition("retry", stuck, again)
+    yield Transition("settled_done", stuck, after)
     if not part.forward_only:
-        yield Move("settled_undone", stuck, back)
+        yield Transition("settled_undone", stuck, back)
 
 
-def _compensation_moves(part: Part, back: str, every: bool) -> Iterator[Move]:
+def _compensation_moves(part: Part, back: str, every: bool) -> Iterator[Transition]:
     compensating, stuck = f"{COMPENSATING}.{part.path}", f"{STUCK}.{part.path}"
-    yield Move("compensated", compensating, back)
+    yield Transition("compensated", compensating, back)
     if part.kind is Kind.STEP and (part.compensation_retry.attempts != 1 or every):
         waits = f"{RETRYING_COMPENSATION}.{part.path}"
-        yield Move("compensation_errored", compensating, waits)
-        yield Move("compensation_due", waits, compensating)
-    yield Move("compensation_exhausted", compensating, stuck)
-    yield Move("retry", stuck, compensating)
-    yield Move("settled_undone", stuck, back)
+        yield Transition("compensation_errored", compensating, waits)
+        yield Transition("compensation_due", waits, compensating)
+    yield Transition("compensation_exhausted", compensating, stuck)
+    yield Transition("retry", stuck, compensating)
+    yield Transition("settled_undone", stuck, back)
 
 
 def _enter(part: Part) -> str:

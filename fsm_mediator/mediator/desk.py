@@ -291,7 +291,7 @@ class Desk:
         else:
             check_number("deadline (seconds)", deadline, above=True)
         if self.journal.encodes:
-            payload = codec.settle_payload(definition, payload, self.journal.max_value_bytes)
+            payload = codec.roundtrip_payload(definition, payload, self.journal.max_value_bytes)
         elif isinstance(definition.payload, type) and not is_instance(payload, definition.payload):
             raise PayloadError(
                 f"saga {definition.name!r} takes a {definition.payload.__name__}, not {payload!r} "
@@ -314,7 +314,7 @@ class Desk:
         return execution
 
     def _settle(self, saga: Saga, payload: Any) -> Any:
-        return codec.settle_payload(saga, payload, self.journal.max_value_bytes)
+        return codec.roundtrip_payload(saga, payload, self.journal.max_value_bytes)
 
     def entry(self, saga_id: str) -> Entry:
         """The execution of this id, as the journal lists it.
@@ -334,8 +334,8 @@ class Desk:
             UnknownExecutionError: It was pruned, or forgotten, since it was listed.
         """
         saga = self.saga_of(entry.acceptance)
-        records = codec.revive(saga, self.journal.records(entry.saga_id))
-        execution = Execution.fold(saga, codec.revive_acceptance(saga, entry.acceptance), records)
+        records = codec.decode_records(saga, self.journal.records(entry.saga_id))
+        execution = Execution.fold(saga, codec.decode_acceptance(saga, entry.acceptance), records)
         if execution.seq < entry.seq:
             raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
         if self.journal.encodes:
@@ -351,8 +351,8 @@ class Desk:
         if known is None:
             entry = self.entry(parent_id)
             saga = self.saga_of(entry.acceptance)
-            parent = Execution(saga, codec.revive_acceptance(saga, entry.acceptance))
-            for record in codec.revive(saga, self.journal.records(parent_id)):
+            parent = Execution(saga, codec.decode_acceptance(saga, entry.acceptance))
+            for record in codec.decode_records(saga, self.journal.records(parent_id)):
                 parent.replay(record)
                 if record.children is not None and record.target.partition(".")[2] == path:
                     break
@@ -394,7 +394,7 @@ class Desk:
         payload = theirs.payload
         if isinstance(payload, msgspec.Raw):
             try:
-                payload = codec.revive_acceptance(opened.saga, theirs).payload
+                payload = codec.decode_acceptance(opened.saga, theirs).payload
             except PayloadError:
                 payload = ...  # it was of a type that has changed since: equal to nothing of today's
         if payload is not ours.payload and not are_equal(payload, ours.payload):
@@ -417,7 +417,7 @@ class Desk:
             or self._limits is not None
             or live.stopping
             or live.unbegun
-            or execution.may_yield
+            or execution.is_interruptible
         )
 
     def has_turn(self, live: Live) -> bool:
@@ -457,7 +457,7 @@ class Desk:
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         children: tuple[Acceptance, ...] = ()
         dormant: tuple[Acceptance, ...] = ()
-        if born := execution.take_born():
+        if born := execution.pop_new_branches():
             later = {acceptance.successor for acceptance in born}
             children = tuple(acceptance for acceptance in born if acceptance.saga_id not in later)
             dormant = tuple(acceptance for acceptance in born if acceptance.saga_id in later)
@@ -493,7 +493,7 @@ class Desk:
         if effect.part.kind in GROUPS:
             # Branches that have just been born call who waits for them; others may have settled before, and must be
             # looked at first. Who waits in the foreground does so until they settle.
-            may_park = (written or execution.has_born) and not live.untold
+            may_park = (written or execution.has_new_branches) and not live.untold
             return may_park and (live.background or (written and live.resting))
         if effect.kind == AWAIT:
             return True
@@ -557,9 +557,9 @@ class Desk:
             limit = self.journal.max_value_bytes
             try:
                 if effect.kind == EXECUTE:
-                    value = codec.settle_result(effect.part, value, limit)
+                    value = codec.roundtrip_result(effect.part, value, limit)
                 elif effect.kind == PROBE and isinstance(value, Happened):
-                    value = Happened(codec.settle_result(effect.part, value.result, limit))
+                    value = Happened(codec.roundtrip_result(effect.part, value.result, limit))
             except ResultRefusedError as error:
                 return Raised(error, late)
         return Returned(value, late)

@@ -85,7 +85,7 @@ def _idle(desk: Desk, entry: Entry) -> tuple[str, ...]:
 
 
 def _is_undoable(desk: Desk, entry: Entry) -> bool:
-    return desk.saga_of(entry.acceptance).machine.takes("undo", SUCCEEDED)
+    return desk.saga_of(entry.acceptance).machine.has_transition("undo", SUCCEEDED)
 
 
 def _branch(desk: Desk, entry: Entry) -> Branch:

@@ -20,7 +20,7 @@ from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.desk import Desk
 from fsm_mediator.mediator.live import Live, is_at_rest
 from fsm_mediator.mediator.threads import ThreadedAttempt
-from fsm_mediator.narration import shown
+from fsm_mediator.narration import safe_repr
 from fsm_mediator.records import LATE, Failure, InboxItem
 from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING
 
@@ -206,7 +206,7 @@ class Holdings:
         attempt, effect = left.attempt, left.effect
         try:
             error = attempt.error
-            told = f"returned {shown(attempt.value, 1000)}" if error is None else f"raised {Failure.of(error)}"
+            told = f"returned {safe_repr(attempt.value, 1000)}" if error is None else f"raised {Failure.of(error)}"
             note = f"the abandoned attempt to {effect.kind} {effect.part.path!r} {told[:1000]}"
             logger.warning("execution %r: %s", saga_id, note)
             self._journal.post(saga_id, InboxItem(LATE, effect.part.path, None, note, self._desk.clock()))

@@ -8,7 +8,7 @@ from typing import Any
 
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.codec import revive_items
+from fsm_mediator.journal.codec import decode_items
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Turn
 from fsm_mediator.mediator.threads import ThreadedAttempt
@@ -99,7 +99,7 @@ class Live:
         if noted is None:
             noted = self.noted = set()
         known = len(noted)
-        for item in revive_items(self.execution.saga, mail):
+        for item in decode_items(self.execution.saga, mail):
             if item.number not in noted:
                 noted.add(item.number)
                 self.seen = max(self.seen, item.number)

@@ -64,8 +64,8 @@ def say_resolve(desk: Desk, reason: str, done: bool | None, result: Any) -> Verb
         meant = done
         if meant is None:
             machine = execution.machine
-            can_be_done = machine.takes("settled_done", execution.state)
-            if can_be_done and machine.takes("settled_undone", execution.state):
+            can_be_done = machine.has_transition("settled_done", execution.state)
+            if can_be_done and machine.has_transition("settled_undone", execution.state):
                 raise RefusedError(
                     f"execution {execution.saga_id!r} stands in {execution.state!r}: say whether the step has its "
                     f"effect (done=True, --done) or has none (done=False, --undone)"
@@ -79,7 +79,7 @@ def say_resolve(desk: Desk, reason: str, done: bool | None, result: Any) -> Verb
                 f"{'a list' if part.each else 'a dict by their names'}"
             )
         if meant and desk.journal.encodes and part is not None:
-            value = codec.settle_result(part, result, desk.journal.max_value_bytes)
+            value = codec.roundtrip_result(part, result, desk.journal.max_value_bytes)
         return execution.feed(OperatorSettled(meant, _and_late(reason, late) or reason, value), desk.clock())
 
     return say
@@ -140,7 +140,7 @@ def post_signal(desk: Desk, saga_id: str, name: str, value: Any) -> Entry:
 def _has_come(desk: Desk, entry: Entry, part: Part, value: Any, where: str) -> bool:
     """Whether this very value has come; False: none has, and it is awaited."""
     execution = desk.folded(entry)
-    items = codec.revive_items(execution.saga, desk.journal.inbox(entry.saga_id))
+    items = codec.decode_items(execution.saga, desk.journal.inbox(entry.saga_id))
     first = [item.value for item in items if item.kind == SIGNAL and item.name == part.path]
     if execution.has_answered(part.path):
         first.insert(0, execution.answer_of(part.path))
@@ -175,7 +175,7 @@ def _addressee(desk: Desk, saga_id: str, name: str) -> tuple[Entry, Part]:
 
 def _signal_value(desk: Desk, part: Part, value: Any) -> Any:
     if desk.journal.encodes:
-        return codec.settle_signal(part, value, desk.journal.max_value_bytes)
+        return codec.roundtrip_signal(part, value, desk.journal.max_value_bytes)
     if isinstance(part.returns, type) and not is_instance(value, part.returns):
         raise PayloadError(f"signal {part.path!r} takes a {part.returns.__name__}, not {value!r}")
     return value

@@ -23,7 +23,7 @@ from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE
 from fsm_mediator.records import SIGNAL, Happened, InboxItem, NotHappened
 from fsm_mediator.states import EXECUTING
 from fsm_mediator.testing.witness import Witness
-from fsm_mediator.verifier.action import CRASHED, DRIVER, DUE, LOOK, NOTHING, OTHERS, PARTICIPANT, PERSON, Move
+from fsm_mediator.verifier.action import CRASHED, DRIVER, DUE, LOOK, NOTHING, OTHERS, PARTICIPANT, PERSON, Action
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 from fsm_mediator.verifier.choices import Answer, choices
 
@@ -241,7 +241,7 @@ class Role(Witness):
             self.leave()
         return True
 
-    def _says(self, move: Move) -> None:
+    def _says(self, move: Action) -> None:
         """A person says something to it."""
         mediator = self._replay.mediator
         if move.said == "retry":
@@ -251,7 +251,7 @@ class Role(Witness):
         else:
             self._is_settled(move)
 
-    def _is_settled(self, move: Move) -> None:
+    def _is_settled(self, move: Action) -> None:
         """A person has made sure by hand how it is."""
         execution, done = self.execution(), move.said == "settled_done"
         part = execution.machine.places[execution.state].part
@@ -288,7 +288,7 @@ class Role(Witness):
 
     # Wherever it stands
 
-    def _befalls(self, move: Move) -> bool:
+    def _befalls(self, move: Action) -> bool:
         """Have *move* happen to it, or to its branches, from outside; False: it is not of that kind."""
         fate = self._fate(move)
         if fate:
@@ -333,7 +333,7 @@ class Role(Witness):
 
     # Its branches
 
-    def _fate(self, move: Move) -> list[tuple[str, str]]:
+    def _fate(self, move: Action) -> list[tuple[str, str]]:
         """The branches that stand differently after *move*, and how."""
         if move.said == "retry" or move.said.startswith("settled"):
             return []  # it is said to the whole
@@ -352,7 +352,7 @@ class Role(Witness):
                 self.branch(f"{path}.{name}").is_free = True
         self._replay.changed()
 
-    def _becomes(self, place: str, status: str, move: Move) -> None:
+    def _becomes(self, place: str, status: str, move: Action) -> None:
         """Have a branch come to stand so; its own way says how."""
         branch = self.branch(place)
         if status in GOING_ON:
@@ -376,7 +376,7 @@ class Role(Witness):
         self._replay.changed()
         return self._replay.until(lambda: self._replay.has_settled(self))
 
-    def _undoes(self, move: Move) -> None:
+    def _undoes(self, move: Action) -> None:
         """Its driver has a branch undone: when it looks, all that can be, so that the rest need not be said."""
         every = self._possible.at(self.execution(), self._seen(self._ghost))
         self._being_undone = {one.label for one in every if one.who == DRIVER and self._fate(one)} - {move.label}
@@ -388,7 +388,7 @@ class Role(Witness):
     def _head(self) -> str:
         return self.way[0].split("; ")[0] if self.way else ""
 
-    def _peek(self) -> Move | None:
+    def _peek(self) -> Action | None:
         """The next thing on the way, if it can happen now; else the way is left."""
         while self._head in self._being_undone:
             self._being_undone.discard(self._head)
@@ -401,7 +401,7 @@ class Role(Witness):
             self.leave()
         return move
 
-    def _next(self, *who: str, also: str | None = None) -> Move | None:
+    def _next(self, *who: str, also: str | None = None) -> Action | None:
         """The next thing on the way, if it can happen now and comes from there; else the way is left."""
         move = self._peek()
         if move is None:
@@ -412,7 +412,7 @@ class Role(Witness):
         self.leave()
         return None
 
-    def _take(self, move: Move) -> None:
+    def _take(self, move: Action) -> None:
         self._happens(move)
         self.follows()
 
@@ -435,7 +435,7 @@ class Role(Witness):
             self._replay.left_for = f"in {self.place}: {label}" if self.place else label
         self.way = []
 
-    def _goes_well(self, verb: str, path: str) -> Move:
+    def _goes_well(self, verb: str, path: str) -> Action:
         labels = {
             EXECUTE: f"{path} takes effect and returns",
             COMPENSATE: f"compensating {path} returns",
@@ -446,6 +446,6 @@ class Role(Witness):
         move = next((move for move in moves if move.label in (labels[verb], truth)), None)
         if move is None:  # it was called where the machine, as the journal has it, calls nobody
             self._break(4, f"{verb} of {path} is called in {self.execution().state}")
-            return Move("", lambda *_: None, self._ghost, said="returned")
+            return Action("", lambda *_: None, self._ghost, said="returned")
         self._happens(move)
         return move

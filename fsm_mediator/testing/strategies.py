@@ -25,7 +25,7 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Acceptance, Happened, NotHappened, Record
 from fsm_mediator.retry import Retry
 from fsm_mediator.testing.faults import Fault, FaultPlan, faults_of, plans
-from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.actions import ActionModel
 
 HISTORY_AT: Final = 1_700_000_000.0
 """When drawn histories begin."""
@@ -153,7 +153,7 @@ def histories(
         payload: What it is given.
     """
     check_is_saga("histories()", saga)
-    moves = Moves(saga)
+    moves = ActionModel(saga)
     execution = Execution(saga, acceptance_of(saga, saga_id, payload))
     ghost, at = moves.nothing, HISTORY_AT
     for _ in range(draw(st.integers(0, most))):

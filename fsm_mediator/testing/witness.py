@@ -20,10 +20,10 @@ from fsm_mediator.journal import codec
 from fsm_mediator.machine.parts import EXECUTE, PROBE, Kind, Part
 from fsm_mediator.records import Acceptance, Record
 from fsm_mediator.states import SUCCEEDED
-from fsm_mediator.verifier.action import Move
-from fsm_mediator.verifier.actions import Moves
-from fsm_mediator.verifier.branches import AGAIN, GOING_ON, Child, Family, Status, status_of
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.action import Action
+from fsm_mediator.verifier.actions import ActionModel
+from fsm_mediator.verifier.branches import AGAIN, GOING_ON, BranchModel, Child, Status, status_of
+from fsm_mediator.verifier.ghost import GhostState
 from fsm_mediator.verifier.laws import Laws
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Witness:
         self.place = saga_id.partition("/")[2]
         self.about_to_settle = self.is_left = False
         self._replay = replay
-        self._possible = Moves(saga, strict=replay.strict)
+        self._possible = ActionModel(saga, strict=replay.strict)
         self._laws = Laws(saga, {path: _Played(self, family) for path, family in self._possible.families.items()})
         self._acceptance = Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, None, 0.0)
         self._before = self._ghost = self._possible.nothing
@@ -107,13 +107,13 @@ class Witness:
 
     # The ledger
 
-    def _happens(self, move: Move) -> None:
+    def _happens(self, move: Action) -> None:
         """What *move* does to the ledger."""
         if move.said.startswith("settled"):
             self._by_hand.add(self.execution().state.partition(".")[2])
         self._before, self._ghost = self._ghost, move.ghost
 
-    def _seen(self, ghost: Ghost) -> Ghost:
+    def _seen(self, ghost: GhostState) -> GhostState:
         """The ledger with the branches as they really stand, but for those that a person has settled by hand."""
         for path, names in self.branches().items():
             if path not in self._by_hand:
@@ -213,17 +213,17 @@ def _essence(execution: Execution) -> tuple[Any, ...]:
     return execution.state, execution.attempt, execution.doubt, execution.due_at is not None, *known
 
 
-class _Played(Family):
+class _Played(BranchModel):
     """A group whose branches are played, and really leave something over."""
 
-    def __init__(self, witness: Witness, family: Family) -> None:
+    def __init__(self, witness: Witness, family: BranchModel) -> None:
         self._witness = witness
         part: Part = witness.saga.part(family.path)
         known: Mapping[str, Child] = family.known
         super().__init__(part, family.at, dict(known), once=False)
 
     def leaves(self, name: str, status: str) -> tuple[str, ...]:
-        """As `Family.leaves`; of one that has failed what it says itself."""
+        """As `BranchModel.leaves`; of one that has failed what it says itself."""
         place = f"{self.path}.{name}"
         if status != Status.LEFT:
             return super().leaves(name, status)

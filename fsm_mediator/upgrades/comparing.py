@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.machine.table import Move
+from fsm_mediator.machine.table import Transition
 from fsm_mediator.narration import WORDS, place_in_words
 from fsm_mediator.states import (
     COMPENSATING,
@@ -174,8 +174,8 @@ class _Ways:
         self.moves = list(self.machine.moves())
         self.has = {(move.event, move.source): move.target for move in self.theirs.moves()}
         self.unsafe_branches = {branch.saga for branch in branches if not _all_fold(branch)}
-        self.onward: dict[str, list[Move]] = {}
-        self.lost: dict[Move, _Lost] = {}
+        self.onward: dict[str, list[Transition]] = {}
+        self.lost: dict[Transition, _Lost] = {}
         for move in self.moves:
             self.onward.setdefault(move.source, []).append(move)
             lost = self.why_not(move)
@@ -183,7 +183,7 @@ class _Ways:
                 self.lost[move] = lost
         self.reached = self.reach(PENDING, lambda move: move not in self.lost)
 
-    def reach(self, start: str, through: Callable[[Move], bool]) -> set[str]:
+    def reach(self, start: str, through: Callable[[Transition], bool]) -> set[str]:
         """Every state that can be reached from *start* by moves that are let *through*."""
         reached, todo = {start}, [start]
         while todo:
@@ -252,7 +252,7 @@ class _Ways:
             f"ID:{now}:execute"
         )
 
-    def why_not(self, move: Move) -> _Lost | None:
+    def why_not(self, move: Transition) -> _Lost | None:
         """Why the new machine does not have *move*; None: it has."""
         event, source, target = move.event, self.names.state(move.source), self.names.state(move.target)
         for state in (move.source, move.target):

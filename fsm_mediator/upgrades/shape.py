@@ -15,7 +15,7 @@ import attrs
 
 from fsm_mediator.definition.saga import Saga, _fingerprint, shape_of
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.machine.machine import SagaMachine, compile_machine
+from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Callback, Kind, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry
@@ -48,7 +48,7 @@ class PartShape:
     path: str
     kind: Kind = Kind.STEP
     compensatable: bool = False
-    undoes: bool = False
+    calls_compensation: bool = False
     probed: bool = False
     pivot: bool = False
     forward_only: bool = False
@@ -66,7 +66,7 @@ class PartShape:
             path=self.path,
             kind=self.kind,
             execute=_NOTHING if self.kind is Kind.STEP else None,
-            compensate=_NOTHING if self.undoes and self.kind is Kind.STEP else None,
+            compensate=_NOTHING if self.calls_compensation and self.kind is Kind.STEP else None,
             probe=_NOTHING if self.probed else None,
             retry=Retry(attempts=2 if self.retried else 1),
             compensation_retry=Retry(attempts=2 if self.compensation_retried else 1),
@@ -78,7 +78,7 @@ class PartShape:
             repeatable=self.repeatable,
             each=self.each,
             branches=tuple(name for name, _ in self.branches),
-            group_compensates=self.undoes and self.kind in GROUPS,
+            group_compensates=self.calls_compensation and self.kind in GROUPS,
             shape=tuple((name, shape_of(branch._parts())) for name, branch in self.branches) or None,
         )
 
@@ -111,7 +111,7 @@ class Shape:
                     part.path,
                     part.kind,
                     part.compensatable,
-                    part.undoes,
+                    part.calls_compensation,
                     part.probe is not None,
                     part.pivot,
                     part.forward_only,
@@ -127,7 +127,7 @@ class Shape:
             ),
         )
 
-    def machine(self, *, every: bool = False) -> SagaMachine:
+    def machine(self, *, every: bool = False) -> CompiledMachine:
         """Its machine; with *every* state that any settings allow, or with those that today's do."""
         return compile_machine(self._parts(), every=every)
 

@@ -14,17 +14,17 @@ from fsm_mediator.errors import MediatorError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Acceptance, Record
 from fsm_mediator.states import COMPENSATING, PENDING, RETRYING_COMPENSATION
-from fsm_mediator.verifier.action import Move, copied
-from fsm_mediator.verifier.actions import Moves
-from fsm_mediator.verifier.branches import Births, born_with
-from fsm_mediator.verifier.choices import Decisions
-from fsm_mediator.verifier.laws import Laws, Passage
+from fsm_mediator.verifier.action import Action, copied
+from fsm_mediator.verifier.actions import ActionModel
+from fsm_mediator.verifier.branches import Births, spawned_by
+from fsm_mediator.verifier.choices import ChoicePoints
+from fsm_mediator.verifier.laws import Laws, TransitionView
 
 UNLIMITED_ATTEMPTS: Final = 2
 """Up to which attempt a policy without limit is told apart: one more behaves like the one before."""
 
 
-class Led(NamedTuple):
+class Successor(NamedTuple):
     """What something that an execution heard led to.
 
     Attributes:
@@ -37,16 +37,16 @@ class Led(NamedTuple):
         differs: What is wrong with what recovery would find; None: nothing.
     """
 
-    stand: Stand
+    stand: AbstractState
     decided: str
-    passage: Passage
+    passage: TransitionView
     births: Births
     quiet: bool
     endless: bool
     differs: str | None
 
 
-class Stand:
+class AbstractState:
     """Where an execution can stand.
 
     Attributes:
@@ -63,10 +63,10 @@ class Stand:
         self.execution = execution
         self.number = number
         self.backward = backward
-        self.led: dict[str, list[Led] | str] = {}
+        self.led: dict[str, list[Successor] | str] = {}
 
 
-class Stands:
+class StateTable:
     """All the stands of a saga that were come to.
 
     Attributes:
@@ -75,20 +75,20 @@ class Stands:
         taken: Its transitions that were taken, by event and source.
     """
 
-    def __init__(self, saga: Saga, possible: Moves, laws: Laws) -> None:
-        self._decisions = Decisions(saga)
+    def __init__(self, saga: Saga, possible: ActionModel, laws: Laws) -> None:
+        self._decisions = ChoicePoints(saga)
         self.saga = self._decisions.saga
         self._index = possible.index
         self._laws = laws
-        self._known: dict[Any, Stand] = {}
+        self._known: dict[Any, AbstractState] = {}
         self.states = {PENDING}
         self.taken: set[tuple[str, str]] = set()
 
-    def first(self) -> Stand:
+    def first(self) -> AbstractState:
         """Where an execution stands that was accepted, and has not begun."""
         return self._of(begun(self.saga))
 
-    def after(self, stand: Stand, move: Move) -> list[Led] | str:
+    def after(self, stand: AbstractState, move: Action) -> list[Successor] | str:
         """What an execution that stands there makes of a move, for everything that may be decided on the way.
 
         Returns:
@@ -99,7 +99,7 @@ class Stands:
             known = stand.led[move.said] = self._found(stand, move)
         return known
 
-    def _found(self, stand: Stand, move: Move) -> list[Led] | str:
+    def _found(self, stand: AbstractState, move: Action) -> list[Successor] | str:
         def make() -> tuple[Execution, tuple[Record, ...]]:
             execution = copied(stand.execution)
             return execution, made(execution, move, 0.0)
@@ -115,12 +115,14 @@ class Stands:
                 self.taken.add((record.event, record.source))
             differs = self._fold_differs(stand.execution, execution, move, records)
             passage = self._laws.passage(execution, records, stand.execution)
-            births = born_with(execution, records)
+            births = spawned_by(execution, records)
             endless = self._is_without_limit(records)
-            found.append(Led(self._of(execution), decided, passage, births, not records, endless, differs))
+            found.append(Successor(self._of(execution), decided, passage, births, not records, endless, differs))
         return found
 
-    def _fold_differs(self, before: Execution, after: Execution, move: Move, records: tuple[Record, ...]) -> str | None:
+    def _fold_differs(
+        self, before: Execution, after: Execution, move: Action, records: tuple[Record, ...]
+    ) -> str | None:
         """Recovery must find what runs: what was recorded, replayed, is what is. What is wrong, if it is not."""
         folded = copied(before)
         if move.outside:
@@ -143,16 +145,16 @@ class Stands:
                     return True
         return False
 
-    def _of(self, execution: Execution) -> Stand:
+    def _of(self, execution: Execution) -> AbstractState:
         """The stand of an execution: the same for all that have the same future."""
         state, _, *rest, answered, doubtful = _essence(execution)
         backward = execution.state in self._laws.backward
-        # On the way back the leftovers are what they were where it turned back (`Passage.turns`, `Passage.forgets`).
+        # On the way back the leftovers are what they were where it turned back (`TransitionView.turns`, `.forgets`).
         told = (bool(execution.leftovers),) if backward else (answered, doubtful)
         key = (state, _told_apart(execution), *rest, *told)
         stand = self._known.get(key)
         if stand is None:
-            stand = self._known[key] = Stand(execution, len(self._known), backward=backward)
+            stand = self._known[key] = AbstractState(execution, len(self._known), backward=backward)
         return stand
 
 
@@ -161,7 +163,7 @@ def begun(saga: Saga) -> Execution:
     return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, None, 0.0))
 
 
-def made(execution: Execution, move: Move, at: float) -> tuple[Record, ...]:
+def made(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
     """Make *move*, and what follows of it with no effect in between; its records.
 
     Raises:

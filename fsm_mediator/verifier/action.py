@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from fsm_mediator.errors import OutcomeUnknownError, ResultRefusedError, RetryAfterError, StepRejectedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Answer, Crashed, InboxItem, Raised, Record, Returned
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.ghost import GhostState
 
 Act = Callable[[Execution, float], Record | None]
 """What a move does to an execution, at a time in seconds since the epoch."""
@@ -29,7 +29,7 @@ DIES: Final = "the driver dies before it begins"
 """A label: what has been announced was not begun."""
 
 
-class Move(NamedTuple):
+class Action(NamedTuple):
     """One thing that can happen: in words, what it does to the execution, and the ledger after it.
 
     *who* it comes from. *crash* and *again* (an operator's retry) may go round in circles; *outside*: it comes from
@@ -38,7 +38,7 @@ class Move(NamedTuple):
 
     label: str
     act: Act
-    ghost: Ghost
+    ghost: GhostState
     crash: bool = False
     again: bool = False
     outside: bool = False
@@ -78,7 +78,7 @@ def passing_the_deadline(execution: Execution, at: float) -> None:
     execution.deadline_at = at
 
 
-def hearing_nothing(_execution: Execution, _at: float) -> None:
+def unobserved(_execution: Execution, _at: float) -> None:
     """The ledger changes, and the execution does not hear of it."""
 
 

@@ -38,18 +38,18 @@ from fsm_mediator.verifier.action import (
     PERSON,
     RETURNED,
     TROUBLE,
-    Move,
+    Action,
     feeding,
-    hearing_nothing,
     noting,
     passing_the_deadline,
+    unobserved,
     waiting_until,
 )
 from fsm_mediator.verifier.branches import Births, Child, families_of
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.ghost import GhostState
 
 
-class Moves:
+class ActionModel:
     """Everything that can happen to the executions of one saga; no step of it is called.
 
     Args:
@@ -59,7 +59,7 @@ class Moves:
         once: Of branches that are alike in all but their names, and stand alike, have something happen to one only.
 
     Attributes:
-        index: The number of each part, by path: its place in a `Ghost`.
+        index: The number of each part, by path: its place in a `GhostState`.
         nothing: The ledger before anything has happened.
         families: Its groups, by path.
     """
@@ -78,15 +78,15 @@ class Moves:
         self.families = families_of(saga, children, once=once)
         self._signals = tuple(part.path for part in saga.parts if part.kind is Kind.SIGNAL)
         none = (False,) * len(saga.parts)
-        self.nothing = Ghost(none, none, branches=((),) * len(saga.parts) if self.families else ())
+        self.nothing = GhostState(none, none, branches=((),) * len(saga.parts) if self.families else ())
 
-    def after(self, ghost: Ghost, born: Births) -> Ghost:
+    def after(self, ghost: GhostState, born: Births) -> GhostState:
         """The ledger of a move, once the branches are in it that came into being with its records."""
         for path, names in born:
             ghost = self.families[path].born(ghost, names)
         return ghost
 
-    def fates(self, execution: Execution, before: Ghost, after: Ghost) -> Iterator[tuple[str, str]]:
+    def fates(self, execution: Execution, before: GhostState, after: GhostState) -> Iterator[tuple[str, str]]:
         """The branches of *execution* that stand differently after a move, as ``group.branch``, and how."""
         for path, family in self.families.items():
             names = execution.branches_of(path)
@@ -94,14 +94,14 @@ class Moves:
                 if was != is_now:
                     yield f"{path}.{name}", is_now
 
-    def at(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
+    def at(self, execution: Execution, ghost: GhostState) -> Iterator[Action]:
         """Everything that can happen to *execution* now, given what is in the ledger. No two have the same label."""
         if ghost.running is not None:
             yield from self._abandoned_thread_ends(ghost)
             return
         effect = execution.effect
         if execution.state == PENDING:
-            yield Move("the saga begins", feeding(Begin()), ghost, who=DRIVER, said="begin")
+            yield Action("the saga begins", feeding(Begin()), ghost, who=DRIVER, said="begin")
         if effect is not None:
             part = effect.part
             if effect.kind == EXECUTE:
@@ -112,60 +112,60 @@ class Moves:
                 yield from self._compensate_can_come_to(part, ghost)
             elif effect.kind == WAIT:
                 due = waiting_until(execution.due_at or 0.0)
-                yield Move("the wait is over", due, ghost, who=OTHERS, said=DUE)
+                yield Action("the wait is over", due, ghost, who=OTHERS, said=DUE)
             elif effect.kind == AWAIT and part.kind is Kind.SIGNAL and execution.due_at is not None:
                 due = waiting_until(execution.due_at)
-                yield Move(f"no signal {part.path} comes in time", due, ghost, who=OTHERS, said=DUE)
-            yield Move(DIES, CRASH, ghost, crash=True, who=DRIVER, said=CRASHED)
+                yield Action(f"no signal {part.path} comes in time", due, ghost, who=OTHERS, said=DUE)
+            yield Action(DIES, CRASH, ghost, crash=True, who=DRIVER, said=CRASHED)
         if execution.group:
             yield from self.families[execution.machine.places[execution.state].part.path].moves(execution, ghost)  # type: ignore[union-attr]  # it stands in a group
         yield from self._others_can_say(execution, ghost)
         yield from self._operator_can_say(execution, ghost)
 
-    def _execute_can_come_to(self, part: Part, ghost: Ghost) -> Iterator[Move]:
+    def _execute_can_come_to(self, part: Part, ghost: GhostState) -> Iterator[Action]:
         at = self.index[part.path]
         done = ghost.with_(at, effect=True)
         known = ghost.with_(at, effect=True, known=True)
         name = part.path
-        yield Move(f"{name} takes effect and returns", RETURNED, known, said="returned")
+        yield Action(f"{name} takes effect and returns", RETURNED, known, said="returned")
         for label, said in ((f"{name} raises", "raised"), (f"{name} raises, to be tried again", "raised again")):
-            yield Move(f"{label}, without effect", TROUBLE[said], ghost, said=said)
+            yield Action(f"{label}, without effect", TROUBLE[said], ghost, said=said)
             if self.strict:
-                yield Move(f"{label}, after its effect and without saying so", TROUBLE[said], done, said=said)
-        yield Move(f"{name} rejects, without effect", TROUBLE["rejected"], ghost, said="rejected")
-        yield Move(f"{name} takes effect and returns what is refused", TROUBLE["refused"], done, said="refused")
+                yield Action(f"{label}, after its effect and without saying so", TROUBLE[said], done, said=said)
+        yield Action(f"{name} rejects, without effect", TROUBLE["rejected"], ghost, said="rejected")
+        yield Action(f"{name} takes effect and returns what is refused", TROUBLE["refused"], done, said="refused")
         if part.can_outlive_its_timeout:
             label = f"{name} outlives time-out and grace"
-            yield Move(label, feeding(Abandoned(1.0)), ghost._replace(running=at), said="abandoned")
-            yield Move(f"{name} takes effect and returns late", feeding(Returned(late=True)), known, said="late")
+            yield Action(label, feeding(Abandoned(1.0)), ghost._replace(running=at), said="abandoned")
+            yield Action(f"{name} takes effect and returns late", feeding(Returned(late=True)), known, said="late")
         doubts = [(f"{name} says that it does not know", "unknown", TROUBLE["unknown"])]
         if part.timeout is not None and not part.can_outlive_its_timeout:
             doubts.append((f"{name} times out", "timed out", feeding(TimedOut(part.timeout))))
         for label, said, act in doubts:
-            yield Move(f"{label}, without effect", act, ghost, said=said)
-            yield Move(f"{label}, after its effect", act, done, said=said)
+            yield Action(f"{label}, without effect", act, ghost, said=said)
+            yield Action(f"{label}, after its effect", act, done, said=said)
         label = f"the driver dies after the effect of {name}"
-        yield Move(label, CRASH, done, crash=True, who=DRIVER, said=CRASHED)
+        yield Action(label, CRASH, done, crash=True, who=DRIVER, said=CRASHED)
 
-    def _probe_can_come_to(self, part: Part, ghost: Ghost) -> Iterator[Move]:
+    def _probe_can_come_to(self, part: Part, ghost: GhostState) -> Iterator[Action]:
         at = self.index[part.path]
         name = f"the probe of {part.path}"
         if ghost.effects[at]:
             told = ghost.with_(at, effect=True, known=True)
-            yield Move(f"{name}: it happened", feeding(Returned(Happened())), told, said="happened")
+            yield Action(f"{name}: it happened", feeding(Returned(Happened())), told, said="happened")
         else:
-            yield Move(f"{name}: it did not happen", feeding(Returned(NotHappened())), ghost, said="not happened")
-        yield Move(f"{name} raises", TROUBLE["raised"], ghost, said="raised")
-        yield Move(f"{name} returns nonsense", RETURNED, ghost, said="returned")
+            yield Action(f"{name}: it did not happen", feeding(Returned(NotHappened())), ghost, said="not happened")
+        yield Action(f"{name} raises", TROUBLE["raised"], ghost, said="raised")
+        yield Action(f"{name} returns nonsense", RETURNED, ghost, said="returned")
         if part.timeout is not None:
-            yield Move(f"{name} times out", feeding(TimedOut(part.timeout)), ghost, said="timed out")
+            yield Action(f"{name} times out", feeding(TimedOut(part.timeout)), ghost, said="timed out")
 
-    def _compensate_can_come_to(self, part: Part, ghost: Ghost) -> Iterator[Move]:
+    def _compensate_can_come_to(self, part: Part, ghost: GhostState) -> Iterator[Action]:
         at = self.index[part.path]
         begun = ghost._replace(undoing=True)
         undone = begun.with_(at, effect=False, known=False)
         name = f"compensating {part.path}"
-        yield Move(f"{name} returns", RETURNED, undone, said="returned")
+        yield Action(f"{name} returns", RETURNED, undone, said="returned")
         fails = [
             ("raises", "raised", TROUBLE["raised"]),
             ("rejects", "rejected", TROUBLE["rejected"]),
@@ -173,30 +173,30 @@ class Moves:
         ]
         if part.compensation_can_outlive_its_timeout:
             abandoned = begun._replace(running=at)
-            yield Move(f"{name} outlives time-out and grace", feeding(Abandoned(1.0)), abandoned, said="abandoned")
-            yield Move(f"{name} returns late", feeding(Returned(late=True)), undone, said="late")
+            yield Action(f"{name} outlives time-out and grace", feeding(Abandoned(1.0)), abandoned, said="abandoned")
+            yield Action(f"{name} returns late", feeding(Returned(late=True)), undone, said="late")
         elif part.timeout is not None:
             fails.append(("times out", "timed out", feeding(TimedOut(part.timeout))))
         for label, said, act in fails:
-            yield Move(f"{name} {label}, without having undone it", act, begun, said=said)
-            yield Move(f"{name} {label}, after having undone it", act, undone, said=said)
-        yield Move(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, said=CRASHED)
+            yield Action(f"{name} {label}, without having undone it", act, begun, said=said)
+            yield Action(f"{name} {label}, after having undone it", act, undone, said=said)
+        yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, said=CRASHED)
 
-    def _abandoned_thread_ends(self, ghost: Ghost) -> Iterator[Move]:
+    def _abandoned_thread_ends(self, ghost: GhostState) -> Iterator[Action]:
         """The saga is stuck, and refuses every verb, while the thread lives; then it has had its effect or not."""
         at = ghost.running
         assert at is not None
         over = ghost._replace(running=None)
-        yield Move("the abandoned thread ends without effect", hearing_nothing, over, said=NOTHING)
+        yield Action("the abandoned thread ends without effect", unobserved, over, said=NOTHING)
         done = over.with_(at, effect=not ghost.undoing)
-        yield Move("the abandoned thread ends after its effect", hearing_nothing, done, said=NOTHING)
+        yield Action("the abandoned thread ends after its effect", unobserved, done, said=NOTHING)
 
-    def _others_can_say(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
+    def _others_can_say(self, execution: Execution, ghost: GhostState) -> Iterator[Action]:
         if execution.cancellable and not execution.cancelled:
             cancel = noting(InboxItem(CANCEL, number=1))
-            yield Move("a cancel comes", cancel, ghost, outside=True, who=OTHERS, said="cancel")
+            yield Action("a cancel comes", cancel, ghost, outside=True, who=OTHERS, said="cancel")
             if execution.deadline_at is None:
-                yield Move(
+                yield Action(
                     "the deadline passes", passing_the_deadline, ghost, outside=True, who=OTHERS, said="deadline"
                 )
         for number, path in enumerate(self._signals, 2):
@@ -209,29 +209,29 @@ class Moves:
                 after = ghost.with_(self.index[path], effect=True)
             else:
                 label = f"the signal {path} comes too late"
-            yield Move(label, signal, after, outside=True, who=OTHERS, said=f"signal {path}")
+            yield Action(label, signal, after, outside=True, who=OTHERS, said=f"signal {path}")
         if execution.phase == WAITING and execution.effect is not None and execution.effect.part.kind is Kind.SIGNAL:
             unknown = noting(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
-            yield Move("a signal comes that nobody knows", unknown, ghost, outside=True, who=OTHERS, said="unknown")
+            yield Action("a signal comes that nobody knows", unknown, ghost, outside=True, who=OTHERS, said="unknown")
 
-    def _operator_can_say(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
+    def _operator_can_say(self, execution: Execution, ghost: GhostState) -> Iterator[Action]:
         machine, state = execution.machine, execution.state
         part = machine.places[state].part
         family = self.families.get(part.path) if part is not None else None
-        if machine.takes("retry", state):
+        if machine.has_transition("retry", state):
             tried = family.all_again(execution, ghost) if family is not None and execution.group else ghost
             again = feeding(OperatorRetry())
-            yield Move("a person says: try again", again, tried, again=True, who=PERSON, said="retry")
+            yield Action("a person says: try again", again, tried, again=True, who=PERSON, said="retry")
         if part is not None and execution.phase in (STUCK, STUCK_EXECUTING):
             for event, done in (("settled_done", True), ("settled_undone", False)):
-                if machine.takes(event, state):
+                if machine.has_transition(event, state):
                     label = f"a person has made sure: it is {'' if done else 'not '}done"
                     settled = self._settled(part, execution, ghost, done=done)
-                    yield Move(label, feeding(OperatorSettled(done, "seen")), settled, who=PERSON, said=event)
-        if machine.takes("undo", state):
-            yield Move("a person says: undo", feeding(OperatorUndo()), ghost, who=PERSON, said="undo")
+                    yield Action(label, feeding(OperatorSettled(done, "seen")), settled, who=PERSON, said=event)
+        if machine.has_transition("undo", state):
+            yield Action("a person says: undo", feeding(OperatorUndo()), ghost, who=PERSON, said="undo")
 
-    def _settled(self, part: Part, execution: Execution, ghost: Ghost, *, done: bool) -> Ghost:
+    def _settled(self, part: Part, execution: Execution, ghost: GhostState, *, done: bool) -> GhostState:
         at = self.index[part.path]
         family = self.families.get(part.path)
         if family is not None:

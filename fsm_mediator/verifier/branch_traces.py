@@ -11,11 +11,11 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from fsm_mediator.verifier.action import NOTHING, PARTICIPANT, Move
+from fsm_mediator.verifier.action import NOTHING, PARTICIPANT, Action
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 
 if TYPE_CHECKING:
-    from fsm_mediator.verifier.state_space import Walk
+    from fsm_mediator.verifier.state_space import StateSpace
 
 _HAVE_IT_GO_ON: Final = frozenset(("retry", "undo", "settled_done", "settled_undone"))
 """What is said to an execution that has settled."""
@@ -36,7 +36,7 @@ _UNSEEN: Final = 1_000
 """The effort for what is not to be seen."""
 
 
-def way_to(walk: Walk, statuses: Sequence[str]) -> tuple[str, ...] | None:
+def way_to(walk: StateSpace, statuses: Sequence[str]) -> tuple[str, ...] | None:
     """The easiest way on which an execution comes to stand as *statuses* say, one after the other; None: there is none.
 
     Easy is what is short; a cancel, a person who has made sure by hand, and what takes real time are taken where
@@ -67,7 +67,7 @@ def way_to(walk: Walk, statuses: Sequence[str]) -> tuple[str, ...] | None:
     return None
 
 
-def _step(move: Move, stood: str, stands: str, wanted: Sequence[str]) -> tuple[int, int] | None:
+def _step(move: Action, stood: str, stands: str, wanted: Sequence[str]) -> tuple[int, int] | None:
     """The effort of a move, given how it stood before and stands after it, and how much that is of what is *wanted*.
 
     What is wanted next is either that it settles, or that it goes on from where it has settled, as it is told to.

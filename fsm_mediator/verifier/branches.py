@@ -19,8 +19,8 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Branch, Branches, Record
 from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
-from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Move, feeding, hearing_nothing
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feeding, unobserved
+from fsm_mediator.verifier.ghost import GhostState
 
 
 class Status:
@@ -77,9 +77,9 @@ class Child(NamedTuple):
     backward: frozenset[str] = BACKWARD
 
 
-def born_with(execution: Execution, records: Iterable[Record]) -> Births:
+def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
     """The branches that come into being with *records*, which *execution* has just made and somebody commits now."""
-    born = execution.take_born()
+    born = execution.pop_new_branches()
     if not born:
         return ()
     entered = ((record.target.partition(".")[2], record.children) for record in records if record.children)
@@ -94,18 +94,20 @@ def status_of(execution: Execution) -> str:
     if execution.state == FAILED:
         return Status.LEFT if execution.leftovers else Status.FAILED
     if execution.phase in (STUCK, STUCK_EXECUTING):
-        return Status.STUCK if execution.machine.takes("settled_done", execution.state) else Status.STUCK_UNDOING
+        return (
+            Status.STUCK if execution.machine.has_transition("settled_done", execution.state) else Status.STUCK_UNDOING
+        )
     return Status.RUNNING
 
 
 def child_of(name: str, saga: Saga, outcomes: tuple[frozenset[str], frozenset[str]] = (FORWARD, BACKWARD)) -> Child:
     """A branch of *saga*, with what can become of it."""
-    undoable = saga.machine.takes("undo", SUCCEEDED)
+    undoable = saga.machine.has_transition("undo", SUCCEEDED)
     steps = tuple(part.path for part in saga.parts if part.kind is Kind.STEP)
     return Child(name, undoable, steps, *outcomes)
 
 
-class Family:
+class BranchModel:
     """The branches of one group.
 
     Attributes:
@@ -142,17 +144,17 @@ class Family:
             return ()  # it was about to be entered, and was not
         return tuple(sorted((self.alike(name), status) for name, status in zip(names, statuses, strict=True)))
 
-    def statuses(self, execution: Execution, ghost: Ghost) -> tuple[str, ...]:
+    def statuses(self, execution: Execution, ghost: GhostState) -> tuple[str, ...]:
         """How the branches stand of the group that *execution* is in."""
         return ghost.branches[self.at] or (Status.RUNNING,) * len(execution.group)
 
-    def born(self, ghost: Ghost, names: tuple[str, ...]) -> Ghost:
+    def born(self, ghost: GhostState, names: tuple[str, ...]) -> GhostState:
         """The ledger once the branches *names* are there."""
         if ghost.branches[self.at]:
             return ghost  # they were there before
         return self.standing(ghost, names, (Status.RUNNING,) * len(names))
 
-    def standing(self, ghost: Ghost, names: tuple[str, ...], statuses: tuple[str, ...]) -> Ghost:
+    def standing(self, ghost: GhostState, names: tuple[str, ...], statuses: tuple[str, ...]) -> GhostState:
         """The ledger where the branches stand so."""
         owed = any(self.is_owed(name, status) for name, status in zip(names, statuses, strict=True))
         return ghost.with_branches(self.at, statuses).with_(self.at, effect=owed)
@@ -169,11 +171,11 @@ class Family:
             return tuple(f"{self.path}.{name}.{step}" for step in self.child(name).steps)
         return ()
 
-    def moves(self, execution: Execution, ghost: Ghost) -> Iterator[Move]:
+    def moves(self, execution: Execution, ghost: GhostState) -> Iterator[Action]:
         """What can happen to the branches, and that the driver looks at them: at any time, as often as it likes."""
         names = execution.group
         statuses = self.statuses(execution, ghost)
-        undoes = execution.phase == COMPENSATING
+        calls_compensation = execution.phase == COMPENSATING
         seen = set()
         for number, (name, status) in enumerate(zip(names, statuses, strict=True)):
             same = (self.alike(name), status)
@@ -182,52 +184,57 @@ class Family:
             seen.add(same)
             branch = f"branch {self.path}.{name}"
 
-            def become(other: str, number: int = number) -> Ghost:
+            def become(other: str, number: int = number) -> GhostState:
                 return self.standing(ghost, names, (*statuses[:number], other, *statuses[number + 1 :]))
 
             if status in GOING_ON:
                 child = self.child(name)
                 for other in sorted(child.forward if status == Status.RUNNING else child.backward):
                     label = f"{branch} {_BECOMES[other]}"
-                    yield Move(label, hearing_nothing, become(other), who=OTHERS, said=NOTHING)
+                    yield Action(label, unobserved, become(other), who=OTHERS, said=NOTHING)
             elif status in AGAIN:
                 label = f"a person has {branch}, which was stuck, go on"
-                yield Move(label, hearing_nothing, become(AGAIN[status]), again=True, who=PERSON, said=NOTHING)
-            elif status == Status.SUCCEEDED and undoes and self.child(name).undoable:
+                yield Action(label, unobserved, become(AGAIN[status]), again=True, who=PERSON, said=NOTHING)
+            elif status == Status.SUCCEEDED and calls_compensation and self.child(name).undoable:
                 label = f"the driver has {branch} undone"
-                yield Move(label, hearing_nothing, become(Status.UNDOING), who=DRIVER, said=NOTHING)
+                yield Action(label, unobserved, become(Status.UNDOING), who=DRIVER, said=NOTHING)
         if execution.phase in (WAITING, COMPENSATING, STUCK):
             answer = Branches(
-                tuple(self._seen(name, status, undoes=undoes) for name, status in zip(names, statuses, strict=True))
+                tuple(
+                    self._seen(name, status, calls_compensation=calls_compensation)
+                    for name, status in zip(names, statuses, strict=True)
+                )
             )
             label = f"the driver looks at the branches of {self.path}"
-            yield Move(label, feeding(answer), ghost, who=DRIVER, said=f"{LOOK} {statuses}")
+            yield Action(label, feeding(answer), ghost, who=DRIVER, said=f"{LOOK} {statuses}")
 
-    def all_again(self, execution: Execution, ghost: Ghost) -> Ghost:
+    def all_again(self, execution: Execution, ghost: GhostState) -> GhostState:
         """The ledger once a person has had every stuck branch go on."""
         statuses = self.statuses(execution, ghost)
         return self.standing(ghost, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
 
-    def settled(self, execution: Execution, ghost: Ghost, *, done: bool) -> Ghost:
+    def settled(self, execution: Execution, ghost: GhostState, *, done: bool) -> GhostState:
         """The ledger once a person has made sure by hand that the group is done, or is not."""
         status = Status.SUCCEEDED if done else Status.FAILED
         return self.standing(ghost, execution.group, (status,) * len(execution.group))
 
-    def _seen(self, name: str, status: str, *, undoes: bool) -> Branch:
+    def _seen(self, name: str, status: str, *, calls_compensation: bool) -> Branch:
         """A branch that stands so, as the driver tells of it."""
         prefix = len(f"{self.path}.{name}.")
         leftovers = tuple(path[prefix:] for path in self.leaves(name, status))
         if status in GOING_ON:
             return Branch(name, GOES_ON)
         if status == Status.SUCCEEDED:
-            return Branch(name, SUCCEEDED, undoable=undoes and self.child(name).undoable, leftovers=leftovers)
+            return Branch(
+                name, SUCCEEDED, undoable=calls_compensation and self.child(name).undoable, leftovers=leftovers
+            )
         state = FAILED if status in (Status.FAILED, Status.LEFT) else STUCK
         return Branch(name, state, error=StepRejectedError("rejected"), leftovers=leftovers)
 
 
 def families_of(
     saga: Saga, known: dict[str, dict[str, Child]] | None = None, *, once: bool = False
-) -> dict[str, Family]:
+) -> dict[str, BranchModel]:
     """The groups of *saga*, by path; *known*: their branches, where somebody has found out what can become of them."""
     families = {}
     for at, part in enumerate(saga.parts):
@@ -235,5 +242,5 @@ def families_of(
             children = (known or {}).get(part.path) or {
                 name: child_of(name, branch) for name, branch in saga.branches[part.path].items()
             }
-            families[part.path] = Family(part, at, children, once=once)
+            families[part.path] = BranchModel(part, at, children, once=once)
     return families

@@ -34,7 +34,7 @@ class Answer(NamedTuple):
     answer: Any
 
 
-class Decisions:
+class ChoicePoints:
     """What is decided while a move is made; and which saga asks here instead of the functions it was given.
 
     Attributes:

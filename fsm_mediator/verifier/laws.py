@@ -22,12 +22,12 @@ from typing import Final, NamedTuple
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
-from fsm_mediator.machine.machine import SagaMachine
+from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, Kind
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING
-from fsm_mediator.verifier.branches import Family, Status
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.branches import BranchModel, Status
+from fsm_mediator.verifier.ghost import GhostState
 
 LAWS: Final = {
     1: "from everywhere an end or a visible park is reachable, within the attempts that the policies allow",
@@ -49,7 +49,7 @@ class Broken(NamedTuple):
     what: str
 
 
-class Passage(NamedTuple):
+class TransitionView(NamedTuple):
     """One move of an execution, as far as the laws look at it; the same whatever is in the ledger.
 
     Attributes:
@@ -70,7 +70,7 @@ class Passage(NamedTuple):
     excess: str | None
     goes_on: bool
     leftovers: frozenset[str]
-    groups: tuple[tuple[Family, tuple[str, ...]], ...] = ()
+    groups: tuple[tuple[BranchModel, tuple[str, ...]], ...] = ()
     turns: frozenset[int] | None = None
     forgets: tuple[str, ...] = ()
     awaits: int | None = None
@@ -83,14 +83,16 @@ class Laws:
         backward: The states of the way back: in them nothing that has answered matters but for the leftovers.
     """
 
-    def __init__(self, saga: Saga, families: Mapping[str, Family]) -> None:
+    def __init__(self, saga: Saga, families: Mapping[str, BranchModel]) -> None:
         self.parts = saga.parts
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
         self.families = families
         self.signals = tuple(at for at, part in enumerate(saga.parts) if part.kind is Kind.SIGNAL)
         self.backward = _backward(saga.machine)
 
-    def passage(self, execution: Execution, records: Sequence[Record], before: Execution | None = None) -> Passage:
+    def passage(
+        self, execution: Execution, records: Sequence[Record], before: Execution | None = None
+    ) -> TransitionView:
         """What the laws look at of the move that made *records* and led to where *execution* stands.
 
         *before*: where it came from, if that is at hand.
@@ -121,11 +123,11 @@ class Laws:
         awaits = None
         if execution.effect is not None and execution.phase == WAITING and execution.effect.part.kind is Kind.SIGNAL:
             awaits = self.index[execution.effect.part.path]
-        return Passage(
+        return TransitionView(
             *(state, tuple(begun), _excess(execution), goes_on, frozenset(leftovers), groups, turns, forgets, awaits)
         )
 
-    def broken_by(self, passage: Passage, before: Ghost, after: Ghost) -> Iterator[Broken]:
+    def broken_by(self, passage: TransitionView, before: GhostState, after: GhostState) -> Iterator[Broken]:
         """The laws that a move breaks, with the ledger *before* and *after* it."""
         if passage.excess is not None:
             yield Broken(1, passage.excess)
@@ -150,7 +152,7 @@ class Laws:
         if passage.forgets:
             yield Broken(2, f"{', '.join(passage.forgets)} is no longer among its leftovers")
 
-    def _executed_out_of_order(self, event: str, at: int, before: Ghost, after: Ghost) -> Iterator[Broken]:
+    def _executed_out_of_order(self, event: str, at: int, before: GhostState, after: GhostState) -> Iterator[Broken]:
         part = self.parts[at]
         if after.undoing:
             yield Broken(4, f"{part.path} is executed after a compensation")
@@ -159,13 +161,13 @@ class Laws:
         if not part.repeatable and before.effects[at] and event == "retry_due":
             yield Broken(4, f"{part.path} is not repeatable, and is repeated in doubt")
 
-    def _compensated_out_of_order(self, at: int, after: Ghost) -> Iterator[Broken]:
+    def _compensated_out_of_order(self, at: int, after: GhostState) -> Iterator[Broken]:
         behind = zip(self.parts[at + 1 :], after.effects[at + 1 :], strict=True)
         later = [part.path for part, effect in behind if effect and part.compensatable]
         if later:
             yield Broken(2, f"{self.parts[at].path} is compensated before {', '.join(reversed(later))}")
 
-    def _succeeded_without(self, passage: Passage, after: Ghost) -> Iterator[Broken]:
+    def _succeeded_without(self, passage: TransitionView, after: GhostState) -> Iterator[Broken]:
         if False in after.effects:
             each = zip(self.parts, after.effects, strict=True)
             missing = [part for part, effect in each if not effect and part.kind in (Kind.STEP, Kind.SIGNAL)]
@@ -178,12 +180,12 @@ class Laws:
         if after.undoing:
             yield Broken(3, "it succeeded after a compensation")
 
-    def _turns_with(self, listed: frozenset[int], after: Ghost) -> Iterator[Broken]:
+    def _turns_with(self, listed: frozenset[int], after: GhostState) -> Iterator[Broken]:
         for at, (part, effect) in enumerate(zip(self.parts, after.effects, strict=True)):
             if effect and part.kind is Kind.STEP and not part.compensatable and not part.pivot and at not in listed:
                 yield Broken(2, f"it turns back, and the effect of {part.path} is not among its leftovers")
 
-    def _failed_with(self, passage: Passage, after: Ghost) -> Iterator[Broken]:
+    def _failed_with(self, passage: TransitionView, after: GhostState) -> Iterator[Broken]:
         for part, effect in zip(self.parts, after.effects, strict=True):
             if effect and part.kind in GROUPS:
                 yield Broken(2, f"it failed, and {part.path} has a branch that goes on, is stuck or was not undone")
@@ -199,13 +201,13 @@ class Laws:
                 yield Broken(2, f"it failed, and {', '.join(missing)} is not among its leftovers")
 
 
-def _backward(machine: SagaMachine) -> frozenset[str]:
+def _backward(machine: CompiledMachine) -> frozenset[str]:
     back = {state for state, place in machine.places.items() if place.phase in BACKWARD}
     again = {move.source for move in machine.moves() if move.event == "retry" and move.target in back}
     return frozenset(back | again)
 
 
-def _branches(passage: Passage, after: Ghost) -> Iterator[tuple[Family, str, str]]:
+def _branches(passage: TransitionView, after: GhostState) -> Iterator[tuple[BranchModel, str, str]]:
     """Every branch that ever came into being, and how it stands."""
     for family, names in passage.groups:
         statuses = after.branches[family.at]

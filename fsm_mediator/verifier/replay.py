@@ -12,26 +12,25 @@ from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Record
 from fsm_mediator.verifier.abstract_states import begun, made
 from fsm_mediator.verifier.action import DUE
-from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branch_traces import way_to
-from fsm_mediator.verifier.branches import born_with
-from fsm_mediator.verifier.choices import Decisions
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.branches import spawned_by
+from fsm_mediator.verifier.choices import ChoicePoints
+from fsm_mediator.verifier.ghost import GhostState
 from fsm_mediator.verifier.violation import Violation
 
 if TYPE_CHECKING:
-    from fsm_mediator.verifier.state_space import Walk
+    from fsm_mediator.verifier.state_space import StateSpace
 
-
-Walks: TypeAlias = "Mapping[str, Mapping[str, Walk]]"
+StateSpaces: TypeAlias = "Mapping[str, Mapping[str, StateSpace]]"
 """The walks over the branches of a saga, by the group's path and the branch's name."""
 
 
-class Unplayable(Exception):  # noqa: N818 - it is no error: what was found is then told, and not played
+class NotReproducible(Exception):  # noqa: N818 - it is no error: what was found is then told, and not played
     """A branch is taken to stand as no way of its own leads to; the message says which."""
 
 
-class Retraced(NamedTuple):
+class ReplayedTrace(NamedTuple):
     """What was found on a way.
 
     Attributes:
@@ -41,13 +40,13 @@ class Retraced(NamedTuple):
     """
 
     recorded: tuple[tuple[Record, ...], ...]
-    ghost: Ghost
+    ghost: GhostState
     fates: dict[str, list[str]]
 
 
-def retraced(saga: Saga, path: Sequence[str], possible: Moves) -> Retraced:
+def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTrace:
     """Go *path* once more."""
-    decisions = Decisions(saga)
+    decisions = ChoicePoints(saga)
     execution, ghost, at = begun(decisions.saga), possible.nothing, 0.0
     recorded: list[tuple[Record, ...]] = []
     fates: dict[str, list[str]] = {}
@@ -67,12 +66,12 @@ def retraced(saga: Saga, path: Sequence[str], possible: Moves) -> Retraced:
         except RefusedError:
             records = ()
         recorded.append(records)
-        ghost = possible.after(move.ghost, born_with(execution, records))
-    return Retraced(tuple(recorded), ghost, fates)
+        ghost = possible.after(move.ghost, spawned_by(execution, records))
+    return ReplayedTrace(tuple(recorded), ghost, fates)
 
 
 def violation_of(
-    saga: Saga, law: int, what: str, path: Sequence[str], possible: Moves, walks: Walks | None = None
+    saga: Saga, law: int, what: str, path: Sequence[str], possible: ActionModel, walks: StateSpaces | None = None
 ) -> Violation:
     """The violation at the end of *path*.
 
@@ -91,7 +90,7 @@ def violation_of(
     unplayable = None
     try:
         branches = ways_of_branches(walks or {}, fates)
-    except Unplayable as why:
+    except NotReproducible as why:
         unplayable = str(why)
     return Violation(
         law=law,
@@ -106,7 +105,7 @@ def violation_of(
     )
 
 
-def ways_of_branches(walks: Walks, fates: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def ways_of_branches(walks: StateSpaces, fates: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """A way for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
 
     Args:
@@ -124,7 +123,7 @@ def ways_of_branches(walks: Walks, fates: Mapping[str, Sequence[str]]) -> dict[s
         if way is None:
             told = ", then ".join(statuses)
             why = "; as it breaks a law itself, anything was taken to become of it" if walk.is_broken else ""
-            raise Unplayable(f"no way was found on which the branch {place} is {told}{why}")
+            raise NotReproducible(f"no way was found on which the branch {place} is {told}{why}")
         ways[place] = way
         inside = ways_of_branches(walk.branches, retraced(walk.saga, way, walk.possible).fates)
         ways |= {f"{place}/{deeper}": way for deeper, way in inside.items()}

@@ -22,12 +22,12 @@ from fsm_mediator.definition.saga import Saga, check_is_saga
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
-from fsm_mediator.verifier.abstract_states import UNLIMITED_ATTEMPTS, Led, Stand, Stands
-from fsm_mediator.verifier.action import DIES, Move
-from fsm_mediator.verifier.actions import Moves
+from fsm_mediator.verifier.abstract_states import UNLIMITED_ATTEMPTS, AbstractState, StateTable, Successor
+from fsm_mediator.verifier.action import DIES, Action
+from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import BACKWARD, FORWARD, Child, Status, child_of, status_of
 from fsm_mediator.verifier.choices import MOST_ITEMS
-from fsm_mediator.verifier.ghost import Ghost
+from fsm_mediator.verifier.ghost import GhostState
 from fsm_mediator.verifier.graph import Graph
 from fsm_mediator.verifier.laws import Laws
 from fsm_mediator.verifier.replay import violation_of
@@ -62,10 +62,10 @@ def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> 
     check_is_saga("verify()", saga)
     if type(most_nodes) is not int or most_nodes < 1:
         raise DefinitionError(f"verify(): most_nodes must be a whole number of at least 1, not {most_nodes!r}")
-    return Walk(saga, strict=strict, most_nodes=most_nodes).report()
+    return StateSpace(saga, strict=strict, most_nodes=most_nodes).report()
 
 
-class Walk:
+class StateSpace:
     """One walk over everything that can happen to a saga's executions.
 
     Args:
@@ -86,10 +86,10 @@ class Walk:
         self.once = once
         self.most_nodes = most_nodes
         self.branches = {
-            path: {name: Walk(branch, strict=strict, most_nodes=most_nodes) for name, branch in branches.items()}
+            path: {name: StateSpace(branch, strict=strict, most_nodes=most_nodes) for name, branch in branches.items()}
             for path, branches in saga.branches.items()
         }
-        self.nodes: list[tuple[Stand, Ghost]] = []
+        self.nodes: list[tuple[AbstractState, GhostState]] = []
         self.came: list[tuple[int, str]] = []
         self._graph = Graph()
         self._numbers: dict[Any, int] = {}
@@ -161,9 +161,9 @@ class Walk:
         children = {
             path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
         }
-        self.possible = Moves(self.saga, strict=self.strict, children=children, once=self.once)
+        self.possible = ActionModel(self.saga, strict=self.strict, children=children, once=self.once)
         self._laws = Laws(self.saga, self.possible.families)
-        self._stands = Stands(self.saga, self.possible, self._laws)
+        self._stands = StateTable(self.saga, self.possible, self._laws)
         self._node(self._stands.first(), self.possible.nothing, -1, "", crash=False)
         while self._queue:
             if len(self.nodes) > self.most_nodes:
@@ -174,7 +174,7 @@ class Walk:
             for move in self.possible.at(stand.execution, ghost):
                 self._follow(number, stand, ghost, move)
 
-    def _follow(self, number: int, stand: Stand, ghost: Ghost, move: Move) -> None:
+    def _follow(self, number: int, stand: AbstractState, ghost: GhostState, move: Action) -> None:
         """Make *move* from a node."""
         every = self._stands.after(stand, move)
         crashed = bool(self._crashed[number]) or move.crash
@@ -197,10 +197,10 @@ class Walk:
                 self._undone.add(target)
             self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
 
-    def _born(self, move: Move, led: Led) -> Ghost:
+    def _born(self, move: Action, led: Successor) -> GhostState:
         return self.possible.after(move.ghost, led.births) if led.births else move.ghost
 
-    def leads(self, number: int) -> Iterator[tuple[Move, str, int]]:
+    def leads(self, number: int) -> Iterator[tuple[Action, str, int]]:
         """Every move from a node, what it is in words, with what is decided, and the node that it leads to."""
         stand, ghost = self.nodes[number]
         for move in self.possible.at(stand.execution, ghost):
@@ -210,14 +210,14 @@ class Walk:
                 if target is not None:
                     yield move, move.label + led.decided, target
 
-    def _key(self, stand: Stand, ghost: Ghost) -> Any:
+    def _key(self, stand: AbstractState, ghost: GhostState) -> Any:
         """What tells one node from another."""
         branches = self._in_order(stand, ghost) if ghost.branches else ()
         if stand.backward and ghost.undoing and ghost.running is None:
             return (stand.number, ghost.effects, branches)  # on the way back it does not matter what is known
         return (stand.number, ghost._replace(branches=()), branches)
 
-    def _node(self, stand: Stand, ghost: Ghost, parent: int, label: str, *, crash: bool) -> int:
+    def _node(self, stand: AbstractState, ghost: GhostState, parent: int, label: str, *, crash: bool) -> int:
         """The node of a stand and a ledger; new ones are queued."""
         key = self._key(stand, ghost)
         number = self._numbers.get(key)
@@ -229,7 +229,7 @@ class Walk:
             self._queue.append(number)
         return number
 
-    def _in_order(self, stand: Stand, ghost: Ghost) -> tuple[Any, ...]:
+    def _in_order(self, stand: AbstractState, ghost: GhostState) -> tuple[Any, ...]:
         """How the branches of every group stand, whichever of those that are alike it is."""
         plans = stand.execution._plans or {}
         families = self.possible.families.items()
@@ -277,7 +277,7 @@ class Walk:
         return attrs.evolve(violation, around=len(labels)) if goes_round else violation
 
 
-def _settled(ghost: Ghost, led: Led) -> Ghost:
+def _settled(ghost: GhostState, led: Successor) -> GhostState:
     """The ledger without what is listed where it turns back: from there on that makes no difference."""
     listed = led.passage.turns
     if not listed:
@@ -285,7 +285,7 @@ def _settled(ghost: Ghost, led: Led) -> Ghost:
     return ghost._replace(effects=tuple(effect and at not in listed for at, effect in enumerate(ghost.effects)))
 
 
-def _is_rest(stand: Stand) -> bool:
+def _is_rest(stand: AbstractState) -> bool:
     """Whether an execution that stands there has ended, or visibly waits for somebody."""
     execution = stand.execution
     if execution.phase == WAITING and execution.effect is not None:

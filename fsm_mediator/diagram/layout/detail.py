@@ -29,7 +29,7 @@ from typing import Final
 
 from fsm_mediator.diagram.layout.geometry import END, GOOD_END, Band, Box, Frame, Layout, Point
 from fsm_mediator.diagram.layout.routing import GAP, LOOP, Router
-from fsm_mediator.diagram.picture import Cluster, Edge, Nature, Node, Picture
+from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.states import (
     COMPENSATING,
     EXECUTING,
@@ -386,7 +386,7 @@ class Lanes(Router):
         box = self.boxes[edge.source]
         way = self._to_the_trunk(column, source)
         own = len(way) if len(way) > 1 else None
-        if edge.nature is Nature.PERSON:
+        if edge.nature is EdgeKind.PERSON:
             self.spot(edge, box.x + 2, row.sats_bottom + 16, -1, 1)
         else:
             self.spot(edge, column.before, row.fork - 3, 0, -1, key=(column, "left"))

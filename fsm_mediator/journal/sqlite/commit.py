@@ -17,7 +17,7 @@ import msgspec
 from fsm_mediator.errors import JournalError, LeaseLostError
 from fsm_mediator.journal.protocol import Commit, IdTakenError, Written
 from fsm_mediator.journal.sqlite import queries
-from fsm_mediator.journal.sqlite.leases import Known, post, unknown_driver
+from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver
 from fsm_mediator.journal.sqlite.rows import (
     Row,
     acceptance_row,
@@ -48,7 +48,7 @@ class Write(Batched):
 
     __slots__ = ("_known", "commit", "held", "opens", "plain", "posts", "rows")
 
-    def __init__(self, commit: Commit, known: Known, limit: int) -> None:
+    def __init__(self, commit: Commit, known: IdCache, limit: int) -> None:
         self._known = known
         self.commit = commit
         self.held = commit.held and commit.driver is not None
@@ -217,7 +217,7 @@ class _Changes:
         return self._next
 
 
-def _write(cursor: Cursor, known: Known, writes: Sequence[Write]) -> list[Any]:
+def _write(cursor: Cursor, known: IdCache, writes: Sequence[Write]) -> list[Any]:
     known.drivers.clear()  # another process may have dismissed one, and what it opens nobody would take up
     found, highest = _look(cursor, writes)
     changes = _Changes(highest)
@@ -265,7 +265,7 @@ def _look(cursor: Cursor, writes: Sequence[Write]) -> tuple[dict[str, _Found], i
 
 
 def _decided(
-    cursor: Cursor, known: Known, write: Write, found: dict[str, _Found], changes: _Changes
+    cursor: Cursor, known: IdCache, write: Write, found: dict[str, _Found], changes: _Changes
 ) -> JournalError | tuple[int, int, int]:
     """Its execution's number, last record, and mail; or why it is refused. What it changes goes to *changes*."""
     commit = write.commit
@@ -334,7 +334,7 @@ def _refusal(write: Write, own: int | None, its: _Found | None) -> JournalError 
 
 def _opening(
     cursor: Cursor,
-    known: Known,
+    known: IdCache,
     acceptance: Acceptance,
     number: int,
     state: str,

@@ -40,7 +40,7 @@ class _NotWrittenError(JournalError):
     """Whoever wrote for several was interrupted before it was done: they can have it done anew."""
 
 
-class Ticket(Generic[J]):
+class Waiter(Generic[J]):
     """One thread's turn: its jobs, and what came of them.
 
     Attributes:
@@ -78,14 +78,14 @@ class GroupCommit(Generic[J]):
         alone: Is given the only job there is; does it and returns what came of it, or None: it is one for *commit*.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Ticket[J]]], None], alone: Callable[[J], Any]) -> None:
+    def __init__(self, commit: Callable[[Sequence[Waiter[J]]], None], alone: Callable[[J], Any]) -> None:
         self._commit = commit
         self._alone = alone
         self._mutex = threading.Lock()
-        self._leader: Ticket[J] | None = None
-        self._waiting: deque[Ticket[J]] = deque()
-        self._queued: dict[int, Ticket[J]] = {}  # by thread: those that wait to be written for, or to lead
-        self._under_way: Sequence[Ticket[J]] = ()  # those that the leader writes for, itself among them
+        self._leader: Waiter[J] | None = None
+        self._waiting: deque[Waiter[J]] = deque()
+        self._queued: dict[int, Waiter[J]] = {}  # by thread: those that wait to be written for, or to lead
+        self._under_way: Sequence[Waiter[J]] = ()  # those that the leader writes for, itself among them
         self._all_told: threading.Lock | None = None  # released by the last of those who were written for
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:
@@ -94,7 +94,7 @@ class GroupCommit(Generic[J]):
         Raises:
             JournalError: The transaction failed; nothing was done.
         """
-        ticket = Ticket(jobs)
+        ticket = Waiter(jobs)
         try:
             leads = self._leads_or_queues(ticket)
             if leads and self._all_told is not None:
@@ -119,14 +119,14 @@ class GroupCommit(Generic[J]):
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Keep everybody else from writing while the ``with`` block lasts."""
-        ticket: Ticket[J] = Ticket(())
+        ticket: Waiter[J] = Waiter(())
         try:
             self._stop(ticket, -1)
             yield
         finally:
             self.go_on(ticket)
 
-    def stop(self, timeout: float = -1) -> Ticket[J] | None:
+    def stop(self, timeout: float = -1) -> Waiter[J] | None:
         """Keep everybody else from writing, until `go_on` is given what is returned.
 
         Args:
@@ -135,7 +135,7 @@ class GroupCommit(Generic[J]):
         Returns:
             What to give to `go_on`; None: it took too long, and nothing was stopped.
         """
-        ticket: Ticket[J] = Ticket(())
+        ticket: Waiter[J] = Waiter(())
         try:
             leads = self._stop(ticket, timeout)
         except BaseException:
@@ -145,14 +145,14 @@ class GroupCommit(Generic[J]):
             self._withdraw(ticket)
         return ticket if leads else None
 
-    def _stop(self, ticket: Ticket[J], timeout: float) -> bool:
+    def _stop(self, ticket: Waiter[J], timeout: float) -> bool:
         return self._leads_or_queues(ticket) or self._has_come_to_lead(ticket, timeout)
 
-    def go_on(self, ticket: Ticket[J]) -> None:
+    def go_on(self, ticket: Waiter[J]) -> None:
         """Let others write again."""
         self._withdraw(ticket)
 
-    def _leads_or_queues(self, ticket: Ticket[J]) -> bool:
+    def _leads_or_queues(self, ticket: Waiter[J]) -> bool:
         with self._mutex:
             if self._leader is None:
                 self._leader = ticket
@@ -160,7 +160,7 @@ class GroupCommit(Generic[J]):
             self._queue(ticket)
             return False
 
-    def _queue(self, ticket: Ticket[J]) -> None:
+    def _queue(self, ticket: Waiter[J]) -> None:
         assert self._leader is not None
         if self._leader.thread == ticket.thread or ticket.thread in self._queued:
             raise JournalError(
@@ -172,7 +172,7 @@ class GroupCommit(Generic[J]):
         self._queued[ticket.thread] = ticket
         self._waiting.append(ticket)
 
-    def _has_come_to_lead(self, ticket: Ticket[J], timeout: float = -1) -> bool:
+    def _has_come_to_lead(self, ticket: Waiter[J], timeout: float = -1) -> bool:
         """Wait until *ticket* is done, or leads; whether it leads."""
         assert ticket.wake is not None
         if timeout >= 0:
@@ -186,7 +186,7 @@ class GroupCommit(Generic[J]):
         self._linger()
         return True
 
-    def _look_after(self, ticket: Ticket[J]) -> None:
+    def _look_after(self, ticket: Waiter[J]) -> None:
         """Give up for who was lost: a KeyboardInterrupt hit the leader between any two lines."""
         with self._mutex:
             known = ticket.done or self._leader is ticket or ticket in self._waiting or ticket in self._under_way
@@ -195,7 +195,7 @@ class GroupCommit(Generic[J]):
                     "the thread that wrote for several was interrupted; whether this was written is not known"
                 )
 
-    def _waits_no_more(self, ticket: Ticket[J]) -> None:
+    def _waits_no_more(self, ticket: Waiter[J]) -> None:
         """Leave the queue for good, and wake the neighbour."""
         with self._mutex:
             ticket.gone = True
@@ -211,7 +211,7 @@ class GroupCommit(Generic[J]):
         if all_told is not None:
             all_told.acquire(timeout=LINGER)
 
-    def _lead(self, ticket: Ticket[J]) -> None:
+    def _lead(self, ticket: Waiter[J]) -> None:
         self._under_way = (ticket,)
         try:
             if self._waiting:
@@ -226,7 +226,7 @@ class GroupCommit(Generic[J]):
                     each.failure = _NotWrittenError("the thread that wrote for several was interrupted")
             self._hand_over(self._under_way[1:])
 
-    def _hand_over(self, told: Sequence[Ticket[J]] = ()) -> None:
+    def _hand_over(self, told: Sequence[Waiter[J]] = ()) -> None:
         """Lead no more: wake who leads next, and the first of those who were written for, who wakes the second."""
         first = None
         with self._mutex:
@@ -243,7 +243,7 @@ class GroupCommit(Generic[J]):
         if first is not None:
             first.release()
 
-    def _withdraw(self, ticket: Ticket[J]) -> None:
+    def _withdraw(self, ticket: Waiter[J]) -> None:
         try:
             if self._leader is ticket:
                 self._hand_over()

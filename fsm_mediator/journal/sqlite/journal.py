@@ -22,14 +22,14 @@ from typing import Any, Final, Literal
 from fsm_mediator import forking
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal.codec import MAX_BYTES
-from fsm_mediator.journal.liveness import is_alive, seen_alive
+from fsm_mediator.journal.liveness import is_alive, process_exists
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.sqlite import leases as holding
 from fsm_mediator.journal.sqlite import queries, transaction
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, fault
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Ticket
+from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.sqlite.rows import (
     Row,
     UnencodableError,
@@ -108,7 +108,7 @@ class SQLiteJournal:
         self._connections = Connections(
             self.path, durability=durability, busy_timeout=busy_timeout, read_only=read_only
         )
-        self._fork_ticket: Ticket[transaction.Job] | None = None
+        self._fork_ticket: Waiter[transaction.Job] | None = None
         self._begin_writing_anew()
         if read_only:
             self._connections.look()
@@ -126,7 +126,7 @@ class SQLiteJournal:
 
     def _begin_writing_anew(self) -> None:
         self._group: GroupCommit[transaction.Job] = GroupCommit(self._commit, self._commit_alone)
-        self._known = holding.Known()
+        self._known = holding.IdCache()
         self._dead: set[tuple[int, str]] = set()
 
     # Writing
@@ -282,7 +282,7 @@ class SQLiteJournal:
                     raise fault(error, self.path, "written", connections.busy_timeout) from error
                 raise
 
-    def _commit(self, tickets: Sequence[Ticket[transaction.Job]]) -> None:
+    def _commit(self, tickets: Sequence[Waiter[transaction.Job]]) -> None:
         connections = self._connections
         with connections.writing:
             usable = False
@@ -406,7 +406,7 @@ class SQLiteJournal:
             return False
         if is_alive(driver, last_beat, lease, self._clock() if now is None else now):
             return True
-        if seen_alive(driver) is False:
+        if process_exists(driver) is False:
             self._dead.add((number, driver.id))  # its process does not come back; its number may, in another file
         return False
 
@@ -456,7 +456,7 @@ class SQLiteJournal:
         if ticket is not None:
             self._go_on(ticket)
 
-    def _go_on(self, ticket: Ticket[transaction.Job]) -> None:
+    def _go_on(self, ticket: Waiter[transaction.Job]) -> None:
         try:
             self._connections.reopen()
         finally:
@@ -474,5 +474,5 @@ class SQLiteJournal:
 
 def _is_over(seen: Sequence[Any], now: float) -> bool:
     last_beat, _, *identity = seen
-    lives = seen_alive(Driver(*identity))
+    lives = process_exists(Driver(*identity))
     return now - last_beat > _REMEMBERED if lives is None else not lives

@@ -15,7 +15,7 @@ from fsm_mediator.records import CHILD, Acceptance
 from fsm_mediator.states import ENDED
 
 
-class Known:
+class IdCache:
     """What is asked for again and again.
 
     Attributes:
@@ -80,7 +80,7 @@ def post(cursor: Cursor, saga_id: str, row: Row) -> bool:
 
 
 def claim(
-    cursor: Cursor, known: Known, saga_id: str, driver_id: str, lives: Callable[[int, Sequence[object]], bool]
+    cursor: Cursor, known: IdCache, saga_id: str, driver_id: str, lives: Callable[[int, Sequence[object]], bool]
 ) -> bool:
     """Take an execution for a driver; False: somebody holds it.
 
@@ -111,7 +111,7 @@ def claim(
     return True
 
 
-def release(cursor: Cursor, known: Known, saga_id: str, epoch: int) -> None:
+def release(cursor: Cursor, known: IdCache, saga_id: str, epoch: int) -> None:
     """Have an execution held by nobody, if its epoch is this one."""
     found = cursor.execute(queries.STANDING, (saga_id,)).fetchone() if is_text(saga_id) else None
     if found is not None and found[1] == epoch and found[2] is not None:
@@ -121,7 +121,7 @@ def release(cursor: Cursor, known: Known, saga_id: str, epoch: int) -> None:
         _stand(cursor, number, None, state, at, mail, wake_at, awaits=called)
 
 
-def dismiss(cursor: Cursor, known: Known, driver_id: str) -> None:
+def dismiss(cursor: Cursor, known: IdCache, driver_id: str) -> None:
     """Forget a driver, and have what it holds held by nobody."""
     known.forget()
     own = known.driver(cursor, driver_id)

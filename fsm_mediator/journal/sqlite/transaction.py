@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from fsm_mediator.errors import MediatorError
 from fsm_mediator.journal.sqlite.errors import ERRORS, fault, is_of_one
-from fsm_mediator.journal.sqlite.group_commit import Ticket
+from fsm_mediator.journal.sqlite.group_commit import Waiter
 
 Job: TypeAlias = Callable[[sqlite3.Cursor], Any]
 """Does something within a transaction, and returns what came of it; raises a `MediatorError` to refuse it."""
@@ -49,7 +49,7 @@ class _HalfDone(Exception):  # noqa: N818 - it never leaves this file
 
 def perform(
     cursor: sqlite3.Cursor,
-    tickets: Sequence[Ticket[Job]],
+    tickets: Sequence[Waiter[Job]],
     *,
     path: str,
     busy_timeout: float,
@@ -101,7 +101,7 @@ def perform(
     return True
 
 
-def _hand_out(tickets: Sequence[Ticket[Job]], results: list[Any]) -> None:
+def _hand_out(tickets: Sequence[Waiter[Job]], results: list[Any]) -> None:
     start = 0
     for ticket in tickets:
         end = start + len(ticket.jobs)
