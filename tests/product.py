@@ -21,7 +21,7 @@ from fsm_mediator.verifier.action import Action, copied
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import Status, status_of
 from fsm_mediator.verifier.choices import ChoicePoints
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 OF_BRANCHES = ("branch ", "a person has branch ", "the driver has branch ", "the driver looks ")
 """How the labels begin of what the verifier has happen to branches; here they see to themselves."""
@@ -31,7 +31,7 @@ class One(NamedTuple):
     """One execution, and its ledger."""
 
     execution: Execution
-    ghost: GhostState
+    ghost: EffectLedger
 
     @property
     def key(self) -> Any:
@@ -110,7 +110,7 @@ class Product:
         yield from self.branches_after(world)
         yield from self.looked(world)
 
-    def advanced(self, world: World, execution: Execution, ghost: GhostState) -> World:
+    def advanced(self, world: World, execution: Execution, ghost: EffectLedger) -> World:
         """The parent goes on as far as it can without an effect; branches come into being."""
         while execution.advance(0.0) is not None:
             pass

@@ -27,7 +27,7 @@ from fsm_mediator.verifier.action import DUE, Action, copied
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 if TYPE_CHECKING:
     from fsm_mediator.explorer.widget import ExplorerWidget
@@ -72,7 +72,7 @@ class Moment:
 
     label: str
     execution: Execution
-    ghost: GhostState
+    ghost: EffectLedger
     records: tuple[Record, ...] = ()
     diagrams: dict[tuple[str, str], Diagram] = attrs.field(factory=dict, repr=False)
 

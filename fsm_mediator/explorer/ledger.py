@@ -11,7 +11,7 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, RETRYING_COMPENSATION, STUCK
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class KnownEffect(enum.StrEnum):
@@ -68,7 +68,7 @@ class Entry:
         return "an effect" if self.effect else "no effect"
 
 
-def ledger_of(execution: Execution, ghost: GhostState) -> tuple[Entry, ...]:
+def ledger_of(execution: Execution, ghost: EffectLedger) -> tuple[Entry, ...]:
     """The ledger of *execution*, given what really happened."""
     believed = beliefs(execution.history)
     left_over = execution.leftovers if execution.ended else ()

@@ -23,7 +23,7 @@ from fsm_mediator.states import SUCCEEDED
 from fsm_mediator.verifier.action import Action
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, BranchModel, Child, Status, status_of
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.laws import Laws
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Witness:
             self._by_hand.add(self.execution().state.partition(".")[2])
         self._before, self._ghost = self._ghost, move.ghost
 
-    def _seen(self, ghost: GhostState) -> GhostState:
+    def _seen(self, ghost: EffectLedger) -> EffectLedger:
         """The ledger with the branches as they really stand, but for those that a person has settled by hand."""
         for path, names in self.branches().items():
             if path not in self._by_hand:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from fsm_mediator.errors import OutcomeUnknownError, ResultRefusedError, RetryAfterError, StepRejectedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Answer, Crashed, InboxItem, Raised, Record, Returned
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 Act = Callable[[Execution, float], Record | None]
 """What a move does to an execution, at a time in seconds since the epoch."""
@@ -38,7 +38,7 @@ class Action(NamedTuple):
 
     label: str
     act: Act
-    ghost: GhostState
+    ghost: EffectLedger
     crash: bool = False
     again: bool = False
     outside: bool = False

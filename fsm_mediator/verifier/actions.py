@@ -46,7 +46,7 @@ from fsm_mediator.verifier.action import (
     waiting_until,
 )
 from fsm_mediator.verifier.branches import Births, Child, families_of
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class ActionModel:
@@ -59,7 +59,7 @@ class ActionModel:
         once: Of branches that are alike in all but their names, and stand alike, have something happen to one only.
 
     Attributes:
-        index: The number of each part, by path: its place in a `GhostState`.
+        index: The number of each part, by path: its place in a `EffectLedger`.
         nothing: The ledger before anything has happened.
         families: Its groups, by path.
     """
@@ -78,15 +78,15 @@ class ActionModel:
         self.families = families_of(saga, children, once=once)
         self._signals = tuple(part.path for part in saga.parts if part.kind is Kind.SIGNAL)
         none = (False,) * len(saga.parts)
-        self.nothing = GhostState(none, none, branches=((),) * len(saga.parts) if self.families else ())
+        self.nothing = EffectLedger(none, none, branches=((),) * len(saga.parts) if self.families else ())
 
-    def after(self, ghost: GhostState, born: Births) -> GhostState:
+    def after(self, ghost: EffectLedger, born: Births) -> EffectLedger:
         """The ledger of a move, once the branches are in it that came into being with its records."""
         for path, names in born:
             ghost = self.families[path].born(ghost, names)
         return ghost
 
-    def fates(self, execution: Execution, before: GhostState, after: GhostState) -> Iterator[tuple[str, str]]:
+    def fates(self, execution: Execution, before: EffectLedger, after: EffectLedger) -> Iterator[tuple[str, str]]:
         """The branches of *execution* that stand differently after a move, as ``group.branch``, and how."""
         for path, family in self.families.items():
             names = execution.branches_of(path)
@@ -94,7 +94,7 @@ class ActionModel:
                 if was != is_now:
                     yield f"{path}.{name}", is_now
 
-    def at(self, execution: Execution, ghost: GhostState) -> Iterator[Action]:
+    def at(self, execution: Execution, ghost: EffectLedger) -> Iterator[Action]:
         """Everything that can happen to *execution* now, given what is in the ledger. No two have the same label."""
         if ghost.running is not None:
             yield from self._abandoned_thread_ends(ghost)
@@ -122,7 +122,7 @@ class ActionModel:
         yield from self._others_can_say(execution, ghost)
         yield from self._operator_can_say(execution, ghost)
 
-    def _execute_can_come_to(self, part: Part, ghost: GhostState) -> Iterator[Action]:
+    def _execute_can_come_to(self, part: Part, ghost: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
         done = ghost.with_(at, effect=True)
         known = ghost.with_(at, effect=True, known=True)
@@ -147,7 +147,7 @@ class ActionModel:
         label = f"the driver dies after the effect of {name}"
         yield Action(label, CRASH, done, crash=True, who=DRIVER, said=CRASHED)
 
-    def _probe_can_come_to(self, part: Part, ghost: GhostState) -> Iterator[Action]:
+    def _probe_can_come_to(self, part: Part, ghost: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
         name = f"the probe of {part.path}"
         if ghost.effects[at]:
@@ -160,7 +160,7 @@ class ActionModel:
         if part.timeout is not None:
             yield Action(f"{name} times out", feeding(TimedOut(part.timeout)), ghost, said="timed out")
 
-    def _compensate_can_come_to(self, part: Part, ghost: GhostState) -> Iterator[Action]:
+    def _compensate_can_come_to(self, part: Part, ghost: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
         begun = ghost._replace(undoing=True)
         undone = begun.with_(at, effect=False, known=False)
@@ -182,7 +182,7 @@ class ActionModel:
             yield Action(f"{name} {label}, after having undone it", act, undone, said=said)
         yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, said=CRASHED)
 
-    def _abandoned_thread_ends(self, ghost: GhostState) -> Iterator[Action]:
+    def _abandoned_thread_ends(self, ghost: EffectLedger) -> Iterator[Action]:
         """The saga is stuck, and refuses every verb, while the thread lives; then it has had its effect or not."""
         at = ghost.running
         assert at is not None
@@ -191,7 +191,7 @@ class ActionModel:
         done = over.with_(at, effect=not ghost.undoing)
         yield Action("the abandoned thread ends after its effect", unobserved, done, said=NOTHING)
 
-    def _others_can_say(self, execution: Execution, ghost: GhostState) -> Iterator[Action]:
+    def _others_can_say(self, execution: Execution, ghost: EffectLedger) -> Iterator[Action]:
         if execution.cancellable and not execution.cancelled:
             cancel = noting(InboxItem(CANCEL, number=1))
             yield Action("a cancel comes", cancel, ghost, outside=True, who=OTHERS, said="cancel")
@@ -214,7 +214,7 @@ class ActionModel:
             unknown = noting(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
             yield Action("a signal comes that nobody knows", unknown, ghost, outside=True, who=OTHERS, said="unknown")
 
-    def _operator_can_say(self, execution: Execution, ghost: GhostState) -> Iterator[Action]:
+    def _operator_can_say(self, execution: Execution, ghost: EffectLedger) -> Iterator[Action]:
         machine, state = execution.machine, execution.state
         part = machine.places[state].part
         family = self.families.get(part.path) if part is not None else None
@@ -231,7 +231,7 @@ class ActionModel:
         if machine.has_transition("undo", state):
             yield Action("a person says: undo", feeding(OperatorUndo()), ghost, who=PERSON, said="undo")
 
-    def _settled(self, part: Part, execution: Execution, ghost: GhostState, *, done: bool) -> GhostState:
+    def _settled(self, part: Part, execution: Execution, ghost: EffectLedger, *, done: bool) -> EffectLedger:
         at = self.index[part.path]
         family = self.families.get(part.path)
         if family is not None:

@@ -20,7 +20,7 @@ from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Branch, Branches, Record
 from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
 from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feeding, unobserved
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class Status:
@@ -144,17 +144,17 @@ class BranchModel:
             return ()  # it was about to be entered, and was not
         return tuple(sorted((self.alike(name), status) for name, status in zip(names, statuses, strict=True)))
 
-    def statuses(self, execution: Execution, ghost: GhostState) -> tuple[str, ...]:
+    def statuses(self, execution: Execution, ghost: EffectLedger) -> tuple[str, ...]:
         """How the branches stand of the group that *execution* is in."""
         return ghost.branches[self.at] or (Status.RUNNING,) * len(execution.group)
 
-    def born(self, ghost: GhostState, names: tuple[str, ...]) -> GhostState:
+    def born(self, ghost: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
         """The ledger once the branches *names* are there."""
         if ghost.branches[self.at]:
             return ghost  # they were there before
         return self.standing(ghost, names, (Status.RUNNING,) * len(names))
 
-    def standing(self, ghost: GhostState, names: tuple[str, ...], statuses: tuple[str, ...]) -> GhostState:
+    def standing(self, ghost: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
         """The ledger where the branches stand so."""
         owed = any(self.is_owed(name, status) for name, status in zip(names, statuses, strict=True))
         return ghost.with_branches(self.at, statuses).with_(self.at, effect=owed)
@@ -171,7 +171,7 @@ class BranchModel:
             return tuple(f"{self.path}.{name}.{step}" for step in self.child(name).steps)
         return ()
 
-    def moves(self, execution: Execution, ghost: GhostState) -> Iterator[Action]:
+    def moves(self, execution: Execution, ghost: EffectLedger) -> Iterator[Action]:
         """What can happen to the branches, and that the driver looks at them: at any time, as often as it likes."""
         names = execution.group
         statuses = self.statuses(execution, ghost)
@@ -184,7 +184,7 @@ class BranchModel:
             seen.add(same)
             branch = f"branch {self.path}.{name}"
 
-            def become(other: str, number: int = number) -> GhostState:
+            def become(other: str, number: int = number) -> EffectLedger:
                 return self.standing(ghost, names, (*statuses[:number], other, *statuses[number + 1 :]))
 
             if status in GOING_ON:
@@ -208,12 +208,12 @@ class BranchModel:
             label = f"the driver looks at the branches of {self.path}"
             yield Action(label, feeding(answer), ghost, who=DRIVER, said=f"{LOOK} {statuses}")
 
-    def all_again(self, execution: Execution, ghost: GhostState) -> GhostState:
+    def all_again(self, execution: Execution, ghost: EffectLedger) -> EffectLedger:
         """The ledger once a person has had every stuck branch go on."""
         statuses = self.statuses(execution, ghost)
         return self.standing(ghost, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
 
-    def settled(self, execution: Execution, ghost: GhostState, *, done: bool) -> GhostState:
+    def settled(self, execution: Execution, ghost: EffectLedger, *, done: bool) -> EffectLedger:
         """The ledger once a person has made sure by hand that the group is done, or is not."""
         status = Status.SUCCEEDED if done else Status.FAILED
         return self.standing(ghost, execution.group, (status,) * len(execution.group))

@@ -27,7 +27,7 @@ from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, Kind
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING
 from fsm_mediator.verifier.branches import BranchModel, Status
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 LAWS: Final = {
     1: "from everywhere an end or a visible park is reachable, within the attempts that the policies allow",
@@ -127,7 +127,7 @@ class Laws:
             *(state, tuple(begun), _excess(execution), goes_on, frozenset(leftovers), groups, turns, forgets, awaits)
         )
 
-    def broken_by(self, passage: TransitionView, before: GhostState, after: GhostState) -> Iterator[Broken]:
+    def broken_by(self, passage: TransitionView, before: EffectLedger, after: EffectLedger) -> Iterator[Broken]:
         """The laws that a move breaks, with the ledger *before* and *after* it."""
         if passage.excess is not None:
             yield Broken(1, passage.excess)
@@ -152,7 +152,9 @@ class Laws:
         if passage.forgets:
             yield Broken(2, f"{', '.join(passage.forgets)} is no longer among its leftovers")
 
-    def _executed_out_of_order(self, event: str, at: int, before: GhostState, after: GhostState) -> Iterator[Broken]:
+    def _executed_out_of_order(
+        self, event: str, at: int, before: EffectLedger, after: EffectLedger
+    ) -> Iterator[Broken]:
         part = self.parts[at]
         if after.undoing:
             yield Broken(4, f"{part.path} is executed after a compensation")
@@ -161,13 +163,13 @@ class Laws:
         if not part.repeatable and before.effects[at] and event == "retry_due":
             yield Broken(4, f"{part.path} is not repeatable, and is repeated in doubt")
 
-    def _compensated_out_of_order(self, at: int, after: GhostState) -> Iterator[Broken]:
+    def _compensated_out_of_order(self, at: int, after: EffectLedger) -> Iterator[Broken]:
         behind = zip(self.parts[at + 1 :], after.effects[at + 1 :], strict=True)
         later = [part.path for part, effect in behind if effect and part.compensatable]
         if later:
             yield Broken(2, f"{self.parts[at].path} is compensated before {', '.join(reversed(later))}")
 
-    def _succeeded_without(self, passage: TransitionView, after: GhostState) -> Iterator[Broken]:
+    def _succeeded_without(self, passage: TransitionView, after: EffectLedger) -> Iterator[Broken]:
         if False in after.effects:
             each = zip(self.parts, after.effects, strict=True)
             missing = [part for part, effect in each if not effect and part.kind in (Kind.STEP, Kind.SIGNAL)]
@@ -180,12 +182,12 @@ class Laws:
         if after.undoing:
             yield Broken(3, "it succeeded after a compensation")
 
-    def _turns_with(self, listed: frozenset[int], after: GhostState) -> Iterator[Broken]:
+    def _turns_with(self, listed: frozenset[int], after: EffectLedger) -> Iterator[Broken]:
         for at, (part, effect) in enumerate(zip(self.parts, after.effects, strict=True)):
             if effect and part.kind is Kind.STEP and not part.compensatable and not part.pivot and at not in listed:
                 yield Broken(2, f"it turns back, and the effect of {part.path} is not among its leftovers")
 
-    def _failed_with(self, passage: TransitionView, after: GhostState) -> Iterator[Broken]:
+    def _failed_with(self, passage: TransitionView, after: EffectLedger) -> Iterator[Broken]:
         for part, effect in zip(self.parts, after.effects, strict=True):
             if effect and part.kind in GROUPS:
                 yield Broken(2, f"it failed, and {part.path} has a branch that goes on, is stuck or was not undone")
@@ -207,7 +209,7 @@ def _backward(machine: CompiledMachine) -> frozenset[str]:
     return frozenset(back | again)
 
 
-def _branches(passage: TransitionView, after: GhostState) -> Iterator[tuple[BranchModel, str, str]]:
+def _branches(passage: TransitionView, after: EffectLedger) -> Iterator[tuple[BranchModel, str, str]]:
     """Every branch that ever came into being, and how it stands."""
     for family, names in passage.groups:
         statuses = after.branches[family.at]

@@ -16,7 +16,7 @@ from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branch_traces import way_to
 from fsm_mediator.verifier.branches import spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.violation import Violation
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ReplayedTrace(NamedTuple):
     """
 
     recorded: tuple[tuple[Record, ...], ...]
-    ghost: GhostState
+    ghost: EffectLedger
     fates: dict[str, list[str]]
 
 

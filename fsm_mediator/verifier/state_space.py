@@ -27,7 +27,7 @@ from fsm_mediator.verifier.action import DIES, Action
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import BACKWARD, FORWARD, Child, Status, child_of, status_of
 from fsm_mediator.verifier.choices import MOST_ITEMS
-from fsm_mediator.verifier.ghost import GhostState
+from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.graph import Graph
 from fsm_mediator.verifier.laws import Laws
 from fsm_mediator.verifier.replay import violation_of
@@ -89,7 +89,7 @@ class StateSpace:
             path: {name: StateSpace(branch, strict=strict, most_nodes=most_nodes) for name, branch in branches.items()}
             for path, branches in saga.branches.items()
         }
-        self.nodes: list[tuple[AbstractState, GhostState]] = []
+        self.nodes: list[tuple[AbstractState, EffectLedger]] = []
         self.came: list[tuple[int, str]] = []
         self._graph = Graph()
         self._numbers: dict[Any, int] = {}
@@ -174,7 +174,7 @@ class StateSpace:
             for move in self.possible.at(stand.execution, ghost):
                 self._follow(number, stand, ghost, move)
 
-    def _follow(self, number: int, stand: AbstractState, ghost: GhostState, move: Action) -> None:
+    def _follow(self, number: int, stand: AbstractState, ghost: EffectLedger, move: Action) -> None:
         """Make *move* from a node."""
         every = self._stands.after(stand, move)
         crashed = bool(self._crashed[number]) or move.crash
@@ -197,7 +197,7 @@ class StateSpace:
                 self._undone.add(target)
             self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
 
-    def _born(self, move: Action, led: Successor) -> GhostState:
+    def _born(self, move: Action, led: Successor) -> EffectLedger:
         return self.possible.after(move.ghost, led.births) if led.births else move.ghost
 
     def leads(self, number: int) -> Iterator[tuple[Action, str, int]]:
@@ -210,14 +210,14 @@ class StateSpace:
                 if target is not None:
                     yield move, move.label + led.decided, target
 
-    def _key(self, stand: AbstractState, ghost: GhostState) -> Any:
+    def _key(self, stand: AbstractState, ghost: EffectLedger) -> Any:
         """What tells one node from another."""
         branches = self._in_order(stand, ghost) if ghost.branches else ()
         if stand.backward and ghost.undoing and ghost.running is None:
             return (stand.number, ghost.effects, branches)  # on the way back it does not matter what is known
         return (stand.number, ghost._replace(branches=()), branches)
 
-    def _node(self, stand: AbstractState, ghost: GhostState, parent: int, label: str, *, crash: bool) -> int:
+    def _node(self, stand: AbstractState, ghost: EffectLedger, parent: int, label: str, *, crash: bool) -> int:
         """The node of a stand and a ledger; new ones are queued."""
         key = self._key(stand, ghost)
         number = self._numbers.get(key)
@@ -229,7 +229,7 @@ class StateSpace:
             self._queue.append(number)
         return number
 
-    def _in_order(self, stand: AbstractState, ghost: GhostState) -> tuple[Any, ...]:
+    def _in_order(self, stand: AbstractState, ghost: EffectLedger) -> tuple[Any, ...]:
         """How the branches of every group stand, whichever of those that are alike it is."""
         plans = stand.execution._plans or {}
         families = self.possible.families.items()
@@ -277,7 +277,7 @@ class StateSpace:
         return attrs.evolve(violation, around=len(labels)) if goes_round else violation
 
 
-def _settled(ghost: GhostState, led: Successor) -> GhostState:
+def _settled(ghost: EffectLedger, led: Successor) -> EffectLedger:
     """The ledger without what is listed where it turns back: from there on that makes no difference."""
     listed = led.passage.turns
     if not listed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class GhostState(NamedTuple):
+class EffectLedger(NamedTuple):
     """What really happened, which no execution can see.
 
     Attributes:
@@ -23,12 +23,12 @@ class GhostState(NamedTuple):
     running: int | None = None
     branches: tuple[tuple[str, ...], ...] = ()
 
-    def with_(self, at: int, *, effect: bool, known: bool | None = None) -> GhostState:
+    def with_(self, at: int, *, effect: bool, known: bool | None = None) -> EffectLedger:
         """The same, but for one part."""
         effects = (*self.effects[:at], effect, *self.effects[at + 1 :])
         is_known = self.known[at] if known is None else known
         return self._replace(effects=effects, known=(*self.known[:at], is_known, *self.known[at + 1 :]))
 
-    def with_branches(self, at: int, statuses: tuple[str, ...]) -> GhostState:
+    def with_branches(self, at: int, statuses: tuple[str, ...]) -> EffectLedger:
         """The same, but for the branches of one group."""
         return self._replace(branches=(*self.branches[:at], statuses, *self.branches[at + 1 :]))
