@@ -39,11 +39,11 @@ from fsm_mediator import (
     compare,
     conforms,
     explore,
-    inspection,
     step,
     timeline,
     verify,
 )
+from fsm_mediator.definition import checks
 from fsm_mediator.definition.checks import check_name, snake_case
 from fsm_mediator.exports import to_scxml, to_table, to_tla
 from fsm_mediator.machine.parts import Part
@@ -456,11 +456,11 @@ def test_step_with_names_of_its_own_costs_little_to_place() -> None:
     """What is asked about a name is asked once, so that sagas may be defined by the thousand."""
     step = with_attribute(Charge(), "warehouse", 1)
     Saga("shop", [step])
-    asked = inspection._nearly.cache_info().misses
+    asked = checks._nearly.cache_info().misses
 
     Saga("shop", [step])
 
-    assert inspection._nearly.cache_info().misses == asked
+    assert checks._nearly.cache_info().misses == asked
 
 
 def test_keyword_only_retry_refuses_positions() -> None:
@@ -1078,7 +1078,7 @@ FUNCTIONS: list[Any] = [
 @pytest.mark.parametrize("function", FUNCTIONS, ids=map(str, range(len(FUNCTIONS))))
 def test_what_is_read_off_the_code_is_what_inspect_says(function):
     """The usual functions need no long look; whatever is out of the usual gets one."""
-    plain = inspection._plain(function)
+    plain = checks._plain(function)
     if plain is not None:
         taken = [
             each
@@ -1091,7 +1091,7 @@ def test_what_is_read_off_the_code_is_what_inspect_says(function):
 
 def test_most_functions_are_read_off_their_code():
     """Else the way is there for nobody."""
-    assert inspection._plain(lambda payload: None) == (False, False)
-    assert inspection._plain(_two_later) == (True, True)
-    assert inspection._plain(Methods().two) == (True, False)
-    assert inspection._plain(_wrapped(_two_later)) is inspection._plain(_gen) is inspection._plain(_agen) is None
+    assert checks._plain(lambda payload: None) == (False, False)
+    assert checks._plain(_two_later) == (True, True)
+    assert checks._plain(Methods().two) == (True, False)
+    assert checks._plain(_wrapped(_two_later)) is checks._plain(_gen) is checks._plain(_agen) is None

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from fsm_mediator import Retry, Saga, VerificationError, machine, step, verify
+from fsm_mediator import Retry, Saga, VerificationError, step, verify
 from fsm_mediator.execution.execution import Execution
+from fsm_mediator.machine import table
 from fsm_mediator.verifier import LAWS, Report
 from fsm_mediator.verifier.abstract_states import begun
 from fsm_mediator.verifier.actions import ActionModel
@@ -35,7 +36,7 @@ def broken(monkeypatch) -> Report:
     def oldest(parts, before):
         return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
 
-    monkeypatch.setattr(machine, "_nearest_compensation", oldest)
+    monkeypatch.setattr(table, "_nearest_compensation", oldest)
     return verify(chain(3, 1))
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from fsm_mediator import Choose, Mediator, Parallel, Retry, Saga, Signal, Sleep, machine, step, verify
+from fsm_mediator import Choose, Mediator, Parallel, Retry, Saga, Signal, Sleep, step, verify
 from fsm_mediator.errors import StepRejectedError
 from fsm_mediator.execution.execution import Execution
+from fsm_mediator.machine import table
 from fsm_mediator.records import Branch
 from fsm_mediator.verifier.branches import GOING_ON
 from fsm_mediator.verifier.state_space import StateSpace
@@ -182,7 +183,7 @@ def test_broken_branch_breaks_the_whole(monkeypatch):
     def oldest(parts, before):
         return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
 
-    monkeypatch.setattr(machine, "_nearest_compensation", oldest)
+    monkeypatch.setattr(table, "_nearest_compensation", oldest)
     inner = Saga("inner", [made("u"), made("v"), made("w")])
 
     report = verify(Saga("outer", [Parallel("fan", [inner])]))
