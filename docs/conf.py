@@ -36,7 +36,7 @@ napoleon_use_ivar = True  # attributes are told once, in their class
 KINDS = {
     "tutorial": ["tutorial"],
     "how-to": ["embedding", "diagrams", "operating", "testing", "upgrades", "exports", "composition", "notebooks"],
-    "reference": ["reference"],
+    "reference": ["reference", "machine", "glossary"],
     "explanation": ["rules", "journal", "verification", "mutants", "conformance", "pictures", "benchmarks", "costs"],
 }
 """The four kinds of pages (Diátaxis), and their order. A name may stand here before its page is written."""
