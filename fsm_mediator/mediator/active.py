@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
@@ -61,6 +61,13 @@ class Group:
     must_retry = False
 
 
+UNREAD: Final = Inbox()
+"""The inbox of every execution for which nothing was read yet."""
+
+NO_GROUP: Final = Group()
+"""What is known of the branches of every execution that has not waited for any yet."""
+
+
 class ActiveExecution:
     """An execution that this mediator drives, or is about to claim.
 
@@ -113,12 +120,14 @@ class ActiveExecution:
         self.call: Any = None
         self.slot: Slot | None = None
         self.failed_observers: frozenset[int] = frozenset()
-        self.inbox = Inbox()
+        self.inbox = UNREAD
         self.wait = Waiting()
-        self.group = Group()
+        self.group = NO_GROUP
 
     def receive(self, items: Iterable[InboxItem]) -> bool:
         """Hand *items* of the inbox to the execution, each once; return whether any of them was new."""
+        if self.inbox is UNREAD:
+            self.inbox = Inbox()
         inbox, known = self.inbox, len(self.inbox.received)
         for item in decode_items(self.execution.saga, items):
             if item.number not in inbox.received:

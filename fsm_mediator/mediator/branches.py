@@ -68,6 +68,11 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     return BranchesStatus(branches, tuple(entry.saga_id for entry in going_on), undo, stuck, quiescent, unowned)
 
 
+def stuck_branches(store: ExecutionStore, execution: Execution) -> tuple[str, ...]:
+    """The ids of the stuck branches of the group that *execution* waits in."""
+    return branches_status(store, execution).stuck
+
+
 def _unowned(store: ExecutionStore, entry: Entry) -> tuple[str, ...]:
     if entry.driver_alive or is_branch_quiescent(store, entry):
         return ()

@@ -150,8 +150,8 @@ class Driver(Core):
             self.notify(parent)  # a driver that waits there for its branches must know when one only waits itself
         return outcome
 
-    def start_driving(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
-        """The driver of a new execution."""
+    def drive_new(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
+        """Drive a new execution."""
         return self.drive_in_memory(active) if self.memory is not None else self.drive(active, opens=True)
 
     async def drive_in_memory(self, active: ActiveExecution) -> Outcome | None:  # noqa: C901 - one loop

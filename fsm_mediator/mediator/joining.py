@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.mediator.branches import branches_status, cancel_message
+from fsm_mediator.mediator.active import NO_GROUP, ActiveExecution, Group
+from fsm_mediator.mediator.branches import branches_status, cancel_message, stuck_branches
 from fsm_mediator.mediator.commands import Command, undo_command
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.notifications import report
@@ -17,6 +17,8 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     execution = active.execution
     status = await core.runtime.in_thread(branches_status, core.store, execution)
     at = core.clock()  # after the look, for what it has found had happened by now
+    if active.group is NO_GROUP:
+        active.group = Group()
     group = active.group
     group.quiescent = status.quiescent
     if not active.background:
@@ -64,7 +66,7 @@ async def feed_command(
 ) -> Record:
     """Feed *command* to a claimed execution. Its stuck branches get *to_stuck_branches* first: the whole is meant."""
     if to_stuck_branches is not None and active.execution.group:
-        for saga_id in (await core.runtime.in_thread(branches_status, core.store, active.execution)).stuck:
+        for saga_id in await core.runtime.in_thread(stuck_branches, core.store, active.execution):
             await command_branch(core, saga_id, to_stuck_branches, to_stuck_branches)
     record = command(active.execution, active.inbox.late)
     assert record is not None

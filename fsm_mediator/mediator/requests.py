@@ -50,9 +50,11 @@ async def run(
             if core.closed:
                 raise core.closed_error(execution.saga_id, execution.state)
             if core.runtime.detaches:
-                outcome = await core.attach(active, core.start_driving, active)
+                outcome = await core.attach(active, core.drive_new, active)
+            elif core.memory is not None:
+                outcome = await core.drive_in_memory(active)
             else:
-                outcome = await core.start_driving(active)
+                outcome = await core.drive(active, opens=True)
     except IdTakenError:
         pass
     except BaseException as error:
