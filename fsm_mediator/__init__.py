@@ -52,8 +52,8 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
-from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.narration import timeline
 from fsm_mediator.observe.observers import LoggingObserver, Observer, RecordingObserver
 from fsm_mediator.records import Acceptance, Failure, Happened, InboxItem, NotHappened, Record

@@ -13,6 +13,7 @@ from fsm_mediator import (
     DefinitionChangedError,
     JournalError,
     LeaseLostError,
+    Mediator,
     Retry,
     Saga,
     SagaFailedError,

@@ -1,7 +1,7 @@
 """Commands: what an operator can do to an execution, and why that may be refused.
 
-``retry``, ``resolve`` and ``undo`` are fed to an execution that was claimed for that; a cancel and a signal are posted to
-its inbox.
+``retry``, ``resolve`` and ``undo`` are fed to an execution that was claimed for that; a cancel and a signal are
+posted to its inbox.
 """
 
 from __future__ import annotations

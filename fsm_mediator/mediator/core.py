@@ -9,7 +9,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fsm_mediator.definition.saga import Saga
@@ -130,7 +130,7 @@ class Core:
         """
         self._check_open()
         if self.runtime.bind():
-            self._rebind()
+            self.rebind()
         if not self.opened:
             await self.runtime.in_thread(self._enlist)
             self._check_open()  # it may have been closed meanwhile
@@ -150,7 +150,7 @@ class Core:
                     start_heartbeat(weakref.WeakMethod(self.heartbeat), self._beating, self.journal.heartbeat)
                 self.opened = True
 
-    def _rebind(self) -> None:
+    def rebind(self) -> None:
         """The event loop before is gone, and its tasks with it: release the executions that they drove."""
         for active in list(self.owned.active.values()):
             active.wait.done = active.wait.wake = None  # nobody waits there any more
@@ -357,44 +357,6 @@ class Core:
             if isinstance(error, self.runtime.fatal):
                 raise
 
-    async def claim_and_drive(self, active: ActiveExecution) -> Outcome | None:
-        """Claim and drive a reserved execution here; None: another driver owns it, or it goes on elsewhere."""
-        try:
-            if not await self.runtime.in_thread(self.owned.claim, active):
-                self.owned.finish(active)
-                return None
-            return await self.drive(active)
-        except BaseException as error:
-            self.owned.release_and_finish(active, error)
-            raise
-
-    async def attach(
-        self, active: ActiveExecution, work: Callable[..., Coroutine[Any, Any, Outcome | None]], *arguments: Any
-    ) -> Outcome | None:
-        """Run *work*, which drives *active*, for a caller who waits for it, and may give up."""
-        try:
-            return await self.runtime.attach(work, *arguments, detached=functools.partial(self._detached, active))
-        except BaseException as error:
-            if not active.background:
-                self.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else sees to it
-            raise
-        finally:
-            if not active.background and not active.finished:
-                self.owned.release_and_finish(active)
-            del active, work, arguments
-
-    def _detached(self, active: ActiveExecution, error: BaseException | None) -> None:
-        """Its caller has given up; *error*: its driver ended with that, which is reported nowhere else."""
-        active.background = True
-        if isinstance(error, MediatorError):
-            again = self.log_dropped(active, error)
-            if again is not None and not self.closed:
-                self.wake_timers.add(self.clock() + again, active.saga_id)
-        elif isinstance(error, self.runtime.cancelled):
-            self.owned.release_and_finish(active, error)
-        elif error is not None:
-            logger.error("execution %r is left where it stands: %r", active.saga_id, error)
-
     def log_dropped(self, active: ActiveExecution, error: MediatorError) -> float | None:
         """Log that nothing drives it any more; the seconds after which to claim it again, None: not by itself."""
         wait = self.retry_dropped_after if type(error) is JournalError else None
@@ -435,63 +397,7 @@ class Core:
         for saga_id, _ in commit.posts:
             self.notify(saga_id)
 
-    # Closing
-
-    async def close(self, seconds: float) -> None:
-        """Take no new work, let what is under way go on for so many seconds, then release the rest."""
-        runtime = self.runtime
-        with self.lock:
-            if self.closed:
-                return
-            rebind = runtime.bind()
-            self.patience = self.clock() + seconds
-            self.closed = True
-        if rebind:
-            self._rebind()
-        self.opened = False
-        try:
-            await self._drain(runtime.monotonic() + seconds, self.patience)
-        finally:  # an interrupt ends the patience
-            await self._stop_all()
-            self.owned.on_empty = self.unregister
-            last: list[Callable[[], object]] = [self.journal.close] if self.owns_journal else []
-            if self.owned:
-                held = ", ".join([*self.owned.active, *self.owned.abandoned])
-                logger.warning("closed while attempts are under way, released when they have ended: %s", held)
-            else:
-                last.insert(0, self.unregister)
-            await runtime.shut_down(*last)
-
-    async def _drain(self, until: float, patience: float) -> None:
-        for active in list(self.owned.active.values()):
-            due = active.wait.until
-            if due is not None and due > patience:
-                self._stop(active)
-        await self._wait_for_all(until, lambda active: active.driver != self.runtime.current())
-
-    async def _stop_all(self) -> None:
-        for active in list(self.owned.active.values()):
-            self._stop(active)
-        # A driver that waited is just leaving.
-        await self._wait_for_all(self.runtime.monotonic() + 1.0, lambda active: active.wait.wake is not None)
-        await self.runtime.stop()
-        for active in list(self.owned.active.values()):  # what was queued or set in the meantime
-            self._stop(active)
-
-    async def _wait_for_all(self, until: float, those: Callable[[ActiveExecution], bool]) -> None:
-        for active in list(self.owned.active.values()):
-            if those(active):  # else a step of it closes the mediator
-                await self.is_finished(active, max(0.0, until - self.runtime.monotonic()))
-
-    def _stop(self, active: ActiveExecution) -> None:
-        """Have the driver leave *active* after the next record; if there is none, release it at once."""
-        active.stopping = True
-        with self.lock:
-            wake = active.wait.wake
-        if wake is not None:
-            wake.set()
-        if self.try_take(active):
-            self.owned.release_and_finish(active, outcome=active.execution.outcome() if active.epoch else None)
+    # Errors of callers
 
     def closed_error(self, saga_id: str, state: str) -> MediatorClosedError:
         """The error for a caller whose execution was released by closing."""

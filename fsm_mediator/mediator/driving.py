@@ -1,7 +1,7 @@
 """Driver: how an execution is driven, written once for both mediators.
 
-A driver asks an execution for its effect, has it done, feeds the answer, has the journal write the records, reports them
-to the observers, and asks for the next effect. It never waits but through its runtime.
+A driver asks an execution for its effect, has it done, feeds the answer, has the journal write the records, reports
+them to the observers, and asks for the next effect. It never waits but through its runtime.
 
 An error of a step keeps the frames that it passed. So no frame here may keep the run that has failed: what would close
 such a circle is deleted when a coroutine ends.
@@ -12,11 +12,11 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, Final
 
-from fsm_mediator.errors import LeaseLostError
+from fsm_mediator.errors import LeaseLostError, MediatorError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import IdTakenError
 from fsm_mediator.machine.parts import PROBE, Effect
@@ -237,6 +237,46 @@ class Driver(Core):
         finally:
             answer = None
             del active, execution, row, record, unwritten
+
+    # For a caller who waits
+
+    async def claim_and_drive(self, active: ActiveExecution) -> Outcome | None:
+        """Claim and drive a reserved execution here; None: another driver owns it, or it goes on elsewhere."""
+        try:
+            if not await self.runtime.in_thread(self.owned.claim, active):
+                self.owned.finish(active)
+                return None
+            return await self.drive(active)
+        except BaseException as error:
+            self.owned.release_and_finish(active, error)
+            raise
+
+    async def attach(
+        self, active: ActiveExecution, work: Callable[..., Coroutine[Any, Any, Outcome | None]], *arguments: Any
+    ) -> Outcome | None:
+        """Run *work*, which drives *active*, for a caller who waits for it, and may give up."""
+        try:
+            return await self.runtime.attach(work, *arguments, detached=functools.partial(self._detached, active))
+        except BaseException as error:
+            if not active.background:
+                self.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else sees to it
+            raise
+        finally:
+            if not active.background and not active.finished:
+                self.owned.release_and_finish(active)
+            del active, work, arguments
+
+    def _detached(self, active: ActiveExecution, error: BaseException | None) -> None:
+        """Its caller has given up; *error*: its driver ended with that, which is reported nowhere else."""
+        active.background = True
+        if isinstance(error, MediatorError):
+            again = self.log_dropped(active, error)
+            if again is not None and not self.closed:
+                self.wake_timers.add(self.clock() + again, active.saga_id)
+        elif isinstance(error, self.runtime.cancelled):
+            self.owned.release_and_finish(active, error)
+        elif error is not None:
+            logger.error("execution %r is left where it stands: %r", active.saga_id, error)
 
     # Waiting
 

@@ -1,4 +1,4 @@
-"""Heartbeat: the thread that renews a driver's lease, whatever the driver's steps do to its own thread or event loop."""
+"""Heartbeat: the thread that renews a driver's lease, even while a step blocks the event loop."""
 
 from __future__ import annotations
 

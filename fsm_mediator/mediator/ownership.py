@@ -1,8 +1,8 @@
-"""OwnedExecutions: the book of all that a driver holds, and the one place that takes executions up and lets go of them.
+"""OwnedExecutions: all executions that a driver owns, and the one place that claims and releases them.
 
-The rule everything rests on: who wants to claim, drive or release an execution first puts a `Live` into
-`OwnedExecutions.live`, and whoever finds another one there leaves it alone. So nothing is released under somebody's hands,
-and what this driver holds though no `Live` of it is there was left by an interrupt, and is free to be taken up.
+Before anything claims, drives or releases an execution it puts an `ActiveExecution` into `OwnedExecutions.active`. If
+there already is one, it leaves the execution alone. So an execution is never released while it is driven; and what the
+journal says this driver owns, without an `ActiveExecution`, was left by an interrupt and is free to be claimed.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ logger = logging.getLogger("fsm_mediator")
 
 
 class AbandonedThread:
-    """A thread that outlived its attempt: while it lives, nobody may overtake it.
+    """A thread that outlived its attempt: as long as it runs, no other attempt may begin.
 
     Attributes:
         call: The thread's call.
         effect: What it was to do.
-        watched: Whether somebody takes note of its answer.
+        watched: Whether its answer will be journaled.
     """
 
     __slots__ = ("call", "effect", "watched")
@@ -47,14 +47,14 @@ class AbandonedThread:
 
 
 class OwnedExecutions:
-    """What one driver holds.
+    """The executions that one driver owns.
 
     Attributes:
-        live: The executions that it drives, or is about to take up, by id.
-        left_behind: Those that it holds because a thread of theirs cannot be ended, by id.
-        unreleased: Those that it could not release yet.
-        emptied: Called, if set, whenever the last one has gone.
-        call: Tells the mediator, from any thread, that something has come to an execution's inbox.
+        active: The executions that it drives, or is about to claim, by id.
+        abandoned: The threads that cannot be ended, by the id of their execution, which stays owned.
+        unreleased: The ids of executions that it could not release yet.
+        on_empty: Called, if set, whenever the last execution is gone.
+        notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
     """
 
     def __init__(self, store: ExecutionStore, driver_id: str, limits: Limits | None = None) -> None:
@@ -73,13 +73,13 @@ class OwnedExecutions:
         return len(self.active) + len(self.abandoned)
 
     def any_branch_of(self, saga_id: str) -> ActiveExecution | None:
-        """One of the branches of an execution, or of theirs, that are driven here; None: there is none."""
+        """A branch of an execution, at any depth, that is driven here; None: there is none."""
         return next((each for each in list(self.active.values()) if is_inside(each.saga_id, saga_id)), None)
 
     def finish(
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
-        """Nobody drives *live* any more; those who wait for it are told."""
+        """End the driving of *active*, and wake those that wait for it."""
         active.outcome = outcome
         active.error = error
         active.finished = True
@@ -91,7 +91,7 @@ class OwnedExecutions:
         if (done := active.wait.done) is not None:
             done.set()
         if self.abandoned and (left := self.abandoned.get(saga_id)) is not None and not left.watched:
-            left.watched = True  # only now: what it answers is noted after what the driver has to say
+            left.watched = True  # only now: its answer is journaled after the driver's records
             left.call.add_done_callback(lambda _: self._journal_late_answer(saga_id, left))
         if self.on_empty is not None and not self:
             self.on_empty()
@@ -99,14 +99,14 @@ class OwnedExecutions:
     def release_and_finish(
         self, active: ActiveExecution, error: BaseException | None = None, *, outcome: Outcome | None = None
     ) -> None:
-        """Leave *live* to whoever takes it up; harmless if that, or `finish`, was done before."""
+        """Release *active* for the next driver; harmless if it is finished already."""
         if self.active.get(active.saga_id) is active:
             if active.epoch and active.saga_id not in self.abandoned:
                 self.release(active.saga_id)
             self.finish(active, outcome, error)
 
     def release(self, saga_id: str) -> None:
-        """Hold it no longer, as far as the journal says that it is this driver who holds it."""
+        """Give up the ownership of an execution, if the journal names this driver as its owner."""
         try:
             entry = self._journal.find(saga_id)
             if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
@@ -118,25 +118,25 @@ class OwnedExecutions:
             self.unreleased.discard(saga_id)
 
     def retry_releases(self) -> None:
-        """Try to release what could not be released before."""
+        """Release the executions that could not be released before."""
         for saga_id in list(self.unreleased):
             active = ActiveExecution(saga_id)
             if self.active.setdefault(saga_id, active) is active:
                 self.release(saga_id)
                 self.finish(active)
             else:
-                self.unreleased.discard(saga_id)  # somebody has taken it up again
+                self.unreleased.discard(saga_id)  # it is driven here again
 
     def claim(self, active: ActiveExecution, *, for_command: bool = False) -> bool:
-        """Claim and fold the execution that *live* was put into `live` for.
+        """Claim and load the execution of *active*, which is in `OwnedExecutions.active`.
 
         Returns:
-            False: somebody holds it; or it has ended or is stuck, and this is not for the sake of a verb.
+            False: another driver owns it; or it has ended or is stuck, and this is not for a command.
 
         Raises:
-            AlreadyDrivenError: A thread of an abandoned attempt still runs.
+            AlreadyDrivenError: The thread of an abandoned attempt still runs.
             UnknownExecutionError: There is no such execution.
-            DefinitionChangedError, UnknownSagaError: It is left where it is, for no registered saga can drive it.
+            DefinitionChangedError, UnknownSagaError: No registered saga can drive it.
         """
         saga_id = active.saga_id
         self.check_no_running_thread(saga_id)
@@ -157,11 +157,11 @@ class OwnedExecutions:
             if is_settled(claimed.state) and not for_command and not self._store.has_branch_news(claimed):
                 self.release(saga_id)
                 return False
-            # What was only announced was in nobody's hands: it begins now, and nothing about it is in doubt.
+            # An attempt that was only announced has not begun: it begins now, and nothing about it is in doubt.
             active.unbegun = claimed.wake_at is not None and active.execution.phase in (EXECUTING, COMPENSATING)
             active.recovered = not active.unbegun
-            active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless it was told to begin
-            active.called = False  # first: what comes from now on is looked for again
+            active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
+            active.called = False  # first: what comes from now on is read again
             active.receive(self._journal.inbox(saga_id))
         except BaseException:
             self.release(saga_id)
@@ -173,7 +173,7 @@ class OwnedExecutions:
         if claimed is None:
             entry = self._journal.find(saga_id)
             if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
-                # Ours, and driven by nobody: it could not be released, or an interrupt hit between two lines.
+                # Owned here, and not driven: it could not be released, or an interrupt hit between two lines.
                 self._journal.release(saga_id, entry.epoch)
                 claimed = self._journal.claim(saga_id, self._driver_id)
         return claimed
@@ -181,11 +181,11 @@ class OwnedExecutions:
     # Threads that cannot be ended
 
     def keep_for_abandoned_thread(self, active: ActiveExecution, call: ThreadCall, effect: Effect) -> None:
-        """Hold the execution for as long as the thread of *attempt* lives, even when *live* is finished."""
+        """Own the execution for as long as the thread of *call* runs, even when *active* is finished."""
         self.abandoned[active.saga_id] = AbandonedThread(call, effect)
 
     def free_slot(self, active: ActiveExecution) -> None:
-        """The attempt is over, and another may have its slot; a thread that was left behind keeps it while it lives."""
+        """Free the slot of an attempt that is over; an abandoned thread keeps its slot as long as it runs."""
         slot, active.slot = active.slot, None
         if slot is None:
             return
@@ -210,14 +210,14 @@ class OwnedExecutions:
         return slot.has_come
 
     def check_no_running_thread(self, saga_id: str) -> None:
-        """Refuse to take up an execution one of whose threads still runs.
+        """Refuse to claim an execution with a thread that still runs.
 
         Raises:
-            AlreadyDrivenError: It does.
+            AlreadyDrivenError: There is one.
         """
         while (left := self.abandoned.get(saga_id)) is not None:
             if left.call.answered and left.watched:
-                time.sleep(0.001)  # its answer is just being noted, in its thread
+                time.sleep(0.001)  # its answer is just being journaled, in its thread
                 continue
             raise AlreadyDrivenError(
                 f"execution {saga_id!r}: the abandoned attempt's thread is still running, and must not be overtaken; "
@@ -243,13 +243,13 @@ class OwnedExecutions:
 
 
 _here: weakref.WeakValueDictionary[str, OwnedExecutions] = weakref.WeakValueDictionary()
-"""What the drivers of this process hold, by driver."""
+"""The executions that the drivers of this process own, by driver."""
 
 
 def notify_local_owner(driver_id: str, saga_id: str) -> None:
-    """Something came to an execution's inbox: tell its driver at once, if it is another one in this process.
+    """Notify the owner of an execution of an item in its inbox, if the owner is another driver in this process.
 
-    One in another process notices when it beats, or writes its next record.
+    An owner in another process notices at its next heartbeat, or when it writes its next record.
     """
     owned = _here.get(driver_id)
     if owned is not None and owned.notify is not None and saga_id in owned.active:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def run(
+async def run(  # noqa: C901 - one path, read as a whole
     core: Driver,
     saga: Saga | str,
     payload: Any,

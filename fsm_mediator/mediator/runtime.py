@@ -7,7 +7,7 @@ can wrap a runtime to see or to change what is called, written and waited for.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final, Protocol, TypeVar
 

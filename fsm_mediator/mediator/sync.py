@@ -10,6 +10,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.closing import close
 from fsm_mediator.mediator.commands import (
     post_cancel,
     post_signal,
@@ -204,7 +205,7 @@ class Mediator:
         return run_blocking(requests.recover, self._core)
 
     def daemon(self, *, poll: float = 1.0) -> Daemon:
-        """A context manager: while it lasts, whatever nobody drives and somebody should is taken up and driven on.
+        """A context manager that claims and drives every execution which needs a driver and has none.
 
         It recovers what crashed, wakes what is due, and goes on when the journal cannot be used for a while.
 
@@ -331,4 +332,4 @@ class Mediator:
         """
         if grace is not None:
             check_seconds("grace (seconds)", grace)
-        run_blocking(self._core.close, self._close_grace if grace is None else grace)
+        run_blocking(close, self._core, self._close_grace if grace is None else grace)
