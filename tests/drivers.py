@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fsm_mediator import AsyncMediator, Mediator, MemoryJournal, Retry, Saga, SQLiteJournal, step
-from fsm_mediator.mediator.driving import Driver
+from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.loop import LoopRuntime
 from fsm_mediator.mediator.threads import ThreadRuntime
 from fsm_mediator.testing import VirtualClock
@@ -196,9 +196,9 @@ class World:
         self.gates[name][1].set()
 
 
-def core_of(mediator: Any) -> Driver:
+def core_of(mediator: Any) -> ExecutionDriver:
     """What the mediator is made of; here is the only test code that reads it."""
-    core: Driver = mediator._core
+    core: ExecutionDriver = mediator._core
     return core
 
 

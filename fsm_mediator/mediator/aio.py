@@ -22,7 +22,7 @@ from fsm_mediator.mediator.commands import (
     retry_command,
     undo_command,
 )
-from fsm_mediator.mediator.driving import Driver
+from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.loop import LoopRuntime
 from fsm_mediator.mediator.recovery import AsyncDaemon
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class AsyncMediator:
     """Drives executions of sagas whose steps are coroutine functions, or plain functions, which run in threads.
 
-    As `Mediator`, awaited. It belongs to the event loop that it is first used on, and is used from that loop's thread
+    It belongs to the event loop that it is first used on, and is used from that loop's thread
     only; when that loop was closed (`asyncio.run` has ended) it can be used on another. Cancelling a task that awaits
     `run` only detaches it: the saga goes on; `cancel` alone cancels.
 
@@ -77,7 +77,7 @@ class AsyncMediator:
         functions = {"clock": clock, "sleep": sleep, "chance": chance}
         check_settings(max_workers=max_workers, close_grace=close_grace, observers=observers, **functions)
         self._close_grace = close_grace
-        self._core = Driver(
+        self._core = ExecutionDriver(
             sagas,
             journal,
             lambda journal, clock: LoopRuntime(journal, int(max_workers), clock, sleep),
@@ -133,7 +133,9 @@ class AsyncMediator:
         deadline: float | None = None,
         check: bool = True,
     ) -> Outcome:
-        """Run a saga to its end in the caller's thread, through retries and sleeps. A return means it succeeded.
+        """Run a saga to its end, through retries and sleeps. A return means it succeeded.
+
+        Cancelling the task that awaits this only detaches it: the saga goes on; `cancel` alone cancels.
 
         Starting an id twice is idempotent: the second call joins the execution, wherever it is driven.
 

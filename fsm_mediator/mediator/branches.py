@@ -1,7 +1,7 @@
-"""Families: how the branches of a group stand, and what its execution is to do about them.
+"""Branches: the status of the branches of a group, and what the execution that waits for them has to do.
 
-It looks at the journal, each time anew: what comes to the inbox only says that it is worth looking. So nothing depends
-on a message that is lost, late or there twice, and whoever takes an execution up finds what the one before him knew.
+The status is read from the journal each time. An item in the inbox only says that reading is worthwhile. So a message
+may be lost, late or doubled, and the next driver of an execution finds everything that the one before knew.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from fsm_mediator.states import COMPENSATING, ENDED, STUCK, SUCCEEDED, WAITING, 
 
 
 class BranchesStatus(NamedTuple):
-    """The branches of the group that an execution stands in.
+    """The status of the branches of the group that an execution waits in.
 
     Attributes:
-        branches: How each of them stands; what those that have settled returned or left, only once none goes on.
-        going_on: The ids of those that have not settled.
-        undo: The ids of those that are to be undone.
-        stuck: The ids of those that are stuck.
-        quiescent: Whether none goes on by itself.
-        unowned: The ids of those (and of branches of theirs) that should go on, and that nobody drives.
+        branches: The status of each; results and leftovers are included once none of them goes on.
+        going_on: The ids of the branches that have not settled.
+        undo: The ids of the branches to undo.
+        stuck: The ids of the stuck branches.
+        quiescent: Whether no branch goes on by itself.
+        unowned: The ids of branches, at any depth, that should go on and have no owner.
     """
 
     branches: Branches
@@ -42,7 +42,7 @@ class BranchesStatus(NamedTuple):
 
 
 def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStatus:
-    """How the branches stand of the group that *execution* stands in.
+    """The status of the branches of the group that *execution* waits in.
 
     Raises:
         JournalError: It cannot be read, or a branch is not in it.
@@ -103,7 +103,7 @@ def _branch(store: ExecutionStore, entry: Entry) -> Branch:
 
 
 def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
-    """How a branch stands, as far as that is known without folding it."""
+    """The status of a branch, as far as it is known without loading it."""
     state = RUNNING
     if is_settled(entry.state):
         state = entry.state if entry.state in ENDED else STUCK
@@ -143,7 +143,7 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
 
 
 def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
-    """The outcome of an execution that has ended, or rests until a person, a signal or a branch says something."""
+    """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it goes on."""
     execution = store.load_execution(entry)
     quiescent = bool(execution.group) and is_branch_quiescent(store, entry)
     quiet = is_quiescent(execution, mail=entry.called, branches_quiescent=quiescent)
@@ -151,5 +151,5 @@ def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
 
 
 def cancel_message(execution: Execution, at: float) -> InboxItem:
-    """What the branches of a cancelled execution are told."""
+    """The message to the branches of a cancelled execution."""
     return InboxItem(CANCEL, reason=f"{execution.saga_id!r}, whose branch it is, was cancelled", at=at)

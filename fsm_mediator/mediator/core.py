@@ -208,7 +208,7 @@ class Core:
     async def drive(
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Outcome | None:
-        """Drive an execution: see `driving.Driver`."""
+        """Drive an execution: see `ExecutionDriver.drive`."""
         raise NotImplementedError
 
     async def write(self, commit: Commit) -> Written:

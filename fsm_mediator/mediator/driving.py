@@ -1,4 +1,4 @@
-"""Driver: how an execution is driven, written once for both mediators.
+"""ExecutionDriver: how an execution is driven, written once for both mediators.
 
 A driver asks an execution for its effect, has it done, feeds the answer, has the journal write the records, reports
 them to the observers, and asks for the next effect. It never waits but through its runtime.
@@ -27,7 +27,7 @@ from fsm_mediator.mediator.joining import join_branches
 from fsm_mediator.mediator.notifications import report
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import StepCall
-from fsm_mediator.records import Answer, Raised, Record, Returned
+from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned
 from fsm_mediator.states import ENDED
 
 logger = logging.getLogger("fsm_mediator")
@@ -36,7 +36,7 @@ BRANCHES_POLL: Final = 1.0
 """The most seconds between two looks at branches that are waited for: other processes may drive some."""
 
 
-class Driver(Core):
+class ExecutionDriver(Core):
     """Drives the executions that a `Core` owns."""
 
     async def drive(  # noqa: C901 - one loop, read as a whole
@@ -126,9 +126,12 @@ class Driver(Core):
         call = active.call = StepCall(active.saga_id, effect, arguments_of(active.execution, effect))
         try:
             answer = await self.runtime.call(call)
+            if type(answer) is Abandoned and call.thread is not None:
+                self.owned.keep_for_abandoned_thread(active, call.thread, effect)
+        except BaseException:
+            self.keep_thread(active)
+            raise
         finally:
-            if call.thread is not None:
-                self.keep_thread(active)
             active.call = None
             del active, call
         return self.commits.encode_result(effect, answer) if type(answer) is Returned else answer

@@ -1,6 +1,6 @@
-"""Limits: at most so many attempts of a step at a time; who comes meanwhile queues, in order.
+"""Limits: at most so many attempts of a step at a time. Further attempts queue, in order.
 
-A slot is asked for before an attempt is announced in the journal, so that nothing is in doubt about who only queued.
+A slot is acquired before an attempt is announced in the journal. So an attempt that only queued is never in doubt.
 All of it may be used from any thread, and one `Limits` may serve several mediators of a process.
 """
 
@@ -30,13 +30,13 @@ class Limit:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """After a fork, in the child: whoever had a slot or a place in the queue has it in the parent."""
+        """After a fork, in the child: slots and places in the queue belong to the parent."""
         self._lock = threading.Lock()
         self._holders: set[Slot] = set()
         self._queue: deque[Slot] = deque()
 
     def acquire(self) -> Slot:
-        """Ask for a slot: the slot has come already, or is queued."""
+        """A slot, or a place in the queue."""
         slot = Slot(self)
         with self._lock:
             if len(self._holders) < self.most and not self._queue:

@@ -1,8 +1,8 @@
-"""Threads: a bounded pool, an timer clock, and the attempt that can be left behind. Nothing here knows a saga.
+"""Pool: a bounded thread pool, a timer thread, and a call in a thread of its own. Nothing here knows a saga.
 
-All threads are daemons: a step that hangs must not keep a process from ending; the journal knows what was under way.
-Those of the pool and of the timer clock end when there was nothing to do for a while, and are made anew when needed, so
-that a mediator which nobody closed leaves none behind.
+All threads are daemon threads: a step that hangs must not keep a process from ending; the journal knows what was under
+way. The threads of the pool and the timer thread end when they are idle for a while, and start again when needed, so
+that a mediator which is never closed leaves no thread.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class ThreadPool:
 
 
 class Timer:
-    """A call that is set for some time."""
+    """A call at a time."""
 
     __slots__ = ("_timers", "call")
 

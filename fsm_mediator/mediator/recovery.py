@@ -1,7 +1,7 @@
-"""Daemon: has every execution that nobody drives, and somebody should, driven on; all the time, whatever fails.
+"""Recovery: the daemon, which claims every execution that needs a driver and has none, whatever fails.
 
-It finds what it can claim: executions whose driver is gone, parked ones that are due, and those that something has come
-for. What a round finds is handed to the mediator; what no registered saga can drive is left where it is, and said once.
+It finds executions whose driver is gone, parked ones that are due, and those with new items in their inbox. A round
+hands what it finds to the mediator. An execution that no registered saga can drive is left, and logged once.
 
 Source: the saga daemon of Garcia-Molina & Salem, "Sagas", 1987, section 7.
 """
@@ -30,7 +30,7 @@ BATCH: Final = 256
 
 
 class RecoveryPoll:
-    """What a daemon remembers from round to round, and decides in each: whom to take up, how long to wait then.
+    """Decides in each round which executions to claim, and how long to wait then.
 
     Args:
         core: The mediator's.
@@ -47,7 +47,7 @@ class RecoveryPoll:
         self._skip: set[str] = set()
 
     def find(self) -> tuple[list[str], float]:
-        """The executions to take up now, and the seconds to wait after that; never raises for the journal's sake."""
+        """The executions to claim now, and the seconds to wait after that. An error of the journal is logged."""
         try:
             self._forget_claimed()
             room = BATCH - len(self._handed)
@@ -72,12 +72,12 @@ class RecoveryPoll:
         return found, wait
 
     def track(self, active: ActiveExecution | None) -> None:
-        """The mediator has it to take up; None: somebody there is at it already."""
+        """Watch an execution that was handed over; None: it was driven already."""
         if active is not None:
             self._handed.append(active)
 
     def _forget_claimed(self) -> None:
-        """Forget those that were taken up, and remember those that never can be."""
+        """Forget the executions that were claimed, and remember those that never can be."""
         waiting = []
         for active in self._handed:
             if active.epoch == 0 and not active.finished:

@@ -15,7 +15,7 @@ from fsm_mediator.journal.protocol import Entry, IdTakenError
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import outcome_if_quiescent
 from fsm_mediator.mediator.commands import Command
-from fsm_mediator.mediator.driving import BRANCHES_POLL, Driver
+from fsm_mediator.mediator.driving import BRANCHES_POLL, ExecutionDriver
 from fsm_mediator.mediator.joining import feed_command
 from fsm_mediator.mediator.store import raise_unless_succeeded, with_queue_info
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 async def run(  # noqa: C901 - one path, read as a whole
-    core: Driver,
+    core: ExecutionDriver,
     saga: Saga | str,
     payload: Any,
     saga_id: str | None,
@@ -67,14 +67,16 @@ async def run(  # noqa: C901 - one path, read as a whole
         try:
             return core.checked(active, outcome, check)
         finally:
-            del active, outcome, execution  # as in `Driver.drive_in_memory`
+            del active, outcome, execution  # as in `ExecutionDriver.drive_in_memory`
     saga_id = execution.saga_id
     if await _exists(core, execution):
         return await wait(core, saga_id, None, check)
     return await run(core, saga, payload, saga_id, None, deadline, check)
 
 
-async def start(core: Driver, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> str:
+async def start(
+    core: ExecutionDriver, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None
+) -> str:
     """Accept a saga, and have it driven in the background: see `Mediator.start`."""
     await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
@@ -82,7 +84,7 @@ async def start(core: Driver, saga: Saga | str, payload: Any, saga_id: str | Non
     return execution.saga_id
 
 
-async def accept(core: Driver, execution: Execution) -> None:
+async def accept(core: ExecutionDriver, execution: Execution) -> None:
     """Journal a new execution as pending, owned by this driver, and have it driven in the background."""
     saga_id = execution.saga_id
     active = ActiveExecution(saga_id, execution, background=True)
@@ -106,7 +108,7 @@ async def accept(core: Driver, execution: Execution) -> None:
         raise
 
 
-async def _exists(core: Driver, execution: Execution) -> bool:
+async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
     """Whether an execution with the id of this one is in the journal; False: its opening failed.
 
     Raises:
@@ -125,7 +127,7 @@ async def _exists(core: Driver, execution: Execution) -> bool:
     return entry is not None
 
 
-async def wait(core: Driver, saga_id: str, timeout: float | None, check: bool) -> Outcome:
+async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check: bool) -> Outcome:
     """Wait until an execution ends, is stuck or parked: see `Mediator.wait`."""
     check_id_argument(saga_id)
     if timeout is not None:
@@ -157,7 +159,9 @@ async def wait(core: Driver, saga_id: str, timeout: float | None, check: bool) -
             raise StillRunningError(saga_id, entry.state, timeout)
 
 
-async def _waited(core: Driver, entry: Entry, left: float | None, pause: float) -> tuple[Outcome | None, float]:
+async def _waited(
+    core: ExecutionDriver, entry: Entry, left: float | None, pause: float
+) -> tuple[Outcome | None, float]:
     """Wait a while for an execution that nothing drove here a moment ago: its outcome, if it rests.
 
     It is driven by this caller, or in the background if the caller has no time for that. Returns as well how long to
@@ -201,14 +205,16 @@ async def _waited(core: Driver, entry: Entry, left: float | None, pause: float) 
     return None, min(pause * 1.5, 0.25)
 
 
-def _local_branch(core: Driver, entry: Entry) -> ActiveExecution | None:
+def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None:
     """A branch driven here that a parked execution waits for, if no branch has sent a message."""
     if entry.called or not core.store.waits_in_group(entry):
         return None
     return core.owned.any_branch_of(entry.saga_id)
 
 
-async def command(core: Driver, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> Outcome:
+async def command(
+    core: ExecutionDriver, saga_id: str, command: Command, to_stuck_branches: Command | None = None
+) -> Outcome:
     """Claim an execution for an operator's command, and drive it on: see `Mediator.retry`."""
     await core.open()
     active = ActiveExecution(saga_id)
@@ -223,7 +229,7 @@ async def command(core: Driver, saga_id: str, command: Command, to_stuck_branche
 
 
 async def _commanded(
-    core: Driver, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
+    core: ExecutionDriver, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
 ) -> Outcome | None:
     try:
         if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
@@ -239,7 +245,7 @@ async def _commanded(
         raise
 
 
-async def recover(core: Driver) -> list[Outcome]:
+async def recover(core: ExecutionDriver) -> list[Outcome]:
     """Claim every unfinished execution whose driver is gone, and drive it on: see `Mediator.recover`."""
     await core.open()
     in_thread, store = core.runtime.in_thread, core.store
@@ -267,30 +273,30 @@ async def recover(core: Driver) -> list[Outcome]:
                     skip.add(fingerprint)
 
 
-async def ask(core: Driver, read: Callable[..., T], *arguments: Any) -> T:
+async def ask(core: ExecutionDriver, read: Callable[..., T], *arguments: Any) -> T:
     """Read the journal."""
     await core.open()
     return await core.runtime.in_thread(read, *arguments)
 
 
-async def outcome(core: Driver, saga_id: str) -> Outcome:
+async def outcome(core: ExecutionDriver, saga_id: str) -> Outcome:
     """The outcome of an execution, as far as it is journaled: see `Mediator.outcome`."""
     return await ask(core, core.store.outcome, saga_id)
 
 
-async def diagram(core: Driver, saga_id: str, view: str) -> Diagram:
+async def diagram(core: ExecutionDriver, saga_id: str, view: str) -> Diagram:
     """The picture of an execution: see `Mediator.diagram`."""
     from fsm_mediator.mediator.diagrams import diagram_of  # loaded when it is used
 
     return await ask(core, diagram_of, core.store, saga_id, view)
 
 
-async def executions(core: Driver, state: str | None, saga: str | None, limit: int | None) -> list[Entry]:
+async def executions(core: ExecutionDriver, state: str | None, saga: str | None, limit: int | None) -> list[Entry]:
     """The executions in the journal, newest first: see `Mediator.executions`."""
     entries = await ask(core, lambda: list(core.journal.entries(phase=state, saga=saga, limit=limit)))
     return with_queue_info(entries, core.owned.active)
 
 
-async def post(core: Driver, post: Callable[..., Entry], *arguments: Any) -> None:
+async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: Any) -> None:
     """Post a cancel or a signal to an execution, and notify its owner."""
     await core.notify_owner(await ask(core, post, core.store, *arguments))

@@ -19,7 +19,7 @@ from fsm_mediator.mediator.commands import (
     retry_command,
     undo_command,
 )
-from fsm_mediator.mediator.driving import Driver
+from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.runtime import Runtime
 from fsm_mediator.mediator.threads import ThreadRuntime, run_blocking
@@ -81,7 +81,7 @@ class Mediator:
         check_settings(max_workers=max_workers, close_grace=close_grace, observers=observers, **functions)
         check_not_coroutine(sleep)
         self._close_grace = close_grace
-        self._core = Driver(
+        self._core = ExecutionDriver(
             sagas,
             journal,
             lambda journal, clock: ThreadRuntime(journal, int(max_workers), clock, sleep),

@@ -1,6 +1,6 @@
-"""WakeTimers: when executions that nobody holds are to be taken up again. One set_timer for all, a few words for each.
+"""WakeTimers: when parked executions are claimed again. One timer serves all of them.
 
-A daemon finds in the journal what is due; this is for the mediator that parked an execution and has no daemon.
+A daemon finds in the journal what is due. This is for a mediator that parked an execution and has no daemon.
 """
 
 from __future__ import annotations
