@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class AsyncMediator:
-    """Drives executions of sagas whose steps are coroutine functions, or plain functions, which run in threads.
+    """Drives executions of sagas with coroutine steps; plain functions run in threads.
 
     It belongs to the event loop that it is first used on, and is used from that loop's thread
     only; when that loop was closed (`asyncio.run` has ended) it can be used on another. Cancelling a task that awaits
@@ -191,7 +191,7 @@ class AsyncMediator:
         return await requests.wait(self._core, saga_id, timeout, check)
 
     async def recover(self) -> list[Outcome]:
-        """Take up every unfinished execution whose driver is gone, drive it on, and wait until all are at rest.
+        """Claim every unfinished execution without a living driver, drive it on, and wait until all are at rest.
 
         Those whose branches are taken up are waited for as well.
 
@@ -318,7 +318,7 @@ class AsyncMediator:
         return await requests.command(self._core, saga_id, undo_command(self._core.store, reason))
 
     async def close(self, grace: float | None = None) -> None:
-        """Take no new work, let what is under way go on for a while, then release the rest; again is harmless.
+        """Take no new work, let attempts under way go on for a while, then release the rest; again is harmless.
 
         What was started ends if it can within the grace. What waits for longer than that is released at once, and what
         is in the midst of an attempt by then is released once that has ended, or recovered if this process ends first.

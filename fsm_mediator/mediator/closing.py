@@ -12,7 +12,7 @@ logger = logging.getLogger("fsm_mediator")
 
 
 async def close(core: Core, seconds: float) -> None:
-    """Take no new work, let what is under way go on for so many seconds, then release the rest."""
+    """Take no new work, let attempts under way go on for so many seconds, then release the rest."""
     runtime = core.runtime
     with core.lock:
         if core.closed:

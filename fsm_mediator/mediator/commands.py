@@ -111,7 +111,7 @@ def _not_stuck(execution: Execution) -> str:
 
 
 def post_cancel(store: ExecutionStore, saga_id: str, reason: str | None) -> Entry:
-    """Put a cancel into the execution's inbox; the entry says who is to be told.
+    """Put a cancel into the execution's inbox; the entry names the owner to notify.
 
     Raises:
         RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot.
@@ -132,7 +132,7 @@ def post_cancel(store: ExecutionStore, saga_id: str, reason: str | None) -> Entr
 
 
 def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> Entry:
-    """Put a signal into the execution's inbox; the entry says who is to be told.
+    """Put a signal into the execution's inbox; the entry names the owner to notify.
 
     Raises:
         RefusedError: It awaits no such signal (any more), or another value has come first.

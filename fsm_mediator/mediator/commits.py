@@ -29,7 +29,7 @@ from fsm_mediator.states import PENDING, is_settled
 
 
 class CommitBuilder:
-    """Decides what is written of an execution.
+    """Decides which commits a driver writes for an execution.
 
     Args:
         journal: Where it will be written.
@@ -64,7 +64,7 @@ class CommitBuilder:
         self._limited = limited
 
     def is_straightforward(self, active: ActiveExecution) -> bool:
-        """Whether the last record alone decides what is done next: nearly always, an attempt, or the end.
+        """Whether the last record alone decides the next effect: nearly always, an attempt, or the end.
 
         Otherwise more records may come first, or the execution waits, is released or queues.
         """
@@ -179,7 +179,7 @@ class CommitBuilder:
 
 
 def append_immediate_moves(active: ActiveExecution, records: list[Record], at: float) -> None:
-    """Append to *records* those that follow without an effect in between."""
+    """Append the records that follow without an effect in between."""
     advance = active.execution.advance
     while (record := advance(at)) is not None:
         records.append(record)

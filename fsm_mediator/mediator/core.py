@@ -227,7 +227,7 @@ class Core:
             attempt += 1
 
     def keep_thread(self, active: ActiveExecution) -> None:
-        """The wait for a call has ended: as long as the thread of an unanswered call runs, nobody may overtake it."""
+        """After the wait for a call: own the execution for as long as the thread of an unanswered call runs."""
         call: StepCall | None = active.call
         if call is not None and call.thread is not None and not call.may_be_overtaken and not call.thread.revoke():
             self.owned.keep_for_abandoned_thread(active, call.thread, call.effect)
@@ -282,7 +282,7 @@ class Core:
         return True
 
     def give_up_driving(self, active: ActiveExecution, until: float | None) -> object:
-        """Let go of *active*: whoever takes the token drives it or releases it."""
+        """Stop driving *active* here: the token is for the next driver, which drives or releases it."""
         active.driver = None
         token = object()
         with self.lock:
@@ -290,7 +290,7 @@ class Core:
         return token
 
     def try_take(self, active: ActiveExecution, token: object = None) -> bool:
-        """Whether nothing is at *active* (since it was given this *token*), so that it is the caller's now."""
+        """Whether nothing drives *active* (since *token* was made), so that the caller drives it from now on."""
         wait = active.wait
         with self.lock:
             if wait.token is None or (token is not None and wait.token is not token):
@@ -400,14 +400,14 @@ class Core:
     # Errors of callers
 
     def closed_error(self, saga_id: str, state: str) -> MediatorClosedError:
-        """The error for a caller whose execution was released by closing."""
+        """The error for a caller of an execution that closing released."""
         return MediatorClosedError(
             f"this mediator was closed while execution {saga_id!r} stood in {state!r}; it goes on when it is "
             f"recovered, or when its id is run again"
         )
 
     def checked(self, active: ActiveExecution, outcome: Outcome, check: bool) -> Outcome:
-        """*outcome*, or, where *check* is set, the error that says that it is no success."""
+        """*outcome*; with *check*, any other outcome than success is raised as an error."""
         if check and not active.rests and self.closed:
             raise self.closed_error(active.saga_id, outcome.state)
         return raise_unless_succeeded(outcome, check)

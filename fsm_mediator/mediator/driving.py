@@ -137,7 +137,7 @@ class ExecutionDriver(Core):
         return self.commits.encode_result(effect, answer) if type(answer) is Returned else answer
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
-        """Finish an execution that has ended, rests or is released, and see to it that it is claimed again."""
+        """Finish an execution that has ended, rests or is released, and have it claimed again when it is due."""
         execution = active.execution
         outcome = execution.outcome()
         ended = outcome.state in ENDED
@@ -257,7 +257,7 @@ class ExecutionDriver(Core):
     async def attach(
         self, active: ActiveExecution, work: Callable[..., Coroutine[Any, Any, Outcome | None]], *arguments: Any
     ) -> Outcome | None:
-        """Run *work*, which drives *active*, for a caller who waits for it, and may give up."""
+        """Run *work*, which drives *active*, for a waiting caller, which may give up."""
         try:
             return await self.runtime.attach(work, *arguments, detached=functools.partial(self._detached, active))
         except BaseException as error:

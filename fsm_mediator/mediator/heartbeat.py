@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def start_heartbeat(beat: weakref.WeakMethod[Callable[[], None]], stop: threading.Event, seconds: float) -> None:
-    """Call *beat* every so many seconds, until *stop* is set, or its object is gone: nobody need close that."""
+    """Call *beat* every so many seconds, until *stop* is set or its object is gone."""
     arguments = (beat, stop, seconds)
     threading.Thread(target=_run, args=arguments, name="fsm-mediator-heartbeat", daemon=True).start()
 

@@ -79,7 +79,7 @@ class OwnedExecutions:
     def finish(
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
-        """End the driving of *active*, and wake those that wait for it."""
+        """End the driving of *active*, and wake its waiting callers."""
         active.outcome = outcome
         active.error = error
         active.finished = True
@@ -196,7 +196,7 @@ class OwnedExecutions:
             left.call.add_done_callback(lambda _: slot.end())
 
     def has_slot(self, active: ActiveExecution) -> bool:
-        """Whether the limits allow what is to be done next; else it queues."""
+        """Whether the limits allow the next attempt; else it queues."""
         effect = active.execution.effect
         limit = None if self._limits is None or effect is None else self._limits.of(effect)
         slot = active.slot

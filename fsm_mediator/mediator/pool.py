@@ -141,7 +141,7 @@ class Timer:
         self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
-        """Do not call, and forget what was to be called."""
+        """Do not call, and forget the function."""
         if self.call is not None:
             self.call = None
             self._timers._compact()
@@ -241,7 +241,7 @@ class ThreadCall:
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def revoke(self) -> bool:
-        """See to it that it does not run any more; False: it runs already.
+        """Prevent the call; False: it runs already.
 
         `start` itself can be interrupted by a signal, and then nobody knows whether there is a thread.
         """

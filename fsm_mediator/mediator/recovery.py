@@ -77,7 +77,7 @@ class RecoveryPoll:
             self._handed.append(active)
 
     def _forget_claimed(self) -> None:
-        """Forget the executions that were claimed, and remember those that never can be."""
+        """Forget the claimed executions, and remember the executions that nothing here can drive."""
         waiting = []
         for active in self._handed:
             if active.epoch == 0 and not active.finished:
@@ -90,7 +90,7 @@ class RecoveryPoll:
 
 
 async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:
-    """Claim what is found in each round, until *stopped* is set or the mediator is closed."""
+    """Claim executions, round by round, until *stopped* is set or the mediator is closed."""
     while not stopped.is_set() and not core.closed:
         try:
             await core.open()
@@ -128,7 +128,7 @@ class Daemon:
         self.stop()
 
     def stop(self) -> None:
-        """Claim nothing any more; what was claimed goes on."""
+        """Claim nothing any more; claimed executions go on."""
         self._stopped.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -156,7 +156,7 @@ class AsyncDaemon:
         await self.stop()
 
     async def stop(self) -> None:
-        """Claim nothing any more; what was claimed goes on."""
+        """Claim nothing any more; claimed executions go on."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

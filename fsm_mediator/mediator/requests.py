@@ -36,7 +36,7 @@ async def run(  # noqa: C901 - one path, read as a whole
     deadline: float | None,
     check: bool,
 ) -> Outcome:
-    """Run a saga to its end for a caller who waits: see `Mediator.run`."""
+    """Run a saga to its end for a waiting caller: see `Mediator.run`."""
     if not core.opened or not core.runtime.is_bound():
         await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
@@ -246,7 +246,7 @@ async def _commanded(
 
 
 async def recover(core: ExecutionDriver) -> list[Outcome]:
-    """Claim every unfinished execution whose driver is gone, and drive it on: see `Mediator.recover`."""
+    """Claim and drive every unfinished execution without a living driver: see `Mediator.recover`."""
     await core.open()
     in_thread, store = core.runtime.in_thread, core.store
     await in_thread(core.owned.retry_releases)

@@ -194,12 +194,12 @@ class ExecutionStore:
 
     @staticmethod
     def waits_for_branches(outcome: Outcome) -> bool:
-        """Whether the execution waits in a group whose branches may be going on."""
+        """Whether the execution waits in a group, and branches of it may be going on."""
         phase, path = split_state(outcome.state)
         return phase in (WAITING, COMPENSATING) and path in outcome.saga.branches
 
     def outcome_for_waiter(self, active: ActiveExecution, *, closed: bool) -> Outcome | None:
-        """The outcome for a caller whose wait for *active* just ended; None: the caller must read the journal.
+        """The outcome for a caller after its wait for *active*; None: the caller must read the journal.
 
         The driver may have looked at the branches before the wait began, and may have missed what came to them since.
         """

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Mediator:
-    """Drives executions of sagas whose steps are plain functions.
+    """Drives executions of sagas with plain functions as steps.
 
     It opens on first use, and anew after a fork; any number of threads may use it at once. Closing it (or leaving its
     ``with`` block) takes no new work, waits for what is under way up to *close_grace* seconds, and releases the rest
@@ -193,7 +193,7 @@ class Mediator:
         return run_blocking(requests.wait, self._core, saga_id, timeout, check)
 
     def recover(self) -> list[Outcome]:
-        """Take up every unfinished execution whose driver is gone, drive it on, and wait until all are at rest.
+        """Claim every unfinished execution without a living driver, drive it on, and wait until all are at rest.
 
         Those whose branches are taken up are waited for as well.
 
@@ -321,7 +321,7 @@ class Mediator:
         return run_blocking(requests.command, self._core, saga_id, undo_command(self._core.store, reason))
 
     def close(self, grace: float | None = None) -> None:
-        """Take no new work, let what is under way go on for a while, then release the rest; again is harmless.
+        """Take no new work, let attempts under way go on for a while, then release the rest; again is harmless.
 
         What was started ends if it can within the grace. What waits for longer than that is released at once, and what
         is in the midst of an attempt by then is released once that has ended, or recovered if this process ends first.

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def run_blocking(work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-    """Run a coroutine function whose every wait blocks this thread.
+    """Run a coroutine function that blocks this thread where it waits.
 
     The coroutine is made and begun in one expression, so that an interrupt leaves none that was never awaited.
     """

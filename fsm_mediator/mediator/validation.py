@@ -38,7 +38,7 @@ def check_not_coroutine(sleep: Any) -> None:
 
 
 def check_seconds(what: str, seconds: Any) -> None:
-    """Refuse what is no number of seconds; one below zero is what is left of a time that has passed, which is none.
+    """Refuse any value but a finite number of seconds. A negative number counts as no time left.
 
     Raises:
         DefinitionError: It is no finite number.
