@@ -97,8 +97,8 @@ class Core:
             limited=self.limits is not None,
         )
         # Limits are kept where attempts are announced, which is in no place of its own in memory.
-        plain = isinstance(self.journal, MemoryJournal) and type(self.journal) is MemoryJournal
-        plain = plain and not self.journal.encodes and self.limits is None and self.runtime.direct
+        plain = type(self.journal) is MemoryJournal and not self.journal.encodes
+        plain = plain and self.limits is None and self.runtime.direct
         self.memory: Any = self.journal if plain else None
         self.closed = False
         self._reset()
