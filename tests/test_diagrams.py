@@ -26,7 +26,7 @@ from fsm_mediator.definition.waits import Choose, Parallel, Signal, Sleep
 from fsm_mediator.diagram import Diagram, run_diagram, saga_diagram
 from fsm_mediator.diagram.dot import SHAPES, SIGNS
 from fsm_mediator.diagram.layout.geometry import LABEL
-from fsm_mediator.diagram.layout.layout import layout_of
+from fsm_mediator.diagram.layout.place import layout_of
 from fsm_mediator.diagram.picture import Picture, picture_of
 from fsm_mediator.diagram.render import normalise_svg
 from fsm_mediator.diagram.staleness import difference
