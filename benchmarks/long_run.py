@@ -238,7 +238,7 @@ def wait_in_threads(path: Path, number: int) -> float:
                 starter.start()
             for starter in starters:
                 starter.join()
-            while mediator._live:
+            while mediator._core.owned:
                 time.sleep(0.05)
 
         start(1000)
@@ -255,7 +255,7 @@ async def wait_on_a_loop(path: Path, number: int) -> float:
         async def start(count: int) -> None:
             for _ in range(count // 500):
                 await asyncio.gather(*(mediator.start("waits") for _ in range(500)))
-            while mediator._live:  # noqa: ASYNC110
+            while mediator._core.owned:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
         await start(1000)

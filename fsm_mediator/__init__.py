@@ -52,8 +52,8 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
-from fsm_mediator.mediator.blocking import Mediator
 from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.narration import timeline
 from fsm_mediator.observe.observers import LoggingObserver, Observer, RecordingObserver
 from fsm_mediator.records import Acceptance, Failure, Happened, InboxItem, NotHappened, Record
@@ -63,12 +63,12 @@ if TYPE_CHECKING:
     from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
     from fsm_mediator.explorer import Explorer, explore
     from fsm_mediator.journal.sqlite.journal import SQLiteJournal
-    from fsm_mediator.mediator.awaiting import AsyncMediator
+    from fsm_mediator.mediator.aio import AsyncMediator
     from fsm_mediator.upgrades import Comparison, StateVerdict, StrandedError, Verdict, compare
     from fsm_mediator.verifier import Report, VerificationError, Violation, verify
 
 _LATER = {
-    "AsyncMediator": "fsm_mediator.mediator.awaiting",
+    "AsyncMediator": "fsm_mediator.mediator.aio",
     "Comparison": "fsm_mediator.upgrades",
     "Conformance": "fsm_mediator.conformance",
     "ConformanceError": "fsm_mediator.conformance",

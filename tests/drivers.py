@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from fsm_mediator import AsyncMediator, Mediator, MemoryJournal, Retry, Saga, SQLiteJournal, step
-from fsm_mediator.mediator import awaiting, blocking, desk
+from fsm_mediator.mediator.driving import ExecutionDriver
+from fsm_mediator.mediator.loop import LoopRuntime
+from fsm_mediator.mediator.threads import ThreadRuntime
 from fsm_mediator.testing import VirtualClock
 
 QUICK = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
@@ -103,9 +105,8 @@ def drive(request) -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """A commit that fails is tried again at once."""
-    for module in (desk, blocking, awaiting):
-        retry = Retry(attempts=6, wait_initial=0.0, wait_jitter=0.0)
-        monkeypatch.setattr(module, "JOURNAL_RETRY", retry, raising=False)
+    for runtime in (ThreadRuntime, LoopRuntime):
+        monkeypatch.setattr(runtime, "journal_retry", Retry(attempts=6, wait_initial=0.0, wait_jitter=0.0))
 
 
 class Flaky:
@@ -195,12 +196,16 @@ class World:
         self.gates[name][1].set()
 
 
-def finish(mediator: Any, live: Any, outcome: Any = None) -> None:
-    """Have nobody drive *live* any more, said where its mediator says so: a looping one's is its loop's thread."""
-    if isinstance(mediator, Looping):
-        mediator.loop.call_soon_threadsafe(mediator._holdings.finish, live, outcome)
-    else:
-        mediator._holdings.finish(live, outcome)
+def core_of(mediator: Any) -> ExecutionDriver:
+    """What the mediator is made of; here is the only test code that reads it."""
+    core: ExecutionDriver = mediator._core
+    return core
+
+
+def finish(mediator: Any, active: Any, outcome: Any = None) -> None:
+    """Finish *active* where its mediator does so: a looping one does on its loop's thread."""
+    core = core_of(mediator)
+    core.runtime.post(core.owned.finish, active, outcome)
 
 
 def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import AsyncMediator, Mediator, MediatorClosedError, Retry, Saga, SagaWaitingError, step
-from tests.drivers import World, eventually, in_thread, threads_ended
+from tests.drivers import World, core_of, eventually, in_thread, threads_ended
 
 HOUR = Retry(attempts=2, wait_initial=3600.0, wait_max=3600.0)
 
@@ -88,7 +88,7 @@ def _is_closed(mediator):
         mediator.executions()
     except MediatorClosedError:
         return True
-    return getattr(mediator, "inner", mediator)._closed  # looking may stay possible
+    return core_of(mediator).closed  # looking may stay possible
 
 
 @pytest.mark.parametrize("how", ["run", "start", "wait"])

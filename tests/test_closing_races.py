@@ -10,7 +10,7 @@ import pytest
 
 from fsm_mediator import AsyncMediator, MediatorClosedError, Parallel, Saga, step
 from fsm_mediator.states import ENDED
-from tests.drivers import World, eventually, in_thread
+from tests.drivers import World, core_of, eventually, in_thread
 
 PATIENCE = 20
 
@@ -124,7 +124,7 @@ def test_close_does_not_wait_for_what_only_waits_for_closed_branches(drive, jour
     world.begun()
     began = time.monotonic()
     closing = in_thread(mediator.close, 3600.0)
-    eventually(lambda: getattr(mediator, "inner", mediator)._closed)
+    eventually(lambda: core_of(mediator).closed)
     world.go()
     closing()
 

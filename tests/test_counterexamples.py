@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import Mediator, Retry, Saga, Signal, Sleep, Violation, verify
+from fsm_mediator import Retry, Saga, Signal, Sleep, Violation, verify
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.mediator.desk import Desk
+from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.testing import counterexamples as counterexamples_room
 from fsm_mediator.testing.counterexamples import Replay, actor
+from fsm_mediator.testing.watched import RecordingRuntime
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.replay import violation_of
 from fsm_mediator.verifier.state_space import StateSpace
@@ -121,15 +122,15 @@ def test_effect_before_its_record_is_caught():
     """A mediator that begins an effect before its record is durable is caught: nobody could recover that effect."""
 
     def write_later(patches):
-        write = Mediator._write
-        every: dict[Mediator, list[Any]] = {}
+        write = RecordingRuntime.write
+        every: dict[RecordingRuntime, list[Any]] = {}
 
-        def late(self, commit):
+        async def late(self, commit):
             kept = every.setdefault(self, [])
             kept.append(commit)
-            return write(self, kept.pop(0)) if len(kept) > 1 else ()
+            return await write(self, kept.pop(0)) if len(kept) > 1 else ()
 
-        patches.setattr(Mediator, "_write", late)
+        patches.setattr(RecordingRuntime, "write", late)
 
     assert any("is called in pending" in replay.broken.get(4, "") for replay in played(write_later))
 
@@ -138,13 +139,13 @@ def test_crash_that_is_forgotten_is_caught():
     """A recovery that does not count what was under way as an attempt goes another way than what was verified."""
 
     def forget(patches):
-        records = Desk.first_records
+        records = CommitBuilder.resume_records
 
         def carefree(self, live, at):
             live.recovered = False
             return records(self, live, at)
 
-        patches.setattr(Desk, "first_records", carefree)
+        patches.setattr(CommitBuilder, "resume_records", carefree)
 
     assert not any(replay.left_for for replay in played(lambda patches: None))
     assert any(replay.left_for for replay in played(forget))

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import AlreadyDrivenError, JournalError, Mediator, Retry, Saga, Sleep, SQLiteJournal, step
-from fsm_mediator.mediator.daemon import Rounds
-from tests.drivers import Looping
+from fsm_mediator.mediator.recovery import RecoveryPoll
+from tests.drivers import Looping, core_of
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 30.0
@@ -65,7 +65,7 @@ def test_a_daemon_is_not_busy_with_what_it_cannot_drive(tmp_path):
         until(journal, "o-1", "waiting.nap")
     time.sleep(0.06)
     with Mediator(Saga("other", [step(name="a")(lambda order: None)]), journal=journal) as mediator:
-        rounds = Rounds(mediator._desk, mediator._live, poll=5.0)
+        rounds = RecoveryPoll(core_of(mediator), poll=5.0)
         assert journal.claimable(time.time(), 9) == ["o-1"]
         rounds._refused.add("o-1")
         assert rounds.find() == ([], 5.0)
@@ -131,9 +131,9 @@ class Failing:
 
 def test_the_daemon_outlives_a_failing_journal(drive, journal, caplog, monkeypatch):
     """A database that fails for a while is a warning, and the daemon goes on when it is back."""
-    from fsm_mediator.mediator import daemon
+    from fsm_mediator.mediator import recovery
 
-    monkeypatch.setattr(daemon, "BACKOFF", Retry(attempts=None, wait_initial=0.01, wait_jitter=0.0))
+    monkeypatch.setattr(recovery, "BACKOFF", Retry(attempts=None, wait_initial=0.01, wait_jitter=0.0))
     done: list[str] = []
     leave(journal, "x")
     failing = Failing(journal, fails=3)

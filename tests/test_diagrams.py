@@ -19,7 +19,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from PIL import Image, ImageSequence
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import FunctionStep, step
@@ -27,7 +26,7 @@ from fsm_mediator.definition.waits import Choose, Parallel, Signal, Sleep
 from fsm_mediator.diagram import Diagram, run_diagram, saga_diagram
 from fsm_mediator.diagram.dot import SHAPES, SIGNS
 from fsm_mediator.diagram.layout.geometry import LABEL
-from fsm_mediator.diagram.layout.layout import layout_of
+from fsm_mediator.diagram.layout.place import layout_of
 from fsm_mediator.diagram.picture import Picture, picture_of
 from fsm_mediator.diagram.render import normalise_svg
 from fsm_mediator.diagram.staleness import difference
@@ -753,23 +752,11 @@ def texts_of(root, *, hidden):
     return found
 
 
-def test_gif_has_a_frame_for_each_record(tmp_path):
-    """An animated GIF of a run has as many pictures as the run has moments."""
-    shown = RUNS["succeeded"]().diagram("overview")
-
-    with Image.open(shown.render(tmp_path / "run.gif")) as opened:
-        assert sum(1 for _ in ImageSequence.Iterator(opened)) == len(shown.frames())
-        assert opened.info["loop"] == 0
-
-
-def test_gif_without_pillow_names_the_extra(tmp_path, monkeypatch):
-    """Who has no Pillow is told which extra brings it."""
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    monkeypatch.setitem(sys.modules, "PIL.Image", None)
-
-    with pytest.raises(MissingExtraError, match=r"GIF.*Pillow.*'fsm-mediator\[diagrams\]'"):
+def test_gif_is_refused_with_what_there_is_instead(tmp_path):
+    """A GIF is refused by a message that names the animated SVG; nothing is written."""
+    with pytest.raises(DefinitionError, match=r"no GIF.*run\.svg.*animate=True"):
         RUNS["succeeded"]().diagram().render(tmp_path / "run.gif")
-    assert not (tmp_path / "run.gif").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 # Formats.
@@ -852,13 +839,13 @@ def test_render_takes_the_format_from_the_suffix(name, begins, tmp_path):
 @pytest.mark.parametrize("name", ["a.jpg", "a", "svg", ".svg"])
 def test_render_refuses_other_suffixes_and_names_the_known_ones(name, tmp_path):
     """A suffix that says no format is an error that lists those there are; nothing is written."""
-    with pytest.raises(DefinitionError, match=r"svg.*png.*pdf.*gif.*dot.*mmd.*md"):
+    with pytest.raises(DefinitionError, match=r"svg.*png.*pdf.*dot.*mmd.*md"):
         checkout().diagram().render(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_render_refuses_to_animate_what_cannot_move(tmp_path):
-    """Only SVG and GIF can move; asking another format to is an error, not a still picture."""
+    """Only an SVG can move; asking another format to is an error, not a still picture."""
     with pytest.raises(DefinitionError, match=r"\.png cannot move"):
         RUNS["failed"]().diagram().render(tmp_path / "a.png", animate=True)
 
@@ -1261,7 +1248,7 @@ def test_picture_of_a_machine_is_kept_and_of_a_run_is_not():
     assert run_diagram(run(saga, OK)).picture != run_diagram(run(saga, OK, OK)).picture
 
 
-@pytest.mark.parametrize("module", ["graphviz", "pygraphviz", "PIL"])
+@pytest.mark.parametrize("module", ["graphviz", "pygraphviz"])
 def test_diagrams_import_nothing_heavy_before_something_is_drawn(module):
     """To import the package, and to get DOT, Mermaid and tables, needs no Graphviz and loads none."""
     code = (

@@ -73,7 +73,7 @@ def test_tasks_are_made_as_the_loop_is_told_to():
             loop.set_task_factory(None)
         return made
 
-    assert asyncio.run(main()) == ["AsyncMediator._drive_in_memory"]
+    assert asyncio.run(main()) == ["ExecutionDriver.drive_in_memory"]
 
 
 @pytest.mark.skipif(not EAGER, reason="Python 3.11 has no eager tasks")

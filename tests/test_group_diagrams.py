@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from fsm_mediator import Choose, Mediator, Parallel, Saga, StepRejectedError, step
 from fsm_mediator.cli.commands import cli
-from fsm_mediator.diagram.layout.layout import layout_of
+from fsm_mediator.diagram.layout.place import layout_of
 from tests.test_diagrams import overlaps, part
 
 pytestmark = pytest.mark.once

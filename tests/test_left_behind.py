@@ -28,11 +28,11 @@ from fsm_mediator import (
 )
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.mediator import families
-from fsm_mediator.mediator.live import Live
-from fsm_mediator.mediator.threads import ThreadedAttempt
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.branches import is_branch_quiescent
+from fsm_mediator.mediator.pool import ThreadCall
 from fsm_mediator.records import BEGIN, CHILD, SIGNAL, Acceptance, InboxItem, Record
-from tests.drivers import ONCE, World, eventually, finish, in_thread
+from tests.drivers import ONCE, World, core_of, eventually, finish, in_thread
 
 
 def this_driver_named(name):
@@ -88,7 +88,7 @@ def test_a_driver_that_was_forgotten_enlists_again(drive, tmp_path, caplog):
     mediator = drive(Saga("s", [world.step("a")]), journal=journal)
     assert mediator.run("s").succeeded
     with contextlib.closing(SQLiteJournal(tmp_path / "sagas.db")) as other:
-        other.dismiss(mediator._desk.driver.id)
+        other.dismiss(core_of(mediator).driver.id)
 
     def runs():
         try:
@@ -105,9 +105,9 @@ def test_who_was_dismissed_by_closing_does_not_enlist_again(drive, journal, capl
     mediator = drive(Saga("s", [World().step("a")]), journal=journal)
     assert mediator.run("s").succeeded
     mediator.close()
-    assert mediator._desk.renew_lease(lambda: mediator._closed) == ()
+    core_of(mediator).heartbeat()
     with pytest.raises(LeaseLostError):
-        journal.beat(mediator._desk.driver.id)
+        journal.beat(core_of(mediator).driver.id)
     assert caplog.text == ""
 
 
@@ -218,7 +218,7 @@ def test_a_verb_that_was_refused_loses_no_word_of_a_branch(drive, journal):
     mediator = drive(saga, journal=journal)
     with pytest.raises(SagaStuckError):
         mediator.run("s", saga_id="o-1")
-    eventually(lambda: not mediator._live)  # it may look once more at what its branches have said
+    eventually(lambda: not core_of(mediator).owned)  # it may look once more at what its branches have said
     journal.post("o-1", InboxItem(CHILD, "good", "failed", at=1e10))  # as the branch does, elsewhere
     assert journal.claimable(2e10, 9) == ["o-1"]
 
@@ -274,8 +274,8 @@ def test_an_interrupt_before_branches_are_there_leaves_none_missing():
         left = [line]
 
         def trace(frame, event, _, left=left):
-            if event == "line" and frame.f_globals["__name__"].startswith("fsm_mediator.mediator.blocking"):
-                left[0] -= frame.f_code.co_name == "_drive_in_memory"
+            if event == "line" and frame.f_globals["__name__"].startswith("fsm_mediator.mediator.driving"):
+                left[0] -= frame.f_code.co_name == "drive_in_memory"
                 if left[0] == 0:
                     left[0] = -1
                     raise KeyboardInterrupt
@@ -346,14 +346,14 @@ def test_a_thread_that_ctrl_c_left_behind_keeps_its_slot(monkeypatch):
     world = World()
     saga = Saga("s", [world.step("a", world.gate(), timeout=20.0)])
     mediator = Mediator(saga, limits={"a": 1}, close_grace=0.0)
-    wait = ThreadedAttempt.wait
+    wait = ThreadCall.wait
 
     def interrupted(attempt, seconds):
         world.begun()
-        monkeypatch.setattr(ThreadedAttempt, "wait", wait)
+        monkeypatch.setattr(ThreadCall, "wait", wait)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ThreadedAttempt, "wait", interrupted)
+    monkeypatch.setattr(ThreadCall, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         mediator.run("s", saga_id="o-1")
 
@@ -466,7 +466,7 @@ def parked_in_a_group(mediator):
 def resting(mediator):
     """The execution as it is listed, if nothing goes on in it."""
     listed = mediator.journal.find("o-1")
-    return listed if families.is_resting(mediator._desk, listed) else None
+    return listed if is_branch_quiescent(core_of(mediator).store, listed) else None
 
 
 def asking(world):
@@ -479,12 +479,12 @@ def test_who_has_gone_on_since_it_was_listed_is_not_taken_to_rest(drive, journal
     world = World()
     mediator = drive(asking(world), journal=journal)
     listed, _ = parked_in_a_group(mediator)
-    assert families.is_resting(mediator._desk, listed)
+    assert is_branch_quiescent(core_of(mediator).store, listed)
 
     mediator.signal("o-1", "g.yes", "aye")
     assert mediator.wait("o-1").succeeded
 
-    assert not families.is_resting(mediator._desk, listed)
+    assert not is_branch_quiescent(core_of(mediator).store, listed)
 
 
 def test_who_waits_is_not_told_of_a_look_from_before(drive, journal):
@@ -492,14 +492,14 @@ def test_who_waits_is_not_told_of_a_look_from_before(drive, journal):
     world = World()
     mediator = drive(asking(world), journal=journal)
     _, outcome = parked_in_a_group(mediator)
-    live = Live("o-1", background=True)
-    mediator._live["o-1"] = live
+    active = ActiveExecution("o-1", background=True)
+    core_of(mediator).owned.active["o-1"] = active
     result = in_thread(mediator.wait, "o-1")
-    eventually(lambda: live.done is not None)
+    eventually(lambda: active.wait.done is not None)
     assert journal.post("o-1/g.yes", InboxItem(SIGNAL, "yes", "aye", at=1.0))
 
-    live.rests = True
-    finish(mediator, live, outcome)
+    active.rests = True
+    finish(mediator, active, outcome)
 
     assert result().results["g"] == {"yes": "aye"}
 
@@ -519,10 +519,11 @@ def test_a_retry_reaches_the_branch_whose_driver_is_just_leaving(drive, journal)
     saga = Saga("s", [world.step("a", pivot=True, undo=None), Parallel("g", [once])])
     mediator = drive(saga, journal=journal)
     assert mediator.run("s", 1, saga_id="o-1", check=False).state == "stuck.g"
-    leaving = Live("o-1/g.b", mediator._desk.folded(mediator.journal.find("o-1/g.b")))
-    mediator._live["o-1/g.b"] = leaving
+    core = core_of(mediator)
+    leaving = ActiveExecution("o-1/g.b", core.store.load_execution(mediator.journal.find("o-1/g.b")))
+    core.owned.active["o-1/g.b"] = leaving
     result = in_thread(mediator.retry, "o-1")
-    eventually(lambda: leaving.done is not None)
+    eventually(lambda: leaving.wait.done is not None)
 
     finish(mediator, leaving)
 

@@ -9,7 +9,7 @@ import pytest
 
 from fsm_mediator import DefinitionError, Limits, Mediator, Parallel, Saga
 from fsm_mediator.machine.parts import EXECUTE, Effect, Part
-from tests.drivers import ONCE, World, eventually
+from tests.drivers import ONCE, World, core_of, eventually
 
 
 class Counting:
@@ -75,7 +75,7 @@ def test_who_only_queued_is_in_no_doubt(drive, journal):
     first.start("s", 2, saga_id="queues")
     eventually(lambda: journal.find("queues").state == "executing.billing")
     eventually(lambda: journal.find("queues").wake_at is not None)
-    journal.dismiss(first._desk.driver.id)  # as if it had died
+    journal.dismiss(core_of(first).driver.id)  # as if it had died
     counting.go.set()
 
     drive(saga, journal=journal).recover()
@@ -157,17 +157,17 @@ def test_a_turn_that_is_given_back_goes_to_the_next():
     """A place in the queue can be left; giving back twice is harmless."""
     limit = Limits({"s": 1}).of(Effect(EXECUTE, Part(path="s")))
     assert limit is not None
-    first, second, third = limit.turn(), limit.turn(), limit.turn()
+    first, second, third = limit.acquire(), limit.acquire(), limit.acquire()
     assert (first.has_come, second.has_come, third.has_come) == (True, False, False)
     told: list[str] = []
-    assert third.then(lambda: told.append("third"))
+    assert third.on_grant(lambda: told.append("third"))
     second.end()
     first.end()
     first.end()
     assert (third.has_come, told) == (True, ["third"])
-    assert not third.then(lambda: told.append("never"))
+    assert not third.on_grant(lambda: told.append("never"))
     third.end()
-    assert limit.turn().has_come
+    assert limit.acquire().has_come
 
 
 @pytest.mark.parametrize("limits", [{"a": 0}, {"a": 1.5}, {"a": True}, ["a"]])

@@ -26,9 +26,9 @@ from fsm_mediator import (
     UnknownExecutionError,
     UnknownSagaError,
 )
-from fsm_mediator.mediator.desk import made_up_id
-from fsm_mediator.mediator.live import Live
-from tests.drivers import ONCE, QUICK, Clock, World, eventually, finish, in_thread
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.store import uuid7_hex
+from tests.drivers import ONCE, QUICK, Clock, World, core_of, eventually, finish, in_thread
 
 BACKOFF = Retry(attempts=4, wait_initial=1.0, wait_max=3.0, wait_jitter=0.5)
 HOUR = Retry(attempts=2, wait_initial=3600.0, wait_max=3600.0)
@@ -259,10 +259,11 @@ def test_who_is_about_to_be_refused_gets_nobody_else_refused(drive, journal):
     saga = Saga("s", [world.step("a")])
     mediator, other = drive(saga, journal=journal), drive(saga, journal=journal)
     mediator.executions()  # it is open
-    late = Live("o-1", mediator._desk.opened("s", {"n": 2}, "o-1", None))
-    mediator._live["o-1"] = late
+    core = core_of(mediator)
+    late = ActiveExecution("o-1", core.store.new_execution("s", {"n": 2}, "o-1", None))
+    core.owned.active["o-1"] = late
     result = in_thread(mediator.run, "s", {"n": 1}, saga_id="o-1")
-    eventually(lambda: late.done is not None)
+    eventually(lambda: late.wait.done is not None)
     assert other.run("s", {"n": 1}, saga_id="o-1").succeeded
 
     finish(mediator, late)
@@ -646,7 +647,7 @@ def test_an_id_that_nobody_gave_begins_with_the_time(drive, journal):
 @pytest.mark.parametrize("moment", [0.0, -5.0, 1e12])
 def test_an_id_is_made_up_whatever_the_clock_says(moment):
     """A clock before 1970, or far beyond what 48 bits of milliseconds hold, makes ids as good as any."""
-    ids = {made_up_id(moment) for _ in range(100)}
+    ids = {uuid7_hex(moment) for _ in range(100)}
     assert len(ids) == 100
     assert {len(each) for each in ids} == {32}
 
@@ -656,7 +657,7 @@ def test_a_driver_that_the_journal_does_not_know_cannot_open(drive):
     world, journal = World(), MemoryJournal()
     mediator = drive(order(world), journal=journal)
     mediator.run("order")
-    journal.dismiss(mediator._desk.driver.id)
+    journal.dismiss(core_of(mediator).driver.id)
     world.calls.clear()
     with pytest.raises(LeaseLostError, match="never enlisted, or was dismissed"):
         mediator.run("order", saga_id="o-2")

@@ -14,7 +14,7 @@ from fsm_mediator import (
     StepRejectedError,
     UnknownExecutionError,
 )
-from tests.drivers import World
+from tests.drivers import World, core_of
 
 
 @pytest.fixture(params=[False, True], ids=["as they are", "encoded"])
@@ -125,4 +125,4 @@ def test_recovering_goes_on_where_a_whole_was_forgotten(drive):
     outcome = mediator.outcome("o-1/g.a")
     journal._rows.pop("o-1")
 
-    assert getattr(mediator, "inner", mediator)._desk.parents_taken_along([outcome]) == []
+    assert core_of(mediator).store.roots_of([outcome], "nobody") == []

@@ -21,7 +21,7 @@ from tests.drivers import ONCE, QUICK
 LOGGER = "fsm_mediator.saga"
 
 
-def shop(*errors: Exception, calls_compensation: bool = True) -> Saga:
+def shop(*errors: Exception, undoes: bool = True) -> Saga:
     """Reserves, then charges; a charge raises *errors* one after the other, then is given up."""
     trouble = iter(errors)
 
@@ -31,7 +31,7 @@ def shop(*errors: Exception, calls_compensation: bool = True) -> Saga:
 
     @reserve.compensation
     def release(payload):
-        if not calls_compensation:
+        if not undoes:
             raise RuntimeError("the shelf is locked")
 
     @step(retry=QUICK)
@@ -97,9 +97,9 @@ def test_fields_can_be_searched_for(drive, caplog):
         (False, ["INFO", "INFO", "WARNING", "ERROR"]),
     ],
 )
-def test_trouble_is_louder_and_what_needs_me_is_loudest(drive, caplog, calls_compensation, levels):
+def test_trouble_is_louder_and_what_needs_me_is_loudest(drive, caplog, undoes, levels):
     """What goes as it should is INFO, what fails WARNING, what waits for a person ERROR."""
-    lines = logged(drive, shop(StepRejectedError("card refused"), calls_compensation=calls_compensation), caplog)
+    lines = logged(drive, shop(StepRejectedError("card refused"), undoes=undoes), caplog)
 
     assert [line.levelname for line in lines] == levels
 
@@ -108,7 +108,7 @@ def test_logger_and_levels_are_mine_to_choose(drive, caplog):
     """I can log to a logger of my own, at levels of my own, and what it does not want costs nothing."""
     mine = logging.getLogger("acme.sagas")
     observer = LoggingObserver(mine, level=logging.DEBUG, trouble_level=logging.INFO, stuck_level=logging.CRITICAL)
-    lines = logged(drive, shop(StepRejectedError("card refused"), calls_compensation=False), caplog, observer)
+    lines = logged(drive, shop(StepRejectedError("card refused"), undoes=False), caplog, observer)
 
     assert [line.levelname for line in lines] == ["DEBUG", "DEBUG", "INFO", "CRITICAL"]
     assert LoggingObserver("acme.sagas").logger is mine

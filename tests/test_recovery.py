@@ -13,15 +13,16 @@ from fsm_mediator import (
     DefinitionChangedError,
     JournalError,
     LeaseLostError,
+    Mediator,
     Retry,
     Saga,
     SagaFailedError,
     SagaIdTakenError,
     step,
 )
-from fsm_mediator.mediator import desk
-from fsm_mediator.mediator.live import Live
-from tests.drivers import ONCE, Flaky, World, eventually, in_thread, until
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.core import Core
+from tests.drivers import ONCE, Flaky, World, core_of, eventually, in_thread, until
 
 
 class Died(BaseException):
@@ -226,7 +227,7 @@ def test_a_background_saga_whose_journal_breaks_is_left_and_logged(drive, journa
 @pytest.mark.parametrize("method", ["write", "claim", "find", "records", "inbox"])
 def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatient, monkeypatch, method):
     """In the midst of a step, or as it is taken up after a wait: nobody has to look for it, and no daemon does."""
-    monkeypatch.setattr(desk, "LATER", 0.1)
+    monkeypatch.setattr(Core, "retry_dropped_after", 0.1)
     world, flaky = World(), Flaky(journal)
     flaky.methods = {method, "write_all"} if method == "write" else {method}
 
@@ -246,7 +247,7 @@ def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatie
 
 def test_a_saga_whose_caller_has_gone_goes_on_once_its_journal_does(journal, impatient, monkeypatch):
     """Who awaited run was cancelled: from then on it is in the background, like one that was started there."""
-    monkeypatch.setattr(desk, "LATER", 0.05)
+    monkeypatch.setattr(Core, "retry_dropped_after", 0.05)
     flaky, keys = Flaky(journal), []
 
     async def main():
@@ -275,11 +276,12 @@ def test_a_saga_whose_caller_has_gone_goes_on_once_its_journal_does(journal, imp
 
 def test_only_what_is_the_journals_fault_is_tried_again(monkeypatch, caplog):
     """What is not the journal's fault does not pass by waiting."""
-    monkeypatch.setattr(desk, "LATER", 0.01)
-    live, unknown = Live("o-1"), DefinitionChangedError("it has changed")
-    assert desk.left_where_it_stands(live, unknown) is None
-    assert desk.left_where_it_stands(live, LeaseLostError("another has it")) is None
-    assert desk.left_where_it_stands(live, JournalError("the disk is full")) == 0.01
+    monkeypatch.setattr(Core, "retry_dropped_after", 0.01)
+    core = core_of(Mediator())
+    active, unknown = ActiveExecution("o-1"), DefinitionChangedError("it has changed")
+    assert core.log_dropped(active, unknown) is None
+    assert core.log_dropped(active, LeaseLostError("another has it")) is None
+    assert core.log_dropped(active, JournalError("the disk is full")) == 0.01
     assert "taken up again in 0.01 s: the disk is full" in caplog.text
 
 

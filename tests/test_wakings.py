@@ -1,4 +1,4 @@
-"""Wakings: whoever is parked is woken when its time has come, with one alarm for all."""
+"""WakeTimers: whoever is parked is woken when its time has come, with one alarm for all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsm_mediator.mediator.wakings import Wakings
+from fsm_mediator.mediator.timers import WakeTimers
 
 
 class Bell:
@@ -34,7 +34,7 @@ def test_all_are_woken_in_time_and_once(times):
     """Set in whatever order, also while others ring: each is woken once, when it is due and not before."""
     bell = Bell()
     woken: list[tuple[str, float]] = []
-    wakings = Wakings(bell.at, lambda: bell.now, lambda saga_id: woken.append((saga_id, bell.now)))
+    wakings = WakeTimers(bell.at, lambda: bell.now, lambda saga_id: woken.append((saga_id, bell.now)))
     due: dict[str, float] = {}
     for number, (time, passes) in enumerate(times):
         due[f"s{number}"] = max(bell.now, float(time))
@@ -49,15 +49,15 @@ def test_all_are_woken_in_time_and_once(times):
     assert bell.set == []
 
 
-def test_a_clock_that_was_lost_is_set_anew():
+def test_a_clock_that_was_lost_is_rearm():
     """A new event loop has none of the alarms of the one before."""
     bell = Bell()
     woken: list[str] = []
-    wakings = Wakings(bell.at, lambda: bell.now, woken.append)
+    wakings = WakeTimers(bell.at, lambda: bell.now, woken.append)
     wakings.add(5.0, "s")
     bell.set.clear()
 
-    wakings.set_anew()
+    wakings.rearm()
     bell.wind(5.0)
 
     assert woken == ["s"]

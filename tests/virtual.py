@@ -13,7 +13,7 @@ from unittest import mock
 
 from fsm_mediator import AsyncMediator, Mediator, Outcome, Saga
 from fsm_mediator.journal.protocol import Journal
-from fsm_mediator.mediator.threads import ThreadedAttempt
+from fsm_mediator.mediator.pool import ThreadCall
 
 HANGS = 60.0
 """Real seconds after which something is taken to hang; nothing is ever measured by it."""
@@ -28,11 +28,11 @@ class SyncDriver:
         self._now = 0.0
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._release = threading.Event()
-        self._attempt: ThreadedAttempt | None = None
+        self._attempt: ThreadCall | None = None
         self.mediator = Mediator(
             saga, journal=journal, clock=self.now, sleep=self._sleep, chance=lambda: 0.5, close_grace=0.0
         )
-        self._patched = mock.patch.object(ThreadedAttempt, "wait", self._waiting())
+        self._patched = mock.patch.object(ThreadCall, "wait", self._waiting())
         self._patched.start()
 
     def now(self) -> float:
@@ -65,14 +65,14 @@ class SyncDriver:
         self._release.set()
 
     def _waiting(self) -> Callable[..., bool]:
-        waits = ThreadedAttempt.wait
+        waits = ThreadCall.wait
 
-        def wait(attempt: ThreadedAttempt, seconds: float | None = None) -> bool:
+        def wait(attempt: ThreadCall, seconds: float | None = None) -> bool:
             if seconds is None:
                 return waits(attempt)
             if attempt is not self._attempt:
                 self._attempt = attempt
-                attempt.then(lambda done: self._news.put("answered") if done is self._attempt else None)
+                attempt.add_done_callback(lambda done: self._news.put("answered") if done is self._attempt else None)
             if self._news.get(timeout=HANGS) == "slow":
                 self._now += seconds
                 return False

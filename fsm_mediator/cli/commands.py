@@ -51,11 +51,10 @@ from fsm_mediator.errors import (
 )
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
-from fsm_mediator.mediator.blocking import Mediator
-from fsm_mediator.mediator.live import is_at_rest
+from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Record
-from fsm_mediator.states import ENDED, WAITING
+from fsm_mediator.states import ENDED, WAITING, is_settled
 from fsm_mediator.upgrades.shape import Shape
 
 LEFT: Final = 10_000
@@ -273,7 +272,7 @@ def _drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Seq
 
 
 async def _awaited(app: App, journal: Journal, act: Callable[[Any], Any], settings: dict[str, Any]) -> Any:
-    from fsm_mediator.mediator.awaiting import AsyncMediator
+    from fsm_mediator.mediator.aio import AsyncMediator
 
     async with AsyncMediator(*app.sagas, journal=journal, **settings) as mediator:
         came = act(mediator)
@@ -433,7 +432,7 @@ def recover(app: str | None, journal: str | None) -> None:
         task = progress.add_task("recovering", total=None)
 
         def count(record: Record) -> None:
-            if is_at_rest(record.target):
+            if is_settled(record.target):
                 progress.advance(task)
 
         outcomes = _drive(loaded, opened, lambda mediator: mediator.recover(), [count])
@@ -460,7 +459,7 @@ def serve(app: str | None, journal: str | None) -> None:
     opened = journal_for(journal, loaded, creates=True)
     told = f"serving {', '.join(saga.name for saga in loaded.sagas)}; stop with Ctrl-C"
     if loaded.has_coroutines:
-        from fsm_mediator.mediator.awaiting import AsyncMediator
+        from fsm_mediator.mediator.aio import AsyncMediator
 
         async def main() -> None:
             stop = asyncio.Event()

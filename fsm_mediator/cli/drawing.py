@@ -38,7 +38,7 @@ Drawn = list[tuple[Path, Diagram | rendering.Page]]
 def render(outputs: tuple[str, ...], check: bool, **options: Any) -> None:
     """Draw a saga or an execution into a file, or all sagas into a folder with an index.
 
-    TARGET is module:object, as --app takes it. A file's suffix is its format: svg, png, pdf, gif, dot, mmd or md.
+    TARGET is module:object, as --app takes it. A file's suffix is its format: svg, png, pdf, dot, mmd or md.
 
     \b
     fsm-mediator render shop.sagas:checkout -o checkout.svg
@@ -134,7 +134,7 @@ def _write(drawn: Drawn, gone: list[Path], *, animate: bool) -> None:
         if path.exists() and path.suffix[1:] in COMPARED and not rendering.stale(path, what, animate=animate):
             click.echo(f"{path} is fresh")
             continue
-        rendering.write(path, what, animate=animate and path.suffix in (".svg", ".gif"))
+        rendering.write(path, what, animate=animate and path.suffix == ".svg")
         click.echo(f"{path} drawn")
     for path in gone:
         path.unlink()

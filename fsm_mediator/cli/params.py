@@ -11,8 +11,7 @@ import msgspec
 
 from fsm_mediator.cli import tables
 from fsm_mediator.errors import DefinitionError, PayloadError, RefusedError
-from fsm_mediator.mediator.asking import check_listing
-from fsm_mediator.mediator.desk import check_saga_id
+from fsm_mediator.mediator.validation import check_listing, check_saga_id
 
 
 class Duration(click.ParamType[float]):

@@ -20,7 +20,7 @@ from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
 from fsm_mediator.errors import DefinitionError, UnknownSagaError
 from fsm_mediator.journal.protocol import Journal
-from fsm_mediator.mediator.pictured import run_of
+from fsm_mediator.mediator.diagrams import run_of
 
 SHOWN: Final = ("svg", "mmd")
 """The formats that an index can show; the best first."""

@@ -1,4 +1,4 @@
-"""Animation: the frames of a run, one after the other, as one SVG or as a GIF.
+"""Animation: the frames of a run, one after the other, as one SVG.
 
 The SVG holds what never changes once, and each form of what does; styles switch between them. Where they are not
 animated (a reader who asked for less motion, a viewer without styles) it shows the last frame.
@@ -7,12 +7,9 @@ animated (a reader who asked for less motion, a viewer without styles) it shows 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
-
-from fsm_mediator.errors import MissingExtraError
 
 STEP: Final = 0.9
 """Seconds for which a frame is shown."""
@@ -103,26 +100,3 @@ class _Styles:
 
 def _seen(seen: bool) -> str:
     return "visible" if seen else "hidden"
-
-
-def animated_gif(frames: Iterable[bytes]) -> bytes:
-    """The PNGs of a run's frames as one GIF.
-
-    Raises:
-        MissingExtraError: Pillow is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise MissingExtraError("an animated GIF is put together by Pillow, which", "diagrams") from None
-    opened = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
-    size = (max(each.width for each in opened), max(each.height for each in opened))
-    sheets = []
-    for each in opened:
-        sheet = Image.new("RGB", size, each.getpixel((0, 0)))
-        sheet.paste(each)
-        sheets.append(sheet.quantize(128, dither=Image.Dither.NONE))
-    durations = [int(STEP * 1000)] * (len(sheets) - 1) + [int((STEP + HOLD) * 1000)]
-    drawn = io.BytesIO()
-    sheets[0].save(drawn, "GIF", save_all=True, append_images=sheets[1:], duration=durations, loop=0, optimize=False)
-    return drawn.getvalue()

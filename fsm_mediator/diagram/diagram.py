@@ -14,7 +14,7 @@ from fsm_mediator.diagram.dot import body, to_dot
 from fsm_mediator.diagram.highlights import marks_of
 from fsm_mediator.diagram.history import Run, branches_of, machine_of, moments
 from fsm_mediator.diagram.layout.geometry import Layout
-from fsm_mediator.diagram.layout.layout import layout_of
+from fsm_mediator.diagram.layout.place import layout_of
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
 from fsm_mediator.diagram.picture import DETAIL, VIEWS, Picture, picture_of
@@ -32,7 +32,7 @@ from fsm_mediator.states import PENDING
 if TYPE_CHECKING:
     import graphviz
 
-FORMATS: Final = ("svg", "png", "pdf", "gif", "dot", "mmd", "md")
+FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "md")
 """What `Diagram.render` writes, by suffix."""
 
 LIGHT: Final = "light"
@@ -202,7 +202,7 @@ class Diagram:
         """Write it to *path*, in the format that the suffix says.
 
         Args:
-            path: ``.svg``, ``.png``, ``.pdf``, ``.gif`` (animated), ``.dot``, ``.mmd`` or ``.md`` (a table).
+            path: ``.svg``, ``.png``, ``.pdf``, ``.dot``, ``.mmd`` or ``.md`` (a table).
             animate: An ``.svg`` of a run is to move.
 
         Returns:
@@ -210,17 +210,19 @@ class Diagram:
 
         Raises:
             DefinitionError: Another suffix, or no path at all.
-            MissingExtraError: No Graphviz is to be had, or for a GIF no Pillow.
+            MissingExtraError: Graphviz is not installed.
             OSError: It cannot be written there: the folder has to exist.
         """
         if not isinstance(path, (str, os.PathLike)):
             raise DefinitionError(f"render() is given the path of a file, not {path!r}")
         path = Path(path)
         kind = path.suffix[1:].lower()
+        if kind == "gif":
+            raise DefinitionError("there is no GIF; a moving picture of a run is render('run.svg', animate=True)")
         if kind not in FORMATS:
             raise DefinitionError(f"{str(path)!r} does not say in what format; the suffix must be one of {FORMATS}")
-        if animate and kind not in ("svg", "gif"):
-            raise DefinitionError(f"a .{kind} cannot move; only .svg and .gif can")
+        if animate and kind != "svg":
+            raise DefinitionError(f"a .{kind} cannot move; only .svg can")
         drawn = self._rendered(kind, animate=animate)
         path.write_bytes(drawn if isinstance(drawn, bytes) else drawn.encode())
         return path
@@ -230,10 +232,6 @@ class Diagram:
 
         if kind == "svg":
             return self.to_svg(animate=animate)
-        if kind == "gif":
-            from fsm_mediator.diagram.animation import animated_gif
-
-            return animated_gif(draw(frame.to_dot(), "png") for frame in self.frames())
         if kind in ("png", "pdf"):
             return draw(self._dot, kind)
         return format(self, {"mmd": "mermaid"}.get(kind, kind))

@@ -43,7 +43,7 @@ class Theme(NamedTuple):
         frame: Around nested sagas.
         here: The ground of where a run stands now.
         nodes: Of nodes, by phase.
-        edges: Of edges, by nature.
+        edges: Of edges, by kind.
     """
 
     name: str
@@ -60,98 +60,66 @@ class Theme(NamedTuple):
     edges: dict[EdgeKind, str]
 
 
-def _nodes(
-    *,
-    forward: Paint,
-    wait: Paint,
-    loop: Paint,
-    probe: Paint,
-    back: Paint,
-    stuck: Paint,
-    good: Paint,
-    bad: Paint,
-    start: Paint,
-) -> dict[str, Paint]:
-    return {
-        PENDING: start,
-        EXECUTING: forward,
-        WAITING: wait,
-        RETRYING: loop,
-        PROBING: probe,
-        COMPENSATING: back,
-        RETRYING_COMPENSATION: loop,
-        STUCK: stuck,
-        STUCK_EXECUTING: stuck,
-        SUCCEEDED: good,
-        FAILED: bad,
-    }
+_COLOURS: Final = {
+    "ground": ("#ffffff", "#10151c"),
+    "ink": ("#1b2430", "#e8edf3"),
+    "faint": ("#56616f", "#a3aebb"),
+    "pale": ("#ccd3db", "#3a444f"),
+    "pale_ink": ("#7c8794", "#8591a0"),
+    "forward_band": ("#f5f8fc", "#151c26"),
+    "back_band": ("#fcf8f1", "#1d1a16"),
+    "frame": ("#8a97a6", "#6d7a89"),
+    "here": ("#fff3b0", "#453b06"),
+}
+"""Each colour of a theme in the light theme and in the dark one."""
+
+_BLUE: Final = ("#1d5fb8", "#6fa8f5")
+_PURPLE: Final = ("#6f42b5", "#b795f0")
+_AMBER: Final = ("#95590a", "#e0a54a")
+_RUST: Final = ("#a8452a", "#ee9275")
+_GREY: Final = ("#4a4f57", "#b6bdc6")
+
+_LOOP: Final = (_COLOURS["faint"], _COLOURS["ground"])
+_STUCK: Final = (("#b0261d", "#f58a80"), ("#fdeae8", "#3a1715"))
+
+_NODES: Final = {
+    PENDING: (_GREY, _COLOURS["ground"]),
+    EXECUTING: (_BLUE, ("#e9f1fc", "#16273f")),
+    WAITING: (("#0b6e75", "#4fc1c9"), ("#e4f4f5", "#10292c")),
+    RETRYING: _LOOP,
+    PROBING: (_PURPLE, ("#f4eefc", "#261b3a")),
+    COMPENSATING: (_AMBER, ("#fdf0d9", "#33260f")),
+    RETRYING_COMPENSATION: _LOOP,
+    STUCK: _STUCK,
+    STUCK_EXECUTING: _STUCK,
+    SUCCEEDED: (("#1a7340", "#5fcb8b"), ("#e6f5ec", "#12301f")),
+    FAILED: (_GREY, ("#eceef1", "#262b32")),
+}
+"""The line and the ground of each phase's nodes."""
+
+_EDGES: Final = {
+    EdgeKind.FORWARD: _BLUE,
+    EdgeKind.LOOP: ("#66717f", "#8b96a3"),
+    EdgeKind.ASKED: _PURPLE,
+    EdgeKind.GIVEN_UP: _RUST,
+    EdgeKind.IN_DOUBT: _RUST,
+    EdgeKind.BACKWARD: _AMBER,
+    EdgeKind.PERSON: _GREY,
+}
 
 
-LIGHT: Final = Theme(
-    name="light",
-    ground="#ffffff",
-    ink="#1b2430",
-    faint="#56616f",
-    pale="#ccd3db",
-    pale_ink="#7c8794",
-    forward_band="#f5f8fc",
-    back_band="#fcf8f1",
-    frame="#8a97a6",
-    here="#fff3b0",
-    nodes=_nodes(
-        forward=Paint("#1d5fb8", "#e9f1fc"),
-        wait=Paint("#0b6e75", "#e4f4f5"),
-        loop=Paint("#56616f", "#ffffff"),
-        probe=Paint("#6f42b5", "#f4eefc"),
-        back=Paint("#95590a", "#fdf0d9"),
-        stuck=Paint("#b0261d", "#fdeae8"),
-        good=Paint("#1a7340", "#e6f5ec"),
-        bad=Paint("#4a4f57", "#eceef1"),
-        start=Paint("#4a4f57", "#ffffff"),
-    ),
-    edges={
-        EdgeKind.FORWARD: "#1d5fb8",
-        EdgeKind.LOOP: "#66717f",
-        EdgeKind.ASKED: "#6f42b5",
-        EdgeKind.GIVEN_UP: "#a8452a",
-        EdgeKind.IN_DOUBT: "#a8452a",
-        EdgeKind.BACKWARD: "#95590a",
-        EdgeKind.PERSON: "#4a4f57",
-    },
-)
+def _theme(name: str, column: int) -> Theme:
+    """The theme whose colours are in that column of the tables."""
+    return Theme(
+        name,
+        **{part: pair[column] for part, pair in _COLOURS.items()},
+        nodes={phase: Paint(line[column], ground[column]) for phase, (line, ground) in _NODES.items()},
+        edges={kind: pair[column] for kind, pair in _EDGES.items()},
+    )
 
-DARK: Final = Theme(
-    name="dark",
-    ground="#10151c",
-    ink="#e8edf3",
-    faint="#a3aebb",
-    pale="#3a444f",
-    pale_ink="#8591a0",
-    forward_band="#151c26",
-    back_band="#1d1a16",
-    frame="#6d7a89",
-    here="#453b06",
-    nodes=_nodes(
-        forward=Paint("#6fa8f5", "#16273f"),
-        wait=Paint("#4fc1c9", "#10292c"),
-        loop=Paint("#a3aebb", "#10151c"),
-        probe=Paint("#b795f0", "#261b3a"),
-        back=Paint("#e0a54a", "#33260f"),
-        stuck=Paint("#f58a80", "#3a1715"),
-        good=Paint("#5fcb8b", "#12301f"),
-        bad=Paint("#b6bdc6", "#262b32"),
-        start=Paint("#b6bdc6", "#10151c"),
-    ),
-    edges={
-        EdgeKind.FORWARD: "#6fa8f5",
-        EdgeKind.LOOP: "#8b96a3",
-        EdgeKind.ASKED: "#b795f0",
-        EdgeKind.GIVEN_UP: "#ee9275",
-        EdgeKind.IN_DOUBT: "#ee9275",
-        EdgeKind.BACKWARD: "#e0a54a",
-        EdgeKind.PERSON: "#b6bdc6",
-    },
-)
+
+LIGHT: Final = _theme("light", 0)
+DARK: Final = _theme("dark", 1)
 
 _WRONG: Final = "#d1121f"
 

@@ -1,6 +1,6 @@
-"""Limits: at most so many attempts of a step at a time; who comes meanwhile queues, in order.
+"""Limits: at most so many attempts of a step at a time. Further attempts queue, in order.
 
-A turn is asked for before an attempt is announced in the journal, so that nothing is in doubt about who only queued.
+A slot is acquired before an attempt is announced in the journal. So an attempt that only queued is never in doubt.
 All of it may be used from any thread, and one `Limits` may serve several mediators of a process.
 """
 
@@ -27,59 +27,59 @@ class Limit:
     def __init__(self, name: str, most: int) -> None:
         self.name = name
         self.most = most
-        self.begin_anew()
+        self.reset_after_fork()
 
-    def begin_anew(self) -> None:
-        """After a fork, in the child: whoever had a slot or a place in the queue has it in the parent."""
+    def reset_after_fork(self) -> None:
+        """After a fork, in the child: slots and places in the queue belong to the parent."""
         self._lock = threading.Lock()
-        self._holders: set[Turn] = set()
-        self._queue: deque[Turn] = deque()
+        self._holders: set[Slot] = set()
+        self._queue: deque[Slot] = deque()
 
-    def turn(self) -> Turn:
-        """Ask for a slot: the turn has come already, or is queued."""
-        turn = Turn(self)
+    def acquire(self) -> Slot:
+        """A slot, or a place in the queue."""
+        slot = Slot(self)
         with self._lock:
             if len(self._holders) < self.most and not self._queue:
-                self._holders.add(turn)
-                turn.has_come = True
+                self._holders.add(slot)
+                slot.has_come = True
             else:
-                self._queue.append(turn)
-        return turn
+                self._queue.append(slot)
+        return slot
 
-    def _end(self, turn: Turn) -> None:
+    def _end(self, slot: Slot) -> None:
         called: Callable[[], object] | None = None
         with self._lock:
-            if turn.ended:
+            if slot.ended:
                 return
-            turn.ended = True
-            if turn in self._holders:
-                self._holders.remove(turn)
+            slot.ended = True
+            if slot in self._holders:
+                self._holders.remove(slot)
                 if self._queue:
                     following = self._queue.popleft()
                     self._holders.add(following)
                     following.has_come = True
                     called = following.call
-            elif turn in self._queue:  # else it was its turn before a fork
-                self._queue.remove(turn)
+            elif slot in self._queue:  # else it was its slot before a fork
+                self._queue.remove(slot)
         if called is not None:
             called()
 
-    def _then(self, turn: Turn, call: Callable[[], object]) -> bool:
+    def _on_grant(self, slot: Slot, call: Callable[[], object]) -> bool:
         with self._lock:
-            if turn.has_come:
+            if slot.has_come:
                 return False
-            turn.call = call
+            slot.call = call
             return True
 
 
-class Turn:
+class Slot:
     """One attempt's place in the queue, or its slot.
 
     Attributes:
-        limit: What it is a turn of.
+        limit: What it is a slot of.
         has_come: Whether it has its slot.
         ended: Whether it gave its slot or its place back.
-        call: What is called when its turn comes.
+        call: What is called when its slot comes.
     """
 
     __slots__ = ("call", "ended", "has_come", "limit")
@@ -90,9 +90,9 @@ class Turn:
         self.ended = False
         self.call: Callable[[], object] | None = None
 
-    def then(self, call: Callable[[], object]) -> bool:
-        """Have *call* called, once, in whatever thread, when the turn comes. False: it has come, nothing is called."""
-        return self.limit._then(self, call)
+    def on_grant(self, call: Callable[[], object]) -> bool:
+        """Have *call* called, once, in whatever thread, when the slot comes. False: it has come, nothing is called."""
+        return self.limit._on_grant(self, call)
 
     def end(self) -> None:
         """Give the slot, or the place in the queue, back; again is harmless."""
@@ -127,19 +127,19 @@ class Limits:
         path = effect.part.path
         return self._limits.get(path) or self._limits.get(path.rpartition(".")[2])
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """After a fork, in the child: all slots are free."""
         for limit in self._limits.values():
-            limit.begin_anew()
+            limit.reset_after_fork()
 
 
 _all: weakref.WeakSet[Limits] = weakref.WeakSet()
 
 
-def _begin_all_anew() -> None:
+def _reset_after_fork() -> None:
     for limits in list(_all):
-        limits.begin_anew()
+        limits.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_all_anew)
+    os.register_at_fork(after_in_child=_reset_after_fork)

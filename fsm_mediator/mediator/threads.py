@@ -1,292 +1,201 @@
-"""Threads: a bounded pool, an alarm clock, and the attempt that can be left behind. Nothing here knows a saga.
-
-All threads are daemons: a step that hangs must not keep a process from ending; the journal knows what was under way.
-Those of the pool and of the alarm clock end when there was nothing to do for a while, and are made anew when needed, so
-that a mediator which nobody closed leaves none behind.
-"""
+"""ThreadRuntime: the runtime of `Mediator`. Every wait blocks the thread that waits."""
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
-import heapq
-import itertools
-import logging
-import queue
+import functools
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+import time
+import types
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-logger = logging.getLogger(__name__)
+from fsm_mediator.errors import StepRejectedError
+from fsm_mediator.journal.protocol import Commit, Journal, Written
+from fsm_mediator.mediator.pool import ThreadPool, TimerThread, without_own_frame
+from fsm_mediator.mediator.runtime import JOURNAL_RETRY, StepCall
+from fsm_mediator.records import Abandoned, Answer, Raised, Returned, TimedOut
+from fsm_mediator.retry import Retry
 
-IDLE: Final = 10.0
-"""Seconds for which a thread with nothing to do is kept."""
-
-_pool: contextvars.ContextVar[Workers | None] = contextvars.ContextVar("fsm_mediator_pool", default=None)
-"""The pool on whose behalf this code runs. A variable of the context, for a worker's step may run in another thread."""
+T = TypeVar("T")
 
 
-class Workers:
-    """At most *most* threads that run what they are given, in order; made when needed.
+def run_blocking(work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+    """Run a coroutine function that blocks this thread where it waits.
 
-    A thread that waits for the work of others (`blocked`) does not count, so that jobs which wait for jobs go on.
+    The coroutine is made and begun in one expression, so that an interrupt leaves none that was never awaited.
+    """
+    try:
+        work(*arguments).send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    raise RuntimeError(f"{work!r} suspended, and nothing resumes it")
+
+
+class ThreadRuntime:
+    """Runs drivers in the caller's thread, and in a pool; see `Runtime`.
+
+    Args:
+        journal: The journal.
+        max_workers: The most threads of the pool.
+        clock: Returns the time, in seconds since the epoch.
+        sleep: The user's sleep.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        self._most = most
-        self._name = name
-        self._jobs: queue.SimpleQueue[tuple[contextvars.Context, Callable[[], None]] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
-        # Each of these is only ever touched under the lock.
-        self._threads = 0
-        self._idle = 0  # those that wait for a job, or are about to
-        self._queued = 0  # the jobs that none of them has taken yet
-        self._blocked = 0
-        self._stopped = False
+    inline = True
+    direct = True
+    suspends = True
+    detaches = False
+    journal_retry: Retry = JOURNAL_RETRY
+    cancelled: tuple[type[BaseException], ...] = ()
+    fatal: tuple[type[BaseException], ...] = ()
+    current = staticmethod(threading.get_ident)
+    monotonic = staticmethod(time.monotonic)
+    event = staticmethod(threading.Event)
 
-    def submit(self, job: Callable[[], None], context: contextvars.Context | None = None) -> bool:
-        """Have *job* run soon, in a copy of *context*; what it raises is logged. False: the pool was stopped."""
-        context = contextvars.copy_context() if context is None else context.copy()
-        with self._lock:
-            if self._stopped:
-                return False
-            self._queued += 1
-            self._jobs.put((context, job))
-        self._grow()
+    def __init__(
+        self,
+        journal: Journal,
+        max_workers: int,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self._journal = journal
+        self._max_workers = max_workers
+        self._clock = clock
+        self._sleep = sleep
+        self.sleeps = sleep is not None
+        self.reset()
+
+    def reset(self) -> None:
+        """See `Runtime.reset`."""
+        self._pool = ThreadPool(self._max_workers, "fsm-mediator")
+        self._timers = TimerThread(self._clock, "fsm-mediator-timers")
+        self.at = self._timers.at
+
+    def bind(self) -> bool:
+        """See `Runtime.bind`: threads come from anywhere."""
+        return False
+
+    def is_bound(self) -> bool:
+        """See `Runtime.is_bound`."""
         return True
 
-    def stop(self) -> None:
-        """Take no more jobs, and have each thread end once there are none left."""
-        with self._lock:
-            self._stopped = True
-            for _ in range(self._threads):
-                self._jobs.put(None)
+    def is_lost(self) -> bool:
+        """See `Runtime.is_lost`."""
+        return False
 
-    @contextlib.contextmanager
-    def blocked(self) -> Iterator[None]:
-        """While this lasts, its caller waits for others: if it is one of this pool, another may take its place."""
-        if _pool.get() is not self:
-            yield
-            return
-        with self._lock:
-            self._blocked += 1
-        self._grow()
+    async def wait(self, event: Any, seconds: float | None) -> bool:
+        """See `Runtime.wait`. Another job takes the place of a worker that waits."""
+        if event.is_set():
+            return True
+        with self._pool.blocked():
+            return bool(event.wait(seconds))
+
+    async def pause(self, seconds: float) -> None:
+        """See `Runtime.pause`."""
+        with self._pool.blocked():
+            time.sleep(seconds)  # noqa: ASYNC251 - this is what a thread does
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Runtime.sleep`."""
+        (self._sleep or time.sleep)(seconds)
+
+    def check_cancelled(self) -> None:
+        """See `Runtime.check_cancelled`: threads are not cancelled."""
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """See `Runtime.in_thread`: this thread may block."""
+        return function(*arguments)
+
+    async def write(self, commit: Commit) -> Written:
+        """See `Runtime.write`."""
+        return self._journal.write(commit)
+
+    async def call(self, call: StepCall) -> Answer:
+        """See `Runtime.call`: here, or in a thread of its own where there is a time-out."""
+        callback = call.effect.callback
+        assert callback is not None
+        if call.effect.part.timeout is not None:
+            return self._call_in_time(call)
         try:
-            yield
-        finally:
-            with self._lock:
-                self._blocked -= 1
+            value = callback.function(*call.arguments)
+        except Exception as error:
+            return Raised(without_own_frame(error))
+        return self.answer(call, value)
 
-    def _grow(self) -> None:
-        with self._lock:
-            if self._queued <= self._idle or self._threads - self._blocked >= self._most:
-                return
-            self._threads += 1
-            self._idle += 1
-        thread = threading.Thread(target=self._work, name=f"{self._name}-{next(self._numbers)}", daemon=True)
+    def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
+        """What a returned *value* is: a coroutine is refused."""
+        if type(value) is not types.CoroutineType:
+            return Returned(value, late)
+        value.close()
+        assert call.effect.callback is not None
+        return Raised(
+            StepRejectedError(
+                f"{call.effect.callback.label} returned a coroutine, which Mediator cannot await; nothing was done. "
+                f"Use AsyncMediator, or make it a plain function"
+            )
+        )
+
+    def cancelled_from_inside(self, label: str) -> Answer:
+        """See `Runtime.cancelled_from_inside`: it is never asked for."""
+        raise NotImplementedError(label)
+
+    def _call_in_time(self, call: StepCall) -> Answer:
+        thread, seconds, late = call.begin(), call.effect.part.timeout, False
+        assert seconds is not None
         try:
             thread.start()
-        except RuntimeError:  # the system gives no more threads: those there are do it, or the next job tries again
-            logger.exception("%s: a thread could not be started", self._name)
-            with self._lock:
-                self._threads -= 1
-                self._idle -= 1
+            if not thread.wait(seconds):
+                if call.may_be_overtaken:
+                    return TimedOut(seconds)
+                seconds, late = seconds + call.grace, True
+                if not thread.wait(call.grace):
+                    return Abandoned(seconds)
+        except RuntimeError as error:
+            if thread.revoke():
+                return Raised(error)  # the system gives no more threads: the function was not called, and may be later
+            raise
+        fault = thread.error
+        if fault is None:
+            return self.answer(call, thread.value, late)
+        if isinstance(fault, Exception):
+            return Raised(fault, late)
+        raise fault
 
-    def _work(self) -> None:
-        while True:
-            try:
-                todo = self._jobs.get(timeout=IDLE)
-            except queue.Empty:
-                with self._lock:
-                    if self._queued >= self._idle:
-                        continue  # a job has just come, for this thread
-                    self._leave()
-                    return
-            if todo is None:
-                with self._lock:
-                    self._leave()
-                return
-            with self._lock:
-                self._queued -= 1
-                self._idle -= 1
-            context, job = todo
-            try:
-                context.run(self._perform, job)
-            except BaseException:
-                logger.exception("a background job of %s ended with an error", self._name)
-            del todo, context, job
-            with self._lock:
-                self._idle += 1
-                if self._threads - self._blocked > self._most:  # it stood in for one that was blocked
-                    self._leave()
-                    return
-
-    def _perform(self, job: Callable[[], None]) -> None:
-        _pool.set(self)
-        job()
-
-    def _leave(self) -> None:
-        self._threads -= 1
-        self._idle -= 1
-
-
-class Alarm:
-    """A call that is set for some time."""
-
-    __slots__ = ("_alarms", "call")
-
-    def __init__(self, alarms: Alarms, call: Callable[[], object]) -> None:
-        self._alarms = alarms
-        self.call: Callable[[], object] | None = call
-
-    def cancel(self) -> None:
-        """Do not call, and forget what was to be called."""
-        if self.call is not None:
-            self.call = None
-            self._alarms.forget_cancelled()
-
-
-class Alarms:
-    """Calls functions at given times, on one thread of its own; they must be quick."""
-
-    def __init__(self, clock: Callable[[], float], name: str) -> None:
-        self._clock = clock
-        self._name = name
-        self._heap: list[tuple[float, int, Alarm]] = []
-        self._numbers = itertools.count()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._cancelled = 0
-        self._stopped = False
-
-    def at(self, time: float, call: Callable[[], object]) -> Alarm:
-        """Call *call* at *time*, in seconds since the epoch, or at once if that is past."""
-        alarm = Alarm(self, call)
-        with self._changed:
-            if self._stopped:
-                return alarm
-            heapq.heappush(self._heap, (time, next(self._numbers), alarm))
-            if self._thread is None:
-                thread = threading.Thread(target=self._watch, name=self._name, daemon=True)
-                thread.start()
-                self._thread = thread
-            elif self._heap[0][2] is alarm:
-                self._changed.notify()
-        return alarm
-
-    def forget_cancelled(self) -> None:
-        """One was cancelled: make room once most were, for some are set for times that are days away."""
-        with self._changed:
-            self._cancelled += 1
-            if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-                self._heap = [entry for entry in self._heap if entry[2].call is not None]
-                heapq.heapify(self._heap)
-                self._cancelled = 0
-
-    def stop(self) -> None:
-        """Forget everything that is set, and whatever still will be."""
-        with self._changed:
-            self._stopped = True
-            self._heap.clear()
-            self._changed.notify()
-
-    def _watch(self) -> None:
-        while True:
-            with self._changed:
-                if not self._heap:
-                    if self._stopped or not self._changed.wait_for(lambda: self._heap or self._stopped, IDLE):
-                        self._thread = None
-                        return
-                    continue
-                wait = self._heap[0][0] - self._clock()
-                if wait > 0:
-                    # In slices, for the system's clock may be set while we wait.
-                    self._changed.wait(min(wait, 60.0))
-                    continue
-                alarm = heapq.heappop(self._heap)[2]
-                call, alarm.call = alarm.call, None
-            if call is not None:
-                try:
-                    call()
-                except Exception:
-                    logger.exception("an alarm of %s ended with an error", self._name)
-            del alarm, call
-
-
-class ThreadedAttempt:
-    """One call in a thread of its own, which can be waited for, and left behind if it does not answer.
-
-    Attributes:
-        value: What the call returned.
-        error: What it raised.
-    """
-
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], name: str) -> None:
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self._done = threading.Event()
-        self._lock = threading.Lock()
-        self._begun = self._revoked = False
-        self._then: list[Callable[[ThreadedAttempt], None]] = []
-        self._call = (contextvars.copy_context(), function, arguments)
-        self._name = name
-
-    def start(self) -> None:
-        """Begin.
-
-        Raises:
-            RuntimeError: The system gives no more threads; nothing was called.
-        """
-        threading.Thread(target=self._run, name=self._name, daemon=True).start()
-
-    def revoke(self) -> bool:
-        """See to it that it does not run any more; False: it runs already.
-
-        `start` itself can be interrupted by a signal, and then nobody knows whether there is a thread.
-        """
-        with self._lock:
-            self._revoked = self._revoked or not self._begun
-            return self._revoked or self._done.is_set()
-
-    def _run(self) -> None:
-        with self._lock:
-            if self._revoked:
-                return
-            self._begun = True
-        context, function, arguments = self._call
+    async def attach(
+        self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
+    ) -> T | None:
+        """See `Runtime.attach`: a thread cannot give up."""
         try:
-            self.value = context.run(function, *arguments)
-        except BaseException as error:
-            self.error = without_own_frame(error)
-        del self._call, context, function, arguments
-        with self._lock:
-            self._done.set()
-            told = self._then
-        for call in told:
-            call(self)
-        del self  # the error keeps this frame, which must not keep the error
+            return await work(*arguments)
+        finally:
+            del work, arguments, detached  # an error of a step keeps this frame, which must not keep the run
 
-    def wait(self, seconds: float | None = None) -> bool:
-        """Whether it has answered within *seconds*."""
-        return self._done.wait(seconds)
+    async def uncancellable(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        """See `Runtime.uncancellable`."""
+        return await work(*arguments)
 
-    @property
-    def answered(self) -> bool:
-        """Whether it has answered."""
-        return self._done.is_set()
+    def submit(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        context: contextvars.Context | None,
+        never_ran: Callable[[], object],
+    ) -> None:
+        """See `Runtime.submit`: a worker of the pool runs it."""
+        if not self._pool.submit(functools.partial(run_blocking, work), context):
+            never_ran()
 
-    def then(self, call: Callable[[ThreadedAttempt], None]) -> None:
-        """Call *call* once it has answered: in its thread, or here and now if it already has."""
-        with self._lock:
-            if not self._done.is_set():
-                self._then = [*self._then, call]
-                return
-        call(self)
+    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+        """See `Runtime.post`: now, in this thread."""
+        function(*arguments)
 
+    async def stop(self) -> None:
+        """See `Runtime.stop`."""
+        self._timers.stop()
+        self._pool.stop()
 
-def without_own_frame(error: BaseException) -> Any:
-    """*error* with its traceback from the step on: our frame says nothing to people, and would be kept alive by it."""
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
-    return error
+    async def shut_down(self, *last: Callable[[], object]) -> None:
+        """See `Runtime.shut_down`."""
+        for function in last:
+            function()

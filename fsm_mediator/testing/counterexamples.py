@@ -24,10 +24,9 @@ from fsm_mediator.definition.steps import Context, Step
 from fsm_mediator.errors import DefinitionError, MediatorError
 from fsm_mediator.journal.protocol import Commit, Entry
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE, Kind, Part
-from fsm_mediator.mediator.live import is_at_rest
 from fsm_mediator.narration import timeline
 from fsm_mediator.records import CANCEL, SIGNAL, Acceptance, InboxItem, Record
-from fsm_mediator.states import PENDING
+from fsm_mediator.states import PENDING, is_settled
 from fsm_mediator.testing.roles import BEGINS, CANCELLED, DEADLINE, HANGS, LIFETIME, SIGNALLED, Died, Role
 from fsm_mediator.testing.watched import WatchedJournal, WatchedMediator
 from fsm_mediator.verifier.laws import LAWS
@@ -211,7 +210,7 @@ class Replay:
         entry = self.journal.find(role.saga_id)
         if entry is None or any(mediator.drives(role.saga_id) for mediator in self._mediators):
             return False
-        if is_at_rest(entry.state) or _is_dormant(entry) or role.has_died or role.is_left:
+        if is_settled(entry.state) or _is_dormant(entry) or role.has_died or role.is_left:
             return True
         is_about_to_begin = entry.state == PENDING and entry.driver is None
         return not is_about_to_begin and not entry.called
@@ -224,7 +223,7 @@ class Replay:
     def has_settled(self, role: Role) -> bool:
         """Whether it has ended or is stuck, and nobody is at it any more."""
         entry = self.journal.find(role.saga_id)
-        return entry is not None and is_at_rest(entry.state) and self.is_idle(role)
+        return entry is not None and is_settled(entry.state) and self.is_idle(role)
 
     def bring(self, role: Role) -> None:
         """Have it go its way, whoever drives it, until it is about to settle, or nothing is left to be told."""
@@ -235,7 +234,7 @@ class Replay:
                 self.dies(role)
             elif role.about_to_settle or entry is None or _is_dormant(entry):
                 return
-            elif role.place and is_at_rest(entry.state):
+            elif role.place and is_settled(entry.state):
                 return  # what is said to it then, is said by who drives the whole
             elif not role.goes_on():
                 return

@@ -1,21 +1,25 @@
 """Stage: where a saga's real steps are played with faults, on the real mediators.
 
-`FaultyMediator` and `FaultyAsyncMediator` are the mediators with two of their moves watched: that they perform an
-effect, and that they write a record. What is to go wrong there is said by a `Stage`; everything else is as ever.
+`FaultyRuntime` wraps the runtime of a mediator: a `Stage` decides what goes wrong when it calls a step and when it
+writes a record. Everything else is as ever.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import OutcomeUnknownError, StepRejectedError
+from fsm_mediator.ids import is_branch, root_of
 from fsm_mediator.journal.protocol import Commit, Journal, Written
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, Effect, Part
-from fsm_mediator.mediator.awaiting import AsyncMediator
-from fsm_mediator.mediator.blocking import Mediator
-from fsm_mediator.mediator.live import Live
+from fsm_mediator.mediator.aio import AsyncMediator
+from fsm_mediator.mediator.ownership import notify_local_owner
+from fsm_mediator.mediator.runtime import Runtime, StepCall
+from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.records import (
     CANCEL,
     Abandoned,
@@ -23,7 +27,6 @@ from fsm_mediator.records import (
     Happened,
     InboxItem,
     Raised,
-    Record,
     Returned,
     TimedOut,
 )
@@ -34,6 +37,8 @@ from fsm_mediator.testing.processes import kill
 
 if TYPE_CHECKING:
     from fsm_mediator.definition.saga import Saga
+
+T = TypeVar("T")
 
 OUTAGE: Final = 3
 """How many attempts a fault lasts where the step's policy has no limit."""
@@ -83,9 +88,8 @@ class Stage:
             return None
         return Returned(Happened() if effect.kind == PROBE else None)
 
-    def begins(self, live: Live, effect: Effect) -> Fault | None:
+    def begins(self, place: tuple[str, str], effect: Effect) -> Fault | None:
         """A call is about to begin: the fault that meets it, if one does."""
-        place = (path_of(live, effect.part), effect.kind)
         with self._lock:
             self._begun[place] += 1
             self.calls.append(place)
@@ -106,7 +110,7 @@ class Stage:
         policy = part.compensation_retry if fault.verb == COMPENSATE else part.retry
         return policy.attempts is not None or self._strikes[fault] < OUTAGE
 
-    def instead(self, fault: Fault | None, live: Live, effect: Effect) -> Answer | None:
+    def instead(self, fault: Fault | None, saga_id: str, effect: Effect) -> Answer | None:
         """What comes of the call without its being made; None: it is made.
 
         Raises:
@@ -125,20 +129,20 @@ class Stage:
         if kind == faults.SLOW_BEFORE:
             return self._out_of_time(part, effect)
         if kind == faults.CANCELLED:
-            self.journal.post(root_of(live), InboxItem(CANCEL, reason="cancelled by the test", at=self.clock()))
+            self.journal.post(root_of(saga_id), InboxItem(CANCEL, reason="cancelled by the test", at=self.clock()))
         if kind == faults.OVERDUE:
-            deadline = live.execution.deadline_at
+            entry = self.journal.find(saga_id)
+            deadline = None if entry is None else entry.acceptance.deadline_at
             if deadline is not None:
                 self.clock.advance(max(0.0, deadline - self.clock()) + 1.0)
         return None
 
-    def then(self, fault: Fault | None, live: Live, effect: Effect, answer: Answer) -> Answer:
+    def then(self, fault: Fault | None, place: tuple[str, str], saga_id: str, effect: Effect, answer: Answer) -> Answer:
         """What the mediator is told of a call that was made.
 
         Raises:
             Died: Its driver is gone.
         """
-        place = (path_of(live, effect.part), effect.kind)
         self.own.pop(place, None)
         if isinstance(answer, Raised):
             self.own[place] = answer.error
@@ -152,9 +156,9 @@ class Stage:
         if kind == faults.KILL_AFTER:
             kill()
         if kind in (faults.CRASH_UNRECORDED, faults.KILL_UNRECORDED):
-            self._at_record[live.saga_id] = (fault, False)
+            self._at_record[saga_id] = (fault, False)
         elif kind in (faults.CRASH_RECORDED, faults.KILL_RECORDED):
-            self._at_record[live.saga_id] = (fault, True)
+            self._at_record[saga_id] = (fault, True)
         elif kind == faults.RAISES_AFTER:
             return Raised(InjectedError("made to fail, after it had taken effect"))
         elif kind == faults.LOST:
@@ -199,21 +203,19 @@ class Stage:
         return TimedOut(part.timeout)
 
 
-def root_of(live: Live) -> str:
-    """The id of the outermost execution."""
-    return live.saga_id.partition("/")[0]
-
-
-def path_of(live: Live, part: Part) -> str:
+def path_of(saga: Saga, saga_id: str, part: Part) -> str:
     """The path of *part* as seen from the outermost saga.
 
     A branch's step is ``group.branch.step``, and one that is a branch by itself ``group.branch``; of a group that has a
     branch for each item, all are ``*``.
     """
-    outer = [
-        "*" if name.isdigit() else name for place in live.saga_id.split("/")[1:] for name in place.split(".") if name
-    ]
-    return ".".join(outer if live.execution.saga.single == part.path else [*outer, part.path])
+    outer = []
+    for place in saga_id.split("/")[1:]:
+        group, _, name = place.rpartition(".")
+        branches = saga.branches[group]
+        saga = branches[name] if name in branches else branches[EACH]
+        outer += [*group.split("."), "*" if name.isdigit() else name]
+    return ".".join(outer if saga.single == part.path else [*outer, part.path])
 
 
 def _in_doubt(part: Part, error: Exception) -> Exception:
@@ -221,99 +223,83 @@ def _in_doubt(part: Part, error: Exception) -> Exception:
     return error if isinstance(error, part.in_doubt_on) else OutcomeUnknownError(str(error))
 
 
-class FaultyMediator(Mediator):
-    """A `Mediator` to which the faults of a `Stage` happen. Once it has died, it does nothing any more."""
+class FaultyRuntime:
+    """A runtime to which the faults of a `Stage` happen. Once it has died, it calls and writes nothing any more.
 
-    def __init__(self, saga: Saga, stage: Stage, **settings: Any) -> None:
-        super().__init__(saga, journal=stage.journal, close_grace=0.0, **(stage.clock.settings | settings))
+    Args:
+        inner: The real one.
+        saga: The outermost saga that is driven.
+        stage: Decides what goes wrong.
+    """
+
+    direct = False
+
+    def __init__(self, inner: Runtime, saga: Saga, stage: Stage) -> None:
+        self._inner = inner
+        self._saga = saga
         self._stage = stage
         self._dead = False
 
-    def _perform(self, live: Live, effect: Effect) -> Answer:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def call(self, call: StepCall) -> Answer:
+        """As `Runtime.call`, unless something goes wrong."""
+        saga_id, effect, stage = call.saga_id, call.effect, self._stage
+        place = (path_of(self._saga, saga_id, effect.part), effect.kind)
         try:
-            self._live_on()
-            fault = self._stage.begins(live, effect)
-            answer = self._stage.instead(fault, live, effect)
-            if fault is not None and fault.kind == faults.CANCELLED and root_of(live) != live.saga_id:
-                self._call(root_of(live))  # who waits for its branches
+            self._check_alive()
+            fault = stage.begins(place, effect)
+            answer = stage.instead(fault, saga_id, effect)
+            if fault is not None and fault.kind == faults.CANCELLED:
+                self._notify_root(saga_id)  # which waits for its branches
             if answer is None:
-                made = self._stage.idled(effect) or super()._perform(live, effect)
-                answer = self._stage.then(fault, live, effect, made)
-            self._live_on()
+                made = stage.idled(effect) or await self._inner.call(call)
+                answer = stage.then(fault, place, saga_id, effect, made)
+            self._check_alive()
         except Died:
-            self._die(live)
+            self._die(saga_id)
             raise
         return answer
 
-    def _write(self, commit: Commit) -> Written:
+    async def write(self, commit: Commit) -> Written:
+        """As `Runtime.write`, unless something goes wrong."""
         try:
-            self._live_on()
+            self._check_alive()
             self._stage.before_record(commit.saga_id)
-            written = super()._write(commit)
+            written = await self._inner.write(commit)
             self._stage.after_record(commit.saga_id)
         except Died:
-            self._die(self._live.get(commit.saga_id))
+            self._die(commit.saga_id)
             raise
         return written
 
-    def _live_on(self) -> None:
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """As `Runtime.in_thread`, while it lives."""
+        self._check_alive()
+        return await self._inner.in_thread(function, *arguments)
+
+    def _check_alive(self) -> None:
         if self._dead:
             raise Died
 
-    def _attend(self, live: Live, at: float) -> Record | None:
-        self._live_on()
-        return super()._attend(live, at)
-
-    def _die(self, live: Live | None) -> None:
+    def _die(self, saga_id: str) -> None:
         self._dead = True
-        if live is not None and root_of(live) != live.saga_id:
-            self._call(root_of(live))  # it waits for this branch, and has died with it
+        self._notify_root(saga_id)  # it waits for this branch, and has died with it
+
+    def _notify_root(self, saga_id: str) -> None:
+        root = self._stage.journal.find(root_of(saga_id)) if is_branch(saga_id) else None
+        if root is not None and root.driver is not None:
+            notify_local_owner(root.driver.id, root.saga_id)
 
 
-class FaultyAsyncMediator(AsyncMediator):
-    """An `AsyncMediator` to which the faults of a `Stage` happen. Once it has died, it does nothing any more."""
+def faulty_mediator(saga: Saga, stage: Stage, *, coroutines: bool) -> Mediator | AsyncMediator:
+    """A mediator to which the faults of *stage* happen."""
 
-    def __init__(self, saga: Saga, stage: Stage, **settings: Any) -> None:
-        super().__init__(saga, journal=stage.journal, close_grace=0.0, **(stage.clock.async_settings | settings))
-        self._stage = stage
-        self._dead = False
+    def faulty(inner: Runtime) -> Any:
+        return FaultyRuntime(inner, saga, stage)
 
-    async def _perform(self, live: Live, effect: Effect) -> Answer:
-        try:
-            self._live_on()
-            fault = self._stage.begins(live, effect)
-            answer = self._stage.instead(fault, live, effect)
-            if fault is not None and fault.kind == faults.CANCELLED and root_of(live) != live.saga_id:
-                self._call(root_of(live))  # who waits for its branches
-            if answer is None:
-                made = self._stage.idled(effect) or await super()._perform(live, effect)
-                answer = self._stage.then(fault, live, effect, made)
-            self._live_on()
-        except Died:
-            self._die(live)
-            raise
-        return answer
-
-    async def _write(self, commit: Commit) -> Written:
-        try:
-            self._live_on()
-            self._stage.before_record(commit.saga_id)
-            written = await super()._write(commit)
-            self._stage.after_record(commit.saga_id)
-        except Died:
-            self._die(self._live.get(commit.saga_id))
-            raise
-        return written
-
-    def _live_on(self) -> None:
-        if self._dead:
-            raise Died
-
-    async def _attend(self, live: Live, at: float) -> Record | None:
-        self._live_on()
-        return await super()._attend(live, at)
-
-    def _die(self, live: Live | None) -> None:
-        self._dead = True
-        if live is not None and root_of(live) != live.saga_id:
-            self._call(root_of(live))  # it waits for this branch, and has died with it
+    settings: dict[str, Any] = {"journal": stage.journal, "close_grace": 0.0, "_runtime": faulty}
+    if coroutines:
+        return AsyncMediator(saga, **settings, **stage.clock.async_settings)
+    return Mediator(saga, **settings, **stage.clock.settings)

@@ -1,6 +1,6 @@
 """Stepper: drives one execution of real steps one move at a time, so that whoever holds it says what happens next.
 
-A third driver beside the mediators, on the same desk: it asks, performs, feeds and journals, but only when it is told.
+A third driver beside the mediators: it asks, performs, feeds and journals, but only when it is told.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.machine.parts import Effect, Kind
-from fsm_mediator.mediator.desk import Desk
-from fsm_mediator.mediator.holdings import Holdings
-from fsm_mediator.mediator.live import Live
-from fsm_mediator.records import CANCEL, Answer, InboxItem, OperatorRetry, OperatorUndo, Raised, Record
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.commits import CommitBuilder, append_immediate_moves, arguments_of
+from fsm_mediator.mediator.ownership import OwnedExecutions
+from fsm_mediator.mediator.registry import SagaRegistry
+from fsm_mediator.mediator.store import ExecutionStore
+from fsm_mediator.records import CANCEL, Answer, InboxItem, OperatorRetry, OperatorUndo, Raised, Record, Returned
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import Fault, FaultPlan
 from fsm_mediator.testing.injection import Died, Stage
@@ -45,14 +47,14 @@ class Stepper:
         self.clock = VirtualClock()
         self.stage = Stage(FaultPlan(), self.clock, MemoryJournal(encode=encode))
         self._call = call
-        self._take_office()
-        self._live = Live(saga_id, self._desk.opened(saga, payload, saga_id, None))
-        self._write(self._desk.first_records(self._live, self.clock()), opens=True)
+        self._enlist()
+        self._active = ActiveExecution(saga_id, self._store.new_execution(saga, payload, saga_id, None))
+        self._write(self._commits.resume_records(self._active, self.clock()), opens=True)
 
     @property
     def execution(self) -> Execution:
         """The execution, as its driver knows it."""
-        return self._live.execution
+        return self._active.execution
 
     @property
     def effect(self) -> Effect | None:
@@ -66,7 +68,7 @@ class Stepper:
 
     def folded(self) -> Execution:
         """The execution as another driver would find it in the journal."""
-        return self._desk.folded(self._desk.entry(self.execution.saga_id))
+        return self._store.load_execution(self._store.entry(self.execution.saga_id))
 
     def perform(self, kind: str | None = None) -> None:
         """Make the call that is next; *kind*: the fault that meets it."""
@@ -76,9 +78,11 @@ class Stepper:
         fault = None if kind is None else Fault(effect.part.path, kind, effect.kind)
         self.stage.calls.append((effect.part.path, effect.kind))
         try:
-            answer = self.stage.instead(fault, self._live, effect)
+            answer = self.stage.instead(fault, self.execution.saga_id, effect)
             if answer is None:
-                answer = self.stage.then(fault, self._live, effect, self._called(effect))
+                answer = self.stage.then(
+                    fault, (effect.part.path, effect.kind), self.execution.saga_id, effect, self._called(effect)
+                )
             record = self.execution.feed(answer, self.clock(), self.clock.chance)
             self._write([] if record is None else [record])
         except Died:
@@ -88,10 +92,10 @@ class Stepper:
         callback = effect.callback
         assert callback is not None
         try:
-            value = self._call(callback.function, *self._desk.arguments(self._live, effect))
+            value = self._call(callback.function, *arguments_of(self.execution, effect))
         except Exception as error:
             return Raised(error)
-        return self._desk.returned(effect, value)
+        return self._commits.encode_result(effect, Returned(value))
 
     def pass_time(self) -> None:
         """Let the wait that it is in be over."""
@@ -103,7 +107,7 @@ class Stepper:
     def post(self, item: InboxItem) -> None:
         """Put something into its inbox, and have its driver look."""
         self.stage.journal.post(self.execution.saga_id, item)
-        self._live.note(self.stage.journal.inbox(self.execution.saga_id))
+        self._active.receive(self.stage.journal.inbox(self.execution.saga_id))
         if self.effect is None or self.effect.callback is None:
             self._write([])  # while a call is under way, it is taken up after it
 
@@ -120,49 +124,43 @@ class Stepper:
         self._say(OperatorUndo("undone by the test"))
 
     def _say(self, verb: OperatorRetry | OperatorUndo) -> None:
-        self._take_up()
+        self._claim()
         record = self.execution.feed(verb, self.clock())
         assert record is not None
-        self._live.recovered = False
+        self._active.recovered = False
         self._write([record])
 
     def die(self) -> None:
         """Have its driver die, and another one take it up."""
-        self.stage.journal.dismiss(self._desk.driver.id)
-        self._take_office()
-        self._take_up()
-        self._write(self._desk.first_records(self._live, self.clock()))
+        self.stage.journal.dismiss(self._commits.driver.id)
+        self._enlist()
+        self._claim()
+        self._write(self._commits.resume_records(self._active, self.clock()))
 
-    def _take_office(self) -> None:
-        self._desk = Desk(
-            (self.saga,),
-            self.stage.journal,
-            (),
-            driver=this_driver,
-            clock=self.clock,
-            chance=lambda: self.clock.chance,
-            park_after=1e9,
-            sleeps=True,
-            coroutines=True,
-        )
-        self._holdings = Holdings(self._desk)
-        self.stage.journal.enlist(self._desk.driver)
+    def _enlist(self) -> None:
+        journal, clock = self.stage.journal, self.clock
+        registry = SagaRegistry((self.saga,), encodes=journal.encodes, coroutines=True)
+        self._store = ExecutionStore(registry, journal, clock)
+        self._commits = CommitBuilder(journal, clock, lambda: clock.chance, park_after=1e9, sleeps=True, limited=False)
+        self._commits.driver = this_driver()
+        self._owned = OwnedExecutions(self._store, self._commits.driver.id)
+        journal.enlist(self._commits.driver)
 
-    def _take_up(self) -> None:
-        live = Live(self.execution.saga_id)
-        if not self._holdings.take_up(live, for_a_verb=True):
-            raise RefusedError(f"execution {live.saga_id!r} cannot be taken up")
-        self._live = live
+    def _claim(self) -> None:
+        active = ActiveExecution(self.execution.saga_id)
+        if not self._owned.claim(active, for_command=True):
+            raise RefusedError(f"execution {active.saga_id!r} cannot be taken up")
+        self._active = active
 
     def _write(self, records: list[Record], *, opens: bool = False) -> None:
         """Make the records, and those that follow with no effect in between, durable."""
         while True:
-            self._desk.advanced(self._live, records, self.clock())
+            append_immediate_moves(self._active, records, self.clock())
             if not records and not opens:
                 return
             saga_id = self.execution.saga_id
             self.stage.before_record(saga_id)
-            mail = self.stage.journal.write(self._desk.commit(self._live, records, opens=opens))
+            mail = self.stage.journal.write(self._commits.commit(self._active, records, opens=opens))
             self.stage.after_record(saga_id)
             opens, records = False, []
-            self._live.note(mail)
+            self._active.receive(mail)

@@ -21,7 +21,7 @@ except ModuleNotFoundError as missing:
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.mediator.blocking import Mediator
+from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.testing import check
 from fsm_mediator.testing.check import Case, Checking, CheckReport
 from fsm_mediator.testing.clock import VirtualClock

@@ -23,9 +23,11 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE
+from fsm_mediator.mediator.aio import AsyncMediator
+from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import KILLS, FaultPlan
-from fsm_mediator.testing.injection import Died, FaultyAsyncMediator, FaultyMediator, Stage
+from fsm_mediator.testing.injection import Died, Stage, faulty_mediator
 from fsm_mediator.testing.processes import in_a_child
 
 logger = logging.getLogger("fsm_mediator")
@@ -159,10 +161,10 @@ class Theatre:
             self.say(mediator, "close")
         return outcome
 
-    def driver(self, saga: Saga, stage: Stage) -> FaultyMediator | FaultyAsyncMediator:
+    def driver(self, saga: Saga, stage: Stage) -> Mediator | AsyncMediator:
         """A mediator of the kind that this saga takes."""
         coroutines = has_coroutines(saga) if self._coroutines is None else self._coroutines
-        return (FaultyAsyncMediator if coroutines else FaultyMediator)(saga, stage)
+        return faulty_mediator(saga, stage, coroutines=coroutines)
 
     def say(self, mediator: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
         """One of the mediator's verbs, awaited if need be."""

@@ -1,21 +1,27 @@
-"""A journal and a mediator as they are, but for this: before and after what they do, a `Replay` is told."""
+"""A journal and a runtime as they are, but for this: before and after what they do, a `Replay` is told."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsm_mediator.errors import LeaseLostError, MediatorError
-from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Written
-from fsm_mediator.mediator import verbs
-from fsm_mediator.mediator.blocking import Mediator
-from fsm_mediator.mediator.live import Live, is_at_rest
-from fsm_mediator.records import Record
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.branches import branches_status
+from fsm_mediator.mediator.commands import retry_command
+from fsm_mediator.mediator.joining import command_branch
+from fsm_mediator.mediator.runtime import Runtime
+from fsm_mediator.mediator.sync import Mediator
+from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.states import is_settled
 
 if TYPE_CHECKING:
     from fsm_mediator.testing.counterexamples import Replay
+
+T = TypeVar("T")
 
 
 class WatchedJournal(MemoryJournal):
@@ -28,7 +34,7 @@ class WatchedJournal(MemoryJournal):
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`; the commit of a branch that ends waits until that may be seen."""
         role = self._replay.role(commit.saga_id)
-        if commit.records and is_at_rest(commit.records[-1].target):
+        if commit.records and is_settled(commit.records[-1].target):
             role.settles()
         mail = super().write(commit)
         if role.has_written(commit):
@@ -37,70 +43,101 @@ class WatchedJournal(MemoryJournal):
         return mail
 
 
+class RecordingRuntime:
+    """A runtime that reports each look at branches, each wait, each write and each driver that ends.
+
+    Attributes:
+        mediator: The mediator that it belongs to.
+    """
+
+    direct = False
+    mediator: WatchedMediator
+
+    def __init__(self, inner: Runtime, replay: Replay) -> None:
+        self._inner = inner
+        self._replay = replay
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def _driven_here(self) -> ActiveExecution | None:
+        here = threading.get_ident()
+        return next((each for each in list(self.mediator.owned.values()) if each.driver == here), None)
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """As `Runtime.in_thread`; a look at branches waits until something has happened to them."""
+        if function is branches_status:
+            self._replay.role(arguments[1].saga_id).attends()
+        return await self._inner.in_thread(function, *arguments)
+
+    async def write(self, commit: Commit) -> Written:
+        """As `Runtime.write`; what is journaled then is compared with what the driver knows."""
+        mail = await self._inner.write(commit)
+        active = self.mediator.owned.get(commit.saga_id)
+        if active is not None and active.epoch and commit.records:
+            self._replay.role(commit.saga_id).judge_recovery(active.execution)
+        return mail
+
+    async def wait(self, event: Any, seconds: float | None) -> bool:
+        """As `Runtime.wait`; but a driver whose branches have more to tell need not wait to see it."""
+        active = self._driven_here()
+        if active is not None and event is active.wait.wake and self._replay.role(active.saga_id).way:
+            return True
+        return await self._inner.wait(event, seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        active = self._driven_here()
+        if active is not None and active.execution.effect is not None and active.execution.effect.callback is None:
+            self._replay.role(active.saga_id).sleeps()  # else it waits for the journal
+        self._replay.pass_time(seconds)
+
+    def submit(self, work: Any, context: Any, never_ran: Callable[[], object]) -> None:
+        """As `Runtime.submit`; an error that ends the driver is reported."""
+
+        async def watched() -> None:
+            active = work.args[0]
+            await work()
+            if isinstance(active.error, MediatorError) and not isinstance(active.error, LeaseLostError):
+                self._replay.role(active.saga_id).fails(active.error)
+            self._replay.changed()
+
+        self._inner.submit(watched, context, never_ran)
+
+    def at(self, time: float, call: Callable[[], object]) -> None:
+        """Nothing wakes what is parked: all executions have one clock, and the way says whose wait is over."""
+
+
 class WatchedMediator(Mediator):
-    """A `Mediator` that tells when it looks at branches, when it waits, and when it leaves an execution."""
+    """A `Mediator` on a `RecordingRuntime`."""
 
     def __init__(self, replay: Replay) -> None:
-        settings: dict[str, Any] = {"clock": replay.clock, "sleep": self._pass, "chance": lambda: 0.0}
-        super().__init__(replay.saga, journal=replay.journal, max_workers=1000, **settings)
-        self._replay = replay
-        self._sitting = threading.local()
+        settings: dict[str, Any] = {"clock": replay.clock, "sleep": replay.pass_time, "chance": lambda: 0.0}
+        watched: Any = lambda inner: RecordingRuntime(inner, replay)  # noqa: E731
+        super().__init__(replay.saga, journal=replay.journal, max_workers=1000, _runtime=watched, **settings)
+        self._core.runtime.mediator = self  # type: ignore[attr-defined]
+
+    @property
+    def owned(self) -> dict[str, ActiveExecution]:
+        """The executions that it drives."""
+        return self._core.owned.active
 
     def drives(self, saga_id: str) -> bool:
         """Whether somebody here is at that execution."""
-        return saga_id in self._live
+        return saga_id in self.owned
 
     def take_up(self, saga_id: str) -> None:
         """Have it driven on in the background, if nobody is at it."""
-        self._open()
-        self._resume(saga_id)
+        run_blocking(self._core.open)
+        self._core.resume(saga_id)
 
     def tell(self, saga_id: str) -> None:
         """Something has come to its inbox: have its driver look, or become it."""
-        self._open()
-        self._tell(self._desk.entry(saga_id))
+        run_blocking(self._core.open)
+        run_blocking(self._core.notify_owner, self._core.store.entry(saga_id))
 
     def have_go_on(self, saga_id: str) -> bool:
         """Have a branch that is stuck go on in the background; False: somebody is at it."""
-        self._open()
-        say = verbs.say_retry(self._desk, None)
-        return self._say_to_branch(saga_id, say, to_stuck_branches=say)
-
-    def _work(self, live: Live, seat: object) -> None:
-        super()._work(live, seat)
-        if isinstance(live.error, MediatorError) and not isinstance(live.error, LeaseLostError):
-            self._replay.role(live.saga_id).fails(live.error)
-
-    def _write(self, commit: Commit) -> Written:
-        mail = super()._write(commit)
-        live = self._live.get(commit.saga_id)
-        if live is not None and live.epoch and commit.records:
-            self._replay.role(commit.saga_id).judge_recovery(live.execution)
-        return mail
-
-    def _attend(self, live: Live, at: float) -> Record | None:
-        self._replay.role(live.saga_id).attends()
-        return super()._attend(live, at)
-
-    def _sit(self, live: Live) -> float | None:
-        self._sitting.at = live.saga_id
-        if live.execution.wake_at is None and self._replay.role(live.saga_id).way:
-            live.called = True  # for its branches: there is more to come, and it need not wait to see it
-        try:
-            return super()._sit(live)
-        finally:
-            self._sitting.at = None
-
-    def _pass(self, seconds: float) -> None:
-        saga_id = getattr(self._sitting, "at", None)
-        if saga_id is not None:  # else it waits for the journal
-            self._replay.role(saga_id).sleeps()
-        self._replay.pass_time(seconds)
-
-    def _park(self, saga_id: str, until: float) -> None:
-        """Nothing wakes what is parked: all executions have one clock, and the way says whose wait is over."""
-
-    def _leave(self, live: Live) -> Outcome:
-        outcome = super()._leave(live)
-        self._replay.changed()
-        return outcome
+        run_blocking(self._core.open)
+        command = retry_command(self._core.store, None)
+        return run_blocking(command_branch, self._core, saga_id, command, command)

@@ -19,7 +19,6 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from fsm_mediator import JournalError, Mediator, SQLiteJournal
-from fsm_mediator.mediator import desk
 from fsm_mediator.retry import Retry
 from tests.crash import worker
 

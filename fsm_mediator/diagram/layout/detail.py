@@ -27,8 +27,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from fsm_mediator.diagram.layout.geometry import END, GOOD_END, Band, Box, Frame, Layout, Point
-from fsm_mediator.diagram.layout.routing import GAP, LOOP, Router
+from fsm_mediator.diagram.layout.geometry import END, GAP, GOOD_END, LOOP, Band, Box, Frame, Layout, Point, Router
 from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.states import (
     COMPENSATING,

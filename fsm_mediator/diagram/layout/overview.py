@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fsm_mediator.diagram.layout.geometry import END, GOOD_END, Band, Box, Layout, Point
-from fsm_mediator.diagram.layout.routing import LOOP, Router
+from fsm_mediator.diagram.layout.geometry import END, GOOD_END, LOOP, Band, Box, Layout, Point, Router
 from fsm_mediator.diagram.picture import Edge, Picture
 from fsm_mediator.states import (
     COMPENSATING,

@@ -1,11 +1,11 @@
-"""Pictured: an execution as a diagram shows it, with the branches of its groups as the journal knows them."""
+"""Diagrams: an execution as a diagram shows it, with the branches of its groups as the journal knows them."""
 
 from __future__ import annotations
 
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.journal.protocol import Entry, Journal
-from fsm_mediator.mediator.desk import Desk
+from fsm_mediator.mediator.store import ExecutionStore
 
 
 def run_of(journal: Journal, entry: Entry) -> Run:
@@ -27,12 +27,12 @@ def run_of(journal: Journal, entry: Entry) -> Run:
     )
 
 
-def diagram_of(desk: Desk, saga_id: str, view: str) -> Diagram:
+def diagram_of(store: ExecutionStore, saga_id: str, view: str) -> Diagram:
     """The picture of an execution's way through its machine, and of its branches' through theirs.
 
     Raises:
         UnknownExecutionError: The journal knows no execution with this id.
         UnknownSagaError: Its saga is not registered.
     """
-    entry = desk.entry(saga_id)
-    return Diagram(desk.saga_of(entry.acceptance), run_of(desk.journal, entry), view=view)
+    entry = store.entry(saga_id)
+    return Diagram(store.registry.saga_of(entry.acceptance), run_of(store.journal, entry), view=view)

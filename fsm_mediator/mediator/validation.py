@@ -1,4 +1,4 @@
-"""Asking: what both mediators refuse before they do anything, because it can only be a slip."""
+"""Validation: arguments that both mediators refuse before they do anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from fsm_mediator.errors import DefinitionError, RefusedError, UnknownExecutionError
 from fsm_mediator.retry import check_number, takes_number
-from fsm_mediator.states import PHASES
+from fsm_mediator.states import PHASES, phase_of
 
 
 def check_settings(*, max_workers: Any, close_grace: Any, observers: Any, **functions: Any) -> None:
@@ -27,7 +27,7 @@ def check_settings(*, max_workers: Any, close_grace: Any, observers: Any, **func
             raise DefinitionError(f"{name} must be a function, not {function!r}")
 
 
-def check_sleep_is_plain(sleep: Any) -> None:
+def check_not_coroutine(sleep: Any) -> None:
     """Refuse a *sleep* that would never be awaited.
 
     Raises:
@@ -37,8 +37,8 @@ def check_sleep_is_plain(sleep: Any) -> None:
         raise DefinitionError(f"sleep={sleep!r} is a coroutine function, which Mediator cannot await; use a plain one")
 
 
-def check_left(what: str, seconds: Any) -> None:
-    """Refuse what is no number of seconds; one below zero is what is left of a time that has passed, which is none.
+def check_seconds(what: str, seconds: Any) -> None:
+    """Refuse any value but a finite number of seconds. A negative number counts as no time left.
 
     Raises:
         DefinitionError: It is no finite number.
@@ -47,7 +47,7 @@ def check_left(what: str, seconds: Any) -> None:
         raise DefinitionError(f"{what} must be a finite number, not {seconds!r}")
 
 
-def check_asked(saga_id: Any, reason: Any = None) -> None:
+def check_id_argument(saga_id: Any, reason: Any = None) -> None:
     """Refuse an id that cannot be one, and a reason that is not said in words.
 
     Raises:
@@ -66,7 +66,7 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
     Raises:
         DefinitionError: There is no such state, or what is given is of another type.
     """
-    if state is not None and (not isinstance(state, str) or state.partition(".")[0] not in PHASES):
+    if state is not None and (not isinstance(state, str) or phase_of(state) not in PHASES):
         raise DefinitionError(f"state={state!r} is no state; a state is, or begins with, one of {', '.join(PHASES)}")
     if saga is not None and not isinstance(saga, str):
         raise DefinitionError(
@@ -74,3 +74,39 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
         )
     if limit is not None and (type(limit) is not int or limit < 0):
         raise DefinitionError(f"limit={limit!r} must be a whole number of at least 0, or None for no limit")
+
+
+def are_equal(payload: Any, other: Any) -> bool:
+    """Whether two payloads are; what cannot be compared is taken for another."""
+    try:
+        return bool(payload == other)
+    except Exception:  # such as an array's
+        return False
+
+
+def is_instance(value: Any, type: type) -> bool:
+    """Whether *value* is one of *type*, as far as that can be asked."""
+    try:
+        return isinstance(value, type) or (type is float and isinstance(value, int))
+    except TypeError:  # a TypedDict or a protocol, which cannot be asked: nothing is encoded, so nothing is lost
+        return True
+
+
+def check_saga_id(saga_id: Any) -> None:
+    """Refuse an id that a journal, a group or a shell could not tell from another.
+
+    Raises:
+        RefusedError: Says which characters are reserved.
+    """
+    if (
+        not isinstance(saga_id, str)
+        or not 0 < len(saga_id) <= 255
+        or "/" in saga_id
+        or ":" in saga_id
+        or not saga_id.isprintable()
+        or saga_id != saga_id.strip()
+    ):
+        raise RefusedError(
+            f"{saga_id!r} cannot be a saga_id: it must be a text of 1 to 255 printable characters, without '/' and ':' "
+            f"(which mark the children of a group and the parts of a key) and without space around it"
+        )

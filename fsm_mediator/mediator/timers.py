@@ -1,6 +1,6 @@
-"""Wakings: when executions that nobody holds are to be taken up again. One alarm for all, a few words for each.
+"""WakeTimers: when parked executions are claimed again. One timer serves all of them.
 
-A daemon finds in the journal what is due; this is for the mediator that parked an execution and has no daemon.
+A daemon finds in the journal what is due. This is for a mediator that parked an execution and has no daemon.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Callable
 from functools import partial
 
 
-class Wakings:
+class WakeTimers:
     """Wakes executions when they are due, in the order of their times.
 
     One that has gone on in the meantime is woken all the same: whoever takes it up finds that there is nothing to do.
 
     Args:
-        alarm: Calls a function at a time, in seconds since the epoch, or not much later.
+        set_timer: Calls a function at a time, in seconds since the epoch, or not much later.
         clock: Tells that time.
         wake: Has an execution taken up.
     """
 
     def __init__(
         self,
-        alarm: Callable[[float, Callable[[], object]], object],
+        set_timer: Callable[[float, Callable[[], object]], object],
         clock: Callable[[], float],
         wake: Callable[[str], object],
     ) -> None:
-        self._set_alarm = alarm
+        self._set_timer = set_timer
         self._clock = clock
         self._wake = wake
         self._lock = threading.Lock()
@@ -43,9 +43,9 @@ class Wakings:
             if until >= self._set_for:
                 return
             self._set_for = until
-        self._set_alarm(until, partial(self._ring, until))
+        self._set_timer(until, partial(self._fire, until))
 
-    def _ring(self, set_for: float) -> None:
+    def _fire(self, set_for: float) -> None:
         due: list[str] = []
         with self._lock:
             if set_for != self._set_for:
@@ -55,13 +55,13 @@ class Wakings:
                 due.append(heapq.heappop(self._heap)[1])
             self._set_for = following = self._heap[0][0] if self._heap else math.inf
         if following < math.inf:
-            self._set_alarm(following, partial(self._ring, following))
+            self._set_timer(following, partial(self._fire, following))
         for saga_id in due:
             self._wake(saga_id)
 
-    def set_anew(self) -> None:
-        """The alarm that was set is gone: set another."""
+    def rearm(self) -> None:
+        """The set_timer that was set is gone: set another."""
         with self._lock:
             self._set_for = following = self._heap[0][0] if self._heap else math.inf
         if following < math.inf:
-            self._set_alarm(following, partial(self._ring, following))
+            self._set_timer(following, partial(self._fire, following))

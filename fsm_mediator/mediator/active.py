@@ -1,0 +1,155 @@
+"""ActiveExecution: what a mediator keeps about an execution while it owns it. It decides nothing and does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import Context
+from typing import Any, Final
+
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.codec import decode_items
+from fsm_mediator.machine.parts import AWAIT, GROUPS
+from fsm_mediator.mediator.limits import Slot
+from fsm_mediator.records import BEGIN, LATE, InboxItem
+
+
+class Inbox:
+    """What the driver has read of an execution's inbox.
+
+    Attributes:
+        received: The numbers of the items that the execution has received.
+        seen: The highest of these numbers.
+        late: The answers of abandoned attempts, in words; None: there are none.
+    """
+
+    received: frozenset[int] = frozenset()
+    seen = 0
+    late: str | None = None
+
+
+class Waiting:
+    """How the driver of an execution waits, and how others wait for the driver.
+
+    Attributes:
+        wake: Set when something came to the inbox, or when the driver is to stop; made at the first wait.
+        done: Set when the execution is finished; made when somebody waits for that.
+        until: While the driver waits: the time at which the wait ends, in seconds since the epoch.
+        token: While no driver is at work, because the execution is queued or waits for a timer: whoever takes the token
+            drives the execution or releases it.
+        timer: While the execution waits for a timer: that timer.
+    """
+
+    wake: Any = None
+    done: Any = None
+    until: float | None = None
+    token: object = None
+    timer: Any = None
+
+
+class Group:
+    """What the driver knows about the branches of the group that an execution waits in.
+
+    Attributes:
+        notified: The ids of the branches to which a cancel was posted.
+        quiescent: Whether none of the branches goes on by itself.
+        must_retry: Whether a branch that must be undone could not be commanded yet.
+    """
+
+    notified: frozenset[str] = frozenset()
+    quiescent = False
+    must_retry = False
+
+
+UNREAD: Final = Inbox()
+"""The inbox of every execution for which nothing was read yet."""
+
+NO_GROUP: Final = Group()
+"""What is known of the branches of every execution that has not waited for any yet."""
+
+
+class ActiveExecution:
+    """An execution that this mediator drives, or is about to claim.
+
+    Attributes:
+        saga_id: Its id.
+        execution: The execution; not set before it is claimed.
+        epoch: The epoch it is driven under; 0: it is not claimed yet.
+        background: Whether it is driven in the background, so that long waits need no owner.
+        recovered: Whether it was claimed in the midst of something, which counts as a crash of what was under way.
+        stopping: Whether its driver is to leave it after the next record.
+        called: Whether its inbox has items that the driver has not read.
+        finished: Whether nothing here drives it any more.
+        rests: Whether it has ended, or waits for a person, a signal or a branch.
+        outcome: Its outcome when it was finished; None: an error dropped it.
+        error: That error.
+        driver: What drives it now: the id of a thread, or a task.
+        context: The context variables of the caller that started it in the background.
+        call: The call of a step that is under way.
+        slot: Its place in the queue of a limit, or its slot.
+        unbegun: Whether the announced attempt has not begun, and the journal says so.
+        dormant: Whether it may not begin yet, because another branch of its group has to settle first.
+        failed_observers: The observers that have raised, which is logged once.
+        inbox: What was read of its inbox.
+        wait: How it waits.
+        group: What is known about its branches.
+    """
+
+    __slots__ = (
+        *("background", "call", "called", "context", "dormant", "driver", "epoch", "error", "execution"),
+        *("failed_observers", "finished", "group", "inbox", "outcome", "recovered", "rests", "saga_id", "slot"),
+        *("stopping", "unbegun", "wait"),
+    )
+
+    execution: Execution
+
+    def __init__(self, saga_id: str, execution: Execution | None = None, *, background: bool = False) -> None:
+        self.saga_id = saga_id
+        if execution is not None:
+            self.execution = execution
+            self.epoch = 1
+        else:
+            self.epoch = 0
+        self.background = background
+        self.recovered = self.stopping = self.called = self.finished = self.rests = False
+        self.unbegun = self.dormant = False
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.driver: object = None
+        self.context: Context | None = None
+        self.call: Any = None
+        self.slot: Slot | None = None
+        self.failed_observers: frozenset[int] = frozenset()
+        self.inbox = UNREAD
+        self.wait = Waiting()
+        self.group = NO_GROUP
+
+    def receive(self, items: Iterable[InboxItem]) -> bool:
+        """Hand *items* of the inbox to the execution, each once; return whether any of them was new."""
+        if self.inbox is UNREAD:
+            self.inbox = Inbox()
+        inbox, known = self.inbox, len(self.inbox.received)
+        for item in decode_items(self.execution.saga, items):
+            if item.number not in inbox.received:
+                inbox.received |= {item.number}
+                inbox.seen = max(inbox.seen, item.number)
+                self.execution.note(item)
+                if item.kind == BEGIN:
+                    self.dormant = False
+                if item.kind == LATE:
+                    inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason
+        return len(inbox.received) > known
+
+    @property
+    def is_finishing(self) -> bool:
+        """Whether its driver only looks at it, or is about to finish it, so that waiting for the driver is short."""
+        return self.epoch == 0 or (self.execution.effect is None and self.execution.seq > 0)
+
+
+def is_quiescent(execution: Execution, *, mail: bool, branches_quiescent: bool) -> bool:
+    """Whether nothing goes on by itself: it has ended, or waits for a person, a signal, or quiescent branches."""
+    if execution.effect is None:
+        return execution.seq > 0
+    if execution.effect.kind != AWAIT or mail:
+        return False
+    return branches_quiescent if execution.effect.part.kind in GROUPS else True

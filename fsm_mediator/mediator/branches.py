@@ -1,0 +1,155 @@
+"""Branches: the status of the branches of a group, and what the execution that waits for them has to do.
+
+The status is read from the journal each time. An item in the inbox only says that reading is worthwhile. So a message
+may be lost, late or doubled, and the next driver of an execution finds everything that the one before knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from typing import NamedTuple
+
+from fsm_mediator.errors import JournalError
+from fsm_mediator.execution.execution import RUNNING, Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.ids import branch_id, branch_name
+from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.machine.parts import GROUPS, Kind
+from fsm_mediator.mediator.active import is_quiescent
+from fsm_mediator.mediator.store import ExecutionStore
+from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem
+from fsm_mediator.states import COMPENSATING, ENDED, STUCK, SUCCEEDED, WAITING, is_settled, phase_of, split_state
+
+
+class BranchesStatus(NamedTuple):
+    """The status of the branches of the group that an execution waits in.
+
+    Attributes:
+        branches: The status of each; results and leftovers are included once none of them goes on.
+        going_on: The ids of the branches that have not settled.
+        undo: The ids of the branches to undo.
+        stuck: The ids of the stuck branches.
+        quiescent: Whether no branch goes on by itself.
+        unowned: The ids of branches, at any depth, that should go on and have no owner.
+    """
+
+    branches: Branches
+    going_on: tuple[str, ...]
+    undo: tuple[str, ...]
+    stuck: tuple[str, ...]
+    quiescent: bool
+    unowned: tuple[str, ...]
+
+
+def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStatus:
+    """The status of the branches of the group that *execution* waits in.
+
+    Raises:
+        JournalError: It cannot be read, or a branch is not in it.
+    """
+    part = execution.machine.places[execution.state].part
+    assert part is not None
+    listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
+    try:
+        entries = [listed[branch_id(execution.saga_id, part.path, name)] for name in execution.group]
+    except KeyError as missing:
+        raise JournalError(f"execution {execution.saga_id!r} has a branch {missing} that the journal lacks") from None
+    going_on = [entry for entry in entries if not is_settled(entry.state)]
+    stuck = tuple(entry.saga_id for entry in entries if is_settled(entry.state) and entry.state not in ENDED)
+    undo: tuple[str, ...] = ()
+    if execution.phase == COMPENSATING:
+        undo = tuple(entry.saga_id for entry in entries if entry.state == SUCCEEDED and _is_undoable(store, entry))
+    if not going_on and not undo:
+        branches = Branches(tuple(_branch(store, entry) for entry in entries))
+    else:  # nothing is decided yet; but that is the execution's to say, as the verifier walks it
+        branches = Branches(tuple(_branch_summary(entry, undo) for entry in entries))
+    quiescent = bool(going_on) and not undo and all(is_branch_quiescent(store, entry) for entry in going_on)
+    unowned = () if quiescent else tuple(saga_id for entry in going_on for saga_id in _unowned(store, entry))
+    return BranchesStatus(branches, tuple(entry.saga_id for entry in going_on), undo, stuck, quiescent, unowned)
+
+
+def stuck_branches(store: ExecutionStore, execution: Execution) -> tuple[str, ...]:
+    """The ids of the stuck branches of the group that *execution* waits in."""
+    return branches_status(store, execution).stuck
+
+
+def _unowned(store: ExecutionStore, entry: Entry) -> tuple[str, ...]:
+    if entry.driver_alive or is_branch_quiescent(store, entry):
+        return ()
+    if not entry.called and entry.wake_at is not None and entry.wake_at > store.clock():
+        return ()
+    # Only who waits in a group has branches to look at: most are pending or at work, and need not be folded for that.
+    if not entry.called and entry.driver is None and phase_of(entry.state) in (WAITING, COMPENSATING):
+        execution = store.load_execution(entry)
+        if execution.group:  # still: it may have gone on since it was listed
+            status = branches_status(store, execution)
+            return status.unowned or ((entry.saga_id,) if not status.going_on else ())
+    return (entry.saga_id,)
+
+
+def _is_undoable(store: ExecutionStore, entry: Entry) -> bool:
+    return store.registry.saga_of(entry.acceptance).machine.has_transition("undo", SUCCEEDED)
+
+
+def _branch(store: ExecutionStore, entry: Entry) -> Branch:
+    execution = store.load_execution(entry)
+    name = branch_name(entry.saga_id)
+    saga, results = execution.saga, execution.results
+    if execution.state == SUCCEEDED:
+        result = dict(results) if saga.single is None else results[saga.single]
+        return Branch(name, SUCCEEDED, result, leftovers=tuple(_uncompensatable_steps(store, execution)))
+    outcome = execution.outcome()
+    return Branch(name, execution.state if execution.ended else STUCK, error=outcome.error, leftovers=outcome.leftovers)
+
+
+def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
+    """The status of a branch, as far as it is known without loading it."""
+    state = RUNNING
+    if is_settled(entry.state):
+        state = entry.state if entry.state in ENDED else STUCK
+    return Branch(branch_name(entry.saga_id), state, undoable=entry.saga_id in undo)
+
+
+def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Iterator[str]:
+    """The steps with an effect of an execution that has succeeded and cannot be undone, those of its branches too."""
+    for part in execution.saga.parts:
+        if part.kind is Kind.STEP:
+            yield part.path
+        for name in execution.branches_of(part.path):
+            branch = store.load_execution(store.entry(branch_id(execution.saga_id, part.path, name)))
+            yield from (f"{part.path}.{name}.{path}" for path in _uncompensatable_steps(store, branch))
+
+
+def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
+    """Whether nothing goes on by itself there: it waits for a person or a signal, or all its branches do."""
+    if is_settled(entry.state):
+        return True
+    if entry.wake_at == float("inf") and not entry.called:
+        return True  # dormant: it begins when another has settled
+    phase, path = split_state(entry.state)
+    if phase not in (WAITING, COMPENSATING) or entry.driver is not None or entry.called:
+        return False
+    saga = store.registry.saga_of(entry.acceptance)
+    part = next((part for part in saga.parts if part.path == path), None)
+    if part is None:
+        return False
+    if part.kind is Kind.SIGNAL:
+        return phase == WAITING
+    if part.kind not in GROUPS:
+        return False
+    execution = store.load_execution(entry)
+    # It may have gone on since it was listed.
+    return execution.state == entry.state and branches_status(store, execution).quiescent
+
+
+def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
+    """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it goes on."""
+    execution = store.load_execution(entry)
+    quiescent = bool(execution.group) and is_branch_quiescent(store, entry)
+    quiet = is_quiescent(execution, mail=entry.called, branches_quiescent=quiescent)
+    return execution.outcome() if quiet else None
+
+
+def cancel_message(execution: Execution, at: float) -> InboxItem:
+    """The message to the branches of a cancelled execution."""
+    return InboxItem(CANCEL, reason=f"{execution.saga_id!r}, whose branch it is, was cancelled", at=at)

@@ -1,0 +1,72 @@
+"""Closing: what happens to the executions that a mediator owns when it is closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.core import Core
+
+logger = logging.getLogger("fsm_mediator")
+
+
+async def close(core: Core, seconds: float) -> None:
+    """Take no new work, let attempts under way go on for so many seconds, then release the rest."""
+    runtime = core.runtime
+    with core.lock:
+        if core.closed:
+            return
+        rebind = runtime.bind()
+        core.patience = core.clock() + seconds
+        core.closed = True
+    if rebind:
+        core.rebind()
+    core.opened = False
+    try:
+        await _drain(core, runtime.monotonic() + seconds, core.patience)
+    finally:  # an interrupt ends the patience
+        await _stop_all(core)
+        core.owned.on_empty = core.unregister
+        last: list[Callable[[], object]] = [core.journal.close] if core.owns_journal else []
+        if core.owned:
+            held = ", ".join([*core.owned.active, *core.owned.abandoned])
+            logger.warning("closed while attempts are under way, released when they have ended: %s", held)
+        else:
+            last.insert(0, core.unregister)
+        await runtime.shut_down(*last)
+
+
+async def _drain(core: Core, until: float, patience: float) -> None:
+    for active in list(core.owned.active.values()):
+        due = active.wait.until
+        if due is not None and due > patience:
+            _stop(core, active)
+    await _wait_for_all(core, until, lambda active: active.driver != core.runtime.current())
+
+
+async def _stop_all(core: Core) -> None:
+    for active in list(core.owned.active.values()):
+        _stop(core, active)
+    # A driver that waited is just leaving.
+    await _wait_for_all(core, core.runtime.monotonic() + 1.0, lambda active: active.wait.wake is not None)
+    await core.runtime.stop()
+    for active in list(core.owned.active.values()):  # what was queued or set in the meantime
+        _stop(core, active)
+
+
+async def _wait_for_all(core: Core, until: float, those: Callable[[ActiveExecution], bool]) -> None:
+    for active in list(core.owned.active.values()):
+        if those(active):  # else a step of it closes the mediator
+            await core.is_finished(active, max(0.0, until - core.runtime.monotonic()))
+
+
+def _stop(core: Core, active: ActiveExecution) -> None:
+    """Have the driver leave *active* after the next record; if there is none, release it at once."""
+    active.stopping = True
+    with core.lock:
+        wake = active.wait.wake
+    if wake is not None:
+        wake.set()
+    if core.try_take(active):
+        core.owned.release_and_finish(active, outcome=active.execution.outcome() if active.epoch else None)

@@ -1,0 +1,203 @@
+"""CommitBuilder: what a driver writes of an execution, and when it gives the execution up. It does no I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fsm_mediator.errors import ResultRefusedError
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.ids import branch_name
+from fsm_mediator.journal import codec
+from fsm_mediator.journal.protocol import Commit, Driver, Journal
+from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.records import (
+    BEGIN,
+    CHILD,
+    Acceptance,
+    Begin,
+    Crashed,
+    Happened,
+    InboxItem,
+    Raised,
+    Record,
+    Returned,
+)
+from fsm_mediator.states import PENDING, is_settled
+
+
+class CommitBuilder:
+    """Decides which commits a driver writes for an execution.
+
+    Args:
+        journal: Where it will be written.
+        clock: Returns the time, in seconds since the epoch.
+        chance: Draws a number from 0 to 1, for the jitter of waits.
+        park_after: An execution in the background that waits longer than this many seconds is released meanwhile.
+        sleeps: Whether the mediator has a *sleep* of the user's, with which no sleep is released.
+        limited: Whether the mediator has limits.
+
+    Attributes:
+        driver: The driver that writes.
+    """
+
+    driver: Driver
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        *,
+        park_after: float,
+        sleeps: bool,
+        limited: bool,
+    ) -> None:
+        self.clock = clock
+        self.chance = chance
+        self._encodes = journal.encodes
+        self._max_value_bytes = journal.max_value_bytes
+        self._park_after = park_after
+        self._sleeps = sleeps
+        self._limited = limited
+
+    def is_straightforward(self, active: ActiveExecution) -> bool:
+        """Whether the last record alone decides the next effect: nearly always, an attempt, or the end.
+
+        Otherwise more records may come first, or the execution waits, is released or queues.
+        """
+        execution = active.execution
+        effect = execution.effect
+        return not (
+            (effect is not None and effect.callback is None)
+            or self._limited
+            or active.stopping
+            or active.unbegun
+            or execution.is_interruptible
+        )
+
+    def commit(
+        self,
+        active: ActiveExecution,
+        records: Sequence[Record],
+        *,
+        opens: bool = False,
+        parks: bool = False,
+        queues: bool = False,
+    ) -> Commit:
+        """The commit of *records*; *queues*: the attempt that they announce has to wait for its slot."""
+        execution = active.execution
+        effect = execution.effect
+        wake_at = None
+        if effect is not None:
+            attempts = effect.callback is not None and effect.kind != PROBE
+            wake_at = self.clock() if attempts and (parks or queues) else execution.wake_at
+        may_not_begin = active.dormant and execution.state == PENDING
+        if may_not_begin:
+            wake_at = math.inf
+        at_work = effect is not None or execution.state == PENDING
+        held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
+        children: tuple[Acceptance, ...] = ()
+        dormant: tuple[Acceptance, ...] = ()
+        if new := execution.pop_new_branches():
+            later = {acceptance.successor for acceptance in new}
+            children = tuple(acceptance for acceptance in new if acceptance.saga_id not in later)
+            dormant = tuple(acceptance for acceptance in new if acceptance.saga_id in later)
+        return Commit(
+            execution.saga_id,
+            tuple(records),
+            self.driver.id,
+            active.epoch,
+            held,
+            wake_at,
+            not at_work
+            or may_not_begin
+            or (parks and effect is not None and effect.callback is None and not active.group.must_retry),
+            active.inbox.seen,
+            execution.take(),
+            execution.acceptance if opens else None,
+            children,
+            dormant,
+            () if execution.acceptance.parent is None else _branch_notifications(execution, records),
+        )
+
+    def should_release(self, active: ActiveExecution, *, written: bool) -> bool:
+        """Whether the execution is released while it waits; *written*: all its records are written."""
+        execution = active.execution
+        effect = execution.effect
+        if effect is None:
+            # Stuck or dormant, and claimed for nothing.
+            return active.stopping or active.dormant or (written and execution.seq > 0)
+        if effect.callback is not None:
+            return active.stopping
+        if active.stopping:
+            return True
+        if effect.part.kind in GROUPS:
+            # New branches notify their parent; others may have settled before, and their parent must look at them
+            # first. A parent in the foreground waits until its branches settle.
+            may_park = (written or execution.has_new_branches) and not active.group.must_retry
+            return may_park and (active.background or (written and active.group.quiescent))
+        if effect.kind == AWAIT:
+            return True
+        if not active.background or self._sleeps:
+            return False
+        until = execution.wake_at
+        return until is None or until - self.clock() > self._park_after
+
+    def resume_records(self, active: ActiveExecution, at: float) -> list[Record]:
+        """The records with which a driver resumes an execution in its present state."""
+        execution = active.execution
+        records = []
+        if active.recovered:  # the attempt that was under way counts as crashed
+            active.recovered = False
+            record = execution.feed(Crashed(), at, self.chance())
+            if record is not None:
+                records.append(record)
+        if execution.state == PENDING:
+            append_immediate_moves(active, records, at)  # a cancel or the deadline may come before it has begun
+            if execution.state == PENDING and not active.stopping and not active.dormant:
+                record = execution.feed(Begin(), at)
+                assert record is not None
+                records.append(record)
+        return records
+
+    def encode_result(self, effect: Effect, answer: Returned) -> Returned | Raised:
+        """*answer* with the value that later steps will see."""
+        if not self._encodes:
+            return answer
+        value = answer.value
+        try:
+            if effect.kind == EXECUTE:
+                value = codec.roundtrip_result(effect.part, value, self._max_value_bytes)
+            elif effect.kind == PROBE and isinstance(value, Happened):
+                value = Happened(codec.roundtrip_result(effect.part, value.result, self._max_value_bytes))
+        except ResultRefusedError as error:
+            return Raised(error, answer.late)
+        return Returned(value, answer.late)
+
+
+def append_immediate_moves(active: ActiveExecution, records: list[Record], at: float) -> None:
+    """Append the records that follow without an effect in between."""
+    advance = active.execution.advance
+    while (record := advance(at)) is not None:
+        records.append(record)
+
+
+def arguments_of(execution: Execution, effect: Effect) -> tuple[Any, ...]:
+    """The arguments of the effect's callback."""
+    assert effect.callback is not None
+    if effect.callback.takes_context:
+        return execution.acceptance.payload, execution.context(effect)
+    return (execution.acceptance.payload,)
+
+
+def _branch_notifications(execution: Execution, records: Sequence[Record]) -> tuple[tuple[str, InboxItem], ...]:
+    """The items that a branch which has settled posts: to its parent, and to the branch that may begin after it."""
+    if not records or not is_settled(records[-1].target):
+        return ()
+    mine, last = execution.acceptance, records[-1]
+    assert mine.parent is not None
+    news = (mine.parent, InboxItem(CHILD, branch_name(mine.saga_id), last.target, at=last.at))
+    return (news,) if mine.successor is None else (news, (mine.successor, InboxItem(BEGIN, at=last.at)))

@@ -1,0 +1,432 @@
+"""Core: how executions are owned, handed over, waited for and released, once for both mediators, over a `Runtime`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.errors import JournalError, LeaseLostError, MediatorClosedError, MediatorError
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.factory import open_journal
+from fsm_mediator.journal.liveness import this_driver
+from fsm_mediator.journal.memory import MemoryJournal
+from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, Journal, Written
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.commits import CommitBuilder
+from fsm_mediator.mediator.heartbeat import start_heartbeat
+from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.notifications import checked_observers
+from fsm_mediator.mediator.ownership import OwnedExecutions, notify_local_owner
+from fsm_mediator.mediator.registry import SagaRegistry
+from fsm_mediator.mediator.runtime import Event, Runtime, StepCall
+from fsm_mediator.mediator.store import ExecutionStore, raise_unless_succeeded
+from fsm_mediator.mediator.timers import WakeTimers
+from fsm_mediator.observe.observers import Observer
+from fsm_mediator.records import Record
+from fsm_mediator.retry import check_number
+
+logger = logging.getLogger("fsm_mediator")
+
+
+class Core:
+    """What `Mediator` and `AsyncMediator` are made of.
+
+    Args:
+        sagas: The sagas it can drive.
+        journal: A path or URL of a SQLite file, a `Journal`, or None for memory.
+        make_runtime: Makes the runtime, from the journal and the clock.
+        wrap_runtime: Wraps it, for tests.
+        coroutines: Whether steps may be coroutine functions.
+        observers: Called with each record.
+        park_after: The longest wait in the background, in seconds, that keeps its owner.
+        limits: How many attempts may be under way at a time.
+        clock: Returns the time, in seconds since the epoch.
+        chance: Draws a number from 0 to 1.
+
+    Attributes:
+        retry_dropped_after: Seconds after which an execution that was driven in the background is claimed again, where
+            it was dropped because of the journal. A daemon finds it sooner.
+        owned: The executions that this driver owns.
+        closed: Whether it takes no new work.
+        opened: Whether it can be used at once.
+        patience: Until when `close` waits for executions, in seconds since the epoch.
+    """
+
+    retry_dropped_after = 30.0
+
+    def __init__(
+        self,
+        sagas: Iterable[Saga],
+        journal: Journal | str | os.PathLike[str] | None,
+        make_runtime: Callable[[Journal, Callable[[], float]], Runtime],
+        wrap_runtime: Callable[[Any], Runtime] | None,
+        *,
+        coroutines: bool,
+        observers: Iterable[Observer],
+        park_after: float,
+        limits: Limits | Mapping[str, int] | None,
+        clock: Callable[[], float] | None,
+        chance: Callable[[], float] | None,
+    ) -> None:
+        self.owns_journal = journal is None or isinstance(journal, (str, os.PathLike))
+        check_number("park_after (seconds)", park_after)
+        self.journal = open_journal(journal)
+        self.clock = clock or time.time
+        self.chance = chance or random.random
+        self.limits = limits if limits is None or isinstance(limits, Limits) else Limits(limits)
+        self.park_after = park_after
+        self.observers = checked_observers(observers)
+        runtime = make_runtime(self.journal, self.clock)
+        self.runtime = runtime if wrap_runtime is None else wrap_runtime(runtime)
+        self.registry = SagaRegistry(sagas, encodes=self.journal.encodes, coroutines=coroutines)
+        self.store = ExecutionStore(self.registry, self.journal, self.clock)
+        self.commits = CommitBuilder(
+            self.journal,
+            self.clock,
+            self.chance,
+            park_after=park_after,
+            sleeps=self.runtime.sleeps,
+            limited=self.limits is not None,
+        )
+        # Limits are kept where attempts are announced, which is in no place of its own in memory.
+        plain = type(self.journal) is MemoryJournal and not self.journal.encodes
+        plain = plain and self.limits is None and self.runtime.direct
+        self.memory: Any = self.journal if plain else None
+        self.closed = False
+        self._reset()
+        _all.add(self)
+
+    def _reset(self) -> None:
+        self.opened = self._enlisted = False
+        self.patience: float | None = None
+        self.lock = threading.Lock()
+        self._opening = threading.Lock()
+        self.driver = self.commits.driver = this_driver()
+        self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
+        self.owned.notify = functools.partial(_notify, weakref.ref(self))
+        self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.resume)
+        self._beating = threading.Event()
+
+    def after_fork(self) -> None:
+        """In the child: be another driver, for the one before lives on in the parent."""
+        self.runtime.reset()
+        self._reset()
+
+    # Opening
+
+    async def open(self) -> None:
+        """Be a driver that the journal knows.
+
+        Raises:
+            MediatorClosedError: The mediator is closed.
+        """
+        self._check_open()
+        if self.runtime.bind():
+            self.rebind()
+        if not self.opened:
+            await self.runtime.in_thread(self._enlist)
+            self._check_open()  # it may have been closed meanwhile
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise MediatorClosedError("this mediator is closed; make another one")
+
+    def _enlist(self) -> None:
+        with self._opening:
+            if self._enlisted and not self.closed:
+                self.opened = True
+            elif not self.closed:
+                self.journal.enlist(self.driver)
+                self._enlisted = True
+                if self.journal.heartbeat is not None:
+                    start_heartbeat(weakref.WeakMethod(self.heartbeat), self._beating, self.journal.heartbeat)
+                self.opened = True
+
+    def rebind(self) -> None:
+        """The event loop before is gone, and its tasks with it: release the executions that they drove."""
+        for active in list(self.owned.active.values()):
+            active.wait.done = active.wait.wake = None  # nobody waits there any more
+            self.keep_thread(active)
+            self.owned.release_and_finish(active)
+        self.opened = self._enlisted = False
+        self._beating.set()
+        self._beating = threading.Event()
+        self.wake_timers.rearm()
+
+    def unregister(self) -> None:
+        """The last execution is released: be no driver any more."""
+        with self._opening:
+            enlisted, self._enlisted = self._enlisted, False
+            self._beating.set()
+        if enlisted:
+            try:
+                self.journal.dismiss(self.driver.id)
+            except JournalError as error:
+                logger.warning("closed, but the journal could not be told: %s", error)
+
+    def heartbeat(self) -> None:
+        """Renew the lease, and notice what other processes posted to the executions that this driver owns."""
+        if self.runtime.is_lost():
+            return  # nothing runs any more: let others have it
+        try:
+            for saga_id in self._renew_lease():
+                self.runtime.post(self._notify_if_active, saga_id)
+            self.owned.retry_releases()
+        except JournalError as error:
+            logger.warning("the lease could not be renewed: %s", error)
+        except Exception:  # of a journal that is not ours, say: the heartbeat must not end
+            logger.exception("the lease could not be renewed")
+
+    def _renew_lease(self) -> tuple[str, ...]:
+        """Renew the lease; a driver that was forgotten enlists again.
+
+        What it owned is free by then, and what of that is driven here ends with its next record.
+        """
+        try:
+            return self.journal.beat(self.driver.id)
+        except LeaseLostError:
+            with self._opening:
+                if self._enlisted:
+                    logger.warning(
+                        "the journal has forgotten this driver, having heard nothing of it for long; it enlists again"
+                    )
+                    self.journal.enlist(self.driver)
+            return ()
+
+    def _notify_if_active(self, saga_id: str) -> None:
+        if saga_id in self.owned.active:
+            self.notify(saga_id)
+
+    async def drive(
+        self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
+    ) -> Outcome | None:
+        """Drive an execution: see `ExecutionDriver.drive`."""
+        raise NotImplementedError
+
+    async def write(self, commit: Commit) -> Written:
+        """Have the journal make *commit* durable; the very same again if it cannot at first."""
+        attempt = 1
+        while True:
+            try:
+                return await self.runtime.write(commit)
+            except (LeaseLostError, IdTakenError):
+                raise
+            except JournalError as error:
+                if not self.runtime.journal_retry.allows(attempt):
+                    raise
+                logger.warning("execution %r: %s; trying again", commit.saga_id, error)
+            await self.runtime.sleep(self.runtime.journal_retry.wait(attempt, self.chance()))
+            attempt += 1
+
+    def keep_thread(self, active: ActiveExecution) -> None:
+        """After the wait for a call: own the execution for as long as the thread of an unanswered call runs."""
+        call: StepCall | None = active.call
+        if call is not None and call.thread is not None and not call.may_be_overtaken and not call.thread.revoke():
+            self.owned.keep_for_abandoned_thread(active, call.thread, call.effect)
+
+    # Waiting
+
+    async def read_inbox(self, active: ActiveExecution) -> None:
+        """Have the execution receive what came to its inbox."""
+        active.called = False  # first: what comes during the read is read again
+        active.receive(await self.runtime.in_thread(self.journal.inbox, active.saga_id))
+
+    def wake_event(self, active: ActiveExecution) -> Event:
+        """Set when the driver of *active* is to look at its inbox, or to stop."""
+        with self.lock:
+            if active.wait.wake is None:
+                active.wait.wake = self.runtime.event()
+            wake: Event = active.wait.wake
+            return wake
+
+    def done_event(self, active: ActiveExecution) -> Event:
+        """Set once the execution is finished."""
+        with self.lock:
+            if active.wait.done is None:
+                active.wait.done = self.runtime.event()
+        done: Event = active.wait.done
+        if active.finished:  # it may have finished before it could see that somebody waits
+            done.set()
+        return done
+
+    async def is_finished(self, active: ActiveExecution, seconds: float | None) -> bool:
+        """Wait until nothing here drives *active* any more; False: so many seconds have passed."""
+        return await self.runtime.wait(self.done_event(active), seconds)
+
+    async def wait_until_released(self, saga_id: str) -> bool:
+        """Wait for a driver that is just about to leave an execution; False: it is driven here, and stays so."""
+        other = self.owned.active.get(saga_id)
+        if other is None:
+            return True
+        if not other.is_finishing or other.driver == self.runtime.current():
+            return False
+        return await self.is_finished(other, None)
+
+    # Ownership
+
+    def try_reserve(self, active: ActiveExecution) -> bool:
+        """Whether nothing here drove this execution, so that the caller may claim it now."""
+        if self.owned.active.setdefault(active.saga_id, active) is not active:
+            return False
+        if self.closed:
+            self.owned.finish(active)
+            return False
+        return True
+
+    def give_up_driving(self, active: ActiveExecution, until: float | None) -> object:
+        """Stop driving *active* here: the token is for the next driver, which drives or releases it."""
+        active.driver = None
+        token = object()
+        with self.lock:
+            active.wait.until, active.wait.token = until, token
+        return token
+
+    def try_take(self, active: ActiveExecution, token: object = None) -> bool:
+        """Whether nothing drives *active* (since *token* was made), so that the caller drives it from now on."""
+        wait = active.wait
+        with self.lock:
+            if wait.token is None or (token is not None and wait.token is not token):
+                return False
+            wait.token = wait.until = None
+            active.driver = threading.get_ident()
+            timer, wait.timer = wait.timer, None
+        if timer is not None:
+            timer.cancel()
+        return True
+
+    def submit(self, active: ActiveExecution) -> None:
+        """Have *active* driven in the background."""
+        token = self.give_up_driving(active, None)
+        drive = functools.partial(self._drive_in_background, active, token)
+        self.runtime.submit(drive, active.context, functools.partial(self._never_driven, active, token))
+
+    def _never_driven(self, active: ActiveExecution, token: object) -> None:
+        if self.try_take(active, token):
+            self.owned.release_and_finish(active)  # closed, or the event loop ends
+
+    def release_if_unstarted(self, active: ActiveExecution, error: BaseException) -> None:
+        """An interrupt hit while *active* was handed over: if nothing has begun with it, nothing will."""
+        if self.try_take(active) or active.driver is None:
+            self.owned.release_and_finish(active, error)
+
+    def continue_driving(self, active: ActiveExecution, token: object = None) -> None:
+        """Have an execution that waits in the background driven on, once."""
+        if self.try_take(active, token):
+            self.submit(active)
+
+    def resume(self, saga_id: str) -> ActiveExecution | None:
+        """Have an execution claimed and driven in the background; None: it is driven here, or this is closed."""
+        active = ActiveExecution(saga_id, background=True)
+        try:
+            if not self.try_reserve(active):
+                return None
+            self.submit(active)
+        except BaseException as error:
+            self.release_if_unstarted(active, error)
+            raise
+        return active
+
+    async def _drive_in_background(self, active: ActiveExecution, token: object) -> None:
+        if not self.try_take(active, token):
+            return
+        active.driver = self.runtime.current()
+        try:
+            if active.epoch or await self.runtime.in_thread(self.owned.claim, active):
+                await self.drive(active)
+            else:
+                self.owned.finish(active)
+        except MediatorError as error:
+            again = self.log_dropped(active, error)
+            self.owned.release_and_finish(active, error)  # last: whoever waits for it finds the log written
+            if again is not None and not self.closed:
+                self.wake_timers.add(self.clock() + again, active.saga_id)
+        except self.runtime.cancelled as error:
+            self.owned.release_and_finish(active, error)
+            raise
+        except BaseException as error:
+            logger.exception("execution %r is left where it stands", active.saga_id)
+            self.owned.release_and_finish(active, error)
+            if isinstance(error, self.runtime.fatal):
+                raise
+
+    def log_dropped(self, active: ActiveExecution, error: MediatorError) -> float | None:
+        """Log that nothing drives it any more; the seconds after which to claim it again, None: not by itself."""
+        wait = self.retry_dropped_after if type(error) is JournalError else None
+        later = "" if wait is None else f", and taken up again in {wait:g} s"
+        logger.error("execution %r is left where it stands%s: %s", active.saga_id, later, error)
+        return wait
+
+    # Notifying
+
+    def notify(self, saga_id: str) -> None:
+        """Something came to an execution's inbox: have its driver look, or become its driver."""
+        while True:
+            active = self.owned.active.get(saga_id)
+            if active is None:
+                self.resume(saga_id)
+                return
+            active.called = True
+            with self.lock:
+                wake, waits = active.wait.wake, active.wait.until is not None
+            if wake is not None:
+                wake.set()
+            if waits:
+                self.continue_driving(active)
+            if not active.finished:
+                return
+
+    async def notify_owner(self, entry: Entry) -> None:
+        """Something was posted to an execution: have its driver look, or become its driver."""
+        if entry.saga_id in self.owned.active or entry.driver is None or not entry.driver_alive:
+            self.notify(entry.saga_id)
+        else:
+            await self.runtime.in_thread(notify_local_owner, entry.driver.id, entry.saga_id)
+
+    def notify_others(self, commit: Commit) -> None:
+        """Have those driven that came into being with *commit*, or got an item with it."""
+        for child in commit.children:
+            self.resume(child.saga_id)
+        for saga_id, _ in commit.posts:
+            self.notify(saga_id)
+
+    # Errors of callers
+
+    def closed_error(self, saga_id: str, state: str) -> MediatorClosedError:
+        """The error for a caller of an execution that closing released."""
+        return MediatorClosedError(
+            f"this mediator was closed while execution {saga_id!r} stood in {state!r}; it goes on when it is "
+            f"recovered, or when its id is run again"
+        )
+
+    def checked(self, active: ActiveExecution, outcome: Outcome, check: bool) -> Outcome:
+        """*outcome*; with *check*, any other outcome than success is raised as an error."""
+        if check and not active.rests and self.closed:
+            raise self.closed_error(active.saga_id, outcome.state)
+        return raise_unless_succeeded(outcome, check)
+
+
+def _notify(core: weakref.ref[Core], saga_id: str) -> None:
+    """Notify from any thread."""
+    found = core()
+    if found is not None:
+        found.runtime.post(found.notify, saga_id)
+
+
+_all: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+def _reset_all_after_fork() -> None:
+    for core in list(_all):
+        core.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_all_after_fork)

@@ -1,0 +1,360 @@
+"""ExecutionDriver: how an execution is driven, written once for both mediators.
+
+A driver asks an execution for its effect, has it done, feeds the answer, has the journal write the records, reports
+them to the observers, and asks for the next effect. It never waits but through its runtime.
+
+An error of a step keeps the frames that it passed. So no frame here may keep the run that has failed: what would close
+such a circle is deleted when a coroutine ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Coroutine
+from types import CoroutineType
+from typing import Any, Final
+
+from fsm_mediator.errors import LeaseLostError, MediatorError
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.protocol import IdTakenError
+from fsm_mediator.machine.parts import PROBE, Effect
+from fsm_mediator.mediator.active import ActiveExecution, is_quiescent
+from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of
+from fsm_mediator.mediator.core import Core
+from fsm_mediator.mediator.joining import join_branches
+from fsm_mediator.mediator.notifications import report
+from fsm_mediator.mediator.pool import without_own_frame
+from fsm_mediator.mediator.runtime import StepCall
+from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned
+from fsm_mediator.states import ENDED
+
+logger = logging.getLogger("fsm_mediator")
+
+BRANCHES_POLL: Final = 1.0
+"""The most seconds between two looks at branches that are waited for: other processes may drive some."""
+
+
+class ExecutionDriver(Core):
+    """Drives the executions that a `Core` owns."""
+
+    async def drive(  # noqa: C901 - one loop, read as a whole
+        self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
+    ) -> Outcome | None:
+        """Drive an execution from its present state; *records*, if given, are made but not yet written.
+
+        Returns:
+            Its outcome when it was left; None if it goes on elsewhere: on a timer, or under another driver.
+
+        Raises:
+            BaseException: What a step raised that is no `Exception`, after the execution was released in a state from
+                which it can be driven on; or a `JournalError` if the journal cannot be written.
+        """
+        commits, execution = self.commits, active.execution
+        try:
+            active.driver = self.runtime.current()
+            if active.called:
+                await self.read_inbox(active)
+            at = self.clock()
+            if records is None:
+                records = commits.resume_records(active, at)
+            while True:
+                written = parks = queues = False
+                if not records or not commits.is_straightforward(active):
+                    append_immediate_moves(active, records, at)
+                    if not records and execution.group:
+                        record = await join_branches(self, active)
+                        if record is not None:
+                            at = record.at
+                            records = [record]
+                            continue
+                    written = not records
+                    parks = commits.should_release(active, written=written)
+                    queues = not parks and not self.owned.has_slot(active)
+                if records or parks or queues is not active.unbegun:
+                    commit = commits.commit(active, records, opens=opens, parks=parks, queues=queues)
+                    mail = await self.write(commit)
+                    opens, active.unbegun = False, queues
+                    if self.observers:
+                        report(self.observers, active, records)
+                    records = []
+                    if commit.children or commit.posts:
+                        self.notify_others(commit)
+                    if mail and active.receive(mail):
+                        if commit.held and execution.effect is not None:
+                            continue
+                        active.called = True  # it is not owned any more
+                effect = execution.effect
+                if effect is None or parks:
+                    return self.stop_driving(active)
+                if effect.callback is None:
+                    if not written and execution.group:
+                        continue  # its branches first: they may have settled already
+                    now = await self._wait_until_due(active)
+                    if now is None:
+                        return None
+                    at = now
+                elif queues:
+                    if not await self._wait_for_slot(active):
+                        return None
+                    at = self.clock()
+                else:
+                    answer = await self._call(active, effect)
+                    if active.slot is not None:
+                        self.owned.free_slot(active)
+                    at = self.clock()
+                    record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self.chance())
+                    if record is not None:
+                        records = [record]
+        except LeaseLostError as error:
+            self.owned.release_and_finish(active, error)
+            if opens:
+                raise
+            logger.warning("execution %r: %s", execution.saga_id, error)
+            return None
+        except IdTakenError as error:
+            self.owned.finish(active, error=error)
+            raise
+        except BaseException as error:
+            self.owned.release_and_finish(active, error)  # at once, though it may block: this driver may be ending
+            raise
+        finally:
+            active = execution = records = record = answer = commit = None  # type: ignore[assignment]
+
+    async def _call(self, active: ActiveExecution, effect: Effect) -> Answer:
+        call = active.call = StepCall(active.saga_id, effect, arguments_of(active.execution, effect))
+        try:
+            answer = await self.runtime.call(call)
+            if type(answer) is Abandoned and call.thread is not None:
+                self.owned.keep_for_abandoned_thread(active, call.thread, effect)
+        except BaseException:
+            self.keep_thread(active)
+            raise
+        finally:
+            active.call = None
+            del active, call
+        return self.commits.encode_result(effect, answer) if type(answer) is Returned else answer
+
+    def stop_driving(self, active: ActiveExecution) -> Outcome:
+        """Finish an execution that has ended, rests or is released, and have it claimed again when it is due."""
+        execution = active.execution
+        outcome = execution.outcome()
+        ended = outcome.state in ENDED
+        active.rests = ended or is_quiescent(execution, mail=active.called, branches_quiescent=active.group.quiescent)
+        self.owned.finish(active, outcome)
+        if not ended and not active.stopping:
+            if active.called:  # even if it is stuck: a branch may have been settled meanwhile
+                self.resume(active.saga_id)
+            elif execution.effect is not None and (until := execution.wake_at) is not None:
+                self.wake_timers.add(until, active.saga_id)
+        parent = execution.acceptance.parent
+        if parent is not None and parent in self.owned.active:
+            self.notify(parent)  # a driver that waits there for its branches must know when one only waits itself
+        return outcome
+
+    def drive_new(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
+        """Drive a new execution."""
+        return self.drive_in_memory(active) if self.memory is not None else self.drive(active, opens=True)
+
+    async def drive_in_memory(self, active: ActiveExecution) -> Outcome | None:  # noqa: C901 - one loop
+        """As `drive`, of a new execution in memory, for as long as steps are attempted and nothing else happens.
+
+        Each record is journaled by being made, because the journal's list of records is the execution's own. Everything
+        unusual (an item in the inbox, a wait, a time-out, a deadline, closing) is left to `drive`.
+        """
+        execution, observers, clock = active.execution, self.observers, self.clock
+        row, ended, unwritten, memory = None, False, None, self.memory
+        answer: Answer | None = None
+        try:
+            runtime = self.runtime
+            inline, active.driver = runtime.inline, runtime.current()
+            me = self.driver.id
+            row = memory.open_shared(execution.acceptance, me, execution.history)
+            if row is None:
+                raise IdTakenError(f"an execution {active.saga_id!r} exists; nothing was written")
+            at = clock()
+            record: Any = None
+            if execution.deadline_at is None:
+                record = execution.begin(at)
+            while record is not None and record.children is None:
+                if observers:
+                    report(observers, active, (record,))
+                if active.called or active.stopping or row.mail:
+                    break
+                effect = execution.effect
+                if effect is None:
+                    row.driver = None
+                    ended = True
+                    break
+                callback = effect.callback
+                if callback is None:
+                    record = execution.advance(at)  # a wait of no time
+                elif effect.part.timeout is not None or effect.kind == PROBE or not (inline or callback.is_coroutine):
+                    break
+                else:
+                    try:
+                        if callback.takes_context:
+                            value = callback.function(execution.acceptance.payload, execution.context(effect))
+                        else:
+                            value = callback.function(execution.acceptance.payload)
+                        if not inline:
+                            value = await value
+                    except Exception as error:
+                        answer = Raised(without_own_frame(error))
+                    except runtime.cancelled:
+                        answer = runtime.cancelled_from_inside(callback.label)
+                    else:
+                        if type(value) is CoroutineType:
+                            answer = runtime.answer(StepCall(active.saga_id, effect, ()), value)
+                    at = clock()
+                    if row.driver != me:
+                        raise memory.lost(active.saga_id) from None
+                    if answer is None:
+                        record = execution.succeed(value, at)
+                    else:
+                        record = execution.feed(answer, at, self.chance())
+                        answer = None
+            if not ended:
+                row.wake_at = execution.wake_at
+                memory.unshare(row)
+                # Branches come into being in the commit of the record that names them.
+                unwritten = [record] if record is not None and record.children is not None else None
+        except IdTakenError as error:
+            self.owned.finish(active, error=error)
+            raise
+        except LeaseLostError as error:
+            self.owned.release_and_finish(active, error)
+            if row is None:
+                raise
+            logger.warning("execution %r: %s", execution.saga_id, error)
+            return None
+        except BaseException as error:
+            self.owned.release_and_finish(active, error)
+            raise
+        try:
+            if ended:
+                return self.stop_driving(active)
+            active.called = active.called or bool(row.mail)
+            return await self.drive(active, unwritten)
+        finally:
+            answer = None
+            del active, execution, row, record, unwritten
+
+    # For a caller who waits
+
+    async def claim_and_drive(self, active: ActiveExecution) -> Outcome | None:
+        """Claim and drive a reserved execution here; None: another driver owns it, or it goes on elsewhere."""
+        try:
+            if not await self.runtime.in_thread(self.owned.claim, active):
+                self.owned.finish(active)
+                return None
+            return await self.drive(active)
+        except BaseException as error:
+            self.owned.release_and_finish(active, error)
+            raise
+
+    async def attach(
+        self, active: ActiveExecution, work: Callable[..., Coroutine[Any, Any, Outcome | None]], *arguments: Any
+    ) -> Outcome | None:
+        """Run *work*, which drives *active*, for a waiting caller, which may give up."""
+        try:
+            return await self.runtime.attach(work, *arguments, detached=functools.partial(self._detached, active))
+        except BaseException as error:
+            if not active.background:
+                self.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else sees to it
+            raise
+        finally:
+            if not active.background and not active.finished:
+                self.owned.release_and_finish(active)
+            del active, work, arguments
+
+    def _detached(self, active: ActiveExecution, error: BaseException | None) -> None:
+        """Its caller has given up; *error*: its driver ended with that, which is reported nowhere else."""
+        active.background = True
+        if isinstance(error, MediatorError):
+            again = self.log_dropped(active, error)
+            if again is not None and not self.closed:
+                self.wake_timers.add(self.clock() + again, active.saga_id)
+        elif isinstance(error, self.runtime.cancelled):
+            self.owned.release_and_finish(active, error)
+        elif error is not None:
+            logger.error("execution %r is left where it stands: %r", active.saga_id, error)
+
+    # Waiting
+
+    async def _wait_until_due(self, active: ActiveExecution) -> float | None:
+        """Wait until the execution is due, something came to its inbox, or a branch may have settled.
+
+        Returns:
+            The time then; None: the driver has left, a timer will have it driven on.
+        """
+        until = active.execution.wake_at
+        self.runtime.check_cancelled()
+        if until is None:
+            if self.closed and self.owned.any_branch_of(active.saga_id) is None:
+                active.stopping = True
+            if not active.called and not active.stopping:
+                await self._block(active, None, BRANCHES_POLL)
+        else:
+            at = self.clock()
+            wait = until - at
+            if self.patience is not None and until > self.patience:
+                active.stopping = True
+            if wait > 0 and not active.called and not active.stopping:
+                if self.runtime.sleeps:
+                    await self.runtime.sleep(wait)
+                    at = max(self.clock(), until)
+                elif active.background and self.runtime.suspends:
+                    self._suspend(active, until)
+                    return None
+                else:
+                    await self._block(active, until, wait)
+                    at = self.clock()
+            if active.called:
+                await self.read_inbox(active)
+            return at
+        if active.called:
+            await self.read_inbox(active)
+        return self.clock()
+
+    async def _block(self, active: ActiveExecution, until: float | None, wait: float) -> None:
+        wake = self.wake_event(active)
+        active.wait.until = until
+        try:
+            if not active.called and not active.stopping:  # whoever sets these looks for the event after that
+                await self.runtime.wait(wake, min(wait, 60.0))  # in slices: the system's clock may be set meanwhile
+        finally:
+            active.wait.until = None
+        wake.clear()
+
+    def _suspend(self, active: ActiveExecution, until: float) -> None:
+        """Leave an execution in the background to a timer."""
+        token = self.give_up_driving(active, until)
+        with self.lock:
+            if active.wait.token is token:
+                active.wait.timer = self.runtime.at(until, functools.partial(self.continue_driving, active, token))
+        if active.called or active.stopping or self.closed:  # that came before the token was there
+            self.continue_driving(active, token)
+
+    async def _wait_for_slot(self, active: ActiveExecution) -> bool:
+        """Wait for the slot of an attempt; False: the driver has left, the slot will have the execution driven on."""
+        slot = active.slot
+        assert slot is not None
+        if active.background and self.runtime.suspends:
+            token = self.give_up_driving(active, math.inf)
+            granted = not slot.on_grant(functools.partial(self.continue_driving, active, token))
+            if granted or active.called or active.stopping or self.closed:
+                self.continue_driving(active, token)
+            return False
+        wake = self.wake_event(active)
+        active.wait.until = math.inf
+        try:
+            if slot.on_grant(wake.set) and not active.called and not active.stopping:
+                await self.runtime.wait(wake, None)
+        finally:
+            active.wait.until = None
+        wake.clear()
+        if active.called:
+            await self.read_inbox(active)
+        return True

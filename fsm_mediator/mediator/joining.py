@@ -1,0 +1,74 @@
+"""Joining: what the driver of a group does about its branches, and how branches are commanded."""
+
+from __future__ import annotations
+
+import functools
+
+from fsm_mediator.mediator.active import NO_GROUP, ActiveExecution, Group
+from fsm_mediator.mediator.branches import branches_status, cancel_message, stuck_branches
+from fsm_mediator.mediator.commands import Command, undo_command
+from fsm_mediator.mediator.core import Core
+from fsm_mediator.mediator.notifications import report
+from fsm_mediator.records import Record
+
+
+async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
+    """Look at the branches that an execution waits for, and command them; its record, once one can be made."""
+    execution = active.execution
+    status = await core.runtime.in_thread(branches_status, core.store, execution)
+    at = core.clock()  # after the look, for what it has found had happened by now
+    if active.group is NO_GROUP:
+        active.group = Group()
+    group = active.group
+    group.quiescent = status.quiescent
+    if not active.background:
+        for saga_id in status.unowned:
+            core.resume(saga_id)  # its driver had to leave it, and nobody else waits for it
+    if execution.cancelled:
+        for saga_id in status.going_on:
+            if saga_id not in group.notified:
+                group.notified |= {saga_id}
+                group.quiescent = False
+                if await core.runtime.in_thread(core.journal.post, saga_id, cancel_message(execution, at)):
+                    core.notify(saga_id)
+    group.must_retry = False
+    for saga_id in status.undo:
+        undo = undo_command(core.store, f"{execution.saga_id!r} compensates its group")
+        if not await core.runtime.uncancellable(command_branch, core, saga_id, undo):
+            group.must_retry = True
+    return execution.feed(status.branches, at)
+
+
+async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:
+    """Feed *command* durably, and have the branch driven on; False: it is being driven, or the mediator is closed."""
+    active = ActiveExecution(saga_id, background=True)
+    try:
+        while not core.try_reserve(active):
+            if core.closed or not await core.wait_until_released(saga_id):
+                return False
+        if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
+            core.owned.finish(active)
+            return False
+        record = await feed_command(core, active, command, to_stuck_branches)
+        commit = core.commits.commit(active, [record])
+        await core.write(commit)
+        report(core.observers, active, [record])
+        core.notify_others(commit)
+        core.submit(active)
+    except BaseException as error:
+        core.release_if_unstarted(active, error)
+        raise
+    return True
+
+
+async def feed_command(
+    core: Core, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
+) -> Record:
+    """Feed *command* to a claimed execution. Its stuck branches get *to_stuck_branches* first: the whole is meant."""
+    if to_stuck_branches is not None and active.execution.group:
+        for saga_id in await core.runtime.in_thread(stuck_branches, core.store, active.execution):
+            await command_branch(core, saga_id, to_stuck_branches, to_stuck_branches)
+    record = command(active.execution, active.inbox.late)
+    assert record is not None
+    active.recovered = False
+    return record

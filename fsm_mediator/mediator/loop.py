@@ -1,0 +1,409 @@
+"""LoopRuntime: the runtime of `AsyncMediator`. Drivers are tasks; what may block is called in threads.
+
+What the tasks of one turn of the loop write shares a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
+from typing import Any, Final, TypeVar
+
+from fsm_mediator.errors import JournalError, MediatorClosedError, OutcomeUnknownError, RefusedError
+from fsm_mediator.journal.memory import MemoryJournal
+from fsm_mediator.journal.protocol import Commit, Journal, Written
+from fsm_mediator.mediator.pool import without_own_frame
+from fsm_mediator.mediator.runtime import JOURNAL_RETRY, StepCall
+from fsm_mediator.records import Abandoned, Answer, Raised, Returned, TimedOut
+from fsm_mediator.retry import Retry
+
+logger = logging.getLogger("fsm_mediator")
+T = TypeVar("T")
+
+JOURNAL_THREADS: Final = 8
+"""The most threads that call the journal: what they have to write shares a commit, as in a recovery of thousands."""
+
+TURN: Final = 64
+"""So many runs may end without waiting for anything before the event loop has its turn."""
+
+
+class LoopEvent(asyncio.Event):
+    """An `asyncio.Event` that any thread can set."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._home = loop
+
+    def set(self) -> None:
+        """Set it: at once on its loop, else soon."""
+        if asyncio._get_running_loop() is self._home:
+            super().set()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
+                self._home.call_soon_threadsafe(super().set)
+
+
+class LoopTimer:
+    """A call that is set for some time; the loop's clock and the mediator's need not run alike."""
+
+    def __init__(self, runtime: LoopRuntime, time: float, call: Callable[[], object]) -> None:
+        self._runtime, self._time, self._call = runtime, time, call
+        runtime.timers.add(self)
+        self._arm()
+
+    def _arm(self) -> None:
+        wait = min(max(0.0, self._time - self._runtime.clock()), 60.0)
+        self._handle = self._runtime.loop.call_later(wait, self._fire)
+
+    def _fire(self) -> None:
+        if self._time > self._runtime.clock():
+            self._arm()
+        else:
+            self._runtime.timers.discard(self)
+            self._call()
+
+    def cancel(self) -> None:
+        """Do not call."""
+        self._handle.cancel()
+        self._runtime.timers.discard(self)
+
+
+class LoopRuntime:
+    """Runs drivers as tasks of one event loop; see `Runtime`.
+
+    Args:
+        journal: The journal.
+        max_workers: The most threads that run plain functions at a time.
+        clock: Returns the time, in seconds since the epoch.
+        sleep: The user's sleep, awaited.
+    """
+
+    inline = False
+    direct = True
+    suspends = False
+    detaches = True
+    journal_retry: Retry = JOURNAL_RETRY
+    cancelled: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
+    fatal: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit)
+    current = staticmethod(asyncio.current_task)
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(
+        self,
+        journal: Journal,
+        max_workers: int,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
+        self._journal = journal
+        self._blocks = not isinstance(journal, MemoryJournal)
+        self._max_workers = max_workers
+        self.clock = clock
+        self._sleep = sleep
+        self.sleeps = sleep is not None
+        self.reset()
+
+    def reset(self) -> None:
+        """See `Runtime.reset`."""
+        self._bound: asyncio.AbstractEventLoop | None = None
+        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._at_once = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._slots = asyncio.Semaphore(self._max_workers)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.timers: set[LoopTimer] = set()
+        self._pending: list[tuple[Commit, asyncio.Future[Written]]] = []
+        self._flushing = False
+
+    def bind(self) -> bool:
+        """See `Runtime.bind`: to the running loop, which must be the only one unless the other is closed."""
+        loop = asyncio.get_running_loop()
+        if self._bound is loop:
+            return False
+        if self._bound is not None and not self._bound.is_closed():
+            raise RefusedError("an AsyncMediator belongs to one event loop; make another one for this loop")
+        self._begin()
+        self._bound = self.loop = loop
+        return True
+
+    def is_bound(self) -> bool:
+        """See `Runtime.is_bound`."""
+        return asyncio.get_running_loop() is self._bound
+
+    def is_lost(self) -> bool:
+        """See `Runtime.is_lost`."""
+        return self._bound is not None and self._bound.is_closed()
+
+    def monotonic(self) -> float:
+        """See `Runtime.monotonic`."""
+        return self.loop.time()
+
+    def event(self) -> LoopEvent:
+        """See `Runtime.event`."""
+        return LoopEvent(self.loop)
+
+    async def wait(self, event: Any, seconds: float | None) -> bool:
+        """See `Runtime.wait`."""
+        if event.is_set():
+            return True
+        try:
+            async with asyncio.timeout(seconds) as patience:
+                await event.wait()
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            return bool(event.is_set())
+        return True
+
+    async def pause(self, seconds: float) -> None:
+        """See `Runtime.pause`."""
+        await asyncio.sleep(seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Runtime.sleep`."""
+        await (self._sleep or asyncio.sleep)(seconds)
+
+    def check_cancelled(self) -> None:
+        """See `Runtime.check_cancelled`: a step may have swallowed it."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+
+    async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """See `Runtime.in_thread`: in a thread, if this journal blocks."""
+        if not self._blocks:
+            return function(*arguments)
+        if self._executor is None:
+            self._executor = concurrent.futures.ThreadPoolExecutor(JOURNAL_THREADS, "fsm-mediator-journal")
+        return await self.loop.run_in_executor(self._executor, functools.partial(function, *arguments))
+
+    # Writing
+
+    async def write(self, commit: Commit) -> Written:
+        """See `Runtime.write`: with all commits that come meanwhile, if this journal blocks."""
+        if not self._blocks:
+            return self._journal.write(commit)
+        written: asyncio.Future[Written] = self.loop.create_future()
+        self._pending.append((commit, written))
+        if not self._flushing:
+            self._flushing = True
+            self._spawn(self._flush())
+        return await written
+
+    async def _flush(self) -> None:
+        """Write what has gathered, in one commit, until there is nothing more: one flush at a time."""
+        batch: list[tuple[Commit, asyncio.Future[Written]]] = []
+        try:
+            while self._pending:
+                batch, self._pending = self._pending, []
+                commits = [commit for commit, _ in batch]
+                results: list[Written | JournalError]
+                try:
+                    results = await self.in_thread(self._journal.write_all, commits)
+                except Exception as error:  # whatever it is: the drivers must not wait for ever
+                    logger.debug("a flush failed", exc_info=True)
+                    results = [JournalError(f"{error}") for _ in commits]
+                for (_, written), result in zip(batch, results, strict=True):
+                    if written.done():
+                        continue
+                    if isinstance(result, JournalError):
+                        written.set_exception(result)
+                    else:
+                        written.set_result(result)
+        except BaseException:
+            for _, written in (*batch, *self._pending):
+                written.cancel()  # this task is being ended, and so are the drivers
+            self._pending.clear()
+            raise
+        finally:
+            self._flushing = False
+
+    # Calling steps
+
+    async def call(self, call: StepCall) -> Answer:
+        """See `Runtime.call`: a coroutine here, a plain function in a thread."""
+        callback = call.effect.callback
+        assert callback is not None
+        if not callback.is_coroutine:
+            return await self._call_in_thread(call)
+        if call.effect.part.timeout is not None:
+            return await self._awaited(call, callback.function(*call.arguments))
+        try:
+            value = await callback.function(*call.arguments)
+        except asyncio.CancelledError:
+            return self.cancelled_from_inside(callback.label)
+        except Exception as error:
+            return Raised(without_own_frame(error))
+        return Returned(value)
+
+    async def _awaited(self, call: StepCall, awaitable: Awaitable[Any]) -> Answer:
+        """What comes of *awaitable* within the time-out, if the step has one. It is cancelled then, and awaited."""
+        seconds = call.effect.part.timeout
+        patience = asyncio.timeout(seconds)
+        try:
+            async with patience:
+                value = await awaitable
+        except TimeoutError as error:
+            if patience.expired() and seconds is not None:
+                return TimedOut(seconds)
+            return Raised(without_own_frame(error))
+        except asyncio.CancelledError:
+            assert call.effect.callback is not None
+            return self.cancelled_from_inside(call.effect.callback.label)
+        except Exception as error:
+            return Raised(without_own_frame(error), patience.expired())
+        return Returned(value, patience.expired())
+
+    async def _call_in_thread(self, call: StepCall) -> Answer:
+        callback, seconds, late, ended = call.effect.callback, call.effect.part.timeout, False, self.event()
+        assert callback is not None
+        async with self._slots:
+            thread = call.begin()
+            thread.add_done_callback(lambda _: ended.set())
+            try:
+                thread.start()
+                if not await self.wait(ended, seconds):
+                    assert seconds is not None
+                    if call.may_be_overtaken:
+                        return TimedOut(seconds)
+                    late = True
+                    if not await self.wait(ended, call.grace):
+                        return Abandoned(seconds + call.grace)
+            except RuntimeError as error:
+                if thread.revoke() and not thread.answered:
+                    return Raised(error)  # the system gives no more threads: the function was not called
+                raise
+        fault = thread.error
+        if fault is None:
+            if asyncio.iscoroutine(thread.value):  # of a lambda, or a wrapper of a coroutine function
+                return await self._awaited(call, thread.value)
+            return Returned(thread.value, late)
+        if isinstance(fault, asyncio.CancelledError):
+            return Raised(OutcomeUnknownError(f"{callback.label} was cancelled from inside"))
+        if isinstance(fault, Exception):
+            return Raised(fault, late)
+        raise fault
+
+    def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:  # noqa: ARG002 - the other one refuses
+        """See `Runtime.answer`."""
+        return Returned(value, late)
+
+    def cancelled_from_inside(self, label: str) -> Answer:
+        """See `Runtime.cancelled_from_inside`.
+
+        Raises:
+            asyncio.CancelledError: It is meant for the task, because the loop ends: leave the attempt as a crash does.
+        """
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # noqa: PLE0704 - it is only called while one is handled
+        return Raised(OutcomeUnknownError(f"{label} was cancelled from inside"))
+
+    # Tasks
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def attach(
+        self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]
+    ) -> T | None:
+        """See `Runtime.attach`: a task of its own runs *work*; where Python can, to its first wait at once."""
+        loop = self.loop
+        if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
+            task: asyncio.Task[T] = asyncio.Task(work(*arguments), loop=loop, eager_start=True)
+        else:
+            task = loop.create_task(work(*arguments))
+        try:
+            if task.done():
+                self._at_once += 1
+                if self._at_once % TURN == 0:
+                    await asyncio.sleep(0)
+            else:
+                # As asyncio.shield, which takes two futures for it, and another turn of the loop.
+                ended: asyncio.Future[None] = loop.create_future()
+                self._tasks.add(task)
+                task.add_done_callback(functools.partial(self._ended, ended))
+                await ended
+            return task.result()
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                detached(None)
+                task.add_done_callback(functools.partial(_report_error, detached))
+                raise
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
+                raise
+            return None  # the task alone was cancelled: by close, or by a step
+        finally:
+            del task, work, arguments, detached  # an error of a step keeps this frame, which must not keep the run
+
+    def _ended(self, ended: asyncio.Future[None], task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not ended.done():
+            ended.set_result(None)
+
+    async def uncancellable(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        """See `Runtime.uncancellable`."""
+        task = self._spawn(work(*arguments))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if task.cancelled() and current is not None and not current.cancelling():
+                # Closing has cancelled the task, and nothing has cancelled the caller.
+                raise MediatorClosedError("this mediator is closed; make another one") from None
+            raise
+
+    def submit(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        context: Context | None,  # noqa: ARG002 - a task has a copy of its maker's
+        never_ran: Callable[[], object],
+    ) -> None:
+        """See `Runtime.submit`: as a task."""
+        self._spawn(work()).add_done_callback(lambda _: never_ran())
+
+    def post(self, function: Callable[..., object], *arguments: Any) -> None:
+        """See `Runtime.post`: soon, on the loop."""
+        if self._bound is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
+                self._bound.call_soon_threadsafe(function, *arguments)
+
+    def at(self, time: float, call: Callable[[], object]) -> LoopTimer:
+        """See `Runtime.at`."""
+        return LoopTimer(self, time, call)
+
+    async def stop(self) -> None:
+        """See `Runtime.stop`: a task that swallows its cancellation is waited for no longer than a second."""
+        for timer in list(self.timers):
+            timer.cancel()
+        rest = self._tasks - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=1.0)
+
+    async def shut_down(self, *last: Callable[[], object]) -> None:
+        """See `Runtime.shut_down`."""
+        for function in last:
+            await self.in_thread(function)
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
+
+
+def _report_error(detached: Callable[[Any], object], task: asyncio.Task[Any]) -> None:
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    if error is not None:
+        detached(error)

@@ -1,0 +1,256 @@
+"""OwnedExecutions: all executions that a driver owns, and the one place that claims and releases them.
+
+Before anything claims, drives or releases an execution it puts an `ActiveExecution` into `OwnedExecutions.active`. If
+there already is one, it leaves the execution alone. So an execution is never released while it is driven; and what the
+journal says this driver owns, without an `ActiveExecution`, was left by an interrupt and is free to be claimed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import weakref
+from collections.abc import Callable
+
+from fsm_mediator.errors import AlreadyDrivenError, JournalError
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.ids import is_inside
+from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.machine.parts import Effect
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.pool import ThreadCall
+from fsm_mediator.mediator.store import ExecutionStore
+from fsm_mediator.narration import safe_repr
+from fsm_mediator.records import LATE, Failure, InboxItem
+from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, is_settled
+
+logger = logging.getLogger("fsm_mediator")
+
+
+class AbandonedThread:
+    """A thread that outlived its attempt: as long as it runs, no other attempt may begin.
+
+    Attributes:
+        call: The thread's call.
+        effect: What it was to do.
+        watched: Whether its answer will be journaled.
+    """
+
+    __slots__ = ("call", "effect", "watched")
+
+    def __init__(self, call: ThreadCall, effect: Effect) -> None:
+        self.call = call
+        self.effect = effect
+        self.watched = False
+
+
+class OwnedExecutions:
+    """The executions that one driver owns.
+
+    Attributes:
+        active: The executions that it drives, or is about to claim, by id.
+        abandoned: The threads that cannot be ended, by the id of their execution, which stays owned.
+        unreleased: The ids of executions that it could not release yet.
+        on_empty: Called, if set, whenever the last execution is gone.
+        notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
+    """
+
+    def __init__(self, store: ExecutionStore, driver_id: str, limits: Limits | None = None) -> None:
+        self._store = store
+        self._journal = store.journal
+        self._driver_id = driver_id
+        self._limits = limits
+        self.active: dict[str, ActiveExecution] = {}
+        self.abandoned: dict[str, AbandonedThread] = {}
+        self.unreleased: set[str] = set()
+        self.on_empty: Callable[[], None] | None = None
+        self.notify: Callable[[str], object] | None = None
+        _here[self._driver_id] = self
+
+    def __len__(self) -> int:
+        return len(self.active) + len(self.abandoned)
+
+    def any_branch_of(self, saga_id: str) -> ActiveExecution | None:
+        """A branch of an execution, at any depth, that is driven here; None: there is none."""
+        return next((each for each in list(self.active.values()) if is_inside(each.saga_id, saga_id)), None)
+
+    def finish(
+        self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
+    ) -> None:
+        """End the driving of *active*, and wake its waiting callers."""
+        active.outcome = outcome
+        active.error = error
+        active.finished = True
+        saga_id = active.saga_id
+        if active.slot is not None:
+            self.free_slot(active)
+        if self.active.get(saga_id) is active:
+            del self.active[saga_id]
+        if (done := active.wait.done) is not None:
+            done.set()
+        if self.abandoned and (left := self.abandoned.get(saga_id)) is not None and not left.watched:
+            left.watched = True  # only now: its answer is journaled after the driver's records
+            left.call.add_done_callback(lambda _: self._journal_late_answer(saga_id, left))
+        if self.on_empty is not None and not self:
+            self.on_empty()
+
+    def release_and_finish(
+        self, active: ActiveExecution, error: BaseException | None = None, *, outcome: Outcome | None = None
+    ) -> None:
+        """Release *active* for the next driver; harmless if it is finished already."""
+        if self.active.get(active.saga_id) is active:
+            if active.epoch and active.saga_id not in self.abandoned:
+                self.release(active.saga_id)
+            self.finish(active, outcome, error)
+
+    def release(self, saga_id: str) -> None:
+        """Give up the ownership of an execution, if the journal names this driver as its owner."""
+        try:
+            entry = self._journal.find(saga_id)
+            if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
+                self._journal.release(saga_id, entry.epoch)
+        except JournalError as error:
+            logger.warning("execution %r could not be released yet: %s", saga_id, error)
+            self.unreleased.add(saga_id)
+        else:
+            self.unreleased.discard(saga_id)
+
+    def retry_releases(self) -> None:
+        """Release the executions that could not be released before."""
+        for saga_id in list(self.unreleased):
+            active = ActiveExecution(saga_id)
+            if self.active.setdefault(saga_id, active) is active:
+                self.release(saga_id)
+                self.finish(active)
+            else:
+                self.unreleased.discard(saga_id)  # it is driven here again
+
+    def claim(self, active: ActiveExecution, *, for_command: bool = False) -> bool:
+        """Claim and load the execution of *active*, which is in `OwnedExecutions.active`.
+
+        Returns:
+            False: another driver owns it; or it has ended or is stuck, and this is not for a command.
+
+        Raises:
+            AlreadyDrivenError: The thread of an abandoned attempt still runs.
+            UnknownExecutionError: There is no such execution.
+            DefinitionChangedError, UnknownSagaError: No registered saga can drive it.
+        """
+        saga_id = active.saga_id
+        self.check_no_running_thread(saga_id)
+        entry = self._store.entry(saga_id)
+        self._store.registry.saga_of(entry.acceptance)
+        if is_settled(entry.state) and not for_command and not self._store.has_branch_news(entry):
+            return False
+        try:
+            claimed = self._try_claim(saga_id)
+            if claimed is None:
+                if entry.driver is not None:
+                    notify_local_owner(
+                        entry.driver.id, saga_id
+                    )  # whatever it was to be taken up for, its driver is to see
+                return False
+            active.execution = self._store.load_execution(claimed)
+            active.epoch = claimed.epoch
+            if is_settled(claimed.state) and not for_command and not self._store.has_branch_news(claimed):
+                self.release(saga_id)
+                return False
+            # An attempt that was only announced has not begun: it begins now, and nothing about it is in doubt.
+            active.unbegun = claimed.wake_at is not None and active.execution.phase in (EXECUTING, COMPENSATING)
+            active.recovered = not active.unbegun
+            active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
+            active.called = False  # first: what comes from now on is read again
+            active.receive(self._journal.inbox(saga_id))
+        except BaseException:
+            self.release(saga_id)
+            raise
+        return True
+
+    def _try_claim(self, saga_id: str) -> Entry | None:
+        claimed = self._journal.claim(saga_id, self._driver_id)
+        if claimed is None:
+            entry = self._journal.find(saga_id)
+            if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
+                # Owned here, and not driven: it could not be released, or an interrupt hit between two lines.
+                self._journal.release(saga_id, entry.epoch)
+                claimed = self._journal.claim(saga_id, self._driver_id)
+        return claimed
+
+    # Threads that cannot be ended
+
+    def keep_for_abandoned_thread(self, active: ActiveExecution, call: ThreadCall, effect: Effect) -> None:
+        """Own the execution for as long as the thread of *call* runs, even when *active* is finished."""
+        self.abandoned[active.saga_id] = AbandonedThread(call, effect)
+
+    def free_slot(self, active: ActiveExecution) -> None:
+        """Free the slot of an attempt that is over; an abandoned thread keeps its slot as long as it runs."""
+        slot, active.slot = active.slot, None
+        if slot is None:
+            return
+        left = self.abandoned.get(active.saga_id)
+        if left is None:
+            slot.end()
+        else:
+            left.call.add_done_callback(lambda _: slot.end())
+
+    def has_slot(self, active: ActiveExecution) -> bool:
+        """Whether the limits allow the next attempt; else it queues."""
+        effect = active.execution.effect
+        limit = None if self._limits is None or effect is None else self._limits.of(effect)
+        slot = active.slot
+        if slot is not None and (slot.limit is not limit or slot.ended):
+            slot.end()
+            slot = active.slot = None
+        if limit is None:
+            return True
+        if slot is None:
+            slot = active.slot = limit.acquire()
+        return slot.has_come
+
+    def check_no_running_thread(self, saga_id: str) -> None:
+        """Refuse to claim an execution with a thread that still runs.
+
+        Raises:
+            AlreadyDrivenError: There is one.
+        """
+        while (left := self.abandoned.get(saga_id)) is not None:
+            if left.call.answered and left.watched:
+                time.sleep(0.001)  # its answer is just being journaled, in its thread
+                continue
+            raise AlreadyDrivenError(
+                f"execution {saga_id!r}: the abandoned attempt's thread is still running, and must not be overtaken; "
+                f"wait until it has ended, or end this process"
+            )
+
+    def _journal_late_answer(self, saga_id: str, left: AbandonedThread) -> None:
+        call, effect = left.call, left.effect
+        try:
+            error = call.error
+            answer = f"returned {safe_repr(call.value, 1000)}" if error is None else f"raised {Failure.of(error)}"
+            note = f"the abandoned attempt to {effect.kind} {effect.part.path!r} {answer[:1000]}"
+            logger.warning("execution %r: %s", saga_id, note)
+            self._journal.post(saga_id, InboxItem(LATE, effect.part.path, None, note, self._store.clock()))
+        except JournalError as fault:
+            logger.warning("execution %r: its late answer could not be journaled: %s", saga_id, fault)
+        finally:
+            self.release(saga_id)
+            if self.abandoned.get(saga_id) is left:
+                del self.abandoned[saga_id]
+            if self.on_empty is not None and not self:
+                self.on_empty()
+
+
+_here: weakref.WeakValueDictionary[str, OwnedExecutions] = weakref.WeakValueDictionary()
+"""The executions that the drivers of this process own, by driver."""
+
+
+def notify_local_owner(driver_id: str, saga_id: str) -> None:
+    """Notify the owner of an execution of an item in its inbox, if the owner is another driver in this process.
+
+    An owner in another process notices at its next heartbeat, or when it writes its next record.
+    """
+    owned = _here.get(driver_id)
+    if owned is not None and owned.notify is not None and saga_id in owned.active:
+        owned.notify(saga_id)

@@ -1,0 +1,292 @@
+"""Pool: a bounded thread pool, a timer thread, and a call in a thread of its own. Nothing here knows a saga.
+
+All threads are daemon threads: a step that hangs must not keep a process from ending; the journal knows what was under
+way. The threads of the pool and the timer thread end when they are idle for a while, and start again when needed, so
+that a mediator which is never closed leaves no thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import heapq
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+logger = logging.getLogger(__name__)
+
+IDLE: Final = 10.0
+"""Seconds for which a thread with nothing to do is kept."""
+
+_pool: contextvars.ContextVar[ThreadPool | None] = contextvars.ContextVar("fsm_mediator_pool", default=None)
+"""The pool on whose behalf this code runs. A variable of the context, for a worker's step may run in another thread."""
+
+
+class ThreadPool:
+    """At most *most* threads that run what they are given, in order; made when needed.
+
+    A thread that waits for the work of others (`blocked`) does not count, so that jobs which wait for jobs go on.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._most = most
+        self._name = name
+        self._jobs: queue.SimpleQueue[tuple[contextvars.Context, Callable[[], None]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        # Each of these is only ever touched under the lock.
+        self._threads = 0
+        self._idle = 0  # those that wait for a job, or are about to
+        self._queued = 0  # the jobs that none of them has taken yet
+        self._blocked = 0
+        self._stopped = False
+
+    def submit(self, job: Callable[[], None], context: contextvars.Context | None = None) -> bool:
+        """Have *job* run soon, in a copy of *context*; what it raises is logged. False: the pool was stopped."""
+        context = contextvars.copy_context() if context is None else context.copy()
+        with self._lock:
+            if self._stopped:
+                return False
+            self._queued += 1
+            self._jobs.put((context, job))
+        self._grow()
+        return True
+
+    def stop(self) -> None:
+        """Take no more jobs, and have each thread end once there are none left."""
+        with self._lock:
+            self._stopped = True
+            for _ in range(self._threads):
+                self._jobs.put(None)
+
+    @contextlib.contextmanager
+    def blocked(self) -> Iterator[None]:
+        """While this lasts, its caller waits for others: if it is one of this pool, another may take its place."""
+        if _pool.get() is not self:
+            yield
+            return
+        with self._lock:
+            self._blocked += 1
+        self._grow()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocked -= 1
+
+    def _grow(self) -> None:
+        with self._lock:
+            if self._queued <= self._idle or self._threads - self._blocked >= self._most:
+                return
+            self._threads += 1
+            self._idle += 1
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{next(self._numbers)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads: those there are do it, or the next job tries again
+            logger.exception("%s: a thread could not be started", self._name)
+            with self._lock:
+                self._threads -= 1
+                self._idle -= 1
+
+    def _work(self) -> None:
+        while True:
+            try:
+                todo = self._jobs.get(timeout=IDLE)
+            except queue.Empty:
+                with self._lock:
+                    if self._queued >= self._idle:
+                        continue  # a job has just come, for this thread
+                    self._thread_exits()
+                    return
+            if todo is None:
+                with self._lock:
+                    self._thread_exits()
+                return
+            with self._lock:
+                self._queued -= 1
+                self._idle -= 1
+            context, job = todo
+            try:
+                context.run(self._perform, job)
+            except BaseException:
+                logger.exception("a background job of %s ended with an error", self._name)
+            del todo, context, job
+            with self._lock:
+                self._idle += 1
+                if self._threads - self._blocked > self._most:  # it stood in for one that was blocked
+                    self._thread_exits()
+                    return
+
+    def _perform(self, job: Callable[[], None]) -> None:
+        _pool.set(self)
+        job()
+
+    def _thread_exits(self) -> None:
+        self._threads -= 1
+        self._idle -= 1
+
+
+class Timer:
+    """A call at a time."""
+
+    __slots__ = ("_timers", "call")
+
+    def __init__(self, timers: TimerThread, call: Callable[[], object]) -> None:
+        self._timers = timers
+        self.call: Callable[[], object] | None = call
+
+    def cancel(self) -> None:
+        """Do not call, and forget the function."""
+        if self.call is not None:
+            self.call = None
+            self._timers._compact()
+
+
+class TimerThread:
+    """Calls functions at given times, on one thread of its own; they must be quick."""
+
+    def __init__(self, clock: Callable[[], float], name: str) -> None:
+        self._clock = clock
+        self._name = name
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._cancelled = 0
+        self._stopped = False
+
+    def at(self, time: float, call: Callable[[], object]) -> Timer:
+        """Call *call* at *time*, in seconds since the epoch, or at once if that is past."""
+        timer = Timer(self, call)
+        with self._changed:
+            if self._stopped:
+                return timer
+            heapq.heappush(self._heap, (time, next(self._numbers), timer))
+            if self._thread is None:
+                thread = threading.Thread(target=self._watch, name=self._name, daemon=True)
+                thread.start()
+                self._thread = thread
+            elif self._heap[0][2] is timer:
+                self._changed.notify()
+        return timer
+
+    def _compact(self) -> None:
+        """One was cancelled: make room once most were, for some are set for times that are days away."""
+        with self._changed:
+            self._cancelled += 1
+            if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
+                self._heap = [entry for entry in self._heap if entry[2].call is not None]
+                heapq.heapify(self._heap)
+                self._cancelled = 0
+
+    def stop(self) -> None:
+        """Forget everything that is set, and whatever still will be."""
+        with self._changed:
+            self._stopped = True
+            self._heap.clear()
+            self._changed.notify()
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                if not self._heap:
+                    if self._stopped or not self._changed.wait_for(lambda: self._heap or self._stopped, IDLE):
+                        self._thread = None
+                        return
+                    continue
+                wait = self._heap[0][0] - self._clock()
+                if wait > 0:
+                    # In slices, for the system's clock may be set while we wait.
+                    self._changed.wait(min(wait, 60.0))
+                    continue
+                timer = heapq.heappop(self._heap)[2]
+                call, timer.call = timer.call, None
+            if call is not None:
+                try:
+                    call()
+                except Exception:
+                    logger.exception("an timer of %s ended with an error", self._name)
+            del timer, call
+
+
+class ThreadCall:
+    """One call in a thread of its own, which can be waited for, and left behind if it does not answer.
+
+    Attributes:
+        value: What the call returned.
+        error: What it raised.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], name: str) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._begun = self._revoked = False
+        self._callbacks: list[Callable[[ThreadCall], None]] = []
+        self._call = (contextvars.copy_context(), function, arguments)
+        self._name = name
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            RuntimeError: The system gives no more threads; nothing was called.
+        """
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def revoke(self) -> bool:
+        """Prevent the call; False: it runs already.
+
+        `start` itself can be interrupted by a signal, and then nobody knows whether there is a thread.
+        """
+        with self._lock:
+            self._revoked = self._revoked or not self._begun
+            return self._revoked or self._done.is_set()
+
+    def _run(self) -> None:
+        with self._lock:
+            if self._revoked:
+                return
+            self._begun = True
+        context, function, arguments = self._call
+        try:
+            self.value = context.run(function, *arguments)
+        except BaseException as error:
+            self.error = without_own_frame(error)
+        del self._call, context, function, arguments
+        with self._lock:
+            self._done.set()
+            callbacks = self._callbacks
+        for call in callbacks:
+            call(self)
+        del self  # the error keeps this frame, which must not keep the error
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether it has answered within *seconds*."""
+        return self._done.wait(seconds)
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has answered."""
+        return self._done.is_set()
+
+    def add_done_callback(self, call: Callable[[ThreadCall], None]) -> None:
+        """Call *call* once it has answered: in its thread, or here and now if it already has."""
+        with self._lock:
+            if not self._done.is_set():
+                self._callbacks = [*self._callbacks, call]
+                return
+        call(self)
+
+
+def without_own_frame(error: BaseException) -> Any:
+    """*error* with its traceback from the step on: our frame says nothing to people, and would be kept alive by it."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return error

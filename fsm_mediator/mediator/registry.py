@@ -1,0 +1,134 @@
+"""SagaRegistry: the sagas that a mediator can drive, by name, version and shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fsm_mediator.definition.saga import Saga, shape_of
+from fsm_mediator.errors import DefinitionChangedError, DefinitionError, UnknownSagaError
+from fsm_mediator.ids import is_branch
+from fsm_mediator.journal import codec
+from fsm_mediator.records import Acceptance
+
+
+class SagaRegistry:
+    """The registered sagas.
+
+    Args:
+        sagas: The first ones.
+        encodes: Whether the journal encodes values, so that their types are checked.
+        coroutines: Whether steps may be coroutine functions.
+
+    Raises:
+        DefinitionError: As `register`.
+    """
+
+    def __init__(self, sagas: Iterable[Saga], *, encodes: bool, coroutines: bool) -> None:
+        self._encodes = encodes
+        self._coroutines = coroutines
+        self.by_name: dict[str, Saga] = {}
+        self._by_version: dict[tuple[str, str], Saga] = {}
+        self._branches: dict[tuple[str, ...], Saga] = {}
+        for saga in sagas:
+            self.register(saga)
+
+    def register(self, saga: Saga, *, latest: bool = True) -> Saga:
+        """Make *saga* known. New executions that are started by name use the latest saga of that name.
+
+        Raises:
+            DefinitionError: Another saga of the same name and version is known, or this mediator cannot drive it.
+        """
+        if not isinstance(saga, Saga):
+            raise DefinitionError(f"a mediator is given sagas, not {saga!r}; an operation is a Saga(name, [steps])")
+        key = (saga.name, saga.version)
+        known = self._by_version.get(key)
+        if known is saga:
+            return saga
+        if known is not None:
+            raise DefinitionError(
+                f"two sagas are named {saga.name!r} in version {saga.version!r}; give the newer one another version"
+            )
+        self._check_callbacks(saga)
+        self._by_version[key] = saga
+        self._register_branches(saga)
+        if latest:
+            self.by_name[saga.name] = saga
+        else:  # running an old definition does not change what its name means
+            self.by_name.setdefault(saga.name, saga)
+        return saga
+
+    def _check_callbacks(self, saga: Saga) -> None:
+        if not self._coroutines:
+            for part in saga.parts:
+                for callback in (part.execute, part.compensate, part.probe):
+                    if callback is not None and callback.is_coroutine:
+                        raise DefinitionError(
+                            f"saga {saga.name!r}, step {part.path!r}: {callback.label} is a coroutine function, which "
+                            f"Mediator cannot run; use AsyncMediator, or make it a plain function"
+                        )
+        if self._encodes:
+            codec.check_types(saga)
+        for branches in saga.branches.values():
+            for branch in branches.values():
+                self._check_callbacks(branch)
+
+    def _register_branches(self, saga: Saga) -> None:
+        for branches in saga.branches.values():
+            for branch in branches.values():
+                self._branches.setdefault((branch.name, branch.fingerprint), branch)
+                self._branches[branch.name, branch.version, branch.fingerprint] = branch
+                self._register_branches(branch)
+
+    def saga(self, saga: Saga | str) -> Saga:
+        """The saga of this name, or *saga* itself, which is registered.
+
+        Raises:
+            UnknownSagaError: No saga of this name is registered.
+        """
+        if isinstance(saga, str):
+            try:
+                return self.by_name[saga]
+            except KeyError:
+                raise UnknownSagaError(f"no saga is named {saga!r}; registered: {self._names()}") from None
+        return self.register(saga, latest=False)
+
+    def saga_of(self, acceptance: Acceptance) -> Saga:
+        """The definition that can drive the execution which *acceptance* opened.
+
+        Raises:
+            UnknownSagaError: No saga of its name is registered.
+            DefinitionChangedError: No registered saga has its shape; the message says what differs.
+        """
+        if is_branch(acceptance.saga):  # the shape of a branch is part of its parent's shape
+            shape = acceptance.fingerprint
+            branch = self._branches.get((acceptance.saga, acceptance.version, shape))
+            branch = branch or self._branches.get((acceptance.saga, shape))
+            if branch is not None:
+                return branch
+        same = self._by_version.get((acceptance.saga, acceptance.version))
+        if same is not None and same.fingerprint == acceptance.fingerprint:
+            return same
+        named = [saga for saga in self.sagas if saga.name == acceptance.saga]
+        for saga in reversed(named):
+            if saga.fingerprint == acceptance.fingerprint:
+                return saga
+        who = f"execution {acceptance.saga_id!r} of saga {acceptance.saga!r} version {acceptance.version}"
+        if not named:
+            raise UnknownSagaError(
+                f"{who} cannot be driven: no saga of that name is registered; registered: {self._names()}"
+            )
+        nearest = same or named[-1]
+        raise DefinitionChangedError(
+            f"{who} cannot be driven: its definition had fingerprint {acceptance.fingerprint}, and the registered "
+            f"version {nearest.version} has {nearest.fingerprint} "
+            f"({', '.join(path for path, *_ in shape_of(nearest.parts))}). "
+            f"Register the definition that started it as well, under its version"
+        )
+
+    def _names(self) -> str:
+        return ", ".join(sorted(self.by_name)) or "none"
+
+    @property
+    def sagas(self) -> tuple[Saga, ...]:
+        """Every registered saga."""
+        return tuple(self._by_version.values())

@@ -1,0 +1,302 @@
+"""Requests: what callers of a mediator ask for: to run, start, await, command and recover executions."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.errors import AlreadyDrivenError, JournalError, RefusedError, StillRunningError
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.protocol import Entry, IdTakenError
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.branches import outcome_if_quiescent
+from fsm_mediator.mediator.commands import Command
+from fsm_mediator.mediator.driving import BRANCHES_POLL, ExecutionDriver
+from fsm_mediator.mediator.joining import feed_command
+from fsm_mediator.mediator.store import raise_unless_succeeded, with_queue_info
+from fsm_mediator.mediator.validation import check_id_argument, check_seconds
+from fsm_mediator.states import is_settled
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Diagram
+
+T = TypeVar("T")
+
+
+async def run(  # noqa: C901 - one path, read as a whole
+    core: ExecutionDriver,
+    saga: Saga | str,
+    payload: Any,
+    saga_id: str | None,
+    timeout: float | None,
+    deadline: float | None,
+    check: bool,
+) -> Outcome:
+    """Run a saga to its end for a waiting caller: see `Mediator.run`."""
+    if not core.opened or not core.runtime.is_bound():
+        await core.open()
+    execution = core.store.new_execution(saga, payload, saga_id, deadline)
+    if timeout is not None:
+        check_seconds("timeout (seconds)", timeout)
+        await core.runtime.uncancellable(accept, core, execution)
+        return await wait(core, execution.saga_id, timeout, check)
+    active, outcome = ActiveExecution(execution.saga_id, execution), None
+    try:
+        if core.owned.active.setdefault(execution.saga_id, active) is active:
+            if core.closed:
+                raise core.closed_error(execution.saga_id, execution.state)
+            if core.runtime.detaches:
+                outcome = await core.attach(active, core.drive_new, active)
+            elif core.memory is not None:
+                outcome = await core.drive_in_memory(active)
+            else:
+                outcome = await core.drive(active, opens=True)
+    except IdTakenError:
+        pass
+    except BaseException as error:
+        if not active.background:
+            core.owned.release_and_finish(active, error)  # an interrupt may have hit where nothing else sees to it
+        raise
+    if outcome is not None:
+        if outcome.state == "succeeded":
+            return outcome
+        try:
+            return core.checked(active, outcome, check)
+        finally:
+            del active, outcome, execution  # as in `ExecutionDriver.drive_in_memory`
+    saga_id = execution.saga_id
+    if await _exists(core, execution):
+        return await wait(core, saga_id, None, check)
+    return await run(core, saga, payload, saga_id, None, deadline, check)
+
+
+async def start(
+    core: ExecutionDriver, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None
+) -> str:
+    """Accept a saga, and have it driven in the background: see `Mediator.start`."""
+    await core.open()
+    execution = core.store.new_execution(saga, payload, saga_id, deadline)
+    await core.runtime.uncancellable(accept, core, execution)
+    return execution.saga_id
+
+
+async def accept(core: ExecutionDriver, execution: Execution) -> None:
+    """Journal a new execution as pending, owned by this driver, and have it driven in the background."""
+    saga_id = execution.saga_id
+    active = ActiveExecution(saga_id, execution, background=True)
+    active.context = contextvars.copy_context()
+    try:
+        while core.owned.active.setdefault(saga_id, active) is not active:
+            if await _exists(core, execution):
+                return
+        if core.closed:
+            raise core.closed_error(saga_id, execution.state)
+        await core.write(core.commits.commit(active, (), opens=True))
+        core.submit(active)
+    except IdTakenError as error:
+        core.owned.finish(active, error=error)
+        if await _exists(core, execution):
+            entry = await core.runtime.in_thread(core.store.entry, saga_id)
+            if not is_settled(entry.state):
+                core.resume(saga_id)
+    except BaseException as error:
+        core.release_if_unstarted(active, error)
+        raise
+
+
+async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
+    """Whether an execution with the id of this one is in the journal; False: its opening failed.
+
+    Raises:
+        SagaIdTakenError: It is another operation than this one.
+    """
+    pause, find, saga_id = 0.001, core.journal.find, execution.saga_id
+    while (entry := await core.runtime.in_thread(find, saga_id)) is None:
+        active = core.owned.active.get(saga_id)
+        if active is None:
+            entry = await core.runtime.in_thread(find, saga_id)
+            break
+        await core.is_finished(active, pause)  # it is about to be written, or refused
+        pause = min(pause * 1.5, 0.25)
+    if entry is not None:
+        core.store.check_same(entry, execution)
+    return entry is not None
+
+
+async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check: bool) -> Outcome:
+    """Wait until an execution ends, is stuck or parked: see `Mediator.wait`."""
+    check_id_argument(saga_id)
+    if timeout is not None:
+        check_seconds("timeout (seconds)", timeout)
+    await core.open()
+    runtime, pause = core.runtime, 0.002
+    until = None if timeout is None else runtime.monotonic() + timeout
+    while True:
+        left = None if until is None else max(0.0, until - runtime.monotonic())
+        active = core.owned.active.get(saga_id)
+        if active is not None:
+            if active.driver is not None and active.driver == runtime.current():
+                raise RefusedError(f"a step of execution {saga_id!r} waits for that execution, which waits for it")
+            if await core.is_finished(active, left):
+                outcome = core.store.outcome_for_waiter(active, closed=core.closed)
+                if outcome is not None:
+                    return core.checked(active, outcome, check)
+                if left is not None and type(active.error) is JournalError:
+                    raise active.error  # else: what its driver could not do, this caller tries itself
+                continue
+        else:
+            entry = await runtime.in_thread(core.store.entry, saga_id)
+            outcome, pause = await _waited(core, entry, left, pause)
+            if outcome is not None:
+                return raise_unless_succeeded(outcome, check)
+        if left == 0.0:
+            assert timeout is not None
+            entry = await runtime.in_thread(core.store.entry, saga_id)
+            raise StillRunningError(saga_id, entry.state, timeout)
+
+
+async def _waited(
+    core: ExecutionDriver, entry: Entry, left: float | None, pause: float
+) -> tuple[Outcome | None, float]:
+    """Wait a while for an execution that nothing drove here a moment ago: its outcome, if it rests.
+
+    It is driven by this caller, or in the background if the caller has no time for that. Returns as well how long to
+    wait next time.
+    """
+    saga_id, runtime = entry.saga_id, core.runtime
+    abandoned = core.owned.abandoned.get(saga_id)
+    elsewhere = entry.driver_alive and entry.driver is not None and entry.driver.id != core.driver.id
+    if not elsewhere or is_settled(entry.state):
+        outcome = await runtime.in_thread(outcome_if_quiescent, core.store, entry)
+        if outcome is not None:
+            return outcome, pause
+    if core.closed:
+        raise core.closed_error(saga_id, entry.state)
+    if abandoned is not None:
+        answered = runtime.event()
+        abandoned.call.add_done_callback(lambda _: answered.set())
+        if not await runtime.wait(answered, left):
+            return None, pause
+        pause = 0.001  # its answer is just being journaled
+    elif not elsewhere and left is None:
+        active = ActiveExecution(saga_id)
+        if core.try_reserve(active):
+            outcome = await core.attach(active, core.claim_and_drive, active)
+            if outcome is not None and active.rests:
+                return outcome, pause
+            if active.epoch:
+                return None, pause
+    elif (branch := None if elsewhere else _local_branch(core, entry)) is not None:
+        await core.is_finished(branch, BRANCHES_POLL if left is None else min(left, BRANCHES_POLL))
+        return None, pause
+    elif (
+        not elsewhere
+        and (entry.wake_at is None or entry.mail or entry.wake_at <= core.clock())
+        and core.resume(saga_id) is not None
+        and not core.store.waits_in_group(entry)  # which parks again at once, until a branch has settled
+    ):
+        return None, pause
+    # Another driver owns it, or it is parked: look again, less and less often.
+    await runtime.pause(pause if left is None else min(pause, left))
+    return None, min(pause * 1.5, 0.25)
+
+
+def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None:
+    """A branch driven here that a parked execution waits for, if no branch has sent a message."""
+    if entry.called or not core.store.waits_in_group(entry):
+        return None
+    return core.owned.any_branch_of(entry.saga_id)
+
+
+async def command(
+    core: ExecutionDriver, saga_id: str, command: Command, to_stuck_branches: Command | None = None
+) -> Outcome:
+    """Claim an execution for an operator's command, and drive it on: see `Mediator.retry`."""
+    await core.open()
+    active = ActiveExecution(saga_id)
+    while not core.try_reserve(active):
+        if not await core.wait_until_released(saga_id):
+            raise AlreadyDrivenError(
+                f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
+            )
+        await core.open()
+    outcome = await core.attach(active, _commanded, core, active, command, to_stuck_branches)
+    return outcome if outcome is not None else await core.runtime.in_thread(core.store.outcome, saga_id)
+
+
+async def _commanded(
+    core: ExecutionDriver, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
+) -> Outcome | None:
+    try:
+        if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
+            owner = (await core.runtime.in_thread(core.store.entry, active.saga_id)).driver
+            raise AlreadyDrivenError(
+                f"execution {active.saga_id!r} is being driven by {owner or 'somebody'}; wait until it is stuck or "
+                f"has ended"
+            )
+        record = await feed_command(core, active, command, to_stuck_branches)
+        return await core.drive(active, [record])
+    except BaseException as error:
+        core.owned.release_and_finish(active, error)
+        raise
+
+
+async def recover(core: ExecutionDriver) -> list[Outcome]:
+    """Claim and drive every unfinished execution without a living driver: see `Mediator.recover`."""
+    await core.open()
+    in_thread, store = core.runtime.in_thread, core.store
+    await in_thread(core.owned.retry_releases)
+    outcomes: list[Outcome] = []
+    seen: set[str] = set()
+    skip: set[str] = set()
+    while True:
+        found = await in_thread(core.journal.claimable, core.clock(), 1000 + len(seen), tuple(skip))
+        claimed = [core.resume(saga_id) for saga_id in found if saga_id not in seen]
+        if not claimed:
+            along = await in_thread(store.roots_of, outcomes, core.driver.id)
+            waited = [
+                await wait(core, outcome.saga_id, None, False) if store.waits_for_branches(outcome) else outcome
+                for outcome in outcomes
+            ]
+            return waited + [await wait(core, saga_id, None, False) for saga_id in along]
+        seen.update(found)  # once each: what comes back at once would come back for ever
+        for active in claimed:
+            if active is not None:
+                await core.is_finished(active, None)
+                if active.outcome is not None:
+                    outcomes.append(active.outcome)
+                elif (fingerprint := await in_thread(store.missing_definition, active)) is not None:
+                    skip.add(fingerprint)
+
+
+async def ask(core: ExecutionDriver, read: Callable[..., T], *arguments: Any) -> T:
+    """Read the journal."""
+    await core.open()
+    return await core.runtime.in_thread(read, *arguments)
+
+
+async def outcome(core: ExecutionDriver, saga_id: str) -> Outcome:
+    """The outcome of an execution, as far as it is journaled: see `Mediator.outcome`."""
+    return await ask(core, core.store.outcome, saga_id)
+
+
+async def diagram(core: ExecutionDriver, saga_id: str, view: str) -> Diagram:
+    """The picture of an execution: see `Mediator.diagram`."""
+    from fsm_mediator.mediator.diagrams import diagram_of  # loaded when it is used
+
+    return await ask(core, diagram_of, core.store, saga_id, view)
+
+
+async def executions(core: ExecutionDriver, state: str | None, saga: str | None, limit: int | None) -> list[Entry]:
+    """The executions in the journal, newest first: see `Mediator.executions`."""
+    entries = await ask(core, lambda: list(core.journal.entries(phase=state, saga=saga, limit=limit)))
+    return with_queue_info(entries, core.owned.active)
+
+
+async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: Any) -> None:
+    """Post a cancel or a signal to an execution, and notify its owner."""
+    await core.notify_owner(await ask(core, post, core.store, *arguments))

@@ -1,0 +1,276 @@
+"""ExecutionStore: executions as the journal has them: opening, loading, listing and comparing them.
+
+Its methods may block on the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.errors import (
+    DefinitionChangedError,
+    PayloadError,
+    SagaFailedError,
+    SagaIdTakenError,
+    SagaNotSucceededError,
+    SagaStuckError,
+    SagaWaitingError,
+    UnknownExecutionError,
+    UnknownSagaError,
+)
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.ids import group_of, is_branch, root_of
+from fsm_mediator.journal import codec
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.machine.parts import GROUPS
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.registry import SagaRegistry
+from fsm_mediator.mediator.validation import are_equal, check_saga_id, is_instance
+from fsm_mediator.records import Acceptance
+from fsm_mediator.retry import check_number
+from fsm_mediator.states import COMPENSATING, ENDED, WAITING, path_of, split_state
+
+_ids = random.Random()  # noqa: S311 - unique, not secret; a generator of its own, because users seed the shared one
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)
+
+PARENT_RESULTS_KEPT: Final = 256
+"""The number of groups whose parent's results are cached for their branches."""
+
+
+class ExecutionStore:
+    """Opens new executions, and loads those in the journal.
+
+    Args:
+        registry: The sagas.
+        journal: The journal.
+        clock: Returns the time, in seconds since the epoch.
+    """
+
+    def __init__(self, registry: SagaRegistry, journal: Journal, clock: Callable[[], float]) -> None:
+        self.registry = registry
+        self.journal = journal
+        self.clock = clock
+        self._parent_results_cache: dict[tuple[str, str], Mapping[str, Any]] = {}
+
+    def new_execution(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
+        """A new execution, not yet journaled.
+
+        Raises:
+            PayloadError: The payload is of another type than the saga's, or cannot be journaled.
+            RefusedError: The id is malformed.
+        """
+        definition = self.registry.by_name.get(saga) if type(saga) is str else None
+        if definition is None:
+            definition = self.registry.saga(saga)
+        at = self.clock()
+        if saga_id is None:
+            saga_id = uuid7_hex(at)
+        else:
+            check_saga_id(saga_id)
+        if deadline is None:
+            deadline = definition.deadline
+        else:
+            check_number("deadline (seconds)", deadline, above=True)
+        if self.journal.encodes:
+            payload = codec.roundtrip_payload(definition, payload, self.journal.max_value_bytes)
+        elif isinstance(definition.payload, type) and not is_instance(payload, definition.payload):
+            raise PayloadError(
+                f"saga {definition.name!r} takes a {definition.payload.__name__}, not {payload!r} "
+                f"(a {type(payload).__name__})"
+            )
+        execution = Execution(
+            definition,
+            Acceptance(
+                saga_id,
+                definition.name,
+                definition.version,
+                definition.fingerprint,
+                payload,
+                at,
+                None if deadline is None else at + deadline,
+            ),
+        )
+        if self.journal.encodes:
+            execution.settle = self._encode_branch_payload
+        return execution
+
+    def _encode_branch_payload(self, saga: Saga, payload: Any) -> Any:
+        return codec.roundtrip_payload(saga, payload, self.journal.max_value_bytes)
+
+    def entry(self, saga_id: str) -> Entry:
+        """The execution of this id, as the journal lists it.
+
+        Raises:
+            UnknownExecutionError: There is none.
+        """
+        entry = self.journal.find(saga_id)
+        if entry is None:
+            raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
+        return entry
+
+    def load_execution(self, entry: Entry) -> Execution:
+        """The execution that *entry* lists, folded from its records.
+
+        Raises:
+            UnknownExecutionError: It was pruned, or forgotten, since it was listed.
+        """
+        saga = self.registry.saga_of(entry.acceptance)
+        records = codec.decode_records(saga, self.journal.records(entry.saga_id))
+        execution = Execution.fold(saga, codec.decode_acceptance(saga, entry.acceptance), records)
+        if execution.seq < entry.seq:
+            raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
+        if self.journal.encodes:
+            execution.settle = self._encode_branch_payload
+        if saga.single is not None and entry.acceptance.parent is not None:
+            execution.given = self._parent_results(entry.acceptance.parent, entry.saga_id)
+        return execution
+
+    def _parent_results(self, parent_id: str, branch_id: str) -> Mapping[str, Any]:
+        """The results that a branch's parent had when it came to the group: they do not change any more."""
+        path = group_of(branch_id)
+        known = self._parent_results_cache.get((parent_id, path))
+        if known is None:
+            entry = self.entry(parent_id)
+            saga = self.registry.saga_of(entry.acceptance)
+            parent = Execution(saga, codec.decode_acceptance(saga, entry.acceptance))
+            for record in codec.decode_records(saga, self.journal.records(parent_id)):
+                parent.replay(record)
+                if record.children is not None and path_of(record.target) == path:
+                    break
+            if saga.single is not None and entry.acceptance.parent is not None:
+                parent.given = self._parent_results(entry.acceptance.parent, parent_id)
+            known = dict(parent.results_seen_by(saga.part(path)))
+            while len(self._parent_results_cache) >= PARENT_RESULTS_KEPT:
+                self._parent_results_cache.pop(next(iter(self._parent_results_cache)), None)
+            self._parent_results_cache[parent_id, path] = known
+        return known
+
+    def has_branch_news(self, entry: Entry) -> bool:
+        """Whether an execution that is stuck in a group is to be looked at, for a branch of it has something to say."""
+        return entry.called and self.waits_in_group(entry)
+
+    def waits_in_group(self, entry: Entry) -> bool:
+        """Whether an execution stands in a group or a choice, so that its branches decide what comes next."""
+        if entry.state in ENDED:
+            return False
+        machine = self.registry.saga_of(entry.acceptance).machine_with(entry.state)
+        part = machine.places[entry.state].part if machine is not None else None
+        return part is not None and part.kind in GROUPS
+
+    def outcome(self, saga_id: str) -> Outcome:
+        """Where the execution stands, as far as it is journaled."""
+        return self.load_execution(self.entry(saga_id)).outcome()
+
+    def check_same(self, entry: Entry, opened: Execution) -> None:
+        """Refuse to join an execution that is another operation than the one asked for.
+
+        Raises:
+            SagaIdTakenError: It is of another saga, or was given another payload.
+        """
+        theirs, ours = entry.acceptance, opened.acceptance
+        if theirs.saga != ours.saga:
+            raise SagaIdTakenError(
+                f"the id {ours.saga_id!r} belongs to an execution of saga {theirs.saga!r}, not of {ours.saga!r}"
+            )
+        payload = theirs.payload
+        if isinstance(payload, msgspec.Raw):
+            try:
+                payload = codec.decode_acceptance(opened.saga, theirs).payload
+            except PayloadError:
+                payload = ...  # it was of a type that has changed since: equal to nothing of today's
+        if payload is not ours.payload and not are_equal(payload, ours.payload):
+            raise SagaIdTakenError(
+                f"execution {ours.saga_id!r} of saga {ours.saga!r} exists with another payload. "
+                f"To start another one, give it another saga_id"
+            )
+
+    @staticmethod
+    def waits_for_branches(outcome: Outcome) -> bool:
+        """Whether the execution waits in a group, and branches of it may be going on."""
+        phase, path = split_state(outcome.state)
+        return phase in (WAITING, COMPENSATING) and path in outcome.saga.branches
+
+    def outcome_for_waiter(self, active: ActiveExecution, *, closed: bool) -> Outcome | None:
+        """The outcome for a caller after its wait for *active*; None: the caller must read the journal.
+
+        The driver may have looked at the branches before the wait began, and may have missed what came to them since.
+        """
+        outcome = active.outcome
+        if outcome is None or not (active.rests or closed):
+            return None
+        return None if not closed and self.waits_for_branches(outcome) else outcome
+
+    def roots_of(self, outcomes: Iterable[Outcome], driver_id: str) -> list[str]:
+        """The roots of the branches in *outcomes* that are not in there themselves, unless another driver owns them.
+
+        A branch that settles has its root driven on, in the background.
+        """
+        claimed = {outcome.saga_id for outcome in outcomes}
+        roots = {root_of(saga_id) for saga_id in claimed if is_branch(saga_id)} - claimed
+        entries = (self.journal.find(saga_id) for saga_id in sorted(roots))
+        return [
+            entry.saga_id
+            for entry in entries
+            if entry is not None  # else it has ended, and was pruned
+            if entry.driver is None or not entry.driver_alive or entry.driver.id == driver_id
+        ]
+
+    def missing_definition(self, active: ActiveExecution) -> str | None:
+        """The fingerprint of an execution that no registered saga can drive; None: *active* is not such a one."""
+        if active.epoch == 0 and isinstance(active.error, (UnknownSagaError, DefinitionChangedError)):
+            entry = self.journal.find(active.saga_id)
+            return None if entry is None else entry.acceptance.fingerprint
+        return None
+
+
+def with_queue_info(entries: Iterable[Entry], driven: Mapping[str, ActiveExecution]) -> list[Entry]:
+    """*entries* with the limit that each queues for, which only its own mediator knows."""
+    found = []
+    for entry in entries:
+        active = driven.get(entry.saga_id)
+        slot = None if active is None else active.slot
+        queues = slot is not None and not slot.has_come
+        found.append(msgspec.structs.replace(entry, queued=slot.limit.name) if slot and queues else entry)
+    return found
+
+
+def raise_unless_succeeded(outcome: Outcome, check: bool) -> Outcome:
+    """*outcome*, or, where *check* is set and it is no success, the error that says so."""
+    if outcome.succeeded or not check:
+        return outcome
+    kind: type[SagaNotSucceededError] = SagaWaitingError
+    if outcome.failed:
+        kind = SagaFailedError
+    elif outcome.stuck:
+        kind = SagaStuckError
+    raise kind(outcome)
+
+
+_RANDOM: Final = (1 << 80) - 1 ^ 0xF << 76 ^ 0b11 << 62
+_VERSION_7: Final = 0x7 << 76 | 0b10 << 62
+_begun = (-1, 0)
+"""The millisecond in which an id was last made up, and what the ids of that millisecond have in common."""
+
+
+def uuid7_hex(at: float) -> str:
+    """A new id that begins with the time: a UUID of version 7 (RFC 9562) in hexadecimal.
+
+    What is opened at about the same time lies side by side in a journal's index by id. Were all of it random, each of
+    many executions that are opened in one commit would have another page written.
+    """
+    global _begun  # noqa: PLW0603 - two threads that race for it only work it out twice
+    millisecond = int(at * 1000)
+    begun, beginning = _begun
+    if begun != millisecond:
+        beginning = (millisecond & 0xFFFF_FFFF_FFFF) << 80 | _VERSION_7
+        _begun = millisecond, beginning
+    number = beginning | _ids.getrandbits(80) & _RANDOM
+    return number.to_bytes(16, "big").hex()
