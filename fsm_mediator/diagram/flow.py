@@ -39,6 +39,8 @@ from fsm_mediator.states import (
 STEPS: Final = "steps"
 """The view's name."""
 
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+
 MOST_ALT: Final = 300
 """Characters of an alternative text."""
 
@@ -85,7 +87,7 @@ class StepMark(msgspec.Struct, frozen=True, kw_only=True):
             return " · ".join(f"{number} {state}" for state, number in self.counts)
         words = ["left over" if self.leftover and self.state is StepState.DONE else str(self.state)]
         if self.attempts > 1:
-            words.append(f"{self.attempts}×")
+            words.append(f"{self.attempts}{TIMES}")
         if self.seconds is not None:
             words.append(seconds(self.seconds))
         return " · ".join(words)
@@ -302,7 +304,9 @@ def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str
         event, source, target = move
         back = event in ("rejected", "compensated", "settled_undone")
         if (back or event in ("start", "executed", "settled_done")) and not (back and source == PENDING):
-            ways.setdefault((path_of(source) or source, path_of(target) or target, back), []).append(tuple(move))
+            ways.setdefault((path_of(source) or source, path_of(target) or target, back), []).append(
+                (event, source, target)
+            )
     for (source, target, back), moves in ways.items():
         told = "\n".join(f"{event}: {one} → {other}" for event, one, other in moves)
         reached = None if taken is None else any(move in taken for move in moves)
@@ -318,7 +322,7 @@ def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str
 
 def _named(callback: Callback | None) -> str:
     """What a function is called, for readers; empty where its name says nothing."""
-    name = "" if callback is None else callback.label.rpartition(".")[2].strip("_")
+    name = "" if callback is None else callback.label.rpartition(".")[2].strip("_").removeprefix("by_")
     return "" if name.startswith("<") or name in ("compensate", "undo", "over", "by") else name
 
 
@@ -382,7 +386,13 @@ def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> t
     if part.kind is Kind.SIGNAL:
         return ("signal" if part.seconds is None else f"signal, ≤ {seconds(part.seconds)}",)
     if part.kind is Kind.SLEEP:
-        return (f"waits {seconds(part.seconds)}" if part.seconds is not None else f"waits, by {decided}".rstrip(", by "),)
+        return (
+            f"waits {seconds(part.seconds)}"
+            if part.seconds is not None
+            else f"waits, by {decided}"
+            if decided
+            else "waits",
+        )
     if part.kind is Kind.CHOICE:
         return (f"one of {len(branches)}{f', by {decided}' if decided else ''}",)
     if part.kind is not Kind.GROUP:
@@ -392,7 +402,9 @@ def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> t
         return tuple(filter(None, ("in parallel", limit)))
     count = sum(len(_begun(part.path, EACH, run)) for run in runs if run.branches is not None)
     count = count or sum(len(record.children or ()) for run in runs for record in run.records if _enters(record, part))
-    return tuple(filter(None, (f"× {count}" if count else f"× each{f' of {decided}' if decided else ''}", limit)))
+    return tuple(
+        filter(None, (f"{TIMES} {count}" if count else f"{TIMES} each{f' of {decided}' if decided else ''}", limit))
+    )
 
 
 def _enters(record: Record, part: Part) -> bool:
@@ -407,9 +419,7 @@ def _begun(path: str, name: str, run: Run) -> list[Run]:
     return [known.get(f"{path}.{name}", NOWHERE)]
 
 
-def _branches(
-    saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: Sequence[Run]
-) -> Iterator[FlowBranch]:
+def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: Sequence[Run]) -> Iterator[FlowBranch]:
     undone = mark is not None and mark.state in (StepState.COMPENSATED, StepState.IN_DOUBT, StepState.FAILED)
     for name, branch in saga.branches.get(part.path, {}).items():
         inner = f"{prefix}{part.path}.{name}/"
@@ -421,7 +431,13 @@ def _branches(
             became = _merged([StepMark(state=_became(each)) for each in begun])
             yield FlowBranch(name=title, flow=flow_of(branch, begun[0], inner, begun, undone), mark=became)
         else:
-            chosen = {each for run in runs for record in run.records if _enters(record, part) for each in record.children or ()}
+            chosen = {
+                each
+                for run in runs
+                for record in run.records
+                if _enters(record, part)
+                for each in record.children or ()
+            }
             begun_one = bool(chosen) and (name == EACH or name in chosen)
             done = mark.state is StepState.DONE
             state = StepState.NEVER if not begun_one else StepState.DONE if done else StepState.UNKNOWN

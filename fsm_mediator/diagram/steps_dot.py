@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Final
 
 from fsm_mediator.diagram.flow import FlowPicture, StepBox, StepMark, StepState
 from fsm_mediator.diagram.layout.geometry import Box
 from fsm_mediator.diagram.layout.steps import (
-    LINE,
     SMALL,
     StepsLayout,
     Text,
@@ -57,7 +57,7 @@ def steps_body(picture: FlowPicture, layout: StepsLayout, theme: Theme) -> list[
 class _Writer:
     def __init__(self, picture: FlowPicture, layout: StepsLayout, theme: Theme) -> None:
         self.picture, self.layout, self.theme = picture, layout, theme
-        self.high = layout.height
+        self.high = round(layout.height)
         self.steps = {box.id: box for box in picture.all_nodes()}
         self.texts = 0
 
@@ -84,18 +84,21 @@ class _Writer:
             elif not is_frame(step):
                 yield self._step(step, area)
             else:
-                yield self._anchor(name, area, step)
-        colour = theme.edges[EdgeKind.FORWARD]
-        for number, bar in enumerate(layout.bars):
+                yield self._anchor(name, area)
+        for number, (name, bar) in enumerate(layout.bars):
+            colour = self._fork(name)
             yield self._shape(f"bar{number}", bar, f'shape=box style=filled penwidth=0 fillcolor="{colour}"')
-        for number, diamond in enumerate(layout.diamonds):
+        for number, (name, diamond) in enumerate(layout.diamonds):
+            colour = self._fork(name)
             paint = f'shape=diamond style=filled color="{colour}" fillcolor="{theme.ground}" penwidth=1.4'
             yield self._shape(f"choice{number}", diamond, paint)
         pivot = theme.nodes[STUCK].line
         for number, ((x, y), (to_x, to_y)) in enumerate(layout.pivots):
             for side in (0, 3):
                 box = Box(x + side, y, 1.2, to_y - y) if x == to_x else Box(x, y + side, to_x - x, 1.2)
-                yield self._shape(f"pivot{number}-{side}", box, f'shape=box style=filled penwidth=0 fillcolor="{pivot}"')
+                yield self._shape(
+                    f"pivot{number}-{side}", box, f'shape=box style=filled penwidth=0 fillcolor="{pivot}"'
+                )
         yield from map(self._text, layout.texts)
         yield from self._title()
         yield from self._legend()
@@ -109,19 +112,25 @@ class _Writer:
         size = f"width={box.width / 72:.4g} height={box.height / 72:.4g}"
         return f'\t{dot_name(name)} [pos="{self._pos(box.x, box.y)}" {size} {how} tooltip=" "{more}]'
 
+    def _fork(self, name: str) -> str:
+        """The colour of where a group forks and joins."""
+        return self.theme.pale if _is_pale(self.steps[name].mark) else self.theme.edges[EdgeKind.FORWARD]
+
     def _frame(self, number: int, area: Box, step: StepBox | None) -> Iterator[str]:
         theme = self.theme
         paint = f'style="rounded,dashed" bgcolor=transparent color="{theme.frame}"'
         if step is not None:
             pale = _is_pale(step.mark)
-            line, _ = self._paint(step)
+            line, _ = paint_of(step, self.theme)
             pen = 2 if step.mark is not None and step.mark.state in (*_HERE, StepState.FAILED) else 0.8
             paint = (
                 f'style="filled" fillcolor="{theme.forward_band}" penwidth={pen} '
                 f'color="{theme.pale if pale or pen < 1 else line}"'
             )
             if step.each:
-                shifted = [(f"{number}-{by}", Box(area.left + by, area.top + by, area.width, area.height)) for by in (6, 3)]
+                shifted = [
+                    (f"{number}-{by}", Box(area.left + by, area.top + by, area.width, area.height)) for by in (6, 3)
+                ]
                 for name, each in shifted:
                     yield from self._cluster(name, each, paint, step.tooltip)
         told = step.tooltip if step is not None else "a nested saga"
@@ -135,34 +144,17 @@ class _Writer:
         yield "\t}"
 
     def _card(self, name: str, area: Box, step: StepBox) -> str:
-        line, _ = self._paint(step)
+        line, _ = paint_of(step, self.theme)
         paint = f'shape=box style="rounded,filled" color="{line}" fillcolor="{self.theme.ground}" penwidth=0.9'
         return self._shape(name, area, paint)
 
-    def _anchor(self, name: str, area: Box, step: StepBox) -> str:
+    def _anchor(self, name: str, area: Box) -> str:
         """What lines of a group end at: nothing to be seen."""
-        return self._shape(name, Box(area.left, area.top, 1, 1), "style=invis", f' id={dot_name(name)}')
-
-    def _paint(self, step: StepBox) -> Paint:
-        theme = self.theme
-        mark = shown_mark(step).mark or step.mark
-        wait = step.kind in (Kind.SIGNAL, Kind.SLEEP)
-        paint = theme.nodes[WAITING if wait else EXECUTING]
-        if mark is None:
-            return paint
-        if _is_pale(mark):
-            return Paint(theme.pale, theme.ground)
-        if mark.state in (StepState.FAILED, StepState.STUCK, StepState.IN_DOUBT) or mark.leftover:
-            paint = theme.nodes[STUCK]
-        elif mark.state is StepState.COMPENSATED:
-            paint = theme.nodes[COMPENSATING]
-        elif mark.state is StepState.DONE:
-            paint = theme.nodes[SUCCEEDED]
-        return Paint(paint.line, theme.here) if mark.state in _HERE else paint
+        return self._shape(name, Box(area.left, area.top, 1, 1), "style=invis", f" id={dot_name(name)}")
 
     def _step(self, step: StepBox, area: Box) -> str:
         theme = self.theme
-        line, ground = self._paint(step)
+        line, ground = paint_of(step, self.theme)
         mark = shown_mark(step).mark or step.mark
         pale = _is_pale(mark)
         pen = 2.4 if mark is not None and mark.state in (*_HERE, StepState.FAILED) else 1.3
@@ -176,14 +168,14 @@ class _Writer:
         texts = self.layout.lines[step.id]
         titles = sum(tone == "ink" for *_, tone in texts)
         for number, (words, size, bold, tone) in enumerate(texts):
-            colour = theme.ink if tone == "ink" else theme.faint
+            said, colour = words, theme.ink if tone == "ink" else theme.faint
             if tone == "note":
                 colour = line
-                words = fitted(_signed(words, mark), size, bold, area.width - 12)
+                said = fitted(_signed(words, mark), size, bold, area.width - 12)
             elif tone == "small" and undoing and number == titles + len(marks) - 1:
                 colour = theme.nodes[COMPENSATING].line
-            rows.append(_row(words, size, bold, theme.pale_ink if pale else colour))
-        table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{area.width - 14:g}">{"".join(rows)}</TABLE>'
+            rows.append(_row(said, size, bold, theme.pale_ink if pale else colour))
+        table = _table(area.width - 14, "".join(rows))
         shape = "note" if wait else "box"
         name = dot_name(step.id)
         classes = " ".join(["step", step.kind.value, *([mark.state.replace(" ", "-")] if mark is not None else [])])
@@ -197,7 +189,7 @@ class _Writer:
         theme, state = self.theme, self.picture.state
         phase = next(each for each in (PENDING, SUCCEEDED, FAILED) if name.endswith(each))
         line, ground = theme.nodes[phase]
-        shown = state is None or state == phase or phase == PENDING
+        shown = state is None or phase in (state, PENDING)
         if phase == PENDING:
             return self._shape(name, area, f'shape=circle style=filled color="{line}" fillcolor="{line}"')
         size = SMALL + 0.5 if phase == SUCCEEDED else SMALL
@@ -218,11 +210,9 @@ class _Writer:
         """Words of their own, left aligned whatever the font."""
         self.texts += 1
         wide = width(words, size, bold) + 4
-        table = (
-            f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:g}">'
-            f"{_row(words, size, bold, colour)}</TABLE>"
-        )
-        area = Box(x, y - size * LINE / 2, wide, size * LINE)
+        table = _table(wide, _row(words, size, bold, colour))
+        high = size * 1.6  # room for the line, so that Graphviz does not warn
+        area = Box(x, y - high / 2, wide + 4, high)
         return self._shape(f"text{self.texts}", area, f"shape=none label=<{table}>")
 
     def _title(self) -> Iterator[str]:
@@ -231,7 +221,9 @@ class _Writer:
         words = fitted(self.picture.heading, HEADING, True, room)
         yield self._words(words, 0, top, HEADING, True, self.theme.ink)
         for number, line in enumerate(self.picture.subheading):
-            yield self._words(fitted(line, SMALL, False, room), 0, top + 16 + 12 * number, SMALL, False, self.theme.faint)
+            yield self._words(
+                fitted(line, SMALL, False, room), 0, top + 16 + 12 * number, SMALL, False, self.theme.faint
+            )
 
     def _legend(self) -> Iterator[str]:
         """What the small marks say, as far as they occur."""
@@ -268,7 +260,7 @@ class _Writer:
         )
 
     def _spline(self, way: Way) -> str:
-        points = [(x, self.high - y) for x, y in way.points]
+        points = [(float(round(x)), float(round(self.high - y))) for x, y in way.points]
         start = ""
         if way.arrow:
             (x, y), (from_x, from_y) = points[-1], points[-2]
@@ -278,14 +270,38 @@ class _Writer:
             points[-1] = (x - (x - from_x) / long * cut, y - (y - from_y) / long * cut)
         drawn = [f"{points[0][0]:g},{points[0][1]:g}"]
         here = points[0]
-        for corner, after in zip(points[1:], points[2:], strict=False):
+        for corner, after in itertools.pairwise(points[1:]):
             reach = min(_ROUND, _far(here, corner), _far(corner, after) / 2)
             into, out = _towards(corner, here, reach), _towards(corner, after, reach)
-            drawn += [_p(here), _p(into), _p(into), _p(_towards(corner, here, reach / 2.2))]
+            drawn += [*_straight(here, into), _p(_towards(corner, here, reach / 2.2))]
             drawn += [_p(_towards(corner, after, reach / 2.2)), _p(out)]
             here = out
-        drawn += [_p(here), _p(points[-1]), _p(points[-1])]
+        drawn += _straight(here, points[-1])
         return start + " ".join(drawn)
+
+
+def _straight(one: tuple[float, float], other: tuple[float, float]) -> list[str]:
+    """A straight piece as a Bezier curve; cairo loses those whose control points are their ends."""
+    thirds = [(one[0] + (other[0] - one[0]) * part, one[1] + (other[1] - one[1]) * part) for part in (1 / 3, 2 / 3)]
+    return [_p(each) for each in (*thirds, other)]
+
+
+def paint_of(step: StepBox, theme: Theme) -> Paint:
+    """The colours of a step: of its line and its ground."""
+    mark = shown_mark(step).mark or step.mark
+    wait = step.kind in (Kind.SIGNAL, Kind.SLEEP)
+    paint = theme.nodes[WAITING if wait else EXECUTING]
+    if mark is None:
+        return paint
+    if _is_pale(mark):
+        return Paint(theme.pale, theme.ground)
+    if mark.state in (StepState.FAILED, StepState.STUCK, StepState.IN_DOUBT) or mark.leftover:
+        paint = theme.nodes[STUCK]
+    elif mark.state is StepState.COMPENSATED:
+        paint = theme.nodes[COMPENSATING]
+    elif mark.state is StepState.DONE:
+        paint = theme.nodes[SUCCEEDED]
+    return Paint(paint.line, theme.here) if mark.state in _HERE else paint
 
 
 def _p(point: tuple[float, float]) -> str:
@@ -299,6 +315,10 @@ def _far(one: tuple[float, float], other: tuple[float, float]) -> float:
 def _towards(one: tuple[float, float], other: tuple[float, float], by: float) -> tuple[float, float]:
     long = _far(one, other) or 1.0
     return one[0] + (other[0] - one[0]) / long * by, one[1] + (other[1] - one[1]) / long * by
+
+
+def _table(wide: float, rows: str) -> str:
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:g}">{rows}</TABLE>'
 
 
 def _row(words: str, size: float, bold: bool, colour: str) -> str:

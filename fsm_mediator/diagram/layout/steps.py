@@ -13,15 +13,17 @@ A nested saga is a frame around its boxes, one in each row that it is broken ove
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 import attrs
+import msgspec
 
-from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowLine, FlowPicture, StepBox
+from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowLine, FlowPicture, StepBox, StepState
 from fsm_mediator.diagram.layout.geometry import Box, Point
 from fsm_mediator.diagram.text import shorten, width
-from fsm_mediator.machine.parts import GROUPS, Kind
+from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
 
 RIGHT: Final = "right"
@@ -41,7 +43,7 @@ LEAST_BOX, MOST_BOX, MOST_DOWN = 84.0, 140.0, 190.0
 MARGIN: Final = 54.0
 """Left of the first box of a row: where it starts, and where the way back ends."""
 GAP: Final = 22.0
-CHANNEL: Final = 12.0
+CHANNEL: Final = 18.0
 """Right of a row after which there is another one."""
 BETWEEN: Final = 30.0
 """Between two rows."""
@@ -50,7 +52,7 @@ PIVOT: Final = 18.0
 RAIL: Final = 12.0
 """Between the boxes and the way back."""
 FRAME: Final = 9.0
-ROOM_FOR_A_NOTE: Final = "compensated · 12×"
+ROOM_FOR_A_NOTE: Final = "↩ compensated"
 NO_RETURN: Final = "no way back"
 
 
@@ -94,8 +96,8 @@ class StepsLayout:
         lines: What is said in a step's box: words, size, bold, tone.
         ways: The lines.
         frames: Of groups and nested sagas, the outer ones first.
-        bars: Where a group forks and joins.
-        diamonds: Where a choice does.
+        bars: Where a group forks and joins, with its id.
+        diamonds: Where a choice does, likewise.
         texts: All other words.
         pivots: Lines of no return.
         width: Of it all.
@@ -106,8 +108,8 @@ class StepsLayout:
     lines: dict[str, list[tuple[str, float, bool, str]]] = attrs.Factory(dict)
     ways: list[Way] = attrs.Factory(list)
     frames: list[Frame] = attrs.Factory(list)
-    bars: list[Box] = attrs.Factory(list)
-    diamonds: list[Box] = attrs.Factory(list)
+    bars: list[tuple[str, Box]] = attrs.Factory(list)
+    diamonds: list[tuple[str, Box]] = attrs.Factory(list)
     texts: list[Text] = attrs.Factory(list)
     pivots: list[tuple[Point, Point]] = attrs.Factory(list)
     width: float = 0.0
@@ -126,8 +128,8 @@ class StepsLayout:
         self.lines |= other.lines
         self.ways += [attrs.evolve(each, points=tuple(map(point, each.points))) for each in other.ways]
         self.frames += [attrs.evolve(each, area=box(each.area)) for each in other.frames]
-        self.bars += map(box, other.bars)
-        self.diamonds += map(box, other.diamonds)
+        self.bars += [(name, box(each)) for name, each in other.bars]
+        self.diamonds += [(name, box(each)) for name, each in other.diamonds]
         self.texts += [attrs.evolve(each, x=each.x + right, y=each.y + down) for each in other.texts]
         self.pivots += [(point(one), point(two)) for one, two in other.pivots]
 
@@ -169,6 +171,14 @@ def fitted(words: str, size: float, bold: bool, room: float) -> str:
     while most > 2 and width(shorten(words, most), size, bold) > room:
         most -= 1
     return shorten(words, most)
+
+
+def _said(note: str, room: float) -> str:
+    """As many of a note's pieces as there is room for."""
+    pieces = note.split(" · ")
+    while len(pieces) > 1 and width(" · ".join(pieces), SMALL, True) > room:
+        pieces.pop()
+    return fitted(" · ".join(pieces), SMALL, True, room)
 
 
 def small_print(box: StepBox) -> list[str]:
@@ -218,14 +228,18 @@ class _Page:
         wants = [width(line, SMALL) for line in prints]
         for box in shown:
             whole, pieces = box.title, titled(box.title, most / 1.6)
-            wants.append(width(whole, TITLE, True) if width(whole, TITLE, True) < 92 else max(width(each, TITLE, True) for each in pieces))
+            wants.append(
+                width(whole, TITLE, True)
+                if width(whole, TITLE, True) < 92
+                else max(width(each, TITLE, True) for each in pieces)
+            )
         if picture.is_run:
-            wants.append(width(ROOM_FOR_A_NOTE, SMALL, True))
-        self.wide = 2 * round(min(max([LEAST_BOX, *(want + 14 for want in wants)]), most) / 2)
+            wants.append(width(ROOM_FOR_A_NOTE, SMALL, True) + 4)
+        self.wide = 2 * math.ceil(min(max([LEAST_BOX, *(want + 14 for want in wants)]), most) / 2)
         self.room = self.wide - 14
         self.texts = {box.id: self._text(box) for box in shown}
         lines = max((sum(size * LINE for _, size, _, _ in each) for each in self.texts.values()), default=20.0)
-        self.high = 2 * round((lines + 12) / 2)
+        self.high = 2 * math.ceil((lines + 12) / 2)
 
     def _text(self, box: StepBox) -> list[tuple[str, float, bool, str]]:
         text = [(each, TITLE, True, "ink") for each in titled(box.title, self.room)]
@@ -233,14 +247,13 @@ class _Page:
         if self.picture.is_run:
             mark = shown_mark(box).mark or box.mark
             note = mark.note if mark is not None else ""
-            text.append((fitted(note, SMALL, True, self.room), SMALL, True, "note"))
+            text.append((_said(note, self.room - 14), SMALL, True, "note"))
         return text
 
     def layout(self) -> StepsLayout:
         """All of it."""
         flow = self.picture.flow
-        layout = _Flow(self, flow, PAGE, whole=True, down=self.down).layout()
-        return layout
+        return _Flow(self, flow, PAGE, whole=True, down=self.down).layout()
 
 
 class _Flow:
@@ -273,9 +286,9 @@ class _Flow:
         y = 0.0
         for number, row in enumerate(rows):
             y = self._place(row, y, number)
-        out = self.out
         self._ends(rows)
         self._frames(rows)
+        out = self.out
         for line in self.flow.forward:
             self._forward(line)
         self._all_back()
@@ -286,31 +299,41 @@ class _Flow:
         rights += [text.x + width(text.words, text.size, text.bold) for text in out.texts]
         rights += [x for way in out.ways for x, _ in way.points]
         out.width = max(rights)
-        out.height = y + (6 if self.whole else 0)
+        bottoms = [box.bottom for box in out.boxes.values()] + [frame.area.bottom for frame in out.frames]
+        bottoms += [way_y for way in out.ways for _, way_y in way.points]
+        out.height = max(y, *bottoms) if not self.whole else max(bottoms) + 8
         return out
 
     # Rows.
 
     def _rows(self) -> list[list[_Item]]:
+        """The fewest rows, as even as can be; rather not broken within a nested saga."""
         if self.down:
             return [[item] for item in self.items]
-        rows = self._broken(self.limit)
-        limit = self.limit
-        while len(rows) > 1 and len(self._broken(limit - 6)) == len(rows) and limit > 120:
-            limit -= 6
-        return self._broken(limit)
+        items = self.items
+        best: list[tuple[float, float, int]] = [(0, 0.0, 0)]  # rows, raggedness and the row's first item, for each end
+        for end in range(1, len(items) + 1):
+            ways = []
+            for first in range(end - 1, -1, -1):
+                slack = self._slack(items[first:end], first > 0)
+                if slack < 0 and end - first > 1:
+                    break
+                torn = bool(first) and any(scope in items[first - 1].scopes for scope in items[first].scopes)
+                rows, ragged, _ = best[first]
+                ways.append((rows + 1, ragged + (max(slack, 0) / 50) ** 2 + 8 * torn, first))
+            best.append(min(ways))
+        rows_of: list[list[_Item]] = []
+        end = len(items)
+        while end:
+            first = best[end][2]
+            rows_of.insert(0, items[first:end])
+            end = first
+        return rows_of
 
-    def _broken(self, limit: float) -> list[list[_Item]]:
-        rows: list[list[_Item]] = [[]]
-        x = self.left
-        for item in self.items:
-            needs = item.width + item.after + 2 * FRAME * len(item.scopes)
-            if rows[-1] and x + needs > limit - CHANNEL:
-                rows.append([])
-                x = self.left + (0 if self.whole else CHANNEL)
-            rows[-1].append(item)
-            x += needs + GAP
-        return rows
+    def _slack(self, row: Sequence[_Item], later: bool) -> float:
+        """How much room a row leaves."""
+        needs = sum(item.width + item.after + 2 * FRAME * len(item.scopes) for item in row) + GAP * (len(row) - 1)
+        return self.limit - CHANNEL - self.left - (CHANNEL if later and not self.whole else 0) - needs
 
     def _place(self, row: list[_Item], top: float, number: int) -> float:
         """Put a row below *top*; returns where it ends."""
@@ -325,11 +348,13 @@ class _Flow:
             x += FRAME * opened
             item.x, item.row = x, number
             x += item.width + item.after + FRAME * closed + GAP
-            deep = len(item.scopes)
+            deep_up, deep_down = len(item.scopes), len(item.scopes)
+            if self.down:
+                deep_up, deep_down = self._edges(number)
             pivot = 14 if item.box is not None and item.box.pivot and not self.down else 0
-            ups.append(max(item.up, self.page.high / 2 + pivot if item.box is not None else item.up) + 19 * deep)
+            ups.append(max(item.up, self.page.high / 2 + pivot if item.box is not None else item.up) + 19 * deep_up)
             rail = self.page.high / 2 + RAIL + 4 if railed else 0
-            downs.append(max(item.down, rail) + 7 * deep)
+            downs.append(max(item.down, rail) + (12 if self.down else 7) * deep_down)
         y = top + max(ups)
         for item in row:
             item.y = y
@@ -337,13 +362,20 @@ class _Flow:
             self._center(row[0])
         for item in row:
             self._put(item)
-        last = number + 1 == len({id(each) for each in self.items}) if self.down else row[-1] is self.items[-1]
+        last = row[-1] is self.items[-1]
         gap = 0.0 if last else (BETWEEN if not self.down else GAP + (12 if row[0].after else 0))
         return y + max(downs) + gap
 
+    def _edges(self, number: int) -> tuple[int, int]:
+        """How many nested sagas begin before the item in this row of one, and how many end after it."""
+        here = self.items[number].scopes
+        before = self.items[number - 1].scopes if number else ()
+        after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()
+        return sum(each not in before for each in here), sum(each not in after for each in here)
+
     def _center(self, item: _Item) -> None:
         widest = max([*(each.width for each in self.items), self.page.wide + 2 * RAIL + 16])
-        item.x = (widest - item.width) / 2 + FRAME * max(len(each.scopes) for each in self.items)
+        item.x = (widest - item.width) / 2 + (FRAME + 12) * max(len(each.scopes) for each in self.items)
 
     def _put(self, item: _Item) -> None:
         area = Box(item.x, item.y - item.up, item.width, item.up + item.down)
@@ -387,7 +419,6 @@ class _Flow:
         lines = [self.items] if self.down else rows
         for row in lines:
             scopes = dict.fromkeys(scope for item in row for scope in item.scopes)
-            deepest = max((len(item.scopes) for item in row), default=0)
             for scope in scopes:
                 inside = [item for item in row if scope in item.scopes]
                 level = scope.count(".") + 1
@@ -395,7 +426,8 @@ class _Flow:
                 rail = self.page.high / 2 + RAIL if self.backs and not self.down else 0
                 pad = FRAME - 2
                 right_rail = self.page.wide / 2 + RAIL + 4 if self.down and self.backs else 0
-                left = min(item.x - (FRAME * deeper) - pad for item in inside)
+                beside = 12 if self.down else 0  # room for its name beside the way forward
+                left = min(item.x - (FRAME * deeper) - pad for item in inside) - beside
                 right = max(
                     max(item.x + item.width + item.after, item.x + item.width / 2 + right_rail) + FRAME * deeper + pad
                     for item in inside
@@ -403,9 +435,9 @@ class _Flow:
                 top = min(item.y - max(item.up, self.page.high / 2) - 19 * deeper for item in inside) - 17
                 bottom = max(item.y + max(item.down, rail) + 6 * deeper for item in inside) + 6
                 area = Box(left, top, right - left, bottom - top)
-                name = fitted(scope.rpartition(".")[2], SMALL, True, area.width - 12)
+                room = inside[0].x + inside[0].width / 2 - left if self.down else area.width
+                name = fitted(scope.rpartition(".")[2], SMALL, True, room - 12)
                 frames.append((level, Frame(area, None), Text(name, left + 7, top + 9, SMALL, True, "small")))
-            del deepest
         for _, frame, text in sorted(frames, key=lambda each: each[0]):
             self.out.frames.insert(0, frame)
             self.out.texts.append(text)
@@ -423,8 +455,10 @@ class _Flow:
             if item.row == row
         )
 
-    def _far(self) -> float:
-        return max(item.x + item.width + item.after + FRAME * len(item.scopes) for item in self.items) + CHANNEL - 4
+    def _far(self, row: int, out: float) -> float:
+        """Right of everything in a row."""
+        ends = (item.x + item.width + item.after + FRAME * len(item.scopes) for item in self.items if item.row == row)
+        return max(ends) + out
 
     def _forward(self, line: FlowLine) -> None:
         here = {item.name: item for item in self.items}
@@ -440,9 +474,16 @@ class _Flow:
             y = target.y
             points = [(box.right, y), (into.left, y)]
         else:
-            y, far = self._bottom(source.row) + BETWEEN - 13, self._far()
+            y, far = self._bottom(source.row) + BETWEEN - 13, self._far(source.row, CHANNEL - 4)
             near = into.left - GAP + 8 - FRAME * len(target.scopes)
-            points = [(box.right, source.y), (far, source.y), (far, y), (near, y), (near, target.y), (into.left, target.y)]
+            points = [
+                (box.right, source.y),
+                (far, source.y),
+                (far, y),
+                (near, y),
+                (near, target.y),
+                (into.left, target.y),
+            ]
         self.out.ways.append(Way(line, tuple(points), True, line.source, line.target))
 
     def _all_back(self) -> None:
@@ -482,7 +523,7 @@ class _Flow:
             first = min(item.x - FRAME * len(item.scopes) for item in self.items if item.row == source.row)
             near = first - GAP + 2
             gap = self._bottom(row) + 8
-            far = max(item.x + item.width + item.after for item in self.items if item.row == row) + 2
+            far = self._far(row, CHANNEL - 11)
             end = self._rail(self.items[0]) if target is None else self._rail(target)
             points += [(near, rail), (near, gap)]
             if target is None:
@@ -522,8 +563,10 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]
     """A group's frame with its branches, and how far below its top the way forward enters it."""
     out = StepsLayout()
     notes = " · ".join(box.notes)
-    leads = {branch.name: _lead(page, branch, box) for branch in box.branches}
+    leads = {branch.name: _lead(branch, box) for branch in box.branches}
     lead = max(max(width(words, SMALL, True) for words in each) if each else 0.0 for each in leads.values())
+    if page.picture.is_run and any(len(branch.flow.boxes) > 1 for branch in box.branches) and not box.each:
+        lead = max(lead, width(StepState.COMPENSATED, SMALL, True))  # the same in every frame of a run
     lead = max(24.0, lead + 20)
     lanes = [_Flow(page, branch.flow, limit - lead - 26, whole=False).layout() for branch in box.branches]
     wide = max(lead + max(lane.width for lane in lanes) + 24, width(box.title, TITLE, True) + 30)
@@ -538,53 +581,52 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]
         words.append(Text(fitted(notes, SMALL, False, wide - 24), 12, y, SMALL, False, "small"))
     if page.picture.is_run:
         y += 12
-        words.append(Text(fitted(box.mark.note if box.mark else "", SMALL, True, wide - 24), 12, y, SMALL, True, "note"))
+        words.append(
+            Text(fitted(box.mark.note if box.mark else "", SMALL, True, wide - 24), 12, y, SMALL, True, "note")
+        )
     out.texts += words
     y += 14
     middles = []
     for branch, lane in zip(box.branches, lanes, strict=True):
         first, last = branch.flow.boxes[0], branch.flow.boxes[-1]
         into, end = lane.boxes[first.id], lane.boxes[last.id]
-        enter, leave = _path(page, lane, first), _path(page, lane, last)
+        enter, leave = _path(lane, first), _path(lane, last)
         out.add(lane, lead, y)
         at, off = y + enter, y + leave
         middles.append(at)
-        reached = branch.mark is None or branch.mark.state != "never reached"
+        reached = branch.mark is None or branch.mark.state is not StepState.NEVER
         line = next(each for each in branch.flow.forward if each.target == first.id)
         join = next((each for each in branch.flow.forward if each.source == last.id), line)
-        line = attrs_or(line, reached, branch.mark)
+        line = msgspec.structs.replace(line, reached=reached if branch.mark is not None else None)
         out.ways.append(Way(line, ((0, at), (lead + into.left, at)), True, box.id, first.id))
         out.ways.append(Way(join, ((lead + end.right, off), (wide, off)), False, last.id, box.id))
         for number, words_of in enumerate(leads[branch.name]):
             tone = "note" if number else "ink"
             out.texts.append(Text(words_of, 10, at - 8 + 17 * number, SMALL, True, tone))
         y += lane.height + 12
-    out.width, out.height = wide, y - 2
+    out.width, out.height = wide, max(y - 2, middles[0] + page.high / 2 + RAIL + 6)
     top, bottom = middles[0] - 11, max(way.points[0][1] for way in out.ways if way.target == box.id) + 11
     if box.kind is Kind.CHOICE:
         for x in (0.0, wide):
-            out.diamonds.append(Box(x - 8, middles[0] - 8, 16, 16))
-            out.bars.append(Box(x - 0.75, middles[0], 1.5, bottom - 11 - middles[0]))
+            out.diamonds.append((box.id, Box(x - 8, middles[0] - 8, 16, 16)))
+            out.bars.append((box.id, Box(x - 0.75, middles[0], 1.5, bottom - 11 - middles[0])))
     else:
-        out.bars += [Box(x - 2, top, 4, bottom - top) for x in (0.0, wide)]
+        out.bars += [(box.id, Box(x - 2, top, 4, bottom - top)) for x in (0.0, wide)]
     return out, middles[0]
 
 
-def attrs_or(line: FlowLine, reached: bool, mark: object) -> FlowLine:
-    """The line into a branch, with whether it was begun."""
-    import msgspec
-
-    return msgspec.structs.replace(line, reached=reached if mark is not None else None)
+_SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
+"""States of a branch that its steps show by themselves."""
 
 
-def _path(page: _Page, lane: StepsLayout, box: StepBox) -> float:
+def _path(lane: StepsLayout, box: StepBox) -> float:
     """How high in *lane* the way through *box* is."""
     area = lane.boxes[box.id]
     inner = [way.points[0][1] for way in lane.ways if way.source == box.id and is_frame(box)]
     return min(inner) if inner else area.y
 
 
-def _lead(page: _Page, branch: FlowBranch, box: StepBox) -> list[str]:
+def _lead(branch: FlowBranch, box: StepBox) -> list[str]:
     """What stands on a branch's line before its first step: its name, and what became of it."""
     if box.each:
         return []
@@ -594,8 +636,5 @@ def _lead(page: _Page, branch: FlowBranch, box: StepBox) -> list[str]:
         return []
     words = [fitted(branch.name, SMALL, True, 96)]
     if branch.mark is not None and len(boxes) > 1:
-        words.append(str(branch.mark.state) if branch.mark.state != "not known" else "")
+        words.append("" if branch.mark.state in _SILENT else str(branch.mark.state))
     return words
-
-
-assert GROUPS
