@@ -16,7 +16,7 @@ from fsm_mediator.definition.waits import Choose, Parallel
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.flow import TIMES, StepState, flow_picture
 from fsm_mediator.diagram.history import Run
-from fsm_mediator.diagram.layout.steps import DIRECTIONS, PAGE, StepsLayout, is_frame, steps_layout
+from fsm_mediator.diagram.layout.steps import DIRECTIONS, PAGE, RIGHT, StepsLayout, is_frame, steps_layout
 from fsm_mediator.diagram.text import width
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.states import COMPENSATING, FAILED, PENDING, SUCCEEDED, path_of, phase_of
@@ -157,6 +157,9 @@ def blank_share(layout: StepsLayout) -> float:
     used = set()
     areas = [(box.left, box.top, box.right, box.bottom) for box in layout.boxes.values()]
     areas += [(t.x, t.y - 5, t.x + width(t.words, t.size, t.bold), t.y + 5) for t in layout.texts]
+    for area in (frame.area for frame in layout.frames):
+        areas += [(area.left, y, area.right, y) for y in (area.top, area.bottom)]
+        areas += [(x, area.top, x, area.bottom) for x in (area.left, area.right)]
     for way in layout.ways:
         for (x, y), (to_x, to_y) in itertools.pairwise(way.points):
             areas.append((min(x, to_x), min(y, to_y), max(x, to_x), max(y, to_y)))
@@ -190,7 +193,7 @@ def test_known_sagas_can_be_read(saga, direction):
     layout = steps_layout(picture, direction)
     check_can_be_read(picture, layout)
     assert layout.width <= PAGE
-    assert blank_share(layout) < 0.35
+    assert blank_share(layout) < (0.35 if direction == RIGHT else 0.45)  # beside a column there is room
 
 
 @settings(max_examples=40)

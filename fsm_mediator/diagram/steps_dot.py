@@ -75,8 +75,7 @@ class _Writer:
         for name, area in layout.boxes.items():
             step = self.steps.get(name)
             if step is not None and is_collapsed(step):
-                yield self._card(f"{name}/2", Box(area.left + 6, area.top + 6, area.width, area.height), step)
-                yield self._card(f"{name}/1", Box(area.left + 3, area.top + 3, area.width, area.height), step)
+                yield from self._cards(name, area, step)
         for name, area in layout.boxes.items():
             step = self.steps.get(name)
             if step is None:
@@ -143,10 +142,14 @@ class _Writer:
         yield f'\t\tgraph [bb="{bb}" {paint} tooltip={dot_text(tooltip)}]'
         yield "\t}"
 
-    def _card(self, name: str, area: Box, step: StepBox) -> str:
+    def _cards(self, name: str, area: Box, step: StepBox) -> Iterator[str]:
+        """What makes a stack of a box, on the side where no line comes in."""
         line, _ = paint_of(step, self.theme)
         paint = f'shape=box style="rounded,filled" color="{line}" fillcolor="{self.theme.ground}" penwidth=0.9'
-        return self._shape(name, area, paint)
+        for by in (6, 3):
+            right, down = (-by, by) if self.layout.down else (by, -by)
+            card = area._replace(left=area.left + right, top=area.top + down)
+            yield self._shape(f"{name}/{by}", card, paint)
 
     def _anchor(self, name: str, area: Box) -> str:
         """What lines of a group end at: nothing to be seen."""

@@ -102,6 +102,7 @@ class StepsLayout:
         pivots: Lines of no return.
         width: Of it all.
         height: Of it all.
+        down: Whether it is one column.
     """
 
     boxes: dict[str, Box] = attrs.Factory(dict)
@@ -114,6 +115,7 @@ class StepsLayout:
     pivots: list[tuple[Point, Point]] = attrs.Factory(list)
     width: float = 0.0
     height: float = 0.0
+    down: bool = False
 
     def add(self, other: StepsLayout, right: float, down: float) -> None:
         """Put *other* into this one, moved."""
@@ -253,7 +255,9 @@ class _Page:
     def layout(self) -> StepsLayout:
         """All of it."""
         flow = self.picture.flow
-        return _Flow(self, flow, PAGE, whole=True, down=self.down).layout()
+        layout = _Flow(self, flow, PAGE, whole=True, down=self.down).layout()
+        layout.down = self.down
+        return layout
 
 
 class _Flow:
@@ -540,9 +544,9 @@ class _Flow:
         half = self.page.high / 2
         if self.down:
             y = item.y + item.down + 13
-            left, right = item.x - 24, item.x + item.width + 34
+            left, right = item.x - 4, item.x + item.width + RAIL + 8
             self.out.pivots.append(((left, y), (right, y)))
-            self.out.texts.append(Text(NO_RETURN, right + 4, y, SMALL, True, "pivot"))
+            self.out.texts.append(Text(NO_RETURN, item.x + item.width / 2 + 8, y + 11, SMALL, True, "pivot"))
             return
         x = item.x + item.width + PIVOT - 3
         self.out.pivots.append(((x, item.y - half - 4), (x, item.y + half + 4)))
