@@ -30,7 +30,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.diagram import Diagram
-from fsm_mediator.diagram.layout.steps import DIRECTIONS
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
 from fsm_mediator.diagram.picture import DETAIL, VIEWS
 from fsm_mediator.diagram.render import draw, svg_of
 from fsm_mediator.diagram.themes import THEMES

@@ -14,9 +14,11 @@ from fsm_mediator.cli.commands import cli
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import Choose, Parallel
 from fsm_mediator.diagram import Diagram
-from fsm_mediator.diagram.flow import TIMES, StepState, flow_picture
+from fsm_mediator.diagram.flow import flow_picture
 from fsm_mediator.diagram.history import Run
-from fsm_mediator.diagram.layout.steps import DIRECTIONS, PAGE, RIGHT, StepsLayout, is_frame, steps_layout
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, PAGE, RIGHT, StepsLayout, is_frame
+from fsm_mediator.diagram.layout.steps import steps_layout
+from fsm_mediator.diagram.progress import TIMES, StepState
 from fsm_mediator.diagram.text import width
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.states import COMPENSATING, FAILED, PENDING, SUCCEEDED, path_of, phase_of
@@ -35,6 +37,9 @@ FIXED = {
     "pivot": with_pivot,
     "waits": with_waits,
     "twelve": lambda: Saga("twelve", [part(f"step_{number}") for number in range(12)]),
+    "nothing can be undone, in two rows": lambda: Saga(
+        "plain", [part(f"s{number}", back=False) for number in range(6)]
+    ),
     "in a group": lambda: Saga(
         "outer",
         [

@@ -14,7 +14,7 @@ from fsm_mediator.cli.exit_codes import DID_NOT_SUCCEED
 from fsm_mediator.cli.loading import App, journal_for, load_app, settings
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
-from fsm_mediator.diagram.layout.steps import DIRECTIONS
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
 from fsm_mediator.diagram.picture import DETAIL, OVERVIEW, VIEWS
 from fsm_mediator.diagram.staleness import COMPARED
 from fsm_mediator.diagram.themes import THEMES

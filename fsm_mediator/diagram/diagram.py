@@ -16,7 +16,8 @@ from fsm_mediator.diagram.highlights import marks_of
 from fsm_mediator.diagram.history import Run, branches_of, machine_of, moments
 from fsm_mediator.diagram.layout.geometry import Layout
 from fsm_mediator.diagram.layout.layout import layout_of
-from fsm_mediator.diagram.layout.steps import DIRECTIONS, RIGHT, StepsLayout, steps_layout
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, RIGHT, StepsLayout
+from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
 from fsm_mediator.diagram.picture import DETAIL, VIEWS, Picture, picture_of

@@ -6,8 +6,6 @@ bound to its states, and what a run did comes from its records.
 
 from __future__ import annotations
 
-import enum
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -16,81 +14,26 @@ import msgspec
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.diagram.history import NOWHERE, Run, machine_of
+from fsm_mediator.diagram.progress import TIMES, StepMark, StepState, became, marks_of_steps, merged
 from fsm_mediator.diagram.text import clean, seconds, shorten
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import GROUPS, Callback, Effect, Kind, Part
 from fsm_mediator.records import Record
 from fsm_mediator.states import (
     COMPENSATING,
-    EXECUTING,
     FAILED,
     PENDING,
-    PROBING,
-    RETRYING,
-    RETRYING_COMPENSATION,
-    STUCK_PHASES,
     SUCCEEDED,
     WAITING,
     name_of,
     path_of,
-    phase_of,
 )
 
 STEPS: Final = "steps"
 """The view's name."""
 
-TIMES: Final = "\N{MULTIPLICATION SIGN}"
-
 MOST_ALT: Final = 300
 """Characters of an alternative text."""
-
-
-class StepState(enum.StrEnum):
-    """What became of a step in a run; the worse ones come first."""
-
-    STUCK = "stuck"
-    FAILED = "failed"
-    IN_DOUBT = "in doubt"
-    WAITING = "waiting"
-    RUNNING = "running"
-    COMPENSATED = "compensated"
-    DONE = "done"
-    NEVER = "never reached"
-    UNKNOWN = "not known"
-
-
-class StepMark(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did with a step; of a group over items, with the step in all of its branches.
-
-    Attributes:
-        state: What became of it; of several branches, the worst.
-        counts: Of several branches: how many are in each state.
-        attempts: Attempts to execute it.
-        seconds: How long it was executed, probed, retried or waited for; None where it never ended.
-        leftover: Whether it has an effect, or may have, that nothing undoes.
-        errors: What went wrong, each once.
-    """
-
-    state: StepState = StepState.NEVER
-    counts: tuple[tuple[StepState, int], ...] = ()
-    attempts: int = 0
-    seconds: float | None = None
-    leftover: bool = False
-    errors: tuple[str, ...] = ()
-
-    @property
-    def note(self) -> str:
-        """All of it in the room of a label."""
-        if self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover:
-            return ""
-        if len(self.counts) > 1:
-            return " · ".join(f"{number} {state}" for state, number in self.counts)
-        words = ["left over" if self.leftover and self.state is StepState.DONE else str(self.state)]
-        if self.attempts > 1:
-            words.append(f"{self.attempts}{TIMES}")
-        if self.seconds is not None:
-            words.append(seconds(self.seconds))
-        return " · ".join(words)
 
 
 class StepBox(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,7 +221,7 @@ def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] =
     marks = [marks_of_steps(machine, each, undone=undone) for each in every]
     boxes = []
     for part, bound in _in_order(machine):
-        mark = None if not every else _merged([each[part.path] for each in marks])
+        mark = None if not every else merged([each[part.path] for each in marks])
         boxes.append(_box(saga, machine, part, bound, mark, prefix, every))
     taken = {(record.event, record.source, record.target) for each in every for record in each.records}
     lines = tuple(_lines(machine, prefix, taken if every else None))
@@ -428,8 +371,8 @@ def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: 
             yield FlowBranch(name=title, flow=flow_of(branch, None, inner))
         elif any(run.branches is not None for run in runs):
             begun = [each for run in runs for each in _begun(part.path, name, run)] or [NOWHERE]
-            became = _merged([StepMark(state=_became(each)) for each in begun])
-            yield FlowBranch(name=title, flow=flow_of(branch, begun[0], inner, begun, undone), mark=became)
+            whole = merged([StepMark(state=became(each)) for each in begun])
+            yield FlowBranch(name=title, flow=flow_of(branch, begun[0], inner, begun, undone), mark=whole)
         else:
             chosen = {
                 each
@@ -441,8 +384,8 @@ def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: 
             begun_one = bool(chosen) and (name == EACH or name in chosen)
             done = mark.state is StepState.DONE
             state = StepState.NEVER if not begun_one else StepState.DONE if done else StepState.UNKNOWN
-            became = StepMark(state=state)
-            yield FlowBranch(name=title, flow=_all_in(flow_of(branch, None, inner), became), mark=became)
+            whole = StepMark(state=state)
+            yield FlowBranch(name=title, flow=_all_in(flow_of(branch, None, inner), whole), mark=whole)
 
 
 def _all_in(flow: Flow, mark: StepMark) -> Flow:
@@ -456,95 +399,3 @@ def _all_in(flow: Flow, mark: StepMark) -> Flow:
     done = mark.state is StepState.DONE
     lines = tuple(msgspec.structs.replace(line, reached=done and not line.back) for line in flow.lines)
     return msgspec.structs.replace(flow, boxes=tuple(boxes), lines=lines)
-
-
-def _became(run: Run) -> StepState:
-    """What became of a branch as a whole."""
-    if not run.state:
-        return StepState.NEVER
-    if run.state == SUCCEEDED:
-        return StepState.DONE
-    if run.state == FAILED:
-        undone = any(record.event == "undo" for record in run.records)
-        return StepState.COMPENSATED if undone else StepState.FAILED
-    return _STANDS.get(phase_of(run.state), StepState.RUNNING)
-
-
-_STANDS: Final = {
-    EXECUTING: StepState.RUNNING,
-    PROBING: StepState.RUNNING,
-    COMPENSATING: StepState.RUNNING,
-    RETRYING: StepState.WAITING,
-    RETRYING_COMPENSATION: StepState.WAITING,
-    WAITING: StepState.WAITING,
-    **dict.fromkeys(STUCK_PHASES, StepState.STUCK),
-}
-_BECOMES: Final = {
-    "executed": StepState.DONE,
-    "settled_done": StepState.DONE,
-    "rejected": StepState.FAILED,
-    "in_doubt": StepState.IN_DOUBT,
-    "exhausted": StepState.STUCK,
-    "compensated": StepState.COMPENSATED,
-    "settled_undone": StepState.COMPENSATED,
-    "compensation_exhausted": StepState.STUCK,
-}
-
-
-def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) -> dict[str, StepMark]:
-    """What *run* did with each part, by path; *undone*: what it has done counts as left over."""
-    parts = {part.path: part for part in machine.parts}
-    states: dict[str, StepState] = {}
-    attempts: Counter[str] = Counter()
-    spent: dict[str, float] = {}
-    errors: dict[str, dict[str, None]] = {}
-    since: float | None = None
-    for record in run.records:
-        path, phase = path_of(record.source), phase_of(record.source)
-        if path in parts:
-            if record.event in _BECOMES:
-                states[path] = _BECOMES[record.event]
-            if record.event == "rejected" and record.in_doubt:
-                states[path] = StepState.IN_DOUBT
-            if record.error is not None:
-                errors.setdefault(path, {})[str(record.error)] = None
-            if phase == EXECUTING:
-                attempts[path] = max(attempts[path], record.attempt)
-            if since is not None and phase in (EXECUTING, PROBING, RETRYING, WAITING):
-                spent[path] = spent.get(path, 0.0) + max(record.at - since, 0.0)
-        since = record.at
-    here = path_of(run.state)
-    if here in parts:
-        states[here] = _STANDS[phase_of(run.state)]
-        again = bool(run.records) and run.records[-1].event == "retry_due"
-        attempts[here] += phase_of(run.state) == EXECUTING and (again or not attempts[here])
-    over = run.state == FAILED or (run.state == SUCCEEDED and undone)
-    marks = {}
-    for path, part in parts.items():
-        state = states.get(path, StepState.NEVER)
-        left = over and part.kind is Kind.STEP and state in (StepState.DONE, StepState.IN_DOUBT)
-        marks[path] = StepMark(
-            state=state,
-            attempts=attempts[path],
-            seconds=spent.get(path),
-            leftover=left,
-            errors=tuple(errors.get(path, ())),
-        )
-    return marks
-
-
-def _merged(marks: Sequence[StepMark]) -> StepMark:
-    """What became of a step in all branches over items."""
-    if len(marks) == 1:
-        return marks[0]
-    counts = Counter(mark.state for mark in marks)
-    order = [state for state in StepState if state in counts]
-    slowest = [mark.seconds for mark in marks if mark.seconds is not None]
-    return StepMark(
-        state=order[0],
-        counts=tuple((state, counts[state]) for state in order),
-        attempts=max(mark.attempts for mark in marks),
-        seconds=max(slowest, default=None),
-        leftover=any(mark.leftover for mark in marks),
-        errors=tuple(dict.fromkeys(error for mark in marks for error in mark.errors)),
-    )

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
-from fsm_mediator.diagram.flow import FlowPicture, StepBox, StepMark, StepState
+from fsm_mediator.diagram.flow import FlowPicture, StepBox
 from fsm_mediator.diagram.layout.geometry import Box
-from fsm_mediator.diagram.layout.steps import (
+from fsm_mediator.diagram.layout.step_sizes import (
     SMALL,
     StepsLayout,
     Text,
@@ -20,6 +20,7 @@ from fsm_mediator.diagram.layout.steps import (
     small_print,
 )
 from fsm_mediator.diagram.picture import EdgeKind
+from fsm_mediator.diagram.progress import StepMark, StepState
 from fsm_mediator.diagram.text import dot_name, dot_text, markup, width
 from fsm_mediator.diagram.themes import Paint, Theme
 from fsm_mediator.machine.parts import Kind

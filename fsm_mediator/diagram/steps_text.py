@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowPicture, StepBox
-from fsm_mediator.diagram.layout.steps import DOWN, is_collapsed, is_frame, shown_mark, small_print
+from fsm_mediator.diagram.layout.step_sizes import DOWN, is_collapsed, is_frame, shown_mark, small_print
 from fsm_mediator.diagram.mermaid import _label as label
 from fsm_mediator.diagram.mermaid import _plain as plain
 from fsm_mediator.diagram.picture import EdgeKind

@@ -15,207 +15,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
 
-import attrs
 import msgspec
 
-from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowLine, FlowPicture, StepBox, StepState
+from fsm_mediator.diagram.flow import Flow, FlowLine, FlowPicture, StepBox
 from fsm_mediator.diagram.layout.geometry import Box, Point
-from fsm_mediator.diagram.text import shorten, width
+from fsm_mediator.diagram.layout.step_rows import Item, broken
+from fsm_mediator.diagram.layout.step_sizes import (
+    BETWEEN,
+    CHANNEL,
+    DOWN,
+    FRAME,
+    GAP,
+    LEAST_BOX,
+    LINE,
+    MARGIN,
+    MOST_BOX,
+    MOST_DOWN,
+    NO_RETURN,
+    PAGE,
+    PIVOT,
+    RAIL,
+    RIGHT,
+    ROOM_FOR_A_NOTE,
+    SMALL,
+    TITLE,
+    Frame,
+    StepsLayout,
+    Text,
+    Way,
+    fitted,
+    is_frame,
+    lead_words,
+    path_through,
+    said,
+    shown_mark,
+    small_print,
+    titled,
+)
+from fsm_mediator.diagram.progress import StepState
+from fsm_mediator.diagram.text import width
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
-
-RIGHT: Final = "right"
-DOWN: Final = "down"
-DIRECTIONS: Final = (RIGHT, DOWN)
-
-PAGE: Final = 528.0
-"""How wide a picture may be without its margins: with them 736 pixels, as wide as a page of a README."""
-
-PAD: Final = 12.0
-TITLE: Final = 11.0
-SMALL: Final = 9.0
-"""Sizes of text: 9 points are 12 pixels."""
-
-LINE: Final = 1.25
-LEAST_BOX, MOST_BOX, MOST_DOWN = 84.0, 140.0, 190.0
-MARGIN: Final = 54.0
-"""Left of the first box of a row: where it starts, and where the way back ends."""
-GAP: Final = 22.0
-CHANNEL: Final = 18.0
-"""Right of a row after which there is another one."""
-BETWEEN: Final = 30.0
-"""Between two rows."""
-PIVOT: Final = 18.0
-"""Right of the pivot, for the line of no return."""
-RAIL: Final = 12.0
-"""Between the boxes and the way back."""
-FRAME: Final = 9.0
-ROOM_FOR_A_NOTE: Final = "↩ compensated"
-NO_RETURN: Final = "no way back"
-
-
-@attrs.frozen
-class Text:
-    """Words, left aligned: from *x* on, around *y*."""
-
-    words: str
-    x: float
-    y: float
-    size: float
-    bold: bool
-    tone: str
-
-
-@attrs.frozen
-class Way:
-    """A line as it is drawn; *arrow*: whether it ends in an arrow's head."""
-
-    line: FlowLine | None
-    points: tuple[Point, ...]
-    arrow: bool
-    source: str
-    target: str
-
-
-@attrs.frozen
-class Frame:
-    """Around a group's branches, or around a nested saga (*box* is None)."""
-
-    area: Box
-    box: StepBox | None
-
-
-@attrs.define
-class StepsLayout:
-    """Where everything is.
-
-    Attributes:
-        boxes: Of the steps, the ends and the groups, by id.
-        lines: What is said in a step's box: words, size, bold, tone.
-        ways: The lines.
-        frames: Of groups and nested sagas, the outer ones first.
-        bars: Where a group forks and joins, with its id.
-        diamonds: Where a choice does, likewise.
-        texts: All other words.
-        pivots: Lines of no return.
-        width: Of it all.
-        height: Of it all.
-        down: Whether it is one column.
-    """
-
-    boxes: dict[str, Box] = attrs.Factory(dict)
-    lines: dict[str, list[tuple[str, float, bool, str]]] = attrs.Factory(dict)
-    ways: list[Way] = attrs.Factory(list)
-    frames: list[Frame] = attrs.Factory(list)
-    bars: list[tuple[str, Box]] = attrs.Factory(list)
-    diamonds: list[tuple[str, Box]] = attrs.Factory(list)
-    texts: list[Text] = attrs.Factory(list)
-    pivots: list[tuple[Point, Point]] = attrs.Factory(list)
-    width: float = 0.0
-    height: float = 0.0
-    down: bool = False
-
-    def add(self, other: StepsLayout, right: float, down: float) -> None:
-        """Put *other* into this one, moved."""
-
-        def box(each: Box) -> Box:
-            return each._replace(left=each.left + right, top=each.top + down)
-
-        def point(each: Point) -> Point:
-            return each[0] + right, each[1] + down
-
-        self.boxes |= {name: box(each) for name, each in other.boxes.items()}
-        self.lines |= other.lines
-        self.ways += [attrs.evolve(each, points=tuple(map(point, each.points))) for each in other.ways]
-        self.frames += [attrs.evolve(each, area=box(each.area)) for each in other.frames]
-        self.bars += [(name, box(each)) for name, each in other.bars]
-        self.diamonds += [(name, box(each)) for name, each in other.diamonds]
-        self.texts += [attrs.evolve(each, x=each.x + right, y=each.y + down) for each in other.texts]
-        self.pivots += [(point(one), point(two)) for one, two in other.pivots]
 
 
 def steps_layout(picture: FlowPicture, direction: str = RIGHT) -> StepsLayout:
     """Where everything in *picture* is."""
     return _Page(picture, direction).layout()
-
-
-def is_collapsed(box: StepBox) -> bool:
-    """Whether a group over items is drawn as one box: its branch is a single step."""
-    return box.each and len(box.branches[0].flow.boxes) == 1 and not box.branches[0].flow.boxes[0].branches
-
-
-def is_frame(box: StepBox) -> bool:
-    """Whether it is drawn as a frame around branches."""
-    return bool(box.branches) and not is_collapsed(box)
-
-
-def shown_mark(box: StepBox) -> StepBox:
-    """The step that a box speaks of: of a collapsed group, the one in its branches."""
-    return box.branches[0].flow.boxes[0] if is_collapsed(box) else box
-
-
-def titled(title: str, room: float) -> list[str]:
-    """A title in one line or two, broken where a word ends."""
-    if width(title, TITLE, True) <= room:
-        return [title]
-    cuts = [number + 1 for number, sign in enumerate(title[:-1]) if sign in "_-"]
-    fitting = [cut for cut in cuts if width(title[:cut], TITLE, True) <= room]
-    if not fitting:
-        return [fitted(title, TITLE, True, room)]
-    return [title[: fitting[-1]], fitted(title[fitting[-1] :], TITLE, True, room)]
-
-
-def fitted(words: str, size: float, bold: bool, room: float) -> str:
-    """*words*, cut to the room that there is."""
-    most = len(words)
-    while most > 2 and width(shorten(words, most), size, bold) > room:
-        most -= 1
-    return shorten(words, most)
-
-
-def _said(note: str, room: float) -> str:
-    """As many of a note's pieces as there is room for."""
-    pieces = note.split(" · ")
-    while len(pieces) > 1 and width(" · ".join(pieces), SMALL, True) > room:
-        pieces.pop()
-    return fitted(" · ".join(pieces), SMALL, True, room)
-
-
-def small_print(box: StepBox) -> list[str]:
-    """The lines below a step's title."""
-    inner = shown_mark(box)
-    lines = [f"‖ {note}" if box.kind in (Kind.SIGNAL, Kind.SLEEP) else note for note in box.notes]
-    marks = []
-    if inner.undo is not None:
-        marks.append(f"↩ {inner.undo}" if inner.undo else "↩")
-    if inner.attempts != 1:
-        marks.append(f"↻ {'∞' if inner.attempts is None else inner.attempts}")
-    if inner.sticks:
-        marks.append("!")
-    return [*lines, "  ".join(marks)] if marks else lines
-
-
-@attrs.define
-class _Item:
-    """What stands in a row: a step, a group, or the end."""
-
-    name: str
-    box: StepBox | None
-    width: float
-    up: float
-    down: float
-    scopes: tuple[str, ...] = ()
-    inner: StepsLayout | None = None
-    x: float = 0.0
-    y: float = 0.0
-    row: int = 0
-
-    @property
-    def after(self) -> float:
-        """The room that it takes to its right, besides the gap."""
-        return PIVOT if self.box is not None and self.box.pivot else 0.0
 
 
 class _Page:
@@ -249,7 +95,7 @@ class _Page:
         if self.picture.is_run:
             mark = shown_mark(box).mark or box.mark
             note = mark.note if mark is not None else ""
-            text.append((_said(note, self.room - 14), SMALL, True, "note"))
+            text.append((said(note, self.room - 14), SMALL, True, "note"))
         return text
 
     def layout(self) -> StepsLayout:
@@ -272,17 +118,17 @@ class _Flow:
         self.items = [self._item(box) for box in flow.boxes]
         if whole:
             wide = width("✓ succeeded", SMALL + 0.5, True) + 16
-            self.items.append(_Item(flow.prefix + SUCCEEDED, None, wide, 11, 11))
+            self.items.append(Item(flow.prefix + SUCCEEDED, None, wide, 11, 11))
 
-    def _item(self, box: StepBox) -> _Item:
+    def _item(self, box: StepBox) -> Item:
         names = box.scope.split(".")[:-1]
         scopes = tuple(".".join(names[: depth + 1]) for depth in range(len(names)))
         half = self.page.high / 2
         if is_frame(box):
             room = self.limit - self.left - 2 * FRAME * len(scopes) - (CHANNEL if self.whole else 0)
             inner, path = _group(self.page, box, room)
-            return _Item(box.id, box, inner.width, path, inner.height - path, scopes, inner)
-        return _Item(box.id, box, self.page.wide, half, half, scopes)
+            return Item(box.id, box, inner.width, path, inner.height - path, scopes, inner)
+        return Item(box.id, box, self.page.wide, half, half, scopes)
 
     def layout(self) -> StepsLayout:
         """Where they are."""
@@ -310,36 +156,13 @@ class _Flow:
 
     # Rows.
 
-    def _rows(self) -> list[list[_Item]]:
-        """The fewest rows, as even as can be; rather not broken within a nested saga."""
+    def _rows(self) -> list[list[Item]]:
         if self.down:
             return [[item] for item in self.items]
-        items = self.items
-        best: list[tuple[float, float, int]] = [(0, 0.0, 0)]  # rows, raggedness and the row's first item, for each end
-        for end in range(1, len(items) + 1):
-            ways = []
-            for first in range(end - 1, -1, -1):
-                slack = self._slack(items[first:end], first > 0)
-                if slack < 0 and end - first > 1:
-                    break
-                torn = bool(first) and any(scope in items[first - 1].scopes for scope in items[first].scopes)
-                rows, ragged, _ = best[first]
-                ways.append((rows + 1, ragged + (max(slack, 0) / 50) ** 2 + 8 * torn, first))
-            best.append(min(ways))
-        rows_of: list[list[_Item]] = []
-        end = len(items)
-        while end:
-            first = best[end][2]
-            rows_of.insert(0, items[first:end])
-            end = first
-        return rows_of
+        room = self.limit - CHANNEL - self.left
+        return broken(self.items, room, room if self.whole else room - CHANNEL)
 
-    def _slack(self, row: Sequence[_Item], later: bool) -> float:
-        """How much room a row leaves."""
-        needs = sum(item.width + item.after + 2 * FRAME * len(item.scopes) for item in row) + GAP * (len(row) - 1)
-        return self.limit - CHANNEL - self.left - (CHANNEL if later and not self.whole else 0) - needs
-
-    def _place(self, row: list[_Item], top: float, number: int) -> float:
+    def _place(self, row: list[Item], top: float, number: int) -> float:
         """Put a row below *top*; returns where it ends."""
         ups, downs = [], []
         x = self.left + (CHANNEL if number and not self.whole and not self.down else 0)
@@ -377,11 +200,11 @@ class _Flow:
         after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()
         return sum(each not in before for each in here), sum(each not in after for each in here)
 
-    def _center(self, item: _Item) -> None:
+    def _center(self, item: Item) -> None:
         widest = max([*(each.width for each in self.items), self.page.wide + 2 * RAIL + 16])
         item.x = (widest - item.width) / 2 + (FRAME + 12) * max(len(each.scopes) for each in self.items)
 
-    def _put(self, item: _Item) -> None:
+    def _put(self, item: Item) -> None:
         area = Box(item.x, item.y - item.up, item.width, item.up + item.down)
         self.out.boxes[item.name] = area
         if item.inner is not None:
@@ -390,7 +213,7 @@ class _Flow:
         elif item.box is not None:
             self.out.lines[item.name] = self.page.texts[item.name]
 
-    def _ends(self, rows: list[list[_Item]]) -> None:
+    def _ends(self, rows: list[list[Item]]) -> None:
         if not self.whole:
             return
         first = rows[0][0]
@@ -417,7 +240,7 @@ class _Flow:
             item.x += right
             item.y += down
 
-    def _frames(self, rows: list[list[_Item]]) -> None:
+    def _frames(self, rows: list[list[Item]]) -> None:
         """Around nested sagas, one in each row."""
         frames: list[tuple[int, Frame, Text]] = []
         lines = [self.items] if self.down else rows
@@ -448,7 +271,7 @@ class _Flow:
 
     # Lines.
 
-    def _rail(self, item: _Item) -> float:
+    def _rail(self, item: Item) -> float:
         """How high, in the row of *item*, the way back runs."""
         return item.y + self.page.high / 2 + RAIL
 
@@ -499,7 +322,7 @@ class _Flow:
             met.add(line.target)
             self._back(line, self.items[order[line.source]], whole)
 
-    def _back(self, line: FlowLine, source: _Item, whole: bool) -> None:
+    def _back(self, line: FlowLine, source: Item, whole: bool) -> None:
         here = {item.name: item for item in self.items}
         box, into = self.out.boxes[line.source], self.out.boxes[line.target]
         target = here.get(line.target)
@@ -529,18 +352,21 @@ class _Flow:
             gap = self._bottom(row) + 8
             far = self._far(row, CHANNEL - 11)
             end = self._rail(self.items[0]) if target is None else self._rail(target)
-            points += [(near, rail), (near, gap)]
+            points.append((near, rail))
+            if target is None and near < into.right - 4:
+                self.out.ways.append(Way(line, (*points, (near, into.bottom)), True, line.source, line.target))
+                return
             if target is None:
-                points += [(near, end)] if near > into.right else []
+                points.append((near, end))
             else:
-                points += [(far, gap), (far, end)]
+                points += [(near, gap), (far, gap), (far, end)]
         if target is None or framed_into:
             points.append((into.right, end))
         else:
             points += [(into.x + 10, end), (into.x + 10, into.bottom)]
         self.out.ways.append(Way(line, tuple(_plain(points)), True, line.source, line.target))
 
-    def _pivot(self, item: _Item) -> None:
+    def _pivot(self, item: Item) -> None:
         half = self.page.high / 2
         if self.down:
             y = item.y + item.down + 13
@@ -567,7 +393,7 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]
     """A group's frame with its branches, and how far below its top the way forward enters it."""
     out = StepsLayout()
     notes = " · ".join(box.notes)
-    leads = {branch.name: _lead(branch, box) for branch in box.branches}
+    leads = {branch.name: lead_words(branch, box) for branch in box.branches}
     lead = max(max(width(words, SMALL, True) for words in each) if each else 0.0 for each in leads.values())
     if page.picture.is_run and any(len(branch.flow.boxes) > 1 for branch in box.branches) and not box.each:
         lead = max(lead, width(StepState.COMPENSATED, SMALL, True))  # the same in every frame of a run
@@ -594,7 +420,7 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]
     for branch, lane in zip(box.branches, lanes, strict=True):
         first, last = branch.flow.boxes[0], branch.flow.boxes[-1]
         into, end = lane.boxes[first.id], lane.boxes[last.id]
-        enter, leave = _path(lane, first), _path(lane, last)
+        enter, leave = path_through(lane, first), path_through(lane, last)
         out.add(lane, lead, y)
         at, off = y + enter, y + leave
         middles.append(at)
@@ -617,28 +443,3 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]
     else:
         out.bars += [(box.id, Box(x - 2, top, 4, bottom - top)) for x in (0.0, wide)]
     return out, middles[0]
-
-
-_SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
-"""States of a branch that its steps show by themselves."""
-
-
-def _path(lane: StepsLayout, box: StepBox) -> float:
-    """How high in *lane* the way through *box* is."""
-    area = lane.boxes[box.id]
-    inner = [way.points[0][1] for way in lane.ways if way.source == box.id and is_frame(box)]
-    return min(inner) if inner else area.y
-
-
-def _lead(branch: FlowBranch, box: StepBox) -> list[str]:
-    """What stands on a branch's line before its first step: its name, and what became of it."""
-    if box.each:
-        return []
-    boxes = branch.flow.boxes
-    alone = len(boxes) == 1 and box.kind is not Kind.CHOICE and boxes[0].title == branch.name
-    if alone:
-        return []
-    words = [fitted(branch.name, SMALL, True, 96)]
-    if branch.mark is not None and len(boxes) > 1:
-        words.append("" if branch.mark.state in _SILENT else str(branch.mark.state))
-    return words
