@@ -266,6 +266,8 @@ class _Writer:
     def _spline(self, way: Way) -> str:
         points = [(float(round(x)), float(round(self.high - y))) for x, y in way.points]
         start = ""
+        if any(abs(x - each.x) + abs(y - each.y) < 2 for _, each in self.layout.diamonds for x, y in way.points[-1:]):
+            points[-1] = _towards(points[-1], points[-2], 8)  # the choice's diamond stands there
         if way.arrow:
             (x, y), (from_x, from_y) = points[-1], points[-2]
             long = max(abs(x - from_x), abs(y - from_y)) or 1.0

@@ -415,7 +415,7 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]
             Text(fitted(box.mark.note if box.mark else "", SMALL, True, wide - 24), 12, y, SMALL, True, "note")
         )
     out.texts += words
-    y += 14
+    y += 17
     middles = []
     for branch, lane in zip(box.branches, lanes, strict=True):
         first, last = branch.flow.boxes[0], branch.flow.boxes[-1]
