@@ -30,6 +30,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
 from fsm_mediator.diagram.picture import DETAIL, VIEWS
 from fsm_mediator.diagram.render import draw, svg_of
 from fsm_mediator.diagram.themes import THEMES
@@ -52,15 +53,17 @@ class Wanted(msgspec.Struct, frozen=True):
 
     Attributes:
         target: ``module:object``.
-        view: ``detail`` or ``overview``.
+        view: ``steps``, ``detail`` or ``overview``.
         format: ``svg`` or ``mermaid``.
         themes: In which themes it is drawn.
+        direction: Of the steps view: ``right`` or ``down``; None: its default.
     """
 
     target: str
     view: str
     format: str
     themes: tuple[str, ...]
+    direction: str | None = None
 
     def drawings(self) -> Drawings:
         """What is to be drawn.
@@ -72,7 +75,7 @@ class Wanted(msgspec.Struct, frozen=True):
         if len(sagas) != 1:
             names = ", ".join(saga.name for saga in sagas)
             raise DefinitionError(f"{self.target} holds {len(sagas)} sagas ({names}); name one of them")
-        diagrams = [Diagram(sagas[0], view=self.view, theme=theme) for theme in self.themes]
+        diagrams = [Diagram(sagas[0], view=self.view, theme=theme, direction=self.direction) for theme in self.themes]
         return Drawings(
             sagas[0].name,
             diagrams[0].alt,
@@ -115,6 +118,7 @@ class SagaDiagram(SphinxDirective):
     required_arguments = 1
     option_spec: ClassVar[dict[str, Callable[[str], Any]] | None] = {
         "view": _choice(*VIEWS),
+        "direction": _choice(*DIRECTIONS),
         "format": _choice(SVG, MERMAID),
         "theme": _choice(*THEMES, AUTO),
         "caption": directives.unchanged_required,
@@ -131,6 +135,7 @@ class SagaDiagram(SphinxDirective):
             self.options.get("view", DETAIL),
             self.options.get("format", self.config.saga_diagram_format),
             ("light", "dark") if theme == AUTO else (theme,),
+            self.options.get("direction"),
         )
         kept = _kept(self.env).setdefault(self.env.docname, [])
         try:

@@ -14,6 +14,7 @@ from fsm_mediator.cli.exit_codes import DID_NOT_SUCCEED
 from fsm_mediator.cli.loading import App, journal_for, load_app, settings
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
 from fsm_mediator.diagram.picture import DETAIL, OVERVIEW, VIEWS
 from fsm_mediator.diagram.staleness import COMPARED
 from fsm_mediator.diagram.themes import THEMES
@@ -25,7 +26,10 @@ Drawn = list[tuple[Path, Diagram | rendering.Page]]
 @click.command()
 @click.argument("target", required=False)
 @click.option("--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, or a folder for all sagas.")
-@click.option("--view", type=click.Choice(VIEWS), help="Every state (detail), or the phases (overview).")
+@click.option(
+    "--view", type=click.Choice(VIEWS), help="Every state (detail), the phases (overview) or a box a step (steps)."
+)
+@click.option("--direction", type=click.Choice(DIRECTIONS), help="Of the steps: rows (right) or one column (down).")
 @click.option("--theme", type=click.Choice(list(THEMES)), help="For light or dark pages.")
 @click.option("--saga", help="Which of the app's sagas.")
 @click.option("--id", "saga_id", help="Draw the way that this execution took.")
@@ -61,7 +65,9 @@ def render(outputs: tuple[str, ...], check: bool, **options: Any) -> None:
             'or in pyproject.toml: [tool.fsm-mediator.diagrams] folder = "docs/sagas"'
         )
     _refuse_what_does_nothing(outputs, options)
-    wanted = _Wanted(**{name: options[name] or kept.get(name) for name in ("view", "theme", "formats", "index")})
+    wanted = _Wanted(
+        **{name: options[name] or kept.get(name) for name in ("view", "theme", "formats", "index", "direction")}
+    )
     loaded = load_app(options["target"] or options["app"])
     drawn: Drawn = []
     gone: list[Path] = []
@@ -99,7 +105,8 @@ def _refuse_what_does_nothing(outputs: tuple[str, ...], options: dict[str, Any])
 class _Wanted:
     """What is to be drawn, every default resolved."""
 
-    def __init__(self, view: Any, theme: Any, formats: Any, index: Any) -> None:
+    def __init__(self, view: Any, theme: Any, formats: Any, index: Any, direction: Any = None) -> None:
+        self.direction = str(direction) if direction else None
         self.views = (str(view),) if view else (DETAIL, OVERVIEW)
         self.view = str(view or DETAIL)
         self.theme = str(theme or LIGHT)
@@ -120,13 +127,15 @@ def _folder(app: App, folder: Path, wanted: _Wanted, options: dict[str, Any], *,
 
 def _one(app: App, wanted: _Wanted, options: dict[str, Any]) -> Diagram:
     if options["saga_id"] is None:
-        return Diagram(rendering.one_saga(app, options["saga"]), view=wanted.view, theme=wanted.theme)
+        return Diagram(
+            rendering.one_saga(app, options["saga"]), view=wanted.view, theme=wanted.theme, direction=wanted.direction
+        )
     journal = journal_for(options["journal"], app, read_only=True)
     try:
         saga, run = rendering.saga_of_run(app, journal, options["saga_id"])
     finally:
         journal.close()
-    return Diagram(saga, run, view=wanted.view, theme=wanted.theme)
+    return Diagram(saga, run, view=wanted.view, theme=wanted.theme, direction=wanted.direction)
 
 
 def _write(drawn: Drawn, gone: list[Path], *, animate: bool) -> None:

@@ -188,11 +188,14 @@ class Saga:
             return found
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
 
-    def diagram(self, view: str = "detail") -> Diagram:
-        """The picture of the machine: ``detail`` shows every step, ``overview`` the phases."""
+    def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
+        """The picture of the machine: ``detail`` shows every state, ``overview`` the phases, ``steps`` a box a step.
+
+        *direction*: of the steps, ``right`` (rows, as in a text) or ``down`` (one column).
+        """
         from fsm_mediator.diagram import saga_diagram
 
-        return saga_diagram(self, view=view)
+        return saga_diagram(self, view=view, direction=direction)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         raise AttributeError(f"saga {self.name!r} is immutable; define another one")

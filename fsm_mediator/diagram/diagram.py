@@ -11,14 +11,19 @@ from weakref import WeakKeyDictionary
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram.dot import body, to_dot
+from fsm_mediator.diagram.flow import STEPS, FlowPicture, flow_picture
 from fsm_mediator.diagram.highlights import marks_of
 from fsm_mediator.diagram.history import Run, branches_of, machine_of, moments
 from fsm_mediator.diagram.layout.geometry import Layout
 from fsm_mediator.diagram.layout.place import layout_of
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, RIGHT, StepsLayout
+from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
 from fsm_mediator.diagram.picture import DETAIL, VIEWS, Picture, picture_of
 from fsm_mediator.diagram.staleness import digest_of
+from fsm_mediator.diagram.steps_dot import steps_body, steps_dot
+from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
 from fsm_mediator.diagram.text import clean, seconds, shorten
 from fsm_mediator.diagram.themes import theme_of
@@ -54,8 +59,9 @@ class Diagram:
     Attributes:
         saga: The definition.
         run: The execution it shows; None: the machine alone.
-        view: ``detail`` (every state) or ``overview`` (the phases).
+        view: ``steps`` (a box a step, for readers), ``detail`` (every state) or ``overview`` (the phases).
         theme: ``light``, ``dark``, or ``red``: for a run that should not have been possible.
+        direction: Of the steps view: ``right`` (rows, as in a text) or ``down`` (one column).
 
     Raises:
         DefinitionError: There is no such view or theme.
@@ -65,6 +71,7 @@ class Diagram:
     run: Run | None
     view: str
     theme: str
+    direction: str
 
     def __init__(
         self,
@@ -73,26 +80,36 @@ class Diagram:
         *,
         view: str = DETAIL,
         theme: str = LIGHT,
+        direction: str | None = None,
     ) -> None:
         if view not in VIEWS:
             raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
+        if direction is not None and (view != STEPS or direction not in DIRECTIONS):
+            raise DefinitionError(
+                f"the view {view!r} has no direction {direction!r}; {STEPS!r} has {', '.join(DIRECTIONS)}"
+            )
+        self.direction = direction or RIGHT
         self._theme = theme_of(theme)
         self.saga = saga
         self.run = run
         self.view = view
         self.theme = theme
 
-    def with_(self, *, view: str | None = None, theme: str | None = None) -> Diagram:
-        """The same with another view or theme: ``diagram.with_(theme="dark")``."""
-        return Diagram(self.saga, self.run, view=view or self.view, theme=theme or self.theme)
+    def with_(self, *, view: str | None = None, theme: str | None = None, direction: str | None = None) -> Diagram:
+        """The same with another view, theme or direction: ``diagram.with_(theme="dark")``."""
+        view = view or self.view
+        direction = direction or (self.direction if view == STEPS else None)
+        return Diagram(self.saga, self.run, view=view, theme=theme or self.theme, direction=direction)
 
     @property
-    def picture(self) -> Picture:
+    def picture(self) -> Any:
         """What it shows, free of any format: nodes, edges, marks."""
         return self._drawing[0]
 
     @functools.cached_property
-    def _drawing(self) -> tuple[Picture, Layout]:
+    def _drawing(self) -> tuple[Any, Any]:
+        if self.view == STEPS:
+            return self._once(("drawing", self.view, self.direction), self._steps)
         if self.run is not None:
             picture = self._picture_of_run(self.run)
             return picture, layout_of(picture)
@@ -113,13 +130,21 @@ class Diagram:
         made: T = kept[what]
         return made
 
-    def _picture_of_machine(self) -> Picture:
+    def _steps(self) -> tuple[FlowPicture, StepsLayout]:
+        run = self.run
+        about = (_about(run), _last_trouble(run)) if run is not None else (self._size(),)
+        shown = flow_picture(self.saga, run, about=about)
+        return shown, steps_layout(shown, self.direction)
+
+    def _size(self) -> str:
         parts = len(self.saga.parts)
-        about = f"version {self.saga.version} · {parts} {'part' if parts == 1 else 'parts'}"
+        return f"version {self.saga.version} · {parts} {'part' if parts == 1 else 'parts'}"
+
+    def _picture_of_machine(self) -> Picture:
         return picture_of(
             self.saga.machine,
             name=self.saga.name,
-            subheading=(about,),
+            subheading=(self._size(),),
             view=self.view,
             children=branches_of(self.saga, None, self.view),
         )
@@ -149,20 +174,28 @@ class Diagram:
 
     @functools.cached_property
     def _dot(self) -> str:
-        return self._once(("dot", self.view, self.theme), lambda: to_dot(*self._drawing, self._theme))
+        return self._once(
+            ("dot", self.view, self.theme, self.direction),
+            lambda: (steps_dot if self.view == STEPS else to_dot)(*self._drawing, self._theme),
+        )
 
     def to_graphviz(self) -> graphviz.Digraph:
         """A ``graphviz.Digraph``, to be rendered or added to."""
         import graphviz
 
-        return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in body(*self._drawing, self._theme)])
+        lines = (steps_body if self.view == STEPS else body)(*self._drawing, self._theme)
+        return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in lines])
 
     def to_mermaid(self) -> str:
         """A Mermaid flowchart, to be put into a README, MkDocs or a wiki."""
+        if self.view == STEPS:
+            return steps_mermaid(self.picture, self._theme, self.direction)
         return to_mermaid(self.picture, self._theme)
 
     def to_markdown_table(self) -> str:
-        """A table in Markdown: the machine's transitions, or a run's records."""
+        """A table in Markdown: the machine's transitions, or a run's records; of the steps view, its steps."""
+        if self.view == STEPS:
+            return steps_table(self.picture)
         return transitions_table(self.picture) if self.run is None else records_table(self.run.records)
 
     def to_svg(self, *, animate: bool = False) -> str:
@@ -182,7 +215,7 @@ class Diagram:
     def _svg(self) -> str:
         from fsm_mediator.diagram.render import svg_of
 
-        return self._once(("svg", self.view, self.theme), lambda: svg_of(self._dot, self.alt))
+        return self._once(("svg", self.view, self.theme, self.direction), lambda: svg_of(self._dot, self.alt))
 
     def animated(self) -> NotebookImage:
         """The run as a picture that moves, for the last line of a notebook's cell.
@@ -196,7 +229,12 @@ class Diagram:
         """The run record by record, from before the first to what it is now; of a machine alone, itself."""
         if self.run is None:
             return [self]
-        return [Diagram(self.saga, moment, view=self.view, theme=self.theme) for moment in moments(self.run)]
+        return [self._at(moment) for moment in moments(self.run)]
+
+    def _at(self, moment: Run) -> Diagram:
+        """The same of another run."""
+        direction = self.direction if self.view == STEPS else None
+        return Diagram(self.saga, moment, view=self.view, theme=self.theme, direction=direction)
 
     def render(self, path: str | Path, *, animate: bool = False) -> Path:
         """Write it to *path*, in the format that the suffix says.
@@ -266,15 +304,15 @@ class Diagram:
         return f"<Diagram of {what} {self.saga.name!r}: {self.view}, {self.theme}>"
 
 
-def saga_diagram(saga: Saga, view: str = DETAIL, *, theme: str = LIGHT) -> Diagram:
+def saga_diagram(saga: Saga, view: str = DETAIL, *, theme: str = LIGHT, direction: str | None = None) -> Diagram:
     """The picture of a saga's machine."""
-    return Diagram(saga, view=view, theme=theme)
+    return Diagram(saga, view=view, theme=theme, direction=direction)
 
 
-def run_diagram(outcome: Outcome, view: str = DETAIL, *, theme: str = LIGHT) -> Diagram:
+def run_diagram(outcome: Outcome, view: str = DETAIL, *, theme: str = LIGHT, direction: str | None = None) -> Diagram:
     """The picture of a saga's machine with a run marked in it."""
     run = Run(saga_id=outcome.saga_id, state=outcome.state, records=tuple(outcome.history))
-    return Diagram(outcome.saga, run, view=view, theme=theme)
+    return Diagram(outcome.saga, run, view=view, theme=theme, direction=direction)
 
 
 def _about(run: Run) -> str:

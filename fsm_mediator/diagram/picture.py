@@ -23,7 +23,7 @@ from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING
 
 DETAIL: Final = "detail"
 OVERVIEW: Final = "overview"
-VIEWS: Final = (DETAIL, OVERVIEW)
+VIEWS: Final = (DETAIL, OVERVIEW, "steps")
 
 MOST_LISTED: Final = 60
 """Characters of a phase's list of parts."""

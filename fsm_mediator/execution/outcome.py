@@ -72,11 +72,11 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         """The path of the part that it stands in; None where it is pending or ended."""
         return self.state.partition(".")[2] or None
 
-    def diagram(self, view: str = "detail") -> Diagram:
+    def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
         """The machine's picture with this run marked: the path taken, where it stands, what it never reached."""
         from fsm_mediator.diagram import run_diagram
 
-        return run_diagram(self, view=view)
+        return run_diagram(self, view=view, direction=direction)
 
     def summary(self, *, next_move: bool = True) -> str:
         """What happened, in a sentence or three, and the next move, in Python, unless that is told elsewhere."""

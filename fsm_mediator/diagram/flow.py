@@ -1,0 +1,401 @@
+"""Flow: what the steps view shows, extracted from the built machines; no coordinates, no colours, no format.
+
+The order of the steps, the forks and the way back are read from the machine's transitions; words come from the parts
+bound to its states, and what a run did comes from its records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.waits import EACH
+from fsm_mediator.diagram.history import NOWHERE, Run, machine_of
+from fsm_mediator.diagram.progress import TIMES, StepMark, StepState, became, marks_of_steps, merged
+from fsm_mediator.diagram.text import clean, seconds, shorten
+from fsm_mediator.machine.machine import CompiledMachine
+from fsm_mediator.machine.parts import GROUPS, Callback, Effect, Kind, Part
+from fsm_mediator.records import Record
+from fsm_mediator.states import (
+    COMPENSATING,
+    FAILED,
+    PENDING,
+    SUCCEEDED,
+    WAITING,
+    name_of,
+    path_of,
+)
+
+STEPS: Final = "steps"
+"""The view's name."""
+
+MOST_ALT: Final = 300
+"""Characters of an alternative text."""
+
+
+class StepBox(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of a saga, as a reader sees it.
+
+    Attributes:
+        id: Its path, after the group and the branch that it is in.
+        path: Its path in its own machine.
+        title: What it is called.
+        kind: What sort of part.
+        scope: The nested saga that it is in, with a trailing dot; empty at the top.
+        notes: The small print of a wait, a group or a choice.
+        undo: What compensates it; empty: its compensation has no name of its own. None: nothing does.
+        attempts: The most attempts; None for no limit.
+        sticks: Whether it waits for a person when it cannot be executed.
+        pivot: Whether nothing before it can be undone once it is done.
+        each: Whether there is one branch for each item.
+        branches: Of a group or a choice: what it forks into.
+        tooltip: Everything, for those who point at it.
+        mark: What a run did with it; None in the picture of no run.
+    """
+
+    id: str
+    path: str
+    title: str
+    kind: Kind
+    scope: str = ""
+    notes: tuple[str, ...] = ()
+    undo: str | None = None
+    attempts: int | None = 1
+    sticks: bool = False
+    pivot: bool = False
+    each: bool = False
+    branches: tuple[FlowBranch, ...] = ()
+    tooltip: str = ""
+    mark: StepMark | None = None
+
+
+class FlowBranch(msgspec.Struct, frozen=True, kw_only=True):
+    """A branch of a group, or one that a choice chooses from.
+
+    Attributes:
+        name: What it is called, or chosen by.
+        flow: Its own steps.
+        mark: What became of it in a run; None in the picture of no run.
+    """
+
+    name: str
+    flow: Flow
+    mark: StepMark | None = None
+
+
+class FlowLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The way from one step to another.
+
+    Attributes:
+        source: The id of the step it leaves; that of the flow's start, or end.
+        target: The id of the step it enters.
+        back: Whether it is the way back.
+        moves: The machine's transitions that it shows: event, source, target.
+        reached: Whether a run went that way; None in the picture of no run.
+        tooltip: The transitions in words.
+    """
+
+    source: str
+    target: str
+    back: bool
+    moves: tuple[tuple[str, str, str], ...]
+    reached: bool | None = None
+    tooltip: str = ""
+
+
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """The steps of one machine in order, and the ways between them.
+
+    Attributes:
+        prefix: What stands before its ids.
+        boxes: Its steps in the order in which they are executed.
+        lines: Forward and back.
+        fails: Whether it can end compensated.
+    """
+
+    prefix: str
+    boxes: tuple[StepBox, ...]
+    lines: tuple[FlowLine, ...]
+    fails: bool
+
+    @property
+    def forward(self) -> tuple[FlowLine, ...]:
+        """The way forward, in order."""
+        return tuple(line for line in self.lines if not line.back)
+
+    @property
+    def back(self) -> tuple[FlowLine, ...]:
+        """The way back: from each step that can be given up, to what is compensated next."""
+        return tuple(line for line in self.lines if line.back)
+
+    def all_boxes(self) -> Iterator[StepBox]:
+        """Every step, those of branches after their group."""
+        for box in self.boxes:
+            yield box
+            for branch in box.branches:
+                yield from branch.flow.all_boxes()
+
+    def all_lines(self) -> Iterator[FlowLine]:
+        """Every line, those of branches last."""
+        yield from self.lines
+        for box in self.boxes:
+            for branch in box.branches:
+                yield from branch.flow.all_lines()
+
+
+class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """The steps view of a saga, or of a run.
+
+    Attributes:
+        name: The saga's name.
+        heading: The title.
+        subheading: Lines below it.
+        flow: The steps.
+        state: Of a run: the state that it is in; None in the picture of no run.
+        alt: What is shown, in at most `MOST_ALT` characters.
+    """
+
+    name: str
+    heading: str
+    subheading: tuple[str, ...]
+    flow: Flow
+    state: str | None = None
+    alt: str = ""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it marks a run."""
+        return self.state is not None
+
+    def all_nodes(self) -> Iterator[StepBox]:
+        """Every step."""
+        return self.flow.all_boxes()
+
+    def all_edges(self) -> Iterator[FlowLine]:
+        """Every line."""
+        return self.flow.all_lines()
+
+
+def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str]) -> FlowPicture:
+    """The steps view of *saga*; with *run*, of what became of them. *about*: the lines below the heading."""
+    flow = flow_of(saga, run)
+    heading, subheading = saga.name, [line for line in about if line.strip()]
+    if run is not None:
+        heading = f"{saga.name} · {run.saga_id}"
+        left = [box.title for box in flow.all_boxes() if box.mark is not None and box.mark.leftover]
+        if left:
+            subheading.append(f"left over: {', '.join(left)}")
+    told = f"Run {run.saga_id} of the saga {saga.name}: {', '.join(subheading)}." if run else _described(saga, flow)
+    return FlowPicture(
+        name=saga.name,
+        heading=heading,
+        subheading=tuple(subheading),
+        flow=flow,
+        state=None if run is None else run.state,
+        alt=shorten(clean(told), MOST_ALT),
+    )
+
+
+def _described(saga: Saga, flow: Flow) -> str:
+    steps = ", then ".join(box.title for box in flow.boxes)
+    undone = ", ".join(box.title for box in flow.boxes if box.undo is not None)
+    pivot = next((f" No way back after {box.title}." for box in flow.boxes if box.pivot), "")
+    return f"Steps of the saga {saga.name}: {steps}.{f' Can be undone: {undone}.' if undone else ''}{pivot}"
+
+
+def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] = (), undone: bool = False) -> Flow:
+    """The steps of *saga* in order, as its machine has them.
+
+    Args:
+        saga: The definition.
+        run: What became of it; None: no run is shown.
+        prefix: Put before every id.
+        runs: Where it is the branch of a group over items: all of its runs.
+        undone: Whether the group that it is a branch of has been given up.
+    """
+    every = list(runs) or ([] if run is None else [run])
+    machine = saga.machine if not every else machine_of(saga, every[0])
+    marks = [marks_of_steps(machine, each, undone=undone) for each in every]
+    boxes = []
+    for part, bound in _in_order(machine):
+        mark = None if not every else merged([each[part.path] for each in marks])
+        boxes.append(_box(saga, machine, part, bound, mark, prefix, every))
+    taken = {(record.event, record.source, record.target) for each in every for record in each.records}
+    lines = tuple(_lines(machine, prefix, taken if every else None))
+    fails = any(line.target == prefix + FAILED for line in lines)
+    return Flow(prefix=prefix, boxes=tuple(boxes), lines=lines, fails=fails)
+
+
+def _in_order(machine: CompiledMachine) -> Iterator[tuple[Part, Callback | None]]:
+    """The parts in the order in which the machine's transitions execute them, and what is called there."""
+    onward = {move.source: move.target for move in machine.moves() if move.event in ("start", "executed")}
+    state = onward.get(PENDING, SUCCEEDED)
+    while state != SUCCEEDED:
+        part = machine.places[state].part
+        assert part is not None
+        bound = machine.states[state].on_enter[0]
+        yield part, bound.callback if isinstance(bound, Effect) else None
+        state = onward.get(state, SUCCEEDED)
+
+
+def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str]] | None) -> Iterator[FlowLine]:
+    ways: dict[tuple[str, str, bool], list[tuple[str, str, str]]] = {}
+    for move in machine.moves():
+        event, source, target = move
+        back = event in ("rejected", "compensated", "settled_undone")
+        if (back or event in ("start", "executed", "settled_done")) and not (back and source == PENDING):
+            ways.setdefault((path_of(source) or source, path_of(target) or target, back), []).append(
+                (event, source, target)
+            )
+    for (source, target, back), moves in ways.items():
+        told = "\n".join(f"{event}: {one} → {other}" for event, one, other in moves)
+        reached = None if taken is None else any(move in taken for move in moves)
+        yield FlowLine(
+            source=prefix + source,
+            target=prefix + target,
+            back=back,
+            moves=tuple(moves),
+            reached=reached,
+            tooltip=told,
+        )
+
+
+def _named(callback: Callback | None) -> str:
+    """What a function is called, for readers; empty where its name says nothing."""
+    name = "" if callback is None else callback.label.rpartition(".")[2].strip("_").removeprefix("by_")
+    return "" if name.startswith("<") or name in ("compensate", "undo", "over", "by") else name
+
+
+def _box(
+    saga: Saga,
+    machine: CompiledMachine,
+    part: Part,
+    bound: Callback | None,
+    mark: StepMark | None,
+    prefix: str,
+    runs: Sequence[Run],
+) -> StepBox:
+    undoing = machine.states.get(f"{COMPENSATING}.{part.path}")
+    undo = None
+    if undoing is not None and part.calls_compensation:
+        effect = undoing.on_enter[0]
+        undo = _named(effect.callback if isinstance(effect, Effect) else None)
+    sticks = any(move.event == "exhausted" and path_of(move.source) == part.path for move in machine.moves())
+    branches = tuple(_branches(saga, part, mark, prefix, runs)) if part.kind in GROUPS else ()
+    box = StepBox(
+        id=prefix + part.path,
+        path=part.path,
+        title=name_of(part.path),
+        kind=part.kind,
+        scope=part.scope,
+        notes=_notes(part, branches, runs),
+        undo=undo,
+        attempts=part.retry.attempts if part.kind is Kind.STEP else 1,
+        sticks=sticks,
+        pivot=part.pivot,
+        each=part.each,
+        branches=branches,
+        mark=mark,
+    )
+    return msgspec.structs.replace(box, tooltip=_in_full(box, part, bound))
+
+
+def _in_full(box: StepBox, part: Part, bound: Callback | None) -> str:
+    """Everything about a step, a line each."""
+    lines = [part.path, *box.notes]
+    if bound is not None:
+        lines.append(f"calls {bound.label}")
+    if box.undo is not None:
+        lines.append(f"undone by {part.compensate.label}" if part.compensate else "undone branch by branch")
+    if part.kind is Kind.STEP:
+        lines.append("no limit of attempts" if box.attempts is None else f"at most {box.attempts} attempts")
+    if part.timeout is not None:
+        lines.append(f"timeout {seconds(part.timeout)}")
+    if box.pivot:
+        lines.append("the pivot: no way back once it is done")
+    if box.sticks:
+        lines.append("waits for a person when it cannot be executed")
+    if box.mark is not None:
+        lines += [box.mark.note or str(box.mark.state), *box.mark.errors]
+    return "\n".join(lines)
+
+
+def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> tuple[str, ...]:
+    """What a wait waits for, and for how long; how many branches a group has."""
+    decided = _named(part.decide)
+    if part.kind is Kind.SIGNAL:
+        return ("signal" if part.seconds is None else f"signal, ≤ {seconds(part.seconds)}",)
+    if part.kind is Kind.SLEEP:
+        return (
+            f"waits {seconds(part.seconds)}"
+            if part.seconds is not None
+            else f"waits, by {decided}"
+            if decided
+            else "waits",
+        )
+    if part.kind is Kind.CHOICE:
+        return (f"one of {len(branches)}{f', by {decided}' if decided else ''}",)
+    if part.kind is not Kind.GROUP:
+        return ()
+    limit = f"{part.at_most} at a time" if part.at_most is not None else ""
+    if not part.each:
+        return tuple(filter(None, ("in parallel", limit)))
+    count = sum(len(_begun(part.path, EACH, run)) for run in runs if run.branches is not None)
+    count = count or sum(len(record.children or ()) for run in runs for record in run.records if _enters(record, part))
+    return tuple(
+        filter(None, (f"{TIMES} {count}" if count else f"{TIMES} each{f' of {decided}' if decided else ''}", limit))
+    )
+
+
+def _enters(record: Record, part: Part) -> bool:
+    return record.target == f"{WAITING}.{part.path}" and record.children is not None
+
+
+def _begun(path: str, name: str, run: Run) -> list[Run]:
+    """The runs of a branch: one, or as many as there are items."""
+    known = run.branches or {}
+    if name == EACH:
+        return [each for key, each in known.items() if key.rpartition(".")[0] == path]
+    return [known.get(f"{path}.{name}", NOWHERE)]
+
+
+def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: Sequence[Run]) -> Iterator[FlowBranch]:
+    undone = mark is not None and mark.state in (StepState.COMPENSATED, StepState.IN_DOUBT, StepState.FAILED)
+    for name, branch in saga.branches.get(part.path, {}).items():
+        inner = f"{prefix}{part.path}.{name}/"
+        title = "each" if name == EACH else name
+        if mark is None:
+            yield FlowBranch(name=title, flow=flow_of(branch, None, inner))
+        elif any(run.branches is not None for run in runs):
+            begun = [each for run in runs for each in _begun(part.path, name, run)] or [NOWHERE]
+            whole = merged([StepMark(state=became(each)) for each in begun])
+            yield FlowBranch(name=title, flow=flow_of(branch, begun[0], inner, begun, undone), mark=whole)
+        else:
+            chosen = {
+                each
+                for run in runs
+                for record in run.records
+                if _enters(record, part)
+                for each in record.children or ()
+            }
+            begun_one = bool(chosen) and (name == EACH or name in chosen)
+            done = mark.state is StepState.DONE
+            state = StepState.NEVER if not begun_one else StepState.DONE if done else StepState.UNKNOWN
+            whole = StepMark(state=state)
+            yield FlowBranch(name=title, flow=_all_in(flow_of(branch, None, inner), whole), mark=whole)
+
+
+def _all_in(flow: Flow, mark: StepMark) -> Flow:
+    """The flow of a branch of which only the end is known: every step of it has the same mark."""
+    boxes = []
+    for box in flow.boxes:
+        inner = tuple(
+            msgspec.structs.replace(branch, flow=_all_in(branch.flow, mark), mark=mark) for branch in box.branches
+        )
+        boxes.append(msgspec.structs.replace(box, mark=mark, branches=inner))
+    done = mark.state is StepState.DONE
+    lines = tuple(msgspec.structs.replace(line, reached=done and not line.back) for line in flow.lines)
+    return msgspec.structs.replace(flow, boxes=tuple(boxes), lines=lines)

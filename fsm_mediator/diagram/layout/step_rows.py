@@ -1,0 +1,63 @@
+"""How the steps view is broken into rows: what stands in a row, and which rows are the best. Places nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from fsm_mediator.diagram.flow import StepBox
+from fsm_mediator.diagram.layout.step_sizes import FRAME, GAP, PIVOT, StepsLayout
+
+
+@attrs.define
+class Item:
+    """What stands in a row: a step, a group, or the end."""
+
+    name: str
+    box: StepBox | None
+    width: float
+    up: float
+    down: float
+    scopes: tuple[str, ...] = ()
+    inner: StepsLayout | None = None
+    x: float = 0.0
+    y: float = 0.0
+    row: int = 0
+
+    @property
+    def after(self) -> float:
+        """The room that it takes to its right, besides the gap."""
+        return PIVOT if self.box is not None and self.box.pivot else 0.0
+
+
+def broken(items: Sequence[Item], first_room: float, room: float) -> list[list[Item]]:
+    """The fewest rows, as even as can be; rather not broken within a nested saga.
+
+    Args:
+        items: What is to be read one after the other.
+        first_room: How wide the first row may be.
+        room: How wide each other row may be.
+    """
+    best: list[tuple[float, float, int]] = [(0, 0.0, 0)]  # rows, raggedness and the row's first item, for each end
+    for end in range(1, len(items) + 1):
+        ways = []
+        for first in range(end - 1, -1, -1):
+            slack = (room if first else first_room) - _needs(items[first:end])
+            if slack < 0 and end - first > 1:
+                break
+            torn = bool(first) and any(scope in items[first - 1].scopes for scope in items[first].scopes)
+            rows, ragged, _ = best[first]
+            ways.append((rows + 1, ragged + (max(slack, 0) / 50) ** 2 + 8 * torn, first))
+        best.append(min(ways))
+    rows_of: list[list[Item]] = []
+    end = len(items)
+    while end:
+        first = best[end][2]
+        rows_of.insert(0, list(items[first:end]))
+        end = first
+    return rows_of
+
+
+def _needs(row: Sequence[Item]) -> float:
+    return sum(item.width + item.after + 2 * FRAME * len(item.scopes) for item in row) + GAP * (len(row) - 1)

@@ -1,0 +1,203 @@
+"""What the steps view is laid out of: sizes, the words in a box, and what a layout holds. Nothing is placed here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from fsm_mediator.diagram.flow import FlowBranch, FlowLine, StepBox
+from fsm_mediator.diagram.layout.geometry import Box, Point
+from fsm_mediator.diagram.progress import StepState
+from fsm_mediator.diagram.text import shorten, width
+from fsm_mediator.machine.parts import Kind
+
+RIGHT: Final = "right"
+DOWN: Final = "down"
+DIRECTIONS: Final = (RIGHT, DOWN)
+
+PAGE: Final = 528.0
+"""How wide a picture may be without its margins: with them 736 pixels, as wide as a page of a README."""
+
+PAD: Final = 12.0
+TITLE: Final = 11.0
+SMALL: Final = 9.0
+"""Sizes of text: 9 points are 12 pixels."""
+
+LINE: Final = 1.25
+LEAST_BOX, MOST_BOX, MOST_DOWN = 84.0, 140.0, 190.0
+MARGIN: Final = 54.0
+"""Left of the first box of a row: where it starts, and where the way back ends."""
+GAP: Final = 22.0
+CHANNEL: Final = 18.0
+"""Right of a row after which there is another one."""
+BETWEEN: Final = 30.0
+"""Between two rows."""
+PIVOT: Final = 18.0
+"""Right of the pivot, for the line of no return."""
+RAIL: Final = 12.0
+"""Between the boxes and the way back."""
+FRAME: Final = 9.0
+ROOM_FOR_A_NOTE: Final = "↩ compensated"
+NO_RETURN: Final = "no way back"
+
+
+@attrs.frozen
+class Text:
+    """Words, left aligned: from *x* on, around *y*."""
+
+    words: str
+    x: float
+    y: float
+    size: float
+    bold: bool
+    tone: str
+
+
+@attrs.frozen
+class Way:
+    """A line as it is drawn; *arrow*: whether it ends in an arrow's head."""
+
+    line: FlowLine | None
+    points: tuple[Point, ...]
+    arrow: bool
+    source: str
+    target: str
+
+
+@attrs.frozen
+class Frame:
+    """Around a group's branches, or around a nested saga (*box* is None)."""
+
+    area: Box
+    box: StepBox | None
+
+
+@attrs.define
+class StepsLayout:
+    """Where everything is.
+
+    Attributes:
+        boxes: Of the steps, the ends and the groups, by id.
+        lines: What is said in a step's box: words, size, bold, tone.
+        ways: The lines.
+        frames: Of groups and nested sagas, the outer ones first.
+        bars: Where a group forks and joins, with its id.
+        diamonds: Where a choice does, likewise.
+        texts: All other words.
+        pivots: Lines of no return.
+        width: Of it all.
+        height: Of it all.
+        down: Whether it is one column.
+    """
+
+    boxes: dict[str, Box] = attrs.Factory(dict)
+    lines: dict[str, list[tuple[str, float, bool, str]]] = attrs.Factory(dict)
+    ways: list[Way] = attrs.Factory(list)
+    frames: list[Frame] = attrs.Factory(list)
+    bars: list[tuple[str, Box]] = attrs.Factory(list)
+    diamonds: list[tuple[str, Box]] = attrs.Factory(list)
+    texts: list[Text] = attrs.Factory(list)
+    pivots: list[tuple[Point, Point]] = attrs.Factory(list)
+    width: float = 0.0
+    height: float = 0.0
+    down: bool = False
+
+    def add(self, other: StepsLayout, right: float, down: float) -> None:
+        """Put *other* into this one, moved."""
+
+        def box(each: Box) -> Box:
+            return each._replace(left=each.left + right, top=each.top + down)
+
+        def point(each: Point) -> Point:
+            return each[0] + right, each[1] + down
+
+        self.boxes |= {name: box(each) for name, each in other.boxes.items()}
+        self.lines |= other.lines
+        self.ways += [attrs.evolve(each, points=tuple(map(point, each.points))) for each in other.ways]
+        self.frames += [attrs.evolve(each, area=box(each.area)) for each in other.frames]
+        self.bars += [(name, box(each)) for name, each in other.bars]
+        self.diamonds += [(name, box(each)) for name, each in other.diamonds]
+        self.texts += [attrs.evolve(each, x=each.x + right, y=each.y + down) for each in other.texts]
+        self.pivots += [(point(one), point(two)) for one, two in other.pivots]
+
+
+def is_collapsed(box: StepBox) -> bool:
+    """Whether a group over items is drawn as one box: its branch is a single step."""
+    return box.each and len(box.branches[0].flow.boxes) == 1 and not box.branches[0].flow.boxes[0].branches
+
+
+def is_frame(box: StepBox) -> bool:
+    """Whether it is drawn as a frame around branches."""
+    return bool(box.branches) and not is_collapsed(box)
+
+
+def shown_mark(box: StepBox) -> StepBox:
+    """The step that a box speaks of: of a collapsed group, the one in its branches."""
+    return box.branches[0].flow.boxes[0] if is_collapsed(box) else box
+
+
+def titled(title: str, room: float) -> list[str]:
+    """A title in one line or two, broken where a word ends."""
+    if width(title, TITLE, True) <= room:
+        return [title]
+    cuts = [number + 1 for number, sign in enumerate(title[:-1]) if sign in "_-"]
+    fitting = [cut for cut in cuts if width(title[:cut], TITLE, True) <= room]
+    if not fitting:
+        return [fitted(title, TITLE, True, room)]
+    return [title[: fitting[-1]], fitted(title[fitting[-1] :], TITLE, True, room)]
+
+
+def fitted(words: str, size: float, bold: bool, room: float) -> str:
+    """*words*, cut to the room that there is."""
+    most = len(words)
+    while most > 2 and width(shorten(words, most), size, bold) > room:
+        most -= 1
+    return shorten(words, most)
+
+
+def said(note: str, room: float) -> str:
+    """As many of a note's pieces as there is room for."""
+    pieces = note.split(" · ")
+    while len(pieces) > 1 and width(" · ".join(pieces), SMALL, True) > room:
+        pieces.pop()
+    return fitted(" · ".join(pieces), SMALL, True, room)
+
+
+def small_print(box: StepBox) -> list[str]:
+    """The lines below a step's title."""
+    inner = shown_mark(box)
+    lines = [f"‖ {note}" if box.kind in (Kind.SIGNAL, Kind.SLEEP) else note for note in box.notes]
+    marks = []
+    if inner.undo is not None:
+        marks.append(f"↩ {inner.undo}" if inner.undo else "↩")
+    if inner.attempts != 1:
+        marks.append(f"↻ {'∞' if inner.attempts is None else inner.attempts}")
+    if inner.sticks:
+        marks.append("!")
+    return [*lines, "  ".join(marks)] if marks else lines
+
+
+_SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
+"""States of a branch that its steps show by themselves."""
+
+
+def path_through(lane: StepsLayout, box: StepBox) -> float:
+    """How high in *lane* the way through *box* is."""
+    area = lane.boxes[box.id]
+    inner = [way.points[0][1] for way in lane.ways if way.source == box.id and is_frame(box)]
+    return min(inner) if inner else area.y
+
+
+def lead_words(branch: FlowBranch, box: StepBox) -> list[str]:
+    """What stands on a branch's line before its first step: its name, and what became of it."""
+    if box.each:
+        return []
+    boxes = branch.flow.boxes
+    alone = len(boxes) == 1 and box.kind is not Kind.CHOICE and boxes[0].title == branch.name
+    if alone:
+        return []
+    words = [fitted(branch.name, SMALL, True, 96)]
+    if branch.mark is not None and len(boxes) > 1:
+        words.append("" if branch.mark.state in _SILENT else str(branch.mark.state))
+    return words

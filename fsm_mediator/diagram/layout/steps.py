@@ -1,0 +1,445 @@
+"""The steps view laid out: rows that are read like the lines of a text, or one column. Plain geometry; no colours.
+
+A group is a frame around its branches, which fork at its left edge and join at its right one. The way back runs below
+the boxes of a row, from each step to the one that is compensated next::
+
+        ┌─────┐   ┌─────┐   ┌ fulfil ────────────┐
+     ●──│ one │──▶│ two │──▶┃──[pack]────────────┃──▶ ...
+        └▲──┬─┘   └▲──┬─┘   ┃──[weigh]──▶[stick]─┃
+     ◀──────┘└─────┘  └◀────└────────────────────┘
+
+A nested saga is a frame around its boxes, one in each row that it is broken over. Coordinates are points, y downwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from fsm_mediator.diagram.flow import Flow, FlowLine, FlowPicture, StepBox
+from fsm_mediator.diagram.layout.geometry import Box, Point
+from fsm_mediator.diagram.layout.step_rows import Item, broken
+from fsm_mediator.diagram.layout.step_sizes import (
+    BETWEEN,
+    CHANNEL,
+    DOWN,
+    FRAME,
+    GAP,
+    LEAST_BOX,
+    LINE,
+    MARGIN,
+    MOST_BOX,
+    MOST_DOWN,
+    NO_RETURN,
+    PAGE,
+    PIVOT,
+    RAIL,
+    RIGHT,
+    ROOM_FOR_A_NOTE,
+    SMALL,
+    TITLE,
+    Frame,
+    StepsLayout,
+    Text,
+    Way,
+    fitted,
+    is_frame,
+    lead_words,
+    path_through,
+    said,
+    shown_mark,
+    small_print,
+    titled,
+)
+from fsm_mediator.diagram.progress import StepState
+from fsm_mediator.diagram.text import width
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
+
+
+def steps_layout(picture: FlowPicture, direction: str = RIGHT) -> StepsLayout:
+    """Where everything in *picture* is."""
+    return _Page(picture, direction).layout()
+
+
+class _Page:
+    """The sizes that are the same everywhere in a picture."""
+
+    def __init__(self, picture: FlowPicture, direction: str) -> None:
+        self.picture = picture
+        self.down = direction == DOWN
+        shown = [box for box in picture.all_nodes() if not is_frame(box)]
+        most = MOST_DOWN if self.down else MOST_BOX
+        prints = [line for box in shown for line in small_print(box)]
+        wants = [width(line, SMALL) for line in prints]
+        for box in shown:
+            whole, pieces = box.title, titled(box.title, most / 1.6)
+            wants.append(
+                width(whole, TITLE, True)
+                if width(whole, TITLE, True) < 92
+                else max(width(each, TITLE, True) for each in pieces)
+            )
+        if picture.is_run:
+            wants.append(width(ROOM_FOR_A_NOTE, SMALL, True) + 4)
+        self.wide = 2 * math.ceil(min(max([LEAST_BOX, *(want + 14 for want in wants)]), most) / 2)
+        self.room = self.wide - 14
+        self.texts = {box.id: self._text(box) for box in shown}
+        lines = max((sum(size * LINE for _, size, _, _ in each) for each in self.texts.values()), default=20.0)
+        self.high = 2 * math.ceil((lines + 12) / 2)
+
+    def _text(self, box: StepBox) -> list[tuple[str, float, bool, str]]:
+        text = [(each, TITLE, True, "ink") for each in titled(box.title, self.room)]
+        text += [(fitted(each, SMALL, False, self.room), SMALL, False, "small") for each in small_print(box)]
+        if self.picture.is_run:
+            mark = shown_mark(box).mark or box.mark
+            note = mark.note if mark is not None else ""
+            text.append((said(note, self.room - 14), SMALL, True, "note"))
+        return text
+
+    def layout(self) -> StepsLayout:
+        """All of it."""
+        flow = self.picture.flow
+        layout = _Flow(self, flow, PAGE, whole=True, down=self.down).layout()
+        layout.down = self.down
+        return layout
+
+
+class _Flow:
+    """The steps of one machine, in rows."""
+
+    def __init__(self, page: _Page, flow: Flow, limit: float, *, whole: bool, down: bool = False) -> None:
+        self.page, self.flow, self.limit, self.whole, self.down = page, flow, limit, whole, down
+        self.left = MARGIN if whole and not down else 0.0
+        self.out = StepsLayout()
+        self.ids = {box.id for box in flow.boxes}
+        self.backs = [line for line in flow.back if whole or line.target in self.ids]
+        self.items = [self._item(box) for box in flow.boxes]
+        if whole:
+            wide = width("✓ succeeded", SMALL + 0.5, True) + 16
+            self.items.append(Item(flow.prefix + SUCCEEDED, None, wide, 11, 11))
+
+    def _item(self, box: StepBox) -> Item:
+        names = box.scope.split(".")[:-1]
+        scopes = tuple(".".join(names[: depth + 1]) for depth in range(len(names)))
+        half = self.page.high / 2
+        if is_frame(box):
+            room = self.limit - self.left - 2 * FRAME * len(scopes) - (CHANNEL if self.whole else 0)
+            inner, path = _group(self.page, box, room)
+            return Item(box.id, box, inner.width, path, inner.height - path, scopes, inner)
+        return Item(box.id, box, self.page.wide, half, half, scopes)
+
+    def layout(self) -> StepsLayout:
+        """Where they are."""
+        rows = self._rows()
+        y = 0.0
+        for number, row in enumerate(rows):
+            y = self._place(row, y, number)
+        self._ends(rows)
+        self._frames(rows)
+        out = self.out
+        for line in self.flow.forward:
+            self._forward(line)
+        self._all_back()
+        for item in self.items:
+            if item.box is not None and item.box.pivot:
+                self._pivot(item)
+        rights = [box.right for box in out.boxes.values()] + [frame.area.right for frame in out.frames]
+        rights += [text.x + width(text.words, text.size, text.bold) for text in out.texts]
+        rights += [x for way in out.ways for x, _ in way.points]
+        out.width = max(rights)
+        bottoms = [box.bottom for box in out.boxes.values()] + [frame.area.bottom for frame in out.frames]
+        bottoms += [way_y for way in out.ways for _, way_y in way.points]
+        out.height = max(y, *bottoms) if not self.whole else max(bottoms) + 8
+        return out
+
+    # Rows.
+
+    def _rows(self) -> list[list[Item]]:
+        if self.down:
+            return [[item] for item in self.items]
+        room = self.limit - CHANNEL - self.left
+        return broken(self.items, room, room if self.whole else room - CHANNEL)
+
+    def _place(self, row: list[Item], top: float, number: int) -> float:
+        """Put a row below *top*; returns where it ends."""
+        ups, downs = [], []
+        x = self.left + (CHANNEL if number and not self.whole and not self.down else 0)
+        railed = bool(self.backs) and not self.down
+        for index, item in enumerate(row):
+            before = row[index - 1].scopes if index else ()
+            after = row[index + 1].scopes if index + 1 < len(row) else ()
+            opened = sum(scope not in before for scope in item.scopes)
+            closed = sum(scope not in after for scope in item.scopes)
+            x += FRAME * opened
+            item.x, item.row = x, number
+            x += item.width + item.after + FRAME * closed + GAP
+            deep_up, deep_down = len(item.scopes), len(item.scopes)
+            if self.down:
+                deep_up, deep_down = self._edges(number)
+            pivot = 14 if item.box is not None and item.box.pivot and not self.down else 0
+            ups.append(max(item.up, self.page.high / 2 + pivot if item.box is not None else item.up) + 19 * deep_up)
+            rail = self.page.high / 2 + RAIL + 4 if railed else 0
+            downs.append(max(item.down, rail) + (12 if self.down else 7) * deep_down)
+        y = top + max(ups)
+        for item in row:
+            item.y = y
+        if self.down:
+            self._center(row[0])
+        for item in row:
+            self._put(item)
+        last = row[-1] is self.items[-1]
+        gap = 0.0 if last else (BETWEEN if not self.down else GAP + (12 if row[0].after else 0))
+        return y + max(downs) + gap
+
+    def _edges(self, number: int) -> tuple[int, int]:
+        """How many nested sagas begin before the item in this row of one, and how many end after it."""
+        here = self.items[number].scopes
+        before = self.items[number - 1].scopes if number else ()
+        after = self.items[number + 1].scopes if number + 1 < len(self.items) else ()
+        return sum(each not in before for each in here), sum(each not in after for each in here)
+
+    def _center(self, item: Item) -> None:
+        widest = max([*(each.width for each in self.items), self.page.wide + 2 * RAIL + 16])
+        item.x = (widest - item.width) / 2 + (FRAME + 12) * max(len(each.scopes) for each in self.items)
+
+    def _put(self, item: Item) -> None:
+        area = Box(item.x, item.y - item.up, item.width, item.up + item.down)
+        self.out.boxes[item.name] = area
+        if item.inner is not None:
+            self.out.frames.append(Frame(area, item.box))
+            self.out.add(item.inner, area.left, area.top)
+        elif item.box is not None:
+            self.out.lines[item.name] = self.page.texts[item.name]
+
+    def _ends(self, rows: list[list[Item]]) -> None:
+        if not self.whole:
+            return
+        first = rows[0][0]
+        wide = width("✗ failed", SMALL, True) + 8
+        prefix, boxes = self.flow.prefix, self.out.boxes
+        if self.down:
+            middle = first.x + first.width / 2
+            top = first.y - first.up - 22 - 19 * len(first.scopes)
+            boxes[prefix + PENDING] = Box(middle - 5, top - 10, 10, 10)
+            if self.flow.fails:
+                rail = middle + self.page.wide / 2 + RAIL
+                boxes[prefix + FAILED] = Box(rail - wide / 2, top - 14, wide, 18)
+            self._shift(0, 16 - top)
+            return
+        boxes[prefix + PENDING] = Box(18, first.y - 5, 10, 10)
+        if self.flow.fails:
+            boxes[prefix + FAILED] = Box(0, self._rail(first) - 9, min(wide, MARGIN - 8), 18)
+
+    def _shift(self, right: float, down: float) -> None:
+        moved = StepsLayout()
+        moved.add(self.out, right, down)
+        self.out = moved
+        for item in self.items:
+            item.x += right
+            item.y += down
+
+    def _frames(self, rows: list[list[Item]]) -> None:
+        """Around nested sagas, one in each row."""
+        frames: list[tuple[int, Frame, Text]] = []
+        lines = [self.items] if self.down else rows
+        for row in lines:
+            scopes = dict.fromkeys(scope for item in row for scope in item.scopes)
+            for scope in scopes:
+                inside = [item for item in row if scope in item.scopes]
+                level = scope.count(".") + 1
+                deeper = max(len(item.scopes) for item in inside) - level
+                rail = self.page.high / 2 + RAIL if self.backs and not self.down else 0
+                pad = FRAME - 2
+                right_rail = self.page.wide / 2 + RAIL + 4 if self.down and self.backs else 0
+                beside = 12 if self.down else 0  # room for its name beside the way forward
+                left = min(item.x - (FRAME * deeper) - pad for item in inside) - beside
+                right = max(
+                    max(item.x + item.width + item.after, item.x + item.width / 2 + right_rail) + FRAME * deeper + pad
+                    for item in inside
+                )
+                top = min(item.y - max(item.up, self.page.high / 2) - 19 * deeper for item in inside) - 17
+                bottom = max(item.y + max(item.down, rail) + 6 * deeper for item in inside) + 6
+                area = Box(left, top, right - left, bottom - top)
+                room = inside[0].x + inside[0].width / 2 - left if self.down else area.width
+                name = fitted(scope.rpartition(".")[2], SMALL, True, room - 12)
+                frames.append((level, Frame(area, None), Text(name, left + 7, top + 9, SMALL, True, "small")))
+        for _, frame, text in sorted(frames, key=lambda each: each[0]):
+            self.out.frames.insert(0, frame)
+            self.out.texts.append(text)
+
+    # Lines.
+
+    def _rail(self, item: Item) -> float:
+        """How high, in the row of *item*, the way back runs."""
+        return item.y + self.page.high / 2 + RAIL
+
+    def _bottom(self, row: int) -> float:
+        return max(
+            max(item.y + max(item.down, self.page.high / 2 + (RAIL + 4 if self.backs else 0)) + 7 * len(item.scopes), 0)
+            for item in self.items
+            if item.row == row
+        )
+
+    def _far(self, row: int, out: float) -> float:
+        """Right of everything in a row."""
+        ends = (item.x + item.width + item.after + FRAME * len(item.scopes) for item in self.items if item.row == row)
+        return max(ends) + out
+
+    def _forward(self, line: FlowLine) -> None:
+        here = {item.name: item for item in self.items}
+        target = here.get(line.target)
+        boxes = self.out.boxes
+        if target is None or (line.source not in boxes):
+            return  # the lines at the ends of a branch are its group's
+        box, into = boxes[line.source], boxes[line.target]
+        source = here.get(line.source)
+        if self.down:
+            points = [(box.x, box.bottom), (into.x, into.top)]
+        elif source is None or source.row == target.row:
+            y = target.y
+            points = [(box.right, y), (into.left, y)]
+        else:
+            y, far = self._bottom(source.row) + BETWEEN - 13, self._far(source.row, CHANNEL - 4)
+            near = into.left - GAP + 8 - FRAME * len(target.scopes)
+            points = [
+                (box.right, source.y),
+                (far, source.y),
+                (far, y),
+                (near, y),
+                (near, target.y),
+                (into.left, target.y),
+            ]
+        self.out.ways.append(Way(line, tuple(points), True, line.source, line.target))
+
+    def _all_back(self) -> None:
+        """From the furthest step on; one that joins another's way to the same step is drawn as far as that."""
+        order = {item.name: number for number, item in enumerate(self.items)}
+        met: set[str] = set()
+        for line in sorted(self.backs, key=lambda each: -order[each.source]):
+            whole = line.target not in met or bool(line.reached)
+            met.add(line.target)
+            self._back(line, self.items[order[line.source]], whole)
+
+    def _back(self, line: FlowLine, source: Item, whole: bool) -> None:
+        here = {item.name: item for item in self.items}
+        box, into = self.out.boxes[line.source], self.out.boxes[line.target]
+        target = here.get(line.target)
+        framed, framed_into = source.inner is not None, target is not None and target.inner is not None
+        if self.down:
+            middle = source.x + source.width / 2
+            rail = middle + self.page.wide / 2 + RAIL
+            points = [(rail, box.top)] if framed else [(box.right, box.y - 7), (rail, box.y - 7)]
+            if whole and (target is None or framed_into):
+                points.append((rail, into.bottom))
+            elif whole:
+                points += [(rail, into.y + 7), (into.right, into.y + 7)]
+            elif framed:
+                return
+            self.out.ways.append(Way(line, tuple(points), whole, line.source, line.target))
+            return
+        rail = self._rail(source)
+        points = [(box.left, rail)] if framed else [(box.x - 10, box.bottom), (box.x - 10, rail)]
+        if not whole and not framed:
+            self.out.ways.append(Way(line, tuple(points), False, line.source, line.target))
+            return
+        row = 0 if target is None else target.row
+        end = rail
+        if source.row != row:
+            first = min(item.x - FRAME * len(item.scopes) for item in self.items if item.row == source.row)
+            near = first - GAP + 2
+            gap = self._bottom(row) + 8
+            far = self._far(row, CHANNEL - 11)
+            end = self._rail(self.items[0]) if target is None else self._rail(target)
+            points.append((near, rail))
+            if target is None and near < into.right - 4:
+                self.out.ways.append(Way(line, (*points, (near, into.bottom)), True, line.source, line.target))
+                return
+            if target is None:
+                points.append((near, end))
+            else:
+                points += [(near, gap), (far, gap), (far, end)]
+        if target is None or framed_into:
+            points.append((into.right, end))
+        else:
+            points += [(into.x + 10, end), (into.x + 10, into.bottom)]
+        self.out.ways.append(Way(line, tuple(_plain(points)), True, line.source, line.target))
+
+    def _pivot(self, item: Item) -> None:
+        half = self.page.high / 2
+        if self.down:
+            y = item.y + item.down + 13
+            left, right = item.x - 4, item.x + item.width + RAIL + 8
+            self.out.pivots.append(((left, y), (right, y)))
+            self.out.texts.append(Text(NO_RETURN, item.x + item.width / 2 + 8, y + 11, SMALL, True, "pivot"))
+            return
+        x = item.x + item.width + PIVOT - 3
+        self.out.pivots.append(((x, item.y - half - 4), (x, item.y + half + 4)))
+        long = width(NO_RETURN, SMALL, True)
+        self.out.texts.append(Text(NO_RETURN, x - long + 6, item.y - half - 11, SMALL, True, "pivot"))
+
+
+def _plain(points: Sequence[Point]) -> list[Point]:
+    """*points* without those that are where the one before is."""
+    kept = list(points[:1])
+    for point in points[1:]:
+        if point != kept[-1]:
+            kept.append(point)
+    return kept
+
+
+def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]:
+    """A group's frame with its branches, and how far below its top the way forward enters it."""
+    out = StepsLayout()
+    notes = " · ".join(box.notes)
+    leads = {branch.name: lead_words(branch, box) for branch in box.branches}
+    lead = max(max(width(words, SMALL, True) for words in each) if each else 0.0 for each in leads.values())
+    if page.picture.is_run and any(len(branch.flow.boxes) > 1 for branch in box.branches) and not box.each:
+        lead = max(lead, width(StepState.COMPENSATED, SMALL, True))  # the same in every frame of a run
+    lead = max(24.0, lead + 20)
+    lanes = [_Flow(page, branch.flow, limit - lead - 26, whole=False).layout() for branch in box.branches]
+    wide = max(lead + max(lane.width for lane in lanes) + 24, width(box.title, TITLE, True) + 30)
+    wide = max(wide, min(limit, width(box.title, TITLE, True) + width(notes, SMALL) + 40))
+    words = [Text(fitted(box.title, TITLE, True, wide - 24), 12, 13, TITLE, True, "ink")]
+    beside = width(words[0].words, TITLE, True) + 20
+    y = 13.0
+    if notes and beside + width(notes, SMALL) + 8 <= wide:
+        words.append(Text(notes, beside, 13, SMALL, False, "small"))
+    elif notes:
+        y += 13
+        words.append(Text(fitted(notes, SMALL, False, wide - 24), 12, y, SMALL, False, "small"))
+    if page.picture.is_run:
+        y += 12
+        words.append(
+            Text(fitted(box.mark.note if box.mark else "", SMALL, True, wide - 24), 12, y, SMALL, True, "note")
+        )
+    out.texts += words
+    y += 17
+    middles = []
+    for branch, lane in zip(box.branches, lanes, strict=True):
+        first, last = branch.flow.boxes[0], branch.flow.boxes[-1]
+        into, end = lane.boxes[first.id], lane.boxes[last.id]
+        enter, leave = path_through(lane, first), path_through(lane, last)
+        out.add(lane, lead, y)
+        at, off = y + enter, y + leave
+        middles.append(at)
+        reached = branch.mark is None or branch.mark.state is not StepState.NEVER
+        line = next(each for each in branch.flow.forward if each.target == first.id)
+        join = next((each for each in branch.flow.forward if each.source == last.id), line)
+        line = msgspec.structs.replace(line, reached=reached if branch.mark is not None else None)
+        out.ways.append(Way(line, ((0, at), (lead + into.left, at)), True, box.id, first.id))
+        out.ways.append(Way(join, ((lead + end.right, off), (wide, off)), False, last.id, box.id))
+        for number, words_of in enumerate(leads[branch.name]):
+            tone = "note" if number else "ink"
+            out.texts.append(Text(words_of, 10, at - 8 + 17 * number, SMALL, True, tone))
+        y += lane.height + 12
+    out.width, out.height = wide, max(y - 2, middles[0] + page.high / 2 + RAIL + 6)
+    top, bottom = middles[0] - 11, max(way.points[0][1] for way in out.ways if way.target == box.id) + 11
+    if box.kind is Kind.CHOICE:
+        for x in (0.0, wide):
+            out.diamonds.append((box.id, Box(x - 8, middles[0] - 8, 16, 16)))
+            out.bars.append((box.id, Box(x - 0.75, middles[0], 1.5, bottom - 11 - middles[0])))
+    else:
+        out.bars += [(box.id, Box(x - 2, top, 4, bottom - top)) for x in (0.0, wide)]
+    return out, middles[0]

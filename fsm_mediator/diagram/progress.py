@@ -1,0 +1,170 @@
+"""Progress: what became of each step in a run, read from its records; for the steps view. Draws nothing."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from fsm_mediator.diagram.history import Run
+from fsm_mediator.diagram.text import seconds
+from fsm_mediator.machine.machine import CompiledMachine
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.states import (
+    COMPENSATING,
+    EXECUTING,
+    FAILED,
+    PROBING,
+    RETRYING,
+    RETRYING_COMPENSATION,
+    STUCK_PHASES,
+    SUCCEEDED,
+    WAITING,
+    path_of,
+    phase_of,
+)
+
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
+
+
+class StepState(enum.StrEnum):
+    """What became of a step in a run; the worse ones come first."""
+
+    STUCK = "stuck"
+    FAILED = "failed"
+    IN_DOUBT = "in doubt"
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPENSATED = "compensated"
+    DONE = "done"
+    NEVER = "never reached"
+    UNKNOWN = "not known"
+
+
+class StepMark(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did with a step; of a group over items, with the step in all of its branches.
+
+    Attributes:
+        state: What became of it; of several branches, the worst.
+        counts: Of several branches: how many are in each state.
+        attempts: Attempts to execute it.
+        seconds: How long it was executed, probed, retried or waited for; None where it never ended.
+        leftover: Whether it has an effect, or may have, that nothing undoes.
+        errors: What went wrong, each once.
+    """
+
+    state: StepState = StepState.NEVER
+    counts: tuple[tuple[StepState, int], ...] = ()
+    attempts: int = 0
+    seconds: float | None = None
+    leftover: bool = False
+    errors: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """All of it in the room of a label."""
+        if self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover:
+            return ""
+        if len(self.counts) > 1:
+            return " · ".join(f"{number} {state}" for state, number in self.counts)
+        words = ["left over" if self.leftover and self.state is StepState.DONE else str(self.state)]
+        if self.attempts > 1:
+            words.append(f"{self.attempts}{TIMES}")
+        if self.seconds is not None:
+            words.append(seconds(self.seconds))
+        return " · ".join(words)
+
+
+def became(run: Run) -> StepState:
+    """What became of a branch as a whole."""
+    if not run.state:
+        return StepState.NEVER
+    if run.state == SUCCEEDED:
+        return StepState.DONE
+    if run.state == FAILED:
+        undone = any(record.event == "undo" for record in run.records)
+        return StepState.COMPENSATED if undone else StepState.FAILED
+    return _STANDS.get(phase_of(run.state), StepState.RUNNING)
+
+
+_STANDS: Final = {
+    EXECUTING: StepState.RUNNING,
+    PROBING: StepState.RUNNING,
+    COMPENSATING: StepState.RUNNING,
+    RETRYING: StepState.WAITING,
+    RETRYING_COMPENSATION: StepState.WAITING,
+    WAITING: StepState.WAITING,
+    **dict.fromkeys(STUCK_PHASES, StepState.STUCK),
+}
+_BECOMES: Final = {
+    "executed": StepState.DONE,
+    "settled_done": StepState.DONE,
+    "rejected": StepState.FAILED,
+    "in_doubt": StepState.IN_DOUBT,
+    "exhausted": StepState.STUCK,
+    "compensated": StepState.COMPENSATED,
+    "settled_undone": StepState.COMPENSATED,
+    "compensation_exhausted": StepState.STUCK,
+}
+
+
+def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) -> dict[str, StepMark]:
+    """What *run* did with each part, by path; *undone*: what it has done counts as left over."""
+    parts = {part.path: part for part in machine.parts}
+    states: dict[str, StepState] = {}
+    attempts: Counter[str] = Counter()
+    spent: dict[str, float] = {}
+    errors: dict[str, dict[str, None]] = {}
+    since: float | None = None
+    for record in run.records:
+        path, phase = path_of(record.source), phase_of(record.source)
+        if path in parts:
+            if record.event in _BECOMES:
+                states[path] = _BECOMES[record.event]
+            if record.event == "rejected" and record.in_doubt:
+                states[path] = StepState.IN_DOUBT
+            if record.error is not None:
+                errors.setdefault(path, {})[str(record.error)] = None
+            if phase == EXECUTING:
+                attempts[path] = max(attempts[path], record.attempt)
+            if since is not None and phase in (EXECUTING, PROBING, RETRYING, WAITING):
+                spent[path] = spent.get(path, 0.0) + max(record.at - since, 0.0)
+        since = record.at
+    here = path_of(run.state)
+    if here in parts:
+        states[here] = _STANDS[phase_of(run.state)]
+        again = bool(run.records) and run.records[-1].event == "retry_due"
+        attempts[here] += phase_of(run.state) == EXECUTING and (again or not attempts[here])
+    over = run.state == FAILED or (run.state == SUCCEEDED and undone)
+    marks = {}
+    for path, part in parts.items():
+        state = states.get(path, StepState.NEVER)
+        left = over and part.kind is Kind.STEP and state in (StepState.DONE, StepState.IN_DOUBT)
+        marks[path] = StepMark(
+            state=state,
+            attempts=attempts[path],
+            seconds=spent.get(path),
+            leftover=left,
+            errors=tuple(errors.get(path, ())),
+        )
+    return marks
+
+
+def merged(marks: Sequence[StepMark]) -> StepMark:
+    """What became of a step in all branches over items."""
+    if len(marks) == 1:
+        return marks[0]
+    counts = Counter(mark.state for mark in marks)
+    order = [state for state in StepState if state in counts]
+    slowest = [mark.seconds for mark in marks if mark.seconds is not None]
+    return StepMark(
+        state=order[0],
+        counts=tuple((state, counts[state]) for state in order),
+        attempts=max(mark.attempts for mark in marks),
+        seconds=max(slowest, default=None),
+        leftover=any(mark.leftover for mark in marks),
+        errors=tuple(dict.fromkeys(error for mark in marks for error in mark.errors)),
+    )

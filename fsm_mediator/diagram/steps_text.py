@@ -1,0 +1,141 @@
+"""The steps view as text: a Mermaid flowchart, and a table in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowPicture, StepBox
+from fsm_mediator.diagram.layout.step_sizes import DOWN, is_collapsed, is_frame, shown_mark, small_print
+from fsm_mediator.diagram.mermaid import _label as label
+from fsm_mediator.diagram.mermaid import _plain as plain
+from fsm_mediator.diagram.picture import EdgeKind
+from fsm_mediator.diagram.steps_dot import SIGNS, paint_of
+from fsm_mediator.diagram.table import _table as table
+from fsm_mediator.diagram.themes import Theme
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
+
+MOST: Final = 60
+"""Characters of a label."""
+
+
+def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
+    """The picture as a Mermaid flowchart."""
+    return _Chart(picture, theme, direction).text()
+
+
+class _Chart:
+    def __init__(self, picture: FlowPicture, theme: Theme, direction: str) -> None:
+        self.picture, self.theme = picture, theme
+        self.direction = "TB" if direction == DOWN else "LR"
+        ends = [PENDING, SUCCEEDED, *([FAILED] if picture.flow.fails else [])]
+        self.names = {
+            name: f"n{number}" for number, name in enumerate([*ends, *(box.id for box in picture.all_nodes())])
+        }
+        self.styles: list[str] = []
+        self.lines: list[str] = []
+        self.links: list[str] = []
+
+    def text(self) -> str:
+        """All of it."""
+        picture, theme = self.picture, self.theme
+        head = [
+            f"flowchart {self.direction}",
+            f"  accTitle: {plain(picture.heading)}",
+            f"  accDescr: {plain(picture.alt)}",
+        ]
+        self.lines += [f'  {self.names[PENDING]}(("#8203;"))', f'  {self.names[SUCCEEDED]}(["✓ succeeded"])']
+        if picture.flow.fails:
+            self.lines.append(f'  {self.names[FAILED]}(["✗ failed"])')
+        for name in (PENDING, SUCCEEDED, FAILED):
+            if name in self.names:
+                line, ground = theme.nodes[name]
+                self.styles.append(f"  style {self.names[name]} fill:{ground},stroke:{line},color:{line}")
+        self._flow(picture.flow, "  ", picture.flow.prefix)
+        return "\n".join([*head, *self.lines, *self.styles, *self.links, ""])
+
+    def _flow(self, flow: Flow, indent: str, group: str) -> None:
+        scopes: tuple[str, ...] = ()
+        for box in flow.boxes:
+            names = tuple(box.scope.split(".")[:-1])
+            same = 0
+            while same < min(len(scopes), len(names)) and scopes[same] == names[same]:
+                same += 1
+            self.lines += [f"{indent}end"] * (len(scopes) - same)
+            for name in names[same:]:
+                self._subgraph(f"s{len(self.styles)}x", name, indent)
+            scopes = names
+            self._box(box, indent)
+        self.lines += [f"{indent}end"] * len(scopes)
+        known = {box.id for box in flow.boxes}
+        for line in flow.lines:
+            source, target = line.source, line.target
+            if group and not ({source, target} <= known):
+                continue  # a branch begins and ends with its group
+            arrow = "-.->" if line.back else "-->"
+            colour = self.theme.edges[EdgeKind.BACKWARD if line.back else EdgeKind.FORWARD]
+            self._line(f"{self.names[source]} {arrow} {self.names[target]}", colour, line.reached)
+
+    def _line(self, words: str, colour: str, reached: bool | None) -> None:
+        self.lines.append(f"  {words}")
+        pen = ",stroke-width:1px" if reached is False else ",stroke-width:3px" if reached else ""
+        colour = self.theme.pale if reached is False else colour
+        self.links.append(f"  linkStyle {len(self.links)} stroke:{colour}{pen}")
+
+    def _subgraph(self, name: str, words: str, indent: str) -> None:
+        theme = self.theme
+        self.lines.append(f'{indent}subgraph {name}["{label(words, MOST)}"]')
+        look = f"fill:{theme.ground},stroke:{theme.frame},color:{theme.ink},stroke-dasharray:5 3"
+        self.styles.append(f"  style {name} {look}")
+
+    def _box(self, box: StepBox, indent: str) -> None:
+        name = self.names[box.id]
+        if is_frame(box):
+            words = " · ".join([box.title, *box.notes, *([box.mark.note] if box.mark and box.mark.note else [])])
+            self._subgraph(name, words, indent)
+            self.lines.append(f'{indent}{name}f{{"#8203;"}}' if box.kind is Kind.CHOICE else f'{indent}{name}f["‖"]')
+            for branch in box.branches:
+                self._branch(name, branch, indent)
+            self.lines.append(f"{indent}end")
+            return
+        mark = shown_mark(box).mark or box.mark
+        lines = [f"<b>{label(box.title, MOST)}</b>", *(label(each, MOST) for each in small_print(box))]
+        if mark is not None and mark.note:
+            lines.append(f"<i>{label(SIGNS.get(mark.state, '') + mark.note, MOST)}</i>")
+        before, after = ("[/", "/]") if box.kind in (Kind.SIGNAL, Kind.SLEEP) else ("(", ")")
+        before, after = ("[[", "]]") if is_collapsed(box) else (before, after)
+        self.lines.append(f'{indent}{name}{before}"{"<br/>".join(lines)}"{after}')
+        line, ground = paint_of(box, self.theme)
+        pen = ",stroke-width:4px" if box.pivot else ""
+        self.styles.append(f"  style {name} fill:{ground},stroke:{line},color:{self.theme.ink}{pen}")
+
+    def _branch(self, group: str, branch: FlowBranch, indent: str) -> None:
+        self._flow(branch.flow, indent + "  ", group)
+        first = self.names[branch.flow.boxes[0].id]
+        reached = None if branch.mark is None else branch.mark.note != ""
+        words = f'{group}f -->|"{label(branch.name, MOST)}"| {first}'
+        self._line(words, self.theme.edges[EdgeKind.FORWARD], reached)
+
+
+def steps_table(picture: FlowPicture) -> str:
+    """A row for each step, in reading order; the steps of a branch after their group, one level deeper."""
+    head = ["#", "step", "what", "undone by", "attempts"]
+    if picture.is_run:
+        head += ["state", "errors"]
+    return table(head, _rows(picture.flow, "", picture.is_run))
+
+
+def _rows(flow: Flow, number: str, is_run: bool) -> Iterator[list[str]]:
+    for place, box in enumerate(flow.boxes, 1):
+        mine = f"{number}{place}"
+        what = ", ".join([*(["pivot"] if box.pivot else []), *(box.notes or [str(box.kind)])])
+        undo = "" if box.undo is None else box.undo or "its compensation"
+        attempts = "no limit" if box.attempts is None else str(box.attempts) if box.kind is Kind.STEP else ""
+        row = [mine, box.scope + box.title, what, undo, attempts]
+        if is_run:
+            mark = box.mark
+            row += [mark.note or str(mark.state), "; ".join(mark.errors)] if mark is not None else ["", ""]
+        yield row
+        for letter, branch in zip("abcdefghijklmnopqrstuvwxyz" * 40, box.branches, strict=False):
+            yield from _rows(branch.flow, f"{mine}{letter}.", is_run)

@@ -1,0 +1,301 @@
+"""The steps view: its steps, forks and way back are the machine's; it is laid out so that it can be read."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsm_mediator.cli.commands import cli
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.waits import Choose, Parallel
+from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.flow import flow_picture
+from fsm_mediator.diagram.history import Run
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, PAGE, RIGHT, StepsLayout, is_frame
+from fsm_mediator.diagram.layout.steps import steps_layout
+from fsm_mediator.diagram.progress import TIMES, StepState
+from fsm_mediator.diagram.text import width
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.states import COMPENSATING, FAILED, PENDING, SUCCEEDED, path_of, phase_of
+from fsm_mediator.testing.strategies import histories, sagas
+from tests.test_diagrams import ERROR, OK, REJECTED, checkout, nested, part, run, with_pivot, with_waits
+
+pytestmark = pytest.mark.once
+
+LEAST = 11.0
+"""Pixels of the least text, in a column of 736."""
+
+any_saga = sagas(most=9, nested=True, groups=True)
+FIXED = {
+    "checkout": checkout,
+    "nested": nested,
+    "pivot": with_pivot,
+    "waits": with_waits,
+    "twelve": lambda: Saga("twelve", [part(f"step_{number}") for number in range(12)]),
+    "nothing can be undone, in two rows": lambda: Saga(
+        "plain", [part(f"s{number}", back=False) for number in range(6)]
+    ),
+    "in a group": lambda: Saga(
+        "outer",
+        [
+            part("one"),
+            Parallel(
+                "all",
+                [
+                    Saga("long", [part(f"l{number}") for number in range(4)]),
+                    Saga("chosen", [Choose("way", {"a": part("x"), "b": nested()}, by=str)]),
+                    part("alone"),
+                ],
+            ),
+            Parallel.each("items", Saga("item", [part("pick"), part("wrap")]), over=list),
+        ],
+    ),
+}
+
+
+def flows(flow, saga):
+    """Every flow of a picture with the machine that it shows."""
+    yield flow, saga.machine
+    for box in flow.boxes:
+        for branch in box.branches:
+            known = saga.branches[box.path]
+            yield from flows(branch.flow, known.get(branch.name) or known["*"])
+
+
+def check_is_the_machine(saga):
+    """The steps, forks and way back of the picture, walked in the machine itself."""
+    for flow, machine in flows(flow_picture(saga, None, about=()).flow, saga):
+        moves = {(move.event, move.source): move.target for move in machine.moves()}
+        state, order = moves["start", PENDING], []
+        while state != SUCCEEDED:
+            order.append(path_of(state))
+            state = moves["executed", state]
+        assert [box.path for box in flow.boxes] == order
+        names = [PENDING, *order, SUCCEEDED]
+        shown = [(line.source, line.target) for line in flow.forward]
+        assert sorted(shown) == sorted((flow.prefix + a, flow.prefix + b) for a, b in itertools.pairwise(names))
+        back = {(line.source, line.target) for line in flow.back}
+        real = {
+            (flow.prefix + path_of(move.source), flow.prefix + (path_of(move.target) or move.target))
+            for move in machine.moves()
+            if move.event in ("rejected", "compensated", "settled_undone") and move.source != PENDING
+        }
+        assert back == real
+        undone = [path_of(state) for state in machine.states if phase_of(state) == COMPENSATING]
+        assert {box.path for box in flow.boxes if box.undo is not None} <= set(undone)
+        for box in flow.boxes:
+            names = (
+                [name if name != "*" else "each" for name in machine.places[f"waiting.{box.path}"].part.branches]
+                if box.branches
+                else []
+            )
+            assert [branch.name for branch in box.branches] == names
+
+
+@settings(max_examples=60)
+@given(saga=any_saga)
+def test_steps_forks_and_undo_order_are_those_of_the_machine(saga):
+    """Whatever the saga, the picture says what its machine does, in the same order, forward and back."""
+    check_is_the_machine(saga)
+
+
+@pytest.mark.parametrize("saga", FIXED.values(), ids=FIXED)
+def test_known_sagas_are_drawn_as_their_machines_are(saga):
+    """The same of sagas with every sort of part."""
+    check_is_the_machine(saga())
+
+
+def overlap(one, other):
+    """Whether two boxes have more than an edge in common."""
+    return (
+        one.left < other.right - 0.5
+        and other.left < one.right - 0.5
+        and one.top < other.bottom - 0.5
+        and other.top < one.bottom - 0.5
+    )
+
+
+def check_can_be_read(picture, layout: StepsLayout):
+    """No box lies on another, no line runs through one, each line touches its own, no text leaves its box."""
+    steps = {box.id: box for box in picture.all_nodes()}
+    solid = {name: box for name, box in layout.boxes.items() if name not in steps or not is_frame(steps[name])}
+    for (one, a), (other, b) in itertools.combinations(solid.items(), 2):
+        assert not overlap(a, b), (one, other)
+    for way in layout.ways:
+        for (x, y), (to_x, to_y) in itertools.pairwise(way.points):
+            assert x == pytest.approx(to_x) or y == pytest.approx(to_y), way
+            for name, box in solid.items():
+                inside = (
+                    min(x, to_x) < box.right - 1
+                    and max(x, to_x) > box.left + 1
+                    and min(y, to_y) < box.bottom - 1
+                    and max(y, to_y) > box.top + 1
+                )
+                assert not inside, (way, name, box)
+        assert touches(layout.boxes[way.source], way.points[0]), way
+        if way.arrow:
+            assert touches(layout.boxes[way.target], way.points[-1]), way
+    for name, lines in layout.lines.items():
+        box = layout.boxes[name]
+        assert all(width(words, size, bold) <= box.width - 8 for words, size, bold, _ in lines), name
+        assert sum(size * 1.2 for _, size, _, _ in lines) <= box.height
+    column = max((layout.width + 24) / 72 * 96, 736)
+    least = min(
+        [size for lines in layout.lines.values() for _, size, _, _ in lines]
+        + [text.size for text in layout.texts or ()]
+        or [9.0]
+    )
+    assert least / 72 * 96 * 736 / column >= LEAST
+
+
+CELL = 24.0
+
+
+def blank_share(layout: StepsLayout) -> float:
+    """The share of the canvas, in squares of a third of an inch, in which there is nothing at all."""
+    columns, rows = int(layout.width // CELL) + 1, int(layout.height // CELL) + 1
+    used = set()
+    areas = [(box.left, box.top, box.right, box.bottom) for box in layout.boxes.values()]
+    areas += [(t.x, t.y - 5, t.x + width(t.words, t.size, t.bold), t.y + 5) for t in layout.texts]
+    for area in (frame.area for frame in layout.frames):
+        areas += [(area.left, y, area.right, y) for y in (area.top, area.bottom)]
+        areas += [(x, area.top, x, area.bottom) for x in (area.left, area.right)]
+    for way in layout.ways:
+        for (x, y), (to_x, to_y) in itertools.pairwise(way.points):
+            areas.append((min(x, to_x), min(y, to_y), max(x, to_x), max(y, to_y)))
+    for left, top, right, bottom in areas:
+        for column in range(int(left // CELL), int(right // CELL) + 1):
+            used |= {(column, row) for row in range(int(top // CELL), int(bottom // CELL) + 1)}
+    return 1 - len(used) / (columns * rows)
+
+
+def touches(box, point):
+    """Whether a point is on a box's edge."""
+    x, y = point
+    beside = min(abs(x - box.left), abs(x - box.right)) < 1 and box.top - 1 <= y <= box.bottom + 1
+    return beside or (min(abs(y - box.top), abs(y - box.bottom)) < 1 and box.left - 1 <= x <= box.right + 1)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@settings(max_examples=60)
+@given(saga=any_saga)
+def test_whatever_the_saga_it_can_be_read(direction, saga):
+    """Boxes, lines and texts keep apart, and the text is large enough in a README's column."""
+    picture = flow_picture(saga, None, about=())
+    check_can_be_read(picture, steps_layout(picture, direction))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("saga", FIXED.values(), ids=FIXED)
+def test_known_sagas_can_be_read(saga, direction):
+    """The same of sagas with every sort of part."""
+    picture = flow_picture(saga(), None, about=())
+    layout = steps_layout(picture, direction)
+    check_can_be_read(picture, layout)
+    assert layout.width <= PAGE
+    assert blank_share(layout) < (0.35 if direction == RIGHT else 0.45)  # beside a column there is room
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_every_run_can_be_drawn_and_nothing_moves(data):
+    """Whatever happened, the boxes are where they are at its beginning, and the end says how it ended."""
+    saga = data.draw(sagas(most=5, groups=True))
+    records = tuple(data.draw(histories(saga)))
+    state = records[-1].target if records else PENDING
+    diagram = Diagram(saga, Run(saga_id="drawn", state=state, records=records), view="steps")
+    layout = steps_layout(diagram.picture)
+    check_can_be_read(diagram.picture, layout)
+    assert steps_layout(diagram.frames()[0].picture).boxes == layout.boxes
+    states = {box.path: box.mark.state for box in diagram.picture.flow.boxes}
+    if state == SUCCEEDED:
+        assert set(states.values()) == {StepState.DONE}
+    if state == FAILED and records:
+        assert not set(states.values()) & {StepState.RUNNING, StepState.WAITING, StepState.STUCK}
+    if path_of(state):
+        assert states[path_of(state)] in (StepState.RUNNING, StepState.WAITING, StepState.STUCK)
+
+
+def test_run_marks_what_became_of_each_step_and_names_what_is_left():
+    """A failed run: what was compensated, what failed, what stays, what was never reached."""
+    saga = Saga("order", [part("reserve"), part("mail", back=False), part("pay"), part("ship")])
+    diagram = run(saga, OK, OK, REJECTED, OK).diagram("steps")
+    states = {box.title: box.mark.state for box in diagram.picture.all_nodes()}
+
+    assert list(states.values()) == [StepState.COMPENSATED, StepState.DONE, StepState.FAILED, StepState.NEVER]
+    assert "left over: mail" in diagram.picture.subheading
+    assert "left over: mail" in diagram.alt
+    assert "left over" in diagram.to_dot()
+
+
+def test_stuck_and_retried_steps_say_so():
+    """A compensation that was given up waits for a person in its step's box."""
+    marks = {
+        box.title: box.mark
+        for box in run(checkout(), OK, OK, REJECTED, *[ERROR] * 10).diagram("steps").picture.all_nodes()
+    }
+
+    assert marks["charge"].state is StepState.STUCK
+    retried = {box.title: box.mark for box in run(checkout(), OK, ERROR).diagram("steps").picture.all_nodes()}
+    assert retried["charge"].state is StepState.WAITING
+    assert retried["charge"].attempts == 1
+
+
+def test_group_over_items_is_drawn_once_with_their_number(drive, journal):
+    """A hundred items are one box, which counts them."""
+    saga = Saga("parcels", [Parallel.each("send", part("parcel"), over=lambda order: order)])
+    mediator = drive(saga, journal=journal)
+    mediator.run("parcels", list(range(24)), saga_id="o-1")
+    diagram = mediator.diagram("o-1", view="steps")
+
+    (box,) = diagram.picture.flow.boxes
+    assert box.notes[0] == f"{TIMES} 24"
+    assert len(steps_layout(diagram.picture).lines) == 1
+
+
+def test_direction_belongs_to_the_steps_view():
+    """A direction that does not exist, or of another view, is refused with what there is."""
+    with pytest.raises(DefinitionError, match="right, down"):
+        checkout().diagram("steps", direction="up")
+    with pytest.raises(DefinitionError, match="'detail'"):
+        checkout().diagram("detail", direction="down")
+
+
+@pytest.mark.parametrize("saga", FIXED.values(), ids=FIXED)
+def test_every_format_is_there(saga, tmp_path):
+    """SVG with its text for those who cannot see it, PNG, PDF, DOT, Mermaid and a table."""
+    diagram = saga().diagram("steps")
+    for kind in ("svg", "png", "pdf", "dot", "mmd", "md"):
+        assert diagram.render(tmp_path / f"steps.{kind}").stat().st_size > 100
+    svg = (tmp_path / "steps.svg").read_text()
+    assert 'aria-label="Steps of the saga' in svg
+    assert "data-dot" in svg
+    assert len(diagram.alt) <= 300
+    assert "<lambda>" not in svg
+    chart = diagram.to_mermaid()
+    assert len(re.findall(r"^ *subgraph ", chart, re.MULTILINE)) == len(re.findall(r"^ *end$", chart, re.MULTILINE))
+
+
+def test_steps_are_drawn_from_the_command_line(tmp_path):
+    """`fsm-mediator render --view steps --direction down` writes what Python draws."""
+    words = [
+        "render",
+        "tests.test_group_diagrams:saga",
+        "-o",
+        str(tmp_path / "x.dot"),
+        "--view",
+        "steps",
+        "--direction",
+        "down",
+    ]
+    result = CliRunner().invoke(cli, words)
+
+    assert result.exit_code == 0, result.output
+    from tests.test_group_diagrams import saga
+
+    assert (tmp_path / "x.dot").read_text() == saga.diagram("steps", direction="down").to_dot()
