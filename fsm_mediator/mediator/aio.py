@@ -164,6 +164,12 @@ class AsyncMediator:
     ) -> str:
         """Accept a saga durably, drive it in the background, and return its id at once.
 
+        Args:
+            saga: The saga or its name.
+            payload: What every step is given.
+            saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
+            deadline: Seconds from now within which it must have succeeded, else it compensates.
+
         Raises:
             PayloadError: The payload is refused; nothing was started.
             SagaIdTakenError: The id belongs to another saga or was given another payload.
@@ -217,6 +223,9 @@ class AsyncMediator:
     async def outcome(self, saga_id: str) -> Outcome:
         """Where an execution stands, as far as it is journaled.
 
+        Args:
+            saga_id: The execution.
+
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.
         """
@@ -227,6 +236,10 @@ class AsyncMediator:
         """The picture of the machine with an execution's way through it, as far as it is journaled.
 
         Of a saga with groups or choices also the branches' machines, each with its own execution's way.
+
+        Args:
+            saga_id: The execution.
+            view: ``detail`` (every state), ``overview`` (the phases) or ``steps`` (for readers).
 
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.
@@ -252,6 +265,10 @@ class AsyncMediator:
 
         An attempt under way is waited for; should it complete the pivot or the last part, that counts.
 
+        Args:
+            saga_id: The execution.
+            reason: Why; journaled.
+
         Raises:
             RefusedError: It has ended, is compensating already, is stuck, or is past its pivot.
             UnknownExecutionError: The journal knows no execution with this id.
@@ -261,6 +278,10 @@ class AsyncMediator:
 
     async def retry(self, saga_id: str, reason: str | None = None) -> Outcome:
         """Try the part that an execution is stuck in again, and drive it on; attempts count anew.
+
+        Args:
+            saga_id: The execution.
+            reason: What was mended; journaled.
 
         Returns:
             Where it stands then, succeeded or not.
@@ -309,6 +330,10 @@ class AsyncMediator:
 
     async def undo(self, saga_id: str, reason: str | None = None) -> Outcome:
         """Compensate an execution that has succeeded, newest first; it ends ``failed`` with a `SagaUndoneError`.
+
+        Args:
+            saga_id: The execution.
+            reason: Why; journaled.
 
         Raises:
             RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
