@@ -6,6 +6,7 @@ way round: wherever the verifier comes, a real mediator can be led to, by the sa
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,12 +18,13 @@ import pytest
 from fsm_mediator import Retry, Saga, Signal, Sleep, Violation, verify
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.commits import CommitBuilder
-from fsm_mediator.testing import counterexamples as counterexamples_room
-from fsm_mediator.testing.counterexamples import Replay, actor
-from fsm_mediator.testing.watched import RecordingRuntime
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.replay import violation_of
 from fsm_mediator.verifier.state_space import StateSpace
+from tests.player import replay as player
+from tests.player.instrumented import RecordingRuntime
+from tests.player.replay import Replay, actor
+from tests.player.source import playing_test
 from tests.test_mutants import MUTANTS, made, nearest
 
 pytestmark = pytest.mark.once
@@ -45,10 +47,10 @@ def test_each_counterexample_is_reproduced_by_the_test_it_writes(what):
         MUTANTS[what][1](patches.setattr)
         for law, violation in nearest(what).items():
             with pytest.raises(AssertionError, match=f"law {law} is broken"):
-                run(violation.to_pytest())
+                run(playing_test(violation))
 
     for violation in nearest(what).values():
-        run(violation.to_pytest())
+        run(playing_test(violation))
 
 
 def plain() -> Saga:
@@ -164,7 +166,7 @@ def counterexample() -> Violation:
 def test_written_test_is_in_good_style(tmp_path):
     """What is written can be put among one's tests as it is: it is formatted, and its linter has nothing to say."""
     path = tmp_path / "test_found.py"
-    path.write_text(counterexample().to_pytest(), encoding="utf-8")
+    path.write_text(playing_test(counterexample()), encoding="utf-8")
     config = str(Path(__file__).parent.parent / "pyproject.toml")
 
     for command in (["format", "--check"], ["check", "--extend-ignore", "INP001"]):
@@ -178,13 +180,14 @@ def test_written_test_is_in_good_style(tmp_path):
 
 
 def test_written_test_runs_under_pytest(tmp_path):
-    """The file needs nothing but this package: pytest runs it, and it passes where the law is kept."""
+    """Pytest runs the file, and it passes where the law is kept."""
     path = tmp_path / "test_found.py"
-    path.write_text(counterexample().to_pytest(), encoding="utf-8")
+    path.write_text(playing_test(counterexample()), encoding="utf-8")
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         capture_output=True,
         check=False,
         text=True,
@@ -203,8 +206,8 @@ def test_spelled_out_saga_has_the_shape_of_the_one_that_was_verified(monkeypatch
             super().__init__(saga, **settings)
             seen.append(saga)
 
-    monkeypatch.setattr(counterexamples_room, "Replay", Spy)
-    run(violation.to_pytest())
+    monkeypatch.setattr(player, "Replay", Spy)
+    run(playing_test(violation))
 
     assert [saga.fingerprint for saga in seen] == [violation.saga.fingerprint]
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from fsm_mediator import Choose, Parallel, Report, Retry, Saga, Signal, Sleep, VerificationError, Violation, verify
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.testing.counterexamples import Replay, actor, decided
 from fsm_mediator.verifier.branch_traces import way_to
 from fsm_mediator.verifier.branches import FORWARD, Status
 from fsm_mediator.verifier.state_space import StateSpace
+from tests.player.replay import Replay, actor, decided
+from tests.player.source import playing_test
 from tests.test_counterexamples import TWICE, go, run, ways
 from tests.test_mutants import MUTANTS
 
@@ -116,7 +117,7 @@ def test_each_counterexample_with_branches_is_reproduced_by_the_test_it_writes(w
     violations = found(what, make())
     names = {violation.saga.name for violation in violations}
     for violation in violations:
-        test, law = violation.to_pytest(), f"law {violation.law} is broken"
+        test, law = playing_test(violation), f"law {violation.law} is broken"
         if violation.unplayable is not None:
             assert any(name.startswith(f"{violation.saga.name}/") for name in names)
             assert "It cannot be played: no way was found" in test
@@ -262,7 +263,7 @@ def counterexamples() -> list[Violation]:
 def test_written_tests_with_branches_are_in_good_style(tmp_path):
     """What is written can be put among one's tests as it is: it is formatted, and its linter has nothing to say."""
     for number, violation in enumerate(counterexamples()):
-        (tmp_path / f"test_found_{number}.py").write_text(violation.to_pytest(), encoding="utf-8")
+        (tmp_path / f"test_found_{number}.py").write_text(playing_test(violation), encoding="utf-8")
     config = str(Path(__file__).parent.parent / "pyproject.toml")
 
     for command in (["format", "--diff"], ["check", "--extend-ignore", "INP001"]):
@@ -280,7 +281,7 @@ def test_written_test_tells_the_ways_of_the_branches():
     [what] = [what for what in OF_GROUPS if "any of its branches" in what]
     [violation] = [one for one in found(what, fanned()) if one.law == 3]
 
-    test = violation.to_pytest()
+    test = playing_test(violation)
 
     assert '        "branch fan.x fails",\n' in test
     assert '            "fan.x": ["the saga begins", "x raises, without effect"],\n' in test
@@ -293,7 +294,7 @@ def test_what_goes_round_for_ever_is_gone_round_until_no_policy_allows_it():
 
     assert violation.around == 3
     assert "and again from 4., for ever" in str(violation)
-    assert "        * 3,\n" in violation.to_pytest()
+    assert "        * 3,\n" in playing_test(violation)
 
 
 def test_replay_takes_decisions_only_that_are_told():

@@ -77,15 +77,14 @@ class Violation:
         return Diagram(self.saga, run, view=view, theme="red")
 
     def to_pytest(self) -> str:
-        """The source of a pytest function that goes this way on a real `Mediator`, and fails where the law is broken.
+        """The source of a pytest function that verifies the saga again, and fails while a law is broken.
 
-        It needs nothing but this package: the saga is spelled out with steps, branches and decisions that do as they
-        are told. Where no way of its own was found for a branch, the saga is not played but verified in it, and the
-        test says why.
+        The path to the broken law stands in its comments. The test imports the saga where a module has it under a
+        public name; else it has a function to fill in.
         """
         from fsm_mediator.verifier.pytest_source import pytest_source
 
-        return pytest_source(self)
+        return pytest_source(self.saga, self.law, self.what, self.path, strict=self.strict)
 
     def to_dict(self) -> dict[str, Any]:
         """The violation as plain data."""

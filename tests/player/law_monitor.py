@@ -27,8 +27,8 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.laws import Laws
 
 if TYPE_CHECKING:
-    from fsm_mediator.testing.counterexamples import Replay
-    from fsm_mediator.testing.roles import Role
+    from tests.player.replay import Replay
+    from tests.player.script import Role
 
 
 class Witness:

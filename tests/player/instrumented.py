@@ -19,7 +19,7 @@ from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.states import is_settled
 
 if TYPE_CHECKING:
-    from fsm_mediator.testing.counterexamples import Replay
+    from tests.player.replay import Replay
 
 T = TypeVar("T")
 

@@ -22,13 +22,13 @@ from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE
 from fsm_mediator.records import SIGNAL, Happened, InboxItem, NotHappened
 from fsm_mediator.states import EXECUTING
-from fsm_mediator.testing.witness import Witness
 from fsm_mediator.verifier.action import CRASHED, DRIVER, DUE, LOOK, NOTHING, OTHERS, PARTICIPANT, PERSON, Action
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 from fsm_mediator.verifier.choices import Answer, choices
+from tests.player.law_monitor import Witness
 
 if TYPE_CHECKING:
-    from fsm_mediator.testing.counterexamples import Replay
+    from tests.player.replay import Replay
 
 LIFETIME: Final = 1e12
 """Seconds from the beginning to the deadline, where the way has one pass; longer than any sleep."""
