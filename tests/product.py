@@ -31,12 +31,12 @@ class One(NamedTuple):
     """One execution, and its ledger."""
 
     execution: Execution
-    ghost: EffectLedger
+    ledger: EffectLedger
 
     @property
     def key(self) -> Any:
         """What its future depends on."""
-        return _essence(self.execution), self.ghost
+        return _essence(self.execution), self.ledger
 
 
 class World(NamedTuple):
@@ -88,8 +88,8 @@ class Product:
 
     def after(self, world: World) -> Iterator[World]:
         """The worlds that one thing leads to."""
-        execution, ghost = world.parent
-        for move in self.possible.at(execution, ghost):
+        execution, ledger = world.parent
+        for move in self.possible.at(execution, ledger):
             if move.label.startswith(OF_BRANCHES):
                 continue
 
@@ -100,7 +100,7 @@ class Product:
                     move.act(other, 0.0)
                 except RefusedError as error:
                     self.wrong.add(f"refused: {error}")
-                reached = self.advanced(world, other, move.ghost)
+                reached = self.advanced(world, other, move.ledger)
                 if move.said.startswith("settled"):
                     reached = reached._replace(settled=reached.settled | {execution.state.partition(".")[2]})
                 return reached
@@ -110,7 +110,7 @@ class Product:
         yield from self.branches_after(world)
         yield from self.looked(world)
 
-    def advanced(self, world: World, execution: Execution, ghost: EffectLedger) -> World:
+    def advanced(self, world: World, execution: Execution, ledger: EffectLedger) -> World:
         """The parent goes on as far as it can without an effect; branches come into being."""
         while execution.advance(0.0) is not None:
             pass
@@ -119,7 +119,7 @@ class Product:
             path, _, name = acceptance.saga_id.partition("/")[2].rpartition(".")
             one = One(begun(self.saga.branches[path][name]), self.inside[path, name].nothing)
             branches.append((path, name, one))
-        return World(One(execution, ghost), tuple(branches), world.settled)
+        return World(One(execution, ledger), tuple(branches), world.settled)
 
     def branches_after(self, world: World) -> Iterator[World]:
         """Everything that can happen to any branch; none is undone by itself."""
@@ -132,11 +132,11 @@ class Product:
                 move.act(other, 0.0)
                 while other.advance(0.0) is not None:
                     pass
-                yield _with(world, number, One(other, move.ghost))
+                yield _with(world, number, One(other, move.ledger))
 
     def looked(self, world: World) -> Iterator[World]:
         """The parent's driver looks at the branches of the group that it stands in, and sees to them."""
-        execution, ghost = world.parent
+        execution, ledger = world.parent
         if not execution.group:
             return
         path = execution.state.partition(".")[2]
@@ -148,7 +148,7 @@ class Product:
             other = copied(one.execution)
             other.history = []
             other.feed(OperatorUndo(), 0.0)
-            yield _with(world, number, One(other, one.ghost))
+            yield _with(world, number, One(other, one.ledger))
         undoable = {name for _, name, _ in undo}
         branches = Branches(tuple(_seen(name, one, undoable=name in undoable) for _, name, one in mine))
         other = copied(execution)
@@ -157,24 +157,24 @@ class Product:
             other.feed(branches, 0.0)
         except RefusedError as error:
             self.wrong.add(f"refused: {error}")
-        yield self.advanced(world, other, ghost)
+        yield self.advanced(world, other, ledger)
 
     def told_to_stuck(self, world: World) -> World:
         """A person who tries the whole again tries each of its branches that are stuck."""
         path = world.parent.execution.state.partition(".")[2]
         for number, (group, _, one) in enumerate(world.branches):
-            if group == path and one.execution.phase in (STUCK, STUCK_EXECUTING) and one.ghost.running is None:
+            if group == path and one.execution.phase in (STUCK, STUCK_EXECUTING) and one.ledger.running is None:
                 other = copied(one.execution)
                 other.history = []
                 other.feed(OperatorRetry(), 0.0)
-                world = _with(world, number, One(other, one.ghost))
+                world = _with(world, number, One(other, one.ledger))
         return world
 
     # What must hold
 
     def judge(self, world: World) -> None:
         """Hold the world against what must be so."""
-        execution, ghost = world.parent
+        execution, ledger = world.parent
         if not world.settled:
             self.reached.add(told(execution, [one.execution for _, _, one in world.branches]))
         if execution.state == SUCCEEDED:
@@ -182,7 +182,7 @@ class Product:
                 if one.execution.state != SUCCEEDED and path not in world.settled:
                     self.wrong.add(f"succeeded, and {path}.{name} did not")
         if execution.state == FAILED:
-            for part, effect in zip(self.saga.parts, ghost.effects, strict=True):
+            for part, effect in zip(self.saga.parts, ledger.effects, strict=True):
                 if effect and part.kind is Kind.STEP and part.path not in execution.leftovers:
                     self.wrong.add(f"failed, and {part.path} has an effect")
             for path, name, one in world.branches:
@@ -197,7 +197,7 @@ class Product:
         """A saga has failed; so what of this branch of it?"""
         if path in world.settled:
             return
-        for part, effect in zip(one.execution.saga.parts, one.ghost.effects, strict=True):
+        for part, effect in zip(one.execution.saga.parts, one.ledger.effects, strict=True):
             if not effect or part.kind is not Kind.STEP:
                 continue
             undoable = part.compensatable and one.execution.machine.has_transition("undo", SUCCEEDED)

@@ -502,9 +502,9 @@ def test_compare_is_true_of_what_really_happens(given_definitions, random):
 def wandered(old, new, renamed, random: Random):
     """Every record of a random way through the older definition, with the newer execution, where it could follow."""
     moves = ActionModel(old)
-    execution, ghost, newer = opened(old), moves.nothing, opened(new)
+    execution, ledger, newer = opened(old), moves.nothing, opened(new)
     for _ in range(30):
-        able = list(moves.at(execution, ghost))
+        able = list(moves.at(execution, ledger))
         if not able:
             break
         move = random.choice(able)
@@ -512,7 +512,7 @@ def wandered(old, new, renamed, random: Random):
         move.act(execution, 0.0)
         while execution.advance(0.0) is not None:
             pass
-        ghost = move.ghost
+        ledger = move.ledger
         for record in execution.history[before:]:
             if newer is not None and not goes_on(newer, old, record, renamed):
                 newer = None

@@ -181,15 +181,15 @@ def test_what_can_happen_has_a_name_of_its_own_everywhere():
     saga = Saga("s", [made("a", timeout=1.0), asked, made("go", compensates=False, pivot=True)])
     possible = ActionModel(saga, strict=True)
     todo, seen = [(begun(saga), possible.nothing)], set()
-    for execution, ghost in todo:
-        labels = [move.label for move in possible.at(execution, ghost)]
+    for execution, ledger in todo:
+        labels = [move.label for move in possible.at(execution, ledger)]
         assert len(labels) == len(set(labels))
-        for move in possible.at(execution, ghost):
+        for move in possible.at(execution, ledger):
             other = Execution.fold(saga, execution.acceptance, execution.history)
             move.act(other, 0.0)
-            if (other.state, move.ghost) not in seen:
-                seen.add((other.state, move.ghost))
-                todo.append((other, move.ghost))
+            if (other.state, move.ledger) not in seen:
+                seen.add((other.state, move.ledger))
+                todo.append((other, move.ledger))
     assert len(seen) > 50
 
 

@@ -66,8 +66,8 @@ def as_walked(saga: Saga) -> set[tuple[str, tuple[str, ...]]]:
     walk = StateSpace(saga, strict=False, most_nodes=100_000, once=False)
     walk.report()
     reached = set()
-    for stand, ghost in walk.nodes:
-        each = (ghost.branches[family.at] for family in walk.possible.families.values())
+    for stand, ledger in walk.nodes:
+        each = (ledger.branches[family.at] for family in walk.possible.families.values())
         statuses = tuple("going on" if status in GOING_ON else status for group in each for status in group)
         reached.add((stand.execution.state, statuses))
     return reached

@@ -26,12 +26,12 @@ def signalled(mediator: Any, saga_id: str, name: str, value: Any) -> Talk:
         try:
             outcome = yield mediator.wait(saga_id, timeout=ROUND, check=False)
         except StillRunningError:
-            if not any(_goes_on_here(entry) for entry in _family(mediator.journal, saga_id)):
+            if not any(_goes_on_here(entry) for entry in _tree(mediator.journal, saga_id)):
                 outcome = yield mediator.outcome(saga_id)
     return outcome
 
 
-def _family(journal: Journal, saga_id: str) -> list[Entry]:
+def _tree(journal: Journal, saga_id: str) -> list[Entry]:
     entry = journal.find(saga_id)
     found = [] if entry is None else [entry]
     for each in found:  # grows while it is walked

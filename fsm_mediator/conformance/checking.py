@@ -51,7 +51,7 @@ def conforms(
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
         raise DefinitionError(f"conforms() is given what was recorded and a saga, or several, not {saga!r}")
     sagas = tuple(member for each in sagas for member in family(each))
-    reading, families = Reading({each.name for each in sagas}), Families()
+    reading, groups = Reading({each.name for each in sagas}), Families()
     executions = moves = 0
     violations: list[IllegalMove] = []
     unchecked: list[Unchecked] = []
@@ -66,10 +66,10 @@ def conforms(
             if violation is not None:
                 violations.append(violation)
             else:
-                families.note(trace, judge)
+                groups.note(trace, judge)
         if progress is not None:
             progress()
-    for claim, why in families.broken(lambda saga_id: again(records, saga_id)):
+    for claim, why in groups.broken(lambda saga_id: again(records, saga_id)):
         violations.append(_illegal(claim.saga, claim.saga_id, claim.position, why, claim.before, claim.told))
     return Conformance(executions, moves, tuple(violations), tuple(unchecked), reading.ignored)
 
@@ -154,7 +154,7 @@ def _illegal(
     saga: Saga, saga_id: str, position: int, why: str, before: Told | None, told: Told | None, stood: str | None = None
 ) -> IllegalMove:
     """The violation that *told* is (None: the end of the moves), which comes after *before*."""
-    stands = stood or (told.record.source if told is not None else "")
+    where = stood or (told.record.source if told is not None else "")
     if told is None:
         found = "the end of its moves"
     elif told.broken:
@@ -166,10 +166,10 @@ def _illegal(
         saga_id,
         f"saga {saga.name!r} version {saga.version}",
         position,
-        stands,
+        where,
         found,
         why,
-        tuple(_expected(saga, stands)) if told is not None else (f"that it stands in {stands}",),
+        tuple(_expected(saga, where)) if told is not None else (f"that it stands in {where}",),
         in_words(before.record) if before is not None else None,
         told.line if told is not None else None,
     )

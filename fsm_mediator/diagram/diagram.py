@@ -319,13 +319,13 @@ def _about(run: Run) -> str:
     """Where a run stands, in words."""
     records = run.records
     try:
-        stands = place_in_words(run.state)
+        position = place_in_words(run.state)
     except (KeyError, IndexError):  # no state of any saga: records made by hand
-        stands = shorten(run.state, 60)
+        position = shorten(run.state, 60)
     if run.total is not None:
         last = shorten(_in_words(run.latest), 60) if run.latest is not None else "accepted"
-        return f"{run.number} of {run.total}: {last} → {stands}"
-    told = [stands, "1 record" if len(records) == 1 else f"{len(records)} records"]
+        return f"{run.number} of {run.total}: {last} → {position}"
+    told = [position, "1 record" if len(records) == 1 else f"{len(records)} records"]
     if len(records) > 1:
         told.append(seconds(max(records[-1].at - records[0].at, 0.0)))
     return " · ".join(told)

@@ -274,7 +274,7 @@ class _Writer:
         label, tooltip = "", dot_text(edge.tooltip)
         if route.label is not None:
             lines, x, y = route.label
-            said = f"<<B>{'<BR/>'.join(map(markup, lines))}</B>>" if taken else _said(lines)
+            said = f"<<B>{'<BR/>'.join(map(markup, lines))}</B>>" if taken else _words(lines)
             label = f' label={said} lp="{int(x)},{int(self.high - y)}" {ink} labeltooltip={tooltip}'
         source = self.names[edge.source]
         return (
@@ -321,7 +321,7 @@ class _Writer:
 
 
 @functools.lru_cache(256)
-def _said(lines: tuple[str, ...]) -> str:
+def _words(lines: tuple[str, ...]) -> str:
     """A label of plain text."""
     return dot_text("\n".join(lines))
 

@@ -52,7 +52,7 @@ _Place = tuple[str, ...]
 
 def moments(run: Run) -> list[Run]:
     """The run record by record, from before the first to what it is now; branches by the time of their records."""
-    told = sorted(_told(run, ()), key=lambda each: (each[0], len(each[1])))
+    told = sorted(_words(run, ()), key=lambda each: (each[0], len(each[1])))
     frames = []
     taken: Counter[_Place] = Counter()
     for number in range(len(told) + 1):
@@ -65,11 +65,11 @@ def moments(run: Run) -> list[Run]:
     return frames
 
 
-def _told(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
+def _words(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
     for record in run.records:
         yield record.at, place, record
     for name, branch in (run.branches or {}).items():
-        yield from _told(branch, (*place, name))
+        yield from _words(branch, (*place, name))
 
 
 def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:

@@ -244,7 +244,7 @@ def _states(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] 
                 id=prefix + state,
                 phase=phase,
                 caption=PHASE_WORDS[phase],
-                tooltip=f"{state}{_told(mark)}",
+                tooltip=f"{state}{_words(mark)}",
                 ended=machine.states[state].final,
                 mark=mark,
             )
@@ -260,7 +260,7 @@ def _states(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] 
             caption=caption(phase, part),
             title=part.path[len(part.scope) :],
             notes=notes(phase, part, callback),
-            tooltip=f"{state}{in_full(phase, part, callback)}{_told(mark)}",
+            tooltip=f"{state}{in_full(phase, part, callback)}{_words(mark)}",
             pivot=part.pivot,
             forward_only=part.pivot or part.forward_only,
             mark=mark,
@@ -279,7 +279,7 @@ def _moves(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] |
             moves=(move,),
             label=label,
             nature=nature,
-            tooltip=f"{event}: {source} → {target}\n{EVENTS[event]}{_told(mark)}",
+            tooltip=f"{event}: {source} → {target}\n{EVENTS[event]}{_words(mark)}",
             mark=mark,
         )
 
@@ -300,7 +300,7 @@ def _phases(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] 
             caption=PHASE_WORDS[phase],
             title=count(phase, paths) if lists else "",
             notes=((listed(paths, MOST_LISTED) if lists else count(phase, paths)),) if paths else (),
-            tooltip=f"{', '.join(found[phase])}{_told(mark)}",
+            tooltip=f"{', '.join(found[phase])}{_words(mark)}",
             ended=any(machine.states[state].final for state in found[phase]),
             mark=mark,
         )
@@ -323,7 +323,7 @@ def _bundles(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark]
             moves=tuple(moves),
             label=label,
             nature=nature,
-            tooltip=f"{event}: {EVENTS[event]}\n{listed}{_told(mark)}",
+            tooltip=f"{event}: {EVENTS[event]}\n{listed}{_words(mark)}",
             mark=mark,
         )
 
@@ -349,5 +349,5 @@ def _clusters(nodes: Sequence[Node]) -> tuple[Cluster, ...]:
     return tuple(frame(path) for path in inside if "." not in path)
 
 
-def _told(mark: Mark | None) -> str:
+def _words(mark: Mark | None) -> str:
     return "" if mark is None or not mark.reached else "\n" + "\n".join(mark.told())

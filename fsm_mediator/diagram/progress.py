@@ -87,10 +87,10 @@ def became(run: Run) -> StepState:
     if run.state == FAILED:
         undone = any(record.event == "undo" for record in run.records)
         return StepState.COMPENSATED if undone else StepState.FAILED
-    return _STANDS.get(phase_of(run.state), StepState.RUNNING)
+    return _POSITIONS.get(phase_of(run.state), StepState.RUNNING)
 
 
-_STANDS: Final = {
+_POSITIONS: Final = {
     EXECUTING: StepState.RUNNING,
     PROBING: StepState.RUNNING,
     COMPENSATING: StepState.RUNNING,
@@ -135,7 +135,7 @@ def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) 
         since = record.at
     here = path_of(run.state)
     if here in parts:
-        states[here] = _STANDS[phase_of(run.state)]
+        states[here] = _POSITIONS[phase_of(run.state)]
         again = bool(run.records) and run.records[-1].event == "retry_due"
         attempts[here] += phase_of(run.state) == EXECUTING and (again or not attempts[here])
     over = run.state == FAILED or (run.state == SUCCEEDED and undone)

@@ -25,7 +25,7 @@ COMPARED: Final = ("dot", "mmd", "md", "svg")
 
 _DIGEST: Final = re.compile(r'<svg [^>]*data-dot="([0-9a-f]+)"')
 _MOVES: Final = "<style>@keyframes "
-_TOLD: Final = re.compile(r"<g><title>(.*?)</title>", re.DOTALL)
+_WORDS: Final = re.compile(r"<g><title>(.*?)</title>", re.DOTALL)
 
 
 def digest_of(*texts: str) -> str:
@@ -73,7 +73,7 @@ def text_difference(path: Path, there: str, wanted: str) -> list[str]:
 
 def _said_by(svg: str) -> list[str]:
     """What an SVG says to those who point at its parts, sorted: Graphviz has an order of its own."""
-    return sorted({line for told in _TOLD.findall(svg) for line in html.unescape(told).splitlines() if line.strip()})
+    return sorted({line for told in _WORDS.findall(svg) for line in html.unescape(told).splitlines() if line.strip()})
 
 
 def _said_in(frames: Sequence[Diagram]) -> list[str]:

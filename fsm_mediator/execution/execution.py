@@ -533,7 +533,7 @@ class Execution:
         wrong = [branch for branch in branches if branch.state != SUCCEEDED]
         if wrong:
             failure = Failure.of(self._error_of_branches(part, wrong, at))
-            return self._give_up(part, at, failure, doubt=True, reason=_told(branches))
+            return self._give_up(part, at, failure, doubt=True, reason=_words(branches))
         results = [branch.result for branch in branches]
         value = results if part.each else dict(zip((branch.name for branch in branches), results, strict=True))
         return self._move("executed", at, value)
@@ -576,7 +576,7 @@ class Execution:
         if stuck:
             errors = [branch.error for branch in stuck if branch.error is not None]
             error = errors[0] if len(errors) == 1 else BaseExceptionGroup(f"{len(stuck)} branches are stuck", errors)
-            return self._move("compensation_exhausted", at, error=Failure.of(error), reason=_told(branches))
+            return self._move("compensation_exhausted", at, error=Failure.of(error), reason=_words(branches))
         left = [f"{branch.name}.{path}" for branch in branches for path in branch.leftovers]
         return self._move("compensated", at, left or None)
 
@@ -911,7 +911,7 @@ def _within(answer: TimedOut | Abandoned) -> str:
     return f"within {answer.seconds:g} seconds"
 
 
-def _told(branches: Iterable[Branch]) -> str:
+def _words(branches: Iterable[Branch]) -> str:
     by_state: dict[str, list[str]] = {}
     for branch in branches:
         by_state.setdefault(branch.state, []).append(branch.name)

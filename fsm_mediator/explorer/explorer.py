@@ -72,7 +72,7 @@ class Moment:
 
     label: str
     execution: Execution
-    ghost: EffectLedger
+    ledger: EffectLedger
     records: tuple[Record, ...] = ()
     diagrams: dict[tuple[str, str], Diagram] = attrs.field(factory=dict, repr=False)
 
@@ -186,9 +186,9 @@ class Explorer:
 
     def _possible(self) -> list[tuple[Action, Moment]]:
         """Everything that can happen, and the moment that each leads to, by the rules that run."""
-        execution, ghost = self.now.execution, self.now.ghost
+        execution, ledger = self.now.execution, self.now.ledger
         possible = []
-        for move in self._moves.at(execution, ghost):
+        for move in self._moves.at(execution, ledger):
             for decided, after in self._decisions.every(lambda move=move: self._after(move)):  # type: ignore[misc]  # mypy cannot infer the type of a lambda's default
                 possible.append((move, attrs.evolve(after, label=f"{move.label}{decided}")))
         return possible
@@ -205,8 +205,8 @@ class Explorer:
             pass
         execution.take()  # as the driver does that has journaled it
         records = tuple(execution.history[before.seq :])
-        ghost = self._moves.after(move.ghost, spawned_by(execution, records))
-        return Moment(move.label, execution, ghost, records)
+        ledger = self._moves.after(move.ledger, spawned_by(execution, records))
+        return Moment(move.label, execution, ledger, records)
 
     # Looking
 
@@ -223,7 +223,7 @@ class Explorer:
     @property
     def ledger(self) -> tuple[Entry, ...]:
         """For each part what has really happened at the moment that is shown, and what the saga believes."""
-        return ledger_of(self.now.execution, self.now.ghost)
+        return ledger_of(self.now.execution, self.now.ledger)
 
     def diagram(self) -> Diagram:
         """The picture of the moment that is shown."""

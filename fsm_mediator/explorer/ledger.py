@@ -68,7 +68,7 @@ class Entry:
         return "an effect" if self.effect else "no effect"
 
 
-def ledger_of(execution: Execution, ghost: EffectLedger) -> tuple[Entry, ...]:
+def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
     """The ledger of *execution*, given what really happened."""
     believed = beliefs(execution.history)
     left_over = execution.leftovers if execution.ended else ()
@@ -79,15 +79,15 @@ def ledger_of(execution: Execution, ghost: EffectLedger) -> tuple[Entry, ...]:
             effect,
             believed.get(part.path, KnownEffect.NOTHING),
             part.path in left_over,
-            ghost.running == number,
+            ledger.running == number,
             stands_in is not None and stands_in.path == part.path,
             part.compensatable,
             part.kind in (Kind.SIGNAL, Kind.SLEEP),
-            tuple(zip(execution.branches_of(part.path), ghost.branches[number], strict=True))
-            if part.kind in GROUPS and ghost.branches[number]
+            tuple(zip(execution.branches_of(part.path), ledger.branches[number], strict=True))
+            if part.kind in GROUPS and ledger.branches[number]
             else (),
         )
-        for number, (part, effect) in enumerate(zip(execution.saga.parts, ghost.effects, strict=True))
+        for number, (part, effect) in enumerate(zip(execution.saga.parts, ledger.effects, strict=True))
     )
 
 

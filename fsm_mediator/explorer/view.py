@@ -34,7 +34,7 @@ def view_of(explorer: Explorer) -> dict[str, Any]:
         "position": explorer.position,
         "moments": [moment.label for moment in explorer.moments],
         "standing": standing,
-        "said": _said(explorer, standing),
+        "said": _words(explorer, standing),
         "phase": execution.phase,
         "state": execution.state,
         "ended": execution.ended,
@@ -86,7 +86,7 @@ def take(explorer: Explorer, message: Mapping[str, Any]) -> None:
             raise RefusedError(f"an explorer cannot do {message!r}")
 
 
-def _said(explorer: Explorer, standing: str) -> str:
+def _words(explorer: Explorer, standing: str) -> str:
     """The moment in a sentence."""
     what = explorer.now.label
     leftovers = explorer.outcome.leftovers

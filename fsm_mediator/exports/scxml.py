@@ -48,7 +48,7 @@ def _lines(saga: Saga) -> Iterator[str]:
         onward[move.source].append(move)
     for state, moves in onward.items():
         tag = "state" if moves else "final"
-        opening = f"  <{tag} id={quoteattr(state)}{_told(machine, state)}"
+        opening = f"  <{tag} id={quoteattr(state)}{_words(machine, state)}"
         if not moves:
             yield f"{opening}/>"
             continue
@@ -59,7 +59,7 @@ def _lines(saga: Saga) -> Iterator[str]:
     yield "</scxml>"
 
 
-def _told(machine: CompiledMachine, state: str) -> str:
+def _words(machine: CompiledMachine, state: str) -> str:
     phase, part = machine.places[state]
     told = f" saga:phase={quoteattr(phase)}"
     if part is not None:

@@ -237,12 +237,14 @@ class _Trying:
             raise DefinitionError(f"step {part.path!r} promises {str(promise)!r}, and has no compensate")
         world, self._first = self._first or self._worlds.next(), None
         self._tried += 1
-        scene = _Scene(self, world, part.path, f"tried-{self._tried}" if not self._worlds.are_made_anew else "tried")
+        trial_run = _ContractTrial(
+            self, world, part.path, f"tried-{self._tried}" if not self._worlds.are_made_anew else "tried"
+        )
         start = self._worlds.look(world)
-        scene.execute_those_before()
-        verdict = getattr(scene, f"_{promise}")(promise)
+        trial_run.execute_those_before()
+        verdict = getattr(trial_run, f"_{promise}")(promise)
         if not self._worlds.are_made_anew and verdict.verdict != _BROKEN:
-            scene.put_back(start)
+            trial_run.put_back(start)
         assert isinstance(verdict, Verdict)
         return verdict
 
@@ -254,7 +256,7 @@ class _Trying:
         return self._worlds.look(world)
 
 
-class _Scene:
+class _ContractTrial:
     """One law, tried in one world."""
 
     def __init__(self, trying: _Trying, world: World, path: str, saga_id: str) -> None:

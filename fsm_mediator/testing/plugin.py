@@ -36,7 +36,7 @@ MARKER = (
 _CASE = "saga_case"
 _SUITES = pytest.StashKey[list["_Suite"]]()
 _COVERED = pytest.StashKey[list[CheckReport]]()
-_TOLD = "fsm_mediator_covered"
+_WORDS = "fsm_mediator_covered"
 
 
 @attrs.frozen
@@ -150,14 +150,14 @@ def pytest_runtest_makereport(
     """Send along what the test covered."""
     report = yield
     if call.when == "call" and (covered := item.stash.get(_COVERED, None)):
-        setattr(report, _TOLD, [attrs.asdict(_Coverage.of(each)) for each in covered])
+        setattr(report, _WORDS, [attrs.asdict(_Coverage.of(each)) for each in covered])
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was covered, a line for each saga."""
     told: Iterable[Any] = (each for reports in terminalreporter.stats.values() for each in reports)
-    for line in summary(_Coverage(**each) for report in told for each in getattr(report, _TOLD, ())):
+    for line in summary(_Coverage(**each) for report in told for each in getattr(report, _WORDS, ())):
         terminalreporter.write_line(line)
 
 

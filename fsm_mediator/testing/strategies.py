@@ -155,9 +155,9 @@ def histories(
     check_is_saga("histories()", saga)
     moves = ActionModel(saga)
     execution = Execution(saga, acceptance_of(saga, saga_id, payload))
-    ghost, at = moves.nothing, HISTORY_AT
+    ledger, at = moves.nothing, HISTORY_AT
     for _ in range(draw(st.integers(0, most))):
-        possible = list(moves.at(execution, ghost))
+        possible = list(moves.at(execution, ledger))
         if not possible or (execution.ended and draw(st.sampled_from([True, True, False]))):
             break  # what has succeeded can still be undone, but rarely is
         # What comes first is that all goes well: else few would ever come far.
@@ -167,7 +167,7 @@ def histories(
         move.act(execution, at)
         while execution.advance(max(at, execution.history[-1].at if execution.history else at)) is not None:
             pass
-        ghost = move.ghost
+        ledger = move.ledger
     return list(execution.history)
 
 

@@ -86,7 +86,7 @@ def compare(
     if not named:
         states = tuple(_of_nothing(was, state) for state in was.machine(every=every).states)
         gone = f"no saga is named {was.saga!r} any more"
-        return Comparison(was.saga, _told(was), None, False, (gone,), states)
+        return Comparison(was.saga, _words(was), None, False, (gone,), states)
     return _compared(was, named[-1], _Renaming(was, named[-1], renamed or {}), kept=kept, every=every)
 
 
@@ -98,7 +98,7 @@ def _shape(given: Saga | Shape) -> Shape:
     return given
 
 
-def _told(shape: Shape) -> str:
+def _words(shape: Shape) -> str:
     return f"version {shape.version} ({shape.fingerprint})"
 
 
@@ -135,7 +135,7 @@ def _compared(old: Shape, new: Shape, names: _Renaming, *, kept: bool, every: bo
     branches = tuple(_branches(old, new, names, kept=kept, every=every))
     changes = _changes(old, new, names, branches)
     return Comparison(
-        *(old.saga, _told(old), _told(new), kept, tuple(changes)),
+        *(old.saga, _words(old), _words(new), kept, tuple(changes)),
         tuple(_Ways(old, new, names, branches, every=every).verdicts()),
         branches,
     )

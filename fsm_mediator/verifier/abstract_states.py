@@ -37,7 +37,7 @@ class Successor(NamedTuple):
         differs: What is wrong with what recovery would find; None: nothing.
     """
 
-    stand: AbstractState
+    position: AbstractState
     decided: str
     passage: TransitionView
     births: Births
@@ -88,20 +88,20 @@ class StateTable:
         """Where an execution stands that was accepted, and has not begun."""
         return self._of(begun(self.saga))
 
-    def after(self, stand: AbstractState, move: Action) -> list[Successor] | str:
+    def after(self, position: AbstractState, move: Action) -> list[Successor] | str:
         """What an execution that stands there makes of a move, for everything that may be decided on the way.
 
         Returns:
             Where it leads; or why it is refused.
         """
-        known = stand.led.get(move.said)
+        known = position.led.get(move.said)
         if known is None:
-            known = stand.led[move.said] = self._found(stand, move)
+            known = position.led[move.said] = self._found(position, move)
         return known
 
-    def _found(self, stand: AbstractState, move: Action) -> list[Successor] | str:
+    def _found(self, position: AbstractState, move: Action) -> list[Successor] | str:
         def make() -> tuple[Execution, tuple[Record, ...]]:
-            execution = copied(stand.execution)
+            execution = copied(position.execution)
             return execution, made(execution, move, 0.0)
 
         try:
@@ -113,8 +113,8 @@ class StateTable:
             for record in records:
                 self.states.add(record.target)
                 self.taken.add((record.event, record.source))
-            differs = self._fold_differs(stand.execution, execution, move, records)
-            passage = self._laws.passage(execution, records, stand.execution)
+            differs = self._fold_differs(position.execution, execution, move, records)
+            passage = self._laws.passage(execution, records, position.execution)
             births = spawned_by(execution, records)
             endless = self._is_without_limit(records)
             found.append(Successor(self._of(execution), decided, passage, births, not records, endless, differs))
@@ -151,11 +151,11 @@ class StateTable:
         backward = execution.state in self._laws.backward
         # On the way back the leftovers are what they were where it turned back (`TransitionView.turns`, `.forgets`).
         told = (bool(execution.leftovers),) if backward else (answered, doubtful)
-        key = (state, _told_apart(execution), *rest, *told)
-        stand = self._known.get(key)
-        if stand is None:
-            stand = self._known[key] = AbstractState(execution, len(self._known), backward=backward)
-        return stand
+        key = (state, _state_key(execution), *rest, *told)
+        position = self._known.get(key)
+        if position is None:
+            position = self._known[key] = AbstractState(execution, len(self._known), backward=backward)
+        return position
 
 
 def begun(saga: Saga) -> Execution:
@@ -177,7 +177,7 @@ def made(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
     return tuple(execution.history[before:])
 
 
-def _told_apart(execution: Execution) -> int:
+def _state_key(execution: Execution) -> int:
     """The number of the attempt, as far as the future depends on it."""
     part = execution.machine.places[execution.state].part
     if part is None:

@@ -38,7 +38,7 @@ class Action(NamedTuple):
 
     label: str
     act: Act
-    ghost: EffectLedger
+    ledger: EffectLedger
     crash: bool = False
     again: bool = False
     outside: bool = False

@@ -80,11 +80,11 @@ class ActionModel:
         none = (False,) * len(saga.parts)
         self.nothing = EffectLedger(none, none, branches=((),) * len(saga.parts) if self.families else ())
 
-    def after(self, ghost: EffectLedger, born: Births) -> EffectLedger:
+    def after(self, ledger: EffectLedger, born: Births) -> EffectLedger:
         """The ledger of a move, once the branches are in it that came into being with its records."""
         for path, names in born:
-            ghost = self.families[path].born(ghost, names)
-        return ghost
+            ledger = self.families[path].born(ledger, names)
+        return ledger
 
     def fates(self, execution: Execution, before: EffectLedger, after: EffectLedger) -> Iterator[tuple[str, str]]:
         """The branches of *execution* that stand differently after a move, as ``group.branch``, and how."""
@@ -94,75 +94,75 @@ class ActionModel:
                 if was != is_now:
                     yield f"{path}.{name}", is_now
 
-    def at(self, execution: Execution, ghost: EffectLedger) -> Iterator[Action]:
+    def at(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         """Everything that can happen to *execution* now, given what is in the ledger. No two have the same label."""
-        if ghost.running is not None:
-            yield from self._abandoned_thread_ends(ghost)
+        if ledger.running is not None:
+            yield from self._abandoned_thread_ends(ledger)
             return
         effect = execution.effect
         if execution.state == PENDING:
-            yield Action("the saga begins", feeding(Begin()), ghost, who=DRIVER, said="begin")
+            yield Action("the saga begins", feeding(Begin()), ledger, who=DRIVER, said="begin")
         if effect is not None:
             part = effect.part
             if effect.kind == EXECUTE:
-                yield from self._execute_can_come_to(part, ghost)
+                yield from self._execute_can_come_to(part, ledger)
             elif effect.kind == PROBE:
-                yield from self._probe_can_come_to(part, ghost)
+                yield from self._probe_can_come_to(part, ledger)
             elif effect.kind == COMPENSATE:
-                yield from self._compensate_can_come_to(part, ghost)
+                yield from self._compensate_can_come_to(part, ledger)
             elif effect.kind == WAIT:
                 due = waiting_until(execution.due_at or 0.0)
-                yield Action("the wait is over", due, ghost, who=OTHERS, said=DUE)
+                yield Action("the wait is over", due, ledger, who=OTHERS, said=DUE)
             elif effect.kind == AWAIT and part.kind is Kind.SIGNAL and execution.due_at is not None:
                 due = waiting_until(execution.due_at)
-                yield Action(f"no signal {part.path} comes in time", due, ghost, who=OTHERS, said=DUE)
-            yield Action(DIES, CRASH, ghost, crash=True, who=DRIVER, said=CRASHED)
+                yield Action(f"no signal {part.path} comes in time", due, ledger, who=OTHERS, said=DUE)
+            yield Action(DIES, CRASH, ledger, crash=True, who=DRIVER, said=CRASHED)
         if execution.group:
-            yield from self.families[execution.machine.places[execution.state].part.path].moves(execution, ghost)  # type: ignore[union-attr]  # it stands in a group
-        yield from self._others_can_say(execution, ghost)
-        yield from self._operator_can_say(execution, ghost)
+            yield from self.families[execution.machine.places[execution.state].part.path].moves(execution, ledger)  # type: ignore[union-attr]  # it stands in a group
+        yield from self._others_can_say(execution, ledger)
+        yield from self._operator_can_say(execution, ledger)
 
-    def _execute_can_come_to(self, part: Part, ghost: EffectLedger) -> Iterator[Action]:
+    def _execute_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
-        done = ghost.with_(at, effect=True)
-        known = ghost.with_(at, effect=True, known=True)
+        done = ledger.with_(at, effect=True)
+        known = ledger.with_(at, effect=True, known=True)
         name = part.path
         yield Action(f"{name} takes effect and returns", RETURNED, known, said="returned")
         for label, said in ((f"{name} raises", "raised"), (f"{name} raises, to be tried again", "raised again")):
-            yield Action(f"{label}, without effect", TROUBLE[said], ghost, said=said)
+            yield Action(f"{label}, without effect", TROUBLE[said], ledger, said=said)
             if self.strict:
                 yield Action(f"{label}, after its effect and without saying so", TROUBLE[said], done, said=said)
-        yield Action(f"{name} rejects, without effect", TROUBLE["rejected"], ghost, said="rejected")
+        yield Action(f"{name} rejects, without effect", TROUBLE["rejected"], ledger, said="rejected")
         yield Action(f"{name} takes effect and returns what is refused", TROUBLE["refused"], done, said="refused")
         if part.can_outlive_its_timeout:
             label = f"{name} outlives time-out and grace"
-            yield Action(label, feeding(Abandoned(1.0)), ghost._replace(running=at), said="abandoned")
+            yield Action(label, feeding(Abandoned(1.0)), ledger._replace(running=at), said="abandoned")
             yield Action(f"{name} takes effect and returns late", feeding(Returned(late=True)), known, said="late")
         doubts = [(f"{name} says that it does not know", "unknown", TROUBLE["unknown"])]
         if part.timeout is not None and not part.can_outlive_its_timeout:
             doubts.append((f"{name} times out", "timed out", feeding(TimedOut(part.timeout))))
         for label, said, act in doubts:
-            yield Action(f"{label}, without effect", act, ghost, said=said)
+            yield Action(f"{label}, without effect", act, ledger, said=said)
             yield Action(f"{label}, after its effect", act, done, said=said)
         label = f"the driver dies after the effect of {name}"
         yield Action(label, CRASH, done, crash=True, who=DRIVER, said=CRASHED)
 
-    def _probe_can_come_to(self, part: Part, ghost: EffectLedger) -> Iterator[Action]:
+    def _probe_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
         name = f"the probe of {part.path}"
-        if ghost.effects[at]:
-            told = ghost.with_(at, effect=True, known=True)
+        if ledger.effects[at]:
+            told = ledger.with_(at, effect=True, known=True)
             yield Action(f"{name}: it happened", feeding(Returned(Happened())), told, said="happened")
         else:
-            yield Action(f"{name}: it did not happen", feeding(Returned(NotHappened())), ghost, said="not happened")
-        yield Action(f"{name} raises", TROUBLE["raised"], ghost, said="raised")
-        yield Action(f"{name} returns nonsense", RETURNED, ghost, said="returned")
+            yield Action(f"{name}: it did not happen", feeding(Returned(NotHappened())), ledger, said="not happened")
+        yield Action(f"{name} raises", TROUBLE["raised"], ledger, said="raised")
+        yield Action(f"{name} returns nonsense", RETURNED, ledger, said="returned")
         if part.timeout is not None:
-            yield Action(f"{name} times out", feeding(TimedOut(part.timeout)), ghost, said="timed out")
+            yield Action(f"{name} times out", feeding(TimedOut(part.timeout)), ledger, said="timed out")
 
-    def _compensate_can_come_to(self, part: Part, ghost: EffectLedger) -> Iterator[Action]:
+    def _compensate_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
-        begun = ghost._replace(undoing=True)
+        begun = ledger._replace(undoing=True)
         undone = begun.with_(at, effect=False, known=False)
         name = f"compensating {part.path}"
         yield Action(f"{name} returns", RETURNED, undone, said="returned")
@@ -182,59 +182,59 @@ class ActionModel:
             yield Action(f"{name} {label}, after having undone it", act, undone, said=said)
         yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, said=CRASHED)
 
-    def _abandoned_thread_ends(self, ghost: EffectLedger) -> Iterator[Action]:
+    def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
         """The saga is stuck, and refuses every verb, while the thread lives; then it has had its effect or not."""
-        at = ghost.running
+        at = ledger.running
         assert at is not None
-        over = ghost._replace(running=None)
+        over = ledger._replace(running=None)
         yield Action("the abandoned thread ends without effect", unobserved, over, said=NOTHING)
-        done = over.with_(at, effect=not ghost.undoing)
+        done = over.with_(at, effect=not ledger.undoing)
         yield Action("the abandoned thread ends after its effect", unobserved, done, said=NOTHING)
 
-    def _others_can_say(self, execution: Execution, ghost: EffectLedger) -> Iterator[Action]:
+    def _others_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         if execution.cancellable and not execution.cancelled:
             cancel = noting(InboxItem(CANCEL, number=1))
-            yield Action("a cancel comes", cancel, ghost, outside=True, who=OTHERS, said="cancel")
+            yield Action("a cancel comes", cancel, ledger, outside=True, who=OTHERS, said="cancel")
             if execution.deadline_at is None:
                 yield Action(
-                    "the deadline passes", passing_the_deadline, ghost, outside=True, who=OTHERS, said="deadline"
+                    "the deadline passes", passing_the_deadline, ledger, outside=True, who=OTHERS, said="deadline"
                 )
         for number, path in enumerate(self._signals, 2):
             signal = noting(InboxItem(SIGNAL, path, number=number))
-            after = ghost
+            after = ledger
             if path in (execution._signals or ()):
                 label = f"the signal {path} comes again"
             elif execution.awaits_signal(path):
                 label = f"the signal {path} comes"
-                after = ghost.with_(self.index[path], effect=True)
+                after = ledger.with_(self.index[path], effect=True)
             else:
                 label = f"the signal {path} comes too late"
             yield Action(label, signal, after, outside=True, who=OTHERS, said=f"signal {path}")
         if execution.phase == WAITING and execution.effect is not None and execution.effect.part.kind is Kind.SIGNAL:
             unknown = noting(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
-            yield Action("a signal comes that nobody knows", unknown, ghost, outside=True, who=OTHERS, said="unknown")
+            yield Action("a signal comes that nobody knows", unknown, ledger, outside=True, who=OTHERS, said="unknown")
 
-    def _operator_can_say(self, execution: Execution, ghost: EffectLedger) -> Iterator[Action]:
+    def _operator_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         machine, state = execution.machine, execution.state
         part = machine.places[state].part
         family = self.families.get(part.path) if part is not None else None
         if machine.has_transition("retry", state):
-            tried = family.all_again(execution, ghost) if family is not None and execution.group else ghost
+            tried = family.all_again(execution, ledger) if family is not None and execution.group else ledger
             again = feeding(OperatorRetry())
             yield Action("a person says: try again", again, tried, again=True, who=PERSON, said="retry")
         if part is not None and execution.phase in (STUCK, STUCK_EXECUTING):
             for event, done in (("settled_done", True), ("settled_undone", False)):
                 if machine.has_transition(event, state):
                     label = f"a person has made sure: it is {'' if done else 'not '}done"
-                    settled = self._settled(part, execution, ghost, done=done)
+                    settled = self._settled(part, execution, ledger, done=done)
                     yield Action(label, feeding(OperatorSettled(done, "seen")), settled, who=PERSON, said=event)
         if machine.has_transition("undo", state):
-            yield Action("a person says: undo", feeding(OperatorUndo()), ghost, who=PERSON, said="undo")
+            yield Action("a person says: undo", feeding(OperatorUndo()), ledger, who=PERSON, said="undo")
 
-    def _settled(self, part: Part, execution: Execution, ghost: EffectLedger, *, done: bool) -> EffectLedger:
+    def _settled(self, part: Part, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
         at = self.index[part.path]
         family = self.families.get(part.path)
         if family is not None:
-            ghost = family.settled(execution, ghost, done=done)
-            return ghost.with_(at, effect=ghost.effects[at], known=done)
-        return ghost.with_(at, effect=done, known=done)
+            ledger = family.settled(execution, ledger, done=done)
+            return ledger.with_(at, effect=ledger.effects[at], known=done)
+        return ledger.with_(at, effect=done, known=done)

@@ -67,7 +67,7 @@ def way_to(walk: StateSpace, statuses: Sequence[str]) -> tuple[str, ...] | None:
     return None
 
 
-def _step(move: Action, stood: str, stands: str, wanted: Sequence[str]) -> tuple[int, int] | None:
+def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
     """The effort of a move, given how it stood before and stands after it, and how much that is of what is *wanted*.
 
     What is wanted next is either that it settles, or that it goes on from where it has settled, as it is told to.
@@ -81,12 +81,12 @@ def _step(move: Action, stood: str, stands: str, wanted: Sequence[str]) -> tuple
     if wanted[0] in GOING_ON:
         if move.said not in _HAVE_IT_GO_ON:
             return (1, 0) if thread_ends else None
-        if stands in GOING_ON or len(wanted) == 1:
+        if position in GOING_ON or len(wanted) == 1:
             return _EFFORT[move.said], 1
-        return (_EFFORT[move.said], 2) if stands == wanted[1] else None  # it settles at once
-    if move.crash or move.said in ("deadline", "undo") or stands not in (*GOING_ON, *AGAIN, wanted[0]):
+        return (_EFFORT[move.said], 2) if position == wanted[1] else None  # it settles at once
+    if move.crash or move.said in ("deadline", "undo") or position not in (*GOING_ON, *AGAIN, wanted[0]):
         return None
     effort = _EFFORT.get(move.said, 1)
-    if stands in AGAIN and stands != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it
+    if position in AGAIN and position != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it
         effort += _UNSEEN
-    return effort, int(stands == wanted[0])
+    return effort, int(position == wanted[0])

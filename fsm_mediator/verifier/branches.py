@@ -144,20 +144,20 @@ class BranchModel:
             return ()  # it was about to be entered, and was not
         return tuple(sorted((self.alike(name), status) for name, status in zip(names, statuses, strict=True)))
 
-    def statuses(self, execution: Execution, ghost: EffectLedger) -> tuple[str, ...]:
+    def statuses(self, execution: Execution, ledger: EffectLedger) -> tuple[str, ...]:
         """How the branches stand of the group that *execution* is in."""
-        return ghost.branches[self.at] or (Status.RUNNING,) * len(execution.group)
+        return ledger.branches[self.at] or (Status.RUNNING,) * len(execution.group)
 
-    def born(self, ghost: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
+    def born(self, ledger: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
         """The ledger once the branches *names* are there."""
-        if ghost.branches[self.at]:
-            return ghost  # they were there before
-        return self.standing(ghost, names, (Status.RUNNING,) * len(names))
+        if ledger.branches[self.at]:
+            return ledger  # they were there before
+        return self.standing(ledger, names, (Status.RUNNING,) * len(names))
 
-    def standing(self, ghost: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
+    def standing(self, ledger: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
         """The ledger where the branches stand so."""
         owed = any(self.is_owed(name, status) for name, status in zip(names, statuses, strict=True))
-        return ghost.with_branches(self.at, statuses).with_(self.at, effect=owed)
+        return ledger.with_branches(self.at, statuses).with_(self.at, effect=owed)
 
     def is_owed(self, name: str, status: str) -> bool:
         """Whether a saga that fails still has to see to a branch that stands so."""
@@ -171,10 +171,10 @@ class BranchModel:
             return tuple(f"{self.path}.{name}.{step}" for step in self.child(name).steps)
         return ()
 
-    def moves(self, execution: Execution, ghost: EffectLedger) -> Iterator[Action]:
+    def moves(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         """What can happen to the branches, and that the driver looks at them: at any time, as often as it likes."""
         names = execution.group
-        statuses = self.statuses(execution, ghost)
+        statuses = self.statuses(execution, ledger)
         calls_compensation = execution.phase == COMPENSATING
         seen = set()
         for number, (name, status) in enumerate(zip(names, statuses, strict=True)):
@@ -185,7 +185,7 @@ class BranchModel:
             branch = f"branch {self.path}.{name}"
 
             def become(other: str, number: int = number) -> EffectLedger:
-                return self.standing(ghost, names, (*statuses[:number], other, *statuses[number + 1 :]))
+                return self.standing(ledger, names, (*statuses[:number], other, *statuses[number + 1 :]))
 
             if status in GOING_ON:
                 child = self.child(name)
@@ -206,17 +206,17 @@ class BranchModel:
                 )
             )
             label = f"the driver looks at the branches of {self.path}"
-            yield Action(label, feeding(answer), ghost, who=DRIVER, said=f"{LOOK} {statuses}")
+            yield Action(label, feeding(answer), ledger, who=DRIVER, said=f"{LOOK} {statuses}")
 
-    def all_again(self, execution: Execution, ghost: EffectLedger) -> EffectLedger:
+    def all_again(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
         """The ledger once a person has had every stuck branch go on."""
-        statuses = self.statuses(execution, ghost)
-        return self.standing(ghost, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
+        statuses = self.statuses(execution, ledger)
+        return self.standing(ledger, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
 
-    def settled(self, execution: Execution, ghost: EffectLedger, *, done: bool) -> EffectLedger:
+    def settled(self, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
         """The ledger once a person has made sure by hand that the group is done, or is not."""
         status = Status.SUCCEEDED if done else Status.FAILED
-        return self.standing(ghost, execution.group, (status,) * len(execution.group))
+        return self.standing(ledger, execution.group, (status,) * len(execution.group))
 
     def _seen(self, name: str, status: str, *, calls_compensation: bool) -> Branch:
         """A branch that stands so, as the driver tells of it."""
@@ -236,11 +236,11 @@ def families_of(
     saga: Saga, known: dict[str, dict[str, Child]] | None = None, *, once: bool = False
 ) -> dict[str, BranchModel]:
     """The groups of *saga*, by path; *known*: their branches, where somebody has found out what can become of them."""
-    families = {}
+    groups = {}
     for at, part in enumerate(saga.parts):
         if part.kind in GROUPS:
             children = (known or {}).get(part.path) or {
                 name: child_of(name, branch) for name, branch in saga.branches[part.path].items()
             }
-            families[part.path] = BranchModel(part, at, children, once=once)
-    return families
+            groups[part.path] = BranchModel(part, at, children, once=once)
+    return groups

@@ -73,13 +73,13 @@ class ChoicePoints:
 
     def _asking(self, saga: Saga) -> Saga:
         parts = tuple(part if part.decide is None else replace(part, decide=self._decider(part)) for part in saga.parts)
-        asking = Saga.__new__(Saga)
+        choosing = Saga.__new__(Saga)
         for name in Saga.__slots__:
-            object.__setattr__(asking, name, getattr(saga, name))
-        object.__setattr__(asking, "parts", parts)
-        object.__setattr__(asking, "_by_path", {part.path: part for part in parts})
-        object.__setattr__(asking, "machine", compile_machine(parts))
-        return asking
+            object.__setattr__(choosing, name, getattr(saga, name))
+        object.__setattr__(choosing, "parts", parts)
+        object.__setattr__(choosing, "_by_path", {part.path: part for part in parts})
+        object.__setattr__(choosing, "machine", compile_machine(parts))
+        return choosing
 
     def _decider(self, part: Part) -> Callback:
         assert part.decide is not None

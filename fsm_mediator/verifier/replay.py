@@ -40,25 +40,25 @@ class ReplayedTrace(NamedTuple):
     """
 
     recorded: tuple[tuple[Record, ...], ...]
-    ghost: EffectLedger
+    ledger: EffectLedger
     fates: dict[str, list[str]]
 
 
 def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTrace:
     """Go *path* once more."""
     decisions = ChoicePoints(saga)
-    execution, ghost, at = begun(decisions.saga), possible.nothing, 0.0
+    execution, ledger, at = begun(decisions.saga), possible.nothing, 0.0
     recorded: list[tuple[Record, ...]] = []
     fates: dict[str, list[str]] = {}
     for words in path:
         label, *decided = words.split("; ")
-        move = next((move for move in possible.at(execution, ghost) if move.label == label), None)
+        move = next((move for move in possible.at(execution, ledger) if move.label == label), None)
         if move is None:  # nothing is under way that a crash could interrupt
             break
         if move.said == DUE:
             at = max(at, execution.due_at or 0.0)
         if not move.said.startswith("settled"):  # by hand: the branches themselves stand as they did
-            for place, status in possible.fates(execution, ghost, move.ghost):
+            for place, status in possible.fates(execution, ledger, move.ledger):
                 fates.setdefault(place, []).append(status)
         decisions.are(decided)
         try:
@@ -66,8 +66,8 @@ def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> Replayed
         except RefusedError:
             records = ()
         recorded.append(records)
-        ghost = possible.after(move.ghost, spawned_by(execution, records))
-    return ReplayedTrace(tuple(recorded), ghost, fates)
+        ledger = possible.after(move.ledger, spawned_by(execution, records))
+    return ReplayedTrace(tuple(recorded), ledger, fates)
 
 
 def violation_of(
@@ -83,8 +83,8 @@ def violation_of(
         possible: What can happen.
         walks: The walks over the branches, where it has any.
     """
-    recorded, ghost, fates = retraced(saga, path, possible)
-    each = zip(saga.parts, ghost.effects, strict=True)
+    recorded, ledger, fates = retraced(saga, path, possible)
+    each = zip(saga.parts, ledger.effects, strict=True)
     effects = tuple(part.path for part, effect in each if effect and part.kind is not Kind.SIGNAL)
     branches: dict[str, tuple[str, ...]] = {}
     unplayable = None

@@ -145,7 +145,7 @@ class StateSpace:
         """What this walk found out about a branch of this saga."""
         if not self._complete or self._found:
             return child_of(name, self.saga)  # anything may become of it
-        succeeded = {number for number, (stand, _) in enumerate(self.nodes) if stand.execution.state == SUCCEEDED}
+        succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
         forward = self._statuses(self._graph.reached([0], leave=succeeded)) & FORWARD
         backward = self._statuses(self._graph.reached(self._undone)) & BACKWARD
         return child_of(name, self.saga, (forward, backward))
@@ -170,13 +170,13 @@ class StateSpace:
                 self._complete = False
                 return
             number = self._queue.popleft()
-            stand, ghost = self.nodes[number]
-            for move in self.possible.at(stand.execution, ghost):
-                self._follow(number, stand, ghost, move)
+            position, ledger = self.nodes[number]
+            for move in self.possible.at(position.execution, ledger):
+                self._follow(number, position, ledger, move)
 
-    def _follow(self, number: int, stand: AbstractState, ghost: EffectLedger, move: Action) -> None:
+    def _follow(self, number: int, position: AbstractState, ledger: EffectLedger, move: Action) -> None:
         """Make *move* from a node."""
-        every = self._stands.after(stand, move)
+        every = self._stands.after(position, move)
         crashed = bool(self._crashed[number]) or move.crash
         if isinstance(every, str):
             self._broken(1, f"{move.label!r} is refused: {every}", number, move.label, crashed=crashed)
@@ -186,55 +186,55 @@ class StateSpace:
             after = self._born(move, led)
             if led.differs is not None:
                 self._broken(5, led.differs, number, label, DIES, crashed=crashed)
-            for law, what in self._laws.broken_by(led.passage, ghost, after):
+            for law, what in self._laws.broken_by(led.passage, ledger, after):
                 self._broken(law, what, number, label, crashed=crashed)
             after = _settled(after, led)
-            if led.quiet and led.stand is stand and after == ghost and not move.crash:
+            if led.quiet and led.position is position and after == ledger and not move.crash:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice
             self._moves += 1
-            target = self._node(led.stand, after, number, label, crash=crashed)
+            target = self._node(led.position, after, number, label, crash=crashed)
             if move.said == "undo":
                 self._undone.add(target)
             self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
 
     def _born(self, move: Action, led: Successor) -> EffectLedger:
-        return self.possible.after(move.ghost, led.births) if led.births else move.ghost
+        return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
     def leads(self, number: int) -> Iterator[tuple[Action, str, int]]:
         """Every move from a node, what it is in words, with what is decided, and the node that it leads to."""
-        stand, ghost = self.nodes[number]
-        for move in self.possible.at(stand.execution, ghost):
-            every = self._stands.after(stand, move)
+        position, ledger = self.nodes[number]
+        for move in self.possible.at(position.execution, ledger):
+            every = self._stands.after(position, move)
             for led in every if not isinstance(every, str) else ():
-                target = self._numbers.get(self._key(led.stand, _settled(self._born(move, led), led)))
+                target = self._numbers.get(self._key(led.position, _settled(self._born(move, led), led)))
                 if target is not None:
                     yield move, move.label + led.decided, target
 
-    def _key(self, stand: AbstractState, ghost: EffectLedger) -> Any:
+    def _key(self, position: AbstractState, ledger: EffectLedger) -> Any:
         """What tells one node from another."""
-        branches = self._in_order(stand, ghost) if ghost.branches else ()
-        if stand.backward and ghost.undoing and ghost.running is None:
-            return (stand.number, ghost.effects, branches)  # on the way back it does not matter what is known
-        return (stand.number, ghost._replace(branches=()), branches)
+        branches = self._in_order(position, ledger) if ledger.branches else ()
+        if position.backward and ledger.undoing and ledger.running is None:
+            return (position.number, ledger.effects, branches)  # on the way back it does not matter what is known
+        return (position.number, ledger._replace(branches=()), branches)
 
-    def _node(self, stand: AbstractState, ghost: EffectLedger, parent: int, label: str, *, crash: bool) -> int:
+    def _node(self, position: AbstractState, ledger: EffectLedger, parent: int, label: str, *, crash: bool) -> int:
         """The node of a stand and a ledger; new ones are queued."""
-        key = self._key(stand, ghost)
+        key = self._key(position, ledger)
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = self._graph.add()
-            self.nodes.append((stand, ghost))
+            self.nodes.append((position, ledger))
             self.came.append((parent, label))
             self._crashed.append(crash)
             self._queue.append(number)
         return number
 
-    def _in_order(self, stand: AbstractState, ghost: EffectLedger) -> tuple[Any, ...]:
+    def _in_order(self, position: AbstractState, ledger: EffectLedger) -> tuple[Any, ...]:
         """How the branches of every group stand, whichever of those that are alike it is."""
-        plans = stand.execution._plans or {}
+        plans = position.execution._plans or {}
         families = self.possible.families.items()
         return tuple(
-            family.in_order(plans[path], ghost.branches[family.at]) for path, family in families if path in plans
+            family.in_order(plans[path], ledger.branches[family.at]) for path, family in families if path in plans
         )
 
     def way(self, number: int) -> list[str]:
@@ -250,7 +250,9 @@ class StateSpace:
     def _judge_the_whole(self) -> None:
         """Law 1, on the whole graph: no node without a way on that is neither an end nor a park, and no bare cycle."""
         if self._complete:
-            lost = self._graph.without_end(number for number, (stand, _) in enumerate(self.nodes) if _is_rest(stand))
+            lost = self._graph.without_end(
+                number for number, (position, _) in enumerate(self.nodes) if _is_rest(position)
+            )
             if lost is not None:
                 state = self.nodes[lost][0].execution.state
                 self._broken(1, f"no end can be reached from {state}", lost, crashed=bool(self._crashed[lost]))
@@ -277,17 +279,17 @@ class StateSpace:
         return attrs.evolve(violation, around=len(labels)) if goes_round else violation
 
 
-def _settled(ghost: EffectLedger, led: Successor) -> EffectLedger:
+def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
     """The ledger without what is listed where it turns back: from there on that makes no difference."""
     listed = led.passage.turns
     if not listed:
-        return ghost
-    return ghost._replace(effects=tuple(effect and at not in listed for at, effect in enumerate(ghost.effects)))
+        return ledger
+    return ledger._replace(effects=tuple(effect and at not in listed for at, effect in enumerate(ledger.effects)))
 
 
-def _is_rest(stand: AbstractState) -> bool:
+def _is_rest(position: AbstractState) -> bool:
     """Whether an execution that stands there has ended, or visibly waits for somebody."""
-    execution = stand.execution
+    execution = position.execution
     if execution.phase == WAITING and execution.effect is not None:
         return execution.effect.part.kind is Kind.SIGNAL and execution.due_at is None
     return execution.state in ENDED or execution.phase in (STUCK, STUCK_EXECUTING)

@@ -54,7 +54,7 @@ class Witness:
         self._possible = ActionModel(saga, strict=replay.strict)
         self._laws = Laws(saga, {path: _Played(self, family) for path, family in self._possible.families.items()})
         self._acceptance = Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, None, 0.0)
-        self._before = self._ghost = self._possible.nothing
+        self._before = self._ledger = self._possible.nothing
         self._by_hand: set[str] = set()
         self._judging = threading.RLock()
         self._judged = 0
@@ -83,7 +83,7 @@ class Witness:
     @property
     def effects(self) -> list[str]:
         """The paths of the steps that really have an effect now."""
-        each = zip(self.saga.parts, self._ghost.effects, strict=True)
+        each = zip(self.saga.parts, self._ledger.effects, strict=True)
         return [part.path for part, effect in each if effect and part.kind is Kind.STEP]
 
     def branches(self) -> dict[str, tuple[str, ...]]:
@@ -111,15 +111,15 @@ class Witness:
         """What *move* does to the ledger."""
         if move.said.startswith("settled"):
             self._by_hand.add(self.execution().state.partition(".")[2])
-        self._before, self._ghost = self._ghost, move.ghost
+        self._before, self._ledger = self._ledger, move.ledger
 
-    def _seen(self, ghost: EffectLedger) -> EffectLedger:
+    def _seen(self, ledger: EffectLedger) -> EffectLedger:
         """The ledger with the branches as they really stand, but for those that a person has settled by hand."""
         for path, names in self.branches().items():
             if path not in self._by_hand:
                 statuses = tuple(self.branch(f"{path}.{name}").status for name in names)
-                ghost = self._possible.families[path].standing(ghost, names, statuses)
-        return ghost
+                ledger = self._possible.families[path].standing(ledger, names, statuses)
+        return ledger
 
     # Judging
 
@@ -157,10 +157,10 @@ class Witness:
             except MediatorError as error:
                 self._break(5, f"its records cannot be folded: {error}")
                 return
-            self._ghost = self._seen(self._ghost)
-            for law, what in self._laws.broken_by(self._laws.passage(execution, new), self._before, self._ghost):
+            self._ledger = self._seen(self._ledger)
+            for law, what in self._laws.broken_by(self._laws.passage(execution, new), self._before, self._ledger):
                 self._break(law, what)
-            self._before = self._ghost
+            self._before = self._ledger
             if execution.state == SUCCEEDED:
                 self._calls.clear()
 

@@ -173,7 +173,7 @@ class Role(Witness):
         head = self._head
         if head == BEGINS or (self.place and head == _SAID_TO_BRANCHES.get(event)):
             self.follows()
-            self._before = self._ghost
+            self._before = self._ledger
         self._judge()
         return self._posts()
 
@@ -337,7 +337,7 @@ class Role(Witness):
         """The branches that stand differently after *move*, and how."""
         if move.said == "retry" or move.said.startswith("settled"):
             return []  # it is said to the whole
-        return list(self._possible.fates(self.execution(), self._seen(self._ghost), move.ghost))
+        return list(self._possible.fates(self.execution(), self._seen(self._ledger), move.ledger))
 
     def _bring_branches(self) -> None:
         """Have its branches go on until they are about to settle, so that they can do so when the way says it."""
@@ -378,7 +378,7 @@ class Role(Witness):
 
     def _undoes(self, move: Action) -> None:
         """Its driver has a branch undone: when it looks, all that can be, so that the rest need not be said."""
-        every = self._possible.at(self.execution(), self._seen(self._ghost))
+        every = self._possible.at(self.execution(), self._seen(self._ledger))
         self._being_undone = {one.label for one in every if one.who == DRIVER and self._fate(one)} - {move.label}
         self._take(move)
 
@@ -395,7 +395,7 @@ class Role(Witness):
             self.follows()
         if not self.way:
             return None
-        every = self._possible.at(self.execution(), self._seen(self._ghost))
+        every = self._possible.at(self.execution(), self._seen(self._ledger))
         move = next((move for move in every if move.label == self._head), None)
         if move is None:
             self.leave()
@@ -441,11 +441,11 @@ class Role(Witness):
             COMPENSATE: f"compensating {path} returns",
             PROBE: f"the probe of {path}: it happened",
         }
-        moves = list(self._possible.at(self.execution(), self._ghost))
+        moves = list(self._possible.at(self.execution(), self._ledger))
         truth = f"the probe of {path}: it did not happen"
         move = next((move for move in moves if move.label in (labels[verb], truth)), None)
         if move is None:  # it was called where the machine, as the journal has it, calls nobody
             self._break(4, f"{verb} of {path} is called in {self.execution().state}")
-            return Action("", lambda *_: None, self._ghost, said="returned")
+            return Action("", lambda *_: None, self._ledger, said="returned")
         self._happens(move)
         return move
