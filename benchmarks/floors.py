@@ -27,9 +27,9 @@ from benchmarks.measure import machine, pin_to_one_core, table, timings
 from benchmarks.peers.bare_loop import by_hand, by_hand_async
 from fsm_mediator import AsyncMediator, Execution, Mediator, Saga, SQLiteJournal, step
 from fsm_mediator.journal.liveness import this_driver
-from fsm_mediator.journal.sqlite import queries
+from fsm_mediator.journal.rows import Row, acceptance_row, record_rows
+from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
-from fsm_mediator.journal.sqlite.rows import Row, acceptance_row, record_rows
 from fsm_mediator.records import Acceptance, Raised, Record
 
 AT_ONCE = 1_000
@@ -56,7 +56,7 @@ class Statements:
         driver = this_driver()
         self._journal.enlist(driver)
         self._cursor = self._journal._connections.writer()
-        ((self._driver,),) = self._cursor.execute(queries.DRIVER, (driver.id,)).fetchall()
+        ((self._driver,),) = self._cursor.execute(sql.DRIVER, (driver.id,)).fetchall()
         (self._definition,) = self._cursor.execute("SELECT max(number) FROM definitions").fetchone()
         self._made = (written(good, f"{number:032x}") for number in itertools.count())
 
@@ -66,11 +66,11 @@ class Statements:
         execute = self._cursor.execute
         started = time.perf_counter()
         execute("BEGIN IMMEDIATE")
-        number = execute(queries.OPEN_HELD, (saga_id, self._definition, self._driver)).lastrowid
-        execute(queries.RECORD[2], (number, *accepted, number, *rows[0]))
+        number = execute(sql.OPEN_HELD, (saga_id, self._definition, self._driver)).lastrowid
+        execute(sql.RECORD[2], (number, *accepted, number, *rows[0]))
         execute("COMMIT")
         for row in rows[1:]:
-            execute(queries.GO_ON, (*row, number, saga_id, 1, self._driver))
+            execute(sql.APPEND, (*row, number, saga_id, 1, self._driver))
         return (time.perf_counter() - started) * 1e6
 
     def close(self) -> None:

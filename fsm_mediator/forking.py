@@ -1,8 +1,15 @@
-"""Forking: what has to hold still while a process forks, and to begin anew in the child.
+"""Forks: objects pause before the process forks, resume in the parent, and reset in the child.
 
-SQLite's connections must not be carried across a fork (https://sqlite.org/howtocorrupt.html, 2.6), nor may a lock be
-copied while another thread holds it. So before a fork everything here is brought to rest; parent and child go on by
-opening connections of their own.
+`register` is the one way to take part. SQLite's connections must not be carried across a fork
+(https://sqlite.org/howtocorrupt.html, 2.6), and a lock that another thread holds at that moment stays locked in the
+child. A registered object has:
+
+- ``reset()``: in the child, forget everything that belongs to the parent, and make new locks;
+- ``pause(timeout)`` and ``resume()``, if it cannot be copied while it is in use: before the fork, finish the work under
+  way and start no other; in the parent, go on.
+
+The object is held weakly, needs no call to unregister, and must be hashable by identity. The order of objects is not
+defined, so no `reset` may rely on another's.
 """
 
 from __future__ import annotations
@@ -11,60 +18,69 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 logger = logging.getLogger("fsm_mediator")
 
 CREATING: Final = threading.Lock()
-"""Held while a SQLite file is created or connected to, and so never copied into a child while it is held."""
+"""Held while a SQLite file is created or connected to, so that no child gets a copy of SQLite's own locks, locked."""
 
 PATIENCE = 5.0
-"""Seconds that a fork waits for those who write and read; a commit may take as long as other processes' locks last."""
+"""Seconds for which a fork waits for each object to pause. A commit can take as long as other processes' locks."""
 
 
 class Forkable(Protocol):
-    """Something that cannot be copied into a child as it is."""
+    """Holds something that belongs to this process alone."""
 
-    def rest(self, timeout: float) -> bool:
-        """Come to rest within *timeout* seconds and stay so; whether it could."""
+    def reset(self) -> None:
+        """In the child: forget what belongs to the parent."""
 
-    def go_on(self) -> None:
-        """In the parent: go on."""
 
-    def begin_anew(self) -> None:
-        """In the child: forget what the parent had."""
+@runtime_checkable
+class Pausable(Forkable, Protocol):
+    """Cannot be copied while it is in use."""
 
+    def pause(self, timeout: float) -> bool:
+        """Finish the work under way within *timeout* seconds and start no other; False: it took longer."""
+
+    def resume(self) -> None:
+        """In the parent: go on. Called only if `pause` returned True."""
+
+
+T = TypeVar("T", bound=Forkable)
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _forking = threading.Lock()
-_resting: list[Forkable] = []
+_paused: list[Pausable] = []
 
 
-def watch(forkable: Forkable) -> None:
-    """Have *forkable* come to rest before every fork, as long as it exists."""
+def register(forkable: Forkable) -> None:
+    """Have *forkable* take part in every fork for as long as it exists."""
     _known.add(forkable)
 
 
-def _all() -> list[Forkable]:
+def _registered() -> list[Forkable]:
     while True:
         try:
             return list(_known)
-        except RuntimeError:  # another thread is just making one
+        except RuntimeError:  # another thread registers an object at this moment
             continue
 
 
 def _before() -> None:
-    # What is raised here ends no fork: Python says it and goes on, and what was half-way would stay so.
+    # Python prints what a fork hook raises and forks all the same. So nothing may stop this half-way.
     _forking.acquire()
-    for each in _all():
+    for each in _registered():
+        if not isinstance(each, Pausable):
+            continue
         try:
-            rests = each.rest(PATIENCE)
+            paused = each.pause(PATIENCE)
         except BaseException:
-            logger.exception("%r could not come to rest before the process forked", each)
-            rests = False
-        if rests:
-            _resting.append(each)
+            logger.exception("%r could not pause before the process forked", each)
+            paused = False
+        if paused:
+            _paused.append(each)
         else:
             logger.warning(
                 "%r was in use while the process forked; the child leaves the parent's connections alone", each
@@ -78,23 +94,23 @@ def _before() -> None:
 
 
 def _in_parent() -> None:
-    _after(_resting, lambda each: each.go_on())
+    _after(_paused, lambda each: each.resume())
 
 
 def _in_child() -> None:
-    _after(_all(), lambda each: each.begin_anew())
+    _after(_registered(), lambda each: each.reset())
 
 
-def _after(those: list[Forkable], go: Callable[[Forkable], None]) -> None:
+def _after(objects: Iterable[T], continue_with: Callable[[T], None]) -> None:
     CREATING.release()
     try:
-        for each in those:
+        for each in objects:
             try:
-                go(each)
+                continue_with(each)
             except BaseException:
                 logger.exception("%r could not go on after the process forked", each)
     finally:
-        _resting.clear()
+        _paused.clear()
         _forking.release()
 
 

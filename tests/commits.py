@@ -118,14 +118,14 @@ def statements(journal: SQLiteJournal) -> Iterator[list[str]]:
 @contextmanager
 def held_back(journal: SQLiteJournal, waiting: int) -> Iterator[None]:
     """Have nobody write until so many threads wait for it; then they all may."""
-    ticket = journal._group.stop()
+    ticket = journal._group.acquire()
     assert ticket is not None
     yield
     until = time.monotonic() + 30
     while len(journal._group._waiting) < waiting:
         assert time.monotonic() < until
         time.sleep(0.0005)
-    journal._group.go_on(ticket)
+    journal._group.release(ticket)
 
 
 def all_at_once(journal: SQLiteJournal, *calls: Callable[[], Any]) -> list[Any]:

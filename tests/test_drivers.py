@@ -25,7 +25,7 @@ def sleeper():
     process = subprocess.Popen([sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    started = drivers._started(str(process.pid))
+    started = drivers._process_start_time(str(process.pid))
     own = this_driver()
     return process, msgspec.structs.replace(own, id="child", pid=process.pid, started=started or "")
 
@@ -111,7 +111,7 @@ def test_elsewhere_the_lease_decides(elsewhere):
 def test_a_hidden_process_is_left_to_its_lease(monkeypatch):
     """Where /proc hides other users' processes, one that the kernel says exists is not taken for dead."""
     driver = msgspec.structs.replace(this_driver(), pid=1)
-    monkeypatch.setattr(drivers, "_started", lambda pid: None)
+    monkeypatch.setattr(drivers, "_process_start_time", lambda pid: None)
 
     def kill(pid: int, number: int) -> None:
         raise PermissionError
@@ -155,7 +155,7 @@ def test_a_name_with_parentheses_is_no_trap(tmp_path, monkeypatch):
     (tmp_path / "7" / "stat").write_text(f"7 (a ) Z (b) R {fields}")
     monkeypatch.setattr(drivers, "_PROC", tmp_path)
 
-    assert drivers._started("7") == "22"
+    assert drivers._process_start_time("7") == "22"
 
 
 def test_driver_reads_well_in_a_sentence():

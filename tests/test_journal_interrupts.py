@@ -115,7 +115,7 @@ def test_an_interrupt_at_any_point_keeps_nobody_waiting(tmp_path, operation):
 def test_a_handler_of_a_signal_that_hits_who_waits_to_be_written_for_is_refused():
     """It would wait for its own thread, which may be the one that is to write next."""
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
-    leader = group.stop()
+    leader = group.acquire()
     assert leader is not None
     leader.thread = 0  # as if it were another
     with group._mutex:
@@ -127,13 +127,13 @@ def test_a_handler_of_a_signal_that_hits_who_waits_to_be_written_for_is_refused(
 def test_who_was_interrupted_as_it_queued_can_write_again():
     """Nothing of it is left in the queue, in whichever line it was hit."""
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
-    leader = group.stop()
+    leader = group.acquire()
     assert leader is not None
     leader.thread = 0  # as if it were another
     interrupted: Waiter[str] = Waiter("a")
     with group._mutex:
         group._queue(interrupted)
-    group._withdraw(interrupted)
+    group.release(interrupted)
     with group._mutex:
         group._queue(Waiter("b"))
 
@@ -187,13 +187,13 @@ def test_who_closes_at_the_very_end_of_the_process_does_not_hang(tmp_path):
 class Breaks:
     """Cannot come to rest, nor go on."""
 
-    def rest(self, timeout: float) -> bool:
+    def pause(self, timeout: float) -> bool:
         raise KeyboardInterrupt
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         raise ZeroDivisionError
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         raise ZeroDivisionError
 
 
@@ -203,13 +203,13 @@ def test_an_interrupt_before_a_fork_leaves_nothing_locked(monkeypatch, caplog, a
     rested = []
 
     class Rests(Breaks):
-        def rest(self, timeout: float) -> bool:
+        def pause(self, timeout: float) -> bool:
             return True
 
-        def go_on(self) -> None:
+        def resume(self) -> None:
             rested.append("go on")
 
-        def begin_anew(self) -> None:
+        def reset(self) -> None:
             rested.append("begin anew")
 
     monkeypatch.setattr(forking, "_known", [Breaks(), Rests(), Breaks()])
@@ -218,12 +218,12 @@ def test_an_interrupt_before_a_fork_leaves_nothing_locked(monkeypatch, caplog, a
     assert rested == ["go on" if after is forking._in_parent else "begin anew"]
     assert not CREATING.locked()
     assert not forking._forking.locked()
-    assert "could not come to rest" in caplog.text
+    assert "could not pause" in caplog.text
 
 
 def test_a_process_that_proc_hides_is_left_to_its_lease(monkeypatch):
     """Mounted with hidepid, /proc shows nothing of it, though a signal would reach it: it is not taken for dead."""
-    monkeypatch.setattr(drivers, "_started", lambda pid: None)
+    monkeypatch.setattr(drivers, "_process_start_time", lambda pid: None)
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
     assert process_exists(this_driver_as("1")) is None
 

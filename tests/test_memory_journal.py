@@ -40,7 +40,7 @@ def test_the_newest_are_kept(drive, encode):
     assert mediator.outcome("o-8").failed
     with pytest.raises(UnknownExecutionError, match="'o-6'"):
         mediator.outcome("o-6")
-    assert len(journal._in_turn) == 3
+    assert len(journal._by_age) == 3
 
 
 def test_what_has_not_ended_is_never_forgotten(drive, encode):
@@ -78,7 +78,7 @@ def test_a_family_goes_as_a_whole(drive, encode):
 
     assert {entry.saga_id.partition("/")[0] for entry in journal.entries()} == {"o-3", "o-4"}
     assert len(list(journal.entries())) == 2 * 5
-    assert len(journal._families) == 2 * 2
+    assert len(journal._branches) == 2 * 2
 
 
 def test_all_are_kept_unless_it_is_said(drive):

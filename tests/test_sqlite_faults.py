@@ -268,17 +268,17 @@ def test_forks_amid_writing_threads_lose_nothing(path):
 def test_a_fork_does_not_wait_for_ever(journal, monkeypatch):
     """A writer that does not come to an end does not keep the process from forking."""
     monkeypatch.setattr(forking, "PATIENCE", 0.01)
-    ticket = journal._group.stop()
-    rested: list[bool] = [journal.rest(0.01)]
-    other = threading.Thread(target=lambda: rested.append(journal.rest(0.01)))
+    ticket = journal._group.acquire()
+    rested: list[bool] = [journal.pause(0.01)]
+    other = threading.Thread(target=lambda: rested.append(journal.pause(0.01)))
     other.start()
     other.join()
-    journal._group.go_on(ticket)
+    journal._group.release(ticket)
     with journal._connections.reader():
-        rested.append(journal.rest(0.01))
+        rested.append(journal.pause(0.01))
 
     assert rested == [False, False, False]
-    assert journal.rest(0.01) is True
-    journal.go_on()
+    assert journal.pause(0.01) is True
+    journal.resume()
     assert journal.write(opening("x", "executing.a")) == ()
     assert found(journal, "x").seq == 1

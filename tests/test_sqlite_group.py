@@ -372,15 +372,15 @@ def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
 
 def test_who_stops_waiting_leaves_the_queue(journal):
     """Who gives up in the queue is no longer in it: nobody waits for a leader that will not come."""
-    ticket = journal._group.stop()
+    ticket = journal._group.acquire()
     given_up: list[object] = []
-    waiter = threading.Thread(target=lambda: given_up.append(journal._group.stop(timeout=0.001)))
+    waiter = threading.Thread(target=lambda: given_up.append(journal._group.acquire(timeout=0.001)))
     waiter.start()
     waiter.join()
 
     assert given_up == [None]
     assert not journal._group._waiting
-    journal._group.go_on(ticket)
+    journal._group.release(ticket)
     assert journal.write(opening("x", "executing.a")) == ()
 
 
@@ -407,17 +407,17 @@ def test_who_gives_up_while_it_is_written_for_keeps_nobody_waiting(monkeypatch):
     def commit(tickets: Sequence[Waiter[str]]) -> None:
         for ticket in tickets:
             ticket.results = list(ticket.jobs)
-        group._withdraw(interrupted)
+        group.release(interrupted)
 
     group = GroupCommit(commit, lambda job: None)
-    stopped = group.stop()
+    stopped = group.acquire()
     assert stopped is not None
     stopped.thread = 0  # the test queues itself, though it is the one that writes
     leader = _queued(group, "a", 1)
     with group._mutex:
         group._queue(interrupted)
     follower = _queued(group, "c", 3)
-    group.go_on(stopped)
+    group.release(stopped)
 
     for thread in (leader, follower):
         thread.join(30.0)
@@ -436,7 +436,7 @@ def test_who_was_lost_by_an_interrupted_leader_is_told_so(monkeypatch):
             group.perform("a")
         errors.append(caught.value)
 
-    stopped = group.stop()
+    stopped = group.acquire()
     assert stopped is not None
     waiter = threading.Thread(target=work, daemon=True)
     waiter.start()
@@ -446,7 +446,7 @@ def test_who_was_lost_by_an_interrupted_leader_is_told_so(monkeypatch):
     waiter.join(30.0)
 
     assert len(errors) == 1
-    group.go_on(stopped)
+    group.release(stopped)
 
 
 def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypatch):
@@ -461,21 +461,21 @@ def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypa
             ticket.results = list(ticket.jobs)
 
     class Slow(GroupCommit[str]):
-        def _waits_no_more(self, ticket: Waiter[str]) -> None:
+        def _leave_queue(self, ticket: Waiter[str]) -> None:
             if ticket.jobs == "b":
                 turn.wait()
-            super()._waits_no_more(ticket)
+            super()._leave_queue(ticket)
 
     group = Slow(commit, lambda job: None)
-    stopped = group.stop()
+    stopped = group.acquire()
     assert stopped is not None
     told = [_queued(group, "a", 1), _queued(group, "b", 2)]
-    group.go_on(stopped)
-    while group._all_told is None:
+    group.release(stopped)
+    while group._followers_awake is None:
         time.sleep(0.001)
     next_leader = threading.Thread(target=group.perform, args=("c",))
     next_leader.start()
-    while group._all_told is not None and len(groups) == 1:
+    while group._followers_awake is not None and len(groups) == 1:
         time.sleep(0.001)
 
     before = list(groups)

@@ -22,7 +22,7 @@ from fsm_mediator import JournalError, LeaseLostError, PayloadError, SQLiteJourn
 from fsm_mediator.journal import liveness
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit, Driver
-from fsm_mediator.journal.sqlite import queries
+from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.records import Failure, InboxItem, Record
 from tests.commits import (
     DRIVER,
@@ -382,7 +382,7 @@ def test_what_was_taken_up_to_be_undone_by_who_died_then_is_let_go(journal, cloc
     entry = found(journal, "x")
     assert (entry.state, entry.driver) == ("succeeded", None)
     journal.enlist(Driver("new"))
-    assert "dead" not in {row[3] for row in journal._read(queries.DRIVERS)}
+    assert "dead" not in {row[3] for row in journal._read(sql.DRIVERS)}
     assert journal.prune(clock.now) == 1
 
 
@@ -408,11 +408,11 @@ def test_drivers_that_are_gone_are_forgotten(journal, clock):
 
     clock.now += 8 * 24 * 3600.0
     journal.enlist(Driver("new"))
-    assert {row[3] for row in journal._read(queries.DRIVERS)} >= {"dead", "new"}
+    assert {row[3] for row in journal._read(sql.DRIVERS)} >= {"dead", "new"}
     assert taken(journal, "x", "new").epoch == 2
     journal.enlist(Driver("newer"))
 
-    assert {row[3] for row in journal._read(queries.DRIVERS)} == {"new", "newer"}
+    assert {row[3] for row in journal._read(sql.DRIVERS)} == {"new", "newer"}
 
 
 def test_ten_thousand_interrupted_executions_cost_one_look_at_their_driver(journal, clock, monkeypatch):
@@ -422,11 +422,13 @@ def test_ten_thousand_interrupted_executions_cost_one_look_at_their_driver(journ
     journal.enlist(Driver("new"))
     looks: list[Driver] = []
 
+    is_alive = liveness.is_alive
+
     def looked_at(driver: Driver, *rest: float) -> bool:
         looks.append(driver)
-        return liveness.is_alive(driver, *rest)
+        return is_alive(driver, *rest)
 
-    monkeypatch.setattr("fsm_mediator.journal.sqlite.journal.is_alive", looked_at)
+    monkeypatch.setattr(liveness, "is_alive", looked_at)
 
     found = journal.claimable(clock.now, 10_000)
 
@@ -528,7 +530,7 @@ def test_nothing_that_runs_or_recovers_looks_at_all_that_ended(journal):
     for_people = ("CHOSEN", "ENTRIES", "PRUNABLE", "PRUNABLE_OF_SAGA")  # some at a time, newest or eldest first
     cursor = journal._connections.writer()
     looked_at = 0
-    for name, query in vars(queries).items():
+    for name, query in vars(sql).items():
         statement = query.get(1) if isinstance(query, dict) else query
         if not name.isupper() or name.startswith("_") or name in for_people or not isinstance(statement, str):
             continue

@@ -20,7 +20,7 @@ from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
-from fsm_mediator.journal.sqlite import path as place
+from fsm_mediator.journal.sqlite import path as paths
 from fsm_mediator.journal.sqlite import schema
 from fsm_mediator.records import Failure, InboxItem
 from tests.commits import (
@@ -141,7 +141,7 @@ def test_an_empty_file_becomes_a_journal_and_keeps_its_mode(path):
 def test_a_network_file_system_is_refused(path, monkeypatch):
     """Where SQLite's locks cannot be trusted there is no journal, and the error says so."""
     mounts = f"/dev/sda / ext4 rw 0 0\nserver:/x {path.parent} nfs4 rw 0 0\n"
-    monkeypatch.setattr(place, "_mounts", lambda: mounts)
+    monkeypatch.setattr(paths, "_mounts", lambda: mounts)
 
     with refused("network file system (nfs4)", "local disk"):
         SQLiteJournal(path)
@@ -157,12 +157,12 @@ def test_file_systems_are_told_by_their_nearest_mount():
         "none /over nfs rw 0 0\nnone /over ext4 rw 0 0\n"
     )
 
-    told = {folder: place.remote_file_system(folder, mounts) for folder in ("/", "/srv", "/srvs", "/srv/me")}
+    told = {folder: paths.remote_file_system(folder, mounts) for folder in ("/", "/srv", "/srvs", "/srv/me")}
     assert told == {"/": None, "/srv": "nfs", "/srvs": None, "/srv/me": "nfs"}
-    assert place.remote_file_system("/srv/me/tmp/x", mounts) is None
-    assert place.remote_file_system("/mnt/a b/c", mounts) == "cifs"
-    assert place.remote_file_system("/over", mounts) is None
-    assert place.remote_file_system("/", "") is None
+    assert paths.remote_file_system("/srv/me/tmp/x", mounts) is None
+    assert paths.remote_file_system("/mnt/a b/c", mounts) == "cifs"
+    assert paths.remote_file_system("/over", mounts) is None
+    assert paths.remote_file_system("/", "") is None
 
 
 def test_an_old_library_is_refused(monkeypatch, path):

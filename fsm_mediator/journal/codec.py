@@ -1,7 +1,7 @@
-"""Codec: payloads, results and signal values as JSON, by msgspec; whatever cannot come back is refused at the edge.
+"""Codec: payloads, results and signal values as JSON, by msgspec. A value that would not come back is refused.
 
-A value is only accepted once it has been encoded and decoded again, and it is the decoded one that steps see: crash or
-no crash, they see the same. Decoding is by type: the saga's ``payload``, the return annotation of a step's `execute`.
+A value is encoded and decoded again before it is accepted, and steps see the decoded value: the same with and without a
+crash. Decoding is by type: the saga's ``payload``, the return annotation of a step's `execute`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import msgspec
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, PayloadError, ResultRefusedError
+from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.machine.parts import Part
-from fsm_mediator.records import SIGNAL, Acceptance, InboxItem, Record
+from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 
 MAX_BYTES: Final = 1024 * 1024
 """The default limit of one encoded value."""
@@ -33,7 +34,7 @@ def encode(value: Any, what: str, limit: int = MAX_BYTES) -> bytes:
     """
     try:
         encoded = _encoder.encode(value)
-    except Exception as error:  # whatever a property or an iterator of theirs raises as well
+    except Exception as error:  # a property or an iterator of the value can raise anything
         raise PayloadError(
             f"{what} cannot be journaled: {error}. Plain data can be: attrs, dataclasses, TypedDict, msgspec.Struct "
             f"and what JSON knows"
@@ -43,7 +44,7 @@ def encode(value: Any, what: str, limit: int = MAX_BYTES) -> bytes:
             f"{what} takes {len(encoded):,} bytes as JSON, more than the limit of {limit:,}. Keep large things "
             f"elsewhere and pass their name, or raise the limit: journal=SQLiteJournal(path, max_value_bytes=...)"
         )
-    # The encoder writes null for NaN, which would come back as None; who has no null in it is not looked through.
+    # The encoder writes null for NaN, which would come back as None. Only a value with a null in it is searched.
     if b"null" in encoded and value is not None and _holds_no_number(msgspec.to_builtins(value, enc_hook=_of_raw)):
         raise PayloadError(
             f"{what} cannot be journaled: it holds NaN or an infinite number, which JSON does not know. Use None, or a "
@@ -53,7 +54,7 @@ def encode(value: Any, what: str, limit: int = MAX_BYTES) -> bytes:
 
 
 def _of_raw(_: Any) -> None:
-    """Only `msgspec.Raw` comes here: JSON already, which has no NaN."""
+    """Called for `msgspec.Raw` alone: it is JSON already, which has no NaN."""
 
 
 def _holds_no_number(value: Any) -> bool:
@@ -72,12 +73,12 @@ def decode(raw: bytes | msgspec.Raw, type: Any, what: str) -> Any:
     """
     try:
         return _decoder(type).decode(raw)
-    except Exception as error:  # whatever their __post_init__ raises as well
+    except Exception as error:  # a __post_init__ can raise anything
         raise PayloadError(f"{what} does not come back from the journal as {_name(type)}: {error!r}") from error
 
 
 def check_types(saga: Saga) -> None:
-    """Refuse a saga whose payload or results have types that no journal could give back.
+    """Refuse a saga whose payload or results have types that cannot be decoded.
 
     Raises:
         DefinitionError: Names the type and where it stands.
@@ -98,7 +99,7 @@ def check_types(saga: Saga) -> None:
 
 
 def _refuse_opaque(type: Any) -> None:
-    """Raise TypeError for a class that msgspec takes in a decoder, but could decode nothing as."""
+    """Raise TypeError for a class that msgspec accepts in a decoder, but cannot decode anything as."""
     from msgspec import inspect
 
     seen: set[int] = set()
@@ -200,6 +201,47 @@ def _revived(saga: Saga, item: InboxItem) -> InboxItem:
     if item.kind == SIGNAL:
         kind = next((part.returns for part in saga.parts if part.path == item.name), Any)
     return msgspec.structs.replace(item, value=decode(item.value, kind, f"the value of {item.kind} {item.name!r}"))
+
+
+def encoded_item(saga_id: str, item: InboxItem, limit: int) -> InboxItem:
+    """*item* with its value encoded.
+
+    Raises:
+        PayloadError: It cannot be encoded, or is too large.
+    """
+    if item.value is None:
+        return item
+    raw = msgspec.Raw(encode(item.value, f"execution {saga_id!r}: {item.name!r}", limit))
+    return msgspec.structs.replace(item, value=raw)
+
+
+def encoded_commit(commit: Commit, limit: int) -> Commit:
+    """*commit* as a journal that encodes gives it back: values encoded, errors as text.
+
+    Raises:
+        PayloadError: A value cannot be encoded, or is too large.
+    """
+    what = f"execution {commit.saga_id!r}: a value"
+
+    def raw(value: object) -> msgspec.Raw:
+        return msgspec.Raw(encode(value, what, limit))
+
+    def accepted(opened: Acceptance) -> Acceptance:
+        return msgspec.structs.replace(opened, payload=raw(opened.payload))
+
+    def recorded(record: Record) -> Record:
+        value = None if record.value is None else raw(record.value)
+        error = record.error and Failure(record.error.type, record.error.message, record.error.traceback)
+        return msgspec.structs.replace(record, value=value, error=error)
+
+    return msgspec.structs.replace(
+        commit,
+        records=tuple(map(recorded, commit.records)),
+        acceptance=commit.acceptance and accepted(commit.acceptance),
+        children=tuple(map(accepted, commit.children)),
+        dormant=tuple(map(accepted, commit.dormant)),
+        posts=tuple((saga_id, encoded_item(saga_id, item, limit)) for saga_id, item in commit.posts),
+    )
 
 
 def _name(type: Any) -> str:

@@ -1,8 +1,8 @@
-"""Drivers: who this process is, and whether a driver that a journal knows is still alive.
+"""Liveness: the driver of this process, and whether a driver that a journal knows is alive.
 
-Where life can be seen (same boot, same pid namespace), it alone decides: a process that is stopped, swapped out or
-stuck in a debugger keeps what it holds for as long as it exists. Where it cannot, the lease decides: a driver that has
-not beaten for so long counts as gone. Either way a driver that was replaced can write nothing more: see the epochs.
+On the same boot and in the same pid namespace the process alone decides: a driver that is stopped, swapped out or in a
+debugger keeps its executions for as long as its process exists. Elsewhere the lease decides: a driver without a
+heartbeat for that long counts as dead. In both cases the epochs keep a replaced driver from writing.
 
 Source: tokens that tell a process from a later one with its pid, as in pidfd_open(2) and systemd's boot id.
 """
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from fsm_mediator import forking
 from fsm_mediator.journal.protocol import Driver
 
 if TYPE_CHECKING:
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
 _PROC: Final = "/proc"
 _DEAD: Final = frozenset(b"ZXx")
-"""States of a process that will never run again: a zombie has ended, only its parent has not looked yet."""
+"""States of a process that will never run again. A zombie has ended; only its parent has not collected it yet."""
+
+_REMEMBERED: Final = 7 * 24 * 3600.0
+"""Seconds for which a journal remembers a driver that owns nothing and whose process cannot be seen from here."""
 
 
 def this_driver() -> Driver:
@@ -32,21 +37,54 @@ def this_driver() -> Driver:
         boot_id=boot_id(),
         pid_namespace=pid_namespace(),
         pid=os.getpid(),
-        started=_started("self") or "",
+        started=_process_start_time("self") or "",
     )
 
 
 def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool:
-    """Whether *driver* lives, as far as can be told from here.
+    """Whether *driver* is alive, as far as this process can see.
 
     Args:
-        driver: Who is asked about.
+        driver: The driver.
         last_beat: When it renewed its lease last, in seconds since the epoch.
         lease: How many seconds a renewal is good for.
         now: The time, in seconds since the epoch.
     """
-    lives = process_exists(driver)
-    return now - last_beat <= lease if lives is None else lives
+    exists = process_exists(driver)
+    return now - last_beat <= lease if exists is None else exists
+
+
+def is_forgettable(driver: Driver, last_beat: float, now: float) -> bool:
+    """Whether a journal can delete *driver*, which owns nothing."""
+    exists = process_exists(driver)
+    return now - last_beat > _REMEMBERED if exists is None else not exists
+
+
+class LivenessCheck:
+    """Answers whether drivers are alive, by their row in a journal; remembers the processes that have ended.
+
+    Args:
+        clock: Returns the time in seconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # By number and id: a journal in memory that was closed counts from 1 again.
+        self._ended: set[tuple[int, str]] = set()
+
+    def is_alive(self, number: int, driver: Driver, last_beat: float, lease: float) -> bool:
+        """Whether the driver with this *number* is alive."""
+        if (number, driver.id) in self._ended:
+            return False
+        if is_alive(driver, last_beat, lease, self._clock()):
+            return True
+        if process_exists(driver) is False:
+            self._ended.add((number, driver.id))
+        return False
+
+    def has_ended(self, number: int, driver: Driver) -> bool:
+        """Whether its process was seen to have ended. A driver whose lease ran out can come back; this one cannot."""
+        return (number, driver.id) in self._ended
 
 
 def process_exists(driver: Driver) -> bool | None:
@@ -55,17 +93,17 @@ def process_exists(driver: Driver) -> bool | None:
         return None
     if not driver.started or not _proc_shows_our_pids():
         return None
-    started = _started(str(driver.pid))
+    started = _process_start_time(str(driver.pid))
     if started is None:
-        # /proc hides what belongs to others where it is mounted with hidepid: then the kernel is asked, and what it
-        # does not tell (is this still the same process?) is left to the lease.
+        # Mounted with hidepid, /proc hides the processes of others. The kernel says whether there is one with this pid,
+        # but not whether it is the same one: the lease has to decide.
         try:
             os.kill(driver.pid, 0)
         except ProcessLookupError:
             return False
         except OSError:
             return None
-        started = _started(str(driver.pid))  # one that has just begun may be seen now
+        started = _process_start_time(str(driver.pid))  # a process that has just begun may be visible now
         if started is None:
             return None
     return started == driver.started
@@ -73,20 +111,20 @@ def process_exists(driver: Driver) -> bool | None:
 
 def host() -> str:
     """This machine's name, for people."""
-    import socket  # only by who drives: it takes its time to load
+    import socket  # slow to load, and only drivers need it
 
     return socket.gethostname()
 
 
 def _proc(name: str) -> Path:
-    from pathlib import Path  # likewise
+    from pathlib import Path  # slow to load, and only drivers need it
 
     return Path(_PROC, name)
 
 
 @cache
 def boot_id() -> str:
-    """Names the machine and its start; empty where the system tells none."""
+    """An id of the machine since its last start; empty if the system has none."""
     try:
         return _proc("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -95,7 +133,7 @@ def boot_id() -> str:
 
 @cache
 def pid_namespace() -> str:
-    """Names the space in which this process's pid counts; empty where the system tells none."""
+    """An id of the namespace in which this process's pid counts; empty if the system has none."""
     try:
         return str(_proc("self/ns/pid").readlink())
     except OSError:
@@ -104,15 +142,15 @@ def pid_namespace() -> str:
 
 @cache
 def _proc_shows_our_pids() -> bool:
-    """Whether /proc is there, and is that of our own pid namespace: a container may have been given the host's."""
+    """Whether /proc shows our own pid namespace: a container may see the host's."""
     try:
         return str(_proc("self").readlink()) == str(os.getpid())
     except OSError:
         return False
 
 
-def _started(pid: str) -> str | None:
-    """When the process started, in ticks since boot; empty: it has ended. None: there is none, or it is hidden."""
+def _process_start_time(pid: str) -> str | None:
+    """When the process started, in ticks since boot; empty: it has ended; None: there is none, or it is hidden."""
     try:
         stat = _proc(f"{pid}/stat").read_bytes()
     except OSError:
@@ -124,11 +162,14 @@ def _started(pid: str) -> str | None:
     return fields[19].decode("ascii")
 
 
-def _look_again() -> None:
-    """In a forked child, which may have begun in another pid namespace."""
-    pid_namespace.cache_clear()
-    _proc_shows_our_pids.cache_clear()
+class _Caches:
+    """The cached answers that a forked child must ask for again: it may be in another pid namespace."""
+
+    def reset(self) -> None:
+        """Forget them."""
+        pid_namespace.cache_clear()
+        _proc_shows_our_pids.cache_clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_look_again)
+_CACHES: Final = _Caches()
+forking.register(_CACHES)

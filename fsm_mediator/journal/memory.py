@@ -1,25 +1,28 @@
-"""MemoryJournal: a journal for one process, as long as it lives; the default, and the one for tests."""
+"""MemoryJournal: a journal in this process, for as long as the process lives. The default, and the one for tests."""
 
 from __future__ import annotations
 
+import copy
 import math
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
-from fsm_mediator.journal.codec import MAX_BYTES, encode
+from fsm_mediator.journal.codec import MAX_BYTES, encoded_commit, encoded_item
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written, check_bounds
-from fsm_mediator.records import CHILD, Acceptance, Failure, InboxItem, Record
+from fsm_mediator.journal.rows import UNFINISHED
+from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK, STUCK_EXECUTING
+from fsm_mediator.states import ENDED, PENDING, STUCK, STUCK_EXECUTING, STUCK_PHASES, is_settled, is_stuck, phase_of
 
 
 class _Row:
+    """One execution. A commit puts a new row in its place; only what is one assignment is changed in the row."""
+
     __slots__ = ("acceptance", "awaits", "driver", "epoch", "mail", "records", "seen", "shared", "wake_at")
 
     def __init__(self, acceptance: Acceptance, records: list[Record], *, dormant: bool = False) -> None:
@@ -33,35 +36,56 @@ class _Row:
         self.wake_at: float | None = math.inf if dormant else None
         self.mail: tuple[InboxItem, ...] = ()
 
+    def after(self, commit: Commit) -> _Row:
+        """The row that takes this one's place with *commit*."""
+        row = _Row(self.acceptance, [*self.records, *commit.records])
+        row.epoch = self.epoch
+        row.driver = commit.driver if commit.held else None
+        row.wake_at = commit.wake_at
+        row.awaits = commit.awaits
+        row.seen = max(self.seen, commit.seen)
+        row.mail = self.mail
+        if commit.taken:
+            row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
+        return row
+
     @property
     def state(self) -> str:
         return self.records[-1].target if self.records else PENDING
 
     @property
-    def called(self) -> bool:
-        """Whether something is in the inbox that no driver has seen; what is stuck is called by its branches alone."""
-        if not self.mail or self.mail[-1].number <= self.seen:  # they are in order: a group's inbox can be long
+    def changed_at(self) -> float:
+        return self.records[-1].at if self.records else self.acceptance.at
+
+    @property
+    def has_unseen_message(self) -> bool:
+        """Whether an item is in the inbox that no driver has seen; if the execution is stuck, one of a branch."""
+        if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and a group's inbox can be long
             return False
-        stuck = self.state.partition(".")[0] in _STUCK
+        stuck = is_stuck(self.state)
         return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in reversed(self.mail))
 
     @property
-    def changed_at(self) -> float:
-        return self.records[-1].at if self.records else self.acceptance.at
+    def is_unfinished(self) -> bool:
+        """Whether this branch of an ended whole can still move.
+
+        An ended branch that a driver holds is being undone. A stuck branch was settled by a person with the whole.
+        """
+        return self.driver is not None or not is_settled(self.state)
 
 
 class MemoryJournal:
     """Keeps executions in this process, and none longer than that.
 
-    It belongs to the process that made it: after a fork, the child's is empty.
+    The journal belongs to the process that made it: after a fork, the child's is empty.
 
     Args:
         encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors, so
-            that a test sees what is seen there. Otherwise objects are kept as they are.
-        max_value_bytes: The limit of one value, where *encode* is set.
-        keep: How many executions to keep: whenever one more is opened, the oldest that have ended are forgotten, each
-            with its branches, as by `prune`. What has not ended is never forgotten, and counts. An id that is forgotten
-            is unknown to whoever asks for it, and starts anew when it is run again. None: all are kept.
+            that a test sees the same values. Otherwise objects are kept as they are.
+        max_value_bytes: The limit of one value, if *encode* is set.
+        keep: How many executions to keep. When one more is opened, the oldest ended ones are deleted, each with its
+            branches, as by `prune`. Executions that have not ended are never deleted, and count. A deleted id is
+            unknown afterwards, and starts again when it is run again. None: all are kept.
 
     Raises:
         JournalError: *keep* is no whole number of at least 1.
@@ -79,63 +103,31 @@ class MemoryJournal:
         self.encodes = encode
         self.max_value_bytes = max_value_bytes
         self.keep = keep
-        self._begin_anew()
-        _all.add(self)
+        self._empty()
+        forking.register(self)
 
-    def _begin_anew(self) -> None:
+    def _empty(self) -> None:
         self._lock = threading.Lock()
         self._rows: dict[str, _Row] = {}
-        self._families: dict[str, dict[str, None]] = {}  # the branches of each, in order
-        self._in_turn: deque[str] = deque()  # where not all are kept: those that are no branches, the oldest first
+        self._branches: dict[str, dict[str, None]] = {}  # by parent, in order; can name branches that never were
+        self._by_age: deque[str] = deque()  # if not all are kept: the executions that are no branches, oldest first
         self._drivers: dict[str, Driver] = {}
-        self._numbers = 0
-        # What is being written: a KeyboardInterrupt may hit between any two lines, and whoever comes next finishes it.
-        self._half: tuple[_Row, int, int, Commit] | None = None
+        self._last_item = 0
+
+    def reset(self) -> None:
+        """In a forked child: forget the parent's executions."""
+        for row in self._rows.values():
+            row.driver = None  # a run that forked in the midst of an attempt looks at its row, and stops
+        self._empty()
+
+    # Writing
 
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
         if self.encodes:
-            commit = self._encoded(commit)
+            commit = encoded_commit(commit, self.max_value_bytes)
         with self._lock:
             return self._write(commit)
-
-    def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> _Row | None:
-        """Open an execution that *driver* holds, and whose records are those of this very list; None: the id is taken.
-
-        What is appended to it is journaled by that: in one process, and without encoding, there is nothing else to do.
-        `unshare` ends it, before anything else is written.
-        """
-        row = _Row(acceptance, records)
-        row.shared = True
-        row.driver = driver
-        with self._lock:
-            if self._half is not None:
-                self._finish(*self._half)
-            if driver not in self._drivers:
-                raise _unknown_driver(driver)
-            if self._rows.setdefault(acceptance.saga_id, row) is not row:
-                return None
-            if self.keep is not None:
-                self._make_room(self.keep, acceptance.saga_id)
-            return row
-
-    def lost(self, saga_id: str) -> JournalError:
-        """The error of a driver who holds the execution no more."""
-        if saga_id not in self._rows:
-            return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked in its midst?")
-        return LeaseLostError(
-            f"execution {saga_id!r} was taken over by another driver, or released; this one stops, nothing was written"
-        )
-
-    @staticmethod
-    def unshare(row: _Row) -> None:
-        """From now on its records are written by commits; one that tells of branches is yet to be, with them."""
-        if row.shared:
-            records = list(row.records)
-            if records and records[-1].children is not None:
-                records.pop()
-            row.records = records
-            row.shared = False
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
         """As `Journal.write_all`."""
@@ -150,15 +142,34 @@ class MemoryJournal:
         return results
 
     def _write(self, commit: Commit) -> Written:
-        if self._half is not None:
-            self._finish(*self._half)
+        row = self._row_before(commit).after(commit)
+        changed = {commit.saga_id: row}
+        for children, dormant in ((commit.children, False), (commit.dormant, True)):
+            for child in children:
+                changed[child.saga_id] = _Row(child, [], dormant=dormant)
+                self._index_branch(child)
+        for saga_id, item in commit.posts:
+            receiver = changed.get(saga_id) or self._rows.get(saga_id)
+            if receiver is not None and receiver.state not in ENDED:
+                if saga_id not in changed and not receiver.shared:  # the run that shares a row looks at this very one
+                    receiver = changed[saga_id] = copy.copy(receiver)
+                self._deliver(receiver, item)
+        if commit.acceptance is not None:
+            self._index_branch(commit.acceptance)
+            if self.keep is not None and commit.acceptance.parent is None:
+                self._evict(self.keep, commit.saga_id)
+        self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
+        return row.mail
+
+    def _row_before(self, commit: Commit) -> _Row:
+        """The row that *commit* changes; raises if it may not."""
         rows = self._rows
         row = rows.get(commit.saga_id)
         if commit.acceptance is not None:
             if row is not None:
                 raise IdTakenError(f"an execution {commit.saga_id!r} exists; nothing was written")
-            if commit.held and commit.driver is not None and commit.driver not in self._drivers:
-                raise _unknown_driver(commit.driver)
+            if commit.held and commit.driver is not None:
+                self._check_driver(commit.driver)
             row = _Row(commit.acceptance, [])
         elif row is None:
             raise JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")
@@ -170,148 +181,174 @@ class MemoryJournal:
                 f"execution {commit.saga_id!r} stands at record {seq}, so that {commit.records[0].seq} cannot be its "
                 f"next: somebody else has written in the meantime; nothing was written"
             )
-        if commit.children or commit.dormant:
-            for child in (*commit.children, *commit.dormant):
-                if child.saga_id in rows:
-                    raise IdTakenError(f"an execution {child.saga_id!r} exists; nothing was written")
-        self._half = half = (row, seq, self._numbers, commit)
-        self._finish(*half)
-        return row.mail
+        for child in (*commit.children, *commit.dormant):
+            if child.saga_id in rows:
+                raise IdTakenError(f"an execution {child.saga_id!r} exists; nothing was written")
+        return row
 
-    def _finish(self, row: _Row, seq: int, numbers: int, commit: Commit) -> None:
-        """Do what a commit says; done twice, or half and then again, it is the same."""
-        row.records[seq:] = commit.records
-        row.wake_at = commit.wake_at
-        row.driver = commit.driver if commit.held else None
-        row.awaits = commit.awaits
-        if commit.seen:
-            row.seen = max(row.seen, commit.seen)
-        if commit.taken:
-            row.mail = tuple(item for item in row.mail if item.number not in commit.taken)
-        self._rows[commit.saga_id] = row
-        if commit.acceptance is not None:
-            self._join_family(commit.acceptance)
-            if self.keep is not None and commit.acceptance.parent is None:
-                self._make_room(self.keep, commit.saga_id)
-        if commit.children or commit.dormant:
-            for children, dormant in ((commit.children, False), (commit.dormant, True)):
-                for child in children:
-                    if child.saga_id not in self._rows:
-                        self._rows[child.saga_id] = _Row(child, [], dormant=dormant)
-                    self._join_family(child)
-        if commit.posts:
-            self._numbers = numbers
-            for saga_id, item in commit.posts:
-                self._post(saga_id, item)
-        self._half = None
+    def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> _Row | None:
+        """Open an execution that *driver* owns, with this very list as its records; None: the id is taken.
 
-    def _join_family(self, acceptance: Acceptance) -> None:
-        if acceptance.parent is not None:
-            self._families.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
+        A record is journaled by being appended to the list: in one process and without encoding there is nothing else
+        to do. Call `unshare` before anything else is written.
+        """
+        row = _Row(acceptance, records)
+        row.shared = True
+        row.driver = driver
+        with self._lock:
+            self._check_driver(driver)
+            if acceptance.saga_id in self._rows:
+                return None
+            if self.keep is not None:
+                self._evict(self.keep, acceptance.saga_id)
+            self._rows[acceptance.saga_id] = row
+            return row
 
-    def _make_room(self, keep: int, opened: str) -> None:
-        """Take in one that was just opened; two that have had their turn go, if they may, or get another one."""
-        in_turn = self._in_turn
-        in_turn.append(opened)
-        for _ in range(2):
-            if len(in_turn) > keep:
-                oldest = in_turn.popleft()
-                if not self._forgets(oldest):
-                    in_turn.append(oldest)
+    @staticmethod
+    def unshare(row: _Row) -> None:
+        """Give the row records of its own, for commits to come. A last record with branches is left to its commit."""
+        if row.shared:
+            records = list(row.records)
+            if records and records[-1].children is not None:
+                records.pop()
+            row.records = records
+            row.shared = False
 
-    def _forgets(self, saga_id: str) -> bool:
-        """Forget one that has ended, with its branches; False: something in its family goes on."""
-        rows = self._rows
-        row = rows.get(saga_id)
-        if row is None:
-            return True
-        if row.state not in ENDED:
-            return False
-        family = [saga_id]
-        for known in family:  # which grows meanwhile
-            family += [branch for branch in self._families.get(known, ()) if branch in rows]
-        if any(_goes_on(rows[known]) for known in family):
-            return False
-        for known in reversed(family):  # whoever looks meanwhile finds no branch without the whole
-            del rows[known]
-            self._families.pop(known, None)
-        return True
-
-    def _encoded(self, commit: Commit) -> Commit:
-        what = f"execution {commit.saga_id!r}: a value"
-
-        def raw(value: object) -> msgspec.Raw:
-            return msgspec.Raw(encode(value, what, self.max_value_bytes))
-
-        def told(record: Record) -> Record:
-            value = None if record.value is None else raw(record.value)
-            error = record.error
-            if error is not None:
-                error = Failure(error.type, error.message, error.traceback)
-            return msgspec.structs.replace(record, value=value, error=error)
-
-        opened = commit.acceptance
-        if opened is not None:
-            opened = msgspec.structs.replace(opened, payload=raw(opened.payload))
-        return msgspec.structs.replace(
-            commit,
-            records=tuple(told(record) for record in commit.records),
-            acceptance=opened,
-            children=tuple(msgspec.structs.replace(child, payload=raw(child.payload)) for child in commit.children),
-            dormant=tuple(msgspec.structs.replace(child, payload=raw(child.payload)) for child in commit.dormant),
-            posts=tuple((saga_id, self._encoded_item(saga_id, item)) for saga_id, item in commit.posts),
+    def lost(self, saga_id: str) -> JournalError:
+        """The error of a driver that no longer owns the execution."""
+        if saga_id not in self._rows:
+            return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked in its midst?")
+        return LeaseLostError(
+            f"execution {saga_id!r} was taken over by another driver, or released; this one stops, nothing was written"
         )
 
-    def _encoded_item(self, saga_id: str, item: InboxItem) -> InboxItem:
-        if item.value is None:
-            return item
-        raw = msgspec.Raw(encode(item.value, f"execution {saga_id!r}: {item.name!r}", self.max_value_bytes))
-        return msgspec.structs.replace(item, value=raw)
+    def _check_driver(self, driver_id: str) -> None:
+        if driver_id not in self._drivers:
+            raise LeaseLostError(
+                f"the journal does not know the driver {driver_id!r}: it was never enlisted, or was dismissed, and can "
+                f"hold nothing; nothing was written"
+            )
 
-    def _row(self, saga_id: str) -> _Row | None:
-        """The row of an execution; to be called under the lock, as everything that follows."""
-        if self._half is not None:
-            self._finish(*self._half)
-        return self._rows.get(saga_id)
+    # The inbox
 
-    def _all_rows(self) -> dict[str, _Row]:
-        if self._half is not None:
-            self._finish(*self._half)
-        return self._rows
+    def post(self, saga_id: str, item: InboxItem) -> bool:
+        """As `Journal.post`."""
+        if self.encodes:
+            item = encoded_item(saga_id, item, self.max_value_bytes)
+        with self._lock:
+            row = self._rows.get(saga_id)
+            if row is None or row.state in ENDED:
+                return False
+            self._deliver(row, item)
+            return True
+
+    def _deliver(self, row: _Row, item: InboxItem) -> None:
+        self._last_item += 1
+        row.mail = (*row.mail, msgspec.structs.replace(item, number=self._last_item))
+
+    # Drivers, and the executions they own
+
+    def enlist(self, driver: Driver) -> None:
+        """As `Journal.enlist`."""
+        with self._lock:
+            self._drivers[driver.id] = driver
+
+    def beat(self, driver_id: str) -> tuple[str, ...]:
+        """As `Journal.beat`."""
+        with self._lock:
+            self._check_driver(driver_id)
+            return tuple(saga_id for saga_id, row in self._rows.items() if row.driver == driver_id and row.mail)
+
+    def dismiss(self, driver_id: str) -> None:
+        """As `Journal.dismiss`."""
+        with self._lock:
+            if self._drivers.pop(driver_id, None) is not None:
+                for row in self._rows.values():
+                    if row.driver == driver_id:
+                        self._free(row)
+
+    def claim(self, saga_id: str, driver_id: str) -> Entry | None:
+        """As `Journal.claim`."""
+        with self._lock:
+            row = self._rows.get(saga_id)
+            if row is None:
+                raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
+            self._check_driver(driver_id)
+            if row.driver in self._drivers:
+                return None
+            row.epoch += 1  # first, so that an interrupt in between leaves it to no driver, rather than to two
+            self.unshare(row)
+            row.driver = driver_id
+            return self._entry(row)
+
+    def release(self, saga_id: str, epoch: int) -> None:
+        """As `Journal.release`."""
+        with self._lock:
+            row = self._rows.get(saga_id)
+            if row is not None and row.epoch == epoch:
+                self._free(row)
+
+    def _free(self, row: _Row) -> None:
+        self.unshare(row)
+        row.driver = None
+        row.awaits = False
+
+    def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
+        """As `Journal.claimable`."""
+        found: list[str] = []
+        with self._lock:
+            for saga_id, row in self._rows.items():
+                if len(found) >= limit:
+                    break
+                phase = phase_of(row.state)
+                if row.driver in self._drivers or phase in ENDED or row.acceptance.fingerprint in skip:
+                    continue
+                due = row.wake_at is not None and row.wake_at <= at
+                abandoned = row.driver is not None or (phase in UNFINISHED and not row.awaits)
+                if row.has_unseen_message or (phase not in STUCK_PHASES and (due or abandoned)):
+                    found.append(saga_id)
+        return found
+
+    def next_wake(self) -> float | None:
+        """As `Journal.next_wake`."""
+        with self._lock:
+            rows = self._rows.values()
+            wakes = [row.wake_at for row in rows if row.driver is None and row.wake_at not in (None, math.inf)]
+        return min(wakes, default=None)
+
+    # Reading
 
     def find(self, saga_id: str) -> Entry | None:
         """As `Journal.find`."""
         with self._lock:
-            row = self._row(saga_id)
+            row = self._rows.get(saga_id)
             return None if row is None else self._entry(row)
 
     def _entry(self, row: _Row) -> Entry:
-        holder = None
-        if row.driver is not None:
-            holder = self._drivers.get(row.driver) or Driver(row.driver)
+        owner = None if row.driver is None else self._drivers.get(row.driver) or Driver(row.driver)
         return Entry(
             row.acceptance,
             row.state,
             row.changed_at,
             len(row.records),
             row.epoch,
-            holder,
+            owner,
             row.driver in self._drivers,
             row.wake_at,
             len(row.mail),
-            row.called,
+            row.has_unseen_message,
         )
 
     def records(self, saga_id: str) -> list[Record]:
         """As `Journal.records`."""
         with self._lock:
-            row = self._row(saga_id)
+            row = self._rows.get(saga_id)
             return [] if row is None else list(row.records)
 
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
         with self._lock:
-            row = self._row(saga_id)
+            row = self._rows.get(saga_id)
             return () if row is None else row.mail
 
     def entries(
@@ -326,179 +363,76 @@ class MemoryJournal:
         """As `Journal.entries`."""
         check_bounds(before, limit)
         with self._lock:
-            known = self._all_rows()
-            ids = known if parent is None else self._families.get(parent, {})
-            rows = [known[saga_id] for saga_id in reversed(ids) if saga_id in known]
-        for row in rows:
+            ids = list(self._rows if parent is None else self._branches.get(parent, ()))
+        for saga_id in reversed(ids):
             if limit is not None and limit <= 0:
                 return
-            with self._lock:
-                entry = self._entry(row)
+            entry = self.find(saga_id)
             if (
-                (phase is None or is_in_phase(entry.state, phase))
+                entry is not None
+                and (phase is None or is_in_phase(entry.state, phase))
                 and (saga is None or entry.acceptance.saga == saga)
                 and (before is None or entry.changed_at < before)
             ):
                 limit = None if limit is None else limit - 1
                 yield entry
 
-    def post(self, saga_id: str, item: InboxItem) -> bool:
-        """As `Journal.post`."""
-        if self.encodes:
-            item = self._encoded_item(saga_id, item)
-        with self._lock:
-            self._all_rows()
-            return self._post(saga_id, item)
-
-    def _post(self, saga_id: str, item: InboxItem) -> bool:
-        row = self._rows.get(saga_id)
-        if row is None or row.state in ENDED:
-            return False
-        self._numbers += 1
-        if not row.mail or row.mail[-1].number < self._numbers:  # else it was interrupted after this, and is done again
-            row.mail = (*row.mail, msgspec.structs.replace(item, number=self._numbers))
-        return True
-
-    def enlist(self, driver: Driver) -> None:
-        """As `Journal.enlist`."""
-        with self._lock:
-            self._drivers[driver.id] = driver
-
-    def beat(self, driver_id: str) -> tuple[str, ...]:
-        """As `Journal.beat`."""
-        with self._lock:
-            if driver_id not in self._drivers:
-                raise _unknown_driver(driver_id)
-            return tuple(id for id, row in self._all_rows().items() if row.driver == driver_id and row.mail)  # noqa: A001
-
-    def dismiss(self, driver_id: str) -> None:
-        """As `Journal.dismiss`."""
-        with self._lock:
-            if self._drivers.pop(driver_id, None) is not None:
-                for row in self._all_rows().values():
-                    if row.driver == driver_id:
-                        self.unshare(row)
-                        row.driver = None
-                        row.awaits = False
-
-    def claim(self, saga_id: str, driver_id: str) -> Entry | None:
-        """As `Journal.claim`."""
-        with self._lock:
-            row = self._row(saga_id)
-            if row is None:
-                raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
-            if driver_id not in self._drivers:
-                raise _unknown_driver(driver_id)
-            if row.driver in self._drivers:
-                return None
-            row.epoch += 1  # first, so that an interrupt in between leaves it to nobody, rather than to two
-            self.unshare(row)
-            row.driver = driver_id
-            return self._entry(row)
-
-    def release(self, saga_id: str, epoch: int) -> None:
-        """As `Journal.release`."""
-        with self._lock:
-            row = self._row(saga_id)
-            if row is not None and row.epoch == epoch:
-                self.unshare(row)
-                row.driver = None
-                row.awaits = False
-
-    def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """As `Journal.claimable`."""
-        found: list[str] = []
-        with self._lock:
-            for saga_id, row in self._all_rows().items():
-                if len(found) >= limit:
-                    break
-                phase = row.state.partition(".")[0]
-                if row.driver in self._drivers or phase in ENDED or row.acceptance.fingerprint in skip:
-                    continue
-                due = row.wake_at is not None and row.wake_at <= at
-                left = row.driver is not None or (phase in _UNFINISHED and not row.awaits)
-                if row.called or (phase not in _STUCK and (due or left)):
-                    found.append(saga_id)
-        return found
-
-    def next_wake(self) -> float | None:
-        """As `Journal.next_wake`."""
-        with self._lock:
-            rows = self._all_rows().values()
-            wakes = [r.wake_at for r in rows if r.wake_at not in (None, math.inf) and r.driver is None]
-        return min(wakes, default=None)
+    # Deleting
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
-        """As `Journal.prune`. An execution goes with its branches, once none of them goes on."""
+        """As `Journal.prune`."""
         check_bounds(before, limit)
         with self._lock:
-            rows = self._all_rows()
-            families: dict[str, list[str]] = {}
-            for saga_id, row in rows.items():
-                root, parent = saga_id, row.acceptance.parent
-                while parent in rows:
-                    root, parent = parent, rows[parent].acceptance.parent
-                families.setdefault(root, []).append(saga_id)
-            deleted = 0
-            for root, family in families.items():
-                eldest = rows[root]
-                old = eldest.state in ENDED and eldest.changed_at < before and saga in (None, eldest.acceptance.saga)
-                if old and not any(_goes_on(rows[saga_id]) for saga_id in family):
-                    if deleted and deleted + len(family) > limit:
+            rows, deleted = self._rows, 0
+            for root in [saga_id for saga_id, row in rows.items() if row.acceptance.parent not in rows]:
+                row = rows[root]
+                if row.changed_at < before and saga in (None, row.acceptance.saga):
+                    whole = self._ended_whole(root)
+                    if deleted >= limit or (deleted and deleted + len(whole) > limit):
                         break
-                    for saga_id in family:
-                        del rows[saga_id]
-                        self._families.pop(saga_id, None)
-                    deleted += len(family)
-                    if deleted >= limit:
-                        break
+                    self._delete(whole)
+                    deleted += len(whole)
             return deleted
 
+    def _evict(self, keep: int, opened: str) -> None:
+        """Take in an execution that is being opened. Delete the two oldest, or queue them again if they go on."""
+        self._by_age.append(opened)
+        for _ in range(2):
+            if len(self._by_age) > keep:
+                oldest = self._by_age.popleft()
+                whole = self._ended_whole(oldest) if oldest in self._rows else []
+                self._delete(whole)
+                if oldest == opened or oldest in self._rows:
+                    self._by_age.append(oldest)
+
+    def _ended_whole(self, saga_id: str) -> list[str]:
+        """The execution and all its branches, each after its parent; empty if it has not ended, or a branch goes on."""
+        rows = self._rows
+        if rows[saga_id].state not in ENDED:
+            return []
+        whole = [saga_id]
+        for each in whole:  # grows meanwhile
+            whole += [branch for branch in self._branches.get(each, ()) if branch in rows]
+        return [] if any(rows[each].is_unfinished for each in whole) else whole
+
+    def _delete(self, whole: list[str]) -> None:
+        for saga_id in reversed(whole):  # so that there is never a branch without its parent
+            del self._rows[saga_id]
+            self._branches.pop(saga_id, None)
+
+    def _index_branch(self, acceptance: Acceptance) -> None:
+        if acceptance.parent is not None:
+            self._branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
+
     def close(self) -> None:
-        """Nothing is held open; what is kept stays."""
+        """As `Journal.close`. Nothing is open, and what is kept stays."""
 
     def __repr__(self) -> str:
         keep = f", keep={self.keep}" if self.keep is not None else ""
         return f"MemoryJournal(encode={self.encodes}{keep})"
 
 
-_UNFINISHED = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
-"""Phases in which a driver that is there would be doing something."""
-
-_STUCK = frozenset((STUCK, STUCK_EXECUTING))
-"""Phases that nothing but a person's word leads out of, or that of a branch which was stuck."""
-
-
-def _goes_on(row: _Row) -> bool:
-    """Whether anything is to be expected of it, the branch of a whole that has ended.
-
-    One that has ended and is held is just being undone; one that is stuck was settled by a person with the whole.
-    """
-    return row.driver is not None or not (row.state in ENDED or row.state.partition(".")[0] in _STUCK)
-
-
-def _unknown_driver(driver_id: str) -> LeaseLostError:
-    return LeaseLostError(
-        f"the journal does not know the driver {driver_id!r}: it was never enlisted, or was dismissed, and can hold "
-        f"nothing; nothing was written"
-    )
-
-
 def is_in_phase(state: str, phase: str) -> bool:
-    """Whether *state* is, or is in, *phase*; ``stuck`` takes in ``stuck_executing``."""
-    own = state.partition(".")[0]
+    """Whether *state* is, or is in, *phase*; ``stuck`` includes ``stuck_executing``."""
+    own = phase_of(state)
     return phase in (state, own) or (phase == STUCK and own == STUCK_EXECUTING)
-
-
-_all: weakref.WeakSet[MemoryJournal] = weakref.WeakSet()
-
-
-def _forget_the_parents() -> None:
-    for journal in list(_all):
-        for row in journal._rows.values():
-            row.driver = None  # who forked in the midst of an attempt, with no commit to be refused, is to see it
-        journal._begin_anew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents)

@@ -1,6 +1,6 @@
-"""Faults: what SQLite reports, as a `JournalError` that says what happened, where, and the next move.
+"""Errors of SQLite as a `JournalError` that says what happened, where, and the next move.
 
-No exception of ``sqlite3`` leaves the journal but through `fault`.
+Every exception of ``sqlite3`` leaves the journal through `to_journal_error`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _WORDS: Final[dict[int, tuple[str, str]]] = {
     sqlite3.SQLITE_TOOBIG: ("a value is larger than SQLite takes", "keep large things elsewhere, and pass their name"),
 }
 
-# What concerns one statement, and leaves the transaction that it is part of as it was.
-_OF_ONE: Final = frozenset(
+# Errors of one statement, which leave its transaction as it was.
+_OF_ONE_STATEMENT: Final = frozenset(
     (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CORRUPT)
 )
 
@@ -51,14 +51,14 @@ ERRORS: Final = (sqlite3.Error, sqlite3.Warning, msgspec.MsgspecError, OverflowE
 """What ``sqlite3`` and ``msgspec`` raise: errors of their own, and Python's where a parameter cannot be bound."""
 
 
-def fault(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0) -> JournalError:
-    """The journal error that *error* is.
+def to_journal_error(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0) -> JournalError:
+    """*error* as a `JournalError`.
 
     Args:
-        error: What was raised.
+        error: The error of SQLite, or of decoding a row.
         path: The journal's file.
-        doing: What could not be done: ``opened``, ``read``, ``written``.
-        busy_timeout: How many seconds a lock was waited for.
+        doing: The action that failed: ``opened``, ``read``, ``written``.
+        busy_timeout: For how many seconds SQLite waited for a lock.
     """
     code = getattr(error, "sqlite_errorcode", None) or 0
     if isinstance(error, msgspec.MsgspecError) or (not code and "decode to UTF-8" in str(error)):
@@ -75,9 +75,9 @@ def fault(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0
     return wrapped
 
 
-def is_of_one(error: BaseException) -> bool:
-    """Whether *error* concerns what one job of a transaction did, and not the transaction."""
+def is_statement_error(error: BaseException) -> bool:
+    """Whether *error* belongs to one job of a transaction, and not to the transaction."""
     if not isinstance(error, sqlite3.Error):
         return True
     code = getattr(error, "sqlite_errorcode", None)
-    return code is None or code & 0xFF in _OF_ONE
+    return code is None or code & 0xFF in _OF_ONE_STATEMENT

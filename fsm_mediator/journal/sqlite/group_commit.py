@@ -1,14 +1,15 @@
-"""Group commit: threads that write at the same time share one transaction. Leader and followers, no thread of its own.
+"""Group commit: threads that write at the same time share one transaction. There is a leader, and no extra thread.
 
-Who comes while nobody writes is the *leader*: it takes along what others have queued by then, has it all written, and
-has them told. Who comes meanwhile queues; the first of them leads the next group. A lone writer passes two uncontended
-locks and nothing else, and the more come at a time, the more share a commit.
+A thread that comes while no other writes is the *leader*: it executes the jobs of all threads that have queued by then,
+and sets their results. A thread that comes later queues, and the first in the queue leads the next group. A lone writer
+passes two uncontended locks and nothing else.
 
-Those written for are woken one by one: each wakes its neighbour before it goes on. Woken all at once they would fight
-for the interpreter's lock, each looking for it every few milliseconds: for 256 threads that cost as much again as the
-sagas themselves (17 context switches a saga against 6). And who leads next lets them all have had their turn before it
-begins, for `LINGER` seconds at most: with steps that are quick most are back with their next record by then, and share
-the commit. Where nobody was written for there is nobody to wait for.
+Two rules keep many threads cheap (docs/costs.md has the figures). The *chain*: the leader wakes one follower, and each
+wakes its neighbour. The *linger*: the next leader first lets these followers run, for `LINGER` seconds at most, because
+most of them come back with their next record and share its commit.
+
+An interrupt can hit the leader between any two lines. No thread waits for ever then: every `PATIENCE` seconds a waiting
+thread checks whether it is done, leads, or was lost.
 
 What a job does, and the database, must never enter this file.
 
@@ -30,34 +31,32 @@ from fsm_mediator.errors import JournalError
 J = TypeVar("J")
 
 LINGER: Final = 0.005
-"""The most seconds for which a leader lets others have their turn first: the interpreter's own switch interval."""
+"""The most seconds for which a leader lets followers run first: the interpreter's own switch interval."""
 
 PATIENCE: Final = 0.25
-"""Seconds after which who waits looks for itself whether it was done: its neighbour may be long in having its turn."""
+"""Seconds after which a waiting thread checks for itself: its neighbour may get to run late, or never."""
 
 
 class _NotWrittenError(JournalError):
-    """Whoever wrote for several was interrupted before it was done: they can have it done anew."""
+    """The leader was interrupted before the jobs were done: their threads can have them done again."""
 
 
 class Waiter(Generic[J]):
-    """One thread's turn: its jobs, and what came of them.
+    """A thread's place in the queue: its jobs, and their results.
 
     Attributes:
-        jobs: What it wants done; empty: nothing, it wants to be alone for a while.
-        results: What came of each, once it was done: a value, or the error that refused this one.
-        failure: Why none of them was done, where the whole group failed.
-        wake: Released when it is done, or leads; there if it has to wait for that.
-        wakes: What it releases in turn, once it was woken.
-        gone: Whether it was woken, or waits no more, so that it will wake nobody from now on.
+        jobs: The jobs; empty: the thread only wants to lead.
+        results: The result of each job: a value, or the error that refused it; None: not done yet.
+        failure: Why none of the jobs was done, if the whole group failed.
+        wake: Released to wake the thread; None: the thread does not wait.
+        neighbour: The lock that the thread releases after it was woken.
     """
 
-    # Of the class until they are set: a lone writer's ticket never has most of them.
+    # Class attributes until they are set: the waiter of a lone writer never sets most of them.
     results: list[Any] | None = None
     failure: BaseException | None = None
     wake: threading.Lock | None = None
-    wakes: threading.Lock | None = None
-    gone = False
+    neighbour: threading.Lock | None = None
 
     def __init__(self, jobs: Sequence[J]) -> None:
         self.jobs = jobs
@@ -73,9 +72,9 @@ class GroupCommit(Generic[J]):
     """Lets one thread at a time write, for all that wait.
 
     Args:
-        commit: Is given the tickets of a group, does their jobs in one transaction, and sets the `results` or the
-            `failure` of each. Nothing but an interrupt may leave it as an exception.
-        alone: Is given the only job there is; does it and returns what came of it, or None: it is one for *commit*.
+        commit: Does the jobs of a group in one transaction, and sets the `results` or the `failure` of each waiter.
+            Raises nothing but interrupts.
+        alone: Does the only job there is and returns its result; or does nothing and returns None: *commit* has to.
     """
 
     def __init__(self, commit: Callable[[Sequence[Waiter[J]]], None], alone: Callable[[J], Any]) -> None:
@@ -84,177 +83,165 @@ class GroupCommit(Generic[J]):
         self._mutex = threading.Lock()
         self._leader: Waiter[J] | None = None
         self._waiting: deque[Waiter[J]] = deque()
-        self._queued: dict[int, Waiter[J]] = {}  # by thread: those that wait to be written for, or to lead
-        self._under_way: Sequence[Waiter[J]] = ()  # those that the leader writes for, itself among them
-        self._all_told: threading.Lock | None = None  # released by the last of those who were written for
+        self._queued: dict[int, Waiter[J]] = {}  # by thread: the waiters that wait to be done, or to lead
+        self._under_way: Sequence[Waiter[J]] = ()  # the waiters whose jobs the leader does, itself included
+        self._followers_awake: threading.Lock | None = None  # released by the last follower of the last group
 
     def perform(self, jobs: Sequence[J]) -> list[Any]:
-        """Have *jobs* done, durably, in one transaction; what came of each.
+        """Have *jobs* done, durably, in one transaction. Returns the result of each.
 
         Raises:
             JournalError: The transaction failed; nothing was done.
         """
-        ticket = Waiter(jobs)
+        waiter = Waiter(jobs)
         try:
-            leads = self._leads_or_queues(ticket)
-            if leads and self._all_told is not None:
-                self._linger()
-            if leads and len(jobs) == 1 and not self._waiting:
-                result = self._alone(jobs[0])
-                if result is not None:
-                    self._hand_over()
-                    return [result]
-            if leads or self._has_come_to_lead(ticket):
-                self._lead(ticket)
+            if self._leads_or_queues(waiter) or self._wait_for_turn(waiter):
+                if self._followers_awake is not None:
+                    self._let_followers_catch_up()
+                if len(jobs) == 1 and not self._waiting:
+                    result = self._alone(jobs[0])
+                    if result is not None:
+                        self._pass_lead()
+                        return [result]
+                self._lead(waiter)
         except BaseException:
-            self._withdraw(ticket)  # a KeyboardInterrupt must not leave the others without a leader
+            self.release(waiter)  # an interrupt must not leave the others without a leader
             raise
-        if ticket.failure is not None:
-            if isinstance(ticket.failure, _NotWrittenError):
-                return self.perform(jobs)  # it was another thread that was interrupted, and not us
-            raise ticket.failure
-        assert ticket.results is not None
-        return ticket.results
+        if waiter.failure is not None:
+            if isinstance(waiter.failure, _NotWrittenError):
+                return self.perform(jobs)  # another thread was interrupted, not this one
+            raise waiter.failure
+        assert waiter.results is not None
+        return waiter.results
 
     @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Keep everybody else from writing while the ``with`` block lasts."""
-        ticket: Waiter[J] = Waiter(())
+    def exclusive(self) -> Iterator[None]:
+        """Keep all others from writing while the ``with`` block lasts."""
+        waiter: Waiter[J] = Waiter(())
         try:
-            self._stop(ticket, -1)
+            if not self._leads_or_queues(waiter):
+                self._wait_for_turn(waiter)
             yield
         finally:
-            self.go_on(ticket)
+            self.release(waiter)
 
-    def stop(self, timeout: float = -1) -> Waiter[J] | None:
-        """Keep everybody else from writing, until `go_on` is given what is returned.
+    def acquire(self, timeout: float = -1) -> Waiter[J] | None:
+        """Keep all others from writing, until `release` is called with the returned waiter.
 
         Args:
-            timeout: Seconds to wait for it; -1: as long as it takes.
+            timeout: Seconds to wait; -1: without limit.
 
         Returns:
-            What to give to `go_on`; None: it took too long, and nothing was stopped.
+            None if it took longer.
         """
-        ticket: Waiter[J] = Waiter(())
+        waiter: Waiter[J] = Waiter(())
         try:
-            leads = self._stop(ticket, timeout)
+            if self._leads_or_queues(waiter) or self._wait_for_turn(waiter, timeout):
+                return waiter
         except BaseException:
-            self._withdraw(ticket)
+            self.release(waiter)
             raise
-        if not leads:
-            self._withdraw(ticket)
-        return ticket if leads else None
+        self.release(waiter)
+        return None
 
-    def _stop(self, ticket: Waiter[J], timeout: float) -> bool:
-        return self._leads_or_queues(ticket) or self._has_come_to_lead(ticket, timeout)
+    def release(self, waiter: Waiter[J]) -> None:
+        """Give up the lead, or the place in the queue."""
+        try:
+            if self._leader is not waiter:  # else the next call passes the lead, so that no interrupt comes before
+                with self._mutex:
+                    if waiter in self._waiting:
+                        self._waiting.remove(waiter)
+            if self._leader is waiter:
+                self._pass_lead()
+            # If the leader has its jobs: an interrupted thread leaves when these are done, so that they can be undone.
+            while not waiter.done and waiter in self._under_way and waiter.wake is not None:
+                waiter.wake.acquire(timeout=PATIENCE)
+        finally:
+            self._leave_queue(waiter)
 
-    def go_on(self, ticket: Waiter[J]) -> None:
-        """Let others write again."""
-        self._withdraw(ticket)
-
-    def _leads_or_queues(self, ticket: Waiter[J]) -> bool:
+    def _leads_or_queues(self, waiter: Waiter[J]) -> bool:
         with self._mutex:
             if self._leader is None:
-                self._leader = ticket
+                self._leader = waiter
                 return True
-            self._queue(ticket)
+            self._queue(waiter)
             return False
 
-    def _queue(self, ticket: Waiter[J]) -> None:
+    def _queue(self, waiter: Waiter[J]) -> None:
         assert self._leader is not None
-        if self._leader.thread == ticket.thread or ticket.thread in self._queued:
+        if self._leader.thread == waiter.thread or waiter.thread in self._queued:
             raise JournalError(
                 "the journal was used by what runs inside one of its own writes (a finaliser, a signal handler); "
                 "it would wait for itself. Do it later, or in another thread"
             )
-        ticket.wake = threading.Lock()
-        ticket.wake.acquire()
-        self._queued[ticket.thread] = ticket
-        self._waiting.append(ticket)
+        waiter.wake = threading.Lock()
+        waiter.wake.acquire()
+        self._queued[waiter.thread] = waiter
+        self._waiting.append(waiter)
 
-    def _has_come_to_lead(self, ticket: Waiter[J], timeout: float = -1) -> bool:
-        """Wait until *ticket* is done, or leads; whether it leads."""
-        assert ticket.wake is not None
+    def _wait_for_turn(self, waiter: Waiter[J], timeout: float = -1) -> bool:
+        """Wait until *waiter* leads, or is done. Returns whether it leads."""
+        assert waiter.wake is not None
         if timeout >= 0:
-            ticket.wake.acquire(timeout=timeout)
+            waiter.wake.acquire(timeout=timeout)
         else:
-            while not (ticket.wake.acquire(timeout=PATIENCE) or ticket.done or self._leader is ticket):
-                self._look_after(ticket)
-        self._waits_no_more(ticket)
-        if self._leader is not ticket:
-            return False
-        self._linger()
-        return True
+            while not (waiter.wake.acquire(timeout=PATIENCE) or waiter.done or self._leader is waiter):
+                self._check_lost(waiter)
+        self._leave_queue(waiter)
+        return self._leader is waiter
 
-    def _look_after(self, ticket: Waiter[J]) -> None:
-        """Give up for who was lost: a KeyboardInterrupt hit the leader between any two lines."""
+    def _check_lost(self, waiter: Waiter[J]) -> None:
         with self._mutex:
-            known = ticket.done or self._leader is ticket or ticket in self._waiting or ticket in self._under_way
+            known = waiter.done or self._leader is waiter or waiter in self._waiting or waiter in self._under_way
             if not known:
-                ticket.failure = JournalError(
+                waiter.failure = JournalError(
                     "the thread that wrote for several was interrupted; whether this was written is not known"
                 )
 
-    def _waits_no_more(self, ticket: Waiter[J]) -> None:
-        """Leave the queue for good, and wake the neighbour."""
+    def _leave_queue(self, waiter: Waiter[J]) -> None:
+        """Wait no longer, and wake the neighbour."""
         with self._mutex:
-            ticket.gone = True
-            if self._queued.get(ticket.thread) is ticket:
-                del self._queued[ticket.thread]
-            wakes, ticket.wakes = ticket.wakes, None
-        if wakes is not None:
-            wakes.release()
+            waiter.wake = None
+            if self._queued.get(waiter.thread) is waiter:
+                del self._queued[waiter.thread]
+            neighbour, waiter.neighbour = waiter.neighbour, None
+        if neighbour is not None:
+            neighbour.release()
 
-    def _linger(self) -> None:
-        """As the leader: let those who were just written for have their turn, and perhaps queue."""
-        all_told, self._all_told = self._all_told, None
-        if all_told is not None:
-            all_told.acquire(timeout=LINGER)
+    def _let_followers_catch_up(self) -> None:
+        awake, self._followers_awake = self._followers_awake, None
+        if awake is not None:
+            awake.acquire(timeout=LINGER)
 
-    def _lead(self, ticket: Waiter[J]) -> None:
-        self._under_way = (ticket,)
+    def _lead(self, waiter: Waiter[J]) -> None:
+        self._under_way = (waiter,)
         try:
             if self._waiting:
                 with self._mutex:
                     taken = list(itertools.takewhile(lambda each: each.jobs, self._waiting))
                     left = deque(itertools.islice(self._waiting, len(taken), None))
-                    self._under_way, self._waiting = (ticket, *taken), left  # no interrupt comes between these two
+                    self._under_way, self._waiting = (waiter, *taken), left  # no interrupt comes between these two
             self._commit(self._under_way)
         finally:
             for each in self._under_way:
                 if not each.done:
                     each.failure = _NotWrittenError("the thread that wrote for several was interrupted")
-            self._hand_over(self._under_way[1:])
+            self._pass_lead(self._under_way[1:])
 
-    def _hand_over(self, told: Sequence[Waiter[J]] = ()) -> None:
-        """Lead no more: wake who leads next, and the first of those who were written for, who wakes the second."""
+    def _pass_lead(self, followers: Sequence[Waiter[J]] = ()) -> None:
+        """Wake the next leader, and the first of the *followers*, whose jobs were done."""
         first = None
         with self._mutex:
             self._under_way = ()
-            self._leader = leader = self._waiting.popleft() if self._waiting else None
-            if told:
-                first = self._all_told = threading.Lock()
+            self._leader = self._waiting.popleft() if self._waiting else None
+            turn = None if self._leader is None else self._leader.wake
+            if followers:
+                first = self._followers_awake = threading.Lock()
                 first.acquire()
-                for each in reversed(told):
-                    if not each.gone:
-                        each.wakes, first = first, each.wake
-        if leader is not None and leader.wake is not None:
-            leader.wake.release()
+                for each in reversed(followers):
+                    if each.wake is not None:
+                        each.neighbour, first = first, each.wake
+        if turn is not None:
+            turn.release()
         if first is not None:
             first.release()
-
-    def _withdraw(self, ticket: Waiter[J]) -> None:
-        try:
-            if self._leader is ticket:
-                self._hand_over()
-            elif ticket in self._waiting:
-                with self._mutex:
-                    if ticket in self._waiting:
-                        self._waiting.remove(ticket)
-                        return
-                self._withdraw(ticket)  # it came to lead, or was taken along, between the two looks
-            else:  # it is being written for, or was: who is interrupted leaves when that is settled, and can be undone
-                while not ticket.done and ticket in self._under_way and ticket.wake is not None:
-                    ticket.wake.acquire(timeout=PATIENCE)
-        finally:
-            self._waits_no_more(ticket)

@@ -1,8 +1,8 @@
 """SQLiteJournal: a journal in one SQLite file, for many threads and for several processes on one machine.
 
-What is in which file: the tables in ``schema``, the SQL in ``queries``, rows in ``rows``, what one commit does in
-``writing``, how commits are shared in ``group`` and ``transaction``, connections and the fork in ``connections`` and
-``forking``. Here they become the `Journal` protocol.
+Here the parts of this folder become the `Journal` protocol: the tables (``schema``), statements (``sql``), commits
+(``commit``), owners and inboxes (``leases``), shared transactions (``group_commit``, ``transaction``), connections
+(``connections``).
 """
 
 from __future__ import annotations
@@ -22,15 +22,9 @@ from typing import Any, Final, Literal
 from fsm_mediator import forking
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal.codec import MAX_BYTES
-from fsm_mediator.journal.liveness import is_alive, process_exists
+from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
-from fsm_mediator.journal.sqlite import leases as holding
-from fsm_mediator.journal.sqlite import queries, transaction
-from fsm_mediator.journal.sqlite.commit import Write
-from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
-from fsm_mediator.journal.sqlite.errors import ERRORS, fault
-from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
-from fsm_mediator.journal.sqlite.rows import (
+from fsm_mediator.journal.rows import (
     Row,
     UnencodableError,
     driver_row,
@@ -40,43 +34,45 @@ from fsm_mediator.journal.sqlite.rows import (
     items_of,
     record_of,
 )
+from fsm_mediator.journal.sqlite import leases, sql, transaction
+from fsm_mediator.journal.sqlite.commit import Write
+from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
+from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
+from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import InboxItem, Record
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING
+from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING, STUCK_PHASES
 
 _PAGE: Final = 200
 """Executions that are read at a time when many are listed."""
 
 _BATCH: Final = 50
-"""Executions that are pruned in one transaction, so that nobody waits long to write."""
+"""Executions that are pruned in one transaction, so that no writer waits long."""
 
-_REMEMBERED: Final = 7 * 24 * 3600.0
-"""Seconds for which a driver that holds nothing, and whose life cannot be seen from here, is kept in mind."""
-
-_AT_REST: Final = queries.as_json(sorted((STUCK, STUCK_EXECUTING, *ENDED)))
-_STUCK: Final = queries.as_json(sorted((STUCK, STUCK_EXECUTING)))
+_SETTLED: Final = sql.as_json(sorted((*STUCK_PHASES, *ENDED)))
+_STUCK: Final = sql.as_json(sorted(STUCK_PHASES))
 
 
 class SQLiteJournal:
     """Keeps records in one SQLite file.
 
     A record is on the disk before `write` returns. Threads that write at the same time share a transaction, and so the
-    wait for the disk. Everything is open once it is made, and opens again when it is used after `close`.
+    wait for the disk. The journal is open once it is made, and opens again when it is used after `close`.
 
-    ``":memory:"`` keeps it all in this process instead, until it is closed; a forked child's is empty.
+    ``":memory:"`` keeps all records in this process instead, until `close`; a forked child's journal is empty.
 
     Args:
-        path: The file; created, for its owner alone, if it does not exist. Its directory must.
-        durability: What survives a power cut: ``full``, every commit; ``normal``, the last moments may be missing. What
-            a process wrote before it crashed survives under both.
+        path: The file; created, for its owner alone, if it does not exist. Its directory must exist.
+        durability: What survives a power cut: ``full``, every commit; ``normal``, all but the last moments. Under both,
+            everything that a process wrote before it crashed survives.
         busy_timeout: How many seconds to wait while another process writes.
-        lease: For how many seconds a driver that cannot be seen from elsewhere counts as alive after each beat.
-        clock: Tells the time for leases, in seconds since the epoch.
+        lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
+        clock: Returns the time for leases, in seconds since the epoch.
         max_value_bytes: The limit of one payload, result or signal value, as JSON.
-        read_only: Only look: the file is never created nor changed, and those who write are not kept from it.
+        read_only: Only read: the file is never created nor changed, and writers are not kept waiting.
 
     Raises:
-        JournalError: There can be no journal at *path*, or the file is none, or a later version's, or damaged.
+        JournalError: There can be no journal at *path*, or the file is no journal, of a later version, or damaged.
     """
 
     encodes: bool = True
@@ -108,14 +104,14 @@ class SQLiteJournal:
         self._connections = Connections(
             self.path, durability=durability, busy_timeout=busy_timeout, read_only=read_only
         )
-        self._fork_ticket: Waiter[transaction.Job] | None = None
-        self._begin_writing_anew()
+        self._paused_by: Waiter[transaction.Job] | None = None
+        self._reset_writing()
         if read_only:
-            self._connections.look()
+            self._connections.check_readable()
         else:
             self._connections.writer()
         weakref.finalize(self, self._connections.close, 1.0)
-        forking.watch(self)
+        forking.register(self)
 
     @staticmethod
     def _absolute(path: str | os.PathLike[str]) -> str:
@@ -124,10 +120,10 @@ class SQLiteJournal:
         name = os.fsdecode(path)
         return name if name == MEMORY else str(Path(name).absolute())
 
-    def _begin_writing_anew(self) -> None:
-        self._group: GroupCommit[transaction.Job] = GroupCommit(self._commit, self._commit_alone)
-        self._known = holding.IdCache()
-        self._dead: set[tuple[int, str]] = set()
+    def _reset_writing(self) -> None:
+        self._group: GroupCommit[transaction.Job] = GroupCommit(self._commit, self._commit_single)
+        self._ids = leases.IdCache()
+        self._liveness = LivenessCheck(self._clock)
 
     # Writing
 
@@ -135,7 +131,7 @@ class SQLiteJournal:
         """As `Journal.write`."""
         if self.read_only:
             raise self._is_read_only()
-        (written,) = self._group.perform((Write(commit, self._known, self.max_value_bytes),))
+        (written,) = self._group.perform((Write(commit, self._ids, self.max_value_bytes),))
         if isinstance(written, tuple):
             return written
         raise written
@@ -146,7 +142,7 @@ class SQLiteJournal:
         jobs: list[transaction.Job] = []
         for commit in commits:
             try:
-                jobs.append(Write(commit, self._known, self.max_value_bytes))
+                jobs.append(Write(commit, self._ids, self.max_value_bytes))
                 results.append(None)
             except PayloadError as error:
                 results.append(UnencodableError(str(error)))
@@ -160,97 +156,95 @@ class SQLiteJournal:
         if not is_text(saga_id):
             return False
         row = item_row(item, saga_id, self.max_value_bytes)
-        return bool(self._perform(lambda cursor: holding.post(cursor, saga_id, row)))
+        return bool(self._perform(lambda cursor: leases.post(cursor, saga_id, row)))
 
     def enlist(self, driver: Driver) -> None:
         """As `Journal.enlist`."""
         row, now = driver_row(driver), self._clock()
-        self._gone(now)
-        over = queries.as_json(number for number, *seen in self._read(queries.IDLERS) if _is_over(seen, now))
+        self._dead_owners()
+        idle = self._read(sql.IDLE_DRIVERS)
+        forgotten = sql.as_json(
+            number for number, beat, _, *identity in idle if is_forgettable(Driver(*identity), beat, now)
+        )
 
         def job(cursor: sqlite3.Cursor) -> None:
-            cursor.execute(queries.FORGET, (over,))
-            cursor.execute(queries.ENLIST, (*row, now, self._lease))
+            cursor.execute(sql.DELETE_DRIVERS, (forgotten,))
+            cursor.execute(sql.ENLIST, (*row, now, self._lease))
 
         self._perform(job)
 
     def beat(self, driver_id: str) -> tuple[str, ...]:
-        """As `Journal.beat`. The lease is renewed when a third of it is over, and what can wait is done on occasion."""
+        """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
         if self.read_only:
             raise self._is_read_only()
         self._connections.check_identity()
-        found = self._read(queries.LAST_BEAT, (driver_id,))
+        found = self._read(sql.LAST_BEAT, (driver_id,))
         if not found:
-            raise holding.unknown_driver(driver_id)
+            raise leases.unknown_driver(driver_id)
         ((number, last),) = found
         now = self._clock()
         if not 0 <= now - last < self._lease / 3:
-            self._perform(lambda cursor: cursor.execute(queries.BEAT, (now, self._lease, driver_id)).rowcount)
-            self._book(number)
+            self._perform(lambda cursor: cursor.execute(sql.BEAT, (now, self._lease, driver_id)).rowcount)
+            self._mark_ended(number)
             if not self._connections.in_memory:
                 self._read("PRAGMA wal_checkpoint(PASSIVE)")
-        return tuple(saga_id for (saga_id,) in self._read(queries.CALLED, (number,)))
+        return tuple(saga_id for (saga_id,) in self._read(sql.WITH_MAIL, (number,)))
 
     def dismiss(self, driver_id: str) -> None:
         """As `Journal.dismiss`."""
-        for (number,) in self._read(queries.DRIVER, (driver_id,)):
-            self._book(number)
-        self._perform(lambda cursor: holding.dismiss(cursor, self._known, driver_id))
+        for (number,) in self._read(sql.DRIVER, (driver_id,)):
+            self._mark_ended(number)
+        self._perform(lambda cursor: leases.unregister_driver(cursor, self._ids, driver_id))
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
         """As `Journal.claim`."""
-        taken = self._perform(lambda cursor: holding.claim(cursor, self._known, saga_id, driver_id, self._lives))
-        return self.find(saga_id) if taken else None
+        claimed = self._perform(lambda cursor: leases.claim(cursor, self._ids, saga_id, driver_id, self._is_alive))
+        return self.find(saga_id) if claimed else None
 
     def release(self, saga_id: str, epoch: int) -> None:
         """As `Journal.release`."""
-        self._perform(lambda cursor: holding.release(cursor, self._known, saga_id, epoch))
+        self._perform(lambda cursor: leases.release(cursor, self._ids, saga_id, epoch))
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
-        """As `Journal.prune`.
-
-        An execution goes with its branches, once none goes on; they are counted, and a family is not divided.
-        """
+        """As `Journal.prune`. The branches of an execution count, and are never deleted without it."""
         check_bounds(before, limit)
         if self.read_only:
             raise self._is_read_only()
-        for number, *_ in self._read(queries.HOLDERS):
-            self._book(number)
+        for number, *_ in self._read(sql.OWNERS):
+            self._mark_ended(number)
         deleted, after = 0, -1
-        query, parameters = (queries.PRUNABLE, ()) if saga is None else (queries.PRUNABLE_OF_SAGA, (saga,))
+        query, parameters = (sql.PRUNABLE, ()) if saga is None else (sql.PRUNABLE_OF_SAGA, (saga,))
         while deleted < limit:
-            found = self._read(query, (*parameters, after, before, _BATCH))
-            families: list[int] = []
+            numbers: list[int] = []
             batch = 0
-            for number, size in found:
-                if (families and batch + size > _BATCH) or ((families or deleted) and batch + size > limit - deleted):
+            for number, size in self._read(query, (*parameters, after, before, _BATCH)):
+                if (numbers and batch + size > _BATCH) or ((numbers or deleted) and batch + size > limit - deleted):
                     break
-                families.append(number)
+                numbers.append(number)
                 batch += size
-            if not families:
+            if not numbers:
                 break
-            after = families[-1]
-            deleted += self._perform(functools.partial(holding.prune, numbers=families))
+            after = numbers[-1]
+            deleted += self._perform(functools.partial(leases.prune, numbers=numbers))
         return deleted
 
-    def _gone(self, now: float) -> list[int]:
-        """The drivers that hold something and live no more, once what has ended under them is booked."""
-        gone = []
-        for number, *seen in self._read(queries.HOLDERS):
-            if not self._lives(number, seen, now):
-                self._book(number, dead=(number, seen[2]) in self._dead)
-                gone.append(number)
-        return gone
+    def _dead_owners(self) -> list[int]:
+        """The dead drivers that own executions, after the ended ones of these are marked."""
+        dead = []
+        for number, *row in self._read(sql.OWNERS):
+            if not self._is_alive(number, row):
+                self._mark_ended(number, surely_dead=self._liveness.has_ended(number, Driver(*row[2:])))
+                dead.append(number)
+        return dead
 
-    def _book(self, driver: int, *, dead: bool = False) -> None:
-        """Book what has ended under a driver, some at a time.
+    def _mark_ended(self, driver: int, *, surely_dead: bool = False) -> None:
+        """Bring the rows of ended executions of a driver up to date, some at a time: see `schema`.
 
-        *dead*: also what it took up after that, to undo it, and left as it was; where that is certain, for whose lease
-        is over may come back.
+        *surely_dead*: also of those that it claimed later, to undo them, and left as they were.
         """
-        while found := self._read(queries.OVER, (driver, dead)):
-            numbers = [number for (number,) in found]
-            self._perform(functools.partial(holding.book, numbers=numbers, driver=driver, dead=dead))
+        parameters = (driver, surely_dead)
+        while self._read(sql.ENDED_UNDER, parameters):
+            self._perform(lambda cursor: cursor.execute(sql.MARK_ENDED, parameters).rowcount)
 
     def _perform(self, job: transaction.Job) -> Any:
         (result,) = self._perform_all((job,))
@@ -266,64 +260,59 @@ class SQLiteJournal:
     def _is_read_only(self) -> JournalError:
         return JournalError(f"the journal {self.path!r} was opened to look only. Open it without read_only=True")
 
-    def _commit_alone(self, job: transaction.Job) -> Any:
+    def _commit_single(self, job: transaction.Job) -> Any:
         if not isinstance(job, Write):
             return None
         connections = self._connections
         with connections.writing:
             cursor = connections.cursor or connections.writer()
             try:
-                return job.alone(cursor)
+                return job.execute_single(cursor)
             except BaseException as error:
-                self._known.forget()
+                self._ids.clear()
                 if not transaction.rolled_back(cursor.connection):
                     connections.drop_writer()
                 if isinstance(error, ERRORS):
-                    raise fault(error, self.path, "written", connections.busy_timeout) from error
+                    raise to_journal_error(error, self.path, "written", connections.busy_timeout) from error
                 raise
 
-    def _commit(self, tickets: Sequence[Waiter[transaction.Job]]) -> None:
-        connections = self._connections
+    def _commit(self, waiters: Sequence[Waiter[transaction.Job]]) -> None:
+        connections, usable = self._connections, False
         with connections.writing:
-            usable = False
             try:
                 usable = transaction.perform(
-                    connections.writer(),
-                    tickets,
-                    path=self.path,
-                    busy_timeout=connections.busy_timeout,
-                    undone=self._known.forget,
+                    connections.writer(), waiters, self._ids, path=self.path, busy_timeout=connections.busy_timeout
                 )
             except JournalError as error:
-                for ticket in tickets:
-                    ticket.failure = error if len(tickets) == 1 else JournalError(str(error))
+                for waiter in waiters:
+                    waiter.failure = error if len(waiters) == 1 else JournalError(str(error))
             finally:
-                if not usable and not self._can_be_kept(connections.cursor):
+                if not usable and not self._is_rolled_back_in_memory(connections.cursor):
                     connections.drop_writer()
 
-    def _can_be_kept(self, cursor: sqlite3.Cursor | None) -> bool:
-        """Whether to go on with it after an interrupt: with that of a journal in memory, all would be lost."""
+    def _is_rolled_back_in_memory(self, cursor: sqlite3.Cursor | None) -> bool:
+        # A journal in memory would lose everything with its connection.
         return self._connections.in_memory and cursor is not None and transaction.rolled_back(cursor.connection)
 
-    # Looking
+    # Reading
 
     def find(self, saga_id: str) -> Entry | None:
         """As `Journal.find`."""
         if not is_text(saga_id):
             return None
-        return next(iter(self._entries_of(self._read(queries.ENTRY, (saga_id,)))), None)
+        return next(iter(self._entries_of(self._read(sql.ENTRY, (saga_id,)))), None)
 
     def records(self, saga_id: str) -> list[Record]:
         """As `Journal.records`."""
         if not is_text(saga_id):
             return []
-        rows = self._read(queries.RECORDS, (saga_id,))
+        rows = self._read(sql.RECORDS, (saga_id,))
         with self._reading():
             return [record_of(tuple(row), saga_id, saga) for saga, *row in rows]
 
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
-        return items_of(self._read(queries.MAIL_OF, (saga_id,))) if is_text(saga_id) else ()
+        return items_of(self._read(sql.MAIL_OF, (saga_id,))) if is_text(saga_id) else ()
 
     def entries(
         self,
@@ -334,81 +323,69 @@ class SQLiteJournal:
         before: float | None = None,
         limit: int | None = None,
     ) -> Iterator[Entry]:
-        """As `Journal.entries`; the newest was opened last. They are read some at a time, as they are asked for."""
+        """As `Journal.entries`, newest first by the order of opening; they are read in pages, as they are needed."""
         check_bounds(before, limit)
         chosen = ""
         parameters: list[Any] = []
         if phase is not None:
-            chosen += f" AND {queries.IN_PHASE}"
+            chosen += f" AND {sql.IN_PHASE}"
             parameters += [phase, phase, STUCK_EXECUTING if phase == STUCK else phase]
-        for value, condition in (
-            (saga, queries.OF_SAGA),
-            (parent, queries.OF_PARENT),
-            (before, queries.BEFORE),
-        ):
+        for value, condition in ((saga, sql.OF_SAGA), (parent, sql.OF_PARENT), (before, sql.BEFORE)):
             if value is not None:
                 chosen += f" AND {condition}"
                 parameters.append(value)
         left = math.inf if limit is None else limit
         for page in self._pages(phase, chosen, parameters, left):
-            for entry in self._entries_of(self._read(queries.LISTED, (queries.as_json(page),))):
+            for entry in self._entries_of(self._read(sql.LISTED, (sql.as_json(page),))):
                 if left <= 0:
                     return
                 left -= 1
                 yield entry
 
     def _pages(self, phase: str | None, chosen: str, parameters: list[Any], limit: float) -> Iterator[list[int]]:
-        """The numbers of executions, newest first, some at a time; nothing stays open in between."""
+        """The numbers of executions, newest first, in pages; nothing stays open in between."""
         if phase is not None and phase not in ENDED:
-            # Those in hand are few beside those that have ended, and their index is not in this order: all their
-            # numbers are taken at once, 8 bytes each.
-            query = f"{queries.CHOSEN_IN_HAND}{chosen} {queries.NEWEST_FIRST}"
+            # Executions that have not ended are few beside the others, and their index is not in this order: all their
+            # numbers are read at once, 8 bytes each.
+            query = f"{sql.CHOSEN_IN_HAND}{chosen} {sql.NEWEST_FIRST}"
             most = -1 if limit == math.inf else int(limit)
             numbers = array("q", (number for (number,) in self._read(query, (*parameters, most))))
             for start in range(0, len(numbers), _PAGE):
                 yield numbers[start : start + _PAGE].tolist()
             return
-        query = f"{queries.CHOSEN} WHERE {queries.BELOW}{chosen} {queries.NEWEST_FIRST}"
+        query = f"{sql.CHOSEN} WHERE {sql.BELOW}{chosen} {sql.NEWEST_FIRST}"
         below = 2**63 - 1
         while page := [number for (number,) in self._read(query, (below, *parameters, int(min(_PAGE, limit))))]:
             yield page
             below = page[-1]
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """As `Journal.claimable`; the oldest is the one that was opened first."""
-        skipped = queries.as_json(skip)
-        found = self._read(queries.UNHELD, (at, skipped, limit))
-        for number in self._gone(self._clock()):
-            found += self._read(queries.LEFT_BY, (number, skipped, _AT_REST, _STUCK, limit))
+        """As `Journal.claimable`, oldest first by the order of opening."""
+        skipped = sql.as_json(skip)
+        found = self._read(sql.UNHELD, (at, skipped, limit))
+        for number in self._dead_owners():
+            found += self._read(sql.LEFT_BY, (number, skipped, _SETTLED, _STUCK, limit))
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
     def next_wake(self) -> float | None:
         """As `Journal.next_wake`."""
-        ((wake,),) = self._read(queries.NEXT_WAKE)
+        ((wake,),) = self._read(sql.NEXT_WAKE)
         return None if wake is None else float(wake)
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
-        """The entries that *rows* are, each driver looked at once."""
+        """The entries of *rows*; whether a driver is alive is checked once for all that it owns."""
         drivers: dict[int, tuple[Driver, bool]] = {}
-        holders = {row[13] for row in rows} - {None}
-        if holders:
-            now = self._clock()
-            for number, *seen in self._read(queries.DRIVERS):
-                if number in holders:
-                    drivers[number] = Driver(*seen[2:]), self._lives(number, seen, now)
+        owners = {row[13] for row in rows} - {None}
+        if owners:
+            for number, *row in self._read(sql.DRIVERS):
+                if number in owners:
+                    drivers[number] = Driver(*row[2:]), self._is_alive(number, row)
         with self._reading():
             return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
 
-    def _lives(self, number: int, seen: Sequence[Any], now: float | None = None) -> bool:
-        last_beat, lease, *identity = seen
-        driver = Driver(*identity)
-        if (number, driver.id) in self._dead:
-            return False
-        if is_alive(driver, last_beat, lease, self._clock() if now is None else now):
-            return True
-        if process_exists(driver) is False:
-            self._dead.add((number, driver.id))  # its process does not come back; its number may, in another file
-        return False
+    def _is_alive(self, number: int, row: Sequence[Any]) -> bool:
+        last_beat, lease, *identity = row
+        return self._liveness.is_alive(number, Driver(*identity), last_beat, lease)
 
     def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
         with self._reading():
@@ -423,56 +400,47 @@ class SQLiteJournal:
         try:
             yield
         except ERRORS as error:
-            raise fault(error, self.path, "read", self._connections.busy_timeout) from error
+            raise to_journal_error(error, self.path, "read", self._connections.busy_timeout) from error
 
-    # Opening, closing, forking
+    # Closing and forking
 
     def close(self) -> None:
-        """As `Journal.close`. What is kept in memory is gone then."""
-        with self._group.stopped():
+        """As `Journal.close`. A journal in memory is empty afterwards."""
+        with self._group.exclusive():
             self._connections.close()
-            self._known.forget()
+            self._ids.clear()
 
-    def rest(self, timeout: float) -> bool:
-        """Before a fork: close all connections, and let nobody open others."""
+    def pause(self, timeout: float) -> bool:
+        """Before a fork: close all connections, and let no thread open others. False: it took too long."""
         try:
-            ticket = self._group.stop(timeout)
-        except JournalError:  # a process that forks while it writes, in the thread that does
+            waiter = self._group.acquire(timeout)
+        except JournalError:  # this very thread writes, and forks meanwhile
             return False
-        if ticket is None:
+        if waiter is None:
             return False
-        rests = False
+        self._paused_by = waiter
+        paused = False
         try:
-            rests = self._connections.in_memory or self._connections.shut(timeout)
+            paused = self._connections.in_memory or self._connections.close_and_block(timeout)
         finally:
-            if not rests:
-                self._go_on(ticket)
-        self._fork_ticket = ticket if rests else None
-        return rests
+            if not paused:
+                self.resume()
+        return paused
 
-    def go_on(self) -> None:
-        """After a fork, in the parent: let others open connections again."""
-        ticket, self._fork_ticket = self._fork_ticket, None
-        if ticket is not None:
-            self._go_on(ticket)
+    def resume(self) -> None:
+        """After a fork, in the parent: let threads open connections again."""
+        waiter, self._paused_by = self._paused_by, None
+        if waiter is not None:
+            try:
+                self._connections.reopen()
+            finally:
+                self._group.release(waiter)
 
-    def _go_on(self, ticket: Waiter[transaction.Job]) -> None:
-        try:
-            self._connections.reopen()
-        finally:
-            self._group.go_on(ticket)
-
-    def begin_anew(self) -> None:
-        """After a fork, in the child: it opens connections of its own."""
-        self._fork_ticket = None
-        self._connections.begin_anew()
-        self._begin_writing_anew()
+    def reset(self) -> None:
+        """After a fork, in the child: open connections of its own."""
+        self._paused_by = None
+        self._connections.reset_after_fork()
+        self._reset_writing()
 
     def __repr__(self) -> str:
         return f"SQLiteJournal({self.path!r})"
-
-
-def _is_over(seen: Sequence[Any], now: float) -> bool:
-    last_beat, _, *identity = seen
-    lives = process_exists(Driver(*identity))
-    return now - last_beat > _REMEMBERED if lives is None else not lives

@@ -1,7 +1,7 @@
-"""Place: the path of a SQLite journal, looked at before SQLite is let near it; what cannot work is said plainly.
+"""The path of a SQLite journal, checked before SQLite opens it, so that an error says plainly what is wrong.
 
 A file that may be in use in this process is never opened here: on POSIX systems, closing any descriptor of a file drops
-every lock that the process has on it, those of SQLite included (https://sqlite.org/howtocorrupt.html, 2.2).
+all locks of the process on that file, those of SQLite included (https://sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
@@ -15,33 +15,18 @@ from fsm_mediator.errors import JournalError
 from fsm_mediator.forking import CREATING
 
 _MOUNTS: Final = Path("/proc/self/mounts")
-_REMOTE: Final = frozenset(
-    (
-        *("9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.davfs2", "fuse.gcsfuse", "fuse.rclone"),
-        *(
-            "fuse.s3fs",
-            "fuse.sshfs",
-            "gfs",
-            "gfs2",
-            "fuse.glusterfs",
-            "gpfs",
-            "lustre",
-            "ncpfs",
-            "nfs",
-            "nfs4",
-            "ocfs2",
-        ),
-        *("pvfs2", "smb3", "smbfs", "vboxsf"),
-    )
-)
+_NETWORK: Final = """
+    9p acfs afs beegfs ceph cifs coda davfs fuse.davfs2 fuse.gcsfuse fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs gfs
+    gfs2 gpfs lustre ncpfs nfs nfs4 ocfs2 pvfs2 smb3 smbfs vboxsf"""
+_REMOTE: Final = frozenset(_NETWORK.split())
 """File systems whose locks, or whose shared memory, do not hold between machines, or between guest and host."""
 
 
 def check(path: str, *, read_only: bool) -> None:
-    """Look whether a journal can be at *path*.
+    """Check that a journal can be at *path*.
 
     Raises:
-        JournalError: It cannot; says why, and what to do.
+        JournalError: It cannot be there; the message says why, and what to do.
     """
     where = Path(path)
     folder = where.parent
@@ -88,7 +73,7 @@ def _check_permissions(where: Path, exists: bool) -> None:
 
 
 def create(path: str) -> None:
-    """Create the file, for its owner alone, unless it exists; SQLite gives those beside it the same mode.
+    """Create the file, for its owner alone, unless it exists. SQLite gives the files beside it the same mode.
 
     Raises:
         JournalError: It cannot be created.
@@ -105,7 +90,7 @@ def create(path: str) -> None:
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """What tells the file at *path* from another one; None: there is none."""
+    """Device and inode of the file at *path*; None: there is no file."""
     try:
         found = Path(path).stat()
     except OSError:

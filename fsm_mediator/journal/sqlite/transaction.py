@@ -1,7 +1,7 @@
-"""Transaction: the jobs of a group, done on one connection: all that can be, in one commit, or nothing.
+"""Transaction: the jobs of a group commit, on one connection: all that can be done in one commit, or nothing.
 
-A job that is refused before it changed anything leaves the others as they are. One that fails half-way makes the group
-be done again, each job within a savepoint of its own: that is rare, and nobody pays for savepoints but then.
+A job that is refused before it changed anything does not affect the others. If a job fails half-way, the whole group is
+done again with a savepoint around each job. That is rare, and only then are savepoints paid for.
 """
 
 from __future__ import annotations
@@ -11,36 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from fsm_mediator.errors import MediatorError
-from fsm_mediator.journal.sqlite.errors import ERRORS, fault, is_of_one
+from fsm_mediator.journal.sqlite.commit import Write, execute_batch
+from fsm_mediator.journal.sqlite.errors import ERRORS, is_statement_error, to_journal_error
 from fsm_mediator.journal.sqlite.group_commit import Waiter
+from fsm_mediator.journal.sqlite.leases import IdCache
 
 Job: TypeAlias = Callable[[sqlite3.Cursor], Any]
-"""Does something within a transaction, and returns what came of it; raises a `MediatorError` to refuse it."""
-
-
-class Batched:
-    """A job that is done together with others of its kind, in few statements.
-
-    Each statement lets go of the interpreter's lock, and waits to have it again: in a crowd of threads that costs
-    several times what the statement does.
-    """
-
-    __slots__ = ()
-
-    def alone(self, cursor: sqlite3.Cursor) -> Any:
-        """Do it in one statement, without a transaction around it; None, and nothing was done: it takes one."""
-        raise NotImplementedError
-
-    def together(self, cursor: sqlite3.Cursor, jobs: Sequence[Any]) -> list[Any]:
-        """Do *jobs*, all of this kind, within a transaction: of each, what came of it, or why it was refused."""
-        raise NotImplementedError
-
-    def __call__(self, cursor: sqlite3.Cursor) -> Any:
-        """Do it within a transaction."""
-        (result,) = self.together(cursor, (self,))
-        if isinstance(result, MediatorError):
-            raise result
-        return result
+"""Does its work within a transaction and returns the result; raises a `MediatorError` to refuse it."""
 
 
 class _HalfDone(Exception):  # noqa: N818 - it never leaves this file
@@ -48,114 +25,103 @@ class _HalfDone(Exception):  # noqa: N818 - it never leaves this file
 
 
 def perform(
-    cursor: sqlite3.Cursor,
-    tickets: Sequence[Waiter[Job]],
-    *,
-    path: str,
-    busy_timeout: float,
-    undone: Callable[[], None],
+    cursor: sqlite3.Cursor, waiters: Sequence[Waiter[Job]], ids: IdCache, *, path: str, busy_timeout: float
 ) -> bool:
-    """Do the jobs of *tickets* in one transaction, and give each its results, or all the same failure.
+    """Do the jobs of *waiters* in one transaction, and set their results, or the same failure for all.
 
     Args:
-        cursor: Of a connection that is used by nobody else meanwhile.
-        tickets: What to do, and where to leave what came of it.
+        cursor: Of a connection that no other thread uses meanwhile.
+        waiters: The jobs, and where their results go.
+        ids: Numbers that were read; cleared whenever something is rolled back.
         path: The journal's file, for messages.
-        busy_timeout: How many seconds the connection waits for locks, for messages.
-        undone: Called after something was rolled back: what was learned from it may not be so.
+        busy_timeout: For how many seconds the connection waits for locks, for messages.
 
     Returns:
-        Whether the connection can be used further.
+        Whether the connection can still be used.
 
     Raises:
-        BaseException: What interrupted it; the transaction was rolled back, unless it had been committed by then.
+        BaseException: An interrupt. The transaction was rolled back, unless it had been committed by then.
     """
     committing = False
     results: list[Any] = []
-    jobs = tickets[0].jobs if len(tickets) == 1 else [job for ticket in tickets for job in ticket.jobs]
+    jobs = waiters[0].jobs if len(waiters) == 1 else [job for waiter in waiters for job in waiter.jobs]
     try:
         cursor.execute("BEGIN IMMEDIATE")
         try:
-            results = _done(cursor, jobs)
+            results = _do_all(cursor, jobs, ids)
         except _HalfDone:
             cursor.execute("ROLLBACK")
-            undone()
+            ids.clear()
             cursor.execute("BEGIN IMMEDIATE")
-            results = [_done_apart(cursor, job, path, undone) for job in jobs]
+            results = [_do_in_savepoint(cursor, job, ids, path) for job in jobs]
         committing = True
         cursor.execute("COMMIT")
-        _hand_out(tickets, results)
+        _set_results(waiters, results)
     except ERRORS as error:
         usable = rolled_back(cursor.connection)
-        undone()
-        for ticket in tickets:
-            ticket.failure = fault(error, path, "written", busy_timeout)
+        ids.clear()
+        for waiter in waiters:
+            waiter.failure = to_journal_error(error, path, "written", busy_timeout)
         return usable
     except BaseException:
         if committing and not cursor.connection.in_transaction:
-            _hand_out(tickets, results)
+            _set_results(waiters, results)
         else:
             rolled_back(cursor.connection)
-            undone()
+            ids.clear()
         raise
     return True
 
 
-def _hand_out(tickets: Sequence[Waiter[Job]], results: list[Any]) -> None:
+def _set_results(waiters: Sequence[Waiter[Job]], results: list[Any]) -> None:
     start = 0
-    for ticket in tickets:
-        end = start + len(ticket.jobs)
-        ticket.results = results[start:end]
+    for waiter in waiters:
+        end = start + len(waiter.jobs)
+        waiter.results = results[start:end]
         start = end
 
 
-def _done(cursor: sqlite3.Cursor, jobs: Sequence[Job]) -> list[Any]:
+def _do_all(cursor: sqlite3.Cursor, jobs: Sequence[Job], ids: IdCache) -> list[Any]:
     connection = cursor.connection
     results: list[Any] = [None] * len(jobs)
-    batch = [number for number, job in enumerate(jobs) if isinstance(job, Batched)]
-    changes = connection.total_changes
+    writes = {index: job for index, job in enumerate(jobs) if isinstance(job, Write)}
     try:
-        if batch:
-            some: Any = jobs[batch[0]]
-            for number, result in zip(batch, some.together(cursor, [jobs[each] for each in batch]), strict=True):
-                results[number] = result
-        if len(batch) < len(jobs):
-            for number, job in enumerate(jobs):
-                if not isinstance(job, Batched):
-                    changes = connection.total_changes
-                    try:
-                        results[number] = job(cursor)
-                    except MediatorError as refusal:
-                        if connection.total_changes != changes:
-                            raise _HalfDone from None
-                        results[number] = refusal
+        if writes:
+            for index, result in zip(writes, execute_batch(cursor, ids, list(writes.values())), strict=True):
+                results[index] = result
+        for index, job in enumerate(jobs):
+            if index in writes:
+                continue
+            changes = connection.total_changes
+            try:
+                results[index] = job(cursor)
+            except MediatorError as refusal:
+                if connection.total_changes != changes:
+                    raise _HalfDone from None
+                results[index] = refusal
     except ERRORS as error:
-        if is_of_one(error):
+        if is_statement_error(error):
             raise _HalfDone from None
         raise
     return results
 
 
-def _done_apart(cursor: sqlite3.Cursor, job: Job, path: str, undone: Callable[[], None]) -> Any:
+def _do_in_savepoint(cursor: sqlite3.Cursor, job: Job, ids: IdCache, path: str) -> Any:
     cursor.execute("SAVEPOINT job")
     try:
         result = job(cursor)
-    except MediatorError as refusal:
-        cursor.execute("ROLLBACK TO job")
-        undone()
-        result = refusal
-    except ERRORS as error:
-        if not is_of_one(error):
+    except (MediatorError, *ERRORS) as error:
+        if not isinstance(error, MediatorError) and not is_statement_error(error):
             raise
         cursor.execute("ROLLBACK TO job")
-        undone()
-        result = fault(error, path, "written")
+        ids.clear()
+        result = error if isinstance(error, MediatorError) else to_journal_error(error, path, "written")
     cursor.execute("RELEASE job")
     return result
 
 
 def rolled_back(connection: sqlite3.Connection) -> bool:
-    """Roll back what is under way, if anything is; whether the connection can be used further."""
+    """Roll back the transaction under way, if there is one. Returns whether the connection can still be used."""
     try:
         if connection.in_transaction:
             connection.rollback()

@@ -1,7 +1,7 @@
-"""Rows: records, acceptances, inbox items and drivers as rows of the schema, and back.
+"""Rows: records, acceptances, inbox items and drivers as rows of plain data, and back.
 
-Whatever is turned into a row here can be turned back: texts are made storable, values are refused if they are not. No
-connection is used in this file.
+For journals that keep text in a database. Everything that is turned into a row here can be turned back: texts are made
+storable, and values that would not come back are refused. No connection is used in this file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from fsm_mediator.errors import JournalError, PayloadError
 from fsm_mediator.journal.codec import encode
 from fsm_mediator.journal.protocol import Driver, Entry
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record
-from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK, STUCK_EXECUTING
+from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK_PHASES, phase_of
 
 Row: TypeAlias = tuple[Any, ...]
 
 NOW: Final = -math.inf
-"""The `attention` of what a driver should look at whatever the time is."""
+"""The `next_attention_at` of an execution that a driver should look at whatever the time is."""
 
 MESSAGE_LIMIT: Final = 16 * 1024
 """Characters of an error's message that are kept."""
@@ -29,42 +29,45 @@ MESSAGE_LIMIT: Final = 16 * 1024
 TRACEBACK_LIMIT: Final = 64 * 1024
 """Characters of a traceback that are kept."""
 
+UNFINISHED: Final = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
+"""Phases in which a living driver is doing something."""
+
 _ACCEPTED: Final = "accepted"
-_UNFINISHED: Final = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
-_STUCK: Final = frozenset((STUCK, STUCK_EXECUTING))
 
 
 class UnencodableError(PayloadError, JournalError):
-    """A value that cannot be journaled, among commits that are written together: it stands for its own commit."""
+    """A value that cannot be journaled, as the result of its own commit among commits that are written together."""
 
 
-def attention(state: str, held: bool, mail: int, wake_at: float | None, *, awaits: bool = False) -> float | None:
-    """When a driver should look at an execution: the one that holds it at its inbox, any other to take it up.
+def next_attention_at(
+    state: str, held: bool, mail: int, wake_at: float | None, *, awaits: bool = False
+) -> float | None:
+    """When a driver should look at an execution: its owner at the inbox, any other driver to claim it.
 
     Args:
-        state: Where it stands.
-        held: Whether a driver holds it.
-        mail: How much is in its inbox that no driver has seen.
-        wake_at: When a driver must look at it though nothing came.
-        awaits: Whether it is in the midst of nothing, and waits for that; a stuck one: for its branches.
+        state: The execution's state.
+        held: Whether a driver owns it.
+        mail: How many items in its inbox no driver has seen.
+        wake_at: When a driver must look at it without a new item.
+        awaits: Whether it is between two attempts and waits for *wake_at* or an item; if stuck: for its branches.
 
     Returns:
-        `NOW`: whatever the time is; None: not by itself.
+        `NOW`: whatever the time is; None: not without a new item.
     """
     if held:
         return NOW if mail else None
-    phase = state.partition(".")[0]
+    phase = phase_of(state)
     if phase in ENDED:
         return None
-    if phase in _STUCK:
+    if phase in STUCK_PHASES:
         return NOW if mail and awaits else None
-    if mail or (phase in _UNFINISHED and not awaits):
+    if mail or (phase in UNFINISHED and not awaits):
         return NOW
     return wake_at
 
 
 class _Details(msgspec.Struct, omit_defaults=True):
-    """What a record says besides its event, states and time; only what is there is written, so that it can grow."""
+    """The fields of a record besides event, states and time. Defaults are not written, so that fields can be added."""
 
     step: str | None = None
     attempt: int = 0
@@ -92,10 +95,10 @@ _decode: Final = msgspec.json.Decoder(_KeptDetails).decode
 
 
 def encoded(value: Any, what: str, limit: int) -> bytes:
-    """*value* as JSON that can be read again.
+    """*value* as JSON that can be decoded again.
 
     Raises:
-        PayloadError: It cannot be encoded, would not come back, or takes more than *limit* bytes.
+        PayloadError: It cannot be encoded or decoded again, or takes more than *limit* bytes.
     """
     json = encode(value, what, limit)
     if value.__class__ is msgspec.Raw:
@@ -120,7 +123,7 @@ def stored_name(name: str, what: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether *name* can be stored at all; what cannot be is not in any journal."""
+    """Whether *name* can be stored. No journal holds any other name."""
     if name.isprintable() and name.isascii():
         return True
     if "\0" in name:
@@ -133,7 +136,7 @@ def is_text(name: str) -> bool:
 
 
 def storable(text: str | None) -> str | None:
-    """*text* with what cannot be stored (lone surrogates) spelled out."""
+    """*text* with lone surrogates, which cannot be stored, written as escapes."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
@@ -167,7 +170,7 @@ def record_rows(records: Sequence[Record], saga_id: str, limit: int) -> list[Row
             details.children = record.children
         try:
             json = _encode(details)
-        except Exception:  # whatever a property or an iterator of the value raises as well
+        except Exception:  # a property or an iterator of the value can raise anything
             encoded(record.value, _value_of(record), limit)  # says why
             raise PayloadError(
                 f"record {seq} of execution {saga_id!r} cannot be journaled: a name in it holds half a character "
@@ -184,7 +187,7 @@ def _value_of(record: Record) -> str:
 
 
 def acceptance_row(acceptance: Acceptance, limit: int) -> Row:
-    """What opens an execution, as its record 0, without the number of the execution.
+    """An acceptance as the execution's record 0, without the number of the execution.
 
     Raises:
         PayloadError: The payload cannot be journaled.
@@ -194,7 +197,7 @@ def acceptance_row(acceptance: Acceptance, limit: int) -> Row:
     return (0, _ACCEPTED, "", PENDING, acceptance.at, f'{{"value":{payload.decode()}{next_one}}}')
 
 
-def standing_row(
+def execution_row(
     number: int,
     driver: int | None,
     state: str,
@@ -205,10 +208,13 @@ def standing_row(
     unseen: int | None = None,
     awaits: bool = False,
 ) -> Row:
-    """How an execution stands from now on, as a row of `queries.STAND`; *unseen*: of its mail, if not all."""
+    """What changes in an execution's row: driver, wake_at, attention, mail, ended_at; then its number.
+
+    *unseen*: how much of *mail* no driver has seen, if not all of it.
+    """
     ended_at = at if driver is None and state in ENDED else None
-    calls = attention(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
-    return driver, wake_at, calls, mail, ended_at, number
+    attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
+    return driver, wake_at, attention, mail, ended_at, number
 
 
 def item_row(item: InboxItem, saga_id: str, limit: int) -> Row:
@@ -228,16 +234,14 @@ def driver_row(driver: Driver) -> Row:
 
 
 def _failure_row(failure: Failure) -> tuple[str, str, str]:
-    return (
-        _cut(failure.type, MESSAGE_LIMIT),
-        _cut(failure.message, MESSAGE_LIMIT),
-        _cut(failure.traceback, TRACEBACK_LIMIT),
-    )
+    limits = (MESSAGE_LIMIT, MESSAGE_LIMIT, TRACEBACK_LIMIT)
+    kind, message, traceback = map(_cut, (failure.type, failure.message, failure.traceback), limits)
+    return kind, message, traceback
 
 
 def _cut(text: str, limit: int) -> str:
     if len(text) > limit:
-        # The end of a traceback says what happened, its beginning where it came from.
+        # The end of a traceback says what happened, its beginning where the call came from.
         left_out = len(text) - limit
         text = (
             f"{text[: limit // 4]}\n... {left_out:,} characters left out by the journal ...\n{text[-limit * 3 // 4 :]}"
@@ -249,31 +253,17 @@ def _cut(text: str, limit: int) -> str:
 
 
 def record_of(row: Row, saga_id: str, saga: str) -> Record:
-    """The record that *row* is: its columns from ``seq`` on."""
+    """The record of *row*, which holds the columns from ``seq`` on."""
     seq, event, source, target, at, details = row
     kept = _decode(details)
-    return Record(
-        saga_id,
-        saga,
-        seq,
-        event,
-        source,
-        target,
-        at,
-        kept.step,
-        kept.attempt,
-        None if kept.value is _NOTHING else kept.value,
-        None if kept.error is None else Failure(*kept.error),
-        kept.in_doubt,
-        kept.due_at,
-        kept.reason,
-        kept.abandoned,
-        kept.children,
-    )
+    value = None if kept.value is _NOTHING else kept.value
+    error = None if kept.error is None else Failure(*kept.error)
+    more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned, kept.children
+    return Record(saga_id, saga, seq, event, source, target, at, kept.step, kept.attempt, value, error, *more)
 
 
 def items_of(rows: Iterable[Row]) -> tuple[InboxItem, ...]:
-    """The inbox items that *rows* are."""
+    """The inbox items of *rows*."""
     return tuple(
         InboxItem(kind, name, None if value is None else msgspec.Raw(value), reason, at, number)
         for number, kind, name, value, reason, at in rows
@@ -281,9 +271,9 @@ def items_of(rows: Iterable[Row]) -> tuple[InboxItem, ...]:
 
 
 def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
-    """The entry that a row of `queries.ENTRIES` is."""
+    """The entry of *row*: number, acceptance, last record, then epoch, owner, wake_at, mail and attention."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
-    epoch, _, wake_at, mail, calls = rest
+    epoch, _, wake_at, mail, attention = rest
     kept = _decode(payload)
     acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
-    return Entry(acceptance, state, changed_at, seq, epoch, driver, alive, wake_at, mail, mail > 0 and calls == NOW)
+    return Entry(acceptance, state, changed_at, seq, epoch, driver, alive, wake_at, mail, mail > 0 and attention == NOW)

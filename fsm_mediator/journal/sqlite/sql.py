@@ -1,6 +1,6 @@
-"""Queries: the SQL that a SQLite journal speaks. Each is one text, so that SQLite prepares it once a connection."""
+"""The SQL of a SQLite journal. Each statement is one text, so that SQLite prepares it once a connection."""
 
-# ruff: noqa: S608 - what is put together here are constants of this file; values are always parameters
+# ruff: noqa: S608 - statements are put together from constants of this file; values are always parameters
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsm_mediator.states import ENDED
 
 
 def as_json(values: Iterable[Any]) -> str:
-    """A list, as a query takes it."""
+    """A list, as a parameter of a statement."""
     return msgspec.json.encode(list(values)).decode()
 
 
@@ -23,12 +23,12 @@ _SIZES: Final = (64, 16, 4, 2, 1)
 
 
 def _of_many(statement: str, row: str) -> dict[int, str]:
-    """The statement for some rows at a time, by their number."""
+    """The statement for 64, 16, 4, 2 rows at a time and for one, by their number."""
     return {size: statement.format(", ".join([row] * size)) for size in _SIZES}
 
 
 def many(cursor: Cursor, statement: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> int:
-    """Execute a statement for all of *rows*, many at a time; how many rows it changed."""
+    """Execute a statement for all of *rows*, many at a time. Returns how many rows it changed."""
     start, left, changed = 0, len(rows), 0
     for size in _SIZES:
         while left >= size:
@@ -40,45 +40,46 @@ def many(cursor: Cursor, statement: dict[int, str], rows: Sequence[tuple[Any, ..
 
 
 _LAST: Final = "(SELECT max(seq) FROM records WHERE execution = e.number)"
-_AS_IT_STANDS: Final = f"executions e JOIN records r ON r.execution = e.number AND r.seq = {_LAST}"
+_WITH_LAST_RECORD: Final = f"executions e JOIN records r ON r.execution = e.number AND r.seq = {_LAST}"
 _ENDED: Final = f"r.target IN ({', '.join(map(repr, sorted(ENDED)))})"
-_OVER: Final = f"(e.epoch = 1 AND {_ENDED})"
-"""It has ended in its first epoch: its driver held it no longer from then on, whether or not that is booked."""
-_HOLDER: Final = f"iif({_OVER}, NULL, e.driver)"
+_JUST_ENDED: Final = f"(e.epoch = 1 AND {_ENDED})"
+"""It ended in its first epoch: its driver no longer owns it, although its row may still say so. See `schema`."""
+_OWNER: Final = f"iif({_JUST_ENDED}, NULL, e.driver)"
 _PHASE: Final = "substr(r.target, 1, instr(r.target || '.', '.') - 1)"
 
 # Executions, to write to them.
 
-LOOK: Final = f"""
+LOAD: Final = f"""
     SELECT
         (SELECT json_group_array(json_array(
-                k.key, e.number, e.epoch, {_HOLDER}, e.mail, json(iif(e.wake_at IS NULL, 'false', 'true')), r.seq))
-            FROM json_each(?) k JOIN {_AS_IT_STANDS} WHERE e.saga_id = k.value),
+                k.key, e.number, e.epoch, {_OWNER}, e.mail, json(iif(e.wake_at IS NULL, 'false', 'true')), r.seq))
+            FROM json_each(?) k JOIN {_WITH_LAST_RECORD} WHERE e.saga_id = k.value),
         (SELECT max(number) FROM executions)"""
-LOOK_AT_ONE: Final = f"""
-    SELECT e.number, e.epoch, {_HOLDER}, e.mail, e.wake_at IS NOT NULL, r.seq
-    FROM {_AS_IT_STANDS} WHERE e.saga_id = ?"""
-HIGHEST: Final = "SELECT max(number) FROM executions"
-LAST: Final = "SELECT target, at FROM records WHERE execution = ? ORDER BY seq DESC LIMIT 1"
-STANDING: Final = f"""
-    SELECT e.number, e.epoch, {_HOLDER}, e.mail, e.wake_at, r.target, r.at FROM {_AS_IT_STANDS} WHERE e.saga_id = ?"""
-HELD_BY: Final = f"""
-    SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_AS_IT_STANDS}
+LOAD_ONE: Final = f"""
+    SELECT e.number, e.epoch, {_OWNER}, e.mail, e.wake_at IS NOT NULL, r.seq
+    FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?"""
+HIGHEST_NUMBER: Final = "SELECT max(number) FROM executions"
+LAST_RECORD: Final = "SELECT target, at FROM records WHERE execution = ? ORDER BY seq DESC LIMIT 1"
+EXECUTION: Final = f"""
+    SELECT e.number, e.epoch, {_OWNER}, e.mail, e.wake_at, r.target, r.at
+    FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?"""
+OWNED_BY: Final = f"""
+    SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ?"""
-_TO_BOOK: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?)"
-"""What has ended under a driver. If that is dead (the second parameter), so has what it took up later, to undo it."""
-OVER: Final = f"SELECT e.number FROM {_AS_IT_STANDS} WHERE {_TO_BOOK} LIMIT 1000"
-BOOK: Final = f"""
+_TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?)"
+"""Ended executions whose row names this driver as the owner. If it is surely dead (the second parameter), also those
+that it claimed later, to undo them, and left in their ended state."""
+ENDED_UNDER: Final = f"SELECT 1 FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1"
+MARK_ENDED: Final = f"""
     UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at
-    FROM (SELECT e.number, r.at FROM {_AS_IT_STANDS}
-        WHERE e.number IN (SELECT value FROM json_each(?)) AND {_TO_BOOK}) AS o
+    FROM (SELECT e.number, r.at FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1000) AS o
     WHERE executions.number = o.number"""
 
-GO_ON: Final = """
+APPEND: Final = """
     INSERT INTO records (execution, seq, event, source, target, at, details)
     SELECT number, ?, ?, ?, ?, ?, ? FROM executions
     WHERE number = ? AND saga_id = ? AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
-STILL_HELD: Final = """
+COUNT_OWNED: Final = """
     SELECT count(*) FROM executions
     WHERE number IN (SELECT value FROM json_each(?)) AND saga_id IN (SELECT value FROM json_each(?))
         AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
@@ -92,14 +93,14 @@ OPEN: Final = _of_many(
 RECORD: Final = _of_many(
     "INSERT INTO records (execution, seq, event, source, target, at, details) VALUES {}", "(?, ?, ?, ?, ?, ?, ?)"
 )
-STAND: Final = _of_many(
+UPDATE_ROW: Final = _of_many(
     """
     UPDATE executions SET driver = new.column1, wake_at = new.column2, attention = new.column3, mail = new.column4,
         ended_at = new.column5
     FROM (VALUES {}) AS new WHERE number = new.column6""",
     "(?, ?, ?, ?, ?, ?)",
 )
-STAND[1] = "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ? WHERE number = ?"
+UPDATE_ROW[1] = "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ? WHERE number = ?"
 OPEN_HELD: Final = """
     INSERT INTO executions (saga_id, definition, driver, epoch, mail)
     SELECT ?, ?, number, 1, 0 FROM drivers WHERE number = ?
@@ -110,7 +111,7 @@ OPEN_NEXT: Final = _of_many(
     ON CONFLICT (saga_id) DO NOTHING""",
     "(?, ?, ?, ?, 1, 0)",
 )
-OPEN_NONE: Final = "DELETE FROM executions WHERE number > ?"
+UNDO_OPEN: Final = "DELETE FROM executions WHERE number > ?"
 WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
 CLAIM: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
@@ -127,7 +128,7 @@ TAKE: Final = "DELETE FROM inbox WHERE number = ? AND execution = ?"
 MAIL: Final = """
     SELECT number, kind, name, value, reason, at FROM inbox WHERE execution = ? ORDER BY number"""
 UNSEEN: Final = "SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND kind GLOB ?"
-CALLED_BY_BRANCH: Final = "SELECT 1 FROM inbox WHERE execution = ? AND kind = 'child' LIMIT 1"
+BRANCH_MESSAGE: Final = "SELECT 1 FROM inbox WHERE execution = ? AND kind = 'child' LIMIT 1"
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
     FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? ORDER BY i.number"""
@@ -135,12 +136,13 @@ MAIL_OF: Final = """
 # Drivers.
 
 DRIVER: Final = "SELECT number FROM drivers WHERE id = ?"
-ENLISTED: Final = "SELECT count(*) FROM drivers WHERE number IN (SELECT value FROM json_each(?))"
-DRIVERS: Final = "SELECT number, beat_at, lease, id, host, boot_id, pid_namespace, pid, started FROM drivers"
-SEEN: Final = "SELECT beat_at, lease, id, host, boot_id, pid_namespace, pid, started FROM drivers WHERE number = ?"
-HOLDERS: Final = f"""
+COUNT_DRIVERS: Final = "SELECT count(*) FROM drivers WHERE number IN (SELECT value FROM json_each(?))"
+_DRIVER_COLUMNS: Final = "beat_at, lease, id, host, boot_id, pid_namespace, pid, started"
+DRIVERS: Final = f"SELECT number, {_DRIVER_COLUMNS} FROM drivers"
+DRIVER_ROW: Final = f"SELECT {_DRIVER_COLUMNS} FROM drivers WHERE number = ?"
+OWNERS: Final = f"""
     {DRIVERS} d WHERE EXISTS (SELECT 1 FROM executions e WHERE e.ended_at IS NULL AND e.driver = d.number)"""
-IDLERS: Final = f"""
+IDLE_DRIVERS: Final = f"""
     {DRIVERS} d WHERE NOT EXISTS (SELECT 1 FROM executions e WHERE e.ended_at IS NULL AND e.driver = d.number)"""
 ENLIST: Final = """
     INSERT INTO drivers (id, host, boot_id, pid_namespace, pid, started, beat_at, lease) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -149,14 +151,14 @@ ENLIST: Final = """
         beat_at = excluded.beat_at, lease = excluded.lease"""
 BEAT: Final = "UPDATE drivers SET beat_at = ?, lease = ? WHERE id = ?"
 LAST_BEAT: Final = "SELECT number, beat_at FROM drivers WHERE id = ?"
-CALLED: Final = """
+WITH_MAIL: Final = """
     SELECT saga_id FROM executions WHERE ended_at IS NULL AND driver = ? AND attention IS NOT NULL ORDER BY number"""
-DISMISS: Final = "DELETE FROM drivers WHERE number = ?"
-FORGET: Final = f"""
+DELETE_DRIVER: Final = "DELETE FROM drivers WHERE number = ?"
+DELETE_DRIVERS: Final = f"""
     DELETE FROM drivers WHERE number IN (SELECT value FROM json_each(?))
-    AND number IN (SELECT number FROM ({IDLERS}))"""
+    AND number IN (SELECT number FROM ({IDLE_DRIVERS}))"""
 
-# Executions, to look at them.
+# Executions, to read them.
 
 RECORDS: Final = """
     SELECT d.saga, r.seq, r.event, r.source, r.target, r.at, r.details
@@ -165,14 +167,14 @@ RECORDS: Final = """
 
 ENTRIES: Final = f"""
     SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, a.details, a.at, e.deadline_at, e.parent,
-        r.target, r.at, r.seq, e.epoch, {_HOLDER}, e.wake_at, e.mail, e.attention
-    FROM {_AS_IT_STANDS}
+        r.target, r.at, r.seq, e.epoch, {_OWNER}, e.wake_at, e.mail, e.attention
+    FROM {_WITH_LAST_RECORD}
         JOIN definitions d ON d.number = e.definition
         JOIN records a ON a.execution = e.number AND a.seq = 0"""
 ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = ?"
 LISTED: Final = f"{ENTRIES} WHERE e.number IN (SELECT value FROM json_each(?)) ORDER BY e.number DESC"
 
-CHOSEN: Final = f"SELECT e.number FROM {_AS_IT_STANDS}"
+CHOSEN: Final = f"SELECT e.number FROM {_WITH_LAST_RECORD}"
 CHOSEN_IN_HAND: Final = f"""
     SELECT e.number FROM executions e INDEXED BY in_hand JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
     WHERE e.ended_at IS NULL"""
@@ -183,7 +185,7 @@ OF_PARENT: Final = "e.parent = ?"
 BEFORE: Final = "r.at < ?"
 NEWEST_FIRST: Final = "ORDER BY e.number DESC LIMIT ?"
 
-# What a driver should take up. The list of fingerprints to skip is JSON.
+# Executions that a driver should claim. The list of fingerprints to skip is JSON.
 
 _NOT_SKIPPED: Final = """
     definition NOT IN (SELECT number FROM definitions WHERE fingerprint IN (SELECT value FROM json_each(?)))"""
@@ -191,7 +193,7 @@ UNHELD: Final = f"""
     SELECT number, saga_id FROM executions
     WHERE ended_at IS NULL AND driver IS NULL AND attention <= ? AND {_NOT_SKIPPED} ORDER BY number LIMIT ?"""
 LEFT_BY: Final = f"""
-    SELECT e.number, e.saga_id FROM {_AS_IT_STANDS}
+    SELECT e.number, e.saga_id FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ? AND {_NOT_SKIPPED} AND ({_PHASE} NOT IN (SELECT value FROM json_each(?))
         OR ({_PHASE} IN (SELECT value FROM json_each(?))
             AND e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind = 'child')))
@@ -202,25 +204,25 @@ NEXT_WAKE: Final = """
         UNION ALL
         SELECT min(wake_at) FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999)"""
 
-# What has ended, and can go: the eldest of a family first, with all its branches, once none of them goes on. A branch
-# that is stuck does not: where the whole has ended without it, a person has settled that.
+# Ended executions that can be deleted, with all their branches, once none of these can move. A stuck branch of an ended
+# whole cannot: a person has settled it with the whole.
 
-_GOES_ON: Final = """
+_IS_UNFINISHED: Final = """
     c.ended_at IS NULL AND (c.driver IS NOT NULL OR NOT EXISTS (
         SELECT 1 FROM records r WHERE r.execution = c.number AND (r.target GLOB 'stuck.*' OR r.target GLOB 'stuck_*')
             AND r.seq = (SELECT max(seq) FROM records WHERE execution = c.number)))"""
-_FAMILY: Final = f"""
-    WITH RECURSIVE family (number, saga_id, goes_on) AS (
+_WHOLE: Final = f"""
+    WITH RECURSIVE whole (number, saga_id, is_unfinished) AS (
         SELECT number, saga_id, ended_at IS NULL FROM executions WHERE number = {{0}}
         UNION ALL
-        SELECT c.number, c.saga_id, {_GOES_ON} FROM executions c JOIN family f ON c.parent = f.saga_id)"""
+        SELECT c.number, c.saga_id, {_IS_UNFINISHED} FROM executions c JOIN whole w ON c.parent = w.saga_id)"""
 PRUNABLE: Final = f"""
     SELECT number, size FROM (
-        SELECT e.number, ({_FAMILY.format("e.number")} SELECT iif(max(goes_on), 0, count(*)) FROM family) AS size
+        SELECT e.number, ({_WHOLE.format("e.number")} SELECT iif(max(is_unfinished), 0, count(*)) FROM whole) AS size
         FROM executions e
         WHERE e.number > ? AND e.ended_at < ?
             AND (e.parent IS NULL OR NOT EXISTS (SELECT 1 FROM executions p WHERE p.saga_id = e.parent)))
     WHERE size > 0 ORDER BY number LIMIT ?"""
 PRUNABLE_OF_SAGA: Final = PRUNABLE.replace("WHERE e.number > ?", f"WHERE {OF_SAGA} AND e.number > ?")
-FAMILY: Final = f"{_FAMILY.format('?')} SELECT number, goes_on FROM family"
+WHOLE: Final = f"{_WHOLE.format('?')} SELECT number, is_unfinished FROM whole"
 PRUNE: Final = "DELETE FROM executions WHERE number = ?"
