@@ -6,7 +6,7 @@ retries, and when a step cannot succeed, compensation of what was done, newest f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fsm_mediator.definition.plugins import load_step, registered_steps
 from fsm_mediator.definition.saga import Saga
@@ -52,6 +52,7 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
+from fsm_mediator.lazy import lazy_names
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.narration import timeline
@@ -177,17 +178,4 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    found = getattr(importlib.import_module(module), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = lazy_names(__name__, globals(), _LATER)

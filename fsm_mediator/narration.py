@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.records import Record
-from fsm_mediator.states import COMPENSATING, PENDING, PHASES
+from fsm_mediator.states import COMPENSATING, PENDING, PHASES, split_state
 
 WORDS = {
     "start": "begins",
@@ -55,7 +55,7 @@ def in_words(record: Record) -> str:
 
 def place_in_words(state: str) -> str:
     """A state in words: ``compensate charge``."""
-    phase, _, path = state.partition(".")
+    phase, path = split_state(state)
     return PLACES[phase].format(path)
 
 

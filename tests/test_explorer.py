@@ -524,5 +524,5 @@ def test_moment_is_a_plain_value():
     """A moment can be looked at: what happened, what was recorded, what is in the ledger."""
     moment = explore(checkout(), LOST).now
 
-    assert {field.name for field in attrs.fields(type(moment))} >= {"label", "execution", "ghost", "records"}
+    assert {field.name for field in attrs.fields(type(moment))} >= {"label", "execution", "ledger", "records"}
     assert moment.records[0].event == "unsure"

@@ -54,7 +54,7 @@ from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Record
-from fsm_mediator.states import ENDED, WAITING, is_settled
+from fsm_mediator.states import ENDED, WAITING, is_settled, phase_of
 from fsm_mediator.upgrades.shape import Shape
 
 LEFT: Final = 10_000
@@ -438,7 +438,7 @@ def recover(app: str | None, journal: str | None) -> None:
         outcomes = _drive(loaded, opened, lambda mediator: mediator.recover(), [count])
     counted: dict[str, int] = {}
     for outcome in outcomes:
-        phase = outcome.state.partition(".")[0]
+        phase = phase_of(outcome.state)
         counted[phase] = counted.get(phase, 0) + 1
     out.print(
         f"recovered {len(outcomes)} executions", *(f"{count} {phase}" for phase, count in counted.items()), sep=", "

@@ -17,7 +17,7 @@ from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import Failure, InboxItem, Record
-from fsm_mediator.states import ENDED
+from fsm_mediator.states import ENDED, phase_of
 
 STYLES = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
 INDENT = "  "
@@ -157,7 +157,7 @@ def _driver(entry: Entry) -> str:
 def _state(line: Line, now: float) -> str:
     """The state with colours, and until when it is, or how its branches stand."""
     entry = line.entry
-    style = STYLES.get(entry.state.partition(".")[0], "yellow")
+    style = STYLES.get(phase_of(entry.state), "yellow")
     more = ""
     if is_dormant(entry):
         more = " (dormant)"

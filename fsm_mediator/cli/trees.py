@@ -17,7 +17,7 @@ from fsm_mediator.cli.hints import command
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.states import COMPENSATING, ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.states import COMPENSATING, ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING, phase_of, split_state
 
 Signals: TypeAlias = "frozenset[tuple[str, str, str]]"
 """The signals of an app: of each the saga's name (a branch's too), its version and the signal's path."""
@@ -51,14 +51,14 @@ def is_dormant(entry: Entry) -> bool:
     return entry.wake_at == float("inf")
 
 
-def phase_of(entry: Entry) -> str:
+def phase_in_tree(entry: Entry) -> str:
     """The state without its part; a branch that may not begin yet is ``dormant``."""
-    return "dormant" if is_dormant(entry) else entry.state.partition(".")[0]
+    return "dormant" if is_dormant(entry) else phase_of(entry.state)
 
 
 def branches_of(journal: Journal, entry: Entry) -> list[Entry]:
     """The branches of the group that it stands in, in the order in which they were defined; [] where it is in none."""
-    phase, _, path = entry.state.partition(".")
+    phase, path = split_state(entry.state)
     if phase not in (WAITING, COMPENSATING, STUCK, STUCK_EXECUTING):
         return []
     prefix = f"{entry.saga_id}/{path}."
@@ -69,7 +69,7 @@ def branches_of(journal: Journal, entry: Entry) -> list[Entry]:
 def tree(journal: Journal, entry: Entry, depth: int = 0) -> Iterator[Line]:
     """The execution, and below it the branches of the group that it stands in, and theirs."""
     branches = branches_of(journal, entry)
-    yield Line(depth, entry, Counter(map(phase_of, branches)))
+    yield Line(depth, entry, Counter(map(phase_in_tree, branches)))
     shown = branches
     if len(branches) > SHOWN:
         shown = sorted(branches, key=lambda branch: (branch.state == SUCCEEDED, is_dormant(branch)))[:SHOWN]
@@ -102,7 +102,7 @@ def what_next(line: Line, signals: Signals | None = None) -> str | None:
         signals: Those of the app; None: not known.
     """
     entry = line.entry
-    phase, _, path = entry.state.partition(".")
+    phase, path = split_state(entry.state)
     if entry.state in ENDED or line.left:
         return None
     if phase in (STUCK, STUCK_EXECUTING):

@@ -12,7 +12,7 @@ import attrs
 
 from fsm_mediator.conformance.reading import Told, Trace
 from fsm_mediator.definition.saga import Saga
-from fsm_mediator.states import COMPENSATING, ENDED, SUCCEEDED, WAITING
+from fsm_mediator.states import COMPENSATING, ENDED, SUCCEEDED, WAITING, path_of, split_state
 
 
 @attrs.frozen
@@ -52,14 +52,14 @@ class Families:
         planned: dict[str, tuple[str, ...]] = {}
         for position, told in enumerate(trace.moves, 1):
             record = told.record
-            phase, _, path = record.source.partition(".")
+            phase, path = split_state(record.source)
             done = phase == WAITING and record.event == "executed"
             if path in planned and (done or (phase == COMPENSATING and record.event == "compensated")):
                 ids = tuple(f"{trace.saga_id}/{path}.{name}" for name in planned[path])
                 before = trace.moves[position - 2] if position > 1 else None
                 self.claims.append(Claim(trace.saga_id, saga, position, before, told, ids, done))
             if record.children is not None:
-                planned[record.target.partition(".")[2]] = record.children
+                planned[path_of(record.target)] = record.children
 
     def broken(self, again: Callable[[str], Trace | None]) -> Iterator[tuple[Claim, str]]:
         """Every claim that a branch contradicts, and how.

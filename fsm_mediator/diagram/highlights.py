@@ -14,7 +14,7 @@ import msgspec
 from fsm_mediator.diagram.text import numbers, seconds
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.records import Record
-from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, WAITING
+from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, WAITING, path_of
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +177,7 @@ def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str, *,
 
 def _tell_the_step(tallies: Mapping[object, _Tally], record: Record, phase: str) -> None:
     """What a record says of the node that executes its step, though another was left: it gave up, or was undone."""
-    path = record.source.partition(".")[2]
+    path = path_of(record.source)
     undone = record.event in ("compensated", "settled_undone") and f"{COMPENSATING}.{path}" in tallies
     for forward in (EXECUTING, WAITING):
         done = tallies.get(f"{forward}.{path}")

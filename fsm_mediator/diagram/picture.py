@@ -19,7 +19,7 @@ from fsm_mediator.diagram.text import listed
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect, Kind
 from fsm_mediator.machine.table import Transition
-from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING
+from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, name_of
 
 DETAIL: Final = "detail"
 OVERVIEW: Final = "overview"
@@ -341,7 +341,7 @@ def _clusters(nodes: Sequence[Node]) -> tuple[Cluster, ...]:
     def frame(path: str) -> Cluster:
         return Cluster(
             path=path,
-            label=path.rpartition(".")[2],
+            label=name_of(path),
             nodes=tuple(inside[path]),
             clusters=tuple(frame(inner) for inner in inside if inner.rpartition(".")[0] == path),
         )

@@ -77,6 +77,7 @@ from fsm_mediator.states import (
     STUCK_EXECUTING,
     SUCCEEDED,
     WAITING,
+    path_of,
 )
 
 _STEP: Final = Kind.STEP  # a member of an enumeration takes its time to be looked up before Python 3.12
@@ -852,7 +853,7 @@ class Execution:
 
     def _learn_plan(self, record: Record) -> None:
         if record.children is not None:
-            self._plans = {**(self._plans or {}), record.target.partition(".")[2]: record.children}
+            self._plans = {**(self._plans or {}), path_of(record.target): record.children}
 
     def _forget_what_is_moot(self) -> None:
         if self._cancel is not None and not self.cancellable:

@@ -10,7 +10,7 @@ import msgspec
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Record
-from fsm_mediator.states import FAILED, PENDING, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.states import FAILED, PENDING, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING, path_of, split_state
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -64,13 +64,13 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     @property
     def awaits_signal(self) -> bool:
         """Whether it waits for a signal of its own (that of a branch, the branch waits for)."""
-        phase, _, path = self.state.partition(".")
+        phase, path = split_state(self.state)
         return phase == WAITING and any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
 
     @property
     def step(self) -> str | None:
         """The path of the part that it stands in; None where it is pending or ended."""
-        return self.state.partition(".")[2] or None
+        return path_of(self.state) or None
 
     def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
         """The machine's picture with this run marked: the path taken, where it stands, what it never reached."""

@@ -10,7 +10,7 @@ import attrs
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.records import Record
-from fsm_mediator.states import COMPENSATING, RETRYING_COMPENSATION, STUCK
+from fsm_mediator.states import COMPENSATING, RETRYING_COMPENSATION, STUCK, phase_of
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
@@ -104,6 +104,6 @@ def beliefs(records: Iterable[Record]) -> dict[str, KnownEffect]:
             told[path] = KnownEffect.UNDONE
         elif record.in_doubt:
             told[path] = KnownEffect.DOUBT
-        elif record.source.partition(".")[0] not in (COMPENSATING, RETRYING_COMPENSATION, STUCK):
+        elif phase_of(record.source) not in (COMPENSATING, RETRYING_COMPENSATION, STUCK):
             told[path] = KnownEffect.NONE
     return told

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Effect
+from fsm_mediator.states import name_of
 
 
 class Limit:
@@ -125,7 +126,7 @@ class Limits:
         if effect.kind not in (EXECUTE, COMPENSATE):
             return None
         path = effect.part.path
-        return self._limits.get(path) or self._limits.get(path.rpartition(".")[2])
+        return self._limits.get(path) or self._limits.get(name_of(path))
 
     def reset_after_fork(self) -> None:
         """After a fork, in the child: all slots are free."""

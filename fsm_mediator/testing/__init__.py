@@ -6,8 +6,9 @@ extra ``testing`` brings it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fsm_mediator.lazy import lazy_names
 from fsm_mediator.testing.check import Case, CheckReport, SagaBrokenError, check_saga
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.contracts import Promise, PromiseBrokenError, PromiseReport, check_promises
@@ -52,17 +53,4 @@ __all__ = [
     "sagas",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    found = getattr(importlib.import_module(module), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = lazy_names(__name__, globals(), _LATER)

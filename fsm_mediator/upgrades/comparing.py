@@ -31,6 +31,7 @@ from fsm_mediator.states import (
     STUCK,
     STUCK_EXECUTING,
     WAITING,
+    phase_of,
 )
 from fsm_mediator.upgrades.report import Comparison, StateVerdict, Verdict
 from fsm_mediator.upgrades.shape import PartShape, Shape
@@ -330,7 +331,7 @@ def _all_fold(comparison: Comparison) -> bool:
 def _of_nothing(old: Shape, state: str) -> StateVerdict:
     if state in ENDED:
         return StateVerdict(state, Verdict.ENDED)
-    parked = state.partition(".")[0] in _PARKED
+    parked = phase_of(state) in _PARKED
     return StateVerdict(
         state, Verdict.CANNOT if parked else Verdict.DRAIN, None, (f"no saga is named {old.saga!r} any more",)
     )

@@ -18,7 +18,7 @@ from fsm_mediator.execution.execution import RUNNING as GOES_ON
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Branch, Branches, Record
-from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING, path_of
 from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feeding, unobserved
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
@@ -82,7 +82,7 @@ def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
     born = execution.pop_new_branches()
     if not born:
         return ()
-    entered = ((record.target.partition(".")[2], record.children) for record in records if record.children)
+    entered = ((path_of(record.target), record.children) for record in records if record.children)
     prefix = f"{execution.saga_id}/"
     return tuple((path, names) for path, names in entered if born[0].saga_id.startswith(f"{prefix}{path}."))
 

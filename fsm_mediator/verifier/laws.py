@@ -25,7 +25,7 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, Kind
 from fsm_mediator.records import Record
-from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING
+from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING, split_state
 from fsm_mediator.verifier.branches import BranchModel, Status
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
@@ -99,7 +99,7 @@ class Laws:
         """
         begun = []
         for record in records:
-            phase, _, path = record.target.partition(".")
+            phase, path = split_state(record.target)
             if phase in (EXECUTING, COMPENSATING) or (phase == WAITING and path in self.families):
                 begun.append((record.event, phase, self.index[path]))
         state = execution.state
