@@ -135,7 +135,7 @@ def roundtrip_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
     """
     type = result_type(part)
     if value is None and (type is Any or type is NoneType):
-        return None  # it is the same then, and many steps have nothing to say
+        return None  # the same after a round trip, and many steps return nothing
     what = f"the result of step {part.path!r}"
     try:
         return decode(encode(value, what, limit), type, what)
@@ -144,13 +144,13 @@ def roundtrip_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
 
 
 def result_type(part: Part) -> Any:
-    """What the part's results are decoded as."""
+    """The type that the part's results are decoded as."""
     returns = part.execute.returns if part.execute is not None else part.returns
-    return Any if returns is NoReturn or returns is Never else returns  # it only ever raises: there is no result
+    return Any if returns is NoReturn or returns is Never else returns  # it always raises: there is no result
 
 
 def decode_acceptance(saga: Saga, acceptance: Acceptance) -> Acceptance:
-    """*acceptance* with its payload decoded, if it came encoded."""
+    """*acceptance* with its payload decoded, if it is encoded."""
     if not isinstance(acceptance.payload, msgspec.Raw):
         return acceptance
     what = f"the payload of execution {acceptance.saga_id!r}"
@@ -159,7 +159,7 @@ def decode_acceptance(saga: Saga, acceptance: Acceptance) -> Acceptance:
 
 
 def decode_records(saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
-    """*records* with their values decoded, where they came encoded.
+    """*records* with their encoded values decoded.
 
     Raises:
         IllegalRecordError: A value belongs to a part that the saga does not have.
@@ -171,7 +171,7 @@ def decode_records(saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
             except LookupError as error:
                 raise IllegalRecordError(str(error), record.seq) from error
             what = f"execution {record.saga_id!r}, record {record.seq}: the result of {record.step!r}"
-            kind = list[str] if record.event == "compensated" else result_type(part)  # what is left over of a group
+            kind = list[str] if record.event == "compensated" else result_type(part)  # the leftovers of a group
             yield msgspec.structs.replace(record, value=decode(record.value, kind, what))
         else:
             yield record
@@ -192,11 +192,11 @@ def roundtrip_signal(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
 
 
 def decode_items(saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...]:
-    """*items* with their values decoded, where they came encoded."""
-    return tuple(_revived(saga, item) if isinstance(item.value, msgspec.Raw) else item for item in items)
+    """*items* with their encoded values decoded."""
+    return tuple(_decoded_item(saga, item) if isinstance(item.value, msgspec.Raw) else item for item in items)
 
 
-def _revived(saga: Saga, item: InboxItem) -> InboxItem:
+def _decoded_item(saga: Saga, item: InboxItem) -> InboxItem:
     kind: Any = Any
     if item.kind == SIGNAL:
         kind = next((part.returns for part in saga.parts if part.path == item.name), Any)

@@ -1,4 +1,4 @@
-"""Opening: from what a caller gives as ``journal=`` to a `Journal`."""
+"""Opens a `Journal` from the argument ``journal=`` of a mediator."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _SUPPORTED = (
 
 
 def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
-    """The journal meant: a path or URL of a SQLite file, ``:memory:``, None for memory, or a ready `Journal`.
+    """Open a path or URL of a SQLite file, ``:memory:``, or None for memory; a `Journal` is returned as it is.
 
     Raises:
-        DefinitionError: It is none of these.
+        DefinitionError: *journal* is none of these.
         JournalError: There can be no journal at that path.
     """
     if journal is None:
         return MemoryJournal()
     if isinstance(journal, (str, os.PathLike)):
         path = path_of(os.fspath(journal))
-        from fsm_mediator.journal.sqlite.journal import SQLiteJournal  # sqlite3 is only loaded by those who use it
+        from fsm_mediator.journal.sqlite.journal import SQLiteJournal  # loads sqlite3
 
         return SQLiteJournal(path)
     if is_journal(journal):
@@ -34,10 +34,10 @@ def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
 
 
 def path_of(spec: str) -> str:
-    """The file that a journal's path or URL names; ``:memory:`` for one in memory.
+    """The file that a journal's path or URL names; ``:memory:`` for a journal in memory.
 
     Raises:
-        DefinitionError: It is empty, or a URL of another scheme.
+        DefinitionError: *spec* is empty, or a URL of another scheme.
     """
     scheme, separator, rest = spec.partition("://")
     if not separator:

@@ -21,7 +21,7 @@ from fsm_mediator.states import ENDED, PENDING, STUCK, STUCK_EXECUTING, STUCK_PH
 
 
 class _Row:
-    """One execution. A commit puts a new row in its place; only what is one assignment is changed in the row."""
+    """One execution. A commit puts a new row in its place; a change of one attribute is made in the row."""
 
     __slots__ = ("acceptance", "awaits", "driver", "epoch", "mail", "records", "seen", "shared", "wake_at")
 
@@ -425,7 +425,7 @@ class MemoryJournal:
             self._branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 
     def close(self) -> None:
-        """As `Journal.close`. Nothing is open, and what is kept stays."""
+        """As `Journal.close`. Nothing is open, and all executions are kept."""
 
     def __repr__(self) -> str:
         keep = f", keep={self.keep}" if self.keep is not None else ""

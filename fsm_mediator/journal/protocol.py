@@ -1,7 +1,7 @@
-"""The `Journal` protocol, and the plain data it takes and gives.
+"""The `Journal` protocol, and the plain data that it takes and returns.
 
-A journal keeps; it judges nothing. It knows executions by id, their records as rows, and which driver holds which
-execution. It never calls a step, an observer or a machine, and it reads no field of a record but those named here.
+A journal stores, and judges nothing. It knows executions by id, their records as rows, and the driver that owns each
+execution. It never calls a step, an observer or a machine, and reads only those fields of a record that are named here.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from fsm_mediator.records import Acceptance, InboxItem, Record
 
 
 class Driver(msgspec.Struct, frozen=True):
-    """Who performs effects: one mediator in one process.
+    """Performs effects: one mediator in one process.
 
     Attributes:
         id: Unique among all drivers there ever were.
         host: The machine's name, for people.
-        boot_id: Names the machine and its start; empty where the system tells none.
-        pid_namespace: Names the space in which *pid* counts; empty where the system tells none.
+        boot_id: An id of the machine since its last start; empty if the system has none.
+        pid_namespace: An id of the namespace in which *pid* counts; empty if the system has none.
         pid: The process.
-        started: When the process started, as the system counts; tells a process from a later one with its pid.
+        started: When the process started, in the system's own count: a later process with this pid has another.
     """
 
     id: str
@@ -40,24 +40,23 @@ class Driver(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """What is written for one execution in one transaction: all of it, or nothing.
+    """All that is written for one execution in one transaction: everything, or nothing.
 
     Attributes:
         saga_id: The execution.
-        records: Its next records, in order; their last target is its state from now on.
-        driver: The id of the driver that writes; None where no driver holds the execution before or after.
-        epoch: The execution's epoch as the driver knows it; another one in the journal means the lease is lost.
-            A new execution starts with epoch 1.
-        held: Whether the driver holds the execution from now on; False: parked, stuck or ended.
-        wake_at: When a driver must look at it again though nothing came; None: not by itself. In a state of an attempt:
-            it has not begun.
-        awaits: Whether, held by nobody, it waits until then or for something in its inbox, and is in the midst of
-            nothing.
-        seen: The number of the newest inbox item that the driver has taken notice of: what came later calls one.
-        taken: The numbers of the inbox items that are dealt with, and go.
-        acceptance: Given if the execution is new.
-        children: New executions, pending and held by nobody, that come into being with this commit.
-        dormant: As *children*, to be taken up only once something has come to their inbox.
+        records: Its next records, in order. The target of the last one is its new state.
+        driver: The id of the driver that writes; None if no driver owns the execution before or after.
+        epoch: The execution's epoch as the driver knows it. If the journal has another, the lease is lost. A new
+            execution starts with epoch 1.
+        held: Whether the driver owns the execution afterwards; False: it is parked, stuck or ended.
+        wake_at: When a driver must look at it again without a new inbox item; None: never. In a state of an attempt:
+            the attempt has not begun.
+        awaits: Whether it is parked between two attempts and waits for *wake_at* or an inbox item.
+        seen: The number of the newest inbox item that the driver has seen. A later item calls a driver.
+        taken: The numbers of the inbox items that are dealt with, and are deleted.
+        acceptance: Opens the execution; None: it exists.
+        children: New executions, pending and without an owner.
+        dormant: As *children*, but to be claimed only after an item has come to their inbox.
         posts: Items for the inboxes of other executions: (saga id, item).
     """
 
@@ -80,18 +79,18 @@ class Entry(msgspec.Struct, frozen=True):
     """One execution as the journal lists it.
 
     Attributes:
-        acceptance: What opened it.
-        state: Where it stands.
-        changed_at: When it came there, in seconds since the epoch.
+        acceptance: The acceptance that opened it.
+        state: Its state.
+        changed_at: When it entered that state, in seconds since the epoch.
         seq: The number of its last record; 0: none yet.
-        epoch: How often it was taken up by a driver.
-        driver: Who holds it; None: nobody (parked, stuck, ended, or not begun).
-        driver_alive: Whether that driver lives, as far as can be told from here.
-        wake_at: When a driver must look at it again; infinite: it is dormant. In the midst of an attempt: that was
+        epoch: How often a driver has claimed or opened it.
+        driver: Its owner; None: it has none (parked, stuck, ended, or not begun).
+        driver_alive: Whether the owner is alive, as far as this process can see.
+        wake_at: When a driver must look at it again; infinite: it is dormant. In a state of an attempt: the attempt was
             announced and has not begun.
         mail: How many items are in its inbox.
-        called: Whether something is in its inbox that no driver has seen.
-        queued: The limit that it waits its turn at, where the mediator that was asked drives it.
+        called: Whether an item is in its inbox that no driver has seen.
+        queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
     """
 
     acceptance: Acceptance
@@ -123,11 +122,12 @@ Written: TypeAlias = tuple[InboxItem, ...]
 class Journal(Protocol):
     """A durable log of records, by execution. Every method may be called from any thread.
 
-    Values (payloads, results) are objects when *encodes* is False. Otherwise they are encoded to JSON by msgspec as
-    they are written, and come back as `msgspec.Raw`, to be decoded by who knows their types; one that takes more than
-    *max_value_bytes* is refused. *heartbeat* is how many seconds apart a driver is to call `beat`; None: never.
+    If *encodes* is True, values (payloads, results) are encoded to JSON by msgspec when they are written, and returned
+    as `msgspec.Raw`, for a caller that knows their types; a value of more than *max_value_bytes* is refused. If it is
+    False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a driver; None: no
+    calls.
 
-    Every method raises `JournalError` if the journal cannot do it; then nothing was written.
+    Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
     """
 
     encodes: bool
@@ -135,17 +135,17 @@ class Journal(Protocol):
     max_value_bytes: int
 
     def write(self, commit: Commit) -> Written:
-        """Make *commit* durable; return what is in the execution's inbox after it.
+        """Make *commit* durable. Returns the execution's inbox after it.
 
         Raises:
-            IdTakenError: It opens an execution whose id exists.
-            LeaseLostError: The execution's epoch is another one, or another driver holds it.
+            IdTakenError: The commit opens an execution, and the id exists.
+            LeaseLostError: The execution has another epoch, or another owner.
         """
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
         """Make many commits, of different executions, durable at the price of one.
 
-        Each stands for itself: what `write` would raise for one is given in its place, and harms no other.
+        They do not affect each other. Where `write` would raise an error, that error is in the commit's place.
         """
 
     def find(self, saga_id: str) -> Entry | None:
@@ -169,47 +169,47 @@ class Journal(Protocol):
         """The executions, newest first.
 
         Args:
-            phase: Only those in this phase (``stuck`` takes in ``stuck_executing``), or in exactly this state.
+            phase: Only those in this phase (``stuck`` includes ``stuck_executing``), or in exactly this state.
             saga: Only those of the saga of this name.
             parent: Only the children of this execution.
-            before: Only those that came where they stand before this time.
+            before: Only those that entered their state before this time.
             limit: At most so many.
         """
 
     def post(self, saga_id: str, item: InboxItem) -> bool:
-        """Put *item* into an inbox, durably; False, and nothing is done, if the execution has ended or is unknown."""
+        """Put *item* into an inbox, durably. False, and nothing is done: the execution has ended or is unknown."""
 
     def enlist(self, driver: Driver) -> None:
-        """Make *driver* known, and count it as alive from now on."""
+        """Register *driver*, which counts as alive from now on."""
 
     def beat(self, driver_id: str) -> tuple[str, ...]:
-        """Renew a driver's lease. Returns the ids of the executions it holds that have something in their inbox.
+        """Renew a driver's lease. Returns the ids of its executions with items in their inbox.
 
         Raises:
             LeaseLostError: There is no such driver.
         """
 
     def dismiss(self, driver_id: str) -> None:
-        """Forget a driver: what it still holds is free from now on."""
+        """Delete a driver. Its executions have no owner from now on."""
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
-        """Take an unheld execution (or one whose driver is gone): it gets a new epoch. None: somebody holds it.
+        """Give an execution without a living owner to this driver, under a new epoch. None: it has a living owner.
 
-        A driver cannot claim what it holds itself.
+        A driver cannot claim its own executions.
 
         Raises:
             UnknownExecutionError: There is no such execution.
         """
 
     def release(self, saga_id: str, epoch: int) -> None:
-        """Hold an execution no longer, without a record. Does nothing if the epoch is another one."""
+        """Free an execution from its owner, without a record. Does nothing if it has another epoch."""
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """Executions that a driver should take up at time *at*, oldest first, at most *limit*.
+        """The executions that a driver should claim at time *at*, oldest first, at most *limit*.
 
-        Those not ended whose driver is gone, and those held by nobody that are pending, are in the midst of an
-        attempt, are due, or have something in their inbox that no driver has seen. Stuck ones only where a branch of
-        theirs has something to say; dormant ones once something has come.
+        These are all that have not ended and whose owner is dead; and, of those without an owner, all that are pending,
+        in a state of an attempt, or due, and all with an inbox item that no driver has seen. A stuck execution is among
+        them only for an item of a branch, a dormant one only after an item has come.
 
         Args:
             at: The time, in seconds since the epoch.
@@ -218,16 +218,17 @@ class Journal(Protocol):
         """
 
     def next_wake(self) -> float | None:
-        """The earliest ``wake_at`` of all executions that nobody holds."""
+        """The earliest ``wake_at`` of all executions without an owner."""
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
-        """Delete at most *limit* executions that ended before that time, with all they had; return how many.
+        """Delete at most *limit* executions that ended before that time, with their records. Returns how many.
 
-        Branches go with the whole, once none of them goes on: what is stuck of an ended whole was settled with it.
+        An execution is deleted together with its branches, once none of these can move. A stuck branch cannot, if the
+        whole has ended: a person settled both.
         """
 
     def close(self) -> None:
-        """Release what the journal holds open. It opens again when it is used again."""
+        """Close files and connections. The journal opens again when it is used again."""
 
 
 _MEMBERS: Final = (
@@ -237,15 +238,15 @@ _MEMBERS: Final = (
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:
-    """Whether it has all that a journal has; if only by handing on to another what is asked of it.
+    """Whether *candidate* has all members of a journal, if only through ``__getattr__``.
 
-    ``isinstance`` does not see that from Python 3.12 on, which looks past ``__getattr__``.
+    From Python 3.12 on ``isinstance`` ignores ``__getattr__``.
     """
     return all(hasattr(candidate, name) for name in _MEMBERS)
 
 
 def check_bounds(before: Any, limit: Any) -> None:
-    """Refuse a time that is no number: SQLite takes any text for later than all times, and would prune everything.
+    """Refuse a time that is no number: SQLite sorts any text after all numbers, and would prune everything.
 
     Raises:
         DefinitionError: *before* is no number, or *limit* no whole number.

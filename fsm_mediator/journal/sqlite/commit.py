@@ -69,7 +69,7 @@ class Write:
 
     @property
     def saga_ids(self) -> tuple[str, ...]:
-        """The id of the execution, and those of the branches that it opens."""
+        """The ids of the execution and of the branches that the commit opens."""
         own = self.commit.saga_id
         return (own,) if self.plain else (own, *(child.saga_id for child, _ in self.opens))
 
@@ -137,7 +137,7 @@ class Write:
 
     def __call__(self, cursor: Cursor) -> Any:
         """Execute it within a transaction."""
-        (result,) = _execute(cursor, self._ids, (self,))
+        (result,) = _Batch(cursor, self._ids, (self,)).execute()
         if isinstance(result, MediatorError):
             raise result
         return result
@@ -150,7 +150,7 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
     as long as the statement itself.
     """
     if len(writes) == 1:
-        return _execute(cursor, ids, writes)
+        return _Batch(cursor, ids, writes).execute()
     results: list[Any] = [()] * len(writes)
     left = _fast_path(cursor, writes)
     while left:
@@ -163,7 +163,7 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
                 now.append(index)
             else:
                 later.append(index)
-        for index, result in zip(now, _execute(cursor, ids, [writes[each] for each in now]), strict=True):
+        for index, result in zip(now, _Batch(cursor, ids, [writes[each] for each in now]).execute(), strict=True):
             results[index] = result
         left = later
     return results
@@ -211,116 +211,122 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
     return [index for index in range(len(writes)) if index not in done]
 
 
-class _Changes:
-    """The rows that a batch will write."""
+class _Batch:
+    """Writes of any kind, for different executions: read in one query, planned one by one, executed kind by kind."""
 
-    __slots__ = ("executions", "highest", "opened", "records", "wakes")
+    def __init__(self, cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> None:
+        ids.drivers.clear()  # another process may have dismissed a driver: what it opened would have no living owner
+        self._cursor = cursor
+        self._ids = ids
+        self._writes = writes
+        self._found, self._highest = self._load()
+        self._opened: list[Row] = []
+        self._records: list[Row] = []
+        self._updated: list[Row] = []
+        self._wakes: list[Row] = []
 
-    def __init__(self, highest: int) -> None:
-        self.highest = highest
-        self.opened: list[Row] = []
-        self.executions: list[Row] = []
-        self.records: list[Row] = []
-        self.wakes: list[Row] = []
+    def execute(self) -> list[Any]:
+        """Of each write, the inbox after it, or its refusal."""
+        cursor = self._cursor
+        planned = list(zip(self._writes, map(self._plan, self._writes), strict=True))
+        sql.many(cursor, sql.OPEN, self._opened)
+        sql.many(cursor, sql.RECORD, self._records)
+        sql.many(cursor, sql.UPDATE_ROW, self._updated)
+        if self._wakes:
+            cursor.executemany(sql.WAKE, self._wakes)
+        for write, plan in planned:
+            if not write.plain and not isinstance(plan, JournalError):
+                for saga_id, row in write.posts:
+                    post(cursor, saga_id, row)
+        results: list[Any] = []
+        for write, plan in planned:
+            if isinstance(plan, JournalError):
+                self._ids.last_written.pop(write.commit.saga_id, None)
+                results.append(plan)
+                continue
+            number, last, mail = plan
+            write.remember(number, last)
+            inbox = cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ()
+            results.append(items_of(inbox))
+        return results
 
-    def next_number(self) -> int:
-        self.highest += 1
-        return self.highest
+    def _load(self) -> tuple[dict[str, _Found], int]:
+        """The executions that exist, by id; and the highest number so far, if there may be new ones."""
+        saga_ids = [saga_id for write in self._writes for saga_id in write.saga_ids]
+        if len(saga_ids) == 1:
+            found = self._cursor.execute(sql.LOAD_ONE, saga_ids).fetchone()
+            if found is not None:
+                return {saga_ids[0]: found}, 0
+            return {}, self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0] or 0
+        rows, highest = self._cursor.execute(sql.LOAD, (sql.as_json(saga_ids),)).fetchone()
+        return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
+    def _plan(self, write: Write) -> JournalError | _Planned:
+        """Gather the rows of *write*. Returns the execution after it, or the refusal."""
+        commit = write.commit
+        for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
+            if saga_id in self._found:
+                return IdTakenError(f"an execution {saga_id!r} exists; nothing was written")
+        own = self._ids.driver(self._cursor, commit.driver)
+        if own is None and write.held:
+            return unknown_driver(commit.driver)
+        owner = own if write.held else None
+        if commit.acceptance is not None:
+            state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (PENDING, 0.0)
+            number = self._open(commit.acceptance, state, at, owner, commit.wake_at)
+            last, mail = write.rows[-1][0], 0
+        else:
+            execution = self._found.get(commit.saga_id)
+            refusal = _refusal(write, own, execution)
+            if refusal is not None:
+                return refusal
+            assert execution is not None
+            number, last, mail = self._append(write, owner, execution)
+        self._records.extend((number, *row) for row in write.rows)
+        for index, (child, row) in enumerate(() if write.plain else write.opens):
+            wake_at = None if index < len(commit.children) else math.inf  # dormant
+            self._records.append((self._open(child, PENDING, 0.0, None, wake_at), *row))
+        return number, last, mail
 
-def _execute(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list[Any]:
-    ids.drivers.clear()  # another process may have dismissed a driver, and what it opened would have no living owner
-    found, highest = _load(cursor, writes)
-    changes = _Changes(highest)
-    planned = [_plan(cursor, ids, write, found, changes) for write in writes]
-    sql.many(cursor, sql.OPEN, changes.opened)
-    sql.many(cursor, sql.RECORD, changes.records)
-    sql.many(cursor, sql.UPDATE_ROW, changes.executions)
-    if changes.wakes:
-        cursor.executemany(sql.WAKE, changes.wakes)
-    for write, plan in zip(writes, planned, strict=True):
-        if not write.plain and not isinstance(plan, JournalError):
-            for saga_id, row in write.posts:
-                post(cursor, saga_id, row)
-    results: list[Any] = []
-    for write, plan in zip(writes, planned, strict=True):
-        if isinstance(plan, JournalError):
-            ids.last_written.pop(write.commit.saga_id, None)
-            results.append(plan)
-            continue
-        number, last, mail = plan
-        write.remember(number, last)
-        inbox = cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ()
-        results.append(items_of(inbox))
-    return results
-
-
-def _load(cursor: Cursor, writes: Sequence[Write]) -> tuple[dict[str, _Found], int]:
-    """The executions that exist, by id; and the highest number so far, if there may be new ones."""
-    if len(writes) == 1 and writes[0].plain:
-        saga_id = writes[0].commit.saga_id
-        found = cursor.execute(sql.LOAD_ONE, (saga_id,)).fetchone()
-        if found is not None:
-            return {saga_id: found}, 0
-        return {}, cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0] or 0
-    saga_ids = [saga_id for write in writes for saga_id in write.saga_ids]
-    rows, highest = cursor.execute(sql.LOAD, (sql.as_json(saga_ids),)).fetchone()
-    return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
-
-
-def _plan(
-    cursor: Cursor, ids: IdCache, write: Write, found: dict[str, _Found], changes: _Changes
-) -> JournalError | _Planned:
-    """Add the rows of *write* to *changes*. Returns the execution after it, or the refusal."""
-    commit = write.commit
-    for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
-        if saga_id in found:
-            return IdTakenError(f"an execution {saga_id!r} exists; nothing was written")
-    own = ids.driver(cursor, commit.driver)
-    if own is None and write.held:
-        return unknown_driver(commit.driver)
-    owner = own if write.held else None
-    if commit.acceptance is not None:
-        number, last, mail = changes.next_number(), write.rows[-1][0], 0
-        state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (PENDING, 0.0)
-        changes.opened.append(_new_row(cursor, ids, commit.acceptance, number, state, at, owner, commit.wake_at))
-    else:
-        execution = found.get(commit.saga_id)
-        refusal = _refusal(write, own, execution)
-        if refusal is not None:
-            return refusal
-        assert execution is not None
-        number, last, mail = _plan_row(cursor, write, owner, execution, changes)
-    changes.records.extend((number, *row) for row in write.rows)
-    for index, (child, row) in enumerate(() if write.plain else write.opens):
-        branch = changes.next_number()
-        wake_at = None if index < len(commit.children) else math.inf  # dormant
-        changes.opened.append(_new_row(cursor, ids, child, branch, PENDING, 0.0, None, wake_at))
-        changes.records.append((branch, *row))
-    return number, last, mail
-
-
-def _plan_row(cursor: Cursor, write: Write, owner: int | None, execution: _Found, changes: _Changes) -> _Planned:
-    """Add to *changes* how the row of an existing execution changes, if at all."""
-    commit = write.commit
-    number, epoch, driver, mail, has_wake, last = execution
-    for item in commit.taken:
-        mail -= cursor.execute(sql.TAKE, (item, number)).rowcount
-    if write.rows:
-        last, state, at = write.rows[-1][0], write.rows[-1][3], write.rows[-1][4]
-    else:
-        state, at = cursor.execute(sql.LAST_RECORD, (number,)).fetchone()
-    has_wake = has_wake or commit.wake_at is not None
-    if write.held and not commit.taken:
-        if has_wake:
-            changes.wakes.append((commit.wake_at, number))
-    elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
-        kinds = CHILD if is_stuck(state) else "*"  # a stuck execution is woken by its branches alone
-        unseen = mail and cursor.execute(sql.UNSEEN, (number, commit.seen, kinds)).fetchone()[0]
-        changes.executions.append(
-            execution_row(number, owner, state, at, mail, commit.wake_at, unseen=unseen, awaits=commit.awaits)
+    def _open(self, acceptance: Acceptance, state: str, at: float, driver: int | None, wake_at: float | None) -> int:
+        """Gather the row of a new execution. Returns its number."""
+        self._highest += 1
+        dormant = wake_at == math.inf
+        row = (
+            self._highest,
+            acceptance.saga_id,
+            self._ids.definition(self._cursor, acceptance),
+            acceptance.deadline_at,
+            None if acceptance.parent is None else stored_name(acceptance.parent, "the parent"),
+            driver,
+            wake_at,
+            next_attention_at(state, driver is not None, 0, None if dormant else wake_at, awaits=dormant),
+            at if driver is None and state in ENDED else None,
         )
-    return number, last, mail
+        self._opened.append(row)
+        return self._highest
+
+    def _append(self, write: Write, owner: int | None, execution: _Found) -> _Planned:
+        """Gather the changes in the row of an existing execution, if there are any."""
+        cursor, commit = self._cursor, write.commit
+        number, epoch, driver, mail, has_wake, last = execution
+        for item in commit.taken:
+            mail -= cursor.execute(sql.TAKE, (item, number)).rowcount
+        if write.rows:
+            last, state, at = write.rows[-1][0], write.rows[-1][3], write.rows[-1][4]
+        else:
+            state, at = cursor.execute(sql.LAST_RECORD, (number,)).fetchone()
+        has_wake = has_wake or commit.wake_at is not None
+        if write.held and not commit.taken:
+            if has_wake:
+                self._wakes.append((commit.wake_at, number))
+        elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
+            kinds = CHILD if is_stuck(state) else "*"  # a stuck execution is woken by its branches alone
+            unseen = mail and cursor.execute(sql.UNSEEN, (number, commit.seen, kinds)).fetchone()[0]
+            self._updated.append(
+                execution_row(number, owner, state, at, mail, commit.wake_at, unseen=unseen, awaits=commit.awaits)
+            )
+        return number, last, mail
 
 
 def _refusal(write: Write, own: int | None, execution: _Found | None) -> JournalError | None:
@@ -339,27 +345,3 @@ def _refusal(write: Write, own: int | None, execution: _Found | None) -> Journal
             f"else has written in the meantime; nothing was written"
         )
     return None
-
-
-def _new_row(
-    cursor: Cursor,
-    ids: IdCache,
-    acceptance: Acceptance,
-    number: int,
-    state: str,
-    at: float,
-    driver: int | None,
-    wake_at: float | None,
-) -> Row:
-    dormant = wake_at == math.inf
-    return (
-        number,
-        acceptance.saga_id,
-        ids.definition(cursor, acceptance),
-        acceptance.deadline_at,
-        None if acceptance.parent is None else stored_name(acceptance.parent, "the parent"),
-        driver,
-        wake_at,
-        next_attention_at(state, driver is not None, 0, None if dormant else wake_at, awaits=dormant),
-        at if driver is None and state in ENDED else None,
-    )

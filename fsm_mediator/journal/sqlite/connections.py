@@ -1,4 +1,4 @@
-"""Connections to one SQLite file: one that writes, and as many that read as threads read at the same time.
+"""Connections to one SQLite file: one for writing, and one for each thread that reads at the same time.
 
 They are closed before a fork. SQLite keeps its locks in tables of the process: a child that inherits them believes that
 it holds locks which only its parent holds. A test shows the result: the parent closes, finds the file unused, and
@@ -81,10 +81,20 @@ class Connections:
             JournalError: It cannot be opened.
         """
         if self.cursor is None:
+            self.check_writable()
             self._writer = self._open_writer()
             self._identity = None if self.in_memory else paths.identity(self.path)
             self.cursor = self._writer.cursor()
         return self.cursor
+
+    def check_writable(self) -> None:
+        """Refuse to write to a journal that was opened to read.
+
+        Raises:
+            JournalError: It was opened to read.
+        """
+        if self.read_only:
+            raise JournalError(f"the journal {self.path!r} was opened to look only. Open it without read_only=True")
 
     def check_identity(self) -> None:
         """Check that other processes see the file that is written to.
@@ -98,8 +108,15 @@ class Connections:
                 f"to the file that was there, and others cannot see it. Put it back, or end this process"
             )
 
-    def drop_writer(self) -> None:
-        """Close the connection that writes; the next `writer` opens another."""
+    def roll_back(self) -> None:
+        """Roll back the transaction under way, if there is one. If that fails, the next `writer` opens a connection."""
+        try:
+            if self._writer is not None and self._writer.in_transaction:
+                self._writer.rollback()
+        except sqlite3.Error:
+            self._drop_writer()
+
+    def _drop_writer(self) -> None:
         writer, self._writer, self.cursor = self._writer, None, None
         if writer is not None:
             writer.close()
@@ -132,15 +149,6 @@ class Connections:
                         self._idle.append(connection)
                     self._changed.notify_all()
 
-    def check_readable(self) -> None:
-        """Open one connection that reads, to find out whether that works.
-
-        Raises:
-            JournalError: It does not.
-        """
-        with self.reader():
-            pass
-
     def close(self, timeout: float | None = None) -> None:
         """Close all connections, once no thread writes or reads. The next use opens them again.
 
@@ -171,7 +179,7 @@ class Connections:
             if closed:
                 while self._idle:
                     self._idle.pop().close()
-                self.drop_writer()
+                self._drop_writer()
         return closed
 
     def reopen(self) -> None:

@@ -229,7 +229,7 @@ class GroupCommit(Generic[J]):
             self._pass_lead(self._under_way[1:])
 
     def _pass_lead(self, followers: Sequence[Waiter[J]] = ()) -> None:
-        """Wake the next leader, and the first of the *followers*, whose jobs were done."""
+        """Wake the next leader, and the first of the *followers* of this group."""
         first = None
         with self._mutex:
             self._under_way = ()

@@ -107,7 +107,8 @@ class SQLiteJournal:
         self._paused_by: Waiter[transaction.Job] | None = None
         self._reset_writing()
         if read_only:
-            self._connections.check_readable()
+            with self._connections.reader():
+                pass  # it can be opened
         else:
             self._connections.writer()
         weakref.finalize(self, self._connections.close, 1.0)
@@ -129,8 +130,6 @@ class SQLiteJournal:
 
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
-        if self.read_only:
-            raise self._is_read_only()
         (written,) = self._group.perform((Write(commit, self._ids, self.max_value_bytes),))
         if isinstance(written, tuple):
             return written
@@ -148,7 +147,7 @@ class SQLiteJournal:
                 results.append(UnencodableError(str(error)))
             except JournalError as error:
                 results.append(error)
-        done = iter(self._perform_all(jobs) if jobs else ())
+        done = iter(self._group.perform(jobs) if jobs else ())
         return [next(done) if result is None else result for result in results]
 
     def post(self, saga_id: str, item: InboxItem) -> bool:
@@ -175,8 +174,7 @@ class SQLiteJournal:
 
     def beat(self, driver_id: str) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
-        if self.read_only:
-            raise self._is_read_only()
+        self._connections.check_writable()
         self._connections.check_identity()
         found = self._read(sql.LAST_BEAT, (driver_id,))
         if not found:
@@ -208,8 +206,7 @@ class SQLiteJournal:
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
         """As `Journal.prune`. The branches of an execution count, and are never deleted without it."""
         check_bounds(before, limit)
-        if self.read_only:
-            raise self._is_read_only()
+        self._connections.check_writable()
         for number, *_ in self._read(sql.OWNERS):
             self._mark_ended(number)
         deleted, after = 0, -1
@@ -240,25 +237,17 @@ class SQLiteJournal:
     def _mark_ended(self, driver: int, *, surely_dead: bool = False) -> None:
         """Bring the rows of ended executions of a driver up to date, some at a time: see `schema`.
 
-        *surely_dead*: also of those that it claimed later, to undo them, and left as they were.
+        *surely_dead*: also of executions that the driver claimed later, to undo them, and left unchanged.
         """
         parameters = (driver, surely_dead)
         while self._read(sql.ENDED_UNDER, parameters):
             self._perform(lambda cursor: cursor.execute(sql.MARK_ENDED, parameters).rowcount)
 
     def _perform(self, job: transaction.Job) -> Any:
-        (result,) = self._perform_all((job,))
+        (result,) = self._group.perform((job,))
         if isinstance(result, BaseException):
             raise result
         return result
-
-    def _perform_all(self, jobs: Sequence[transaction.Job]) -> list[Any]:
-        if self.read_only:
-            raise self._is_read_only()
-        return self._group.perform(jobs)
-
-    def _is_read_only(self) -> JournalError:
-        return JournalError(f"the journal {self.path!r} was opened to look only. Open it without read_only=True")
 
     def _commit_single(self, job: transaction.Job) -> Any:
         if not isinstance(job, Write):
@@ -269,50 +258,40 @@ class SQLiteJournal:
             try:
                 return job.execute_single(cursor)
             except BaseException as error:
+                connections.roll_back()
                 self._ids.clear()
-                if not transaction.rolled_back(cursor.connection):
-                    connections.drop_writer()
                 if isinstance(error, ERRORS):
                     raise to_journal_error(error, self.path, "written", connections.busy_timeout) from error
                 raise
 
     def _commit(self, waiters: Sequence[Waiter[transaction.Job]]) -> None:
-        connections, usable = self._connections, False
+        connections = self._connections
         with connections.writing:
             try:
-                usable = transaction.perform(
-                    connections.writer(), waiters, self._ids, path=self.path, busy_timeout=connections.busy_timeout
-                )
+                cursor = connections.writer()
+                transaction.perform(cursor, waiters, self._ids, path=self.path, busy_timeout=connections.busy_timeout)
             except JournalError as error:
                 for waiter in waiters:
                     waiter.failure = error if len(waiters) == 1 else JournalError(str(error))
             finally:
-                if not usable and not self._is_rolled_back_in_memory(connections.cursor):
-                    connections.drop_writer()
-
-    def _is_rolled_back_in_memory(self, cursor: sqlite3.Cursor | None) -> bool:
-        # A journal in memory would lose everything with its connection.
-        return self._connections.in_memory and cursor is not None and transaction.rolled_back(cursor.connection)
+                connections.roll_back()
 
     # Reading
 
     def find(self, saga_id: str) -> Entry | None:
         """As `Journal.find`."""
-        if not is_text(saga_id):
-            return None
-        return next(iter(self._entries_of(self._read(sql.ENTRY, (saga_id,)))), None)
+        entries = self._entries_of(self._read_of(sql.ENTRY, saga_id))
+        return entries[0] if entries else None
 
     def records(self, saga_id: str) -> list[Record]:
         """As `Journal.records`."""
-        if not is_text(saga_id):
-            return []
-        rows = self._read(sql.RECORDS, (saga_id,))
+        rows = self._read_of(sql.RECORDS, saga_id)
         with self._reading():
             return [record_of(tuple(row), saga_id, saga) for saga, *row in rows]
 
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
-        return items_of(self._read(sql.MAIL_OF, (saga_id,))) if is_text(saga_id) else ()
+        return items_of(self._read_of(sql.MAIL_OF, saga_id))
 
     def entries(
         self,
@@ -373,7 +352,7 @@ class SQLiteJournal:
         return None if wake is None else float(wake)
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
-        """The entries of *rows*; whether a driver is alive is checked once for all that it owns."""
+        """The entries of *rows*; each owner is checked only once."""
         drivers: dict[int, tuple[Driver, bool]] = {}
         owners = {row[13] for row in rows} - {None}
         if owners:
@@ -386,6 +365,9 @@ class SQLiteJournal:
     def _is_alive(self, number: int, row: Sequence[Any]) -> bool:
         last_beat, lease, *identity = row
         return self._liveness.is_alive(number, Driver(*identity), last_beat, lease)
+
+    def _read_of(self, query: str, saga_id: str) -> list[Row]:
+        return self._read(query, (saga_id,)) if is_text(saga_id) else []
 
     def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
         with self._reading():

@@ -117,7 +117,7 @@ def release(cursor: Cursor, ids: IdCache, saga_id: str, epoch: int) -> None:
 
 
 def unregister_driver(cursor: Cursor, ids: IdCache, driver_id: str) -> None:
-    """Delete a driver, and free the executions that it owns."""
+    """Delete a driver, and free its executions."""
     ids.clear()
     own = ids.driver(cursor, driver_id)
     if own is not None:

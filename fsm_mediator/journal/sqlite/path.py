@@ -1,4 +1,4 @@
-"""The path of a SQLite journal, checked before SQLite opens it, so that an error says plainly what is wrong.
+"""The path of a SQLite journal, checked before SQLite opens it, so that its errors are plain.
 
 A file that may be in use in this process is never opened here: on POSIX systems, closing any descriptor of a file drops
 all locks of the process on that file, those of SQLite included (https://sqlite.org/howtocorrupt.html, 2.2).

@@ -26,7 +26,7 @@ class _HalfDone(Exception):  # noqa: N818 - it never leaves this file
 
 def perform(
     cursor: sqlite3.Cursor, waiters: Sequence[Waiter[Job]], ids: IdCache, *, path: str, busy_timeout: float
-) -> bool:
+) -> None:
     """Do the jobs of *waiters* in one transaction, and set their results, or the same failure for all.
 
     Args:
@@ -36,11 +36,10 @@ def perform(
         path: The journal's file, for messages.
         busy_timeout: For how many seconds the connection waits for locks, for messages.
 
-    Returns:
-        Whether the connection can still be used.
+    The caller has to roll back whatever transaction is left open afterwards.
 
     Raises:
-        BaseException: An interrupt. The transaction was rolled back, unless it had been committed by then.
+        BaseException: An interrupt. Nothing was done, unless the transaction had been committed by then.
     """
     committing = False
     results: list[Any] = []
@@ -58,19 +57,15 @@ def perform(
         cursor.execute("COMMIT")
         _set_results(waiters, results)
     except ERRORS as error:
-        usable = rolled_back(cursor.connection)
         ids.clear()
         for waiter in waiters:
             waiter.failure = to_journal_error(error, path, "written", busy_timeout)
-        return usable
     except BaseException:
         if committing and not cursor.connection.in_transaction:
             _set_results(waiters, results)
         else:
-            rolled_back(cursor.connection)
             ids.clear()
         raise
-    return True
 
 
 def _set_results(waiters: Sequence[Waiter[Job]], results: list[Any]) -> None:
@@ -118,13 +113,3 @@ def _do_in_savepoint(cursor: sqlite3.Cursor, job: Job, ids: IdCache, path: str) 
         result = error if isinstance(error, MediatorError) else to_journal_error(error, path, "written")
     cursor.execute("RELEASE job")
     return result
-
-
-def rolled_back(connection: sqlite3.Connection) -> bool:
-    """Roll back the transaction under way, if there is one. Returns whether the connection can still be used."""
-    try:
-        if connection.in_transaction:
-            connection.rollback()
-    except sqlite3.Error:
-        return False
-    return True
