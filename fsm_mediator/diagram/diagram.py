@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.diagram.digest import digest_of
 from fsm_mediator.diagram.dot import body, to_dot
 from fsm_mediator.diagram.flow import STEPS, FlowPicture, flow_picture
 from fsm_mediator.diagram.highlights import marks_of
@@ -21,7 +22,6 @@ from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
 from fsm_mediator.diagram.picture import DETAIL, VIEWS, Picture, picture_of
-from fsm_mediator.diagram.staleness import digest_of
 from fsm_mediator.diagram.steps_dot import steps_body, steps_dot
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table

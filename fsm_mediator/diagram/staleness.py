@@ -7,18 +7,16 @@ DOT that it was drawn from: that is compared, and what the two pictures say is t
 from __future__ import annotations
 
 import difflib
-import hashlib
 import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from fsm_mediator.diagram.diagram import Diagram
+from fsm_mediator.diagram.digest import digest_of
 from fsm_mediator.diagram.text import clean
 from fsm_mediator.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from fsm_mediator.diagram.diagram import Diagram
 
 COMPARED: Final = ("dot", "mmd", "md", "svg")
 """The formats that can be compared, by suffix."""
@@ -26,11 +24,6 @@ COMPARED: Final = ("dot", "mmd", "md", "svg")
 _DIGEST: Final = re.compile(r'<svg [^>]*data-dot="([0-9a-f]+)"')
 _MOVES: Final = "<style>@keyframes "
 _WORDS: Final = re.compile(r"<g><title>(.*?)</title>", re.DOTALL)
-
-
-def digest_of(*texts: str) -> str:
-    """Names *texts*: what is drawn from the same bears the same name."""
-    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 
 
 def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> list[str]:

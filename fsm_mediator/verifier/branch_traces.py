@@ -1,21 +1,20 @@
-"""Fates: for each branch on a way, one way of its own on which it comes to stand as it does there.
+"""For each branch on a path, a trace of its own that reaches the same statuses.
 
-To the saga that waits for it a branch is one of a few words (`Status`). That one can come to stand so was found by
-walking its own saga; here it is said how, so that it can be played.
+To the saga that waits for it a branch is one of a few words (`Status`). The branch's own search proved that each status
+can be reached; this module returns a trace that reaches it, for replay in a test.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
+from fsm_mediator.definition.saga import Saga
 from fsm_mediator.verifier.action import NOTHING, PARTICIPANT, Action
+from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
-
-if TYPE_CHECKING:
-    from fsm_mediator.verifier.state_space import StateSpace
 
 _HAVE_IT_GO_ON: Final = frozenset(("retry", "undo", "settled_done", "settled_undone"))
 """What is said to an execution that has settled."""
@@ -36,7 +35,34 @@ _UNSEEN: Final = 1_000
 """The effort for what is not to be seen."""
 
 
-def way_to(walk: StateSpace, statuses: Sequence[str]) -> tuple[str, ...] | None:
+class BranchSearch(Protocol):
+    """What the search over a branch's saga offers to those who look for a trace in it; `StateSpace` is one.
+
+    Attributes:
+        saga: The saga that was searched.
+        possible: What can happen in it.
+    """
+
+    saga: Saga
+    possible: ActionModel
+
+    @property
+    def branches(self) -> Mapping[str, Mapping[str, Any]]:
+        """The searches over its own branches, by the group's path and the branch's name."""
+
+    @property
+    def nodes(self) -> Sequence[tuple[Any, Any]]:
+        """Each state that was found, with the ledger of effects there."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a law is broken in it."""
+
+    def leads(self, number: int) -> Iterable[tuple[Action, str, int]]:
+        """The actions that lead on from the node of this number, each with its label and the node it leads to."""
+
+
+def way_to(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
     """The easiest way on which an execution comes to stand as *statuses* say, one after the other; None: there is none.
 
     Easy is what is short; a cancel, a person who has made sure by hand, and what takes real time are taken where

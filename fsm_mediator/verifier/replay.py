@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
@@ -13,16 +13,13 @@ from fsm_mediator.records import Record
 from fsm_mediator.verifier.abstract_states import begun, made
 from fsm_mediator.verifier.action import DUE
 from fsm_mediator.verifier.actions import ActionModel
-from fsm_mediator.verifier.branch_traces import way_to
+from fsm_mediator.verifier.branch_traces import BranchSearch, way_to
 from fsm_mediator.verifier.branches import spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.violation import Violation
 
-if TYPE_CHECKING:
-    from fsm_mediator.verifier.state_space import StateSpace
-
-StateSpaces: TypeAlias = "Mapping[str, Mapping[str, StateSpace]]"
+Searches: TypeAlias = Mapping[str, Mapping[str, BranchSearch]]
 """The walks over the branches of a saga, by the group's path and the branch's name."""
 
 
@@ -71,7 +68,7 @@ def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> Replayed
 
 
 def violation_of(
-    saga: Saga, law: int, what: str, path: Sequence[str], possible: ActionModel, walks: StateSpaces | None = None
+    saga: Saga, law: int, what: str, path: Sequence[str], possible: ActionModel, walks: Searches | None = None
 ) -> Violation:
     """The violation at the end of *path*.
 
@@ -105,7 +102,7 @@ def violation_of(
     )
 
 
-def ways_of_branches(walks: StateSpaces, fates: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def ways_of_branches(walks: Searches, fates: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """A way for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
 
     Args:
