@@ -6,7 +6,7 @@ child. A registered object has:
 
 - ``reset()``: in the child, forget everything that belongs to the parent, and make new locks;
 - ``pause(timeout)`` and ``resume()``, if it cannot be copied while it is in use: before the fork, finish the work under
-  way and start no other; in the parent, go on.
+  way within *timeout* seconds and start no other, or return False; in the parent, go on.
 
 The object is held weakly, needs no call to unregister, and must be hashable by identity. The order of objects is not
 defined, so no `reset` may rely on another's.
@@ -23,6 +23,8 @@ from typing import Final, Protocol, TypeVar, runtime_checkable
 
 logger = logging.getLogger("fsm_mediator")
 
+T = TypeVar("T")
+
 CREATING: Final = threading.Lock()
 """Held while a SQLite file is created or connected to, so that no child gets a copy of SQLite's own locks, locked."""
 
@@ -31,10 +33,10 @@ PATIENCE = 5.0
 
 
 class Forkable(Protocol):
-    """Holds something that belongs to this process alone."""
+    """Holds state that belongs to this process alone."""
 
     def reset(self) -> None:
-        """In the child: forget what belongs to the parent."""
+        """In the child: forget the parent's state."""
 
 
 @runtime_checkable
@@ -42,13 +44,11 @@ class Pausable(Forkable, Protocol):
     """Cannot be copied while it is in use."""
 
     def pause(self, timeout: float) -> bool:
-        """Finish the work under way within *timeout* seconds and start no other; False: it took longer."""
+        """Before the fork: finish the work under way, and start no other; False: it took longer."""
 
     def resume(self) -> None:
         """In the parent: go on. Called only if `pause` returned True."""
 
-
-T = TypeVar("T", bound=Forkable)
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _forking = threading.Lock()

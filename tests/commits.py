@@ -36,7 +36,7 @@ class Clock:
 
 @contextmanager
 def two_drivers(path: Path, clock: Clock) -> Iterator[SQLiteJournal]:
-    """A journal with two drivers, whose life is told by their leases alone."""
+    """A journal with two drivers; only their leases decide whether they are alive."""
     with closing(SQLiteJournal(path, durability="normal", clock=clock)) as journal:
         journal.enlist(DRIVER)
         journal.enlist(OTHER)
@@ -107,17 +107,17 @@ def refused(*words: str) -> Iterator[None]:
 
 @contextmanager
 def statements(journal: SQLiteJournal) -> Iterator[list[str]]:
-    """What SQLite is told to do by the connection that writes."""
-    told: list[str] = []
+    """The statements that the writing connection executes."""
+    executed: list[str] = []
     connection = journal._connections.writer().connection
-    connection.set_trace_callback(told.append)
-    yield told
+    connection.set_trace_callback(executed.append)
+    yield executed
     connection.set_trace_callback(None)
 
 
 @contextmanager
 def held_back(journal: SQLiteJournal, waiting: int) -> Iterator[None]:
-    """Have nobody write until so many threads wait for it; then they all may."""
+    """Keep all threads from writing until this many wait; then let them write."""
     ticket = journal._group.acquire()
     assert ticket is not None
     yield

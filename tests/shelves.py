@@ -20,7 +20,7 @@ class Receipt:
 
 
 class Shelf:
-    """A fake service that behaves: what is done again under a known key is done once, what is undone stays undone."""
+    """A fake service that behaves: a call with a known key is done once, and an undone call stays undone."""
 
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
@@ -72,7 +72,7 @@ class IsNotIdempotent(Put):
 
 
 class IsUndoneTwice(Put):
-    """It undoes again what it has undone, and what was never done."""
+    """It compensates twice, and without an effect."""
 
     def execute(self, order, context):
         if context.idempotency_key not in self.shelf.refused:
@@ -89,7 +89,7 @@ class IsUndoneTwice(Put):
 
 
 class RaisesWithoutExecute(Put):
-    """It trips over what was never done."""
+    """It raises if there is nothing to compensate."""
 
     def compensate(self, order, context):
         del self.shelf.held[context.execute_key]
@@ -104,7 +104,7 @@ class TrustsTheResult(Put):
 
 
 class ReturnsNoData(Put):
-    """It undoes by an object that it returned, of which a journal only keeps the data."""
+    """It compensates with an object that it returned; a journal keeps only the object's data."""
 
     def execute(self, order, context):
         super().execute(order, context)

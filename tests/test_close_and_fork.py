@@ -285,7 +285,7 @@ FORK = """
     [("MemoryJournal()", "{'in-child'}"), ("SQLiteJournal(sys.argv[1])", "{'before', 'slow', 'in-child'}")],
     ids=["memory", "sqlite"],
 )
-def test_a_forked_child_opens_anew_and_drives_nothing_of_its_parents(tmp_path, made, known):
+def test_forked_child_opens_its_own_journal_and_leaves_the_parents_alone(tmp_path, made, known):
     """The child is another driver: it runs its own sagas, and leaves alone what the parent is in the midst of."""
     script = textwrap.dedent(FORK.format(journal=made, known=known))
     command = [sys.executable, "-c", script, tmp_path / "sagas.db"]

@@ -21,7 +21,7 @@ SLEEPER = "import sys; print(flush=True); sys.stdin.read()"
 
 
 def sleeper():
-    """A child that does nothing; and the driver that it would be."""
+    """A child process that does nothing, and its driver."""
     process = subprocess.Popen([sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
@@ -55,7 +55,7 @@ def test_this_driver_names_this_process():
 
 @linux
 def test_a_process_that_was_killed_is_dead_at_once(child):
-    """No lease is waited for, and a zombie that nobody has looked after yet counts as dead."""
+    """No lease has to run out, and a zombie that its parent has not collected yet counts as dead."""
     process, driver = child
     assert is_alive(driver, 0.0, 1.0, 0.0)
 
@@ -109,7 +109,7 @@ def test_elsewhere_the_lease_decides(elsewhere):
 
 @linux
 def test_a_hidden_process_is_left_to_its_lease(monkeypatch):
-    """Where /proc hides other users' processes, one that the kernel says exists is not taken for dead."""
+    """If /proc hides a process and the kernel says that it exists, it does not count as dead."""
     driver = msgspec.structs.replace(this_driver(), pid=1)
     monkeypatch.setattr(drivers, "_process_start_time", lambda pid: None)
 

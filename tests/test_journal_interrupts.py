@@ -1,4 +1,4 @@
-"""Interrupts wherever Python looks for signals in the code of the journal: the next who uses it is not kept waiting."""
+"""Interrupts at every point where Python handles signals in the journal's code: no other thread is kept waiting."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Callable[[SQLiteJournal], object]] = {
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="later Pythons tell a tracer of lines, not of instructions")
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_interrupt_at_any_point_keeps_nobody_waiting(tmp_path, operation):
+def test_interrupt_at_any_point_keeps_no_thread_waiting(tmp_path, operation):
     """Every point is tried, each with a journal of its own; then another thread reads, writes and closes."""
     number, tried, kept = 0, InterruptAt(0), []
     while number == 0 or tried.hit:
@@ -112,8 +112,8 @@ def test_an_interrupt_at_any_point_keeps_nobody_waiting(tmp_path, operation):
     assert number > 5
 
 
-def test_a_handler_of_a_signal_that_hits_who_waits_to_be_written_for_is_refused():
-    """It would wait for its own thread, which may be the one that is to write next."""
+def test_signal_handler_in_a_queued_thread_is_refused():
+    """It would wait for its own thread, which may lead next."""
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
     leader = group.acquire()
     assert leader is not None
@@ -124,7 +124,7 @@ def test_a_handler_of_a_signal_that_hits_who_waits_to_be_written_for_is_refused(
             group._queue(Waiter("b"))
 
 
-def test_who_was_interrupted_as_it_queued_can_write_again():
+def test_thread_interrupted_as_it_queued_can_write_again():
     """Nothing of it is left in the queue, in whichever line it was hit."""
     group: GroupCommit[str] = GroupCommit(lambda tickets: None, lambda job: None)
     leader = group.acquire()
@@ -155,7 +155,7 @@ def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
     journal.close()
 
 
-def test_who_closes_at_the_very_end_of_the_process_does_not_hang(tmp_path):
+def test_close_at_interpreter_exit_does_not_hang(tmp_path):
     """What was registered with atexit before there was a journal is called after the journal was closed for good."""
     program = """
         import atexit
@@ -200,22 +200,22 @@ class Breaks:
 @pytest.mark.parametrize("after", [forking._in_parent, forking._in_child])
 def test_an_interrupt_before_a_fork_leaves_nothing_locked(monkeypatch, caplog, after):
     """Python swallows what a hook raises: all the others must be told all the same."""
-    rested = []
+    continued = []
 
-    class Rests(Breaks):
+    class Pauses(Breaks):
         def pause(self, timeout: float) -> bool:
             return True
 
         def resume(self) -> None:
-            rested.append("go on")
+            continued.append("go on")
 
         def reset(self) -> None:
-            rested.append("begin anew")
+            continued.append("begin anew")
 
-    monkeypatch.setattr(forking, "_known", [Breaks(), Rests(), Breaks()])
+    monkeypatch.setattr(forking, "_known", [Breaks(), Pauses(), Breaks()])
     forking._before()
     after()
-    assert rested == ["go on" if after is forking._in_parent else "begin anew"]
+    assert continued == ["go on" if after is forking._in_parent else "begin anew"]
     assert not CREATING.locked()
     assert not forking._forking.locked()
     assert "could not pause" in caplog.text
@@ -229,7 +229,7 @@ def test_a_process_that_proc_hides_is_left_to_its_lease(monkeypatch):
 
 
 def this_driver_as(started: str) -> Any:
-    """This process, as one that was started at another time."""
+    """This process, as if it had been started at another time."""
     return msgspec.structs.replace(this_driver(), id="d-9", started=started)
 
 

@@ -162,7 +162,7 @@ class JournalRemembers(RuleBasedStateMachine):
         wake_in=st.floats(0, 50),
     )
     def go_on(self, name, to, held, take, wake_in):
-        """By who holds it, as it should be."""
+        """Append as the owner."""
         row = self.rows.get(name)
         if row is None or (row["driver"] is None and held):
             return
@@ -171,7 +171,7 @@ class JournalRemembers(RuleBasedStateMachine):
 
     @rule(name=executions, to=targets, who=who, epoch=st.integers(1, 3), held=st.booleans())
     def intrude(self, name, to, who, epoch, held):
-        """By whoever, under whatever epoch."""
+        """Append as any driver, under any epoch."""
         self.attempt(self.commit(name, [to], who, held=held, wake_in=1.0, epoch=epoch))
 
     @rule(name=executions, branch=st.sampled_from("xy"), other=executions)
@@ -243,14 +243,14 @@ class JournalRemembers(RuleBasedStateMachine):
     def prune(self, age, limit, saga):
         before = self.clock.now - age
 
-        def family(name):
+        def whole(name):
             return [n for n, r in self.rows.items() if n == name or n.startswith(f"{name}/")]
 
         def over(name):
             row = self.rows[name]
             return self.state(row) in ENDED and row["driver"] is None
 
-        def over_with_the_whole(name):
+        def settled_with_the_whole(name):
             row = self.rows[name]
             return over(name) or ("/" in name and self.state(row).startswith("stuck") and row["driver"] is None)
 
@@ -260,11 +260,11 @@ class JournalRemembers(RuleBasedStateMachine):
             if row is None or ("/" in name and name.partition("/")[0] in self.rows):
                 continue
             old = over(name) and row["records"][-1].at < before and saga in (None, row["opened"].saga)
-            if old and all(map(over_with_the_whole, family(name))):
-                if deleted and deleted + len(family(name)) > limit:
+            if old and all(map(settled_with_the_whole, whole(name))):
+                if deleted and deleted + len(whole(name)) > limit:
                     break
-                deleted += len(family(name))
-                for each in family(name):
+                deleted += len(whole(name))
+                for each in whole(name):
                     del self.rows[each]
                 if deleted >= limit:
                     break
@@ -316,7 +316,7 @@ class JournalRemembers(RuleBasedStateMachine):
 
 
 class MemoryRemembers(JournalRemembers):
-    """A journal in memory: those who write to it live as long as it does."""
+    """A journal in memory: its drivers are alive as long as it is."""
 
     lease = math.inf
 

@@ -43,7 +43,7 @@ def test_the_newest_are_kept(drive, encode):
     assert len(journal._by_age) == 3
 
 
-def test_what_has_not_ended_is_never_forgotten(drive, encode):
+def test_unfinished_executions_are_never_evicted(drive, encode):
     """Nor does it keep others from having their turn, however many there are."""
     world = World()
     waiting = Saga("waiting", [Signal("go"), world.step("after")])
@@ -67,7 +67,7 @@ def test_what_has_not_ended_is_never_forgotten(drive, encode):
     assert len(list(journal.entries())) == 4
 
 
-def test_a_family_goes_as_a_whole(drive, encode):
+def test_branches_are_evicted_with_the_whole(drive, encode):
     """Branches count with the execution that they belong to, and are forgotten with it."""
     world = World()
     inner = Parallel("inner", [world.step("a"), world.step("b")])
@@ -81,8 +81,8 @@ def test_a_family_goes_as_a_whole(drive, encode):
     assert len(journal._branches) == 2 * 2
 
 
-def test_all_are_kept_unless_it_is_said(drive):
-    """Forgetting an id means that it may be run twice; nobody gets that without asking for it."""
+def test_all_are_kept_by_default(drive):
+    """A forgotten id can be run twice: that happens only if the user sets *keep*."""
     mediator = drive(Saga("s", [World().step("a")]))
     for number in range(2000):
         mediator.run("s", saga_id=f"o-{number}")
@@ -98,7 +98,7 @@ def test_nonsense_is_refused(keep):
     assert repr(MemoryJournal(keep=5)) == "MemoryJournal(encode=False, keep=5)"
 
 
-def test_who_is_forgotten_between_two_looks_is_unknown(drive, monkeypatch):
+def test_execution_evicted_between_two_reads_is_unknown(drive, monkeypatch):
     """Never `pending`, as if it had not begun: one is listed, then forgotten, then its records are asked for."""
     journal = MemoryJournal(keep=2)
     mediator = drive(Saga("s", [World().step("a")]), journal=journal)
@@ -115,7 +115,7 @@ def test_who_is_forgotten_between_two_looks_is_unknown(drive, monkeypatch):
         mediator.outcome("o-1")
 
 
-def test_recovering_goes_on_where_a_whole_was_forgotten(drive):
+def test_recover_survives_an_evicted_whole(drive):
     """It has ended, thanks to its branches, before it was waited for: that is no error of the recovery."""
     world = World()
     saga = Saga("s", [Parallel("g", [world.step("a"), world.step("b")])])

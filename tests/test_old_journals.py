@@ -91,7 +91,7 @@ def test_there_is_an_old_journal():
     assert (JOURNALS / "shop-v1.db").is_file()
 
 
-def test_what_was_written_is_read(old):
+def test_old_records_are_read(old):
     """Every state, payload, result, error and time is as it was."""
     with Mediator(shop(now=True), journal=old) as mediator:
         states = {entry.saga_id: entry.state for entry in mediator.executions()}
@@ -112,8 +112,8 @@ def test_what_was_written_is_read(old):
         assert 1_790_000_000 <= failed.history[0].at < 1_790_000_100
 
 
-def test_what_was_left_goes_on(old):
-    """Recovery takes up what was left in the midst, a stuck one is retried, a finished one undone."""
+def test_unfinished_executions_of_old_journals_go_on(old):
+    """Recovery continues unfinished executions, a stuck one is retried, a finished one undone."""
     with Mediator(shop(now=True), journal=old, sleep=lambda seconds: None) as mediator:
         recovered = {outcome.saga_id: outcome.state for outcome in mediator.recover()}
         assert recovered["waiting"] == "succeeded"

@@ -46,7 +46,7 @@ def journal(path: Path, clock: Clock) -> Iterator[SQLiteJournal]:
 
 
 def test_a_locked_file_is_waited_for_then_an_error(path, clock):
-    """Somebody else's open transaction is waited for as long as was asked; then the error says who and what to do."""
+    """The journal waits for another process's transaction up to busy_timeout; then the error says what to do."""
     with closing(SQLiteJournal(path, busy_timeout=0.01, clock=clock)) as journal:
         journal.enlist(DRIVER)
         journal.write(opening("x", "executing.a"))
@@ -93,11 +93,11 @@ journal.close()
 
 
 def test_a_full_disk_is_an_error_and_no_loss(path):
-    """When a file cannot grow, the write fails, what was written stays, and it goes on when there is room."""
-    told = in_python(FULL_DISK, path)
+    """If a file cannot grow, the write fails, earlier records stay, and writing works again when there is room."""
+    ended = in_python(FULL_DISK, path)
 
-    complaint, numbers = told.stdout.splitlines() or [told.stderr, ""]
-    assert "could not be written: the disk" in complaint, told
+    complaint, numbers = ended.stdout.splitlines() or [ended.stderr, ""]
+    assert "could not be written: the disk" in complaint, ended
     assert "Nothing was written" in complaint
     written, kept = map(int, numbers.split())
     assert 0 < written < 100
@@ -107,7 +107,7 @@ def test_a_full_disk_is_an_error_and_no_loss(path):
 
 
 def damaged(path: Path, damage: Callable[[Path], object]) -> SQLiteJournal:
-    """A journal whose file was damaged after it was closed."""
+    """A journal with a file that was damaged after `close`."""
     with closing(SQLiteJournal(path, durability="normal")) as journal:
         journal.enlist(DRIVER)
         journal.write_all([opening(f"{number}", "executing.a", payload="x" * 500) for number in range(300)])
@@ -127,7 +127,7 @@ def test_a_truncated_file_is_reported(path):
 
 
 def test_garbage_in_a_file_is_reported(path):
-    """So is one whose pages were overwritten, to those who read and to those who write."""
+    """Overwritten pages are an error for reads and for writes."""
 
     def overwrite(file: Path) -> None:
         content = bytearray(file.read_bytes())
@@ -144,7 +144,7 @@ def test_garbage_in_a_file_is_reported(path):
 
 
 def test_a_beginning_that_was_overwritten_is_reported(path):
-    """A file that is no longer a database is told from one that never was a journal."""
+    """A file that is no longer a database gets another message than a file that never was a journal."""
     journal = damaged(path, lambda file: file.write_bytes(b"garbage!" * 1000))
 
     with refused("not a SQLite file, or its beginning was overwritten"):
@@ -165,7 +165,7 @@ def test_details_that_are_no_json_are_reported(journal):
 
 
 def test_a_file_that_was_taken_away_is_noticed(journal, path):
-    """A journal that was deleted or replaced under a running process does not swallow what is written in silence."""
+    """If the file is deleted or replaced under a running process, the next heartbeat is an error."""
     assert journal.beat("d-1") == ()
     path.rename(path.with_suffix(".old"))
 
@@ -251,17 +251,17 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without for
 @forks
 def test_after_a_fork_each_process_has_connections_of_its_own(path):
     """Parent and child go on with the same journal object; neither takes anything from the other."""
-    told = in_python(FORK, path)
+    ended = in_python(FORK, path)
 
-    assert told.stdout == "['child-1', 'child-2', 'parent', 'parent-2']\n", told
+    assert ended.stdout == "['child-1', 'child-2', 'parent', 'parent-2']\n", ended
 
 
 @forks
 def test_forks_amid_writing_threads_lose_nothing(path):
     """A process may fork at any moment, whatever its threads are doing; children write at once."""
-    told = in_python(FORKS, path)
+    ended = in_python(FORKS, path)
 
-    assert told.stdout == "all there\n", told
+    assert ended.stdout == "all there\n", ended
 
 
 @forks

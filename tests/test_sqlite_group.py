@@ -1,4 +1,4 @@
-"""The SQLite journal and many at a time: what is shared, and that nobody pays for another."""
+"""The SQLite journal and many threads: they share commits, and errors of one do not affect the others."""
 
 from __future__ import annotations
 
@@ -78,42 +78,42 @@ def test_threads_that_write_at_once_lose_nothing(journal):
 
 
 def test_writes_at_the_same_time_share_one_commit(journal):
-    """Whatever has queued while somebody writes is one transaction, and so one wait for the disk."""
+    """Commits that queue while a thread writes are one transaction, and so one wait for the disk."""
     count = 20
     commits = [opening(f"{number}", "executing.a") for number in range(count)]
-    with statements(journal) as told:
+    with statements(journal) as executed:
         results = all_at_once(journal, *(lambda commit=commit: journal.write(commit) for commit in commits))
 
     assert results == [()] * count
-    assert sum(statement == "COMMIT" for statement in told) == 1
-    assert len(told) < count  # nor is there a statement for each
+    assert sum(statement == "COMMIT" for statement in executed) == 1
+    assert len(executed) < count  # nor is there a statement for each
     assert len(ids(journal)) == count
 
 
 def test_write_all_is_one_commit(journal):
     """What the tasks of one turn of an event loop want written costs one commit."""
-    with statements(journal) as told:
+    with statements(journal) as executed:
         results = journal.write_all([opening(f"{number}", "executing.a") for number in range(200)])
 
     assert results == [()] * 200
-    assert told.count("COMMIT") == 1
+    assert executed.count("COMMIT") == 1
     assert journal.write_all([]) == []
 
 
 def test_a_lone_write_is_one_statement(journal):
     """The usual record costs what one hand-written insert costs: no look before, no look after."""
     journal.write(opening("x", "executing.a"))
-    with statements(journal) as told:
+    with statements(journal) as executed:
         journal.write(going_on("x", 2))
         journal.write(ending("x", 3))
 
-    assert len(told) == 2
-    assert all("INSERT INTO records" in statement for statement in told)
+    assert len(executed) == 2
+    assert all("INSERT INTO records" in statement for statement in executed)
     assert found(journal, "x").state == "succeeded"
     assert found(journal, "x").driver is None
 
 
-def test_one_that_is_refused_harms_no_other(journal):
+def test_refused_commit_does_not_affect_the_others(journal):
     """In one commit: a taken id, a lost lease, an unknown execution and an unknown driver; all others are written."""
     journal.write(opening("taken", "executing.a"))
     journal.write(opening("lost", "executing.a", driver="d-2"))
@@ -139,7 +139,7 @@ def test_one_that_is_refused_harms_no_other(journal):
     assert seen(journal, "taken") == [(1, "executing.a"), (2, "executing.b")]
 
 
-def test_one_that_fails_half_way_harms_no_other(journal):
+def test_commit_that_fails_half_way_does_not_affect_the_others(journal):
     """What SQLite itself refuses, after half of it was done, is undone alone; its neighbours are written."""
     not_a_time = Commit("bad", (record("bad", 1, at=math.nan),), "d-1", acceptance=acceptance("bad", version="new"))
 
@@ -154,7 +154,7 @@ def test_one_that_fails_half_way_harms_no_other(journal):
 
 
 def test_a_group_of_usual_records_is_a_handful_of_statements(journal):
-    """However many open or go on at the same time, nobody is looked at one by one."""
+    """However many executions are opened or continued at the same time, none has statements of its own."""
     journal.write(opening("x", "executing.a"))
     count = 192
     with statements(journal) as opened:
@@ -170,8 +170,8 @@ def test_a_group_of_usual_records_is_a_handful_of_statements(journal):
 
 
 @pytest.mark.parametrize("what", ["taken over", "has mail", "ahead", "taken"])
-def test_what_is_unusual_in_a_group_of_usual_records_is_found(journal, path, clock, what):
-    """One was taken over, has mail, was written to by somebody else, or exists; the others of the group are written."""
+def test_unusual_commit_in_a_group_of_plain_ones_is_found(journal, path, clock, what):
+    """An execution was claimed elsewhere, has mail, is ahead, or exists; the others of the group are written."""
     for saga_id in ("odd", "usual"):
         journal.write(opening(saga_id, "executing.a"))
     with closing(SQLiteJournal(path, durability="normal", clock=clock)) as other:
@@ -183,7 +183,7 @@ def test_what_is_unusual_in_a_group_of_usual_records_is_found(journal, path, clo
         elif what == "ahead":
             other.write(going_on("odd", 2))
 
-    with statements(journal) as told:
+    with statements(journal) as executed:
         odd, usual, new = journal.write_all(
             [
                 opening("odd", "executing.a") if what == "taken" else going_on("odd", 2),
@@ -200,12 +200,12 @@ def test_what_is_unusual_in_a_group_of_usual_records_is_found(journal, path, clo
     else:
         assert isinstance(odd, IdTakenError if what == "taken" else LeaseLostError)
     assert len(seen(journal, "odd")) == (2 if what in ("has mail", "ahead") else 1)
-    assert ("ROLLBACK" in told) is (what == "ahead")
+    assert ("ROLLBACK" in executed) is (what == "ahead")
 
 
 @pytest.mark.parametrize("together", [False, True])
 def test_a_driver_that_another_process_forgot_can_hold_nothing(journal, path, clock, together):
-    """What it would hold nobody would ever take up: it must enlist again first, whatever it knew of itself."""
+    """No driver would ever claim its executions: it must enlist again first, whatever this process remembers of it."""
     for saga_id in ("x", "y"):
         journal.write(opening(saga_id, "executing.a"))
         journal.write(ending(saga_id, 2))
@@ -228,7 +228,7 @@ def test_a_driver_that_another_process_forgot_can_hold_nothing(journal, path, cl
     assert taken(journal, "parked", "d-1").epoch == 2
 
 
-def test_a_number_that_was_given_again_does_not_mislead_who_knew_it(journal, path, clock):
+def test_reused_execution_number_does_not_mislead_the_cache(journal, path, clock):
     """One was taken over, ended and pruned elsewhere; its number is another's now, of the same driver and epoch."""
     for saga_id in ("first", "gone"):
         journal.write(opening(saga_id, "executing.a", "executing.b", "executing.c"))
@@ -244,7 +244,7 @@ def test_a_number_that_was_given_again_does_not_mislead_who_knew_it(journal, pat
     assert seen(journal, "next") == [(1, "executing.a")]
 
 
-def test_a_refusal_after_the_fact_undoes_what_was_done(journal):
+def test_refusal_after_a_change_is_rolled_back(journal):
     """Whatever is refused has changed nothing, though it was refused half-way."""
 
     def job(cursor: sqlite3.Cursor) -> None:
@@ -265,7 +265,7 @@ def test_posts_claims_and_writes_share_a_commit_too(journal):
     """Everything that writes goes the same way."""
     journal.write(opening("x", "executing.a"))
     journal.write(opening("free", driver=None))
-    with statements(journal) as told:
+    with statements(journal) as executed:
         posted, entry, written = all_at_once(
             journal,
             lambda: journal.post("x", InboxItem("cancel")),
@@ -276,10 +276,10 @@ def test_posts_claims_and_writes_share_a_commit_too(journal):
     assert posted is True
     assert entry.driver == OTHER
     assert written == ()
-    assert told.count("COMMIT") == 1
+    assert executed.count("COMMIT") == 1
 
 
-def test_if_the_commit_fails_all_are_told_and_nothing_is_written(journal):
+def test_failed_commit_fails_the_whole_group(journal):
     """A full disk fails the whole group, each with an error of its own; the same writes succeed once there is room."""
     journal.write(opening("x", "executing.a"))
     cursor = journal._connections.writer()
@@ -300,7 +300,7 @@ def test_if_the_commit_fails_all_are_told_and_nothing_is_written(journal):
     assert sorted(ids(journal)) == ["x", "y", "z"]
 
 
-def test_an_interrupt_leaves_nobody_waiting(journal):
+def test_interrupt_leaves_no_thread_waiting(journal):
     """A KeyboardInterrupt in the thread that writes for several ends its own call; the others have it done anew."""
     journal.write(opening("x", "executing.a"))
 
@@ -320,7 +320,7 @@ def test_an_interrupt_leaves_nobody_waiting(journal):
     assert journal.write(going_on("x", 2)) == ()
 
 
-def test_who_is_written_for_is_not_told_of_anothers_interrupt(journal):
+def test_interrupted_leader_does_not_affect_the_others(journal):
     """Whoever leads the group is interrupted in the midst of it: all others are written, each once."""
     interrupts = iter([KeyboardInterrupt])
     cursor = journal._connections.writer()
@@ -358,7 +358,7 @@ class CommitsAndIsInterrupted:
 
 
 def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
-    """Those who were written for are told so, even if the thread that did it was interrupted at that moment."""
+    """The other threads get their results, even if the leader is interrupted right after the commit."""
     cursor = journal._connections.writer()
     journal._connections.cursor = CommitsAndIsInterrupted(cursor)
 
@@ -370,15 +370,15 @@ def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
     assert len(ids(journal)) == 4
 
 
-def test_who_stops_waiting_leaves_the_queue(journal):
-    """Who gives up in the queue is no longer in it: nobody waits for a leader that will not come."""
+def test_timed_out_thread_leaves_the_queue(journal):
+    """A thread that stops waiting leaves the queue, and never becomes the leader."""
     ticket = journal._group.acquire()
-    given_up: list[object] = []
-    waiter = threading.Thread(target=lambda: given_up.append(journal._group.acquire(timeout=0.001)))
+    results: list[object] = []
+    waiter = threading.Thread(target=lambda: results.append(journal._group.acquire(timeout=0.001)))
     waiter.start()
     waiter.join()
 
-    assert given_up == [None]
+    assert results == [None]
     assert not journal._group._waiting
     journal._group.release(ticket)
     assert journal.write(opening("x", "executing.a")) == ()
@@ -399,8 +399,8 @@ def test_use_from_within_its_own_write_is_refused(journal):
     assert "inside one of its own writes" in str(caught[0])
 
 
-def test_who_gives_up_while_it_is_written_for_keeps_nobody_waiting(monkeypatch):
-    """Those who were written for wake one another; one of them that waits no more is passed over."""
+def test_chain_passes_over_an_interrupted_follower(monkeypatch):
+    """Followers wake one another; a follower that no longer waits is passed over."""
     monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.PATIENCE", 3600.0)
     interrupted: Waiter[str] = Waiter("b")
 
@@ -425,7 +425,7 @@ def test_who_gives_up_while_it_is_written_for_keeps_nobody_waiting(monkeypatch):
     assert interrupted.results == ["b"]
 
 
-def test_who_was_lost_by_an_interrupted_leader_is_told_so(monkeypatch):
+def test_thread_lost_by_an_interrupted_leader_gets_an_error(monkeypatch):
     """An interrupt between any two lines of the leader may lose a waiting thread; it finds out, and does not hang."""
     monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.PATIENCE", 0.01)
     errors: list[JournalError] = []
@@ -449,8 +449,8 @@ def test_who_was_lost_by_an_interrupted_leader_is_told_so(monkeypatch):
     group.release(stopped)
 
 
-def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypatch):
-    """Others that were just told come back with their next record, and share the commit: it does not begin at once."""
+def test_next_leader_lets_followers_run_first(monkeypatch):
+    """Threads of the last group come back with their next record and share the commit: it does not begin at once."""
     monkeypatch.setattr("fsm_mediator.journal.sqlite.group_commit.LINGER", 60.0)
     groups: list[list[str]] = []
     turn = threading.Event()
@@ -469,7 +469,7 @@ def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypa
     group = Slow(commit, lambda job: None)
     stopped = group.acquire()
     assert stopped is not None
-    told = [_queued(group, "a", 1), _queued(group, "b", 2)]
+    followers = [_queued(group, "a", 1), _queued(group, "b", 2)]
     group.release(stopped)
     while group._followers_awake is None:
         time.sleep(0.001)
@@ -480,7 +480,7 @@ def test_who_leads_next_lets_those_have_their_turn_who_were_written_for(monkeypa
 
     before = list(groups)
     turn.set()
-    for thread in (*told, next_leader):
+    for thread in (*followers, next_leader):
         thread.join()
     assert before == [["a", "b"]]
     assert groups == [["a", "b"], ["c"]]

@@ -1,4 +1,4 @@
-"""The SQLite journal: what is written comes back, and comes back as a list; who holds what."""
+"""The SQLite journal: records come back, in order and in lists; each execution has one owner."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_none_is_no_value_but_a_payload_is_always_one(journal):
         (msgspec.Raw(b'{"a":'), "no JSON"),
     ],
 )
-def test_what_cannot_be_read_again_is_refused_before_anything_is_written(tmp_path, value, why):
+def test_undecodable_value_is_refused_before_a_write(tmp_path, value, why):
     """A payload, a result or a signal that would not come back never gets into the journal."""
     with closing(SQLiteJournal(tmp_path / "sagas.db", durability="normal", max_value_bytes=1000)) as journal:
         journal.enlist(DRIVER)
@@ -183,7 +183,7 @@ def test_records_that_do_not_follow_one_another_are_refused(journal):
 
 
 def test_a_list_is_read_in_pages_that_hold_nothing_open(journal):
-    """A list can be left standing for hours: no transaction is open between pages, and what is new is not in it."""
+    """A list can be read for hours: no transaction is open between pages, and new executions are not in it."""
     journal.write_all([opening(f"{number:03}", "executing.a") for number in range(500)])
     entries = journal.entries()
     first = next(entries)
@@ -217,7 +217,7 @@ def test_lists_take_every_choice_at_once(journal):
     assert ids(journal, phase="no such") == []
 
 
-def test_prune_takes_families_whole_and_a_few_at_a_time(journal, clock):
+def test_prune_deletes_wholes_in_small_batches(journal, clock):
     """A parent goes with all its branches once they have all ended; writers need not wait for a great prune."""
     children = tuple(acceptance(f"p/g.{n}", parent="p") for n in "ab")
     journal.write(opening("p", "waiting.g", held=False, children=children))
@@ -240,9 +240,9 @@ def test_prune_takes_families_whole_and_a_few_at_a_time(journal, clock):
     assert journal._read("SELECT count(*) FROM inbox") == [(0,)]
 
     journal.write_all([opening(f"{number}", "failed", held=False) for number in range(120)])
-    with statements(journal) as told:
+    with statements(journal) as executed:
         assert journal.prune(100.0, limit=110) == 110
-    assert told.count("COMMIT") == 3
+    assert executed.count("COMMIT") == 3
     assert journal.prune(100.0) == 10
 
 
@@ -287,7 +287,7 @@ def test_the_same_driver_under_an_old_epoch_writes_nothing(journal, path, clock)
     assert journal.write(going_on("x", 2, epoch=2)) == ()
 
 
-def test_what_came_in_the_meantime_is_told_with_the_next_record(journal, path, clock):
+def test_inbox_comes_with_the_next_record(journal, path, clock):
     """Whatever another process posts, the driver has it at its next record, until it has dealt with it."""
     journal.write(opening("x", "executing.a"))
     with closing(SQLiteJournal(path, clock=clock)) as other:
@@ -314,7 +314,7 @@ def test_a_wait_is_over_with_the_next_record(journal):
     assert found(journal, "x").wake_at is None
 
 
-def test_what_nobody_held_and_has_ended_is_not_taken_up(journal):
+def test_ended_execution_without_owner_is_not_claimable(journal):
     """An execution that ends without ever having been held is as ended as any."""
     journal.write(opening("x", driver=None))
     assert journal.claimable(0.0, 10) == ["x"]
@@ -325,7 +325,7 @@ def test_what_nobody_held_and_has_ended_is_not_taken_up(journal):
     assert journal.prune(1e9) == 1
 
 
-def test_what_has_ended_is_held_by_nobody_before_it_is_booked(journal, clock):
+def test_ended_execution_has_no_owner_before_its_row_is_marked(journal, clock):
     """An execution that ended with a record alone is ended for everybody at once: to list, claim, post and write to."""
     journal.write(opening("x", "executing.a"))
     journal.write(ending("x", 2))
@@ -344,7 +344,7 @@ def test_what_has_ended_is_held_by_nobody_before_it_is_booked(journal, clock):
     assert journal.prune(clock.now) == 1
 
 
-def test_what_has_ended_leaves_the_index_of_what_goes_on(journal, clock):
+def test_ended_rows_leave_the_index_of_unfinished_ones(journal, clock):
     """Booked at the beat, when a driver goes, and when one is found dead: nothing grows with what has ended."""
     rows = "SELECT count(*) FROM executions WHERE ended_at IS NULL"
 
@@ -371,7 +371,7 @@ def test_what_has_ended_leaves_the_index_of_what_goes_on(journal, clock):
     assert len(ids(journal, phase="succeeded")) == 5
 
 
-def test_what_was_taken_up_to_be_undone_by_who_died_then_is_let_go(journal, clock):
+def test_undo_claimed_by_a_dead_driver_is_freed(journal, clock):
     """It has ended as it had before: it is not to be taken up, can be pruned, and does not keep its driver in mind."""
     journal.enlist(msgspec.structs.replace(this_driver(), id="dead", started="1"))
     journal.write(opening("x", "executing.a"))
@@ -386,8 +386,8 @@ def test_what_was_taken_up_to_be_undone_by_who_died_then_is_let_go(journal, cloc
     assert journal.prune(clock.now) == 1
 
 
-def test_large_families_are_pruned_up_to_the_limit(journal, clock):
-    """Some at a time, so that nobody waits long to write, but all that the limit allows."""
+def test_large_wholes_are_pruned_up_to_the_limit(journal, clock):
+    """They are deleted some at a time, so that no writer waits long, but up to the limit."""
     for number in range(4):
         whole = f"w{number}"
         journal.write(opening(whole, "executing.a"))
@@ -401,7 +401,7 @@ def test_large_families_are_pruned_up_to_the_limit(journal, clock):
 
 
 def test_drivers_that_are_gone_are_forgotten(journal, clock):
-    """The dead leave no trace once they hold nothing; those whose life cannot be seen are remembered for a week."""
+    """Dead drivers are deleted once they own nothing; drivers of other machines are remembered for a week."""
     dead = msgspec.structs.replace(this_driver(), id="dead", started="1")
     journal.enlist(dead)
     journal.write(opening("x", "executing.a", driver="dead"))
@@ -416,7 +416,7 @@ def test_drivers_that_are_gone_are_forgotten(journal, clock):
 
 
 def test_ten_thousand_interrupted_executions_cost_one_look_at_their_driver(journal, clock, monkeypatch):
-    """Whether a driver lives is asked once for all that it holds, not once for each."""
+    """Liveness is checked once for a driver, not once for each of its executions."""
     journal.write_all([opening(f"{number}", "executing.a") for number in range(10_000)])
     clock.now += 31.0
     journal.enlist(Driver("new"))
@@ -487,7 +487,7 @@ def test_a_paused_process_is_not_robbed_and_a_dead_one_noticed_at_once(path):
 
 
 def test_two_processes_that_open_one_file_at_once_make_one_journal(tmp_path):
-    """Whoever comes first creates it, nobody fails, and one id is given once."""
+    """The first process creates it, no process fails, and each id is accepted once."""
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -519,10 +519,10 @@ print(won)
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    told = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=60) for process in processes]
 
-    assert [complaints for _, complaints in told] == ["", "", ""]
-    assert sum(int(won) for won, _ in told) == 10
+    assert [complaints for _, complaints in outputs] == ["", "", ""]
+    assert sum(int(won) for won, _ in outputs) == 10
 
 
 def test_nothing_that_runs_or_recovers_looks_at_all_that_ended(journal):

@@ -1,4 +1,4 @@
-"""The SQLite journal's file: where it can be, who may open it how, and the versions of its schema."""
+"""The SQLite journal's file: where it can be, how it is opened, and the versions of its schema."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def journal(path: Path, clock: Clock) -> Iterator[SQLiteJournal]:
 
 
 def test_places_where_no_journal_can_be_are_refused_plainly(tmp_path, path):
-    """A path that cannot work is an error at opening, which says what is wrong with it and what to do."""
+    """A path that cannot work is an error at opening, with the reason and the next move."""
     with refused("no/sagas.db", "directory", "does not exist", "mkdir -p"):
         SQLiteJournal(tmp_path / "no" / "sagas.db")
     with refused("is a directory", "sagas.db"):
@@ -86,7 +86,7 @@ def test_places_where_no_journal_can_be_are_refused_plainly(tmp_path, path):
 
 
 def test_files_that_are_no_journal_are_refused_and_left_as_they_are(tmp_path):
-    """Another application's file, and what is no database at all, are not touched."""
+    """Files of other applications, and files that are no database, are not touched."""
     text = tmp_path / "notes.txt"
     text.write_text("a long text that is no database\n" * 100)
     other = tmp_path / "other.db"
@@ -129,7 +129,7 @@ def test_a_file_that_others_are_just_creating_is_waited_for(path, monkeypatch):
 
 
 def test_an_empty_file_becomes_a_journal_and_keeps_its_mode(path):
-    """A file that was made for the journal, with the permissions somebody chose for it, is used as it is."""
+    """A file that was made for the journal beforehand keeps the permissions it was made with."""
     path.touch()
     path.chmod(0o640)
 
@@ -147,7 +147,7 @@ def test_a_network_file_system_is_refused(path, monkeypatch):
         SQLiteJournal(path)
 
 
-def test_file_systems_are_told_by_their_nearest_mount():
+def test_nearest_mount_decides_the_file_system():
     """Of all mounts above a directory the nearest counts, and of two at one place the later."""
     mounts = (
         "/dev/sda / ext4 rw 0 0\n"
@@ -157,8 +157,8 @@ def test_file_systems_are_told_by_their_nearest_mount():
         "none /over nfs rw 0 0\nnone /over ext4 rw 0 0\n"
     )
 
-    told = {folder: paths.remote_file_system(folder, mounts) for folder in ("/", "/srv", "/srvs", "/srv/me")}
-    assert told == {"/": None, "/srv": "nfs", "/srvs": None, "/srv/me": "nfs"}
+    found = {folder: paths.remote_file_system(folder, mounts) for folder in ("/", "/srv", "/srvs", "/srv/me")}
+    assert found == {"/": None, "/srv": "nfs", "/srvs": None, "/srv/me": "nfs"}
     assert paths.remote_file_system("/srv/me/tmp/x", mounts) is None
     assert paths.remote_file_system("/mnt/a b/c", mounts) == "cifs"
     assert paths.remote_file_system("/over", mounts) is None
@@ -198,16 +198,16 @@ print(list(journal.entries()), journal.find("x"))
 @pytest.mark.parametrize(("what", "words"), [("file", "chmod u+rw"), ("folder", "its directory")])
 def test_read_only_files_and_directories_are_refused_and_can_be_looked_at(what, words):
     """A journal that this user may not write to is an error at opening; to look, it need not be written to."""
-    told = in_python(READ_ONLY, what)
+    ended = in_python(READ_ONLY, what)
 
-    complaint, looked = told.stdout.splitlines() or [told.stderr, ""]
-    assert "read-only for this user" in complaint, told
+    complaint, looked = ended.stdout.splitlines() or [ended.stderr, ""]
+    assert "read-only for this user" in complaint, ended
     assert words in complaint
     assert looked == "[] None"
 
 
 def test_only_the_owner_may_read_it(path):
-    """Payloads are nobody else's business: the file and those beside it are the owner's alone."""
+    """Payloads are private: only the owner can read the file and the files beside it."""
     mask = os.umask(0)
     try:
         with closing(SQLiteJournal(path)) as journal:
@@ -268,7 +268,7 @@ def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
     assert not (tmp_path / "elsewhere" / "sagas.db").exists()
 
 
-def test_a_journal_that_nobody_closes_is_closed(path):
+def test_unclosed_journal_is_closed_at_exit(path):
     """One that is let go of leaves no connection behind, and no warning at the end of the process."""
     journal = SQLiteJournal(path)
     journal.enlist(DRIVER)
@@ -279,8 +279,8 @@ def test_a_journal_that_nobody_closes_is_closed(path):
         connection.execute("SELECT 1")
 
     code = "import sys\nfrom fsm_mediator import SQLiteJournal\njournal = SQLiteJournal(sys.argv[1])\njournal.find('x')"
-    told = in_python(code, path)
-    assert (told.returncode, told.stderr) == (0, "")
+    ended = in_python(code, path)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_importing_the_package_does_not_load_sqlite(path):
@@ -312,9 +312,9 @@ def test_looking_only_neither_creates_nor_writes(path, journal):
 
 
 def test_journals_can_be_named_in_every_way(tmp_path, monkeypatch):
-    """A path, a URL, memory, or a journal itself; what is not supported is named, with what is."""
+    """A path, a URL, memory, or a journal itself; for anything else the error lists these."""
     monkeypatch.chdir(tmp_path)
-    for given, expected in {
+    for spec, expected in {
         "sagas.db": tmp_path / "sagas.db",
         Path("sagas.db"): tmp_path / "sagas.db",
         "sqlite:///sub/sagas.db": tmp_path / "sub" / "sagas.db",
@@ -322,12 +322,12 @@ def test_journals_can_be_named_in_every_way(tmp_path, monkeypatch):
         "odd #?%20 name.db": tmp_path / "odd #?%20 name.db",
     }.items():
         expected.parent.mkdir(exist_ok=True)
-        journal = open_journal(given)  # type: ignore[arg-type]
+        journal = open_journal(spec)  # type: ignore[arg-type]
         assert isinstance(journal, SQLiteJournal)
         journal.close()
         assert expected.is_file()
-    for given in ("sqlite://", "sqlite:///:memory:", ":memory:"):
-        assert getattr(open_journal(given), "path", None) == ":memory:"
+    for spec in ("sqlite://", "sqlite:///:memory:", ":memory:"):
+        assert getattr(open_journal(spec), "path", None) == ":memory:"
     assert isinstance(open_journal(None), MemoryJournal)
     assert open_journal(journal) is journal
     assert isinstance(journal, Journal)
@@ -415,7 +415,7 @@ def test_a_later_version_is_refused_and_left_alone(path, monkeypatch):
 
 
 def write_every_kind(path: Path) -> None:
-    """What ``tests/journals/v1.db`` was made by, and what is made once more for each new version of the schema.
+    """Write a file as ``tests/journals/v1.db`` was written; each new version of the schema gets one more.
 
     ``python -c "from tests.test_sqlite_opening import *; write_every_kind(Path('tests/journals/v2.db'))"``
     """
@@ -492,7 +492,7 @@ def test_a_file_of_version_1_is_read_for_ever(tmp_path):
         assert journal.prune(1e12) == 5
 
 
-def test_the_kept_file_is_what_is_written_today(tmp_path):
+def test_kept_file_equals_a_new_one(tmp_path):
     """The file that is kept for this version holds what today's code writes, row by row."""
     write_every_kind(tmp_path / "today.db")
 

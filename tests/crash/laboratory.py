@@ -166,7 +166,7 @@ class ScriptedStep(Step):
 
 
 class DyingJournal(SQLiteJournal):
-    """A SQLite journal whose every write is a point, before and after."""
+    """A SQLite journal with a crash point before and after every write."""
 
     death: Death
 
@@ -216,7 +216,7 @@ def child(scenario: Scenario, folder: Path, kill_at: int | None) -> None:
 
 
 def perform(scenario: Scenario) -> Answer:
-    """Run a scenario: children that die one after another, and a last one that is let live."""
+    """Run a scenario: children die one after another, the last one survives."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         deaths = 0

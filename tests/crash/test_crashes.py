@@ -151,7 +151,7 @@ def test_killed_again_in_recovery(laboratory: Laboratory) -> None:
 
 
 @pytest.mark.parametrize("name", ["fails_at_the_end", "is_in_doubt_then_succeeds"])
-def test_what_was_answered_is_not_done_again(name: str, laboratory: Laboratory) -> None:
+def test_answered_attempts_are_not_repeated(name: str, laboratory: Laboratory) -> None:
     """What was answered and journaled is never done again; only the attempt under way at the death is repeated."""
     whole = laboratory.perform({"steps": SMALL[name], "kills": []})
     for kill_at in range(1, whole["points"] + 1):

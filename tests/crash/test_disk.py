@@ -62,8 +62,8 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
             assert list(dict.fromkeys(ended)) == [("execute", "a"), ("execute", "b"), ("execute", "c")]
 
 
-def test_a_locked_journal_is_waited_for_and_then_told(tmp_path: Path) -> None:
-    """A journal that somebody keeps locked for longer than the busy time-out is a clear error, and nothing is begun."""
+def test_locked_journal_is_waited_for_then_reported(tmp_path: Path) -> None:
+    """A journal that is locked for longer than busy_timeout is a clear error, and no step begins."""
     (tmp_path / "books").mkdir()
     book = Book(tmp_path / "books")
     journal = SQLiteJournal(tmp_path / "sagas.db", busy_timeout=0.01)
@@ -82,7 +82,7 @@ def test_a_locked_journal_is_waited_for_and_then_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "truncated"])
-def test_a_damaged_file_is_said_to_be_one(tmp_path: Path, damage: str) -> None:
+def test_damaged_file_is_reported(tmp_path: Path, damage: str) -> None:
     """A journal that was overwritten or cut off is refused with the file's name, never read as if it were whole."""
     (tmp_path / "books").mkdir()
     path = tmp_path / "sagas.db"

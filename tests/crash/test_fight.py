@@ -52,7 +52,7 @@ def fight(folder: Path, sagas: int, kills: int, seconds: float) -> int:
 
 
 def check(folder: Path, sagas: int) -> None:
-    """Every saga has ended as it should, and nobody was overtaken."""
+    """Every saga has ended as it should, and no step was overtaken."""
     book = Book(folder / "books")
     with Mediator(fought_saga(book), journal=SQLiteJournal(folder / "sagas.db")) as mediator:
         mediator.recover()

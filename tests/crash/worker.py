@@ -47,7 +47,7 @@ class Book:
 
 
 class Fought(Step):
-    """A step whose every call is written down, and refuses to be done by two at once."""
+    """A step that writes down each call, and refuses two calls at once."""
 
     retry = NO_WAIT
     compensation_retry = NO_WAIT
@@ -78,7 +78,7 @@ class Fought(Step):
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs (one that was killed, and not yet waited for, does not)."""
+    """Whether the process runs; a killed process does not, even before its parent has collected it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
