@@ -52,7 +52,7 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
-from fsm_mediator.lazy import lazy_names
+from fsm_mediator.lazy import lazy_names as _lazy_names
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.narration import timeline
@@ -178,4 +178,4 @@ __all__ = [
     "verify",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, globals(), _LATER)
+__getattr__, __dir__ = _lazy_names(__name__, globals(), _LATER)

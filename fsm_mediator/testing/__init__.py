@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsm_mediator.lazy import lazy_names
+from fsm_mediator.lazy import lazy_names as _lazy_names
 from fsm_mediator.testing.check import Case, CheckReport, SagaBrokenError, check_saga
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.contracts import Promise, PromiseBrokenError, PromiseReport, check_promises
@@ -53,4 +53,4 @@ __all__ = [
     "sagas",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, globals(), _LATER)
+__getattr__, __dir__ = _lazy_names(__name__, globals(), _LATER)
