@@ -124,17 +124,18 @@ class ExecutionDriver(Core):
 
     async def _call(self, active: ActiveExecution, effect: Effect) -> Answer:
         call = active.call = StepCall(active.saga_id, effect, arguments_of(active.execution, effect))
+        answer: Answer | None = None
         try:
             answer = await self.runtime.call(call)
             if type(answer) is Abandoned and call.thread is not None:
                 self.owned.keep_for_abandoned_thread(active, call.thread, effect)
+            return self.commits.encode_result(effect, answer) if type(answer) is Returned else answer
         except BaseException:
             self.keep_thread(active)
             raise
         finally:
             active.call = None
-            del active, call
-        return self.commits.encode_result(effect, answer) if type(answer) is Returned else answer
+            del active, call, answer  # an error of the step keeps this frame, which must keep neither run nor error
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
         """Finish an execution that has ended, rests or is released, and have it claimed again when it is due."""
