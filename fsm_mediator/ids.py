@@ -37,11 +37,6 @@ def branch_name(saga_id: str) -> str:
     return saga_id.rpartition(".")[2]
 
 
-def path_from_root(saga_id: str) -> str:
-    """The part of *saga_id* after the whole's id, such as ``group.branch/inner.other``; empty for the whole."""
-    return saga_id.partition("/")[2]
-
-
 def is_inside(saga_id: str, ancestor: str) -> bool:
     """Whether *saga_id* is a branch of *ancestor*, or of one of its branches."""
     return saga_id.startswith(f"{ancestor}/")

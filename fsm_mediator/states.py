@@ -48,11 +48,6 @@ EVENTS: Final[dict[str, str]] = {
 """Every event, and what it does in which states."""
 
 
-def state_of(phase: str, path: str) -> str:
-    """The state of the part at *path* in *phase*."""
-    return f"{phase}.{path}"
-
-
 def split_state(state: str) -> tuple[str, str]:
     """Phase and path of *state*; the path is empty in ``pending``, ``succeeded`` and ``failed``."""
     phase, _, path = state.partition(".")
@@ -87,8 +82,3 @@ def is_settled(state: str) -> bool:
 def name_of(path: str) -> str:
     """The part's own name, without the names of the sagas that it is nested in."""
     return path.rpartition(".")[2]
-
-
-def saga_path_of(path: str) -> str:
-    """The path of the nested saga that holds the part at *path*; empty at the top."""
-    return path.rpartition(".")[0]

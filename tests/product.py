@@ -15,7 +15,7 @@ from fsm_mediator.errors import RefusedError
 from fsm_mediator.execution.execution import RUNNING, Execution
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Branch, Branches, OperatorRetry, OperatorUndo
-from fsm_mediator.states import COMPENSATING, ENDED, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED
+from fsm_mediator.states import COMPENSATING, ENDED, FAILED, STUCK, STUCK_PHASES, SUCCEEDED
 from fsm_mediator.verifier.abstract_states import _essence, begun
 from fsm_mediator.verifier.action import Action, copied
 from fsm_mediator.verifier.actions import ActionModel
@@ -163,7 +163,7 @@ class Product:
         """A person who tries the whole again tries each of its branches that are stuck."""
         path = world.parent.execution.state.partition(".")[2]
         for number, (group, _, one) in enumerate(world.branches):
-            if group == path and one.execution.phase in (STUCK, STUCK_EXECUTING) and one.ledger.running is None:
+            if group == path and one.execution.phase in STUCK_PHASES and one.ledger.running is None:
                 other = copied(one.execution)
                 other.history = []
                 other.feed(OperatorRetry(), 0.0)
@@ -228,7 +228,7 @@ def _seen(name: str, one: One, *, undoable: bool) -> Branch:
         return Branch(name, SUCCEEDED, undoable=undoable, leftovers=left)
     if execution.state in ENDED:
         return Branch(name, FAILED, error=outcome.error, leftovers=outcome.leftovers)
-    if execution.phase in (STUCK, STUCK_EXECUTING):
+    if execution.phase in STUCK_PHASES:
         return Branch(name, STUCK, error=outcome.error, leftovers=outcome.leftovers)
     return Branch(name, RUNNING)
 

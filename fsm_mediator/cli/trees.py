@@ -17,7 +17,17 @@ from fsm_mediator.cli.hints import command
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.states import COMPENSATING, ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING, phase_of, split_state
+from fsm_mediator.states import (
+    COMPENSATING,
+    ENDED,
+    STUCK,
+    STUCK_EXECUTING,
+    STUCK_PHASES,
+    SUCCEEDED,
+    WAITING,
+    phase_of,
+    split_state,
+)
 
 Signals: TypeAlias = "frozenset[tuple[str, str, str]]"
 """The signals of an app: of each the saga's name (a branch's too), its version and the signal's path."""
@@ -105,7 +115,7 @@ def what_next(line: Line, signals: Signals | None = None) -> str | None:
     phase, path = split_state(entry.state)
     if entry.state in ENDED or line.left:
         return None
-    if phase in (STUCK, STUCK_EXECUTING):
+    if phase in STUCK_PHASES:
         return command("retry", entry.saga_id)
     if phase != WAITING or line.branches or entry.driver is not None:
         return None

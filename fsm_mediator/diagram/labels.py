@@ -19,6 +19,7 @@ from fsm_mediator.states import (
     RETRYING_COMPENSATION,
     STUCK,
     STUCK_EXECUTING,
+    STUCK_PHASES,
     SUCCEEDED,
     WAITING,
 )
@@ -65,7 +66,7 @@ def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
         return _patience(part.retry)
     if phase == RETRYING_COMPENSATION:
         return _patience(part.compensation_retry)
-    if phase in (STUCK, STUCK_EXECUTING):
+    if phase in STUCK_PHASES:
         return ("waits for a person",)
     if phase == WAITING:
         return _waits(part)

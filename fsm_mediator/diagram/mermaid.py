@@ -73,7 +73,7 @@ class _Writer:
         picture = self.picture
         # Mermaid lays out what it reads first first: the way forward is to be the straight one.
         edges = sorted(picture.all_edges(), key=lambda edge: edge.nature is not EdgeKind.FORWARD)
-        lines = ["flowchart TB", f"  accTitle: {_plain(picture.heading)}", f"  accDescr: {_plain(picture.alt)}"]
+        lines = ["flowchart TB", f"  accTitle: {plain_text(picture.heading)}", f"  accDescr: {plain_text(picture.alt)}"]
         if len(edges) > MOST_EDGES:
             lines.append(f"  %% {len(edges)} edges: more than Mermaid draws unless the page sets maxEdges")
         lines += self._inside(picture)
@@ -92,13 +92,13 @@ class _Writer:
             yield from self._frame(cluster, "  ")
         for child in picture.children:
             self.frames.append(_name(child.prefix, ""))
-            yield f'  subgraph {self.frames[-1]}["{_label(child.heading, 60)}"]'
+            yield f'  subgraph {self.frames[-1]}["{chart_label(child.heading, 60)}"]'
             yield from ("  " + line for line in self._inside(child))
             yield "  end"
 
     def _frame(self, cluster: Cluster, indent: str) -> Iterable[str]:
         self.frames.append(_name("saga_" + cluster.path, ""))
-        yield f'{indent}subgraph {self.frames[-1]}["{_label(cluster.label, 60)}"]'
+        yield f'{indent}subgraph {self.frames[-1]}["{chart_label(cluster.label, 60)}"]'
         for name in cluster.nodes:
             yield self._node(self.nodes[name], indent + "  ")
         for inner in cluster.clusters:
@@ -107,13 +107,13 @@ class _Writer:
 
     def _node(self, node: Node, indent: str) -> str:
         before, after = _SHAPES[node.phase]
-        lines = [_label(node.caption, 60)]
+        lines = [chart_label(node.caption, 60)]
         if node.title:
-            lines.append(f"<b>{_label(node.title, 60)}</b>")
-        lines += (_label(note, 60) for note in node.notes)
+            lines.append(f"<b>{chart_label(node.title, 60)}</b>")
+        lines += (chart_label(note, 60) for note in node.notes)
         mark = node.mark
         if mark is not None and mark.note:
-            lines.append(f"<i>{_label(_signed(mark), 60)}</i>")
+            lines.append(f"<i>{chart_label(_signed(mark), 60)}</i>")
         style = _style(node)
         return f'{indent}{self.names[node.id]}{before}"{"<br/>".join(lines)}"{after}:::{style}'
 
@@ -121,7 +121,9 @@ class _Writer:
         label = edge.label
         if edge.mark is not None and edge.mark.reached:
             label = f"{numbers(edge.mark.orders)} · {label}"
-        return f'  {self.names[edge.source]} {_ARROWS[edge.nature]}|"{_label(label, 60)}"| {self.names[edge.target]}'
+        return (
+            f'  {self.names[edge.source]} {_ARROWS[edge.nature]}|"{chart_label(label, 60)}"| {self.names[edge.target]}'
+        )
 
     def _classes(self) -> Iterable[str]:
         theme = self.theme
@@ -201,11 +203,11 @@ def _name(text: str, otherwise: str) -> str:
 _MEANING: Final = re.compile(r"[^\w .,:·…▶■✗↩]|(?<=^\d)\.|(?<=^\d\d)\.")  # a number and a dot would begin a list
 
 
-def _label(text: str, most: int) -> str:
+def chart_label(text: str, most: int) -> str:
     """*text* for a quoted label: all but letters, digits and some harmless signs as numbers."""
     return _MEANING.sub(lambda found: f"#{ord(found.group())};", shorten(text, most))
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """*text* for where Mermaid knows no escapes: only what cannot mean anything."""
     return re.sub(r"[^\w .,]", " ", re.sub(r"\s+", " ", clean(text))).strip()[:500]

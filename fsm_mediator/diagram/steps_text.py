@@ -7,11 +7,10 @@ from typing import Final
 
 from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowPicture, StepBox
 from fsm_mediator.diagram.layout.step_sizes import DOWN, is_collapsed, is_frame, shown_mark, small_print
-from fsm_mediator.diagram.mermaid import _label as label
-from fsm_mediator.diagram.mermaid import _plain as plain
+from fsm_mediator.diagram.mermaid import chart_label, plain_text
 from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.diagram.steps_dot import SIGNS, paint_of
-from fsm_mediator.diagram.table import _table as table
+from fsm_mediator.diagram.table import markdown_table
 from fsm_mediator.diagram.themes import Theme
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
@@ -42,8 +41,8 @@ class _Chart:
         picture, theme = self.picture, self.theme
         head = [
             f"flowchart {self.direction}",
-            f"  accTitle: {plain(picture.heading)}",
-            f"  accDescr: {plain(picture.alt)}",
+            f"  accTitle: {plain_text(picture.heading)}",
+            f"  accDescr: {plain_text(picture.alt)}",
         ]
         self.lines += [f'  {self.names[PENDING]}(("#8203;"))', f'  {self.names[SUCCEEDED]}(["✓ succeeded"])']
         if picture.flow.fails:
@@ -85,7 +84,7 @@ class _Chart:
 
     def _subgraph(self, name: str, words: str, indent: str) -> None:
         theme = self.theme
-        self.lines.append(f'{indent}subgraph {name}["{label(words, MOST)}"]')
+        self.lines.append(f'{indent}subgraph {name}["{chart_label(words, MOST)}"]')
         look = f"fill:{theme.ground},stroke:{theme.frame},color:{theme.ink},stroke-dasharray:5 3"
         self.styles.append(f"  style {name} {look}")
 
@@ -100,9 +99,9 @@ class _Chart:
             self.lines.append(f"{indent}end")
             return
         mark = shown_mark(box).mark or box.mark
-        lines = [f"<b>{label(box.title, MOST)}</b>", *(label(each, MOST) for each in small_print(box))]
+        lines = [f"<b>{chart_label(box.title, MOST)}</b>", *(chart_label(each, MOST) for each in small_print(box))]
         if mark is not None and mark.note:
-            lines.append(f"<i>{label(SIGNS.get(mark.state, '') + mark.note, MOST)}</i>")
+            lines.append(f"<i>{chart_label(SIGNS.get(mark.state, '') + mark.note, MOST)}</i>")
         before, after = ("[/", "/]") if box.kind in (Kind.SIGNAL, Kind.SLEEP) else ("(", ")")
         before, after = ("[[", "]]") if is_collapsed(box) else (before, after)
         self.lines.append(f'{indent}{name}{before}"{"<br/>".join(lines)}"{after}')
@@ -114,7 +113,7 @@ class _Chart:
         self._flow(branch.flow, indent + "  ", group)
         first = self.names[branch.flow.boxes[0].id]
         reached = None if branch.mark is None else branch.mark.note != ""
-        words = f'{group}f -->|"{label(branch.name, MOST)}"| {first}'
+        words = f'{group}f -->|"{chart_label(branch.name, MOST)}"| {first}'
         self._line(words, self.theme.edges[EdgeKind.FORWARD], reached)
 
 
@@ -123,7 +122,7 @@ def steps_table(picture: FlowPicture) -> str:
     head = ["#", "step", "what", "undone by", "attempts"]
     if picture.is_run:
         head += ["state", "errors"]
-    return table(head, _rows(picture.flow, "", picture.is_run))
+    return markdown_table(head, _rows(picture.flow, "", picture.is_run))
 
 
 def _rows(flow: Flow, number: str, is_run: bool) -> Iterator[list[str]]:

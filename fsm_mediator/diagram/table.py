@@ -15,7 +15,7 @@ from fsm_mediator.states import EVENTS
 def transitions_table(picture: Picture) -> str:
     """Every edge of *picture*, a row each."""
     rows = [(edge.source, edge.event, edge.target, EVENTS[edge.event]) for edge in picture.all_edges()]
-    return _table(("from", "event", "to", "what it does"), rows)
+    return markdown_table(("from", "event", "to", "what it does"), rows)
 
 
 def records_table(records: Sequence[Record]) -> str:
@@ -36,10 +36,11 @@ def records_table(records: Sequence[Record]) -> str:
                 told,
             )
         )
-    return _table(("record", "after", "from", "event", "to", "attempt", "why"), rows)
+    return markdown_table(("record", "after", "from", "event", "to", "attempt", "why"), rows)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """*rows* as a Markdown table under *head*."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     lines += (f"| {' | '.join(map(_cell, row))} |" for row in rows)
     return "\n".join([*lines, ""])

@@ -75,6 +75,7 @@ from fsm_mediator.states import (
     RETRYING_COMPENSATION,
     STUCK,
     STUCK_EXECUTING,
+    STUCK_PHASES,
     SUCCEEDED,
     WAITING,
     path_of,
@@ -443,7 +444,7 @@ class Execution:
                 why = self.failure
                 leftovers = self.leftovers
             else:
-                why = self.trouble if self.phase in (STUCK, STUCK_EXECUTING) else self.failure
+                why = self.trouble if self.phase in STUCK_PHASES else self.failure
             error = why.raised() if why is not None else None
         saga, answered = self.saga, self._answered
         results = _nested(answered, "") if saga.nested else dict(answered)

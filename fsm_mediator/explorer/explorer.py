@@ -66,7 +66,7 @@ class Moment:
     Attributes:
         label: What happened; empty at the beginning.
         execution: The execution, as it stands then.
-        ghost: What has really taken effect, which the execution cannot see.
+        ledger: What has really taken effect, which the execution cannot see.
         records: What the journal has of what happened.
     """
 

@@ -31,8 +31,7 @@ from fsm_mediator.states import (
     COMPENSATING,
     ENDED,
     RETRYING_COMPENSATION,
-    STUCK,
-    STUCK_EXECUTING,
+    STUCK_PHASES,
     SUCCEEDED,
     WAITING,
     path_of,
@@ -74,7 +73,7 @@ def resolve_command(store: ExecutionStore, reason: str, done: bool | None, resul
         raise RefusedError("resolve: only a step that is done has a result")
 
     def command(execution: Execution, late: str | None) -> Record | None:
-        if execution.phase not in (STUCK, STUCK_EXECUTING):
+        if execution.phase not in STUCK_PHASES:
             raise RefusedError(_not_stuck(execution))
         meant = done
         if meant is None:
@@ -232,7 +231,7 @@ def _why_not_cancellable(store: ExecutionStore, entry: Entry) -> str | None:
         return f"it is past its pivot, in {entry.state!r}, and can only go forward"
     if phase in (COMPENSATING, RETRYING_COMPENSATION):
         return f"it is compensating already, in {entry.state!r}"
-    if phase in (STUCK, STUCK_EXECUTING):
+    if phase in STUCK_PHASES:
         return f"it is stuck, in {entry.state!r}"
     return None
 

@@ -6,12 +6,11 @@ All of it may be used from any thread, and one `Limits` may serve several mediat
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from fsm_mediator import forking
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Effect
 from fsm_mediator.states import name_of
@@ -28,9 +27,9 @@ class Limit:
     def __init__(self, name: str, most: int) -> None:
         self.name = name
         self.most = most
-        self.reset_after_fork()
+        self.reset()
 
-    def reset_after_fork(self) -> None:
+    def reset(self) -> None:
         """After a fork, in the child: slots and places in the queue belong to the parent."""
         self._lock = threading.Lock()
         self._holders: set[Slot] = set()
@@ -119,7 +118,7 @@ class Limits:
             if type(number) is not int or number < 1:
                 raise DefinitionError(f"limits: {name!r} must be a whole number of at least 1, not {number!r}")
         self._limits = {name: Limit(name, number) for name, number in most.items()}
-        _all.add(self)
+        forking.register(self)
 
     def of(self, effect: Effect) -> Limit | None:
         """The limit that an effect falls under; None: none. Probes only ask, and are not counted."""
@@ -128,19 +127,7 @@ class Limits:
         path = effect.part.path
         return self._limits.get(path) or self._limits.get(name_of(path))
 
-    def reset_after_fork(self) -> None:
+    def reset(self) -> None:
         """After a fork, in the child: all slots are free."""
         for limit in self._limits.values():
-            limit.reset_after_fork()
-
-
-_all: weakref.WeakSet[Limits] = weakref.WeakSet()
-
-
-def _reset_after_fork() -> None:
-    for limits in list(_all):
-        limits.reset_after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_after_fork)
+            limit.reset()

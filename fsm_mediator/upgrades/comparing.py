@@ -29,14 +29,12 @@ from fsm_mediator.states import (
     PROBING,
     RETRYING_COMPENSATION,
     STUCK,
-    STUCK_EXECUTING,
+    STUCK_PHASES,
     WAITING,
     phase_of,
 )
 from fsm_mediator.upgrades.report import Comparison, StateVerdict, Verdict
 from fsm_mediator.upgrades.shape import PartShape, Shape
-
-_PARKED: Final = frozenset((STUCK, STUCK_EXECUTING))
 
 _DONE: Final = {
     "executed": "is done",
@@ -238,7 +236,7 @@ class _Ways:
                 for each in lost
             )
             return StateVerdict(state, Verdict.DEPENDS, becomes, (*told, *map(self.caution, begun)))
-        waits = phase in _PARKED or (phase == WAITING and part is not None and part.kind is Kind.SIGNAL)
+        waits = phase in STUCK_PHASES or (phase == WAITING and part is not None and part.kind is Kind.SIGNAL)
         return StateVerdict(state, Verdict.CANNOT if waits else Verdict.DRAIN, None, whys)
 
     def caution(self, path: str) -> str:
@@ -331,7 +329,7 @@ def _all_fold(comparison: Comparison) -> bool:
 def _of_nothing(old: Shape, state: str) -> StateVerdict:
     if state in ENDED:
         return StateVerdict(state, Verdict.ENDED)
-    parked = phase_of(state) in _PARKED
+    parked = phase_of(state) in STUCK_PHASES
     return StateVerdict(
         state, Verdict.CANNOT if parked else Verdict.DRAIN, None, (f"no saga is named {old.saga!r} any more",)
     )

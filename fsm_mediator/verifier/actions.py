@@ -26,7 +26,7 @@ from fsm_mediator.records import (
     Returned,
     TimedOut,
 )
-from fsm_mediator.states import PENDING, STUCK, STUCK_EXECUTING, WAITING
+from fsm_mediator.states import PENDING, STUCK_PHASES, WAITING
 from fsm_mediator.verifier.action import (
     CRASH,
     CRASHED,
@@ -222,7 +222,7 @@ class ActionModel:
             tried = family.all_again(execution, ledger) if family is not None and execution.group else ledger
             again = feeding(OperatorRetry())
             yield Action("a person says: try again", again, tried, again=True, who=PERSON, said="retry")
-        if part is not None and execution.phase in (STUCK, STUCK_EXECUTING):
+        if part is not None and execution.phase in STUCK_PHASES:
             for event, done in (("settled_done", True), ("settled_undone", False)):
                 if machine.has_transition(event, state):
                     label = f"a person has made sure: it is {'' if done else 'not '}done"

@@ -18,7 +18,7 @@ from fsm_mediator.execution.execution import RUNNING as GOES_ON
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Branch, Branches, Record
-from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING, path_of
+from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_PHASES, SUCCEEDED, WAITING, path_of
 from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feeding, unobserved
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
@@ -93,7 +93,7 @@ def status_of(execution: Execution) -> str:
         return Status.SUCCEEDED
     if execution.state == FAILED:
         return Status.LEFT if execution.leftovers else Status.FAILED
-    if execution.phase in (STUCK, STUCK_EXECUTING):
+    if execution.phase in STUCK_PHASES:
         return (
             Status.STUCK if execution.machine.has_transition("settled_done", execution.state) else Status.STUCK_UNDOING
         )

@@ -32,7 +32,7 @@ class ReplayedTrace(NamedTuple):
 
     Attributes:
         recorded: What was recorded of each thing that happened, as far as the way could be gone.
-        ghost: What then really has an effect.
+        ledger: What then really has an effect.
         fates: Of each branch, as ``group.branch``: how it came to stand, one after the other, of its own accord.
     """
 

@@ -1,6 +1,6 @@
 """verify: walks the very machine, through the very `feed`, that run; over every outcome of every attempt.
 
-The walk goes breadth first over *nodes*: where an execution stands, and a ghost ledger that knows what really took
+The walk goes breadth first over *nodes*: where an execution stands, and a ledger that knows what really took
 effect. From each it tries everything that can happen there (`moves`), and has the laws judge each move.
 
 Branches of a group are executions of their own: each is walked by itself, and to the execution that waits for it is one
@@ -21,7 +21,7 @@ import attrs
 from fsm_mediator.definition.saga import Saga, check_is_saga
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING
+from fsm_mediator.states import SUCCEEDED, WAITING, is_settled
 from fsm_mediator.verifier.abstract_states import UNLIMITED_ATTEMPTS, AbstractState, StateTable, Successor
 from fsm_mediator.verifier.action import DIES, Action
 from fsm_mediator.verifier.actions import ActionModel
@@ -292,4 +292,4 @@ def _is_rest(position: AbstractState) -> bool:
     execution = position.execution
     if execution.phase == WAITING and execution.effect is not None:
         return execution.effect.part.kind is Kind.SIGNAL and execution.due_at is None
-    return execution.state in ENDED or execution.phase in (STUCK, STUCK_EXECUTING)
+    return is_settled(execution.state)
