@@ -19,16 +19,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from fsm_mediator import JournalError, SQLiteJournal, forking
+from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal, forking
 from fsm_mediator.forking import CREATING
 from fsm_mediator.journal import liveness as drivers
+from fsm_mediator.journal import memory
 from fsm_mediator.journal.liveness import process_exists, this_driver
 from fsm_mediator.journal.sqlite import connections
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import InboxItem
-from tests.commits import DRIVER, all_at_once, going_on, ids, opening
+from tests.commits import DRIVER, acceptance, all_at_once, found, going_on, ids, opening
 
-HERE = str(Path(connections.__file__).parent)
+SQLITE = str(Path(connections.__file__).parent)
+MEMORY = memory.__file__
+
+below_python_3_12 = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="later Pythons tell a tracer of lines, not of instructions"
+)
 
 
 @cache
@@ -40,7 +46,8 @@ def operations(code: CodeType) -> dict[int, str]:
 class InterruptAt:
     """Raises a KeyboardInterrupt at the n-th point of the journal's code at which Python handles signals."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, where: str = SQLITE) -> None:
+        self.where = where
         self.left = number
         self.hit = False
         self.before: dict[FrameType, str | None] = {}
@@ -49,7 +56,7 @@ class InterruptAt:
         if frame.f_back is not None and self.before.get(frame.f_back) == "CALL":
             self.before[frame.f_back] = None  # a call of Python's own, after which it does not look
         name = frame.f_code.co_filename
-        if name.startswith(HERE) or (name.endswith("threading.py") and "Condition" in frame.f_code.co_qualname):
+        if name.startswith(self.where) or (name.endswith("threading.py") and "Condition" in frame.f_code.co_qualname):
             frame.f_trace_opcodes = True
             frame.f_trace_lines = False
             return self.step
@@ -59,7 +66,7 @@ class InterruptAt:
         if event == "opcode":
             before = self.before.get(frame)
             self.before[frame] = operations(frame.f_code).get(frame.f_lasti)
-            if before in ("CALL", "RESUME") and not self.hit:
+            if before in ("CALL", "JUMP_BACKWARD", "RESUME") and not self.hit:
                 self.left -= 1
                 if self.left == 0:
                     self.hit = True
@@ -83,7 +90,7 @@ OPERATIONS: dict[str, Callable[[SQLiteJournal], object]] = {
 }
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later Pythons tell a tracer of lines, not of instructions")
+@below_python_3_12
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_interrupt_at_any_point_keeps_no_thread_waiting(tmp_path, operation):
     """Every point is tried, each with a journal of its own; then another thread reads, writes and closes."""
@@ -109,6 +116,44 @@ def test_interrupt_at_any_point_keeps_no_thread_waiting(tmp_path, operation):
         for name in ("find", "post", "close", "find"):
             assert answers(OPERATIONS[name], journal), (number, name)
         journal.close()
+    assert number > 5
+
+
+@below_python_3_12
+def test_interrupt_at_any_point_divides_no_commit_in_memory():
+    """A commit with records, branches and posts is there as a whole or not at all; if not, it can be written again."""
+    number, tried, outcomes = 0, InterruptAt(0, MEMORY), set()
+    branch = acceptance("p/g.a", parent="p")
+    commit = going_on("p", 2, "waiting.g", held=False, children=(branch,), posts=(("other", InboxItem("cancel")),))
+    while number == 0 or tried.hit:
+        number += 1
+        journal = MemoryJournal()
+        journal.enlist(DRIVER)
+        for saga_id in ("p", "other"):
+            journal.write(opening(saga_id, "executing.a"))
+        tried = InterruptAt(number, MEMORY)
+        traced = sys.gettrace()
+        try:
+            sys.settrace(tried)
+            journal.write(commit)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(traced)
+        parent = found(journal, "p")
+        there = [
+            parent.seq == 2,
+            parent.driver is None,
+            journal.find("p/g.a") is not None,
+            bool(journal.inbox("other")),
+        ]
+        assert len(set(there)) == 1, (number, there)
+        outcomes.add(there[0])
+        if not there[0]:
+            journal.write(commit)
+            assert ids(journal, parent="p") == ["p/g.a"]
+            assert len(journal.inbox("other")) == 1
+    assert outcomes == {False, True}
     assert number > 5
 
 
