@@ -74,7 +74,6 @@ from fsm_mediator.states import (
     RETRYING,
     RETRYING_COMPENSATION,
     STUCK,
-    STUCK_EXECUTING,
     STUCK_PHASES,
     SUCCEEDED,
     WAITING,
@@ -898,8 +897,7 @@ _RULES: Final[dict[str, _Rule]] = {
     WAITING: Execution._waiting,
     COMPENSATING: Execution._compensating,
     RETRYING_COMPENSATION: Execution._retrying_compensation,
-    STUCK: Execution._stuck,
-    STUCK_EXECUTING: Execution._stuck,
+    **dict.fromkeys(STUCK_PHASES, Execution._stuck),
     SUCCEEDED: Execution._ended,
     FAILED: Execution._ended,
 }
