@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fsm_mediator.errors import DefinitionError
+from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, PENDING, PHASES, split_state
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fsm_mediator.errors import DefinitionError, RetryAfterError, StepRejectedError
+from fsm_mediator.error_types import DefinitionError, RetryAfterError, StepRejectedError
 
 type_or_predicate = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 

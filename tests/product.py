@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from fsm_mediator import Saga
 from fsm_mediator.errors import RefusedError
-from fsm_mediator.execution.execution import RUNNING, Execution
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.rules import RUNNING
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Branch, Branches, OperatorRetry, OperatorUndo
 from fsm_mediator.states import COMPENSATING, ENDED, FAILED, STUCK, STUCK_PHASES, SUCCEEDED

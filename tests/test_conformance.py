@@ -447,17 +447,17 @@ def test_journals_of_earlier_versions_conform(path, tmp_path):
 
 def family():
     """A saga that waits in every way there is."""
-    ship = Saga("ship", made("label", "hand")._given)
-    [card] = made("card")._given
+    ship = Saga("ship", made("label", "hand").contents)
+    [card] = made("card").contents
     return Saga(
         "checkout",
         [
-            *made("reserve")._given,
+            *made("reserve").contents,
             Sleep("pause", 0),
             Signal("approval"),
-            Parallel("fulfil", [*made("pack")._given, ship]),
+            Parallel("fulfil", [*made("pack").contents, ship]),
             Choose("pay", {"card": card}, by=lambda order: "card"),
-            *made("mail")._given,
+            *made("mail").contents,
         ],
     )
 

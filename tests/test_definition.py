@@ -307,26 +307,13 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
         ["'compensaet'", "did you mean 'compensate'?"],
     ),
     "a slip in execute": (lambda: step_class("Odd", exectue=plain), ["'exectue'", "did you mean 'execute'?"]),
-    "a slip in a probe that is a static method": (
-        lambda: step_class("Odd", execute=plain, porbe=staticmethod(plain)),
-        ["'porbe'", "did you mean 'probe'?"],
-    ),
     "a slip in timeout": (
         lambda: step_class("Odd", execute=plain, timout=5),
         ["Odd has 'timout'", "does nothing with", "did you mean 'timeout'?", "a name that is less like"],
     ),
-    "a setting as other languages write it": (lambda: step_class("Odd", timeOut=5), ["did you mean 'timeout'?"]),
     "a letter too few": (lambda: step_class("Odd", rety=Retry()), ["'rety'", "did you mean 'retry'?"]),
     "a slip in a property": (lambda: step_class("Odd", time_out=property(plain)), ["did you mean 'timeout'?"]),
     "a slip in in_doubt_on": (lambda: step_class("Odd", in_dubt_on=OSError), ["did you mean 'in_doubt_on'?"]),
-    "a slip in a setting of an instance": (
-        lambda: Saga("shop", [with_attribute(Charge(), "repeatble", False)]),
-        ["saga 'shop', step 'charge' has 'repeatble'", "did you mean 'repeatable'?"],
-    ),
-    "a slip in a setting of a function's step": (
-        lambda: Saga("shop", [with_attribute(step(plain), "timout", 5)]),
-        ["step 'plain' has 'timout'", "did you mean 'timeout'?"],
-    ),
     "retries for retry": (lambda: step_class("Odd", retries=5), ["Odd defines 'retries'", "is called 'retry'"]),
     # Retry.
     "attempts of zero": (lambda: Retry(attempts=0), ["Retry: attempts", "at least 1, or None for no limit", "not 0"]),
@@ -450,17 +437,6 @@ def test_step_may_have_attributes_and_methods_of_its_own() -> None:
             """Hidden."""
 
     assert [part.path for part in Saga("shop", [Charge()]).parts] == ["charge"]
-
-
-def test_step_with_names_of_its_own_costs_little_to_place() -> None:
-    """What is asked about a name is asked once, so that sagas may be defined by the thousand."""
-    step = with_attribute(Charge(), "warehouse", 1)
-    Saga("shop", [step])
-    asked = checks._nearly.cache_info().misses
-
-    Saga("shop", [step])
-
-    assert checks._nearly.cache_info().misses == asked
 
 
 def test_keyword_only_retry_refuses_positions() -> None:

@@ -35,6 +35,7 @@ from fsm_mediator import (
     StepRejectedError,
     step,
 )
+from fsm_mediator.execution.data import ExecutionData
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
@@ -58,7 +59,7 @@ WAIT = Retry(wait_initial=1.0, wait_max=8.0, wait_jitter=2.0)
 # What the records alone must give back. The inbox is no part of them: it is read from the journal beside them, and an
 # item is only gone from there once a record has taken it.
 FOLDED = (
-    *("_answered", "_doubtful", "_events", "_left", "_machine", "_places", "_plans", "acceptance", "attempt"),
+    *("answered", "doubtful", "events", "branch_leftovers", "machine", "places", "plans", "acceptance", "attempt"),
     *(
         "compensated",
         "deadline_at",
@@ -74,16 +75,16 @@ FOLDED = (
         "trouble",
     ),
 )
-OF_THE_INBOX = ("_cancel", "_signals", "_taken")
+OF_THE_INBOX = ("cancel", "signals", "consumed")
 # What is only there until the next commit, or is given by who drives.
-OF_THE_DRIVER = ("_born", "_undecided", "given", "settle")
+OF_THE_DRIVER = ("new_branches", "undecided", "parent_results", "roundtrip_item")
 
 
 def everything(execution: Execution) -> dict[str, Any]:
     """All that an execution is, as plain values that can be compared and do not change with it."""
     values = {name: getattr(execution, name) for name in FOLDED}
     values["history"] = list(execution.history)
-    values["_answered"] = list(execution._answered.items())
+    values["answered"] = list(execution.answered.items())
     return values
 
 
@@ -130,7 +131,7 @@ C = Shape(name="c", compensates=True, attempts=1, compensation_attempts=1)
 
 def test_every_slot_is_compared_or_known_to_be_of_the_inbox():
     """A new attribute of an execution cannot be forgotten by the tests of folding."""
-    assert set(Execution.__slots__) == {*FOLDED, *OF_THE_INBOX, *OF_THE_DRIVER}
+    assert set(ExecutionData.__slots__) == {*FOLDED, *OF_THE_INBOX, *OF_THE_DRIVER}
 
 
 FAILURES: dict[str, Callable[[], Exception]] = {
@@ -207,7 +208,7 @@ class Life(RuleBasedStateMachine):
         self.due_at = record.due_at
         if self.cancelled and not self.plain.cancellable:
             self.cancelled = False
-        self.taken += self.real.take()
+        self.taken += self.real.drain_consumed()
 
     def returns(self, data: st.DataObject) -> None:
         result, late = data.draw(st.none() | st.integers(), label="result"), data.draw(st.booleans(), label="late")
@@ -306,12 +307,12 @@ class Life(RuleBasedStateMachine):
             return
         number = len(self.items) + 1
         before = everything(self.real)
-        self.real.note(InboxItem(kind, number=number))
+        self.real.receive(InboxItem(kind, number=number))
         self.items.append(number)
         if kind == CANCEL and self.plain.cancellable and not self.cancelled:
             self.cancelled = True
         else:
-            self.taken += self.real.take()
+            self.taken += self.real.drain_consumed()
             assert number in self.taken
         assert everything(self.real) == before
 
@@ -871,8 +872,8 @@ def test_nothing_leads_back_after_the_pivot():
     """Past the pivot there is no compensation: not by failing, cancelling, a deadline, or an operator."""
     saga = saga_of([A, PIVOT, attrs.evolve(B, attempts=1)])
     execution = fed(saga, Returned(1), Returned(2), deadline_at=5.0)
-    execution.note(InboxItem(CANCEL, number=3))
-    assert execution.take() == (3,)
+    execution.receive(InboxItem(CANCEL, number=3))
+    assert execution.drain_consumed() == (3,)
     assert settle(execution, 100.0) == []
     execution.feed(Raised(ValueError("x")), 100.0)
     assert execution.state == "stuck.b"
@@ -889,7 +890,7 @@ def test_nothing_leads_back_after_the_pivot():
 
 def cancelled(execution: Execution, reason: str | None = None) -> Execution:
     """The execution with a cancel in its inbox."""
-    execution.note(InboxItem(CANCEL, reason=reason, number=1))
+    execution.receive(InboxItem(CANCEL, reason=reason, number=1))
     return execution
 
 
@@ -900,20 +901,20 @@ def test_cancel_before_it_began_ends_it_at_once():
 
     assert (execution.state, events(execution)) == ("failed", ["rejected"])
     assert str(execution.outcome().error) == "changed my mind"
-    assert execution.take() == (1,)
+    assert execution.drain_consumed() == (1,)
 
 
 def test_cancel_does_not_interrupt_an_attempt():
     """The attempt under way is waited for: its effect is known, and undone."""
     execution = cancelled(fed(saga_of([A, B])))
-    assert execution.take() == ()
+    assert execution.drain_consumed() == ()
     execution.feed(Returned(5), 0.0)
     settle(execution)
 
     assert path(execution) == ["executing.a", "executing.b", "compensating.a"]
     assert execution.history[-1].attempt == 0  # b was announced, and never called
     assert type(execution.outcome().error).__name__ == "SagaCancelledError"
-    assert execution.take() == (1,)
+    assert execution.drain_consumed() == (1,)
 
 
 def test_cancel_ends_the_attempts_of_a_step():
@@ -935,7 +936,7 @@ def test_success_of_the_last_step_wins_over_a_cancel():
 
     assert settle(execution) == []
     assert execution.state == "succeeded"
-    assert execution.take() == (1,)
+    assert execution.drain_consumed() == (1,)
 
 
 def test_success_of_the_pivot_wins_over_a_cancel():
@@ -945,7 +946,7 @@ def test_success_of_the_pivot_wins_over_a_cancel():
 
     assert settle(execution) == []
     assert execution.state == "executing.b"
-    assert execution.take() == (1,)
+    assert execution.drain_consumed() == (1,)
 
 
 def test_compensation_is_shielded_from_cancel_and_deadline():

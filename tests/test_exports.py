@@ -85,7 +85,7 @@ def test_an_independent_interpreter_goes_the_same_way(given_roles, choices, data
 
 def test_scxml_of_a_saga_with_an_odd_name():
     """A name that XML would stumble over is told in another way; the version is quoted."""
-    root = ET.fromstring(to_scxml(Saga("a-b", made("x")._given, version='<1> & "2"')))  # noqa: S314 - written here
+    root = ET.fromstring(to_scxml(Saga("a-b", made("x").contents, version='<1> & "2"')))  # noqa: S314 - written here
 
     assert root.get("name") == "a-b"
     assert root.get("{urn:fsm-mediator:saga}version") == '<1> & "2"'
@@ -106,10 +106,10 @@ WAITING = made(
     Role(name="reserve", attempts=1, repeatable=False),
     Sleep("pause", 1),
     Signal("approval", timeout=60),
-    Parallel("fulfil", made("pack", "wrap")._given),
-    Choose("pay", {"card": made("card")._given[0]}, by=lambda order: "card"),
+    Parallel("fulfil", made("pack", "wrap").contents),
+    Choose("pay", {"card": made("card").contents[0]}, by=lambda order: "card"),
     Role(name="go", pivot=True),
-    Parallel("tell", made(Role(name="mail", compensates=False))._given),
+    Parallel("tell", made(Role(name="mail", compensates=False)).contents),
     name="waiting",
 )
 
@@ -167,7 +167,7 @@ def test_the_module_is_named_as_its_file(tmp_path):
     assert module.read_text().startswith("---- MODULE full_saga ----")
     assert all(f"INVARIANT {name}" in config.read_text() for name in INVARIANTS)
     assert all(f"\n{name} ==" in module.read_text() for name in INVARIANTS)
-    assert to_tla(Saga("_first", made("x")._given)).name == "saga__first"
+    assert to_tla(Saga("_first", made("x").contents)).name == "saga__first"
 
 
 JAVA = shutil.which("java")

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from fsm_mediator import Parallel, Retry, Saga, Signal, Sleep, step
+from fsm_mediator.execution import rules
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import machine
 from fsm_mediator.machine import table as machine_table
@@ -86,12 +87,16 @@ def wrapped(patch: Patch, name: str, around: Callable[..., Any]) -> None:
     patch(Execution, name, lambda self, *args, **kwargs: around(original, self, *args, **kwargs))
 
 
+def judged(patch: Patch, name: str, around: Callable[..., Any]) -> None:
+    """Have *around* called in place of a function of the rules, with the original first."""
+    original = getattr(rules, name)
+    patch(rules, name, lambda *args, **kwargs: around(original, *args, **kwargs))
+
+
 def ruled(patch: Patch, phase: str, around: Callable[..., Any]) -> None:
     """Have *around* called in place of the rule for a phase, with the original first."""
-    from fsm_mediator.execution import execution
-
-    original = execution._RULES[phase]
-    patch(execution, "_RULES", {**execution._RULES, phase: lambda *args: around(original, *args)})
+    original = rules.RULES[phase]
+    patch(rules, "RULES", {**rules.RULES, phase: lambda *args: around(original, *args)})
 
 
 def table(patch: Patch, change: Callable[[list[machine_table.Transition]], Any]) -> None:
@@ -141,7 +146,7 @@ def _(patch):
         original(self, record, part)
         self.doubt = False
 
-    wrapped(patch, "_learn", forget)
+    wrapped(patch, "_apply", forget)
 
 
 @mutant(2, 5)
@@ -152,7 +157,7 @@ def _(patch):
         error, _, again = original(self, part, answer)
         return error, False, again
 
-    wrapped(patch, "_judge", sure)
+    judged(patch, "_judge", sure)
 
 
 @mutant(1)
@@ -179,9 +184,9 @@ def _(patch):
 
     def forget(original, self, record, part):
         original(self, record, part)
-        self._doubtful = ()
+        self.doubtful = ()
 
-    wrapped(patch, "_learn", forget)
+    wrapped(patch, "_apply", forget)
 
 
 @mutant(3)
@@ -201,24 +206,24 @@ def _(patch):
 def _(patch):
     """A pivot in doubt is taken back."""
 
-    def back(original, self, part, at, failure, doubt, **rest):
+    def back(original, part, failure, doubt, *rest, **more):
         if part.pivot:
-            return self._move("rejected", at, error=failure, in_doubt=doubt)
-        return original(self, part, at, failure, doubt, **rest)
+            return rules.Decision("rejected", error=failure, in_doubt=doubt)
+        return original(part, failure, doubt, *rest, **more)
 
-    wrapped(patch, "_give_up", back)
+    judged(patch, "_give_up", back)
 
 
 @mutant(1)
 def _(patch):
     """What comes after the pivot is refused a way to stand still."""
 
-    def back(original, self, part, at, failure, doubt, **rest):
+    def back(original, part, failure, doubt, *rest, **more):
         if part.forward_only:
-            return self._move("rejected", at, error=failure)
-        return original(self, part, at, failure, doubt, **rest)
+            return rules.Decision("rejected", error=failure)
+        return original(part, failure, doubt, *rest, **more)
 
-    wrapped(patch, "_give_up", back)
+    judged(patch, "_give_up", back)
 
 
 @mutant(4)
@@ -255,7 +260,7 @@ def _(patch):
         error, doubt, again = original(self, part, answer)
         return error, doubt and not isinstance(answer, Crashed), again
 
-    wrapped(patch, "_judge", sure)
+    judged(patch, "_judge", sure)
 
 
 @mutant(4)
@@ -341,7 +346,7 @@ def _(patch):
         error, doubt, again = original(self, part, answer)
         return error, doubt and not isinstance(error, ResultRefusedError), again
 
-    wrapped(patch, "_judge", sure)
+    judged(patch, "_judge", sure)
 
 
 @mutant(3)
@@ -378,9 +383,9 @@ def _(patch):
         if item.kind != SIGNAL or self.state == f"waiting.{item.name}":
             original(self, item)
         else:
-            self._taken += (item.number,)
+            self.consumed += (item.number,)
 
-    wrapped(patch, "note", lose)
+    wrapped(patch, "receive", lose)
 
 
 @mutant(1, on=("waiting",))
@@ -389,10 +394,10 @@ def _(patch):
 
     def anew(original, self, item):
         original(self, item)
-        if item.kind == SIGNAL and item.name in self._answered:
+        if item.kind == SIGNAL and item.name in self.answered:
             self.attempt = min(self.attempt, 1)
 
-    wrapped(patch, "note", anew)
+    wrapped(patch, "receive", anew)
 
 
 @mutant(3, on=("fanned",))
@@ -404,13 +409,13 @@ def _(patch):
             branches = [Branch(branch.name, "succeeded") for branch in branches]
         return original(self, part, branches, at)
 
-    wrapped(patch, "_joined", any_will_do)
+    judged(patch, "_joined", any_will_do)
 
 
 @mutant(3, on=("fanned",))
 def _(patch):
     """A group has succeeded while branches of it go on."""
-    wrapped(
+    judged(
         patch,
         "_joined",
         lambda original, self, part, branches, at: original(
@@ -422,10 +427,10 @@ def _(patch):
 def without(state: str):
     """Branches that stand so are passed over where a group is compensated."""
 
-    def pass_over(original, self, answer, at):
+    def pass_over(original, data, answer):
         if isinstance(answer, Branches):
             answer = Branches(tuple(branch for branch in answer.branches if branch.state != state))
-        return original(self, answer, at)
+        return original(data, answer)
 
     return pass_over
 
@@ -433,13 +438,13 @@ def without(state: str):
 @mutant(2, on=("fanned",))
 def _(patch):
     """A group is compensated while branches of it go on."""
-    wrapped(patch, "_compensating_group", without("running"))
+    judged(patch, "_compensating_group", without("running"))
 
 
 @mutant(2, on=("fanned",))
 def _(patch):
     """A branch that is stuck counts as undone."""
-    wrapped(patch, "_compensating_group", without("stuck"))
+    judged(patch, "_compensating_group", without("stuck"))
 
 
 @mutant(2, on=("fanned",))
@@ -448,9 +453,9 @@ def _(patch):
 
     def forget(original, self, record, part):
         original(self, record, part)
-        self._left = None
+        self.branch_leftovers = None
 
-    wrapped(patch, "_learn", forget)
+    wrapped(patch, "_apply", forget)
 
 
 @mutant(5, on=("fanned",))
@@ -460,7 +465,7 @@ def _(patch):
 
     def forgetful(self, record):
         original(self, record)
-        self._plans = None
+        self.plans = None
 
     patch(Execution, "replay", forgetful)
 

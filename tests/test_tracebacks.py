@@ -1,4 +1,4 @@
-"""Tracebacks: the same text as the standard library's, whatever was raised, and the second time as well."""
+"""Tracebacks: the text of the standard library but for the marks of columns, whatever was raised."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from types import TracebackType
 
 import pytest
 
-from fsm_mediator import tracebacks
-from fsm_mediator.tracebacks import rendered
+from fsm_mediator.records import MOST_CAUSES, render_traceback
 
 
 class UnspeakableError(Exception):
@@ -128,24 +127,71 @@ def raised_by(function: Callable[[], None]) -> BaseException:
     raise AssertionError("it raised nothing")
 
 
+def without_marks(text: str) -> str:
+    """*text* without the lines that mark columns."""
+    return "".join(line for line in text.splitlines(keepends=True) if set(line.strip()) - set("^~") or not line.strip())
+
+
 def standard(error: BaseException) -> str:
-    """What the standard library makes of it."""
-    return "".join(traceback.format_exception(error))
+    """The text of the standard library, without the lines that mark columns."""
+    return without_marks("".join(traceback.format_exception(error)))
 
 
-@pytest.mark.parametrize("function", KINDS)
-def test_the_text_is_the_standard_librarys(function):
-    """The first time, the second, and of another error that came the same way."""
+@pytest.mark.parametrize("function", [kind for kind in KINDS if "group" not in kind.__name__])
+def test_text_is_that_of_the_standard_library(function):
+    """Frames, causes, notes and repeated frames are written as everybody knows them."""
     error = raised_by(function)
-    assert rendered(error) == standard(error)
-    assert rendered(error) == standard(error)
-    again = raised_by(function)
-    assert rendered(again) == standard(again)
+
+    assert without_marks(render_traceback(error)) == standard(error)
 
 
-def test_what_was_never_raised_is_only_named():
-    """There is no frame to tell of."""
-    assert rendered(ValueError("no")) == standard(ValueError("no")) == "ValueError: no\n"
+def test_error_that_was_never_raised_is_only_named():
+    """There is no frame to show."""
+    assert render_traceback(ValueError("no")) == standard(ValueError("no")) == "ValueError: no\n"
+
+
+@pytest.mark.parametrize("function", [Raising.grouped, Raising.after_a_group])
+def test_every_error_of_a_group_is_shown(function):
+    """The leaves of a group are indented below it, each with its type and message."""
+    text = render_traceback(raised_by(function))
+
+    assert "  +- 1 of 2\n  | ValueError: a\n  +- 2 of 2\n  | KeyError: 'b'\n" in text
+
+
+def test_group_of_groups_ends():
+    """A group nested 1,000 deep is cut, and the text still has its top."""
+    error: Exception = ValueError("inside")
+    for depth in range(1000):
+        error = ExceptionGroup(f"at {depth}", [error])
+
+    text = render_traceback(error)
+
+    assert text.startswith("ExceptionGroup: at 999")
+    assert len(text.splitlines()) < 100
+
+
+def test_long_chain_of_causes_is_cut_and_each_is_rendered_once(monkeypatch):
+    """A chain of 5,000 causes shows the latest 100, says so, and looks at no frame twice."""
+    walked: list[object] = []
+    walk = traceback.walk_tb
+
+    def counted(tb: TracebackType | None) -> object:
+        walked.append(tb)
+        return walk(tb)
+
+    monkeypatch.setattr(traceback, "walk_tb", counted)
+    error: BaseException | None = None
+    for number in range(5000):
+        later = ValueError(f"number {number}")
+        later.__cause__ = error
+        error = later
+    assert error is not None
+
+    text = render_traceback(error)
+
+    assert text.startswith("(Earlier causes are left out.)\n")
+    assert text.endswith("ValueError: number 4999\n")
+    assert text.count("ValueError") == len(walked) == MOST_CAUSES
 
 
 def test_equal_code_of_two_files_is_told_apart(tmp_path):
@@ -156,30 +202,6 @@ def test_equal_code_of_two_files_is_told_apart(tmp_path):
         path.write_text(f"def f():\n    raise ValueError('x')  # {name}\n")
         names: dict[str, Callable[[], None]] = {}
         exec(compile(path.read_text(), path, "exec"), names)  # noqa: S102 - ours
-        error = raised_by(names["f"])
-        assert rendered(error) == standard(error)
-        found.append(rendered(error))
-    assert "one.py" in found[0]
-    assert "two.py" in found[1]
-
-
-def test_a_frame_is_looked_up_once_and_not_too_many_are_kept(monkeypatch):
-    """What is kept of a frame keeps its code alive, so that there is an end to it."""
-    asked: list[object] = []
-    format_tb = traceback.format_tb
-
-    def counted(at: TracebackType, limit: int) -> list[str]:
-        asked.append(at)
-        return format_tb(at, limit)
-
-    monkeypatch.setattr(traceback, "format_tb", counted)
-    monkeypatch.setattr(tracebacks, "_MOST", 3)
-    tracebacks._entries.clear()
-
-    raised = [raised_by(Raising.fails) for _ in range(3)]
-    assert len({rendered(error) for error in raised}) == 1
-    assert len(asked) == len(tracebacks._entries) == 2
-
-    for function in KINDS:
-        rendered(raised_by(function))
-        assert len(tracebacks._entries) <= 3
+        found.append(render_traceback(raised_by(names["f"])))
+    assert "# one.py" in found[0]
+    assert "# two.py" in found[1]

@@ -112,7 +112,7 @@ def test_a_step_with_another_name():
 def test_a_nested_saga_with_another_name():
     """The name of a nested saga stands for all that is in it."""
     old = made("a", "b", "c", nested=2)
-    new = Saga("checkout", [old._given[0].named("outer"), old._given[1]], version=2)
+    new = Saga("checkout", [old.contents[0].named("outer"), old.contents[1]], version=2)
 
     assert compare(old, new, renamed={"inner": "outer"})["executing.inner.b"].becomes == "executing.outer.b"
     assert compare(old, new, renamed={"inner": "outer"}).goes_on
@@ -285,16 +285,16 @@ def test_a_file_of_shapes_that_cannot_be_trusted(tmp_path):
 
 def shop(*more, name="fulfil", version=2, choice="pay", **options):
     """A saga that waits for branches."""
-    ship = made("label", "hand", name="ship")._given
-    branches = [*made("pack")._given, Saga("ship", ship), *more]
-    bills = {"card": made("card")._given[0], **options}
+    ship = made("label", "hand", name="ship").contents
+    branches = [*made("pack").contents, Saga("ship", ship), *more]
+    bills = {"card": made("card").contents[0], **options}
     chosen = Choose(choice, bills, by=lambda order: "card")
     return made("reserve", Parallel(name, branches), chosen, "mail", version=version)
 
 
 def test_a_branch_more():
     """Groups that were begun without the new branch must drain; those not begun will have it."""
-    comparison = compare(shop(version=1), shop(*made("wrap")._given))
+    comparison = compare(shop(version=1), shop(*made("wrap").contents))
 
     assert comparison["executing.reserve"].verdict is Verdict.SAME
     assert comparison["waiting.fulfil"].verdict is Verdict.DRAIN
@@ -309,7 +309,7 @@ def test_a_branch_more():
 
 def test_a_choice_more():
     """One more to choose from is in nobody's way; one less is, for it may have been chosen."""
-    [cash] = made("cash")._given
+    [cash] = made("cash").contents
 
     assert compare(shop(version=1), shop(cash=cash)).goes_on
     assert compare(shop(cash=cash, version=1), shop())["executing.mail"].reasons == (
@@ -362,7 +362,7 @@ def test_a_wait_with_another_name():
 
 def test_branches_are_written_down_as_well(tmp_path):
     """The shape of a saga holds the shapes of its branches, and nothing is lost on the way."""
-    old = shop(*made("wrap")._given, version=1)
+    old = shop(*made("wrap").contents, version=1)
     (tmp_path / "shapes.json").write_text(written([old]))
 
     assert read_shapes(tmp_path / "shapes.json") == (Shape.of(old),)

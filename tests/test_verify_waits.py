@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from fsm_mediator import Choose, Mediator, Parallel, Retry, Saga, Signal, Sleep, step, verify
 from fsm_mediator.errors import StepRejectedError
+from fsm_mediator.execution import rules
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import table
 from fsm_mediator.records import Branch
@@ -87,39 +89,38 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def in_place_of(name: str, around: Callable[..., object]) -> Patch:
-    """A fault: *around* is called in place of a method of the execution, with the original first."""
-    original = getattr(Execution, name)
+    """A fault: *around* is called in place of a function of the rules, with the original first."""
+    original = getattr(rules, name)
 
     def patch(patches: pytest.MonkeyPatch) -> None:
-        patches.setattr(Execution, name, lambda self, *args: around(original, self, *args))
+        patches.setattr(rules, name, lambda *args: around(original, *args))
 
     return patch
 
 
-def any_success_will_do(joined, self, part, branches, at):
+def any_success_will_do(joined, data, part, branches, at):
     """A group counts as executed once all have settled and one has succeeded."""
     if all(branch.state != "running" for branch in branches) and any(b.state == "succeeded" for b in branches):
         branches = [Branch(branch.name, "succeeded") for branch in branches]
-    return joined(self, part, branches, at)
+    return joined(data, part, branches, at)
 
 
-def impatient(compensating, self, answer, at):
+def impatient(compensating, data, answer):
     """A group counts as undone though branches still go on."""
     settled = [branch for branch in getattr(answer, "branches", ()) if branch.state != "running"]
-    return compensating(self, type(answer)(tuple(settled)) if hasattr(answer, "branches") else answer, at)
+    return compensating(data, type(answer)(tuple(settled)) if hasattr(answer, "branches") else answer)
 
 
-def carefree(compensating, self, answer, at):
+def carefree(compensating, data, answer):
     """Branches that are stuck count as undone."""
     settled = [b for b in getattr(answer, "branches", ()) if b.state != "stuck"]
-    return compensating(self, type(answer)(tuple(settled)) if hasattr(answer, "branches") else answer, at)
+    return compensating(data, type(answer)(tuple(settled)) if hasattr(answer, "branches") else answer)
 
 
-def silent(compensating, self, answer, at):
+def silent(compensating, data, answer):
     """What branches leave over is forgotten."""
-    record = compensating(self, answer, at)
-    self._left = None
-    return record
+    decision = compensating(data, answer)
+    return replace(decision, value=None) if decision is not None else None
 
 
 GROUP_FAULTS = {
@@ -219,14 +220,14 @@ def test_signals_come_early_late_or_not_at_all():
 
 def test_signal_that_comes_twice_or_too_late_changes_nothing(monkeypatch):
     """Signals that repeat, or come too late, are heard on the walk: one that did harm would be found."""
-    note = Execution.note
+    receive = Execution.receive
 
     def harmed(self, item):
-        note(self, item)
-        if item.kind == "signal" and item.name in self._answered:
+        receive(self, item)
+        if item.kind == "signal" and item.name in self.answered:
             self.attempt = min(self.attempt, 1)  # attempts begin anew, again and again
 
-    monkeypatch.setattr(Execution, "note", harmed)
+    monkeypatch.setattr(Execution, "receive", harmed)
 
     report = verify(signals())
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final
 
-from fsm_mediator.errors import DefinitionError
+from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.parts import Callback, Kind
 from fsm_mediator.retry import Retry, check_number
 
@@ -64,13 +64,6 @@ def refuse_misspelt(cls: type) -> None:
             _refuse_near_miss(cls.__qualname__, name, SETTINGS, cls.__dict__)
 
 
-def refuse_misspelt_settings(where: str, step: Any) -> None:
-    """Refuse a step that was given, as an instance, what was surely meant to be a setting."""
-    for name, value in getattr(step, "__dict__", {}).items():
-        if not callable(value):
-            _refuse_near_miss(where, name, SETTINGS, step.__dict__)
-
-
 def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Mapping[str, Any]) -> None:
     """Refuse *name* if it is one of *known* but for a slip; where that is set *beside* it, something else is meant."""
     meant = _nearly(name, known)
@@ -81,24 +74,18 @@ def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Map
         )
 
 
-@functools.lru_cache(maxsize=1024)
 def _nearly(name: str, known: tuple[str, ...]) -> str | None:
     """The one of *known* that *name* was surely meant to be; None: it is known, or a word of its own.
 
-    Such are those that hold the whole of a known one (``executed``), and those that are hidden, or constants.
+    Words of their own are those that hold the whole of a known one (``executed``), hidden ones and constants.
     """
     if name in known or not name[:1].islower() or any(each in name for each in known):
         return None
     import difflib  # takes 2 ms to load; most classes have nothing of their own
 
-    # difflib rates low what is swapped, or written otherwise (``timeOut``). At 0.875 stands ``timed_out``, a fine flag.
-    same_letters = [each for each in known if _letters(each) == _letters(name)]
-    near = same_letters or difflib.get_close_matches(name, known, 1, 0.88)
+    # ``prove``, a fine method, is rated 0.8, and ``timed_out``, a fine flag, 0.875.
+    near = difflib.get_close_matches(name, known, 1, 0.85 if known is VERBS else 0.88)
     return near[0] if near else None
-
-
-def _letters(name: str) -> list[str]:
-    return sorted(name.lower().replace("_", ""))
 
 
 def check_settings(where: str, step: Any) -> None:

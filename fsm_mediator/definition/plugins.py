@@ -12,7 +12,7 @@ from typing import Any
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import Step
-from fsm_mediator.errors import DefinitionError
+from fsm_mediator.error_types import DefinitionError
 
 GROUP = "fsm_mediator.steps"
 

@@ -5,26 +5,20 @@ The branches of a group are sagas of their own, made here as well, when the saga
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
 from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeAlias, TypedDict
 
 from msgspec.structs import replace
 
-from fsm_mediator.definition.checks import (
-    callback_of,
-    check_name,
-    check_settings,
-    in_doubt_types,
-    refuse_misspelt_settings,
-)
-from fsm_mediator.definition.steps import DEFAULT_COMPENSATION_RETRY, Step
-from fsm_mediator.definition.waits import EACH, Choose, Parallel, Signal, Sleep, Wait, check_payload_type
-from fsm_mediator.errors import DefinitionError, DefinitionWarning
+from fsm_mediator.definition.checks import check_name
+from fsm_mediator.definition.flatten import flatten, with_pivot
+from fsm_mediator.definition.part_sequence import PartSequence
+from fsm_mediator.definition.steps import Step
+from fsm_mediator.definition.waits import EACH, Wait, check_payload_type
+from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine
-from fsm_mediator.machine.parts import GROUPS, Kind, Part
+from fsm_mediator.machine.parts import GROUPS, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry, check_number
 
@@ -32,7 +26,7 @@ if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
 
 
-class Saga:
+class Saga(PartSequence):
     """An operation in which several participants take part: its parts, in order, and what they recover by.
 
     One definition serves any number of executions, threads and mediators; nothing in it can be changed.
@@ -64,23 +58,17 @@ class Saga:
     """
 
     __slots__ = (
-        *("_by_path", "_every", "_given", "branches", "compensation_retry", "deadline", "fingerprint", "machine"),
+        *("_by_path", "_every", "branches", "compensation_retry", "contents", "deadline", "fingerprint", "machine"),
         *("name", "nested", "parts", "payload", "retry", "single", "version"),
     )
 
-    name: str
     version: str
-    payload: Any
     parts: tuple[Part, ...]
-    retry: Retry | None
-    compensation_retry: Retry | None
-    deadline: float | None
     machine: CompiledMachine
     fingerprint: str
     nested: bool
     branches: Mapping[str, Mapping[str, Saga]]
     single: str | None
-    _given: tuple[Any, ...]
     _every: CompiledMachine | None
     _by_path: Mapping[str, Part]
 
@@ -96,9 +84,9 @@ class Saga:
         deadline: float | None = None,
     ) -> None:
         check_name("a saga", name)
-        if isinstance(parts, (str, bytes, Step, Saga, Wait)) or not isinstance(parts, Iterable):
+        if isinstance(parts, (str, bytes, Step, PartSequence, Wait)) or not isinstance(parts, Iterable):
             raise DefinitionError(f"saga {name!r}: the second argument is the list of its parts, not {parts!r}")
-        given = tuple(parts)
+        contents = tuple(parts)
         for setting, value in (("retry", retry), ("compensation_retry", compensation_retry)):
             if value is not None and not isinstance(value, Retry):
                 raise DefinitionError(f"saga {name!r}: {setting} must be a Retry, not {value!r}")
@@ -108,12 +96,12 @@ class Saga:
             raise DefinitionError(f"saga {name!r}: version must be a short text or a whole number, not {version!r}")
         check_payload_type(f"saga {name!r}", payload)
 
-        self._set_up(name, given, payload, str(version), retry, compensation_retry, deadline)
+        self._set_up(name, contents, payload, str(version), retry, compensation_retry, deadline)
 
     def _set_up(
         self,
         name: str,
-        given: tuple[Any, ...],
+        contents: tuple[Any, ...],
         payload: Any,
         version: str,
         retry: Retry | None,
@@ -124,13 +112,13 @@ class Saga:
         forward_only: bool = False,
         single: str | None = None,
     ) -> None:
-        placed = tuple(_placed(name, given, "", retry, compensation_retry))
+        placed = tuple(flatten(name, contents, "", retry, compensation_retry))
         if branch and (pivot := next((part.path for part in placed if part.pivot), None)) is not None:
             raise DefinitionError(
                 f"the pivot {pivot!r} cannot be in a branch ({name!r}): branches go on at the same time, and there is "
                 f"one point of no return for all. Place it before or after the group"
             )
-        placed = _with_pivot(name, placed, forward_only=forward_only)
+        placed = with_pivot(name, placed, forward_only=forward_only)
         branches = {part.path: dict(_branches(name, payload, version, part)) for part in placed if part.kind in GROUPS}
         placed = tuple(_with_branches(part, branches[part.path]) if part.kind in GROUPS else part for part in placed)
         values = {
@@ -142,11 +130,11 @@ class Saga:
             "compensation_retry": compensation_retry,
             "deadline": deadline,
             "machine": compile_machine(placed),
-            "fingerprint": _fingerprint(placed),
+            "fingerprint": fingerprint_of(placed),
             "nested": any(part.scope for part in placed),
             "branches": MappingProxyType({path: MappingProxyType(each) for path, each in branches.items()}),
             "single": single,
-            "_given": given,
+            "contents": contents,
             "_every": None,
             "_by_path": {part.path: part for part in placed},
         }
@@ -157,7 +145,7 @@ class Saga:
         """The same saga under another name, to nest it twice."""
         return Saga(
             name,
-            self._given,
+            self.contents,
             payload=self.payload,
             version=self.version,
             retry=self.retry,
@@ -217,121 +205,23 @@ def _is_short(version: str) -> bool:
     return bool(version.strip()) and len(version) <= 255
 
 
-def _placed(
-    where: str,
-    given: tuple[Any, ...],
-    scope: str,
-    retry: Retry | None,
-    compensation_retry: Retry | None,
-) -> Iterator[Part]:
-    """The parts of *given*, nested sagas inlined."""
-    if not given:
-        raise DefinitionError(f"saga {where!r} has no parts; give it at least one step")
-    names = set()
-    for number, each in enumerate(given, 1):
-        if isinstance(each, type) and issubclass(each, Step):
-            raise DefinitionError(
-                f"saga {where!r}: part {number} is the class {each.__name__}; give an instance: {each.__name__}(...)"
-            )
-        if not isinstance(each, (Step, Saga, Wait)):
-            mend = (
-                f"decorate it: @step def {getattr(each, '__name__', '...')}(payload, context)" if callable(each) else ""
-            )
-            raise DefinitionError(f"saga {where!r}: part {number} is {each!r}, not a step or a saga. {mend}".rstrip())
-        name = check_name(f"part {number} of saga {where!r}", getattr(each, "name", None))
-        if name in names:
-            raise DefinitionError(
-                f"saga {where!r} has two parts named {name!r}; give one of them another name: part.named('another')"
-            )
-        names.add(name)
-        if isinstance(each, Step):
-            yield _part_of_step(where, each, scope, retry, compensation_retry)
-        elif isinstance(each, Wait):
-            yield _part_of_wait(each, scope, retry, compensation_retry)
-        else:
-            if each.deadline is not None:
-                raise DefinitionError(
-                    f"saga {where!r}: the nested saga {name!r} has a deadline; only the outermost saga can have one"
-                )
-            yield from _placed(
-                f"{where}.{name}",
-                each._given,
-                f"{scope}{name}.",
-                each.retry or retry,
-                each.compensation_retry or compensation_retry,
-            )
-
-
-def _part_of_step(saga: str, step: Step, scope: str, retry: Retry | None, compensation_retry: Retry | None) -> Part:
-    where = f"saga {saga!r}, step {step.name!r}"
-    check_settings(where, step)
-    refuse_misspelt_settings(where, step)
-    execute = callback_of(step, "execute")
-    if execute is None:
-        raise DefinitionError(f"{where}: it has no execute; define execute(self, payload, context)")
-    timeout = float(step.timeout) if step.timeout is not None else None
-    return Part(
-        path=f"{scope}{step.name}",
-        kind=Kind.STEP,
-        subject=step,
-        scope=scope,
-        execute=execute,
-        compensate=callback_of(step, "compensate"),
-        probe=callback_of(step, "probe"),
-        # None still means "unset" here; `_with_pivot` knows on which side of the pivot the step is.
-        retry=step.retry or retry,  # type: ignore[arg-type]
-        compensation_retry=step.compensation_retry or compensation_retry or DEFAULT_COMPENSATION_RETRY,
-        timeout=timeout,
-        grace=float(step.grace) if step.grace is not None else timeout,
-        overtake=step.overtake,
-        pivot=step.pivot,
-        repeatable=step.repeatable,
-        in_doubt_on=in_doubt_types(where, step.in_doubt_on),
-    )
-
-
-def _part_of_wait(wait: Wait, scope: str, retry: Retry | None, compensation_retry: Retry | None) -> Part:
-    path = f"{scope}{wait.name}"
-    if isinstance(wait, Signal):
-        seconds = None if wait.timeout is None else float(wait.timeout)
-        returns = Any if wait.payload is None else wait.payload
-        return Part(path=path, kind=wait.kind, subject=wait, scope=scope, seconds=seconds, returns=returns)
-    if isinstance(wait, Sleep):
-        seconds = wait.fixed if wait.relative else None
-        return Part(path=path, kind=wait.kind, subject=wait, scope=scope, seconds=seconds, decide=wait.decide)
-    assert isinstance(wait, (Parallel, Choose))
-    return Part(
-        path=path,
-        kind=wait.kind,
-        subject=wait,
-        scope=scope,
-        decide=wait.decide,
-        branches=tuple(wait.branches),
-        each=EACH in wait.branches,
-        at_most=wait.at_most,
-        # What the branches inherit; None means "unset", as for a step.
-        retry=retry,  # type: ignore[arg-type]
-        compensation_retry=compensation_retry,  # type: ignore[arg-type]
-    )
-
-
 def _branches(saga: str, payload: Any, version: str, group: Part) -> Iterator[tuple[str, Saga]]:
     """The branches of *group* as sagas of their own, each named after its place: ``checkout/fulfil.pack``."""
     wait = group.subject
-    for name, given in wait.branches.items():
+    for name, part in wait.branches.items():
         where = f"{saga}/{group.path}" if name == EACH else f"{saga}/{group.path}.{name}"
         takes = payload
         if group.each:
-            takes = wait.payload if wait.payload is not None else getattr(given, "payload", None)
+            takes = wait.payload if wait.payload is not None else getattr(part, "payload", None)
         branch = Saga.__new__(Saga)
-        if isinstance(given, Saga):
-            if given.deadline is not None:
+        if isinstance(part, PartSequence):
+            if part.deadline is not None:
                 raise DefinitionError(f"{where!r} has a deadline; only the outermost saga can have one")
-            parts, single = given._given, None
-            retry = given.retry or group.retry
-            compensation_retry = given.compensation_retry or group.compensation_retry
+            parts, single = part.contents, None
+            retry = part.retry or group.retry
+            compensation_retry = part.compensation_retry or group.compensation_retry
         else:
-            parts, single = (given,), given.name
+            parts, single = (part,), part.name
             retry, compensation_retry = group.retry, group.compensation_retry
         branch._set_up(
             *(where, parts, takes, version, retry, compensation_retry),
@@ -377,50 +267,8 @@ def _typed_dict(name: str, types: Mapping[str, Any]) -> Any:
     return TypedDict(name, fields, total=False)  # type: ignore[operator]  # made of what is only known here
 
 
-def _with_pivot(saga: str, parts: tuple[Part, ...], *, forward_only: bool) -> tuple[Part, ...]:
-    """The parts with the defaults that depend on which side of the pivot they are; of *forward_only*: after it."""
-    pivots = [index for index, part in enumerate(parts) if part.pivot]
-    if len(pivots) > 1:
-        names = ", ".join(repr(parts[index].path) for index in pivots)
-        raise DefinitionError(f"saga {saga!r} has more than one pivot: {names}; a saga has one point of no return")
-    at = -1 if forward_only else pivots[0] if pivots else len(parts)
-    if pivots and parts[at].compensate is not None:
-        raise DefinitionError(
-            f"saga {saga!r}: the pivot {parts[at].path!r} has a compensate, which could never run: "
-            f"after the pivot there is no way back. Remove the compensate, or pivot=True"
-        )
-    for part in parts[at + 1 :]:
-        if part.compensate is not None:
-            warnings.warn(
-                f"saga {saga!r}: {part.path!r} comes after the pivot{f' {parts[at].path!r}' if pivots else ''}; "
-                f"its compensate is never called",
-                DefinitionWarning,
-                stacklevel=_users_level(),
-            )
-    return tuple(
-        replace(
-            part,
-            forward_only=index > at,
-            # A group keeps what its branches inherit: each of their steps knows its own default.
-            retry=part.retry if part.kind in GROUPS else _retry_of(part, after_pivot=index > at),
-        )
-        for index, part in enumerate(parts)
-    )
-
-
-def _retry_of(part: Part, *, after_pivot: bool) -> Retry:
-    return part.retry or (Retry(attempts=None) if after_pivot else Retry())  # type: ignore[truthy-bool]
-
-
-def _users_level() -> int:
-    """The ``stacklevel`` with which the function that calls this warns about the user's line, not one of this file."""
-    level, frame = 0, sys._getframe(1)
-    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
-        level, frame = level + 1, frame.f_back
-    return level + 1
-
-
-def _fingerprint(parts: tuple[Part, ...]) -> str:
+def fingerprint_of(parts: tuple[Part, ...]) -> str:
+    """The fingerprint of a saga of *parts*."""
     import hashlib  # OpenSSL comes with it, and takes its time to load
 
     return hashlib.sha256(repr((TABLE_FORMAT, shape_of(parts))).encode()).hexdigest()[:16]

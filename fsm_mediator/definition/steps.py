@@ -21,7 +21,7 @@ from fsm_mediator.definition.checks import (
     refuse_misspelt,
     snake_case,
 )
-from fsm_mediator.errors import DefinitionError
+from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.records import Failure
 from fsm_mediator.retry import Retry
 

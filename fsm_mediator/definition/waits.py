@@ -10,18 +10,17 @@ import copy
 import datetime as dt
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from fsm_mediator.definition.checks import callback_of, check_name
+from fsm_mediator.definition.part_sequence import PartSequence
 from fsm_mediator.definition.steps import Step
-from fsm_mediator.errors import DecisionError, DefinitionError
+from fsm_mediator.error_types import DecisionError, DefinitionError
 from fsm_mediator.machine.parts import Callback, Kind, Part
 from fsm_mediator.retry import check_number, takes_number
 
-if TYPE_CHECKING:
-    from fsm_mediator.definition.saga import Saga
-
-    Given: TypeAlias = "Step | Saga | Wait"
+Branch: TypeAlias = "Step | PartSequence | Wait"
+"""What a branch may be: a step, a saga or another part."""
 
 _SEPTEMBER_2001 = 1e9
 """Seconds since the epoch below which a number is surely a duration, and no moment."""
@@ -214,11 +213,11 @@ class Parallel(Wait):
 
     kind = Kind.GROUP
 
-    def __init__(self, name: str, branches: Iterable[Given], *, at_most: int | None = None) -> None:
+    def __init__(self, name: str, branches: Iterable[Branch], *, at_most: int | None = None) -> None:
         self._named("a group", name)
         if isinstance(branches, (str, bytes, Mapping)) or not isinstance(branches, Iterable):
             raise DefinitionError(f"group {name!r}: the second argument is the list of its branches, not {branches!r}")
-        by_name: dict[str, Given] = {}
+        by_name: dict[str, Branch] = {}
         for branch in branches:
             own = _name_of(f"group {name!r}", branch)
             if own in by_name:
@@ -238,7 +237,7 @@ class Parallel(Wait):
     def each(
         cls,
         name: str,
-        branch: Given,
+        branch: Branch,
         *,
         over: Callable[..., Iterable[Any]],
         payload: Any = None,
@@ -267,7 +266,7 @@ class Parallel(Wait):
         object.__setattr__(group, "payload", payload)
         return group
 
-    branches: Mapping[str, Given]
+    branches: Mapping[str, Branch]
     at_most: int | None
     payload: Any = None
 
@@ -301,7 +300,7 @@ class Choose(Wait):
 
     kind = Kind.CHOICE
 
-    def __init__(self, name: str, branches: Mapping[str, Given], *, by: Callable[..., str]) -> None:
+    def __init__(self, name: str, branches: Mapping[str, Branch], *, by: Callable[..., str]) -> None:
         self._named("a choice", name)
         if not isinstance(branches, Mapping) or not branches:
             raise DefinitionError(f"choice {name!r}: give the parts to choose from as a dict, by name")
@@ -311,7 +310,7 @@ class Choose(Wait):
         object.__setattr__(self, "branches", dict(branches))
         object.__setattr__(self, "decide", self._decided_by("by", by))
 
-    branches: Mapping[str, Given]
+    branches: Mapping[str, Branch]
     at_most: int | None = None
 
 

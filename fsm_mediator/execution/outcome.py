@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.error_types import HOME, MediatorError
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Record
 from fsm_mediator.states import FAILED, PENDING, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING, path_of, split_state
@@ -148,3 +149,35 @@ def _times(attempts: int) -> str:
 
 def _is_not_the_steps(cause: Any) -> bool:
     return cause is None or cause.type.rpartition(".")[2] in ("SagaCancelledError", "DeadlineExceededError")
+
+
+class SagaNotSucceededError(MediatorError):
+    """``run`` did not end in ``succeeded``.
+
+    Attributes:
+        outcome: Where the saga stands: state, results, error, leftovers, history.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.saga_id)
+        self.outcome = outcome
+        self.__cause__ = outcome.error
+
+    def __str__(self) -> str:
+        return self.outcome.summary()
+
+
+class SagaFailedError(SagaNotSucceededError):
+    """The saga failed, and what it had done is compensated or listed in ``outcome.leftovers``."""
+
+
+class SagaStuckError(SagaNotSucceededError):
+    """The saga stands half-way and needs a person: mend the cause, then ``retry`` or ``resolve``."""
+
+
+class SagaWaitingError(SagaNotSucceededError):
+    """The saga is parked: it goes on when its signal comes, its time is due or its children have ended."""
+
+
+for _kind in (SagaNotSucceededError, SagaFailedError, SagaStuckError, SagaWaitingError):
+    _kind.__module__ = HOME

@@ -203,7 +203,7 @@ class Explorer:
             at = max(at, execution.history[-1].at)
         while execution.advance(at) is not None:
             pass
-        execution.take()  # as the driver does that has journaled it
+        execution.drain_consumed()  # as the driver does that has journaled it
         records = tuple(execution.history[before.seq :])
         ledger = self._moves.after(move.ledger, spawned_by(execution, records))
         return Moment(move.label, execution, ledger, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from transitions import Machine
 from transitions.core import Event, EventData, Transition
@@ -12,6 +12,36 @@ from transitions.core import Event, EventData, Transition
 from fsm_mediator.machine.parts import Effect, rest
 
 logger = logging.getLogger("fsm_mediator")
+
+
+HOOKS: Final = (
+    *("prepare_event", "before_state_change", "after_state_change"),
+    *("on_exception", "finalize_event", "on_final"),
+)
+"""A machine's own lists of callbacks."""
+
+
+class DirectMachine(Machine):
+    """A ``Machine`` whose own lists of callbacks are at hand in one tuple, *hooks*, for `DirectEvent`."""
+
+    hooks: tuple[list[Any], ...]
+
+
+def _in_hooks(name: str) -> property:
+    """The property *name* of ``Machine``, which also keeps `DirectMachine.hooks` up to date."""
+    stock: property = getattr(Machine, name)
+
+    def assign(machine: DirectMachine, value: Any) -> None:
+        assert stock.fset is not None
+        stock.fset(machine, value)
+        if name == HOOKS[-1] or "hooks" in vars(machine):  # the last that ``Machine.__init__`` assigns
+            machine.hooks = tuple(getattr(machine, hook) for hook in HOOKS)
+
+    return property(stock.fget, assign)
+
+
+for _name in HOOKS:
+    setattr(DirectMachine, _name, _in_hooks(_name))
 
 
 class DirectTransition(Transition):
@@ -68,16 +98,7 @@ class DirectEvent(Event):
         """As stock, errors included."""
         of_machine = self._of_machine
         name = model.state
-        if not (
-            args
-            or kwargs
-            or of_machine["_prepare_event"]
-            or of_machine["_before_state_change"]
-            or of_machine["_after_state_change"]
-            or of_machine["_on_exception"]
-            or of_machine["_finalize_event"]
-            or of_machine["_on_final"]
-        ):
+        if not (args or kwargs or any(of_machine["hooks"])):
             candidates = self.transitions.get(name)
             if candidates is not None:
                 # Where the only callback is the one that a saga's state has, which needs to know of no event, none is

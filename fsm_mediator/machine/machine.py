@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from transitions import Machine, State
+from transitions import State
 from transitions.core import Event
 from transitions.core import Transition as StockTransition
 
-from fsm_mediator.errors import DefinitionError
-from fsm_mediator.machine.fast import DirectEvent, DirectTransition
+from fsm_mediator.error_types import DefinitionError
+from fsm_mediator.machine.fast import DirectEvent, DirectMachine, DirectTransition
 from fsm_mediator.machine.parts import AWAIT, COMPENSATE, EXECUTE, PROBE, WAIT, Effect, Kind, Part, rest
 from fsm_mediator.machine.table import Transition, transitions_of
 from fsm_mediator.states import (
@@ -39,7 +39,7 @@ class StateInfo(NamedTuple):
     part: Part | None
 
 
-class CompiledMachine(Machine):
+class CompiledMachine(DirectMachine):
     """The machine of one saga: a ``transitions.Machine`` that knows which part each state belongs to.
 
     Attributes:

@@ -146,14 +146,16 @@ class Effect:
             ``due_at``) or ``await`` (something in the inbox, or ``due_at``).
         part: The part that the state belongs to.
         callback: What is to be called; None for a wait.
+        is_simple: Whether a call that returns has succeeded: it has no time-out and is no probe.
     """
 
-    __slots__ = ("callback", "kind", "part")
+    __slots__ = ("callback", "is_simple", "kind", "part")
 
     def __init__(self, kind: str, part: Part, callback: Callback | None = None) -> None:
         self.kind = kind
         self.part = part
         self.callback = callback
+        self.is_simple = part.timeout is None and kind != PROBE
 
     def __call__(self, event: Any) -> None:
         """The machine's ``on_enter``: no I/O, only what is to be done next."""

@@ -133,7 +133,7 @@ class ActiveExecution:
             if item.number not in inbox.received:
                 inbox.received |= {item.number}
                 inbox.seen = max(inbox.seen, item.number)
-                self.execution.note(item)
+                self.execution.receive(item)
                 if item.kind == BEGIN:
                     self.dormant = False
                 if item.kind == LATE:

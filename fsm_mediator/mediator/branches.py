@@ -10,8 +10,9 @@ from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from fsm_mediator.errors import JournalError
-from fsm_mediator.execution.execution import RUNNING, Execution
+from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.execution.rules import RUNNING
 from fsm_mediator.ids import branch_id, branch_name
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Kind

@@ -156,8 +156,8 @@ def _already_received(store: ExecutionStore, entry: Entry, part: Part, value: An
     execution = store.load_execution(entry)
     items = codec.decode_items(execution.saga, store.journal.inbox(entry.saga_id))
     first = [item.value for item in items if item.kind == SIGNAL and item.name == part.path]
-    if execution.has_answered(part.path):
-        first.insert(0, execution.answer_of(part.path))
+    if part.path in execution.answered:
+        first.insert(0, execution.answered[part.path])
     elif not execution.awaits_signal(part.path):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
     if first and not are_equal(first[0], value):

@@ -116,7 +116,7 @@ class CommitBuilder:
             or may_not_begin
             or (parks and effect is not None and effect.callback is None and not active.group.must_retry),
             active.inbox.seen,
-            execution.take(),
+            execution.drain_consumed(),
             execution.acceptance if opens else None,
             children,
             dormant,
@@ -137,7 +137,7 @@ class CommitBuilder:
         if effect.part.kind in GROUPS:
             # New branches notify their parent; others may have settled before, and their parent must look at them
             # first. A parent in the foreground waits until its branches settle.
-            may_park = (written or execution.has_new_branches) and not active.group.must_retry
+            may_park = (written or bool(execution.new_branches)) and not active.group.must_retry
             return may_park and (active.background or (written and active.group.quiescent))
         if effect.kind == AWAIT:
             return True

@@ -19,7 +19,7 @@ from typing import Any, Final
 from fsm_mediator.errors import LeaseLostError, MediatorError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import IdTakenError
-from fsm_mediator.machine.parts import PROBE, Effect
+from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution, is_quiescent
 from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of
 from fsm_mediator.mediator.core import Core
@@ -170,7 +170,7 @@ class ExecutionDriver(Core):
         try:
             runtime = self.runtime
             inline, active.driver = runtime.inline, runtime.current()
-            me = self.driver.id
+            me, payload = self.driver.id, execution.acceptance.payload
             row = memory.open_shared(execution.acceptance, me, execution.history)
             if row is None:
                 raise IdTakenError(f"an execution {active.saga_id!r} exists; nothing was written")
@@ -191,14 +191,14 @@ class ExecutionDriver(Core):
                 callback = effect.callback
                 if callback is None:
                     record = execution.advance(at)  # a wait of no time
-                elif effect.part.timeout is not None or effect.kind == PROBE or not (inline or callback.is_coroutine):
+                elif not (effect.is_simple and (inline or callback.is_coroutine)):
                     break
                 else:
                     try:
                         if callback.takes_context:
-                            value = callback.function(execution.acceptance.payload, execution.context(effect))
+                            value = callback.function(payload, execution.context(effect))
                         else:
-                            value = callback.function(execution.acceptance.payload)
+                            value = callback.function(payload)
                         if not inline:
                             value = await value
                     except Exception as error:

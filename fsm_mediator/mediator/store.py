@@ -99,7 +99,7 @@ class ExecutionStore:
             ),
         )
         if self.journal.encodes:
-            execution.settle = self._encode_branch_payload
+            execution.roundtrip_item = self._encode_branch_payload
         return execution
 
     def _encode_branch_payload(self, saga: Saga, payload: Any) -> Any:
@@ -128,9 +128,9 @@ class ExecutionStore:
         if execution.seq < entry.seq:
             raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
         if self.journal.encodes:
-            execution.settle = self._encode_branch_payload
+            execution.roundtrip_item = self._encode_branch_payload
         if saga.single is not None and entry.acceptance.parent is not None:
-            execution.given = self._parent_results(entry.acceptance.parent, entry.saga_id)
+            execution.parent_results = self._parent_results(entry.acceptance.parent, entry.saga_id)
         return execution
 
     def _parent_results(self, parent_id: str, branch_id: str) -> Mapping[str, Any]:
@@ -146,7 +146,7 @@ class ExecutionStore:
                 if record.children is not None and path_of(record.target) == path:
                     break
             if saga.single is not None and entry.acceptance.parent is not None:
-                parent.given = self._parent_results(entry.acceptance.parent, parent_id)
+                parent.parent_results = self._parent_results(entry.acceptance.parent, parent_id)
             known = dict(parent.results_seen_by(saga.part(path)))
             while len(self._parent_results_cache) >= PARENT_RESULTS_KEPT:
                 self._parent_results_cache.pop(next(iter(self._parent_results_cache)), None)

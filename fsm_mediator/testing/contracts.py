@@ -17,7 +17,7 @@ import attrs
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import Context, Step
 from fsm_mediator.errors import DefinitionError, MediatorError, SagaUndoneError
-from fsm_mediator.execution.execution import _nested as results_by_name
+from fsm_mediator.execution.data import nested_results
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Callback, Kind, Part
 from fsm_mediator.records import Failure
 from fsm_mediator.testing.runner import Calling
@@ -363,5 +363,5 @@ class _ContractTrial:
 
     def _context(self, part: Part, verb: str, *, attempt: int = 1, **told: Any) -> Context:
         results = {path: result for path, result in self._results.items() if path != part.path}
-        seen = MappingProxyType(results_by_name(results, part.scope))
+        seen = MappingProxyType(nested_results(results, part.scope))
         return Context(self._saga_id, part.path, attempt, verb, seen, **told)

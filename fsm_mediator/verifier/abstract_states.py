@@ -173,7 +173,7 @@ def made(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
     move.act(execution, at)
     while execution.advance(at) is not None:
         pass
-    execution.take()
+    execution.drain_consumed()
     return tuple(execution.history[before:])
 
 
@@ -195,9 +195,9 @@ def _essence(execution: Execution) -> tuple[Any, ...]:
         execution.due_at is not None,
         execution.deadline_at is not None and execution.cancellable,
         execution.cancelled,
-        tuple(sorted(execution._signals or ())),
-        tuple(sorted((execution._plans or {}).items())),
-        tuple(sorted((execution._left or {}).items())),
-        tuple(execution._answered),
-        execution._doubtful,
+        tuple(sorted(execution.signals or ())),
+        tuple(sorted((execution.plans or {}).items())),
+        tuple(sorted((execution.branch_leftovers or {}).items())),
+        tuple(execution.answered),
+        execution.doubtful,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from fsm_mediator.errors import OutcomeUnknownError, ResultRefusedError, RetryAfterError, StepRejectedError
+from fsm_mediator.execution.data import ExecutionData
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Answer, Crashed, InboxItem, Raised, Record, Returned
 from fsm_mediator.verifier.effect_ledger import EffectLedger
@@ -49,12 +50,12 @@ class Action(NamedTuple):
 def copied(execution: Execution) -> Execution:
     """Another execution that stands where *execution* does."""
     other = Execution.__new__(Execution)
-    for name in Execution.__slots__:
+    for name in ExecutionData.__slots__:
         setattr(other, name, getattr(execution, name))
     other.history = list(execution.history)
-    other._answered = dict(execution._answered)
-    if execution._signals is not None:
-        other._signals = dict(execution._signals)
+    other.answered = dict(execution.answered)
+    if execution.signals is not None:
+        other.signals = dict(execution.signals)
     return other
 
 
@@ -65,7 +66,7 @@ def feeding(answer: Answer) -> Act:
 
 def noting(item: InboxItem) -> Act:
     """*item* comes to its inbox."""
-    return lambda execution, _at: execution.note(item)
+    return lambda execution, _at: execution.receive(item)
 
 
 def waiting_until(due_at: float) -> Act:

@@ -202,7 +202,7 @@ class ActionModel:
         for number, path in enumerate(self._signals, 2):
             signal = noting(InboxItem(SIGNAL, path, number=number))
             after = ledger
-            if path in (execution._signals or ()):
+            if path in (execution.signals or ()):
                 label = f"the signal {path} comes again"
             elif execution.awaits_signal(path):
                 label = f"the signal {path} comes"

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import StepRejectedError
-from fsm_mediator.execution.execution import RUNNING as GOES_ON
 from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.rules import RUNNING as GOES_ON
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Branch, Branches, Record
 from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_PHASES, SUCCEEDED, WAITING, path_of

@@ -115,9 +115,9 @@ class Laws:
             elif before is not None:
                 forgets = tuple(path for path in before.leftovers if path not in leftovers)
         groups = tuple(
-            (family, execution._plans[path])
+            (family, execution.plans[path])
             for path, family in self.families.items()
-            if execution.ended and execution._plans is not None and path in execution._plans
+            if execution.ended and execution.plans is not None and path in execution.plans
         )
         goes_on = execution.effect is not None
         awaits = None

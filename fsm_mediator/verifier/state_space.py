@@ -231,7 +231,7 @@ class StateSpace:
 
     def _in_order(self, position: AbstractState, ledger: EffectLedger) -> tuple[Any, ...]:
         """How the branches of every group stand, whichever of those that are alike it is."""
-        plans = position.execution._plans or {}
+        plans = position.execution.plans or {}
         families = self.possible.families.items()
         return tuple(
             family.in_order(plans[path], ledger.branches[family.at]) for path, family in families if path in plans

@@ -208,8 +208,8 @@ def _plain(record: Record) -> Record:
 
 def _essence(execution: Execution) -> tuple[Any, ...]:
     """What the records must tell of an execution; what has come to its inbox is kept there."""
-    plans, left = execution._plans or {}, execution._left or {}
-    known = (tuple(execution._answered), execution._doubtful, tuple(sorted(plans.items())), tuple(sorted(left.items())))
+    plans, left = execution.plans or {}, execution.branch_leftovers or {}
+    known = (tuple(execution.answered), execution.doubtful, tuple(sorted(plans.items())), tuple(sorted(left.items())))
     return execution.state, execution.attempt, execution.doubt, execution.due_at is not None, *known
 
 

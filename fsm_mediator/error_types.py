@@ -1,0 +1,202 @@
+"""The errors that need nothing else of the library: all but the four that carry an `Outcome`.
+
+The folders up to `execution` import them from here. All others, and users, import every error from `errors`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+
+class MediatorError(Exception):
+    """The root of all errors of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default it would be made again of its text, which those that take other arguments refuse: raised in a
+        # worker process, such an error would break the whole pool.
+        return _revived, (type(self), self.args, self.__dict__)
+
+
+def _revived(kind: type[MediatorError], args: tuple[Any, ...], attributes: dict[str, Any]) -> MediatorError:
+    error = kind.__new__(kind, *args)
+    error.args = args  # those that are an OSError as well would only take them when initialised
+    error.__dict__.update(attributes)
+    return error
+
+
+class DefinitionError(MediatorError, ValueError):
+    """A step, a saga or a setting is wrong. The message says what, where and how to mend it."""
+
+
+class DefinitionWarning(UserWarning):
+    """A definition works, but not as its author may think."""
+
+
+class MissingExtraError(DefinitionError, ImportError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        extra: The extra of ``fsm-mediator`` that brings it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra {extra!r}: pip install 'fsm-mediator[{extra}]'")
+        self.extra = extra
+
+
+class StillRunningError(MediatorError, TimeoutError):
+    """``run(timeout=...)`` stopped waiting. The saga goes on in the background.
+
+    Attributes:
+        saga_id: Ask ``mediator.outcome(saga_id)`` later.
+        state: The state it was in.
+    """
+
+    def __init__(self, saga_id: str, state: str, timeout: float) -> None:
+        super().__init__(
+            f"saga {saga_id!r} is still in {state!r} after {timeout:g} seconds; it goes on in the background. "
+            f"Ask for it with mediator.outcome({saga_id!r})"
+        )
+        self.saga_id = saga_id
+        self.state = state
+
+
+class StepSignalError(MediatorError):
+    """What a step may raise to say more than "it failed"."""
+
+
+class StepRejectedError(StepSignalError):
+    """Raised by a step: refused, there was no effect, and trying again would not help."""
+
+
+class OutcomeUnknownError(StepSignalError):
+    """Raised by a step: the effect may or may not have happened."""
+
+
+class RetryAfterError(StepSignalError):
+    """Raised by a step: it failed without effect; the next attempt must not begin before *seconds* have passed.
+
+    Attributes:
+        seconds: The least wait. The step's `Retry` may wait longer; attempts are counted as ever.
+    """
+
+    def __init__(self, seconds: float, message: str = "") -> None:
+        try:
+            possible = 0 <= seconds < float("inf")
+        except TypeError:
+            possible = False
+        if not possible:
+            raise DefinitionError(f"RetryAfterError: seconds must be a finite number of at least 0, not {seconds!r}")
+        super().__init__(message or f"try again in {seconds:g} seconds")
+        self.seconds = seconds
+
+
+class AttemptError(MediatorError):
+    """An attempt gave no answer of its own; this is recorded in its place."""
+
+
+class AttemptTimedOutError(AttemptError, TimeoutError):
+    """An attempt did not answer within its time-out (and grace)."""
+
+
+class AttemptCrashedError(AttemptError):
+    """The process that drove an attempt ended before the answer was journaled."""
+
+
+class ResultRefusedError(AttemptError):
+    """A step took effect, and returned something that the journal cannot hold."""
+
+
+class SignalTimedOutError(AttemptError, TimeoutError):
+    """A signal did not come in time."""
+
+
+class DecisionError(AttemptError):
+    """What decides a choice, until when to sleep or over what a group goes told something that is no answer."""
+
+
+class SagaCancelledError(MediatorError):
+    """Somebody cancelled the saga."""
+
+
+class DeadlineExceededError(MediatorError):
+    """The saga's deadline passed before it succeeded."""
+
+
+class SagaUndoneError(MediatorError):
+    """A person undid the saga after it had succeeded."""
+
+
+class RecordedError(MediatorError):
+    """Stands for an exception of which only the record is left: it was raised in another process, or long ago.
+
+    Attributes:
+        type: The name of the exception's type.
+        message: Its text.
+        traceback: Its traceback, as text.
+    """
+
+    def __init__(self, type: str, message: str, traceback: str = "") -> None:
+        super().__init__(f"{type}: {message}" if message else type)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+
+
+class RefusedError(MediatorError):
+    """A verb that is not possible in the state the execution is in. Nothing was changed."""
+
+
+class AlreadyDrivenError(RefusedError):
+    """``retry``, ``resolve`` and ``undo`` are refused while somebody drives the execution."""
+
+
+class SagaIdTakenError(RefusedError, ValueError):
+    """An execution with this id exists, of another saga or with another payload."""
+
+
+class MediatorClosedError(RefusedError):
+    """The mediator was closed and takes no new work."""
+
+
+class UnknownSagaError(MediatorError, LookupError):
+    """No saga of this name (and version) is registered with the mediator."""
+
+
+class UnknownExecutionError(MediatorError, LookupError):
+    """The journal knows no execution with this id."""
+
+
+class PayloadError(MediatorError, ValueError):
+    """A payload, result or signal value that cannot be encoded, is too large, or is of another type."""
+
+
+class JournalError(MediatorError):
+    """The journal could not be opened, read or written. Nothing was half-written."""
+
+
+class LeaseLostError(JournalError):
+    """Another driver has taken the execution over; this one stops. Nothing was written."""
+
+
+class DefinitionChangedError(JournalError):
+    """The journal holds an execution that the registered definition cannot drive. It is kept, not lost."""
+
+
+class IllegalRecordError(JournalError):
+    """Records that the saga's machine cannot have produced.
+
+    Attributes:
+        seq: The number of the first record that does not fit.
+    """
+
+    def __init__(self, message: str, seq: int = 0) -> None:
+        super().__init__(message)
+        self.seq = seq
+
+
+HOME: Final = "fsm_mediator.errors"
+"""The module that users import errors from. Journals keep the names of causes with it."""
+
+for _kind in [kind for kind in vars().values() if isinstance(kind, type) and kind.__module__ == __name__]:
+    _kind.__module__ = HOME

@@ -1,0 +1,96 @@
+"""What an execution that enters a wait waits for: until when, and which branches are created.
+
+The functions that decide it (`Sleep(until)`, `Choose(decide)`, `Parallel.each(over)`) are called here, once.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+from fsm_mediator.definition.steps import Context
+from fsm_mediator.definition.waits import EACH, items_of
+from fsm_mediator.error_types import DecisionError
+from fsm_mediator.execution.data import ExecutionData
+from fsm_mediator.machine.parts import Kind, Part
+from fsm_mediator.records import Acceptance
+from fsm_mediator.states import WAITING
+
+
+def enter_wait(
+    data: ExecutionData, part: Part, at: float, value: Any, before: Part | None
+) -> tuple[float | None, tuple[str, ...] | None]:
+    """When the wait at *part* ends, and its branches; the wait was entered from *before*, which answered *value*.
+
+    Both are None if *part* was entered to be compensated, or if its function gave no answer (`undecided`, then).
+    """
+    if data.places[data.state].phase != WAITING:
+        return None, None
+    data.undecided = None
+    if part.kind is Kind.SIGNAL:
+        return (None if part.seconds is None else at + part.seconds), None
+    try:
+        decided = None
+        if part.decide is not None and (part.kind is Kind.SLEEP or part.path not in (data.plans or ())):
+            answered = data.answered
+            if before is not None and before is not part:
+                data.answered = {**answered, before.path: value}  # its record is not applied yet
+            try:
+                decided = _decide(data, part)
+            finally:
+                data.answered = answered
+        if part.kind is Kind.SLEEP:
+            return (part.subject.due_at(at, decided) if part.subject else at + (part.seconds or 0.0)), None
+        return None, _spawn_branches(data, part, at, decided)
+    except Exception as error:
+        data.undecided = error
+        return None, None
+
+
+def _decide(data: ExecutionData, part: Part) -> Any:
+    assert part.decide is not None
+    payload = data.acceptance.payload
+    if not part.decide.takes_context:
+        return part.decide.function(payload)
+    results = MappingProxyType(data.results_seen_by(part))
+    return part.decide.function(payload, Context(data.saga_id, part.path, 0, "decide", results))
+
+
+def _spawn_branches(data: ExecutionData, part: Part, at: float, decided: Any) -> tuple[str, ...]:
+    """The names of the branches of *part*, which are created now, unless they were before."""
+    known = data.plans.get(part.path) if data.plans else None
+    if known is not None:
+        return known
+    sagas = data.saga.branches[part.path]
+    mine = data.acceptance
+    payloads = [mine.payload] * len(part.branches)
+    names: tuple[str, ...] = part.branches
+    if part.each:
+        payloads = items_of(part, decided)
+        if data.roundtrip_item is not None:
+            payloads = [data.roundtrip_item(sagas[EACH], item) for item in payloads]
+        names = tuple(map(str, range(len(payloads))))
+    elif part.kind is Kind.CHOICE:
+        if decided not in part.branches:
+            assert part.decide is not None
+            raise DecisionError(
+                f"{part.decide.label} chose {decided!r} for {part.path!r}; there are {', '.join(part.branches)}"
+            )
+        names = (decided,)
+    ids = [f"{data.saga_id}/{part.path}.{name}" for name in names]
+    after = part.at_most or len(ids)
+    data.new_branches = tuple(
+        Acceptance(
+            branch_id,
+            (saga := sagas[EACH if part.each else name]).name,
+            saga.version,
+            saga.fingerprint,
+            payload,
+            at,
+            None if part.forward_only else data.deadline_at,
+            data.saga_id,
+            ids[number + after] if number + after < len(ids) else None,
+        )
+        for number, (branch_id, name, payload) in enumerate(zip(ids, names, payloads, strict=False))
+    )
+    return names

@@ -1,0 +1,248 @@
+"""ExecutionData: what an execution has learned, and the questions that can be asked of it.
+
+Nothing here changes an execution or judges an answer: `rules` decides, `Execution` moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Context
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.machine.machine import CompiledMachine, StateInfo
+from fsm_mediator.machine.parts import COMPENSATE, GROUPS, Effect, Kind, Part
+from fsm_mediator.records import Acceptance, Failure, InboxItem, Record
+from fsm_mediator.states import (
+    ENDED,
+    EXECUTING,
+    FAILED,
+    PENDING,
+    PROBING,
+    RETRYING,
+    STUCK_PHASES,
+    SUCCEEDED,
+    WAITING,
+)
+
+STEP: Final = Kind.STEP
+"""The member itself: before Python 3.12 it takes its time to look one up in an enumeration."""
+
+INTERRUPTIBLE: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
+"""The phases in which a cancel or the deadline takes hold: between effects, never inside one."""
+
+
+class ExecutionData:
+    """What one running instance of a saga knows: its machine's state, plus what was learned on the way.
+
+    Attributes:
+        saga: The definition.
+        acceptance: What opened it.
+        saga_id: Its id.
+        machine: The machine that it runs on: its saga's, wider if its state is one that the settings now rule out.
+        places: Phase and part of every state, as in *machine*, whose attributes are slow to look up.
+        events: The events by name, as in *machine*.
+        state: The machine's state; set by nothing but the machine.
+        effect: What is to be done next; None: it is pending, stuck or has ended.
+        seq: The number of its last record.
+        attempt: The number of the attempt that is announced, under way or was made last, from 1.
+        doubt: Whether the part of its state may have had an effect that nobody saw.
+        due_at: When the wait it is in ends, in seconds since the epoch.
+        deadline_at: When its attempts must have ended; lifted by an operator's retry.
+        failure: What set compensation off.
+        trouble: The latest error of an attempt at the part of its state.
+        history: Its records.
+        answered: What each executed part returned, by path.
+        compensated: The paths of the parts that were compensated, in that order.
+        doubtful: The paths of the parts that were given up in doubt.
+        plans: The names of the branches of each group that it has come to, by path. None: it has come to none.
+        branch_leftovers: The leftovers of each group's branches, by path. None: there are none.
+        signals: The signals that have come and were not used yet, by path. None: none has come.
+        cancel: The cancel that has come and has not taken hold yet.
+        consumed: The numbers of the inbox items that need not be kept.
+        new_branches: The branches that the last record creates, until they are taken for its commit.
+        undecided: Why the function that decides what the current part waits for has no answer.
+        parent_results: For a branch of one step: the results that its parent had when the group began.
+        roundtrip_item: Called with a branch's saga and an item of `Parallel.each`; returns the item as a journal
+            gives it back, and raises if it cannot be journaled. None: items stay as they are.
+    """
+
+    __slots__ = (
+        *("acceptance", "answered", "attempt", "branch_leftovers", "cancel", "compensated", "consumed", "deadline_at"),
+        *("doubt", "doubtful", "due_at", "effect", "events", "failure", "history", "machine", "new_branches"),
+        *("parent_results", "places", "plans", "roundtrip_item", "saga", "saga_id", "seq", "signals", "state"),
+        *("trouble", "undecided"),
+    )
+
+    def __init__(self, saga: Saga, acceptance: Acceptance) -> None:
+        self.saga = saga
+        self.acceptance = acceptance
+        self.saga_id = acceptance.saga_id
+        self.state: str = PENDING
+        self.effect: Effect | None = None
+        self.seq = 0
+        self.attempt = 0
+        self.doubt = False
+        self.due_at: float | None = None
+        self.deadline_at = acceptance.deadline_at
+        self.failure: Failure | None = None
+        self.trouble: Failure | None = None
+        self.history: list[Record] = []
+        self.compensated: tuple[str, ...] = ()
+        self.use_machine(saga.machine)
+        self.answered: dict[str, Any] = {}
+        self.doubtful: tuple[str, ...] = ()
+        self.cancel: InboxItem | None = None
+        self.consumed: tuple[int, ...] = ()
+        self.signals: dict[str, InboxItem] | None = None
+        self.plans: dict[str, tuple[str, ...]] | None = None
+        self.branch_leftovers: dict[str, tuple[str, ...]] | None = None
+        self.new_branches: tuple[Acceptance, ...] = ()
+        self.undecided: Exception | None = None
+        self.parent_results: Mapping[str, Any] | None = None
+        self.roundtrip_item: Callable[[Saga, Any], Any] | None = None
+
+    def use_machine(self, machine: CompiledMachine) -> None:
+        """Run on *machine* from now on."""
+        self.machine = machine
+        self.places: dict[str, StateInfo] = machine.places
+        self.events = machine.events
+
+    @property
+    def phase(self) -> str:
+        """The state without its part."""
+        return self.places[self.state].phase
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has succeeded or failed."""
+        return self.state in ENDED
+
+    @property
+    def cancellable(self) -> bool:
+        """Whether a cancel can still make it compensate: it neither is past its pivot nor ended nor compensating."""
+        phase, part = self.places[self.state]
+        return (phase in INTERRUPTIBLE or phase == PROBING) and not (part or self.saga.parts[0]).forward_only
+
+    @property
+    def is_interruptible(self) -> bool:
+        """Whether a cancel that has come, or its deadline, may have to take hold before anything else is done."""
+        return self.cancel is not None or self.deadline_at is not None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a cancel has come that has not taken hold yet."""
+        return self.cancel is not None
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `Execution.advance` must be called though nothing came: the wait's end, or the deadline before it."""
+        if self.effect is None or self.effect.kind not in ("wait", "await") or self.effect.part.kind in GROUPS:
+            return None  # a deadline is the branches' own
+        interruptible = self.phase in INTERRUPTIBLE and not self.effect.part.forward_only
+        times = [time for time in (self.due_at, self.deadline_at if interruptible else None) if time is not None]
+        return min(times, default=None)
+
+    # Signals and branches
+
+    def awaits_signal(self, path: str) -> bool:
+        """Whether the signal at *path* is waited for, or will be if all goes well."""
+        if path in self.answered or self.failure is not None or self.state in ENDED:
+            return False
+        return any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """The names of the branches of the group whose wait it is in; empty: it is in none."""
+        if self.plans is None:
+            return ()
+        part = self.places[self.state].part
+        return self.branches_of(part.path) if part is not None else ()
+
+    def branches_of(self, path: str) -> tuple[str, ...]:
+        """The names of the branches of the group at *path*, if it has come there."""
+        return self.plans.get(path, ()) if self.plans is not None else ()
+
+    # Results
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """What each step returned, by name; a nested saga's under its own name."""
+        return nested_results(self.answered, "") if self.saga.nested else self.answered
+
+    def results_seen_by(self, part: Part) -> Mapping[str, Any]:
+        """What the parts before *part* returned, by name; in a nested saga: those of the nested saga."""
+        results: Mapping[str, Any] = nested_results(self.answered, part.scope) if self.saga.nested else self.answered
+        return results if self.parent_results is None else {**self.parent_results, **results}
+
+    def context(self, effect: Effect) -> Context:
+        """The context that the callback of *effect* is given."""
+        part = effect.part
+        compensating = effect.kind == COMPENSATE
+        return Context(
+            self.saga_id,
+            part.path,
+            self.attempt,
+            effect.kind,
+            MappingProxyType(self.results_seen_by(part)),
+            self.answered.get(part.path) if compensating else None,
+            self.doubt,
+            self.failure if compensating else None,
+        )
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """The parts with an effect, or perhaps one, that no compensation undoes; in the order of the saga."""
+        found: list[str] = []
+        for part in self.saga.parts:
+            path = part.path
+            if part.kind is STEP:
+                if path in self.doubtful or (path in self.answered and not part.compensatable):
+                    found.append(path)
+            elif self.branch_leftovers is not None:
+                found += self.branch_leftovers.get(path, ())
+        return tuple(found)
+
+    def outcome(self) -> Outcome:
+        """Its state and what is known of it, for a caller."""
+        state = self.state
+        error = None
+        leftovers: tuple[str, ...] = ()
+        if state != SUCCEEDED:
+            if state == FAILED:
+                why = self.failure
+                leftovers = self.leftovers
+            else:
+                why = self.trouble if self.phase in STUCK_PHASES else self.failure
+            error = why.raised() if why is not None else None
+        saga, answered = self.saga, self.answered
+        results = nested_results(answered, "") if saga.nested else dict(answered)
+        return Outcome(self.saga_id, saga, state, results, error, leftovers, self.compensated, tuple(self.history))
+
+    def __repr__(self) -> str:
+        return f"<Execution {self.saga_id!r} of {self.saga.name!r}: {self.state}>"
+
+
+def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
+    """*answered*, by path, as nested dictionaries; only what is in *scope*, seen from there."""
+    seen: dict[str, Any] = {}
+    containers = {scope[:-1]: seen}
+    for path, value in answered.items():
+        if path.startswith(scope):
+            outer, _, name = path.rpartition(".")
+            inside = containers.get(outer)
+            if inside is None:
+                inside = _container(containers, outer)
+            inside[name] = value
+    return seen
+
+
+def _container(containers: dict[str, dict[str, Any]], path: str) -> dict[str, Any]:
+    """The dictionary of the nested saga at *path*, made if need be."""
+    inside = containers.get(path)
+    if inside is None:
+        outer, _, name = path.rpartition(".")
+        inside = containers[path] = _container(containers, outer).setdefault(name, {})
+    return inside

@@ -1,0 +1,363 @@
+"""The rules: what an answer means in each phase of an execution, as a `Decision`. They change nothing.
+
+The rules of doubt: a step that raised has had no effect, unless it says otherwise (`OutcomeUnknownError`, or what its
+``in_doubt_on`` names); a time-out and a crash leave an attempt in doubt. Doubt about a step adds up over its attempts,
+until it answers or its probe tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fsm_mediator.error_types import (
+    AttemptCrashedError,
+    AttemptTimedOutError,
+    DeadlineExceededError,
+    DecisionError,
+    OutcomeUnknownError,
+    RefusedError,
+    ResultRefusedError,
+    RetryAfterError,
+    SagaCancelledError,
+    SagaUndoneError,
+    SignalTimedOutError,
+    StepSignalError,
+)
+from fsm_mediator.execution.data import INTERRUPTIBLE, ExecutionData
+from fsm_mediator.machine.parts import GROUPS, Kind, Part
+from fsm_mediator.records import (
+    Abandoned,
+    Answer,
+    Begin,
+    Branch,
+    Branches,
+    Crashed,
+    Due,
+    Failure,
+    Happened,
+    NotHappened,
+    OperatorRetry,
+    OperatorSettled,
+    OperatorUndo,
+    Raised,
+    Returned,
+    Signalled,
+    TimedOut,
+)
+from fsm_mediator.states import (
+    COMPENSATING,
+    EXECUTING,
+    FAILED,
+    PENDING,
+    PROBING,
+    RETRYING,
+    RETRYING_COMPENSATION,
+    STUCK,
+    STUCK_PHASES,
+    SUCCEEDED,
+    WAITING,
+)
+
+RUNNING: Final = "running"
+"""The state of a `Branch` that has not settled."""
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """The event that an answer leads to, and what its record says.
+
+    Attributes:
+        event: One of the machine's events.
+        value: As in `Record`, as the others.
+        unbegun: How many attempts were announced and will not be made.
+    """
+
+    event: str
+    value: Any = None
+    error: Failure | None = None
+    in_doubt: bool = False
+    due_at: float | None = None
+    reason: str | None = None
+    abandoned: bool = False
+    unbegun: int = 0
+
+
+RETRY_DUE: Final = Decision("retry_due")
+RETRY_IN_DOUBT: Final = Decision("retry_due", in_doubt=True)
+
+
+# One function for each phase. None: nothing moves. *part* is the part of the state.
+
+
+def _pending(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance: float) -> Decision | None:
+    return Decision("start") if isinstance(answer, Begin) else _ignore_or_refuse(data, answer)
+
+
+def _executing(data: ExecutionData, part: Part, answer: Answer, at: float, chance: float) -> Decision | None:
+    if isinstance(answer, Returned):
+        return Decision("executed", answer.value, reason="answered late" if answer.late else None)
+    if isinstance(answer, Abandoned):
+        overdue = Failure.of(_error_of(data, answer, _attempt_of(data, part)))
+        return Decision("exhausted", error=overdue, in_doubt=True, abandoned=True)
+    error, doubt, again = _judge(data, part, answer)
+    policy = part.retry
+    again = again and policy.allows(data.attempt)
+    failure = Failure.of(error)
+    doubted = data.doubt or doubt
+    due_at = at + _wait(policy.wait(data.attempt, chance), error) if again else None
+    again = again and (not doubted or part.repeatable)
+    if part.probe is not None and (doubt or (doubted and not again)):
+        return Decision("unsure", None, failure, True, due_at)
+    if again:
+        return Decision("errored", None, failure, doubted, due_at)
+    return _give_up(part, failure, doubted)
+
+
+def _retrying(data: ExecutionData, part: Part, answer: Answer, _at: float, _chance: float) -> Decision | None:
+    if not isinstance(answer, Due):
+        return _ignore_or_refuse(data, answer)
+    if not part.retry.allows(data.attempt):  # the policy is read live, and may allow fewer attempts by now
+        return _give_up(part, data.trouble, data.doubt)
+    return RETRY_IN_DOUBT if data.doubt else RETRY_DUE
+
+
+def _probing(data: ExecutionData, part: Part, answer: Answer, at: float, _chance: float) -> Decision | None:
+    if isinstance(answer, Crashed):
+        return None
+    doubt, reason = True, None
+    if isinstance(answer, Returned) and isinstance(answer.value, Happened):
+        return Decision("executed", answer.value.result, reason="its probe says that it happened")
+    if isinstance(answer, Returned) and isinstance(answer.value, NotHappened):
+        doubt, reason = False, "its probe says that it did not happen"
+    elif isinstance(answer, Returned):
+        reason = f"its probe returned {answer.value!r}, neither Happened nor NotHappened, and so could not tell"
+    elif isinstance(answer, (Raised, TimedOut, Abandoned)):
+        why = Failure.of(answer.error) if isinstance(answer, Raised) else f"no answer {_within(answer)}"
+        reason = f"its probe could not tell: {why}"
+    else:
+        return _ignore_or_refuse(data, answer)
+    if data.due_at is not None and (part.repeatable or not doubt):
+        return Decision("errored", None, data.trouble, doubt, max(data.due_at, at), reason)
+    return _give_up(part, data.trouble, doubt, reason)
+
+
+def _waiting(data: ExecutionData, part: Part, answer: Answer, at: float, _chance: float) -> Decision | None:
+    if isinstance(answer, Due) and part.kind is Kind.SLEEP:
+        return Decision("executed")
+    if isinstance(answer, Due) and part.kind is Kind.SIGNAL:
+        late = SignalTimedOutError(f"the signal {part.path!r} did not come within {part.seconds or 0:g} seconds")
+        return _give_up(part, Failure.of(late), doubt=False)
+    if isinstance(answer, Signalled) and part.kind is Kind.SIGNAL:
+        return Decision("executed", answer.value)
+    if isinstance(answer, Branches) and part.kind in GROUPS:
+        return _joined(data, part, answer.branches, at)
+    return _ignore_or_refuse(data, answer)
+
+
+def _joined(data: ExecutionData, part: Part, branches: Sequence[Branch], at: float) -> Decision | None:
+    if any(branch.state == RUNNING for branch in branches):
+        return None
+    wrong = [branch for branch in branches if branch.state != SUCCEEDED]
+    if wrong:
+        failure = Failure.of(_error_of_branches(data, part, wrong, at))
+        return _give_up(part, failure, doubt=True, reason=_branches_summary(branches))
+    results = [branch.result for branch in branches]
+    value = results if part.each else dict(zip((branch.name for branch in branches), results, strict=True))
+    return Decision("executed", value)
+
+
+def _error_of_branches(data: ExecutionData, part: Part, wrong: Sequence[Branch], at: float) -> BaseException:
+    if data.cancel is not None:
+        return SagaCancelledError(data.cancel.reason or "it was cancelled")
+    errors = [branch.error for branch in wrong if branch.error is not None]
+    late = next((error for error in errors if isinstance(error, DeadlineExceededError)), None)
+    if late is not None and data.deadline_at is not None and at >= data.deadline_at:
+        return late
+    return _one_of(errors, f"{len(wrong)} branches of {part.path!r} did not succeed")
+
+
+def _compensating(data: ExecutionData, part: Part, answer: Answer, at: float, chance: float) -> Decision | None:
+    if part.kind in GROUPS:
+        return _compensating_group(data, answer)
+    if isinstance(answer, Returned):
+        return Decision("compensated", reason="answered late" if answer.late else None)
+    error = _error_of(data, answer, f"attempt {data.attempt} to compensate {part.path!r}")
+    failure = Failure.of(error)
+    if isinstance(answer, Abandoned):
+        return Decision("compensation_exhausted", error=failure, in_doubt=data.doubt, abandoned=True)
+    policy = part.compensation_retry
+    if policy.allows(data.attempt) and (not isinstance(answer, Raised) or policy.covers(answer.error)):
+        due_at = at + _wait(policy.wait(data.attempt, chance), error)
+        return Decision("compensation_errored", None, failure, data.doubt, due_at)
+    return Decision("compensation_exhausted", error=failure, in_doubt=data.doubt)
+
+
+def _compensating_group(data: ExecutionData, answer: Answer) -> Decision | None:
+    if not isinstance(answer, Branches):
+        return _ignore_or_refuse(data, answer)  # a crash changes nothing: the branches exist, and are looked at again
+    branches = answer.branches
+    if any(branch.state == RUNNING or branch.undoable for branch in branches):
+        return None
+    stuck = [branch for branch in branches if branch.state == STUCK]
+    if stuck:
+        errors = [branch.error for branch in stuck if branch.error is not None]
+        failure = Failure.of(_one_of(errors, f"{len(stuck)} branches are stuck"))
+        return Decision("compensation_exhausted", error=failure, reason=_branches_summary(branches))
+    left = [f"{branch.name}.{path}" for branch in branches for path in branch.leftovers]
+    return Decision("compensated", left or None)
+
+
+def _retrying_compensation(
+    data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance: float
+) -> Decision | None:
+    if isinstance(answer, Due):
+        return Decision("compensation_due", in_doubt=data.doubt)
+    return _ignore_or_refuse(data, answer)
+
+
+def _stuck(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance: float) -> Decision | None:
+    if isinstance(answer, Branches):
+        if any(branch.state in (STUCK, RUNNING) for branch in answer.branches):
+            return None
+        return Decision("retry", in_doubt=data.doubt, reason="none of its branches is stuck any more")
+    if isinstance(answer, OperatorRetry):
+        return Decision("retry", in_doubt=data.doubt, reason=answer.reason)
+    if isinstance(answer, OperatorSettled):
+        if answer.done:
+            return Decision("settled_done", answer.result, reason=answer.reason)
+        return Decision("settled_undone", reason=answer.reason)
+    return _ignore_or_refuse(data, answer)
+
+
+def _ended(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance: float) -> Decision | None:
+    if isinstance(answer, OperatorUndo):
+        error = SagaUndoneError(f"it was undone: {answer.reason}" if answer.reason else "it was undone")
+        return Decision("undo", error=Failure.of(error), reason=answer.reason)
+    return _ignore_or_refuse(data, answer)
+
+
+Rule = Callable[[ExecutionData, Part, Answer, float, float], Decision | None]
+RULES: Final[dict[str, Rule]] = {
+    PENDING: _pending,
+    EXECUTING: _executing,
+    RETRYING: _retrying,
+    PROBING: _probing,
+    WAITING: _waiting,
+    COMPENSATING: _compensating,
+    RETRYING_COMPENSATION: _retrying_compensation,
+    **dict.fromkeys(STUCK_PHASES, _stuck),
+    SUCCEEDED: _ended,
+    FAILED: _ended,
+}
+
+
+# What may end a phase without an answer.
+
+
+def interrupted(data: ExecutionData, at: float) -> Decision | None:
+    """The cancel or the deadline that takes hold now; None: neither does."""
+    phase, part = data.places[data.state]
+    if phase not in INTERRUPTIBLE or (part or data.saga.parts[0]).forward_only:
+        return None
+    if data.group and not data.new_branches:
+        return None  # its branches exist: they get the cancel or the deadline, and are waited for
+    error: Exception
+    reason = None
+    if data.cancel is not None:
+        reason = data.cancel.reason
+        error = SagaCancelledError(reason or "it was cancelled")
+    elif data.deadline_at is not None and at >= data.deadline_at:
+        seconds = data.deadline_at - data.acceptance.at
+        error = DeadlineExceededError(f"its deadline, {seconds:.3g} seconds after it was accepted, passed")
+    else:
+        return None
+    if part is None:
+        return Decision("rejected", error=Failure.of(error), reason=reason)
+    # In executing, the attempt has not begun: it was announced, and is taken back.
+    return _give_up(part, Failure.of(error), data.doubt, reason, unbegun=1 if phase == EXECUTING else 0)
+
+
+def undecided(data: ExecutionData, part: Part) -> Decision:
+    """*part* is given up, because what it waits for was not decided."""
+    error = data.undecided or DecisionError(f"it was never decided what {part.path!r} waits for")
+    return _give_up(part, Failure.of(error), doubt=False)
+
+
+# What the rules share.
+
+
+def _judge(data: ExecutionData, part: Part, answer: Answer) -> tuple[Exception, bool, bool]:
+    """The error that *answer* is, whether it leaves doubt, and whether it is worth another attempt."""
+    if isinstance(answer, Raised):
+        error = answer.error
+        if isinstance(error, ResultRefusedError):  # it took effect; doing it again would return the same
+            return error, True, False
+        signals = isinstance(error, StepSignalError)
+        doubt = isinstance(error, OutcomeUnknownError) if signals else isinstance(error, part.in_doubt_on)
+        return error, doubt, part.retry.covers(error)
+    return _error_of(data, answer, _attempt_of(data, part)), True, True
+
+
+def _attempt_of(data: ExecutionData, part: Part) -> str:
+    return f"attempt {data.attempt} of {part.path!r}"
+
+
+def _error_of(data: ExecutionData, answer: Answer, attempt: str) -> Exception:
+    """The error that *answer* is; *attempt*: the attempt in words."""
+    if isinstance(answer, Raised):
+        return answer.error
+    if isinstance(answer, (TimedOut, Abandoned)):
+        return AttemptTimedOutError(f"{attempt} gave no answer {_within(answer)}")
+    if isinstance(answer, Crashed):
+        return AttemptCrashedError(f"{attempt}: whoever drove it ended before its answer was journaled")
+    raise _refusal(data, answer)
+
+
+def _give_up(
+    part: Part, failure: Failure | None, doubt: bool, reason: str | None = None, *, unbegun: int = 0
+) -> Decision:
+    """No more attempts at *part*: back, or on to a person."""
+    if part.forward_only or (part.pivot and doubt):
+        event = "exhausted"
+    elif doubt and part.compensatable:
+        event = "in_doubt"
+    else:
+        event = "rejected"
+    return Decision(event, None, failure, doubt, None, reason, False, unbegun)
+
+
+def _ignore_or_refuse(data: ExecutionData, answer: Answer) -> Decision | None:
+    """Nothing was under way that could have crashed; anything else does not fit the state."""
+    if isinstance(answer, Crashed):
+        return None
+    raise _refusal(data, answer)
+
+
+def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
+    """Why *answer* does not fit the state."""
+    event = {OperatorRetry: "retry", OperatorUndo: "undo", Begin: "start"}.get(type(answer))
+    if isinstance(answer, OperatorSettled):
+        event = "settled_done" if answer.done else "settled_undone"
+    why = data.machine.refusal(event, data.state) if event else f"{answer!r} does not fit the state {data.state!r}"
+    return RefusedError(f"saga {data.saga_id!r}: {why}")
+
+
+def _wait(wait: float, error: Exception) -> float:
+    return max(wait, error.seconds) if isinstance(error, RetryAfterError) else wait
+
+
+def _within(answer: TimedOut | Abandoned) -> str:
+    return f"within {answer.seconds:g} seconds"
+
+
+def _one_of(errors: Sequence[BaseException], message: str) -> BaseException:
+    return errors[0] if len(errors) == 1 else BaseExceptionGroup(message, errors)
+
+
+def _branches_summary(branches: Iterable[Branch]) -> str:
+    by_state: dict[str, list[str]] = {}
+    for branch in branches:
+        by_state.setdefault(branch.state, []).append(branch.name)
+    return "; ".join(f"{state}: {', '.join(names)}" for state, names in by_state.items())
