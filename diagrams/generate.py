@@ -197,7 +197,7 @@ def in_the_end(steps: list[str]) -> Script:
 
     def answer(effect: Effect, attempt: int) -> Answer:
         refuses = effect.kind != COMPENSATE and effect.part.path in steps[1:2] and attempt < 3
-        return Raised(ConnectionRefusedError("no answer on port 443")) if refuses else Returned()
+        return Raised(ConnectionResetError("no answer on port 443")) if refuses else Returned()
 
     return answer
 
@@ -218,7 +218,7 @@ def unreachable(steps: list[str]) -> Script:
 
     def answer(effect: Effect, _attempt: int) -> Answer:
         if effect.kind != COMPENSATE and effect.part.path in steps[2:3]:
-            return Raised(ConnectionRefusedError("the mail server will not have it"))
+            return Raised(ConnectionResetError("the mail server will not have it"))
         return Returned()
 
     return answer
@@ -260,7 +260,7 @@ class Scripted:
     def __init__(self, saga: Saga, accepted: Acceptance, script: Script, given: Mapping[str, object]) -> None:
         self.execution = Execution(saga, accepted)
         if saga.single is not None:
-            self.execution.given = given
+            self.execution.parent_results = given
         self.script = script
         self.branches: dict[str, Scripted] = {}
 

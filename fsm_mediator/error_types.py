@@ -5,6 +5,7 @@ The folders up to `execution` import them from here. All others, and users, impo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 
@@ -193,6 +194,22 @@ class IllegalRecordError(JournalError):
     def __init__(self, message: str, seq: int = 0) -> None:
         super().__init__(message)
         self.seq = seq
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group, at any depth, in order; of one that is no group: itself."""
+    todo = [error]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, BaseExceptionGroup):
+            todo.extend(reversed(each.exceptions))
+        else:
+            yield each
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether *error* is a `KeyboardInterrupt`, or a group with one."""
+    return any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(error))
 
 
 HOME: Final = "fsm_mediator.errors"

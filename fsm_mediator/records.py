@@ -230,9 +230,9 @@ class Returned(msgspec.Struct, frozen=True):
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The call raised *error*; *late*: after its time-out, within the grace."""
+    """The call raised *error*, no interrupt; *late*: after its time-out, within the grace."""
 
-    error: Exception
+    error: BaseException
     late: bool = False
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fsm_mediator.error_types import DefinitionError, RetryAfterError, StepRejectedError
+from fsm_mediator.error_types import DefinitionError, RetryAfterError, StepRejectedError, leaves_of
 
 type_or_predicate = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
@@ -27,7 +27,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         wait_jitter: The most seconds that chance adds, so that many sagas do not retry in step.
         wait_exp_base: By how much each wait is longer than the one before.
         on: Which exceptions are worth another attempt: a type, a tuple of types, or a predicate. A time-out and
-            a crash always are, `StepRejectedError` never is, and a `RetryAfterError` asks for it by itself.
+            a crash always are, `StepRejectedError` never is, and a `RetryAfterError` asks for it by itself. An
+            exception group is worth it if any of its leaves is.
 
     Raises:
         DefinitionError: A number is out of range or not a number, *wait_initial* is more than *wait_max*, or *on* is
@@ -76,7 +77,11 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         return self.attempts is None or attempt < self.attempts
 
     def covers(self, error: Exception) -> bool:
-        """Whether *error* is worth another attempt."""
+        """Whether *error* is worth another attempt; a group is if any of its leaves is."""
+        if isinstance(error, ExceptionGroup):
+            if isinstance(self.on, (type, tuple)) and self.on is not Exception and isinstance(error, self.on):
+                return True
+            return any(self.covers(leaf) for leaf in leaves_of(error))  # type: ignore[arg-type]  # all are Exceptions
         if isinstance(error, StepRejectedError):
             return False
         if self.on is Exception or isinstance(error, RetryAfterError):

@@ -35,7 +35,7 @@ EVENTS: Final[dict[str, str]] = {
     "retry_due": "begins the next attempt, in retrying",
     "rejected": "gives a part up that had no effect, up to the pivot",
     "in_doubt": "gives a part up that may have had an effect, before the pivot, where it can be compensated",
-    "exhausted": "gives a part up for a person to see to: the pivot, what follows it, or a thread that cannot be ended",
+    "exhausted": "gives a part up for a person to see to: the pivot, what follows it, or a call that cannot be ended",
     "compensated": "completes a compensation that is under way",
     "compensation_errored": "ends an attempt to compensate after which another follows",
     "compensation_due": "begins the next attempt to compensate, in retrying_compensation",

@@ -19,7 +19,7 @@ from fsm_mediator.retry import Retry, check_number
 
 SETTINGS = (
     *("retry", "compensation_retry", "timeout", "grace", "overtake"),
-    *("pivot", "repeatable", "in_doubt_on"),
+    *("pivot", "repeatable", "in_doubt_on", "no_effect_on"),
 )
 """What can be set on a step, besides its name."""
 
@@ -109,7 +109,7 @@ def check_settings(where: str, step: Any) -> None:
     for setting in ("overtake", "pivot", "repeatable"):
         if not isinstance(settings.get(setting, False), bool):
             raise DefinitionError(f"{where}: {setting} must be True or False, not {settings[setting]!r}")
-    in_doubt_types(where, settings.get("in_doubt_on", ()))
+    doubt_types(where, settings.get("in_doubt_on", ()), settings.get("no_effect_on", ()))
 
 
 def _is_of_instances(value: Any) -> bool:
@@ -117,16 +117,38 @@ def _is_of_instances(value: Any) -> bool:
     return hasattr(type(value), "__get__") or type(value).__module__.partition(".")[0] in ("attr", "dataclasses")
 
 
-def in_doubt_types(where: str, types: Any) -> tuple[type[BaseException], ...]:
-    """*types* as a tuple of exception types.
+DEFAULT_IN_DOUBT_ON: Final = (TimeoutError, ConnectionError)
+DEFAULT_NO_EFFECT_ON: Final = (ConnectionRefusedError,)
+
+Types = tuple[type[BaseException], ...]
+
+
+def doubt_types(where: str, in_doubt_on: Any, no_effect_on: Any) -> tuple[Types, Types]:
+    """The two settings as tuples of exception types. A class that one of them names by default only is the other's.
 
     Raises:
-        DefinitionError: It holds something else.
+        DefinitionError: One of them holds something else, or the step names a class in both.
     """
+    doubt, sure = _types(where, "in_doubt_on", in_doubt_on), _types(where, "no_effect_on", no_effect_on)
+    both = [kind for kind in doubt if kind in sure]
+    if not both:
+        return doubt, sure
+    if in_doubt_on is DEFAULT_IN_DOUBT_ON:
+        return tuple(kind for kind in doubt if kind not in both), sure
+    if no_effect_on is DEFAULT_NO_EFFECT_ON:
+        return doubt, tuple(kind for kind in sure if kind not in both)
+    names = ", ".join(kind.__name__ for kind in both)
+    raise DefinitionError(
+        f"{where}: {names} is in in_doubt_on and in no_effect_on; after it, either the effect may have happened or it "
+        f"has not. Remove it from one of them"
+    )
+
+
+def _types(where: str, setting: str, types: Any) -> Types:
     together = types if isinstance(types, tuple) else (types,)
     for each in together:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise DefinitionError(f"{where}: in_doubt_on must be an exception type or a tuple of them, not {types!r}")
+            raise DefinitionError(f"{where}: {setting} must be an exception type or a tuple of them, not {types!r}")
     return together
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from msgspec.structs import replace
 
-from fsm_mediator.definition.checks import callback_of, check_name, check_settings, in_doubt_types
+from fsm_mediator.definition.checks import callback_of, check_name, check_settings, doubt_types
 from fsm_mediator.definition.part_sequence import PartSequence
 from fsm_mediator.definition.steps import DEFAULT_COMPENSATION_RETRY, Step
 from fsm_mediator.definition.waits import EACH, Choose, Parallel, Signal, Sleep, Wait
@@ -18,7 +18,7 @@ from fsm_mediator.error_types import DefinitionError, DefinitionWarning
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.retry import Retry
 
-_FOLDER: Final = str(Path(__file__).parent)
+_FOLDER: Final = os.path.dirname(__file__)  # noqa: PTH120 - pathlib takes its time to load
 
 
 def flatten(
@@ -72,6 +72,7 @@ def _part_of_step(saga: str, step: Step, scope: str, retry: Retry | None, compen
     execute = callback_of(step, "execute")
     if execute is None:
         raise DefinitionError(f"{where}: it has no execute; define execute(self, payload, context)")
+    in_doubt_on, no_effect_on = doubt_types(where, step.in_doubt_on, step.no_effect_on)
     timeout = float(step.timeout) if step.timeout is not None else None
     return Part(
         path=f"{scope}{step.name}",
@@ -89,7 +90,8 @@ def _part_of_step(saga: str, step: Step, scope: str, retry: Retry | None, compen
         overtake=step.overtake,
         pivot=step.pivot,
         repeatable=step.repeatable,
-        in_doubt_on=in_doubt_types(where, step.in_doubt_on),
+        in_doubt_on=in_doubt_on,
+        no_effect_on=no_effect_on,
     )
 
 

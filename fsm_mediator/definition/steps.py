@@ -13,6 +13,8 @@ from typing import Any, Self, TypeVar, overload
 import msgspec
 
 from fsm_mediator.definition.checks import (
+    DEFAULT_IN_DOUBT_ON,
+    DEFAULT_NO_EFFECT_ON,
     SETTINGS,
     callback_of,
     check_name,
@@ -80,12 +82,18 @@ class Step:
         retry: When an attempt of `execute` is repeated. Unset: the saga's, else `Retry()`; no limit after the pivot.
         compensation_retry: When an attempt of `compensate` is repeated. Unset: the saga's, else ten attempts.
         timeout: Seconds for one attempt. None: no limit.
-        grace: Seconds that a plain function which outlives *timeout* is still waited for. Unset: *timeout* again.
-        overtake: Python cannot end a thread. True: a plain function that outlives its time-out may be repeated or
-            compensated while it still runs. False: the saga gets stuck instead, and says so.
+        grace: Seconds that a call which outlives *timeout* is still waited for; a coroutine is cancelled first. Unset:
+            *timeout* again.
+        overtake: Python cannot end a thread, nor a coroutine that swallows its cancellation. True: a call that outlives
+            time-out and grace may be repeated or compensated while it still runs. False: the saga gets stuck instead,
+            and says so.
         pivot: The go/no-go step: before it a saga recovers backward, after it only forward.
         repeatable: Whether an attempt in doubt may be repeated (with the same idempotency key).
         in_doubt_on: Exception types after which the effect may have happened all the same.
+        no_effect_on: Exception types after which it surely has not, though *in_doubt_on* names a class above them. Only
+            for what cannot be raised once any request of the attempt was sent: a step that makes two calls sets
+            ``no_effect_on=()``, for the second may be refused after the first took effect. The more specific class
+            counts; where both settings name one class, the one that is set on the step.
 
     Raises:
         DefinitionError: When the subclass is defined with a wrong setting, or with a name that is one of the above but
@@ -101,7 +109,8 @@ class Step:
     overtake: bool = False
     pivot: bool = False
     repeatable: bool = True
-    in_doubt_on: type[BaseException] | tuple[type[BaseException], ...] = (TimeoutError, ConnectionError)
+    in_doubt_on: type[BaseException] | tuple[type[BaseException], ...] = DEFAULT_IN_DOUBT_ON
+    no_effect_on: type[BaseException] | tuple[type[BaseException], ...] = DEFAULT_NO_EFFECT_ON
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

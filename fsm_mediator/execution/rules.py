@@ -1,8 +1,7 @@
 """The rules: what an answer means in each phase of an execution, as a `Decision`. They change nothing.
 
-The rules of doubt: a step that raised has had no effect, unless it says otherwise (`OutcomeUnknownError`, or what its
-``in_doubt_on`` names); a time-out and a crash leave an attempt in doubt. Doubt about a step adds up over its attempts,
-until it answers or its probe tells.
+A time-out and a crash leave an attempt in doubt; what an exception means is in `judging`. Doubt about a step adds up
+over its attempts, until it answers or its probe tells.
 """
 
 from __future__ import annotations
@@ -17,16 +16,13 @@ from fsm_mediator.error_types import (
     AttemptTimedOutError,
     DeadlineExceededError,
     DecisionError,
-    OutcomeUnknownError,
     RefusedError,
-    ResultRefusedError,
-    RetryAfterError,
     SagaCancelledError,
     SagaUndoneError,
     SignalTimedOutError,
-    StepSignalError,
 )
 from fsm_mediator.execution.data import INTERRUPTIBLE, ExecutionData
+from fsm_mediator.execution.judging import is_worth_retrying, leaves_doubt, wait_after
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import (
     Abandoned,
@@ -47,6 +43,7 @@ from fsm_mediator.records import (
     Signalled,
     TimedOut,
 )
+from fsm_mediator.retry import Retry
 from fsm_mediator.states import (
     COMPENSATING,
     EXECUTING,
@@ -101,12 +98,12 @@ def _executing(data: ExecutionData, part: Part, answer: Answer, at: float, chanc
     if isinstance(answer, Abandoned):
         overdue = Failure.of(_error_of(data, answer, _attempt_of(data, part)))
         return Decision("exhausted", error=overdue, in_doubt=True, abandoned=True)
-    error, doubt, again = _judge(data, part, answer)
     policy = part.retry
+    error, doubt, again = _judge(data, part, answer, policy)
     again = again and policy.allows(data.attempt)
     failure = Failure.of(error)
     doubted = data.doubt or doubt
-    due_at = at + _wait(policy.wait(data.attempt, chance), error) if again else None
+    due_at = at + wait_after(error, policy.wait(data.attempt, chance)) if again else None
     again = again and (not doubted or part.repeatable)
     if part.probe is not None and (doubt or (doubted and not again)):
         return Decision("unsure", None, failure, True, due_at)
@@ -188,8 +185,8 @@ def _compensating(data: ExecutionData, part: Part, answer: Answer, at: float, ch
     if isinstance(answer, Abandoned):
         return Decision("compensation_exhausted", error=failure, in_doubt=data.doubt, abandoned=True)
     policy = part.compensation_retry
-    if policy.allows(data.attempt) and (not isinstance(answer, Raised) or policy.covers(answer.error)):
-        due_at = at + _wait(policy.wait(data.attempt, chance), error)
+    if policy.allows(data.attempt) and (not isinstance(answer, Raised) or is_worth_retrying(policy, error)):
+        due_at = at + wait_after(error, policy.wait(data.attempt, chance))
         return Decision("compensation_errored", None, failure, data.doubt, due_at)
     return Decision("compensation_exhausted", error=failure, in_doubt=data.doubt)
 
@@ -288,15 +285,11 @@ def undecided(data: ExecutionData, part: Part) -> Decision:
 # What the rules share.
 
 
-def _judge(data: ExecutionData, part: Part, answer: Answer) -> tuple[Exception, bool, bool]:
+def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tuple[BaseException, bool, bool]:
     """The error that *answer* is, whether it leaves doubt, and whether it is worth another attempt."""
     if isinstance(answer, Raised):
         error = answer.error
-        if isinstance(error, ResultRefusedError):  # it took effect; doing it again would return the same
-            return error, True, False
-        signals = isinstance(error, StepSignalError)
-        doubt = isinstance(error, OutcomeUnknownError) if signals else isinstance(error, part.in_doubt_on)
-        return error, doubt, part.retry.covers(error)
+        return error, leaves_doubt(part, error), is_worth_retrying(policy, error)
     return _error_of(data, answer, _attempt_of(data, part)), True, True
 
 
@@ -304,7 +297,7 @@ def _attempt_of(data: ExecutionData, part: Part) -> str:
     return f"attempt {data.attempt} of {part.path!r}"
 
 
-def _error_of(data: ExecutionData, answer: Answer, attempt: str) -> Exception:
+def _error_of(data: ExecutionData, answer: Answer, attempt: str) -> BaseException:
     """The error that *answer* is; *attempt*: the attempt in words."""
     if isinstance(answer, Raised):
         return answer.error
@@ -342,10 +335,6 @@ def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
         event = "settled_done" if answer.done else "settled_undone"
     why = data.machine.refusal(event, data.state) if event else f"{answer!r} does not fit the state {data.state!r}"
     return RefusedError(f"saga {data.saga_id!r}: {why}")
-
-
-def _wait(wait: float, error: Exception) -> float:
-    return max(wait, error.seconds) if isinstance(error, RetryAfterError) else wait
 
 
 def _within(answer: TimedOut | Abandoned) -> str:

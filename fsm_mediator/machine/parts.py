@@ -62,12 +62,13 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         retry: When an attempt of `execute` is repeated.
         compensation_retry: When an attempt of `compensate` is repeated.
         timeout: Seconds for one attempt; None for no limit.
-        grace: Seconds that a plain function which outlives *timeout* is still waited for.
+        grace: Seconds that a call which outlives *timeout* is still waited for.
         overtake: Whether an attempt may be repeated while the one before may still be running.
         pivot: Whether it is the go/no-go step.
         forward_only: Whether it comes after the pivot.
         repeatable: Whether an attempt in doubt may be repeated.
         in_doubt_on: Exceptions that leave an attempt in doubt.
+        no_effect_on: Exceptions among them, or of subclasses, that do not.
         seconds: How long a sleep waits, or a signal at the most.
         decide: Tells, from payload and results, until when a sleep waits, which branch is chosen, or over what a group
             goes; None where that is fixed.
@@ -95,6 +96,7 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     forward_only: bool = False
     repeatable: bool = True
     in_doubt_on: tuple[type[BaseException], ...] = ()
+    no_effect_on: tuple[type[BaseException], ...] = ()
     seconds: float | None = None
     decide: Callback | None = None
     branches: tuple[str, ...] = ()
@@ -119,16 +121,16 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     @property
     def can_outlive_its_timeout(self) -> bool:
-        """Whether a thread of its `execute` may be left running after time-out and grace."""
+        """Whether a call of its `execute` may be left running after time-out and grace."""
         return self._outlives(self.execute)
 
     @property
     def compensation_can_outlive_its_timeout(self) -> bool:
-        """Whether a thread of its `compensate` may be left running after time-out and grace."""
+        """Whether a call of its `compensate` may be left running after time-out and grace."""
         return self._outlives(self.compensate)
 
     def _outlives(self, callback: Callback | None) -> bool:
-        return callback is not None and not callback.is_coroutine and self.timeout is not None and not self.overtake
+        return callback is not None and self.timeout is not None and not self.overtake
 
 
 EXECUTE: Final = "execute"

@@ -10,9 +10,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.error_types import is_interrupt
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorClosedError, MediatorError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.factory import open_journal
@@ -32,6 +33,9 @@ from fsm_mediator.mediator.timers import WakeTimers
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Record
 from fsm_mediator.retry import check_number
+
+RECLAIM_AFTER: Final = 1.0
+"""Seconds after which a mediator claims again what its driver in the background had to leave."""
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -154,7 +158,7 @@ class Core:
         """The event loop before is gone, and its tasks with it: release the executions that they drove."""
         for active in list(self.owned.active.values()):
             active.wait.done = active.wait.wake = None  # nobody waits there any more
-            self.keep_thread(active)
+            self.keep_running_call(active)
             self.owned.release_and_finish(active)
         self.opened = self._enlisted = False
         self._beating.set()
@@ -226,11 +230,11 @@ class Core:
             await self.runtime.sleep(self.runtime.journal_retry.wait(attempt, self.chance()))
             attempt += 1
 
-    def keep_thread(self, active: ActiveExecution) -> None:
+    def keep_running_call(self, active: ActiveExecution) -> None:
         """After the wait for a call: own the execution for as long as the thread of an unanswered call runs."""
         call: StepCall | None = active.call
-        if call is not None and call.thread is not None and not call.may_be_overtaken and not call.thread.revoke():
-            self.owned.keep_for_abandoned_thread(active, call.thread, call.effect)
+        if call is not None and call.running is not None and not call.may_be_overtaken and not call.running.revoke():
+            self.owned.keep_for_abandoned_call(active, call.running, call.effect)
 
     # Waiting
 
@@ -346,16 +350,23 @@ class Core:
         except MediatorError as error:
             again = self.log_dropped(active, error)
             self.owned.release_and_finish(active, error)  # last: whoever waits for it finds the log written
-            if again is not None and not self.closed:
-                self.wake_timers.add(self.clock() + again, active.saga_id)
-        except self.runtime.cancelled as error:
-            self.owned.release_and_finish(active, error)
-            raise
+            if again is not None:
+                self._claim_again(active, again)
         except BaseException as error:
-            logger.exception("execution %r is left where it stands", active.saga_id)
+            cancelled = isinstance(error, self.runtime.cancelled)
+            if not cancelled:
+                logger.exception("execution %r is left where it stands", active.saga_id)
             self.owned.release_and_finish(active, error)
-            if isinstance(error, self.runtime.fatal):
+            departs = cancelled or is_interrupt(error)
+            if departs or isinstance(error, Exception):
+                self._claim_again(active, RECLAIM_AFTER if departs else self.retry_dropped_after)
+            if departs:
                 raise
+
+    def _claim_again(self, active: ActiveExecution, seconds: float) -> None:
+        """Claim what a driver in the background had to leave, unless this mediator is closed."""
+        if not self.closed:
+            self.wake_timers.add(self.clock() + seconds, active.saga_id)
 
     def log_dropped(self, active: ActiveExecution, error: MediatorError) -> float | None:
         """Log that nothing drives it any more; the seconds after which to claim it again, None: not by itself."""

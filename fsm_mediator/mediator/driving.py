@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import sys
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, Final
@@ -52,6 +53,7 @@ class ExecutionDriver(Core):
                 which it can be driven on; or a `JournalError` if the journal cannot be written.
         """
         commits, execution = self.commits, active.execution
+        leaving: BaseException | None = None
         try:
             active.driver = self.runtime.current()
             if active.called:
@@ -61,7 +63,7 @@ class ExecutionDriver(Core):
                 records = commits.resume_records(active, at)
             while True:
                 written = parks = queues = False
-                if not records or not commits.is_straightforward(active):
+                if leaving is None and (not records or not commits.is_straightforward(active)):
                     append_immediate_moves(active, records, at)
                     if not records and execution.group:
                         record = await join_branches(self, active)
@@ -81,6 +83,8 @@ class ExecutionDriver(Core):
                     records = []
                     if commit.children or commit.posts:
                         self.notify_others(commit)
+                    if leaving is not None:
+                        raise leaving
                     if mail and active.receive(mail):
                         if commit.held and execution.effect is not None:
                             continue
@@ -107,6 +111,7 @@ class ExecutionDriver(Core):
                     record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self.chance())
                     if record is not None:
                         records = [record]
+                        leaving = self._leaving(active, effect, answer)
         except LeaseLostError as error:
             self.owned.release_and_finish(active, error)
             if opens:
@@ -120,22 +125,35 @@ class ExecutionDriver(Core):
             self.owned.release_and_finish(active, error)  # at once, though it may block: this driver may be ending
             raise
         finally:
-            active = execution = records = record = answer = commit = None  # type: ignore[assignment]
+            active = execution = records = record = answer = commit = leaving = None  # type: ignore[assignment]
 
     async def _call(self, active: ActiveExecution, effect: Effect) -> Answer:
         call = active.call = StepCall(active.saga_id, effect, arguments_of(active.execution, effect))
         answer: Answer | None = None
         try:
             answer = await self.runtime.call(call)
-            if type(answer) is Abandoned and call.thread is not None:
-                self.owned.keep_for_abandoned_thread(active, call.thread, effect)
+            if type(answer) is Abandoned and call.running is not None:
+                self.owned.keep_for_abandoned_call(active, call.running, effect)
             return self.commits.encode_result(effect, answer) if type(answer) is Returned else answer
         except BaseException:
-            self.keep_thread(active)
+            self.keep_running_call(active)
             raise
         finally:
             active.call = None
             del active, call, answer  # an error of the step keeps this frame, which must keep neither run nor error
+
+    def _leaving(self, active: ActiveExecution, effect: Effect, answer: Answer) -> BaseException | None:
+        """The error that goes on to the caller once its record is written: it ended a step in the caller's thread.
+
+        So SIGTERM handlers that raise, pytest and Hypothesis work as without a mediator. A `CancelledError` cannot come
+        from outside into a plain function, and stays.
+        """
+        if type(answer) is not Raised or isinstance(answer.error, Exception):
+            return None
+        if not self.runtime.inline or active.background or effect.part.timeout is not None:
+            return None
+        asyncio = sys.modules.get("asyncio")
+        return None if asyncio is not None and isinstance(answer.error, asyncio.CancelledError) else answer.error
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
         """Finish an execution that has ended, rests or is released, and have it claimed again when it is due."""
@@ -167,6 +185,7 @@ class ExecutionDriver(Core):
         execution, observers, clock = active.execution, self.observers, self.clock
         row, ended, unwritten, memory = None, False, None, self.memory
         answer: Answer | None = None
+        leaving: BaseException | None = None
         try:
             runtime = self.runtime
             inline, active.driver = runtime.inline, runtime.current()
@@ -203,8 +222,8 @@ class ExecutionDriver(Core):
                             value = await value
                     except Exception as error:
                         answer = Raised(without_own_frame(error))
-                    except runtime.cancelled:
-                        answer = runtime.cancelled_from_inside(callback.label)
+                    except BaseException as error:
+                        answer = runtime.raised(error)
                     else:
                         if type(value) is CoroutineType:
                             answer = runtime.answer(StepCall(active.saga_id, effect, ()), value)
@@ -215,12 +234,19 @@ class ExecutionDriver(Core):
                         record = execution.succeed(value, at)
                     else:
                         record = execution.feed(answer, at, self.chance())
+                        leaving = self._leaving(active, effect, answer)
                         answer = None
+                        if leaving is not None:
+                            if observers and record is not None:
+                                report(observers, active, (record,))
+                            break
             if not ended:
                 row.wake_at = execution.wake_at
                 memory.unshare(row)
                 # Branches come into being in the commit of the record that names them.
                 unwritten = [record] if record is not None and record.children is not None else None
+                if leaving is not None:
+                    raise leaving
         except IdTakenError as error:
             self.owned.finish(active, error=error)
             raise
@@ -239,7 +265,7 @@ class ExecutionDriver(Core):
             active.called = active.called or bool(row.mail)
             return await self.drive(active, unwritten)
         finally:
-            answer = None
+            answer = leaving = None
             del active, execution, row, record, unwritten
 
     # For a caller who waits

@@ -15,13 +15,19 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final, TypeVar
 
-from fsm_mediator.errors import JournalError, MediatorClosedError, OutcomeUnknownError, RefusedError
+from msgspec.structs import replace
+
+from fsm_mediator.error_types import is_interrupt
+from fsm_mediator.errors import JournalError, MediatorClosedError, RefusedError
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Journal, Written
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import JOURNAL_RETRY, StepCall
 from fsm_mediator.records import Abandoned, Answer, Raised, Returned, TimedOut
 from fsm_mediator.retry import Retry
+
+LEAST_GRACE: Final = 0.05
+"""Seconds that a coroutine has at least, to end after it was cancelled."""
 
 logger = logging.getLogger("fsm_mediator")
 T = TypeVar("T")
@@ -74,6 +80,53 @@ class LoopTimer:
         self._runtime.timers.discard(self)
 
 
+class TaskCall:
+    """A call of a coroutine function in a task of its own; see `RunningCall`."""
+
+    def __init__(self, task: asyncio.Task[Answer], call_off_loop: Callable[..., None]) -> None:
+        self._task = task
+        self._call_off_loop = call_off_loop
+
+    @property
+    def value(self) -> Any:
+        """What it returned."""
+        answer = None if self._task.cancelled() else self._task.result()
+        return answer.value if isinstance(answer, Returned) else None
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it raised."""
+        if self._task.cancelled():
+            return asyncio.CancelledError()
+        answer = self._task.result()
+        return answer.error if isinstance(answer, Raised) else None
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has answered."""
+        return self._task.done()
+
+    def revoke(self) -> bool:
+        """Whether it has ended: it cannot be prevented."""
+        return self._task.done()
+
+    def add_done_callback(self, call: Callable[[TaskCall], None]) -> None:
+        """Call *call* once it has answered, where it may block."""
+        self._task.add_done_callback(lambda _: self._call_off_loop(call, self))
+
+
+async def _answer_of(awaitable: Awaitable[Any]) -> Returned | Raised:
+    """The answer of a step. A `SystemExit` that left a task would end the loop."""
+    try:
+        return Returned(await awaitable)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        if is_interrupt(error) or asyncio._get_running_loop() is None:
+            raise
+        return Raised(without_own_frame(error))
+
+
 class LoopRuntime:
     """Runs drivers as tasks of one event loop; see `Runtime`.
 
@@ -90,7 +143,6 @@ class LoopRuntime:
     detaches = True
     journal_retry: Retry = JOURNAL_RETRY
     cancelled: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
-    fatal: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit)
     current = staticmethod(asyncio.current_task)
     loop: asyncio.AbstractEventLoop
 
@@ -235,32 +287,50 @@ class LoopRuntime:
         if not callback.is_coroutine:
             return await self._call_in_thread(call)
         if call.effect.part.timeout is not None:
-            return await self._awaited(call, callback.function(*call.arguments))
+            return await self._await_in_time(call, callback.function(*call.arguments))
         try:
             value = await callback.function(*call.arguments)
-        except asyncio.CancelledError:
-            return self.cancelled_from_inside(callback.label)
-        except Exception as error:
-            return Raised(without_own_frame(error))
+        except BaseException as error:
+            return self.raised(error)
         return Returned(value)
 
-    async def _awaited(self, call: StepCall, awaitable: Awaitable[Any]) -> Answer:
-        """What comes of *awaitable* within the time-out, if the step has one. It is cancelled then, and awaited."""
-        seconds = call.effect.part.timeout
-        patience = asyncio.timeout(seconds)
+    async def _await_in_time(self, call: StepCall, awaitable: Awaitable[Any]) -> Answer:
+        """Await *awaitable* in a task of its own. Past the time-out it is cancelled, and waited for until the grace."""
+        seconds, grace = call.effect.part.timeout, max(call.grace, LEAST_GRACE)
+        assert seconds is not None
+        task = self._spawn(_answer_of(awaitable))
+        call.running = TaskCall(task, self._call_off_loop)
         try:
-            async with patience:
-                value = await awaitable
-        except TimeoutError as error:
-            if patience.expired() and seconds is not None:
-                return TimedOut(seconds)
-            return Raised(without_own_frame(error))
+            late = not (await asyncio.wait((task,), timeout=seconds))[0]
+            if late:
+                task.cancel()
+                if not (await asyncio.wait((task,), timeout=grace))[0]:
+                    self._cancel_again(task, grace)
+                    if call.may_be_overtaken:
+                        call.running = None
+                        return TimedOut(seconds)
+                    return Abandoned(seconds + call.grace)
         except asyncio.CancelledError:
-            assert call.effect.callback is not None
-            return self.cancelled_from_inside(call.effect.callback.label)
-        except Exception as error:
-            return Raised(without_own_frame(error), patience.expired())
-        return Returned(value, patience.expired())
+            task.cancel()
+            await asyncio.wait((task,), timeout=grace)
+            raise
+        if task.cancelled():
+            return TimedOut(seconds) if late else Raised(asyncio.CancelledError())
+        answer = task.result()
+        return replace(answer, late=late)
+
+    def _cancel_again(self, task: asyncio.Task[Any], seconds: float) -> None:
+        """Cancel a task that swallows its cancellations, every so many *seconds*."""
+        if not task.done():
+            task.cancel()
+            self.loop.call_later(seconds, self._cancel_again, task, seconds)
+
+    def _call_off_loop(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call what may block on the journal, and needs not be waited for."""
+        if self._blocks and not self.loop.is_closed():
+            self.loop.run_in_executor(self._executor, functools.partial(function, *arguments))
+        else:
+            function(*arguments)
 
     async def _call_in_thread(self, call: StepCall) -> Answer:
         callback, seconds, late, ended = call.effect.callback, call.effect.part.timeout, False, self.event()
@@ -283,29 +353,29 @@ class LoopRuntime:
                 raise
         fault = thread.error
         if fault is None:
-            if asyncio.iscoroutine(thread.value):  # of a lambda, or a wrapper of a coroutine function
-                return await self._awaited(call, thread.value)
-            return Returned(thread.value, late)
-        if isinstance(fault, asyncio.CancelledError):
-            return Raised(OutcomeUnknownError(f"{callback.label} was cancelled from inside"))
-        if isinstance(fault, Exception):
-            return Raised(fault, late)
-        raise fault
+            if not asyncio.iscoroutine(thread.value):
+                return Returned(thread.value, late)
+            if seconds is not None:  # of a lambda, or a wrapper of a coroutine function
+                return await self._await_in_time(call, thread.value)
+            try:
+                return Returned(await thread.value)
+            except BaseException as error:
+                return self.raised(error)
+        return Raised(fault, late)
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:  # noqa: ARG002 - the other one refuses
         """See `Runtime.answer`."""
         return Returned(value, late)
 
-    def cancelled_from_inside(self, label: str) -> Answer:
-        """See `Runtime.cancelled_from_inside`.
-
-        Raises:
-            asyncio.CancelledError: It is meant for the task, because the loop ends: leave the attempt as a crash does.
-        """
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise  # noqa: PLE0704 - it is only called while one is handled
-        return Raised(OutcomeUnknownError(f"{label} was cancelled from inside"))
+    def raised(self, error: BaseException, late: bool = False) -> Answer:
+        """See `Runtime.raised`: a task that was asked to cancel, or is closed without its loop, ends here."""
+        if not isinstance(error, Exception):
+            running = asyncio._get_running_loop() is not None
+            task = asyncio.current_task() if running else None
+            asked = task is None or task.cancelling()
+            if is_interrupt(error) or (asked and isinstance(error, (asyncio.CancelledError, GeneratorExit))):
+                raise  # noqa: PLE0704 - it is only called while one is handled
+        return Raised(without_own_frame(error), late)
 
     # Tasks
 

@@ -20,7 +20,7 @@ from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.limits import Limits
-from fsm_mediator.mediator.pool import ThreadCall
+from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.narration import safe_repr
 from fsm_mediator.records import LATE, Failure, InboxItem
@@ -29,7 +29,7 @@ from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, is_settled
 logger = logging.getLogger("fsm_mediator")
 
 
-class AbandonedThread:
+class AbandonedCall:
     """A thread that outlived its attempt: as long as it runs, no other attempt may begin.
 
     Attributes:
@@ -40,7 +40,7 @@ class AbandonedThread:
 
     __slots__ = ("call", "effect", "watched")
 
-    def __init__(self, call: ThreadCall, effect: Effect) -> None:
+    def __init__(self, call: RunningCall, effect: Effect) -> None:
         self.call = call
         self.effect = effect
         self.watched = False
@@ -63,7 +63,7 @@ class OwnedExecutions:
         self._driver_id = driver_id
         self._limits = limits
         self.active: dict[str, ActiveExecution] = {}
-        self.abandoned: dict[str, AbandonedThread] = {}
+        self.abandoned: dict[str, AbandonedCall] = {}
         self.unreleased: set[str] = set()
         self.on_empty: Callable[[], None] | None = None
         self.notify: Callable[[str], object] | None = None
@@ -139,7 +139,7 @@ class OwnedExecutions:
             DefinitionChangedError, UnknownSagaError: No registered saga can drive it.
         """
         saga_id = active.saga_id
-        self.check_no_running_thread(saga_id)
+        self.check_no_running_call(saga_id)
         entry = self._store.entry(saga_id)
         self._store.registry.saga_of(entry.acceptance)
         if is_settled(entry.state) and not for_command and not self._store.has_branch_news(entry):
@@ -180,9 +180,9 @@ class OwnedExecutions:
 
     # Threads that cannot be ended
 
-    def keep_for_abandoned_thread(self, active: ActiveExecution, call: ThreadCall, effect: Effect) -> None:
+    def keep_for_abandoned_call(self, active: ActiveExecution, call: RunningCall, effect: Effect) -> None:
         """Own the execution for as long as the thread of *call* runs, even when *active* is finished."""
-        self.abandoned[active.saga_id] = AbandonedThread(call, effect)
+        self.abandoned[active.saga_id] = AbandonedCall(call, effect)
 
     def free_slot(self, active: ActiveExecution) -> None:
         """Free the slot of an attempt that is over; an abandoned thread keeps its slot as long as it runs."""
@@ -209,7 +209,7 @@ class OwnedExecutions:
             slot = active.slot = limit.acquire()
         return slot.has_come
 
-    def check_no_running_thread(self, saga_id: str) -> None:
+    def check_no_running_call(self, saga_id: str) -> None:
         """Refuse to claim an execution with a thread that still runs.
 
         Raises:
@@ -224,7 +224,7 @@ class OwnedExecutions:
                 f"wait until it has ended, or end this process"
             )
 
-    def _journal_late_answer(self, saga_id: str, left: AbandonedThread) -> None:
+    def _journal_late_answer(self, saga_id: str, left: AbandonedCall) -> None:
         call, effect = left.call, left.effect
         try:
             error = call.error

@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -212,6 +212,34 @@ class TimerThread:
                 except Exception:
                     logger.exception("an timer of %s ended with an error", self._name)
             del timer, call
+
+
+class RunningCall(Protocol):
+    """A call that can be waited for, and left behind if it does not answer.
+
+    Attributes:
+        value: What the call returned.
+        error: What it raised.
+    """
+
+    @property
+    def value(self) -> Any: ...  # noqa: D102
+
+    @property
+    def error(self) -> BaseException | None: ...  # noqa: D102
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has answered."""
+        ...
+
+    def revoke(self) -> bool:
+        """Prevent the call; False: it runs already."""
+        ...
+
+    def add_done_callback(self, call: Callable[[Any], None]) -> None:
+        """Call *call* once it has answered, where it may block."""
+        ...
 
 
 class ThreadCall:

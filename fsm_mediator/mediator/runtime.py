@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from fsm_mediator.journal.protocol import Commit, Written
 from fsm_mediator.machine.parts import PROBE, Effect
-from fsm_mediator.mediator.pool import ThreadCall
+from fsm_mediator.mediator.pool import RunningCall, ThreadCall
 from fsm_mediator.records import Answer
 from fsm_mediator.retry import Retry
 
@@ -30,16 +30,16 @@ class StepCall:
         saga_id: The execution that it is made for.
         effect: What is called.
         arguments: The arguments.
-        thread: The thread that the call runs in, where it has one of its own.
+        running: The call itself, where it has a thread or a task of its own.
     """
 
-    __slots__ = ("arguments", "effect", "saga_id", "thread")
+    __slots__ = ("arguments", "effect", "running", "saga_id")
 
     def __init__(self, saga_id: str, effect: Effect, arguments: tuple[Any, ...]) -> None:
         self.saga_id = saga_id
         self.effect = effect
         self.arguments = arguments
-        self.thread: ThreadCall | None = None
+        self.running: RunningCall | None = None
 
     @property
     def name(self) -> str:
@@ -61,8 +61,8 @@ class StepCall:
     def begin(self) -> ThreadCall:
         """The call in a thread of its own, which is not started yet."""
         assert self.effect.callback is not None
-        self.thread = ThreadCall(self.effect.callback.function, self.arguments, self.name)
-        return self.thread
+        self.running = call = ThreadCall(self.effect.callback.function, self.arguments, self.name)
+        return call
 
 
 class Event(Protocol):
@@ -91,7 +91,6 @@ class Runtime(Protocol):
         sleeps: Whether the user gave a *sleep*.
         journal_retry: How often a commit that failed is tried again.
         cancelled: The exceptions that end a task from outside.
-        fatal: The exceptions that end more than one driver.
     """
 
     inline: bool
@@ -101,7 +100,6 @@ class Runtime(Protocol):
     sleeps: bool
     journal_retry: Retry
     cancelled: tuple[type[BaseException], ...]
-    fatal: tuple[type[BaseException], ...]
 
     def bind(self) -> bool:
         """Belong to where the caller runs; True: what ran elsewhere is gone.
@@ -162,8 +160,12 @@ class Runtime(Protocol):
         """The answer that a returned *value* is."""
         ...
 
-    def cancelled_from_inside(self, label: str) -> Answer:
-        """The answer to one of `cancelled`, which is being handled, where the step itself raised it."""
+    def raised(self, error: BaseException, late: bool = False) -> Answer:
+        """The answer to *error*, which is being handled and came out of a step that was called here.
+
+        Raises:
+            BaseException: The error itself, if it is for the driver: an interrupt, or its cancellation.
+        """
         ...
 
     async def attach(

@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from fsm_mediator.error_types import is_interrupt
 from fsm_mediator.errors import StepRejectedError
 from fsm_mediator.journal.protocol import Commit, Journal, Written
 from fsm_mediator.mediator.pool import ThreadPool, TimerThread, without_own_frame
@@ -48,7 +49,6 @@ class ThreadRuntime:
     detaches = False
     journal_retry: Retry = JOURNAL_RETRY
     cancelled: tuple[type[BaseException], ...] = ()
-    fatal: tuple[type[BaseException], ...] = ()
     current = staticmethod(threading.get_ident)
     monotonic = staticmethod(time.monotonic)
     event = staticmethod(threading.Event)
@@ -120,8 +120,8 @@ class ThreadRuntime:
             return self._call_in_time(call)
         try:
             value = callback.function(*call.arguments)
-        except Exception as error:
-            return Raised(without_own_frame(error))
+        except BaseException as error:
+            return self.raised(error)
         return self.answer(call, value)
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
@@ -137,9 +137,11 @@ class ThreadRuntime:
             )
         )
 
-    def cancelled_from_inside(self, label: str) -> Answer:
-        """See `Runtime.cancelled_from_inside`: it is never asked for."""
-        raise NotImplementedError(label)
+    def raised(self, error: BaseException, late: bool = False) -> Answer:
+        """See `Runtime.raised`."""
+        if not isinstance(error, Exception) and is_interrupt(error):
+            raise  # noqa: PLE0704 - it is only called while one is handled
+        return Raised(without_own_frame(error), late)
 
     def _call_in_time(self, call: StepCall) -> Answer:
         thread, seconds, late = call.begin(), call.effect.part.timeout, False
@@ -159,9 +161,9 @@ class ThreadRuntime:
         fault = thread.error
         if fault is None:
             return self.answer(call, thread.value, late)
-        if isinstance(fault, Exception):
-            return Raised(fault, late)
-        raise fault
+        if is_interrupt(fault):
+            raise fault
+        return Raised(fault, late)
 
     async def attach(
         self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, detached: Callable[[Any], object]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import OutcomeUnknownError, StepRejectedError
+from fsm_mediator.execution.judging import leaves_doubt
 from fsm_mediator.ids import is_branch, root_of
 from fsm_mediator.journal.protocol import Commit, Journal, Written
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, Effect, Part
@@ -69,7 +70,7 @@ class Stage:
         self.struck: list[Fault] = []
         self.calls: list[tuple[str, str]] = []
         self.since: list[tuple[str, str]] = []
-        self.own: dict[tuple[str, str], Exception] = {}
+        self.own: dict[tuple[str, str], BaseException] = {}
         self._idle = idle
         self._begun: Counter[tuple[str, str]] = Counter()
         self._strikes: Counter[Fault] = Counter()
@@ -220,7 +221,7 @@ def path_of(saga: Saga, saga_id: str, part: Part) -> str:
 
 def _in_doubt(part: Part, error: Exception) -> Exception:
     """*error*, if it leaves an attempt of this step in doubt; else what says so itself."""
-    return error if isinstance(error, part.in_doubt_on) else OutcomeUnknownError(str(error))
+    return error if leaves_doubt(part, error) else OutcomeUnknownError(str(error))
 
 
 class FaultyRuntime:

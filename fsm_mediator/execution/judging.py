@@ -1,0 +1,50 @@
+"""Judging what a step raised: whether it leaves doubt, whether another attempt is worth it, and after how long.
+
+An exception group is judged by its leaves, at any depth. An exception that is no `Exception` ended the step in its
+midst: it leaves doubt, and the attempt is repeated as after a crash.
+"""
+
+from __future__ import annotations
+
+from fsm_mediator.error_types import (
+    OutcomeUnknownError,
+    ResultRefusedError,
+    RetryAfterError,
+    StepSignalError,
+    leaves_of,
+)
+from fsm_mediator.machine.parts import Part
+from fsm_mediator.retry import Retry
+
+
+def leaves_doubt(part: Part, error: BaseException) -> bool:
+    """Whether the attempt at *part* that raised *error* may have had its effect."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(leaves_doubt(part, leaf) for leaf in leaves_of(error))
+    if isinstance(error, (StepSignalError, ResultRefusedError)):
+        return isinstance(error, (OutcomeUnknownError, ResultRefusedError))
+    if not isinstance(error, Exception):
+        return True
+    if not isinstance(error, part.in_doubt_on):
+        return False
+    if not isinstance(error, part.no_effect_on):
+        return True
+    # The more specific class counts.
+    doubtful = [kind for kind in part.in_doubt_on if isinstance(error, kind)]
+    return not any(
+        isinstance(error, sure) and all(issubclass(sure, kind) for kind in doubtful) for sure in part.no_effect_on
+    )
+
+
+def is_worth_retrying(policy: Retry, error: BaseException) -> bool:
+    """Whether *policy* repeats an attempt that raised *error*, if attempts are left."""
+    if isinstance(error, ResultRefusedError):
+        return False  # it took effect, and another attempt would return the same
+    return policy.covers(error) if isinstance(error, Exception) else True
+
+
+def wait_after(error: BaseException, wait: float) -> float:
+    """Seconds until the next attempt: *wait*, or longer where the step asks for it by `RetryAfterError`."""
+    if isinstance(error, BaseExceptionGroup):
+        return max(wait_after(leaf, wait) for leaf in leaves_of(error))
+    return max(wait, error.seconds) if isinstance(error, RetryAfterError) else wait
