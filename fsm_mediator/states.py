@@ -79,6 +79,12 @@ def is_settled(state: str) -> bool:
     return state in ENDED or state.partition(".")[0] in STUCK_PHASES
 
 
+def split_name(path: str) -> tuple[str, str]:
+    """The first name of a path, and the rest of the path; the rest may be empty."""
+    name, _, rest = path.partition(".")
+    return name, rest
+
+
 def name_of(path: str) -> str:
     """The part's own name, without the names of the sagas that it is nested in."""
     return path.rpartition(".")[2]

@@ -16,6 +16,7 @@ from fsm_mediator import AsyncMediator, Mediator, MemoryJournal, Retry, Saga, SQ
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.loop import LoopRuntime
 from fsm_mediator.mediator.threads import ThreadRuntime
+from fsm_mediator.records import Raised
 from fsm_mediator.testing import VirtualClock
 
 QUICK = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
@@ -240,6 +241,39 @@ def eventually(holds: Callable[[], Any]) -> Any:
             return value
         never.wait(0.002)
     raise AssertionError("it did not come to hold")
+
+
+class Died(BaseException):
+    """Raised by a step, with `mortal`: ends its driver in the midst of the attempt, as the end of its process would."""
+
+
+class MortalRuntime:
+    """A runtime that ends its driver where a step raises `Died`: an exception of the step would be judged."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        judged = inner.raised
+
+        def raised(error: BaseException, late: bool = False) -> Any:
+            if isinstance(error, Died):
+                raise error
+            return judged(error, late)
+
+        inner.raised = raised
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def call(self, call: Any) -> Any:
+        """As `Runtime.call`; a step in a thread or task of its own ends there, and is judged here."""
+        answer = await self._inner.call(call)
+        if isinstance(answer, Raised) and isinstance(answer.error, Died):
+            raise answer.error
+        return answer
+
+
+MORTAL: dict[str, Any] = {"_runtime": MortalRuntime}
+"""The setting of a mediator whose steps can raise `Died`."""
 
 
 async def until(holds: Callable[[], Any]) -> None:

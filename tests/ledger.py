@@ -26,7 +26,7 @@ from fsm_mediator import (
     Step,
     StepRejectedError,
 )
-from fsm_mediator.testing.injection import Died
+from tests.drivers import Died
 
 SAGA_ID = "s"
 PAYLOAD = {"amount": 3}

@@ -194,11 +194,11 @@ def test_what_pyproject_says_wrong_is_told(desk, world, table, says):
 
 
 def test_a_step_that_ends_the_process(desk, world):
-    """It says so, and what goes on with it; the step's own number is no exit code of ours."""
+    """It says so, and the attempt is judged; the step's own number is no exit code of ours."""
     said = desk("run", "leaving", "-j", "s.db", "--id", "l-1", *SLIPS, code=DID_NOT_SUCCEED)
     assert "a step ended the process (SystemExit: 3)" in said
     assert "fsm-mediator recover" in said
-    assert "l-1" in desk("list", "-j", "s.db", "--state", "executing")
+    assert "l-1" in desk("list", "-j", "s.db", "--state", "failed")
 
 
 def test_what_the_app_cannot_drive_is_counted(desk, world):

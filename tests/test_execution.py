@@ -75,7 +75,7 @@ FOLDED = (
         "trouble",
     ),
 )
-OF_THE_INBOX = ("cancel", "signals", "consumed")
+OF_THE_INBOX = ("cancel", "signals", "consumed", "forwarded")
 # What is only there until the next commit, or is given by who drives.
 OF_THE_DRIVER = ("new_branches", "undecided", "parent_results", "roundtrip_item")
 

@@ -37,8 +37,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.states import ENDED
-from fsm_mediator.testing.injection import Died
-from tests.drivers import eventually
+from tests.drivers import MORTAL, Died, eventually
 
 TWICE = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)
 ROOT = "root"
@@ -262,7 +261,7 @@ def search(drive: Any, keeps: str, examples: int) -> None:
             if keeps == "sqlite":
                 journal = SQLiteJournal(Path(folder) / "sagas.db", durability="normal")
             saga = part_of(tree, ledger)
-            mediator = drive(saga, journal=journal, max_workers=3)
+            mediator = drive(saga, journal=journal, max_workers=3, **MORTAL)
             try:
                 outcome = carried_out(saga, ledger, mediator, journal)
                 assert not list(broken(outcome, ledger, journal)), (

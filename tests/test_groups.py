@@ -23,7 +23,7 @@ from fsm_mediator import (
     Signal,
     Sleep,
 )
-from tests.drivers import ONCE, Clock, World, eventually
+from tests.drivers import MORTAL, ONCE, Clock, Died, World, eventually
 
 
 def test_branches_run_at_once_and_their_results_are_named(drive, journal):
@@ -460,9 +460,9 @@ def test_group_over_no_items_but_nonsense_compensates(drive, journal, nonsense):
 def test_a_crash_takes_up_branches_and_parent_where_they_were(drive, journal):
     """Whoever recovers finds the branches, drives each on, and the whole ends as if nothing had happened."""
     world = World()
-    dies = Saga("dies", [world.step("b"), world.step("c", SystemExit("killed"), "c done")])
+    dies = Saga("dies", [world.step("b"), world.step("c", Died(), "c done")])
     saga = Saga("crashed", [world.step("a"), Parallel("g", [dies, world.step("d")]), world.step("z")])
-    first = Mediator(saga, journal=journal, close_grace=0.0)
+    first = Mediator(saga, journal=journal, close_grace=0.0, **MORTAL)
     first.start("crashed", 1, saga_id="o-1")
     eventually(lambda: world.calls.count("c") and journal.find("o-1/g.d").state == "succeeded")
     eventually(lambda: journal.find("o-1/g.dies").driver is None)

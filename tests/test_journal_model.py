@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal.memory import is_in_phase
-from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, Journal
+from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, InboxChangedError, Journal
 from fsm_mediator.records import Acceptance, InboxItem
 from fsm_mediator.states import ENDED
 from tests.commits import (
@@ -187,6 +187,44 @@ class JournalRemembers(RuleBasedStateMachine):
     def post(self, name):
         item = InboxItem("cancel", reason="enough", at=self.clock.now)
         assert self.journal.post(name, item) == self.deliver(name, item)
+
+    @rule(name=executions, due_in=st.sampled_from((None, 5.0)))
+    def wait_for_a_signal(self, name, due_in):
+        """The owner parks it in the wait for the signal ``w``."""
+        row = self.rows.get(name)
+        if row is None or row["driver"] is None:
+            return
+        due_at = None if due_in is None else self.clock.now + due_in
+        entered = record(name, self.last_seq(name) + 1, "waiting.w", at=self.clock.now, due_at=due_at)
+        entered = msgspec.structs.replace(entered, saga=row["opened"].saga)
+        self.attempt(Commit(name, (entered,), row["driver"], row["epoch"], held=True, wake_at=due_at))
+
+    @rule(name=executions, signal=st.sampled_from("wv"), timed=st.booleans())
+    def post_a_signal(self, name, signal, timed):
+        """With a clock, a signal past the end of its own wait is put nowhere."""
+        item = InboxItem("signal", signal, at=self.clock.now)
+        row = self.rows.get(name)
+        last = row["records"][-1] if row is not None and row["records"] else None
+        late = last is not None and last.target == f"waiting.{signal}" and (last.due_at or math.inf) <= self.clock.now
+        delivered = False if timed and late else self.deliver(name, item)
+        given = msgspec.structs.replace(item, at=0.0) if timed else item
+        assert self.journal.post(name, given, clock=(lambda: self.clock.now) if timed else None) == delivered
+
+    @rule(name=executions, seen=st.integers(0, 20), signal=st.sampled_from("wv"))
+    def close_a_wait(self, name, seen, signal):
+        """The owner closes the signal's wait by its time-out, unless the signal has come that it has not seen."""
+        row = self.rows.get(name)
+        if row is None or row["driver"] is None:
+            return
+        commit = self.commit(name, ["compensating.a"], row["driver"], held=True, wake_in=1.0, epoch=row["epoch"])
+        commit = msgspec.structs.replace(commit, seen=seen, unless_mail=("signal", signal))
+        if any((item.kind, item.name) == ("signal", signal) and item.number > seen for item in row["mail"]):
+            with pytest.raises(InboxChangedError):
+                self.journal.write(commit)
+            (refused,) = self.journal.write_all([commit])
+            assert isinstance(refused, InboxChangedError)
+        else:
+            self.attempt(commit)
 
     @rule(who=who)
     def enlist(self, who):

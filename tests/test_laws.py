@@ -21,7 +21,7 @@ from fsm_mediator import (
     RefusedError,
     SagaUndoneError,
 )
-from fsm_mediator.testing.injection import Died
+from tests.drivers import Died
 from tests.ledger import PAYLOAD, SAGA_ID, Act, Call, Ledger, Plan, Role, plans, staged
 from tests.virtual import AsyncDriver, Driver, SyncDriver, driven
 

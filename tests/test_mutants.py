@@ -153,8 +153,8 @@ def _(patch):
 def _(patch):
     """An attempt that gave no answer is taken to have had no effect."""
 
-    def sure(original, self, part, answer):
-        error, _, again = original(self, part, answer)
+    def sure(original, data, part, answer, policy):
+        error, _, again = original(data, part, answer, policy)
         return error, False, again
 
     judged(patch, "_judge", sure)
@@ -256,8 +256,8 @@ def _(patch):
 def _(patch):
     """A crash while executing is taken to have had no effect."""
 
-    def sure(original, self, part, answer):
-        error, doubt, again = original(self, part, answer)
+    def sure(original, data, part, answer, policy):
+        error, doubt, again = original(data, part, answer, policy)
         return error, doubt and not isinstance(answer, Crashed), again
 
     judged(patch, "_judge", sure)
@@ -342,8 +342,8 @@ def _(patch):
     """A result that is refused is taken for no effect."""
     from fsm_mediator.errors import ResultRefusedError
 
-    def sure(original, self, part, answer):
-        error, doubt, again = original(self, part, answer)
+    def sure(original, data, part, answer, policy):
+        error, doubt, again = original(data, part, answer, policy)
         return error, doubt and not isinstance(error, ResultRefusedError), again
 
     judged(patch, "_judge", sure)

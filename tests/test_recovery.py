@@ -22,17 +22,13 @@ from fsm_mediator import (
 )
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
-from tests.drivers import ONCE, Flaky, World, core_of, eventually, in_thread, until
-
-
-class Died(BaseException):
-    """Ends a driver in the midst of an attempt, as the end of its process would."""
+from tests.drivers import MORTAL, ONCE, Died, Flaky, World, core_of, eventually, in_thread, until
 
 
 def left(drive, journal, saga, saga_id="o-1"):
     """Have a driver die in the midst of *saga*; it lets go of the execution, and writes nothing more."""
     with pytest.raises(Died):
-        drive(saga, journal=journal).run(saga, saga_id=saga_id)
+        drive(saga, journal=journal, **MORTAL).run(saga, saga_id=saga_id)
 
 
 def test_recover_drives_on_with_the_same_key(drive, journal):
@@ -64,7 +60,7 @@ def test_run_of_a_forgotten_id_drives_it_on(drive, journal):
     """Whoever runs the id again drives it on, on the mediator that let go of it as on any other."""
     world = World()
     saga = Saga("s", [world.step("a", Died(), "done")])
-    mediator = drive(saga, journal=journal)
+    mediator = drive(saga, journal=journal, **MORTAL)
     with pytest.raises(Died):
         mediator.run("s", saga_id="o-1")
 
@@ -312,7 +308,7 @@ def test_a_failing_enlist_is_tried_again(drive, journal):
     flaky.methods = {"enlist"}
     flaky.broken = True
     saga = Saga("s", [world.step("a", Died(), "done")])
-    mediator = drive(saga, journal=flaky)
+    mediator = drive(saga, journal=flaky, **MORTAL)
     with pytest.raises(JournalError):
         mediator.run("s", saga_id="o-1")
     flaky.broken = False

@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fsm_mediator import DefinitionChangedError, DefinitionError, Retry, Saga, SQLiteJournal, step
-
-
-class Halt(BaseException):
-    """Ends a run where it stands, as a crash would."""
+from tests.drivers import MORTAL, Died
 
 
 def made(done, *names, halts=None, retry=None):
@@ -17,7 +14,7 @@ def made(done, *names, halts=None, retry=None):
     def one(name):
         def execute(order):
             if name == halts:
-                raise Halt
+                raise Died
             done.append(name)
 
         made_step = step(name=name, retry=retry)(execute)
@@ -32,10 +29,11 @@ def left(drive, tmp_path):
     """A journal with an execution of version 1 that was left in its second step."""
 
     def leave():
-        with pytest.raises(Halt):
+        with pytest.raises(Died):
             drive(
                 Saga("order", made([], "reserve", "charge", halts="charge"), version=1),
                 journal=SQLiteJournal(tmp_path / "sagas.db"),
+                **MORTAL,
             ).run("order", saga_id="old")
         return SQLiteJournal(tmp_path / "sagas.db")
 

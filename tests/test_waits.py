@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from fsm_mediator import (
+    Choose,
+    Commit,
     DeadlineExceededError,
     DecisionError,
     DefinitionError,
+    InboxItem,
+    JournalError,
     Mediator,
+    Parallel,
     PayloadError,
     RefusedError,
     Saga,
@@ -60,6 +67,168 @@ def test_signal_that_comes_early_is_kept(drive, journal):
     world.go()
 
     assert mediator.wait("o-1").results["approval"] == "yes"
+
+
+# An accepted signal counts
+
+
+class Interposed:
+    """A journal that does something, once, just before a commit with a record of this event is written."""
+
+    def __init__(self, inner: Any, event: str, does: Callable[[], object]) -> None:
+        self.inner = inner
+        self.event = event
+        self.does = does
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def write(self, commit: Commit) -> Any:
+        """As `Journal.write`."""
+        if any(record.event == self.event for record in commit.records):
+            self.event = ""
+            self.does()
+        return self.inner.write(commit)
+
+    def write_all(self, commits: Sequence[Commit]) -> list[Any]:
+        """As `Journal.write_all`."""
+        results: list[Any] = []
+        for commit in commits:
+            try:
+                results.append(self.write(commit))
+            except JournalError as error:
+                results.append(error)
+        return results
+
+
+@pytest.mark.parametrize("pivot", [False, True], ids=["to be compensated", "after the pivot"])
+def test_accepted_signal_is_not_overruled_by_the_time_out_of_its_wait(drive, journal, pivot):
+    """The signal comes in time, between the driver's last look and the commit of the time-out: it counts."""
+    world = World()
+    clock = Clock()
+    first = world.step("a", pivot=pivot, undo=None) if pivot else world.step("a")
+    saga = Saga("s", [first, Signal("approval", timeout=5.0), world.step("b", **({"undo": None} if pivot else {}))])
+    accepted = InboxItem("signal", "approval", "yes", at=0.0)
+    between = Interposed(journal, "exhausted" if pivot else "rejected", lambda: journal.post("o-1", accepted))
+    with contextlib.closing(drive(saga, journal=between, clock=clock)) as mediator:
+        mediator.run("s", saga_id="o-1", check=False)
+    clock.now += 10.0
+
+    outcome = drive(saga, journal=between, clock=clock).recover()[0]
+
+    assert outcome.succeeded
+    assert outcome.results["approval"] == "yes"
+    assert [record.event for record in outcome.history][-2:] == ["executed", "executed"]
+
+
+def test_signal_past_its_time_is_refused_though_nobody_drove(drive, journal):
+    """The offer was good for five seconds: a word after a weekend is refused, and changes nothing."""
+    world = World()
+    clock = Clock()
+    saga = approved(world, timeout=5.0)
+    with contextlib.closing(drive(saga, journal=journal, clock=clock)) as mediator:
+        mediator.run("approved", 1, saga_id="o-1", check=False)
+    clock.now += 3600.0
+    mediator = drive(saga, journal=journal, clock=clock)
+
+    with pytest.raises(RefusedError, match="it came after the time-out of its wait"):
+        mediator.signal("o-1", "approval", "yes")
+
+    outcome = mediator.recover()[0]
+    assert isinstance(outcome.error, SignalTimedOutError)
+    assert journal.inbox("o-1") == ()
+
+
+def test_signal_in_time_counts_however_late_it_is_found(drive, journal):
+    """Nobody drove when the word came in time: it counts when somebody looks, hours later."""
+    world = World()
+    clock = Clock()
+    saga = approved(world, timeout=5.0)
+    with contextlib.closing(drive(saga, journal=journal, clock=clock)) as mediator:
+        mediator.run("approved", 1, saga_id="o-1", check=False)
+    clock.now += 4.0
+    assert journal.post("o-1", InboxItem("signal", "approval", "yes"), clock=clock)
+    clock.now += 3600.0
+
+    assert drive(saga, journal=journal, clock=clock).recover()[0].results["approval"] == "yes"
+
+
+def test_signal_to_a_saga_stuck_in_its_wait_is_kept_for_the_retry(drive, journal):
+    """After the pivot the wait timed out: the word is accepted, and the operator's retry uses it."""
+    world = World()
+    clock = Clock()
+    steps = [world.step("a", pivot=True, undo=None), Signal("approval", timeout=5.0), world.step("b", undo=None)]
+    mediator = drive(Saga("s", steps), journal=journal, clock=clock)
+    mediator.run("s", saga_id="o-1", check=False)
+    clock.now += 10.0
+    mediator.recover()
+    eventually(lambda: mediator.outcome("o-1").state == "stuck.approval")
+
+    mediator.signal("o-1", "approval", "yes")
+    assert mediator.outcome("o-1").state == "stuck.approval"
+
+    assert mediator.retry("o-1").results["approval"] == "yes"
+
+
+@pytest.mark.parametrize("value", ["yes", 17])
+def test_signal_for_a_branch_that_does_not_exist_yet_is_kept(drive, journal, value):
+    """The approval of the boss comes before the saga has come to the choice: the branch begins with it."""
+    world = World()
+    by_hand = Saga("by_hand", [Signal("approval", payload=type(value))])
+    choice = Choose("who", {"boss": by_hand, "machine": world.step("machine")}, by=lambda payload: "boss")
+    inner = Saga("inner", [Parallel("team", [Signal("lead"), world.step("dev")])])
+    groups = [choice, Parallel.each("all", Signal("each"), over=lambda payload: [1, 2]), Parallel("deep", [inner])]
+    mediator = drive(Saga("s", [world.step("a", world.gate()), *groups]), journal=journal)
+    mediator.start("s", saga_id="o-1")
+    world.begun()
+
+    mediator.signal("o-1", "who.boss.approval", value)
+    mediator.signal("o-1", "all.1", "second")
+    mediator.signal("o-1", "all.0", "first")
+    mediator.signal("o-1", "deep.inner.team.lead", "deep")
+    mediator.signal("o-1", "who.boss.approval", value)
+    with pytest.raises(RefusedError, match="has come with another value"):
+        mediator.signal("o-1", "who.boss.approval", value * 2)
+    for nobody in ("who.nobody.approval", "all.x", "who.boss", "deep.inner.team.dev", "all.*"):
+        with pytest.raises(RefusedError, match=r"knows no signal .* GROUP\.BRANCH\.SIGNAL"):
+            mediator.signal("o-1", nobody, "x")
+    world.go()
+
+    outcome = mediator.wait("o-1")
+    assert outcome.results["who"] == {"boss": {"approval": value}}
+    assert outcome.results["all"] == ["first", "second"]
+    assert outcome.results["deep"] == {"inner": {"team": {"lead": "deep", "dev": "dev done"}}}
+    assert journal.inbox("o-1") == ()
+
+
+def test_signal_for_a_branch_that_was_not_chosen_is_shown_as_moot(drive, journal):
+    """The choice went another way: the signal is used by nobody, and stays to be seen."""
+    world = World()
+    choice = Choose("who", {"boss": Signal("approval"), "machine": world.step("machine")}, by=lambda payload: "machine")
+    mediator = drive(Saga("s", [world.step("a", world.gate()), choice]), journal=journal)
+    mediator.start("s", saga_id="o-1")
+    world.begun()
+    mediator.signal("o-1", "who.boss", "yes")
+    world.go()
+
+    assert mediator.wait("o-1").succeeded
+    assert [item.name for item in journal.inbox("o-1")] == ["who.boss"]
+
+
+def test_signal_made_moot_by_a_failure_stays_to_be_seen(drive, journal):
+    """The saga failed before it came to the wait: the accepted signal is not deleted."""
+    world = World()
+    saga = Saga("s", [world.step("a", world.gate(), ValueError("no"), retry=ONCE), Signal("approval")])
+    mediator = drive(saga, journal=journal)
+    mediator.start("s", saga_id="o-1")
+    world.begun()
+    mediator.signal("o-1", "approval", "yes")
+    mediator.cancel("o-1")
+    world.go()
+
+    assert mediator.wait("o-1", check=False).failed
+    assert [item.name for item in journal.inbox("o-1")] == ["approval"]
+    assert journal.claimable(1e12, 10) == []
 
 
 def test_early_signal_does_not_wake_who_sleeps(drive, journal):

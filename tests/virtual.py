@@ -14,6 +14,7 @@ from unittest import mock
 from fsm_mediator import AsyncMediator, Mediator, Outcome, Saga
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.pool import ThreadCall
+from tests.drivers import MORTAL
 
 HANGS = 60.0
 """Real seconds after which something is taken to hang; nothing is ever measured by it."""
@@ -30,7 +31,7 @@ class SyncDriver:
         self._release = threading.Event()
         self._attempt: ThreadCall | None = None
         self.mediator = Mediator(
-            saga, journal=journal, clock=self.now, sleep=self._sleep, chance=lambda: 0.5, close_grace=0.0
+            saga, journal=journal, clock=self.now, sleep=self._sleep, chance=lambda: 0.5, close_grace=0.0, **MORTAL
         )
         self._patched = mock.patch.object(ThreadCall, "wait", self._waiting())
         self._patched.start()
@@ -129,7 +130,9 @@ class AsyncDriver:
     def __init__(self, saga: Saga, journal: Journal) -> None:
         self.loop = _VirtualLoop()
         self.thread = threading.get_ident()
-        self.mediator = AsyncMediator(saga, journal=journal, clock=self.loop.time, chance=lambda: 0.5, close_grace=0.0)
+        self.mediator = AsyncMediator(
+            saga, journal=journal, clock=self.loop.time, chance=lambda: 0.5, close_grace=0.0, **MORTAL
+        )
 
     def now(self) -> float:
         return self.loop.time()

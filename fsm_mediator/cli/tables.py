@@ -16,7 +16,7 @@ from fsm_mediator.cli.exit_codes import printable
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
-from fsm_mediator.records import Failure, InboxItem, Record
+from fsm_mediator.records import SIGNAL, Failure, InboxItem, Record
 from fsm_mediator.states import ENDED, phase_of
 
 STYLES = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
@@ -201,8 +201,10 @@ def show(
     console.print(f"held by  {escape(_driver(entry) or 'nobody')}")
     if is_dormant(entry):
         console.print("dormant  it begins when another branch of its group has settled (at_most)")
+    failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
     for item in mail:
-        console.print(f"inbox    {escape(item.kind)} {escape(item.name)} {escape(item.reason or '')}".rstrip())
+        moot = "moot: the saga failed, or ended, before it" if item.kind == SIGNAL and failed else item.reason or ""
+        console.print(f"inbox    {escape(item.kind)} {escape(item.name)} {escape(moot)}".rstrip())
     if others:
         more = " more" if len(lines) > 1 else ""
         console.print(f"branches {others}{more}: fsm-mediator list --parent {escape(entry.saga_id)}", highlight=False)

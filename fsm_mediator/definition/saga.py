@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
-from typing import TYPE_CHECKING, Any, Never, NoReturn, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, NoReturn, TypeAlias, TypedDict
 
 from msgspec.structs import replace
 
@@ -18,9 +18,10 @@ from fsm_mediator.definition.steps import Step
 from fsm_mediator.definition.waits import EACH, Wait, check_payload_type
 from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine
-from fsm_mediator.machine.parts import GROUPS, Part
+from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry, check_number
+from fsm_mediator.states import split_name
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -297,6 +298,38 @@ def check_is_saga(where: str, saga: object) -> None:
     """
     if not isinstance(saga, Saga):
         raise DefinitionError(f"{where} is given a saga, not {saga!r}")
+
+
+class SignalPlace(NamedTuple):
+    """Where a signal is.
+
+    Attributes:
+        part: The signal.
+        group: For a signal in a branch: the group or choice of the saga that was searched.
+        branch: For a signal in a branch: the branch's name.
+        inside: For a signal in a branch: its path there.
+    """
+
+    part: Part
+    group: Part | None = None
+    branch: str = ""
+    inside: str = ""
+
+
+def find_signal(saga: Saga, path: str) -> SignalPlace | None:
+    """The signal that *path* names in *saga*, or in a branch as ``GROUP.BRANCH.SIGNAL``; None: there is none."""
+    for part in saga.parts:
+        if part.kind is Kind.SIGNAL and part.path == path:
+            return SignalPlace(part)
+        if part.kind in GROUPS and path.startswith(f"{part.path}."):
+            name, inside = split_name(path[len(part.path) + 1 :])
+            branch = saga.branches[part.path].get(EACH if part.each and name.isascii() and name.isdigit() else name)
+            if branch is not None and name != EACH:
+                inside = inside or branch.single or ""
+                found = find_signal(branch, inside)
+                if found is not None:
+                    return SignalPlace(found.part, part, name, inside)
+    return None
 
 
 def family(saga: Saga) -> Iterator[Saga]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.definition.steps import Context
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.machine.machine import CompiledMachine, StateInfo
@@ -62,6 +62,8 @@ class ExecutionData:
         signals: The signals that have come and were not used yet, by path. None: none has come.
         cancel: The cancel that has come and has not taken hold yet.
         consumed: The numbers of the inbox items that need not be kept.
+        forwarded: The signals for its branches that came to its own inbox: (branch id, item). They are sent on with the
+            next commit.
         new_branches: The branches that the last record creates, until they are taken for its commit.
         undecided: Why the function that decides what the current part waits for has no answer.
         parent_results: For a branch of one step: the results that its parent had when the group began.
@@ -71,9 +73,9 @@ class ExecutionData:
 
     __slots__ = (
         *("acceptance", "answered", "attempt", "branch_leftovers", "cancel", "compensated", "consumed", "deadline_at"),
-        *("doubt", "doubtful", "due_at", "effect", "events", "failure", "history", "machine", "new_branches"),
-        *("parent_results", "places", "plans", "roundtrip_item", "saga", "saga_id", "seq", "signals", "state"),
-        *("trouble", "undecided"),
+        *("doubt", "doubtful", "due_at", "effect", "events", "failure", "forwarded", "history", "machine"),
+        *("new_branches", "parent_results", "places", "plans", "roundtrip_item", "saga", "saga_id", "seq", "signals"),
+        *("state", "trouble", "undecided"),
     )
 
     def __init__(self, saga: Saga, acceptance: Acceptance) -> None:
@@ -96,6 +98,7 @@ class ExecutionData:
         self.doubtful: tuple[str, ...] = ()
         self.cancel: InboxItem | None = None
         self.consumed: tuple[int, ...] = ()
+        self.forwarded: tuple[tuple[str, InboxItem], ...] = ()
         self.signals: dict[str, InboxItem] | None = None
         self.plans: dict[str, tuple[str, ...]] | None = None
         self.branch_leftovers: dict[str, tuple[str, ...]] | None = None
@@ -148,10 +151,14 @@ class ExecutionData:
     # Signals and branches
 
     def awaits_signal(self, path: str) -> bool:
-        """Whether the signal at *path* is waited for, or will be if all goes well."""
+        """Whether the signal at *path* is waited for, or will be if all goes well.
+
+        A path ``GROUP.BRANCH.SIGNAL`` names a signal of a branch, until the execution comes to that group.
+        """
         if path in self.answered or self.failure is not None or self.state in ENDED:
             return False
-        return any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
+        found = find_signal(self.saga, path)
+        return found is not None and (found.group is None or found.group.path not in (self.plans or ()))
 
     @property
     def group(self) -> tuple[str, ...]:

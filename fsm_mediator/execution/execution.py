@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, Self
 
-from fsm_mediator.definition.saga import Saga
+from msgspec.structs import replace
+
+from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.error_types import DefinitionChangedError, IllegalRecordError, RefusedError
 from fsm_mediator.execution import rules
 from fsm_mediator.execution.branching import enter_wait
 from fsm_mediator.execution.data import STEP, ExecutionData
 from fsm_mediator.execution.rules import Decision
+from fsm_mediator.ids import branch_id
 from fsm_mediator.machine.parts import COMPENSATE, GROUPS, WAIT, Kind, Part
 from fsm_mediator.records import (
     CANCEL,
@@ -206,8 +209,23 @@ class Execution(ExecutionData):
             if self.signals is None:
                 self.signals = {}
             self.signals[item.name] = item  # the first that comes counts
-        else:
+        elif item.kind != SIGNAL or not (self._forward(item) or self._is_moot(item.name)):
             self.consumed += (item.number,)
+
+    def _is_moot(self, path: str) -> bool:
+        """Whether the signal at *path* will never be used: it failed or ended first. Its item is kept, to be seen."""
+        known = path in self.answered or path in (self.signals or ())
+        return not known and not self.awaits_signal(path) and find_signal(self.saga, path) is not None
+
+    def _forward(self, item: InboxItem) -> bool:
+        """Send a signal on to the branch that it names, if that exists."""
+        found = find_signal(self.saga, item.name)
+        if found is None or found.group is None or found.branch not in self.branches_of(found.group.path):
+            return False
+        branch = branch_id(self.saga_id, found.group.path, found.branch)
+        self.forwarded += ((branch, replace(item, name=found.inside, number=0)),)
+        self.consumed += (item.number,)
+        return True
 
     def drain_consumed(self) -> tuple[int, ...]:
         """The numbers of the inbox items that need not be kept any longer: acted on, or obsolete."""
@@ -220,6 +238,11 @@ class Execution(ExecutionData):
         """The branches that the last record creates, for its commit."""
         branches, self.new_branches = self.new_branches, ()
         return branches
+
+    def pop_forwarded(self) -> tuple[tuple[str, InboxItem], ...]:
+        """The signals to send on to branches, for the next commit."""
+        forwarded, self.forwarded = self.forwarded, ()
+        return forwarded
 
     # Moves
 
@@ -338,7 +361,9 @@ class Execution(ExecutionData):
             self.cancel = None
         for path in [path for path in self.signals or () if not self.awaits_signal(path)]:
             assert self.signals is not None
-            self.consumed += (self.signals.pop(path).number,)
+            item = self.signals.pop(path)
+            if not self._forward(item) and not self._is_moot(path):
+                self.consumed += (item.number,)
 
 
 _DUE: Final = Due()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from fsm_mediator.error_types import (
     OutcomeUnknownError,
-    ResultRefusedError,
     RetryAfterError,
     StepSignalError,
     leaves_of,
@@ -21,8 +20,8 @@ def leaves_doubt(part: Part, error: BaseException) -> bool:
     """Whether the attempt at *part* that raised *error* may have had its effect."""
     if isinstance(error, BaseExceptionGroup):
         return any(leaves_doubt(part, leaf) for leaf in leaves_of(error))
-    if isinstance(error, (StepSignalError, ResultRefusedError)):
-        return isinstance(error, (OutcomeUnknownError, ResultRefusedError))
+    if isinstance(error, StepSignalError):
+        return isinstance(error, OutcomeUnknownError)
     if not isinstance(error, Exception):
         return True
     if not isinstance(error, part.in_doubt_on):
@@ -38,8 +37,6 @@ def leaves_doubt(part: Part, error: BaseException) -> bool:
 
 def is_worth_retrying(policy: Retry, error: BaseException) -> bool:
     """Whether *policy* repeats an attempt that raised *error*, if attempts are left."""
-    if isinstance(error, ResultRefusedError):
-        return False  # it took effect, and another attempt would return the same
     return policy.covers(error) if isinstance(error, Exception) else True
 
 

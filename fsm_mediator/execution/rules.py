@@ -17,6 +17,7 @@ from fsm_mediator.error_types import (
     DeadlineExceededError,
     DecisionError,
     RefusedError,
+    ResultRefusedError,
     SagaCancelledError,
     SagaUndoneError,
     SignalTimedOutError,
@@ -289,6 +290,8 @@ def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tu
     """The error that *answer* is, whether it leaves doubt, and whether it is worth another attempt."""
     if isinstance(answer, Raised):
         error = answer.error
+        if isinstance(error, ResultRefusedError):  # it took effect, and another attempt would return the same
+            return error, True, False
         return error, leaves_doubt(part, error), is_worth_retrying(policy, error)
     return _error_of(data, answer, _attempt_of(data, part)), True, True
 

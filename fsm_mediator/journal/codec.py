@@ -14,7 +14,7 @@ from typing import Any, Final, Never, NoReturn
 
 import msgspec
 
-from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, PayloadError, ResultRefusedError
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.machine.parts import Part
@@ -199,7 +199,8 @@ def decode_items(saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...
 def _decoded_item(saga: Saga, item: InboxItem) -> InboxItem:
     kind: Any = Any
     if item.kind == SIGNAL:
-        kind = next((part.returns for part in saga.parts if part.path == item.name), Any)
+        found = find_signal(saga, item.name)
+        kind = Any if found is None else found.part.returns
     return msgspec.structs.replace(item, value=decode(item.value, kind, f"the value of {item.kind} {item.name!r}"))
 
 

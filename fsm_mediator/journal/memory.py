@@ -6,15 +6,15 @@ import copy
 import math
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, encoded_commit, encoded_item
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written, check_bounds
-from fsm_mediator.journal.rows import UNFINISHED
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written, check_bounds, check_unless_mail
+from fsm_mediator.journal.rows import UNFINISHED, is_too_late
 from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED, PENDING, STUCK, STUCK_EXECUTING, STUCK_PHASES, is_settled, is_stuck, phase_of
@@ -181,6 +181,8 @@ class MemoryJournal:
                 f"execution {commit.saga_id!r} stands at record {seq}, so that {commit.records[0].seq} cannot be its "
                 f"next: somebody else has written in the meantime; nothing was written"
             )
+        if commit.unless_mail is not None:
+            check_unless_mail(commit, row.mail)
         for child in (*commit.children, *commit.dormant):
             if child.saga_id in rows:
                 raise IdTakenError(f"an execution {child.saga_id!r} exists; nothing was written")
@@ -231,7 +233,7 @@ class MemoryJournal:
 
     # The inbox
 
-    def post(self, saga_id: str, item: InboxItem) -> bool:
+    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
         """As `Journal.post`."""
         if self.encodes:
             item = encoded_item(saga_id, item, self.max_value_bytes)
@@ -239,6 +241,10 @@ class MemoryJournal:
             row = self._rows.get(saga_id)
             if row is None or row.state in ENDED:
                 return False
+            if clock is not None:
+                item = msgspec.structs.replace(item, at=clock())
+                if is_too_late(item, row.state, row.records[-1].due_at if row.records else None):
+                    return False
             self._deliver(row, item)
             return True
 

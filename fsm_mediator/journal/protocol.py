@@ -7,7 +7,7 @@ execution. It never calls a step, an observer or a machine, and reads only those
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import msgspec
@@ -58,6 +58,8 @@ class Commit(msgspec.Struct, frozen=True):
         children: New executions, pending and without an owner.
         dormant: As *children*, but to be claimed only after an item has come to their inbox.
         posts: Items for the inboxes of other executions: (saga id, item).
+        unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
+            by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
     """
 
     saga_id: str
@@ -73,6 +75,7 @@ class Commit(msgspec.Struct, frozen=True):
     children: tuple[Acceptance, ...] = ()
     dormant: tuple[Acceptance, ...] = ()
     posts: tuple[tuple[str, InboxItem], ...] = ()
+    unless_mail: tuple[str, str] | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -115,6 +118,10 @@ class IdTakenError(JournalError):
     """`Journal.write` was given an acceptance for an id that exists. Nothing was written."""
 
 
+class InboxChangedError(JournalError):
+    """The item that `Commit.unless_mail` names is in the inbox. Nothing was written: read the inbox and go on."""
+
+
 Written: TypeAlias = tuple[InboxItem, ...]
 
 
@@ -140,6 +147,7 @@ class Journal(Protocol):
         Raises:
             IdTakenError: The commit opens an execution, and the id exists.
             LeaseLostError: The execution has another epoch, or another owner.
+            InboxChangedError: The item of `Commit.unless_mail` has come.
         """
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
@@ -176,8 +184,16 @@ class Journal(Protocol):
             limit: At most so many.
         """
 
-    def post(self, saga_id: str, item: InboxItem) -> bool:
-        """Put *item* into an inbox, durably. False, and nothing is done: the execution has ended or is unknown."""
+    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
+        """Put *item* into an inbox, durably. False, and nothing is done: the execution has ended or is unknown.
+
+        Args:
+            saga_id: The execution.
+            item: The item.
+            clock: If given, it is asked for the time of the item in the transaction that writes it. A signal is then
+                put nowhere, and False returned, if the execution is in that signal's wait and its time is over: if its
+                state is ``waiting.NAME``, and the ``due_at`` of its last record is not later than the time.
+        """
 
     def enlist(self, driver: Driver) -> None:
         """Register *driver*, which counts as alive from now on."""
@@ -229,6 +245,16 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Close files and connections. The journal opens again when it is used again."""
+
+
+def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:
+    """Hold *commit* against the inbox of its execution.
+
+    Raises:
+        InboxChangedError: The item of `Commit.unless_mail` is there, and the driver has not seen it.
+    """
+    if any((item.kind, item.name) == commit.unless_mail and item.number > commit.seen for item in mail):
+        raise InboxChangedError(f"execution {commit.saga_id!r} has an unread {commit.unless_mail}; nothing was written")
 
 
 _MEMBERS: Final = (

@@ -15,8 +15,8 @@ import msgspec
 from fsm_mediator.errors import JournalError, PayloadError
 from fsm_mediator.journal.codec import encode
 from fsm_mediator.journal.protocol import Driver, Entry
-from fsm_mediator.records import Acceptance, Failure, InboxItem, Record
-from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK_PHASES, phase_of
+from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
+from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK_PHASES, WAITING, phase_of
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -64,6 +64,11 @@ def next_attention_at(
     if mail or (phase in UNFINISHED and not awaits):
         return NOW
     return wake_at
+
+
+def is_too_late(item: InboxItem, state: str, due_at: float | None) -> bool:
+    """Whether a signal comes after the time of its own wait, which the execution is in."""
+    return item.kind == SIGNAL and state == f"{WAITING}.{item.name}" and due_at is not None and item.at >= due_at
 
 
 class _Details(msgspec.Struct, omit_defaults=True):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fsm_mediator import ids
+from fsm_mediator.definition.saga import find_signal
 from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import group_of, is_branch, parent_of
@@ -138,55 +139,64 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
         PayloadError: The value is of another type than the signal's, or cannot be journaled.
         UnknownExecutionError: There is no such execution.
     """
-    entry, part = _find_signal(store, saga_id, name)
+    entry, part, path = _find_signal(store, saga_id, name)
     value = _signal_value(store, part, value)
-    where = f"signal {part.path!r} of execution {entry.saga_id!r}"
-    if _already_received(store, entry, part, value, where):
+    where = f"signal {path!r} of execution {entry.saga_id!r}"
+    if _already_received(store, entry, path, value, where):
         return entry
-    if not store.journal.post(entry.saga_id, InboxItem(SIGNAL, part.path, value, at=store.clock())):
-        raise RefusedError(f"{where} is not awaited: the execution has ended")
+    posted = store.journal.post(entry.saga_id, InboxItem(SIGNAL, path, value, at=store.clock()), clock=store.clock)
     entry = store.entry(entry.saga_id)  # anew: it may have gone on while we posted, and another may have been first
-    if not _already_received(store, entry, part, value, where):
+    if not posted:
+        why = "the execution has ended" if entry.state in ENDED else "it came after the time-out of its wait"
+        raise RefusedError(f"{where} is not awaited: {why}")
+    if (branch := _born_branch(store, entry, path)) is not None:
+        return branch  # which has it by now, or gets it from its parent
+    if not _already_received(store, entry, path, value, where):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
     return entry
 
 
-def _already_received(store: ExecutionStore, entry: Entry, part: Part, value: Any, where: str) -> bool:
+def _already_received(store: ExecutionStore, entry: Entry, path: str, value: Any, where: str) -> bool:
     """Whether this very value has come; False: none has, and it is awaited."""
     execution = store.load_execution(entry)
     items = codec.decode_items(execution.saga, store.journal.inbox(entry.saga_id))
-    first = [item.value for item in items if item.kind == SIGNAL and item.name == part.path]
-    if part.path in execution.answered:
-        first.insert(0, execution.answered[part.path])
-    elif not execution.awaits_signal(part.path):
+    first = [item.value for item in items if item.kind == SIGNAL and item.name == path]
+    if path in execution.answered:
+        first.insert(0, execution.answered[path])
+    elif not execution.awaits_signal(path):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
     if first and not are_equal(first[0], value):
         raise RefusedError(f"{where} has come with another value, and the first one counts: {first[0]!r}")
     return bool(first)
 
 
-def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, Part]:
-    """The execution, perhaps a branch, and the signal that *name* means there."""
+def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, Part, str]:
+    """The execution whose inbox takes the signal *name*, the signal, and its path in that execution.
+
+    A branch that does not exist yet has no inbox: its parent keeps the signal, under ``GROUP.BRANCH.SIGNAL``.
+    """
     if not isinstance(name, str):
         raise RefusedError(f"a signal is meant by its name, a text, not by {name!r}")
     entry = store.entry(saga_id)
     saga = store.registry.saga_of(entry.acceptance)
-    for part in saga.parts:
-        if part.kind is Kind.SIGNAL and part.path == name:
-            return entry, part
-        if part.kind in GROUPS and name.startswith(f"{part.path}."):
-            branch, _, inside = name[len(part.path) + 1 :].partition(".")
-            branch_id = ids.branch_id(saga_id, part.path, branch)
-            branch_entry = store.journal.find(branch_id)
-            if branch_entry is not None:
-                return _find_signal(
-                    store, branch_id, inside or store.registry.saga_of(branch_entry.acceptance).single or ""
-                )
-    signals = ", ".join(part.path for part in saga.parts if part.kind is Kind.SIGNAL)
-    raise RefusedError(
-        f"execution {saga_id!r} of saga {saga.name!r} knows no signal {name!r}; it has {signals or 'none'}"
-        f"{'' if not saga.branches else '. One of a branch is named GROUP.BRANCH.SIGNAL, once the branch is there'}"
-    )
+    found = find_signal(saga, name)
+    if found is None:
+        signals = ", ".join(part.path for part in saga.parts if part.kind is Kind.SIGNAL)
+        raise RefusedError(
+            f"execution {saga_id!r} of saga {saga.name!r} knows no signal {name!r}; it has {signals or 'none'}"
+            f"{'. A signal of a branch is named GROUP.BRANCH.SIGNAL' if saga.branches else ''}"
+        )
+    if (branch := _born_branch(store, entry, name)) is None:
+        return entry, found.part, name
+    return _find_signal(store, branch.saga_id, found.inside)
+
+
+def _born_branch(store: ExecutionStore, entry: Entry, path: str) -> Entry | None:
+    """The branch that the signal *path* names; None: it names none, or the branch does not exist yet."""
+    found = find_signal(store.registry.saga_of(entry.acceptance), path)
+    if found is None or found.group is None:
+        return None
+    return store.journal.find(ids.branch_id(entry.saga_id, found.group.path, found.branch))
 
 
 def _signal_value(store: ExecutionStore, part: Part, value: Any) -> Any:

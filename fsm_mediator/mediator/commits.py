@@ -6,16 +6,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fsm_mediator.errors import ResultRefusedError
+from fsm_mediator.errors import ResultRefusedError, SignalTimedOutError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import branch_name
 from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Commit, Driver, Journal
-from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect
+from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect, Kind
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.records import (
     BEGIN,
     CHILD,
+    SIGNAL,
     Acceptance,
     Begin,
     Crashed,
@@ -25,7 +26,7 @@ from fsm_mediator.records import (
     Record,
     Returned,
 )
-from fsm_mediator.states import PENDING, is_settled
+from fsm_mediator.states import PENDING, WAITING, is_settled, phase_of
 
 
 class CommitBuilder:
@@ -120,7 +121,9 @@ class CommitBuilder:
             execution.acceptance if opens else None,
             children,
             dormant,
-            () if execution.acceptance.parent is None else _branch_notifications(execution, records),
+            execution.pop_forwarded()
+            + (() if execution.acceptance.parent is None else _branch_notifications(execution, records)),
+            _timed_out_signal(execution, records),
         )
 
     def should_release(self, active: ActiveExecution, *, written: bool) -> bool:
@@ -191,6 +194,16 @@ def arguments_of(execution: Execution, effect: Effect) -> tuple[Any, ...]:
     if effect.callback.takes_context:
         return execution.acceptance.payload, execution.context(effect)
     return (execution.acceptance.payload,)
+
+
+def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[str, str] | None:
+    """Kind and name of the signal whose wait *records* close by its time-out; None: they close none."""
+    for record in records:
+        if record.error is not None and isinstance(record.error.exception, SignalTimedOutError):
+            part = execution.machine.places[record.source].part
+            if phase_of(record.source) == WAITING and part is not None and part.kind is Kind.SIGNAL:
+                return SIGNAL, part.path
+    return None
 
 
 def _branch_notifications(execution: Execution, records: Sequence[Record]) -> tuple[tuple[str, InboxItem], ...]:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from fsm_mediator.errors import LeaseLostError, MediatorError
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.protocol import IdTakenError
+from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution, is_quiescent
 from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of
@@ -76,7 +76,12 @@ class ExecutionDriver(Core):
                     queues = not parks and not self.owned.has_slot(active)
                 if records or parks or queues is not active.unbegun:
                     commit = commits.commit(active, records, opens=opens, parks=parks, queues=queues)
-                    mail = await self.write(commit)
+                    try:
+                        mail = await self.write(commit)
+                    except InboxChangedError:
+                        await self.reload(active)
+                        execution, records, at = active.execution, [], self.clock()
+                        continue
                     opens, active.unbegun = False, queues
                     if self.observers:
                         report(self.observers, active, records)

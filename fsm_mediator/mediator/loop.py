@@ -23,6 +23,7 @@ from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Journal, Written
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import JOURNAL_RETRY, StepCall
+from fsm_mediator.mediator.tasks import LoopEvent, LoopTimer, TaskCall, answer_of
 from fsm_mediator.records import Abandoned, Answer, Raised, Returned, TimedOut
 from fsm_mediator.retry import Retry
 
@@ -37,94 +38,6 @@ JOURNAL_THREADS: Final = 8
 
 TURN: Final = 64
 """So many runs may end without waiting for anything before the event loop has its turn."""
-
-
-class LoopEvent(asyncio.Event):
-    """An `asyncio.Event` that any thread can set."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._home = loop
-
-    def set(self) -> None:
-        """Set it: at once on its loop, else soon."""
-        if asyncio._get_running_loop() is self._home:
-            super().set()
-        else:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
-                self._home.call_soon_threadsafe(super().set)
-
-
-class LoopTimer:
-    """A call that is set for some time; the loop's clock and the mediator's need not run alike."""
-
-    def __init__(self, runtime: LoopRuntime, time: float, call: Callable[[], object]) -> None:
-        self._runtime, self._time, self._call = runtime, time, call
-        runtime.timers.add(self)
-        self._arm()
-
-    def _arm(self) -> None:
-        wait = min(max(0.0, self._time - self._runtime.clock()), 60.0)
-        self._handle = self._runtime.loop.call_later(wait, self._fire)
-
-    def _fire(self) -> None:
-        if self._time > self._runtime.clock():
-            self._arm()
-        else:
-            self._runtime.timers.discard(self)
-            self._call()
-
-    def cancel(self) -> None:
-        """Do not call."""
-        self._handle.cancel()
-        self._runtime.timers.discard(self)
-
-
-class TaskCall:
-    """A call of a coroutine function in a task of its own; see `RunningCall`."""
-
-    def __init__(self, task: asyncio.Task[Answer], call_off_loop: Callable[..., None]) -> None:
-        self._task = task
-        self._call_off_loop = call_off_loop
-
-    @property
-    def value(self) -> Any:
-        """What it returned."""
-        answer = None if self._task.cancelled() else self._task.result()
-        return answer.value if isinstance(answer, Returned) else None
-
-    @property
-    def error(self) -> BaseException | None:
-        """What it raised."""
-        if self._task.cancelled():
-            return asyncio.CancelledError()
-        answer = self._task.result()
-        return answer.error if isinstance(answer, Raised) else None
-
-    @property
-    def answered(self) -> bool:
-        """Whether it has answered."""
-        return self._task.done()
-
-    def revoke(self) -> bool:
-        """Whether it has ended: it cannot be prevented."""
-        return self._task.done()
-
-    def add_done_callback(self, call: Callable[[TaskCall], None]) -> None:
-        """Call *call* once it has answered, where it may block."""
-        self._task.add_done_callback(lambda _: self._call_off_loop(call, self))
-
-
-async def _answer_of(awaitable: Awaitable[Any]) -> Returned | Raised:
-    """The answer of a step. A `SystemExit` that left a task would end the loop."""
-    try:
-        return Returned(await awaitable)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        if is_interrupt(error) or asyncio._get_running_loop() is None:
-            raise
-        return Raised(without_own_frame(error))
 
 
 class LoopRuntime:
@@ -298,7 +211,7 @@ class LoopRuntime:
         """Await *awaitable* in a task of its own. Past the time-out it is cancelled, and waited for until the grace."""
         seconds, grace = call.effect.part.timeout, max(call.grace, LEAST_GRACE)
         assert seconds is not None
-        task = self._spawn(_answer_of(awaitable))
+        task = self._spawn(answer_of(awaitable))
         call.running = TaskCall(task, self._call_off_loop)
         try:
             late = not (await asyncio.wait((task,), timeout=seconds))[0]
@@ -452,7 +365,7 @@ class LoopRuntime:
 
     def at(self, time: float, call: Callable[[], object]) -> LoopTimer:
         """See `Runtime.at`."""
-        return LoopTimer(self, time, call)
+        return LoopTimer(self.loop, self.clock, self.timers, time, call)
 
     async def stop(self) -> None:
         """See `Runtime.stop`: a task that swallows its cancellation is waited for no longer than a second."""

@@ -13,10 +13,12 @@ from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import branches_status
 from fsm_mediator.mediator.commands import retry_command
 from fsm_mediator.mediator.joining import command_branch
-from fsm_mediator.mediator.runtime import Runtime
+from fsm_mediator.mediator.runtime import Runtime, StepCall
 from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.records import Answer, Raised
 from fsm_mediator.states import is_settled
+from tests.player.script import Died
 
 if TYPE_CHECKING:
     from tests.player.replay import Replay
@@ -69,6 +71,13 @@ class RecordingRuntime:
         if function is branches_status:
             self._replay.role(arguments[1].saga_id).attends()
         return await self._inner.in_thread(function, *arguments)
+
+    async def call(self, call: StepCall) -> Answer:
+        """As `Runtime.call`; a driver dies where its script says so, inside a step."""
+        answer = await self._inner.call(call)
+        if isinstance(answer, Raised) and isinstance(answer.error, Died):
+            raise answer.error
+        return answer
 
     async def write(self, commit: Commit) -> Written:
         """As `Runtime.write`; what is journaled then is compared with what the driver knows."""

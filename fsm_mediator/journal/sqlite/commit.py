@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
-from fsm_mediator.journal.protocol import Commit, IdTakenError, Written
+from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
     Row,
     acceptance_row,
@@ -55,7 +55,7 @@ class Write:
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, limit)
-        self.plain = not (commit.taken or commit.children or commit.dormant or commit.posts)
+        self.plain = not (commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail)
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -281,6 +281,11 @@ class _Batch:
             if refusal is not None:
                 return refusal
             assert execution is not None
+            if commit.unless_mail is not None:
+                try:
+                    check_unless_mail(commit, items_of(self._cursor.execute(sql.MAIL, (execution[0],)).fetchall()))
+                except InboxChangedError as error:
+                    return error
             number, last, mail = self._append(write, owner, execution)
         self._records.extend((number, *row) for row in write.rows)
         for index, (child, row) in enumerate(() if write.plain else write.opens):

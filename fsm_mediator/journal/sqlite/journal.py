@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
+
 from fsm_mediator import forking
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal.codec import MAX_BYTES
@@ -150,12 +152,21 @@ class SQLiteJournal:
         done = iter(self._group.perform(jobs) if jobs else ())
         return [next(done) if result is None else result for result in results]
 
-    def post(self, saga_id: str, item: InboxItem) -> bool:
+    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
         """As `Journal.post`."""
         if not is_text(saga_id):
             return False
         row = item_row(item, saga_id, self.max_value_bytes)
-        return bool(self._perform(lambda cursor: leases.post(cursor, saga_id, row)))
+
+        def job(cursor: sqlite3.Cursor) -> bool:
+            if clock is None:
+                return leases.post(cursor, saga_id, row)
+            timed = msgspec.structs.replace(item, at=clock())
+            return not leases.is_past_its_wait(cursor, saga_id, timed) and leases.post(
+                cursor, saga_id, (*row[:-1], timed.at)
+            )
+
+        return bool(self._perform(job))
 
     def enlist(self, driver: Driver) -> None:
         """As `Journal.enlist`."""

@@ -10,9 +10,9 @@ from sqlite3 import Cursor
 from typing import Any
 
 from fsm_mediator.errors import LeaseLostError, UnknownExecutionError
-from fsm_mediator.journal.rows import NOW, Row, execution_row, is_text
+from fsm_mediator.journal.rows import NOW, Row, execution_row, is_text, is_too_late
 from fsm_mediator.journal.sqlite import sql
-from fsm_mediator.records import CHILD, Acceptance
+from fsm_mediator.records import CHILD, Acceptance, InboxItem
 from fsm_mediator.states import ENDED
 
 
@@ -74,6 +74,12 @@ def post(cursor: Cursor, saga_id: str, item: Row) -> bool:
     row = execution_row(number, driver, state, at, mail + 1, wake_at, awaits=awaits)
     cursor.execute(sql.UPDATE_ROW[1], row)
     return True
+
+
+def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
+    """Whether *item* is a signal that comes after the time of its own wait."""
+    found = cursor.execute(sql.DUE_AT, (saga_id,)).fetchone()
+    return found is not None and is_too_late(item, *found)
 
 
 def claim(

@@ -63,6 +63,7 @@ LAST_RECORD: Final = "SELECT target, at FROM records WHERE execution = ? ORDER B
 EXECUTION: Final = f"""
     SELECT e.number, e.epoch, {_OWNER}, e.mail, e.wake_at, r.target, r.at
     FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?"""
+DUE_AT: Final = f"SELECT r.target, json_extract(r.details, '$.due_at') FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?"
 OWNED_BY: Final = f"""
     SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ?"""

@@ -1,0 +1,108 @@
+"""What `LoopRuntime` is made of: an event that any thread can set, a timer, and a call in a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fsm_mediator.error_types import is_interrupt
+from fsm_mediator.mediator.pool import without_own_frame
+from fsm_mediator.records import Answer, Raised, Returned
+
+
+class LoopEvent(asyncio.Event):
+    """An `asyncio.Event` that any thread can set."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._home = loop
+
+    def set(self) -> None:
+        """Set it: at once on its loop, else soon."""
+        if asyncio._get_running_loop() is self._home:
+            super().set()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
+                self._home.call_soon_threadsafe(super().set)
+
+
+class LoopTimer:
+    """A call that is set for some time; the loop's clock and the mediator's need not run alike."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        timers: set[LoopTimer],
+        time: float,
+        call: Callable[[], object],
+    ) -> None:
+        self._loop, self._clock, self._timers = loop, clock, timers
+        self._time, self._call = time, call
+        timers.add(self)
+        self._arm()
+
+    def _arm(self) -> None:
+        wait = min(max(0.0, self._time - self._clock()), 60.0)
+        self._handle = self._loop.call_later(wait, self._fire)
+
+    def _fire(self) -> None:
+        if self._time > self._clock():
+            self._arm()
+        else:
+            self._timers.discard(self)
+            self._call()
+
+    def cancel(self) -> None:
+        """Do not call."""
+        self._handle.cancel()
+        self._timers.discard(self)
+
+
+class TaskCall:
+    """A call of a coroutine function in a task of its own; see `RunningCall`."""
+
+    def __init__(self, task: asyncio.Task[Answer], call_off_loop: Callable[..., None]) -> None:
+        self._task = task
+        self._call_off_loop = call_off_loop
+
+    @property
+    def value(self) -> Any:
+        """What it returned."""
+        answer = None if self._task.cancelled() else self._task.result()
+        return answer.value if isinstance(answer, Returned) else None
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it raised."""
+        if self._task.cancelled():
+            return asyncio.CancelledError()
+        answer = self._task.result()
+        return answer.error if isinstance(answer, Raised) else None
+
+    @property
+    def answered(self) -> bool:
+        """Whether it has answered."""
+        return self._task.done()
+
+    def revoke(self) -> bool:
+        """Whether it has ended: it cannot be prevented."""
+        return self._task.done()
+
+    def add_done_callback(self, call: Callable[[TaskCall], None]) -> None:
+        """Call *call* once it has answered, where it may block."""
+        self._task.add_done_callback(lambda _: self._call_off_loop(call, self))
+
+
+async def answer_of(awaitable: Awaitable[Any]) -> Returned | Raised:
+    """The answer of a step. A `SystemExit` that left a task would end the loop."""
+    try:
+        return Returned(await awaitable)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        if is_interrupt(error) or asyncio._get_running_loop() is None:
+            raise
+        return Raised(without_own_frame(error))
