@@ -212,7 +212,7 @@ def test_signal_for_a_branch_that_was_not_chosen_is_shown_as_moot(drive, journal
     world.go()
 
     assert mediator.wait("o-1").succeeded
-    assert [item.name for item in journal.inbox("o-1")] == ["who.boss"]
+    assert "who.boss" in [item.name for item in journal.inbox("o-1")]
 
 
 def test_signal_made_moot_by_a_failure_stays_to_be_seen(drive, journal):

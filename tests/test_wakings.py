@@ -34,7 +34,7 @@ def test_all_are_woken_in_time_and_once(times):
     """Set in whatever order, also while others ring: each is woken once, when it is due and not before."""
     bell = Bell()
     woken: list[tuple[str, float]] = []
-    wakings = WakeTimers(bell.at, lambda: bell.now, lambda saga_id: woken.append((saga_id, bell.now)))
+    wakings = WakeTimers(bell.at, lambda: bell.now, lambda saga_id, _: woken.append((saga_id, bell.now)))
     due: dict[str, float] = {}
     for number, (time, passes) in enumerate(times):
         due[f"s{number}"] = max(bell.now, float(time))
@@ -53,7 +53,7 @@ def test_a_clock_that_was_lost_is_rearm():
     """A new event loop has none of the alarms of the one before."""
     bell = Bell()
     woken: list[str] = []
-    wakings = WakeTimers(bell.at, lambda: bell.now, woken.append)
+    wakings = WakeTimers(bell.at, lambda: bell.now, lambda saga_id, _: woken.append(saga_id))
     wakings.add(5.0, "s")
     bell.set.clear()
 

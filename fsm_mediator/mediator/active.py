@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextvars import Context
 from typing import Any, Final
@@ -35,6 +36,7 @@ class Waiting:
         wake: Set when something came to the inbox, or when the driver is to stop; made at the first wait.
         done: Set when the execution is finished; made when somebody waits for that.
         until: While the driver waits: the time at which the wait ends, in seconds since the epoch.
+        due: The time at which the execution's present wait ends; *ends*: the same by the monotonic clock.
         token: While no driver is at work, because the execution is queued or waits for a timer: whoever takes the token
             drives the execution or releases it.
         timer: While the execution waits for a timer: that timer.
@@ -43,6 +45,8 @@ class Waiting:
     wake: Any = None
     done: Any = None
     until: float | None = None
+    due: float | None = None
+    ends = 0.0
     token: object = None
     timer: Any = None
 
@@ -93,10 +97,11 @@ class ActiveExecution:
         inbox: What was read of its inbox.
         wait: How it waits.
         group: What is known about its branches.
+        elapsed: A time that has passed by this process's monotonic clock, even if the clock was set back meanwhile.
     """
 
     __slots__ = (
-        *("background", "call", "called", "context", "dormant", "driver", "epoch", "error", "execution"),
+        *("background", "call", "called", "context", "dormant", "driver", "elapsed", "epoch", "error", "execution"),
         *("failed_observers", "finished", "group", "inbox", "outcome", "recovered", "rests", "saga_id", "slot"),
         *("stopping", "unbegun", "wait"),
     )
@@ -113,6 +118,7 @@ class ActiveExecution:
         self.background = background
         self.recovered = self.stopping = self.called = self.finished = self.rests = False
         self.unbegun = self.dormant = False
+        self.elapsed = -math.inf
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.driver: object = None

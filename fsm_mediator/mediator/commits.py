@@ -126,8 +126,16 @@ class CommitBuilder:
             _timed_out_signal(execution, records),
         )
 
-    def should_release(self, active: ActiveExecution, *, written: bool) -> bool:
-        """Whether the execution is released while it waits; *written*: all its records are written."""
+    def should_release(
+        self, active: ActiveExecution, *, written: bool, left: Callable[[ActiveExecution, float, float], float]
+    ) -> bool:
+        """Whether the execution is released while it waits.
+
+        Args:
+            active: The execution.
+            written: Whether all its records are written.
+            left: Returns the seconds until a time, at a time.
+        """
         execution = active.execution
         effect = execution.effect
         if effect is None:
@@ -147,7 +155,7 @@ class CommitBuilder:
         if not active.background or self._sleeps:
             return False
         until = execution.wake_at
-        return until is None or until - self.clock() > self._park_after
+        return until is None or left(active, until, self.clock()) > self._park_after
 
     def resume_records(self, active: ActiveExecution, at: float) -> list[Record]:
         """The records with which a driver resumes an execution in its present state."""

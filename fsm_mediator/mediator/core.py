@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import random
 import threading
@@ -333,9 +334,13 @@ class Core:
         if self.try_take(active, token):
             self.submit(active)
 
-    def resume(self, saga_id: str) -> ActiveExecution | None:
-        """Have an execution claimed and driven in the background; None: it is driven here, or this is closed."""
+    def resume(self, saga_id: str, elapsed: float = -math.inf) -> ActiveExecution | None:
+        """Have an execution claimed and driven in the background; None: it is driven here, or this is closed.
+
+        *elapsed*: a time that has passed, whatever the clock says.
+        """
         active = ActiveExecution(saga_id, background=True)
+        active.elapsed = elapsed
         try:
             if not self.try_reserve(active):
                 return None

@@ -72,7 +72,7 @@ class ExecutionDriver(Core):
                             records = [record]
                             continue
                     written = not records
-                    parks = commits.should_release(active, written=written)
+                    parks = commits.should_release(active, written=written, left=self._left)
                     queues = not parks and not self.owned.has_slot(active)
                 if records or parks or queues is not active.unbegun:
                     commit = commits.commit(active, records, opens=opens, parks=parks, queues=queues)
@@ -171,7 +171,8 @@ class ExecutionDriver(Core):
             if active.called:  # even if it is stuck: a branch may have been settled meanwhile
                 self.resume(active.saga_id)
             elif execution.effect is not None and (until := execution.wake_at) is not None:
-                self.wake_timers.add(until, active.saga_id)
+                at = self.clock()
+                self.wake_timers.add(at + self._left(active, until, at), active.saga_id, until)
         parent = execution.acceptance.parent
         if parent is not None and parent in self.owned.active:
             self.notify(parent)  # a driver that waits there for its branches must know when one only waits itself
@@ -330,7 +331,7 @@ class ExecutionDriver(Core):
                 await self._block(active, None, BRANCHES_POLL)
         else:
             at = self.clock()
-            wait = until - at
+            wait = self._left(active, until, at)
             if self.patience is not None and until > self.patience:
                 active.stopping = True
             if wait > 0 and not active.called and not active.stopping:
@@ -338,17 +339,32 @@ class ExecutionDriver(Core):
                     await self.runtime.sleep(wait)
                     at = max(self.clock(), until)
                 elif active.background and self.runtime.suspends:
-                    self._suspend(active, until)
+                    self._suspend(active, until, wait)
                     return None
                 else:
                     await self._block(active, until, wait)
                     at = self.clock()
+            if at < until and self._left(active, until, at) <= 0:
+                active.elapsed = at = until
             if active.called:
                 await self.read_inbox(active)
             return at
         if active.called:
             await self.read_inbox(active)
         return self.clock()
+
+    def _left(self, active: ActiveExecution, until: float, at: float) -> float:
+        """Seconds until *until*, by the clock or by the monotonic clock of this process: the earlier end counts.
+
+        A driver that takes an execution up waits no longer than the execution was to wait from its last record.
+        """
+        if until <= active.elapsed:
+            return 0.0
+        wait, history, now = active.wait, active.execution.history, self.runtime.monotonic()
+        if wait.due != until:
+            entered = history[-1].at if history else active.execution.acceptance.at
+            wait.due, wait.ends = until, now + min(until - at, max(0.0, until - entered))
+        return min(until - at, wait.ends - now)
 
     async def _block(self, active: ActiveExecution, until: float | None, wait: float) -> None:
         wake = self.wake_event(active)
@@ -360,12 +376,13 @@ class ExecutionDriver(Core):
             active.wait.until = None
         wake.clear()
 
-    def _suspend(self, active: ActiveExecution, until: float) -> None:
+    def _suspend(self, active: ActiveExecution, until: float, wait: float) -> None:
         """Leave an execution in the background to a timer."""
         token = self.give_up_driving(active, until)
         with self.lock:
             if active.wait.token is token:
-                active.wait.timer = self.runtime.at(until, functools.partial(self.continue_driving, active, token))
+                at = self.clock() + wait
+                active.wait.timer = self.runtime.at(at, functools.partial(self.continue_driving, active, token))
         if active.called or active.stopping or self.closed:  # that came before the token was there
             self.continue_driving(active, token)
 

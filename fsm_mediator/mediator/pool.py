@@ -14,6 +14,7 @@ import itertools
 import logging
 import queue
 import threading
+import time as _time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
@@ -153,7 +154,8 @@ class TimerThread:
     def __init__(self, clock: Callable[[], float], name: str) -> None:
         self._clock = clock
         self._name = name
-        self._heap: list[tuple[float, int, Timer]] = []
+        self._heap: list[tuple[float, int, float, Timer]] = []  # by the monotonic clock
+        self._ahead = 0.0
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -163,15 +165,16 @@ class TimerThread:
     def at(self, time: float, call: Callable[[], object]) -> Timer:
         """Call *call* at *time*, in seconds since the epoch, or at once if that is past."""
         timer = Timer(self, call)
+        ends = _time.monotonic() + (time - self._clock())
         with self._changed:
             if self._stopped:
                 return timer
-            heapq.heappush(self._heap, (time, next(self._numbers), timer))
+            heapq.heappush(self._heap, (ends, next(self._numbers), time, timer))
             if self._thread is None:
                 thread = threading.Thread(target=self._watch, name=self._name, daemon=True)
                 thread.start()
                 self._thread = thread
-            elif self._heap[0][2] is timer:
+            elif self._heap[0][3] is timer:
                 self._changed.notify()
         return timer
 
@@ -180,7 +183,7 @@ class TimerThread:
         with self._changed:
             self._cancelled += 1
             if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-                self._heap = [entry for entry in self._heap if entry[2].call is not None]
+                self._heap = [entry for entry in self._heap if entry[3].call is not None]
                 heapq.heapify(self._heap)
                 self._cancelled = 0
 
@@ -191,6 +194,16 @@ class TimerThread:
             self._heap.clear()
             self._changed.notify()
 
+    def _follow_the_clock(self) -> None:
+        """If the clock was set forward, timers end by it; set back, they end by the monotonic clock."""
+        clock, now = self._clock(), _time.monotonic()
+        ahead, self._ahead = self._ahead, clock - now
+        if clock - now > ahead + 0.01:
+            self._heap = [
+                (min(ends, now + time - clock), number, time, timer) for ends, number, time, timer in self._heap
+            ]
+            heapq.heapify(self._heap)
+
     def _watch(self) -> None:
         while True:
             with self._changed:
@@ -199,12 +212,12 @@ class TimerThread:
                         self._thread = None
                         return
                     continue
-                wait = self._heap[0][0] - self._clock()
+                self._follow_the_clock()
+                wait = self._heap[0][0] - _time.monotonic()
                 if wait > 0:
-                    # In slices, for the system's clock may be set while we wait.
-                    self._changed.wait(min(wait, 60.0))
+                    self._changed.wait(min(wait, 60.0))  # in slices, for the clock may be set forward meanwhile
                     continue
-                timer = heapq.heappop(self._heap)[2]
+                timer = heapq.heappop(self._heap)[3]
                 call, timer.call = timer.call, None
             if call is not None:
                 try:

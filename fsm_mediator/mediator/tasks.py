@@ -41,15 +41,16 @@ class LoopTimer:
     ) -> None:
         self._loop, self._clock, self._timers = loop, clock, timers
         self._time, self._call = time, call
+        self._ends = loop.time() + (time - clock())
         timers.add(self)
         self._arm()
 
     def _arm(self) -> None:
-        wait = min(max(0.0, self._time - self._clock()), 60.0)
+        wait = min(max(0.0, self._time - self._clock()), max(0.0, self._ends - self._loop.time()), 60.0)
         self._handle = self._loop.call_later(wait, self._fire)
 
     def _fire(self) -> None:
-        if self._time > self._clock():
+        if self._time > self._clock() and self._ends > self._loop.time():
             self._arm()
         else:
             self._timers.discard(self)

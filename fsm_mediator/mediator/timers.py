@@ -20,44 +20,44 @@ class WakeTimers:
     Args:
         set_timer: Calls a function at a time, in seconds since the epoch, or not much later.
         clock: Tells that time.
-        wake: Has an execution taken up.
+        wake: Has an execution claimed, for this time has come.
     """
 
     def __init__(
         self,
         set_timer: Callable[[float, Callable[[], object]], object],
         clock: Callable[[], float],
-        wake: Callable[[str], object],
+        wake: Callable[[str, float], object],
     ) -> None:
         self._set_timer = set_timer
         self._clock = clock
         self._wake = wake
         self._lock = threading.Lock()
-        self._heap: list[tuple[float, str]] = []
+        self._heap: list[tuple[float, str, float]] = []
         self._set_for = math.inf
 
-    def add(self, until: float, saga_id: str) -> None:
-        """Wake *saga_id* at that time."""
+    def add(self, at: float, saga_id: str, until: float = -math.inf) -> None:
+        """Wake *saga_id* at that time, when the time *until* has passed, which the clock may say later."""
         with self._lock:
-            heapq.heappush(self._heap, (until, saga_id))
-            if until >= self._set_for:
+            heapq.heappush(self._heap, (at, saga_id, until))
+            if at >= self._set_for:
                 return
-            self._set_for = until
-        self._set_timer(until, partial(self._fire, until))
+            self._set_for = at
+        self._set_timer(at, partial(self._fire, at))
 
     def _fire(self, set_for: float) -> None:
-        due: list[str] = []
+        due: list[tuple[float, str, float]] = []
         with self._lock:
             if set_for != self._set_for:
                 return  # an earlier one was set meanwhile, and has seen to it
-            now = self._clock()
+            now = max(self._clock(), set_for)  # that time has come, if only by the monotonic clock
             while self._heap and self._heap[0][0] <= now:
-                due.append(heapq.heappop(self._heap)[1])
+                due.append(heapq.heappop(self._heap))
             self._set_for = following = self._heap[0][0] if self._heap else math.inf
         if following < math.inf:
             self._set_timer(following, partial(self._fire, following))
-        for saga_id in due:
-            self._wake(saga_id)
+        for at, saga_id, until in due:
+            self._wake(saga_id, max(at, until))
 
     def rearm(self) -> None:
         """The set_timer that was set is gone: set another."""
