@@ -260,7 +260,7 @@ class Scripted:
     def __init__(self, saga: Saga, accepted: Acceptance, script: Script, given: Mapping[str, object]) -> None:
         self.execution = Execution(saga, accepted)
         if saga.single is not None:
-            self.execution.parent_results = given
+            self.execution.parent_results = lambda: given
         self.script = script
         self.branches: dict[str, Scripted] = {}
 

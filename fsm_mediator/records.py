@@ -202,6 +202,8 @@ class Acceptance(msgspec.Struct, frozen=True):
         deadline_at: When its attempts must have ended, in seconds since the epoch.
         parent: The execution whose group this one is a branch of.
         successor: The branch of the same group that may begin once this one has settled (``at_most``).
+        original: A copy of the payload as it was given, where steps see the object itself and may change it: a second
+            start of the id is compared with it. Not journaled. Unset: the payload is as it was.
     """
 
     saga_id: str
@@ -213,6 +215,7 @@ class Acceptance(msgspec.Struct, frozen=True):
     deadline_at: float | None = None
     parent: str | None = None
     successor: str | None = None
+    original: Any = msgspec.UNSET
 
 
 # What came of an effect: the answers that `Execution.feed` takes.

@@ -77,7 +77,7 @@ FOLDED = (
 )
 OF_THE_INBOX = ("cancel", "signals", "consumed", "forwarded")
 # What is only there until the next commit, or is given by who drives.
-OF_THE_DRIVER = ("new_branches", "undecided", "parent_results", "roundtrip_item")
+OF_THE_DRIVER = ("new_branches", "undecided", "parent_results", "encoding")
 
 
 def everything(execution: Execution) -> dict[str, Any]:

@@ -49,10 +49,10 @@ def enter_wait(
 
 def _decide(data: ExecutionData, part: Part) -> Any:
     assert part.decide is not None
-    payload = data.acceptance.payload
+    payload = data.payload_seen()
     if not part.decide.takes_context:
         return part.decide.function(payload)
-    results = MappingProxyType(data.results_seen_by(part))
+    results = data.results_seen_by(part) if data.encoding else MappingProxyType(data.results_seen_by(part))
     return part.decide.function(payload, Context(data.saga_id, part.path, 0, "decide", results))
 
 
@@ -67,8 +67,8 @@ def _spawn_branches(data: ExecutionData, part: Part, at: float, decided: Any) ->
     names: tuple[str, ...] = part.branches
     if part.each:
         payloads = items_of(part, decided)
-        if data.roundtrip_item is not None:
-            payloads = [data.roundtrip_item(sagas[EACH], item) for item in payloads]
+        if data.encoding is not None:
+            payloads = [data.encoding.payload(sagas[EACH], item) for item in payloads]
         names = tuple(map(str, range(len(payloads))))
     elif part.kind is Kind.CHOICE:
         if decided not in part.branches:

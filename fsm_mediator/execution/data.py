@@ -12,6 +12,7 @@ from typing import Any, Final
 from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.definition.steps import Context
 from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.execution.views import Encoding, FreshResults
 from fsm_mediator.machine.machine import CompiledMachine, StateInfo
 from fsm_mediator.machine.parts import COMPENSATE, GROUPS, Effect, Kind, Part
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record
@@ -25,6 +26,7 @@ from fsm_mediator.states import (
     STUCK_PHASES,
     SUCCEEDED,
     WAITING,
+    split_name,
 )
 
 STEP: Final = Kind.STEP
@@ -66,15 +68,15 @@ class ExecutionData:
             next commit.
         new_branches: The branches that the last record creates, until they are taken for its commit.
         undecided: Why the function that decides what the current part waits for has no answer.
-        parent_results: For a branch of one step: the results that its parent had when the group began.
-        roundtrip_item: Called with a branch's saga and an item of `Parallel.each`; returns the item as a journal
-            gives it back, and raises if it cannot be journaled. None: items stay as they are.
+        parent_results: For a branch of one step: returns the results that its parent had when the group began.
+        encoding: Where the journal encodes: payloads and results as the journal gives them back. None: every attempt
+            sees the objects themselves.
     """
 
     __slots__ = (
         *("acceptance", "answered", "attempt", "branch_leftovers", "cancel", "compensated", "consumed", "deadline_at"),
-        *("doubt", "doubtful", "due_at", "effect", "events", "failure", "forwarded", "history", "machine"),
-        *("new_branches", "parent_results", "places", "plans", "roundtrip_item", "saga", "saga_id", "seq", "signals"),
+        *("doubt", "doubtful", "due_at", "effect", "encoding", "events", "failure", "forwarded", "history"),
+        *("machine", "new_branches", "parent_results", "places", "plans", "saga", "saga_id", "seq", "signals"),
         *("state", "trouble", "undecided"),
     )
 
@@ -104,8 +106,8 @@ class ExecutionData:
         self.branch_leftovers: dict[str, tuple[str, ...]] | None = None
         self.new_branches: tuple[Acceptance, ...] = ()
         self.undecided: Exception | None = None
-        self.parent_results: Mapping[str, Any] | None = None
-        self.roundtrip_item: Callable[[Saga, Any], Any] | None = None
+        self.parent_results: Callable[[], Mapping[str, Any]] | None = None
+        self.encoding: Encoding | None = None
 
     def use_machine(self, machine: CompiledMachine) -> None:
         """Run on *machine* from now on."""
@@ -181,8 +183,33 @@ class ExecutionData:
 
     def results_seen_by(self, part: Part) -> Mapping[str, Any]:
         """What the parts before *part* returned, by name; in a nested saga: those of the nested saga."""
+        if self.encoding is not None:
+            return self._fresh_results(part.scope, self.encoding)
         results: Mapping[str, Any] = nested_results(self.answered, part.scope) if self.saga.nested else self.answered
-        return results if self.parent_results is None else {**self.parent_results, **results}
+        return results if self.parent_results is None else {**self.parent_results(), **results}
+
+    def _fresh_results(self, scope: str, encoding: Encoding) -> FreshResults:
+        saga, answered = self.saga, dict(self.answered)
+        parent = {} if self.parent_results is None else self.parent_results()
+
+        def load(name: str) -> Any:
+            path = scope + name
+            if path in answered:
+                return encoding.result(saga.part(path), answered[path])
+            inside = {
+                each: encoding.result(saga.part(each), value)
+                for each, value in answered.items()
+                if each.startswith(f"{path}.")
+            }
+            return nested_results(inside, f"{path}.") if inside else parent[name]
+
+        own = (split_name(path.removeprefix(scope))[0] for path in answered if path.startswith(scope))
+        return FreshResults((*parent, *own), load)
+
+    def payload_seen(self) -> Any:
+        """The payload for one attempt, or for a function that decides."""
+        payload = self.acceptance.payload
+        return payload if self.encoding is None else self.encoding.payload(self.saga, payload)
 
     def context(self, effect: Effect) -> Context:
         """The context that the callback of *effect* is given."""
@@ -193,11 +220,16 @@ class ExecutionData:
             part.path,
             self.attempt,
             effect.kind,
-            MappingProxyType(self.results_seen_by(part)),
-            self.answered.get(part.path) if compensating else None,
+            self.results_seen_by(part) if self.encoding else MappingProxyType(self.results_seen_by(part)),
+            self._result_seen(part) if compensating else None,
             self.doubt,
             self.failure if compensating else None,
         )
+
+    def _result_seen(self, part: Part) -> Any:
+        if self.encoding is None or part.path not in self.answered:
+            return self.answered.get(part.path)
+        return self.encoding.result(part, self.answered[part.path])
 
     @property
     def leftovers(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Final, Never, NoReturn
@@ -141,6 +142,25 @@ def roundtrip_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
         return decode(encode(value, what, limit), type, what)
     except PayloadError as error:
         raise ResultRefusedError(f"{error} (the step took effect all the same)") from error
+
+
+class JournalEncoding:
+    """Payloads and results as a journal that encodes gives them back.
+
+    Args:
+        limit: The most bytes of a value.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+
+    def payload(self, saga: Saga, value: Any) -> Any:
+        """As `roundtrip_payload`."""
+        return roundtrip_payload(saga, value, self._limit)
+
+    def result(self, part: Part, value: Any) -> Any:
+        """As `roundtrip_result`, of a value that was accepted."""
+        return roundtrip_result(part, value, sys.maxsize)
 
 
 def result_type(part: Part) -> Any:

@@ -200,8 +200,8 @@ def arguments_of(execution: Execution, effect: Effect) -> tuple[Any, ...]:
     """The arguments of the effect's callback."""
     assert effect.callback is not None
     if effect.callback.takes_context:
-        return execution.acceptance.payload, execution.context(effect)
-    return (execution.acceptance.payload,)
+        return execution.payload_seen(), execution.context(effect)
+    return (execution.payload_seen(),)
 
 
 def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, InboxChangedError, Journal, Written
-from fsm_mediator.mediator.active import UNREAD, ActiveExecution
+from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.mediator.heartbeat import start_heartbeat
 from fsm_mediator.mediator.limits import Limits
@@ -243,13 +243,6 @@ class Core:
         """Have the execution receive what came to its inbox."""
         active.called = False  # first: what comes during the read is read again
         active.receive(await self.runtime.in_thread(self.journal.inbox, active.saga_id))
-
-    async def reload(self, active: ActiveExecution) -> None:
-        """Load an owned execution again, as it was before moves that could not be written, and read its inbox."""
-        entry = await self.runtime.in_thread(self.store.entry, active.saga_id)
-        active.execution = await self.runtime.in_thread(self.store.load_execution, entry)
-        active.inbox = UNREAD
-        await self.read_inbox(active)
 
     def wake_event(self, active: ActiveExecution) -> Event:
         """Set when the driver of *active* is to look at its inbox, or to stop."""

@@ -21,7 +21,7 @@ from fsm_mediator.errors import LeaseLostError, MediatorError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError
 from fsm_mediator.machine.parts import Effect
-from fsm_mediator.mediator.active import ActiveExecution, is_quiescent
+from fsm_mediator.mediator.active import UNREAD, ActiveExecution, is_quiescent
 from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.joining import join_branches
@@ -79,7 +79,7 @@ class ExecutionDriver(Core):
                     try:
                         mail = await self.write(commit)
                     except InboxChangedError:
-                        await self.reload(active)
+                        await self._reload(active)
                         execution, records, at = active.execution, [], self.clock()
                         continue
                     opens, active.unbegun = False, queues
@@ -273,6 +273,13 @@ class ExecutionDriver(Core):
         finally:
             answer = leaving = None
             del active, execution, row, record, unwritten
+
+    async def _reload(self, active: ActiveExecution) -> None:
+        """Load an owned execution again, as it was before moves that could not be written, and read its inbox."""
+        entry = await self.runtime.in_thread(self.store.entry, active.saga_id)
+        active.execution = await self.runtime.in_thread(self.store.load_execution, entry)
+        active.inbox = UNREAD
+        await self.read_inbox(active)
 
     # For a caller who waits
 

@@ -5,9 +5,12 @@ Its methods may block on the journal.
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import random
 from collections.abc import Callable, Iterable, Mapping
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
@@ -45,6 +48,17 @@ PARENT_RESULTS_KEPT: Final = 256
 """The number of groups whose parent's results are cached for their branches."""
 
 
+_IMMUTABLE: Final = frozenset((NoneType, bool, int, float, str, bytes))
+
+
+def _copied(payload: Any) -> Any:
+    """A copy of a payload; unset if it cannot be copied."""
+    try:
+        return copy.deepcopy(payload)
+    except Exception:  # a lock, a connection: such a payload is compared as it is
+        return msgspec.UNSET
+
+
 class ExecutionStore:
     """Opens new executions, and loads those in the journal.
 
@@ -58,7 +72,8 @@ class ExecutionStore:
         self.registry = registry
         self.journal = journal
         self.clock = clock
-        self._parent_results_cache: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._encoding = codec.JournalEncoding(journal.max_value_bytes)
+        self._parent_results_cache: dict[tuple[str, str], Callable[[], Mapping[str, Any]]] = {}
 
     def new_execution(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
         """A new execution, not yet journaled.
@@ -71,10 +86,13 @@ class ExecutionStore:
         if definition is None:
             definition = self.registry.saga(saga)
         at = self.clock()
+        original: Any = msgspec.UNSET
         if saga_id is None:
             saga_id = uuid7_hex(at)
         else:
             check_saga_id(saga_id)
+            if not self.journal.encodes and payload.__class__ not in _IMMUTABLE:
+                original = _copied(payload)
         if deadline is None:
             deadline = definition.deadline
         else:
@@ -96,14 +114,12 @@ class ExecutionStore:
                 payload,
                 at,
                 None if deadline is None else at + deadline,
+                original=original,
             ),
         )
         if self.journal.encodes:
-            execution.roundtrip_item = self._encode_branch_payload
+            execution.encoding = self._encoding
         return execution
-
-    def _encode_branch_payload(self, saga: Saga, payload: Any) -> Any:
-        return codec.roundtrip_payload(saga, payload, self.journal.max_value_bytes)
 
     def entry(self, saga_id: str) -> Entry:
         """The execution of this id, as the journal lists it.
@@ -128,12 +144,12 @@ class ExecutionStore:
         if execution.seq < entry.seq:
             raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
         if self.journal.encodes:
-            execution.roundtrip_item = self._encode_branch_payload
+            execution.encoding = self._encoding
         if saga.single is not None and entry.acceptance.parent is not None:
             execution.parent_results = self._parent_results(entry.acceptance.parent, entry.saga_id)
         return execution
 
-    def _parent_results(self, parent_id: str, branch_id: str) -> Mapping[str, Any]:
+    def _parent_results(self, parent_id: str, branch_id: str) -> Callable[[], Mapping[str, Any]]:
         """The results that a branch's parent had when it came to the group: they do not change any more."""
         path = group_of(branch_id)
         known = self._parent_results_cache.get((parent_id, path))
@@ -147,7 +163,9 @@ class ExecutionStore:
                     break
             if saga.single is not None and entry.acceptance.parent is not None:
                 parent.parent_results = self._parent_results(entry.acceptance.parent, parent_id)
-            known = dict(parent.results_seen_by(saga.part(path)))
+            if self.journal.encodes:
+                parent.encoding = self._encoding
+            known = functools.partial(parent.results_seen_by, saga.part(path))
             while len(self._parent_results_cache) >= PARENT_RESULTS_KEPT:
                 self._parent_results_cache.pop(next(iter(self._parent_results_cache)), None)
             self._parent_results_cache[parent_id, path] = known
@@ -180,7 +198,7 @@ class ExecutionStore:
             raise SagaIdTakenError(
                 f"the id {ours.saga_id!r} belongs to an execution of saga {theirs.saga!r}, not of {ours.saga!r}"
             )
-        payload = theirs.payload
+        payload = theirs.payload if theirs.original is msgspec.UNSET else theirs.original
         if isinstance(payload, msgspec.Raw):
             try:
                 payload = codec.decode_acceptance(opened.saga, theirs).payload

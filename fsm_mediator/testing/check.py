@@ -347,7 +347,8 @@ class Checking:
                 f"It must show what the saga does, or every run would pass"
             )
         self._good = after
-        return Case(trial.plan, trial.outcome, True, left, trial.branches, trial.deaths)
+        problem = left or "; ".join(trial.stage.changed)
+        return Case(trial.plan, trial.outcome, True, problem, trial.branches, trial.deaths)
 
     def _see_that_it_outlives(self) -> None:
         """See that what one process does to the world can be seen from another.

@@ -11,9 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
+
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import OutcomeUnknownError, StepRejectedError
 from fsm_mediator.execution.judging import leaves_doubt
+from fsm_mediator.execution.views import FreshResults
 from fsm_mediator.ids import is_branch, root_of
 from fsm_mediator.journal.protocol import Commit, Journal, Written
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, Effect, Part
@@ -61,6 +64,7 @@ class Stage:
         struck: The faults that did, in order.
         calls: Every call: its step and verb, and whether it came after the first fault struck.
         own: What steps raised of their own accord, by (step, verb), the latest of each.
+        changed: What steps changed in place, in words: no other attempt sees it where the journal encodes.
     """
 
     def __init__(self, plan: FaultPlan, clock: VirtualClock, journal: Journal, *, idle: bool = False) -> None:
@@ -71,6 +75,7 @@ class Stage:
         self.calls: list[tuple[str, str]] = []
         self.since: list[tuple[str, str]] = []
         self.own: dict[tuple[str, str], BaseException] = {}
+        self.changed: list[str] = []
         self._idle = idle
         self._begun: Counter[tuple[str, str]] = Counter()
         self._strikes: Counter[Fault] = Counter()
@@ -168,6 +173,27 @@ class Stage:
             return self._out_of_time(effect.part, effect)
         return answer
 
+    def payload_before(self, call: StepCall) -> bytes | None:
+        """The payload of a call as JSON, to be held against it after the call; None: this journal keeps objects."""
+        return msgspec.json.encode(call.arguments[0]) if self.journal.encodes else None
+
+    def look_for_changes(self, place: tuple[str, str], call: StepCall, payload: bytes | None) -> None:
+        """Note what a call changed in place."""
+        if payload is None:
+            return
+        try:
+            changed = ["its payload"] if msgspec.json.encode(call.arguments[0]) != payload else []
+        except Exception:  # it holds something now that no journal takes
+            changed = ["its payload"]
+        results = call.arguments[1].results if len(call.arguments) > 1 else None
+        if isinstance(results, FreshResults):
+            changed += [f"the result of {name!r}" for name in results.changed()]
+        if changed:
+            self.changed.append(
+                f"{place[1]} of {place[0]!r} changes {' and '.join(changed)} in place, which no other attempt sees: "
+                f"return the value as the step's result, or change a copy"
+            )
+
     def before_record(self, saga_id: str) -> None:
         """A record of this execution is about to be written.
 
@@ -255,7 +281,11 @@ class FaultyRuntime:
             if fault is not None and fault.kind == faults.CANCELLED:
                 self._notify_root(saga_id)  # which waits for its branches
             if answer is None:
-                made = stage.idled(effect) or await self._inner.call(call)
+                made = stage.idled(effect)
+                if made is None:
+                    payload = stage.payload_before(call)
+                    made = await self._inner.call(call)
+                    stage.look_for_changes(place, call, payload)
                 answer = stage.then(fault, place, saga_id, effect, made)
             self._check_alive()
         except Died:

@@ -1,0 +1,61 @@
+"""What an attempt sees of payload and results where a journal encodes them: values of its own, as journaled.
+
+A step that changes a value in place would else be seen by the steps after it, until a crash undoes the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.machine.parts import Part
+
+
+class Encoding(Protocol):
+    """Values as a journal gives them back, anew at each call; raises where one cannot be journaled."""
+
+    def payload(self, saga: Saga, value: Any) -> Any:
+        """*value* as the payload of *saga*."""
+
+    def result(self, part: Part, value: Any) -> Any:
+        """*value* as the result of *part*."""
+
+
+class FreshResults(Mapping[str, Any]):
+    """Results by name. Each is decoded when it is asked for, once.
+
+    Args:
+        names: The names there are.
+        load: Returns the result of a name.
+    """
+
+    __slots__ = ("_load", "_names", "_values")
+
+    def __init__(self, names: Iterable[str], load: Callable[[str], Any]) -> None:
+        self._names = dict.fromkeys(names)
+        self._load = load
+        self._values: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            if name not in self._names:
+                raise KeyError(name)
+            self._values[name] = self._load(name)
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def changed(self) -> list[str]:
+        """The names of the results that were changed in place since they were decoded."""
+        return [name for name, value in self._values.items() if value != self._load(name)]
