@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import attrs
 
-from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.saga import Saga, family
 from fsm_mediator.definition.steps import Step
-from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError
+from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.factory import path_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.sqlite.connections import MEMORY
@@ -52,14 +52,21 @@ class App:
     @property
     def has_coroutines(self) -> bool:
         """Whether it takes an `AsyncMediator` to drive them."""
-        return any(map(_has_coroutines, self.sagas))
+        parts = (part for saga in self.sagas for member in family(saga) for part in member.parts)
+        callbacks = (callback for part in parts for callback in (part.execute, part.compensate, part.probe))
+        return any(callback is not None and callback.is_coroutine for callback in callbacks)
 
+    def sagas_named(self, name: str | None) -> tuple[Saga, ...]:
+        """Its sagas of this name, in every version; all of them for None.
 
-def _has_coroutines(saga: Saga) -> bool:
-    callbacks = (callback for part in saga.parts for callback in (part.execute, part.compensate, part.probe))
-    if any(callback is not None and callback.is_coroutine for callback in callbacks):
-        return True
-    return any(_has_coroutines(branch) for group in saga.branches.values() for branch in group.values())
+        Raises:
+            UnknownSagaError: It has no saga of this name.
+        """
+        found = tuple(saga for saga in self.sagas if name is None or saga.name == name)
+        if not found:
+            known = ", ".join(sorted({saga.name for saga in self.sagas}))
+            raise UnknownSagaError(f"no saga is named {name!r}; the app has {known}")
+        return found
 
 
 def settings() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from fsm_mediator.cli.exit_codes import printable
+from fsm_mediator.cli.console import printable
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
@@ -21,24 +20,11 @@ from fsm_mediator.states import ENDED, phase_of
 
 STYLES = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
 INDENT = "  "
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def escape(text: str) -> str:
     """*text* as it stands, neither rich's markup nor the terminal's commands."""
     return escape_markup(printable(text))
-
-
-def duration(text: str) -> float:
-    """Seconds, from ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no duration; write 90s, 15m, 2h, 7d or 4w")
-    return float(match[1]) * SECONDS[match[2] or "s"]
 
 
 def ago(at: float, now: float) -> str:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import attrs
 
-from fsm_mediator.cli.hints import command
+from fsm_mediator.cli.console import next_command
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import Kind
@@ -116,10 +116,10 @@ def what_next(line: Line, signals: Signals | None = None) -> str | None:
     if entry.state in ENDED or line.left:
         return None
     if phase in STUCK_PHASES:
-        return command("retry", entry.saga_id)
+        return next_command("retry", entry.saga_id)
     if phase != WAITING or line.branches or entry.driver is not None:
         return None
-    next_ = command("signal", entry.saga_id, path, "VALUE")
+    next_ = next_command("signal", entry.saga_id, path, "VALUE")
     if signals is not None:
         return next_ if (entry.acceptance.saga, entry.acceptance.version, path) in signals else None
     return next_ if entry.wake_at is None else f"{next_}  (if it is a signal)"

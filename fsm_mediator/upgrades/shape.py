@@ -138,6 +138,10 @@ class Shape:
         """The part at *path*; None: there is none."""
         return next((part for part in self.parts if part.path == path), None)
 
+    def paths_under(self, path: str) -> list[str]:
+        """The paths of the part at *path*, or of the parts of the nested saga there."""
+        return [part.path for part in self.parts if part.path == path or part.path.startswith(f"{path}.")]
+
     def __str__(self) -> str:
         return f"saga {self.saga!r} version {self.version} ({self.fingerprint})"
 
@@ -149,7 +153,7 @@ def _can_be_given_up(part: Part) -> bool:
 _NOTHING: Final = Callback(lambda: None, takes_context=False, is_coroutine=False, label="nothing")
 
 
-def written(sagas: Iterable[Saga | Shape]) -> str:
+def dump_shapes(sagas: Iterable[Saga | Shape]) -> str:
     """The shapes of *sagas*, as the text of a file."""
     shapes = [shape if isinstance(shape, Shape) else Shape.of(shape) for shape in sagas]
     return json.dumps(
