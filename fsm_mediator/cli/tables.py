@@ -13,6 +13,7 @@ from rich.table import Table
 
 from fsm_mediator.cli.console import printable
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
+from fsm_mediator.ids import parent_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import Failure, InboxItem, Record
@@ -133,7 +134,7 @@ def list_(console: Console, lines: list[Line], signals: Signals | None = None) -
 def _name(line: Line) -> str:
     """The id; of a branch below its parent only what it adds to that."""
     saga_id = line.entry.saga_id
-    return saga_id.rpartition("/")[2] if line.depth else saga_id
+    return saga_id.removeprefix(f"{parent_of(saga_id)}/") if line.depth else saga_id
 
 
 def _driver(entry: Entry) -> str:
