@@ -7,7 +7,8 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,30 +112,20 @@ def _save(violation: Violation, folder: Path) -> Iterator[Path]:
 
 
 class _FilteredJournal:
-    """A journal that lists only one execution with its branches, or only the executions of some sagas."""
+    """A journal that lists only *entries*."""
 
-    def __init__(self, journal: Journal, saga_id: str | None, names: Iterable[str] | None) -> None:
+    def __init__(self, journal: Journal, entries: Iterable[Entry]) -> None:
         self._journal = journal
-        self._saga_id = saga_id
-        self._names = names
-
-    def entries(self) -> Iterator[Entry]:
-        """The executions that are selected."""
-        if self._saga_id is not None:
-            yield from self._with_branches(execution_in(self._journal, self._saga_id))
-        elif self._names is not None:
-            for name in self._names:
-                yield from self._journal.entries(saga=name)
-        else:
-            yield from self._journal.entries()
-
-    def _with_branches(self, entry: Entry) -> Iterator[Entry]:
-        yield entry
-        for branch in self._journal.entries(parent=entry.saga_id):
-            yield from self._with_branches(branch)
+        self.entries = lambda: entries
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal, name)
+
+
+def _with_branches(journal: Journal, entry: Entry) -> Iterator[Entry]:
+    yield entry
+    for branch in journal.entries(parent=entry.saga_id):
+        yield from _with_branches(journal, branch)
 
 
 @click.command()
@@ -173,12 +164,14 @@ def conform(
             if not (report.executions or report.unchecked):
                 raise click.UsageError(f"{str(path)!r} tells of no execution, so that nothing was checked")
         else:
-            opened = journal_for(journal, loaded, read_only=True)
-            try:
-                names = None if name is None else dict.fromkeys(each.name for saga in sagas for each in family(saga))
-                report = conforms(_FilteredJournal(opened, saga_id, names), sagas, progress=advance)
-            finally:
-                opened.close()
+            with closing(journal_for(journal, loaded, read_only=True)) as opened:
+                entries = opened.entries()
+                if saga_id is not None:
+                    entries = _with_branches(opened, execution_in(opened, saga_id))
+                elif name is not None:
+                    names = dict.fromkeys(each.name for saga in sagas for each in family(saga))
+                    entries = chain.from_iterable(opened.entries(saga=each) for each in names)
+                report = conforms(_FilteredJournal(opened, entries), sagas, progress=advance)
     if as_json:
         click.echo(report.to_json())
     else:
@@ -227,11 +220,8 @@ def compare(
         comparisons.append(comparing.compare(shape, new_shapes, own, every=every))
     in_flight = None
     if journal is not None:
-        opened = journal_for(journal, None, read_only=True)
-        try:
+        with closing(journal_for(journal, None, read_only=True)) as opened:
             in_flight = find_stranded(opened.entries(), new_shapes, name)
-        finally:
-            opened.close()
     _report(comparisons, in_flight, as_json=as_json)
 
 

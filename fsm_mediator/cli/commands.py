@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
+from itertools import islice
 from typing import Any, Final
 
 import click
@@ -31,7 +31,7 @@ from fsm_mediator.cli.console import (
     progress_bar,
 )
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
-from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app
+from fsm_mediator.cli.loading import execution_in, journal_for, load_app
 from fsm_mediator.errors import (
     DefinitionChangedError,
     DefinitionError,
@@ -107,19 +107,6 @@ _app_for_signals = click.option(
 _reason = click.option("--reason", "-r", help="Why; journaled.")
 
 
-def _signals(app: App | None) -> trees.Signals | None:
-    return None if app is None else trees.signals_of(app.sagas)
-
-
-@contextmanager
-def _reading(journal: str | None, app: App | None = None) -> Iterator[Journal]:
-    opened = journal_for(journal, app, read_only=True)
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
 @cli.command("list")
 @options.journal
 @click.option("--state", "-s", type=options.State(), help="Only these: succeeded, stuck, retrying, stuck.charge ...")
@@ -144,19 +131,23 @@ def list_(
     With --state, --saga, --parent or --json every execution that fits stands for itself, branches too.
     """
     loaded = load_app(app) if app else None
-    with _reading(journal, loaded) as opened:
+    with closing(journal_for(journal, loaded, read_only=True)) as opened:
         before = None if older_than is None else time.time() - older_than
         if parent is not None:
             execution_in(opened, parent)
         flat = as_json or any(each is not None for each in (state, saga, parent))
         listed = opened.entries(phase=state, saga=saga, parent=parent, before=before, limit=limit + 1 if flat else None)
-        entries = list(listed) if flat else trees.roots(listed, limit + 1)
+        entries = (
+            list(listed)
+            if flat
+            else list(islice((entry for entry in listed if entry.acceptance.parent is None), limit + 1))
+        )
         if as_json:
             for entry in entries[:limit]:
                 click.echo(msgspec.json.encode(tables.entry_as_json(entry)))
             return
         lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry) if not (flat and line.depth)]
-        tables.list_(out, lines, _signals(loaded))
+        tables.list_(out, lines, trees.signals_of(loaded))
         if not entries:
             out.print("no executions", style="dim")
             _warn_of_unknown(opened, saga)
@@ -178,7 +169,7 @@ def _warn_of_unknown(journal: Journal, saga: str | None) -> None:
 def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> None:
     """Show one execution: its timeline with attempts, waits and errors."""
     loaded = load_app(app) if app else None
-    with _reading(journal, loaded) as opened:
+    with closing(journal_for(journal, loaded, read_only=True)) as opened:
         entry = execution_in(opened, saga_id)
         if as_json:
             for line in tables.exported(opened, [entry]):
@@ -186,7 +177,14 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
         else:
             lines = list(trees.tree(opened, entry))
             others = sum(1 for _ in opened.entries(parent=saga_id)) - lines[0].branches.total()
-            tables.show(out, lines, opened.records(saga_id), opened.inbox(saga_id), _signals(loaded), others)
+            tables.show(
+                out,
+                lines,
+                opened.records(saga_id),
+                opened.inbox(saga_id),
+                trees.signals_of(loaded),
+                others,
+            )
 
 
 @cli.command()
@@ -197,7 +195,11 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
 def export(journal: str | None, saga: str | None, state: str | None, output: str) -> None:
     """Write executions with all their records as JSON lines."""
     count = 0
-    with _reading(journal) as opened, progress_bar("exporting") as advance, exporting.open_output(output) as file:
+    with (
+        closing(journal_for(journal, None, read_only=True)) as opened,
+        progress_bar("exporting") as advance,
+        exporting.open_output(output) as file,
+    ):
         for line in tables.exported(opened, opened.entries(phase=state, saga=saga)):
             file.write(line + b"\n")
             count += 1
@@ -219,7 +221,7 @@ def prune(journal: str | None, older_than: float, saga: str | None, dry_run: boo
     """Delete executions that ended some time ago, with their records and branches."""
     before, deleted = time.time() - older_than, 0
     if dry_run:
-        with _reading(journal) as opened:
+        with closing(journal_for(journal, None, read_only=True)) as opened:
             ended = (entry for phase in ENDED for entry in opened.entries(phase=phase, saga=saga, before=before))
             count = sum(entry.acceptance.parent is None for entry in ended)
             out.print(f"would delete {count} executions that had ended, with their branches")

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -51,6 +52,7 @@ class _RenderOptions:
     saga: str | None
     saga_id: str | None
     journal: str | None
+    animate: bool
 
 
 @click.command()
@@ -69,7 +71,7 @@ class _RenderOptions:
 @click.option("--index", help="Into a folder: the name of its index (README.md).")
 @click.option("--check", is_flag=True, help="Draw nothing; exit with 1 and a diff if a file is stale.")
 @click.option("--app", "-a", envvar=shared.APP_VARIABLE, help="Where the sagas are, if no TARGET says so.")
-def render(target: str | None, app: str | None, outputs: tuple[str, ...], check: bool, **given: Any) -> None:
+def render(target: str | None, app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any) -> None:
     """Draw a saga or an execution into a file, or all sagas into a folder with an index.
 
     TARGET is module:object, as --app takes it. A file's suffix is its format: svg, png, pdf, dot, mmd or md.
@@ -92,20 +94,19 @@ def render(target: str | None, app: str | None, outputs: tuple[str, ...], check:
             "draw into what? Name a file or a folder with -o, "
             'or in pyproject.toml: [tool.fsm-mediator.diagrams] folder = "docs/sagas"'
         )
-    _refuse_ignored(outputs, given)
+    _refuse_ignored(outputs, picked)
 
-    def chosen(name: str) -> Any:
-        return given.pop(name) or configured.get(name)
+    def pick(name: str, default: Any = None) -> Any:
+        return picked.pop(name) or configured.get(name) or default
 
-    view, direction = chosen("view"), chosen("direction")
-    animate = given.pop("animate")
+    view = pick("view")
     options = _RenderOptions(
         views=(str(view),) if view else (DETAIL, OVERVIEW),
-        direction=str(direction) if direction else None,
-        theme=str(chosen("theme") or LIGHT),
-        formats=tuple(chosen("formats") or ("svg",)),
-        index=str(chosen("index") or "README.md"),
-        **given,
+        direction=pick("direction"),
+        theme=str(pick("theme", LIGHT)),
+        formats=tuple(pick("formats", ("svg",))),
+        index=str(pick("index", "README.md")),
+        **picked,
     )
     loaded = load_app(target or app)
     contents: dict[Path, Content] = {}
@@ -117,18 +118,18 @@ def render(target: str | None, app: str | None, outputs: tuple[str, ...], check:
             unused += _orphaned_files(path / options.index, contents)
         else:
             contents[path] = _diagram(loaded, options)
-    (_check if check else _write)(contents, unused, animate=animate)
+    (_check if check else _write)(contents, unused, animate=options.animate)
 
 
 def _is_folder(output: str) -> bool:
     return output.endswith(("/", os.sep)) or Path(output).is_dir() or not Path(output).suffix
 
 
-def _refuse_ignored(outputs: tuple[str, ...], given: dict[str, Any]) -> None:
+def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any]) -> None:
     """Refuse an option that would have no effect."""
     if "-" in outputs:
         raise click.UsageError("a picture is drawn into a file, whose suffix is its format: -o saga.svg")
-    if given["animate"] and not given["saga_id"]:
+    if picked["animate"] and not picked["saga_id"]:
         raise click.UsageError("--animate shows the way of an execution; say which with --id")
     for output in outputs:
         if _is_folder(output):
@@ -136,7 +137,7 @@ def _refuse_ignored(outputs: tuple[str, ...], given: dict[str, Any]) -> None:
         suffix = Path(output).suffix[1:]
         if suffix not in FORMATS:
             raise click.UsageError(f"-o {output}: there is no format {suffix!r}; there are {', '.join(FORMATS)}")
-        if given["formats"]:
+        if picked["formats"]:
             raise click.UsageError(f"--format is for folders; the format of a file is its suffix: -o {output}")
 
 
@@ -161,16 +162,13 @@ def _diagram(app: App, options: _RenderOptions) -> Diagram:
     if options.saga_id is None:
         saga = _one_saga(app, options.saga)
     else:
-        journal = journal_for(options.journal, app, read_only=True)
-        try:
+        with closing(journal_for(options.journal, app, read_only=True)) as journal:
             entry = execution_in(journal, options.saga_id)
             name, version = entry.acceptance.saga, entry.acceptance.version
             found = [each for saga in app.sagas for each in family(saga) if each.name == name]
             same = [each for each in found if each.version == version]
             saga = (same or found or [_one_saga(app, name)])[0]
             run = run_of(journal, entry)
-        finally:
-            journal.close()
     return Diagram(saga, run, view=options.views[0], theme=options.theme, direction=options.direction)
 
 
