@@ -1,48 +1,22 @@
-"""The command group, the commands that look at executions, and those that drive them.
-
-Those that look need no app; those that drive find the sagas by ``--app``.
-"""
+"""The command group, and the commands that look at executions or drive them. Only driving needs an app."""
 
 from __future__ import annotations
 
-import errno
 import time
 from collections import Counter
 from contextlib import closing
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import click
 import msgspec
 from rich.progress import SpinnerColumn
 
 from fsm_mediator.cli import checks, exporting, options, rendering, tables, trees
-from fsm_mediator.cli.console import (
-    APP,
-    DID_NOT_SUCCEED,
-    JOURNAL,
-    MISSING,
-    NOT_FOUND,
-    REFUSED,
-    USAGE,
-    err,
-    fail,
-    out,
-    progress_bar,
-)
+from fsm_mediator.cli.console import CommandGroup, err, out, progress_bar
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app
-from fsm_mediator.errors import (
-    DefinitionChangedError,
-    DefinitionError,
-    JournalError,
-    MediatorError,
-    MissingExtraError,
-    PayloadError,
-    RefusedError,
-    UnknownExecutionError,
-    UnknownSagaError,
-)
+from fsm_mediator.errors import DefinitionChangedError, PayloadError
 from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.records import Record
@@ -52,36 +26,8 @@ from fsm_mediator.upgrades.shape import Shape
 LEFT: Final = 10_000
 """How many unclaimed executions `recover` looks at, to report which sagas they belong to."""
 
-_EXIT_CODES: Final = {
-    UnknownExecutionError: NOT_FOUND,
-    RefusedError: REFUSED,
-    MissingExtraError: MISSING,
-    DefinitionError: APP,
-    DefinitionChangedError: APP,
-    UnknownSagaError: APP,
-    PayloadError: USAGE,
-    JournalError: JOURNAL,
-}
 
-
-class _Group(click.Group):
-    """Reports an error of this library in one line, with its exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except MediatorError as error:
-            hint = "; see those it knows: fsm-mediator list" if isinstance(error, UnknownExecutionError) else ""
-            codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
-            fail(f"{error}{hint}", next(codes, DID_NOT_SUCCEED))
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # the reader has closed the pipe: click ends quietly
-            where = f"{error.filename}: " if error.filename else "it cannot be written: "
-            fail(f"{where}{error.strerror or error}", DID_NOT_SUCCEED)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fsm-mediator")
 def cli() -> None:
     """Look at sagas, and decide what only a person can decide.
@@ -137,17 +83,13 @@ def list_(
             execution_in(opened, parent)
         flat = as_json or any(each is not None for each in (state, saga, parent))
         listed = opened.entries(phase=state, saga=saga, parent=parent, before=before, limit=limit + 1 if flat else None)
-        entries = (
-            list(listed)
-            if flat
-            else list(islice((entry for entry in listed if entry.acceptance.parent is None), limit + 1))
-        )
+        entries = list(islice((entry for entry in listed if flat or entry.acceptance.parent is None), limit + 1))
         if as_json:
             for entry in entries[:limit]:
                 click.echo(msgspec.json.encode(tables.entry_as_json(entry)))
             return
         lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry) if not (flat and line.depth)]
-        tables.list_(out, lines, trees.signals_of(loaded))
+        tables.list_(lines, trees.signals_of(loaded))
         if not entries:
             out.print("no executions", style="dim")
             _warn_of_unknown(opened, saga)
@@ -175,16 +117,7 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
             for line in tables.exported(opened, [entry]):
                 click.echo(line)
         else:
-            lines = list(trees.tree(opened, entry))
-            others = sum(1 for _ in opened.entries(parent=saga_id)) - lines[0].branches.total()
-            tables.show(
-                out,
-                lines,
-                opened.records(saga_id),
-                opened.inbox(saga_id),
-                trees.signals_of(loaded),
-                others,
-            )
+            tables.show(opened, entry, trees.signals_of(loaded))
 
 
 @cli.command()

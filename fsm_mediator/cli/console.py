@@ -5,17 +5,30 @@ Every command keeps to these exit codes; `docs/operating.md` explains them.
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
+
+from fsm_mediator.errors import (
+    DefinitionChangedError,
+    DefinitionError,
+    JournalError,
+    MediatorError,
+    MissingExtraError,
+    PayloadError,
+    RefusedError,
+    UnknownExecutionError,
+    UnknownSagaError,
+)
 
 DID_NOT_SUCCEED: Final = 1
 USAGE: Final = 2
@@ -24,6 +37,17 @@ REFUSED: Final = 4
 JOURNAL: Final = 5
 APP: Final = 6
 MISSING: Final = 7
+
+_EXIT_CODES: Final = {
+    UnknownExecutionError: NOT_FOUND,
+    RefusedError: REFUSED,
+    MissingExtraError: MISSING,
+    DefinitionError: APP,
+    DefinitionChangedError: APP,
+    UnknownSagaError: APP,
+    PayloadError: USAGE,
+    JournalError: JOURNAL,
+}
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that a terminal obeys instead of showing them, or that cannot be written at all."""
@@ -46,6 +70,24 @@ def fail(message: str, code: int) -> NoReturn:
     """Print *message* as an error, and end with exit code *code*."""
     say(f"fsm-mediator: {printable(message)}", "red", to=err)
     sys.exit(code)
+
+
+class CommandGroup(click.Group):
+    """Reports an error of this library in one line, with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except MediatorError as error:
+            hint = "; see those it knows: fsm-mediator list" if isinstance(error, UnknownExecutionError) else ""
+            codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
+            fail(f"{error}{hint}", next(codes, DID_NOT_SUCCEED))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader has closed the pipe: click ends quietly
+            where = f"{error.filename}: " if error.filename else "it cannot be written: "
+            fail(f"{where}{error.strerror or error}", DID_NOT_SUCCEED)
 
 
 @contextmanager

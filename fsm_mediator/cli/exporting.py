@@ -26,7 +26,7 @@ _SQLITE: Final = b"SQLite format 3\0"
 
 
 def refuse_journal(path: Path) -> None:
-    """Refuse to write over a SQLite file, or over one that belongs to it: it may be a journal.
+    """Refuse to write over a SQLite file, or over a file of its write-ahead log: it may be a journal.
 
     Raises:
         click.UsageError: *path* is such a file.

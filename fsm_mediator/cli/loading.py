@@ -183,7 +183,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def _hint(module_name: str) -> str:
-    """The module's name, for a person who has written the name of a file."""
+    """Advice where *module_name* is the name of a file."""
     if not module_name.endswith(".py"):
         return ""
     return f"; a module is named without .py, and with dots: {module_name.removesuffix('.py').replace('/', '.')}"

@@ -1,4 +1,4 @@
-"""Options and arguments: those that several commands share, and the types and checks of their values."""
+"""Options and arguments of several commands, and the types and checks of their values."""
 
 from __future__ import annotations
 

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
-from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from fsm_mediator.cli.console import printable, say
-from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
+from fsm_mediator.cli.console import out, printable, say
+from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
 from fsm_mediator.ids import parent_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
-from fsm_mediator.records import InboxItem, Record
+from fsm_mediator.records import Record
 from fsm_mediator.states import ENDED, phase_of
 
 STYLES: Final = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
@@ -113,7 +112,7 @@ def _state(line: Line, now: float) -> str:
     return f"[{STYLES.get(phase_of(entry.state), 'yellow')}]{_escape(entry.state)}[/]{_escape(more)}"
 
 
-def list_(console: Console, lines: list[Line], signals: Signals | None = None) -> None:
+def list_(lines: list[Line], signals: Signals | None = None) -> None:
     """Print executions with their branches below them, and the next command for the first few that need a person."""
     now = time.time()
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -134,60 +133,48 @@ def list_(console: Console, lines: list[Line], signals: Signals | None = None) -
             _ago(entry.changed_at, now),
             *((_escape(_driver(entry)),) if any_driven else ()),
         )
-    console.print(table)
+    out.print(table)
     certain = (line for line in lines if line.entry.wake_at is None or signals is not None)
     commands = list(filter(None, (what_next(line, signals) for line in certain)))
     for command in commands[:3]:
-        say(f"next: {command}", "dim", to=console)
+        say(f"next: {command}", "dim")
     if len(commands) > 3:
-        console.print(f"      and {len(commands) - 3} more that wait for a person", style="dim")
+        out.print(f"      and {len(commands) - 3} more that wait for a person", style="dim")
 
 
-def show(
-    console: Console,
-    lines: list[Line],
-    records: list[Record],
-    inbox: Iterable[InboxItem],
-    signals: Signals | None = None,
-    others: int = 0,
-) -> None:
-    """Print one execution: its facts, the branches that it waits for, the next command, and its timeline.
+def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None:
+    """Print one execution: its facts, its present branches, the next command, and its timeline.
 
-    Args:
-        console: Where to print.
-        lines: The execution, and the branches of the group that it is in.
-        records: Its records.
-        inbox: The items in its inbox.
-        signals: The signals of the app; None: unknown.
-        others: The number of its other branches.
+    *signals* are the signals of the app; None: unknown.
     """
     now = time.time()
-    entry = lines[0].entry
+    lines = list(tree(journal, entry))
+    others = sum(1 for _ in journal.entries(parent=entry.saga_id)) - lines[0].branches.total()
     acceptance = entry.acceptance
     saga_id = _escape(acceptance.saga_id)
     payload = _escape(msgspec.json.encode(_plain(acceptance.payload)).decode())
     words = "" if entry.state in ENDED else f", {_escape(place_in_words(entry.state))}"
-    console.print(f"[bold]{saga_id}[/]  {_escape(acceptance.saga)} version {_escape(acceptance.version)}")
-    console.print(f"state    {_state(lines[0], now)}{words}", highlight=False)
-    console.print(f"accepted {_clock(acceptance.at)}   payload {payload}", overflow="ellipsis", no_wrap=True)
+    out.print(f"[bold]{saga_id}[/]  {_escape(acceptance.saga)} version {_escape(acceptance.version)}")
+    out.print(f"state    {_state(lines[0], now)}{words}", highlight=False)
+    out.print(f"accepted {_clock(acceptance.at)}   payload {payload}", overflow="ellipsis", no_wrap=True)
     if acceptance.parent is not None:
-        console.print(f"branch   of {_escape(acceptance.parent)}")
-    console.print(f"held by  {_escape(_driver(entry) or 'nobody')}")
+        out.print(f"branch   of {_escape(acceptance.parent)}")
+    out.print(f"held by  {_escape(_driver(entry) or 'nobody')}")
     if is_dormant(entry):
-        console.print("dormant  it begins when another branch of its group has settled (at_most)")
-    for item in inbox:
-        console.print(f"inbox    {_escape(item.kind)} {_escape(item.name)} {_escape(item.reason or '')}".rstrip())
+        out.print("dormant  it begins when another branch of its group has settled (at_most)")
+    for item in journal.inbox(entry.saga_id):
+        out.print(f"inbox    {_escape(item.kind)} {_escape(item.name)} {_escape(item.reason or '')}".rstrip())
     if others:
         more = " more" if len(lines) > 1 else ""
-        console.print(f"branches {others}{more}: fsm-mediator list --parent {saga_id}", highlight=False)
+        out.print(f"branches {others}{more}: fsm-mediator list --parent {saga_id}", highlight=False)
     for line in lines[1:]:
         text = f"[dim]... {line.left} more[/]" if line.left else f"{_escape(_name(line))}  {_state(line, now)}"
-        console.print(f"         {INDENT * (line.depth - 1)}{text}", highlight=False)
+        out.print(f"         {INDENT * (line.depth - 1)}{text}", highlight=False)
     for line in lines:
         if (next_ := what_next(line, signals)) is not None:
-            say(f"next     {next_}", "dim", to=console)
-    console.print()
-    console.print(_timeline(records, acceptance.at))
+            say(f"next     {next_}", "dim")
+    out.print()
+    out.print(_timeline(journal.records(entry.saga_id), acceptance.at))
 
 
 def _timeline(records: Iterable[Record], begin: float) -> Table:

@@ -54,7 +54,7 @@ def is_dormant(entry: Entry) -> bool:
 
 
 def tree(journal: Journal, entry: Entry, depth: int = 0) -> Iterator[Line]:
-    """The execution, and below it the branches of the group that it is in, with their branches."""
+    """The execution, and below it the branches of its present group, with their branches."""
     phase, path = split_state(entry.state)
     branches: list[Entry] = []
     if phase in (WAITING, COMPENSATING, *STUCK_PHASES):

@@ -1,4 +1,4 @@
-"""The view: all that a front end shows of an explorer, as plain JSON, and all the messages that it can send back.
+"""The view: everything that a front end shows of an explorer, as plain JSON, and every message that comes back.
 
 A front end holds no logic: it lays out what `view_of` returns, and hands each button that was pressed to `take`.
 No HTML is made here: texts go out unescaped, and the front end shows them as text.

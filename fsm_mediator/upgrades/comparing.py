@@ -2,8 +2,8 @@
 
 The theory: a machine is a finite automaton over its moves. An execution in flight can go on under another definition
 exactly if its history, with parts renamed on request, is a history of the other machine too: then it does not differ
-from one that was started there, and every law of the new machine holds of it. So a state is safe if no way into it
-takes a move that the new machine lacks; the first such move on each way is the reason. A part of another kind is
+from one that was started there, and every law of the new machine holds of it. So a state is safe if no path into it
+takes a move that the new machine lacks; the first such move on each path is the reason. A part of another kind is
 another part: a sleep does not end where a signal comes.
 
 No execution, no journal and no clock is read here.
@@ -153,14 +153,14 @@ def _compare_branches(old: Shape, new: Shape, names: _Renaming, *, kept: bool, e
 
 
 class _MissingTransition(NamedTuple):
-    """The reason why the new machine lacks a move, in words, and the state that it lacks, if that is why."""
+    """The reason why the new machine lacks a move, in words; *state*: the missing state, if that is the reason."""
 
     why: str
     state: str | None = None
 
 
 class _Reachability:
-    """The ways into every state of the old machine, and which of them the new machine has."""
+    """The paths into every state of the old machine, compared with the new machine."""
 
     def __init__(
         self, old: Shape, new: Shape, names: _Renaming, branches: Iterable[Comparison], *, every: bool
@@ -192,7 +192,7 @@ class _Reachability:
 
     def verdicts(self) -> Iterator[StateVerdict]:
         """The verdict for each state."""
-        # The first missing move on each way decides; no history behind it is one of the new machine.
+        # The first missing move on each path decides; no history behind it is one of the new machine.
         behind = {move: self.reachable([move.target]) for move in self.missing if move.source in self.safe}
         begun = {
             path: self.reachable(
@@ -210,8 +210,8 @@ class _Reachability:
 
         Args:
             state: The state.
-            missing: The first missing moves on the ways to it.
-            begun: The renamed parts that may have begun on the ways to it.
+            missing: The first missing moves on the paths to it.
+            begun: The renamed parts that may have begun on the paths to it.
         """
         phase, part = self.machine.places[state]
         becomes = self.names.state(state)

@@ -101,7 +101,7 @@ class Comparison:
 
     @property
     def stranded(self) -> tuple[str, ...]:
-        """The states whose executions no mediator would drive after the deploy; of a branch, with its saga's name.
+        """The states of executions without a mediator after the deploy; those of branches follow their saga's name.
 
         A mediator drives an execution by a definition of the same fingerprint, and by no other. So this is empty if
         the old definition's shape is kept, and every state that is not an end otherwise.

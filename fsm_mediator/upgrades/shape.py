@@ -1,4 +1,4 @@
-"""Shape: the structure behind a saga's fingerprint, as data, so that it can be compared where the code is gone.
+"""Shape: the structure behind a saga's fingerprint, as data, for a comparison without the code.
 
 A shape has everything that the machine's table depends on, and nothing else: no functions, no retry numbers, no types.
 A file of shapes is JSON, written by ``fsm-mediator export-shape``; ``docs/upgrades.md`` describes its format.
@@ -119,7 +119,7 @@ class Shape:
                     part.retry.attempts != 1,
                     part.compensation_retry.attempts != 1,
                     part.can_outlive_its_timeout,
-                    _can_be_given_up(part),
+                    _can_fail(part),
                     part.each,
                     tuple((name, cls.of(branch)) for name, branch in saga.branches.get(part.path, {}).items()),
                 )
@@ -146,7 +146,7 @@ class Shape:
         return f"saga {self.saga!r} version {self.version} ({self.fingerprint})"
 
 
-def _can_be_given_up(part: Part) -> bool:
+def _can_fail(part: Part) -> bool:
     return part.seconds is not None if part.kind is Kind.SIGNAL else part.decide is not None
 
 
