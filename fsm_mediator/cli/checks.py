@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 
 from fsm_mediator.cli import options
 from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, err, out, printable, progress_bar, say
-from fsm_mediator.cli.loading import execution_in, journal_for, load_app
+from fsm_mediator.cli.loading import execution_in, journal_for, load_app, with_branches
 from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.definition.saga import family
 from fsm_mediator.errors import DefinitionError, MissingExtraError, UnknownSagaError
@@ -122,12 +122,6 @@ class _FilteredJournal:
         return getattr(self._journal, name)
 
 
-def _with_branches(journal: Journal, entry: Entry) -> Iterator[Entry]:
-    yield entry
-    for branch in journal.entries(parent=entry.saga_id):
-        yield from _with_branches(journal, branch)
-
-
 @click.command()
 @options.app_argument
 @_app_option
@@ -167,7 +161,7 @@ def conform(
             with closing(journal_for(journal, loaded, read_only=True)) as opened:
                 entries = opened.entries()
                 if saga_id is not None:
-                    entries = _with_branches(opened, execution_in(opened, saga_id))
+                    entries = with_branches(opened, execution_in(opened, saga_id))
                 elif name is not None:
                     names = dict.fromkeys(each.name for saga in sagas for each in family(saga))
                     entries = chain.from_iterable(opened.entries(saga=each) for each in names)

@@ -55,7 +55,9 @@ _reason = click.option("--reason", "-r", help="Why; journaled.")
 
 @cli.command("list")
 @options.journal
-@click.option("--state", "-s", type=options.State(), help="Only these: succeeded, stuck, retrying, stuck.charge ...")
+@click.option(
+    *("--state", "-s", "phase"), type=options.State(), help="Only these: succeeded, stuck, retrying, stuck.charge ..."
+)
 @options.executions_of
 @click.option("--older-than", type=options.Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
 @click.option("--parent", help="Only the branches of the execution with this id.")
@@ -63,14 +65,7 @@ _reason = click.option("--reason", "-r", help="Why; journaled.")
 @_app_for_signals
 @options.json_lines
 def list_(
-    journal: str | None,
-    app: str | None,
-    state: str | None,
-    saga: str | None,
-    older_than: float | None,
-    parent: str | None,
-    limit: int,
-    as_json: bool,
+    journal: str | None, app: str | None, older_than: float | None, limit: int, as_json: bool, **filters: str | None
 ) -> None:
     """List executions, newest first; below each that waits for branches: those.
 
@@ -79,10 +74,10 @@ def list_(
     loaded = load_app(app) if app else None
     with closing(journal_for(journal, loaded, read_only=True)) as opened:
         before = None if older_than is None else time.time() - older_than
-        if parent is not None:
-            execution_in(opened, parent)
-        flat = as_json or any(each is not None for each in (state, saga, parent))
-        listed = opened.entries(phase=state, saga=saga, parent=parent, before=before, limit=limit + 1 if flat else None)
+        if filters["parent"] is not None:
+            execution_in(opened, filters["parent"])
+        flat = as_json or any(each is not None for each in filters.values())
+        listed = opened.entries(**filters, before=before, limit=limit + 1 if flat else None)
         entries = list(islice((entry for entry in listed if flat or entry.acceptance.parent is None), limit + 1))
         if as_json:
             for entry in entries[:limit]:
@@ -92,7 +87,7 @@ def list_(
         tables.list_(lines, trees.signals_of(loaded))
         if not entries:
             out.print("no executions", style="dim")
-            _warn_of_unknown(opened, saga)
+            _warn_of_unknown(opened, filters["saga"])
         elif len(entries) > limit:
             out.print(f"... and more; see them with --limit {limit * 10}", style="dim")
 

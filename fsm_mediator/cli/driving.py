@@ -14,7 +14,7 @@ from inspect import isawaitable
 from typing import Any, Final
 
 from fsm_mediator.cli.console import DID_NOT_SUCCEED, err, fail, next_command, printable, say
-from fsm_mediator.cli.loading import App, journal_for, load_app
+from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, with_branches
 from fsm_mediator.errors import StillRunningError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry, Journal
@@ -77,16 +77,9 @@ async def signal_and_drive(mediator: Any, saga_id: str, name: str, value: Any) -
         try:
             return await _result(mediator.wait(saga_id, timeout=ROUND, check=False))  # type: ignore[no-any-return]
         except StillRunningError:
-            if not any(map(_is_driven_here, _with_branches(mediator.journal, saga_id))):
+            journal = mediator.journal
+            if not any(map(_is_driven_here, with_branches(journal, execution_in(journal, saga_id)))):
                 return await _result(mediator.outcome(saga_id))  # type: ignore[no-any-return]
-
-
-def _with_branches(journal: Journal, saga_id: str) -> list[Entry]:
-    entry = journal.find(saga_id)
-    found = [] if entry is None else [entry]
-    for each in found:  # grows while it is walked
-        found += journal.entries(parent=each.saga_id)
-    return found
 
 
 def _is_driven_here(entry: Entry) -> bool:

@@ -55,36 +55,32 @@ def open_output(output: str) -> Iterator[BinaryIO]:
     Raises:
         click.UsageError: The file cannot be written, or it is a journal.
     """
-    path = Path(os.path.realpath(output))  # the target of a link is written, not the link
     if output == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if path.exists() and not path.is_file() and not path.is_dir():  # a device, a pipe
-        with _open(path, output) as file:
-            yield file
-        return
-    refuse_journal(path)
+    path = Path(os.path.realpath(output))  # the target of a link is written, not the link
     if path.is_dir():
         raise click.UsageError(f"{output!r} is a folder; name a file with -o")
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    refuse_journal(path)
+    in_place = path.exists() and not path.is_file()  # a device, a pipe
+    unfinished = path if in_place else path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with _open(unfinished, output) as file:
-            if path.exists():
-                unfinished.chmod(path.stat().st_mode)
-            yield file
-        unfinished.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
-
-
-def _open(path: Path, output: str) -> BinaryIO:
-    try:
-        return path.open("wb")
+        file = unfinished.open("wb")
     except OSError as error:
         raise click.UsageError(f"{output!r} cannot be written: {error.strerror or error}") from error
+    try:
+        with file:
+            if path.is_file():
+                unfinished.chmod(path.stat().st_mode)
+            yield file
+        if not in_place:
+            unfinished.replace(path)
+    except BaseException:
+        if not in_place:
+            with suppress(OSError):
+                unfinished.unlink()
+        raise
 
 
 @click.command("export-machine")

@@ -13,7 +13,7 @@ import importlib
 import sys
 import tomllib
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -133,7 +133,7 @@ def load_app(spec: str | None) -> App:
 
 
 def execution_in(journal: Journal, saga_id: str) -> Entry:
-    """The execution of this id, as the journal lists it.
+    """The execution with this id.
 
     Raises:
         UnknownExecutionError: There is none.
@@ -142,6 +142,13 @@ def execution_in(journal: Journal, saga_id: str) -> Entry:
     if entry is None:
         raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
     return entry
+
+
+def with_branches(journal: Journal, entry: Entry) -> Iterator[Entry]:
+    """The execution, its branches, and theirs."""
+    yield entry
+    for branch in journal.entries(parent=entry.saga_id):
+        yield from with_branches(journal, branch)
 
 
 def load_object(spec: str) -> Any:

@@ -23,6 +23,11 @@ from fsm_mediator.retry import Retry
 FORMAT: Final = 1
 """The number of the file's format."""
 
+_COPIED: Final = (
+    *("path", "kind", "compensatable", "calls_compensation", "pivot", "forward_only", "repeatable", "each"),
+)
+"""The fields that a part and its shape have in common."""
+
 
 @attrs.frozen
 class PartShape:
@@ -108,20 +113,13 @@ class Shape:
             saga.fingerprint,
             tuple(
                 PartShape(
-                    part.path,
-                    part.kind,
-                    part.compensatable,
-                    part.calls_compensation,
-                    part.probe is not None,
-                    part.pivot,
-                    part.forward_only,
-                    part.repeatable,
-                    part.retry.attempts != 1,
-                    part.compensation_retry.attempts != 1,
-                    part.can_outlive_its_timeout,
-                    _can_fail(part),
-                    part.each,
-                    tuple((name, cls.of(branch)) for name, branch in saga.branches.get(part.path, {}).items()),
+                    **{name: getattr(part, name) for name in _COPIED},
+                    probed=part.probe is not None,
+                    retried=part.retry.attempts != 1,
+                    compensation_retried=part.compensation_retry.attempts != 1,
+                    outlives=part.can_outlive_its_timeout,
+                    can_be_given_up=(part.seconds if part.kind is Kind.SIGNAL else part.decide) is not None,
+                    branches=tuple((name, cls.of(branch)) for name, branch in saga.branches.get(part.path, {}).items()),
                 )
                 for part in saga.parts
             ),
@@ -144,10 +142,6 @@ class Shape:
 
     def __str__(self) -> str:
         return f"saga {self.saga!r} version {self.version} ({self.fingerprint})"
-
-
-def _can_fail(part: Part) -> bool:
-    return part.seconds is not None if part.kind is Kind.SIGNAL else part.decide is not None
 
 
 _NOTHING: Final = Callback(lambda: None, takes_context=False, is_coroutine=False, label="nothing")
