@@ -167,7 +167,7 @@ def _diagram(app: App, options: _RenderOptions) -> Diagram:
             name, version = entry.acceptance.saga, entry.acceptance.version
             found = [each for saga in app.sagas for each in family(saga) if each.name == name]
             same = [each for each in found if each.version == version]
-            saga = (same or found or [_one_saga(app, name)])[0]
+            saga = (same or found[-1:] or [_one_saga(app, name)])[0]
             run = run_of(journal, entry)
     return Diagram(saga, run, view=options.views[0], theme=options.theme, direction=options.direction)
 
