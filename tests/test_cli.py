@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from fsm_mediator import Mediator, SQLiteJournal
-from fsm_mediator.cli import exit_codes as codes
+from fsm_mediator.cli import console as codes
 from fsm_mediator.cli.commands import cli
-from fsm_mediator.cli.exit_codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
+from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
 from fsm_mediator.journal.protocol import Commit
 from tests import desk_app
 

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from fsm_mediator import Mediator
-from fsm_mediator.cli import exit_codes as codes
+from fsm_mediator.cli import console as codes
 from fsm_mediator.cli.commands import cli
-from fsm_mediator.cli.exit_codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, USAGE
+from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, USAGE
 from tests import desk_app
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fsm_mediator import Mediator, SQLiteJournal
-from fsm_mediator.cli.exit_codes import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
+from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
 from tests import slips_app
 from tests.test_cli import APP_OPTION, desk, journal, world
 

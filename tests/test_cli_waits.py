@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from fsm_mediator import Mediator, SQLiteJournal
-from fsm_mediator.cli import commands
-from fsm_mediator.cli import exit_codes as codes
+from fsm_mediator.cli import console as codes
+from fsm_mediator.cli import driving
 from fsm_mediator.cli.commands import cli
-from fsm_mediator.cli.exit_codes import DID_NOT_SUCCEED, NOT_FOUND, REFUSED, USAGE
+from fsm_mediator.cli.console import DID_NOT_SUCCEED, NOT_FOUND, REFUSED, USAGE
 from tests import waiting_app
 
 APP = ("--app", "tests.waiting_app:sagas", "--journal", "sagas.db")
@@ -117,7 +117,7 @@ def test_commands_drive_as_the_apps_mediator_does(desk, tmp_path, monkeypatch):
         made.append(settings)
         return Mediator(*sagas, **settings)
 
-    monkeypatch.setattr(commands, "Mediator", make)
+    monkeypatch.setattr(driving, "Mediator", make)
     app = ("--app", "tests.waiting_app:mediator", "--journal", "sagas.db")
 
     desk("run", "approved", "--id", "a-1", *app, code=DID_NOT_SUCCEED)

@@ -22,7 +22,7 @@ from examples.order_fulfilment.orders import ORDERS, Decision, Order
 from examples.order_fulfilment.services import Payments, Services
 from examples.profile_sync.faults import Faults
 from fsm_mediator import Mediator, SQLiteJournal, verify
-from fsm_mediator.cli.exit_codes import DID_NOT_SUCCEED
+from fsm_mediator.cli.console import DID_NOT_SUCCEED
 
 pytestmark = pytest.mark.once
 

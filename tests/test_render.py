@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from fsm_mediator import Mediator
 from fsm_mediator.cli.commands import cli
-from fsm_mediator.cli.exit_codes import APP, MISSING, NOT_FOUND, USAGE
-from fsm_mediator.cli.exit_codes import DID_NOT_SUCCEED as STALE
+from fsm_mediator.cli.console import APP, MISSING, NOT_FOUND, USAGE
+from fsm_mediator.cli.console import DID_NOT_SUCCEED as STALE
 from fsm_mediator.diagram import saga_diagram
 from tests import desk_app
 

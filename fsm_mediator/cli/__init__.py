@@ -1,4 +1,4 @@
-"""The command line: the operator's desk. ``fsm-mediator --help`` tells the rest."""
+"""The command line, for operators; ``fsm-mediator --help`` lists its commands."""
 
 from __future__ import annotations
 

@@ -1,76 +1,58 @@
-"""The commands that check: the machine against its laws, and the past against the machine. They drive nothing.
-
-Exit codes: 0 it holds; 1 it does not; 5 the journal cannot be used; 6 the app cannot be loaded or has no definition
-that fits.
-"""
+"""The commands that check and drive nothing: machines against laws, journals against machines, old against new code."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fsm_mediator.cli.exit_codes import APP, DID_NOT_SUCCEED, err, out, printable
-from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app
+from fsm_mediator.cli import options
+from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, err, out, printable, progress_bar, say
+from fsm_mediator.cli.loading import execution_in, journal_for, load_app, with_branches
 from fsm_mediator.conformance.checking import conforms
-from fsm_mediator.conformance.report import Conformance
-from fsm_mediator.definition.saga import Saga, family
-from fsm_mediator.errors import MissingExtraError, UnknownSagaError
+from fsm_mediator.definition.saga import family
+from fsm_mediator.errors import DefinitionError, MissingExtraError, UnknownSagaError
+from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.states import ENDED
+from fsm_mediator.upgrades import comparing
+from fsm_mediator.upgrades.report import Comparison
+from fsm_mediator.upgrades.shape import Shape, read_shapes
+from fsm_mediator.verifier import verify as check_laws
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.violation import Violation
 
-_app = click.argument("app", required=False, envvar="FSM_MEDIATOR_APP")
 _app_option = click.option("--app", "-a", "app_option", help="The same as APP.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def sagas_of(app: App, name: str | None) -> list[Saga]:
-    """The sagas of *app*, or those of this name.
-
-    Raises:
-        UnknownSagaError: It has none of this name.
-    """
-    found = [saga for saga in app.sagas if name is None or saga.name == name]
-    if not found:
-        known = ", ".join(sorted({saga.name for saga in app.sagas}))
-        raise UnknownSagaError(f"no saga is named {name!r}; the app has {known}")
-    return found
+def _progress_bar(what: str, total: int | None = None) -> AbstractContextManager[Callable[..., object]]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return progress_bar(what, *columns, TimeElapsedColumn(), total=total)
 
 
-@contextmanager
-def working(what: str, total: int | None = None) -> Iterator[Any]:
-    """Shows on a terminal that something is under way; gives what to call after each piece of it."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
+# The laws
 
 
 @click.command()
-@_app
+@options.app_argument
 @_app_option
-@click.option("--saga", "name", help="Only the saga of this name.")
+@options.saga_name
 @click.option("--strict", is_flag=True, help="Take steps also to raise after an effect without saying so.")
 @click.option(
     *("--counterexample", "folder"),
     type=click.Path(file_okay=False, path_type=Path),
     help="Write each broken law's shortest way there: a timeline, a picture and a test.",
 )
-@_as_json
+@options.as_json
 def verify(
     app: str | None, app_option: str | None, name: str | None, strict: bool, folder: Path | None, as_json: bool
 ) -> None:
@@ -79,89 +61,71 @@ def verify(
     APP is module:object, as for --app. No step is called. Ends with 1 if a law is broken, and shows the shortest way
     to it.
     """
-    from fsm_mediator.verifier import verify as verified
-
-    sagas = sagas_of(load_app(app_option or app), name)
+    sagas = load_app(app_option or app).sagas_named(name)
     broken = False
-    with working("verifying", len(sagas)) as advance:
+    with _progress_bar("verifying", len(sagas)) as advance:
         for number, saga in enumerate(sagas):
-            report = verified(saga, strict=strict)
+            report = check_laws(saga, strict=strict)
             advance()
             broken = broken or not report.ok
-            files = [file for violation in violations(report) for file in counterexample(violation, folder)]
+            files = [] if folder is None else [file for each in _violations(report) for file in _save(each, folder)]
             if as_json:
                 click.echo(json.dumps({**report.to_dict(), "files": [str(file) for file in files]}))
             else:
                 if number:
                     out.print()
-                style = None if report.ok else "red"
-                out.print(str(report), style=style, markup=False, highlight=False, soft_wrap=True)
+                say(str(report), None if report.ok else "red")
                 for file in files:
-                    out.print(f"written: {file}", style="dim", markup=False, highlight=False, soft_wrap=True)
+                    say(f"written: {file}", "dim")
     if broken:
         sys.exit(DID_NOT_SUCCEED)
 
 
-def violations(report: Report) -> Iterator[Violation]:
-    """Every broken law, those within branches included."""
+def _violations(report: Report) -> Iterator[Violation]:
+    """Every broken law, those of branches included."""
     yield from report.violations
     for branch in report.branches:
-        yield from violations(branch)
+        yield from _violations(branch)
 
 
-def counterexample(violation: Violation, folder: Path | None) -> Iterator[Path]:
-    """Write the way to a broken law into *folder*, in three shapes; the files, each once it is there.
+def _save(violation: Violation, folder: Path) -> Iterator[Path]:
+    """Write the counterexample of a broken law into *folder*: a timeline, a picture and a test; yields each file.
 
     Without the extra that draws, the picture is the text that Graphviz draws from.
     """
-    if folder is None:
-        return
     folder.mkdir(parents=True, exist_ok=True)
-    saga = re.sub(r"[^\w.-]", ".", violation.saga.name)  # that of a branch has a slash
-    named = f"{saga}-law-{violation.law}"
+    saga = re.sub(r"[^\w.-]", ".", violation.saga.name)  # the name of a branch has a slash
+    stem = f"{saga}-law-{violation.law}"
     diagram = violation.diagram()
     try:
-        picture = (f"{named}.svg", diagram.to_svg())
+        picture = (f"{stem}.svg", diagram.to_svg())
     except MissingExtraError:
-        picture = (f"{named}.dot", diagram.to_dot())
+        picture = (f"{stem}.dot", diagram.to_dot())
     test = re.sub(r"\W", "_", f"test_{saga}_law_{violation.law}") + ".py"
-    for name, text in ((f"{named}.txt", f"{violation}\n"), picture, (test, violation.to_pytest())):
+    for name, text in ((f"{stem}.txt", f"{violation}\n"), picture, (test, violation.to_pytest())):
         path = folder / name
         path.write_text(text, encoding="utf-8")
         yield path
 
 
-class _Chosen:
-    """A journal of which only some executions are to be read."""
+# The past
 
-    def __init__(self, journal: Journal, saga_id: str | None, names: Iterable[str] | None) -> None:
+
+class _FilteredJournal:
+    """A journal that lists only *entries*."""
+
+    def __init__(self, journal: Journal, entries: Iterable[Entry]) -> None:
         self._journal = journal
-        self._saga_id = saga_id
-        self._names = names
-
-    def entries(self) -> Iterator[Entry]:
-        """Those chosen."""
-        if self._saga_id is not None:
-            yield from self._with_branches(execution_in(self._journal, self._saga_id))
-        elif self._names is not None:
-            for name in self._names:
-                yield from self._journal.entries(saga=name)
-        else:
-            yield from self._journal.entries()
-
-    def _with_branches(self, entry: Entry) -> Iterator[Entry]:
-        yield entry
-        for branch in self._journal.entries(parent=entry.saga_id):
-            yield from self._with_branches(branch)
+        self.entries = lambda: entries
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal, name)
 
 
 @click.command()
-@_app
+@options.app_argument
 @_app_option
-@click.option("--journal", "-j", envvar="FSM_MEDIATOR_JOURNAL", help="The journal's file or URL.")
+@options.journal
 @click.option(
     *("--from", "path"),
     type=click.Path(dir_okay=False, path_type=Path),
@@ -169,7 +133,7 @@ class _Chosen:
 )
 @click.option("--id", "saga_id", help="Only this execution of the journal, with its branches.")
 @click.option("--saga", "name", help="Only executions of the saga of this name.")
-@_as_json
+@options.as_json
 def conform(
     app: str | None,
     app_option: str | None,
@@ -187,33 +151,126 @@ def conform(
     if path is not None and (journal is not None or saga_id is not None):
         raise click.UsageError("--from reads a file, and --journal and --id a journal: give one of them")
     loaded = load_app(app_option or app)
-    sagas = sagas_of(loaded, name)
-    with working("replaying") as advance:
+    sagas = loaded.sagas_named(name)
+    with _progress_bar("replaying") as advance:
         if path is not None:
             report = conforms(path, sagas, progress=advance)
             if not (report.executions or report.unchecked):
                 raise click.UsageError(f"{str(path)!r} tells of no execution, so that nothing was checked")
         else:
-            opened = journal_for(journal, loaded, read_only=True)
-            try:
-                names = None if name is None else dict.fromkeys(each.name for saga in sagas for each in family(saga))
-                report = conforms(_Chosen(opened, saga_id, names), sagas, progress=advance)
-            finally:
-                opened.close()
-    _tell(report, as_json=as_json)
-
-
-def _tell(report: Conformance, *, as_json: bool) -> None:
+            with closing(journal_for(journal, loaded, read_only=True)) as opened:
+                entries = opened.entries()
+                if saga_id is not None:
+                    entries = with_branches(opened, execution_in(opened, saga_id))
+                elif name is not None:
+                    names = dict.fromkeys(each.name for saga in sagas for each in family(saga))
+                    entries = chain.from_iterable(opened.entries(saga=each) for each in names)
+                report = conforms(_FilteredJournal(opened, entries), sagas, progress=advance)
     if as_json:
         click.echo(report.to_json())
     else:
-        style = None if report.ok else "red"
-        out.print(printable(str(report)), style=style, markup=False, highlight=False, soft_wrap=True)
-    if report.violations:
+        say(printable(str(report)), None if report.ok else "red")
+    if not report.ok:
+        sys.exit(DID_NOT_SUCCEED if report.violations else APP)
+
+
+# The next deploy
+
+
+def _shapes_of(spec: str) -> tuple[Shape, ...]:
+    """The shapes of *spec*: a file that `export-shape` wrote, or ``module:object``."""
+    if spec.endswith(".json") or Path(spec).is_file():
+        return read_shapes(spec)
+    return tuple(map(Shape.of, load_app(spec).sagas))
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", help="A part that has another name now.")
+@options.saga_name
+@click.option("--every", is_flag=True, help="Take in the states that the old settings rule out.")
+@click.option("--journal", "-j", help="Count what is in flight in this journal: refuse only what it strands.")
+@options.as_json
+def compare(
+    old: str, new: str, renames: Sequence[str], name: str | None, every: bool, journal: str | None, as_json: bool
+) -> None:
+    """Tell what becomes of executions in flight when NEW is deployed in place of OLD.
+
+    Each is module:object, or a file that `export-shape` wrote. Ends with 1 if the deploy would strand executions: if
+    NEW has no definition of the shape that they were started with.
+    """
+    renamed = dict(map(_split_rename, renames))
+    old_shapes, new_shapes = _shapes_of(old), _shapes_of(new)
+    if name is not None and not any(shape.saga == name for shape in old_shapes):
+        raise UnknownSagaError(f"no saga is named {name!r}; OLD has {', '.join(shape.saga for shape in old_shapes)}")
+    old_shapes = tuple(shape for shape in old_shapes if name in (None, shape.saga))
+    for part in renamed:
+        if not any(shape.paths_under(part) for shape in old_shapes):
+            raise DefinitionError(f"--rename: no saga of OLD has a part {part!r}")
+    comparisons = []
+    for shape in old_shapes:
+        own = {before: after for before, after in renamed.items() if shape.paths_under(before)}
+        comparisons.append(comparing.compare(shape, new_shapes, own, every=every))
+    in_flight = None
+    if journal is not None:
+        with closing(journal_for(journal, None, read_only=True)) as opened:
+            in_flight = find_stranded(opened.entries(), new_shapes, name)
+    _report(comparisons, in_flight, as_json=as_json)
+
+
+def _split_rename(rename: str) -> tuple[str, str]:
+    before, equals, after = rename.partition("=")
+    if not (before and equals and after):
+        raise click.BadParameter(f"{rename!r}: write it as OLD=NEW, such as charge=pay", param_hint="--rename")
+    return before, after
+
+
+def _definitions(shapes: Iterable[Shape]) -> Iterator[tuple[str, str]]:
+    """Name and fingerprint of every definition, those of branches included."""
+    for shape in shapes:
+        yield shape.saga, shape.fingerprint
+        for part in shape.parts:
+            yield from _definitions(branch for _, branch in part.branches)
+
+
+def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | None = None) -> dict[str, Counter[str]]:
+    """The number of executions in flight that *new* has no definition for: by saga and version, then by state."""
+    known = set(_definitions(new))
+    found: dict[str, Counter[str]] = {}
+    for entry in entries:
+        saga, fingerprint = entry.acceptance.saga, entry.acceptance.fingerprint
+        selected = name is None or saga == name or is_inside(saga, name)
+        if selected and entry.state not in ENDED and (saga, fingerprint) not in known:
+            found.setdefault(f"saga {saga!r} version {entry.acceptance.version}", Counter())[entry.state] += 1
+    return found
+
+
+def _report(comparisons: Sequence[Comparison], in_flight: dict[str, Counter[str]] | None, *, as_json: bool) -> None:
+    refused = any(not each.ok for each in comparisons) if in_flight is None else bool(in_flight)
+    if as_json:
+        result: dict[str, object] = {"ok": not refused, "sagas": [each.as_dict() for each in comparisons]}
+        click.echo(json.dumps(result if in_flight is None else {**result, "in_flight": in_flight}, indent=2))
+    else:
+        for number, comparison in enumerate(comparisons):
+            style = None if comparison.ok or in_flight is not None else "red"
+            say(f"{chr(10) if number else ''}{comparison}", style)
+        if in_flight is not None:
+            out.print()
+            _print_in_flight(in_flight)
+    if refused:
+        if not as_json:
+            err.print("the deploy would strand executions", style="bold red")
         sys.exit(DID_NOT_SUCCEED)
-    if report.unchecked:
-        sys.exit(APP)
 
 
-COMMANDS = (verify, conform)
-"""What is added to the command line."""
+def _print_in_flight(in_flight: dict[str, Counter[str]]) -> None:
+    if not in_flight:
+        out.print("in the journal: nothing in flight would be stranded", style="green")
+    for saga, states in in_flight.items():
+        where = ", ".join(f"{count} in {state}" for state, count in states.items())
+        out.print(f"in the journal: {states.total()} of {saga} would be stranded: {where}", style="red", markup=False)
+
+
+COMMANDS: Final = (verify, conform, compare)
+"""The commands for the command line."""

@@ -1,107 +1,33 @@
-"""The commands. Those that only look need no app; those that drive find the sagas by ``--app``.
-
-Exit codes: 0 done; 1 the saga did not end as asked, or a check found something; 2 wrong usage; 3 no such execution;
-4 refused where it stands; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit; 7 an optional
-dependency is missing.
-"""
+"""The command group, and the commands that look at executions or drive them. Only driving needs an app."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from collections import Counter
+from contextlib import closing
+from itertools import islice
+from typing import Final
 
 import click
 import msgspec
-from rich.progress import Progress, SpinnerColumn
+from rich.progress import SpinnerColumn
 
-from fsm_mediator.cli import checks, exporting, files, tables, telling, trees, upgrade
-from fsm_mediator.cli import hints as next_line
-from fsm_mediator.cli import params as given
-from fsm_mediator.cli.drawing import render
-from fsm_mediator.cli.exit_codes import (
-    APP,
-    DID_NOT_SUCCEED,
-    JOURNAL,
-    MISSING,
-    NOT_FOUND,
-    REFUSED,
-    USAGE,
-    err,
-    out,
-    printable,
-)
-from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app
-from fsm_mediator.errors import (
-    DefinitionChangedError,
-    DefinitionError,
-    JournalError,
-    MediatorError,
-    MissingExtraError,
-    PayloadError,
-    RefusedError,
-    UnknownExecutionError,
-    UnknownSagaError,
-)
-from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.cli import checks, exporting, options, rendering, tables, trees
+from fsm_mediator.cli.console import CommandGroup, err, out, progress_bar
+from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
+from fsm_mediator.cli.loading import execution_in, journal_for, load_app
+from fsm_mediator.errors import DefinitionChangedError, PayloadError
+from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Journal
-from fsm_mediator.mediator.sync import Mediator
-from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Record
-from fsm_mediator.states import ENDED, WAITING, is_settled, phase_of
+from fsm_mediator.states import ENDED, is_settled, phase_of
 from fsm_mediator.upgrades.shape import Shape
 
 LEFT: Final = 10_000
-"""So many executions that nobody takes up are looked at, to tell what they are of."""
+"""How many unclaimed executions `recover` looks at, to report which sagas they belong to."""
 
 
-def _exit_code(error: MediatorError) -> int:
-    for kinds, code in (
-        (UnknownExecutionError, NOT_FOUND),
-        (RefusedError, REFUSED),
-        (MissingExtraError, MISSING),
-        ((DefinitionError, DefinitionChangedError, UnknownSagaError), APP),
-        (PayloadError, USAGE),
-        (JournalError, JOURNAL),
-    ):
-        if isinstance(error, kinds):
-            return code
-    return DID_NOT_SUCCEED
-
-
-def _fail(told: str, code: int) -> NoReturn:
-    err.print(f"fsm-mediator: {printable(told)}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(code)
-
-
-class _Group(click.Group):
-    """Tells an error of ours in one line, with the exit code that belongs to it."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except MediatorError as error:
-            hint = "; see those it knows: fsm-mediator list" if isinstance(error, UnknownExecutionError) else ""
-            _fail(f"{error}{hint}", _exit_code(error))
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # whoever reads has seen enough: click ends quietly
-            where = f"{error.filename}: " if error.filename else "it cannot be written: "
-            _fail(f"{where}{error.strerror or error}", DID_NOT_SUCCEED)
-
-
-_journal = click.option("--journal", "-j", envvar="FSM_MEDIATOR_JOURNAL", help="The journal's file or URL.")
-_app = click.option("--app", "-a", envvar="FSM_MEDIATOR_APP", help="Where the sagas are: module:object.")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fsm-mediator")
 def cli() -> None:
     """Look at sagas, and decide what only a person can decide.
@@ -112,121 +38,100 @@ def cli() -> None:
     """
 
 
+for command in (rendering.render, *checks.COMMANDS, *exporting.COMMANDS):
+    cli.add_command(command)
+
+
 # Looking
 
-cli.add_command(render)
-
-
-_signals_of = click.option(
+_app_for_signals = click.option(
     "--app",
     "-a",
-    envvar="FSM_MEDIATOR_APP",
+    envvar=options.APP_VARIABLE,
     help="module:object; with it, signals with a time-out are told from sleeps.",
 )
-
-
-def _signals(app: App | None) -> trees.Signals | None:
-    return None if app is None else trees.signals_of(app.sagas)
-
-
-@contextmanager
-def _looking(journal: str | None, app: App | None = None) -> Iterator[Journal]:
-    opened = journal_for(journal, app, read_only=True)
-    try:
-        yield opened
-    finally:
-        opened.close()
+_reason = click.option("--reason", "-r", help="Why; journaled.")
 
 
 @cli.command("list")
-@_journal
-@click.option("--state", "-s", type=given.State(), help="Only these: succeeded, stuck, retrying, stuck.charge ...")
-@click.option("--saga", help="Only executions of the saga of this name.")
-@click.option("--older-than", type=given.Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
+@options.journal
+@click.option(
+    *("--state", "-s", "phase"), type=options.State(), help="Only these: succeeded, stuck, retrying, stuck.charge ..."
+)
+@options.executions_of
+@click.option("--older-than", type=options.Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
 @click.option("--parent", help="Only the branches of the execution with this id.")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
-@_signals_of
-@_as_json
+@_app_for_signals
+@options.json_lines
 def list_(
-    journal: str | None,
-    app: str | None,
-    state: str | None,
-    saga: str | None,
-    older_than: float | None,
-    parent: str | None,
-    limit: int,
-    as_json: bool,
+    journal: str | None, app: str | None, older_than: float | None, limit: int, as_json: bool, **filters: str | None
 ) -> None:
     """List executions, newest first; below each that waits for branches: those.
 
     With --state, --saga, --parent or --json every execution that fits stands for itself, branches too.
     """
     loaded = load_app(app) if app else None
-    with _looking(journal, loaded) as opened:
+    with closing(journal_for(journal, loaded, read_only=True)) as opened:
         before = None if older_than is None else time.time() - older_than
-        if parent is not None:
-            execution_in(opened, parent)
-        flat = as_json or any(each is not None for each in (state, saga, parent))
-        listed = opened.entries(phase=state, saga=saga, parent=parent, before=before, limit=limit + 1 if flat else None)
-        entries = list(listed) if flat else trees.roots(listed, limit + 1)
+        if filters["parent"] is not None:
+            execution_in(opened, filters["parent"])
+        flat = as_json or any(each is not None for each in filters.values())
+        listed = opened.entries(**filters, before=before, limit=limit + 1 if flat else None)
+        entries = list(islice((entry for entry in listed if flat or entry.acceptance.parent is None), limit + 1))
         if as_json:
             for entry in entries[:limit]:
                 click.echo(msgspec.json.encode(tables.entry_as_json(entry)))
             return
-        lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry)]
-        if flat:
-            lines = [line for line in lines if not line.depth]
-        tables.list_(out, lines, _signals(loaded))
+        lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry) if not (flat and line.depth)]
+        tables.list_(lines, trees.signals_of(loaded))
         if not entries:
             out.print("no executions", style="dim")
-            _warn_of_unknown(opened, saga)
+            _warn_of_unknown(opened, filters["saga"])
         elif len(entries) > limit:
             out.print(f"... and more; see them with --limit {limit * 10}", style="dim")
 
 
 def _warn_of_unknown(journal: Journal, saga: str | None) -> None:
-    """Tell whoever has mistyped the name of a saga, for whom it may look as if all were well."""
+    """Warn if no execution has this saga: the name may be mistyped, and an empty list looks as if all were well."""
     if saga is not None and not any(True for _ in journal.entries(saga=saga, limit=1)):
         err.print(f"the journal has no execution of a saga {saga!r}", style="yellow", markup=False, highlight=False)
 
 
 @cli.command()
-@click.argument("saga_id")
-@_journal
-@_signals_of
-@_as_json
+@options.saga_id
+@options.journal
+@_app_for_signals
+@options.json_lines
 def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> None:
     """Show one execution: its timeline with attempts, waits and errors."""
     loaded = load_app(app) if app else None
-    with _looking(journal, loaded) as opened:
+    with closing(journal_for(journal, loaded, read_only=True)) as opened:
         entry = execution_in(opened, saga_id)
         if as_json:
             for line in tables.exported(opened, [entry]):
                 click.echo(line)
         else:
-            lines = list(trees.tree(opened, entry))
-            others = sum(1 for _ in opened.entries(parent=saga_id)) - lines[0].branches.total()
-            tables.show(out, lines, opened.records(saga_id), opened.inbox(saga_id), _signals(loaded), others)
+            tables.show(opened, entry, trees.signals_of(loaded))
 
 
 @cli.command()
-@_journal
-@click.option("--saga", help="Only executions of the saga of this name.")
-@click.option("--state", "-s", type=given.State(), help="Only those in this state.")
-@click.option("--output", "-o", default="-", help="A file; - is standard output.")
+@options.journal
+@options.executions_of
+@click.option("--state", "-s", type=options.State(), help="Only those in this state.")
+@options.output
 def export(journal: str | None, saga: str | None, state: str | None, output: str) -> None:
     """Write executions with all their records as JSON lines."""
     count = 0
     with (
-        _looking(journal) as opened,
-        Progress(console=err, transient=True, disable=not err.is_terminal) as progress,
-        files.written(output) as file,
+        closing(journal_for(journal, None, read_only=True)) as opened,
+        progress_bar("exporting") as advance,
+        exporting.open_output(output) as file,
     ):
-        task = progress.add_task("exporting", total=None)
         for line in tables.exported(opened, opened.entries(phase=state, saga=saga)):
             file.write(line + b"\n")
             count += 1
-            progress.advance(task)
+            advance()
     if output != "-" or not count:
         err.print(f"exported {count} executions", style="dim", highlight=False)
         if not count:
@@ -234,25 +139,26 @@ def export(journal: str | None, saga: str | None, state: str | None, output: str
 
 
 @cli.command()
-@_journal
-@click.option("--older-than", type=given.Duration(unit=True), required=True, help="How long ago they ended: 30d, 12h.")
-@click.option("--saga", help="Only executions of the saga of this name.")
+@options.journal
+@click.option(
+    "--older-than", type=options.Duration(unit=True), required=True, help="How long ago they ended: 30d, 12h."
+)
+@options.executions_of
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 def prune(journal: str | None, older_than: float, saga: str | None, dry_run: bool) -> None:
     """Delete executions that ended some time ago, with their records and branches."""
     before, deleted = time.time() - older_than, 0
     if dry_run:
-        with _looking(journal) as looked_at:
-            ended = (entry for phase in ENDED for entry in looked_at.entries(phase=phase, saga=saga, before=before))
+        with closing(journal_for(journal, None, read_only=True)) as opened:
+            ended = (entry for phase in ENDED for entry in opened.entries(phase=phase, saga=saga, before=before))
             count = sum(entry.acceptance.parent is None for entry in ended)
             out.print(f"would delete {count} executions that had ended, with their branches")
         return
     opened = journal_for(journal, None)
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("pruning", total=None)
+    with progress_bar("pruning") as advance:
         while count := opened.prune(before, saga=saga):
             deleted += count
-            progress.advance(task, count)
+            advance(count)
     opened.close()
     out.print(f"deleted {deleted} executions that had ended")
 
@@ -260,96 +166,35 @@ def prune(journal: str | None, older_than: float, saga: str | None, dry_run: boo
 # Driving
 
 
-def _drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
-    """Do *act* with a mediator of the app's sagas; it may give back an awaitable, or a `telling.Talk`."""
-    settings = {**app.settings, "observers": (*app.settings.get("observers", ()), *observers)}
-    with _telling_of_interrupts():
-        if app.has_coroutines:
-            return asyncio.run(_awaited(app, journal, act, settings))
-        with Mediator(*app.sagas, journal=journal, **settings) as mediator:
-            came = act(mediator)
-            return telling.answered(came) if isinstance(came, Generator) else came
-
-
-async def _awaited(app: App, journal: Journal, act: Callable[[Any], Any], settings: dict[str, Any]) -> Any:
-    from fsm_mediator.mediator.aio import AsyncMediator
-
-    async with AsyncMediator(*app.sagas, journal=journal, **settings) as mediator:
-        came = act(mediator)
-        return await (telling.awaited(came) if isinstance(came, Generator) else came)
-
-
-@contextmanager
-def _telling_of_interrupts() -> Iterator[None]:
-    """Say what becomes of what was under way when a step, or a person, ends the process."""
-    later = f"what was under way is in doubt, and goes on with: {next_line.command('recover')}"
-    try:
-        yield
-    except (SystemExit, GeneratorExit) as error:
-        _fail(
-            f"a step ended the process ({type(error).__name__}: {error}), which is no failure; {later}", DID_NOT_SUCCEED
-        )
-    except KeyboardInterrupt:
-        err.print(f"interrupted; {later}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-        raise
-
-
-def _say(app: str | None, journal: str | None, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
-    loaded = load_app(app)
-    return _drive(loaded, journal_for(journal, loaded), act, observers)
-
-
-def _report(outcome: Outcome, *, good: bool) -> None:
-    style = "green" if good else "red"
-    told = []
-    if outcome.awaits_signal:
-        told.append(f"next: {next_line.command('signal', outcome.saga_id, outcome.step or '', 'VALUE')}")
-    elif outcome.state.startswith(f"{WAITING}."):  # for branches, which `show` tells apart
-        told.append(f"next: {next_line.command('show', outcome.saga_id)}")
-    elif outcome.stuck:
-        told.append(f"next: {next_line.command('retry', outcome.saga_id)}  (once the cause is mended)")
-        told.append(f"  or: {next_line.command('resolve', outcome.saga_id)} --reason ...  (settles it by hand)")
-    out.print(printable(outcome.summary(next_move=False)), style=style, markup=False, highlight=False, soft_wrap=True)
-    for line in told:
-        out.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
-    if not good:
-        sys.exit(DID_NOT_SUCCEED)
-
-
 @cli.command()
 @click.argument("saga")
 @click.option("--payload", "-p", default="null", help="The payload as JSON; @FILE reads it from a file, - from input.")
-@click.option("--id", "saga_id", callback=given.an_id, help="Names the execution; the same id again joins it.")
-@_app
-@_journal
+@click.option("--id", "saga_id", callback=options.checked_id, help="Names the execution; the same id again joins it.")
+@options.app
+@options.journal
 def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: str | None) -> None:
     """Run the saga named SAGA to its end."""
-    from fsm_mediator.journal import codec
-
     loaded = load_app(app)
-    text = given.text_of(payload)
-    wanted = next((each for each in loaded.sagas if each.name == saga), None)
-    if wanted is None:
-        known = ", ".join(each.name for each in loaded.sagas)
-        raise UnknownSagaError(f"no saga is named {saga!r}; the app has {known}")
-    value = given.json_of(text, "the payload")
-    if wanted.payload is not None:
+    text = options.read_text(payload)
+    kind = loaded.sagas_named(saga)[0].payload
+    value = options.parse_json(text, "the payload")
+    if kind is not None:
         try:
-            value = codec.decode(text.encode(), wanted.payload, "the payload")
+            value = codec.decode(text.encode(), kind, "the payload")
         except PayloadError as error:
-            kind = getattr(wanted.payload, "__name__", wanted.payload)
-            raise PayloadError(f"the payload is not what saga {saga!r} takes, {kind}: {error.__cause__}") from error
-    act = lambda mediator: mediator.run(saga, value, saga_id=saga_id, check=False)  # noqa: E731
-    outcome = _drive(loaded, journal_for(journal, loaded, creates=True), act)
-    _report(outcome, good=outcome.succeeded)
+            wanted = getattr(kind, "__name__", kind)
+            raise PayloadError(f"the payload is not what saga {saga!r} takes, {wanted}: {error.__cause__}") from error
+    opened = journal_for(journal, loaded, creates=True)
+    outcome = drive(loaded, opened, lambda mediator: mediator.run(saga, value, saga_id=saga_id, check=False))
+    report(outcome, good=outcome.succeeded)
 
 
 @cli.command("signal")
-@click.argument("saga_id")
+@options.saga_id
 @click.argument("name")
 @click.argument("value", default="null")
-@_app
-@_journal
+@options.app
+@options.journal
 def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str | None) -> None:
     """Tell an execution what it waits for: the signal NAME, with VALUE.
 
@@ -357,64 +202,65 @@ def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str |
     GROUP.BRANCH.NAME, or SAGA_ID that of the branch. The execution is driven on until it ends or waits again, unless
     another process is at it.
     """
-    said = given.json_of(given.text_of(value), "the signal's value")
-    outcome = _say(app, journal, lambda mediator: telling.signalled(mediator, saga_id, name, said))
-    _report(outcome, good=not (outcome.failed or outcome.stuck))
+    parsed = options.parse_json(options.read_text(value), "the signal's value")
+    outcome = drive_app(app, journal, lambda mediator: signal_and_drive(mediator, saga_id, name, parsed))
+    report(outcome, good=not (outcome.failed or outcome.stuck))
 
 
 @cli.command()
-@click.argument("saga_id")
+@options.saga_id
 @click.option("--reason", "-r", help="What was mended; journaled.")
-@_app
-@_journal
+@options.app
+@options.journal
 def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
     """Try again the step that an execution is stuck in, and drive it on."""
-    outcome = _say(app, journal, lambda mediator: mediator.retry(saga_id, reason))
-    _report(outcome, good=outcome.ended)
+    outcome = drive_app(app, journal, lambda mediator: mediator.retry(saga_id, reason))
+    report(outcome, good=outcome.ended)
 
 
 @cli.command()
-@click.argument("saga_id")
-@click.option("--reason", "-r", required=True, callback=given.a_reason, help="How you made sure; journaled.")
+@options.saga_id
+@click.option("--reason", "-r", required=True, callback=options.checked_reason, help="How you made sure; journaled.")
 @click.option("--done/--undone", default=None, help="Whether the step has its effect. Asked where both are possible.")
 @click.option("--result", help="With --done: what the step would have returned, as JSON.")
-@_app
-@_journal
+@options.app
+@options.journal
 def resolve(
     saga_id: str, reason: str, done: bool | None, result: str | None, app: str | None, journal: str | None
 ) -> None:
     """Settle by hand the step that an execution is stuck in, and drive it on."""
-    value = None if result is None else given.json_of(result, "--result")
-    act = lambda mediator: mediator.resolve(saga_id, reason=reason, done=done, result=value)  # noqa: E731
-    outcome = _say(app, journal, act)
-    _report(outcome, good=outcome.ended)
+    value = None if result is None else options.parse_json(result, "--result")
+    outcome = drive_app(
+        app, journal, lambda mediator: mediator.resolve(saga_id, reason=reason, done=done, result=value)
+    )
+    report(outcome, good=outcome.ended)
 
 
 @cli.command()
-@click.argument("saga_id")
-@click.option("--reason", "-r", help="Why; journaled.")
-@_app
-@_journal
+@options.saga_id
+@_reason
+@options.app
+@options.journal
 def cancel(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
     """Have an execution end its attempts and compensate, wherever it is driven."""
-    _say(app, journal, lambda mediator: mediator.cancel(saga_id, reason))
+    drive_app(app, journal, lambda mediator: mediator.cancel(saga_id, reason))
     out.print(f"execution {saga_id!r} will compensate as soon as its attempt under way has ended", markup=False)
 
 
 @cli.command()
-@click.argument("saga_id")
-@click.option("--reason", "-r", help="Why; journaled.")
-@_app
-@_journal
+@options.saga_id
+@_reason
+@options.app
+@options.journal
 def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
     """Compensate an execution that has succeeded."""
-    outcome = _say(app, journal, lambda mediator: mediator.undo(saga_id, reason))
-    _report(outcome, good=outcome.failed)
+    outcome = drive_app(app, journal, lambda mediator: mediator.undo(saga_id, reason))
+    report(outcome, good=outcome.failed)
 
 
 @cli.command()
-@_app
-@_journal
+@options.app
+@options.journal
 def recover(app: str | None, journal: str | None) -> None:
     """Drive on every unfinished execution whose driver is gone, then end.
 
@@ -422,64 +268,28 @@ def recover(app: str | None, journal: str | None) -> None:
     """
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
-    with Progress(
-        "recovering: {task.completed} at rest",
-        SpinnerColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as progress:
-        task = progress.add_task("recovering", total=None)
+    with progress_bar("recovering", "recovering: {task.completed} at rest", SpinnerColumn()) as advance:
 
         def count(record: Record) -> None:
             if is_settled(record.target):
-                progress.advance(task)
+                advance()
 
-        outcomes = _drive(loaded, opened, lambda mediator: mediator.recover(), [count])
-    counted: dict[str, int] = {}
-    for outcome in outcomes:
-        phase = phase_of(outcome.state)
-        counted[phase] = counted.get(phase, 0) + 1
+        outcomes = drive(loaded, opened, lambda mediator: mediator.recover(), [count])
+    phases = Counter(phase_of(outcome.state) for outcome in outcomes)
     out.print(
-        f"recovered {len(outcomes)} executions", *(f"{count} {phase}" for phase, count in counted.items()), sep=", "
+        f"recovered {len(outcomes)} executions", *(f"{count} {phase}" for phase, count in phases.items()), sep=", "
     )
     waiting = (opened.find(saga_id) for saga_id in opened.claimable(time.time(), LEFT))
-    left = upgrade.stranded((entry for entry in waiting if entry is not None), map(Shape.of, loaded.sagas))
+    left = checks.find_stranded((entry for entry in waiting if entry is not None), map(Shape.of, loaded.sagas))
     if left:
-        told = "; ".join(f"{sum(states.values())} of {saga}" for saga, states in left.items())
-        raise DefinitionChangedError(f"left as they are, for the app has no definition that fits: {told}")
+        counts = "; ".join(f"{states.total()} of {saga}" for saga, states in left.items())
+        raise DefinitionChangedError(f"left as they are, for the app has no definition that fits: {counts}")
 
 
 @cli.command()
-@_app
-@_journal
+@options.app
+@options.journal
 def serve(app: str | None, journal: str | None) -> None:
     """Be the saga daemon: recover and wake executions until told to stop (Ctrl-C, SIGTERM)."""
     loaded = load_app(app)
-    opened = journal_for(journal, loaded, creates=True)
-    told = f"serving {', '.join(saga.name for saga in loaded.sagas)}; stop with Ctrl-C"
-    if loaded.has_coroutines:
-        from fsm_mediator.mediator.aio import AsyncMediator
-
-        async def main() -> None:
-            stop = asyncio.Event()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            err.print(told, style="dim")  # from here on a SIGTERM ends it in order
-            async with AsyncMediator(*loaded.sagas, journal=opened, **loaded.settings) as mediator, mediator.daemon():
-                await stop.wait()
-
-        asyncio.run(main())
-        return
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    err.print(told, style="dim")
-    with Mediator(*loaded.sagas, journal=opened, **loaded.settings) as mediator, mediator.daemon():
-        stopped.wait()
-
-
-# Checking
-
-for command in (*checks.COMMANDS, *upgrade.COMMANDS, *exporting.COMMANDS):
-    cli.add_command(command)
+    run_daemon(loaded, journal_for(journal, loaded, creates=True))

@@ -1,27 +1,94 @@
-"""The command ``export-machine``: sagas in the languages of other tools."""
+"""The commands that export definitions, and the files of every export: each is written as a whole or not at all."""
 
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, Final
 
 import click
 
-from fsm_mediator.cli.checks import sagas_of
-from fsm_mediator.cli.exit_codes import out
+from fsm_mediator.cli import options
+from fsm_mediator.cli.console import say
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.definition.saga import Saga, family
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.exports import to_scxml, to_table, to_tla
+from fsm_mediator.upgrades.shape import dump_shapes
 
-FORMATS = ("scxml", "tla", "json")
+_SQLITE: Final = b"SQLite format 3\0"
+"""The first bytes of every SQLite file."""
+
+
+def refuse_journal(path: Path) -> None:
+    """Refuse to write over a SQLite file, or over a file of its write-ahead log: it may be a journal.
+
+    Raises:
+        click.UsageError: *path* is such a file.
+    """
+    for ending in ("", "-wal", "-shm", "-journal"):
+        if path.name.endswith(ending) and _is_sqlite(path.with_name(path.name.removesuffix(ending) or path.name)):
+            raise click.UsageError(
+                f"{str(path)!r} is a journal, or another SQLite file, and is not written over; name another with -o"
+            )
+
+
+def _is_sqlite(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:  # what cannot be read cannot be written either; opening it to write reports that
+        return False
+
+
+@contextmanager
+def open_output(output: str) -> Iterator[BinaryIO]:
+    """The file named *output*, to write to; ``-`` is standard output. An old file stays until the new one is whole.
+
+    Raises:
+        click.UsageError: The file cannot be written, or it is a journal.
+    """
+    if output == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(os.path.realpath(output))  # the target of a link is written, not the link
+    if path.is_dir():
+        raise click.UsageError(f"{output!r} is a folder; name a file with -o")
+    refuse_journal(path)
+    in_place = path.exists() and not path.is_file()  # a device, a pipe
+    unfinished = path if in_place else path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        file = unfinished.open("wb")
+    except OSError as error:
+        raise click.UsageError(f"{output!r} cannot be written: {error.strerror or error}") from error
+    try:
+        with file:
+            if path.is_file():
+                unfinished.chmod(path.stat().st_mode)
+            yield file
+        if not in_place:
+            unfinished.replace(path)
+    except BaseException:
+        if not in_place:
+            with suppress(OSError):
+                unfinished.unlink()
+        raise
 
 
 @click.command("export-machine")
-@click.argument("app", required=False, envvar="FSM_MEDIATOR_APP")
-@click.option("--format", "-f", "kind", type=click.Choice(FORMATS), required=True, help="The language.")
-@click.option("--saga", "name", help="Only the saga of this name.")
+@options.app_argument
+@click.option(
+    "--format", "-f", "kind", type=click.Choice(("scxml", "tla", "json")), required=True, help="The language."
+)
+@options.saga_name
 @click.option(
     *("--output", "-o", "folder"),
     type=click.Path(file_okay=False, path_type=Path),
@@ -33,37 +100,49 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
     As SCXML, as a TLA+ module with the laws as invariants and the configuration that TLC checks it with, or as the bare
     table in JSON. All of them from the machine that runs.
     """
-    sagas = sagas_of(load_app(app), name)
+    sagas = load_app(app).sagas_named(name)
     if folder is None:
         if len(sagas) > 1:
             raise DefinitionError(
                 f"the app has {len(sagas)} sagas ({', '.join(saga.name for saga in sagas)}); name one with --saga, or "
                 f"a folder for all of them with -o"
             )
-        click.echo(next(text for _, text in _files(sagas[0], kind)), nl=False)
+        click.echo(next(text for _, text in _machine_files(sagas[0], kind)), nl=False)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    latest = {saga.name: saga for saga in sagas}  # of several versions, the one that new executions are started with
+    latest = {saga.name: saga for saga in sagas}  # of several versions, the one that starts new executions
     for saga in (member for each in latest.values() for member in family(each)):
-        for file, text in _files(saga, kind):
+        for file, text in _machine_files(saga, kind):
             (folder / file).write_text(text, encoding="utf-8")
-            out.print(f"written: {folder / file}", markup=False, highlight=False, soft_wrap=True)
+            say(f"written: {folder / file}")
 
 
-def _files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
+def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each file of *saga* in the language *kind*."""
+    stem = saga.name.replace("/", ".").replace("*", "each")  # the names of branches have these
     if kind == "tla":
         module = to_tla(saga)
         yield f"{module.name}.tla", module.text
         yield f"{module.name}.cfg", module.config
     elif kind == "scxml":
-        yield f"{_file_name(saga)}.scxml", to_scxml(saga)
+        yield f"{stem}.scxml", to_scxml(saga)
     else:
-        yield f"{_file_name(saga)}.json", json.dumps(to_table(saga), indent=2) + "\n"
+        yield f"{stem}.json", json.dumps(to_table(saga), indent=2) + "\n"
 
 
-def _file_name(saga: Saga) -> str:
-    return saga.name.replace("/", ".").replace("*", "each")  # as the branches of a group are named
+@click.command("export-shape")
+@options.app_argument
+@options.output
+def export_shape(app: str | None, output: str) -> None:
+    """Write down the shapes of APP's sagas, for `compare`.
+
+    The file holds what the machines' tables are made of, and no code. Keep the one of what is deployed: in CI the old
+    code is not there to be imported.
+    """
+    text = dump_shapes(load_app(app).sagas) + "\n"
+    with open_output(output) as file:
+        file.write(text.encode())
 
 
-COMMANDS = (export_machine,)
-"""What is added to the command line."""
+COMMANDS = (export_machine, export_shape)
+"""The commands for the command line."""

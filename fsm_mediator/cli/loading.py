@@ -1,4 +1,4 @@
-"""Where the command line finds the sagas and the journal: options, environment, or ``pyproject.toml``.
+"""Loading: the sagas and the journal, from options, the environment, or ``pyproject.toml``.
 
 ::
 
@@ -13,16 +13,16 @@ import importlib
 import sys
 import tomllib
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
 
-from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.saga import Saga, family
 from fsm_mediator.definition.steps import Step
-from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError
+from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.factory import path_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.sqlite.connections import MEMORY
@@ -30,19 +30,19 @@ from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 from fsm_mediator.narration import safe_repr
 
 SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
-"""What can stand under ``[tool.fsm-mediator]``."""
+"""The settings of ``[tool.fsm-mediator]``, with their types."""
 
 _OURS: Final = frozenset({__file__, importlib.__file__})
 
 
 @attrs.frozen
 class App:
-    """What was found under ``--app``.
+    """The object that ``--app`` names.
 
     Attributes:
-        sagas: The sagas it has.
-        journal: The journal that its mediator was given; None if it is no mediator.
-        settings: What its mediator drives by, besides: limits, observers, when to park.
+        sagas: Its sagas.
+        journal: The journal of its mediator; None if it is no mediator.
+        settings: The other settings of its mediator: limits, observers, when to park.
     """
 
     sagas: tuple[Saga, ...]
@@ -51,22 +51,29 @@ class App:
 
     @property
     def has_coroutines(self) -> bool:
-        """Whether it takes an `AsyncMediator` to drive them."""
-        return any(map(_has_coroutines, self.sagas))
+        """Whether only an `AsyncMediator` can drive them."""
+        parts = (part for saga in self.sagas for member in family(saga) for part in member.parts)
+        callbacks = (callback for part in parts for callback in (part.execute, part.compensate, part.probe))
+        return any(callback is not None and callback.is_coroutine for callback in callbacks)
 
+    def sagas_named(self, name: str | None) -> tuple[Saga, ...]:
+        """Its sagas of this name, in every version; all of them for None.
 
-def _has_coroutines(saga: Saga) -> bool:
-    callbacks = (callback for part in saga.parts for callback in (part.execute, part.compensate, part.probe))
-    if any(callback is not None and callback.is_coroutine for callback in callbacks):
-        return True
-    return any(_has_coroutines(branch) for group in saga.branches.values() for branch in group.values())
+        Raises:
+            UnknownSagaError: It has no saga of this name.
+        """
+        found = tuple(saga for saga in self.sagas if name is None or saga.name == name)
+        if not found:
+            known = ", ".join(sorted({saga.name for saga in self.sagas}))
+            raise UnknownSagaError(f"no saga is named {name!r}; the app has {known}")
+        return found
 
 
 def settings() -> dict[str, Any]:
     """The table ``[tool.fsm-mediator]`` of the nearest ``pyproject.toml``, from the working directory upward.
 
     Raises:
-        DefinitionError: That file is not TOML, or something is set that cannot be.
+        DefinitionError: That file is not TOML, or a setting is unknown or has another type.
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -81,7 +88,7 @@ def settings() -> dict[str, Any]:
 
 
 def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
-    """What stands under ``[tool.fsm-mediator]``, held against what can."""
+    """The table ``[tool.fsm-mediator]``, checked against `SETTINGS`."""
     tool = table.get("tool", {})
     found = tool.get("fsm-mediator", {}) if isinstance(tool, dict) else {}
     where = f"[tool.fsm-mediator] in {path}"
@@ -97,7 +104,7 @@ def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def load_app(spec: str | None) -> App:
-    """The app meant by ``module:object``.
+    """The app that ``module:object`` names.
 
     Raises:
         DefinitionError: There is none, it cannot be imported, or it holds no sagas.
@@ -126,7 +133,7 @@ def load_app(spec: str | None) -> App:
 
 
 def execution_in(journal: Journal, saga_id: str) -> Entry:
-    """The execution of this id, as the journal lists it.
+    """The execution with this id.
 
     Raises:
         UnknownExecutionError: There is none.
@@ -137,8 +144,15 @@ def execution_in(journal: Journal, saga_id: str) -> Entry:
     return entry
 
 
+def with_branches(journal: Journal, entry: Entry) -> Iterator[Entry]:
+    """The execution, its branches, and theirs."""
+    yield entry
+    for branch in journal.entries(parent=entry.saga_id):
+        yield from with_branches(journal, branch)
+
+
 def load_object(spec: str) -> Any:
-    """The object that ``module:name`` (``:name.attribute``) means, the working directory being importable.
+    """The object that ``module:name`` or ``module:name.attribute`` names; a module may be in the working directory.
 
     Raises:
         DefinitionError: It cannot be imported, or there is none.
@@ -146,28 +160,28 @@ def load_object(spec: str) -> Any:
     module_name, colon, path = spec.partition(":")
     if not colon or not path:
         raise DefinitionError(f"{spec!r} names no object; write it as module:object, such as shop.sagas:mediator")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+    if not {"", str(Path.cwd())} & set(sys.path):
         sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module_name)
     except MediatorError:
         raise
-    except (Exception, SystemExit) as error:  # a script that was meant to be run ends by the latter
+    except (Exception, SystemExit) as error:  # a script that is not meant to be imported may exit
         raise DefinitionError(
-            f"the module {module_name!r} cannot be imported: {safe_repr(error)}{_place_of(error)}{_meant(module_name)}"
+            f"the module {module_name!r} cannot be imported: {safe_repr(error)}{_place_of(error)}{_hint(module_name)}"
         ) from error
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise DefinitionError(f"{module_name!r} has no {path!r}; {_there(found)}") from None
+            raise DefinitionError(f"{module_name!r} has no {path!r}; {_apps_in(found)}") from None
         except Exception as error:
             raise DefinitionError(f"{spec!r}: looking for {name!r} raised {safe_repr(error)}") from error
     return found
 
 
 def _place_of(error: BaseException) -> str:
-    """Where in the app's own files it was raised, if there."""
+    """The line of the app's own code that raised *error*, if any."""
     if isinstance(error, SyntaxError):
         return f" ({error.filename}, line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
@@ -175,38 +189,35 @@ def _place_of(error: BaseException) -> str:
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
-def _meant(module_name: str) -> str:
-    """What was perhaps meant by the name of a file."""
+def _hint(module_name: str) -> str:
+    """Advice where *module_name* is the name of a file."""
     if not module_name.endswith(".py"):
         return ""
     return f"; a module is named without .py, and with dots: {module_name.removesuffix('.py').replace('/', '.')}"
 
 
-def _there(found: object) -> str:
-    """What of *found* could be an app."""
-    names = [name for name, value in getattr(found, "__dict__", {}).items() if _could_be_an_app(name, value)]
-    return f"it has {', '.join(names)}" if names else "it has no sagas"
-
-
-def _could_be_an_app(name: str, value: object) -> bool:
-    if name.startswith("_"):
-        return False
-    if isinstance(value, (list, tuple)):
-        return bool(value) and all(isinstance(each, Saga) for each in value)
-    return isinstance(value, Saga) or (not isinstance(value, type) and type(value).__name__.endswith("Mediator"))
+def _apps_in(module: object) -> str:
+    """The names in *module* that may be apps."""
+    names = []
+    for name, value in getattr(module, "__dict__", {}).items():
+        sagas = value if isinstance(value, (list, tuple)) else [value]
+        is_mediator = not isinstance(value, type) and type(value).__name__.endswith("Mediator")
+        if not name.startswith("_") and (is_mediator or (sagas and all(isinstance(saga, Saga) for saga in sagas))):
+            names.append(name)
+    return f"it has {', '.join(names) or 'no sagas'}"
 
 
 def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, creates: bool = False) -> Journal:
-    """The journal to work on: the one named, else the app's, else that of ``pyproject.toml``.
+    """The journal of the option --journal, else of the app, else of ``pyproject.toml``.
 
     Args:
-        spec: Its path or URL, as a person has written it.
+        spec: The value of the option, a path or a URL.
         app: The app, if one is loaded.
-        read_only: Whether it is only looked at.
-        creates: Whether it is made where there is none: a path that is mistyped must not look like an empty journal.
+        read_only: Whether to open it only for reading.
+        creates: Whether to create a missing journal; otherwise a mistyped path would look like an empty journal.
 
     Raises:
-        JournalError: None is named, there is none, or it cannot be opened.
+        JournalError: No journal is named, it is missing, or it cannot be opened.
     """
     if spec is None and app is not None and app.journal is not None:
         if app.journal.heartbeat is None:

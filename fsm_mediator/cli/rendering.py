@@ -1,50 +1,148 @@
-"""Rendering from the command line: a saga or a run into a file, all sagas into a folder; and whether they are fresh.
+"""The command ``render``: draw a saga or an execution into a file, or all sagas into a folder, or check such files.
 
-What a picture shows is not decided here, only what is drawn where.
+This module decides what is drawn where; what a picture shows is decided in `diagram`.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import attrs
+import click
 
-from fsm_mediator.cli.files import refuse_journal
-from fsm_mediator.cli.loading import App, execution_in
-from fsm_mediator.definition.saga import Saga
+from fsm_mediator.cli import options as shared
+from fsm_mediator.cli.console import DID_NOT_SUCCEED
+from fsm_mediator.cli.exporting import refuse_journal
+from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, settings
+from fsm_mediator.definition.saga import Saga, family
 from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.diagram import FORMATS, LIGHT
 from fsm_mediator.diagram.history import Run
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
+from fsm_mediator.diagram.picture import DETAIL, OVERVIEW, VIEWS
 from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
+from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError, UnknownSagaError
-from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.diagrams import run_of
 
-SHOWN: Final = ("svg", "mmd")
-"""The formats that an index can show; the best first."""
+Content: TypeAlias = "Diagram | str"
+"""The content of a file: a picture, or the text of an index."""
 
 MARK: Final = "<!-- Written by fsm-mediator render: what you change here is written over. -->"
-"""The first line of every index of ours; a file without it is somebody's own, and never touched."""
+"""The first line of every index that this command writes; a file without it is never written over."""
 
-_NAMED: Final = re.compile(r"\]\(([\w.-]+)\)")
-
-
-@attrs.frozen
-class Page:
-    """A file that is not drawn but written: the index of a folder, or a Markdown page."""
-
-    text: str
+_LINKED: Final = re.compile(r"\]\(([\w.-]+)\)")
 
 
-def one_saga(app: App, name: str | None, version: str | None = None) -> Saga:
-    """The saga of that name (and version), or the only one there is.
+@attrs.frozen(kw_only=True)
+class _RenderOptions:
+    """What to draw, and how: the options of the command line, then those of ``pyproject.toml``, then the defaults."""
 
-    Raises:
-        UnknownSagaError: There is none.
-        DefinitionError: There are several, and none is named.
-    """
+    views: tuple[str, ...]
+    direction: str | None
+    theme: str
+    formats: tuple[str, ...]
+    index: str
+    saga: str | None
+    saga_id: str | None
+    journal: str | None
+    animate: bool
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.option("--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, or a folder for all sagas.")
+@click.option(
+    "--view", type=click.Choice(VIEWS), help="Every state (detail), the phases (overview) or a box a step (steps)."
+)
+@click.option("--direction", type=click.Choice(DIRECTIONS), help="Of the steps: rows (right) or one column (down).")
+@click.option("--theme", type=click.Choice(list(THEMES)), help="For light or dark pages.")
+@click.option("--saga", help="Which of the app's sagas.")
+@click.option("--id", "saga_id", help="Draw the way that this execution took.")
+@click.option("--journal", "-j", envvar=shared.JOURNAL_VARIABLE, help="Where the execution is journaled: file or URL.")
+@click.option("--animate", is_flag=True, help="Of an execution: an SVG that moves.")
+@click.option("--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="Into a folder: what.")
+@click.option("--index", help="Into a folder: the name of its index (README.md).")
+@click.option("--check", is_flag=True, help="Draw nothing; exit with 1 and a diff if a file is stale.")
+@click.option("--app", "-a", envvar=shared.APP_VARIABLE, help="Where the sagas are, if no TARGET says so.")
+def render(target: str | None, app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any) -> None:
+    """Draw a saga or an execution into a file, or all sagas into a folder with an index.
+
+    TARGET is module:object, as --app takes it. A file's suffix is its format: svg, png, pdf, dot, mmd or md.
+
+    \b
+    fsm-mediator render shop.sagas:checkout -o checkout.svg
+    fsm-mediator render shop.sagas:mediator -o docs/sagas/ --check
+    fsm-mediator render --journal sagas.db --id o-1 -o o-1.svg
+
+    A file that is fresh is left as it is. Without -o it is the folder of [tool.fsm-mediator.diagrams] in
+    pyproject.toml, where view, theme, formats and index can be set, too.
+    """  # noqa: D301 - click's mark of lines that are not to be joined
+    found = settings()
+    configured = found.get("diagrams", {})
+    if not outputs and "folder" in configured:
+        # Relative to the working directory, so that a diff names the same file for everybody.
+        outputs = (os.path.relpath(Path(found["folder"]) / str(configured["folder"])) + "/",)
+    if not outputs:
+        raise DefinitionError(
+            "draw into what? Name a file or a folder with -o, "
+            'or in pyproject.toml: [tool.fsm-mediator.diagrams] folder = "docs/sagas"'
+        )
+    _refuse_ignored(outputs, picked)
+
+    def pick(name: str, default: Any = None) -> Any:
+        return picked.pop(name) or configured.get(name) or default
+
+    view = pick("view")
+    options = _RenderOptions(
+        views=(str(view),) if view else (DETAIL, OVERVIEW),
+        direction=pick("direction"),
+        theme=str(pick("theme", LIGHT)),
+        formats=tuple(pick("formats", ("svg",))),
+        index=str(pick("index", "README.md")),
+        **picked,
+    )
+    loaded = load_app(target or app)
+    contents: dict[Path, Content] = {}
+    unused: list[Path] = []
+    for output in outputs:
+        path = Path(output)
+        if _is_folder(output):
+            contents |= _gallery(loaded, path, options, check=check)
+            unused += _orphaned_files(path / options.index, contents)
+        else:
+            contents[path] = _diagram(loaded, options)
+    (_check if check else _write)(contents, unused, animate=options.animate)
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith(("/", os.sep)) or Path(output).is_dir() or not Path(output).suffix
+
+
+def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any]) -> None:
+    """Refuse an option that would have no effect."""
+    if "-" in outputs:
+        raise click.UsageError("a picture is drawn into a file, whose suffix is its format: -o saga.svg")
+    if picked["animate"] and not picked["saga_id"]:
+        raise click.UsageError("--animate shows the way of an execution; say which with --id")
+    for output in outputs:
+        if _is_folder(output):
+            continue
+        suffix = Path(output).suffix[1:]
+        if suffix not in FORMATS:
+            raise click.UsageError(f"-o {output}: there is no format {suffix!r}; there are {', '.join(FORMATS)}")
+        if picked["formats"]:
+            raise click.UsageError(f"--format is for folders; the format of a file is its suffix: -o {output}")
+
+
+def _one_saga(app: App, name: str | None) -> Saga:
+    """The saga of this name; of several versions the last. Without a name, the only saga of the app."""
     known = ", ".join(sorted({saga.name for saga in app.sagas}))
     if name is None:
         if len(app.sagas) > 1:
@@ -55,77 +153,67 @@ def one_saga(app: App, name: str | None, version: str | None = None) -> Saga:
     found = [saga for saga in app.sagas if saga.name == name]
     if not found:
         raise UnknownSagaError(f"the app has no saga {name!r}; it has {known}")
-    return next((saga for saga in found if saga.version == version), found[-1])
+    return found[-1]
 
 
-def saga_of_run(app: App, journal: Journal, saga_id: str) -> tuple[Saga, Run]:
-    """An execution as the journal knows it, and its definition.
-
-    Raises:
-        UnknownExecutionError: The journal knows no execution with this id.
-        UnknownSagaError: The app does not have its saga.
-    """
-    entry = execution_in(journal, saga_id)
-    accepted = entry.acceptance
-    saga = next((each for each in _branches(app.sagas) if each.name == accepted.saga), None)
-    saga = saga or one_saga(app, accepted.saga, accepted.version)
-    return saga, run_of(journal, entry)
-
-
-def _branches(sagas: Iterable[Saga]) -> Iterator[Saga]:
-    """The sagas that the groups and choices of *sagas* run: their executions have ids of their own."""
-    for saga in sagas:
-        for branches in saga.branches.values():
-            yield from branches.values()
-            yield from _branches(branches.values())
+def _diagram(app: App, options: _RenderOptions) -> Diagram:
+    """The picture of a saga, or of the execution with the id of the options."""
+    run: Run | None = None
+    if options.saga_id is None:
+        saga = _one_saga(app, options.saga)
+    else:
+        with closing(journal_for(options.journal, app, read_only=True)) as journal:
+            entry = execution_in(journal, options.saga_id)
+            name, version = entry.acceptance.saga, entry.acceptance.version
+            found = [each for saga in app.sagas for each in family(saga) if each.name == name]
+            same = [each for each in found if each.version == version]
+            saga = (same or found[-1:] or [_one_saga(app, name)])[0]
+            run = run_of(journal, entry)
+    return Diagram(saga, run, view=options.views[0], theme=options.theme, direction=options.direction)
 
 
-def gallery(
-    sagas: Sequence[Saga], folder: Path, *, views: Sequence[str], theme: str, formats: Sequence[str], index: str
-) -> Iterator[tuple[Path, Diagram | Page]]:
-    """What a folder with all of *sagas* is to hold: a file for each saga, view and format, and the index."""
+def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) -> dict[Path, Content]:
+    """The contents of a folder: a file for each saga, view and format, and the index."""
+    if options.saga_id:
+        raise DefinitionError("an execution is drawn into a file, not into a folder: -o run.svg")
+    for kind in options.formats:
+        if kind not in FORMATS:
+            raise DefinitionError(f"there is no format {kind!r}; there are {', '.join(FORMATS)}")
+        if check and kind not in COMPARED:
+            raise DefinitionError(f"a .{kind} cannot be checked; only {', '.join(COMPARED)} can")
+    contents: dict[Path, Content] = {}
     lines = [MARK, "", "# Sagas"]
-    for name, saga in _named(sagas):
-        diagrams = {view: Diagram(saga, view=view, theme=theme) for view in views}
-        files = {view: {kind: _file(name, view, views, kind) for kind in formats} for view in views}
+    for name, saga in _titles(app.sagas if options.saga is None else [_one_saga(app, options.saga)]):
+        diagrams = {view: Diagram(saga, view=view, theme=options.theme) for view in options.views}
+        lines += ["", f"## {name}", "", diagrams[options.views[0]].alt]
         for view, diagram in diagrams.items():
-            yield from ((folder / file, diagram) for file in files[view].values())
-        lines += ["", f"## {name}", "", diagrams[views[0]].alt]
-        for view, diagram in diagrams.items():
-            lines += ["", *_shown(diagram, files[view])]
-    yield folder / index, Page("\n".join([*lines, ""]))
+            stem = name if view == options.views[0] else f"{name}-{view}"
+            contents |= {folder / f"{stem}.{kind}": diagram for kind in options.formats}
+            lines += ["", *_index_lines(diagram, {kind: f"{stem}.{kind}" for kind in options.formats})]
+    return {**contents, folder / options.index: "\n".join([*lines, ""])}
 
 
-def _named(sagas: Iterable[Saga]) -> Iterator[tuple[str, Saga]]:
-    """Each saga by its name; of several versions of one name, by name and version."""
-    sagas = list(sagas)
-    for saga in sorted(sagas, key=lambda saga: (saga.name, saga.version)):
-        several = sum(each.name == saga.name for each in sagas) > 1
-        yield (f"{saga.name}-{re.sub(r'[^A-Za-z0-9.]+', '_', saga.version)}" if several else saga.name), saga
+def _titles(sagas: Iterable[Saga]) -> Iterator[tuple[str, Saga]]:
+    """Each saga by its name; several versions of one name by name and version."""
+    sagas = sorted(sagas, key=lambda saga: (saga.name, saga.version))
+    names = [saga.name for saga in sagas]
+    for name, saga in zip(names, sagas, strict=True):
+        yield (f"{name}-{re.sub(r'[^A-Za-z0-9.]+', '_', saga.version)}" if names.count(name) > 1 else name), saga
 
 
-def _file(name: str, view: str, views: Sequence[str], kind: str) -> str:
-    return f"{name}{'' if view == views[0] else f'-{view}'}.{kind}"
-
-
-def _shown(diagram: Diagram, files: dict[str, str]) -> list[str]:
+def _index_lines(diagram: Diagram, files: dict[str, str]) -> list[str]:
     """A picture in an index, and links to its other formats."""
-    kind = next((each for each in SHOWN if each in files), None)
     lines = []
-    if kind == "svg":
-        lines.append(f"[![{diagram.alt}]({files[kind]})]({files[kind]})")
-    elif kind == "mmd":
-        lines += ["```mermaid", diagram.to_mermaid().rstrip("\n"), "```"]
-    others = " · ".join(f"[{each}]({file})" for each, file in files.items() if each != "svg")
-    return [*lines, "", others] if lines and others else [*lines, others] if others else lines
+    if "svg" in files:
+        lines = [f"[![{diagram.alt}]({files['svg']})]({files['svg']})", ""]
+    elif "mmd" in files:
+        lines = ["```mermaid", diagram.to_mermaid().rstrip("\n"), "```", ""]
+    others = " · ".join(f"[{kind}]({file})" for kind, file in files.items() if kind != "svg")
+    return [*lines, others] if others else lines[:-1]
 
 
-def no_longer_named(index: Path, files: Iterable[Path]) -> list[Path]:
-    """What the index of a folder named when it was written, and is not drawn any more.
-
-    Raises:
-        DefinitionError: There is a file of that name which is no index of ours.
-    """
+def _orphaned_files(index: Path, drawn: Iterable[Path]) -> list[Path]:
+    """The files that the present index of a folder links to, and that are no longer drawn."""
     if not index.exists():
         return []
     text = index.read_text(encoding="utf-8")
@@ -134,50 +222,44 @@ def no_longer_named(index: Path, files: Iterable[Path]) -> list[Path]:
             f"{str(index)!r} was not written by this command and is left as it is; "
             f"draw into another folder, or give the index another name with --index"
         )
-    drawn = set(files)
-    named = sorted({index.parent / name for name in _NAMED.findall(text)})
-    return [path for path in named if path not in drawn and path.exists()]
+    linked = {index.parent / name for name in _LINKED.findall(text)} - set(drawn)
+    return [path for path in sorted(linked) if path.exists()]
 
 
-def write(path: Path, what: Diagram | Page, *, animate: bool = False) -> None:
-    """Write one file, and the folders it is in.
+def _write(contents: dict[Path, Content], unused: list[Path], *, animate: bool) -> None:
+    for path, content in contents.items():
+        if path.exists() and path.suffix[1:] in COMPARED and not _differences(path, content, animate=animate):
+            click.echo(f"{path} is fresh")
+            continue
+        refuse_journal(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str):
+                path.write_text(content, encoding="utf-8")
+            else:
+                content.render(path, animate=animate and path.suffix == ".svg")
+        except OSError as error:
+            raise DefinitionError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+        click.echo(f"{path} drawn")
+    for path in unused:
+        path.unlink()
+        click.echo(f"{path} removed: nothing draws it any more")
 
-    Raises:
-        DefinitionError: Its format is unknown, or it cannot be written there.
-    """
-    refuse_journal(path)
+
+def _differences(path: Path, content: Content, *, animate: bool) -> list[str]:
+    """The lines of a diff between a file and what it should contain; empty if it is fresh."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(what, Page):
-            path.write_text(what.text, encoding="utf-8")
-        else:
-            what.render(path, animate=animate)
-    except OSError as error:
-        raise DefinitionError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
-
-
-def stale(path: Path, what: Diagram | Page, *, animate: bool = False) -> list[str]:
-    """What differs between a file and what it should be, as the lines of a diff; empty where it is fresh.
-
-    Raises:
-        DefinitionError: Its format cannot be compared, or it cannot be read.
-    """
-    try:
-        if isinstance(what, Page):
-            return text_difference(path, path.read_text(encoding="utf-8") if path.exists() else "", what.text)
-        return difference(path, what, animate=animate)
+        if isinstance(content, str):
+            return text_difference(path, path.read_text(encoding="utf-8") if path.exists() else "", content)
+        return difference(path, content, animate=animate)
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{str(path)!r} cannot be read: {error}") from error
 
 
-def check_formats(formats: Iterable[str], *, known: Sequence[str], checked: bool) -> None:
-    """Hold the formats of a folder against what there is.
-
-    Raises:
-        DefinitionError: One is unknown, or cannot be compared though it is to be.
-    """
-    for kind in formats:
-        if kind not in known:
-            raise DefinitionError(f"there is no format {kind!r}; there are {', '.join(known)}")
-        if checked and kind not in COMPARED:
-            raise DefinitionError(f"a .{kind} cannot be checked; only {', '.join(COMPARED)} can")
+def _check(contents: dict[Path, Content], unused: list[Path], *, animate: bool) -> None:
+    lines = [line for path, content in contents.items() for line in _differences(path, content, animate=animate)]
+    lines += [f"{path}: nothing draws it any more" for path in unused]
+    if lines:
+        click.echo("\n".join(lines))
+        click.echo("stale; draw anew with the same command without --check", err=True)
+        sys.exit(DID_NOT_SUCCEED)

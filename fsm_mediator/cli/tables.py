@@ -1,57 +1,32 @@
-"""What the command line shows: a table of executions, one execution's timeline, and either as JSON."""
+"""The output about executions: a table, the timeline of one execution, and both as JSON."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from fsm_mediator.cli.exit_codes import printable
-from fsm_mediator.cli.trees import Line, Signals, is_dormant, what_next
+from fsm_mediator.cli.console import out, printable, say
+from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
+from fsm_mediator.ids import parent_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
-from fsm_mediator.records import SIGNAL, Failure, InboxItem, Record
+from fsm_mediator.records import SIGNAL, Record
 from fsm_mediator.states import ENDED, phase_of
 
-STYLES = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
-INDENT = "  "
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+STYLES: Final = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
+INDENT: Final = "  "
 
 
-def escape(text: str) -> str:
-    """*text* as it stands, neither rich's markup nor the terminal's commands."""
-    return escape_markup(printable(text))
+# As JSON
 
 
-def duration(text: str) -> float:
-    """Seconds, from ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no duration; write 90s, 15m, 2h, 7d or 4w")
-    return float(match[1]) * SECONDS[match[2] or "s"]
-
-
-def ago(at: float, now: float) -> str:
-    """How long before *now*, for people."""
-    seconds = max(0.0, now - at)
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:.0f}s"
-
-
-def plain(value: Any) -> Any:
-    """*value* as JSON types: what a journal gave back encoded is decoded."""
+def _plain(value: Any) -> Any:
+    """*value* as JSON types; a value that the journal returned encoded is decoded."""
     return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else msgspec.to_builtins(value, enc_hook=repr)
 
 
@@ -73,81 +48,50 @@ def entry_as_json(entry: Entry) -> dict[str, Any]:
         "dormant": is_dormant(entry),
         "inbox": entry.mail,
         "driver": None if entry.driver is None else {"process": str(entry.driver), "alive": entry.driver_alive},
-        "payload": plain(acceptance.payload),
+        "payload": _plain(acceptance.payload),
     }
 
 
-def failure_as_json(failure: Failure | None) -> dict[str, str] | None:
-    """A failure as JSON types."""
-    return (
-        None
-        if failure is None
-        else {
-            "type": failure.type,
-            "message": failure.message,
-            "traceback": failure.traceback,
-        }
-    )
-
-
-def record_as_json(record: Record) -> dict[str, Any]:
-    """A record as JSON types."""
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    return {**fields, "value": plain(record.value), "error": failure_as_json(record.error)}
-
-
-def item_as_json(item: InboxItem) -> dict[str, Any]:
-    """An inbox item as JSON types."""
-    return {**msgspec.structs.asdict(item), "value": plain(item.value)}
+def _record_as_json(record: Record) -> dict[str, Any]:
+    error = record.error
+    failure = error and {"type": error.type, "message": error.message, "traceback": error.traceback}
+    return {**msgspec.structs.asdict(record), "value": _plain(record.value), "error": failure}
 
 
 def exported(journal: Journal, entries: Iterable[Entry]) -> Iterator[bytes]:
-    """JSON lines: for each execution one line that has it, its inbox and all its records."""
+    """JSON lines: one for each execution, with its inbox and all its records."""
     for entry in entries:
-        yield msgspec.json.encode(
-            {
-                **entry_as_json(entry),
-                "mail": [item_as_json(item) for item in journal.inbox(entry.saga_id)],
-                "history": [record_as_json(record) for record in journal.records(entry.saga_id)],
-            }
-        )
+        inbox = [{**msgspec.structs.asdict(item), "value": _plain(item.value)} for item in journal.inbox(entry.saga_id)]
+        history = list(map(_record_as_json, journal.records(entry.saga_id)))
+        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history})
 
 
-def list_(console: Console, lines: list[Line], signals: Signals | None = None) -> None:
-    """Executions, their branches below them, and what a person can type for the first few that wait for one."""
-    now = time.time()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    held = any(line.entry.driver is not None for line in lines)  # else the room is for the others
-    for column in ("id", "saga", "state", "age", "since", *(("driven by",) if held else ())):
-        table.add_column(column, overflow="fold", no_wrap=column == "id")
-    for line in lines:
-        entry = line.entry
-        if line.left:
-            told = f"fsm-mediator list --parent {entry.saga_id}"
-            table.add_row(f"{INDENT * line.depth}[dim]... {line.left} more[/]", "", f"[dim]{escape(told)}[/]")
-            continue
-        saga = "" if line.depth else f"{entry.acceptance.saga} {entry.acceptance.version}"
-        table.add_row(
-            INDENT * line.depth + escape(_name(line)),
-            escape(saga),
-            _state(line, now),
-            ago(entry.acceptance.at, now),
-            ago(entry.changed_at, now),
-            *((escape(_driver(entry)),) if held else ()),
-        )
-    console.print(table)
-    certain = (line for line in lines if line.entry.wake_at is None or signals is not None)
-    waiting = [next_ for line in certain if (next_ := what_next(line, signals)) is not None]
-    for next_ in waiting[:3]:
-        console.print(f"next: {next_}", style="dim", markup=False, highlight=False, soft_wrap=True)
-    if len(waiting) > 3:
-        console.print(f"      and {len(waiting) - 3} more that wait for a person", style="dim")
+# For people
+
+
+def _escape(text: str) -> str:
+    """*text*, shown unchanged by rich and by the terminal."""
+    return escape_markup(printable(text))
+
+
+def _ago(at: float, now: float) -> str:
+    """The time from *at* to *now*."""
+    seconds = max(0.0, now - at)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def _clock(at: float) -> str:
+    """A point in time, in the local time zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _name(line: Line) -> str:
-    """The id; of a branch below its parent only what it adds to that."""
+    """The id; below its parent a branch has only its own part of it."""
     saga_id = line.entry.saga_id
-    return saga_id.rpartition("/")[2] if line.depth else saga_id
+    return saga_id.removeprefix(f"{parent_of(saga_id)}/") if line.depth else saga_id
 
 
 def _driver(entry: Entry) -> str:
@@ -155,93 +99,98 @@ def _driver(entry: Entry) -> str:
 
 
 def _state(line: Line, now: float) -> str:
-    """The state with colours, and until when it is, or how its branches stand."""
+    """The state in colour, with the end of its wait, or with the phases of its branches."""
     entry = line.entry
-    style = STYLES.get(phase_of(entry.state), "yellow")
     more = ""
     if is_dormant(entry):
         more = " (dormant)"
     elif entry.wake_at is not None:
-        more = f" until {_short(entry.wake_at, now)}"
+        day, hour = _clock(entry.wake_at).split()
+        more = f" until {hour}" if day == _clock(now).split()[0] else f" until {day} {hour[:5]}"
     elif line.branches:
         more = f" ({', '.join(f'{count} {phase}' for phase, count in sorted(line.branches.items()))})"
-    return f"[{style}]{escape(entry.state)}[/]{escape(more)}"
+    return f"[{STYLES.get(phase_of(entry.state), 'yellow')}]{_escape(entry.state)}[/]{_escape(more)}"
 
 
-def show(
-    console: Console,
-    lines: list[Line],
-    records: list[Record],
-    mail: Iterable[InboxItem],
-    signals: Signals | None = None,
-    others: int = 0,
-) -> None:
-    """One execution: what it is, the branches that it waits for, what to type next, and its timeline.
+def list_(lines: list[Line], signals: Signals | None = None) -> None:
+    """Print executions with their branches below them, and the next command for the first few that need a person."""
+    now = time.time()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    any_driven = any(line.entry.driver is not None for line in lines)  # else the other columns get the room
+    for column in ("id", "saga", "state", "age", "since", *(("driven by",) if any_driven else ())):
+        table.add_column(column, overflow="fold", no_wrap=column == "id")
+    for line in lines:
+        entry, indent = line.entry, INDENT * line.depth
+        if line.left:
+            command = f"fsm-mediator list --parent {entry.saga_id}"
+            table.add_row(f"{indent}[dim]... {line.left} more[/]", "", f"[dim]{_escape(command)}[/]")
+            continue
+        table.add_row(
+            indent + _escape(_name(line)),
+            "" if line.depth else _escape(f"{entry.acceptance.saga} {entry.acceptance.version}"),
+            _state(line, now),
+            _ago(entry.acceptance.at, now),
+            _ago(entry.changed_at, now),
+            *((_escape(_driver(entry)),) if any_driven else ()),
+        )
+    out.print(table)
+    certain = (line for line in lines if line.entry.wake_at is None or signals is not None)
+    commands = list(filter(None, (what_next(line, signals) for line in certain)))
+    for command in commands[:3]:
+        say(f"next: {command}", "dim")
+    if len(commands) > 3:
+        out.print(f"      and {len(commands) - 3} more that wait for a person", style="dim")
 
-    Args:
-        console: Where to.
-        lines: It, and the branches of the group that it stands in.
-        records: Its records.
-        mail: What is in its inbox.
-        signals: Those of the app; None: not known.
-        others: How many branches it has, or had, besides.
+
+def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None:
+    """Print one execution: its facts, its present branches, the next command, and its timeline.
+
+    *signals* are the signals of the app; None: unknown.
     """
     now = time.time()
-    entry = lines[0].entry
+    lines = list(tree(journal, entry))
+    others = sum(1 for _ in journal.entries(parent=entry.saga_id)) - lines[0].branches.total()
     acceptance = entry.acceptance
-    payload = msgspec.json.encode(plain(acceptance.payload)).decode()
-    console.print(
-        f"[bold]{escape(acceptance.saga_id)}[/]  {escape(acceptance.saga)} version {escape(acceptance.version)}"
-    )
-    words = "" if entry.state in ENDED else f", {escape(place_in_words(entry.state))}"
-    console.print(f"state    {_state(lines[0], now)}{words}", highlight=False)
-    console.print(f"accepted {clock(acceptance.at)}   payload {escape(payload)}", overflow="ellipsis", no_wrap=True)
+    saga_id = _escape(acceptance.saga_id)
+    payload = _escape(msgspec.json.encode(_plain(acceptance.payload)).decode())
+    words = "" if entry.state in ENDED else f", {_escape(place_in_words(entry.state))}"
+    out.print(f"[bold]{saga_id}[/]  {_escape(acceptance.saga)} version {_escape(acceptance.version)}")
+    out.print(f"state    {_state(lines[0], now)}{words}", highlight=False)
+    out.print(f"accepted {_clock(acceptance.at)}   payload {payload}", overflow="ellipsis", no_wrap=True)
     if acceptance.parent is not None:
-        console.print(f"branch   of {escape(acceptance.parent)}")
-    console.print(f"held by  {escape(_driver(entry) or 'nobody')}")
+        out.print(f"branch   of {_escape(acceptance.parent)}")
+    out.print(f"held by  {_escape(_driver(entry) or 'nobody')}")
     if is_dormant(entry):
-        console.print("dormant  it begins when another branch of its group has settled (at_most)")
+        out.print("dormant  it begins when another branch of its group has settled (at_most)")
+    records = journal.records(entry.saga_id)
     failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
-    for item in mail:
+    for item in journal.inbox(entry.saga_id):
         moot = "moot: the saga failed, or ended, before it" if item.kind == SIGNAL and failed else item.reason or ""
-        console.print(f"inbox    {escape(item.kind)} {escape(item.name)} {escape(moot)}".rstrip())
+        out.print(f"inbox    {_escape(item.kind)} {_escape(item.name)} {_escape(moot)}".rstrip())
     if others:
         more = " more" if len(lines) > 1 else ""
-        console.print(f"branches {others}{more}: fsm-mediator list --parent {escape(entry.saga_id)}", highlight=False)
+        out.print(f"branches {others}{more}: fsm-mediator list --parent {saga_id}", highlight=False)
     for line in lines[1:]:
-        told = f"[dim]... {line.left} more[/]" if line.left else f"{escape(_name(line))}  {_state(line, now)}"
-        console.print(f"         {INDENT * (line.depth - 1)}{told}", highlight=False)
+        text = f"[dim]... {line.left} more[/]" if line.left else f"{_escape(_name(line))}  {_state(line, now)}"
+        out.print(f"         {INDENT * (line.depth - 1)}{text}", highlight=False)
     for line in lines:
         if (next_ := what_next(line, signals)) is not None:
-            console.print(f"next     {next_}", style="dim", markup=False, highlight=False, soft_wrap=True)
+            say(f"next     {next_}", "dim")
+    out.print()
+    out.print(_timeline(records, acceptance.at))
+
+
+def _timeline(records: Iterable[Record], begin: float) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column, justify in (
-        ("#", "right"),
-        ("at", "left"),
-        ("after", "right"),
-        ("what happened", "left"),
-        ("then", "left"),
-    ):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    before = acceptance.at
+    for column in ("#", "at", "after", "what happened", "then"):
+        table.add_column(column, justify="right" if column in ("#", "after") else "left", overflow="fold")
+    before = begin
     for record in records:
-        said = escape(in_words(record))
+        words = _escape(in_words(record))
         if record.error is not None:
-            said = f"[red]{said}[/]"
-        said += "".join(f"\n[dim]{escape(detail)}[/]" for detail in details(record))
-        then = escape(place_in_words(record.target))
-        table.add_row(str(record.seq), clock(record.at), f"{record.at - before:.3f} s", said, then)
+            words = f"[red]{words}[/]"
+        words += "".join(f"\n[dim]{_escape(detail)}[/]" for detail in details(record))
+        after = f"{record.at - before:.3f} s"
+        table.add_row(str(record.seq), _clock(record.at), after, words, _escape(place_in_words(record.target)))
         before = record.at
-    console.print()
-    console.print(table)
-
-
-def _short(at: float, now: float) -> str:
-    """A point in time as short as it can be told: today only the time."""
-    day, _, hour = clock(at).partition(" ")
-    return hour if day == clock(now).partition(" ")[0] else f"{day} {hour[:5]}"
-
-
-def clock(at: float | None) -> str:
-    """A point in time, local, for people."""
-    return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return table

@@ -1,4 +1,4 @@
-"""Conformance: whether what was recorded is what a saga's machine can do."""
+"""Conformance: whether a saga's machine can have made the moves of a journal, an export or a log."""
 
 from __future__ import annotations
 

@@ -1,87 +1,86 @@
-"""Families: whether an execution that waited for branches went on as they allow.
+"""Branches: whether a parent that waited for its branches went on as the records of the branches allow.
 
-Each of them may conform by itself, and yet not all of them together: a group is only executed once every branch has
-succeeded, and only compensated once none of them goes on or is stuck. What no source tells of is not judged here.
+Parent and branches may each conform, and yet contradict each other: a group is executed only once every branch has
+succeeded, and compensated only once every branch has ended. Branches without records are not judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import attrs
 
-from fsm_mediator.conformance.reading import Told, Trace
+from fsm_mediator.conformance.reading import LogEntry, Trace
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.ids import branch_id, is_branch
 from fsm_mediator.states import COMPENSATING, ENDED, SUCCEEDED, WAITING, path_of, split_state
 
-
-@attrs.frozen
-class _Member:
-    """What is kept of a branch: where it stands, and whether it ever succeeded."""
-
-    state: str
-    succeeded: bool
+_End: TypeAlias = "tuple[str | None, bool]"
+"""The state of a branch, and whether it has ever succeeded."""
 
 
 @attrs.frozen
-class Claim:
-    """What a move of a parent says of its branches: that all succeeded (*done*), or that none of them goes on."""
+class JoinClaim:
+    """A move of a parent that implies something of its branches: all have succeeded (*done*), or all have ended."""
 
-    saga_id: str
     saga: Saga
+    saga_id: str
     position: int
-    before: Told | None
-    told: Told
+    before: LogEntry | None
+    entry: LogEntry
     branches: tuple[str, ...]
     done: bool
 
+    def contradiction(self, branch: str, end: _End) -> str | None:
+        """The way in which the end of *branch* contradicts the claim; None: it does not."""
+        state, has_succeeded = end
+        if has_succeeded if self.done else state in ENDED:
+            return None
+        return f"its branch {branch!r} {'never succeeded' if self.done else 'has not ended'}, and stands in {state!r}"
+
 
 @attrs.define
-class Families:
-    """The branches that were told of, and what their parents say of them."""
+class BranchConsistency:
+    """The end of every branch, and the claims of the parents about them."""
 
-    members: dict[str, _Member] = attrs.field(factory=dict)
-    claims: list[Claim] = attrs.field(factory=list)
+    ends: dict[str, _End] = attrs.field(factory=dict)
+    claims: list[JoinClaim] = attrs.field(factory=list)
 
     def note(self, trace: Trace, saga: Saga) -> None:
-        """Take notice of an execution that conforms by itself. Of a log, whose end may be missing, nothing is taken."""
+        """Add an execution that conforms by itself. One from a log is left out: the end of a log may be missing."""
         if trace.state is None:
             return
-        if "/" in trace.saga_id:
-            self.members[trace.saga_id] = _member(trace)
-        planned: dict[str, tuple[str, ...]] = {}
-        for position, told in enumerate(trace.moves, 1):
-            record = told.record
+        if is_branch(trace.saga_id):
+            self.ends[trace.saga_id] = _end_of(trace)
+        groups: dict[str, tuple[str, ...]] = {}
+        before: LogEntry | None = None
+        for position, entry in enumerate(trace.moves, 1):
+            record = entry.record
             phase, path = split_state(record.source)
             done = phase == WAITING and record.event == "executed"
-            if path in planned and (done or (phase == COMPENSATING and record.event == "compensated")):
-                ids = tuple(f"{trace.saga_id}/{path}.{name}" for name in planned[path])
-                before = trace.moves[position - 2] if position > 1 else None
-                self.claims.append(Claim(trace.saga_id, saga, position, before, told, ids, done))
+            if path in groups and (done or (phase == COMPENSATING and record.event == "compensated")):
+                self.claims.append(JoinClaim(saga, trace.saga_id, position, before, entry, groups[path], done))
             if record.children is not None:
-                planned[path_of(record.target)] = record.children
+                group = path_of(record.target)
+                groups[group] = tuple(branch_id(trace.saga_id, group, name) for name in record.children)
+            before = entry
 
-    def broken(self, again: Callable[[str], Trace | None]) -> Iterator[tuple[Claim, str]]:
-        """Every claim that a branch contradicts, and how.
+    def contradictions(self, reread: Callable[[str], Trace | None]) -> Iterator[tuple[JoinClaim, str]]:
+        """Every claim that a branch contradicts, and why.
 
         Args:
-            again: Reads a branch once more: it may have been read before its parent went on.
+            reread: Reads a branch again: it may have been read before its parent went on.
         """
         for claim in self.claims:
             for branch in claim.branches:
-                member = self.members.get(branch)
-                if member is not None and self._contradicts(member, claim):
-                    now = again(branch)
-                    member = member if now is None else _member(now)
-                    if self._contradicts(member, claim):
-                        why = "never succeeded" if claim.done else "has not ended"
-                        yield claim, f"its branch {branch!r} {why}, and stands in {member.state!r}"
-                        break
-
-    @staticmethod
-    def _contradicts(member: _Member, claim: Claim) -> bool:
-        return not member.succeeded if claim.done else member.state not in ENDED
+                why = claim.contradiction(branch, self.ends[branch]) if branch in self.ends else None
+                if why is not None and (now := reread(branch)) is not None:
+                    why = claim.contradiction(branch, _end_of(now))
+                if why is not None:
+                    yield claim, why
+                    break
 
 
-def _member(trace: Trace) -> _Member:
-    return _Member(trace.state or "", any(told.record.target == SUCCEEDED for told in trace.moves))
+def _end_of(trace: Trace) -> _End:
+    return trace.state, any(entry.record.target == SUCCEEDED for entry in trace.moves)

@@ -1,18 +1,19 @@
-"""conforms: replays what was recorded through the machine that runs, by the fold that recovery uses.
+"""conforms: replays records through the machine that runs, by the fold that recovery uses.
 
-What decides is `Execution.replay` alone, so that a trace conforms exactly if a mediator could fold it. On top of it
-only what a record says of itself is held against where it stands: its step, and its attempt.
+`Execution.replay` alone decides, so that a trace conforms exactly if a mediator could fold it. Besides, the step and
+the attempt that a record names are compared with the state of the execution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import attrs
 import msgspec
 
-from fsm_mediator.conformance.branches import Families
-from fsm_mediator.conformance.reading import Reading, Source, Told, Trace, again, traces
+from fsm_mediator.conformance.branches import BranchConsistency
+from fsm_mediator.conformance.reading import LogEntry, Reader, Source, Trace, reread
 from fsm_mediator.conformance.report import Conformance, IllegalMove, Unchecked
 from fsm_mediator.definition.saga import Saga, family
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, IllegalRecordError
@@ -26,7 +27,7 @@ from fsm_mediator.states import EVENTS, EXECUTING
 def conforms(
     records: Source, saga: Saga | Iterable[Saga], *, progress: Callable[[], object] | None = None
 ) -> Conformance:
-    """Check that the machine of *saga* can have made every move that *records* tell of.
+    """Check that the machine of *saga* can have made every move in *records*.
 
     ::
 
@@ -37,113 +38,102 @@ def conforms(
         records: A journal; records of one execution or of many; what ``fsm-mediator export`` wrote, or a log with
             lines of `LoggingObserver` (a path, or the lines); dicts with at least ``event``, ``source`` and
             ``target``.
-        saga: The saga, or several: other sagas, and other versions. Each execution is judged by the one of its name
-            and, where it tells one, of its fingerprint; the branches of a group by those of the sagas given.
+        saga: The saga, or several: other sagas, and other versions. Each execution is judged by the saga of its name
+            and, where the records name one, of its fingerprint; the branches of a group by the sagas of its branches.
         progress: Called after each execution.
 
     Returns:
-        The report. What does not conform is in it; `Conformance.raise_for_violations` raises for it.
+        The report, with every violation; `Conformance.raise_for_violations` raises for them.
 
     Raises:
-        JournalError: What is given cannot be read.
+        JournalError: *records* cannot be read.
     """
     sagas = tuple(saga) if isinstance(saga, Iterable) else (saga,)
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
         raise DefinitionError(f"conforms() is given what was recorded and a saga, or several, not {saga!r}")
     sagas = tuple(member for each in sagas for member in family(each))
-    reading, groups = Reading({each.name for each in sagas}), Families()
+    reader, branches = Reader({each.name for each in sagas}), BranchConsistency()
     executions = moves = 0
     violations: list[IllegalMove] = []
     unchecked: list[Unchecked] = []
-    for trace in traces(records, reading):
-        able, why = _able(sagas, trace)
-        if why is not None:
-            unchecked.append(Unchecked(trace.saga_id, trace.saga, trace.version, trace.fingerprint, why))
-        else:
+    for trace in reader.traces(records):
+        candidates, why = _candidates(sagas, trace)
+        if candidates:
+            # Without a fingerprint the best match is the saga by which most moves are legal.
+            results = [(*_check(each, trace), each) for each in candidates]
+            legal, violation, judge = max(results, key=lambda result: (result[1] is None, result[0]))
             executions += 1
-            legal, violation, judge = _furthest(able, trace)
             moves += legal
             if violation is not None:
                 violations.append(violation)
             else:
-                groups.note(trace, judge)
+                branches.note(trace, judge)
+        else:
+            unchecked.append(Unchecked(trace.saga_id, trace.saga, trace.version, trace.fingerprint, why))
         if progress is not None:
             progress()
-    for claim, why in groups.broken(lambda saga_id: again(records, saga_id)):
-        violations.append(_illegal(claim.saga, claim.saga_id, claim.position, why, claim.before, claim.told))
-    return Conformance(executions, moves, tuple(violations), tuple(unchecked), reading.ignored)
+    for claim, why in branches.contradictions(partial(reread, records)):
+        state = claim.entry.record.source
+        violations.append(_illegal(claim.saga, claim.saga_id, claim.position, why, claim.before, claim.entry, state))
+    return Conformance(executions, moves, tuple(violations), tuple(unchecked), reader.ignored)
 
 
-def _able(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str | None]:
+def _candidates(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str]:
     """The sagas that can judge *trace*, or why none can."""
     named = [saga for saga in sagas if not trace.saga or saga.name == trace.saga]
     if not named:
         return [], f"no saga is named {trace.saga!r}; there are {', '.join(sorted({saga.name for saga in sagas}))}"
     if trace.fingerprint is None:
-        return named, None
+        return named, ""
     same = [saga for saga in named if saga.fingerprint == trace.fingerprint]
-    if not same:
-        known = ", ".join(f"version {saga.version} ({saga.fingerprint})" for saga in named)
-        return [], (
-            f"it was started by saga {trace.saga!r} version {trace.version} ({trace.fingerprint}), and there is only "
-            f"{known}. Give the definition that started it as well"
-        )
-    return sorted(same, key=lambda saga: saga.version != trace.version)[:1], None
+    known = ", ".join(f"version {saga.version} ({saga.fingerprint})" for saga in named)
+    return sorted(same, key=lambda saga: saga.version != trace.version)[:1], (
+        f"it was started by saga {trace.saga!r} version {trace.version} ({trace.fingerprint}), and there is only "
+        f"{known}. Give the definition that started it as well"
+    )
 
 
-def _furthest(sagas: Sequence[Saga], trace: Trace) -> tuple[int, IllegalMove | None, Saga]:
-    """How many moves are legal and the first that is not, by the saga that gets furthest; and that."""
-    best: tuple[int, IllegalMove | None, Saga] = (-1, None, sagas[0])
-    for saga in sagas:
-        legal, violation = _checked(saga, trace)
-        if violation is None:
-            return legal, None, saga
-        if legal > best[0]:
-            best = legal, violation, saga
-    return best
-
-
-def _checked(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
+def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
+    """The number of legal moves by *saga*, and the first illegal one."""
     version, fingerprint = trace.version or saga.version, trace.fingerprint or saga.fingerprint
     acceptance = Acceptance(trace.saga_id, saga.name, version, fingerprint, None, 0.0, None, trace.parent)
     execution = Execution(saga, acceptance)
-    for position, told in enumerate(trace.moves, 1):
-        stood = execution.state
-        why = told.broken or _odd(told, execution)
+    before: LogEntry | None = None
+    for position, entry in enumerate(trace.moves, 1):
+        state = execution.state
+        why = entry.broken or _mismatch(entry, execution)
         if why is None:
             try:
-                # No move depends on a value; that of a compensated group is what its branches left over, still encoded.
-                execution.replay(msgspec.structs.replace(told.record, value=None))
+                # No move depends on a value; the value of a compensated group is still encoded.
+                execution.replay(msgspec.structs.replace(entry.record, value=None))
             except IllegalRecordError as error:
                 why = _trimmed(str(error))
             except DefinitionChangedError:
-                why = f"this saga has no state {told.record.target!r}"
+                why = f"this saga has no state {entry.record.target!r}"
         if why is not None:
-            before = trace.moves[position - 2] if position > 1 else None
-            return position - 1, _illegal(saga, trace.saga_id, position, why, before, told, stood)
-    if trace.state is not None and trace.state != execution.state:
-        why = f"it is said to stand in {trace.state!r}, and its moves lead to {execution.state!r}"
-        count = len(trace.moves)
-        last = trace.moves[-1] if trace.moves else None
-        found = _illegal(saga, trace.saga_id, count + 1, why, last, None, execution.state)
-        return count, attrs.evolve(found, line=trace.line)
-    return len(trace.moves), None
+            return position - 1, _illegal(saga, trace.saga_id, position, why, before, entry, state)
+        before = entry
+    count, state = len(trace.moves), execution.state
+    if trace.state is None or trace.state == state:
+        return count, None
+    why = f"it is said to stand in {trace.state!r}, and its moves lead to {state!r}"
+    return count, attrs.evolve(_illegal(saga, trace.saga_id, count + 1, why, before, None, state), line=trace.line)
 
 
-def _odd(told: Told, execution: Execution) -> str | None:
-    """What a record says of itself that does not fit where the execution stands."""
-    record = told.record
+def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
+    """The field of a record, besides its move, that does not fit the state of the execution, in words."""
+    record = entry.record
     if record.seq > execution.seq + 1:
         return f"number {execution.seq + 1} is missing before it"
     if record.seq <= execution.seq:
         return f"there was a number {record.seq} before it; number {execution.seq + 1} comes here"
     if record.source != execution.state:
-        return None  # the fold says it better
+        return None  # the message of the fold says more
     phase, part = execution.machine.places[execution.state]
-    if "step" in told.fields and record.step != (part.path if part is not None else None):
+    if "step" in entry.fields and record.step != (part.path if part is not None else None):
         return f"it names the step {record.step!r}, and {record.source!r} belongs to {part.path if part else 'none'!r}"
-    if "attempt" in told.fields and record.attempt != execution.attempt:
-        # An attempt that was announced and then not begun, for a cancel or the deadline came first, is taken back.
+    if "attempt" in entry.fields and record.attempt != execution.attempt:
+        # An attempt that was announced, and not begun because of a cancel or the deadline, is taken back.
         taken_back = phase == EXECUTING and record.attempt == execution.attempt - 1
         if not (taken_back and record.event in ("rejected", "in_doubt", "exhausted")):
             return f"it is told as attempt {record.attempt}, and attempt {execution.attempt} was under way"
@@ -151,32 +141,26 @@ def _odd(told: Told, execution: Execution) -> str | None:
 
 
 def _illegal(
-    saga: Saga, saga_id: str, position: int, why: str, before: Told | None, told: Told | None, stood: str | None = None
+    saga: Saga, saga_id: str, position: int, why: str, before: LogEntry | None, entry: LogEntry | None, state: str
 ) -> IllegalMove:
-    """The violation that *told* is (None: the end of the moves), which comes after *before*."""
-    where = stood or (told.record.source if told is not None else "")
-    if told is None:
-        found = "the end of its moves"
-    elif told.broken:
+    """The violation at *entry*, which comes after *before* in *state*; None: at the end of the moves."""
+    expected: Iterable[str] = _expected(saga, state)
+    if entry is None:
+        found, expected = "the end of its moves", [f"that it stands in {state}"]
+    elif entry.broken:
         found = "something that is no move"
     else:
-        record = told.record
+        record = entry.record
         found = f"number {record.seq}: {record.event!r} from {record.source!r} to {record.target!r}"
     return IllegalMove(
-        saga_id,
-        f"saga {saga.name!r} version {saga.version}",
-        position,
-        where,
-        found,
-        why,
-        tuple(_expected(saga, where)) if told is not None else (f"that it stands in {where}",),
-        in_words(before.record) if before is not None else None,
-        told.line if told is not None else None,
+        *(saga_id, f"saga {saga.name!r} version {saga.version}", position, state, found, why, tuple(expected)),
+        after=in_words(before.record) if before is not None else None,
+        line=entry.line if entry is not None else None,
     )
 
 
 def _expected(saga: Saga, state: str) -> Iterator[str]:
-    """Every move from *state*; last those that today's settings rule out, for the fold takes them too."""
+    """Every move from *state*; last the moves that only other settings allow, which the fold accepts too."""
     today = set(saga.machine.moves())
     possible = [move for move in compile_machine(saga.parts, every=True).moves() if move.source == state]
     for move in sorted(possible, key=lambda move: (move not in today, list(EVENTS).index(move.event))):
@@ -184,6 +168,6 @@ def _expected(saga: Saga, state: str) -> Iterator[str]:
 
 
 def _trimmed(message: str) -> str:
-    """The fold's message without where it stands, which the report tells by itself."""
+    """The message of the fold without its place, which the report names."""
     head, colon, rest = message.partition(": ")
     return rest if colon and head.startswith("saga ") and ", record " in head else message

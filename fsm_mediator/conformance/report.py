@@ -1,9 +1,8 @@
-"""What `conforms` found, for people and for programs. Nothing is judged here."""
+"""The report of `conforms`, for people and for programs. Nothing is judged here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
@@ -12,11 +11,11 @@ import attrs
 from fsm_mediator.errors import MediatorError
 
 SHOWN: Final = 20
-"""How many illegal moves `str` tells in full."""
+"""The number of illegal moves that ``str`` describes in full."""
 
 
 class ConformanceError(MediatorError):
-    """Records that the saga's machine cannot have produced, or that no saga given can judge.
+    """The records do not conform, or no saga can judge some of them.
 
     Attributes:
         report: The whole report.
@@ -34,14 +33,13 @@ class IllegalMove:
     Attributes:
         saga_id: The execution.
         saga: The saga and its version, as it was judged.
-        position: The number of the move in its execution, from 1; one more than there are where something is wrong
-            with the end.
-        state: Where the execution stands before it.
+        position: The number of the move in its execution, from 1; where the end is wrong, one more than the last.
+        state: The state of the execution before it.
         found: The move, in words.
-        why: What is wrong with it.
-        expected: What could follow there: event and target, in words.
+        why: The reason why it is illegal.
+        expected: The moves that are legal there: event and target, in words.
         after: The move before it, in words; None: it is the first.
-        line: The line it was read from; None where it was not read from lines.
+        line: The number of its line; None where the source has no lines.
     """
 
     saga_id: str
@@ -70,14 +68,14 @@ class IllegalMove:
 
 @attrs.frozen
 class Unchecked:
-    """An execution that none of the sagas given can judge.
+    """An execution that none of the sagas can judge.
 
     Attributes:
         saga_id: The execution.
         saga: The name of its saga.
-        version: The saga's version; None where it is not told.
-        fingerprint: The saga's fingerprint; None where it is not told.
-        why: Why it could not be judged.
+        version: The saga's version; None: unknown.
+        fingerprint: The saga's fingerprint; None: unknown.
+        why: The reason why no saga can judge it.
     """
 
     saga_id: str
@@ -89,14 +87,14 @@ class Unchecked:
 
 @attrs.frozen
 class Conformance:
-    """What `conforms` found.
+    """The report of `conforms`.
 
     Attributes:
-        executions: How many executions were checked.
-        moves: How many moves of theirs are legal.
+        executions: The number of executions that were checked.
+        moves: The number of their legal moves.
         violations: For each execution that does not conform, its first illegal move.
-        unchecked: The executions that no saga given can judge.
-        ignored: How many lines of a log told of no move.
+        unchecked: The executions that no saga can judge.
+        ignored: The number of lines of a log without a move.
     """
 
     executions: int
@@ -136,18 +134,13 @@ class Conformance:
             lines.append(f"\nand {len(self.violations) - SHOWN:,} executions more: {more}{dots}")
         if self.unchecked:
             lines.append("")
-            lines += _unchecked(self.unchecked)
+        by_reason: dict[str, list[str]] = {}
+        for each in self.unchecked:
+            by_reason.setdefault(each.why, []).append(repr(each.saga_id))
+        for why, ids in by_reason.items():
+            some = f"{', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
+            lines.append(f"not checked: {_counted(len(ids), 'execution')} ({some}): {why}")
         return "\n".join(lines)
-
-
-def _unchecked(unchecked: Iterable[Unchecked]) -> list[str]:
-    reasons: dict[str, list[str]] = {}
-    for each in unchecked:
-        reasons.setdefault(each.why, []).append(repr(each.saga_id))
-    return [
-        f"not checked: {_counted(len(ids), 'execution')} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}): {why}"
-        for why, ids in reasons.items()
-    ]
 
 
 def _counted(number: int, what: str) -> str:

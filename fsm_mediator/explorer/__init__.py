@@ -6,6 +6,7 @@ effect. Nothing here imports a notebook's libraries before a notebook asks for s
 
 from __future__ import annotations
 
-from fsm_mediator.explorer.explorer import Choice, Explorer, Moment, explore
+from fsm_mediator.explorer.explorer import Explorer, explore
+from fsm_mediator.explorer.moments import Choice, Moment
 
 __all__ = ["Choice", "Explorer", "Moment", "explore"]

@@ -1,4 +1,4 @@
-"""Ledger: what has really happened to each part, beside what the saga believes; side by side, so that doubt is seen."""
+"""The ledger: the real effect of each part beside the belief of the saga, so that doubt is visible."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class KnownEffect(enum.StrEnum):
-    """What a saga believes of a part."""
+    """The belief of a saga about a part."""
 
     NOTHING = "nothing yet"
     DONE = "done"
@@ -31,13 +31,13 @@ class Entry:
     Attributes:
         path: The part.
         effect: Whether it really has an effect now.
-        belief: What the saga believes of it.
+        belief: The effect that the saga believes in.
         left_over: Whether no compensation will undo it: the outcome lists it.
         running: Whether a thread of it, long given up, may be running still.
-        here: Whether the saga stands in this part.
+        here: Whether the saga is in a state of this part.
         undoable: Whether it can be compensated.
         waits: Whether it is a signal or a sleep, which have no effect.
-        branches: How its branches stand, by name, where it is a group whose branches are there.
+        branches: The status of its branches, by name, where it is a group whose branches exist.
     """
 
     path: str
@@ -51,28 +51,28 @@ class Entry:
     branches: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        told = [f"{'●' if self.effect else '○'} {self.path}: {self.in_the_world}"]
-        told.append(f"the saga believes: {self.belief}")
+        lines = [f"{'●' if self.effect else '○'} {self.path}: {self.effect_in_words}"]
+        lines.append(f"the saga believes: {self.belief}")
         if self.left_over:
-            told.append("left over")
+            lines.append("left over")
         if self.running:
-            told.append("its thread may be running still")
-        told += [f"{name} is {status}" for name, status in self.branches]
-        return "; ".join(told)
+            lines.append("its thread may be running still")
+        lines += [f"{name} is {status}" for name, status in self.branches]
+        return "; ".join(lines)
 
     @property
-    def in_the_world(self) -> str:
-        """What is true, in words."""
+    def effect_in_words(self) -> str:
+        """Its effect, in words."""
         if self.waits:
             return "a wait"
         return "an effect" if self.effect else "no effect"
 
 
 def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
-    """The ledger of *execution*, given what really happened."""
+    """The ledger of *execution*, with the real effects of *ledger*."""
     believed = beliefs(execution.history)
     left_over = execution.leftovers if execution.ended else ()
-    stands_in = execution.machine.places[execution.state].part
+    current = execution.machine.places[execution.state].part
     return tuple(
         Entry(
             part.path,
@@ -80,7 +80,7 @@ def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
             believed.get(part.path, KnownEffect.NOTHING),
             part.path in left_over,
             ledger.running == number,
-            stands_in is not None and stands_in.path == part.path,
+            current is not None and current.path == part.path,
             part.compensatable,
             part.kind in (Kind.SIGNAL, Kind.SLEEP),
             tuple(zip(execution.branches_of(part.path), ledger.branches[number], strict=True))
@@ -92,18 +92,18 @@ def ledger_of(execution: Execution, ledger: EffectLedger) -> tuple[Entry, ...]:
 
 
 def beliefs(records: Iterable[Record]) -> dict[str, KnownEffect]:
-    """What a saga believes of each of its parts, as far as its records tell."""
-    told: dict[str, KnownEffect] = {}
+    """The belief of a saga about each of its parts that its records name."""
+    known: dict[str, KnownEffect] = {}
     for record in records:
         path = record.step
         if path is None:
             continue
         if record.event in ("executed", "settled_done"):
-            told[path] = KnownEffect.DONE
+            known[path] = KnownEffect.DONE
         elif record.event in ("compensated", "settled_undone"):
-            told[path] = KnownEffect.UNDONE
+            known[path] = KnownEffect.UNDONE
         elif record.in_doubt:
-            told[path] = KnownEffect.DOUBT
+            known[path] = KnownEffect.DOUBT
         elif phase_of(record.source) not in (COMPENSATING, RETRYING_COMPENSATION, STUCK):
-            told[path] = KnownEffect.NONE
-    return told
+            known[path] = KnownEffect.NONE
+    return known

@@ -1,17 +1,20 @@
-"""View: all that a front end shows of an explorer, as plain JSON, and all that it can say in return.
+"""The view: everything that a front end shows of an explorer, as plain JSON, and every message that comes back.
 
-A front end holds no logic: it lays out what `view_of` says, and hands back what was pressed to `take`. No HTML is made
-here; texts go out as they are, and whoever shows them shows them as text.
+A front end holds no logic: it lays out what `view_of` returns, and hands each button that was pressed to `take`.
+No HTML is made here: texts go out unescaped, and the front end shows them as text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.picture import EDGES
 from fsm_mediator.errors import MediatorError, RefusedError
-from fsm_mediator.explorer.explorer import Choice, Explorer
+from fsm_mediator.explorer.ledger import Entry, ledger_of
+from fsm_mediator.explorer.moments import Choice, Moment
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import Record
 from fsm_mediator.verifier.action import DRIVER, OTHERS, PARTICIPANT, PERSON
@@ -22,96 +25,106 @@ WHO: Final = {
     OTHERS: "From outside",
     PERSON: "A person",
 }
-"""From whom something comes, as the heading above its buttons."""
+"""The heading above the buttons, by the origin of their choices."""
 
 
-def view_of(explorer: Explorer) -> dict[str, Any]:
-    """What is to be shown of *explorer* now."""
-    execution = explorer.now.execution
-    standing = place_in_words(execution.state)
+class Play(Protocol):
+    """The part of an `Explorer` that a front end needs."""
+
+    saga: Saga
+    moments: list[Moment]
+    position: int
+    view: str
+    theme: str
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Everything that can happen now."""
+
+    def diagram(self) -> Diagram:
+        """The picture of the moment that is shown."""
+
+    def choose(self, what: int | str) -> Moment:
+        """Let something happen."""
+
+    def go(self, position: int) -> None:
+        """Show another moment."""
+
+    def restart(self) -> None:
+        """Go back to the beginning."""
+
+    def show(self, *, view: str | None = None, theme: str | None = None) -> None:
+        """Show the picture in another view or theme."""
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call *changed* after every change."""
+
+
+def view_of(play: Play) -> dict[str, Any]:
+    """The view of the moment that is shown."""
+    moment = play.moments[play.position]
+    execution = moment.execution
     return {
-        "saga": explorer.saga.name,
-        "position": explorer.position,
-        "moments": [moment.label for moment in explorer.moments],
-        "standing": standing,
-        "said": _words(explorer, standing),
+        "saga": play.saga.name,
+        "position": play.position,
+        "moments": [each.label for each in play.moments],
+        "standing": place_in_words(execution.state),
+        "said": _sentence(moment),
         "phase": execution.phase,
         "state": execution.state,
         "ended": execution.ended,
-        "view": explorer.view,
-        "theme": explorer.theme,
-        "picture": _picture(explorer),
-        "groups": _groups(explorer),
-        "ledger": [
-            {
-                "path": entry.path,
-                "effect": entry.effect,
-                "world": entry.in_the_world,
-                "belief": str(entry.belief),
-                "branches": [f"{name}: {status}" for name, status in entry.branches],
-                "notes": [
-                    *(["left over"] if entry.left_over else []),
-                    *(["its thread may be running still"] if entry.running else []),
-                    *([] if entry.undoable or entry.waits else ["cannot be undone"]),
-                ],
-                "here": entry.here,
-            }
-            for entry in explorer.ledger
-        ],
-        "journal": [_row(record) for record in explorer.journal],
+        "view": play.view,
+        "theme": play.theme,
+        "picture": _picture(play.diagram()),
+        "groups": _groups(play.choices, execution.state),
+        "ledger": list(map(_entry, ledger_of(execution, moment.ledger))),
+        "journal": list(map(_row, execution.history)),
     }
 
 
-def take(explorer: Explorer, message: Mapping[str, Any]) -> None:
-    """Do what a front end says was pressed.
+def take(play: Play, message: Mapping[str, Any]) -> None:
+    """Do what the message of a front end asks for.
 
-    What no longer fits (a button pressed twice, a front end that lags) changes nothing.
+    A message that comes too late (a button pressed twice, a front end that lags) changes nothing.
 
     Raises:
-        RefusedError: The message is none that a front end sends.
+        RefusedError: No front end sends such a message.
     """
     match message:
         case {"do": "choose", "position": int(position), "choice": str(label)}:
-            if position == explorer.position and any(choice.label == label for choice in explorer.choices):
-                explorer.choose(label)
+            if position == play.position and any(choice.label == label for choice in play.choices):
+                play.choose(label)
         case {"do": "go", "position": int(position)}:
-            explorer.go(position)
+            play.go(position)
         case {"do": "restart"}:
-            explorer.restart()
+            play.restart()
         case {"do": "show", "view": str(view)}:
-            explorer.show(view=view)
+            play.show(view=view)
         case {"do": "show", "theme": str(theme)}:
-            explorer.show(theme=theme)
+            play.show(theme=theme)
         case _:
             raise RefusedError(f"an explorer cannot do {message!r}")
 
 
-def _words(explorer: Explorer, standing: str) -> str:
+def _sentence(moment: Moment) -> str:
     """The moment in a sentence."""
-    what = explorer.now.label
-    leftovers = explorer.outcome.leftovers
-    now = f"Now: {standing}; left over: {', '.join(leftovers)}." if leftovers else f"Now: {standing}."
-    return f"{what}. {now}" if what else now
+    leftovers = moment.execution.outcome().leftovers
+    now = f"Now: {place_in_words(moment.execution.state)}"
+    now += f"; left over: {', '.join(leftovers)}." if leftovers else "."
+    return f"{moment.label}. {now}" if moment.label else now
 
 
-def _picture(explorer: Explorer) -> dict[str, str]:
-    diagram = explorer.diagram()
+def _picture(diagram: Diagram) -> dict[str, str]:
     try:
         return {"svg": diagram.to_svg(), "alt": diagram.alt, "instead": ""}
-    except MediatorError as error:  # no Graphviz: the rest can be played all the same
+    except MediatorError as error:  # no Graphviz: everything else works without the picture
         return {"svg": "", "alt": diagram.alt, "instead": str(error)}
 
 
-def _groups(explorer: Explorer) -> list[dict[str, Any]]:
-    """The choices, by from whom they come."""
-    groups: dict[str, list[Choice]] = {who: [] for who in WHO}
-    for choice in explorer.choices:
-        groups[choice.who].append(choice)
-    return [
-        {"title": WHO[who], "choices": [_button(choice, explorer.now.execution.state) for choice in choices]}
-        for who, choices in groups.items()
-        if choices
-    ]
+def _groups(choices: tuple[Choice, ...], state: str) -> list[dict[str, Any]]:
+    """The choices, grouped by their origin."""
+    groups = {title: [_button(each, state) for each in choices if each.who == who] for who, title in WHO.items()}
+    return [{"title": title, "choices": buttons} for title, buttons in groups.items() if buttons]
 
 
 def _button(choice: Choice, state: str) -> dict[str, str]:
@@ -121,6 +134,23 @@ def _button(choice: Choice, state: str) -> dict[str, str]:
         "event": EDGES[choice.event][0] if choice.event else "",
         "nature": str(choice.nature or ""),
         "leads_to": "nothing is recorded" if stays else choice.leads_to,
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    notes = {
+        "left over": entry.left_over,
+        "its thread may be running still": entry.running,
+        "cannot be undone": not (entry.undoable or entry.waits),
+    }
+    return {
+        "path": entry.path,
+        "effect": entry.effect,
+        "world": entry.effect_in_words,
+        "belief": str(entry.belief),
+        "branches": [f"{name}: {status}" for name, status in entry.branches],
+        "notes": [note for note, applies in notes.items() if applies],
+        "here": entry.here,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fsm_mediator.upgrades.comparing import compare
 from fsm_mediator.upgrades.report import Comparison, StateVerdict, StrandedError, Verdict
-from fsm_mediator.upgrades.shape import PartShape, Shape, read_shapes, written
+from fsm_mediator.upgrades.shape import PartShape, Shape, dump_shapes, read_shapes
 
 __all__ = [
     "Comparison",
@@ -14,6 +14,10 @@ __all__ = [
     "StrandedError",
     "Verdict",
     "compare",
+    "dump_shapes",
     "read_shapes",
     "written",
 ]
+
+written = dump_shapes
+"""The former name of `dump_shapes`."""

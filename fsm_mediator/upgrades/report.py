@@ -1,4 +1,4 @@
-"""What `compare` found, for people, for programs and for a deploy that is to be refused. Nothing is judged here."""
+"""The report of `compare`, for people, for programs and for a deploy to be refused. Nothing is judged here."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import attrs
 from fsm_mediator.errors import MediatorError
 
 WIDTH: Final = 120
-"""Columns that a report takes at the most."""
+"""The most columns of a report."""
 
 
 class Verdict(enum.StrEnum):
-    """Whether an execution that stands in a state of the old definition can go on under the new one.
+    """Whether an execution in a state of the old definition can go on under the new one.
 
-    ``same``: every history that leads there is a history of the new machine. ``renamed``: likewise, once the names that
-    were given are put in place of the old ones. ``depends``: some of these histories are, others are not. ``must
-    drain``: none is; under the old definition it ends by itself. ``cannot``: none is, and it does not end by itself
-    either, for it waits for a person or a signal. ``ended``: there is nothing that could go on.
+    ``same``: every history that leads there is a history of the new machine. ``renamed``: likewise, with the new names
+    of parts in place of the old ones. ``depends``: some of these histories are, others are not. ``must drain``: none
+    is; under the old definition it ends by itself. ``cannot``: none is, and it does not end by itself either: it waits
+    for a person or a signal. ``ended``: the execution has ended.
     """
 
     SAME = "same"
@@ -38,10 +38,10 @@ GOES_ON = frozenset((Verdict.SAME, Verdict.RENAMED, Verdict.ENDED))
 
 
 class StrandedError(MediatorError):
-    """A deploy would leave executions that nobody can drive.
+    """A deploy would leave executions without a mediator that can drive them.
 
     Attributes:
-        comparisons: What was found.
+        comparisons: The comparisons of their definitions.
     """
 
     def __init__(self, comparisons: Iterable[Comparison]) -> None:
@@ -51,13 +51,13 @@ class StrandedError(MediatorError):
 
 @attrs.frozen
 class StateVerdict:
-    """What becomes of an execution that stands in one state of the old definition.
+    """The verdict for the executions in one state of the old definition.
 
     Attributes:
         state: The state.
         verdict: Whether it can go on.
-        becomes: The state it would stand in under the new definition; None where it cannot go on.
-        reasons: Why not, or what to mind; each names the parts it is about.
+        becomes: The state by its name in the new definition; None where it cannot go on.
+        reasons: Why not, or what to mind; each names its parts.
     """
 
     state: str
@@ -68,16 +68,16 @@ class StateVerdict:
 
 @attrs.frozen
 class Comparison:
-    """What becomes of the executions of an older definition under a newer one.
+    """The verdicts for the executions of an older definition under a newer one.
 
     Attributes:
         saga: The saga's name.
         old: The version and fingerprint of the older definition, in words.
-        new: Likewise of the newer; None: there is none of that name.
-        kept: Whether the new code has a definition of the old one's very shape: it drives all that is in flight.
-        changes: What is different, in words.
-        states: Every state of the older definition, and what becomes of what stands there.
-        branches: The same of each branch of a group, whose executions are their own.
+        new: The same of the newer definition; None: there is none of that name.
+        kept: Whether the new code also has a definition of the old shape: it drives everything in flight.
+        changes: The differences, in words.
+        states: The verdict for every state of the older definition.
+        branches: The comparison of each branch of a group: its executions are their own.
     """
 
     saga: str
@@ -96,15 +96,15 @@ class Comparison:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the history of everything that may be in flight is one of the new machine's."""
+        """Whether the history of every execution in flight is a history of the new machine."""
         return all(each.verdict in GOES_ON for each in self.states) and all(each.goes_on for each in self.branches)
 
     @property
     def stranded(self) -> tuple[str, ...]:
-        """The states whose executions nobody would drive after the deploy; those of a branch after its saga's name.
+        """The states of executions without a mediator after the deploy; those of branches follow their saga's name.
 
-        A mediator drives an execution by a definition of the same fingerprint, and by no other. So this is empty where
-        the old definition's shape is kept, and else every state that is not an end.
+        A mediator drives an execution by a definition of the same fingerprint, and by no other. So this is empty if
+        the old definition's shape is kept, and every state that is not an end otherwise.
         """
         if self.kept:
             return ()
@@ -117,10 +117,10 @@ class Comparison:
         return not self.stranded
 
     def raise_for_stranded(self) -> None:
-        """Raise if the deploy would leave executions that nobody drives.
+        """Raise if the deploy would leave executions that no mediator drives.
 
         Raises:
-            StrandedError: Says which, and what would help.
+            StrandedError: Names their states, and what would help.
         """
         if not self.ok:
             raise StrandedError([self])
@@ -174,8 +174,8 @@ class Comparison:
 def _table(states: Iterable[StateVerdict]) -> list[str]:
     groups: dict[tuple[Verdict, tuple[str, ...]], list[str]] = {}
     for each in states:
-        told = each.state if each.becomes in (None, each.state) else f"{each.state} -> {each.becomes}"
-        groups.setdefault((each.verdict, each.reasons), []).append(told)
+        name = each.state if each.becomes in (None, each.state) else f"{each.state} -> {each.becomes}"
+        groups.setdefault((each.verdict, each.reasons), []).append(name)
     lines = []
     for (verdict, reasons), names in sorted(groups.items(), key=lambda group: list(Verdict).index(group[0][0])):
         lines += _wrapped(f"  {verdict.value:<11} ", ", ".join(names))

@@ -1,7 +1,7 @@
-"""Shape: what a saga's fingerprint stands for, written down, so that it can be compared where the code is gone.
+"""Shape: the structure behind a saga's fingerprint, as data, for a comparison without the code.
 
-It holds all that the machine's table is made of, and nothing else: no functions, no retry numbers, no types. A file of
-shapes is JSON, written by ``fsm-mediator export-shape``; its format is told in ``docs/upgrades.md``.
+A shape has everything that the machine's table depends on, and nothing else: no functions, no retry numbers, no types.
+A file of shapes is JSON, written by ``fsm-mediator export-shape``; ``docs/upgrades.md`` describes its format.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from fsm_mediator.definition.saga import Saga, fingerprint_of, shape_of
+from fsm_mediator.definition.saga import Saga, shape_of
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Callback, Kind, Part
@@ -22,6 +22,11 @@ from fsm_mediator.retry import Retry
 
 FORMAT: Final = 1
 """The number of the file's format."""
+
+_COPIED: Final = (
+    *("path", "kind", "compensatable", "calls_compensation", "pivot", "forward_only", "repeatable", "each"),
+)
+"""The fields that a part and its shape have in common."""
 
 
 @attrs.frozen
@@ -32,7 +37,7 @@ class PartShape:
         path: Its name, after the names of the sagas it is nested in.
         kind: What sort of part it is.
         compensatable: Whether the saga compensates it.
-        undoes: Whether compensating it calls any compensation: of a group without any, it does not.
+        calls_compensation: Whether compensating it calls any compensation; a group may have none.
         probed: Whether it has a probe.
         pivot: Whether it is the go/no-go step.
         forward_only: Whether it comes after the pivot.
@@ -61,7 +66,7 @@ class PartShape:
     branches: tuple[tuple[str, Shape], ...] = ()
 
     def part(self) -> Part:
-        """A part of this shape, to compile a machine of; it cannot be executed."""
+        """A part of this shape, to compile a machine; it cannot be executed."""
         return Part(
             path=self.path,
             kind=self.kind,
@@ -108,27 +113,20 @@ class Shape:
             saga.fingerprint,
             tuple(
                 PartShape(
-                    part.path,
-                    part.kind,
-                    part.compensatable,
-                    part.calls_compensation,
-                    part.probe is not None,
-                    part.pivot,
-                    part.forward_only,
-                    part.repeatable,
-                    part.retry.attempts != 1,
-                    part.compensation_retry.attempts != 1,
-                    part.can_outlive_its_timeout,
-                    _can_be_given_up(part),
-                    part.each,
-                    tuple((name, cls.of(branch)) for name, branch in saga.branches.get(part.path, {}).items()),
+                    **{name: getattr(part, name) for name in _COPIED},
+                    probed=part.probe is not None,
+                    retried=part.retry.attempts != 1,
+                    compensation_retried=part.compensation_retry.attempts != 1,
+                    outlives=part.can_outlive_its_timeout,
+                    can_be_given_up=(part.seconds if part.kind is Kind.SIGNAL else part.decide) is not None,
+                    branches=tuple((name, cls.of(branch)) for name, branch in saga.branches.get(part.path, {}).items()),
                 )
                 for part in saga.parts
             ),
         )
 
     def machine(self, *, every: bool = False) -> CompiledMachine:
-        """Its machine; with *every* state that any settings allow, or with those that today's do."""
+        """Its machine: with *every* state that any settings allow, or only with those of the present settings."""
         return compile_machine(self._parts(), every=every)
 
     def _parts(self) -> tuple[Part, ...]:
@@ -138,83 +136,66 @@ class Shape:
         """The part at *path*; None: there is none."""
         return next((part for part in self.parts if part.path == path), None)
 
+    def paths_under(self, path: str) -> list[str]:
+        """The paths of the part at *path*, or of the parts of the nested saga there."""
+        return [part.path for part in self.parts if part.path == path or part.path.startswith(f"{path}.")]
+
     def __str__(self) -> str:
         return f"saga {self.saga!r} version {self.version} ({self.fingerprint})"
-
-
-def _can_be_given_up(part: Part) -> bool:
-    return part.seconds is not None if part.kind is Kind.SIGNAL else part.decide is not None
 
 
 _NOTHING: Final = Callback(lambda: None, takes_context=False, is_coroutine=False, label="nothing")
 
 
-def written(sagas: Iterable[Saga | Shape]) -> str:
-    """The shapes of *sagas*, as the text of a file."""
-    shapes = [shape if isinstance(shape, Shape) else Shape.of(shape) for shape in sagas]
-    return json.dumps(
-        {"fsm_mediator_shapes": FORMAT, "table_format": TABLE_FORMAT, "sagas": [_as_json(each) for each in shapes]},
-        indent=2,
-    )
+def dump_shapes(sagas: Iterable[Saga | Shape]) -> str:
+    """The text of a file with the shapes of *sagas*."""
+    shapes = [_to_json(saga if isinstance(saga, Shape) else Shape.of(saga)) for saga in sagas]
+    return json.dumps({"fsm_mediator_shapes": FORMAT, "table_format": TABLE_FORMAT, "sagas": shapes}, indent=2)
 
 
-def _as_json(shape: Shape) -> dict[str, Any]:
-    return {
-        "saga": shape.saga,
-        "version": shape.version,
-        "fingerprint": shape.fingerprint,
-        "parts": [
-            {
-                **attrs.asdict(part, recurse=False, filter=lambda field, value: value != field.default),
-                **({"branches": {name: _as_json(each) for name, each in part.branches}} if part.branches else {}),
-            }
-            for part in shape.parts
-        ],
-    }
+def _to_json(shape: Shape) -> dict[str, Any]:
+    parts = []
+    for part in shape.parts:
+        parts.append(attrs.asdict(part, recurse=False, filter=lambda field, value: value != field.default))
+        if part.branches:
+            parts[-1]["branches"] = {name: _to_json(branch) for name, branch in part.branches}
+    return {"saga": shape.saga, "version": shape.version, "fingerprint": shape.fingerprint, "parts": parts}
 
 
 def read_shapes(path: Path | str) -> tuple[Shape, ...]:
     """The shapes in a file that ``fsm-mediator export-shape`` wrote.
 
     Raises:
-        DefinitionError: It cannot be read, holds none, was changed, or is of another format than this version's.
+        DefinitionError: It cannot be read, has no shapes, was changed, or has another format than this version.
     """
     path = Path(path)
-    mend = "Write it anew, with the code that it is of: fsm-mediator export-shape APP -o FILE"
+    advice = "Write it anew, with the code that it is of: fsm-mediator export-shape APP -o FILE"
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        formats = told["fsm_mediator_shapes"], told["table_format"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        formats = content["fsm_mediator_shapes"], content["table_format"]
+        shapes = tuple(map(_from_json, content["sagas"])) if formats == (FORMAT, TABLE_FORMAT) else ()
     except OSError as error:
         raise DefinitionError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:  # whose repr is the whole file
-        raise DefinitionError(f"{path} holds no shapes of sagas, nor text: {error.reason}. {mend}") from error
+    except UnicodeDecodeError as error:  # its repr is the whole file
+        raise DefinitionError(f"{path} holds no shapes of sagas, nor text: {error.reason}. {advice}") from error
     except RecursionError as error:
-        raise DefinitionError(f"{path} holds no shapes of sagas: it is nested too deep. {mend}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise DefinitionError(f"{path} holds no shapes of sagas ({error!r}). {mend}") from error
+        raise DefinitionError(f"{path} holds no shapes of sagas: it is nested too deep. {advice}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DefinitionError(f"{path} holds no shapes of sagas ({error!r}). {advice}") from error
     if formats != (FORMAT, TABLE_FORMAT):
         raise DefinitionError(
             f"{path} has format {formats[0]} and tables of format {formats[1]}; this version compares format {FORMAT} "
             f"and {TABLE_FORMAT}. Executions of another table's format are driven by no newer code: let them end first"
         )
-    try:
-        shapes = tuple(_from_json(each) for each in told["sagas"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DefinitionError(f"{path} holds no shapes of sagas ({error!r}). {mend}") from error
     for shape in shapes:
-        if _fingerprint_of(shape) != shape.fingerprint:
-            raise DefinitionError(f"{path}: {shape} does not have that fingerprint: the file was changed. {mend}")
+        if _fingerprint(shape._parts()) != shape.fingerprint:
+            raise DefinitionError(f"{path}: {shape} does not have that fingerprint: the file was changed. {advice}")
     return shapes
 
 
-def _from_json(told: Mapping[str, Any]) -> Shape:
+def _from_json(content: Mapping[str, Any]) -> Shape:
     parts = []
-    for each in told["parts"]:
-        fields = {**each, "kind": Kind(each.get("kind", "step"))}
-        fields["branches"] = tuple((name, _from_json(branch)) for name, branch in each.get("branches", {}).items())
-        parts.append(PartShape(**fields))
-    return Shape(str(told["saga"]), str(told["version"]), str(told["fingerprint"]), tuple(parts))
-
-
-def _fingerprint_of(shape: Shape) -> str:
-    return fingerprint_of(shape._parts())
+    for each in content["parts"]:
+        branches = tuple((name, _from_json(branch)) for name, branch in each.get("branches", {}).items())
+        parts.append(PartShape(**{**each, "kind": Kind(each.get("kind", "step")), "branches": branches}))
+    return Shape(str(content["saga"]), str(content["version"]), str(content["fingerprint"]), tuple(parts))

@@ -1,0 +1,114 @@
+"""The terminal: where commands print, the exit codes they end with, and the next command that they suggest.
+
+Every command keeps to these exit codes; `docs/operating.md` explains them.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn
+
+from fsm_mediator.errors import (
+    DefinitionChangedError,
+    DefinitionError,
+    JournalError,
+    MediatorError,
+    MissingExtraError,
+    PayloadError,
+    RefusedError,
+    UnknownExecutionError,
+    UnknownSagaError,
+)
+
+DID_NOT_SUCCEED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+REFUSED: Final = 4
+JOURNAL: Final = 5
+APP: Final = 6
+MISSING: Final = 7
+
+_EXIT_CODES: Final = {
+    UnknownExecutionError: NOT_FOUND,
+    RefusedError: REFUSED,
+    MissingExtraError: MISSING,
+    DefinitionError: APP,
+    DefinitionChangedError: APP,
+    UnknownSagaError: APP,
+    PayloadError: USAGE,
+    JournalError: JOURNAL,
+}
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that a terminal obeys instead of showing them, or that cannot be written at all."""
+
+out = Console()
+err = Console(stderr=True)
+
+
+def printable(text: str) -> str:
+    """*text*, from a step, a person or a file, with the characters escaped that a terminal obeys."""
+    return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def say(text: str, style: str | None = None, *, to: Console = out) -> None:
+    """Print *text* unchanged: no markup, no highlighting, no line broken."""
+    to.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print *message* as an error, and end with exit code *code*."""
+    say(f"fsm-mediator: {printable(message)}", "red", to=err)
+    sys.exit(code)
+
+
+class CommandGroup(click.Group):
+    """Reports an error of this library in one line, with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except MediatorError as error:
+            hint = "; see those it knows: fsm-mediator list" if isinstance(error, UnknownExecutionError) else ""
+            codes = (code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
+            fail(f"{error}{hint}", next(codes, DID_NOT_SUCCEED))
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader has closed the pipe: click ends quietly
+            where = f"{error.filename}: " if error.filename else "it cannot be written: "
+            fail(f"{where}{error.strerror or error}", DID_NOT_SUCCEED)
+
+
+@contextmanager
+def progress_bar(
+    what: str, *columns: str | ProgressColumn, total: int | None = None
+) -> Iterator[Callable[..., object]]:
+    """Show progress on a terminal; yields a function to call after each piece of the work, or with their number."""
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count=1: progress.advance(task, count)
+
+
+def next_command(verb: str, *words: str) -> str:
+    """The command *verb* with *words*, quoted, with the options --app and --journal that this command was given."""
+    options: list[str] = []
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        for flag, name in (("-a", "app"), ("-j", "journal")):
+            value = context.params.get(name)
+            if value and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                options += [flag, value]
+    if any(word.startswith("-") for word in words):
+        options.append("--")  # after it nothing is an option, whatever it begins with
+    return shlex.join(["fsm-mediator", verb, *options, *words])

@@ -1,0 +1,133 @@
+"""Drive executions with a mediator of the app's sagas, and report the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import isawaitable
+from typing import Any, Final
+
+from fsm_mediator.cli.console import DID_NOT_SUCCEED, err, fail, next_command, printable, say
+from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, with_branches
+from fsm_mediator.errors import StillRunningError
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.mediator.sync import Mediator
+from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.observe.observers import Observer
+from fsm_mediator.states import WAITING, phase_of
+
+ROUND: Final = 0.5
+"""Seconds between two checks whether an execution is still driven in this process."""
+
+
+def drive(app: App, journal: Journal, act: Callable[[Any], Any], observers: Sequence[Observer] = ()) -> Any:
+    """The result of *act*, called with a mediator of the app's sagas; it may be a coroutine function."""
+    settings = {**app.settings, "observers": (*app.settings.get("observers", ()), *observers)}
+    with _report_interrupts():
+        if app.has_coroutines:
+            return asyncio.run(_drive_on_loop(app, journal, act, settings))
+        with Mediator(*app.sagas, journal=journal, **settings) as mediator:
+            return run_blocking(_result, act(mediator))
+
+
+async def _drive_on_loop(app: App, journal: Journal, act: Callable[[Any], Any], settings: dict[str, Any]) -> Any:
+    from fsm_mediator.mediator.aio import AsyncMediator
+
+    async with AsyncMediator(*app.sagas, journal=journal, **settings) as mediator:
+        return await _result(act(mediator))
+
+
+async def _result(answer: Any) -> Any:
+    """The result of a call of either mediator."""
+    return await answer if isawaitable(answer) else answer
+
+
+@contextmanager
+def _report_interrupts() -> Iterator[None]:
+    """Report what happens to executions in progress when a step, or a person, ends the process."""
+    later = f"what was under way is in doubt, and goes on with: {next_command('recover')}"
+    try:
+        yield
+    except (SystemExit, GeneratorExit) as error:
+        fail(
+            f"a step ended the process ({type(error).__name__}: {error}), which is no failure; {later}", DID_NOT_SUCCEED
+        )
+    except KeyboardInterrupt:
+        say(f"interrupted; {later}", "yellow", to=err)
+        raise
+
+
+def drive_app(app: str | None, journal: str | None, act: Callable[[Any], Any]) -> Any:
+    """The result of *act*, as `drive` has it, with the app and the journal of these options."""
+    loaded = load_app(app)
+    return drive(loaded, journal_for(journal, loaded), act)
+
+
+async def signal_and_drive(mediator: Any, saga_id: str, name: str, value: Any) -> Outcome:
+    """Send a signal and drive the execution until it ends, rests, waits for longer, or is driven elsewhere."""
+    await _result(mediator.signal(saga_id, name, value))
+    while True:
+        try:
+            return await _result(mediator.wait(saga_id, timeout=ROUND, check=False))  # type: ignore[no-any-return]
+        except StillRunningError:
+            journal = mediator.journal
+            if not any(map(_is_driven_here, with_branches(journal, execution_in(journal, saga_id)))):
+                return await _result(mediator.outcome(saga_id))  # type: ignore[no-any-return]
+
+
+def _is_driven_here(entry: Entry) -> bool:
+    if entry.driver is not None:
+        return entry.driver_alive and entry.driver.pid == os.getpid()
+    return entry.wake_at is not None and entry.wake_at < time.time() + ROUND
+
+
+def report(outcome: Outcome, *, good: bool) -> None:
+    """Print *outcome* and the next command to type; end with exit code 1 unless it is *good*."""
+    saga_id = outcome.saga_id
+    hints = []
+    if outcome.awaits_signal:
+        hints = [f"next: {next_command('signal', saga_id, outcome.step or '', 'VALUE')}"]
+    elif phase_of(outcome.state) == WAITING:  # for branches, which `show` lists
+        hints = [f"next: {next_command('show', saga_id)}"]
+    elif outcome.stuck:
+        hints = [
+            f"next: {next_command('retry', saga_id)}  (once the cause is mended)",
+            f"  or: {next_command('resolve', saga_id)} --reason ...  (settles it by hand)",
+        ]
+    say(printable(outcome.summary(next_move=False)), "green" if good else "red")
+    for hint in hints:
+        say(hint, "dim")
+    if not good:
+        sys.exit(DID_NOT_SUCCEED)
+
+
+def run_daemon(app: App, journal: Journal) -> None:
+    """Recover and wake executions until SIGINT or SIGTERM."""
+    notice = f"serving {', '.join(saga.name for saga in app.sagas)}; stop with Ctrl-C"
+    if app.has_coroutines:
+        asyncio.run(_run_daemon_on_loop(app, journal, notice))
+        return
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    err.print(notice, style="dim")
+    with Mediator(*app.sagas, journal=journal, **app.settings) as mediator, mediator.daemon():
+        stopped.wait()
+
+
+async def _run_daemon_on_loop(app: App, journal: Journal, notice: str) -> None:
+    from fsm_mediator.mediator.aio import AsyncMediator
+
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    err.print(notice, style="dim")  # from here on a SIGTERM ends it in order
+    async with AsyncMediator(*app.sagas, journal=journal, **app.settings) as mediator, mediator.daemon():
+        await stopped.wait()

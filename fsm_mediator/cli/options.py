@@ -1,0 +1,104 @@
+"""Options and arguments of several commands, and the types and checks of their values."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from fsm_mediator.errors import DefinitionError, PayloadError, RefusedError
+from fsm_mediator.mediator.validation import check_listing, check_saga_id
+
+JOURNAL_VARIABLE: Final = "FSM_MEDIATOR_JOURNAL"
+APP_VARIABLE: Final = "FSM_MEDIATOR_APP"
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+journal = click.option("--journal", "-j", envvar=JOURNAL_VARIABLE, help="The journal's file or URL.")
+app = click.option("--app", "-a", envvar=APP_VARIABLE, help="Where the sagas are: module:object.")
+app_argument = click.argument("app", required=False, envvar=APP_VARIABLE)
+saga_id = click.argument("saga_id")
+saga_name = click.option("--saga", "name", help="Only the saga of this name.")
+executions_of = click.option("--saga", help="Only executions of the saga of this name.")
+output = click.option("--output", "-o", default="-", help="A file; - is standard output.")
+json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, from ``90``, ``90s``, ``15m``, ``2h``, ``7d`` or ``4w``; *unit*: refuse a number without a unit."""
+
+    name = "duration"
+
+    def __init__(self, *, unit: bool = False) -> None:
+        self._unit = unit
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """*value* in seconds."""
+        if isinstance(value, float):
+            return value
+        if self._unit and value.strip()[-1:].isdigit():
+            self.fail(f"{value!r} says no unit; write {value}s, {value}h or {value}d", param, ctx)
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no duration; write 90s, 15m, 2h, 7d or 4w", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
+
+
+class State(click.ParamType[str]):
+    """A state or a phase. An unknown phase is refused: it would match nothing, as if all were well."""
+
+    name = "state"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """*value*, checked."""
+        try:
+            check_listing(value, None, None)
+        except DefinitionError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+def checked_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """An id that an execution can have."""
+    try:
+        if value is not None:
+            check_saga_id(value)
+    except RefusedError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+def checked_reason(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """A reason that is not empty."""
+    if not value.strip():
+        raise click.BadParameter("say in words how you made sure; it is journaled")
+    return value
+
+
+def read_text(value: str) -> str:
+    """*value* itself, the text of ``@FILE``, or for ``-`` the text on standard input."""
+    if value != "-" and not value.startswith("@"):
+        return value
+    where = "standard input" if value == "-" else f"the file {value[1:]!r}"
+    try:
+        data = sys.stdin.buffer.read() if value == "-" else Path(value[1:]).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise PayloadError(f"{where} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise PayloadError(f"{where} is not UTF-8, as JSON has to be: {error.reason}") from error
+
+
+def parse_json(text: str, what: str) -> Any:
+    """The value of *text*, which a person has written as JSON; *what* names it in the error."""
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError as error:
+        raise PayloadError(f"{what} is nested too deep") from error
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        shown = text if len(text) <= 60 else f"{text[:60]}..."
+        raise PayloadError(f"{what} {shown!r} is not JSON ({error}); a text needs quotes: '\"yes\"'") from error
