@@ -13,7 +13,7 @@ import msgspec
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
-from fsm_mediator.diagram.history import NOWHERE, Run, machine_of
+from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
 from fsm_mediator.diagram.progress import TIMES, StepMark, StepState, became, marks_of_steps, merged
 from fsm_mediator.diagram.text import clean, seconds, shorten
 from fsm_mediator.machine.machine import CompiledMachine
@@ -359,7 +359,7 @@ def _begun(path: str, name: str, run: Run) -> list[Run]:
     known = run.branches or {}
     if name == EACH:
         return [each for key, each in known.items() if key.rpartition(".")[0] == path]
-    return [known.get(f"{path}.{name}", NOWHERE)]
+    return [known.get(f"{path}.{name}", NOT_BEGUN)]
 
 
 def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: Sequence[Run]) -> Iterator[FlowBranch]:
@@ -370,7 +370,7 @@ def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: 
         if mark is None:
             yield FlowBranch(name=title, flow=flow_of(branch, None, inner))
         elif any(run.branches is not None for run in runs):
-            begun = [each for run in runs for each in _begun(part.path, name, run)] or [NOWHERE]
+            begun = [each for run in runs for each in _begun(part.path, name, run)] or [NOT_BEGUN]
             whole = merged([StepMark(state=became(each)) for each in begun])
             yield FlowBranch(name=title, flow=flow_of(branch, begun[0], inner, begun, undone), mark=whole)
         else:

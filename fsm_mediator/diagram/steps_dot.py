@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
+from fsm_mediator.diagram.dot import FONT, font, graph_lines, table
 from fsm_mediator.diagram.flow import FlowPicture, StepBox
 from fsm_mediator.diagram.layout.geometry import Box
 from fsm_mediator.diagram.layout.step_sizes import (
@@ -21,12 +22,11 @@ from fsm_mediator.diagram.layout.step_sizes import (
 )
 from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.diagram.progress import StepMark, StepState
-from fsm_mediator.diagram.text import dot_name, dot_text, markup, width
+from fsm_mediator.diagram.text import dot_name, dot_text, width
 from fsm_mediator.diagram.themes import Paint, Theme
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, PENDING, STUCK, SUCCEEDED, WAITING
 
-FONT: Final = "Helvetica,Arial,sans-serif"
 HEADING: Final = 15.0
 MARGIN: Final = 12
 _ROUND: Final = 6
@@ -45,13 +45,8 @@ SIGNS: Final = {
 _HERE: Final = frozenset({StepState.RUNNING, StepState.WAITING, StepState.STUCK})
 
 
-def steps_dot(picture: FlowPicture, layout: StepsLayout, theme: Theme) -> str:
-    """The picture as DOT."""
-    return "\n".join(["digraph " + dot_name(picture.name) + " {", *steps_body(picture, layout, theme), "}", ""])
-
-
-def steps_body(picture: FlowPicture, layout: StepsLayout, theme: Theme) -> list[str]:
-    """What stands between the braces, a line each."""
+def steps_lines(picture: FlowPicture, layout: StepsLayout, theme: Theme) -> list[str]:
+    """The picture as the lines of a graph in DOT."""
     return list(_Writer(picture, layout, theme).lines())
 
 
@@ -65,12 +60,8 @@ class _Writer:
     def lines(self) -> Iterator[str]:
         """All of it."""
         theme, layout = self.theme, self.layout
-        yield (
-            f'\tgraph [layout=nop2 outputorder=edgesfirst bgcolor="{theme.ground}" pad="{MARGIN / 72:.3f}" '
-            f'fontname="{FONT}" fontcolor="{theme.ink}"]'
-        )
-        yield f'\tnode [fixedsize=true fontname="{FONT}" fontcolor="{theme.ink}" margin=0 label=""]'
-        yield f'\tedge [fontname="{FONT}" arrowsize=0.55]'
+        graph = f'pad="{MARGIN / 72:.3f}" fontname="{FONT}" fontcolor="{theme.ink}"'
+        yield from graph_lines(theme, graph, "arrowsize=0.55")
         for number, frame in enumerate(layout.frames):
             yield from self._frame(number, frame.area, frame.box)
         for name, area in layout.boxes.items():
@@ -178,15 +169,15 @@ class _Writer:
                 said = fitted(_signed(words, mark), size, bold, area.width - 12)
             elif tone == "small" and undoing and number == titles + len(marks) - 1:
                 colour = theme.nodes[COMPENSATING].line
-            rows.append(_row(said, size, bold, theme.pale_ink if pale else colour))
-        table = _table(area.width - 14, "".join(rows))
+            rows.append(font(said, size, theme.pale_ink if pale else colour, bold=bold))
+        label = table(rows, area.width - 14)
         shape = "note" if wait else "box"
         name = dot_name(step.id)
         classes = " ".join(["step", step.kind.value, *([mark.state.replace(" ", "-")] if mark is not None else [])])
         return (
             f'\t{name} [pos="{self._pos(area.x, area.y)}" width={area.width / 72:.4g} height={area.height / 72:.4g} '
             f'shape={shape} style="{style}" color="{line}" fillcolor="{ground}" penwidth={pen:g} id={name} '
-            f'class="{classes}" tooltip={dot_text(step.tooltip)} label=<{table}>]'
+            f'class="{classes}" tooltip={dot_text(step.tooltip)} label=<{label}>]'
         )
 
     def _end(self, name: str, area: Box) -> str:
@@ -201,7 +192,7 @@ class _Writer:
         ink = theme.pale_ink if not shown else line
         line, ground = (line, ground) if shown else (theme.pale, theme.ground)
         pen = 2.4 if state == phase else 1.2
-        label = f'<FONT POINT-SIZE="{size:g}" COLOR="{ink}"><B>{words}</B></FONT>'
+        label = font(words, size, ink, bold=True)
         how = f'shape=box style="rounded,filled" color="{line}" fillcolor="{ground}" penwidth={pen} label=<{label}>'
         return self._shape(name, area, how, f" id={dot_name(name)}")
 
@@ -214,10 +205,10 @@ class _Writer:
         """Words of their own, left aligned whatever the font."""
         self.texts += 1
         wide = width(words, size, bold) + 4
-        table = _table(wide, _row(words, size, bold, colour))
+        label = table([font(words, size, colour, bold=bold)], wide)
         high = size * 1.6  # room for the line, so that Graphviz does not warn
         area = Box(x, y - high / 2, wide + 4, high)
-        return self._shape(f"text{self.texts}", area, f"shape=none label=<{table}>")
+        return self._shape(f"text{self.texts}", area, f"shape=none label=<{label}>")
 
     def _title(self) -> Iterator[str]:
         room = max(self.layout.width, 240)
@@ -321,16 +312,6 @@ def _far(one: tuple[float, float], other: tuple[float, float]) -> float:
 def _towards(one: tuple[float, float], other: tuple[float, float], by: float) -> tuple[float, float]:
     long = _far(one, other) or 1.0
     return one[0] + (other[0] - one[0]) / long * by, one[1] + (other[1] - one[1]) / long * by
-
-
-def _table(wide: float, rows: str) -> str:
-    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:g}">{rows}</TABLE>'
-
-
-def _row(words: str, size: float, bold: bool, colour: str) -> str:
-    inner = markup(words) or "&#160;"
-    inner = f"<B>{inner}</B>" if bold else inner
-    return f'<TR><TD ALIGN="LEFT"><FONT POINT-SIZE="{size:g}" COLOR="{colour}">{inner}</FONT></TD></TR>'
 
 
 def _signed(words: str, mark: StepMark | None) -> str:

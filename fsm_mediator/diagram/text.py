@@ -79,7 +79,7 @@ def seconds(value: float) -> str:
     return f"{value / 86400:.3g} d"
 
 
-def numbers(values: tuple[int, ...]) -> str:
+def numbers(values: Sequence[int]) -> str:
     """Some numbers in little room: ``3``, ``3, 5``, ``3 … 11``."""
     return ", ".join(map(str, values)) if len(values) < 3 else f"{values[0]} … {values[-1]}"
 

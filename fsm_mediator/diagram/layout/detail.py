@@ -370,7 +370,7 @@ class Lanes(Router):
         start = self._to_trunk(column, source)
         own = _own(start)
         key, at = None, (box.x + 2, row.small_bottom + 16, -1.0, 1.0)
-        if edge.nature is not EdgeKind.PERSON:
+        if edge.kind is not EdgeKind.PERSON:
             key, at = (column, "left"), (column.before, row.fork - 3, 0, -1)
         start.append((column.trunk, row.fork))
         if self._row_of(edge.target) == column.row:

@@ -180,12 +180,6 @@ class _Spot(NamedTuple):
     words: tuple[str, ...]
     side: Side
 
-    @property
-    def orders(self) -> tuple[int, ...]:
-        """The records of a run that took the edge."""
-        mark = self.edge.mark
-        return mark.orders if mark is not None and mark.reached else ()
-
 
 class Router:
     """The base of the two views: the sizes of the nodes, and the routes as they are drawn."""
@@ -242,10 +236,11 @@ class Router:
             number, _, words, (x, y, across, down) = spots[0]
             labels = dict.fromkeys(spot.edge.label for spot in spots)
             words = tuple(labels) if len(labels) > 1 else words
-            taken = [spot for spot in spots if spot.edge.mark is not None and spot.edge.mark.reached]
+            taken = [spot for spot in spots if spot.edge.reached]
             if taken:
                 number = taken[0].number
-                words = (numbers(tuple(sorted({order for spot in taken for order in spot.orders}))), *words)
+                orders = {order for spot in taken if spot.edge.mark is not None for order in spot.edge.mark.orders}
+                words = (numbers(sorted(orders)), *words)
             if across:
                 x += across * max([width(word, LABEL, bool(taken)) for word in words]) / 2
             self.routes[number].label = Label(words, x, y + down * len(words) * (LABEL * LINE / 2))
