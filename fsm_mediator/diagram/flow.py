@@ -37,89 +37,50 @@ MOST_ALT: Final = 300
 
 
 class StepBox(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of a saga, as a reader sees it.
+    """One part of a saga, as a reader sees it."""
 
-    Attributes:
-        id: Its path, after the group and the branch that it is in.
-        path: Its path in its own machine.
-        title: What it is called.
-        kind: What sort of part.
-        scope: The nested saga that it is in, with a trailing dot; empty at the top.
-        notes: The small print of a wait, a group or a choice.
-        undo: What compensates it; empty: its compensation has no name of its own. None: nothing does.
-        attempts: The most attempts; None for no limit.
-        sticks: Whether it waits for a person when it cannot be executed.
-        pivot: Whether nothing before it can be undone once it is done.
-        each: Whether there is one branch for each item.
-        branches: Of a group or a choice: what it forks into.
-        tooltip: Everything, for those who point at it.
-        mark: What a run did with it; None in the picture of no run.
-    """
-
-    id: str
-    path: str
-    title: str
-    kind: Kind
-    scope: str = ""
-    notes: tuple[str, ...] = ()
-    undo: str | None = None
-    attempts: int | None = 1
-    sticks: bool = False
-    pivot: bool = False
-    each: bool = False
-    branches: tuple[FlowBranch, ...] = ()
-    tooltip: str = ""
-    mark: StepMark | None = None
+    id: str  # its path, after the group and the branch that it is in
+    path: str  # its path in its own machine
+    title: str  # what it is called
+    kind: Kind  # what sort of part
+    scope: str = ""  # the nested saga that it is in, with a trailing dot; empty at the top
+    notes: tuple[str, ...] = ()  # the small print of a wait, a group or a choice
+    undo: str | None = None  # what compensates it; empty: its compensation has no name of its own. None: nothing does
+    attempts: int | None = 1  # the most attempts; None for no limit
+    sticks: bool = False  # whether it waits for a person when it cannot be executed
+    pivot: bool = False  # whether nothing before it can be undone once it is done
+    each: bool = False  # whether there is one branch for each item
+    branches: tuple[FlowBranch, ...] = ()  # of a group or a choice: what it forks into
+    tooltip: str = ""  # everything, for those who point at it
+    mark: StepMark | None = None  # what a run did with it; None in the picture of no run
 
 
 class FlowBranch(msgspec.Struct, frozen=True, kw_only=True):
-    """A branch of a group, or one that a choice chooses from.
+    """A branch of a group, or one that a choice chooses from."""
 
-    Attributes:
-        name: What it is called, or chosen by.
-        flow: Its own steps.
-        mark: What became of it in a run; None in the picture of no run.
-    """
-
-    name: str
-    flow: Flow
-    mark: StepMark | None = None
+    name: str  # what it is called, or chosen by
+    flow: Flow  # its own steps
+    mark: StepMark | None = None  # what became of it in a run; None in the picture of no run
 
 
 class FlowLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The way from one step to another.
+    """The way from one step to another."""
 
-    Attributes:
-        source: The id of the step it leaves; that of the flow's start, or end.
-        target: The id of the step it enters.
-        back: Whether it is the way back.
-        moves: The machine's transitions that it shows: event, source, target.
-        reached: Whether a run went that way; None in the picture of no run.
-        tooltip: The transitions in words.
-    """
-
-    source: str
-    target: str
-    back: bool
-    moves: tuple[tuple[str, str, str], ...]
-    reached: bool | None = None
-    tooltip: str = ""
+    source: str  # the id of the step it leaves; that of the flow's start, or end
+    target: str  # the id of the step it enters
+    back: bool  # whether it is the way back
+    moves: tuple[tuple[str, str, str], ...]  # the machine's transitions that it shows: event, source, target
+    reached: bool | None = None  # whether a run went that way; None in the picture of no run
+    tooltip: str = ""  # the transitions in words
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of one machine in order, and the ways between them.
+    """The steps of one machine in order, and the ways between them."""
 
-    Attributes:
-        prefix: What stands before its ids.
-        boxes: Its steps in the order in which they are executed.
-        lines: Forward and back.
-        fails: Whether it can end compensated.
-    """
-
-    prefix: str
-    boxes: tuple[StepBox, ...]
-    lines: tuple[FlowLine, ...]
-    fails: bool
+    prefix: str  # what stands before its ids
+    boxes: tuple[StepBox, ...]  # its steps in the order in which they are executed
+    lines: tuple[FlowLine, ...]  # forward and back
+    fails: bool  # whether it can end compensated
 
     @property
     def forward(self) -> tuple[FlowLine, ...]:
@@ -147,23 +108,14 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps view of a saga, or of a run.
+    """The steps view of a saga, or of a run."""
 
-    Attributes:
-        name: The saga's name.
-        heading: The title.
-        subheading: Lines below it.
-        flow: The steps.
-        state: Of a run: the state that it is in; None in the picture of no run.
-        alt: What is shown, in at most `MOST_ALT` characters.
-    """
-
-    name: str
-    heading: str
-    subheading: tuple[str, ...]
-    flow: Flow
-    state: str | None = None
-    alt: str = ""
+    name: str  # the saga's name
+    heading: str  # the title
+    subheading: tuple[str, ...]  # lines below it
+    flow: Flow  # the steps
+    state: str | None = None  # of a run: the state that it is in; None in the picture of no run
+    alt: str = ""  # what is shown, in at most `MOST_ALT` characters
 
     @property
     def is_run(self) -> bool:

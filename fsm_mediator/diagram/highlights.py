@@ -31,31 +31,18 @@ MOST_NUMBERS: Final = 20
 
 
 class Highlight(msgspec.Struct, kw_only=True):
-    """What a run did with one node or edge.
+    """What a run did with one node or edge."""
 
-    Attributes:
-        reached: Whether the run was ever here.
-        orders: The numbers of the records that entered the node, or took the edge.
-        attempts: How many attempts began here.
-        seconds: How long the run was here, in all; None: it never left.
-        current: Whether the run is here now.
-        ended: Whether it ended here.
-        failed: Whether a part was given up here.
-        undone: Whether the effect of this step was undone later.
-        errors: The errors, each once, in order.
-        reasons: The reasons that people gave, likewise.
-    """
-
-    reached: bool = True
-    orders: list[int] = []
-    attempts: int = 0
-    seconds: float | None = None
-    current: bool = False
-    ended: bool = False
-    failed: bool = False
-    undone: bool = False
-    errors: dict[str, None] = {}
-    reasons: dict[str, None] = {}
+    reached: bool = True  # whether the run was ever here
+    orders: list[int] = []  # the numbers of the records that entered the node, or took the edge
+    attempts: int = 0  # how many attempts began here
+    seconds: float | None = None  # how long the run was here, in all; None: it never left
+    current: bool = False  # whether the run is here now
+    ended: bool = False  # whether it ended here
+    failed: bool = False  # whether a part was given up here
+    undone: bool = False  # whether the effect of this step was undone later
+    errors: dict[str, None] = {}  # the errors, each once, in order
+    reasons: dict[str, None] = {}  # the reasons that people gave, likewise
 
     def add(self, record: Record) -> None:
         """Add the error and the reason of *record*."""

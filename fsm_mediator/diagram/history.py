@@ -24,26 +24,15 @@ MOST_BRANCHES: Final = 12
 
 @attrs.frozen(kw_only=True, eq=False)
 class Run:
-    """An execution as a diagram shows it.
-
-    Attributes:
-        saga_id: The execution.
-        state: The state it is in; empty for a branch that never began.
-        records: Its records so far.
-        branches: The runs of its groups' branches, by the group's path and the branch's name: ``fulfil.pack``. None:
-            they are not known, and not shown.
-        number: In a frame: how many records there are so far, those of branches included.
-        total: In a frame: how many there are in the end. None: no frame.
-        latest: In a frame: the newest record; it may be a branch's.
-    """
+    """An execution as a diagram shows it."""
 
     saga_id: str
-    state: str
+    state: str  # the state it is in; empty for a branch that never began
     records: tuple[Record, ...]
-    branches: Mapping[str, Run] | None = None
-    number: int = 0
-    total: int | None = None
-    latest: Record | None = None
+    branches: Mapping[str, Run] | None = None  # by group and name: ``fulfil.pack``; None: unknown, and not shown
+    number: int = 0  # in a frame: how many records there are so far, those of branches included
+    total: int | None = None  # in a frame: how many there are in the end. None: no frame
+    latest: Record | None = None  # in a frame: the newest record; it may be a branch's
 
     @property
     def summary(self) -> str:

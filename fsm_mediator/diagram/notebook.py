@@ -23,17 +23,11 @@ _WIDTH: Final = re.compile(r'<svg [^>]*?width="([\d.]+)pt"')
 
 @attrs.frozen(repr=False)
 class NotebookImage:
-    """An SVG that a notebook can show.
+    """An SVG that a notebook can show."""
 
-    Attributes:
-        svg: The picture.
-        alt: What it shows, in a sentence, for those who cannot see it.
-        text: What stands in its place where there are no pictures.
-    """
-
-    svg: str
-    alt: str
-    text: str
+    svg: str  # the picture
+    alt: str  # what it shows, in a sentence, for those who cannot see it
+    text: str  # what stands in its place where there are no pictures
 
     @property
     def html(self) -> str:

@@ -65,15 +65,10 @@ assert EDGES.keys() == EVENTS.keys()
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of nodes and edges.
+    """The base of nodes and edges."""
 
-    Attributes:
-        tooltip: The text for a reader who points at it.
-        mark: What a run did here; None in the picture of no run.
-    """
-
-    tooltip: str = ""
-    mark: Highlight | None = None
+    tooltip: str = ""  # the text for a reader who points at it
+    mark: Highlight | None = None  # what a run did here; None in the picture of no run
 
     @property
     def reached(self) -> bool:
@@ -87,97 +82,54 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(Shown, frozen=True, kw_only=True):
-    """One state; in an overview, all states of one phase.
+    """One state; in an overview, all states of one phase."""
 
-    Attributes:
-        id: The state, or the phase; in the machine of a branch, after the branch's prefix.
-        phase: The phase.
-        path: The part that it belongs to; empty for none.
-        scope: The path of the nested saga around the part; empty at the top.
-        caption: The phase in words: ``executing · pivot``.
-        title: The part's own name; empty where the caption is enough.
-        notes: The small print, a line each.
-        pivot: Whether the part is the go/no-go step.
-        forward_only: Whether the part is the pivot or comes after it.
-        ended: Whether the state is final.
-    """
-
-    id: str
+    id: str  # the state, or the phase; in the machine of a branch, after the branch's prefix
     phase: str
-    path: str = ""
-    scope: str = ""
-    caption: str
-    title: str = ""
-    notes: tuple[str, ...] = ()
-    pivot: bool = False
-    forward_only: bool = False
-    ended: bool = False
+    path: str = ""  # the part that it belongs to; empty for none
+    scope: str = ""  # the path of the nested saga around the part; empty at the top
+    caption: str  # the phase in words: ``executing · pivot``
+    title: str = ""  # the part's own name; empty where the caption is enough
+    notes: tuple[str, ...] = ()  # the small print, a line each
+    pivot: bool = False  # whether the part is the go/no-go step
+    forward_only: bool = False  # whether the part is the pivot or comes after it
+    ended: bool = False  # whether the state is final
 
 
 class Edge(Shown, frozen=True, kw_only=True):
-    """One transition; in an overview, all those of one event between two phases.
-
-    Attributes:
-        event: The machine's event.
-        source: The id of the node it leaves.
-        target: The id of the node it enters.
-        moves: The transitions of the machine that it shows.
-        label: The event in words.
-        kind: The kind of transition.
-    """
+    """One transition; in an overview, all those of one event between two phases."""
 
     event: str
-    source: str
-    target: str
-    moves: tuple[Transition, ...]
-    label: str
+    source: str  # the id of the node it leaves
+    target: str  # the id of the node it enters
+    moves: tuple[Transition, ...]  # the transitions of the machine that it shows
+    label: str  # the event in words
     kind: EdgeKind
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """A nested saga: a frame around the nodes of its parts.
+    """A nested saga: a frame around the nodes of its parts."""
 
-    Attributes:
-        path: Its path: ``shipping.packing``.
-        label: Its own name.
-        nodes: The ids of the nodes in it and in no inner frame.
-        clusters: The inner frames.
-    """
-
-    path: str
+    path: str  # ``shipping.packing``
     label: str
-    nodes: tuple[str, ...] = ()
-    clusters: tuple[Cluster, ...] = ()
+    nodes: tuple[str, ...] = ()  # the ids of the nodes in it and in no inner frame
+    clusters: tuple[Cluster, ...] = ()  # the inner frames
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of a diagram.
+    """The content of a diagram."""
 
-    Attributes:
-        name: The saga's name.
-        heading: The title.
-        subheading: A line or two below it.
-        view: ``detail`` or ``overview``.
-        nodes: The nodes in the machine's order.
-        edges: The edges, likewise.
-        clusters: The nested sagas, in order.
-        children: The pictures of the branches of groups and choices.
-        prefix: The text before every id: the path of the branch and a slash, empty at the top.
-        is_run: Whether it marks a run.
-        alt: The machine, or the run, in a sentence: the alternative text.
-    """
-
-    name: str
-    heading: str
-    subheading: tuple[str, ...] = ()
-    view: str
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
-    clusters: tuple[Cluster, ...] = ()
-    children: tuple[Picture, ...] = ()
-    prefix: str = ""
-    is_run: bool = False
-    alt: str = ""
+    name: str  # the saga's name
+    heading: str  # the title
+    subheading: tuple[str, ...] = ()  # a line or two below it
+    view: str  # ``detail`` or ``overview``
+    nodes: tuple[Node, ...]  # the nodes in the machine's order
+    edges: tuple[Edge, ...]  # the edges, likewise
+    clusters: tuple[Cluster, ...] = ()  # the nested sagas, in order
+    children: tuple[Picture, ...] = ()  # the pictures of the branches of groups and choices
+    prefix: str = ""  # the text before every id: the path of the branch and a slash, empty at the top
+    is_run: bool = False  # whether it marks a run
+    alt: str = ""  # the machine, or the run, in a sentence: the alternative text
 
     def all_nodes(self) -> Iterator[Node]:
         """Its nodes, then those of its children."""

@@ -45,23 +45,14 @@ class StepState(enum.StrEnum):
 
 
 class StepMark(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did with a step; of a group over items, with the step in all of its branches.
+    """What a run did with a step; of a group over items, with the step in all of its branches."""
 
-    Attributes:
-        state: What became of it; of several branches, the worst.
-        counts: Of several branches: how many are in each state.
-        attempts: Attempts to execute it.
-        seconds: How long it was executed, probed, retried or waited for; None where it never ended.
-        leftover: Whether it has an effect, or may have, that nothing undoes.
-        errors: What went wrong, each once.
-    """
-
-    state: StepState = StepState.NEVER
-    counts: tuple[tuple[StepState, int], ...] = ()
-    attempts: int = 0
-    seconds: float | None = None
-    leftover: bool = False
-    errors: tuple[str, ...] = ()
+    state: StepState = StepState.NEVER  # what became of it; of several branches, the worst
+    counts: tuple[tuple[StepState, int], ...] = ()  # of several branches: how many are in each state
+    attempts: int = 0  # attempts to execute it
+    seconds: float | None = None  # how long it was executed, probed, retried or waited for; None where it never ended
+    leftover: bool = False  # whether it has an effect, or may have, that nothing undoes
+    errors: tuple[str, ...] = ()  # what went wrong, each once
 
     @property
     def note(self) -> str:

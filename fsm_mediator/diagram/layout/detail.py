@@ -30,7 +30,19 @@ from typing import Final
 
 import attrs
 
-from fsm_mediator.diagram.layout.geometry import END, GAP, GOOD_END, LOOP, Band, Box, Frame, Layout, Point, Router
+from fsm_mediator.diagram.layout.geometry import (
+    END,
+    GAP,
+    GOOD_END,
+    LOOP,
+    Band,
+    Box,
+    Frame,
+    Layout,
+    Point,
+    Router,
+    own_points,
+)
 from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.states import (
     COMPENSATING,
@@ -56,31 +68,18 @@ _ORDER: Final = {PROBING: 1, STUCK_EXECUTING: 2, STUCK: 2, RETRYING_COMPENSATION
 
 @attrs.define(eq=False)
 class _Column:
-    """A part, and its nodes by place.
+    """A part, and its nodes by place."""
 
-    Attributes:
-        forward: The node that executes the part, or waits.
-        small: The small nodes below it, from left to right.
-        lower: The node that compensates the part; the one where it is stuck, if it cannot be compensated.
-        under: The small nodes below that.
-        row: The number of its row.
-        left: The left edge.
-        width: The width.
-        gap: The room right of it, up to the next part.
-        before: The middle of the room for labels left of it.
-        after: The middle of the room for labels right of it.
-    """
-
-    forward: Node
-    small: list[Node] = attrs.Factory(list)
-    lower: Node | None = None
-    under: list[Node] = attrs.Factory(list)
-    row: int = 0
+    forward: Node  # executes the part, or waits
+    small: list[Node] = attrs.Factory(list)  # the small nodes below it, from left to right
+    lower: Node | None = None  # compensates the part; stuck, if the part cannot be compensated
+    under: list[Node] = attrs.Factory(list)  # the small nodes below that
+    row: int = 0  # the number of its row
     left: float = 0.0
     width: float = 0.0
-    gap: float = GAP
-    before: float = 0.0
-    after: float = 0.0
+    gap: float = GAP  # the room right of it, up to the next part
+    before: float = 0.0  # the middle of the room for labels left of it
+    after: float = 0.0  # the middle of the room for labels right of it
 
     @property
     def right(self) -> float:
@@ -319,7 +318,7 @@ class Lanes(Router):
             if column.is_stuck_below:
                 end = [(column.trunk, other.y - 4), (other.left, other.y - 4)]
             at = (column.trunk + 4, (row.fork + other.top) / 2, 1, 0)
-            self.route(edge, *start, *end, at=at, key=(column, "down"), own=_own(start))
+            self.route(edge, *start, *end, at=at, key=(column, "down"), own=own_points(start))
         elif source is lower and target is forward:
             x, y = column.right - 12, box.y - 8
             self.route(edge, (box.right, y), (x, y), (x, other.bottom), at=(x - 4, row.fork + 4, -1, 0))
@@ -357,7 +356,7 @@ class Lanes(Router):
                 start = [(box.x + 10, box.bottom), (box.x + 10, y), (merge, y)]
                 at = (merge + 4, y - 2, 1, 0)
             start.append((merge, row.path))
-        own = _own(start)
+        own = own_points(start)
         if number > column.row:
             below = self.rows[number]
             outer, channel, inner = self.right + GAP + 12, below.top - 20, self.first - 24
@@ -368,17 +367,15 @@ class Lanes(Router):
         """Down the trunk and to the left: to the nearest compensation before, or to the end."""
         row, box = self.rows[column.row], self.boxes[edge.source]
         start = self._to_trunk(column, source)
-        own = _own(start)
         key, at = None, (box.x + 2, row.small_bottom + 16, -1.0, 1.0)
         if edge.kind is not EdgeKind.PERSON:
             key, at = (column, "left"), (column.before, row.fork - 3, 0, -1)
-        start.append((column.trunk, row.fork))
         if self._row_of(edge.target) == column.row:
             x = other.right - (20 if self.nodes[edge.target].path else 16)
-            start += [(x, row.fork), (x, other.top)]
+            self.elbow(edge, column.trunk, row.fork, x, *start, at=at, key=key)
         else:
-            start += [(self.margin, row.fork), *self._up(edge, column.row)]
-        self.route(edge, *start, at=at, key=key, own=own)
+            points = (*start, (column.trunk, row.fork), (self.margin, row.fork), *self._up(edge, column.row))
+            self.route(edge, *points, at=at, key=key, own=own_points(start))
 
     def _route_compensated(self, edge: Edge, column: _Column, source: Node) -> None:
         """Along the lane of compensation, or up to it: to the compensation before, or to the end."""
@@ -417,11 +414,6 @@ class Lanes(Router):
             if number > self._row_of(edge.target):
                 yield (self.margin, lane)
         yield (other.right, other.y)
-
-
-def _own(points: Sequence[Point]) -> int | None:
-    """How many points a route has to itself, when *points* lead to the line of another edge. None: it is that line."""
-    return len(points) if len(points) > 1 else None
 
 
 def _margin(row: _Row, depth: int) -> float:

@@ -83,17 +83,11 @@ class Label(NamedTuple):
 
 @attrs.define
 class Route:
-    """The line of an edge.
+    """The line of an edge."""
 
-    Attributes:
-        points: Its corners, from the node it leaves to the node it enters.
-        label: The text beside it. None: another edge with the same label and line shows it.
-        own: How many of its points are its own; from there on it shares the line of another edge. None: all.
-    """
-
-    points: Sequence[Point]
-    label: Label | None = None
-    own: int | None = None
+    points: Sequence[Point]  # its corners, from the node it leaves to the node it enters
+    label: Label | None = None  # None: another edge on the same line shows it
+    own: int | None = None  # after so many points it shares the line of another edge; None: never
 
 
 class Band(NamedTuple):
@@ -113,23 +107,13 @@ class Frame(NamedTuple):
 
 @attrs.define
 class Layout:
-    """Where everything is.
+    """The places of everything in a picture."""
 
-    Attributes:
-        boxes: Of the nodes, by id.
-        texts: What they say, likewise.
-        routes: Of the edges, in their order.
-        bands: The lanes.
-        frames: The clusters' frames, the outer ones first.
-        width: Of it all.
-        height: Of it all.
-    """
-
-    boxes: dict[str, Box]
-    texts: dict[str, list[Line]]
-    routes: list[Route]
-    bands: list[Band]
-    frames: list[Frame]
+    boxes: dict[str, Box]  # of nodes, by id
+    texts: dict[str, list[Line]]  # of nodes, likewise
+    routes: list[Route]  # of edges, in their order
+    bands: list[Band]  # the lanes
+    frames: list[Frame]  # the clusters' frames, the outer ones first
     width: float
     height: float
 
@@ -230,6 +214,13 @@ class Router:
         start, end = (box.right, other.left) if box.left < other.left else (box.left, other.right)
         self.route(edge, (start, y), (end, y), at=((start + end) / 2 + shift, y + side * lift, 0, side), key=key)
 
+    def elbow(self, edge: Edge, x: float, y: float, end: float, *start: Point, at: Side, key: object = None) -> None:
+        """Draw an edge down or up at *x*, across at *y*, and down or up at *end*; *start* leads to *x*."""
+        box, other = self.boxes[edge.source], self.boxes[edge.target]
+        points = start or ((x, box.bottom if y > box.bottom else box.top),)
+        last = (end, other.bottom if y > other.bottom else other.top)
+        self.route(edge, *points, (x, y), (end, y), last, at=at, key=key, own=own_points(start))
+
     def place_labels(self) -> None:
         """Give each route its label; of edges that share one, the first that the run took gets it."""
         for spots in self._spots.values():
@@ -244,3 +235,8 @@ class Router:
             if across:
                 x += across * max([width(word, LABEL, bool(taken)) for word in words]) / 2
             self.routes[number].label = Label(words, x, y + down * len(words) * (LABEL * LINE / 2))
+
+
+def own_points(start: Sequence[Point]) -> int | None:
+    """As `Route.own`, of an edge that joins the line of another edge after *start*."""
+    return len(start) if len(start) > 1 else None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fsm_mediator.diagram.layout.geometry import END, GOOD_END, LOOP, Band, Box, Layout, Point, Router
+from fsm_mediator.diagram.layout.geometry import END, GOOD_END, LOOP, Band, Box, Layout, Point, Router, own_points
 from fsm_mediator.diagram.picture import Edge, Picture
 from fsm_mediator.states import (
     COMPENSATING,
@@ -121,14 +121,10 @@ class Phases(Router):
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         if source == target:
             self._route_retry(edge, box, source)
-        elif target == STUCK:
-            self._route_to_stuck(edge, box, other, source)
-        elif source == STUCK:
-            self._route_from_stuck(edge, box, other, target)
+        elif STUCK in (source, target):
+            self._route_stuck(edge, box, other, source, target)
         elif source == SUCCEEDED:
-            x, y = other.right - 24, self.fork + 14
-            at = (box.x - 4, box.bottom + 16, -1, 0)
-            self.route(edge, (box.x, box.bottom), (box.x, y), (x, y), (x, other.top), at=at)
+            self.elbow(edge, box.x, self.fork + 14, other.right - 24, at=(box.x - 4, box.bottom + 16, -1, 0))
         elif source in SMALL and target in SMALL:
             self.horizontal(edge, box.y, shift=2)
         elif target in BELOW:
@@ -149,24 +145,20 @@ class Phases(Router):
     def _route_retry(self, edge: Edge, box: Box, phase: str) -> None:
         """A small loop, from one part to the next part in the same phase."""
         if phase == COMPENSATING:
-            x, y, end = box.left + 40, box.bottom, box.left + 18
-            at = (x + 4, y + 10, 1, 0)
-        else:
-            x, y, end = box.right - 48, box.top, box.right - 26
-            # Lines come from above on the left of the node of waits.
-            at = (x + 26, y - 8, 1, 0) if phase == WAITING else (x - 4, y - 8, -1, 0)
-        turn = y + (16 if phase == COMPENSATING else -14)
-        self.route(edge, (x, y), (x, turn), (end, turn), (end, y), at=at)
+            x, y = box.left + 40, box.bottom + 16
+            self.elbow(edge, x, y, x - 22, at=(x + 4, y - 6, 1, 0))
+        else:  # other lines come from above on the left of the node of waits
+            x, y = box.right - 48, box.top - 14
+            self.elbow(edge, x, y, x + 22, at=(x + 26, y + 6, 1, 0) if phase == WAITING else (x - 4, y + 6, -1, 0))
 
     def _route_forward(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
         """Along the happy path; an edge that passes a node is an arc above it."""
-        if self.arcs and (source, target) in ((PENDING, WAITING), (EXECUTING, SUCCEEDED)):
-            y = self.path - self.forward / 2 - (36 if source == PENDING else 24)
-            out, into, middle = box.right - 12, other.x, other.left - 40
-            if source == PENDING:
-                out, into, middle = box.x, other.left + 16, (box.right + other.left) / 2
-            at = (middle, y - 3, 0, -1)
-            self.route(edge, (out, box.top), (out, y), (into, y), (into, other.top), at=at)
+        top = self.path - self.forward / 2
+        if self.arcs and (source, target) == (PENDING, WAITING):
+            y = top - 36
+            self.elbow(edge, box.x, y, other.left + 16, at=((box.right + other.left) / 2, y - 3, 0, -1))
+        elif self.arcs and (source, target) == (EXECUTING, SUCCEEDED):
+            self.elbow(edge, box.right - 12, top - 24, other.x, at=(other.left - 40, top - 27, 0, -1))
         elif (source, target) == (WAITING, EXECUTING):
             self.horizontal(edge, self.path + 7, 1)
         else:
@@ -192,47 +184,39 @@ class Phases(Router):
             start = [(trunk, box.bottom)]
         elif source == self.small[0]:
             start = [(box.left, box.y), (trunk, box.y)]
-        own = len(start) if len(start) > 1 else None
-        if target == COMPENSATING and not beside:
+        y = self.fork - 3
+        if target == FAILED:
+            self.elbow(edge, trunk, self.fork, other.right - 18, *start, at=(LEFT - 48, y, 0, -1), key="left")
+        elif beside:
+            self.elbow(edge, trunk, self.fork, other.right - 60, *start, at=(other.right - 22, y, 0, -1), key="beside")
+        else:
             at = (trunk + 4, (self.fork + other.top) / 2, 1, 0)
-            self.route(edge, *start, (trunk, other.top), at=at, key="down", own=own)
-            return
-        x, label, key = other.right - 18, LEFT - 48, "left"
-        if target == COMPENSATING:
-            x, label, key = other.right - 60, other.right - 22, "beside"
-        start += [(trunk, self.fork), (x, self.fork), (x, other.top)]
-        self.route(edge, *start, at=(label, self.fork - 3, 0, -1), key=key, own=own)
+            self.route(edge, *start, (trunk, other.top), at=at, key="down", own=own_points(start))
 
-    def _route_to_stuck(self, edge: Edge, box: Box, other: Box, source: str) -> None:
+    def _route_stuck(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
+        """Into the phase of being stuck, and out of it again."""
+        key, low = (STUCK, target), self.small_bottom
         if source == COMPENSATING:
             self.horizontal(edge, self.lane - 7)
-            return
-        if source == WAITING:
+        elif target == COMPENSATING:
+            self.horizontal(edge, self.lane + 7, 1, lift=2, key=key)
+        elif source == WAITING:
             x = other.x + 8
             self.route(edge, (x, box.bottom), (x, other.top), at=(x + 20, box.bottom + 14, 1, 0))
-            return
-        x, y, out = self.right - 20, self.small_bottom + 32, box.x + 14
-        start: list[Point] = [(out, box.bottom), (out, y)] if source in SMALL else [(x, box.bottom)]
-        end = other.x - 12
-        own = 3 if source in SMALL else None
-        at = (self.right + 64, y - 3, 0, -1)
-        self.route(edge, *start, (x, y), (end, y), (end, other.top), at=at, key="stuck", own=own)
-
-    def _route_from_stuck(self, edge: Edge, box: Box, other: Box, target: str) -> None:
-        key = (STUCK, target)
-        if target == COMPENSATING:
-            self.horizontal(edge, self.lane + 7, 1, lift=2, key=key)
         elif target == WAITING:
             self.vertical(edge, box.x + 18, 1, y=other.bottom + 50, key=key)
         elif target == FAILED:
             y = self.bottom - 26
-            points = ((box.x, box.bottom), (box.x, y), (other.x, y), (other.x, other.bottom))
-            self.route(edge, *points, at=(box.x - 20, y - 2, -1, -1), key=key)
+            self.elbow(edge, box.x, y, other.x, at=(box.x - 20, y - 2, -1, -1), key=key)
         elif target == EXECUTING:
-            out, x, y = box.x - 2, self.right - 8, self.small_bottom + 48
-            at = (self.right + 56, y + 2, 0, 1)
-            self.route(edge, (out, box.top), (out, y), (x, y), (x, other.bottom), at=at, key=key)
-        else:
+            self.elbow(edge, box.x - 2, low + 48, self.right - 8, at=(self.right + 56, low + 50, 0, 1), key=key)
+        elif target == SUCCEEDED:
             x = max(other.right - 8, box.right + 12)
             at = (x + 4, self.fork - 26, 1, 0)
             self.route(edge, (box.right, box.y), (x, box.y), (x, other.bottom), at=at, narrow=True, key=key)
+        else:
+            x, y, out = self.right - 20, low + 32, box.x + 14
+            own = 3 if source in SMALL else None
+            start: list[Point] = [(out, box.bottom), (out, y)] if own else [(x, box.bottom)]
+            end, at = other.x - 12, (self.right + 64, y - 3, 0, -1)
+            self.route(edge, *start, (x, y), (end, y), (end, other.top), at=at, key="stuck", own=own)

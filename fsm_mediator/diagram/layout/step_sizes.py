@@ -75,33 +75,19 @@ class Frame:
 
 @attrs.define
 class StepsLayout:
-    """Where everything is.
+    """The places of everything in a picture."""
 
-    Attributes:
-        boxes: Of the steps, the ends and the groups, by id.
-        lines: What is said in a step's box: words, size, bold, tone.
-        ways: The lines.
-        frames: Of groups and nested sagas, the outer ones first.
-        bars: Where a group forks and joins, with its id.
-        diamonds: Where a choice does, likewise.
-        texts: All other words.
-        pivots: Lines of no return.
-        width: Of it all.
-        height: Of it all.
-        down: Whether it is one column.
-    """
-
-    boxes: dict[str, Box] = attrs.Factory(dict)
-    lines: dict[str, list[tuple[str, float, bool, str]]] = attrs.Factory(dict)
-    ways: list[Way] = attrs.Factory(list)
-    frames: list[Frame] = attrs.Factory(list)
-    bars: list[tuple[str, Box]] = attrs.Factory(list)
-    diamonds: list[tuple[str, Box]] = attrs.Factory(list)
-    texts: list[Text] = attrs.Factory(list)
-    pivots: list[tuple[Point, Point]] = attrs.Factory(list)
+    boxes: dict[str, Box] = attrs.Factory(dict)  # of the steps, the ends and the groups, by id
+    lines: dict[str, list[tuple[str, float, bool, str]]] = attrs.Factory(dict)  # words, size, bold, tone
+    ways: list[Way] = attrs.Factory(list)  # the lines
+    frames: list[Frame] = attrs.Factory(list)  # of groups and nested sagas, the outer ones first
+    bars: list[tuple[str, Box]] = attrs.Factory(list)  # the forks and joins of groups, with their ids
+    diamonds: list[tuple[str, Box]] = attrs.Factory(list)  # the forks and joins of choices, likewise
+    texts: list[Text] = attrs.Factory(list)  # all other words
+    pivots: list[tuple[Point, Point]] = attrs.Factory(list)  # lines of no return
     width: float = 0.0
     height: float = 0.0
-    down: bool = False
+    down: bool = False  # whether it is one column
 
     def add(self, other: StepsLayout, right: float, down: float) -> None:
         """Put *other* into this one, moved."""
