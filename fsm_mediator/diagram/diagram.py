@@ -1,4 +1,4 @@
-"""Diagram: what a user holds. A picture of a saga's machine, or of a run, that can be had in every format."""
+"""Diagram: a picture of a saga's machine, or of a run, in every format."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import graphviz
 
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "md")
-"""What `Diagram.render` writes, by suffix."""
+"""The formats of `Diagram.render`, by suffix."""
 
 LIGHT: Final = "light"
 
@@ -45,16 +45,15 @@ _results: WeakKeyDictionary[CompiledMachine, dict[tuple[str, ...], Any]] = WeakK
 class Diagram:
     """A picture of a saga's machine, or of one run of it.
 
-    Made by ``saga.diagram()`` and ``outcome.diagram()``. In Jupyter, VS Code and marimo it shows itself. As text it
-    can be had without Graphviz (`to_dot`, `to_mermaid`, `to_markdown_table`); to be drawn (`to_svg`, `render`) it
-    takes the extra ``diagrams`` or a ``dot`` on the PATH. Also ``f"{diagram:mermaid}"``, with ``dot``, ``mermaid``,
-    ``md`` or ``svg``.
+    ``saga.diagram()`` and ``outcome.diagram()`` make one. Jupyter, VS Code and marimo show it. Text (`to_dot`,
+    `to_mermaid`, `to_markdown_table`) needs no Graphviz; drawings (`to_svg`, `render`) need the extra ``diagrams`` or
+    a ``dot`` on the PATH. A format works too: ``f"{diagram:mermaid}"``, with ``dot``, ``mermaid``, ``md`` or ``svg``.
 
     Attributes:
         saga: The definition.
-        run: The execution it shows; None: the machine alone.
+        run: The execution; None: the machine alone.
         view: ``steps`` (a box a step, for readers), ``detail`` (every state) or ``overview`` (the phases).
-        theme: ``light``, ``dark``, or ``red``: for a run that should not have been possible.
+        theme: ``light``, ``dark``, or ``red``: for a run that should be impossible.
         direction: Of the steps view: ``right`` (rows, as in a text) or ``down`` (one column).
 
     Raises:
@@ -91,7 +90,7 @@ class Diagram:
         self._results: dict[tuple[str, ...], Any] = _results.setdefault(saga.machine, {}) if run is None else {}
 
     def with_(self, *, view: str | None = None, theme: str | None = None, direction: str | None = None) -> Diagram:
-        """The same with another view, theme or direction: ``diagram.with_(theme="dark")``."""
+        """The same diagram with another view, theme or direction: ``diagram.with_(theme="dark")``."""
         view = view or self.view
         direction = direction or (self.direction if view == STEPS else None)
         return Diagram(self.saga, self.run, view=view, theme=theme or self.theme, direction=direction)
@@ -128,7 +127,7 @@ class Diagram:
 
     @property
     def alt(self) -> str:
-        """What it shows, in a sentence, for those who cannot see it."""
+        """The alternative text: the machine or the run in a sentence."""
         return clean(self.picture.alt)
 
     def to_dot(self) -> str:
@@ -157,10 +156,10 @@ class Diagram:
         return transitions_table(self.picture) if self.run is None else records_table(self.run.records)
 
     def to_svg(self, *, animate: bool = False) -> str:
-        """An SVG. *animate*: of a run, frame after frame.
+        """An SVG; with *animate*, of a run frame by frame.
 
         Raises:
-            MissingExtraError: No Graphviz is to be had; the message names both cures.
+            MissingExtraError: Graphviz is not installed; the message names both cures.
         """
         if animate and self.run is not None:
             from fsm_mediator.diagram.animation import animated_svg
@@ -172,15 +171,15 @@ class Diagram:
         return self._once("svg", lambda: svg_of(self.to_dot(), self.alt))
 
     def animated(self) -> NotebookImage:
-        """The run as a picture that moves, for the last line of a notebook's cell.
+        """An animation of the run, for the last line of a notebook's cell.
 
         Raises:
-            MissingExtraError: No Graphviz is to be had; the message names both cures.
+            MissingExtraError: Graphviz is not installed; the message names both cures.
         """
         return NotebookImage(self.to_svg(animate=True), self.alt, repr(self))
 
     def frames(self) -> Sequence[Diagram]:
-        """The run record by record, from before the first to what it is now; of a machine alone, itself."""
+        """A diagram before the first record and after each; of a machine alone, this diagram."""
         if self.run is None:
             return [self]
         direction = self.direction if self.view == STEPS else None
@@ -190,19 +189,19 @@ class Diagram:
         ]
 
     def render(self, path: str | Path, *, animate: bool = False) -> Path:
-        """Write it to *path*, in the format that the suffix says.
+        """Write a file in the format of its suffix.
 
         Args:
             path: ``.svg``, ``.png``, ``.pdf``, ``.dot``, ``.mmd`` or ``.md`` (a table).
-            animate: An ``.svg`` of a run is to move.
+            animate: Whether an ``.svg`` of a run moves.
 
         Returns:
             The path.
 
         Raises:
-            DefinitionError: Another suffix, or no path at all.
+            DefinitionError: The suffix is another one, or *path* is no path.
             MissingExtraError: Graphviz is not installed.
-            OSError: It cannot be written there: the folder has to exist.
+            OSError: The file cannot be written: the folder has to exist.
         """
         if not isinstance(path, (str, os.PathLike)):
             raise DefinitionError(f"render() is given the path of a file, not {path!r}")
@@ -236,11 +235,10 @@ class Diagram:
         return makers[spec]()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
-        """What a notebook shows: an SVG; without Graphviz a Mermaid chart. Never both: JupyterLab would take Mermaid.
+        """An SVG for a notebook; without Graphviz a Mermaid chart. Never both: JupyterLab prefers Mermaid.
 
-        The SVG is there twice: as an image in HTML, which front ends prefer, and as itself.
-
-        It never raises: a notebook would show a traceback in place of everything else.
+        The bundle has the SVG twice: as an image in HTML, which front ends prefer, and as it is. Never raises: a
+        notebook would show a traceback in place of everything else.
         """
         bundle = {"text/plain": repr(self)}
         try:

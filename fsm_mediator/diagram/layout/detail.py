@@ -204,7 +204,7 @@ class Lanes(Router):
                 following.before = column.after
 
     def _place_row(self, row: _Row, top: float) -> float:
-        """Place the nodes of *row* below *top*; return the top of the next row."""
+        """Place the nodes of *row* at *top*; return the top of the next row."""
 
         def high(nodes: Iterable[Node | None]) -> float:
             return max((self.sizes[node.id][1] for node in nodes if node is not None), default=0.0)

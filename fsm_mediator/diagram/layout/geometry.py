@@ -1,4 +1,4 @@
-"""Geometry that both views share: boxes, the room that a node's text takes, routes and the labels beside them.
+"""Geometry for both views: boxes, the size of a node's text, routes and the labels beside them.
 
 Coordinates are points, y downwards.
 """
@@ -119,21 +119,21 @@ class Layout:
 
 
 SMALL_PHASES: Final = frozenset({RETRYING, PROBING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING})
-"""The phases whose nodes are small: out of the way of what matters."""
+"""The phases with small nodes, off the happy path."""
 
 _POINTED: Final = frozenset({STUCK, STUCK_EXECUTING})
-"""The phases whose nodes have no corners that could hold text."""
+"""The phases whose nodes have no room for text in their corners."""
 
 ROOM_FOR_A_NOTE: Final = "12 attempts · 123 ms"
 
 
 def inset_of(node: Node) -> float:
-    """How much of a node's width its text must leave free."""
+    """The part of a node's width without text."""
     return PAD * (2.8 if node.phase in _POINTED else 2)
 
 
 def lines_of(node: Node) -> list[Line]:
-    """A node's text, save for what a run did there."""
+    """A node's text, without the mark of a run."""
     if node.phase in SMALL_PHASES:
         small = [(shorten(note, MOST_SMALL), CAPTION, False) for note in node.notes]
         return [(node.caption, SMALL + 0.5, True), *small]
@@ -145,7 +145,7 @@ def lines_of(node: Node) -> list[Line]:
 
 
 def size_of(node: Node, lines: Sequence[Line]) -> tuple[int, int]:
-    """How wide and high a node must be for its text; the same in every frame of a run."""
+    """The width and height of a node for its text; the same in every frame of a run."""
     room = max([width(*line) for line in lines])
     high = sum([line[1] for line in lines]) * LINE + 13
     if node.mark is not None:

@@ -1,4 +1,4 @@
-"""Layout: where the nodes of a picture stand, and by which way its edges go; its children's machines below it."""
+"""Layout: the places of the nodes of a picture and the routes of its edges; the machines of branches are below."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def layout_of(picture: Picture) -> Layout:
     places = _rows(layout, sizes)
     inset = INSET if picture.prefix else 0.0  # frames within a frame
     for (child, inner), (left, top) in zip(below, places, strict=True):
-        _put(layout, inner, Cluster(path=child.prefix, label=child.heading), left + inset, top)
+        _place_branch(layout, inner, Cluster(path=child.prefix, label=child.heading), left + inset, top)
     layout.width += inset
     layout.height = _bottom(places, sizes) + (inset or LEGEND)
     return layout
@@ -80,7 +80,7 @@ def _bottom(places: Sequence[Point], sizes: Sequence[tuple[float, float]]) -> fl
     return max(top + height + 8 for (_, top), (_, height) in zip(places, sizes, strict=True))
 
 
-def _put(layout: Layout, child: Layout, cluster: Cluster, left: float, top: float) -> None:
+def _place_branch(layout: Layout, child: Layout, cluster: Cluster, left: float, top: float) -> None:
     layout.texts.update(child.texts)
     layout.boxes.update((name, _moved(box, left, top)) for name, box in child.boxes.items())
     for route in child.routes:
