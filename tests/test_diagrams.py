@@ -242,7 +242,7 @@ def outcome(request):
 
 def picture(machine, view="detail", **more) -> Picture:
     """What is shown of a machine."""
-    return picture_of(machine, name="x", view=view, **more)
+    return picture_of(machine, "x", view, **more)
 
 
 # What is shown.

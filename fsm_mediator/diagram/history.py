@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
+import msgspec
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
@@ -132,24 +133,17 @@ def saga_picture(
         heading: The title of a branch.
         about: The lines below the title.
     """
-    machine = saga.machine if run is None else machine_of(saga, run)
-    marks, alt = None, ""
+    machine, marks = saga.machine, None
     if run is not None:
+        machine = machine_of(saga, run)
         known = run.state or run.records
         marks = marks_of(machine, run.records, run.state, overview=view == OVERVIEW) if known else {}
-        if not prefix:
-            heading, alt = f"{saga.name} · {run.saga_id}", f"Run {run.saga_id} of the saga {saga.name}: {about[0]}."
-    return picture_of(
-        machine,
-        name=saga.name,
-        heading=heading,
-        subheading=about,
-        view=view,
-        marks=marks,
-        alt=alt,
-        children=list(_branches(saga, run, view, prefix)),
-        prefix=prefix,
-    )
+    picture = picture_of(machine, saga.name, view, marks=marks, prefix=prefix)
+    alt, heading = picture.alt, heading or saga.name
+    if run is not None and not prefix:
+        heading, alt = f"{saga.name} · {run.saga_id}", f"Run {run.saga_id} of the saga {saga.name}: {about[0]}."
+    children = tuple(_branches(saga, run, view, prefix))
+    return msgspec.structs.replace(picture, heading=heading, subheading=about, alt=alt, children=children)
 
 
 def _branches(saga: Saga, run: Run | None, view: str, prefix: str) -> Iterator[Picture]:

@@ -145,44 +145,29 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def picture_of(
-    machine: CompiledMachine,
-    *,
-    name: str,
-    heading: str = "",
-    subheading: tuple[str, ...] = (),
-    view: str = DETAIL,
-    marks: Marks | None = None,
-    alt: str = "",
-    children: Sequence[Picture] = (),
-    prefix: str = "",
+    machine: CompiledMachine, name: str, view: str = DETAIL, *, marks: Marks | None = None, prefix: str = ""
 ) -> Picture:
-    """The picture of *machine*.
+    """The picture of *machine*, of the saga called *name*.
 
     Args:
-        machine: As it is built.
+        machine: The built machine.
         name: The saga's name.
-        heading: The title; by default the name.
-        subheading: Lines below it.
         view: ``detail`` shows every state, ``overview`` the phases.
-        marks: What a run did, by node and by (event, source, target); None: no run.
-        alt: The run in a sentence; by default the machine in a sentence.
-        children: The pictures of the branches of groups and choices.
-        prefix: Put before every id.
+        marks: The marks of a run, by node and by (event, source, target); None: no run.
+        prefix: The text before every id.
     """
     overview = view == OVERVIEW
-    nodes = list(_phases(machine, prefix, marks) if overview else _states(machine, prefix, marks))
+    nodes = tuple(_phases(machine, prefix, marks) if overview else _states(machine, prefix, marks))
     return Picture(
         name=name,
-        heading=heading or name,
-        subheading=subheading,
+        heading=name,
         view=view,
-        nodes=tuple(nodes),
+        nodes=nodes,
         edges=tuple(_edges(machine, prefix, marks, overview=overview)),
         clusters=() if overview else _clusters(nodes),
-        children=tuple(children),
         prefix=prefix,
         is_run=marks is not None,
-        alt=alt or describe(machine, name),
+        alt=describe(machine, name),
     )
 
 

@@ -119,11 +119,8 @@ class _Writer:
                 f'color="{theme.pale if pale or pen < 1 else line}"'
             )
             if step.each:
-                shifted = [
-                    (f"{number}-{by}", Box(area.left + by, area.top + by, area.width, area.height)) for by in (6, 3)
-                ]
-                for name, each in shifted:
-                    yield from self._cluster(name, each, paint, step.tooltip)
+                for by in (6, 3):
+                    yield from self._cluster(f"{number}-{by}", area.moved(by, by), paint, step.tooltip)
         yield from self._cluster(str(number), area, paint, step.tooltip if step is not None else "a nested saga")
 
     def _cluster(self, name: str, area: Box, paint: str, tooltip: str) -> Iterator[str]:
@@ -139,8 +136,7 @@ class _Writer:
         paint = f'shape=box style="rounded,filled" color="{line}" fillcolor="{self.theme.ground}" penwidth=0.9'
         for by in (6, 3):
             right, down = (-by, by) if self.layout.down else (by, -by)
-            card = area._replace(left=area.left + right, top=area.top + down)
-            yield self._shape(f"{name}/{by}", card, paint)
+            yield self._shape(f"{name}/{by}", area.moved(right, down), paint)
 
     def _anchor(self, name: str, area: Box) -> str:
         """An invisible node, at which the lines of a group end."""

@@ -292,7 +292,7 @@ class Lanes(Router):
         elif source in (column.lower, *column.under):
             self._route_compensated(edge, column, source)
         else:
-            self._route_given_up(edge, column, source, other)
+            self._route_failed(edge, column, source, other)
 
     def _row_of(self, identity: str) -> int:
         node = self.nodes[identity]
@@ -363,7 +363,7 @@ class Lanes(Router):
             start += [(outer, row.path), (outer, channel), (inner, channel), (inner, below.path)]
         self.route(edge, *start, (other.left, other.y), at=at, narrow=narrow, own=own)
 
-    def _route_given_up(self, edge: Edge, column: _Column, source: Node, other: Box) -> None:
+    def _route_failed(self, edge: Edge, column: _Column, source: Node, other: Box) -> None:
         """Down the trunk and to the left: to the nearest compensation before, or to the end."""
         row, box = self.rows[column.row], self.boxes[edge.source]
         start = self._to_trunk(column, source)

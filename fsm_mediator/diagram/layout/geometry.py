@@ -72,6 +72,10 @@ class Box(NamedTuple):
         """Its middle."""
         return self.top + self.height / 2
 
+    def moved(self, right: float, down: float) -> Box:
+        """A box of the same size in another place."""
+        return self._replace(left=self.left + right, top=self.top + down)
+
 
 class Label(NamedTuple):
     """Lines of text around a point."""

@@ -136,7 +136,7 @@ class Phases(Router):
         elif (source, target) == (COMPENSATING, FAILED):
             self.horizontal(edge, self.lane)
         elif target in (COMPENSATING, FAILED):
-            self._route_given_up(edge, box, other, source, target)
+            self._route_failed(edge, box, other, source, target)
         elif source in SMALL:
             self._route_up(edge, box, other, source, target)
         else:
@@ -174,7 +174,7 @@ class Phases(Router):
         at = (other.left + 14 if target == WAITING else x - 34, y - 3, -1, -1)
         self.route(edge, *start, (x, y), (x, other.bottom), at=at, key=(source, target))
 
-    def _route_given_up(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
+    def _route_failed(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
         """Down to compensation, or to the end."""
         trunk, y = LEFT + 16, self.small_bottom + 16
         beside = source == WAITING and EXECUTING in self.at

@@ -92,18 +92,15 @@ class StepsLayout:
     def add(self, other: StepsLayout, right: float, down: float) -> None:
         """Put *other* into this one, moved."""
 
-        def box(each: Box) -> Box:
-            return each._replace(left=each.left + right, top=each.top + down)
-
         def point(each: Point) -> Point:
             return each[0] + right, each[1] + down
 
-        self.boxes |= {name: box(each) for name, each in other.boxes.items()}
+        self.boxes |= {name: each.moved(right, down) for name, each in other.boxes.items()}
         self.lines |= other.lines
         self.routes += [attrs.evolve(each, points=tuple(map(point, each.points))) for each in other.routes]
-        self.frames += [attrs.evolve(each, area=box(each.area)) for each in other.frames]
-        self.bars += [(name, box(each)) for name, each in other.bars]
-        self.diamonds += [(name, box(each)) for name, each in other.diamonds]
+        self.frames += [attrs.evolve(each, area=each.area.moved(right, down)) for each in other.frames]
+        self.bars += [(name, each.moved(right, down)) for name, each in other.bars]
+        self.diamonds += [(name, each.moved(right, down)) for name, each in other.diamonds]
         self.texts += [attrs.evolve(each, x=each.x + right, y=each.y + down) for each in other.texts]
         self.pivots += [(point(one), point(two)) for one, two in other.pivots]
 
