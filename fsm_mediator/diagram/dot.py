@@ -135,7 +135,7 @@ class _Writer:
         return lines
 
     def _frames(self, path: str, indent: str, nodes: Sequence[str], inner: Iterable[Cluster]) -> list[str]:
-        """The frames of a cluster; the first of them contains its nodes, where it is broken over rows."""
+        """The frames of a cluster, one in each of its rows; the first contains its nodes."""
         lines = []
         frames = [frame for frame in self.layout.frames if frame.cluster.path == path]
         is_child = path.endswith("/")  # the machine of a branch, not a nested saga's part of this one

@@ -1,4 +1,4 @@
-"""Highlights: what a run did with the states and moves of its machine, read from its records.
+"""Highlights: the marks of a run on the states and moves of its machine, read from its records.
 
 Reads records and nothing else. Records that the machine does not know leave no mark.
 """
@@ -31,16 +31,16 @@ MOST_NUMBERS: Final = 20
 
 
 class Highlight(msgspec.Struct, kw_only=True):
-    """What a run did with one node or edge."""
+    """The mark of a run on one node or edge."""
 
-    reached: bool = True  # whether the run was ever here
+    reached: bool = True  # the run was here
     orders: list[int] = []  # the numbers of the records that entered the node, or took the edge
     attempts: int = 0  # how many attempts began here
     seconds: float | None = None  # how long the run was here, in all; None: it never left
-    current: bool = False  # whether the run is here now
-    ended: bool = False  # whether it ended here
-    failed: bool = False  # whether a part was given up here
-    undone: bool = False  # whether the effect of this step was undone later
+    current: bool = False  # the run is here now
+    ended: bool = False  # the run ended here
+    failed: bool = False  # a part was given up here
+    undone: bool = False  # the effect of this step was undone later
     errors: dict[str, None] = {}  # the errors, each once, in order
     reasons: dict[str, None] = {}  # the reasons that people gave, likewise
 
@@ -98,12 +98,12 @@ NEVER: Final = Highlight(reached=False)
 
 
 def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str, *, overview: bool) -> Marks:
-    """The highlights of a run, by node and by (event, source, target).
+    """The highlights of a run.
 
     Args:
-        machine: The machine it ran on.
-        records: Its records, in order; not necessarily all.
-        state: The state it is in.
+        machine: The machine of the run.
+        records: The records in order; not necessarily all.
+        state: The state of the run.
         overview: Whether nodes are phases, not states.
     """
     places = machine.places

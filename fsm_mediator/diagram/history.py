@@ -123,7 +123,7 @@ def machine_of(saga: Saga, run: Run) -> CompiledMachine:
 def saga_picture(
     saga: Saga, run: Run | None, view: str, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
 ) -> Picture:
-    """The picture of a saga's machine and of its branches; with *run*, of what became of them.
+    """The picture of a saga's machine and of its branches; with the marks of *run*.
 
     Args:
         saga: The definition.

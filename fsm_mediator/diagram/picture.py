@@ -68,7 +68,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """The base of nodes and edges."""
 
     tooltip: str = ""  # the text for a reader who points at it
-    mark: Highlight | None = None  # what a run did here; None in the picture of no run
+    mark: Highlight | None = None  # None in the picture of no run
 
     @property
     def reached(self) -> bool:

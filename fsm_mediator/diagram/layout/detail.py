@@ -93,7 +93,7 @@ class _Column:
 
     @property
     def is_stuck_below(self) -> bool:
-        """Whether the part cannot be compensated, and its node of being stuck takes the place for that."""
+        """Whether the part cannot be compensated, so that its stuck node is in the place of compensation."""
         return self.lower is not None and self.lower.phase == STUCK
 
     def scopes(self) -> list[str]:

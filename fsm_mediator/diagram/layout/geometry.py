@@ -95,7 +95,7 @@ class Route:
 
 
 class Band(NamedTuple):
-    """A lane's background, and what it is called."""
+    """A lane's background, and its name."""
 
     box: Box
     label: str

@@ -1,4 +1,4 @@
-"""The steps view laid out: rows that are read like the lines of a text, or one column. Plain geometry; no colours.
+"""The layout of the steps view: rows like the lines of a text, or one column. Plain geometry; no colours.
 
 A group is a frame around its branches, which fork at its left edge and join at its right one. The way back runs below
 the boxes of a row, from each step to the one that is compensated next::
@@ -60,7 +60,7 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
 
 
 def steps_layout(picture: FlowPicture, direction: str = RIGHT) -> StepsLayout:
-    """Where everything in *picture* is."""
+    """The layout of *picture*."""
     return _Page(picture, direction).layout()
 
 
@@ -131,7 +131,7 @@ class _Flow:
         return Item(box.id, box, self.page.wide, half, half, scopes)
 
     def layout(self) -> StepsLayout:
-        """Where they are."""
+        """Place the rows, then the lines."""
         rows = self._rows()
         y = 0.0
         for number, row in enumerate(rows):
@@ -163,7 +163,7 @@ class _Flow:
         return broken(self.items, room, room if self.whole else room - CHANNEL)
 
     def _place(self, row: list[Item], top: float, number: int) -> float:
-        """Put a row below *top*; returns where it ends."""
+        """Place a row below *top*; return its bottom."""
         ups, downs = [], []
         x = self.left + (CHANNEL if number and not self.whole and not self.down else 0)
         railed = bool(self.backs) and not self.down
