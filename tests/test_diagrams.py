@@ -24,14 +24,15 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import FunctionStep, step
 from fsm_mediator.definition.waits import Choose, Parallel, Signal, Sleep
 from fsm_mediator.diagram import Diagram, run_diagram, saga_diagram
-from fsm_mediator.diagram.dot import SHAPES, SIGNS
+from fsm_mediator.diagram.dot import digraph, dot_lines
 from fsm_mediator.diagram.layout.geometry import LABEL
 from fsm_mediator.diagram.layout.place import layout_of
+from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.picture import Picture, picture_of
 from fsm_mediator.diagram.render import normalise_svg
 from fsm_mediator.diagram.staleness import difference
 from fsm_mediator.diagram.text import listed, width
-from fsm_mediator.diagram.themes import THEMES
+from fsm_mediator.diagram.themes import NODES, THEMES
 from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError, StepRejectedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
@@ -241,7 +242,15 @@ def outcome(request):
 
 def picture(machine, view="detail", **more) -> Picture:
     """What is shown of a machine."""
-    return picture_of(machine, name="x", view=view, **more)
+    return picture_of(machine, "x", view, **more)
+
+
+def in_notebook(shown) -> dict[str, str]:
+    """The bundle that IPython gets of a picture on the last line of a cell, by media type."""
+    from IPython.core.formatters import DisplayFormatter  # takes a third of a second
+
+    bundle, _ = DisplayFormatter().format(shown)
+    return dict(bundle)
 
 
 # What is shown.
@@ -513,7 +522,7 @@ def test_long_sagas_are_broken_into_rows(count):
 
 def test_every_phase_has_its_own_look_without_colour():
     """Who sees no colours sees shapes, lines and signs: nodes that stand in the same place look different."""
-    looks = {phase: (*SHAPES[phase], SIGNS.get(phase, "")) for phase in PHASES}
+    looks = {phase: (look.shape, look.style, look.sign) for phase, look in NODES.items()}
     alike = {("retrying", "retrying_compensation"), ("stuck", "stuck_executing")}
 
     for one, other in itertools.combinations(PHASES, 2):
@@ -590,7 +599,7 @@ def test_run_counts_attempts_and_adds_up_times():
     assert seen["executing.charge"].attempts == 3
     assert seen["executing.charge"].seconds == pytest.approx(0.3)
     assert seen["executing.charge"].note == "3 attempts · 0.3 s"
-    assert seen["retrying.charge"].orders == (3, 5)
+    assert seen["retrying.charge"].orders == [3, 5]
     assert seen["retrying.charge"].seconds == pytest.approx(0.5 + 1.0)
     assert seen["executing.reserve"].note == "1 attempt · 0.1 s"
     assert not seen["executing.charge"].failed
@@ -764,11 +773,8 @@ def test_gif_is_refused_with_what_there_is_instead(tmp_path):
 
 def test_dot_parses_to_exactly_the_states_and_transitions(machine):
     """What Graphviz reads in our DOT are the machine's states and its transitions, no more and no less."""
-    saga = checkout()
     shown = picture(machine)
-    diagram = saga.diagram()
-    diagram.__dict__["_drawing"] = (shown, layout_of(shown))
-    read = pygraphviz.AGraph(diagram.to_dot())
+    read = pygraphviz.AGraph(digraph("x", dot_lines(shown, layout_of(shown), THEMES["light"])))
 
     assert sorted(read.nodes()) == sorted(machine.states)
     assert collections.Counter(read.edges()) == collections.Counter((m.source, m.target) for m in machine.moves())
@@ -787,9 +793,7 @@ def test_graphviz_object_is_a_digraph_of_the_same_source():
 def test_mermaid_has_every_node_and_every_edge(machine):
     """The Mermaid chart shows each state once and each transition once, with its event in words."""
     shown = picture(machine)
-    diagram = checkout().diagram()
-    diagram.__dict__["_drawing"] = (shown, layout_of(shown))
-    lines = diagram.to_mermaid().splitlines()
+    lines = to_mermaid(shown, THEMES["light"]).splitlines()
 
     assert lines[0] == "flowchart TB"
     nodes = [line.split('"')[0].strip() for line in lines if ":::" in line]
@@ -1077,7 +1081,7 @@ def test_hostile_states_and_events_leave_no_mark_and_raise_nothing(text):
     broken = msgspec.structs.replace(outcome, history=(*outcome.history, strange), state=text)
     shown = broken.diagram()
 
-    assert "image/svg+xml" in shown._repr_mimebundle_()
+    assert "image/svg+xml" in in_notebook(shown)
     assert_harmless(shown.to_svg())
     for frame in shown.frames():
         assert frame.to_mermaid()
@@ -1117,7 +1121,7 @@ def no_pygraphviz(monkeypatch, tmp_path):
 
 def test_notebook_shows_an_svg_and_no_mermaid(outcome):
     """JupyterLab would take Mermaid before SVG, so the bundle never holds both."""
-    bundle = outcome.diagram()._repr_mimebundle_()
+    bundle = in_notebook(outcome.diagram())
 
     assert bundle["image/svg+xml"] == outcome.diagram().to_svg()
     assert "text/vnd.mermaid" not in bundle
@@ -1127,7 +1131,7 @@ def test_notebook_shows_an_svg_and_no_mermaid(outcome):
 def test_notebook_without_graphviz_shows_mermaid(no_pygraphviz):
     """Without Graphviz a notebook shows the Mermaid chart, and who renders none its text."""
     shown = checkout().diagram()
-    bundle = shown._repr_mimebundle_(include=None, exclude=None)
+    bundle = in_notebook(shown)
 
     assert set(bundle) == {"text/plain", "text/vnd.mermaid"}
     assert bundle["text/vnd.mermaid"] == bundle["text/plain"] == shown.to_mermaid()
@@ -1142,10 +1146,11 @@ def test_notebook_repr_never_raises(broken, monkeypatch):
 
     for name in ("to_svg", "to_mermaid") if broken == "both" else (broken,):
         monkeypatch.setattr(Diagram, name, fail)
-    bundle = checkout().diagram()._repr_mimebundle_()
+    bundle = in_notebook(checkout().diagram())
 
     assert bundle["text/plain"]
     assert ("image/svg+xml" in bundle) == (broken == "to_mermaid")
+    assert ("text/vnd.mermaid" in bundle) == (broken == "to_svg")
     if broken == "both":
         assert "RuntimeError" in bundle["text/plain"]
 

@@ -10,6 +10,7 @@ import pytest
 
 from fsm_mediator import Mediator, Saga, step
 from fsm_mediator.diagram.notebook import NotebookImage
+from tests.test_diagrams import in_notebook
 
 pytestmark = pytest.mark.once
 
@@ -39,7 +40,7 @@ def outcome():
 
 def test_bundle_holds_the_same_picture_as_html_and_as_itself(outcome):
     """A front end that shows HTML shows the very SVG that another one takes as it is."""
-    bundle = outcome.diagram()._repr_mimebundle_()
+    bundle = in_notebook(outcome.diagram())
     (_, _), (tag, attributes) = Tags(bundle["text/html"]).found
 
     kind, _, data = attributes["src"].partition(";base64,")
@@ -71,5 +72,5 @@ def test_run_can_be_shown_as_a_picture_that_moves(outcome):
     shown = outcome.diagram().animated()
 
     assert shown.svg == outcome.diagram().to_svg(animate=True)
-    assert set(shown._repr_mimebundle_()) == {"text/html", "image/svg+xml", "text/plain"}
+    assert set(in_notebook(shown)) == {"text/html", "image/svg+xml", "text/plain"}
     assert repr(shown).startswith("<Diagram of run 't-1'")

@@ -126,9 +126,9 @@ def check_can_be_read(picture, layout: StepsLayout):
     solid = {name: box for name, box in layout.boxes.items() if name not in steps or not is_frame(steps[name])}
     for (one, a), (other, b) in itertools.combinations(solid.items(), 2):
         assert not overlap(a, b), (one, other)
-    for way in layout.ways:
-        for (x, y), (to_x, to_y) in itertools.pairwise(way.points):
-            assert x == pytest.approx(to_x) or y == pytest.approx(to_y), way
+    for route in layout.routes:
+        for (x, y), (to_x, to_y) in itertools.pairwise(route.points):
+            assert x == pytest.approx(to_x) or y == pytest.approx(to_y), route
             for name, box in solid.items():
                 inside = (
                     min(x, to_x) < box.right - 1
@@ -136,10 +136,10 @@ def check_can_be_read(picture, layout: StepsLayout):
                     and min(y, to_y) < box.bottom - 1
                     and max(y, to_y) > box.top + 1
                 )
-                assert not inside, (way, name, box)
-        assert touches(layout.boxes[way.source], way.points[0]), way
-        if way.arrow:
-            assert touches(layout.boxes[way.target], way.points[-1]), way
+                assert not inside, (route, name, box)
+        assert touches(layout.boxes[route.source], route.points[0]), route
+        if route.arrow:
+            assert touches(layout.boxes[route.target], route.points[-1]), route
     for name, lines in layout.lines.items():
         box = layout.boxes[name]
         assert all(width(words, size, bold) <= box.width - 8 for words, size, bold, _ in lines), name
@@ -165,8 +165,8 @@ def blank_share(layout: StepsLayout) -> float:
     for area in (frame.area for frame in layout.frames):
         areas += [(area.left, y, area.right, y) for y in (area.top, area.bottom)]
         areas += [(x, area.top, x, area.bottom) for x in (area.left, area.right)]
-    for way in layout.ways:
-        for (x, y), (to_x, to_y) in itertools.pairwise(way.points):
+    for route in layout.routes:
+        for (x, y), (to_x, to_y) in itertools.pairwise(route.points):
             areas.append((min(x, to_x), min(y, to_y), max(x, to_x), max(y, to_y)))
     for left, top, right, bottom in areas:
         for column in range(int(left // CELL), int(right // CELL) + 1):

@@ -18,7 +18,7 @@ import pygraphviz  # noqa: E402 - after the path is known
 from trip import trip  # noqa: E402
 
 from benchmarks.rendering import graph_machine, state_machine, state_machine_dot  # noqa: E402
-from fsm_mediator.diagram.render import tidied  # noqa: E402
+from fsm_mediator.diagram.render import normalise_svg  # noqa: E402
 
 
 def drawn(dot: str) -> str:
@@ -27,7 +27,7 @@ def drawn(dot: str) -> str:
     dot = re.sub(r"\d{12,}", lambda found: str(seen.setdefault(found[0], len(seen))), dot)
     graph = pygraphviz.AGraph(dot)
     svg = graph.draw(format="svg", prog="dot").decode()
-    return re.sub(r'<!-- Pages.*?-->\s*| data-dot="[^"]*"', "", tidied(svg, "", ""))
+    return re.sub(r'<!-- Pages.*?-->\s*| data-dot="[^"]*"', "", normalise_svg(svg, "", ""))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Animation: the frames of a run, one after the other, as one SVG.
+"""Animation: the frames of a run as one SVG, one after the other.
 
-The SVG holds what never changes once, and each form of what does; styles switch between them. Where they are not
-animated (a reader who asked for less motion, a viewer without styles) it shows the last frame.
+The SVG holds an element that never changes once, and else each of its forms; styles switch between the forms. Without
+animation (a reader who asked for less motion, a viewer without styles) it shows the last frame.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 STEP: Final = 0.9
-"""Seconds for which a frame is shown."""
+"""Seconds that each frame is shown."""
 
 HOLD: Final = 3.0
-"""Seconds for which the last one is."""
+"""Seconds that the last frame is shown."""
 
 _ELEMENT: Final = re.compile(r"^<!-- .* -->\n", re.MULTILINE)
 _DIGEST: Final = re.compile(r' data-dot="[^"]*"')
@@ -23,9 +23,9 @@ _ID: Final = re.compile(r'<g id="([^"]*)"')
 
 
 def animated_svg(frames: Sequence[str], digest: str) -> str:
-    """The SVGs of a run's frames, which differ only in what their elements look like, as one that is animated.
+    """One animated SVG of the SVGs of a run's frames; the frames have the same elements with different looks.
 
-    *digest* names what they were drawn from, all of them.
+    *digest* is that of the DOT of all frames.
     """
     parts = [_parts(frame) for frame in frames]
     head, _, tail = parts[-1]
@@ -46,7 +46,7 @@ def animated_svg(frames: Sequence[str], digest: str) -> str:
 
 
 def _parts(svg: str) -> tuple[str, dict[str, str], str]:
-    """What comes before the elements of an SVG, these by their ids, and what comes after them."""
+    """The text before the elements of an SVG, the elements by id, and the text after them."""
     head, *elements = _ELEMENT.split(svg)
     last, end, tail = elements[-1].rpartition("</g>\n</svg>")
     elements[-1] = last
@@ -58,7 +58,7 @@ def _parts(svg: str) -> tuple[str, dict[str, str], str]:
 
 
 class _Styles:
-    """The style sheet in the making: for each set of frames that something is to be seen in, an animation."""
+    """The style sheet: an animation for each set of frames in which a form is visible."""
 
     def __init__(self, prefix: str, ends: Sequence[float], seconds: float) -> None:
         self.prefix = f"fsm{prefix}"
@@ -67,7 +67,7 @@ class _Styles:
         self.names: dict[tuple[bool, ...], str] = {}
 
     def either(self, forms: Sequence[str]) -> str:
-        """Each form that an element has in the course of the frames, to be seen when it is its turn."""
+        """All forms of an element over the frames, each visible in its own frames."""
         different = dict.fromkeys(form for form in forms if form)
         if len(different) == 1 and all(forms):
             return forms[-1]

@@ -1,8 +1,7 @@
-"""Diagram: what a user holds. A picture of a saga's machine, or of a run, that can be had in every format."""
+"""Diagram: a picture of a saga's machine, or of a run, in every format."""
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,56 +10,50 @@ from weakref import WeakKeyDictionary
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram.digest import digest_of
-from fsm_mediator.diagram.dot import body, to_dot
-from fsm_mediator.diagram.flow import STEPS, FlowPicture, flow_picture
-from fsm_mediator.diagram.highlights import marks_of
-from fsm_mediator.diagram.history import Run, branches_of, machine_of, moments
-from fsm_mediator.diagram.layout.geometry import Layout
+from fsm_mediator.diagram.dot import digraph, dot_lines
+from fsm_mediator.diagram.flow import STEPS, flow_picture
+from fsm_mediator.diagram.history import Run, frames_of, saga_picture
 from fsm_mediator.diagram.layout.place import layout_of
-from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, RIGHT, StepsLayout
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, RIGHT
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
-from fsm_mediator.diagram.picture import DETAIL, VIEWS, Picture, picture_of
-from fsm_mediator.diagram.steps_dot import steps_body, steps_dot
+from fsm_mediator.diagram.picture import DETAIL, VIEWS
+from fsm_mediator.diagram.steps_dot import steps_lines
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
-from fsm_mediator.diagram.text import clean, seconds, shorten
+from fsm_mediator.diagram.text import clean
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.machine.machine import CompiledMachine
-from fsm_mediator.narration import in_words, place_in_words
-from fsm_mediator.records import Record
-from fsm_mediator.states import PENDING
 
 if TYPE_CHECKING:
     import graphviz
 
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "md")
-"""What `Diagram.render` writes, by suffix."""
+"""The formats of `Diagram.render`, by suffix."""
 
 LIGHT: Final = "light"
 
 T = TypeVar("T")
 
-_drawings: WeakKeyDictionary[CompiledMachine, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
-"""Of each machine what was drawn of it: it never changes, and neither does its picture."""
+_results: WeakKeyDictionary[CompiledMachine, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
+"""The pictures and texts of each machine: it never changes, and neither do they."""
 
 
 class Diagram:
     """A picture of a saga's machine, or of one run of it.
 
-    Made by ``saga.diagram()`` and ``outcome.diagram()``. In Jupyter, VS Code and marimo it shows itself. As text it
-    can be had without Graphviz (`to_dot`, `to_mermaid`, `to_markdown_table`); to be drawn (`to_svg`, `render`) it
-    takes the extra ``diagrams`` or a ``dot`` on the PATH. Also ``f"{diagram:mermaid}"``, with ``dot``, ``mermaid``,
-    ``md`` or ``svg``.
+    ``saga.diagram()`` and ``outcome.diagram()`` make one. Jupyter, VS Code and marimo show it. Text (`to_dot`,
+    `to_mermaid`, `to_markdown_table`) needs no Graphviz; drawings (`to_svg`, `render`) need the extra ``diagrams`` or
+    a ``dot`` on the PATH. A format works too: ``f"{diagram:mermaid}"``, with ``dot``, ``mermaid``, ``md`` or ``svg``.
 
     Attributes:
         saga: The definition.
-        run: The execution it shows; None: the machine alone.
+        run: The execution; None: the machine alone.
         view: ``steps`` (a box a step, for readers), ``detail`` (every state) or ``overview`` (the phases).
-        theme: ``light``, ``dark``, or ``red``: for a run that should not have been possible.
+        theme: ``light``, ``dark``, or ``red``: for a run that should be impossible.
         direction: Of the steps view: ``right`` (rows, as in a text) or ``down`` (one column).
 
     Raises:
@@ -94,97 +87,61 @@ class Diagram:
         self.run = run
         self.view = view
         self.theme = theme
+        self._results: dict[tuple[str, ...], Any] = _results.setdefault(saga.machine, {}) if run is None else {}
 
     def with_(self, *, view: str | None = None, theme: str | None = None, direction: str | None = None) -> Diagram:
-        """The same with another view, theme or direction: ``diagram.with_(theme="dark")``."""
+        """The same diagram with another view, theme or direction: ``diagram.with_(theme="dark")``."""
         view = view or self.view
         direction = direction or (self.direction if view == STEPS else None)
         return Diagram(self.saga, self.run, view=view, theme=theme or self.theme, direction=direction)
 
     @property
     def picture(self) -> Any:
-        """What it shows, free of any format: nodes, edges, marks."""
+        """The content, free of any format: nodes, edges, marks."""
         return self._drawing[0]
 
-    @functools.cached_property
+    @property
     def _drawing(self) -> tuple[Any, Any]:
-        if self.view == STEPS:
-            return self._once(("drawing", self.view, self.direction), self._steps)
-        if self.run is not None:
-            picture = self._picture_of_run(self.run)
-            return picture, layout_of(picture)
+        """The picture and its layout."""
+        return self._once("drawing", self._draw)
 
-        def make() -> tuple[Picture, Layout]:
-            picture = self._picture_of_machine()
-            return picture, layout_of(picture)
-
-        return self._once(("drawing", self.view), make)
-
-    def _once(self, what: tuple[str, ...], make: Callable[[], T]) -> T:
-        """What *make* makes; of a machine alone it is made once."""
-        if self.run is not None:
-            return make()
-        kept = _drawings.setdefault(self.saga.machine, {})
-        if what not in kept:
-            kept[what] = make()
-        made: T = kept[what]
+    def _once(self, what: str, make: Callable[[], T]) -> T:
+        """The result of *make*, which is called once; of a machine alone, once for all of its diagrams."""
+        key = (what, self.view, self.theme, self.direction)
+        if key not in self._results:
+            self._results[key] = make()
+        made: T = self._results[key]
         return made
 
-    def _steps(self) -> tuple[FlowPicture, StepsLayout]:
-        run = self.run
-        about = (_about(run), _last_trouble(run)) if run is not None else (self._size(),)
-        shown = flow_picture(self.saga, run, about=about)
-        return shown, steps_layout(shown, self.direction)
-
-    def _size(self) -> str:
-        parts = len(self.saga.parts)
-        return f"version {self.saga.version} · {parts} {'part' if parts == 1 else 'parts'}"
-
-    def _picture_of_machine(self) -> Picture:
-        return picture_of(
-            self.saga.machine,
-            name=self.saga.name,
-            subheading=(self._size(),),
-            view=self.view,
-            children=branches_of(self.saga, None, self.view),
-        )
-
-    def _picture_of_run(self, run: Run) -> Picture:
-        saga, about = self.saga, _about(run)
-        machine = machine_of(saga, run)
-        return picture_of(
-            machine,
-            name=saga.name,
-            heading=f"{saga.name} · {run.saga_id}",
-            subheading=(about, _last_trouble(run)),
-            view=self.view,
-            marks=marks_of(machine, run.records, run.state, overview=self.view != DETAIL),
-            alt=f"Run {run.saga_id} of the saga {saga.name}: {about}.",
-            children=branches_of(saga, run, self.view),
-        )
+    def _draw(self) -> tuple[Any, Any]:
+        saga, run = self.saga, self.run
+        parts = len(saga.parts)
+        about: tuple[str, ...] = (f"version {saga.version} · {parts} {'part' if parts == 1 else 'parts'}",)
+        if run is not None:
+            about = (run.summary, run.last_error)
+        if self.view == STEPS:
+            steps = flow_picture(saga, run, about=about)
+            return steps, steps_layout(steps, self.direction)
+        picture = saga_picture(saga, run, self.view, about=about)
+        return picture, layout_of(picture)
 
     @property
     def alt(self) -> str:
-        """What it shows, in a sentence, for those who cannot see it."""
+        """The alternative text: the machine or the run in a sentence."""
         return clean(self.picture.alt)
 
     def to_dot(self) -> str:
-        """Graphviz's text. Nodes and lines have their places in it; any ``dot`` draws it as it is."""
-        return self._dot
-
-    @functools.cached_property
-    def _dot(self) -> str:
-        return self._once(
-            ("dot", self.view, self.theme, self.direction),
-            lambda: (steps_dot if self.view == STEPS else to_dot)(*self._drawing, self._theme),
-        )
+        """Graphviz's text. It has the positions of nodes and lines; any ``dot`` draws it as it is."""
+        return self._once("dot", lambda: digraph(self.picture.name, self._lines()))
 
     def to_graphviz(self) -> graphviz.Digraph:
         """A ``graphviz.Digraph``, to be rendered or added to."""
         import graphviz
 
-        lines = (steps_body if self.view == STEPS else body)(*self._drawing, self._theme)
-        return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in lines])
+        return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in self._lines()])
+
+    def _lines(self) -> list[str]:
+        return (steps_lines if self.view == STEPS else dot_lines)(*self._drawing, self._theme)
 
     def to_mermaid(self) -> str:
         """A Mermaid flowchart, to be put into a README, MkDocs or a wiki."""
@@ -199,57 +156,52 @@ class Diagram:
         return transitions_table(self.picture) if self.run is None else records_table(self.run.records)
 
     def to_svg(self, *, animate: bool = False) -> str:
-        """An SVG. *animate*: of a run, frame after frame.
+        """An SVG; with *animate*, of a run frame by frame.
 
         Raises:
-            MissingExtraError: No Graphviz is to be had; the message names both cures.
+            MissingExtraError: Graphviz is not installed; the message names both cures.
         """
         if animate and self.run is not None:
             from fsm_mediator.diagram.animation import animated_svg
 
             frames = self.frames()
             return animated_svg([each.to_svg() for each in frames], digest_of(*(each.to_dot() for each in frames)))
-        return self._svg
-
-    @functools.cached_property
-    def _svg(self) -> str:
         from fsm_mediator.diagram.render import svg_of
 
-        return self._once(("svg", self.view, self.theme, self.direction), lambda: svg_of(self._dot, self.alt))
+        return self._once("svg", lambda: svg_of(self.to_dot(), self.alt))
 
     def animated(self) -> NotebookImage:
-        """The run as a picture that moves, for the last line of a notebook's cell.
+        """An animation of the run, for the last line of a notebook's cell.
 
         Raises:
-            MissingExtraError: No Graphviz is to be had; the message names both cures.
+            MissingExtraError: Graphviz is not installed; the message names both cures.
         """
         return NotebookImage(self.to_svg(animate=True), self.alt, repr(self))
 
     def frames(self) -> Sequence[Diagram]:
-        """The run record by record, from before the first to what it is now; of a machine alone, itself."""
+        """A diagram before the first record and after each; of a machine alone, this diagram."""
         if self.run is None:
             return [self]
-        return [self._at(moment) for moment in moments(self.run)]
-
-    def _at(self, moment: Run) -> Diagram:
-        """The same of another run."""
         direction = self.direction if self.view == STEPS else None
-        return Diagram(self.saga, moment, view=self.view, theme=self.theme, direction=direction)
+        return [
+            Diagram(self.saga, frame, view=self.view, theme=self.theme, direction=direction)
+            for frame in frames_of(self.run)
+        ]
 
     def render(self, path: str | Path, *, animate: bool = False) -> Path:
-        """Write it to *path*, in the format that the suffix says.
+        """Write a file in the format of its suffix.
 
         Args:
             path: ``.svg``, ``.png``, ``.pdf``, ``.dot``, ``.mmd`` or ``.md`` (a table).
-            animate: An ``.svg`` of a run is to move.
+            animate: Whether an ``.svg`` of a run moves.
 
         Returns:
             The path.
 
         Raises:
-            DefinitionError: Another suffix, or no path at all.
+            DefinitionError: The suffix is another one, or *path* is no path.
             MissingExtraError: Graphviz is not installed.
-            OSError: It cannot be written there: the folder has to exist.
+            OSError: The file cannot be written: the folder has to exist.
         """
         if not isinstance(path, (str, os.PathLike)):
             raise DefinitionError(f"render() is given the path of a file, not {path!r}")
@@ -271,7 +223,7 @@ class Diagram:
         if kind == "svg":
             return self.to_svg(animate=animate)
         if kind in ("png", "pdf"):
-            return draw(self._dot, kind)
+            return draw(self.to_dot(), kind)
         return format(self, {"mmd": "mermaid"}.get(kind, kind))
 
     def __format__(self, spec: str) -> str:
@@ -283,11 +235,10 @@ class Diagram:
         return makers[spec]()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Mapping[str, Any]:  # noqa: ARG002 - as IPython calls it
-        """What a notebook shows: an SVG; without Graphviz a Mermaid chart. Never both: JupyterLab would take Mermaid.
+        """An SVG for a notebook; without Graphviz a Mermaid chart. Never both: JupyterLab prefers Mermaid.
 
-        The SVG is there twice: as an image in HTML, which front ends prefer, and as itself.
-
-        It never raises: a notebook would show a traceback in place of everything else.
+        The bundle has the SVG twice: as an image in HTML, which front ends prefer, and as it is. Never raises: a
+        notebook would show a traceback in place of everything else.
         """
         bundle = {"text/plain": repr(self)}
         try:
@@ -313,38 +264,3 @@ def run_diagram(outcome: Outcome, view: str = DETAIL, *, theme: str = LIGHT, dir
     """The picture of a saga's machine with a run marked in it."""
     run = Run(saga_id=outcome.saga_id, state=outcome.state, records=tuple(outcome.history))
     return Diagram(outcome.saga, run, view=view, theme=theme, direction=direction)
-
-
-def _about(run: Run) -> str:
-    """Where a run stands, in words."""
-    records = run.records
-    try:
-        position = place_in_words(run.state)
-    except (KeyError, IndexError):  # no state of any saga: records made by hand
-        position = shorten(run.state, 60)
-    if run.total is not None:
-        last = shorten(_in_words(run.latest), 60) if run.latest is not None else "accepted"
-        return f"{run.number} of {run.total}: {last} → {position}"
-    told = [position, "1 record" if len(records) == 1 else f"{len(records)} records"]
-    if len(records) > 1:
-        told.append(seconds(max(records[-1].at - records[0].at, 0.0)))
-    return " · ".join(told)
-
-
-def _last_trouble(run: Run) -> str:
-    """What went wrong last, unless it has been got over."""
-    if run.state == PENDING:
-        return " "
-    for record in reversed(run.records):
-        if record.event in ("executed", "settled_done"):
-            break
-        if record.error is not None and record.event not in ("retry_due", "compensation_due"):
-            return f"{_in_words(record)}: {record.error}"
-    return " "
-
-
-def _in_words(record: Record) -> str:
-    try:
-        return in_words(record)
-    except KeyError:  # no event of any machine: a record made by hand
-        return record.event

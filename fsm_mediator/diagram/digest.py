@@ -1,4 +1,4 @@
-"""The name of a text: what is drawn from the same text bears the same name."""
+"""Digests: pictures of the same text have the same one."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import hashlib
 
 
 def digest_of(*texts: str) -> str:
-    """A short name for *texts* together."""
+    """A short digest of *texts* together."""
     return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""Flow: what the steps view shows, extracted from the built machines; no coordinates, no colours, no format.
+"""The content of the steps view, extracted from the built machines; no coordinates, no colours, no format.
 
-The order of the steps, the forks and the way back are read from the machine's transitions; words come from the parts
-bound to its states, and what a run did comes from its records.
+The order of the steps, the forks and the path back come from the machine's transitions, words from the parts that are
+bound to its states, and marks from a run's records.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
-from fsm_mediator.diagram.history import NOWHERE, Run, machine_of
+from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
 from fsm_mediator.diagram.progress import TIMES, StepMark, StepState, became, marks_of_steps, merged
 from fsm_mediator.diagram.text import clean, seconds, shorten
 from fsm_mediator.machine.machine import CompiledMachine
@@ -37,98 +37,59 @@ MOST_ALT: Final = 300
 
 
 class StepBox(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of a saga, as a reader sees it.
+    """A part of a saga."""
 
-    Attributes:
-        id: Its path, after the group and the branch that it is in.
-        path: Its path in its own machine.
-        title: What it is called.
-        kind: What sort of part.
-        scope: The nested saga that it is in, with a trailing dot; empty at the top.
-        notes: The small print of a wait, a group or a choice.
-        undo: What compensates it; empty: its compensation has no name of its own. None: nothing does.
-        attempts: The most attempts; None for no limit.
-        sticks: Whether it waits for a person when it cannot be executed.
-        pivot: Whether nothing before it can be undone once it is done.
-        each: Whether there is one branch for each item.
-        branches: Of a group or a choice: what it forks into.
-        tooltip: Everything, for those who point at it.
-        mark: What a run did with it; None in the picture of no run.
-    """
-
-    id: str
-    path: str
-    title: str
-    kind: Kind
-    scope: str = ""
-    notes: tuple[str, ...] = ()
-    undo: str | None = None
-    attempts: int | None = 1
-    sticks: bool = False
-    pivot: bool = False
-    each: bool = False
-    branches: tuple[FlowBranch, ...] = ()
-    tooltip: str = ""
-    mark: StepMark | None = None
+    id: str  # its path, after the group and the branch that it is in
+    path: str  # its path in its own machine
+    title: str  # its own name
+    kind: Kind  # the kind of part
+    scope: str = ""  # the nested saga that it is in, with a trailing dot; empty at the top
+    notes: tuple[str, ...] = ()  # the small print of a wait, a group or a choice
+    undo: str | None = None  # the name of its compensation, which may be empty; None: it has none
+    attempts: int | None = 1  # the most attempts; None for no limit
+    sticks: bool = False  # whether it waits for a person when it cannot be executed
+    pivot: bool = False  # whether nothing before it can be undone once it is done
+    each: bool = False  # whether there is one branch for each item
+    branches: tuple[FlowBranch, ...] = ()  # of a group or a choice
+    tooltip: str = ""  # the text for a reader who points at it
+    mark: StepMark | None = None  # the run's mark; None in the picture of no run
 
 
 class FlowBranch(msgspec.Struct, frozen=True, kw_only=True):
-    """A branch of a group, or one that a choice chooses from.
+    """A branch of a group or of a choice."""
 
-    Attributes:
-        name: What it is called, or chosen by.
-        flow: Its own steps.
-        mark: What became of it in a run; None in the picture of no run.
-    """
-
-    name: str
-    flow: Flow
-    mark: StepMark | None = None
+    name: str  # the key by which a choice chooses it
+    flow: Flow  # its own steps
+    mark: StepMark | None = None  # the run's mark; None in the picture of no run
 
 
 class FlowLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The way from one step to another.
+    """A line from one step to another."""
 
-    Attributes:
-        source: The id of the step it leaves; that of the flow's start, or end.
-        target: The id of the step it enters.
-        back: Whether it is the way back.
-        moves: The machine's transitions that it shows: event, source, target.
-        reached: Whether a run went that way; None in the picture of no run.
-        tooltip: The transitions in words.
-    """
-
-    source: str
-    target: str
-    back: bool
-    moves: tuple[tuple[str, str, str], ...]
-    reached: bool | None = None
-    tooltip: str = ""
+    source: str  # the id of the step it leaves; that of the flow's start, or end
+    target: str  # the id of the step it enters
+    back: bool  # whether it leads back
+    moves: tuple[tuple[str, str, str], ...]  # the machine's transitions that it shows: event, source, target
+    reached: bool | None = None  # whether a run took it; None in the picture of no run
+    tooltip: str = ""  # the transitions in words
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps of one machine in order, and the ways between them.
+    """The steps of one machine in order, and the lines between them."""
 
-    Attributes:
-        prefix: What stands before its ids.
-        boxes: Its steps in the order in which they are executed.
-        lines: Forward and back.
-        fails: Whether it can end compensated.
-    """
-
-    prefix: str
-    boxes: tuple[StepBox, ...]
-    lines: tuple[FlowLine, ...]
-    fails: bool
+    prefix: str  # the text before its ids
+    boxes: tuple[StepBox, ...]  # its steps in the order in which they are executed
+    lines: tuple[FlowLine, ...]  # forward and back
+    fails: bool  # whether it can end compensated
 
     @property
     def forward(self) -> tuple[FlowLine, ...]:
-        """The way forward, in order."""
+        """The lines forward, in order."""
         return tuple(line for line in self.lines if not line.back)
 
     @property
     def back(self) -> tuple[FlowLine, ...]:
-        """The way back: from each step that can be given up, to what is compensated next."""
+        """The lines back: from each step that can be given up to the next compensation."""
         return tuple(line for line in self.lines if line.back)
 
     def all_boxes(self) -> Iterator[StepBox]:
@@ -147,23 +108,14 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """The steps view of a saga, or of a run.
+    """The steps view of a saga, or of a run."""
 
-    Attributes:
-        name: The saga's name.
-        heading: The title.
-        subheading: Lines below it.
-        flow: The steps.
-        state: Of a run: the state that it is in; None in the picture of no run.
-        alt: What is shown, in at most `MOST_ALT` characters.
-    """
-
-    name: str
-    heading: str
-    subheading: tuple[str, ...]
-    flow: Flow
-    state: str | None = None
-    alt: str = ""
+    name: str  # the saga's name
+    heading: str  # the title
+    subheading: tuple[str, ...]  # lines below it
+    flow: Flow  # the steps
+    state: str | None = None  # of a run: the state that it is in; None in the picture of no run
+    alt: str = ""  # the alternative text, at most `MOST_ALT` characters
 
     @property
     def is_run(self) -> bool:
@@ -180,7 +132,7 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str]) -> FlowPicture:
-    """The steps view of *saga*; with *run*, of what became of them. *about*: the lines below the heading."""
+    """The steps of *saga*, with the marks of *run*; *about*: the lines below the heading."""
     flow = flow_of(saga, run)
     heading, subheading = saga.name, [line for line in about if line.strip()]
     if run is not None:
@@ -188,14 +140,14 @@ def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str]) -> FlowPi
         left = [box.title for box in flow.all_boxes() if box.mark is not None and box.mark.leftover]
         if left:
             subheading.append(f"left over: {', '.join(left)}")
-    told = f"Run {run.saga_id} of the saga {saga.name}: {', '.join(subheading)}." if run else _described(saga, flow)
+    text = f"Run {run.saga_id} of the saga {saga.name}: {', '.join(subheading)}." if run else _described(saga, flow)
     return FlowPicture(
         name=saga.name,
         heading=heading,
         subheading=tuple(subheading),
         flow=flow,
         state=None if run is None else run.state,
-        alt=shorten(clean(told), MOST_ALT),
+        alt=shorten(clean(text), MOST_ALT),
     )
 
 
@@ -211,10 +163,10 @@ def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] =
 
     Args:
         saga: The definition.
-        run: What became of it; None: no run is shown.
-        prefix: Put before every id.
-        runs: Where it is the branch of a group over items: all of its runs.
-        undone: Whether the group that it is a branch of has been given up.
+        run: The run that is marked; None: no run.
+        prefix: The text before every id.
+        runs: All runs of the branch of a group over items.
+        undone: Whether the group around the branch has been given up.
     """
     every = list(runs) or ([] if run is None else [run])
     machine = saga.machine if not every else machine_of(saga, every[0])
@@ -230,7 +182,7 @@ def flow_of(saga: Saga, run: Run | None, prefix: str = "", runs: Sequence[Run] =
 
 
 def _in_order(machine: CompiledMachine) -> Iterator[tuple[Part, Callback | None]]:
-    """The parts in the order in which the machine's transitions execute them, and what is called there."""
+    """The parts in the order in which the machine's transitions execute them, and their callbacks."""
     onward = {move.source: move.target for move in machine.moves() if move.event in ("start", "executed")}
     state = onward.get(PENDING, SUCCEEDED)
     while state != SUCCEEDED:
@@ -242,16 +194,16 @@ def _in_order(machine: CompiledMachine) -> Iterator[tuple[Part, Callback | None]
 
 
 def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str]] | None) -> Iterator[FlowLine]:
-    ways: dict[tuple[str, str, bool], list[tuple[str, str, str]]] = {}
+    pairs: dict[tuple[str, str, bool], list[tuple[str, str, str]]] = {}
     for move in machine.moves():
         event, source, target = move
         back = event in ("rejected", "compensated", "settled_undone")
         if (back or event in ("start", "executed", "settled_done")) and not (back and source == PENDING):
-            ways.setdefault((path_of(source) or source, path_of(target) or target, back), []).append(
+            pairs.setdefault((path_of(source) or source, path_of(target) or target, back), []).append(
                 (event, source, target)
             )
-    for (source, target, back), moves in ways.items():
-        told = "\n".join(f"{event}: {one} → {other}" for event, one, other in moves)
+    for (source, target, back), moves in pairs.items():
+        text = "\n".join(f"{event}: {one} → {other}" for event, one, other in moves)
         reached = None if taken is None else any(move in taken for move in moves)
         yield FlowLine(
             source=prefix + source,
@@ -259,12 +211,12 @@ def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str
             back=back,
             moves=tuple(moves),
             reached=reached,
-            tooltip=told,
+            tooltip=text,
         )
 
 
 def _named(callback: Callback | None) -> str:
-    """What a function is called, for readers; empty where its name says nothing."""
+    """The name of a function; empty for a name without information."""
     name = "" if callback is None else callback.label.rpartition(".")[2].strip("_").removeprefix("by_")
     return "" if name.startswith("<") or name in ("compensate", "undo", "over", "by") else name
 
@@ -324,7 +276,7 @@ def _in_full(box: StepBox, part: Part, bound: Callback | None) -> str:
 
 
 def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> tuple[str, ...]:
-    """What a wait waits for, and for how long; how many branches a group has."""
+    """The small print: the end of a wait, the number of branches of a group."""
     decided = _named(part.decide)
     if part.kind is Kind.SIGNAL:
         return ("signal" if part.seconds is None else f"signal, ≤ {seconds(part.seconds)}",)
@@ -359,7 +311,7 @@ def _begun(path: str, name: str, run: Run) -> list[Run]:
     known = run.branches or {}
     if name == EACH:
         return [each for key, each in known.items() if key.rpartition(".")[0] == path]
-    return [known.get(f"{path}.{name}", NOWHERE)]
+    return [known.get(f"{path}.{name}", NOT_BEGUN)]
 
 
 def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: Sequence[Run]) -> Iterator[FlowBranch]:
@@ -370,7 +322,7 @@ def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: 
         if mark is None:
             yield FlowBranch(name=title, flow=flow_of(branch, None, inner))
         elif any(run.branches is not None for run in runs):
-            begun = [each for run in runs for each in _begun(part.path, name, run)] or [NOWHERE]
+            begun = [each for run in runs for each in _begun(part.path, name, run)] or [NOT_BEGUN]
             whole = merged([StepMark(state=became(each)) for each in begun])
             yield FlowBranch(name=title, flow=flow_of(branch, begun[0], inner, begun, undone), mark=whole)
         else:
@@ -389,7 +341,7 @@ def _branches(saga: Saga, part: Part, mark: StepMark | None, prefix: str, runs: 
 
 
 def _all_in(flow: Flow, mark: StepMark) -> Flow:
-    """The flow of a branch of which only the end is known: every step of it has the same mark."""
+    """The flow of a branch with the same mark for every step: only its end is known."""
     boxes = []
     for box in flow.boxes:
         inner = tuple(

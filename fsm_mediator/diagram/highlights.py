@@ -1,4 +1,4 @@
-"""Marks: what a run did with the states and moves of its machine, read from its records.
+"""Highlights: the marks of a run on the states and moves of its machine, read from its records.
 
 Reads records and nothing else. Records that the machine does not know leave no mark.
 """
@@ -11,60 +11,78 @@ from typing import Final
 
 import msgspec
 
-from fsm_mediator.diagram.text import numbers, seconds
+from fsm_mediator.diagram.text import seconds
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, WAITING, path_of
 
+FAILURES: Final = frozenset({"rejected", "in_doubt", "exhausted", "compensation_exhausted"})
+WITH_ERROR: Final = FAILURES | {"errored", "unsure", "compensation_errored", "undo"}
+"""The events whose record has an error of its own; other records repeat an earlier error."""
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did with one node or edge.
+RETRIED: Final = frozenset({"errored", "unsure", "retry_due", "compensation_errored", "compensation_due"})
+"""The events after which the attempts are counted on."""
 
-    Attributes:
-        reached: Whether the run was ever there.
-        orders: The numbers of the records that entered the node, or took the edge.
-        attempts: How many attempts were begun there.
-        seconds: How long the run was there, in all; None: it never left.
-        current: Whether the run stands there now.
-        ended: Whether it stands there for good.
-        failed: Whether it was given up there.
-        undone: Whether what was done there was undone later.
-        errors: What went wrong there, each once, in order.
-        reasons: Words of people, likewise.
-    """
+ATTEMPTING: Final = frozenset({EXECUTING, COMPENSATING})
+"""The phases in which attempts are made."""
 
-    reached: bool = False
-    orders: tuple[int, ...] = ()
-    attempts: int = 0
-    seconds: float | None = None
-    current: bool = False
-    ended: bool = False
-    failed: bool = False
-    undone: bool = False
-    errors: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
+MOST_NUMBERS: Final = 20
+"""How many records a tooltip names."""
+
+
+class Highlight(msgspec.Struct, kw_only=True):
+    """The mark of a run on one node or edge."""
+
+    reached: bool = True  # the run was here
+    orders: list[int] = []  # the numbers of the records that entered the node, or took the edge
+    attempts: int = 0  # how many attempts began here
+    seconds: float | None = None  # how long the run was here, in all; None: it never left
+    current: bool = False  # the run is here now
+    ended: bool = False  # the run ended here
+    failed: bool = False  # a part was given up here
+    undone: bool = False  # the effect of this step was undone later
+    errors: dict[str, None] = {}  # the errors, each once, in order
+    reasons: dict[str, None] = {}  # the reasons that people gave, likewise
+
+    def add(self, record: Record) -> None:
+        """Add the error and the reason of *record*."""
+        if record.error is not None and record.event in WITH_ERROR:
+            self.errors[str(record.error)] = None
+        if record.reason:
+            self.reasons[record.reason] = None
+        self.failed = self.failed or record.event in FAILURES
 
     @property
     def note(self) -> str:
-        """It all, in the room of a label."""
-        told = []
+        """A summary in a few words: ``3 attempts · 0.3 s``."""
+        words = []
         if self.current:
-            told.append("ended here" if self.ended else "now")
+            words.append("ended here" if self.ended else "now")
         if self.attempts:
-            told.append("1 attempt" if self.attempts == 1 else f"{self.attempts} attempts")
+            words.append("1 attempt" if self.attempts == 1 else f"{self.attempts} attempts")
         elif len(self.orders) > 1:
-            told.append(f"{len(self.orders)} times")
+            words.append(f"{len(self.orders)} times")
         if self.seconds is not None:
-            told.append(seconds(self.seconds))
+            words.append(seconds(self.seconds))
         if self.undone:
-            told.append("undone")
-        return " · ".join(told)
+            words.append("undone")
+        return " · ".join(words)
 
-    def told(self) -> list[str]:
-        """It all, a line each."""
+    @property
+    def signed_note(self) -> str:
+        """The note after a sign for all that a colour shows."""
+        sign = "■ " if self.ended else "▶ " if self.current else "✗ " if self.failed else "↩ " if self.undone else ""
+        return sign + self.note
+
+    def lines(self) -> list[str]:
+        """The whole highlight, a fact on each line."""
         lines = []
-        if self.orders:
-            lines.append(f"record {numbers(self.orders)}" if len(self.orders) == 1 else f"records {_listed(self)}")
+        if len(self.orders) == 1:
+            lines.append(f"record {self.orders[0]}")
+        elif self.orders:
+            more = len(self.orders) - MOST_NUMBERS
+            shown = ", ".join(map(str, self.orders[:MOST_NUMBERS]))
+            lines.append(f"records {shown}{f' and {more} more' if more > 0 else ''}")
         if self.note:
             lines.append(self.note)
         if self.failed:
@@ -72,79 +90,29 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         return [*lines, *self.errors, *self.reasons]
 
 
-NEVER: Final = Mark()
-"""The mark of what a run never reached."""
+Marks = Mapping[object, Highlight]
+"""The highlights of a run, by node and by (event, source, target)."""
+
+NEVER: Final = Highlight(reached=False)
+"""The highlight of a node or edge that the run never reached."""
 
 
-def _listed(mark: Mark) -> str:
-    most = ", ".join(map(str, mark.orders[:20]))
-    return most if len(mark.orders) <= 20 else f"{most} and {len(mark.orders) - 20} more"
-
-
-GIVEN_UP: Final = frozenset({"rejected", "in_doubt", "exhausted", "compensation_exhausted"})
-TELLING: Final = GIVEN_UP | {"errored", "unsure", "compensation_errored", "undo"}
-"""The events whose record has an error of its own: others repeat one that was told before."""
-
-STAYING: Final = frozenset({"errored", "unsure", "retry_due", "compensation_errored", "compensation_due"})
-"""The events after which attempts are counted on."""
-
-
-ATTEMPTING: Final = frozenset({EXECUTING, COMPENSATING})
-"""The phases in which attempts are made."""
-
-
-class _Tally:
-    """A mark in the making."""
-
-    def __init__(self) -> None:
-        self.orders: list[int] = []
-        self.attempts = 0
-        self.seconds: float | None = None
-        self.failed = False
-        self.undone = False
-        self.errors: dict[str, None] = {}
-        self.reasons: dict[str, None] = {}
-
-    def tell(self, record: Record) -> None:
-        """What *record* says of what went wrong, and why."""
-        if record.error is not None and record.event in TELLING:
-            self.errors[str(record.error)] = None
-        if record.reason:
-            self.reasons[record.reason] = None
-        self.failed = self.failed or record.event in GIVEN_UP
-
-    def mark(self, *, current: bool, ended: bool) -> Mark:
-        """What it came to."""
-        return Mark(
-            reached=True,
-            orders=tuple(self.orders),
-            attempts=self.attempts,
-            seconds=self.seconds,
-            current=current,
-            ended=current and ended,
-            failed=self.failed,
-            undone=self.undone,
-            errors=tuple(self.errors),
-            reasons=tuple(self.reasons),
-        )
-
-
-def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str, *, overview: bool) -> dict[object, Mark]:
-    """The marks of a run, by node and by (event, source, target).
+def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str, *, overview: bool) -> Marks:
+    """The highlights of a run.
 
     Args:
-        machine: The machine it ran on.
-        records: Its records, in order; not necessarily all.
-        state: Where it stands.
+        machine: The machine of the run.
+        records: The records in order; not necessarily all.
+        state: The state of the run.
         overview: Whether nodes are phases, not states.
     """
     places = machine.places
-    tallies: defaultdict[object, _Tally] = defaultdict(_Tally)
+    marks: defaultdict[object, Highlight] = defaultdict(Highlight)
 
     def name(state: str) -> str:
         return places[state].phase if overview else state
 
-    tallies[name(PENDING)] = _Tally()
+    marks[name(PENDING)] = Highlight()
     counted = 0  # the number of the attempt that was counted last, in this round of attempts
     since: float | None = None
     for record in records:
@@ -152,35 +120,35 @@ def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str, *,
             continue
         source, target = name(record.source), name(record.target)
         phase = places[record.source].phase
-        left, taken = tallies[source], tallies[record.event, source, target]
+        left, taken = marks[source], marks[record.event, source, target]
         taken.orders.append(record.seq)
-        tallies[target].orders.append(record.seq)
+        marks[target].orders.append(record.seq)
         if since is not None:
             left.seconds = (left.seconds or 0.0) + max(record.at - since, 0.0)
         since = record.at
-        # An attempt that was announced, and taken back before it began, bears the number of the one before.
+        # An attempt that was announced, and cancelled before it began, has the number of the attempt before.
         if phase in ATTEMPTING and record.attempt > counted:
             left.attempts += 1
             counted = record.attempt
-        if record.event not in STAYING:
+        if record.event not in RETRIED:
             counted = 0
-        for tally in (left, taken):
-            tally.tell(record)
+        left.add(record)
+        taken.add(record)
         if not overview:
-            _tell_the_step(tallies, record, phase)
-    if state not in places:
-        return {key: tally.mark(current=False, ended=False) for key, tally in tallies.items()}
-    here = name(state)
-    tallies[here].attempts += places[state].phase in ATTEMPTING
-    return {key: tally.mark(current=key == here, ended=state in ENDED) for key, tally in tallies.items()}
+            _mark_step(marks, record, phase)
+    if state in places:
+        here = marks[name(state)]
+        here.attempts += places[state].phase in ATTEMPTING
+        here.current, here.ended = True, state in ENDED
+    return marks
 
 
-def _tell_the_step(tallies: Mapping[object, _Tally], record: Record, phase: str) -> None:
-    """What a record says of the node that executes its step, though another was left: it gave up, or was undone."""
+def _mark_step(marks: Marks, record: Record, phase: str) -> None:
+    """Mark the node that executes the step of *record* as given up or undone, though the run left another node."""
     path = path_of(record.source)
-    undone = record.event in ("compensated", "settled_undone") and f"{COMPENSATING}.{path}" in tallies
+    undone = record.event in ("compensated", "settled_undone") and f"{COMPENSATING}.{path}" in marks
     for forward in (EXECUTING, WAITING):
-        done = tallies.get(f"{forward}.{path}")
+        done = marks.get(f"{forward}.{path}")
         if done is not None:
             done.undone = done.undone or undone
-            done.failed = done.failed or (record.event in GIVEN_UP and phase != COMPENSATING)
+            done.failed = done.failed or (record.event in FAILURES and phase != COMPENSATING)

@@ -1,4 +1,4 @@
-"""Runs: what a diagram shows of an execution and of its branches, and how it stood at every moment. Draws nothing."""
+"""Runs: an execution and its branches as a diagram shows them, now or at an earlier moment. Draws nothing."""
 
 from __future__ import annotations
 
@@ -7,132 +7,161 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
+import msgspec
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.diagram.highlights import marks_of
-from fsm_mediator.diagram.picture import DETAIL, Picture, picture_of
+from fsm_mediator.diagram.picture import OVERVIEW, Picture, picture_of
+from fsm_mediator.diagram.text import seconds, shorten
 from fsm_mediator.machine.machine import CompiledMachine
+from fsm_mediator.narration import in_words, place_in_words
 from fsm_mediator.records import Record
+from fsm_mediator.states import PENDING
 
 MOST_BRANCHES: Final = 12
-"""Of a group that goes over items: for how many of a run's items a machine is drawn."""
+"""The most items of a group whose machines are drawn."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Run:
-    """What a diagram shows of an execution.
-
-    Attributes:
-        saga_id: The execution.
-        state: Where it stands.
-        records: Its records so far.
-        branches: The runs of its groups' branches, by the group's path and the branch's name: ``fulfil.pack``. None:
-            nothing is known of them, and they are not shown.
-        number: Where the diagram is a frame: how many records there are so far, those of branches included.
-        total: How many there are in all, where the diagram is a frame; else None.
-        latest: The newest record, where the diagram is a frame; it may be a branch's.
-    """
+    """An execution as a diagram shows it."""
 
     saga_id: str
-    state: str
+    state: str  # the state it is in; empty for a branch that never began
     records: tuple[Record, ...]
-    branches: Mapping[str, Run] | None = None
-    number: int = 0
-    total: int | None = None
-    latest: Record | None = None
+    branches: Mapping[str, Run] | None = None  # by group and name: ``fulfil.pack``; None: unknown, and not shown
+    number: int = 0  # in a frame: how many records there are so far, those of branches included
+    total: int | None = None  # in a frame: how many there are in the end. None: no frame
+    latest: Record | None = None  # in a frame: the newest record; it may be a branch's
+
+    @property
+    def summary(self) -> str:
+        """The state, the number of records and the time in all, in words; in a frame, the latest record."""
+        try:
+            position = place_in_words(self.state)
+        except (KeyError, IndexError):  # no state of any saga: records made by hand
+            position = shorten(self.state, 60)
+        if self.total is not None:
+            last = shorten(_in_words(self.latest), 60) if self.latest is not None else "accepted"
+            return f"{self.number} of {self.total}: {last} → {position}"
+        count = len(self.records)
+        words = [position, "1 record" if count == 1 else f"{count} records"]
+        if count > 1:
+            words.append(seconds(max(self.records[-1].at - self.records[0].at, 0.0)))
+        return " · ".join(words)
+
+    @property
+    def last_error(self) -> str:
+        """The last error and its event, in words; a space where a step succeeded since."""
+        if self.state != PENDING:
+            for record in reversed(self.records):
+                if record.event in ("executed", "settled_done"):
+                    break
+                if record.error is not None and record.event not in ("retry_due", "compensation_due"):
+                    return f"{_in_words(record)}: {record.error}"
+        return " "
 
 
-NOWHERE: Final = Run(saga_id="", state="", records=(), branches={})
-"""The run of a branch that was never begun."""
+def _in_words(record: Record) -> str:
+    try:
+        return in_words(record)
+    except KeyError:  # no event of any machine: a record made by hand
+        return record.event
+
+
+NOT_BEGUN: Final = Run(saga_id="", state="", records=(), branches={})
+"""The run of a branch that never began."""
 
 _Place = tuple[str, ...]
-"""Of which branch of which branch."""
+"""The names of the branches around a record, the outermost first."""
 
 
-def moments(run: Run) -> list[Run]:
-    """The run record by record, from before the first to what it is now; branches by the time of their records."""
-    told = sorted(_words(run, ()), key=lambda each: (each[0], len(each[1])))
+def frames_of(run: Run) -> list[Run]:
+    """The run record by record, from before the first to its present; branches by the time of their records."""
+    entries = sorted(_entries(run, ()), key=lambda each: (each[0], len(each[1])))
     frames = []
     taken: Counter[_Place] = Counter()
-    for number in range(len(told) + 1):
-        latest = None
-        if number:
-            _, place, latest = told[number - 1]
+    for number, (_, place, latest) in enumerate([(0.0, (), None), *entries]):
+        if latest is not None:
             taken[place] += 1
-        frame = run if number == len(told) else _as_of(run, (), taken)
-        frames.append(attrs.evolve(frame, number=number, total=len(told), latest=latest))
+        frame = run if number == len(entries) else _as_of(run, (), taken)
+        frames.append(attrs.evolve(frame, number=number, total=len(entries), latest=latest))
     return frames
 
 
-def _words(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
+def _entries(run: Run, place: _Place) -> Iterator[tuple[float, _Place, Record]]:
     for record in run.records:
         yield record.at, place, record
     for name, branch in (run.branches or {}).items():
-        yield from _words(branch, (*place, name))
+        yield from _entries(branch, (*place, name))
 
 
 def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
-    """The run when of each branch so many records were there; a branch of which none was stands nowhere."""
+    """The run after the first records of each branch, as many as *taken* counts; with none a branch has not begun."""
     count = taken.get(place, 0)
-    records = run.records[:count]
     branches = None
     if run.branches is not None:
         branches = {name: _as_of(branch, (*place, name), taken) for name, branch in run.branches.items()}
     if count == len(run.records) and (count or not place):
         state = run.state
-    elif records:
-        state = records[-1].target
+    elif count:
+        state = run.records[count - 1].target
     else:
         state = run.records[0].source if not place else ""
-    return attrs.evolve(run, records=records, state=state, branches=branches)
+    return attrs.evolve(run, records=run.records[:count], state=state, branches=branches)
 
 
 def machine_of(saga: Saga, run: Run) -> CompiledMachine:
-    """The machine that knows every state of the run: wider than the saga's own if its settings were others then."""
+    """The machine with every state of the run: not the saga's own, if the run had other settings."""
     for state in (run.state, *(record.target for record in run.records)):
         if state not in saga.machine.states:
             return saga.machine_with(state) or saga.machine
     return saga.machine
 
 
-def branches_of(saga: Saga, run: Run | None, view: str, prefix: str = "") -> list[Picture]:
-    """The pictures of the machines that the saga's groups and choices run; with *run*, of what became of them.
+def saga_picture(
+    saga: Saga, run: Run | None, view: str, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
+) -> Picture:
+    """The picture of a saga's machine and of its branches; with the marks of *run*.
 
-    A group that goes over items has one machine; in a run, one for each item, as far as there is room.
+    Args:
+        saga: The definition.
+        run: The run that is marked; None: no run.
+        view: ``detail`` or ``overview``.
+        prefix: The text before every id, of a branch.
+        heading: The title of a branch.
+        about: The lines below the title.
     """
+    machine, marks = saga.machine, None
+    if run is not None:
+        machine = machine_of(saga, run)
+        known = run.state or run.records
+        marks = marks_of(machine, run.records, run.state, overview=view == OVERVIEW) if known else {}
+    picture = picture_of(machine, saga.name, view, marks=marks, prefix=prefix)
+    alt, heading = picture.alt, heading or saga.name
+    if run is not None and not prefix:
+        heading, alt = f"{saga.name} · {run.saga_id}", f"Run {run.saga_id} of the saga {saga.name}: {about[0]}."
+    children = tuple(_branches(saga, run, view, prefix))
+    return msgspec.structs.replace(picture, heading=heading, subheading=about, alt=alt, children=children)
+
+
+def _branches(saga: Saga, run: Run | None, view: str, prefix: str) -> Iterator[Picture]:
+    """The pictures of branches; a group over items has one, in a run one for each of the first items."""
     if run is not None and run.branches is None:
-        return []
-    pictures = []
+        return
     for path, branches in saga.branches.items():
         for name, branch in branches.items():
-            for called, each in list(_begun(path, name, run).items())[:MOST_BRANCHES]:
-                heading = f"{prefix}{path} / {'each item' if called == EACH else called}"
-                pictures.append(_branch(branch, each, view, heading, f"{prefix}{path}.{called}/"))
-    return pictures
+            for item, inner in list(_started_branches(path, name, run).items())[:MOST_BRANCHES]:
+                heading = f"{prefix}{path} / {'each item' if item == EACH else item}"
+                yield saga_picture(branch, inner, view, prefix=f"{prefix}{path}.{item}/", heading=heading)
 
 
-def _begun(path: str, name: str, run: Run | None) -> dict[str, Run | None]:
+def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | None]:
     """The runs of a branch by name: one, or as many as there are items."""
     if run is None or run.branches is None:
         return {name: None}
     begun = {key[len(path) + 1 :]: each for key, each in run.branches.items() if key.startswith(f"{path}.")}
     if name == EACH and begun:
         return dict(sorted(begun.items(), key=lambda item: (len(item[0]), item[0])))  # 2 before 10
-    return {name: begun.get(name, NOWHERE)}
-
-
-def _branch(saga: Saga, run: Run | None, view: str, heading: str, prefix: str) -> Picture:
-    machine = saga.machine if run is None else machine_of(saga, run)
-    marks = None
-    if run is not None:
-        marks = marks_of(machine, run.records, run.state, overview=view != DETAIL) if run.state else {}
-    return picture_of(
-        machine,
-        name=saga.name,
-        heading=heading,
-        view=view,
-        marks=marks,
-        children=branches_of(saga, run, view, prefix),
-        prefix=prefix,
-    )
+    return {name: begun.get(name, NOT_BEGUN)}

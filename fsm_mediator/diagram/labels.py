@@ -1,9 +1,8 @@
-"""Wording: what a node says of its part, in words and in how much detail. No marks, no coordinates."""
+"""Labels: the text of a node, short and in full. No marks, no coordinates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from fsm_mediator.diagram.text import listed, seconds
 from fsm_mediator.machine.parts import Callback, Kind, Part
@@ -11,39 +10,21 @@ from fsm_mediator.retry import Retry
 from fsm_mediator.states import (
     COMPENSATING,
     EXECUTING,
-    FAILED,
-    PENDING,
-    PHASES,
     PROBING,
     RETRYING,
     RETRYING_COMPENSATION,
-    STUCK,
-    STUCK_EXECUTING,
     STUCK_PHASES,
-    SUCCEEDED,
     WAITING,
 )
 
-PHASE_WORDS: Final[dict[str, str]] = {
-    PENDING: "pending",
-    EXECUTING: "executing",
-    RETRYING: "retrying",
-    PROBING: "probing",
-    WAITING: "waiting",
-    COMPENSATING: "compensating",
-    RETRYING_COMPENSATION: "retrying",
-    STUCK: "stuck",
-    STUCK_EXECUTING: "stuck",
-    SUCCEEDED: "succeeded",
-    FAILED: "failed",
-}
-"""Every phase, as a node calls it; the node's place tells the two sorts of `retrying` and `stuck` apart."""
 
-assert PHASE_WORDS.keys() == set(PHASES)
+def phase_in_words(phase: str) -> str:
+    """The phase in a word; the place of a node tells the two sorts of retrying and stuck apart."""
+    return phase.partition("_")[0]
 
 
 def count(phase: str, paths: Sequence[str]) -> str:
-    """How many parts."""
+    """The number of parts."""
     if not paths:
         return ""
     noun = "part" if phase == WAITING else "step"
@@ -51,8 +32,8 @@ def count(phase: str, paths: Sequence[str]) -> str:
 
 
 def caption(phase: str, part: Part) -> str:
-    """What a node says first."""
-    words = PHASE_WORDS[phase]
+    """The first line of a node."""
+    words = phase_in_words(phase)
     if phase == EXECUTING:
         return f"{words} · pivot" if part.pivot else words
     if phase == WAITING:
@@ -62,56 +43,48 @@ def caption(phase: str, part: Part) -> str:
 
 def notes(phase: str, part: Part, callback: Callback | None) -> tuple[str, ...]:
     """The small print, a line each."""
-    if phase == RETRYING:
-        return _patience(part.retry)
-    if phase == RETRYING_COMPENSATION:
-        return _patience(part.compensation_retry)
+    if phase in (RETRYING, RETRYING_COMPENSATION):
+        retry = part.retry if phase == RETRYING else part.compensation_retry
+        return ("no limit" if retry.attempts is None else f"up to {retry.attempts} attempts", _backoff(retry))
     if phase in STUCK_PHASES:
         return ("waits for a person",)
     if phase == WAITING:
         return _waits(part)
-    told = [_called(callback)] if callback is not None else []
+    lines = [_name(callback)] if callback is not None else []
     if phase == COMPENSATING and callback is None:
-        told.append("the branches that succeeded")
+        lines.append("the branches that succeeded")
     if phase == EXECUTING:
         if part.timeout is not None:
-            told.append(f"time-out {seconds(part.timeout)}")
+            lines.append(f"time-out {seconds(part.timeout)}")
         if part.retry.attempts == 1:
-            told.append("one attempt")
+            lines.append("one attempt")
         elif not part.repeatable:
-            told.append("not repeated in doubt")
-    return tuple(told)
+            lines.append("not repeated in doubt")
+    return tuple(lines)
 
 
 def _waits(part: Part) -> tuple[str, ...]:
-    """For what a part waits, and who says for how long."""
-    told = []
+    """The small print of a wait: its end, or its branches."""
+    by, lines = part.decide.label if part.decide is not None else "", []
     if part.kind is Kind.SIGNAL:
-        told.append(f"time-out {seconds(part.seconds)}" if part.seconds is not None else "no time-out")
-    elif part.kind is Kind.SLEEP:
-        if part.seconds is not None:
-            told.append(f"for {seconds(part.seconds)}")
-        told.append(f"as {part.decide.label} says" if part.decide is not None else "")
-    elif part.each:
-        told.append("for a branch for each item")
-        told.append(f"of {part.decide.label}" if part.decide is not None else "")
+        lines.append(f"time-out {seconds(part.seconds)}" if part.seconds is not None else "no time-out")
+    elif part.kind is Kind.SLEEP and part.seconds is not None:
+        lines.append(f"for {seconds(part.seconds)}")
     elif part.kind is Kind.CHOICE:
-        told.append(f"one of {listed(part.branches, 30)}")
-        told.append(f"as {part.decide.label} says" if part.decide is not None else "")
-    else:
-        told.append(f"for {listed(part.branches, 30)}")
+        lines.append(f"one of {listed(part.branches, 30)}")
+    elif part.each:
+        lines += ["for a branch for each item", f"of {by}" if by else ""]
+    elif part.kind is not Kind.SLEEP:
+        lines.append(f"for {listed(part.branches, 30)}")
+    if part.kind in (Kind.SLEEP, Kind.CHOICE) and by:
+        lines.append(f"as {by} says")
     if part.at_most is not None:
-        told.append(f"{part.at_most} at a time")
-    return tuple(each for each in told if each)
+        lines.append(f"{part.at_most} at a time")
+    return tuple(filter(None, lines))
 
 
-def _called(callback: Callback) -> str:
+def _name(callback: Callback) -> str:
     return f"async {callback.label}" if callback.is_coroutine else callback.label
-
-
-def _patience(retry: Retry) -> tuple[str, str]:
-    attempts = "no limit" if retry.attempts is None else f"up to {retry.attempts} attempts"
-    return (attempts, _backoff(retry))
 
 
 def _backoff(retry: Retry) -> str:
@@ -125,27 +98,27 @@ def _backoff(retry: Retry) -> str:
 
 
 def in_full(phase: str, part: Part, callback: Callback | None) -> str:
-    """Every setting that matters there, a line each, the first one empty."""
-    told = [""]
+    """Every setting that matters in *phase*, a line each, the first one empty."""
+    lines = [""]
     if callback is not None:
-        told.append(f"calls {_called(callback)}")
+        lines.append(f"calls {_name(callback)}")
     if phase in (EXECUTING, RETRYING):
-        told.append(f"retry: {_policy(part.retry)}")
+        lines.append(f"retry: {_policy(part.retry)}")
     if phase in (COMPENSATING, RETRYING_COMPENSATION) and part.kind is Kind.STEP:
-        told.append(f"retry: {_policy(part.compensation_retry)}")
+        lines.append(f"retry: {_policy(part.compensation_retry)}")
     if phase in (EXECUTING, COMPENSATING, PROBING) and part.timeout is not None:
         grace = "" if callback is None or callback.is_coroutine else f", then {seconds(part.grace or 0)} grace"
-        told.append(f"time-out: {seconds(part.timeout)}{grace}")
+        lines.append(f"time-out: {seconds(part.timeout)}{grace}")
     if phase == EXECUTING:
         if part.pivot:
-            told.append("the pivot: once it is done there is no way back")
+            lines.append("the pivot: once it is done there is no way back")
         elif part.forward_only:
-            told.append("after the pivot: it is only completed, never undone")
+            lines.append("after the pivot: it is only completed, never undone")
         if not part.repeatable:
-            told.append("an attempt in doubt is not repeated")
+            lines.append("an attempt in doubt is not repeated")
         if part.overtake:
-            told.append("may be overtaken by its next attempt")
-    return "\n".join(told)
+            lines.append("may be overtaken by its next attempt")
+    return "\n".join(lines)
 
 
 def _policy(retry: Retry) -> str:

@@ -10,49 +10,17 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from fsm_mediator.diagram.highlights import Mark
+from fsm_mediator.diagram.flow import FlowPicture
 from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.diagram.text import clean, numbers, shorten
-from fsm_mediator.diagram.themes import Theme
-from fsm_mediator.states import (
-    COMPENSATING,
-    EXECUTING,
-    FAILED,
-    PENDING,
-    PROBING,
-    RETRYING,
-    RETRYING_COMPENSATION,
-    STUCK,
-    STUCK_EXECUTING,
-    SUCCEEDED,
-    WAITING,
-)
+from fsm_mediator.diagram.themes import EDGES, NODES, Theme
+from fsm_mediator.states import EXECUTING, PROBING, STUCK
 
 MOST_EDGES: Final = 500
 """Beyond as many edges Mermaid refuses to draw, unless its page raises ``maxEdges``."""
 
-_SHAPES: Final[dict[str, tuple[str, str]]] = {
-    PENDING: ("([", "])"),
-    EXECUTING: ("(", ")"),
-    WAITING: ("[/", "/]"),
-    RETRYING: ("([", "])"),
-    PROBING: ("([", "])"),
-    COMPENSATING: ("[", "]"),
-    RETRYING_COMPENSATION: ("([", "])"),
-    STUCK: ("{{", "}}"),
-    STUCK_EXECUTING: ("{{", "}}"),
-    SUCCEEDED: ("(((", ")))"),
-    FAILED: ("(((", ")))"),
-}
-_ARROWS: Final[dict[EdgeKind, str]] = {
-    EdgeKind.FORWARD: "==>",
-    EdgeKind.LOOP: "-->",
-    EdgeKind.ASKED: "-.->",
-    EdgeKind.GIVEN_UP: "-->",
-    EdgeKind.IN_DOUBT: "-.->",
-    EdgeKind.BACKWARD: "==>",
-    EdgeKind.PERSON: "-.->",
-}
+MOST: Final = 60
+"""Characters of a line of a label."""
 
 
 def to_mermaid(picture: Picture, theme: Theme) -> str:
@@ -62,97 +30,92 @@ def to_mermaid(picture: Picture, theme: Theme) -> str:
 
 class _Writer:
     def __init__(self, picture: Picture, theme: Theme) -> None:
-        self.picture = picture
-        self.theme = theme
+        self.picture, self.theme = picture, theme
         self.nodes = {node.id: node for node in picture.all_nodes()}
         self.names = _names(self.nodes)
         self.frames: list[str] = []
 
     def text(self) -> str:
-        """All of it."""
-        picture = self.picture
-        # Mermaid lays out what it reads first first: the way forward is to be the straight one.
-        edges = sorted(picture.all_edges(), key=lambda edge: edge.nature is not EdgeKind.FORWARD)
-        lines = ["flowchart TB", f"  accTitle: {plain_text(picture.heading)}", f"  accDescr: {plain_text(picture.alt)}"]
+        """The whole chart."""
+        picture, theme = self.picture, self.theme
+        # Mermaid lays out first the edges that it reads first: the happy path is to be the straight one.
+        edges = sorted(picture.all_edges(), key=lambda edge: edge.kind is not EdgeKind.FORWARD)
+        lines = chart_head(picture, "TB")
         if len(edges) > MOST_EDGES:
             lines.append(f"  %% {len(edges)} edges: more than Mermaid draws unless the page sets maxEdges")
         lines += self._inside(picture)
-        lines += [self._edge(edge) for edge in edges]
+        lines += map(self._edge, edges)
         lines += self._classes()
         lines += self._links(edges)
-        # Mermaid would fill them in yellow.
-        look = f"fill:{self.theme.ground},stroke:{self.theme.frame},color:{self.theme.ink},stroke-dasharray:5 3"
-        lines += [f"  style {frame} {look}" for frame in self.frames]
+        lines += (f"  style {frame} {frame_style(theme)}" for frame in self.frames)
         return "\n".join([*lines, ""])
 
     def _inside(self, picture: Picture) -> Iterable[str]:
         framed = {name for cluster in picture.clusters for name in _within(cluster)}
-        yield from (self._node(node, "  ") for node in picture.nodes if node.id not in framed)
+        yield from (self._node(node) for node in picture.nodes if node.id not in framed)
         for cluster in picture.clusters:
-            yield from self._frame(cluster, "  ")
+            yield from self._frame("saga_" + cluster.path, cluster.label, self._in_cluster(cluster))
         for child in picture.children:
-            self.frames.append(_name(child.prefix, ""))
-            yield f'  subgraph {self.frames[-1]}["{chart_label(child.heading, 60)}"]'
-            yield from ("  " + line for line in self._inside(child))
-            yield "  end"
+            yield from self._frame(child.prefix, child.heading, self._inside(child))
 
-    def _frame(self, cluster: Cluster, indent: str) -> Iterable[str]:
-        self.frames.append(_name("saga_" + cluster.path, ""))
-        yield f'{indent}subgraph {self.frames[-1]}["{chart_label(cluster.label, 60)}"]'
-        for name in cluster.nodes:
-            yield self._node(self.nodes[name], indent + "  ")
+    def _in_cluster(self, cluster: Cluster) -> Iterable[str]:
+        yield from (self._node(self.nodes[name]) for name in cluster.nodes)
         for inner in cluster.clusters:
-            yield from self._frame(inner, indent + "  ")
-        yield f"{indent}end"
+            yield from self._frame("saga_" + inner.path, inner.label, self._in_cluster(inner))
 
-    def _node(self, node: Node, indent: str) -> str:
-        before, after = _SHAPES[node.phase]
-        lines = [chart_label(node.caption, 60)]
-        if node.title:
-            lines.append(f"<b>{chart_label(node.title, 60)}</b>")
-        lines += (chart_label(note, 60) for note in node.notes)
-        mark = node.mark
-        if mark is not None and mark.note:
-            lines.append(f"<i>{chart_label(_signed(mark), 60)}</i>")
-        style = _style(node)
-        return f'{indent}{self.names[node.id]}{before}"{"<br/>".join(lines)}"{after}:::{style}'
+    def _frame(self, name: str, label: str, inside: Iterable[str]) -> Iterable[str]:
+        self.frames.append(_name(name, ""))
+        yield f'  subgraph {self.frames[-1]}["{chart_label(label)}"]'
+        yield from ("  " + line for line in inside)
+        yield "  end"
+
+    def _node(self, node: Node) -> str:
+        before, after = NODES[node.phase].brackets
+        lines = [chart_label(node.caption), *([f"<b>{chart_label(node.title)}</b>"] if node.title else [])]
+        lines += map(chart_label, node.notes)
+        if node.mark is not None and node.mark.note:
+            lines.append(f"<i>{chart_label(node.mark.signed_note)}</i>")
+        return f'  {self.names[node.id]}{before}"{"<br/>".join(lines)}"{after}:::{_style(node)}'
 
     def _edge(self, edge: Edge) -> str:
-        label = edge.label
-        if edge.mark is not None and edge.mark.reached:
-            label = f"{numbers(edge.mark.orders)} · {label}"
-        return (
-            f'  {self.names[edge.source]} {_ARROWS[edge.nature]}|"{chart_label(label, 60)}"| {self.names[edge.target]}'
-        )
+        taken = f"{numbers(edge.mark.orders)} · " if edge.mark is not None and edge.reached else ""
+        arrow, label = EDGES[edge.kind].arrow, chart_label(taken + edge.label)
+        return f'  {self.names[edge.source]} {arrow}|"{label}"| {self.names[edge.target]}'
 
     def _classes(self) -> Iterable[str]:
         theme = self.theme
-        used = dict.fromkeys(_style(node) for node in self.nodes.values())
-        for style in used:
-            phase, *how = style.split("__")
+        for style in dict.fromkeys(map(_style, self.nodes.values())):
+            phase, *more = style.split("__")
             line, ground = theme.nodes[phase]
             ink, pen, dashes = theme.ink, "1.5px", ",stroke-dasharray:5 3" if phase == PROBING else ""
-            if "never" in how:
+            if "never" in more:
                 line, ground, ink = theme.pale, theme.ground, theme.pale_ink
-            if "pivot" in how:
+            if "pivot" in more:
                 pen = "4px"
-            if "failed" in how:
+            if "failed" in more:
                 line, pen = theme.nodes[STUCK].line, "3px"
-            if "current" in how:
+            if "current" in more:
                 ground, pen = theme.here, "4px"
             yield f"  classDef {style} fill:{ground},stroke:{line},color:{ink},stroke-width:{pen}{dashes}"
 
     def _links(self, edges: list[Edge]) -> Iterable[str]:
-        theme = self.theme
-        styles: dict[str, list[int]] = {}
+        styles: dict[str, list[str]] = {}
         for number, edge in enumerate(edges):
-            mark = edge.mark
-            pale = mark is not None and not mark.reached
-            colour = theme.pale if pale else theme.edges[edge.nature]
-            pen = "" if mark is None else ",stroke-width:1px" if pale else ",stroke-width:4px"
-            styles.setdefault(f"stroke:{colour}{pen}", []).append(number)
-        for style, which in styles.items():
-            yield f"  linkStyle {','.join(map(str, which))} {style}"
+            colour = self.theme.pale if edge.pale else self.theme.edges[edge.kind]
+            pen = ",stroke-width:1px" if edge.pale else ",stroke-width:4px" if edge.reached else ""
+            styles.setdefault(f"stroke:{colour}{pen}", []).append(str(number))
+        yield from (f"  linkStyle {','.join(links)} {style}" for style, links in styles.items())
+
+
+def chart_head(picture: Picture | FlowPicture, direction: str) -> list[str]:
+    """The first lines of a chart: its direction, title and description."""
+    title, description = plain_text(picture.heading), plain_text(picture.alt)
+    return [f"flowchart {direction}", f"  accTitle: {title}", f"  accDescr: {description}"]
+
+
+def frame_style(theme: Theme) -> str:
+    """The style of a frame, which Mermaid fills in yellow by default."""
+    return f"fill:{theme.ground},stroke:{theme.frame},color:{theme.ink},stroke-dasharray:5 3"
 
 
 def _within(cluster: Cluster) -> Iterable[str]:
@@ -163,25 +126,18 @@ def _within(cluster: Cluster) -> Iterable[str]:
 
 def _style(node: Node) -> str:
     """The name of a node's class."""
-    how = ["pivot"] if node.pivot and node.phase == EXECUTING else []
     mark = node.mark
-    if mark is not None:
-        if not mark.reached:
-            how.append("never")
-        if mark.failed:
-            how.append("failed")
-        if mark.current and not mark.ended:
-            how.append("current")
-    return "__".join([node.phase, *how])
-
-
-def _signed(mark: Mark) -> str:
-    sign = "■ " if mark.ended else "▶ " if mark.current else "✗ " if mark.failed else "↩ " if mark.undone else ""
-    return f"{sign}{mark.note}"
+    words = {
+        "pivot": node.pivot and node.phase == EXECUTING,
+        "never": node.pale,
+        "failed": mark is not None and mark.failed,
+        "current": mark is not None and mark.current and not mark.ended,
+    }
+    return "__".join([node.phase, *(word for word, holds in words.items() if holds)])
 
 
 def _names(nodes: Iterable[str]) -> dict[str, str]:
-    """A name for each node that Mermaid takes for nothing else, and that tells which node it is."""
+    """An identifier for each node, with its own name in it where Mermaid reads that as nothing else."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for number, node in enumerate(nodes):
@@ -203,11 +159,11 @@ def _name(text: str, otherwise: str) -> str:
 _MEANING: Final = re.compile(r"[^\w .,:·…▶■✗↩]|(?<=^\d)\.|(?<=^\d\d)\.")  # a number and a dot would begin a list
 
 
-def chart_label(text: str, most: int) -> str:
-    """*text* for a quoted label: all but letters, digits and some harmless signs as numbers."""
-    return _MEANING.sub(lambda found: f"#{ord(found.group())};", shorten(text, most))
+def chart_label(text: str) -> str:
+    """*text* for a quoted label, with each special character as its number."""
+    return _MEANING.sub(lambda found: f"#{ord(found.group())};", shorten(text, MOST))
 
 
 def plain_text(text: str) -> str:
-    """*text* for where Mermaid knows no escapes: only what cannot mean anything."""
+    """*text* without special characters, for titles, in which Mermaid knows no escapes."""
     return re.sub(r"[^\w .,]", " ", re.sub(r"\s+", " ", clean(text))).strip()[:500]

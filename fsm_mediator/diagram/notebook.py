@@ -1,7 +1,7 @@
-"""Notebook: a picture as a notebook's page shows it: no wider than the page, and visible before anyone trusts it.
+"""Notebooks: a picture no wider than the page, visible in a notebook that is not trusted yet.
 
-JupyterLab shows an SVG as wide as it is, and not at all in a notebook that was made elsewhere and not run yet; an HTML
-image of it has neither trouble, and no script in it could run. Nothing here imports a notebook's libraries.
+JupyterLab shows an SVG in its full width, and not at all in a notebook from elsewhere that has not run yet; an image
+in HTML has neither problem, and no script in it can run. Nothing here imports a notebook's libraries.
 """
 
 from __future__ import annotations
@@ -16,24 +16,18 @@ import attrs
 from fsm_mediator.diagram.text import markup
 
 LEAST: Final = 0.5
-"""How much smaller than drawn a picture may be shown; a wider one than that is scrolled."""
+"""The least scale of a picture; a wider picture is scrolled."""
 
 _WIDTH: Final = re.compile(r'<svg [^>]*?width="([\d.]+)pt"')
 
 
 @attrs.frozen(repr=False)
 class NotebookImage:
-    """An SVG that a notebook can show.
+    """An SVG that a notebook can show."""
 
-    Attributes:
-        svg: The picture.
-        alt: What it shows, in a sentence, for those who cannot see it.
-        text: What stands in its place where there are no pictures.
-    """
-
-    svg: str
-    alt: str
-    text: str
+    svg: str  # the picture
+    alt: str  # what it shows, in a sentence, for those who cannot see it
+    text: str  # what stands in its place where there are no pictures
 
     @property
     def html(self) -> str:

@@ -1,23 +1,23 @@
-"""Picture: what a diagram shows, without a word on how it is drawn; extracted from a built machine.
+"""The content of a diagram, extracted from a built machine: nodes, edges and marks.
 
 Nodes and edges are the machine's states and moves, small print comes from the effect that is bound to a state's entry,
-marks from a run's records. No list of steps is read, so that a picture cannot drift from what runs. Coordinates,
+marks from a run's records. No list of steps is read, so that a picture cannot drift from the machine. Coordinates,
 colours and formats must never enter this file.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from fsm_mediator.diagram.highlights import NEVER, Mark
-from fsm_mediator.diagram.labels import PHASE_WORDS, caption, count, in_full, notes
+from fsm_mediator.diagram.highlights import NEVER, Highlight, Marks
+from fsm_mediator.diagram.labels import caption, count, in_full, notes, phase_in_words
 from fsm_mediator.diagram.text import listed
 from fsm_mediator.machine.machine import CompiledMachine
-from fsm_mediator.machine.parts import Effect, Kind
+from fsm_mediator.machine.parts import Effect
 from fsm_mediator.machine.table import Transition
 from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, name_of
 
@@ -30,12 +30,12 @@ MOST_LISTED: Final = 60
 
 
 class EdgeKind(enum.StrEnum):
-    """What sort of move an edge is; decides how it looks."""
+    """The kind of transition that an edge shows; it decides how the edge looks."""
 
     FORWARD = "forward"
     LOOP = "loop"
     ASKED = "asked"
-    GIVEN_UP = "given-up"
+    FAILURE = "given-up"
     IN_DOUBT = "in-doubt"
     BACKWARD = "backward"
     PERSON = "person"
@@ -47,207 +47,151 @@ EDGES: Final[dict[str, tuple[str, EdgeKind]]] = {
     "errored": ("errored", EdgeKind.LOOP),
     "unsure": ("unsure", EdgeKind.ASKED),
     "retry_due": ("retry due", EdgeKind.LOOP),
-    "rejected": ("rejected", EdgeKind.GIVEN_UP),
+    "rejected": ("rejected", EdgeKind.FAILURE),
     "in_doubt": ("in doubt", EdgeKind.IN_DOUBT),
-    "exhausted": ("exhausted", EdgeKind.GIVEN_UP),
+    "exhausted": ("exhausted", EdgeKind.FAILURE),
     "compensated": ("compensated", EdgeKind.BACKWARD),
     "compensation_errored": ("errored", EdgeKind.LOOP),
     "compensation_due": ("retry due", EdgeKind.LOOP),
-    "compensation_exhausted": ("exhausted", EdgeKind.GIVEN_UP),
+    "compensation_exhausted": ("exhausted", EdgeKind.FAILURE),
     "retry": ("retry", EdgeKind.PERSON),
     "settled_undone": ("settled undone", EdgeKind.PERSON),
     "settled_done": ("settled done", EdgeKind.PERSON),
     "undo": ("undo", EdgeKind.PERSON),
 }
-"""Every event: what an edge says, and what sort of move it is."""
+"""Every event: the label and the kind of its edges."""
 
 assert EDGES.keys() == EVENTS.keys()
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One state; in an overview, all states of one phase.
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of nodes and edges."""
 
-    Attributes:
-        id: The state's name; in an overview the phase; in a child's machine after the child's name and a slash.
-        phase: What is done in it.
-        path: The part it belongs to; empty for none.
-        scope: The path of the nested saga that the part is in; empty at the top.
-        kind: What sort of part.
-        caption: What is done, in words: ``executing · pivot``.
-        title: What it is done to: the part's own name; empty where the caption says it all.
-        notes: The small print, a line each.
-        tooltip: Everything, for those who point at it.
-        pivot: Whether the part is the go/no-go step.
-        forward_only: Whether the part is the pivot or comes after it.
-        ended: Whether nothing follows by itself.
-        mark: What a run did here; None in the picture of no run.
-    """
+    tooltip: str = ""  # the text for a reader who points at it
+    mark: Highlight | None = None  # None in the picture of no run
 
-    id: str
+    @property
+    def reached(self) -> bool:
+        """Whether a run was here."""
+        return self.mark is not None and self.mark.reached
+
+    @property
+    def pale(self) -> bool:
+        """Whether the run that the picture shows was never here."""
+        return self.mark is not None and not self.mark.reached
+
+
+class Node(Shown, frozen=True, kw_only=True):
+    """One state; in an overview, all states of one phase."""
+
+    id: str  # the state, or the phase; in the machine of a branch, after the branch's prefix
     phase: str
-    path: str = ""
-    scope: str = ""
-    kind: Kind | None = None
-    caption: str
-    title: str = ""
-    notes: tuple[str, ...] = ()
-    tooltip: str = ""
-    pivot: bool = False
-    forward_only: bool = False
-    ended: bool = False
-    mark: Mark | None = None
+    path: str = ""  # the part that it belongs to; empty for none
+    scope: str = ""  # the path of the nested saga around the part; empty at the top
+    caption: str  # the phase in words: ``executing · pivot``
+    title: str = ""  # the part's own name; empty where the caption is enough
+    notes: tuple[str, ...] = ()  # the small print, a line each
+    pivot: bool = False  # whether the part is the go/no-go step
+    forward_only: bool = False  # whether the part is the pivot or comes after it
+    ended: bool = False  # whether the state is final
 
 
-class Edge(msgspec.Struct, frozen=True, kw_only=True):
-    """One transition; in an overview, all those of one event between two phases.
-
-    Attributes:
-        event: The machine's event.
-        source: The id of the node it leaves.
-        target: The id of the node it enters.
-        moves: The machine's transitions that it shows.
-        label: The event in words.
-        nature: What sort of move it is.
-        tooltip: Everything, for those who point at it.
-        mark: What a run did here; None in the picture of no run.
-    """
+class Edge(Shown, frozen=True, kw_only=True):
+    """One transition; in an overview, all those of one event between two phases."""
 
     event: str
-    source: str
-    target: str
-    moves: tuple[Transition, ...]
-    label: str
-    nature: EdgeKind
-    tooltip: str = ""
-    mark: Mark | None = None
+    source: str  # the id of the node it leaves
+    target: str  # the id of the node it enters
+    moves: tuple[Transition, ...]  # the transitions of the machine that it shows
+    label: str  # the event in words
+    kind: EdgeKind
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """A nested saga: a frame around the nodes of its parts.
+    """A nested saga: a frame around the nodes of its parts."""
 
-    Attributes:
-        path: Its path: ``shipping.packing``.
-        label: Its own name.
-        nodes: The ids of the nodes right inside it, not in a frame within.
-        clusters: The frames within.
-    """
-
-    path: str
+    path: str  # ``shipping.packing``
     label: str
-    nodes: tuple[str, ...] = ()
-    clusters: tuple[Cluster, ...] = ()
+    nodes: tuple[str, ...] = ()  # the ids of the nodes in it and in no inner frame
+    clusters: tuple[Cluster, ...] = ()  # the inner frames
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """What a diagram shows.
+    """The content of a diagram."""
 
-    Attributes:
-        name: The saga's name.
-        heading: The title.
-        subheading: A line or two below it.
-        view: ``detail`` or ``overview``.
-        nodes: In the machine's order.
-        edges: Likewise.
-        clusters: The nested sagas, in order.
-        children: The pictures of the machines that a group's or a choice's parts run.
-        prefix: What stands before every id: of which child, of which group, it is the picture.
-        is_run: Whether it marks a run.
-        alt: The machine, or the run, in a sentence: for those who cannot see it.
-    """
-
-    name: str
-    heading: str
-    subheading: tuple[str, ...] = ()
-    view: str
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
-    clusters: tuple[Cluster, ...] = ()
-    children: tuple[Picture, ...] = ()
-    prefix: str = ""
-    is_run: bool = False
-    alt: str = ""
+    name: str  # the saga's name
+    heading: str  # the title
+    subheading: tuple[str, ...] = ()  # a line or two below it
+    view: str  # ``detail`` or ``overview``
+    nodes: tuple[Node, ...]  # the nodes in the machine's order
+    edges: tuple[Edge, ...]  # the edges, likewise
+    clusters: tuple[Cluster, ...] = ()  # the nested sagas, in order
+    children: tuple[Picture, ...] = ()  # the pictures of the branches of groups and choices
+    prefix: str = ""  # the text before every id: the path of the branch and a slash, empty at the top
+    is_run: bool = False  # whether it marks a run
+    alt: str = ""  # the machine, or the run, in a sentence: the alternative text
 
     def all_nodes(self) -> Iterator[Node]:
-        """Its nodes, and then its children's."""
+        """Its nodes, then those of its children."""
         yield from self.nodes
         for child in self.children:
             yield from child.all_nodes()
 
     def all_edges(self) -> Iterator[Edge]:
-        """Its edges, and then its children's."""
+        """Its edges, then those of its children."""
         yield from self.edges
         for child in self.children:
             yield from child.all_edges()
 
 
 def picture_of(
-    machine: CompiledMachine,
-    *,
-    name: str,
-    heading: str = "",
-    subheading: tuple[str, ...] = (),
-    view: str = DETAIL,
-    marks: Mapping[object, Mark] | None = None,
-    alt: str = "",
-    children: Sequence[Picture] = (),
-    prefix: str = "",
+    machine: CompiledMachine, name: str, view: str = DETAIL, *, marks: Marks | None = None, prefix: str = ""
 ) -> Picture:
-    """The picture of *machine*.
+    """The picture of *machine*, of the saga called *name*.
 
     Args:
-        machine: As it is built.
+        machine: The built machine.
         name: The saga's name.
-        heading: The title; by default the name.
-        subheading: Lines below it.
         view: ``detail`` shows every state, ``overview`` the phases.
-        marks: What a run did, by node and by (event, source, target); None: no run.
-        alt: The run in a sentence; by default the machine is described.
-        children: The pictures of the machines that its groups and choices run.
-        prefix: Put before every id.
+        marks: The marks of a run, by node and by (event, source, target); None: no run.
+        prefix: The text before every id.
     """
     overview = view == OVERVIEW
-    nodes = list(_phases(machine, prefix, marks) if overview else _states(machine, prefix, marks))
-    edges = list(_bundles(machine, prefix, marks) if overview else _moves(machine, prefix, marks))
+    nodes = tuple(_phases(machine, prefix, marks) if overview else _states(machine, prefix, marks))
     return Picture(
         name=name,
-        heading=heading or name,
-        subheading=subheading,
+        heading=name,
         view=view,
-        nodes=tuple(nodes),
-        edges=tuple(edges),
+        nodes=nodes,
+        edges=tuple(_edges(machine, prefix, marks, overview=overview)),
         clusters=() if overview else _clusters(nodes),
-        children=tuple(children),
         prefix=prefix,
         is_run=marks is not None,
-        alt=alt or describe(machine, name),
+        alt=describe(machine, name),
     )
 
 
 def describe(machine: CompiledMachine, name: str) -> str:
     """The machine in a sentence or two."""
-    back = [part.path for part in machine.parts if part.compensatable]
+    paths = [part.path for part in machine.parts]
+    back = [part.path for part in reversed(machine.parts) if part.compensatable]
     pivot = next((part.path for part in machine.parts if part.pivot), None)
-    told = [f"State machine of the saga {name}: {', then '.join(part.path for part in machine.parts)}, then succeeded."]
+    sentences = [f"State machine of the saga {name}: {', then '.join(paths)}, then succeeded."]
     if pivot is not None:
-        told.append(f"After the pivot {pivot} it only goes forward.")
+        sentences.append(f"After the pivot {pivot} it only goes forward.")
     if back:
-        told.append(f"What fails{' before it' if pivot else ''} compensates {', then '.join(reversed(back))}: failed.")
-    return " ".join(told)
+        before = " before it" if pivot else ""
+        sentences.append(f"What fails{before} compensates {', then '.join(back)}: failed.")
+    return " ".join(sentences)
 
 
-def _states(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Node]:
-    for state, place in machine.places.items():
-        phase, part = place
-        mark = None if marks is None else marks.get(state, NEVER)
+def _states(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Iterable[Node]:
+    for state, (phase, part) in machine.places.items():
+        mark = _mark(marks, state)
+        tooltip = _with_mark(state, mark)
         if part is None:
-            yield Node(
-                id=prefix + state,
-                phase=phase,
-                caption=PHASE_WORDS[phase],
-                tooltip=f"{state}{_words(mark)}",
-                ended=machine.states[state].final,
-                mark=mark,
-            )
+            ended = machine.states[state].final
+            yield Node(id=prefix + state, phase=phase, caption=phase, tooltip=tooltip, ended=ended, mark=mark)
             continue
         bound = machine.states[state].on_enter[0]
         callback = bound.callback if isinstance(bound, Effect) else None
@@ -256,74 +200,57 @@ def _states(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] 
             phase=phase,
             path=part.path,
             scope=part.scope,
-            kind=part.kind,
             caption=caption(phase, part),
             title=part.path[len(part.scope) :],
             notes=notes(phase, part, callback),
-            tooltip=f"{state}{in_full(phase, part, callback)}{_words(mark)}",
+            tooltip=_with_mark(state + in_full(phase, part, callback), mark),
             pivot=part.pivot,
             forward_only=part.pivot or part.forward_only,
             mark=mark,
         )
 
 
-def _moves(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Edge]:
-    for move in machine.moves():
-        event, source, target = move
-        label, nature = EDGES[event]
-        mark = None if marks is None else marks.get((event, source, target), NEVER)
-        yield Edge(
-            event=event,
-            source=prefix + source,
-            target=prefix + target,
-            moves=(move,),
-            label=label,
-            nature=nature,
-            tooltip=f"{event}: {source} → {target}\n{EVENTS[event]}{_words(mark)}",
-            mark=mark,
-        )
-
-
-def _phases(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Node]:
-    found: dict[str, list[str]] = {}
+def _phases(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Iterable[Node]:
+    states: dict[str, list[str]] = {phase: [] for phase in PHASES}
     for state, place in machine.places.items():
-        found.setdefault(place.phase, []).append(state)
-    for phase in PHASES:
-        if phase not in found:
+        states[place.phase].append(state)
+    for phase, inside in states.items():
+        if not inside:
             continue
-        mark = None if marks is None else marks.get(phase, NEVER)
-        paths = [part.path for part in (machine.places[state].part for state in found[phase]) if part is not None]
+        mark = _mark(marks, phase)
+        paths = [part.path for state in inside if (part := machine.places[state].part) is not None]
         lists = phase in (EXECUTING, WAITING, COMPENSATING)
         yield Node(
             id=prefix + phase,
             phase=phase,
-            caption=PHASE_WORDS[phase],
+            caption=phase_in_words(phase),
             title=count(phase, paths) if lists else "",
             notes=((listed(paths, MOST_LISTED) if lists else count(phase, paths)),) if paths else (),
-            tooltip=f"{', '.join(found[phase])}{_words(mark)}",
-            ended=any(machine.states[state].final for state in found[phase]),
+            tooltip=_with_mark(", ".join(inside), mark),
+            ended=any(machine.states[state].final for state in inside),
             mark=mark,
         )
 
 
-def _bundles(machine: CompiledMachine, prefix: str, marks: Mapping[object, Mark] | None) -> Iterable[Edge]:
+def _edges(machine: CompiledMachine, prefix: str, marks: Marks | None, *, overview: bool) -> Iterable[Edge]:
     bundles: dict[tuple[str, str, str], list[Transition]] = {}
     for move in machine.moves():
-        between = (move.event, machine.places[move.source].phase, machine.places[move.target].phase)
-        bundles.setdefault(between, []).append(move)
+        source, target = (machine.places[each].phase if overview else each for each in (move.source, move.target))
+        bundles.setdefault((move.event, source, target), []).append(move)
     for between, moves in bundles.items():
         event, source, target = between
-        label, nature = EDGES[event]
-        mark = None if marks is None else marks.get(between, NEVER)
-        listed = "\n".join(f"{move.source} → {move.target}" for move in moves)
+        label, kind = EDGES[event]
+        mark = _mark(marks, between)
+        pairs = "\n".join(f"{move.source} → {move.target}" for move in moves)
+        tooltip = f"{event}: {EVENTS[event]}\n{pairs}" if overview else f"{event}: {pairs}\n{EVENTS[event]}"
         yield Edge(
             event=event,
             source=prefix + source,
             target=prefix + target,
             moves=tuple(moves),
             label=label,
-            nature=nature,
-            tooltip=f"{event}: {EVENTS[event]}\n{listed}{_words(mark)}",
+            kind=kind,
+            tooltip=_with_mark(tooltip, mark),
             mark=mark,
         )
 
@@ -349,5 +276,9 @@ def _clusters(nodes: Sequence[Node]) -> tuple[Cluster, ...]:
     return tuple(frame(path) for path in inside if "." not in path)
 
 
-def _words(mark: Mark | None) -> str:
-    return "" if mark is None or not mark.reached else "\n" + "\n".join(mark.told())
+def _mark(marks: Marks | None, key: object) -> Highlight | None:
+    return None if marks is None else marks.get(key, NEVER)
+
+
+def _with_mark(tooltip: str, mark: Highlight | None) -> str:
+    return tooltip if mark is None or not mark.reached else tooltip + "\n" + "\n".join(mark.lines())

@@ -1,4 +1,4 @@
-"""Progress: what became of each step in a run, read from its records; for the steps view. Draws nothing."""
+"""Progress: the state of each step in a run, read from its records; for the steps view. Draws nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIMES: Final = "\N{MULTIPLICATION SIGN}"
 
 
 class StepState(enum.StrEnum):
-    """What became of a step in a run; the worse ones come first."""
+    """The state of a step in a run; the worse ones come first."""
 
     STUCK = "stuck"
     FAILED = "failed"
@@ -45,27 +45,18 @@ class StepState(enum.StrEnum):
 
 
 class StepMark(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did with a step; of a group over items, with the step in all of its branches.
+    """The mark of a run on a step; of a group over items, for the step in all branches."""
 
-    Attributes:
-        state: What became of it; of several branches, the worst.
-        counts: Of several branches: how many are in each state.
-        attempts: Attempts to execute it.
-        seconds: How long it was executed, probed, retried or waited for; None where it never ended.
-        leftover: Whether it has an effect, or may have, that nothing undoes.
-        errors: What went wrong, each once.
-    """
-
-    state: StepState = StepState.NEVER
-    counts: tuple[tuple[StepState, int], ...] = ()
-    attempts: int = 0
-    seconds: float | None = None
-    leftover: bool = False
-    errors: tuple[str, ...] = ()
+    state: StepState = StepState.NEVER  # of several branches, the worst
+    counts: tuple[tuple[StepState, int], ...] = ()  # of several branches: how many are in each state
+    attempts: int = 0  # attempts to execute it
+    seconds: float | None = None  # how long it was executed, probed, retried or waited for; None where it never ended
+    leftover: bool = False  # whether it has an effect, or may have, that nothing undoes
+    errors: tuple[str, ...] = ()  # each once
 
     @property
     def note(self) -> str:
-        """All of it in the room of a label."""
+        """A summary in a few words."""
         if self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover:
             return ""
         if len(self.counts) > 1:
@@ -79,7 +70,7 @@ class StepMark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def became(run: Run) -> StepState:
-    """What became of a branch as a whole."""
+    """The state of a whole branch."""
     if not run.state:
         return StepState.NEVER
     if run.state == SUCCEEDED:
@@ -112,7 +103,7 @@ _BECOMES: Final = {
 
 
 def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) -> dict[str, StepMark]:
-    """What *run* did with each part, by path; *undone*: what it has done counts as left over."""
+    """The marks of *run* on each part, by path; *undone*: completed steps count as left over."""
     parts = {part.path: part for part in machine.parts}
     states: dict[str, StepState] = {}
     attempts: Counter[str] = Counter()
@@ -154,7 +145,7 @@ def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) 
 
 
 def merged(marks: Sequence[StepMark]) -> StepMark:
-    """What became of a step in all branches over items."""
+    """One mark of a step in all branches over items."""
     if len(marks) == 1:
         return marks[0]
     counts = Counter(mark.state for mark in marks)

@@ -13,18 +13,18 @@ from fsm_mediator.diagram.text import markup
 from fsm_mediator.errors import MediatorError, MissingExtraError
 
 DPI: Final = 144
-"""Of pictures that are made of dots."""
+"""The resolution of PNGs."""
 
 _SECONDS: Final = 120
 _one_at_a_time = threading.Lock()  # Graphviz keeps its state in globals
 
 
 def draw(dot: str, kind: str) -> bytes:
-    """What Graphviz makes of *dot*: ``svg``, ``png`` or ``pdf``.
+    """The drawing of *dot* by Graphviz, as ``svg``, ``png`` or ``pdf``.
 
     Raises:
-        MissingExtraError: Neither pygraphviz nor a ``dot`` is there.
-        MediatorError: Graphviz refused.
+        MissingExtraError: There is neither pygraphviz nor a ``dot``.
+        MediatorError: Graphviz failed.
     """
     if kind == "png":
         dot = dot.replace("graph [", f"graph [dpi={DPI} ", 1)
@@ -56,15 +56,15 @@ def _draw_by_command(dot: str, kind: str) -> bytes:
             [command, f"-T{kind}"], input=dot.encode(), capture_output=True, check=True, timeout=_SECONDS
         )
     except subprocess.CalledProcessError as error:
-        told = error.stderr.decode(errors="replace").strip()
-        raise MediatorError(f"Graphviz ({command}) could not draw it: {told}") from error
+        message = error.stderr.decode(errors="replace").strip()
+        raise MediatorError(f"Graphviz ({command}) could not draw it: {message}") from error
     except (subprocess.TimeoutExpired, OSError) as error:
         raise MediatorError(f"Graphviz ({command}) could not draw it: {error}") from error
     return done.stdout
 
 
 def svg_of(dot: str, alt: str) -> str:
-    """The DOT as an SVG: with a text for those who cannot see it, tooltips that are no links, and the DOT's digest."""
+    """The DOT as an SVG with an alternative text, with tooltips as titles, and with the digest of the DOT."""
     return normalise_svg(draw(dot, "svg").decode(), alt, digest_of(dot))
 
 
@@ -74,7 +74,7 @@ _LINK: Final = re.compile(r'<g id="a_[^"]*"><a(?: xlink:title="([^"]*)")?>')
 
 
 def normalise_svg(svg: str, alt: str, digest: str) -> str:
-    """Graphviz's SVG without what names a version, with tooltips as titles, with *alt* and *digest*."""
+    """Graphviz's SVG without its version, with tooltips as titles, with *alt* and *digest*."""
     svg = _SHEET.sub("", _VERSION.sub("", svg))
     svg = _LINK.sub(lambda found: f"<g><title>{found.group(1) or ''}</title>", svg).replace("</a>\n</g>", "</g>")
     svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")

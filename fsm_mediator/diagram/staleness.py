@@ -1,7 +1,7 @@
-"""Freshness: whether a file still shows what its diagram shows, and if not, what differs.
+"""Staleness: the difference between a committed file and its diagram.
 
-Text is compared as it is. An SVG is another one with another version of Graphviz, so that it carries the digest of the
-DOT that it was drawn from: that is compared, and what the two pictures say is the difference. No Graphviz is needed.
+Text is compared as it is. Graphviz draws a different SVG with each version, so an SVG carries the digest of its DOT:
+the digests are compared, and the difference is that of the tooltips. No Graphviz is needed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,16 +23,16 @@ COMPARED: Final = ("dot", "mmd", "md", "svg")
 
 _DIGEST: Final = re.compile(r'<svg [^>]*data-dot="([0-9a-f]+)"')
 _MOVES: Final = "<style>@keyframes "
-_WORDS: Final = re.compile(r"<g><title>(.*?)</title>", re.DOTALL)
+_TITLE: Final = re.compile(r"<g><title>(.*?)</title>", re.DOTALL)
 
 
 def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> list[str]:
-    """What *path* says and what it should say, as the lines of a unified diff; empty where it is fresh.
+    """The difference of *path* and *diagram*, as the lines of a unified diff; empty: the file is up to date.
 
     Args:
         path: The file.
-        diagram: What it should show.
-        animate: Whether an SVG should move; None: as it does.
+        diagram: The diagram that it should show.
+        animate: Whether an SVG should move; None: as it does now.
 
     Raises:
         DefinitionError: Its format cannot be compared.
@@ -50,7 +50,7 @@ def difference(path: Path, diagram: Diagram, *, animate: bool | None = None) -> 
     found = _DIGEST.search(there)
     if found is not None and found.group(1) == digest_of(*(frame.to_dot() for frame in frames)):
         return []
-    differences = text_difference(path, "\n".join(_said_by(there)), "\n".join(_said_in(frames)))
+    differences = text_difference(path, "\n".join(_tooltips_of_svg(there)), "\n".join(_tooltips_of_diagram(frames)))
     return differences or [
         f"--- {path} (as it is)",
         f"+++ {path} (as it should be)",
@@ -64,14 +64,15 @@ def text_difference(path: Path, there: str, wanted: str) -> list[str]:
     return list(difflib.unified_diff(there.splitlines(), wanted.splitlines(), *names, lineterm="", n=0))
 
 
-def _said_by(svg: str) -> list[str]:
-    """What an SVG says to those who point at its parts, sorted: Graphviz has an order of its own."""
-    return sorted({line for told in _WORDS.findall(svg) for line in html.unescape(told).splitlines() if line.strip()})
+def _tooltips_of_svg(svg: str) -> list[str]:
+    return _lines(map(html.unescape, _TITLE.findall(svg)))
 
 
-def _said_in(frames: Sequence[Diagram]) -> list[str]:
-    """What diagrams would say, likewise."""
-    pictures = [frame.picture for frame in frames]
-    tooltips = [node.tooltip for picture in pictures for node in picture.all_nodes()]
-    tooltips += [edge.tooltip for picture in pictures for edge in picture.all_edges()]
-    return sorted({line for told in tooltips for line in clean(told).splitlines() if line.strip()})
+def _tooltips_of_diagram(frames: Sequence[Diagram]) -> list[str]:
+    shown = [each for frame in frames for each in (*frame.picture.all_nodes(), *frame.picture.all_edges())]
+    return _lines(clean(each.tooltip) for each in shown)
+
+
+def _lines(texts: Iterable[str]) -> list[str]:
+    """The lines of *texts*, sorted: Graphviz has its own order."""
+    return sorted({line for text in texts for line in text.splitlines() if line.strip()})

@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
+from fsm_mediator.diagram.dot import FONT, font, graph_lines, table
 from fsm_mediator.diagram.flow import FlowPicture, StepBox
 from fsm_mediator.diagram.layout.geometry import Box
 from fsm_mediator.diagram.layout.step_sizes import (
     SMALL,
+    StepRoute,
     StepsLayout,
     Text,
-    Way,
     fitted,
     is_collapsed,
     is_frame,
@@ -21,12 +22,11 @@ from fsm_mediator.diagram.layout.step_sizes import (
 )
 from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.diagram.progress import StepMark, StepState
-from fsm_mediator.diagram.text import dot_name, dot_text, markup, width
+from fsm_mediator.diagram.text import dot_name, dot_text, width
 from fsm_mediator.diagram.themes import Paint, Theme
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, PENDING, STUCK, SUCCEEDED, WAITING
 
-FONT: Final = "Helvetica,Arial,sans-serif"
 HEADING: Final = 15.0
 MARGIN: Final = 12
 _ROUND: Final = 6
@@ -40,18 +40,13 @@ SIGNS: Final = {
     StepState.WAITING: "‖ ",
     StepState.RUNNING: "▶ ",
 }
-"""What stands before a step's state: told apart without colour."""
+"""The text before a step's state, so that states differ without colour."""
 
 _HERE: Final = frozenset({StepState.RUNNING, StepState.WAITING, StepState.STUCK})
 
 
-def steps_dot(picture: FlowPicture, layout: StepsLayout, theme: Theme) -> str:
-    """The picture as DOT."""
-    return "\n".join(["digraph " + dot_name(picture.name) + " {", *steps_body(picture, layout, theme), "}", ""])
-
-
-def steps_body(picture: FlowPicture, layout: StepsLayout, theme: Theme) -> list[str]:
-    """What stands between the braces, a line each."""
+def steps_lines(picture: FlowPicture, layout: StepsLayout, theme: Theme) -> list[str]:
+    """The picture as the lines of a graph in DOT."""
     return list(_Writer(picture, layout, theme).lines())
 
 
@@ -63,14 +58,10 @@ class _Writer:
         self.texts = 0
 
     def lines(self) -> Iterator[str]:
-        """All of it."""
+        """The lines between the braces."""
         theme, layout = self.theme, self.layout
-        yield (
-            f'\tgraph [layout=nop2 outputorder=edgesfirst bgcolor="{theme.ground}" pad="{MARGIN / 72:.3f}" '
-            f'fontname="{FONT}" fontcolor="{theme.ink}"]'
-        )
-        yield f'\tnode [fixedsize=true fontname="{FONT}" fontcolor="{theme.ink}" margin=0 label=""]'
-        yield f'\tedge [fontname="{FONT}" arrowsize=0.55]'
+        graph = f'pad="{MARGIN / 72:.3f}" fontname="{FONT}" fontcolor="{theme.ink}"'
+        yield from graph_lines(theme, graph, "arrowsize=0.55")
         for number, frame in enumerate(layout.frames):
             yield from self._frame(number, frame.area, frame.box)
         for name, area in layout.boxes.items():
@@ -102,8 +93,8 @@ class _Writer:
         yield from map(self._text, layout.texts)
         yield from self._title()
         yield from self._legend()
-        ways = sorted(layout.ways, key=lambda way: way.line is not None and bool(way.line.reached))
-        yield from map(self._way, ways)
+        routes = sorted(layout.routes, key=lambda route: route.line is not None and bool(route.line.reached))
+        yield from map(self._route, routes)
 
     def _pos(self, x: float, y: float) -> str:
         return f"{x:g},{self.high - y:g}"
@@ -113,7 +104,7 @@ class _Writer:
         return f'\t{dot_name(name)} [pos="{self._pos(box.x, box.y)}" {size} {how} tooltip=" "{more}]'
 
     def _fork(self, name: str) -> str:
-        """The colour of where a group forks and joins."""
+        """The colour of the bars at which a group forks and joins."""
         return self.theme.pale if _is_pale(self.steps[name].mark) else self.theme.edges[EdgeKind.FORWARD]
 
     def _frame(self, number: int, area: Box, step: StepBox | None) -> Iterator[str]:
@@ -128,13 +119,9 @@ class _Writer:
                 f'color="{theme.pale if pale or pen < 1 else line}"'
             )
             if step.each:
-                shifted = [
-                    (f"{number}-{by}", Box(area.left + by, area.top + by, area.width, area.height)) for by in (6, 3)
-                ]
-                for name, each in shifted:
-                    yield from self._cluster(name, each, paint, step.tooltip)
-        told = step.tooltip if step is not None else "a nested saga"
-        yield from self._cluster(str(number), area, paint, told)
+                for by in (6, 3):
+                    yield from self._cluster(f"{number}-{by}", area.moved(by, by), paint, step.tooltip)
+        yield from self._cluster(str(number), area, paint, step.tooltip if step is not None else "a nested saga")
 
     def _cluster(self, name: str, area: Box, paint: str, tooltip: str) -> Iterator[str]:
         corners = (area.left, self.high - area.bottom, area.right, self.high - area.top)
@@ -144,16 +131,15 @@ class _Writer:
         yield "\t}"
 
     def _cards(self, name: str, area: Box, step: StepBox) -> Iterator[str]:
-        """What makes a stack of a box, on the side where no line comes in."""
+        """The cards of a stack behind a box, on the side without lines."""
         line, _ = paint_of(step, self.theme)
         paint = f'shape=box style="rounded,filled" color="{line}" fillcolor="{self.theme.ground}" penwidth=0.9'
         for by in (6, 3):
             right, down = (-by, by) if self.layout.down else (by, -by)
-            card = area._replace(left=area.left + right, top=area.top + down)
-            yield self._shape(f"{name}/{by}", card, paint)
+            yield self._shape(f"{name}/{by}", area.moved(right, down), paint)
 
     def _anchor(self, name: str, area: Box) -> str:
-        """What lines of a group end at: nothing to be seen."""
+        """An invisible node, at which the lines of a group end."""
         return self._shape(name, Box(area.left, area.top, 1, 1), "style=invis", f" id={dot_name(name)}")
 
     def _step(self, step: StepBox, area: Box) -> str:
@@ -172,21 +158,21 @@ class _Writer:
         texts = self.layout.lines[step.id]
         titles = sum(tone == "ink" for *_, tone in texts)
         for number, (words, size, bold, tone) in enumerate(texts):
-            said, colour = words, theme.ink if tone == "ink" else theme.faint
+            shown, colour = words, theme.ink if tone == "ink" else theme.faint
             if tone == "note":
                 colour = line
-                said = fitted(_signed(words, mark), size, bold, area.width - 12)
+                shown = fitted(_signed(words, mark), size, bold, area.width - 12)
             elif tone == "small" and undoing and number == titles + len(marks) - 1:
                 colour = theme.nodes[COMPENSATING].line
-            rows.append(_row(said, size, bold, theme.pale_ink if pale else colour))
-        table = _table(area.width - 14, "".join(rows))
+            rows.append(font(shown, size, theme.pale_ink if pale else colour, bold=bold))
+        label = table(rows, area.width - 14)
         shape = "note" if wait else "box"
         name = dot_name(step.id)
         classes = " ".join(["step", step.kind.value, *([mark.state.replace(" ", "-")] if mark is not None else [])])
         return (
             f'\t{name} [pos="{self._pos(area.x, area.y)}" width={area.width / 72:.4g} height={area.height / 72:.4g} '
             f'shape={shape} style="{style}" color="{line}" fillcolor="{ground}" penwidth={pen:g} id={name} '
-            f'class="{classes}" tooltip={dot_text(step.tooltip)} label=<{table}>]'
+            f'class="{classes}" tooltip={dot_text(step.tooltip)} label=<{label}>]'
         )
 
     def _end(self, name: str, area: Box) -> str:
@@ -201,7 +187,7 @@ class _Writer:
         ink = theme.pale_ink if not shown else line
         line, ground = (line, ground) if shown else (theme.pale, theme.ground)
         pen = 2.4 if state == phase else 1.2
-        label = f'<FONT POINT-SIZE="{size:g}" COLOR="{ink}"><B>{words}</B></FONT>'
+        label = font(words, size, ink, bold=True)
         how = f'shape=box style="rounded,filled" color="{line}" fillcolor="{ground}" penwidth={pen} label=<{label}>'
         return self._shape(name, area, how, f" id={dot_name(name)}")
 
@@ -211,13 +197,13 @@ class _Writer:
         return self._words(text.words, text.x, text.y, text.size, text.bold, tones[text.tone])
 
     def _words(self, words: str, x: float, y: float, size: float, bold: bool, colour: str) -> str:
-        """Words of their own, left aligned whatever the font."""
+        """Words outside of boxes, left aligned in every font."""
         self.texts += 1
         wide = width(words, size, bold) + 4
-        table = _table(wide, _row(words, size, bold, colour))
+        label = table([font(words, size, colour, bold=bold)], wide)
         high = size * 1.6  # room for the line, so that Graphviz does not warn
         area = Box(x, y - high / 2, wide + 4, high)
-        return self._shape(f"text{self.texts}", area, f"shape=none label=<{table}>")
+        return self._shape(f"text{self.texts}", area, f"shape=none label=<{label}>")
 
     def _title(self) -> Iterator[str]:
         room = max(self.layout.width, 240)
@@ -230,13 +216,13 @@ class _Writer:
             )
 
     def _legend(self) -> Iterator[str]:
-        """What the small marks say, as far as they occur."""
+        """The meanings of the signs in this picture."""
         shown = list(self.steps.values())
-        told = ["↩ can be undone"] if any(box.undo is not None for box in shown) else []
-        told += ["↻ attempts"] if any(box.attempts != 1 for box in shown) else []
-        told += ["! may wait for a person"] if any(box.sticks for box in shown) else []
+        meanings = ["↩ can be undone"] if any(box.undo is not None for box in shown) else []
+        meanings += ["↻ attempts"] if any(box.attempts != 1 for box in shown) else []
+        meanings += ["! may wait for a person"] if any(box.sticks for box in shown) else []
         room, line, y = max(self.layout.width, 240), "", self.layout.height + 14
-        for each in told:
+        for each in meanings:
             longer = f"{line}   {each}" if line else each
             if line and width(longer, SMALL) > room:
                 yield self._words(line, 0, y, SMALL, False, self.theme.faint)
@@ -245,8 +231,8 @@ class _Writer:
         if line:
             yield self._words(line, 0, y, SMALL, False, self.theme.faint)
 
-    def _way(self, way: Way) -> str:
-        theme, line = self.theme, way.line
+    def _route(self, route: StepRoute) -> str:
+        theme, line = self.theme, route.line
         back = line is not None and line.back
         colour = theme.edges[EdgeKind.BACKWARD if back else EdgeKind.FORWARD]
         pen, style = (0.9, "dashed") if back else (1.5, "solid")
@@ -255,20 +241,20 @@ class _Writer:
             colour, pen = theme.pale, 0.8
         elif reached:
             pen += 0.9
-        spline = self._spline(way)
-        head = "" if way.arrow else " arrowhead=none"
+        spline = self._spline(route)
+        head = "" if route.arrow else " arrowhead=none"
         tooltip = dot_text(line.tooltip if line is not None else "")
         return (
-            f'\t{dot_name(way.source)} -> {dot_name(way.target)} [pos="{spline}" color="{colour}" style={style} '
+            f'\t{dot_name(route.source)} -> {dot_name(route.target)} [pos="{spline}" color="{colour}" style={style} '
             f"penwidth={pen:g}{head} edgetooltip={tooltip}]"
         )
 
-    def _spline(self, way: Way) -> str:
-        points = [(float(round(x)), float(round(self.high - y))) for x, y in way.points]
+    def _spline(self, route: StepRoute) -> str:
+        points = [(float(round(x)), float(round(self.high - y))) for x, y in route.points]
         start = ""
-        if any(abs(x - each.x) + abs(y - each.y) < 2 for _, each in self.layout.diamonds for x, y in way.points[-1:]):
+        if any(abs(x - each.x) + abs(y - each.y) < 2 for _, each in self.layout.diamonds for x, y in route.points[-1:]):
             points[-1] = _towards(points[-1], points[-2], 8)  # the choice's diamond stands there
-        if way.arrow:
+        if route.arrow:
             (x, y), (from_x, from_y) = points[-1], points[-2]
             long = max(abs(x - from_x), abs(y - from_y)) or 1.0
             cut = min(5.5, long)
@@ -287,7 +273,7 @@ class _Writer:
 
 
 def _straight(one: tuple[float, float], other: tuple[float, float]) -> list[str]:
-    """A straight piece as a Bezier curve; cairo loses those whose control points are their ends."""
+    """A straight line as a Bezier curve; its control points differ from its ends, or cairo does not draw it."""
     thirds = [(one[0] + (other[0] - one[0]) * part, one[1] + (other[1] - one[1]) * part) for part in (1 / 3, 2 / 3)]
     return [_p(each) for each in (*thirds, other)]
 
@@ -321,16 +307,6 @@ def _far(one: tuple[float, float], other: tuple[float, float]) -> float:
 def _towards(one: tuple[float, float], other: tuple[float, float], by: float) -> tuple[float, float]:
     long = _far(one, other) or 1.0
     return one[0] + (other[0] - one[0]) / long * by, one[1] + (other[1] - one[1]) / long * by
-
-
-def _table(wide: float, rows: str) -> str:
-    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" WIDTH="{wide:g}">{rows}</TABLE>'
-
-
-def _row(words: str, size: float, bold: bool, colour: str) -> str:
-    inner = markup(words) or "&#160;"
-    inner = f"<B>{inner}</B>" if bold else inner
-    return f'<TR><TD ALIGN="LEFT"><FONT POINT-SIZE="{size:g}" COLOR="{colour}">{inner}</FONT></TD></TR>'
 
 
 def _signed(words: str, mark: StepMark | None) -> str:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowPicture, StepBox
 from fsm_mediator.diagram.layout.step_sizes import DOWN, is_collapsed, is_frame, shown_mark, small_print
-from fsm_mediator.diagram.mermaid import chart_label, plain_text
+from fsm_mediator.diagram.mermaid import chart_head, chart_label, frame_style
 from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.diagram.steps_dot import SIGNS, paint_of
 from fsm_mediator.diagram.table import markdown_table
 from fsm_mediator.diagram.themes import Theme
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
-
-MOST: Final = 60
-"""Characters of a label."""
 
 
 def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
@@ -39,11 +35,7 @@ class _Chart:
     def text(self) -> str:
         """All of it."""
         picture, theme = self.picture, self.theme
-        head = [
-            f"flowchart {self.direction}",
-            f"  accTitle: {plain_text(picture.heading)}",
-            f"  accDescr: {plain_text(picture.alt)}",
-        ]
+        head = chart_head(picture, self.direction)
         self.lines += [f'  {self.names[PENDING]}(("#8203;"))', f'  {self.names[SUCCEEDED]}(["✓ succeeded"])']
         if picture.flow.fails:
             self.lines.append(f'  {self.names[FAILED]}(["✗ failed"])')
@@ -83,10 +75,8 @@ class _Chart:
         self.links.append(f"  linkStyle {len(self.links)} stroke:{colour}{pen}")
 
     def _subgraph(self, name: str, words: str, indent: str) -> None:
-        theme = self.theme
-        self.lines.append(f'{indent}subgraph {name}["{chart_label(words, MOST)}"]')
-        look = f"fill:{theme.ground},stroke:{theme.frame},color:{theme.ink},stroke-dasharray:5 3"
-        self.styles.append(f"  style {name} {look}")
+        self.lines.append(f'{indent}subgraph {name}["{chart_label(words)}"]')
+        self.styles.append(f"  style {name} {frame_style(self.theme)}")
 
     def _box(self, box: StepBox, indent: str) -> None:
         name = self.names[box.id]
@@ -99,9 +89,9 @@ class _Chart:
             self.lines.append(f"{indent}end")
             return
         mark = shown_mark(box).mark or box.mark
-        lines = [f"<b>{chart_label(box.title, MOST)}</b>", *(chart_label(each, MOST) for each in small_print(box))]
+        lines = [f"<b>{chart_label(box.title)}</b>", *(chart_label(each) for each in small_print(box))]
         if mark is not None and mark.note:
-            lines.append(f"<i>{chart_label(SIGNS.get(mark.state, '') + mark.note, MOST)}</i>")
+            lines.append(f"<i>{chart_label(SIGNS.get(mark.state, '') + mark.note)}</i>")
         before, after = ("[/", "/]") if box.kind in (Kind.SIGNAL, Kind.SLEEP) else ("(", ")")
         before, after = ("[[", "]]") if is_collapsed(box) else (before, after)
         self.lines.append(f'{indent}{name}{before}"{"<br/>".join(lines)}"{after}')
@@ -113,7 +103,7 @@ class _Chart:
         self._flow(branch.flow, indent + "  ", group)
         first = self.names[branch.flow.boxes[0].id]
         reached = None if branch.mark is None else branch.mark.note != ""
-        words = f'{group}f -->|"{chart_label(branch.name, MOST)}"| {first}'
+        words = f'{group}f -->|"{chart_label(branch.name)}"| {first}'
         self._line(words, self.theme.edges[EdgeKind.FORWARD], reached)
 
 

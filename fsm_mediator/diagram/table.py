@@ -19,24 +19,16 @@ def transitions_table(picture: Picture) -> str:
 
 
 def records_table(records: Sequence[Record]) -> str:
-    """Every record of a run, a row each: the time since the first, and what it tells."""
-    first = records[0].at if records else 0.0
-    rows = []
-    for record in records:
-        why = str(record.error) if record.error is not None else ""
-        told = " · ".join(shorten(each, 200) for each in (why, record.reason or "") if each)
-        rows.append(
-            (
-                str(record.seq),
-                seconds(record.at - first) if record.at > first else "0 s",
-                record.source,
-                record.event,
-                record.target,
-                str(record.attempt or ""),
-                told,
-            )
-        )
-    return markdown_table(("record", "after", "from", "event", "to", "attempt", "why"), rows)
+    """Every record of a run, a row each, with the time since the first."""
+    head = ("record", "after", "from", "event", "to", "attempt", "why")
+    return markdown_table(head, [_row(record, record.at - records[0].at) for record in records])
+
+
+def _row(record: Record, after: float) -> tuple[str, ...]:
+    reasons = (str(record.error) if record.error is not None else "", record.reason or "")
+    why = " · ".join(shorten(each, 200) for each in reasons if each)
+    number, attempt = str(record.seq), str(record.attempt or "")
+    return number, seconds(after) if after > 0 else "0 s", record.source, record.event, record.target, attempt, why
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -52,7 +44,7 @@ _HARMLESS: Final = re.compile(r"[A-Za-z0-9 .,%]*|[A-Za-z][A-Za-z0-9]*(?:[_.]+[A-
 
 
 def _cell(text: str) -> str:
-    """*text* as it is, in a cell: no markup, no link, no cell of its own."""
+    """*text* as the text of a cell, without markup and links."""
     plain = re.sub(r"\s+", " ", clean(text)).strip()
     if _HARMLESS.fullmatch(plain):
         return plain

@@ -1,6 +1,6 @@
-"""Text for pictures: made harmless, made short, measured. Knows no saga and no format but the escapes at its end.
+"""Text for pictures: cleaned, shortened, measured and escaped. Knows no saga.
 
-Names of steps are checked when a saga is defined; the labels of callbacks, errors, reasons and ids are anybody's.
+Names of steps are checked when a saga is defined; labels of callbacks, errors, reasons and ids can be any text.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _SPACES: Final = re.compile(r"\s+")
 
 
 def clean(text: str) -> str:
-    """*text* with every character that a picture cannot hold, or that reverses what follows, made visible."""
+    """*text* with a replacement for each character that XML cannot hold, or that reverses the text after it."""
     if text.isprintable() or text.replace("\n", "").isprintable():
         return text
     return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def shorten(text: str, most: int) -> str:
-    """*text* on one line, of at most *most* characters: its middle is what can be spared."""
+    """*text* on one line, of at most *most* characters: its middle is left out."""
     if not text.isprintable() or "  " in text or text[:1] == " " or text[-1:] == " ":
         text = _SPACES.sub(" ", clean(text)).strip()
     if len(text) <= most:
@@ -42,9 +42,9 @@ def listed(names: Sequence[str], most: int) -> str:
     if len(whole) <= most:
         return whole
     for kept in range(len(names) - 2, 0, -1):
-        told = f"{', '.join(names[:kept])}, … {len(names) - kept - 1} more …, {names[-1]}"
-        if len(told) <= most:
-            return told
+        short = f"{', '.join(names[:kept])}, … {len(names) - kept - 1} more …, {names[-1]}"
+        if len(short) <= most:
+            return short
     return shorten(whole, most)
 
 
@@ -54,7 +54,7 @@ _WIDE: Final = frozenset("%@MWmw+<=>~#…→←↻↩✓✗≤◆⚠▶■—‖
 
 @functools.lru_cache(4096)
 def width(text: str, size: float, bold: bool = False) -> float:
-    """About how wide *text* is at *size*, in points; of common sans-serif fonts, the widest (DejaVu, Verdana)."""
+    """The approximate width of *text* at *size*, in points, in the widest common sans-serif fonts (DejaVu, Verdana)."""
     total = 0.0
     for character in text:
         if character in _NARROW:
@@ -68,7 +68,7 @@ def width(text: str, size: float, bold: bool = False) -> float:
 
 @functools.lru_cache(512)
 def seconds(value: float) -> str:
-    """A length of time for people: ``12 ms``, ``1.5 s``, ``5 min``, ``2 h``."""
+    """A length of time in words: ``12 ms``, ``1.5 s``, ``5 min``, ``2 h``."""
     if not math.isfinite(value):
         return "?"
     if 0 < value < 0.000_995:
@@ -79,17 +79,17 @@ def seconds(value: float) -> str:
     return f"{value / 86400:.3g} d"
 
 
-def numbers(values: tuple[int, ...]) -> str:
-    """Some numbers in little room: ``3``, ``3, 5``, ``3 … 11``."""
+def numbers(values: Sequence[int]) -> str:
+    """Numbers in short: ``3``, ``3, 5``, ``3 … 11``."""
     return ", ".join(map(str, values)) if len(values) < 3 else f"{values[0]} … {values[-1]}"
 
 
 _PLAIN: Final = re.compile(r"[\w\n :;,.'()!?\-→·…+*/=]*")
-"""What needs no escape but for its newlines; nearly every text is of this sort."""
+"""Text that needs no escapes but for its newlines, as nearly every text."""
 
 
 def dot_text(text: str) -> str:
-    """*text* as a quoted string of DOT in which nothing is an escape: for labels and tooltips."""
+    """*text* as a quoted string of DOT without escapes, for labels and tooltips."""
     if _PLAIN.fullmatch(text) is None:
         text = clean(text).replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;")
         text = text.replace("\r", "").replace("\t", " ")
@@ -100,7 +100,7 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^\w.\-/]")
 
 
 def dot_name(text: str) -> str:
-    """*text* as a quoted identifier of DOT; what could not stand in a state's name is written as its number."""
+    """*text* as a quoted identifier of DOT, with its number for a character that no state has."""
     return f'"{_NOT_IN_A_NAME.sub(lambda found: f"%{ord(found.group()):x}", text)}"'
 
 

@@ -1,4 +1,4 @@
-"""Themes: the colours of a picture. What a colour says, a shape, a line's style or a word says as well."""
+"""Themes: the looks of phases and of kinds of edges. A shape, a line's style or a sign says all that a colour says."""
 
 from __future__ import annotations
 
@@ -20,43 +20,51 @@ from fsm_mediator.states import (
     WAITING,
 )
 
+Pair = tuple[str, str]
+"""A colour in the light theme and in the dark one."""
+
 
 class Paint(NamedTuple):
-    """The colours of one sort of node: of its line and headline, and of its ground."""
+    """The colours of a node: of its line and headline, and of its ground."""
 
     line: str
     ground: str
 
 
-class Theme(NamedTuple):
-    """The colours of a picture.
+class NodeLook(NamedTuple):
+    """How the nodes of a phase look."""
 
-    Attributes:
-        name: What it is called.
-        ground: Behind everything.
-        ink: Text.
-        faint: Small print.
-        pale: The lines of what a run never reached.
-        pale_ink: Its text.
-        forward_band: Behind the way forward.
-        back_band: Behind the way back.
-        frame: Around nested sagas.
-        here: The ground of where a run stands now.
-        nodes: Of nodes, by phase.
-        edges: Of edges, by kind.
-    """
+    sign: str  # before the caption
+    shape: str  # Graphviz's
+    style: str  # likewise
+    brackets: tuple[str, str]  # Mermaid's shape
+    line: Pair
+    ground: Pair
+
+
+class EdgeLook(NamedTuple):
+    """How the edges of a kind look."""
+
+    style: str  # Graphviz's
+    pen: float  # likewise
+    arrow: str  # Mermaid's
+    colour: Pair
+
+
+class Theme(NamedTuple):
+    """The colours of a picture."""
 
     name: str
-    ground: str
-    ink: str
-    faint: str
-    pale: str
-    pale_ink: str
-    forward_band: str
-    back_band: str
-    frame: str
-    here: str
-    nodes: dict[str, Paint]
+    ground: str  # behind everything
+    ink: str  # text
+    faint: str  # small print
+    pale: str  # the lines of what a run never reached
+    pale_ink: str  # its text
+    forward_band: str  # behind the forward lane
+    back_band: str  # behind the lane of compensation
+    frame: str  # around nested sagas
+    here: str  # the ground of a run's current node
+    nodes: dict[str, Paint]  # by phase
     edges: dict[EdgeKind, str]
 
 
@@ -71,65 +79,58 @@ _COLOURS: Final = {
     "frame": ("#8a97a6", "#6d7a89"),
     "here": ("#fff3b0", "#453b06"),
 }
-"""Each colour of a theme in the light theme and in the dark one."""
+_GROUND, _FAINT = _COLOURS["ground"], _COLOURS["faint"]
+_BLUE, _PURPLE = ("#1d5fb8", "#6fa8f5"), ("#6f42b5", "#b795f0")
+_AMBER, _RUST = ("#95590a", "#e0a54a"), ("#a8452a", "#ee9275")
+_GREY = ("#4a4f57", "#b6bdc6")
+_OVAL, _RINGS, _HEXAGON = ("([", "])"), ("(((", ")))"), ("{{", "}}")
+_RETRY = NodeLook("↻ ", "box", "rounded,filled", _OVAL, _FAINT, _GROUND)
+_STUCK = NodeLook("! ", "octagon", "filled", _HEXAGON, ("#b0261d", "#f58a80"), ("#fdeae8", "#3a1715"))
 
-_BLUE: Final = ("#1d5fb8", "#6fa8f5")
-_PURPLE: Final = ("#6f42b5", "#b795f0")
-_AMBER: Final = ("#95590a", "#e0a54a")
-_RUST: Final = ("#a8452a", "#ee9275")
-_GREY: Final = ("#4a4f57", "#b6bdc6")
-
-_LOOP: Final = (_COLOURS["faint"], _COLOURS["ground"])
-_STUCK: Final = (("#b0261d", "#f58a80"), ("#fdeae8", "#3a1715"))
-
-_NODES: Final = {
-    PENDING: (_GREY, _COLOURS["ground"]),
-    EXECUTING: (_BLUE, ("#e9f1fc", "#16273f")),
-    WAITING: (("#0b6e75", "#4fc1c9"), ("#e4f4f5", "#10292c")),
-    RETRYING: _LOOP,
-    PROBING: (_PURPLE, ("#f4eefc", "#261b3a")),
-    COMPENSATING: (_AMBER, ("#fdf0d9", "#33260f")),
-    RETRYING_COMPENSATION: _LOOP,
+NODES: Final[dict[str, NodeLook]] = {
+    PENDING: NodeLook("", "ellipse", "filled", _OVAL, _GREY, _GROUND),
+    EXECUTING: NodeLook("", "box", "rounded,filled", ("(", ")"), _BLUE, ("#e9f1fc", "#16273f")),
+    WAITING: NodeLook("‖ ", "note", "filled", ("[/", "/]"), ("#0b6e75", "#4fc1c9"), ("#e4f4f5", "#10292c")),
+    RETRYING: _RETRY,
+    PROBING: NodeLook("? ", "box", "rounded,dashed,filled", _OVAL, _PURPLE, ("#f4eefc", "#261b3a")),
+    COMPENSATING: NodeLook("↩ ", "box", "filled", ("[", "]"), _AMBER, ("#fdf0d9", "#33260f")),
+    RETRYING_COMPENSATION: _RETRY,
     STUCK: _STUCK,
     STUCK_EXECUTING: _STUCK,
-    SUCCEEDED: (("#1a7340", "#5fcb8b"), ("#e6f5ec", "#12301f")),
-    FAILED: (_GREY, ("#eceef1", "#262b32")),
+    SUCCEEDED: NodeLook("✓ ", "ellipse", "filled", _RINGS, ("#1a7340", "#5fcb8b"), ("#e6f5ec", "#12301f")),
+    FAILED: NodeLook("✗ ", "ellipse", "filled", _RINGS, _GREY, ("#eceef1", "#262b32")),
 }
-"""The line and the ground of each phase's nodes."""
 
-_EDGES: Final = {
-    EdgeKind.FORWARD: _BLUE,
-    EdgeKind.LOOP: ("#66717f", "#8b96a3"),
-    EdgeKind.ASKED: _PURPLE,
-    EdgeKind.GIVEN_UP: _RUST,
-    EdgeKind.IN_DOUBT: _RUST,
-    EdgeKind.BACKWARD: _AMBER,
-    EdgeKind.PERSON: _GREY,
+EDGES: Final[dict[EdgeKind, EdgeLook]] = {
+    EdgeKind.FORWARD: EdgeLook("solid", 1.8, "==>", _BLUE),
+    EdgeKind.LOOP: EdgeLook("solid", 0.9, "-->", ("#66717f", "#8b96a3")),
+    EdgeKind.ASKED: EdgeLook("dashed", 0.9, "-.->", _PURPLE),
+    EdgeKind.FAILURE: EdgeLook("solid", 1.1, "-->", _RUST),
+    EdgeKind.IN_DOUBT: EdgeLook("dashed", 1.1, "-.->", _RUST),
+    EdgeKind.BACKWARD: EdgeLook("solid", 1.6, "==>", _AMBER),
+    EdgeKind.PERSON: EdgeLook("dotted", 1.2, "-.->", _GREY),
 }
 
 
 def _theme(name: str, column: int) -> Theme:
-    """The theme whose colours are in that column of the tables."""
+    """The theme of the colours in one column of the tables."""
     return Theme(
         name,
         **{part: pair[column] for part, pair in _COLOURS.items()},
-        nodes={phase: Paint(line[column], ground[column]) for phase, (line, ground) in _NODES.items()},
-        edges={kind: pair[column] for kind, pair in _EDGES.items()},
+        nodes={phase: Paint(look.line[column], look.ground[column]) for phase, look in NODES.items()},
+        edges={kind: look.colour[column] for kind, look in EDGES.items()},
     )
 
 
 LIGHT: Final = _theme("light", 0)
 DARK: Final = _theme("dark", 1)
-
-_WRONG: Final = "#d1121f"
-
 RED: Final = LIGHT._replace(
     name="red",
     here="#ffd9d9",
-    nodes={phase: paint._replace(line=_WRONG) for phase, paint in LIGHT.nodes.items()},
-    edges=dict.fromkeys(LIGHT.edges, _WRONG),
+    nodes={phase: paint._replace(line="#d1121f") for phase, paint in LIGHT.nodes.items()},
+    edges=dict.fromkeys(LIGHT.edges, "#d1121f"),
 )
-"""For a run that should not have been possible: the way it took is red, all else pale."""
+"""For a run that should be impossible: its path is red, all else pale."""
 
 THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK, RED)}
 

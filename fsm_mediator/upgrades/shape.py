@@ -188,7 +188,7 @@ def read_shapes(path: Path | str) -> tuple[Shape, ...]:
             f"and {TABLE_FORMAT}. Executions of another table's format are driven by no newer code: let them end first"
         )
     for shape in shapes:
-        if _fingerprint(shape._parts()) != shape.fingerprint:
+        if fingerprint_of(shape._parts()) != shape.fingerprint:
             raise DefinitionError(f"{path}: {shape} does not have that fingerprint: the file was changed. {advice}")
     return shapes
 

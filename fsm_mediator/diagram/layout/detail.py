@@ -1,4 +1,4 @@
-"""Lanes: how the detail view is laid out, every state of every part. Plain geometry; no format, no colour.
+"""The layout of the detail view: every state of every part. Plain geometry; no format, no colour.
 
 The happy path is one straight line along the top of a row; what comes back runs
 below it, so that nothing ever crosses it. A part is a column::
@@ -23,11 +23,26 @@ A long saga is broken into rows, read like the lines of a text.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from fsm_mediator.diagram.layout.geometry import END, GAP, GOOD_END, LOOP, Band, Box, Frame, Layout, Point, Router
+import attrs
+
+from fsm_mediator.diagram.layout.geometry import (
+    END,
+    GAP,
+    GOOD_END,
+    LOOP,
+    Band,
+    Box,
+    Frame,
+    Layout,
+    Point,
+    Router,
+    own_points,
+)
 from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.states import (
     COMPENSATING,
@@ -45,80 +60,84 @@ from fsm_mediator.states import (
 
 ONE_ROW: Final = 5
 ROW: Final = 8
-"""How many parts stand in a row where it is the only one, and where there are more."""
+"""The most parts in a row: in the only one, in each of several."""
+
+_ORDER: Final = {PROBING: 1, STUCK_EXECUTING: 2, STUCK: 2, RETRYING_COMPENSATION: 3}
+"""The order of small nodes from left to right."""
 
 
+@attrs.define(eq=False)
 class _Column:
-    """A part: its nodes by where they stand."""
+    """A part, and its nodes by place."""
 
-    def __init__(self, forward: Node) -> None:
-        self.forward = forward
-        self.sats: list[Node] = []
-        self.lower: Node | None = None
-        self.under: list[Node] = []
-        self.row = 0
-        self.left = self.width = 0.0
-        self.gap = GAP
-        self.before = self.after = 0.0  # the middles of the room for labels left and right of it
+    forward: Node  # executes the part, or waits
+    small: list[Node] = attrs.Factory(list)  # the small nodes below it, from left to right
+    lower: Node | None = None  # compensates the part; stuck, if the part cannot be compensated
+    under: list[Node] = attrs.Factory(list)  # the small nodes below that
+    row: int = 0  # the number of its row
+    left: float = 0.0
+    width: float = 0.0
+    gap: float = GAP  # the room right of it, up to the next part
+    before: float = 0.0  # the middle of the room for labels left of it
+    after: float = 0.0  # the middle of the room for labels right of it
 
     @property
     def right(self) -> float:
-        """Its right edge."""
+        """The right edge."""
         return self.left + self.width
 
     @property
     def trunk(self) -> float:
-        """By where a part is given up."""
+        """The line down which a part is given up."""
         return self.left + 14
 
     @property
-    def gutter(self) -> float:
-        """By where a person's retry goes back up from below."""
-        return self.right - 12
+    def is_stuck_below(self) -> bool:
+        """Whether the part cannot be compensated, so that its stuck node is in the place of compensation."""
+        return self.lower is not None and self.lower.phase == STUCK
 
     def scopes(self) -> list[str]:
-        """The nested sagas it is in, the outermost first."""
+        """The nested sagas around the part, the outermost first."""
         names = self.forward.scope.split(".")[:-1]
         return [".".join(names[: depth + 1]) for depth in range(len(names))]
 
 
+@attrs.define
 class _Row:
-    """Some columns beside each other, and the heights in them."""
+    """Columns side by side; the heights of the rows of nodes and of the lines between them, from the top down."""
 
-    def __init__(self, columns: list[_Column]) -> None:
-        self.columns = columns
-        self.top = self.path = self.sats = self.sats_bottom = self.fork = 0.0
-        self.lower = self.lane = self.under = self.inner_bottom = self.bottom = 0.0
-        self.depth = 0
-
-
-_ORDER: Final = {RETRYING: 0, PROBING: 1, STUCK_EXECUTING: 2, STUCK: 2, RETRYING_COMPENSATION: 3}
+    columns: list[_Column]
+    depth: int = 0
+    top: float = 0.0
+    path: float = 0.0
+    small: float = 0.0
+    small_bottom: float = 0.0
+    fork: float = 0.0
+    lower: float = 0.0
+    lane: float = 0.0
+    under: float = 0.0
+    inner_bottom: float = 0.0
+    bottom: float = 0.0
 
 
 class Lanes(Router):
-    """Every state: a column for each part."""
+    """The places of all states, a column for each part, and the routes between them."""
 
     def __init__(self, picture: Picture) -> None:
         super().__init__(picture)
-        self.columns: dict[str, _Column] = {}
-        self.ends: dict[str, str] = {}
+        forward = [node for node in picture.nodes if node.phase in (EXECUTING, WAITING)]
+        self.columns = {node.path: _Column(node) for node in forward}
+        self.ends = {node.phase: node.id for node in picture.nodes if not node.path}
         self.compensated = {node.path for node in picture.nodes if node.phase == COMPENSATING}
-        for node in picture.nodes:
-            if node.phase in (EXECUTING, WAITING):
-                self.columns[node.path] = _Column(node)
-            elif not node.path:
-                self.ends[node.phase] = node.id
-        for node in picture.nodes:
+        for node in sorted(picture.nodes, key=lambda node: _ORDER.get(node.phase, 0)):
             if node.path:
-                self._put(node)
-        rows = _broken(list(self.columns.values()))
-        self.rows = [_Row(columns) for columns in rows]
+                self._put(node, self.columns[node.path])
+        self.rows = [_Row(columns) for columns in _broken(list(self.columns.values()))]
         for number, row in enumerate(self.rows):
             for column in row.columns:
                 column.row = number
 
-    def _put(self, node: Node) -> None:
-        column = self.columns[node.path]
+    def _put(self, node: Node, column: _Column) -> None:
         if node is column.forward:
             return
         if node.phase == COMPENSATING or (node.phase == STUCK and column.forward.forward_only):
@@ -126,24 +145,22 @@ class Lanes(Router):
         elif node.phase == RETRYING_COMPENSATION or (node.phase == STUCK and node.path in self.compensated):
             column.under.append(node)
         else:
-            column.sats.append(node)
-        column.sats.sort(key=lambda node: _ORDER[node.phase])
-        column.under.sort(key=lambda node: _ORDER[node.phase])
+            column.small.append(node)
 
-    # Where the nodes stand.
+    # Nodes.
 
     def layout(self) -> Layout:
-        """Where everything is."""
-        sizes = self.sizes
+        """Place the nodes, then the lines, then the labels."""
         for column in self.columns.values():
-            self._measure(column, sizes)
+            self._measure(column)
         self.first = END + GAP
+        self.margin = self.first - GAP - 6
         for row in self.rows:
             self._place_columns(row)
         self.right = max(row.columns[-1].right for row in self.rows)
         top = 0.0
         for row in self.rows:
-            top = self._place_row(row, top, sizes)
+            top = self._place_row(row, top)
         self._place_ends()
         for edge in self.picture.edges:
             self._route(edge)
@@ -152,30 +169,30 @@ class Lanes(Router):
         if len(self.rows) > 1:
             far = max(far, self.right + GAP + 24)
         bands = list(self._bands(far))
-        frames = list(self._frames())
+        frames = [frame for cluster in self.picture.clusters for frame in self._frames(cluster, 1)]
         return Layout(self.boxes, self.texts, self.routes, bands, frames, far, self.rows[-1].bottom)
 
-    def _measure(self, column: _Column, sizes: dict[str, tuple[int, int]]) -> None:
-        """How wide it must be for what stands side by side in it."""
-        wide = max(132.0, sizes[column.forward.id][0])
-        if column.lower is not None:
-            wide = max(wide, sizes[column.lower.id][0] + (74 if _is_stuck(column.lower) else 0))
-        room = 40.0
-        for before, node in zip([None, *column.sats], column.sats, strict=False):
-            room += sizes[node.id][0] + (0 if before is None else _between(before, node))
-        if column.sats:
-            wide = max(wide, room + (34 if _is_stuck(column.lower) else 14))
-        if column.under:
-            wide = max(wide, 28 + sum(sizes[node.id][0] for node in column.under) + 16 * (len(column.under) - 1))
-        column.width = wide
+    def _measure(self, column: _Column) -> None:
+        """Set the width of *column*: its rows of nodes must have room."""
+
+        def wide(*nodes: Node | None) -> float:
+            return sum(self.sizes[node.id][0] for node in nodes if node is not None)
+
+        small = 40 + wide(*column.small) + sum(map(_between, column.small, column.small[1:]))
+        column.width = max(
+            132.0,
+            wide(column.forward),
+            wide(column.lower) + (74 if column.is_stuck_below else 0),
+            small + (34 if column.is_stuck_below else 14) if column.small else 0,
+            28 + wide(*column.under) + 16 * (len(column.under) - 1) if column.under else 0,
+        )
 
     def _place_columns(self, row: _Row) -> None:
         left = self.first
         row.depth = max(len(column.scopes()) for column in row.columns)
         row.columns[0].before = left - GAP / 2
-        for number, column in enumerate(row.columns):
+        for column, following in itertools.zip_longest(row.columns, row.columns[1:]):
             column.left = left
-            following = row.columns[number + 1] if number + 1 < len(row.columns) else None
             here, there = column.scopes(), following.scopes() if following is not None else []
             shared = sum(1 for one, other in zip(here, there, strict=False) if one == other)
             closing = _margin(row, shared + 1) if len(here) > shared else 0.0
@@ -186,26 +203,22 @@ class Lanes(Router):
             if following is not None:
                 following.before = column.after
 
-    def _place_row(self, row: _Row, top: float, sizes: dict[str, tuple[int, int]]) -> float:
-        """Put the row's nodes where they belong; returns the top of what is below."""
+    def _place_row(self, row: _Row, top: float) -> float:
+        """Place the nodes of *row* at *top*; return the top of the next row."""
 
         def high(nodes: Iterable[Node | None]) -> float:
-            return max((sizes[node.id][1] for node in nodes if node is not None), default=0.0)
+            return max((self.sizes[node.id][1] for node in nodes if node is not None), default=0.0)
 
         columns = row.columns
         forward = high(column.forward for column in columns)
-        sats = high(node for column in columns for node in column.sats)
-        lower = high(column.lower for column in columns)
+        small = high(node for column in columns for node in column.small)
+        lower = max(high(column.lower for column in columns), 34.0 if row is self.rows[0] else 0.0)
         under = high(node for column in columns for node in column.under)
-        if row is self.rows[0]:
-            lower = max(lower, 34.0)
         row.top = top
-        y = top + 20 + 15 * row.depth
-        row.path = y + forward / 2
-        y += forward
-        row.sats = y + LOOP if sats else y
-        row.sats_bottom = row.sats + sats
-        row.fork = row.sats_bottom + 32
+        row.path = top + 20 + 15 * row.depth + forward / 2
+        row.small = row.path + forward / 2 + (LOOP if small else 0)
+        row.small_bottom = row.small + small
+        row.fork = row.small_bottom + 32
         row.lower = row.fork + 30
         row.lane = row.lower + lower / 2
         row.under = row.lower + lower + (LOOP if under else 0)
@@ -213,77 +226,73 @@ class Lanes(Router):
         row.bottom = row.inner_bottom + 24 + 5 * row.depth
         for column in columns:
             self.boxes[column.forward.id] = Box(column.left, row.path - forward / 2, column.width, forward)
-            left = column.left + 40
-            for before, node in zip([None, *column.sats], column.sats, strict=False):
+            left, before = column.left + 40, None
+            for node in column.small:
                 left += 0 if before is None else _between(before, node)
-                self.boxes[node.id] = Box(left, row.sats, sizes[node.id][0], sats)
-                left += sizes[node.id][0]
+                self.boxes[node.id] = Box(left, row.small, self.sizes[node.id][0], small)
+                left, before = self.boxes[node.id].right, node
             if column.lower is not None:
-                inset = 40.0 if column.lower.phase == STUCK else 0.0
-                wide = sizes[column.lower.id][0] if inset else column.width
-                tall = sizes[column.lower.id][1] if inset else lower
+                wide, tall = self.sizes[column.lower.id] if column.is_stuck_below else (column.width, lower)
+                inset = 40.0 if column.is_stuck_below else 0.0
                 self.boxes[column.lower.id] = Box(column.left + inset, row.lane - tall / 2, wide, tall)
             left = column.left + 14
             for node in column.under:
-                self.boxes[node.id] = Box(left, row.under, sizes[node.id][0], under)
-                left += sizes[node.id][0] + 16
+                self.boxes[node.id] = Box(left, row.under, self.sizes[node.id][0], under)
+                left = self.boxes[node.id].right + 16
         return row.bottom + 58
 
     def _place_ends(self) -> None:
         first, last = self.rows[0], self.rows[-1]
         tall = 34.0 if not self.picture.is_run else 42.0
         self.boxes[self.ends[PENDING]] = Box(0, first.path - tall / 2, END, tall)
-        if FAILED in self.ends:  # what runs after the pivot only goes forward
+        if FAILED in self.ends:  # after the pivot a saga only goes forward
             self.boxes[self.ends[FAILED]] = Box(0, first.lane - tall / 2, END, tall)
         column = last.columns[-1]
         self.boxes[self.ends[SUCCEEDED]] = Box(column.right + column.gap, last.path - tall / 2, GOOD_END, tall)
 
     def _bands(self, far: float) -> Iterable[Band]:
         left, wide = -14.0, far + 28
-        has_back = any(node.phase == COMPENSATING for node in self.picture.nodes)
+        below = "← COMPENSATION" if self.compensated else "GIVEN UP"
         for row in self.rows:
             middle = row.fork - 15
             yield Band(Box(left, row.top, wide, middle - row.top), "FORWARD →", back=False)
-            yield Band(
-                Box(left, middle, wide, row.bottom - middle), "← COMPENSATION" if has_back else "GIVEN UP", back=True
-            )
+            yield Band(Box(left, middle, wide, row.bottom - middle), below, back=True)
 
-    def _frames(self) -> Iterable[Frame]:
-        def frames(cluster: Cluster, depth: int) -> Iterable[Frame]:
-            for row in self.rows:
-                inside = [column for column in row.columns if cluster.path in column.scopes()]
-                if inside:
-                    room = _margin(row, depth)
-                    top = row.top + 17 + 15 * (depth - 1)
-                    bottom = row.inner_bottom + 6 + 5 * (row.depth - depth)
-                    left, right = inside[0].left - room, inside[-1].right + room
-                    yield Frame(cluster, Box(left, top, right - left, bottom - top))
-            for inner in cluster.clusters:
-                yield from frames(inner, depth + 1)
+    def _frames(self, cluster: Cluster, depth: int) -> Iterable[Frame]:
+        for row in self.rows:
+            inside = [column for column in row.columns if cluster.path in column.scopes()]
+            if inside:
+                room = _margin(row, depth)
+                top = row.top + 17 + 15 * (depth - 1)
+                bottom = row.inner_bottom + 6 + 5 * (row.depth - depth)
+                left, right = inside[0].left - room, inside[-1].right + room
+                yield Frame(cluster, Box(left, top, right - left, bottom - top))
+        for inner in cluster.clusters:
+            yield from self._frames(inner, depth + 1)
 
-        for cluster in self.picture.clusters:
-            yield from frames(cluster, 1)
-
-    # By which way the edges go.
+    # Lines.
 
     def _route(self, edge: Edge) -> None:
         source, target = self.nodes[edge.source], self.nodes[edge.target]
-        here = self.columns.get(source.path)
-        there = self.columns.get(target.path)
-        if source.phase == PENDING:
-            self._from_pending(edge, target)
-        elif source.phase == SUCCEEDED:
-            self._undo(edge)
-        elif here is None:
-            raise AssertionError(f"nothing leaves {source.id}")
-        elif there is not None and here is there:
-            self._within(edge, here, source, target)
+        box, other = self.boxes[edge.source], self.boxes[edge.target]
+        column = self.columns.get(source.path)
+        if (source.phase, target.phase) == (PENDING, FAILED):
+            self.vertical(edge, box.x, 1, y=box.bottom + 22)
+        elif source.phase == PENDING:
+            self.horizontal(edge, box.y)
+        elif column is None:  # a succeeded saga is undone: back into the lane of compensation
+            row = self.rows[-1]
+            start = ((box.x, box.bottom), (box.x, row.lane))
+            points = (*start, *self._to_lane(len(self.rows) - 1, edge))
+            self.route(edge, *points, at=(box.x - 4, (box.bottom + row.fork) / 2, -1, 0))
+        elif column is self.columns.get(target.path):
+            self._route_within(edge, column, source, target)
         elif target.phase in (EXECUTING, WAITING, SUCCEEDED):
-            self._onward(edge, here, source)
-        elif source in (here.lower, *here.under):
-            self._homeward(edge, here, source)
+            self._route_executed(edge, column, source)
+        elif source in (column.lower, *column.under):
+            self._route_compensated(edge, column, source)
         else:
-            self._given_up(edge, here, source)
+            self._route_failed(edge, column, source, other)
 
     def _row_of(self, identity: str) -> int:
         node = self.nodes[identity]
@@ -291,167 +300,120 @@ class Lanes(Router):
             return self.columns[node.path].row
         return len(self.rows) - 1 if node.phase == SUCCEEDED else 0
 
-    def _from_pending(self, edge: Edge, target: Node) -> None:
-        box, other = self.boxes[edge.source], self.boxes[edge.target]
-        if target.phase == FAILED:
-            self.spot(edge, box.x + 4, box.bottom + 22, 1)
-            self.route((box.x, box.bottom), (other.x, other.top))
-        else:
-            self.spot(edge, (box.right + other.left) / 2, box.y - 3, 0, -1)
-            self.route((box.right, box.y), (other.left, box.y))
-
-    def _within(self, edge: Edge, column: _Column, source: Node, target: Node) -> None:
+    def _route_within(self, edge: Edge, column: _Column, source: Node, target: Node) -> None:
         """Between two nodes of one part."""
         row = self.rows[column.row]
         box, other = self.boxes[edge.source], self.boxes[edge.target]
-        forward, lower = column.forward, column.lower
-        if source is forward and target in column.sats:
-            x = other.x - (0 if target.phase == PROBING else 7)
-            side = 1 if target.phase == PROBING else -1
-            self.spot(edge, x + 4 * side, (box.bottom + other.top) / 2 - 2, side)
-            self.route((x, box.bottom), (x, other.top))
-        elif target is forward and source in column.sats:
-            x = box.x + (0 if source.phase == PROBING else 7)
-            self.spot(edge, x + 4, (box.top + other.bottom) / 2 + 2, 1)
-            self.route((x, box.top), (x, other.bottom))
-        elif source in column.sats and target in column.sats:
-            self.spot(edge, (box.left + other.right) / 2 + 2, box.y - 3, 0, -1)
-            self.route((box.left, box.y), (other.right, box.y))
-        elif target is lower and source in (forward, *column.sats):
-            start = self._to_the_trunk(column, source)
-            own = len(start) if len(start) > 1 else None
-            self.spot(edge, column.trunk + 4, (row.fork + other.top) / 2, 1, key=(column, "down"))
-            if _is_stuck(lower):
-                self.route(*start, (column.trunk, other.y - 4), (other.left, other.y - 4), own=own)
-            else:
-                self.route(*start, (column.trunk, other.top), own=own)
+        forward, lower, small = column.forward, column.lower, column.small
+        if source in small and target in small:
+            self.horizontal(edge, box.y, shift=2)
+        elif source is forward and target in small:
+            probing = target.phase == PROBING
+            self.vertical(edge, other.x - (0 if probing else 7), 1 if probing else -1)
+        elif target is forward and source in small:
+            self.vertical(edge, box.x + (0 if source.phase == PROBING else 7), 1)
+        elif target is lower and source in (forward, *small):
+            start = self._to_trunk(column, source)
+            end = [(column.trunk, other.top)]
+            if column.is_stuck_below:
+                end = [(column.trunk, other.y - 4), (other.left, other.y - 4)]
+            at = (column.trunk + 4, (row.fork + other.top) / 2, 1, 0)
+            self.route(edge, *start, *end, at=at, key=(column, "down"), own=own_points(start))
         elif source is lower and target is forward:
-            x = column.gutter
-            self.spot(edge, x - 4, row.fork + 4, -1)
-            self.route((box.right, box.y - 8), (x, box.y - 8), (x, other.bottom))
+            x, y = column.right - 12, box.y - 8
+            self.route(edge, (box.right, y), (x, y), (x, other.bottom), at=(x - 4, row.fork + 4, -1, 0))
         elif source is lower:
-            x = other.x - 7
-            self.spot(edge, x - 4, (box.bottom + other.top) / 2 - 2, -1)
-            self.route((x, box.bottom), (x, other.top))
+            self.vertical(edge, other.x - 7, -1)
         else:
-            x = box.x + 7
-            self.spot(edge, x + 4, (box.top + other.bottom) / 2 + 2, 1)
-            self.route((x, box.top), (x, other.bottom))
+            self.vertical(edge, box.x + 7, 1)
 
-    def _to_the_trunk(self, column: _Column, source: Node) -> list[Point]:
-        """From a node to where it joins the trunk, by which a part is given up."""
+    def _to_trunk(self, column: _Column, source: Node) -> list[Point]:
+        """From a node to the trunk."""
         box = self.boxes[source.id]
         if source is column.forward:
             return [(column.trunk, box.bottom)]
-        if source is column.sats[0]:
+        if source is column.small[0]:
             return [(box.left, box.y), (column.trunk, box.y)]
         x = box.x - 10 if source.phase == PROBING else box.x
-        bus = self.rows[column.row].sats_bottom + 14
-        return [(x, box.bottom), (x, bus), (column.trunk, bus)]
+        y = self.rows[column.row].small_bottom + 14
+        return [(x, box.bottom), (x, y), (column.trunk, y)]
 
-    def _onward(self, edge: Edge, column: _Column, source: Node) -> None:
+    def _route_executed(self, edge: Edge, column: _Column, source: Node) -> None:
         """Along the happy path, or up to it: to the next part, or to the end."""
-        row = self.rows[column.row]
+        row, number = self.rows[column.row], self._row_of(edge.target)
         box, other = self.boxes[edge.source], self.boxes[edge.target]
-        merge = column.right + (28 if source is column.lower else 16)
-        start: list[Point]
-        own = None
-        if source is column.forward:
-            start = [(box.right, row.path)]
-            self.spot(edge, column.after, row.path - 3, 0, -1)
-        else:
-            beside = column.sats and source is column.sats[-1]
-            if beside or source is column.lower:
-                y = box.y + (8 if source is column.lower else 0)
+        is_lower = source is column.lower
+        merge = column.right + (28 if is_lower else 16)
+        at, narrow = (column.after, row.path - 3, 0.0, -1.0), source is not column.forward
+        start: list[Point] = [(box.right, row.path)]
+        if narrow:
+            if is_lower or source is column.small[-1]:
+                y = box.y + (8 if is_lower else 0)
                 start = [(box.right, y), (merge, y)]
-                clear = 16 if source is not column.lower and _is_stuck(column.lower) else 4
-                self.spot(edge, merge + clear, y - 2, 1, -1, narrow=True)
+                at = (merge + (16 if column.is_stuck_below and not is_lower else 4), y - 2, 1, -1)
             else:
-                y = row.sats_bottom + 7
+                y = row.small_bottom + 7
                 start = [(box.x + 10, box.bottom), (box.x + 10, y), (merge, y)]
-                self.spot(edge, merge + 4, y - 2, 1, 0, narrow=True)
-            own = len(start) + 1
+                at = (merge + 4, y - 2, 1, 0)
             start.append((merge, row.path))
-        number = self._row_of(edge.target)
+        own = own_points(start)
         if number > column.row:
             below = self.rows[number]
             outer, channel, inner = self.right + GAP + 12, below.top - 20, self.first - 24
             start += [(outer, row.path), (outer, channel), (inner, channel), (inner, below.path)]
-        self.route(*start, (other.left, other.y), own=own)
+        self.route(edge, *start, (other.left, other.y), at=at, narrow=narrow, own=own)
 
-    def _given_up(self, edge: Edge, column: _Column, source: Node) -> None:
+    def _route_failed(self, edge: Edge, column: _Column, source: Node, other: Box) -> None:
         """Down the trunk and to the left: to the nearest compensation before, or to the end."""
-        row = self.rows[column.row]
-        box = self.boxes[edge.source]
-        way = self._to_the_trunk(column, source)
-        own = len(way) if len(way) > 1 else None
-        if edge.nature is EdgeKind.PERSON:
-            self.spot(edge, box.x + 2, row.sats_bottom + 16, -1, 1)
-        else:
-            self.spot(edge, column.before, row.fork - 3, 0, -1, key=(column, "left"))
-        other = self.boxes[edge.target]
+        row, box = self.rows[column.row], self.boxes[edge.source]
+        start = self._to_trunk(column, source)
+        key, at = None, (box.x + 2, row.small_bottom + 16, -1.0, 1.0)
+        if edge.kind is not EdgeKind.PERSON:
+            key, at = (column, "left"), (column.before, row.fork - 3, 0, -1)
         if self._row_of(edge.target) == column.row:
             x = other.right - (20 if self.nodes[edge.target].path else 16)
-            self.route(*way, (column.trunk, row.fork), (x, row.fork), (x, other.top), own=own)
+            self.elbow(edge, column.trunk, row.fork, x, *start, at=at, key=key)
         else:
-            margin = self.first - GAP - 6
-            self.route(*way, (column.trunk, row.fork), (margin, row.fork), *self._up(edge, column.row), own=own)
+            points = (*start, (column.trunk, row.fork), (self.margin, row.fork), *self._up(edge, column.row))
+            self.route(edge, *points, at=at, key=key, own=own_points(start))
 
-    def _homeward(self, edge: Edge, column: _Column, source: Node) -> None:
+    def _route_compensated(self, edge: Edge, column: _Column, source: Node) -> None:
         """Along the lane of compensation, or up to it: to the compensation before, or to the end."""
-        row = self.rows[column.row]
-        box = self.boxes[edge.source]
-        start: list[Point]
-        if source is column.lower and source.phase == COMPENSATING:
-            start = [(box.left, row.lane)]
-            self.spot(edge, column.before, row.lane - 3, 0, -1)
-        else:
+        row, box = self.rows[column.row], self.boxes[edge.source]
+        is_lower = source is column.lower
+        start = [(box.left, row.lane)]
+        at, own = (column.before, row.lane - 3, 0.0, -1.0), None if is_lower else 3
+        if source.phase != COMPENSATING:
             merge = column.left - 20
-            y = box.y + (9 if source is column.lower else 0)
+            y = box.y + (9 if is_lower else 0)
             start = [(box.left, y), (merge, y), (merge, row.lane)]
-            if source is column.lower:
-                self.spot(edge, (merge + box.left) / 2, y + 3, 0, 1)
-            else:
-                self.spot(edge, merge - 3, y, -1, 0, narrow=True)
-        own = 3 if source in column.under else None
-        if self._row_of(edge.target) < column.row and source is column.lower and source.phase == STUCK:
-            # What was rejected in this row goes up the margin as well, from a little higher.
-            margin = self.first - GAP - 6
-            start += [(margin, row.lane), (margin, row.fork)]
-            self.route(*start, *self._up(edge, column.row), own=len(start))
-        else:
-            self._lane(edge, start, column.row, own=own)
+            at = ((merge + box.left) / 2, y + 3, 0, 1) if is_lower else (merge - 3, y, -1, 0)
+        end = self._to_lane(column.row, edge)
+        if self._row_of(edge.target) < column.row and is_lower and source.phase == STUCK:
+            # The edges that give a part of this row up rise at the margin as well, from a little higher.
+            start += [(self.margin, row.lane), (self.margin, row.fork)]
+            own, end = len(start), end[1:]
+        self.route(edge, *start, *end, at=at, narrow=not is_lower, own=own)
 
-    def _undo(self, edge: Edge) -> None:
-        """From the end back into the lane of compensation."""
-        box, row = self.boxes[edge.source], self.rows[-1]
-        self.spot(edge, box.x - 4, (box.bottom + row.fork) / 2, -1)
-        self._lane(edge, [(box.x, box.bottom), (box.x, row.lane)], len(self.rows) - 1)
-
-    def _lane(self, edge: Edge, way: list[Point], number: int, own: int | None = None) -> None:
+    def _to_lane(self, number: int, edge: Edge) -> list[Point]:
+        """From the lane of compensation of a row to the edge's target, in the same row or in one above."""
         other = self.boxes[edge.target]
         if self._row_of(edge.target) == number:
-            self.route(*way, (other.right, other.y), own=own)
-        else:
-            self.route(*way, (self.first - GAP - 6, self.rows[number].lane), *self._up(edge, number), own=own)
+            return [(other.right, other.y)]
+        return [(self.margin, self.rows[number].lane), *self._up(edge, number)]
 
     def _up(self, edge: Edge, number: int) -> Iterable[Point]:
         """From the left margin of a row to the edge's target in a row above."""
         other = self.boxes[edge.target]
-        margin, inner = self.first - GAP - 6, self.right + 26
+        inner = self.right + 26
         while number > self._row_of(edge.target):
             channel = self.rows[number].top - 38
             number -= 1
             lane = self.rows[number].lane
-            yield from ((margin, channel), (inner, channel), (inner, lane))
+            yield from ((self.margin, channel), (inner, channel), (inner, lane))
             if number > self._row_of(edge.target):
-                yield (margin, lane)
+                yield (self.margin, lane)
         yield (other.right, other.y)
-
-
-def _is_stuck(lower: Node | None) -> bool:
-    """Whether a part cannot be compensated, and has the state of being stuck in its place."""
-    return lower is not None and lower.phase == STUCK
 
 
 def _margin(row: _Row, depth: int) -> float:
@@ -460,10 +422,8 @@ def _margin(row: _Row, depth: int) -> float:
 
 
 def _between(before: Node, node: Node) -> float:
-    """How far two small nodes stand apart: the label of what goes between, or down to them, must have room."""
-    if before.phase == RETRYING and node.phase == PROBING:
-        return 46.0
-    return 30.0
+    """The distance of two small nodes: the label of the edge between or above them must have room."""
+    return 46.0 if (before.phase, node.phase) == (RETRYING, PROBING) else 30.0
 
 
 def _broken(columns: Sequence[_Column]) -> list[list[_Column]]:

@@ -1,4 +1,4 @@
-"""Geometry that both views share: boxes, the room that a node's text takes, routes and the labels beside them.
+"""Geometry for both views: boxes, the size of a node's text, routes and the labels beside them.
 
 Coordinates are points, y downwards.
 """
@@ -16,8 +16,11 @@ from fsm_mediator.diagram.text import numbers, shorten, width
 from fsm_mediator.states import EXECUTING, PROBING, RETRYING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING
 
 Point = tuple[float, float]
+Side = tuple[float, float, float, float]
+"""A point, and the side of it on which a text lies, across and down."""
+
 Line = tuple[str, float, bool]
-"""Of a node's text: what it says, its size, whether it is bold."""
+"""A line of a node's text: words, size, whether it is bold."""
 
 CAPTION: Final = 7.5
 TITLE: Final = 12.5
@@ -69,6 +72,10 @@ class Box(NamedTuple):
         """Its middle."""
         return self.top + self.height / 2
 
+    def moved(self, right: float, down: float) -> Box:
+        """A box of the same size in another place."""
+        return self._replace(left=self.left + right, top=self.top + down)
+
 
 class Label(NamedTuple):
     """Lines of text around a point."""
@@ -78,25 +85,17 @@ class Label(NamedTuple):
     y: float
 
 
+@attrs.define
 class Route:
-    """The way of an edge.
+    """The line of an edge."""
 
-    Attributes:
-        points: Its corners, from the node it leaves to the node it enters.
-        label: What stands beside it; None where another edge on the same way says it.
-        own: How many of its points are its own: from there on another edge goes the same way. None: all.
-    """
-
-    __slots__ = ("label", "own", "points")
-
-    def __init__(self, points: Sequence[Point], label: Label | None = None, own: int | None = None) -> None:
-        self.points = points
-        self.label = label
-        self.own = own
+    points: Sequence[Point]  # its corners, from the node it leaves to the node it enters
+    label: Label | None = None  # None: another edge on the same line shows it
+    own: int | None = None  # after so many points it shares the line of another edge; None: never
 
 
 class Band(NamedTuple):
-    """A lane's background, and what it is called."""
+    """A lane's background, and its name."""
 
     box: Box
     label: str
@@ -112,43 +111,33 @@ class Frame(NamedTuple):
 
 @attrs.define
 class Layout:
-    """Where everything is.
+    """The places of everything in a picture."""
 
-    Attributes:
-        boxes: Of the nodes, by id.
-        texts: What they say, likewise.
-        routes: Of the edges, in their order.
-        bands: The lanes.
-        frames: The clusters' frames, the outer ones first.
-        width: Of it all.
-        height: Of it all.
-    """
-
-    boxes: dict[str, Box]
-    texts: dict[str, list[Line]]
-    routes: list[Route]
-    bands: list[Band]
-    frames: list[Frame]
+    boxes: dict[str, Box]  # of nodes, by id
+    texts: dict[str, list[Line]]  # of nodes, likewise
+    routes: list[Route]  # of edges, in their order
+    bands: list[Band]  # the lanes
+    frames: list[Frame]  # the clusters' frames, the outer ones first
     width: float
     height: float
 
 
 SMALL_PHASES: Final = frozenset({RETRYING, PROBING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING})
-"""The phases whose nodes are small: out of the way of what matters."""
+"""The phases with small nodes, off the happy path."""
 
 _POINTED: Final = frozenset({STUCK, STUCK_EXECUTING})
-"""The phases whose nodes have no corners that could hold text."""
+"""The phases whose nodes have no room for text in their corners."""
 
 ROOM_FOR_A_NOTE: Final = "12 attempts · 123 ms"
 
 
 def inset_of(node: Node) -> float:
-    """How much of a node's width its text must leave free."""
+    """The part of a node's width without text."""
     return PAD * (2.8 if node.phase in _POINTED else 2)
 
 
 def lines_of(node: Node) -> list[Line]:
-    """A node's text, save for what a run did there."""
+    """A node's text, without the mark of a run."""
     if node.phase in SMALL_PHASES:
         small = [(shorten(note, MOST_SMALL), CAPTION, False) for note in node.notes]
         return [(node.caption, SMALL + 0.5, True), *small]
@@ -160,7 +149,7 @@ def lines_of(node: Node) -> list[Line]:
 
 
 def size_of(node: Node, lines: Sequence[Line]) -> tuple[int, int]:
-    """How wide and high a node must be for its text; the same in every frame of a run."""
+    """The width and height of a node for its text; the same in every frame of a run."""
     room = max([width(*line) for line in lines])
     high = sum([line[1] for line in lines]) * LINE + 13
     if node.mark is not None:
@@ -171,70 +160,87 @@ def size_of(node: Node, lines: Sequence[Line]) -> tuple[int, int]:
     return 2 * math.ceil((room + inset_of(node)) / 2), 2 * math.ceil(high / 2)  # even, so that middles are whole
 
 
+class _Spot(NamedTuple):
+    """The label of an edge before it is placed; *side* is as in `Router.route`."""
+
+    number: int
+    edge: Edge
+    words: tuple[str, ...]
+    side: Side
+
+
 class Router:
-    """Routes in the making: for each edge first `spot`, where its label is, and then `route`."""
+    """The base of the two views: the sizes of the nodes, and the routes as they are drawn."""
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
         self.nodes = {node.id: node for node in picture.nodes}
-        self.texts: dict[str, list[Line]] = {}
-        self.sizes: dict[str, tuple[int, int]] = {}
-        for node in picture.nodes:
-            self.texts[node.id] = lines = lines_of(node)
-            self.sizes[node.id] = size_of(node, lines)
+        self.texts = {node.id: lines_of(node) for node in picture.nodes}
+        self.sizes = {node.id: size_of(node, self.texts[node.id]) for node in picture.nodes}
         self.boxes: dict[str, Box] = {}
         self.routes: list[Route] = []
-        self._label: Label | None = None
-        self._together: dict[object, list[tuple[int, Edge, Label, float, float]]] = {}
+        self._spots: dict[object, list[_Spot]] = {}
 
-    def spot(
-        self,
-        edge: Edge,
-        x: float,
-        y: float,
-        h: float = 0,
-        v: float = 0,
-        *,
-        key: object = None,
-        narrow: bool = False,
+    def route(
+        self, edge: Edge, *points: Point, at: Side, key: object = None, narrow: bool = False, own: int | None = None
     ) -> None:
-        """Say at (*x*, *y*) what the next route is; *h* and *v*: on which side of the point, from -1 to 1.
+        """Draw the next edge.
 
-        Edges with the same *key* say it together.
+        Args:
+            edge: The edge.
+            points: Its corners; no three of them lie on one line.
+            at: A point, and the side of it on which the label lies: from -1 (left, above) to 1 (right, below).
+            key: Edges with the same key share one label.
+            narrow: Break the label after each word.
+            own: As in `Route`.
         """
+        number = len(self.routes)
         words = tuple(edge.label.split()) if narrow else (edge.label,)
-        if key is None:
-            bold = edge.mark is not None and edge.mark.reached
-            if edge.mark is not None and bold:
-                words = (numbers(edge.mark.orders), *words)
-            self._label = _placed(words, x, y, h, v, bold=bold)
-        else:
-            self._together.setdefault(key, []).append((len(self.routes), edge, Label(words, x, y), h, v))
+        self._spots.setdefault(number if key is None else key, []).append(_Spot(number, edge, words, at))
+        self.routes.append(Route(points, own=own))
 
-    def route(self, *points: Point, own: int | None = None) -> None:
-        """The next edge goes by *points*, of which no three lie on one line; *own* as in `Route`."""
-        self.routes.append(Route(points, self._label, own))
-        self._label = None
+    def vertical(
+        self, edge: Edge, x: float, side: int, *, lift: float = 2, y: float | None = None, key: object = None
+    ) -> None:
+        """Draw an edge straight down or up; its label lies beside the middle, or at *y*, on the left (-1) or right."""
+        box, other = self.boxes[edge.source], self.boxes[edge.target]
+        down = box.top < other.top
+        start, end = (box.bottom, other.top) if down else (box.top, other.bottom)
+        if y is None:
+            y = (start + end) / 2 + (-lift if down else lift)
+        self.route(edge, (x, start), (x, end), at=(x + 4 * side, y, side, 0), key=key)
+
+    def horizontal(
+        self, edge: Edge, y: float, side: int = -1, *, lift: float = 3, shift: float = 0, key: object = None
+    ) -> None:
+        """Draw an edge straight to the right or left; its label lies above the middle (-1) or below it."""
+        box, other = self.boxes[edge.source], self.boxes[edge.target]
+        start, end = (box.right, other.left) if box.left < other.left else (box.left, other.right)
+        self.route(edge, (start, y), (end, y), at=((start + end) / 2 + shift, y + side * lift, 0, side), key=key)
+
+    def elbow(self, edge: Edge, x: float, y: float, end: float, *start: Point, at: Side, key: object = None) -> None:
+        """Draw an edge down or up at *x*, across at *y*, and down or up at *end*; *start* leads to *x*."""
+        box, other = self.boxes[edge.source], self.boxes[edge.target]
+        points = start or ((x, box.bottom if y > box.bottom else box.top),)
+        last = (end, other.bottom if y > other.bottom else other.top)
+        self.route(edge, *points, (x, y), (end, y), last, at=at, key=key, own=own_points(start))
 
     def place_labels(self) -> None:
-        """Let edges that say something together say it once: one that was taken, if any was."""
-        for said in self._together.values():
-            holder, _, (words, x, y), h, v = said[0]
-            if len(said) > 1:
-                different = dict.fromkeys(edge.label for _, edge, _, _, _ in said)
-                words = tuple(different) if len(different) > 1 else words
-                taken = [each for each in said if each[1].mark is not None and each[1].mark.reached]
-            else:
-                taken = [said[0]] if said[0][1].mark is not None and said[0][1].mark.reached else []
+        """Give each route its label; of edges that share one, the first that the run took gets it."""
+        for spots in self._spots.values():
+            number, _, words, (x, y, across, down) = spots[0]
+            labels = dict.fromkeys(spot.edge.label for spot in spots)
+            words = tuple(labels) if len(labels) > 1 else words
+            taken = [spot for spot in spots if spot.edge.reached]
             if taken:
-                holder = taken[0][0]
-                orders = {order for _, edge, _, _, _ in taken for order in (edge.mark.orders if edge.mark else ())}
-                words = (numbers(tuple(sorted(orders))), *words)
-            self.routes[holder].label = _placed(words, x, y, h, v, bold=bool(taken))
+                number = taken[0].number
+                orders = {order for spot in taken if spot.edge.mark is not None for order in spot.edge.mark.orders}
+                words = (numbers(sorted(orders)), *words)
+            if across:
+                x += across * max([width(word, LABEL, bool(taken)) for word in words]) / 2
+            self.routes[number].label = Label(words, x, y + down * len(words) * (LABEL * LINE / 2))
 
 
-def _placed(words: tuple[str, ...], x: float, y: float, h: float, v: float, *, bold: bool) -> Label:
-    """A label whose middle is off the point by half its size."""
-    if h:
-        x += h * max([width(word, LABEL, bold) for word in words]) / 2
-    return Label(words, x, y + v * len(words) * (LABEL * LINE / 2))
+def own_points(start: Sequence[Point]) -> int | None:
+    """As `Route.own`, of an edge that joins the line of another edge after *start*."""
+    return len(start) if len(start) > 1 else None

@@ -1,4 +1,4 @@
-"""Phases: how the overview is laid out: at most eleven nodes, each with its place.
+"""The layout of the overview: one node for each phase, at most eleven, each in its place.
 
 The lanes are those of the detail view::
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fsm_mediator.diagram.layout.geometry import END, GOOD_END, LOOP, Band, Box, Layout, Point, Router
+from fsm_mediator.diagram.layout.geometry import END, GOOD_END, LOOP, Band, Box, Layout, Point, Router, own_points
 from fsm_mediator.diagram.picture import Edge, Picture
 from fsm_mediator.states import (
     COMPENSATING,
@@ -30,276 +30,193 @@ from fsm_mediator.states import (
 )
 
 SMALL: Final[tuple[str, ...]] = (RETRYING, PROBING, STUCK_EXECUTING)
-FORWARD: Final[tuple[str, ...]] = (EXECUTING, WAITING)
+BELOW: Final = (*SMALL, RETRYING_COMPENSATION)
+FORWARD: Final = (EXECUTING, WAITING)
+LEFT: Final = END + 96
 
 
 class Phases(Router):
-    """The phases: one node for all states of a phase."""
+    """The places of the phases, and the routes between them."""
 
     def __init__(self, picture: Picture) -> None:
         super().__init__(picture)
         self.at = {node.phase: node.id for node in picture.nodes}
         self.small = [phase for phase in SMALL if phase in self.at]
-        self.ways = {(self.nodes[edge.source].phase, self.nodes[edge.target].phase) for edge in picture.edges}
-        self.to_stuck = bool(self.ways & {(phase, STUCK) for phase in (EXECUTING, RETRYING, PROBING)})
+        self.pairs = {(self.nodes[edge.source].phase, self.nodes[edge.target].phase) for edge in picture.edges}
+        self.to_stuck = bool(self.pairs & {(phase, STUCK) for phase in (EXECUTING, RETRYING, PROBING)})
+        self.arcs = bool(self.pairs & {(PENDING, WAITING), (EXECUTING, SUCCEEDED)}) and self.at.keys() >= set(FORWARD)
 
     def layout(self) -> Layout:
-        """Where everything is."""
-        self._place_heights()
-        self._place()
+        """Place the nodes, then the lines, then the labels."""
+        self._place_rows()
+        self._place_nodes()
         for edge in self.picture.edges:
             self._route(edge)
         self.place_labels()
-        far = max(box.right for box in self.boxes.values()) + (24 if (STUCK, SUCCEEDED) in self.ways else 0)
+        right = max(box.right for box in self.boxes.values()) + (24 if (STUCK, SUCCEEDED) in self.pairs else 0)
         middle = self.fork - 15
         below = "← COMPENSATION" if COMPENSATING in self.at else "GIVEN UP"
         bands = [
-            Band(Box(-14, 0, far + 28, middle), "FORWARD →", back=False),
-            Band(Box(-14, middle, far + 28, self.bottom - middle), below, back=True),
+            Band(Box(-14, 0, right + 28, middle), "FORWARD →", back=False),
+            Band(Box(-14, middle, right + 28, self.bottom - middle), below, back=True),
         ]
-        return Layout(self.boxes, self.texts, self.routes, bands, [], far, self.bottom)
+        return Layout(self.boxes, self.texts, self.routes, bands, [], right, self.bottom)
 
-    # Where the nodes stand.
+    # Nodes.
 
-    def _high(self, *phases: str) -> float:
-        return max((self.sizes[self.at[phase]][1] for phase in phases if phase in self.at), default=0.0)
+    def _size(self, side: int, *phases: str) -> float:
+        """The greatest width (0) or height (1) among the nodes of *phases*."""
+        return max((self.sizes[self.at[phase]][side] for phase in phases if phase in self.at), default=0.0)
 
-    def _wide(self, *phases: str) -> float:
-        return max((self.sizes[self.at[phase]][0] for phase in phases if phase in self.at), default=0.0)
-
-    def _place_heights(self) -> None:
-        forward, lower, under = self._high(*FORWARD), self._high(COMPENSATING, STUCK), self._high(RETRYING_COMPENSATION)
-        self.forward, self.lower = forward, max(lower, 34.0)
-        top = 44 + (16 if self._arcs() else 0)
-        self.path = top + forward / 2
-        self.sats = top + forward + (LOOP + 8 if self.small else 0)
-        self.sats_bottom = self.sats + self._high(*self.small)
-        self.fork = self.sats_bottom + (74 if self.to_stuck else 40)
+    def _place_rows(self) -> None:
+        """Set the heights of the rows: forward, small nodes, compensation, small nodes below that."""
+        self.forward, self.lower = self._size(1, *FORWARD), max(self._size(1, COMPENSATING, STUCK), 34.0)
+        under = self._size(1, RETRYING_COMPENSATION)
+        top = 60 if self.arcs else 44
+        self.path = top + self.forward / 2
+        self.small_top = top + self.forward + (LOOP + 8 if self.small else 0)
+        self.small_bottom = self.small_top + self._size(1, *self.small)
+        self.fork = self.small_bottom + (74 if self.to_stuck else 40)
         self.lane = self.fork + 34 + self.lower / 2
         self.under = self.lane + self.lower / 2 + LOOP
-        self.bottom = (self.under + under if under else self.lane + self.lower / 2 + 16) + 46
+        self.bottom = (self.under + under if under else self.under - LOOP + 16) + 46
 
-    def _arcs(self) -> bool:
-        """Whether something passes over a box of the happy path."""
-        return bool(self.ways & {(PENDING, WAITING), (EXECUTING, SUCCEEDED)}) and self.at.keys() >= set(FORWARD)
+    def _put(self, phase: str, left: float, top: float, wide: float = 0, high: float = 0) -> None:
+        if phase in self.at:
+            size = self.sizes[self.at[phase]]
+            self.boxes[self.at[phase]] = Box(left, top, wide or size[0], high or size[1])
 
-    def _place(self) -> None:
-        at, boxes, sizes = self.at, self.boxes, self.sizes
-        tall = 42.0 if self.picture.is_run else 34.0
-        boxes[at[PENDING]] = Box(0, self.path - tall / 2, END, tall)
-        if FAILED in at:  # what runs after the pivot only goes forward
-            boxes[at[FAILED]] = Box(0, self.lane - tall / 2, END, tall)
-        self.left = left = END + 96
-        x = left + 48
-        for phase in self.small:
-            size = sizes[at[phase]]
-            boxes[at[phase]] = Box(x, self.sats, size[0], self.sats_bottom - self.sats)
-            x += size[0] + 62
-        room = x - 62 - left if self.small else 0
+    def _place_nodes(self) -> None:
+        at, small = self.at, self.small
+        tall, upper = 42.0 if self.picture.is_run else 34.0, self.path - self.forward / 2
+        self._put(PENDING, 0, self.path - tall / 2, END, tall)
+        self._put(FAILED, 0, self.lane - tall / 2, END, tall)
+        x = LEFT + 48
+        for phase in small:
+            self._put(phase, x, self.small_top, high=self.small_bottom - self.small_top)
+            x += self._size(0, phase) + 62
+        room = x - 62 - LEFT if small else 0
         if self.to_stuck:
-            room += 70 if STUCK_EXECUTING in self.small else 24
-        under = self._wide(RETRYING_COMPENSATION)
-        main = max(140.0, room + 30, self._wide(EXECUTING, COMPENSATING), under + 190 if under else 0)
-        if EXECUTING not in at:
-            main = max(main, self._wide(WAITING))
-        self.right = left + main
-        if EXECUTING in at:
-            boxes[at[EXECUTING]] = Box(left, self.path - self.forward / 2, main, self.forward)
-        if COMPENSATING in at:
-            boxes[at[COMPENSATING]] = Box(left, self.lane - self.lower / 2, main, self.lower)
-        if RETRYING_COMPENSATION in at:
-            size = sizes[at[RETRYING_COMPENSATION]]
-            boxes[at[RETRYING_COMPENSATION]] = Box(self.right - size[0] - 34, self.under, *size)
-        self._place_side(tall)
-
-    def _place_side(self, tall: float) -> None:
-        """What stands right of executing and compensating: waiting, stuck, and the end."""
-        at, boxes, sizes = self.at, self.boxes, self.sizes
+            room += 70 if STUCK_EXECUTING in small else 24
+        under = self._size(0, RETRYING_COMPENSATION)
+        first = EXECUTING if EXECUTING in at else WAITING
+        main = max(140.0, room + 30, self._size(0, first, COMPENSATING), under + 190 if under else 0)
+        self.right = LEFT + main
+        self._put(first, LEFT, upper, main, self.forward)
+        self._put(COMPENSATING, LEFT, self.lane - self.lower / 2, main, self.lower)
+        self._put(RETRYING_COMPENSATION, self.right - under - 34, self.under)
         x = self.right + 112
-        if WAITING in at and EXECUTING not in at:
-            boxes[at[WAITING]] = Box(self.left, self.path - self.forward / 2, self.right - self.left, self.forward)
-        elif WAITING in at:
-            size = sizes[at[WAITING]]
-            boxes[at[WAITING]] = Box(x, self.path - self.forward / 2, size[0], self.forward)
-        if STUCK in at:
-            size = sizes[at[STUCK]]
-            left = x
-            if WAITING in at and EXECUTING in at:
-                left = boxes[at[WAITING]].x - size[0] / 2
-            boxes[at[STUCK]] = Box(left, self.lane - size[1] / 2, *size)
-        if WAITING in at and EXECUTING in at:
-            x = boxes[at[WAITING]].right + 100
-        boxes[at[SUCCEEDED]] = Box(x, self.path - tall / 2, GOOD_END, tall)
+        stuck = x
+        if WAITING in at and first == EXECUTING:
+            self._put(WAITING, x, upper, high=self.forward)
+            stuck = self.boxes[at[WAITING]].x - self._size(0, STUCK) / 2
+            x = self.boxes[at[WAITING]].right + 100
+        self._put(STUCK, stuck, self.lane - self._size(1, STUCK) / 2)
+        self._put(SUCCEEDED, x, self.path - tall / 2, GOOD_END, tall)
 
-    # By which way the edges go.
+    # Lines.
 
     def _route(self, edge: Edge) -> None:
         source, target = self.nodes[edge.source].phase, self.nodes[edge.target].phase
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         if source == target:
-            self._again(edge, box, below=source == COMPENSATING)
+            self._route_retry(edge, box, source)
         elif STUCK in (source, target):
-            self._about_stuck(edge, box, other, source, target)
+            self._route_stuck(edge, box, other, source, target)
+        elif source == SUCCEEDED:
+            self.elbow(edge, box.x, self.fork + 14, other.right - 24, at=(box.x - 4, box.bottom + 16, -1, 0))
+        elif source in SMALL and target in SMALL:
+            self.horizontal(edge, box.y, shift=2)
+        elif target in BELOW:
+            self.vertical(edge, other.x - 7, -1, lift=3 if target in SMALL else 2)
+        elif source == RETRYING_COMPENSATION or (source in SMALL and target == EXECUTING):
+            self.vertical(edge, box.x + 7, 1, lift=3 if source in SMALL else 2, key=(source, target))
+        elif (source, target) == (PENDING, FAILED):
+            self.vertical(edge, box.x, 1, y=box.bottom + 22)
+        elif (source, target) == (COMPENSATING, FAILED):
+            self.horizontal(edge, self.lane)
+        elif target in (COMPENSATING, FAILED):
+            self._route_failed(edge, box, other, source, target)
         elif source in SMALL:
-            self._from_small(edge, box, other, source, target)
-        elif source in (PENDING, *FORWARD):
-            self._from_forward(edge, box, other, source, target)
+            self._route_up(edge, box, other, source, target)
         else:
-            self._behind(edge, box, other, source, target)
+            self._route_forward(edge, box, other, source, target)
 
-    def _from_forward(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
-        if target in SMALL:
-            x = other.x - 7
-            self.spot(edge, x - 4, (box.bottom + other.top) / 2 - 3, -1)
-            self.route((x, box.bottom), (x, other.top))
-        elif source == PENDING and target == FAILED:
-            self.spot(edge, box.x + 4, box.bottom + 22, 1)
-            self.route((box.x, box.bottom), (other.x, other.top))
-        elif target in (*FORWARD, SUCCEEDED):
-            self._ahead(edge, box, other, source, target)
+    def _route_retry(self, edge: Edge, box: Box, phase: str) -> None:
+        """A small loop, from one part to the next part in the same phase."""
+        if phase == COMPENSATING:
+            x, y = box.left + 40, box.bottom + 16
+            self.elbow(edge, x, y, x - 22, at=(x + 4, y - 6, 1, 0))
+        else:  # other lines come from above on the left of the node of waits
+            x, y = box.right - 48, box.top - 14
+            self.elbow(edge, x, y, x + 22, at=(x + 26, y + 6, 1, 0) if phase == WAITING else (x - 4, y + 6, -1, 0))
+
+    def _route_forward(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
+        """Along the happy path; an edge that passes a node is an arc above it."""
+        top = self.path - self.forward / 2
+        if self.arcs and (source, target) == (PENDING, WAITING):
+            y = top - 36
+            self.elbow(edge, box.x, y, other.left + 16, at=((box.right + other.left) / 2, y - 3, 0, -1))
+        elif self.arcs and (source, target) == (EXECUTING, SUCCEEDED):
+            self.elbow(edge, box.right - 12, top - 24, other.x, at=(other.left - 40, top - 27, 0, -1))
+        elif (source, target) == (WAITING, EXECUTING):
+            self.horizontal(edge, self.path + 7, 1)
         else:
-            self._given_up(edge, box, other, source, target)
+            both = {(EXECUTING, WAITING), (WAITING, EXECUTING)} <= self.pairs and source == EXECUTING
+            self.horizontal(edge, self.path - (7 if both else 0))
 
-    def _from_small(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
-        if target == EXECUTING:
-            x = box.x + 7
-            self.spot(edge, x + 4, (box.top + other.bottom) / 2 + 3, 1, key=(source, target))
-            self.route((x, box.top), (x, other.bottom))
-        elif target in SMALL:
-            self.spot(edge, (box.left + other.right) / 2 + 2, box.y - 3, 0, -1)
-            self.route((box.left, box.y), (other.right, box.y))
-        elif target in (WAITING, SUCCEEDED):
-            self._up_beside(edge, box, other, source, target)
-        else:
-            self._given_up(edge, box, other, source, target)
+    def _route_up(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
+        """From a small node to the right, and up to the next phase."""
+        after = len(self.small) - 1 - self.small.index(source)
+        x = (other.left + 34 if target == WAITING else other.x + 24) - 12 * after
+        y = self.small_bottom + 6 if after else box.y
+        start: list[Point] = [(box.x + 10, box.bottom), (box.x + 10, y)] if after else [(box.right, y)]
+        at = (other.left + 14 if target == WAITING else x - 34, y - 3, -1, -1)
+        self.route(edge, *start, (x, y), (x, other.bottom), at=at, key=(source, target))
 
-    def _again(self, edge: Edge, box: Box, *, below: bool) -> None:
-        """To the next part, in the same phase: a small loop."""
-        if below:
-            x, y = box.left + 40, box.bottom
-            self.spot(edge, x + 4, y + 10, 1)
-            self.route((x, y), (x, y + 16), (x - 22, y + 16), (x - 22, y))
-        else:
-            x, y = box.right - 48, box.top
-            if edge.source == self.at.get(WAITING):  # lines come from above on its left
-                self.spot(edge, x + 26, y - 8, 1)
-            else:
-                self.spot(edge, x - 4, y - 8, -1)
-            self.route((x, y), (x, y - 14), (x + 22, y - 14), (x + 22, y))
-
-    def _ahead(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
-        """Along the happy path; what passes a box goes in an arc above it."""
-        if (source, target) in ((PENDING, WAITING), (EXECUTING, SUCCEEDED)) and self._arcs():
-            y = self.path - self.forward / 2 - (36 if source == PENDING else 24)
-            out = box.x if source == PENDING else box.right - 12
-            into = other.left + 16 if source == PENDING else other.x
-            middle = other.left - 40 if target == SUCCEEDED else (box.right + other.left) / 2
-            self.spot(edge, middle, y - 3, 0, -1)
-            self.route((out, box.top), (out, y), (into, y), (into, other.top))
-        elif source == WAITING and target == EXECUTING:
-            self.spot(edge, (box.left + other.right) / 2, self.path + 10, 0, 1)
-            self.route((box.left, self.path + 7), (other.right, self.path + 7))
-        else:
-            both = source == EXECUTING and target == WAITING and (WAITING, EXECUTING) in self.ways
-            y = self.path - (7 if both else 0)
-            self.spot(edge, (box.right + other.left) / 2, y - 3, 0, -1)
-            self.route((box.right, y), (other.left, y))
-
-    def _up_beside(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
-        """From a small node to the right, and up to what comes after."""
-        place = self.small.index(source)
-        last = place == len(self.small) - 1
-        x = (other.left + 34 if target == WAITING else other.x + 24) - 12 * (len(self.small) - 1 - place)
-        y = box.y if last else self.sats_bottom + 6
-        start: list[Point] = [(box.right, y)] if last else [(box.x + 10, box.bottom), (box.x + 10, y)]
-        self.spot(edge, other.left + 14 if target == WAITING else x - 34, y - 3, -1, -1, key=(source, target))
-        self.route(*start, (x, y), (x, other.bottom))
-
-    def _given_up(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
-        """Down a trunk: to compensation, or to the end."""
-        trunk = self.left + 16
+    def _route_failed(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
+        """Down to compensation, or to the end."""
+        trunk, y = LEFT + 16, self.small_bottom + 16
         beside = source == WAITING and EXECUTING in self.at
-        start: list[Point]
-        if beside:
-            trunk = box.left + 20
-            start = [(trunk, box.bottom)]
-        elif source in FORWARD:
+        start: list[Point] = [(box.x - 10, box.bottom), (box.x - 10, y), (trunk, y)]
+        if source in FORWARD:
+            trunk = box.left + 20 if beside else trunk
             start = [(trunk, box.bottom)]
         elif source == self.small[0]:
             start = [(box.left, box.y), (trunk, box.y)]
+        y = self.fork - 3
+        if target == FAILED:
+            self.elbow(edge, trunk, self.fork, other.right - 18, *start, at=(LEFT - 48, y, 0, -1), key="left")
+        elif beside:
+            self.elbow(edge, trunk, self.fork, other.right - 60, *start, at=(other.right - 22, y, 0, -1), key="beside")
         else:
-            y = self.sats_bottom + 16
-            start = [(box.x - 10, box.bottom), (box.x - 10, y), (trunk, y)]
-        own = len(start) if len(start) > 1 else None
-        if target == COMPENSATING and not beside:
-            self.spot(edge, trunk + 4, (self.fork + other.top) / 2, 1, key="down")
-            self.route(*start, (trunk, other.top), own=own)
-            return
-        x = other.right - (60 if target == COMPENSATING else 18)
-        if target == COMPENSATING:
-            self.spot(edge, other.right - 22, self.fork - 3, 0, -1, key="beside")
-        else:
-            self.spot(edge, self.left - 48, self.fork - 3, 0, -1, key="left")
-        self.route(*start, (trunk, self.fork), (x, self.fork), (x, other.top), own=own)
+            at = (trunk + 4, (self.fork + other.top) / 2, 1, 0)
+            self.route(edge, *start, (trunk, other.top), at=at, key="down", own=own_points(start))
 
-    def _about_stuck(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
-        if target == STUCK:
-            self._to_stuck(edge, box, other, source)
-        else:
-            self._from_stuck(edge, box, other, target)
-
-    def _to_stuck(self, edge: Edge, box: Box, other: Box, source: str) -> None:
+    def _route_stuck(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
+        """Into the phase of being stuck, and out of it again."""
+        key, low = (STUCK, target), self.small_bottom
         if source == COMPENSATING:
-            self.spot(edge, (box.right + other.left) / 2, self.lane - 10, 0, -1)
-            self.route((box.right, self.lane - 7), (other.left, self.lane - 7))
+            self.horizontal(edge, self.lane - 7)
+        elif target == COMPENSATING:
+            self.horizontal(edge, self.lane + 7, 1, lift=2, key=key)
         elif source == WAITING:
             x = other.x + 8
-            self.spot(edge, x + 20, box.bottom + 14, 1)
-            self.route((x, box.bottom), (x, other.top))
-        else:
-            x, y = self.right - 20, self.sats_bottom + 32
-            self.spot(edge, self.right + 64, y - 3, 0, -1, key="stuck")
-            start = [(x, box.bottom), (x, y)]
-            if source != EXECUTING:
-                start = [(box.x + 14, box.bottom), (box.x + 14, y), (x, y)]
-            self.route(*start, (other.x - 12, y), (other.x - 12, other.top), own=3 if source != EXECUTING else None)
-
-    def _from_stuck(self, edge: Edge, box: Box, other: Box, target: str) -> None:
-        key = (STUCK, target)
-        if target == COMPENSATING:
-            self.spot(edge, (box.left + other.right) / 2, self.lane + 9, 0, 1, key=key)
-            self.route((box.left, self.lane + 7), (other.right, self.lane + 7))
+            self.route(edge, (x, box.bottom), (x, other.top), at=(x + 20, box.bottom + 14, 1, 0))
+        elif target == WAITING:
+            self.vertical(edge, box.x + 18, 1, y=other.bottom + 50, key=key)
         elif target == FAILED:
             y = self.bottom - 26
-            self.spot(edge, box.x - 20, y - 2, -1, -1, key=key)
-            self.route((box.x, box.bottom), (box.x, y), (other.x, y), (other.x, other.bottom))
+            self.elbow(edge, box.x, y, other.x, at=(box.x - 20, y - 2, -1, -1), key=key)
         elif target == EXECUTING:
-            x, y = self.right - 8, self.sats_bottom + 48
-            self.spot(edge, self.right + 56, y + 2, 0, 1, key=key)
-            self.route((box.x - 2, box.top), (box.x - 2, y), (x, y), (x, other.bottom))
-        elif target == WAITING:
-            x = box.x + 18
-            self.spot(edge, x + 4, other.bottom + 50, 1, key=key)
-            self.route((x, box.top), (x, other.bottom))
-        else:
+            self.elbow(edge, box.x - 2, low + 48, self.right - 8, at=(self.right + 56, low + 50, 0, 1), key=key)
+        elif target == SUCCEEDED:
             x = max(other.right - 8, box.right + 12)
-            self.spot(edge, x + 4, self.fork - 26, 1, narrow=True, key=key)
-            self.route((box.right, box.y), (x, box.y), (x, other.bottom))
-
-    def _behind(self, edge: Edge, box: Box, other: Box, source: str, target: str) -> None:
-        """In the lane of compensation, and from the end back into it."""
-        if source == SUCCEEDED:
-            y = self.fork + 14
-            self.spot(edge, box.x - 4, box.bottom + 16, -1)
-            self.route((box.x, box.bottom), (box.x, y), (other.right - 24, y), (other.right - 24, other.top))
-        elif target == FAILED:
-            self.spot(edge, (box.left + other.right) / 2, self.lane - 3, 0, -1)
-            self.route((box.left, self.lane), (other.right, self.lane))
-        elif source == COMPENSATING:
-            x = other.x - 7
-            self.spot(edge, x - 4, (box.bottom + other.top) / 2 - 2, -1)
-            self.route((x, box.bottom), (x, other.top))
+            at = (x + 4, self.fork - 26, 1, 0)
+            self.route(edge, (box.right, box.y), (x, box.y), (x, other.bottom), at=at, narrow=True, key=key)
         else:
-            x = box.x + 7
-            self.spot(edge, x + 4, (box.top + other.bottom) / 2 + 2, 1)
-            self.route((x, box.top), (x, other.bottom))
+            x, y, out = self.right - 20, low + 32, box.x + 14
+            own = 3 if source in SMALL else None
+            start: list[Point] = [(out, box.bottom), (out, y)] if own else [(x, box.bottom)]
+            end, at = other.x - 12, (self.right + 64, y - 3, 0, -1)
+            self.route(edge, *start, (x, y), (end, y), (end, other.top), at=at, key="stuck", own=own)

@@ -1,4 +1,4 @@
-"""Layout: where the nodes of a picture stand, and by which way its edges go; its children's machines below it."""
+"""Layout: the places of the nodes of a picture and the routes of its edges; the machines of branches are below."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from fsm_mediator.diagram.layout.overview import Phases
 from fsm_mediator.diagram.picture import OVERVIEW, Cluster, Picture
 
 BETWEEN: Final = 46.0
-"""Between a machine and its children's, one above the other."""
+"""The distance of a machine and the branches below it."""
 
 BESIDE: Final = 64.0
-"""Between two children's, side by side."""
+"""The distance of two branches side by side."""
 
 ASPECT: Final = 1.4
-"""How much wider than high a picture with children is to be, about."""
+"""The best ratio of width and height for a picture with branches."""
 
 INSET: Final = 14.0
-"""Between the frame of a child and those of its children."""
+"""The distance of a branch's frame from the frames in it."""
 
 LEGEND: Final = 18.0
-"""Below the children's machines: what the lines mean."""
+"""The height of the legend."""
 
 
 def layout_of(picture: Picture) -> Layout:
-    """Where everything in *picture* is; the routes are those of `Picture.all_edges`.
+    """The layout of *picture*; the routes are in the order of `Picture.all_edges`.
 
-    The machines of children stand below it, in rows like the words of a text.
+    The machines of branches are below it, in rows like the words of a text.
     """
     layout = Phases(picture).layout() if picture.view == OVERVIEW else Lanes(picture).layout()
     if not picture.children:
@@ -41,14 +41,14 @@ def layout_of(picture: Picture) -> Layout:
     places = _rows(layout, sizes)
     inset = INSET if picture.prefix else 0.0  # frames within a frame
     for (child, inner), (left, top) in zip(below, places, strict=True):
-        _put(layout, inner, Cluster(path=child.prefix, label=child.heading), left + inset, top)
+        _place_branch(layout, inner, Cluster(path=child.prefix, label=child.heading), left + inset, top)
     layout.width += inset
     layout.height = _bottom(places, sizes) + (inset or LEGEND)
     return layout
 
 
 def _rows(above: Layout, sizes: Sequence[tuple[float, float]]) -> list[Point]:
-    """Where the children stand: in as many rows as bring the whole near to its aspect, and leave little empty."""
+    """The places of branches, in rows that bring the whole near to `ASPECT` and leave little empty."""
     full = above.width * above.height + sum(width * height for width, height in sizes)
     best: list[Point] = []
     least = math.inf
@@ -64,7 +64,7 @@ def _rows(above: Layout, sizes: Sequence[tuple[float, float]]) -> list[Point]:
 
 
 def _flow(top: float, right: float, sizes: Sequence[tuple[float, float]]) -> list[Point]:
-    """Each beside the one before, or where that would pass *right*, in a row below."""
+    """The places of branches side by side, in rows that do not pass *right*."""
     places: list[Point] = []
     left, bottom = 0.0, top
     for width, height in sizes:
@@ -80,17 +80,13 @@ def _bottom(places: Sequence[Point], sizes: Sequence[tuple[float, float]]) -> fl
     return max(top + height + 8 for (_, top), (_, height) in zip(places, sizes, strict=True))
 
 
-def _put(layout: Layout, child: Layout, cluster: Cluster, left: float, top: float) -> None:
+def _place_branch(layout: Layout, child: Layout, cluster: Cluster, left: float, top: float) -> None:
     layout.texts.update(child.texts)
-    layout.boxes.update((name, _moved(box, left, top)) for name, box in child.boxes.items())
+    layout.boxes.update((name, box.moved(left, top)) for name, box in child.boxes.items())
     for route in child.routes:
         label = route.label and Label(route.label.lines, route.label.x + left, route.label.y + top)
         layout.routes.append(Route([(x + left, y + top) for x, y in route.points], label, route.own))
-    layout.bands += [Band(_moved(band.box, left, top), band.label, band.back) for band in child.bands]
+    layout.bands += [Band(band.box.moved(left, top), band.label, band.back) for band in child.bands]
     layout.frames.append(Frame(cluster, Box(left - 22, top - 20, child.width + 44, child.height + 28)))
-    layout.frames += [Frame(frame.cluster, _moved(frame.box, left, top)) for frame in child.frames]
+    layout.frames += [Frame(frame.cluster, frame.box.moved(left, top)) for frame in child.frames]
     layout.width = max(layout.width, left + child.width)
-
-
-def _moved(box: Box, right: float, down: float) -> Box:
-    return box._replace(left=box.left + right, top=box.top + down)

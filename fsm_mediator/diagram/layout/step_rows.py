@@ -1,4 +1,4 @@
-"""How the steps view is broken into rows: what stands in a row, and which rows are the best. Places nothing."""
+"""The rows of the steps view: their items, and the best breaks between them. Places nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsm_mediator.diagram.layout.step_sizes import FRAME, GAP, PIVOT, StepsLayou
 
 @attrs.define
 class Item:
-    """What stands in a row: a step, a group, or the end."""
+    """An item of a row: a step, a group, or the end."""
 
     name: str
     box: StepBox | None
@@ -27,7 +27,7 @@ class Item:
 
     @property
     def after(self) -> float:
-        """The room that it takes to its right, besides the gap."""
+        """The room right of it, besides the gap."""
         return PIVOT if self.box is not None and self.box.pivot else 0.0
 
 
@@ -41,15 +41,15 @@ def broken(items: Sequence[Item], first_room: float, room: float) -> list[list[I
     """
     best: list[tuple[float, float, int]] = [(0, 0.0, 0)]  # rows, raggedness and the row's first item, for each end
     for end in range(1, len(items) + 1):
-        ways = []
+        choices = []
         for first in range(end - 1, -1, -1):
             slack = (room if first else first_room) - _needs(items[first:end])
             if slack < 0 and end - first > 1:
                 break
             torn = bool(first) and any(scope in items[first - 1].scopes for scope in items[first].scopes)
             rows, ragged, _ = best[first]
-            ways.append((rows + 1, ragged + (max(slack, 0) / 50) ** 2 + 8 * torn, first))
-        best.append(min(ways))
+            choices.append((rows + 1, ragged + (max(slack, 0) / 50) ** 2 + 8 * torn, first))
+        best.append(min(choices))
     rows_of: list[list[Item]] = []
     end = len(items)
     while end:

@@ -1,4 +1,4 @@
-"""What the steps view is laid out of: sizes, the words in a box, and what a layout holds. Nothing is placed here."""
+"""The sizes of the steps view, the words in a box, and the parts of a layout. Nothing is placed here."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Text:
 
 
 @attrs.frozen
-class Way:
+class StepRoute:
     """A line as it is drawn; *arrow*: whether it ends in an arrow's head."""
 
     line: FlowLine | None
@@ -75,49 +75,32 @@ class Frame:
 
 @attrs.define
 class StepsLayout:
-    """Where everything is.
+    """The places of everything in a picture."""
 
-    Attributes:
-        boxes: Of the steps, the ends and the groups, by id.
-        lines: What is said in a step's box: words, size, bold, tone.
-        ways: The lines.
-        frames: Of groups and nested sagas, the outer ones first.
-        bars: Where a group forks and joins, with its id.
-        diamonds: Where a choice does, likewise.
-        texts: All other words.
-        pivots: Lines of no return.
-        width: Of it all.
-        height: Of it all.
-        down: Whether it is one column.
-    """
-
-    boxes: dict[str, Box] = attrs.Factory(dict)
-    lines: dict[str, list[tuple[str, float, bool, str]]] = attrs.Factory(dict)
-    ways: list[Way] = attrs.Factory(list)
-    frames: list[Frame] = attrs.Factory(list)
-    bars: list[tuple[str, Box]] = attrs.Factory(list)
-    diamonds: list[tuple[str, Box]] = attrs.Factory(list)
-    texts: list[Text] = attrs.Factory(list)
-    pivots: list[tuple[Point, Point]] = attrs.Factory(list)
+    boxes: dict[str, Box] = attrs.Factory(dict)  # of the steps, the ends and the groups, by id
+    lines: dict[str, list[tuple[str, float, bool, str]]] = attrs.Factory(dict)  # words, size, bold, tone
+    routes: list[StepRoute] = attrs.Factory(list)  # the lines
+    frames: list[Frame] = attrs.Factory(list)  # of groups and nested sagas, the outer ones first
+    bars: list[tuple[str, Box]] = attrs.Factory(list)  # the forks and joins of groups, with their ids
+    diamonds: list[tuple[str, Box]] = attrs.Factory(list)  # the forks and joins of choices, likewise
+    texts: list[Text] = attrs.Factory(list)  # all other words
+    pivots: list[tuple[Point, Point]] = attrs.Factory(list)  # lines of no return
     width: float = 0.0
     height: float = 0.0
-    down: bool = False
+    down: bool = False  # whether it is one column
 
     def add(self, other: StepsLayout, right: float, down: float) -> None:
         """Put *other* into this one, moved."""
 
-        def box(each: Box) -> Box:
-            return each._replace(left=each.left + right, top=each.top + down)
-
         def point(each: Point) -> Point:
             return each[0] + right, each[1] + down
 
-        self.boxes |= {name: box(each) for name, each in other.boxes.items()}
+        self.boxes |= {name: each.moved(right, down) for name, each in other.boxes.items()}
         self.lines |= other.lines
-        self.ways += [attrs.evolve(each, points=tuple(map(point, each.points))) for each in other.ways]
-        self.frames += [attrs.evolve(each, area=box(each.area)) for each in other.frames]
-        self.bars += [(name, box(each)) for name, each in other.bars]
-        self.diamonds += [(name, box(each)) for name, each in other.diamonds]
+        self.routes += [attrs.evolve(each, points=tuple(map(point, each.points))) for each in other.routes]
+        self.frames += [attrs.evolve(each, area=each.area.moved(right, down)) for each in other.frames]
+        self.bars += [(name, each.moved(right, down)) for name, each in other.bars]
+        self.diamonds += [(name, each.moved(right, down)) for name, each in other.diamonds]
         self.texts += [attrs.evolve(each, x=each.x + right, y=each.y + down) for each in other.texts]
         self.pivots += [(point(one), point(two)) for one, two in other.pivots]
 
@@ -133,7 +116,7 @@ def is_frame(box: StepBox) -> bool:
 
 
 def shown_mark(box: StepBox) -> StepBox:
-    """The step that a box speaks of: of a collapsed group, the one in its branches."""
+    """The step that a box shows: of a collapsed group, the step of its branches."""
     return box.branches[0].flow.boxes[0] if is_collapsed(box) else box
 
 
@@ -149,15 +132,15 @@ def titled(title: str, room: float) -> list[str]:
 
 
 def fitted(words: str, size: float, bold: bool, room: float) -> str:
-    """*words*, cut to the room that there is."""
+    """*words*, cut to *room*."""
     most = len(words)
     while most > 2 and width(shorten(words, most), size, bold) > room:
         most -= 1
     return shorten(words, most)
 
 
-def said(note: str, room: float) -> str:
-    """As many of a note's pieces as there is room for."""
+def fitted_note(note: str, room: float) -> str:
+    """As many pieces of a note as fit into *room*."""
     pieces = note.split(" · ")
     while len(pieces) > 1 and width(" · ".join(pieces), SMALL, True) > room:
         pieces.pop()
@@ -183,14 +166,14 @@ _SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
 
 
 def path_through(lane: StepsLayout, box: StepBox) -> float:
-    """How high in *lane* the way through *box* is."""
+    """The height of the line through *box* in *lane*."""
     area = lane.boxes[box.id]
-    inner = [way.points[0][1] for way in lane.ways if way.source == box.id and is_frame(box)]
+    inner = [route.points[0][1] for route in lane.routes if route.source == box.id and is_frame(box)]
     return min(inner) if inner else area.y
 
 
 def lead_words(branch: FlowBranch, box: StepBox) -> list[str]:
-    """What stands on a branch's line before its first step: its name, and what became of it."""
+    """The words on a branch's line before its first step: its name, and its state."""
     if box.each:
         return []
     boxes = branch.flow.boxes

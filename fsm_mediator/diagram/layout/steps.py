@@ -1,4 +1,4 @@
-"""The steps view laid out: rows that are read like the lines of a text, or one column. Plain geometry; no colours.
+"""The layout of the steps view: rows like the lines of a text, or one column. Plain geometry; no colours.
 
 A group is a frame around its branches, which fork at its left edge and join at its right one. The way back runs below
 the boxes of a row, from each step to the one that is compensated next::
@@ -41,14 +41,14 @@ from fsm_mediator.diagram.layout.step_sizes import (
     SMALL,
     TITLE,
     Frame,
+    StepRoute,
     StepsLayout,
     Text,
-    Way,
     fitted,
+    fitted_note,
     is_frame,
     lead_words,
     path_through,
-    said,
     shown_mark,
     small_print,
     titled,
@@ -60,7 +60,7 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
 
 
 def steps_layout(picture: FlowPicture, direction: str = RIGHT) -> StepsLayout:
-    """Where everything in *picture* is."""
+    """The layout of *picture*."""
     return _Page(picture, direction).layout()
 
 
@@ -95,7 +95,7 @@ class _Page:
         if self.picture.is_run:
             mark = shown_mark(box).mark or box.mark
             note = mark.note if mark is not None else ""
-            text.append((said(note, self.room - 14), SMALL, True, "note"))
+            text.append((fitted_note(note, self.room - 14), SMALL, True, "note"))
         return text
 
     def layout(self) -> StepsLayout:
@@ -131,7 +131,7 @@ class _Flow:
         return Item(box.id, box, self.page.wide, half, half, scopes)
 
     def layout(self) -> StepsLayout:
-        """Where they are."""
+        """Place the rows, then the lines."""
         rows = self._rows()
         y = 0.0
         for number, row in enumerate(rows):
@@ -147,10 +147,10 @@ class _Flow:
                 self._pivot(item)
         rights = [box.right for box in out.boxes.values()] + [frame.area.right for frame in out.frames]
         rights += [text.x + width(text.words, text.size, text.bold) for text in out.texts]
-        rights += [x for way in out.ways for x, _ in way.points]
+        rights += [x for route in out.routes for x, _ in route.points]
         out.width = max(rights)
         bottoms = [box.bottom for box in out.boxes.values()] + [frame.area.bottom for frame in out.frames]
-        bottoms += [way_y for way in out.ways for _, way_y in way.points]
+        bottoms += [route_y for route in out.routes for _, route_y in route.points]
         out.height = max(y, *bottoms) if not self.whole else max(bottoms) + 8
         return out
 
@@ -163,7 +163,7 @@ class _Flow:
         return broken(self.items, room, room if self.whole else room - CHANNEL)
 
     def _place(self, row: list[Item], top: float, number: int) -> float:
-        """Put a row below *top*; returns where it ends."""
+        """Place a row below *top*; return its bottom."""
         ups, downs = [], []
         x = self.left + (CHANNEL if number and not self.whole and not self.down else 0)
         railed = bool(self.backs) and not self.down
@@ -311,10 +311,10 @@ class _Flow:
                 (near, target.y),
                 (into.left, target.y),
             ]
-        self.out.ways.append(Way(line, tuple(points), True, line.source, line.target))
+        self.out.routes.append(StepRoute(line, tuple(points), True, line.source, line.target))
 
     def _all_back(self) -> None:
-        """From the furthest step on; one that joins another's way to the same step is drawn as far as that."""
+        """From the last step to the first; a line ends where it joins another line to the same step."""
         order = {item.name: number for number, item in enumerate(self.items)}
         met: set[str] = set()
         for line in sorted(self.backs, key=lambda each: -order[each.source]):
@@ -337,12 +337,12 @@ class _Flow:
                 points += [(rail, into.y + 7), (into.right, into.y + 7)]
             elif framed:
                 return
-            self.out.ways.append(Way(line, tuple(points), whole, line.source, line.target))
+            self.out.routes.append(StepRoute(line, tuple(points), whole, line.source, line.target))
             return
         rail = self._rail(source)
         points = [(box.left, rail)] if framed else [(box.x - 10, box.bottom), (box.x - 10, rail)]
         if not whole and not framed:
-            self.out.ways.append(Way(line, tuple(points), False, line.source, line.target))
+            self.out.routes.append(StepRoute(line, tuple(points), False, line.source, line.target))
             return
         row = 0 if target is None else target.row
         end = rail
@@ -354,7 +354,7 @@ class _Flow:
             end = self._rail(self.items[0]) if target is None else self._rail(target)
             points.append((near, rail))
             if target is None and near < into.right - 4:
-                self.out.ways.append(Way(line, (*points, (near, into.bottom)), True, line.source, line.target))
+                self.out.routes.append(StepRoute(line, (*points, (near, into.bottom)), True, line.source, line.target))
                 return
             if target is None:
                 points.append((near, end))
@@ -364,7 +364,7 @@ class _Flow:
             points.append((into.right, end))
         else:
             points += [(into.x + 10, end), (into.x + 10, into.bottom)]
-        self.out.ways.append(Way(line, tuple(_plain(points)), True, line.source, line.target))
+        self.out.routes.append(StepRoute(line, tuple(_plain(points)), True, line.source, line.target))
 
     def _pivot(self, item: Item) -> None:
         half = self.page.high / 2
@@ -381,7 +381,7 @@ class _Flow:
 
 
 def _plain(points: Sequence[Point]) -> list[Point]:
-    """*points* without those that are where the one before is."""
+    """*points* without repetitions."""
     kept = list(points[:1])
     for point in points[1:]:
         if point != kept[-1]:
@@ -428,14 +428,14 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]
         line = next(each for each in branch.flow.forward if each.target == first.id)
         join = next((each for each in branch.flow.forward if each.source == last.id), line)
         line = msgspec.structs.replace(line, reached=reached if branch.mark is not None else None)
-        out.ways.append(Way(line, ((0, at), (lead + into.left, at)), True, box.id, first.id))
-        out.ways.append(Way(join, ((lead + end.right, off), (wide, off)), False, last.id, box.id))
+        out.routes.append(StepRoute(line, ((0, at), (lead + into.left, at)), True, box.id, first.id))
+        out.routes.append(StepRoute(join, ((lead + end.right, off), (wide, off)), False, last.id, box.id))
         for number, words_of in enumerate(leads[branch.name]):
             tone = "note" if number else "ink"
             out.texts.append(Text(words_of, 10, at - 8 + 17 * number, SMALL, True, tone))
         y += lane.height + 12
     out.width, out.height = wide, max(y - 2, middles[0] + page.high / 2 + RAIL + 6)
-    top, bottom = middles[0] - 11, max(way.points[0][1] for way in out.ways if way.target == box.id) + 11
+    top, bottom = middles[0] - 11, max(route.points[0][1] for route in out.routes if route.target == box.id) + 11
     if box.kind is Kind.CHOICE:
         for x in (0.0, wide):
             out.diamonds.append((box.id, Box(x - 8, middles[0] - 8, 16, 16)))
