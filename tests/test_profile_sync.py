@@ -49,7 +49,9 @@ def test_classic_scenario_calls_each_service_once_in_order():
 
     auth.login.assert_called_once_with(1)
     billing.charge.assert_called_once_with(1, 100, key=f"{outcome.saga_id}:billing:execute")
-    notification.send.assert_called_once_with(1, "Welcome to our service!")
+    notification.send.assert_called_once_with(
+        1, "Welcome to our service!", key=f"{outcome.saga_id}:notification:execute"
+    )
     assert [name for name, _, _ in world.mock_calls] == ["auth.login", "billing.charge", "notification.send"]
     assert outcome.succeeded
     mediator.close()
