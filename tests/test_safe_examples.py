@@ -14,6 +14,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -409,10 +410,18 @@ PACKAGES = {
 DJANGO = "examples/in_apps/in_django.py"
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder; in memory where the system has one, because thousands of commits are flushed."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as path:
+        yield Path(path)
+
+
 @pytest.mark.parametrize("path", PAGES)
-def test_sagas_of_a_page_are_safe(path, tmp_path, monkeypatch):
+def test_sagas_of_a_page_are_safe(path, folder, monkeypatch):
     """If I copy the steps of a page, no lost answer, timeout or crash leaves an effect behind."""
-    examples = list(PAGES[path](definitions(path, monkeypatch), tmp_path))
+    examples = list(PAGES[path](definitions(path, monkeypatch), folder))
 
     with contextlib.redirect_stdout(io.StringIO()):
         for example in examples:
@@ -423,17 +432,17 @@ def test_sagas_of_a_page_are_safe(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", PACKAGES)
-def test_sagas_of_an_example_are_safe(path, tmp_path, monkeypatch):
+def test_sagas_of_an_example_are_safe(path, folder, monkeypatch):
     """If I copy the steps of an example, no lost answer, timeout or crash leaves an effect behind."""
     checked = set()
-    for example in PACKAGES[path](tmp_path, monkeypatch):
+    for example in PACKAGES[path](folder, monkeypatch):
         example.check()
         checked |= example.names
 
     assert sagas_in(path) - {"SAGA"} <= checked
 
 
-def test_saga_in_django_is_safe(tmp_path):
+def test_saga_in_django_is_safe(folder):
     """The steps that use Django's database are safe, too; its settings are global, so they need their own process."""
     code = """
         from django.db import connection
@@ -457,7 +466,7 @@ def test_saga_in_django_is_safe(tmp_path):
         flat = [(Saga("order", paid, payload=shop.Order), shop.Order("lamp", 5))]
         Example(in_django.order, shop.Order("lamp", 5), observe, reset, {"approval": True}, flat).check()
     """
-    environment = {**os.environ, "SHOP_FOLDER": str(tmp_path)}
+    environment = {**os.environ, "SHOP_FOLDER": str(folder)}
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, env=environment, check=True, timeout=60)
 
 
