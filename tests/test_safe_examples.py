@@ -31,7 +31,7 @@ from examples.order_fulfilment import steps
 from examples.order_fulfilment.check import FILES, TABLES
 from examples.order_fulfilment.fulfilment import SIGNAL
 from examples.order_fulfilment.fulfilment import order_fulfilment as order_fulfilment_saga
-from examples.order_fulfilment.orders import Decision, Letter, Line, Order
+from examples.order_fulfilment.orders import Decision, Line, MailMessage, Order
 from examples.order_fulfilment.services import Services as OrderServices
 from examples.profile_sync import classic
 from examples.profile_sync.changes import ProfileChange, original
@@ -321,13 +321,16 @@ def in_order_fulfilment(folder: Path, _: pytest.MonkeyPatch) -> Iterator[Example
 
     signals = {SIGNAL: Decision(approved=True, by="Ada")}
     order = order_fulfilment.sample
-    decided = [returning("decision", signals[SIGNAL]), steps.heed]
+    decided = [returning("decision", signals[SIGNAL]), steps.check_decision]
     paid = [steps.ReserveStep(services.stock), *decided, steps.ChargeStep(services.payments)]
-    sent = [steps.weigh, steps.StickStep(services.warehouse), steps.InvoiceStep(services.accounts)]
+    sent = [steps.weigh, steps.PrintLabelStep(services.warehouse), steps.InvoiceStep(services.accounts)]
     flat = [
         (Saga("order", [*paid, *sent], payload=Order), order),
         (Saga("pack", [steps.PackStep(services.warehouse)], payload=Line), order.lines[0]),
-        (Saga("notify", [steps.TellStep(services.mail)], payload=Letter), Letter(order.number, order.recipients[0])),
+        (
+            Saga("notify", [steps.SendMailStep(services.mail)], payload=MailMessage),
+            MailMessage(order.number, order.recipients[0]),
+        ),
     ]
     saga = order_fulfilment_saga(services)
     yield Example(saga, order, observe, reset, signals, flat, ["by_hand", "label"])
