@@ -218,7 +218,7 @@ def unreachable(steps: list[str]) -> Script:
 
     def answer(effect: Effect, _attempt: int) -> Answer:
         if effect.kind != COMPENSATE and effect.part.path in steps[2:3]:
-            return Raised(ConnectionResetError("the mail server will not have it"))
+            return Raised(ConnectionResetError("the mail server hung up"))
         return Returned()
 
     return answer

@@ -19,9 +19,10 @@ from examples.profile_sync.steps import profile_steps
 from fsm_mediator import DefinitionError, Happened, MediatorError, NotHappened, Retry, Saga, Step
 from fsm_mediator.testing import Fault, FaultPlan, SagaBrokenError, VirtualClock, check_saga, plans
 from fsm_mediator.testing.processes import in_a_child, kill
-from tests.shelves import (
+from tests.fake_services import (
     BUGS,
     ORDER,
+    FakeService,
     Forgets,
     IsNotIdempotent,
     LosesTheDoubt,
@@ -31,7 +32,6 @@ from tests.shelves import (
     RaisesWithoutExecute,
     ReturnsNoData,
     Sends,
-    Shelf,
     TrustsTheResult,
     shop,
 )
@@ -84,7 +84,7 @@ def test_every_pair_of_faults_on_demand():
     """A second fault strikes wherever the first one leaves it a chance."""
 
     def make():
-        reserved, charged = Shelf(), Shelf()
+        reserved, charged = FakeService(), FakeService()
         steps = [Put(reserved, "reserve"), Put(charged, "charge")]
         saga = Saga("small", steps, compensation_retry=Retry(attempts=2), retry=Retry(attempts=2))
         return saga, lambda: [reserved.held, charged.held]
@@ -143,7 +143,7 @@ def test_saga_without_a_way_to_reset_is_undone_after_each_success():
 
 def test_reset_puts_the_world_back():
     """A world that is kept can be reset, and is, before each run but the first."""
-    shelf = Shelf()
+    shelf = FakeService()
     resets = []
 
     def reset():
@@ -157,7 +157,7 @@ def test_reset_puts_the_world_back():
 
 def test_world_that_cannot_be_put_back_is_told_at_once():
     """A saga with a pivot cannot be undone after it has succeeded: the error says what to pass instead."""
-    shelf = Shelf()
+    shelf = FakeService()
 
     with pytest.raises(DefinitionError, match="pass reset="):
         check_saga(Saga("mail", [Mail(shelf)]), ORDER, observe=lambda: shelf.held)
@@ -175,7 +175,7 @@ def test_what_is_left_over_is_excused_by_step():
 
     def make():
         sent: dict[str, int] = {}
-        shelf = Shelf()
+        shelf = FakeService()
         return Saga("told", [Notify(sent), Put(shelf)]), lambda: {"notify": sent, "put": shelf.held}
 
     def unexcused():
@@ -242,7 +242,7 @@ def test_probes_time_outs_pivots_and_deadlines_survive():
     """Faults strike probes too; steps with time-outs, a pivot and what follows it, and a deadline, are all covered."""
 
     def make():
-        shelves = [Shelf() for _ in range(4)]
+        shelves = [FakeService() for _ in range(4)]
         steps: list[Any] = [
             ProbedPut(shelves[0], "asked"),
             Put(shelves[1], "quick").with_(timeout=1.0, grace=2.0),
@@ -278,7 +278,7 @@ def test_coroutines_survive_on_the_async_mediator():
 
     def makes(kind):
         async def make():
-            shelf, other = Shelf(), Shelf()
+            shelf, other = FakeService(), FakeService()
 
             async def observe():
                 await asyncio.sleep(0)
@@ -311,7 +311,7 @@ def test_nested_steps_are_named_by_their_path():
     """Faults of a nested saga's steps are named by path."""
 
     def make():
-        shelf = Shelf()
+        shelf = FakeService()
         return Saga("outer", [Saga("inner", [Put(shelf)]), Put(shelf, "last")]), lambda: shelf.held
 
     ids = {case.id for case in check_saga(make, ORDER).cases}
@@ -417,7 +417,7 @@ def test_drivers_overtaken_on_purpose_are_not_heard_of(caplog):
     """A check that is passed writes no warnings into the log: whoever sees one would look for trouble that is none."""
 
     def made():
-        shelf = Shelf()
+        shelf = FakeService()
         return Saga("s", [Put(shelf)]), lambda: dict(shelf.held)
 
     check_saga(made, ORDER)

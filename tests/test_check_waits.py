@@ -8,7 +8,7 @@ import pytest
 
 from fsm_mediator import Choose, DefinitionError, Parallel, Retry, Saga, Signal, Sleep
 from fsm_mediator.testing import SagaBrokenError, check_saga, plans
-from tests.shelves import ORDER, Forgets, Put, RaisesWithoutExecute, Shelf
+from tests.fake_services import ORDER, FakeService, Forgets, Put, RaisesWithoutExecute
 
 PATIENT: dict[str, Any] = {"retry": Retry(attempts=2), "compensation_retry": Retry(attempts=2)}
 
@@ -17,7 +17,7 @@ def wide(branch=Put):
     """What makes a saga with a group anew, one of whose branches is a saga with a step as given."""
 
     def make():
-        shelves = {name: Shelf() for name in ("first", "quick", "pack", "label", "last")}
+        shelves = {name: FakeService() for name in ("first", "quick", "pack", "label", "last")}
         put = {name: (branch if name == "label" else Put)(shelf, name) for name, shelf in shelves.items()}
         group = Parallel("both", [put["quick"], Saga("deep", [put["pack"], put["label"]])])
         saga = Saga("wide", [put["first"], group, put["last"]], **PATIENT)
@@ -83,7 +83,7 @@ def test_one_branch_for_each_item_meets_faults_as_one():
             self.shelf.put(context.idempotency_key, order)
 
     def make():
-        shelf = Shelf()
+        shelf = FakeService()
         group = Parallel.each("all", PutEach(shelf, "one"), over=lambda order: [order["amount"], 8])
         return Saga("many", [group, Put(shelf, "last")], **PATIENT), lambda: shelf.held
 
@@ -97,7 +97,7 @@ def test_one_branch_for_each_item_meets_faults_as_one():
 
 def waiting():
     """A saga that waits for an approval and for two hours, then goes one of two ways."""
-    shelves = {name: Shelf() for name in ("first", "left", "right")}
+    shelves = {name: FakeService() for name in ("first", "left", "right")}
     put = {name: Put(shelf, name) for name, shelf in shelves.items()}
     ways = Choose("way", {"left": put["left"], "right": put["right"]}, by=lambda order: "left")
     parts: list[Any] = [put["first"], Signal("approval", timeout=3600.0), Sleep("nap", 7200.0), ways]
@@ -141,7 +141,7 @@ def test_signals_may_be_named_as_a_mediator_names_them(name):
         Signal("yes"),
     ]
     given: dict[str, Any] = {"ask.0.ok": 1, "ask.1.ok": 1, "yes": 1, "way.yes": 1, "in.side": 1}
-    shelf = Shelf()
+    shelf = FakeService()
     make = lambda: (Saga("many", [Put(shelf), *parts]), lambda: dict(shelf.held))  # noqa: E731
 
     report = check_saga(make, ORDER, signals={**given, name: 1}, only=[])
@@ -153,7 +153,7 @@ def test_signal_of_a_branch_is_named_by_its_path():
     """A branch waits for a signal of its own."""
 
     def make():
-        shelf = Shelf()
+        shelf = FakeService()
         group = Parallel("both", [Saga("ask", [Put(shelf, "a"), Signal("ok")]), Put(shelf, "b")])
         return Saga("asking", [group, Put(shelf, "last")], **PATIENT), lambda: shelf.held
 

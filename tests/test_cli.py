@@ -19,16 +19,16 @@ from fsm_mediator.cli import console as codes
 from fsm_mediator.cli.commands import cli
 from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
 from fsm_mediator.journal.protocol import Commit
-from tests import desk_app
+from tests import cli_app
 
 ROOT = Path(__file__).parent.parent
-APP_OPTION = ("--app", "tests.desk_app:sagas")
+APP_OPTION = ("--app", "tests.cli_app:sagas")
 
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """An empty world of participants, and the working directory."""
-    monkeypatch.setenv("DESK_WORLD", str(tmp_path))
+    monkeypatch.setenv("CLI_APP_FOLDER", str(tmp_path))
     monkeypatch.setattr(codes.out, "_width", 200)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -50,7 +50,7 @@ def desk(world):
 def journal(world):
     """A journal with one execution that succeeded, one that failed and one that is stuck."""
     path = world / "sagas.db"
-    with Mediator(*desk_app.sagas, journal=str(path)) as mediator:
+    with Mediator(*cli_app.sagas, journal=str(path)) as mediator:
         mediator.run("checkout", {"amount": 5}, saga_id="good")
         mediator.run("checkout", {"amount": 500}, saga_id="bad", check=False)
         (world / "warehouse_closed").touch()
@@ -169,7 +169,7 @@ def test_what_is_no_json_says_so(desk, journal, world):
     said = desk("run", "checkout", "-p", "x" * 100, "-j", journal, *APP_OPTION, code=USAGE)
     assert f"the payload '{'x' * 60}...' is not JSON (JSON is malformed: invalid character (byte 0))" in said
     assert "a text needs quotes" in said
-    app = ("--app", "tests.desk_app:typed")
+    app = ("--app", "tests.cli_app:typed")
     said = desk("run", "typed", "-p", '{"amount": "much"}', "-j", journal, *app, code=USAGE)
     assert "the payload is not what saga 'typed' takes, Order: Expected `int`, got `str` - at `$.amount`" in said
     assert "--result 'done' is not JSON" in desk(
@@ -203,7 +203,7 @@ def test_export_and_prune(desk, journal):
 def test_app_and_journal_from_pyproject(desk, journal, world):
     """In a project that says where its sagas and its journal are, no option is needed."""
     (world / "pyproject.toml").write_text(
-        '[tool.fsm-mediator]\napp = "tests.desk_app:make"\njournal = "sagas.db"\n', encoding="utf-8"
+        '[tool.fsm-mediator]\napp = "tests.cli_app:make"\njournal = "sagas.db"\n', encoding="utf-8"
     )
     (world / "warehouse_closed").unlink()
 
@@ -215,11 +215,11 @@ def test_app_and_journal_from_pyproject(desk, journal, world):
     ("words", "code", "says"),
     [
         (("retry", "held"), APP, "--app module:object"),
-        (("retry", "held", "--app", "tests.desk_app"), APP, "module:object"),
-        (("retry", "held", "--app", "tests.desk_app:gone"), APP, "has no 'gone'"),
+        (("retry", "held", "--app", "tests.cli_app"), APP, "module:object"),
+        (("retry", "held", "--app", "tests.cli_app:gone"), APP, "has no 'gone'"),
         (("retry", "held", "--app", "no_such_module:x"), APP, "cannot be imported"),
         (("retry", "held", "--app", "an_app_that_ends:x"), APP, "cannot be imported: SystemExit(3)"),
-        (("retry", "held", "--app", "tests.desk_app:nothing"), APP, "42"),
+        (("retry", "held", "--app", "tests.cli_app:nothing"), APP, "42"),
         (("retry", "held", *APP_OPTION), JOURNAL, "which journal?"),
         (("list",), JOURNAL, "which journal?"),
         (("list", "-j", "nowhere/sagas.db"), JOURNAL, "nowhere"),
@@ -251,7 +251,7 @@ def start(world, *words):
     """A real process of the command."""
     return subprocess.Popen(
         [sys.executable, "-m", "fsm_mediator", *words],
-        env={"PATH": "/usr/bin:/bin", "DESK_WORLD": str(world), "PYTHONPATH": str(ROOT)},
+        env={"PATH": "/usr/bin:/bin", "CLI_APP_FOLDER": str(world), "PYTHONPATH": str(ROOT)},
         cwd=world,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -264,11 +264,11 @@ def test_recover_takes_up_what_a_dead_process_left(world):
     script = (
         "import os, signal\n"
         "from fsm_mediator import Mediator\n"
-        "from tests import desk_app\n"
+        "from tests import cli_app\n"
         "die = lambda record: record.target == 'executing.charge' and os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Mediator(*desk_app.sagas, journal='sagas.db', observers=[die]).run('checkout', {'amount': 3}, saga_id='x')\n"
+        "Mediator(*cli_app.sagas, journal='sagas.db', observers=[die]).run('checkout', {'amount': 3}, saga_id='x')\n"
     )
-    environment = {"PATH": "/usr/bin:/bin", "DESK_WORLD": str(world), "PYTHONPATH": str(ROOT)}
+    environment = {"PATH": "/usr/bin:/bin", "CLI_APP_FOLDER": str(world), "PYTHONPATH": str(ROOT)}
     died = subprocess.run([sys.executable, "-c", script], cwd=world, env=environment, check=False)
     assert died.returncode == -signal.SIGKILL
 
@@ -302,11 +302,11 @@ def test_serve_drives_until_it_is_told_to_stop(world):
         line = process.stderr.readline()
         assert "serving checkout, refuse" in line
         script = (
-            "import os\nfrom fsm_mediator import Mediator\nfrom tests import desk_app\n"
-            "m = Mediator(*desk_app.sagas, journal='sagas.db', observers=[lambda record: os._exit(9)])\n"
+            "import os\nfrom fsm_mediator import Mediator\nfrom tests import cli_app\n"
+            "m = Mediator(*cli_app.sagas, journal='sagas.db', observers=[lambda record: os._exit(9)])\n"
             "m.run('checkout', {'amount': 3}, saga_id='left')\n"
         )
-        environment = {"PATH": "/usr/bin:/bin", "DESK_WORLD": str(world), "PYTHONPATH": str(ROOT)}
+        environment = {"PATH": "/usr/bin:/bin", "CLI_APP_FOLDER": str(world), "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", script], cwd=world, env=environment, check=False)
         journal = SQLiteJournal(world / "sagas.db")
         until = time.monotonic() + 30

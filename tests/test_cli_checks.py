@@ -14,16 +14,16 @@ from fsm_mediator import Mediator
 from fsm_mediator.cli import console as codes
 from fsm_mediator.cli.commands import cli
 from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, USAGE
-from tests import desk_app
+from tests import cli_app
 
 ROOT = Path(__file__).parent.parent
-SAGAS = "tests.desk_app:sagas"
+SAGAS = "tests.cli_app:sagas"
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     """Runs a command in this process, in an empty folder; checks its exit code."""
-    monkeypatch.setenv("DESK_WORLD", str(tmp_path))
+    monkeypatch.setenv("CLI_APP_FOLDER", str(tmp_path))
     monkeypatch.setattr(codes.out, "_width", 200)
     monkeypatch.chdir(tmp_path)
 
@@ -39,7 +39,7 @@ def desk(tmp_path, monkeypatch):
 def journal(desk, tmp_path):
     """A journal with one execution that succeeded, one that failed and one that is stuck."""
     path = tmp_path / "sagas.db"
-    with Mediator(*desk_app.sagas, journal=str(path)) as mediator:
+    with Mediator(*cli_app.sagas, journal=str(path)) as mediator:
         mediator.run("checkout", {"amount": 5}, saga_id="good")
         mediator.run("checkout", {"amount": 500}, saga_id="bad", check=False)
         (tmp_path / "warehouse_closed").touch()
@@ -90,7 +90,7 @@ def test_verify_writes_counterexamples(desk, tmp_path):
 
 def test_verify_writes_counterexamples_of_branches(desk, tmp_path):
     """A law that is broken within a branch of a group leaves its files as well; their tests can be run."""
-    desk("verify", "tests.desk_app:group", "--strict", "--counterexample", "found", code=DID_NOT_SUCCEED)
+    desk("verify", "tests.cli_app:group", "--strict", "--counterexample", "found", code=DID_NOT_SUCCEED)
 
     files = {file.name: file.read_text() for file in (tmp_path / "found").iterdir()}
     assert "group.both.charge-law-2.txt" in files
@@ -121,7 +121,7 @@ def test_verify_needs_an_app_that_can_be_loaded(desk, tmp_path):
     assert "no saga is named 'nothing'" in desk("verify", SAGAS, "--saga", "nothing", code=APP)
     (tmp_path / "pyproject.toml").write_text(f'[tool.fsm-mediator]\napp = "{SAGAS}"\n')
     assert "saga 'checkout'" in desk("verify")
-    assert "saga 'checkout'" in desk("verify", "--app", "tests.desk_app:checkout")
+    assert "saga 'checkout'" in desk("verify", "--app", "tests.cli_app:checkout")
 
 
 def test_conform_of_a_journal(desk, journal):
@@ -148,7 +148,7 @@ def test_conform_names_the_first_illegal_move(desk, journal):
 
 def test_conform_of_a_journal_with_unknown_sagas(desk, journal):
     """What the app has no definition of is reported and ends with a code of its own, after all else is checked."""
-    told = desk("conform", "-j", journal, "tests.desk_app:refuse", code=APP)
+    told = desk("conform", "-j", journal, "tests.cli_app:refuse", code=APP)
 
     assert "0 executions checked" in told
     assert "not checked: 3 executions ('held', 'bad', 'good'): no saga is named 'checkout'" in told
@@ -191,22 +191,22 @@ def test_conform_of_a_journal_with_a_row_that_cannot_be_read(desk, journal):
 
 def test_compare_refuses_a_deploy_that_strands(desk):
     """CI is told which states are in the way, and ends with 1; with the old version registered as well it ends well."""
-    told = desk("compare", SAGAS, "tests.desk_app:newer", code=DID_NOT_SUCCEED)
+    told = desk("compare", SAGAS, "tests.cli_app:newer", code=DID_NOT_SUCCEED)
     assert "STRANDED" in told
     assert "must drain" in told
     assert "the deploy would strand executions" in told
 
-    assert "stays registered" in desk("compare", SAGAS, "tests.desk_app:both")
+    assert "stays registered" in desk("compare", SAGAS, "tests.cli_app:both")
     assert "the same shape" in desk("compare", SAGAS, SAGAS)
-    assert "STRANDED" not in desk("compare", SAGAS, "tests.desk_app:newer", "--saga", "refuse")
+    assert "STRANDED" not in desk("compare", SAGAS, "tests.cli_app:newer", "--saga", "refuse")
 
 
 def test_compare_with_what_is_deployed_written_down(desk):
     """The old code is not there any more: a file that was written with it is enough, whole or as JSON."""
     desk("export-shape", SAGAS, "-o", "deployed.json")
 
-    desk("compare", "deployed.json", "tests.desk_app:both")
-    told = json.loads(desk("compare", "deployed.json", "tests.desk_app:newer", "--json", code=DID_NOT_SUCCEED))
+    desk("compare", "deployed.json", "tests.cli_app:both")
+    told = json.loads(desk("compare", "deployed.json", "tests.cli_app:newer", "--json", code=DID_NOT_SUCCEED))
 
     assert [(each["saga"], each["ok"]) for each in told["sagas"]] == [("checkout", False), ("refuse", True)]
     assert json.loads(desk("export-shape", SAGAS))["sagas"][0]["saga"] == "checkout"
@@ -215,17 +215,17 @@ def test_compare_with_what_is_deployed_written_down(desk):
 
 def test_compare_with_the_journal_refuses_only_what_is_in_flight(desk, journal):
     """A deploy that could strand executions is let through once none of them is in flight any more."""
-    told = desk("compare", SAGAS, "tests.desk_app:newer", "-j", journal, code=DID_NOT_SUCCEED)
+    told = desk("compare", SAGAS, "tests.cli_app:newer", "-j", journal, code=DID_NOT_SUCCEED)
     assert "1 of saga 'checkout' version 1 would be stranded: 1 in stuck.reserve" in told
 
     desk("resolve", "held", "--reason", "by hand", "-j", journal, "--app", SAGAS)
 
-    assert "nothing in flight would be stranded" in desk("compare", SAGAS, "tests.desk_app:newer", "-j", journal)
+    assert "nothing in flight would be stranded" in desk("compare", SAGAS, "tests.cli_app:newer", "-j", journal)
 
 
 def test_compare_with_other_names(desk):
     """Parts that are called otherwise now are told so; a slip is shown."""
-    told = desk("compare", SAGAS, "tests.desk_app:newer", "--rename", "charge=check", code=DID_NOT_SUCCEED)
+    told = desk("compare", SAGAS, "tests.cli_app:newer", "--rename", "charge=check", code=DID_NOT_SUCCEED)
     assert "renamed" in told
     assert "write it as OLD=NEW" in desk("compare", SAGAS, SAGAS, "--rename", "charge", code=USAGE)
     assert "has a part 'x'" in desk("compare", SAGAS, SAGAS, "--rename", "x=y", code=APP)
@@ -257,10 +257,10 @@ def test_export_machine_with_mistakes(desk):
 
 def test_branches_come_along(desk, tmp_path):
     """An execution is checked with its branches, a saga exported with those of its groups."""
-    with Mediator(desk_app.group, journal=str(tmp_path / "sagas.db")) as mediator:
+    with Mediator(cli_app.group, journal=str(tmp_path / "sagas.db")) as mediator:
         mediator.run("group", {"amount": 5}, saga_id="g")
 
-    app = "tests.desk_app:group"
+    app = "tests.cli_app:group"
     for words in ((), ("--id", "g"), ("--saga", "group")):
         assert "3 executions checked" in desk("conform", "-j", "sagas.db", app, *words)
     assert "1 execution checked" in desk("conform", "-j", "sagas.db", app, "--id", "g/both.charge")

@@ -12,16 +12,16 @@ from fsm_mediator.cli import console as codes
 from fsm_mediator.cli import driving
 from fsm_mediator.cli.commands import cli
 from fsm_mediator.cli.console import DID_NOT_SUCCEED, NOT_FOUND, REFUSED, USAGE
-from tests import waiting_app
+from tests import cli_waits_app
 
-APP = ("--app", "tests.waiting_app:sagas", "--journal", "sagas.db")
+APP = ("--app", "tests.cli_waits_app:sagas", "--journal", "sagas.db")
 LOOK = ("--journal", "sagas.db")
 
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
     """Runs a command in this process, in an empty folder; checks its exit code."""
-    monkeypatch.setenv("DESK_WORLD", str(tmp_path))
+    monkeypatch.setenv("CLI_APP_FOLDER", str(tmp_path))
     monkeypatch.setattr(codes.out, "_width", 200)
     monkeypatch.chdir(tmp_path)
 
@@ -36,7 +36,7 @@ def desk(tmp_path, monkeypatch):
 @pytest.fixture
 def parked(desk):
     """Leaves executions parked in the journal, one of each sort."""
-    with Mediator(*waiting_app.sagas, journal="sagas.db", park_after=1.0) as mediator:
+    with Mediator(*cli_waits_app.sagas, journal="sagas.db", park_after=1.0) as mediator:
         mediator.run("approved", 1, saga_id="a-1", check=False)
         mediator.run("asked", 1, saga_id="g-1", check=False)
         mediator.run("many", 12, saga_id="m-1", check=False)
@@ -71,7 +71,7 @@ def test_signal_to_a_branch_by_either_name(parked):
     """A signal in a branch is named through the group or by the branch's own id; the whole goes on when all have it."""
     told = parked("signal", "g-1", "g.lead.yes", "true", *APP)
     assert "parked in 'waiting.g'" in told
-    assert "next: fsm-mediator show -a tests.waiting_app:sagas -j sagas.db g-1" in told
+    assert "next: fsm-mediator show -a tests.cli_waits_app:sagas -j sagas.db g-1" in told
     assert states()["g-1/g.lead"] == "succeeded"
     parked("signal", "g-1/g.also", "also", '"me too"', *APP)
     assert states()["g-1/g.also"] == "succeeded"
@@ -104,7 +104,7 @@ def test_signal_value_from_input(parked):
 
 def test_signal_of_an_app_with_coroutines_in_its_branches(desk):
     """An app whose only coroutines are inside a group is driven on an event loop."""
-    app = ("--app", "tests.waiting_app:slow", "--journal", "sagas.db")
+    app = ("--app", "tests.cli_waits_app:slow", "--journal", "sagas.db")
     assert "parked in 'waiting.approval'" in desk("run", "approved", "--id", "s-1", *app, code=DID_NOT_SUCCEED)
     assert "succeeded" in desk("signal", "s-1", "approval", *app)
 
@@ -118,7 +118,7 @@ def test_commands_drive_as_the_apps_mediator_does(desk, tmp_path, monkeypatch):
         return Mediator(*sagas, **settings)
 
     monkeypatch.setattr(driving, "Mediator", make)
-    app = ("--app", "tests.waiting_app:mediator", "--journal", "sagas.db")
+    app = ("--app", "tests.cli_waits_app:mediator", "--journal", "sagas.db")
 
     desk("run", "approved", "--id", "a-1", *app, code=DID_NOT_SUCCEED)
     desk("signal", "a-1", "approval", "7", *app)
@@ -170,10 +170,10 @@ def test_what_to_type_next_can_be_typed(parked):
 
 def test_with_the_app_a_signal_with_a_timeout_is_told_from_a_sleep(parked):
     """Only who knows the sagas knows what a wait with an end is; others say that they do not."""
-    with Mediator(*waiting_app.sagas, journal="sagas.db") as mediator:
+    with Mediator(*cli_waits_app.sagas, journal="sagas.db") as mediator:
         mediator.run("timed", 1, saga_id="t-1", check=False)
     line = "fsm-mediator signal -j sagas.db t-1/who.boss word VALUE"
-    with_app = line.replace("-j", "-a tests.waiting_app:sagas -j")
+    with_app = line.replace("-j", "-a tests.cli_waits_app:sagas -j")
     assert line not in parked("list", *LOOK)
     assert f"{line}  (if it is a signal)" in parked("show", "t-1", *LOOK)
     assert f"next: {with_app}\n" in parked("list", *APP)

@@ -85,7 +85,7 @@ def test_tutorial_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(DOCS)
     monkeypatch.chdir(tmp_path)
     try:
-        assert run((DOCS / "tutorial.md").read_text(encoding="utf-8"), monkeypatch) == 7
+        assert run((DOCS / "tutorial.md").read_text(encoding="utf-8"), monkeypatch) == 8
     finally:
         sys.modules.pop("trip", None)
 

@@ -17,8 +17,8 @@ from fsm_mediator.testing import (
     check_saga,
     saga_state_machine,
 )
-from tests import shelves
-from tests.shelves import BUGS, ORDER, shop
+from tests import fake_services
+from tests.fake_services import BUGS, ORDER, shop
 from tests.test_readme import BLOCK, run
 
 pytestmark = pytest.mark.once
@@ -93,7 +93,7 @@ def table_of_bugs() -> str:
     """A row for each bug: what the step does wrong, which fault shows it, which promise it breaks."""
     lines = ["| the step | the fault that shows it | the promises that it breaks |", "|---|---|---|"]
     for bug, settings in BUGS.items():
-        assert getattr(shelves, bug.__name__) is bug
+        assert getattr(fake_services, bug.__name__) is bug
         with pytest.raises(SagaBrokenError) as caught:
             check_saga(shop(bug, careful="strict" in settings), ORDER, **settings)
         try:

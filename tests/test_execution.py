@@ -52,7 +52,7 @@ from fsm_mediator.records import (
     Returned,
     TimedOut,
 )
-from tests.plainly import PlainExecution, Shape, ShapedStep, Told, saga_of, shapes
+from tests.reference_model import PlainExecution, Shape, ShapedStep, Told, saga_of, shapes
 
 WAIT = Retry(wait_initial=1.0, wait_max=8.0, wait_jitter=2.0)
 

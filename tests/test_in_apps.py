@@ -1,4 +1,4 @@
-"""The shop in web apps: real servers of real frameworks, killed, stopped and started again."""
+"""The shop in web apps, under real servers of real frameworks that are killed, stopped and started again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -33,7 +34,7 @@ ORDER = {"item": "lamp", "cents": 4200}
 
 
 class Shop:
-    """The shop, served by processes of its own, and what its services were told."""
+    """The shop in server processes, and the requests that its services received."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind = kind
@@ -76,7 +77,7 @@ class Shop:
             return False
 
     def kill(self) -> None:
-        """SIGKILL to every process of it: nobody has time for anything."""
+        """Send SIGKILL to every process."""
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -84,7 +85,7 @@ class Shop:
         self.processes.clear()
 
     def stop(self) -> list[int]:
-        """SIGTERM, as whoever deploys sends it; how each process ended."""
+        """Send SIGTERM, as a deployment does; return the exit codes."""
         for process in self.processes:
             process.terminate()
         codes = [process.wait(60) for process in self.processes]
@@ -92,36 +93,37 @@ class Shop:
         return codes
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """The status and the body of an answer."""
+        """Send a request; return the status and the body of the response."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/orders/{path}", data, method=method)
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-                return answer.status, json.load(answer)
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+                return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def comes_to(self, order_id: str, state: str) -> None:
-        """Wait until an order stands there."""
+    def wait_for(self, order_id: str, state: str) -> None:
+        """Wait until an order is in a state."""
         eventually(lambda: self.state(order_id) == state)
 
     def state(self, order_id: str) -> str:
-        """Where an order stands, asked over the web."""
-        status, told = self.ask("GET", order_id)
-        assert status == 200, told
-        return str(told["state"])
+        """The state of an order, as the web app reports it."""
+        status, body = self.ask("GET", order_id)
+        assert status == 200, body
+        return str(body["state"])
 
     @property
-    def services(self) -> list[str]:
-        """What the services were told, without the keys."""
-        log = self.folder / "services.log"
-        return [line.partition(" under ")[0] for line in log.read_text().splitlines()] if log.exists() else []
+    def requests(self) -> list[tuple[str, str]]:
+        """The requests that the services accepted and did not cancel: the saga's id, and the request."""
+        with contextlib.closing(sqlite3.connect(self.folder / "services.db")) as db:
+            rows = db.execute("SELECT key, request FROM requests ORDER BY rowid").fetchall()
+        return [(key.partition(":")[0], request) for key, request in rows]
 
 
 @pytest.fixture(params=COMMANDS)
 def shop(request, tmp_path) -> Iterator[Shop]:
-    """The shop on each framework, closed; killed at the end."""
+    """The shop on each framework, not yet started; killed at the end."""
     made = Shop(request.param, tmp_path)
     if request.param == "in_django":  # as `manage.py migrate` does
         code = (
@@ -137,48 +139,48 @@ def shop(request, tmp_path) -> Iterator[Shop]:
 
 
 def test_an_order_from_the_web(shop):
-    """Placed, approved and shipped; what is repeated does nothing, what is wrong is told with the status that fits."""
+    """An order is placed, approved and shipped; repeated requests change nothing; errors have fitting HTTP statuses."""
     shop.open()
     assert shop.ask("PUT", "o-1", {"item": "lamp"})[0] == 422
     assert shop.ask("PUT", "o-1", ORDER)[0] == 202
     assert shop.ask("PUT", "o-1", ORDER)[0] == 202
-    status, told = shop.ask("PUT", "o-1", {**ORDER, "cents": 1})
-    assert (status, "another payload" in told["error"]) == (409, True)
-    shop.comes_to("o-1", "waiting.approval")
+    status, body = shop.ask("PUT", "o-1", {**ORDER, "cents": 1})
+    assert (status, "another payload" in body["error"]) == (409, True)
+    shop.wait_for("o-1", "waiting.approval")
 
-    assert shop.ask("POST", "o-1/approval?yes=true")[0] == 202
-    assert shop.ask("POST", "o-1/approval?yes=true")[0] == 202
-    assert shop.ask("POST", "o-1/approval?yes=false")[0] == 409
-    shop.comes_to("o-1", "succeeded")
+    assert shop.ask("POST", "o-1/approval?approved=true")[0] == 202
+    assert shop.ask("POST", "o-1/approval?approved=true")[0] == 202
+    assert shop.ask("POST", "o-1/approval?approved=false")[0] == 409
+    shop.wait_for("o-1", "succeeded")
     assert shop.ask("DELETE", "o-1")[0] == 409
-    assert shop.services == ["reserve lamp", "charge 4200 for o-1", "ship lamp for o-1"]
+    assert shop.requests == [("o-1", "reserve lamp"), ("o-1", "charge 4200"), ("o-1", "ship lamp")]
 
     shop.ask("PUT", "o-2", ORDER)
     shop.ask("PUT", "o-3", ORDER)
-    shop.ask("POST", "o-3/approval?yes=false")
+    shop.ask("POST", "o-3/approval?approved=false")
     assert shop.ask("DELETE", "o-2")[0] == 202
     for order_id in ("o-2", "o-3"):
-        shop.comes_to(order_id, "failed")
-        assert f"release lamp for {order_id}" in shop.services
+        shop.wait_for(order_id, "failed")
+        assert (order_id, "reserve lamp") not in shop.requests
 
 
 def test_an_order_survives_its_server(shop):
-    """Killed right after it was taken, it comes to its approval by itself once something is started again."""
+    """Orders accepted right before a SIGKILL reach their approval after a restart, and each is shipped once."""
     shop.open()
     for number in range(5):
         assert shop.ask("PUT", f"o-{number}", ORDER)[0] == 202
     shop.kill()
     shop.open()
     for number in range(5):
-        shop.comes_to(f"o-{number}", "waiting.approval")
-        shop.ask("POST", f"o-{number}/approval?yes=true")
+        shop.wait_for(f"o-{number}", "waiting.approval")
+        shop.ask("POST", f"o-{number}/approval?approved=true")
     for number in range(5):
-        shop.comes_to(f"o-{number}", "succeeded")
-        assert shop.services.count(f"ship lamp for o-{number}") == 1
+        shop.wait_for(f"o-{number}", "succeeded")
+        assert shop.requests.count((f"o-{number}", "ship lamp")) == 1
 
 
-def test_a_deployment_leaves_nothing_held(shop):
-    """SIGTERM ends each process by itself, and the journal says that nobody holds anything any more."""
+def test_a_deployment_releases_every_execution(shop):
+    """SIGTERM ends each process with exit code 0, and the journal has no owner for any execution."""
     shop.open()
     for number in range(5):
         shop.ask("PUT", f"o-{number}", ORDER)
@@ -186,33 +188,33 @@ def test_a_deployment_leaves_nothing_held(shop):
     journal = SQLiteJournal(shop.folder / "orders.db", read_only=True)
     entries = list(journal.entries())
     assert len(entries) == 5
-    held = [(entry.saga_id, entry.state, str(entry.driver)) for entry in entries if entry.driver is not None]
-    assert held == [], [log.read_text() for log in shop.folder.glob("[0-9].log")]
+    owned = [(entry.saga_id, entry.state, str(entry.driver)) for entry in entries if entry.driver is not None]
+    assert owned == [], [log.read_text() for log in shop.folder.glob("[0-9].log")]
     journal.close()
 
 
-def test_what_was_committed_and_not_started_is_started_later(tmp_path):
-    """Django's process ended between the commit of the row and its saga: a timer starts it, and each one once."""
+def test_committed_order_without_saga_is_started_once(tmp_path):
+    """If a Django process ends between the commit of a row and the start of its saga, a timer starts the saga once."""
     code = """
         from django.db import connection
-        from examples.in_apps.in_django import Purchase, mediator, start_what_was_not
+        from examples.in_apps.in_django import Purchase, mediator, start_missing_sagas
         with connection.schema_editor() as editor:
             editor.create_model(Purchase)
         Purchase.objects.create(order_id="o-1", item="lamp", cents=5)
-        start_what_was_not()
+        start_missing_sagas()
         assert mediator.wait("o-1", check=False).state == "waiting.approval"
-        start_what_was_not()
+        start_missing_sagas()
         mediator.signal("o-1", "approval", True)
         assert mediator.wait("o-1").succeeded
         assert Purchase.objects.get(order_id="o-1").paid
     """
     environment = {**os.environ, "SHOP_FOLDER": str(tmp_path)}
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, env=environment, check=True, timeout=60)
-    assert (tmp_path / "services.log").read_text().count("reserve lamp") == 1
+    assert Shop("in_django", tmp_path).requests[0] == ("o-1", "reserve lamp")
 
 
-def test_the_page_shows_what_is_tested():
-    """Each file of the example stands on the page as it is."""
+def test_page_shows_the_tested_files():
+    """docs/embedding.md contains each file of the example, unchanged."""
     page = (ROOT / "docs/embedding.md").read_text(encoding="utf-8")
     for path in sorted((ROOT / "examples/in_apps").glob("*.py")):
         if path.name != "__init__.py":

@@ -22,7 +22,7 @@ from fsm_mediator import DefinitionError, Mediator, Retry, Saga, Step, step
 from fsm_mediator.machine.machine import CompiledMachine, check_machine, compile_machine
 from fsm_mediator.machine.parts import Effect, Kind, Part
 from fsm_mediator.states import EVENTS, PHASES
-from tests.plainly import Shape, permissive, saga_of, shapes, states_of, table
+from tests.reference_model import Shape, permissive, saga_of, shapes, states_of, table
 
 THREE = (
     Shape(name="reserve", compensates=True),

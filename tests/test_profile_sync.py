@@ -23,7 +23,7 @@ from examples.profile_sync.__main__ import main
 from examples.profile_sync.changes import Line, ProfileChange, original, read_changes
 from examples.profile_sync.check import QUERIES, _read, check
 from examples.profile_sync.classic import AuthStep, BillingStep, MediatorPayload, NotificationStep
-from examples.profile_sync.demo import OtherRunError, clear, demo_faults, synchronise
+from examples.profile_sync.demo import DifferentRunError, clear, demo_faults, synchronise
 from examples.profile_sync.faults import Faults, RefusedError, ServiceDownError
 from examples.profile_sync.lifecycle import UserLifecycleMediator
 from examples.profile_sync.make_changes import CHANGES, MALFORMED, make
@@ -40,7 +40,7 @@ CHANGE = ProfileChange(user_id=1, email="ada@example.com", plan="pro", seats=2, 
 
 
 def test_classic_scenario_calls_each_service_once_in_order():
-    """Three steps and a payload: each service is called once, with plain arguments, in the order of the steps."""
+    """Each of three services is called once, with plain arguments, in the order of the steps."""
     world = Mock()
     auth, billing, notification = world.auth, world.billing, world.notification
 
@@ -49,14 +49,16 @@ def test_classic_scenario_calls_each_service_once_in_order():
 
     auth.login.assert_called_once_with(1)
     billing.charge.assert_called_once_with(1, 100, key=f"{outcome.saga_id}:billing:execute")
-    notification.send.assert_called_once_with(1, "Welcome to our service!")
+    notification.send.assert_called_once_with(
+        1, "Welcome to our service!", key=f"{outcome.saga_id}:notification:execute"
+    )
     assert [name for name, _, _ in world.mock_calls] == ["auth.login", "billing.charge", "notification.send"]
     assert outcome.succeeded
     mediator.close()
 
 
 def test_classic_scenario_is_undone_newest_first_when_the_last_step_is_refused():
-    """A message that cannot be sent gives the money back and ends the session."""
+    """If the message cannot be sent, the money is refunded and the session ends."""
     world = Mock()
     world.notification.send.side_effect = StepRejectedError("no such user")
 
@@ -79,7 +81,7 @@ def test_classic_scenario_is_undone_newest_first_when_the_last_step_is_refused()
 
 
 def test_readme_code_runs():
-    """The code in the example's README runs as it stands."""
+    """The code in the README of the example runs."""
     readme = CHANGES.with_name("README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names: dict[str, Any] = {}
@@ -92,7 +94,7 @@ def test_readme_code_runs():
 
 
 def test_profile_steps_translate_changes_into_plain_calls():
-    """Each service gets just the part of a profile that is its own, and the key of the call."""
+    """Each service gets its own part of the profile, and the key of the request."""
     world = Mock()
     services = Services(world.auth, world.billing, world.notification, world.ui_cache)
 
@@ -110,7 +112,7 @@ def test_profile_steps_translate_changes_into_plain_calls():
 
 
 def test_refusal_of_a_service_is_not_tried_again_and_undoes_the_rest():
-    """A declined card is no fault that another attempt would mend."""
+    """A declined card is not retried, and the steps before it are undone."""
     world = Mock()
     world.billing.subscribe.side_effect = RefusedError("the card was declined")
     services = Services(world.auth, world.billing, world.notification, world.ui_cache)
@@ -125,7 +127,7 @@ def test_refusal_of_a_service_is_not_tried_again_and_undoes_the_rest():
 
 
 def test_saga_at_module_level_opens_nothing(tmp_path):
-    """Importing the example, for a diagram say, leaves no file behind."""
+    """Importing the example, for example for a diagram, creates no file."""
     assert saga.name == "user_lifecycle"
     code = "from examples.profile_sync import saga; print(saga.name)"
     root = str(CHANGES.parents[2])
@@ -141,7 +143,7 @@ def test_saga_at_module_level_opens_nothing(tmp_path):
 
 @attrs.frozen
 class Participant:
-    """One service of the four, with its change of user 1 and the undoing of it."""
+    """One of the four services, with its change of user 1 and the undo of that change."""
 
     service: Service
     name: str
@@ -156,7 +158,7 @@ class Participant:
         getattr(self.service, self.undo)(1, key=key)
 
     def row(self):
-        """What the service keeps of user 1, read behind its back."""
+        """The row of user 1, read from the database."""
         return _read(self.service.path.parent, self.name).get(1)
 
 
@@ -170,7 +172,7 @@ PARTICIPANTS = {
 
 @pytest.fixture
 def make_participant(tmp_path):
-    """Makes the participant of a name, on a network with these faults, for one known user."""
+    """Creates the participant with a name, on a network with faults, with one user."""
     made: list[Services] = []
 
     def make_one(name: str, faults: Faults | None = None) -> Participant:
@@ -191,7 +193,7 @@ def participant(request, make_participant):
 
 
 def test_change_asked_for_twice_happens_once(participant):
-    """A repeated request with the same key changes nothing more: one charge, one message."""
+    """A repeated request with the same key has no second effect: one charge, one message."""
     before = participant.row()
     participant.change("k")
     once = participant.row()
@@ -200,7 +202,7 @@ def test_change_asked_for_twice_happens_once(participant):
 
 
 def test_undone_change_leaves_what_was_before(participant):
-    """After the undoing, also a repeated one, the service holds what it held before."""
+    """After an undo, and after a repeated one, the table is as before."""
     before = participant.row()
     participant.change("k")
     participant.reverse("k")
@@ -209,7 +211,7 @@ def test_undone_change_leaves_what_was_before(participant):
 
 
 def test_undoing_what_never_arrived_is_harmless_and_refuses_it_when_it_comes_late(participant):
-    """A compensation in doubt: execute never answered, and its request arrives after the undoing."""
+    """A request that arrives after its undo is refused."""
     before = participant.row()
     participant.reverse("k")
     with pytest.raises(RefusedError, match="'k' was undone before it arrived"):
@@ -218,7 +220,7 @@ def test_undoing_what_never_arrived_is_harmless_and_refuses_it_when_it_comes_lat
 
 
 def test_change_that_was_undone_is_refused_when_it_is_repeated_late(participant):
-    """A second copy of an undone request does not bring the change back."""
+    """A second copy of an undone request does not repeat the change."""
     before = participant.row()
     participant.change("k")
     participant.reverse("k")
@@ -228,7 +230,7 @@ def test_change_that_was_undone_is_refused_when_it_is_repeated_late(participant)
 
 
 def test_keys_are_remembered_by_the_file_not_by_the_process(make_participant):
-    """A service that was started anew still knows what it has done."""
+    """A restarted service remembers its keys."""
     make_participant("billing").change("k")
     later = make_participant("billing")
     later.change("k")
@@ -237,7 +239,7 @@ def test_keys_are_remembered_by_the_file_not_by_the_process(make_participant):
 
 @pytest.mark.parametrize("name", PARTICIPANTS)
 def test_request_that_is_down_has_no_effect_and_lost_answer_has(make_participant, name):
-    """Before the effect the error is plain; after it, it says that the answer is what was lost."""
+    """An error before the effect says that the service is down; after it, that the answer was lost."""
     down = make_participant(name, Faults(down=1.0))
     before = down.row()
     with pytest.raises(ServiceDownError):
@@ -252,7 +254,7 @@ def test_request_that_is_down_has_no_effect_and_lost_answer_has(make_participant
 
 @pytest.mark.parametrize("name", PARTICIPANTS)
 def test_late_request_takes_effect_only_later(make_participant, name):
-    """A request that seems lost arrives in the end, and then counts."""
+    """A request that seems lost can arrive later and have its effect."""
     faults = Faults(late=1.0)
     participant = make_participant(name, faults)
     before = participant.row()
@@ -265,7 +267,7 @@ def test_late_request_takes_effect_only_later(make_participant, name):
 
 @pytest.mark.parametrize("name", ["auth", "billing", "notification"])
 def test_refused_request_has_no_effect(make_participant, name):
-    """A service that says no has changed nothing, and its no is not remembered as a done request."""
+    """A refused request has no effect, and its key is not stored as done."""
     participant = make_participant(name, Faults(refused=1.0))
     before = participant.row()
     for _ in range(2):
@@ -274,19 +276,19 @@ def test_refused_request_has_no_effect(make_participant, name):
     assert participant.row() == before
 
 
-def test_address_that_is_taken_is_refused_and_an_unknown_user_too(tmp_path):
-    """A service says no in words, whatever its database says."""
+def test_taken_address_and_unknown_user_are_refused(tmp_path):
+    """A service refuses with a message of its own, not with the error of its database."""
     services = Services.at(tmp_path)
     services.enroll([original(1), original(2)])
     with pytest.raises(RefusedError, match=r"the address user2@old\.example is taken"):
         services.auth.change_email(1, "user2@old.example", key="k")
-    with pytest.raises(RefusedError, match="billing knows no user 3"):
+    with pytest.raises(RefusedError, match="billing has no user 3"):
         services.billing.subscribe(3, "pro", 900, key="l")
     services.close()
 
 
-def test_effect_that_breaks_off_half_way_is_rolled_back(make_participant):
-    """A plan changed and a charge that could not be booked: neither is there, so "raised" means "no effect"."""
+def test_failed_effect_is_rolled_back(make_participant):
+    """If the charge cannot be booked, the plan is not changed either, so an exception means no effect."""
     billing = make_participant("billing")
     with closing(sqlite3.connect(billing.service.path)) as db:
         db.execute("ALTER TABLE book RENAME TO elsewhere")
@@ -299,10 +301,10 @@ def test_effect_that_breaks_off_half_way_is_rolled_back(make_participant):
     assert billing.row() == ("pro", 1800, 1)
 
 
-def test_fate_hangs_on_seed_user_and_attempt_not_on_the_order_of_threads():
-    """The same seed gives everybody the same fate, in whatever order they come."""
+def test_faults_depend_on_seed_user_and_attempt_not_on_thread_order():
+    """The same seed gives every user the same faults, in any order of threads."""
 
-    def fates(users: list[int], workers: int) -> dict[int, list[str]]:
+    def faults_of(users: list[int], workers: int) -> dict[int, list[str]]:
         faults = demo_faults(3)
 
         def call(user: int) -> str:
@@ -310,21 +312,21 @@ def test_fate_hangs_on_seed_user_and_attempt_not_on_the_order_of_threads():
                 faults.deliver("billing", "subscribe", user, lambda: None)
             except (ServiceDownError, ConnectionError) as error:
                 return str(error)
-            return "fine"
+            return "none"
 
         with ThreadPoolExecutor(workers) as pool:
             return dict(zip(users, pool.map(lambda user: [call(user) for _ in range(4)], users), strict=True))
 
     users = list(range(200))
-    assert fates(users, 1) == fates(users[::-1], 8)
-    assert len({str(each) for each in fates(users, 1).values()}) > 5
+    assert faults_of(users, 1) == faults_of(users[::-1], 8)
+    assert len({str(each) for each in faults_of(users, 1).values()}) > 5
 
 
 # The reader
 
 
-def test_malformed_lines_are_reported_with_number_and_reason_and_the_rest_goes_on(tmp_path):
-    """One bad line costs nobody else their change."""
+def test_malformed_lines_are_reported_and_the_others_processed(tmp_path):
+    """A malformed line does not affect the other lines."""
     good = json.dumps(attrs.asdict(CHANGE))
     path = tmp_path / "changes.jsonl"
     path.write_bytes(
@@ -373,7 +375,7 @@ def test_malformed_lines_are_reported_with_number_and_reason_and_the_rest_goes_o
 
 
 def test_changes_file_is_what_the_script_makes():
-    """The file of the repository can be made again, and its malformed lines are the planted ones."""
+    """The file in the repository can be regenerated, and has exactly the intended malformed lines."""
     assert CHANGES.read_bytes() == make()
     lines, malformed = read_changes(CHANGES)
     assert len(lines) == 289
@@ -393,7 +395,7 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_demo_changes_every_user_everywhere_or_nowhere(tmp_path, source, seed):
-    """Whatever goes wrong: succeeded is everywhere, failed is nowhere, and both happen."""
+    """With every kind of fault, a saga that succeeded changed every service, one that failed none; both happen."""
     result = synchronise(source, tmp_path / "state", demo_faults(seed))
 
     states = [outcome.state for _, outcome in result.outcomes]
@@ -404,14 +406,14 @@ def test_demo_changes_every_user_everywhere_or_nowhere(tmp_path, source, seed):
 
 
 def test_demo_without_faults_succeeds_for_everybody_with_one_attempt_a_step(tmp_path, source):
-    """On a good day nothing is retried and nothing compensated."""
+    """Without faults nothing is retried or compensated."""
     result = synchronise(source, tmp_path / "state", Faults())
     assert all(outcome.succeeded and len(outcome.history) == 5 for _, outcome in result.outcomes)
     assert result.mismatches == []
 
 
 def test_demo_outcomes_do_not_depend_on_how_many_sagas_run_at_once(tmp_path, source):
-    """One worker or eight: the same seed ends the same way, for every user."""
+    """With one worker or eight, the same seed gives every user the same outcome."""
 
     def ends(workers: int) -> list[tuple[str, str, list[str]]]:
         result = synchronise(source, tmp_path / str(workers), demo_faults(1), workers=workers)
@@ -421,7 +423,7 @@ def test_demo_outcomes_do_not_depend_on_how_many_sagas_run_at_once(tmp_path, sou
 
 
 def test_demo_begun_again_in_the_same_folder_keeps_every_promise(tmp_path, source):
-    """A second run, with nothing but the participants' files to remember the first, charges nobody twice."""
+    """A second run without a journal charges nobody twice: the services remember the first."""
     first = synchronise(source, tmp_path / "state", demo_faults(2))
     again = synchronise(source, tmp_path / "state", demo_faults(2))
     assert again.mismatches == []
@@ -429,7 +431,7 @@ def test_demo_begun_again_in_the_same_folder_keeps_every_promise(tmp_path, sourc
 
 
 def test_demo_begun_again_with_its_journal_repeats_nothing(tmp_path, source):
-    """With the journal of the first run the sagas are joined: the same histories, and not one request more."""
+    """A second run with the journal sends no request, and has the same histories."""
     journal = MemoryJournal(encode=True)
     first = synchronise(source, tmp_path / "state", demo_faults(2), journal=journal)
     again = synchronise(source, tmp_path / "state", Faults(seed=2, down=1.0), journal=journal)
@@ -438,7 +440,7 @@ def test_demo_begun_again_with_its_journal_repeats_nothing(tmp_path, source):
 
 
 def test_demo_that_dies_in_the_middle_is_taken_up_where_it_was(tmp_path, source, monkeypatch):
-    """Somebody presses Ctrl-C while a card is charged; the next run, with the journal, brings all to an end."""
+    """After Ctrl-C during a charge, the next run with the journal completes every saga."""
     journal = MemoryJournal(encode=True)
     subscribe = BillingService.subscribe
 
@@ -459,7 +461,7 @@ def test_demo_that_dies_in_the_middle_is_taken_up_where_it_was(tmp_path, source,
 @pytest.mark.torture
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0])
 def test_demo_that_is_killed_and_begun_again_keeps_every_promise(tmp_path, seconds):
-    """Kill -9 in the middle, then the same command again: nobody is half changed."""
+    """After kill -9 the same command completes every saga: no user is half changed."""
     command = [sys.executable, "-m", "examples.profile_sync", "--dir", str(tmp_path / "state"), "--latency", "0.02"]
     with subprocess.Popen(command, cwd=CHANGES.parents[2], stdout=subprocess.DEVNULL) as demo:
         book = tmp_path / "state" / "ui_cache.db"
@@ -473,16 +475,16 @@ def test_demo_that_is_killed_and_begun_again_keeps_every_promise(tmp_path, secon
 
 
 def test_demo_refuses_a_folder_of_another_run(tmp_path, source):
-    """Saga ids are lines of one file, so another seed or file does not mix with what is in the folder."""
+    """A folder that was used with another seed or file is refused."""
     synchronise(source, tmp_path / "state", demo_faults(1))
-    with pytest.raises(OtherRunError, match="--fresh"):
+    with pytest.raises(DifferentRunError, match="--fresh"):
         synchronise(source, tmp_path / "state", demo_faults(2))
     clear(tmp_path / "state")
     assert synchronise(source, tmp_path / "state", demo_faults(2)).mismatches == []
 
 
 def test_fresh_removes_only_what_the_demo_keeps(tmp_path, source):
-    """A folder that holds other things keeps them."""
+    """Clearing a folder keeps unrelated files."""
     (tmp_path / "mine.txt").write_text("mine")
     synchronise(source, tmp_path, Faults())
     clear(tmp_path)
@@ -490,10 +492,10 @@ def test_fresh_removes_only_what_the_demo_keeps(tmp_path, source):
 
 
 def test_command_line_prints_sanely_and_exits_with_zero(tmp_path, source, capsys):
-    """Into a pipe it prints tables and no control characters."""
+    """Output to a pipe has tables and no control characters."""
     assert main([str(source), "--dir", str(tmp_path / "state"), "--latency", "0"]) == 0
     printed = capsys.readouterr().out
-    assert "users changed everywhere" in printed
+    assert "users changed in every service" in printed
     assert "Malformed lines" in printed
     assert "failed and was compensated" in printed
     assert "\x1b" not in printed
@@ -502,14 +504,14 @@ def test_command_line_prints_sanely_and_exits_with_zero(tmp_path, source, capsys
 def test_command_line_exits_with_one_and_names_the_mismatch_when_a_service_does_not_undo(
     tmp_path, source, capsys, monkeypatch
 ):
-    """A billing that only claims to refund is found out by its own table."""
+    """A billing service that does not refund is found by the check of its table."""
     monkeypatch.setattr(BillingService, "refund", lambda self, user_id, *, key: None)
     assert main([str(source), "--dir", str(tmp_path / "state"), "--latency", "0"]) == 1
     assert "billing should hold" in capsys.readouterr().out
 
 
 def test_command_line_exits_with_two_when_it_cannot_begin(tmp_path, source, capsys):
-    """No such file; a folder of another run."""
+    """A missing file, or a folder of another run, exits with 2."""
     state = ["--dir", str(tmp_path / "state"), "--latency", "0"]
     assert main([str(tmp_path / "nowhere.jsonl"), *state]) == 2
     assert main([str(source), *state]) == 0
@@ -522,7 +524,7 @@ def test_command_line_exits_with_two_when_it_cannot_begin(tmp_path, source, caps
 
 @pytest.fixture
 def checked(tmp_path, source):
-    """A demo that went well: its folder, its lines and the state of each saga."""
+    """A successful run: its folder, its lines and the state of each saga."""
     result = synchronise(source, tmp_path / "state", demo_faults(1))
     assert result.mismatches == []
     lines = [line for line, _ in result.outcomes]
@@ -548,7 +550,7 @@ def _one(lines: list[Line], states: dict[str, str], state: str) -> Line:
     ],
 )
 def test_check_finds_a_planted_mismatch(checked, state, participant, statement):
-    """One row changed behind everybody's back is found, and nothing else is."""
+    """One changed row is found, and no other."""
     folder, lines, states = checked
     line = _one(lines, states, state)
     with closing(sqlite3.connect(folder / f"{participant}.db")) as db, db:
@@ -562,7 +564,7 @@ def test_check_finds_a_planted_mismatch(checked, state, participant, statement):
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])
 def test_check_finds_an_outcome_that_is_not_so(checked, state):
-    """A mediator that says the opposite of what happened contradicts all four tables."""
+    """Wrong outcomes contradict all four tables."""
     folder, lines, states = checked
     line = _one(lines, states, state)
     states[line.saga_id] = {"succeeded": "failed", "failed": "succeeded"}[state]
@@ -571,7 +573,7 @@ def test_check_finds_an_outcome_that_is_not_so(checked, state):
 
 
 def test_check_finds_a_saga_that_has_not_ended(checked):
-    """Stuck, or never begun, is not all right."""
+    """A saga that is stuck or never started is a mismatch."""
     folder, lines, states = checked
     states[lines[0].saga_id] = "stuck.billing"
     del states[lines[1].saga_id]
@@ -582,7 +584,7 @@ def test_check_finds_a_saga_that_has_not_ended(checked):
 
 
 def test_check_finds_a_user_whom_no_line_is_about(checked):
-    """A malformed line that took effect all the same would show."""
+    """A malformed line that had an effect is a mismatch."""
     folder, lines, states = checked
     services = Services.at(folder)
     services.notification.send(14, "Hello", key="stray")
@@ -592,13 +594,13 @@ def test_check_finds_a_user_whom_no_line_is_about(checked):
 
 
 def test_check_of_an_empty_folder_finds_everything_missing(tmp_path):
-    """No tables at all is no proof of anything."""
+    """Missing tables are a mismatch."""
     found = check(tmp_path, [Line(1, CHANGE)], {"sync-1": "succeeded"})
     assert [each.participant for each in found] == list(QUERIES)
 
 
 def test_steps_bear_the_names_that_the_report_shows():
-    """Class names give the participants' names."""
+    """Step names come from the class names."""
     services = Services.at(Path("unused"))
     assert [step.name for step in profile.profile_steps(services)] == list(QUERIES)
     assert [cls.name for cls in (classic.AuthStep, classic.BillingStep, classic.NotificationStep)] == [

@@ -9,8 +9,9 @@ import pytest
 
 from fsm_mediator import DefinitionError, Saga
 from fsm_mediator.testing import Promise, PromiseBrokenError, check_promises
-from tests.shelves import (
+from tests.fake_services import (
     ORDER,
+    FakeService,
     Forgets,
     IsNotIdempotent,
     IsUndoneTwice,
@@ -18,7 +19,6 @@ from tests.shelves import (
     Put,
     RaisesWithoutExecute,
     Sends,
-    Shelf,
     shop,
 )
 
@@ -74,7 +74,7 @@ def test_step_promises_what_it_says():
 
 def test_settings_are_promises_too():
     """A step without `compensate` promises no undoing, and one that is not repeatable no repetition."""
-    shelf = Shelf()
+    shelf = FakeService()
 
     report = check_promises(Mail(shelf).with_(repeatable=False), ORDER, observe=lambda: shelf.held)
 
@@ -83,7 +83,7 @@ def test_settings_are_promises_too():
 
 def test_single_step_is_put_back_by_its_own_compensation():
     """One step with its service is enough; what was tried is compensated."""
-    shelf = Shelf()
+    shelf = FakeService()
 
     report = check_promises(Put(shelf), ORDER, observe=lambda: len(shelf.held))
 
@@ -95,7 +95,7 @@ def test_single_step_is_put_back_by_its_own_compensation():
 
 def test_step_that_changes_nothing_to_be_seen_is_told():
     """A promise that was kept only because nothing could be seen is not called kept."""
-    shelf = Shelf()
+    shelf = FakeService()
     report = check_promises(Put(shelf), ORDER, observe=lambda: 1)
 
     assert [verdict.verdict for verdict in report.verdicts] == ["unseen", "unseen", "kept", "unseen"]
@@ -111,7 +111,7 @@ def test_steps_see_the_results_of_those_before():
             return super().execute(order, context)
 
     def make():
-        shelf = Shelf()
+        shelf = FakeService()
         inner = Saga("inner", [Looks(shelf, "a"), Looks(shelf, "b")])
         return Saga("outer", [Looks(shelf, "first"), inner, Looks(shelf, "last")]), lambda: shelf.held
 
@@ -158,7 +158,7 @@ def test_mistake_in_the_call_says_what_is_wanted(mistake):
 def test_promise_to_undo_without_compensate_is_refused():
     """What cannot be undone cannot be promised to be."""
     with pytest.raises(DefinitionError, match="promises 'undoes', and has no compensate"):
-        check_promises(Mail(Shelf()), ORDER, observe=dict, promises={"mail": ["undoes"]})
+        check_promises(Mail(FakeService()), ORDER, observe=dict, promises={"mail": ["undoes"]})
 
 
 def test_step_that_cannot_be_reached_is_told():

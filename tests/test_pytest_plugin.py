@@ -12,7 +12,7 @@ pytest_plugins = ["pytester"]
 SHOP = """
 import pytest
 from fsm_mediator import Retry
-from tests.shelves import ORDER, Forgets, Put, Shelf, shop
+from tests.fake_services import ORDER, Forgets, Put, FakeService, shop
 from fsm_mediator.testing import check_saga
 
 """
@@ -88,7 +88,7 @@ class Slow(Put):
 
 from fsm_mediator import Saga
 def small():
-    shelf = Shelf()
+    shelf = FakeService()
     return Saga("small", [Slow(shelf, "a")]), lambda: shelf.held
 
 @pytest.mark.saga(small, ORDER, pairs=True, strict=True)
@@ -130,7 +130,7 @@ class Down(Put):
 
 @pytest.mark.parametrize("journal", ["memory_journal", "sqlite_journal"])
 def test_hours_take_no_time(mediator, virtual_clock, journal, request):
-    saga = Saga("down", [Down(Shelf())], payload=dict)
+    saga = Saga("down", [Down(FakeService())], payload=dict)
     driver = mediator(saga, journal=request.getfixturevalue(journal))
     made.append((driver, saga))
     with pytest.raises(SagaFailedError):

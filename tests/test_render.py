@@ -19,13 +19,13 @@ from fsm_mediator.cli.commands import cli
 from fsm_mediator.cli.console import APP, MISSING, NOT_FOUND, USAGE
 from fsm_mediator.cli.console import DID_NOT_SUCCEED as STALE
 from fsm_mediator.diagram import saga_diagram
-from tests import desk_app
+from tests import cli_app
 
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).parent.parent
-ONE = "tests.desk_app:checkout"
-ALL = "tests.desk_app:sagas"
+ONE = "tests.cli_app:checkout"
+ALL = "tests.cli_app:sagas"
 
 
 def broken(where):
@@ -35,7 +35,7 @@ def broken(where):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty working directory, and an empty world of participants."""
-    monkeypatch.setenv("DESK_WORLD", str(tmp_path))
+    monkeypatch.setenv("CLI_APP_FOLDER", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -57,7 +57,7 @@ def test_saga_is_drawn_in_the_format_of_the_suffix(render, here, suffix):
     """`fsm-mediator render module:saga -o FILE` draws what `saga.diagram().render(FILE)` draws."""
     render(ONE, "-o", f"deep/checkout.{suffix}")
 
-    wanted = saga_diagram(desk_app.checkout).render(here / f"wanted.{suffix}").read_bytes()
+    wanted = saga_diagram(cli_app.checkout).render(here / f"wanted.{suffix}").read_bytes()
     drawn = (here / f"deep/checkout.{suffix}").read_bytes()
     assert drawn == wanted if suffix != "pdf" else drawn.startswith(b"%PDF")
 
@@ -66,14 +66,14 @@ def test_view_and_theme_are_taken(render, here):
     """The options are those of the library."""
     render(ONE, "-o", "checkout.dot", "-o", "same.mmd", "--view", "overview", "--theme", "dark")
 
-    wanted = saga_diagram(desk_app.checkout, view="overview", theme="dark")
+    wanted = saga_diagram(cli_app.checkout, view="overview", theme="dark")
     assert (here / "checkout.dot").read_text() == wanted.to_dot()
     assert (here / "same.mmd").read_text() == wanted.to_mermaid()
 
 
 def test_execution_is_drawn_from_its_journal(render, here):
     """A run's way is drawn by its id: from the app's sagas or the saga alone, still or moving."""
-    with Mediator(*desk_app.sagas, journal="sagas.db") as mediator:
+    with Mediator(*cli_app.sagas, journal="sagas.db") as mediator:
         outcome = mediator.run("checkout", {"amount": 500}, saga_id="o-1", check=False)
     options = ("--journal", "sagas.db", "--id", "o-1")
 
@@ -99,7 +99,7 @@ def test_check_passes_what_is_fresh_and_writes_nothing(render, here):
 @pytest.mark.parametrize("suffix", ["svg", "dot", "mmd", "md"])
 def test_check_ends_with_1_and_a_diff_where_a_file_is_stale(render, here, suffix):
     """A committed picture of a saga that has changed is told with what is different."""
-    saga_diagram(desk_app.refuse).render(here / f"a.{suffix}")
+    saga_diagram(cli_app.refuse).render(here / f"a.{suffix}")
 
     told = render(ONE, "-o", f"a.{suffix}", "--check", code=STALE)
 
@@ -135,7 +135,7 @@ def test_all_sagas_are_drawn_into_a_folder_with_an_index(render, here):
     assert files == names | {"README.md"}
     index = (here / "docs" / "README.md").read_text()
     assert set(re.findall(r"\]\(([^)]+)\)", index)) == names
-    assert saga_diagram(desk_app.checkout).alt in index
+    assert saga_diagram(cli_app.checkout).alt in index
     render(ALL, "-o", "docs/", "-f", "svg", "-f", "mmd", "--check")
 
 
@@ -184,7 +184,7 @@ def test_settings_say_it_once_for_all(render, here):
 
     assert "docs/sagas/checkout.dot drawn" in render()
 
-    wanted = saga_diagram(desk_app.checkout, view="overview", theme="dark").to_dot()
+    wanted = saga_diagram(cli_app.checkout, view="overview", theme="dark").to_dot()
     assert (here / "docs/sagas/checkout.dot").read_text() == wanted
     render("--check")
 
@@ -198,8 +198,8 @@ def test_settings_say_it_once_for_all(render, here):
         ((ONE, "-o", "a.bmp"), USAGE, "there is no format 'bmp'; there are svg, png"),
         ((ONE, "-o", "a.png", "--check"), APP, "cannot be checked"),
         ((ONE, "-o", "docs/", "-f", "png", "--check"), APP, "a .png cannot be checked"),
-        (("tests.desk_app:nothing", "-o", "a.svg"), APP, "takes a mediator, a saga, or a list of sagas"),
-        (("tests.desk_app:reserve", "-o", "a.svg"), APP, "takes a mediator, a saga, or a list of sagas"),
+        (("tests.cli_app:nothing", "-o", "a.svg"), APP, "takes a mediator, a saga, or a list of sagas"),
+        (("tests.cli_app:reserve", "-o", "a.svg"), APP, "takes a mediator, a saga, or a list of sagas"),
         (("tests.test_render:broken", "-o", "a.svg"), APP, "was called, without arguments, for its sagas, and raised"),
         ((ONE, "-o", "a.svg", "--view", "side"), USAGE, "'side' is not one of"),
         ((ONE, "-o", "a.svg", "-j", "sagas.db", "--id", "o-2"), NOT_FOUND, "no execution 'o-2'"),
@@ -209,7 +209,7 @@ def test_settings_say_it_once_for_all(render, here):
 )
 def test_mistakes_say_what_to_do(render, here, words, code, says):
     """A mistake ends with the documented exit code and says what to type instead."""
-    with Mediator(*desk_app.sagas, journal="sagas.db") as mediator:
+    with Mediator(*cli_app.sagas, journal="sagas.db") as mediator:
         mediator.run("checkout", {"amount": 5}, saga_id="o-1")
 
     assert says in render(*words, code=code).replace("\n", " ")
@@ -232,7 +232,7 @@ def test_without_graphviz_it_says_what_to_install_and_text_is_drawn_all_the_same
 def test_hooks_of_pre_commit_draw_and_check(here):
     """A project that names our hooks has its pictures drawn, and a stale one found, as pre-commit runs them."""
     hooks = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
-    (here / "shop.py").write_text((ROOT / "tests" / "desk_app.py").read_text())
+    (here / "shop.py").write_text((ROOT / "tests" / "cli_app.py").read_text())
     (here / "pyproject.toml").write_text(
         '[tool.fsm-mediator]\napp = "shop:sagas"\n[tool.fsm-mediator.diagrams]\nfolder = "docs"\n'
     )

@@ -28,7 +28,7 @@ from fsm_mediator.testing import (
     saga_state_machine,
     sagas,
 )
-from tests.shelves import ORDER, Forgets, LosesTheDoubt, Put, RaisesWithoutExecute, Shelf, shop
+from tests.fake_services import ORDER, FakeService, Forgets, LosesTheDoubt, Put, RaisesWithoutExecute, shop
 
 SHOP, _ = shop()()
 FEW = settings(
@@ -93,7 +93,7 @@ def test_histories_reach_every_phase_and_every_end():
     """Among the histories are those that succeed, fail and get stuck, and those that are not over."""
     phases: set[str] = set()
     ends: set[str] = set()
-    saga = Saga("strict", [Put(Shelf(), "a"), Put(Shelf(), "b")], compensation_retry=Retry(attempts=1))
+    saga = Saga("strict", [Put(FakeService(), "a"), Put(FakeService(), "b")], compensation_retry=Retry(attempts=1))
 
     @given(histories(saga))
     @settings(FEW, max_examples=150, derandomize=True, database=None)
@@ -134,7 +134,7 @@ def test_machine_gives_signals_and_lets_time_pass():
     ends = set()
 
     def make():
-        shelves = Shelf(), Shelf()
+        shelves = FakeService(), FakeService()
         parts: list[Any] = [
             Put(shelves[0], "a"),
             Signal("ok", timeout=60.0),
@@ -176,7 +176,7 @@ def small(charge):
     """What makes a saga of one step without patience anew."""
 
     def shop():
-        shelf = Shelf()
+        shelf = FakeService()
         saga = Saga("small", [charge(shelf, "charge")], retry=Retry(attempts=1), compensation_retry=Retry(attempts=1))
         return saga, lambda: shelf.held
 
@@ -231,7 +231,7 @@ def test_groups_are_refused_by_name():
     from fsm_mediator import Parallel
 
     def make():
-        shelf = Shelf()
+        shelf = FakeService()
         return Saga("wide", [Parallel("both", [Put(shelf, "a"), Put(shelf, "b")])]), lambda: shelf.held
 
     with pytest.raises(DefinitionError, match="cannot be driven a move at a time; check_saga can"):

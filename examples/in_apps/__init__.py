@@ -1,4 +1,4 @@
-"""The same saga in a web app on FastAPI, on Flask and on Django; docs/embedding.md tells what to mind."""
+"""The same saga in a web app on FastAPI, on Flask and on Django; docs/embedding.md explains the details."""
 
 from __future__ import annotations
 

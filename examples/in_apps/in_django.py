@@ -1,6 +1,6 @@
 """The shop on Django, in one file: ``gunicorn --workers 2 examples.in_apps.in_django:application``.
 
-Beside it runs ``fsm-mediator serve --app examples.in_apps.in_django:mediator``.
+Start ``fsm-mediator serve --app examples.in_apps.in_django:mediator`` beside it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import atexit
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import django
@@ -16,7 +17,7 @@ import msgspec
 from django.conf import settings
 
 from examples.in_apps import shop
-from examples.in_apps.answers import status_of, told
+from examples.in_apps.responses import http_status, order_status
 from fsm_mediator import Context, Mediator, MediatorError, PayloadError, Saga, Signal, UnknownExecutionError, step
 
 if not settings.configured:
@@ -25,7 +26,7 @@ if not settings.configured:
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": shop.FOLDER / "django.db"}},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         ROOT_URLCONF=__name__,
-        SECRET_KEY="of the example",  # noqa: S106
+        SECRET_KEY="for this example only",  # noqa: S106
         USE_TZ=True,
     )
     django.setup()
@@ -37,7 +38,7 @@ from django.urls import path
 
 
 class Purchase(models.Model):
-    """An order as the site's own database has it."""
+    """An order in the database of the site."""
 
     order_id = models.CharField(max_length=40, primary_key=True)
     item = models.CharField(max_length=100)
@@ -45,13 +46,13 @@ class Purchase(models.Model):
     paid = models.BooleanField(default=False)
 
     class Meta:
-        """Of an app that this one file is."""
+        """The app label, which Django cannot derive from a single file."""
 
         app_label = "shop"
 
 
-def in_the_database(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Steps run in threads that live on: Django closes the connections of requests only, so a step does it itself."""
+def with_fresh_connections(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Close old database connections around a step. Django does so only around requests; steps run in other threads."""
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
@@ -65,43 +66,61 @@ def in_the_database(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @step
-@in_the_database
-def note_paid(order: shop.Order, context: Context) -> None:
-    """What the site shows; to be told twice does no harm."""
+@with_fresh_connections
+def mark_paid(order: shop.Order, context: Context) -> None:
+    """Show the order as paid. Safe to repeat."""
     Purchase.objects.filter(order_id=context.saga_id).update(paid=True)
 
 
 order = Saga(
-    "order", [shop.reserve, Signal("approval", payload=bool), shop.charge, shop.ship, note_paid], payload=shop.Order
+    "order", [shop.reserve, Signal("approval", payload=bool), shop.charge, shop.ship, mark_paid], payload=shop.Order
 )
 mediator = Mediator(order, journal=shop.JOURNAL, close_grace=10.0)
 atexit.register(mediator.close)
 
 
-def orders(request: HttpRequest, order_id: str) -> JsonResponse:
-    """PUT places an order, GET tells where it stands, DELETE cancels it."""
+def order_view(request: HttpRequest, order_id: str) -> JsonResponse:
+    """PUT places an order, GET reports its status, DELETE cancels it."""
     if request.method == "PUT":
         try:
-            what = msgspec.convert(json.loads(request.body), shop.Order)
+            body = msgspec.convert(json.loads(request.body), shop.Order)
         except ValueError as error:
-            return refused(PayloadError(f"this is no order: {error}"))
+            raise PayloadError(f"invalid order: {error}") from error
         with transaction.atomic():
-            Purchase.objects.get_or_create(order_id=order_id, defaults={"item": what.item, "cents": what.cents})
-            # Not before: a saga must not begin for a row that is rolled back.
-            transaction.on_commit(functools.partial(mediator.start, "order", what, saga_id=order_id))
+            Purchase.objects.get_or_create(order_id=order_id, defaults={"item": body.item, "cents": body.cents})
+            # Start the saga after the commit: the row can still be rolled back before it.
+            transaction.on_commit(functools.partial(mediator.start, "order", body, saga_id=order_id))
     elif request.method == "DELETE":
         mediator.cancel(order_id, "the customer cancelled")
-    return JsonResponse(told(mediator.outcome(order_id)), status=200 if request.method == "GET" else 202)
+    return status_response(order_id, 200 if request.method == "GET" else 202)
 
 
-def approve(request: HttpRequest, order_id: str) -> JsonResponse:
-    """A webhook may come twice: the first value counts."""
-    mediator.signal(order_id, "approval", request.GET["yes"] == "true")
-    return JsonResponse(told(mediator.outcome(order_id)), status=202)
+def approval_view(request: HttpRequest, order_id: str) -> JsonResponse:
+    """Approve or refuse an order. A webhook can be delivered twice: the first value counts."""
+    mediator.signal(order_id, "approval", request.GET["approved"] == "true")
+    return status_response(order_id, 202)
 
 
-def start_what_was_not() -> None:
-    """For a timer: a process that ended right after the row was committed has not started its saga."""
+def status_response(order_id: str, status: int) -> JsonResponse:
+    """Return the status of an order as JSON."""
+    return JsonResponse(asdict(order_status(mediator.outcome(order_id))), status=status)
+
+
+def json_errors(view: Callable[..., JsonResponse]) -> Callable[..., JsonResponse]:
+    """Return the errors of the mediator as JSON."""
+
+    @functools.wraps(view)
+    def call(request: HttpRequest, **kwargs: Any) -> JsonResponse:
+        try:
+            return view(request, **kwargs)
+        except MediatorError as error:
+            return JsonResponse({"error": str(error)}, status=http_status(error))
+
+    return call
+
+
+def start_missing_sagas() -> None:
+    """Start the sagas of orders whose process ended between the commit and the start. Call it from a timer."""
     for purchase in Purchase.objects.filter(paid=False):
         try:
             mediator.outcome(purchase.order_id)
@@ -109,26 +128,8 @@ def start_what_was_not() -> None:
             mediator.start("order", shop.Order(purchase.item, purchase.cents), saga_id=purchase.order_id)
 
 
-def refused(error: MediatorError) -> JsonResponse:
-    """What the mediator refuses, in its words."""
-    return JsonResponse({"error": str(error)}, status=status_of(error))
-
-
-def telling(view: Callable[..., JsonResponse]) -> Callable[..., JsonResponse]:
-    """A view whose refusals are told."""
-
-    @functools.wraps(view)
-    def call(request: HttpRequest, **named: Any) -> JsonResponse:
-        try:
-            return view(request, **named)
-        except MediatorError as error:
-            return refused(error)
-
-    return call
-
-
 urlpatterns = [
-    path("orders/<str:order_id>", telling(orders)),
-    path("orders/<str:order_id>/approval", telling(approve)),
+    path("orders/<str:order_id>", json_errors(order_view)),
+    path("orders/<str:order_id>/approval", json_errors(approval_view)),
 ]
 application = get_wsgi_application()

@@ -4,62 +4,62 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from examples.in_apps.answers import status_of, told
+from examples.in_apps.responses import OrderStatus, http_status, order_status
 from examples.in_apps.shop import JOURNAL, Order, order
 from fsm_mediator import AsyncMediator, MediatorError
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """While it serves: a mediator of this worker's event loop, whose daemon takes up what others have left."""
+    """Open a mediator on the worker's event loop. Its daemon recovers the sagas of workers that died."""
     async with AsyncMediator(order, journal=JOURNAL, close_grace=10.0) as mediator, mediator.daemon():
         app.state.mediator = mediator
         yield
 
 
-def mediator_of(request: Request) -> AsyncMediator:
+def get_mediator(request: Request) -> AsyncMediator:
     """The mediator of this worker."""
     mediator: AsyncMediator = request.app.state.mediator
     return mediator
 
 
-Drives = Annotated[AsyncMediator, Depends(mediator_of)]
+MediatorDep = Annotated[AsyncMediator, Depends(get_mediator)]
 app = FastAPI(lifespan=lifespan)
 
 
 @app.put("/orders/{order_id}", status_code=202)
-async def place(order_id: str, what: Order, mediator: Drives) -> dict[str, Any]:
-    """Answered once it is on disk. A client that got no answer asks again with the same id: it is started once."""
-    await mediator.start("order", what, saga_id=order_id)
-    return told(await mediator.outcome(order_id))
+async def place_order(order_id: str, body: Order, mediator: MediatorDep) -> OrderStatus:
+    """Start the saga. The response means that the order is on disk. The same request again starts no second saga."""
+    await mediator.start("order", body, saga_id=order_id)
+    return order_status(await mediator.outcome(order_id))
 
 
 @app.get("/orders/{order_id}")
-async def look(order_id: str, mediator: Drives) -> dict[str, Any]:
-    """Where it stands, whichever worker drives it."""
-    return told(await mediator.outcome(order_id))
+async def get_order(order_id: str, mediator: MediatorDep) -> OrderStatus:
+    """Report the status of an order. Any worker can answer."""
+    return order_status(await mediator.outcome(order_id))
 
 
 @app.post("/orders/{order_id}/approval", status_code=202)
-async def approve(order_id: str, yes: bool, mediator: Drives) -> dict[str, Any]:
-    """A webhook may come twice: the first value counts."""
-    await mediator.signal(order_id, "approval", yes)
-    return told(await mediator.outcome(order_id))
+async def approve_order(order_id: str, approved: bool, mediator: MediatorDep) -> OrderStatus:
+    """Approve or refuse an order. A webhook can be delivered twice: the first value counts."""
+    await mediator.signal(order_id, "approval", approved)
+    return order_status(await mediator.outcome(order_id))
 
 
 @app.delete("/orders/{order_id}", status_code=202)
-async def cancel(order_id: str, mediator: Drives) -> dict[str, Any]:
-    """Taken until the card is charged."""
+async def cancel_order(order_id: str, mediator: MediatorDep) -> OrderStatus:
+    """Cancel an order. Refused with 409 once the card is charged."""
     await mediator.cancel(order_id, "the customer cancelled")
-    return told(await mediator.outcome(order_id))
+    return order_status(await mediator.outcome(order_id))
 
 
 @app.exception_handler(MediatorError)
-async def refused(request: Request, error: MediatorError) -> JSONResponse:
-    """What the mediator refuses, in its words."""
-    return JSONResponse({"error": str(error)}, status_of(error))
+async def error_response(request: Request, error: MediatorError) -> JSONResponse:
+    """Return the message of the error as JSON."""
+    return JSONResponse({"error": str(error)}, http_status(error))

@@ -1,17 +1,16 @@
 """The shop on Flask: ``gunicorn --workers 2 --preload examples.in_apps.in_flask:app``.
 
-Beside it runs ``fsm-mediator serve --app examples.in_apps.in_flask:mediator``.
+Start ``fsm-mediator serve --app examples.in_apps.in_flask:mediator`` beside it.
 """
 
 from __future__ import annotations
 
 import atexit
-from typing import Any
 
 import msgspec
-from flask import Flask, request
+from flask import Flask, Response, jsonify, request
 
-from examples.in_apps.answers import status_of, told
+from examples.in_apps.responses import http_status, order_status
 from examples.in_apps.shop import JOURNAL, Order, order
 from fsm_mediator import Mediator, MediatorError, PayloadError
 
@@ -21,37 +20,37 @@ app = Flask(__name__)
 
 
 @app.put("/orders/<order_id>")
-def place(order_id: str) -> tuple[dict[str, Any], int]:
-    """Answered once it is on disk; threads of the mediator drive it on."""
+def place_order(order_id: str) -> tuple[Response, int]:
+    """Start the saga. The response means that the order is on disk; threads of the mediator drive it."""
     try:
-        what = msgspec.convert(request.get_json(), Order)
+        body = msgspec.convert(request.get_json(), Order)
     except msgspec.ValidationError as error:
-        raise PayloadError(f"this is no order: {error}") from error
-    mediator.start("order", what, saga_id=order_id)
-    return told(mediator.outcome(order_id)), 202
+        raise PayloadError(f"invalid order: {error}") from error
+    mediator.start("order", body, saga_id=order_id)
+    return jsonify(order_status(mediator.outcome(order_id))), 202
 
 
 @app.get("/orders/<order_id>")
-def look(order_id: str) -> dict[str, Any]:
-    """Where it stands, whichever worker drives it."""
-    return told(mediator.outcome(order_id))
+def get_order(order_id: str) -> Response:
+    """Report the status of an order. Any worker can answer."""
+    return jsonify(order_status(mediator.outcome(order_id)))
 
 
 @app.post("/orders/<order_id>/approval")
-def approve(order_id: str) -> tuple[dict[str, Any], int]:
-    """A webhook may come twice: the first value counts."""
-    mediator.signal(order_id, "approval", request.args["yes"] == "true")
-    return told(mediator.outcome(order_id)), 202
+def approve_order(order_id: str) -> tuple[Response, int]:
+    """Approve or refuse an order. A webhook can be delivered twice: the first value counts."""
+    mediator.signal(order_id, "approval", request.args["approved"] == "true")
+    return jsonify(order_status(mediator.outcome(order_id))), 202
 
 
 @app.delete("/orders/<order_id>")
-def cancel(order_id: str) -> tuple[dict[str, Any], int]:
-    """Taken until the card is charged."""
+def cancel_order(order_id: str) -> tuple[Response, int]:
+    """Cancel an order. Refused with 409 once the card is charged."""
     mediator.cancel(order_id, "the customer cancelled")
-    return told(mediator.outcome(order_id)), 202
+    return jsonify(order_status(mediator.outcome(order_id))), 202
 
 
 @app.errorhandler(MediatorError)
-def refused(error: MediatorError) -> tuple[dict[str, Any], int]:
-    """What the mediator refuses, in its words."""
-    return {"error": str(error)}, status_of(error)
+def error_response(error: MediatorError) -> tuple[Response, int]:
+    """Return the message of the error as JSON."""
+    return jsonify({"error": str(error)}), http_status(error)

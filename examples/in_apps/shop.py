@@ -1,8 +1,11 @@
-"""What the shop does with an order. Nothing here knows of the web, nor of who drives it."""
+"""The saga of the shop. It does not depend on the web framework, nor on the mediator that drives it."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,7 @@ JOURNAL = FOLDER / "orders.db"
 
 @dataclass
 class Order:
-    """What was ordered."""
+    """The payload of the saga, and the body of the request that places an order."""
 
     item: str
     cents: int
@@ -22,36 +25,50 @@ class Order:
 
 @step
 def reserve(order: Order, context: Context) -> str:
-    """Ask the warehouse. The key tells it an attempt that is repeated from another order of the same."""
-    tell(f"reserve {order.item} under {context.idempotency_key}")
+    """Reserve the item. A repeated attempt has the same key, so the item is reserved once."""
+    send_request(context.idempotency_key, f"reserve {order.item}")
     return f"shelf of {order.item}"
 
 
 @reserve.compensation
 def release(order: Order, context: Context) -> None:
-    """Give it back."""
-    tell(f"release {order.item} for {context.saga_id}")
+    """Cancel the reservation. If nothing was reserved, nothing happens."""
+    cancel_request(context.execute_key)
 
 
 @step(pivot=True)
 def charge(order: Order, context: Context) -> int:
-    """Charge the card, which nobody takes back: from here on the order goes forward."""
+    """Charge the card. There is no refund: after this step the saga only goes forward."""
     if not context.results["approval"]:
-        raise StepRejectedError("nobody approved it")
-    tell(f"charge {order.cents} for {context.saga_id}")
+        raise StepRejectedError("the order was not approved")
+    send_request(context.idempotency_key, f"charge {order.cents}")
     return order.cents
 
 
 @step
 def ship(order: Order, context: Context) -> None:
-    """Send it off."""
-    tell(f"ship {order.item} for {context.saga_id}")
+    """Ship the item."""
+    send_request(context.idempotency_key, f"ship {order.item}")
 
 
-def tell(what: str) -> None:
-    """Stands for a call of another service: a line in a file of its own."""
-    with (FOLDER / "services.log").open("a", encoding="utf-8") as file:
-        file.write(f"{what}\n")
+def send_request(key: str, request: str) -> None:
+    """Send a request to another service: here, a row in a table. A key that the service knows is ignored."""
+    with request_table() as db:
+        db.execute("INSERT OR IGNORE INTO requests VALUES (?, ?)", (key, request))
+
+
+def cancel_request(key: str) -> None:
+    """Cancel the request with this key, if it ever arrived."""
+    with request_table() as db:
+        db.execute("DELETE FROM requests WHERE key = ?", (key,))
+
+
+@contextmanager
+def request_table() -> Iterator[sqlite3.Connection]:
+    """A transaction on the table of requests."""
+    with closing(sqlite3.connect(FOLDER / "services.db")) as db, db:
+        db.execute("CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, request TEXT NOT NULL)")
+        yield db
 
 
 order = Saga("order", [reserve, Signal("approval", payload=bool), charge, ship], payload=Order)

@@ -1,6 +1,6 @@
-"""``python -m examples.order_fulfilment``: runs the demo's orders, approves them, and checks the participants' tables.
+"""``python -m examples.order_fulfilment``: runs and approves the orders of the demo, and checks the tables.
 
-Exits with 0 if all is as promised, with 1 on a mismatch, with 2 on wrong usage or a decision that is refused.
+Exits with 0 if every table is correct, with 1 on a mismatch, with 2 on wrong usage or a refused decision.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def run(mediator: Mediator) -> int:
-    """Accepts every order, drives on what an earlier process left, and waits until all are at rest."""
+    """Starts every order, resumes the orders of an earlier process, and waits until each has ended or waits."""
     stock = Stock(folder())
     stock.fill()
     stock.close()
     for order in ORDERS:
-        mediator.start("order_fulfilment", order, saga_id=order.saga_id)  # harmless where it is known
+        mediator.start("order_fulfilment", order, saga_id=order.saga_id)  # does nothing if it is already started
     mediator.recover()
     for order in ORDERS:
         mediator.wait(order.saga_id, check=False)
@@ -38,7 +38,7 @@ def run(mediator: Mediator) -> int:
 
 
 def approve(mediator: Mediator, saga_id: str, decision: Decision) -> int:
-    """Decides about one order, and drives it on."""
+    """Approves or refuses one order, and waits for its saga."""
     mediator.signal(saga_id, SIGNAL, decision)
     outcome = mediator.wait(saga_id, check=False)
     console.print(outcome.summary())
@@ -46,7 +46,7 @@ def approve(mediator: Mediator, saga_id: str, decision: Decision) -> int:
 
 
 def status(mediator: Mediator) -> int:
-    """Shows where each order stands, and compares the participants' tables with that."""
+    """Shows the state of each order, and compares the tables of the services with it."""
     states = {entry.saga_id: entry.state for entry in mediator.executions()}
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("order", "items", "costs", "state"):
@@ -62,32 +62,32 @@ def status(mediator: Mediator) -> int:
             console.print(
                 f"{order.saga_id} needs approval: python -m examples.order_fulfilment approve {order.saga_id}"
             )
-    wrong = check(folder(), ORDERS, states)
-    for line in wrong:
+    mismatches = check(folder(), ORDERS, states)
+    for line in mismatches:
         console.print(f"[bold red]MISMATCH[/] {line}")
-    if not wrong:
-        console.print("every participant's table is as promised")
-    return 1 if wrong else 0
+    if not mismatches:
+        console.print("the tables of all services are correct")
+    return 1 if mismatches else 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and does what it says; the exit status is returned."""
+    """Parses the command line and runs the command. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m examples.order_fulfilment", description=__doc__.splitlines()[0])
-    parser.add_argument("--dir", type=Path, help=f"where the state is kept ({DEFAULT_FOLDER})")
-    parser.add_argument("--seed", type=int, help="what goes wrong (20)")
+    parser.add_argument("--dir", type=Path, help=f"folder of the state ({DEFAULT_FOLDER})")
+    parser.add_argument("--seed", type=int, help="seed of the faults (20)")
     parser.add_argument("--carrier", type=float, help="seconds until the carrier comes (2)")
     parser.add_argument("--latency", type=float, help="seconds that a request takes (0.01)")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="accept all orders, drive on what was left, until all are at rest")
-    deciding = commands.add_parser("approve", help="decide about an order that needs approval")
+    commands.add_parser("run", help="start all orders, or resume them")
+    deciding = commands.add_parser("approve", help="approve or refuse an order")
     deciding.add_argument("saga_id")
     deciding.add_argument("--refuse", action="store_true", help="refuse it")
-    deciding.add_argument("--by", default="you", help="who decides (%(default)s)")
-    commands.add_parser("status", help="show where each order stands, and check the participants' tables")
+    deciding.add_argument("--by", default="you", help="name of the approver (%(default)s)")
+    commands.add_parser("status", help="show the state of each order, and check the tables of the services")
     options = parser.parse_args(argv)
     for name in ("dir", "seed", "latency", "carrier"):
         if (value := getattr(options, name)) is not None:
-            os.environ[f"ORDERS_{name.upper()}"] = str(value)  # where `app` finds them, here and under fsm-mediator
+            os.environ[f"ORDERS_{name.upper()}"] = str(value)  # `app` reads them, here and under fsm-mediator
 
     try:
         with app() as mediator:

@@ -1,6 +1,6 @@
-"""The check: who succeeded has all of it, once; who failed has nothing; who waits for approval has a reservation only.
+"""The check: an order that succeeded is in every table once, one that failed in none, one that waits is only reserved.
 
-It asks neither the services nor the steps: it reads the participants' own tables, with sqlite3 and nothing else.
+It reads the tables of the services with sqlite3, without the code of the services or of the steps.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ FILES = {"labels": "warehouse"}
 
 
 def check(folder: Path, orders: Iterable[Order], states: Mapping[str, str]) -> list[str]:
-    """Where a participant's table is not what the state of an order's saga (by saga id) promises; [] if all is well."""
-    found = {what: _rows(folder / f"{FILES.get(what, what)}.db", select) for what, select in TABLES.items()}
-    wrong = []
+    """Compares the tables with the state of each order's saga (by saga id). Returns the mismatches."""
+    found = {table: _rows(folder / f"{FILES.get(table, table)}.db", select) for table, select in TABLES.items()}
+    mismatches = []
     for order in orders:
         state = states.get(order.saga_id, "never accepted")
         expected = _expected(order, state)
-        for what, rows in found.items():
-            there = Counter(row[1] for row in rows if row[0] == order.number)
-            if expected is None:  # it is under way: nothing may be there twice
-                if there - _all(order)[what]:
-                    wrong.append(f"{order.saga_id} ({state}): {what} holds {dict(there)}, which is too much")
-            elif there != expected[what]:
-                wrong.append(
-                    f"{order.saga_id} ({state}): {what} should hold {dict(expected[what])}, but holds {dict(there)}"
+        for table, rows in found.items():
+            actual = Counter(row[1] for row in rows if row[0] == order.number)
+            if expected is None:  # the saga is running: no row may be there twice
+                if actual - _complete(order)[table]:
+                    mismatches.append(f"{order.saga_id} ({state}): {table} holds {dict(actual)}, which is too much")
+            elif actual != expected[table]:
+                mismatches.append(
+                    f"{order.saga_id} ({state}): {table} should hold {dict(expected[table])}, but holds {dict(actual)}"
                 )
-    wrong += _miscounted(folder, found["stock"])
-    return wrong
+    mismatches += _stock_mismatches(folder, found["stock"])
+    return mismatches
 
 
-def _all(order: Order) -> dict[str, Counter[Any]]:
+def _complete(order: Order) -> dict[str, Counter[Any]]:
     return {
         "stock": Counter(order.items),
         "payments": Counter([order.cents]),
@@ -57,9 +57,9 @@ def _all(order: Order) -> dict[str, Counter[Any]]:
 
 
 def _expected(order: Order, state: str) -> dict[str, Counter[Any]] | None:
-    """What each table should hold of the order; None where that depends on how far it is."""
-    everything = _all(order)
-    nothing: dict[str, Counter[Any]] = {what: Counter() for what in everything}
+    """The expected rows of each table; None if they depend on the progress of the saga."""
+    everything = _complete(order)
+    nothing: dict[str, Counter[Any]] = {table: Counter() for table in everything}
     if state == "succeeded":
         return everything
     if state in ("failed", "never accepted"):
@@ -69,13 +69,13 @@ def _expected(order: Order, state: str) -> dict[str, Counter[Any]] | None:
     return None
 
 
-def _miscounted(folder: Path, reserved: list[tuple[Any, Any]]) -> list[str]:
+def _stock_mismatches(folder: Path, reserved: list[tuple[Any, Any]]) -> list[str]:
     shelf = dict(_rows(folder / "stock.db", "SELECT item, quantity FROM shelf"))
-    aside = Counter(item for _, item in reserved)
+    set_aside = Counter(item for _, item in reserved)
     return [
-        f"stock: {shelf[item]} {item} on the shelf and {aside[item]} set aside are not the {quantity} there were"
+        f"stock: {shelf[item]} {item} on the shelf and {set_aside[item]} reserved do not add up to {quantity}"
         for item, quantity in STOCK.items()
-        if item in shelf and shelf[item] + aside[item] != quantity
+        if item in shelf and shelf[item] + set_aside[item] != quantity
     ]
 
 

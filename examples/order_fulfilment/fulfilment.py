@@ -1,42 +1,42 @@
-"""The saga: reserve, approve, pay; then pack, label and invoice at once, wait for the carrier, and tell everybody."""
+"""The saga: reserve, approve, charge; then pack, label and invoice in parallel, wait for the carrier, and notify."""
 
 from __future__ import annotations
 
-from examples.order_fulfilment.orders import APPROVAL_ABOVE, Decision, Letter, Line, Order
+from examples.order_fulfilment.orders import APPROVAL_ABOVE, Decision, Line, MailMessage, Order
 from examples.order_fulfilment.services import Services
 from examples.order_fulfilment.steps import (
     ChargeStep,
     InvoiceStep,
     PackStep,
+    PrintLabelStep,
     ReserveStep,
-    StickStep,
-    TellStep,
-    heed,
-    waive,
+    SendMailStep,
+    auto_approve,
+    check_decision,
     weigh,
 )
 from fsm_mediator import Choose, Parallel, Saga, Signal, Sleep
 
 SIGNAL = "approval.by_hand.decision"
-"""What the decision about an order is called: the group, the branch, the signal."""
+"""The name of the signal that approves an order: the choice, the branch, the signal."""
 
-A_WEEK = 7 * 86_400.0
+WEEK = 7 * 86_400.0
 
 
-def order_fulfilment(services: Services, carrier_comes_after: float = 2.0) -> Saga:
+def order_fulfilment(services: Services, carrier_delay: float = 2.0) -> Saga:
     """The saga.
 
     Args:
-        services: The participants.
-        carrier_comes_after: Seconds from the packing until the carrier has taken it.
+        services: The services that take part.
+        carrier_delay: Seconds from packing until the carrier has picked the parcels up.
     """
-    by_hand = Saga("by_hand", [Signal("decision", timeout=A_WEEK, payload=Decision), heed])
-    label = Saga("label", [weigh, StickStep(services.warehouse)])
+    by_hand = Saga("by_hand", [Signal("decision", timeout=WEEK, payload=Decision), check_decision])
+    label = Saga("label", [weigh, PrintLabelStep(services.warehouse)])
     return Saga(
         "order_fulfilment",
         [
             ReserveStep(services.stock),
-            Choose("approval", {"automatic": waive, "by_hand": by_hand}, by=_who_approves),
+            Choose("approval", {"automatic": auto_approve, "by_hand": by_hand}, by=_approver),
             ChargeStep(services.payments),
             Parallel(
                 "fulfil",
@@ -46,14 +46,14 @@ def order_fulfilment(services: Services, carrier_comes_after: float = 2.0) -> Sa
                     InvoiceStep(services.accounts),
                 ],
             ),
-            Sleep("carrier", carrier_comes_after),
-            Parallel.each("notify", TellStep(services.mail), over=_letters, payload=Letter),
+            Sleep("carrier", carrier_delay),
+            Parallel.each("notify", SendMailStep(services.mail), over=_messages, payload=MailMessage),
         ],
         payload=Order,
     )
 
 
-def _who_approves(order: Order) -> str:
+def _approver(order: Order) -> str:
     return "by_hand" if order.cents > APPROVAL_ABOVE else "automatic"
 
 
@@ -61,5 +61,5 @@ def _lines(order: Order) -> list[Line]:
     return order.lines
 
 
-def _letters(order: Order) -> list[Letter]:
-    return [Letter(order.number, recipient) for recipient in order.recipients]
+def _messages(order: Order) -> list[MailMessage]:
+    return [MailMessage(order.number, recipient) for recipient in order.recipients]

@@ -1,11 +1,11 @@
-"""The payload: what a customer orders, and the orders of the demo."""
+"""The payloads of the saga, and the orders of the demo."""
 
 from __future__ import annotations
 
 import attrs
 
 APPROVAL_ABOVE = 50_000
-"""Cents above which somebody must approve an order."""
+"""Orders above this price, in cents, need an approval."""
 
 PRICES = {"lamp": 4_900, "chair": 12_900, "table": 39_900, "crown": 99_900}
 STOCK = {"lamp": 20, "chair": 12, "table": 6, "crown": 1}
@@ -13,12 +13,12 @@ STOCK = {"lamp": 20, "chair": 12, "table": 6, "crown": 1}
 
 @attrs.frozen
 class Line:
-    """One thing to be packed for one order.
+    """One item to pack.
 
     Attributes:
-        order: The order's number.
-        item: What it is.
-        number: Which line of the order, so that the same thing can be ordered twice.
+        order: The number of the order.
+        item: The name of the item.
+        number: The line of the order, so that the same item can be ordered twice.
     """
 
     order: int
@@ -27,7 +27,7 @@ class Line:
 
 
 @attrs.frozen
-class Letter:
+class MailMessage:
     """One message to one recipient."""
 
     order: int
@@ -36,7 +36,7 @@ class Letter:
 
 @attrs.frozen
 class Decision:
-    """What somebody says of an order that needs approval."""
+    """The value of the signal that approves or refuses an order."""
 
     approved: bool
     by: str
@@ -44,12 +44,12 @@ class Decision:
 
 @attrs.frozen
 class Order:
-    """What is ordered, by whom, and who is told when it is on its way.
+    """An order: the payload of the saga.
 
     Attributes:
-        number: Names it; the saga is ``order-NUMBER``.
-        items: What is ordered, each in a parcel of its own.
-        recipients: Who is told.
+        number: The number of the order; the id of its saga is ``order-NUMBER``.
+        items: The items, one parcel each.
+        recipients: The addresses that are notified when the order is shipped.
     """
 
     number: int
@@ -58,17 +58,17 @@ class Order:
 
     @property
     def saga_id(self) -> str:
-        """The saga's id: the same order is never fulfilled twice."""
+        """The id of the saga. The same id never runs twice, so an order is never fulfilled twice."""
         return f"order-{self.number}"
 
     @property
     def cents(self) -> int:
-        """What it costs."""
+        """The price, in cents."""
         return sum(PRICES[item] for item in self.items)
 
     @property
     def lines(self) -> list[Line]:
-        """What is to be packed."""
+        """The items to pack."""
         return [Line(self.number, item, number) for number, item in enumerate(self.items)]
 
 
@@ -84,4 +84,4 @@ ORDERS = (
     Order(9, ("lamp", "chair"), ("hal@example.org",)),
     Order(10, ("table", "table"), ("ivy@example.org",)),
 )
-"""Orders 3, 5, 7 and 10 need approval; there is one crown, and two want it."""
+"""Orders 3, 5, 7 and 10 need approval. Two orders want the only crown."""

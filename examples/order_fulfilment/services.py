@@ -1,6 +1,6 @@
-"""Five services that do not know each other, each with a database of its own; none has heard of sagas.
+"""Five services, each with its own database. None knows another, and none depends on fsm_mediator.
 
-What they share with those of the other example: requests are safe to repeat, by key, and the network fails by a seed.
+As in the other example, requests are safe to repeat, by key, and a seed decides when the network fails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from examples.profile_sync.services.service import Service
 
 
 class Stock(Service):
-    """Keeps what lies on the shelves, and what is set aside for which order."""
+    """Keeps the items on the shelves, and the items reserved for each order."""
 
     name = "stock"
     tables = """
@@ -26,11 +26,11 @@ class Stock(Service):
     """
 
     def fill(self) -> None:
-        """Puts the demo's stock on the shelves, once."""
+        """Adds the stock of the demo, once."""
         self._enroll("INSERT OR IGNORE INTO shelf VALUES (?, ?)", STOCK.items())
 
     def reserve(self, order: int, items: tuple[str, ...], *, key: str) -> None:
-        """Sets everything aside, or nothing; refused where one is not there."""
+        """Reserves all items or none; refused if an item is missing."""
 
         def effect(db: sqlite3.Connection) -> dict[str, Any]:
             for item in items:
@@ -54,13 +54,13 @@ class Stock(Service):
 
 
 class Payments(Service):
-    """Keeps a book of charges, to which rows are only ever added. There is no way back from here."""
+    """Keeps a book of charges, which is only appended to. There is no refund."""
 
     name = "payments"
     tables = "CREATE TABLE IF NOT EXISTS book (order_id INTEGER NOT NULL, cents INTEGER NOT NULL, key TEXT NOT NULL);"
 
     def charge(self, order: int, cents: int, *, key: str) -> str:
-        """Charges the card; refused where it is declined."""
+        """Charges the card; refused if it is declined."""
 
         def effect(db: sqlite3.Connection) -> dict[str, Any]:
             if self.faults.refuses(self.name, order):
@@ -72,7 +72,7 @@ class Payments(Service):
         return f"receipt-{order}"
 
     def receipt(self, order: int, *, key: str) -> str | None:
-        """The receipt of the charge of *key*; None if there was none."""
+        """The receipt of the charge with this key; None if there was none."""
 
         def look() -> str | None:
             with self._transaction() as db:
@@ -83,7 +83,7 @@ class Payments(Service):
 
 
 class Warehouse(Service):
-    """Keeps the parcels, and the labels on them."""
+    """Keeps the parcels and their labels."""
 
     name = "warehouse"
     tables = """
@@ -92,7 +92,7 @@ class Warehouse(Service):
     """
 
     def pack(self, order: int, line: int, item: str, *, key: str) -> None:
-        """Packs one thing."""
+        """Packs one item."""
 
         def effect(db: sqlite3.Connection) -> dict[str, Any]:
             db.execute("INSERT INTO parcels VALUES (?, ?, ?)", (order, line, item))
@@ -127,13 +127,13 @@ class Accounts(Service):
 
 
 class Mail(Service):
-    """Keeps what was sent to whom."""
+    """Keeps the messages that were sent."""
 
     name = "mail"
     tables = "CREATE TABLE IF NOT EXISTS sent (order_id INTEGER NOT NULL, recipient TEXT NOT NULL);"
 
     def send(self, order: int, recipient: str, *, key: str) -> None:
-        """Tells somebody that the order is on its way."""
+        """Notifies one recipient that the order is shipped."""
 
         def effect(db: sqlite3.Connection) -> dict[str, Any]:
             db.execute("INSERT INTO sent VALUES (?, ?)", (order, recipient))
@@ -144,7 +144,7 @@ class Mail(Service):
 
 @attrs.frozen
 class Services:
-    """All of them, as the application that embeds them holds them."""
+    """The clients of all services."""
 
     stock: Stock
     payments: Payments
@@ -154,7 +154,7 @@ class Services:
 
     @classmethod
     def at(cls, folder: Path, faults: Faults | None = None) -> Services:
-        """Services that keep their state in *folder*; nothing is opened before the first request."""
+        """Services with their databases in *folder*, opened at the first request."""
         return cls(
             Stock(folder, faults),
             Payments(folder, faults),
@@ -164,6 +164,6 @@ class Services:
         )
 
     def close(self) -> None:
-        """Closes every file."""
+        """Closes every database."""
         for service in (self.stock, self.payments, self.warehouse, self.accounts, self.mail):
             service.close()

@@ -1,6 +1,6 @@
-"""Synchronises changes of user profiles over modules that do not know each other, and checks the result.
+"""Profile sync: applies changes of user profiles in four independent services, and checks the result.
 
-``python -m examples.profile_sync`` runs it; `saga` is its definition, to be drawn and verified.
+``python -m examples.profile_sync`` runs it; `saga` is its definition, for diagrams and `verify`.
 """
 
 from __future__ import annotations
@@ -14,5 +14,5 @@ from examples.profile_sync.steps import profile_steps
 
 DEFAULT_FOLDER = Path("demo_state")
 
-# Nothing is opened here: a service opens its file with its first request.
+# This opens no file: a service opens its database at its first request.
 saga = user_lifecycle(profile_steps(Services.at(DEFAULT_FOLDER)), payload=ProfileChange)

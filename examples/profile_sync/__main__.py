@@ -1,6 +1,6 @@
-"""``python -m examples.profile_sync``: runs the demo and prints what came of it.
+"""``python -m examples.profile_sync``: runs the demo and prints the result.
 
-Exits with 0 if every participant's tables are as promised, with 1 on a mismatch, with 2 if it could not begin.
+Exits with 0 if the tables of all services are correct, with 1 on a mismatch, with 2 if it could not start.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from pathlib import Path
 from rich.console import Console
 
 from examples.profile_sync import DEFAULT_FOLDER
-from examples.profile_sync.demo import JOURNAL, OtherRunError, clear, demo_faults, synchronise
+from examples.profile_sync.demo import JOURNAL, DifferentRunError, clear, demo_faults, synchronise
 from examples.profile_sync.make_changes import CHANGES
 from examples.profile_sync.report import progress, show
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the command line, runs the demo, prints; the exit status is returned."""
+    """Parses the command line, runs the demo and prints the result. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m examples.profile_sync", description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, nargs="?", default=CHANGES, help="changes, a JSON object per line")
-    parser.add_argument("--dir", type=Path, default=DEFAULT_FOLDER, help="where the state is kept (%(default)s)")
-    parser.add_argument("--seed", type=int, default=7, help="what goes wrong (%(default)s)")
-    parser.add_argument("--fresh", action="store_true", help="forget the state that is in the folder")
-    parser.add_argument("--workers", type=int, default=8, help="sagas at once (%(default)s)")
+    parser.add_argument("--dir", type=Path, default=DEFAULT_FOLDER, help="folder of the state (%(default)s)")
+    parser.add_argument("--seed", type=int, default=7, help="seed of the faults (%(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="delete the state in the folder first")
+    parser.add_argument("--workers", type=int, default=8, help="sagas at a time (%(default)s)")
     parser.add_argument("--latency", type=float, default=0.002, help="seconds that a request takes (%(default)s)")
     options = parser.parse_args(argv)
 
-    # A run that was killed is taken up where it was by the next one.
+    # With a journal on disk, the next run resumes a run that was killed.
     journal = str(options.dir / JOURNAL)
 
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=120)  # a pipe has no width; rich's 80 would break most rows
+        console = Console(width=120)  # a pipe has no width, and 80 columns are too few
     if options.fresh:
         clear(options.dir)
     try:
@@ -48,11 +48,11 @@ def main(argv: list[str] | None = None) -> int:
                 on_begin=on_begin,
                 on_end=on_end,
             )
-    except (OtherRunError, OSError) as error:
+    except (DifferentRunError, OSError) as error:
         console.print(f"[bold red]{error}[/]")
         return 2
     except KeyboardInterrupt:
-        console.print("interrupted; the same command takes it up again")
+        console.print("interrupted; run the same command again to resume")
         return 130
     show(console, result)
     return 1 if result.mismatches else 0

@@ -1,6 +1,6 @@
-"""What is synchronised: the change of a profile, and the file that changes come from.
+"""The payload: a change of a profile, its validation, and the reader of the file of changes.
 
-Holds the payload, its validation and the reader. No service and no saga enters here.
+This module uses neither the services nor the saga.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def _not_blank(_: object, field: attrs.Attribute[str], value: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class ProfileChange:
-    """What a user's profile is to become, in every module that keeps a part of it.
+    """The new profile of a user, for every service that stores a part of it.
 
     Attributes:
-        user_id: Whose profile, from 1.
+        user_id: The user, from 1.
         email: The new address.
         plan: The new plan.
-        seats: Seats paid for, 1 to 500.
-        display_name: The name that others see.
+        seats: The seats that the user pays for, 1 to 500.
+        display_name: The name on the profile page.
     """
 
     user_id: int = attrs.field(validator=attrs.validators.ge(1))
@@ -49,17 +49,17 @@ class ProfileChange:
 
     @property
     def cents(self) -> int:
-        """What a month costs."""
+        """The price of a month, in cents."""
         return CENTS_PER_SEAT[self.plan] * self.seats
 
     @property
     def message(self) -> str:
-        """What the user is told."""
+        """The message to the user."""
         return f"Hello {self.display_name}, you are on plan {self.plan} with {self.seats} seat(s)."
 
 
 def original(user_id: int) -> ProfileChange:
-    """The profile that a user of the demo has before anything is synchronised."""
+    """The profile of a user before the demo runs."""
     return ProfileChange(
         user_id=user_id, email=f"user{user_id}@old.example", plan="free", seats=1, display_name=f"User {user_id}"
     )
@@ -67,20 +67,20 @@ def original(user_id: int) -> ProfileChange:
 
 @attrs.frozen
 class Line:
-    """A line of the file that holds a change."""
+    """A valid line of the file."""
 
     number: int
     change: ProfileChange
 
     @property
     def saga_id(self) -> str:
-        """The same line is the same saga, however often the demo is started."""
+        """The id of the saga: the same line has the same id in every run of the demo."""
         return f"sync-{self.number}"
 
 
 @attrs.frozen
 class Malformed:
-    """A line that cannot be used, and why."""
+    """A line that is not valid, and the reason."""
 
     number: int
     reason: str
@@ -88,10 +88,10 @@ class Malformed:
 
 
 def read_changes(path: Path) -> tuple[list[Line], list[Malformed]]:
-    """Reads one change per line; a line that cannot be used is reported and the rest goes on.
+    """Reads one change per line. Returns the valid lines and the malformed ones.
 
-    Two changes of one user in one file have no order that could be relied on, since lines are synchronised
-    several at once. So the first is taken and any later one is reported.
+    Several lines are processed at the same time, in no fixed order. So of two changes of one user the first is
+    used, and the second is reported as malformed.
     """
     lines: list[Line] = []
     malformed: list[Malformed] = []
@@ -102,7 +102,7 @@ def read_changes(path: Path) -> tuple[list[Line], list[Malformed]]:
             first = first_seen.setdefault(change.user_id, number)
             if first != number:
                 raise ValueError(f"user {change.user_id} has a change already, on line {first}")
-        except ValueError as error:  # msgspec's and Unicode's errors are ValueErrors too
+        except ValueError as error:  # the errors of msgspec and Unicode are ValueErrors, too
             malformed.append(Malformed(number, _reason(error), raw.decode(errors="replace")))
         else:
             lines.append(Line(number, change))
@@ -119,5 +119,5 @@ def _reason(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
     cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
-    # attrs adds the field and its value to some errors; only the message is for people.
+    # attrs adds the field and its value to some errors; people need the message only.
     return str(cause.args[0]) if cause.args else str(cause)

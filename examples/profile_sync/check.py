@@ -1,6 +1,6 @@
-"""The check: whoever succeeded changed everywhere, whoever failed changed nowhere.
+"""The check: a saga that succeeded changed every table, one that failed changed none.
 
-It asks neither the services nor the steps: it reads the participants' own tables, with sqlite3 and nothing else.
+It reads the tables of the services with sqlite3, without the code of the services or of the steps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = "tuple[object, ...]"
 
-# What each participant keeps of each user, in one row.
+# One row per user, for each service.
 QUERIES = {
     "auth": "SELECT user_id, email FROM accounts",
     "billing": """
@@ -37,13 +37,13 @@ QUERIES = {
 
 @attrs.frozen
 class Mismatch:
-    """A table that does not hold what the outcome of a saga promises.
+    """A row that does not match the outcome of a saga.
 
     Attributes:
-        saga_id: The saga; empty for a user that no saga is about.
-        participant: Whose table.
-        expected: The row that should be there; None for no row.
-        found: The row that is there; None for no row.
+        saga_id: The saga; empty for a user without a saga.
+        participant: The service.
+        expected: The expected row; None for no row.
+        found: The actual row; None for no row.
     """
 
     saga_id: str
@@ -56,9 +56,9 @@ class Mismatch:
 
 
 def check(folder: Path, lines: Iterable[Line], states: Mapping[str, str]) -> list[Mismatch]:
-    """Compares every participant's table with the state that each saga ended in (by saga id).
+    """Compares the table of every service with the final state of each saga (by saga id).
 
-    A saga that has not ended is a mismatch too, and so is a row of a user that no line is about.
+    A saga that has not ended is a mismatch, and so is a row of a user without a line.
     """
     lines = list(lines)
     mismatches = [
@@ -75,8 +75,8 @@ def check(folder: Path, lines: Iterable[Line], states: Mapping[str, str]) -> lis
                 row = found.get(line.change.user_id)
                 if row != expected:
                     mismatches.append(Mismatch(line.saga_id, participant, expected, row))
-        strangers = found.keys() - {line.change.user_id for line in lines}
-        mismatches += [Mismatch("", participant, None, (user_id, *found[user_id])) for user_id in sorted(strangers)]
+        unexpected = found.keys() - {line.change.user_id for line in lines}
+        mismatches += [Mismatch("", participant, None, (user_id, *found[user_id])) for user_id in sorted(unexpected)]
     return mismatches
 
 

@@ -1,6 +1,6 @@
 """The classic scenario, as short as it gets: log in, charge, notify.
 
-The services are whatever has these methods; the tests put mocks in their place.
+Any object with these methods can be a service; the tests use mocks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Auth(Protocol):
-    """What AuthStep needs."""
+    """The service of AuthStep."""
 
     def login(self, user_id: int) -> object:
         """Opens a session."""
@@ -26,25 +26,25 @@ class Auth(Protocol):
 
 
 class Billing(Protocol):
-    """What BillingStep needs."""
+    """The service of BillingStep."""
 
     def charge(self, user_id: int, amount: int, *, key: str) -> object:
-        """Takes the money, once for each key."""
+        """Charges the user, once for each key."""
 
     def refund(self, user_id: int, amount: int, *, key: str) -> object:
-        """Gives back what was taken under that key, if anything was."""
+        """Refunds the charge with this key, if there was one."""
 
 
 class Notification(Protocol):
-    """What NotificationStep needs."""
+    """The service of NotificationStep."""
 
-    def send(self, user_id: int, message: str) -> object:
-        """Sends the message."""
+    def send(self, user_id: int, message: str, *, key: str) -> object:
+        """Sends the message, once for each key."""
 
 
 @attrs.frozen(kw_only=True)
 class MediatorPayload:
-    """What the steps are given."""
+    """The payload of the steps."""
 
     user_id: int
     amount: int
@@ -52,7 +52,7 @@ class MediatorPayload:
 
 
 class AuthStep(Step):
-    """The user is logged in."""
+    """Logs the user in."""
 
     def __init__(self, auth: Auth) -> None:
         self.auth = auth
@@ -67,7 +67,7 @@ class AuthStep(Step):
 
 
 class BillingStep(Step):
-    """The user has paid."""
+    """Charges the user."""
 
     def __init__(self, billing: Billing) -> None:
         self.billing = billing
@@ -82,11 +82,11 @@ class BillingStep(Step):
 
 
 class NotificationStep(Step):
-    """The user is told. It comes last, so there is nothing to undo it for."""
+    """Notifies the user. It is the last step, so it needs no compensation."""
 
     def __init__(self, notification: Notification) -> None:
         self.notification = notification
 
-    def execute(self, payload: MediatorPayload) -> None:
+    def execute(self, payload: MediatorPayload, context: Context) -> None:
         """Sends the message."""
-        self.notification.send(payload.user_id, payload.message)
+        self.notification.send(payload.user_id, payload.message, key=context.idempotency_key)

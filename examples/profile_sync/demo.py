@@ -1,6 +1,6 @@
-"""The demo: a file of changes through the mediator, several sagas at once, on services that fail.
+"""The demo: run a saga for each line of a file, several at a time, on services that fail.
 
-Holds what happens, in order. How it looks on the screen is in `report`, what must be true afterwards in `check`.
+The output is in `report`, the check of the result in `check`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from fsm_mediator import Journal, Outcome
 
 JOURNAL = "sagas.db"
-BEGUN_WITH = "begun_with.json"
+RUN_FILE = "run.json"
 
 
-class OtherRunError(Exception):
-    """The folder holds the state of another file or seed, which this run cannot take up."""
+class DifferentRunError(Exception):
+    """The folder holds the state of another file or seed, which this run cannot resume."""
 
 
 @attrs.frozen
 class Result:
-    """What a run of the demo came to.
+    """The result of a run of the demo.
 
     Attributes:
-        outcomes: Of each line, in order.
-        malformed: The lines that could not be used.
-        late: What became of requests that reached a service after everything had ended.
-        mismatches: Where the participants' tables are not what the outcomes promise; empty if all is well.
+        outcomes: The outcome of each line, in order.
+        malformed: The lines that are not valid.
+        late: The requests that reached a service after all sagas had ended, counted by result.
+        mismatches: The rows that do not match the outcomes.
     """
 
     outcomes: list[tuple[Line, Outcome]]
@@ -51,7 +51,7 @@ class Result:
 
 
 def demo_faults(seed: int, latency: float = 0.0) -> Faults:
-    """Enough trouble that every path is taken."""
+    """Faults that are frequent enough to take every path."""
     return Faults(
         seed=seed, down=0.08, lost=0.05, late=0.03, outage=0.02, outage_calls=5, refused=0.03, latency=latency
     )
@@ -67,25 +67,25 @@ def synchronise(
     on_begin: Callable[[int], None] = lambda total: None,
     on_end: Callable[[Line, Outcome], None] = lambda line, outcome: None,
 ) -> Result:
-    """Brings every change of *source* to all participants or to none, and checks that.
+    """Applies every change of *source* in all services or in none, and checks the result.
 
-    With a journal on disk a run that was killed is taken up where it was: the sagas have the same ids and are
-    joined, not repeated. Without one they run anew, on services that recognise every request they know.
+    With a journal on disk, a run that was killed is resumed: the sagas have the same ids, so none runs twice.
+    Without a journal they run again, and the services recognise the requests that they know.
 
     Args:
         source: The file of changes, one JSON object per line.
-        folder: Where the participants keep their state.
-        faults: What goes wrong.
-        journal: Where the mediator keeps what happened; None for memory.
-        workers: How many sagas at once.
-        on_begin: Told how many sagas there will be.
-        on_end: Told of each saga that ended.
+        folder: The folder of the services' databases.
+        faults: The faults of the network.
+        journal: The journal of the mediator; None for memory.
+        workers: How many sagas run at a time.
+        on_begin: Called with the number of sagas.
+        on_end: Called with each line whose saga ended, and its outcome.
 
     Raises:
-        OtherRunError: *folder* was begun with another file or seed.
+        DifferentRunError: *folder* was used with another file or seed.
     """
     lines, malformed = read_changes(source)
-    _same_run(folder, {"seed": faults.seed, "source": hashlib.sha256(source.read_bytes()).hexdigest()})
+    _check_same_run(folder, {"seed": faults.seed, "source": hashlib.sha256(source.read_bytes()).hexdigest()})
     services = Services.at(folder, faults)
     try:
         services.enroll(original(line.change.user_id) for line in lines)
@@ -102,7 +102,7 @@ def synchronise(
                 for run in as_completed(runs):
                     on_end(runs[run], run.result())
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # else Ctrl-C would wait for all the rest
+                pool.shutdown(wait=False, cancel_futures=True)  # or Ctrl-C would wait for all other sagas
                 raise
             outcomes = [(line, mediator.outcome(line.saga_id)) for line in lines]
         late = faults.deliver_late()
@@ -113,36 +113,36 @@ def synchronise(
 
 
 def clear(folder: Path) -> None:
-    """Removes what the demo keeps in *folder*, and nothing else."""
+    """Deletes the state of the demo in *folder*, and no other file."""
     databases = [*(f"{participant}.db" for participant in QUERIES), JOURNAL]
-    for name in [BEGUN_WITH, *(f"{database}{suffix}" for database in databases for suffix in ("", "-wal", "-shm"))]:
+    for name in [RUN_FILE, *(f"{database}{suffix}" for database in databases for suffix in ("", "-wal", "-shm"))]:
         (folder / name).unlink(missing_ok=True)
 
 
 def prepare(folder: Path) -> None:
-    """Makes *folder*; one that was made here keeps itself out of git."""
+    """Creates *folder*, if needed, with a file that keeps it out of git."""
     if not folder.exists():
         folder.mkdir(parents=True)
         (folder / ".gitignore").write_text("*\n")
 
 
-def _same_run(folder: Path, this: dict[str, object]) -> None:
-    """A saga id is a line of one file, and its fate hangs on one seed: another of either is another run."""
+def _check_same_run(folder: Path, this: dict[str, object]) -> None:
+    """Refuses another file or seed: the ids of the sagas and the faults depend on both."""
     prepare(folder)
-    path = folder / BEGUN_WITH
+    path = folder / RUN_FILE
     if not path.exists():
-        half = path.with_suffix(".half")
-        half.write_text(json.dumps(this))
-        half.replace(path)  # a kill in between leaves no half-written file behind
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(this))
+        temporary.replace(path)  # a kill in between leaves no half-written file
     elif json.loads(path.read_text()) != this:
-        raise OtherRunError(f"{folder} was begun with another file or seed: give the same ones, or begin --fresh")
+        raise DifferentRunError(f"{folder} was used with another file or seed: use the same, or pass --fresh")
 
 
-def attempts_of(outcomes: Sequence[Outcome], phase: str) -> int:
-    """How many attempts of one phase (``executing``, ``compensating``) there were in all."""
+def count_attempts(outcomes: Sequence[Outcome], phase: str) -> int:
+    """The number of attempts in one phase (``executing`` or ``compensating``)."""
     return sum(record.source.startswith(f"{phase}.") for outcome in outcomes for record in outcome.history)
 
 
-def gave_up_at(outcome: Outcome) -> str:
-    """The step that set compensation off."""
+def failed_step(outcome: Outcome) -> str:
+    """The step whose failure started the compensation."""
     return next(r.step or "" for r in outcome.history if r.event in {"rejected", "in_doubt"})

@@ -1,7 +1,7 @@
-"""The unreliable network in front of a service: what goes wrong is drawn from a seed.
+"""An unreliable network in front of a service, with faults drawn from a seed.
 
-It knows requests only as callables. Everything is drawn per (service, operation, user, attempt), never from one
-shared stream, so that the order of threads does not change what happens to whom.
+Each fault is drawn by (service, operation, user, attempt), and not from one shared stream: the order of threads does
+not change which requests fail.
 """
 
 from __future__ import annotations
@@ -17,28 +17,30 @@ import attrs
 
 T = TypeVar("T")
 
-Fate = Literal["fine", "down", "late", "lost"]
+RequestFault = Literal["none", "down", "late", "lost"]
+"""What happens to a request: it never arrives, arrives late, or its answer is lost."""
 
 
 class ServiceDownError(Exception):
-    """The service did not take the request: nothing has happened."""
+    """The service did not receive the request: it had no effect."""
 
 
 class RefusedError(Exception):
-    """The service took the request and said no: nothing has happened, and asking again is useless."""
+    """The service refused the request: it had no effect, and a retry is useless."""
 
 
 @attrs.define(kw_only=True)
 class Faults:
-    """What goes wrong, how often, and by which seed. By default nothing does.
+    """How often requests fail, and with which seed. By default none fails.
 
     Attributes:
-        seed: The same seed is the same fate for everybody.
-        down: Share of attempts that fail before anything has happened.
-        lost: Share of attempts that happen, but whose answer is lost.
-        late: Share of attempts that seem lost and reach the service only later, by `deliver_late`.
+        seed: The same seed gives the same faults.
+        down: Share of attempts that fail without an effect.
+        lost: Share of attempts that have an effect, but whose answer is lost.
+        late: Share of attempts that seem lost, and reach the service only when `deliver_late` is called.
         outage: Share of (service, operation, user) whose first `outage_calls` attempts all fail in one of these ways.
-        refused: Share of (service, user) whom the service refuses, say for a declined card.
+        outage_calls: How many attempts fail in an outage.
+        refused: Share of (service, user) that the service refuses, for example because of a declined card.
         latency: Seconds that every attempt takes.
     """
 
@@ -53,67 +55,67 @@ class Faults:
 
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
     _attempts: Counter[tuple[str, str, int]] = attrs.field(factory=Counter, init=False, repr=False)
-    _underway: list[Callable[[], object]] = attrs.field(factory=list, init=False, repr=False)
+    _late_requests: list[Callable[[], object]] = attrs.field(factory=list, init=False, repr=False)
 
     def deliver(self, service: str, operation: str, user_id: int, request: Callable[[], T]) -> T:
-        """Carries *request* to the service and its answer back, unless something goes wrong.
+        """Delivers *request* to the service and returns its answer, unless a fault is drawn.
 
         Raises:
-            ServiceDownError: It never arrived.
-            ConnectionError: No answer came: it happened, or it will, or both can be.
+            ServiceDownError: The request never arrived.
+            ConnectionError: The answer is missing: the request had its effect, or will have it later.
         """
         with self._lock:
             self._attempts[service, operation, user_id] += 1
             attempt = self._attempts[service, operation, user_id]
         if self.latency:
             time.sleep(self.latency)
-        fate = self.fate(service, operation, user_id, attempt)
-        if fate == "down":
+        fault = self.draw(service, operation, user_id, attempt)
+        if fault == "down":
             raise ServiceDownError(f"{service} is down")
-        if fate == "late":
+        if fault == "late":
             with self._lock:
-                self._underway.append(request)
+                self._late_requests.append(request)
             raise ConnectionError(f"{service} did not answer {operation} in time")
         answer = request()
-        if fate == "lost":
+        if fault == "lost":
             raise ConnectionError(f"the answer of {service} to {operation} was lost")
         return answer
 
-    def fate(self, service: str, operation: str, user_id: int, attempt: int) -> Fate:
-        """What becomes of one attempt (from 1)."""
+    def draw(self, service: str, operation: str, user_id: int, attempt: int) -> RequestFault:
+        """The fault of one attempt (from 1)."""
         path = f"{self.seed}/{service}/{operation}/{user_id}"
-        outage = _dice(path)
+        outage = _random(path)
         if outage.random() < self.outage and attempt <= self.outage_calls:
-            kinds: tuple[Fate, ...] = ("down", "late", "lost")
+            kinds: tuple[RequestFault, ...] = ("down", "late", "lost")
             return outage.choice(kinds)
-        draw = _dice(f"{path}/{attempt}").random()
-        if draw < self.down:
+        number = _random(f"{path}/{attempt}").random()
+        if number < self.down:
             return "down"
-        if draw < self.down + self.late:
+        if number < self.down + self.late:
             return "late"
-        if draw < self.down + self.late + self.lost:
+        if number < self.down + self.late + self.lost:
             return "lost"
-        return "fine"
+        return "none"
 
     def refuses(self, service: str, user_id: int) -> bool:
-        """Whether the service says no to this user, whenever and however often it is asked."""
-        return _dice(f"{self.seed}/{service}/refused/{user_id}").random() < self.refused
+        """Whether the service refuses this user, at every attempt."""
+        return _random(f"{self.seed}/{service}/refused/{user_id}").random() < self.refused
 
     def deliver_late(self) -> Counter[str]:
-        """Lets all late requests arrive now; counts what became of them (``answered``, ``refused``)."""
+        """Delivers all late requests now. Returns their number by result (``answered``, ``refused``)."""
         with self._lock:
-            underway, self._underway = self._underway, []
-        arrived: Counter[str] = Counter()
-        for request in underway:
+            requests, self._late_requests = self._late_requests, []
+        results: Counter[str] = Counter()
+        for request in requests:
             try:
                 request()
             except RefusedError:
-                arrived["refused"] += 1
+                results["refused"] += 1
             else:
-                arrived["answered"] += 1
-        return arrived
+                results["answered"] += 1
+        return results
 
 
-def _dice(path: str) -> Random:
-    # A seed that is text is hashed the same way in every process, unlike `hash()`.
-    return Random(path)  # noqa: S311  (a game, not a secret)
+def _random(path: str) -> Random:
+    # A text seed gives the same numbers in every process, unlike `hash()`.
+    return Random(path)  # noqa: S311  (a demo, not a secret)

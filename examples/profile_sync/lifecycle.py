@@ -1,6 +1,6 @@
-"""The mediator of a user's lifecycle: one operation that several modules take part in.
+"""The mediator of a user's lifecycle: one operation in which several services take part.
 
-It knows steps, and nothing of the services behind them.
+This module uses the steps only, not the services behind them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ SAGA = "user_lifecycle"
 
 
 def user_lifecycle(steps: Sequence[Step], payload: type[Any] | None = None) -> Saga:
-    """The saga: these steps, in this order, all of them or none."""
+    """The saga: these steps, in this order."""
     return Saga(SAGA, steps, payload=payload)
 
 
 class UserLifecycleMediator:
-    """Carries out one operation in all modules of a user's lifecycle, or in none of them.
+    """Runs one operation in all services of a user's lifecycle, or in none.
 
     Args:
-        steps: The participants, in order.
-        payload: The type of what `execute` is given; needed to find it again in a journal on disk.
-        journal: Where to keep what happened: a path, a `Journal`, or None for memory.
+        steps: The steps, in order.
+        payload: The type of the payload; needed to decode it from a journal on disk.
+        journal: A path, a `Journal`, or None for memory.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class UserLifecycleMediator:
         """Runs the saga to its end.
 
         Raises:
-            SagaFailedError: A step could not be done; what was done before is undone. Not with ``check=False``.
+            SagaFailedError: A step failed, and the steps before it were compensated. Not with ``check=False``.
         """
         return self.mediator.run(self.saga, payload, saga_id=saga_id, check=check)
 
     def outcome(self, saga_id: str) -> Outcome:
-        """Where that saga stands."""
+        """The outcome of that saga so far."""
         return self.mediator.outcome(saga_id)
 
     def recover(self) -> None:
-        """Takes up what a mediator before this one left unfinished."""
+        """Resumes the sagas that an earlier mediator left unfinished."""
         self.mediator.recover()
 
     def close(self) -> None:
-        """Ends the work in good order."""
+        """Closes the mediator."""
         self.mediator.close()
 
     def __enter__(self) -> Self:

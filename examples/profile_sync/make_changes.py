@@ -15,7 +15,7 @@ LINES = 300
 FIRST = ["Ada", "Alan", "Barbara", "Edsger", "Frances", "Grace", "Hedy", "Katherine", "Leslie", "Niklaus", "Radia"]
 LAST = ["Álvarez", "Bauer", "Chen", "Dubois", "Eriksen", "Farouk", "García", "Haddad", "Ito", "Kowalski", "Novák"]
 
-# What stands in the file instead of the change of that line.
+# Malformed lines, by line number.
 MALFORMED: dict[int, bytes] = {
     14: b'{"user_id": 14, "email": "hedy@example.com", "plan": "pro", "seats": 2, "display_name": "Hedy',
     41: b"",
@@ -33,16 +33,16 @@ MALFORMED: dict[int, bytes] = {
 
 def make(seed: int = 1987) -> bytes:
     """The whole file."""
-    dice = Random(seed)  # noqa: S311  (a game, not a secret)
+    random_source = Random(seed)  # noqa: S311  (a demo, not a secret)
     lines = []
     for number in range(1, LINES + 1):
-        first, last = dice.choice(FIRST), dice.choice(LAST)
-        plan = dice.choices(["free", "pro", "team"], weights=[3, 5, 2])[0]
+        first, last = random_source.choice(FIRST), random_source.choice(LAST)
+        plan = random_source.choices(["free", "pro", "team"], weights=[3, 5, 2])[0]
         change = {
             "user_id": number,
             "email": f"{first.lower()}{number}@example.com",
             "plan": plan,
-            "seats": dice.randint(2, 40) if plan == "team" else 1,
+            "seats": random_source.randint(2, 40) if plan == "team" else 1,
             "display_name": f"{first} {last}",
         }
         lines.append(MALFORMED.get(number, json.dumps(change, ensure_ascii=False).encode()))

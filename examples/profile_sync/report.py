@@ -1,4 +1,4 @@
-"""How the demo looks: a progress bar, tables, one saga's timeline. It reads results and decides nothing."""
+"""The output of the demo: a progress bar, tables, the timeline of one saga."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from examples.profile_sync.demo import attempts_of, gave_up_at
+from examples.profile_sync.demo import count_attempts, failed_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(console: Console) -> Iterator[tuple[Callable[[int], None], Callable[[Line, Outcome], None]]]:
-    """A bar that moves with each saga that ends; where the output is no terminal there is none."""
+    """A progress bar that counts ended sagas; none if the output is not a terminal."""
     columns = (
         TextColumn("synchronising"),
         BarColumn(),
@@ -47,25 +47,25 @@ def progress(console: Console) -> Iterator[tuple[Callable[[int], None], Callable
 
 
 def show(console: Console, result: Result) -> None:
-    """Everything, in the order in which one wants to know it."""
+    """Prints the whole result."""
     outcomes = [outcome for _, outcome in result.outcomes]
     console.print(outcome_table(outcomes))
     if result.malformed:
         console.print(malformed_table(result.malformed))
-    told = telling(outcomes)
-    if told is not None:
-        console.print(timeline(told))
+    failure = longest_failure(outcomes)
+    if failure is not None:
+        console.print(timeline(failure))
     for line in late(result):
         console.print(line, soft_wrap=True, highlight=False)
-    for line in verdict(result):
+    for line in check_result(result):
         console.print(line, soft_wrap=True, highlight=False)
 
 
 def outcome_table(outcomes: list[Outcome]) -> Table:
-    """Sagas and attempts, by the state they ended in and the step at which they gave up."""
+    """Sagas and attempts, by final state and failed step."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        where = f"failed at {gave_up_at(outcome)}, compensated" if outcome.state == "failed" else outcome.state
+        where = f"failed at {failed_step(outcome)}, compensated" if outcome.state == "failed" else outcome.state
         groups.setdefault(where, []).append(outcome)
     table = Table(title="Outcomes", title_justify="left")
     table.add_column("outcome")
@@ -80,7 +80,7 @@ def outcome_table(outcomes: list[Outcome]) -> Table:
 
 
 def malformed_table(malformed: list[Malformed]) -> Table:
-    """The lines that were left out, and why."""
+    """The malformed lines, and the reasons."""
     table = Table(title="Malformed lines, left out", title_justify="left")
     table.add_column("line", justify="right")
     table.add_column("reason")
@@ -90,52 +90,54 @@ def malformed_table(malformed: list[Malformed]) -> Table:
     return table
 
 
-def telling(outcomes: list[Outcome]) -> Outcome | None:
-    """The failed saga with the most to tell."""
+def longest_failure(outcomes: list[Outcome]) -> Outcome | None:
+    """The failed saga with the longest history."""
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     return max(failed, key=lambda outcome: len(outcome.history), default=None)
 
 
 def timeline(outcome: Outcome) -> Table:
-    """One saga's history, a row for each transition."""
-    begun = outcome.history[0].at
+    """The history of one saga, a row per transition."""
+    started = outcome.history[0].at
     table = Table(title=f"How {outcome.saga_id} failed and was compensated", title_justify="left")
     table.add_column("ms", justify="right")
     for heading in ("event", "leads to", "because"):
         table.add_column(heading, overflow="fold")
     for record in outcome.history:
         style = {"failed": "bold yellow", "executed": "green", "compensated": "cyan"}.get(record.event)
-        table.add_row(f"{(record.at - begun) * 1000:.1f}", _event(record), record.target, _because(record), style=style)
+        table.add_row(
+            f"{(record.at - started) * 1000:.1f}", _event(record), record.target, _because(record), style=style
+        )
     return table
 
 
 def late(result: Result) -> list[str]:
-    """What became of the requests that arrived after everything had ended."""
+    """The results of the requests that arrived after all sagas had ended."""
     repeated, refused = result.late.get("answered", 0), result.late.get("refused", 0)
     return [
-        f"Late: {repeated + refused} requests that had seemed lost arrived only after all sagas had ended.",
-        f"  {repeated} were repetitions and changed nothing, {refused} were of undone changes and were refused.",
+        f"Late: {repeated + refused} requests that seemed lost arrived after all sagas had ended.",
+        f"  {repeated} were repetitions without an effect, {refused} were of undone changes and were refused.",
     ]
 
 
-def verdict(result: Result) -> list[str]:
-    """What the participants' own tables say."""
+def check_result(result: Result) -> list[str]:
+    """The result of the check."""
     if result.mismatches:
-        head = f"[bold red]Check: {len(result.mismatches)} mismatches between outcomes and the participants' tables[/]"
+        head = f"[bold red]Check: {len(result.mismatches)} mismatches between outcomes and tables[/]"
         return [head, *(f"  {escape(str(mismatch))}" for mismatch in result.mismatches)]
     succeeded = sum(outcome.succeeded for _, outcome in result.outcomes)
     return [
-        "[bold green]Check: the participants' own tables agree with every outcome[/]",
-        f"  {succeeded} users changed everywhere, {len(result.outcomes) - succeeded} users changed nowhere.",
+        "[bold green]Check: the tables of the services match every outcome[/]",
+        f"  {succeeded} users changed in every service, {len(result.outcomes) - succeeded} users in none.",
     ]
 
 
 def _counts(group: list[Outcome]) -> tuple[str, str, str]:
-    return str(len(group)), str(attempts_of(group, "executing")), str(attempts_of(group, "compensating"))
+    return str(len(group)), str(count_attempts(group, "executing")), str(count_attempts(group, "compensating"))
 
 
 def _event(record: Record) -> str:
-    # A wait that is over is no attempt, though its record tells which attempt it followed.
+    # The record of an elapsed wait has the number of the attempt before it, and is not an attempt itself.
     attempt = f" (attempt {record.attempt})" if record.attempt and not record.event.endswith("_due") else ""
     return f"{record.step or ''} {record.event}{attempt}".strip()
 

@@ -1,6 +1,6 @@
-"""The participants: each step says what its service is to do, and how that is undone.
+"""The steps: each calls one service, and undoes that call.
 
-A step is the only place where a service and fsm_mediator meet; no step knows another one, or another's service.
+This is the only module that uses both the services and fsm_mediator. No step depends on another.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from fsm_mediator import Context, Retry, Step, StepRejectedError
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Tells the mediator what the service means by "no": without effect, and not to be tried again."""
+def service_rejections() -> Iterator[None]:
+    """Translates a refusal of a service: it had no effect, and must not be retried."""
     try:
         yield
     except RefusedError as error:
@@ -30,54 +30,54 @@ def refusals() -> Iterator[None]:
 
 
 class ProfileStep(Step):
-    """What the four steps share: patience. The waits are tiny, for a demo; see `Retry` for the usual ones."""
+    """The retry policy of the four steps. The waits are short, for a demo; see `Retry` for the defaults."""
 
     retry = Retry(attempts=4, wait_initial=0.002, wait_max=0.01, wait_jitter=0.002)
     compensation_retry = Retry(attempts=12, wait_initial=0.002, wait_max=0.01, wait_jitter=0.002)
 
 
 class AuthStep(ProfileStep):
-    """The user logs in with the new address."""
+    """Changes the e-mail address."""
 
     def __init__(self, auth: AuthService) -> None:
         self.auth = auth
 
     def execute(self, change: ProfileChange, context: Context) -> None:
         """Changes the address."""
-        with refusals():
+        with service_rejections():
             self.auth.change_email(change.user_id, change.email, key=context.idempotency_key)
 
     def compensate(self, change: ProfileChange, context: Context) -> None:
-        """Puts the old address back."""
+        """Restores the old address."""
         self.auth.restore_email(change.user_id, key=context.execute_key)
 
 
 class BillingStep(ProfileStep):
-    """The user is on the new plan and has paid for it."""
+    """Changes the plan and charges for it."""
 
     def __init__(self, billing: BillingService) -> None:
         self.billing = billing
 
     def execute(self, change: ProfileChange, context: Context) -> int:
-        """Subscribes and charges; returns the cents charged."""
-        with refusals():
+        """Subscribes and charges. Returns the cents."""
+        with service_rejections():
             self.billing.subscribe(change.user_id, change.plan, change.cents, key=context.idempotency_key)
         return change.cents
 
     def compensate(self, change: ProfileChange, context: Context) -> None:
-        """Puts the old plan back and refunds."""
+        """Restores the old plan and refunds."""
         self.billing.refund(change.user_id, key=context.execute_key)
 
 
 class NotificationStep(ProfileStep):
-    """The user is told."""
+    """Sends a message to the user."""
 
     def __init__(self, notification: NotificationService) -> None:
         self.notification = notification
 
     def execute(self, change: ProfileChange, context: Context) -> None:
         """Sends the message."""
-        with refusals():
+        with service_rejections():
             self.notification.send(change.user_id, change.message, key=context.idempotency_key)
 
     def compensate(self, change: ProfileChange, context: Context) -> None:
@@ -86,14 +86,14 @@ class NotificationStep(ProfileStep):
 
 
 class UICacheStep(ProfileStep):
-    """The user's page shows it."""
+    """Updates the profile page."""
 
     def __init__(self, ui_cache: UICacheService) -> None:
         self.ui_cache = ui_cache
 
     def execute(self, change: ProfileChange, context: Context) -> None:
         """Refreshes the page."""
-        with refusals():
+        with service_rejections():
             self.ui_cache.refresh(change.user_id, change.display_name, change.plan, key=context.idempotency_key)
 
     def compensate(self, change: ProfileChange, context: Context) -> None:
@@ -102,7 +102,7 @@ class UICacheStep(ProfileStep):
 
 
 def profile_steps(services: Services) -> list[ProfileStep]:
-    """The steps of a profile's change, in order."""
+    """The steps of a profile change, in order."""
     return [
         AuthStep(services.auth),
         BillingStep(services.billing),

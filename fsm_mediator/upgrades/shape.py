@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from fsm_mediator.definition.saga import Saga, shape_of
+from fsm_mediator.definition.saga import Saga, fingerprint_of, shape_of
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Callback, Kind, Part

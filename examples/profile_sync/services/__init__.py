@@ -1,4 +1,4 @@
-"""Four services that do not know each other: none imports another, each has a database of its own."""
+"""Four independent services: none imports another, and each has its own database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AuthService", "BillingService", "NotificationService", "Services", "
 
 @attrs.frozen
 class Services:
-    """The four of them, as the application that embeds them holds them."""
+    """The clients of all services."""
 
     auth: AuthService
     billing: BillingService
@@ -28,7 +28,7 @@ class Services:
 
     @classmethod
     def at(cls, folder: Path, faults: Faults | None = None) -> Services:
-        """Services that keep their state in *folder*; nothing is opened before the first request."""
+        """Services with their databases in *folder*, opened at the first request."""
         return cls(
             AuthService(folder, faults),
             BillingService(folder, faults),
@@ -37,13 +37,13 @@ class Services:
         )
 
     def enroll(self, profiles: Iterable[ProfileChange]) -> None:
-        """Makes users known everywhere; whoever is known already stays as they are."""
+        """Adds users to every service; existing users are not changed."""
         profiles = list(profiles)
         self.auth.enroll((p.user_id, p.email) for p in profiles)
         self.billing.enroll((p.user_id, p.plan) for p in profiles)
         self.ui_cache.enroll((p.user_id, p.display_name, p.plan) for p in profiles)
 
     def close(self) -> None:
-        """Closes every file."""
+        """Closes every database."""
         for service in (self.auth, self.billing, self.notification, self.ui_cache):
             service.close()

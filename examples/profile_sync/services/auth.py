@@ -1,4 +1,4 @@
-"""Auth: who logs in with which address."""
+"""Auth: the e-mail address that a user logs in with."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from examples.profile_sync.services.service import Service
 
 
 class AuthService(Service):
-    """Keeps each user's e-mail address."""
+    """Stores the e-mail address of each user."""
 
     name = "auth"
     tables = "CREATE TABLE IF NOT EXISTS accounts (user_id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE);"
 
     def enroll(self, accounts: Iterable[tuple[int, str]]) -> None:
-        """Adds (user id, e-mail) of users it does not know yet."""
+        """Adds new users, as (user id, e-mail)."""
         self._enroll("INSERT OR IGNORE INTO accounts VALUES (?, ?)", accounts)
 
     def change_email(self, user_id: int, email: str, *, key: str) -> None:
-        """Gives the user another address; refused where it is taken or blocked."""
+        """Changes the address of a user; refused if the address is taken or blocked."""
 
         def effect(db: sqlite3.Connection) -> dict[str, Any]:
             (before,) = self._of_user(db, "SELECT email FROM accounts WHERE user_id = ?", user_id)

@@ -1,4 +1,4 @@
-"""Billing: who pays how much for which plan."""
+"""Billing: plans, charges and refunds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from examples.profile_sync.services.service import Service
 
 
 class BillingService(Service):
-    """Keeps each user's plan, and a book of charges and refunds to which rows are only ever added."""
+    """Stores the plan of each user, and a book of charges and refunds, which is only appended to."""
 
     name = "billing"
     tables = """
@@ -22,11 +22,11 @@ class BillingService(Service):
     """
 
     def enroll(self, subscriptions: Iterable[tuple[int, str]]) -> None:
-        """Adds (user id, plan) of users it does not know yet."""
+        """Adds new users, as (user id, plan)."""
         self._enroll("INSERT OR IGNORE INTO subscriptions VALUES (?, ?)", subscriptions)
 
     def subscribe(self, user_id: int, plan: str, cents: int, *, key: str) -> None:
-        """Puts the user on a plan and charges for it; refused where the card is declined."""
+        """Changes the plan of a user and charges for it; refused if the card is declined."""
 
         def effect(db: sqlite3.Connection) -> dict[str, Any]:
             (before,) = self._of_user(db, "SELECT plan FROM subscriptions WHERE user_id = ?", user_id)
@@ -39,7 +39,7 @@ class BillingService(Service):
         self._once("subscribe", user_id, key, effect)
 
     def refund(self, user_id: int, *, key: str) -> None:
-        """Undoes the `subscribe` of *key*: the plan is as before, and the money goes back."""
+        """Undoes the `subscribe` of *key*: restores the plan and refunds the money."""
 
         def reverse(db: sqlite3.Connection, before: dict[str, Any]) -> None:
             db.execute("UPDATE subscriptions SET plan = ? WHERE user_id = ?", (before["plan"], user_id))

@@ -1,4 +1,4 @@
-"""Notification: what users are told, in an in-app inbox (so that a message can be withdrawn)."""
+"""Notification: messages to users, in an in-app inbox, so that a message can be withdrawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from examples.profile_sync.services.service import Service
 
 
 class NotificationService(Service):
-    """Keeps the messages in each user's inbox."""
+    """Stores the messages in the inbox of each user."""
 
     name = "notification"
     tables = """
@@ -18,7 +18,7 @@ class NotificationService(Service):
     """
 
     def send(self, user_id: int, message: str, *, key: str) -> None:
-        """Puts a message into the user's inbox; refused where the user has closed it."""
+        """Adds a message to the inbox of a user; refused if the inbox is closed."""
 
         def effect(db: sqlite3.Connection) -> dict[str, Any]:
             if self.faults.refuses(self.name, user_id):
@@ -29,7 +29,7 @@ class NotificationService(Service):
         self._once("send", user_id, key, effect)
 
     def withdraw(self, user_id: int, *, key: str) -> None:
-        """Undoes the `send` of *key*: the message is gone from the inbox."""
+        """Undoes the `send` of *key*: deletes the message."""
 
         def reverse(db: sqlite3.Connection, before: dict[str, Any]) -> None:
             db.execute("DELETE FROM inbox WHERE id = ?", (before["id"],))

@@ -1,6 +1,6 @@
-"""What the four services have in common: a database of their own, and requests that are safe to repeat.
+"""The base of the services: a database each, and requests that are safe to repeat.
 
-This is how an idempotent service looks like, saga or no saga; it knows nothing of fsm_mediator.
+This is an ordinary idempotent service. It does not depend on fsm_mediator.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from examples.profile_sync.faults import Faults, RefusedError
 
 
 class Service:
-    """A service that keeps its state in ``<folder>/<name>.db``, opened with the first request.
+    """A service with its state in ``<folder>/<name>.db``, opened at the first request.
 
-    Every change and every undoing carries a key. The service remembers each key, in the transaction of the effect
-    itself, so that
+    Every request to change or to undo has a key. The service stores each key in the transaction of the effect, so:
 
-    - a change asked for twice happens once;
-    - an undoing asked for twice happens once;
-    - an undoing of a change that never arrived leaves a tombstone: should the change arrive after all, late, it is
-      refused.
+    - a change that is requested twice happens once;
+    - an undo that is requested twice happens once;
+    - an undo of a change that never arrived leaves a tombstone: if the change arrives later, it is refused.
     """
 
     name: ClassVar[str]
@@ -38,7 +36,7 @@ class Service:
         self._db: sqlite3.Connection | None = None
 
     def close(self) -> None:
-        """Closes the file; the next request opens it again."""
+        """Closes the database; the next request opens it again."""
         with self._lock:
             if self._db is not None:
                 self._db.close()
@@ -47,15 +45,15 @@ class Service:
     def _once(
         self, operation: str, user_id: int, key: str, effect: Callable[[sqlite3.Connection], dict[str, Any]]
     ) -> None:
-        """Has *effect*, at most once for *key*; it returns what `_undo` will need to put things back."""
+        """Runs *effect* at most once for *key*. It returns the values that `_undo` needs to restore the old state."""
 
         def request() -> None:
             with self._transaction() as db:
-                state, _ = self._remembered(db, key)
+                state, _ = self._lookup(db, key)
                 if state == "done":
                     return
                 if state == "undone":
-                    raise RefusedError(f"{self.name}: {key!r} was undone before it arrived, it stays undone")
+                    raise RefusedError(f"{self.name}: {key!r} was undone before it arrived")
                 before = effect(db)
                 db.execute("INSERT INTO requests VALUES (?, 'done', ?)", (key, json.dumps(before)))
 
@@ -64,11 +62,11 @@ class Service:
     def _undo(
         self, operation: str, user_id: int, key: str, reverse: Callable[[sqlite3.Connection, dict[str, Any]], None]
     ) -> None:
-        """Undoes what was done under *key*, once, if it was done at all; from here on *key* is refused."""
+        """Undoes the effect of *key* once, if it had one. After that, *key* is refused."""
 
         def request() -> None:
             with self._transaction() as db:
-                state, before = self._remembered(db, key)
+                state, before = self._lookup(db, key)
                 if state == "done":
                     reverse(db, before)
                 db.execute(
@@ -83,14 +81,14 @@ class Service:
             db.executemany(insert, rows)
 
     def _of_user(self, db: sqlite3.Connection, select: str, user_id: int) -> tuple[Any, ...]:
-        """The row of a user, who must be known."""
+        """The row of a user, which must exist."""
         row: tuple[Any, ...] | None = db.execute(select, (user_id,)).fetchone()
         if row is None:
-            raise RefusedError(f"{self.name} knows no user {user_id}")
+            raise RefusedError(f"{self.name} has no user {user_id}")
         return row
 
     @staticmethod
-    def _remembered(db: sqlite3.Connection, key: str) -> tuple[str, dict[str, Any]]:
+    def _lookup(db: sqlite3.Connection, key: str) -> tuple[str, dict[str, Any]]:
         row = db.execute("SELECT state, before FROM requests WHERE key = ?", (key,)).fetchone()
         return (row[0], json.loads(row[1] or "{}")) if row else ("unknown", {})
 
@@ -109,7 +107,7 @@ class Service:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # One connection, used by whichever thread holds the lock.
+        # All threads share one connection, under the lock.
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30.0)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")

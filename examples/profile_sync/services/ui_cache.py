@@ -1,4 +1,4 @@
-"""The UI cache: what a user's page shows, ready to be served."""
+"""The UI cache: the content of each profile page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from examples.profile_sync.services.service import Service
 
 
 class UICacheService(Service):
-    """Keeps the name and the plan badge that each user's page shows."""
+    """Stores the name and the plan badge of each profile page."""
 
     name = "ui_cache"
     tables = """
@@ -18,11 +18,11 @@ class UICacheService(Service):
     """
 
     def enroll(self, pages: Iterable[tuple[int, str, str]]) -> None:
-        """Adds (user id, display name, badge) of users it does not know yet."""
+        """Adds new users, as (user id, display name, badge)."""
         self._enroll("INSERT OR IGNORE INTO pages VALUES (?, ?, ?)", pages)
 
     def refresh(self, user_id: int, display_name: str, badge: str, *, key: str) -> None:
-        """Shows something else on the user's page from now on."""
+        """Changes the name and the badge on the page of a user."""
 
         def effect(db: sqlite3.Connection) -> dict[str, Any]:
             select = "SELECT display_name, badge FROM pages WHERE user_id = ?"

@@ -1,4 +1,4 @@
-"""The app of the command line's tests: participants that keep their state in files, told what to do by files."""
+"""The app of the command line's tests. Its services keep their state in files, and fail if a file says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUICK = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)
 
 def world() -> Path:
     """Where the participants keep their state."""
-    return Path(os.environ["DESK_WORLD"])
+    return Path(os.environ["CLI_APP_FOLDER"])
 
 
 def note(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What both mediators are asked that can only be a slip: it is refused at once, by an error of this library."""
+"""Wrong arguments of both mediators are refused at once, with an error of this library."""
 
 from __future__ import annotations
 

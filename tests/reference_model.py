@@ -1,4 +1,4 @@
-"""The machine and the execution once more, as plainly as possible, straight from docs/machine.md.
+"""A reference model of the machine and the execution, written directly from docs/machine.md.
 
 Nothing here is taken from the library's way of doing it: `table` reads the design's table row by row, `PlainExecution`
 is a handful of variables and an `if` for every sentence of the rules. The tests hold the library against both.

@@ -1,4 +1,4 @@
-"""Fake services and steps for tests of the testing kit: steps that behave, and steps with one bug each."""
+"""A fake service, and steps for the tests of the testing kit: correct steps, and steps with one bug each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ORDER = {"amount": 7}
 
 @attrs.frozen
 class Receipt:
-    """What a step with a bug returns."""
+    """The result of a step with a bug."""
 
     key: str
 
 
-class Shelf:
-    """A fake service that behaves: a call with a known key is done once, and an undone call stays undone."""
+class FakeService:
+    """A correct fake service: it acts once for each key, and refuses a key that was undone."""
 
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
@@ -37,9 +37,9 @@ class Shelf:
 
 
 class Put(Step):
-    """A step that behaves."""
+    """A correct step."""
 
-    def __init__(self, shelf: Shelf, name: str = "put") -> None:
+    def __init__(self, shelf: FakeService, name: str = "put") -> None:
         self.shelf = shelf
         self.name = name
 
@@ -59,7 +59,7 @@ class Forgets(Put):
 
 
 class IsNotIdempotent(Put):
-    """It does again what it has done, and undoes all of it."""
+    """It has a second effect under the same key, and undoes both."""
 
     def execute(self, order, context):
         number = len(self.shelf.held)
@@ -72,7 +72,7 @@ class IsNotIdempotent(Put):
 
 
 class IsUndoneTwice(Put):
-    """It compensates twice, and without an effect."""
+    """Its compensation has an effect each time, even without `execute`."""
 
     def execute(self, order, context):
         if context.idempotency_key not in self.shelf.refused:
@@ -89,14 +89,14 @@ class IsUndoneTwice(Put):
 
 
 class RaisesWithoutExecute(Put):
-    """It raises if there is nothing to compensate."""
+    """Its compensation raises if there is nothing to undo."""
 
     def compensate(self, order, context):
         del self.shelf.held[context.execute_key]
 
 
 class TrustsTheResult(Put):
-    """It undoes only what it has a receipt of."""
+    """Its compensation does nothing without a result."""
 
     def compensate(self, order, context):
         if context.result is not None:
@@ -104,7 +104,7 @@ class TrustsTheResult(Put):
 
 
 class ReturnsNoData(Put):
-    """It compensates with an object that it returned; a journal keeps only the object's data."""
+    """Its compensation needs the object that it returned; a journal keeps only the data of the object."""
 
     def execute(self, order, context):
         super().execute(order, context)
@@ -118,7 +118,7 @@ class ReturnsNoData(Put):
 
 
 class NeedsItsMemory(Put):
-    """It undoes only what its last attempt did."""
+    """Its compensation undoes the last attempt only."""
 
     def execute(self, order, context):
         self.put_under = f"{context.idempotency_key} {context.attempt}"
@@ -129,7 +129,7 @@ class NeedsItsMemory(Put):
 
 
 class IsNeverUndone(Put):
-    """It gives its compensation up in silence when it is in doubt."""
+    """Its compensation does nothing in doubt."""
 
     def compensate(self, order, context):
         if not context.in_doubt:
@@ -137,15 +137,15 @@ class IsNeverUndone(Put):
 
 
 class LosesTheDoubt(Put):
-    """A time-out of its service is no doubt to it."""
+    """It treats a timeout as a failure without an effect."""
 
     in_doubt_on = ()
 
 
 class Sends(Step):
-    """Cannot be undone."""
+    """A step without a compensation."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: FakeService) -> None:
         self.shelf = shelf
 
     def execute(self, order, context):
@@ -153,20 +153,20 @@ class Sends(Step):
 
 
 class Mail(Sends):
-    """Cannot be undone, and is the point of no return."""
+    """A pivot without a compensation."""
 
     pivot = True
 
 
-def shop(charge: Callable[[Shelf, str], Step] = Put, *, careful: bool = False) -> Callable[[], Any]:
-    """What makes a shop anew: three steps on three shelves, the middle one as given.
+def shop(charge: Callable[[FakeService, str], Step] = Put, *, careful: bool = False) -> Callable[[], Any]:
+    """A function that makes a new shop of three steps with a service each; *charge* makes the middle one.
 
-    *careful*: whatever the others raise leaves them in doubt.
+    *careful*: every exception leaves the other steps in doubt.
     """
 
     def make():
         names = ("reserve", "charge", "ship")
-        shelves = {name: Shelf() for name in names}
+        shelves = {name: FakeService() for name in names}
         steps = [(charge if name == "charge" else Put)(shelf, name) for name, shelf in shelves.items()]
         if careful:
             steps = [step if type(step) is LosesTheDoubt else step.with_(in_doubt_on=Exception) for step in steps]

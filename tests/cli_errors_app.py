@@ -1,4 +1,4 @@
-"""An app that does what apps should not: for the tests of what the command line makes of it."""
+"""An app with errors, for the tests of the command line."""
 
 from __future__ import annotations
 

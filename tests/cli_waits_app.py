@@ -1,4 +1,4 @@
-"""An app for the command line's tests: sagas that wait for people, for branches and for a while."""
+"""An app for the tests of the command line: sagas that wait for signals, branches and sleeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fsm_mediator import Choose, Mediator, Parallel, Record, Saga, Signal, Sleep
 
 def world() -> Path:
     """Where the participants keep their state."""
-    return Path(os.environ["DESK_WORLD"])
+    return Path(os.environ["CLI_APP_FOLDER"])
 
 
 @step

@@ -14,12 +14,12 @@ import pytest
 
 from fsm_mediator import Mediator, SQLiteJournal
 from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
-from tests import slips_app
+from tests import cli_errors_app
 from tests.test_cli import APP_OPTION, desk, journal, world
 
 __all__ = ["desk", "journal", "world"]
 ROOT = Path(__file__).parent.parent
-SLIPS = ("--app", "tests.slips_app:sagas")
+ERRORS_APP = ("--app", "tests.cli_errors_app:sagas")
 
 
 def process(*words, **settings):
@@ -32,10 +32,10 @@ def process(*words, **settings):
 
 
 @pytest.fixture
-def slips(world):
+def error_journal(world):
     """A journal with an execution that waits for a signal, one behind a group, and one that failed loudly."""
-    path = world / "slips.db"
-    with Mediator(*slips_app.sagas, journal=str(path)) as mediator:
+    path = world / "error_journal.db"
+    with Mediator(*cli_errors_app.sagas, journal=str(path)) as mediator:
         mediator.run("asking", saga_id="a-1", check=False)
         mediator.run("asking", saga_id="-x; rm", check=False)
         mediator.run("grouped", saga_id="g-1", check=False)
@@ -50,7 +50,7 @@ def slips(world):
 def test_a_journal_is_never_written_over(desk, journal, world, ending):
     """Not even by an export of itself; what nothing else knows would be gone."""
     held = SQLiteJournal(journal)  # so that its other files are there
-    held.enlist(desk_app_driver())
+    held.enlist(process_driver())
     for words in (("export", "-j", journal), ("export-shape", APP_OPTION[1])):
         assert "is not written over" in desk(*words, "-o", f"{journal}{ending}", code=USAGE)
     held.close()
@@ -59,7 +59,7 @@ def test_a_journal_is_never_written_over(desk, journal, world, ending):
     assert "is not written over" in desk("export", "-j", journal, "-o", "link.jsonl", code=USAGE)
 
 
-def desk_app_driver():
+def process_driver():
     """A driver of this process."""
     from fsm_mediator.journal.liveness import this_driver
 
@@ -157,17 +157,17 @@ def test_urls_of_files_are_read_by_all(desk, journal):
 )
 def test_an_app_that_ends_the_process_is_no_success(desk, world, words):
     """Nothing was verified, run, drawn or served."""
-    said = desk(*words, "tests.slips_app:ends", code=APP)
+    said = desk(*words, "tests.cli_errors_app:ends", code=APP)
     assert "was called, without arguments, for its sagas, and raised SystemExit(0)" in said
 
 
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("tests.slips_app:awkward", "raised RuntimeError('do not ask for"),
-        ("tests.slips_app:raises_the_unshowable", "UnshowableError whose repr raises ValueError"),
-        ("tests/slips_app.py:sagas", "a module is named without .py, and with dots: tests.slips_app"),
-        ("tests.slips_app:nope", "it has leaving, ringing, asking, grouped, sagas"),
+        ("tests.cli_errors_app:awkward", "raised RuntimeError('do not ask for"),
+        ("tests.cli_errors_app:raises_the_unshowable", "UnshowableError whose repr raises ValueError"),
+        ("tests/cli_errors_app.py:sagas", "a module is named without .py, and with dots: tests.cli_errors_app"),
+        ("tests.cli_errors_app:nope", "it has leaving, ringing, asking, grouped, sagas"),
         ("broken_here:sagas", "broken_here.py, line 2"),
     ],
 )
@@ -195,7 +195,7 @@ def test_what_pyproject_says_wrong_is_told(desk, world, table, says):
 
 def test_a_step_that_ends_the_process(desk, world):
     """It says so, and the attempt is judged; the step's own number is no exit code of ours."""
-    said = desk("run", "leaving", "-j", "s.db", "--id", "l-1", *SLIPS, code=DID_NOT_SUCCEED)
+    said = desk("run", "leaving", "-j", "s.db", "--id", "l-1", *ERRORS_APP, code=DID_NOT_SUCCEED)
     assert "a step ended the process (SystemExit: 3)" in said
     assert "fsm-mediator recover" in said
     assert "l-1" in desk("list", "-j", "s.db", "--state", "failed")
@@ -209,7 +209,7 @@ def test_what_the_app_cannot_drive_is_counted(desk, world):
         "Mediator(Saga('elsewhere', [dies]), journal='s.db').run('elsewhere')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=world)
-    said = desk("recover", "-j", "s.db", *SLIPS, code=APP)
+    said = desk("recover", "-j", "s.db", *ERRORS_APP, code=APP)
     assert "1 of saga 'elsewhere' version 1" in said.replace("\n", " ")
 
 
@@ -256,24 +256,24 @@ def test_wrong_usage_is_called_that(desk, journal, words):
 )
 def test_render_refuses_what_it_would_ignore(desk, world, words):
     """Who asks for something gets it, or is told how."""
-    desk("render", "tests.desk_app:checkout", *words, code=USAGE)
+    desk("render", "tests.cli_app:checkout", *words, code=USAGE)
     assert list(world.iterdir()) == []
 
 
-def test_what_is_typed_next_can_be_pasted(desk, slips):
+def test_what_is_typed_next_can_be_pasted(desk, error_journal):
     """Whatever the id is: a shell takes it as it is meant."""
-    said = [line for line in desk("list", "-j", slips, *SLIPS).splitlines() if line.startswith("next")]
-    assert f"next: fsm-mediator signal -a tests.slips_app:sagas -j {slips} -- '-x; rm' ok VALUE" in said
+    said = [line for line in desk("list", "-j", error_journal, *ERRORS_APP).splitlines() if line.startswith("next")]
+    assert f"next: fsm-mediator signal -a tests.cli_errors_app:sagas -j {error_journal} -- '-x; rm' ok VALUE" in said
 
 
-def test_errors_cannot_command_the_terminal(desk, slips):
+def test_errors_cannot_command_the_terminal(desk, error_journal):
     """What a step says is shown, not obeyed; and half a character breaks nothing."""
     for words in (("show", "r-1"), ("show", "r-1", "--json"), ("export",)):
-        said = desk(*words, "-j", slips)
+        said = desk(*words, "-j", error_journal)
         assert "\x1b" not in said
         assert "\x07" not in said
-    assert r"\x1b[31mred\x07" in desk("show", "r-1", "-j", slips)
-    assert r"\ud800" in desk("run", "ringing", "-j", slips, *SLIPS, code=DID_NOT_SUCCEED)
+    assert r"\x1b[31mred\x07" in desk("show", "r-1", "-j", error_journal)
+    assert r"\ud800" in desk("run", "ringing", "-j", error_journal, *ERRORS_APP, code=DID_NOT_SUCCEED)
 
 
 def test_what_is_stuck_is_told_in_the_words_of_the_command_line(desk, journal):
@@ -284,22 +284,24 @@ def test_what_is_stuck_is_told_in_the_words_of_the_command_line(desk, journal):
     assert "held --reason ...  (settles it by hand)" in said
 
 
-def test_resolve_is_for_what_is_stuck(desk, slips):
+def test_resolve_is_for_what_is_stuck(desk, error_journal):
     """Who waits for a signal is told the command for that; nothing is said to have taken effect."""
-    said = desk("resolve", "a-1", "--done", "-r", "yes", "-j", slips, *SLIPS, code=REFUSED).replace("\n", " ")
+    said = desk("resolve", "a-1", "--done", "-r", "yes", "-j", error_journal, *ERRORS_APP, code=REFUSED).replace(
+        "\n", " "
+    )
     assert "is not stuck" in said
     assert "fsm-mediator signal" in said
 
 
-def test_a_signal_of_another_type_is_refused_with_its_name(desk, slips):
+def test_a_signal_of_another_type_is_refused_with_its_name(desk, error_journal):
     """In words that need no knowledge of how it is encoded."""
-    said = desk("signal", "a-1", "ok", '"perhaps"', "-j", slips, *SLIPS, code=USAGE)
+    said = desk("signal", "a-1", "ok", '"perhaps"', "-j", error_journal, *ERRORS_APP, code=USAGE)
     assert "signal 'ok' takes a bool: Expected `bool`, got `str`" in said
 
 
-def test_a_branch_whose_group_is_over(desk, slips):
+def test_a_branch_whose_group_is_over(desk, error_journal):
     """It was not settled by hand: it was executed."""
-    said = desk("retry", "g-1/g.packed", "-j", slips, *SLIPS, code=REFUSED).replace("\n", " ")
+    said = desk("retry", "g-1/g.packed", "-j", error_journal, *ERRORS_APP, code=REFUSED).replace("\n", " ")
     assert "does not wait for its group 'g' any more: it stands in 'waiting.ok'" in said
 
 
@@ -321,7 +323,7 @@ def test_prune_can_be_tried(desk, journal):
 def test_those_that_look_use_the_journal_of_the_app(desk, world, monkeypatch):
     """Where the app is a mediator with a journal of its own, no other need be named."""
     (world / "with_journal.py").write_text(
-        "from fsm_mediator import Mediator\nfrom tests.desk_app import checkout\n"
+        "from fsm_mediator import Mediator\nfrom tests.cli_app import checkout\n"
         "mediator = Mediator(checkout, journal='mine.db')\nmediator.run('checkout', {'amount': 5}, saga_id='o-1')\n"
     )
     monkeypatch.syspath_prepend(world)
@@ -332,7 +334,7 @@ def test_those_that_look_use_the_journal_of_the_app(desk, world, monkeypatch):
 def test_those_that_look_ask_the_app_once(desk, journal, world, monkeypatch):
     """A factory that is called opens what it opens: a second call would open it twice."""
     (world / "counted.py").write_text(
-        "from tests.desk_app import sagas\ncalls = []\ndef make():\n    calls.append(1)\n    return sagas\n"
+        "from tests.cli_app import sagas\ncalls = []\ndef make():\n    calls.append(1)\n    return sagas\n"
     )
     monkeypatch.syspath_prepend(world)
     for number, words in enumerate((("list",), ("show", "good")), 1):
