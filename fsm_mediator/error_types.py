@@ -120,6 +120,10 @@ class SagaCancelledError(MediatorError):
     """Somebody cancelled the saga."""
 
 
+class SiblingFailedError(SagaCancelledError):
+    """A branch was cancelled because another branch of its group failed."""
+
+
 class DeadlineExceededError(MediatorError):
     """The saga's deadline passed before it succeeded."""
 

@@ -21,6 +21,7 @@
     │   ├── SignalTimedOutError (TimeoutError)  a signal did not come in time
     │   └── DecisionError                    what decides a choice, a sleep or a group told nonsense
     ├── SagaCancelledError                   why a saga failed: somebody cancelled it
+    │   └── SiblingFailedError               why a branch failed: another branch of its group did
     ├── DeadlineExceededError                why a saga failed: its deadline passed
     ├── SagaUndoneError                      why a saga failed: a person undid it after it had succeeded
     ├── RecordedError                        stands for an exception of which only the record is left
@@ -66,6 +67,7 @@ from fsm_mediator.error_types import (
     SagaCancelledError,
     SagaIdTakenError,
     SagaUndoneError,
+    SiblingFailedError,
     SignalTimedOutError,
     StepRejectedError,
     StepSignalError,
@@ -109,6 +111,7 @@ __all__ = [
     "SagaStuckError",
     "SagaUndoneError",
     "SagaWaitingError",
+    "SiblingFailedError",
     "SignalTimedOutError",
     "StepRejectedError",
     "StepSignalError",

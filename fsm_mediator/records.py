@@ -18,6 +18,7 @@ from fsm_mediator.error_types import (
     RecordedError,
     SagaCancelledError,
     SagaUndoneError,
+    SiblingFailedError,
 )
 
 
@@ -144,7 +145,7 @@ def _render_without_causes(error: BaseException, depth: int) -> str:
 
 _CAUSES: Final[dict[str, type[MediatorError]]] = {
     f"{cause.__module__}.{cause.__qualname__}": cause
-    for cause in (SagaCancelledError, DeadlineExceededError, SagaUndoneError)
+    for cause in (SagaCancelledError, SiblingFailedError, DeadlineExceededError, SagaUndoneError)
 }
 """Why a saga can fail that no step has raised: they say all by their message, and so come back as they were."""
 
@@ -351,7 +352,7 @@ class InboxItem(msgspec.Struct, frozen=True):
     Attributes:
         kind: ``cancel``, ``signal``, ``child`` (a branch has ended or is stuck), ``begin`` (a branch may begin) or
             ``late`` (the late answer of an abandoned attempt).
-        name: The signal's path, or the branch's name.
+        name: The signal's path, or the branch's name; of a cancel: the branch that failed, where that is why.
         value: The signal's value, or the branch's state.
         reason: Why, in the words of who said it.
         at: When, in seconds since the epoch.

@@ -63,7 +63,8 @@ CONTENTS = {
 }
 HAPPENINGS = {
     "succeeds": "All goes well.",
-    "fails": "`it` raises; the signal does not come in time; the sleep's function raises.",
+    "fails": "`it` raises, once the branches beside it have begun; the signal does not come in time; the sleep's "
+    "function raises.",
     "is in doubt": "`it` raises `OutcomeUnknownError`, and may have had its effect.",
     "is cancelled": "`mediator.cancel`, while an attempt of `it` is under way, or while it waits.",
     "runs out of time": "The deadline of the whole passes, while an attempt of `it` is under way, or while it waits.",
@@ -239,10 +240,25 @@ def newest_first(name: str) -> tuple[int, str]:
 NEWEST_FIRST = ("beside", "it", "twin", "first", "before")
 
 
+def on_a_loop() -> bool:
+    """Whether this thread runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def built(cell: Cell, world: World, *, well: bool = False) -> Saga:
     """The saga of a cell; *well*: whatever happened to it does not happen any more."""
     undo = not cell.forward
     tried: list[str] = []
+
+    def let_the_others_begin() -> None:
+        """A group cancels what has not begun when a branch fails: so this one fails last."""
+        others = {name for name in cell.done if name.startswith(("twin", "beside")) or name.endswith(" 2")}
+        if not well and not cell.forward and not on_a_loop():  # a task lets others go first
+            eventually(lambda: others <= {call for call, _ in world.calls})
 
     def deed(payload: Any, context: Any) -> Any:
         struck = not well and payload != 2  # the second of `each` is spared
@@ -251,14 +267,17 @@ def built(cell: Cell, world: World, *, well: bool = False) -> Saga:
         if struck and cell.is_ended_from_outside:
             return world.gate(payload, context)
         if struck and cell.happening == "is in doubt":
+            let_the_others_begin()
             raise OutcomeUnknownError("no answer")
         if struck and cell.happening.startswith("fails") and not tried:
+            let_the_others_begin()
             tried.append("once")
             raise ValueError("no")
         return "done"
 
     def seconds(payload: Any) -> float:
         if not well and payload != 2 and cell.happening.startswith("fails") and not tried:
+            let_the_others_begin()
             tried.append("once")
             raise ValueError("no")
         return WAIT

@@ -32,9 +32,15 @@ def acting(name: str, *, compensates: bool = True, **settings: Any) -> Any:
     return actor(name, compensates=compensates, retry=ONCE, compensation_retry=ONCE, **settings)
 
 
+SETTLE: Any = {"on_failure": "settle"}
+"""The verifier lets a branch go on after the driver has seen another fail, as one under way does; here all do."""
+
+
 def fanned() -> Saga:
     """One branch that can be undone, and one that leaves something over."""
-    return Saga("fanned", [acting("a"), Parallel("fan", [acting("x"), acting("y", compensates=False)]), acting("z")])
+    return Saga(
+        "fanned", [acting("a"), Parallel("fan", [acting("x"), acting("y", compensates=False)], **SETTLE), acting("z")]
+    )
 
 
 def chosen() -> Saga:
@@ -45,7 +51,7 @@ def chosen() -> Saga:
 
 def each() -> Saga:
     """A group over items."""
-    return Saga("each", [acting("a"), Parallel.each("e", acting("i"), over=decided()), acting("z")])
+    return Saga("each", [acting("a"), Parallel.each("e", acting("i"), over=decided(), **SETTLE), acting("z")])
 
 
 def onward() -> Saga:
@@ -56,13 +62,14 @@ def onward() -> Saga:
 
 def waiting() -> Saga:
     """Branches that wait: for somebody, and for a moment that is told."""
-    return Saga("waiting", [acting("a"), Parallel("fan", [Signal("x", timeout=1.0), Sleep("till", until=decided())])])
+    both = [Signal("x", timeout=1.0), Sleep("till", until=decided())]
+    return Saga("waiting", [acting("a"), Parallel("fan", both, **SETTLE)])
 
 
 def nested() -> Saga:
     """A group in a branch of a group, in a nested saga."""
-    inner = Saga("inner", [acting("u"), Parallel("deep", [acting("v")])])
-    return Saga("nested", [Saga("in", [acting("a"), Parallel("fan", [acting("x"), inner])])])
+    inner = Saga("inner", [acting("u"), Parallel("deep", [acting("v")], **SETTLE)])
+    return Saga("nested", [Saga("in", [acting("a"), Parallel("fan", [acting("x"), inner], **SETTLE)])])
 
 
 def timed() -> Saga:
@@ -178,9 +185,11 @@ def built(plan: Plan) -> Any:
     if kind == "saga":
         return Saga(name, inside)
     if kind == "each":
-        return Parallel.each(name, inside[0], over=decided())
+        return Parallel.each(name, inside[0], over=decided(), **SETTLE)
     return (
-        Choose(name, {part.name: part for part in inside}, by=decided()) if kind == "choice" else Parallel(name, inside)
+        Choose(name, {part.name: part for part in inside}, by=decided())
+        if kind == "choice"
+        else Parallel(name, inside, **SETTLE)
     )
 
 
@@ -202,7 +211,9 @@ def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
                 assert way_to(branch, [status]) is not None
             for status in child.backward if child.undoable else ():
                 assert way_to(branch, [Status.SUCCEEDED, Status.UNDOING, status]) is not None
-    every_way = ways(make())
+    # To the whole, what becomes of a branch does not depend on how it came to stand: of a choice, one branch can be stuck
+    # being undone and the other leave something over. Such a way has no run; each of its words has one, as seen above.
+    every_way = [way for way in ways(make()) if "no way was found" not in (way.unplayable or "")]
     for way in chance.sample(every_way, min(15, len(every_way))):
         go(way, make())
 

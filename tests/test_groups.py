@@ -103,6 +103,7 @@ def test_a_branch_that_fails_has_the_others_undone(drive, journal):
             Parallel(
                 "g",
                 [world.step("good"), world.step("bad", ValueError("no"), retry=ONCE), world.step("kept", undo=None)],
+                on_failure="settle",
             ),
         ],
     )
@@ -120,7 +121,7 @@ def test_several_branches_that_fail_are_an_exception_group(drive):
     fails = [world.step(name, ValueError(name), retry=ONCE) for name in ("a", "b")]
 
     with pytest.raises(SagaFailedError) as failed:
-        drive(Saga("both", [Parallel("g", fails)])).run("both", 1)
+        drive(Saga("both", [Parallel("g", fails, on_failure="settle")])).run("both", 1)
 
     cause = failed.value.__cause__
     assert isinstance(cause, ExceptionGroup)

@@ -114,6 +114,7 @@ def _part_of_wait(wait: Wait, scope: str, retry: Retry | None, compensation_retr
         branches=tuple(wait.branches),
         each=EACH in wait.branches,
         at_most=wait.at_most,
+        cancels_on_failure=isinstance(wait, Parallel) and wait.on_failure == "cancel",
         # What the branches inherit; None means "unset", as for a step.
         retry=retry,  # type: ignore[arg-type]
         compensation_retry=compensation_retry,  # type: ignore[arg-type]

@@ -43,6 +43,7 @@ class Saga(PartSequence):
             and what is repeatable. Not retry numbers, time-outs, functions and types: those may change at any time.
         branches: Of each group and choice, by its path: its branches by name, sagas of their own (of `Parallel.each`
             one, for every item).
+        cancels_siblings: Of a branch: whether the other branches of its group are cancelled if it fails.
         single: The only part of a branch that is no saga of its own, whose result is the branch's; None otherwise.
 
     Args:
@@ -59,8 +60,8 @@ class Saga(PartSequence):
     """
 
     __slots__ = (
-        *("_by_path", "_every", "branches", "compensation_retry", "contents", "deadline", "fingerprint", "machine"),
-        *("name", "nested", "parts", "payload", "retry", "single", "version"),
+        *("_by_path", "_every", "branches", "cancels_siblings", "compensation_retry", "contents", "deadline"),
+        *("fingerprint", "machine", "name", "nested", "parts", "payload", "retry", "single", "version"),
     )
 
     version: str
@@ -70,6 +71,7 @@ class Saga(PartSequence):
     nested: bool
     branches: Mapping[str, Mapping[str, Saga]]
     single: str | None
+    cancels_siblings: bool
     _every: CompiledMachine | None
     _by_path: Mapping[str, Part]
 
@@ -112,6 +114,7 @@ class Saga(PartSequence):
         branch: bool = False,
         forward_only: bool = False,
         single: str | None = None,
+        cancels_siblings: bool = False,
     ) -> None:
         placed = tuple(flatten(name, contents, "", retry, compensation_retry))
         if branch and (pivot := next((part.path for part in placed if part.pivot), None)) is not None:
@@ -135,6 +138,7 @@ class Saga(PartSequence):
             "nested": any(part.scope for part in placed),
             "branches": MappingProxyType({path: MappingProxyType(each) for path, each in branches.items()}),
             "single": single,
+            "cancels_siblings": cancels_siblings,
             "contents": contents,
             "_every": None,
             "_by_path": {part.path: part for part in placed},
@@ -229,6 +233,7 @@ def _branches(saga: str, payload: Any, version: str, group: Part) -> Iterator[tu
             branch=True,
             forward_only=group.forward_only,
             single=single,
+            cancels_siblings=group.cancels_on_failure and not group.forward_only,
         )
         yield name, branch
 

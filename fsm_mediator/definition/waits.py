@@ -10,7 +10,7 @@ import copy
 import datetime as dt
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from fsm_mediator.definition.checks import callback_of, check_name
 from fsm_mediator.definition.part_sequence import PartSequence
@@ -199,21 +199,31 @@ def _moment(value: Any) -> float:
 class Parallel(Wait):
     """Executes branches at the same time, each an execution of its own; done when all have succeeded.
 
-    If one fails, the others are seen to their end, and those that succeeded are undone. The results of the branches are
-    in ``context.results[NAME]``, by the branches' names (of `each`: a list).
+    If one fails, the others are cancelled: what has not begun does not begin, what only waits ends, attempts under way
+    are waited for. Then those that succeeded are undone. After the pivot all are seen to their end. The results of the
+    branches are in ``context.results[NAME]``, by the branches' names (of `each`: a list).
 
     Args:
         name: Letters, digits, underscores and hyphens.
         branches: Steps, sagas or other parts, each with a name of its own.
         at_most: How many go on at a time; None: all.
+        on_failure: ``"cancel"`` the other branches when one fails, or let all ``"settle"`` first. It is read live, and
+            may change while executions are under way.
 
     Raises:
-        DefinitionError: There are none, two have the same name, or *at_most* is no number of at least 1.
+        DefinitionError: There are none, two have the same name, or a setting is wrong.
     """
 
     kind = Kind.GROUP
 
-    def __init__(self, name: str, branches: Iterable[Branch], *, at_most: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        branches: Iterable[Branch],
+        *,
+        at_most: int | None = None,
+        on_failure: Literal["cancel", "settle"] = "cancel",
+    ) -> None:
         self._named("a group", name)
         if isinstance(branches, (str, bytes, Mapping)) or not isinstance(branches, Iterable):
             raise DefinitionError(f"group {name!r}: the second argument is the list of its branches, not {branches!r}")
@@ -225,10 +235,13 @@ class Parallel(Wait):
             by_name[own] = branch
         if not by_name:
             raise DefinitionError(f"group {name!r} has no branches; give it at least one")
-        self._limited(at_most)
+        self._limited(at_most, on_failure)
         object.__setattr__(self, "branches", by_name)
 
-    def _limited(self, at_most: int | None) -> None:
+    def _limited(self, at_most: int | None, on_failure: str) -> None:
+        if on_failure not in ("cancel", "settle"):
+            raise DefinitionError(f"group {self.name!r}: on_failure must be 'cancel' or 'settle', not {on_failure!r}")
+        object.__setattr__(self, "on_failure", on_failure)
         if at_most is not None and (type(at_most) is not int or at_most < 1):
             raise DefinitionError(f"group {self.name!r}: at_most must be a whole number of at least 1, not {at_most!r}")
         object.__setattr__(self, "at_most", at_most)
@@ -242,6 +255,7 @@ class Parallel(Wait):
         over: Callable[..., Iterable[Any]],
         payload: Any = None,
         at_most: int | None = None,
+        on_failure: Literal["cancel", "settle"] = "cancel",
     ) -> Self:
         """A group with one branch for every item that *over* returns: none is fine, and so are equal ones.
 
@@ -252,22 +266,24 @@ class Parallel(Wait):
                 can be iterated but a text, and only looks at what it is given.
             payload: The type of an item; None: a saga's own, or anything.
             at_most: How many go on at a time; None: all.
+            on_failure: ``"cancel"`` the other branches when one fails, or let all ``"settle"`` first.
 
         Raises:
-            DefinitionError: *branch* is no part, *over* no function, *payload* no type, or *at_most* no number.
+            DefinitionError: *branch* is no part, *over* no function, *payload* no type, or a setting is wrong.
         """
         group = cls.__new__(cls)
         group._named("a group", name)
         _name_of(f"group {name!r}", branch)
         check_payload_type(f"group {name!r}", payload)
         object.__setattr__(group, "decide", group._decided_by("over", over))
-        group._limited(at_most)
+        group._limited(at_most, on_failure)
         object.__setattr__(group, "branches", {EACH: branch})
         object.__setattr__(group, "payload", payload)
         return group
 
     branches: Mapping[str, Branch]
     at_most: int | None
+    on_failure: str
     payload: Any = None
 
 

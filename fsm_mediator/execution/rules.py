@@ -20,6 +20,7 @@ from fsm_mediator.error_types import (
     ResultRefusedError,
     SagaCancelledError,
     SagaUndoneError,
+    SiblingFailedError,
     SignalTimedOutError,
 )
 from fsm_mediator.execution.data import INTERRUPTIBLE, ExecutionData
@@ -35,6 +36,7 @@ from fsm_mediator.records import (
     Due,
     Failure,
     Happened,
+    InboxItem,
     NotHappened,
     OperatorRetry,
     OperatorSettled,
@@ -168,12 +170,13 @@ def _joined(data: ExecutionData, part: Part, branches: Sequence[Branch], at: flo
 
 def _error_of_branches(data: ExecutionData, part: Part, wrong: Sequence[Branch], at: float) -> BaseException:
     if data.cancel is not None:
-        return SagaCancelledError(data.cancel.reason or "it was cancelled")
+        return _cancelled(data.cancel)
     errors = [branch.error for branch in wrong if branch.error is not None]
     late = next((error for error in errors if isinstance(error, DeadlineExceededError)), None)
     if late is not None and data.deadline_at is not None and at >= data.deadline_at:
         return late
-    return _one_of(errors, f"{len(wrong)} branches of {part.path!r} did not succeed")
+    own = [error for error in errors if not isinstance(error, SiblingFailedError)] or errors
+    return _one_of(own, f"{len(own)} branches of {part.path!r} did not succeed")
 
 
 def _compensating(data: ExecutionData, part: Part, answer: Answer, at: float, chance: float) -> Decision | None:
@@ -265,7 +268,7 @@ def interrupted(data: ExecutionData, at: float) -> Decision | None:
     reason = None
     if data.cancel is not None:
         reason = data.cancel.reason
-        error = SagaCancelledError(reason or "it was cancelled")
+        error = _cancelled(data.cancel)
     elif data.deadline_at is not None and at >= data.deadline_at:
         seconds = data.deadline_at - data.acceptance.at
         error = DeadlineExceededError(f"its deadline, {seconds:.3g} seconds after it was accepted, passed")
@@ -338,6 +341,11 @@ def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
         event = "settled_done" if answer.done else "settled_undone"
     why = data.machine.refusal(event, data.state) if event else f"{answer!r} does not fit the state {data.state!r}"
     return RefusedError(f"saga {data.saga_id!r}: {why}")
+
+
+def _cancelled(cancel: InboxItem) -> SagaCancelledError:
+    """The error of a cancel; one with a name was sent because that branch failed."""
+    return (SiblingFailedError if cancel.name else SagaCancelledError)(cancel.reason or "it was cancelled")
 
 
 def _within(answer: TimedOut | Abandoned) -> str:

@@ -75,6 +75,7 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         branches: The names of a group's branches, or of those of which one is chosen.
         each: Whether a group has one branch for each item that `decide` yields.
         at_most: How many branches of a group go on at a time; None for all.
+        cancels_on_failure: Whether a group before the pivot cancels its other branches when one fails.
         group_compensates: Whether any branch of a group has a compensation.
         shape: What the branches of a group add to the saga's fingerprint.
         returns: The type of what it answers, where that is no step's: a signal's value, a group's results.
@@ -102,6 +103,7 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     branches: tuple[str, ...] = ()
     each: bool = False
     at_most: int | None = None
+    cancels_on_failure: bool = False
     group_compensates: bool = False
     shape: Any = None
     returns: Any = Any

@@ -19,7 +19,19 @@ from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.mediator.active import is_quiescent
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem
-from fsm_mediator.states import COMPENSATING, ENDED, STUCK, SUCCEEDED, WAITING, is_settled, phase_of, split_state
+from fsm_mediator.states import (
+    COMPENSATING,
+    ENDED,
+    FAILED,
+    RETRYING_COMPENSATION,
+    STUCK,
+    STUCK_PHASES,
+    SUCCEEDED,
+    WAITING,
+    is_settled,
+    phase_of,
+    split_state,
+)
 
 
 class BranchesStatus(NamedTuple):
@@ -32,6 +44,8 @@ class BranchesStatus(NamedTuple):
         stuck: The ids of the stuck branches.
         quiescent: Whether no branch goes on by itself.
         unowned: The ids of branches, at any depth, that should go on and have no owner.
+        failed: The name of a branch that has left the way forward, if the group cancels the others then; else empty.
+        unbegun: The branches that have not begun, and have no owner.
     """
 
     branches: Branches
@@ -40,6 +54,8 @@ class BranchesStatus(NamedTuple):
     stuck: tuple[str, ...]
     quiescent: bool
     unowned: tuple[str, ...]
+    failed: str = ""
+    unbegun: tuple[Entry, ...] = ()
 
 
 def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStatus:
@@ -66,7 +82,20 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
         branches = Branches(tuple(_branch_summary(entry, undo) for entry in entries))
     quiescent = bool(going_on) and not undo and all(is_branch_quiescent(store, entry) for entry in going_on)
     unowned = () if quiescent else tuple(saga_id for entry in going_on for saga_id in _unowned(store, entry))
-    return BranchesStatus(branches, tuple(entry.saga_id for entry in going_on), undo, stuck, quiescent, unowned)
+    failed = ""
+    if execution.phase == WAITING and part.cancels_on_failure and not part.forward_only and going_on:
+        failed = next((branch_name(entry.saga_id) for entry in entries if _has_failed(store, entry)), "")
+    unbegun = tuple(entry for entry in going_on if entry.seq == 0 and entry.driver is None)
+    ids = tuple(entry.saga_id for entry in going_on)
+    return BranchesStatus(branches, ids, undo, stuck, quiescent, unowned, failed, unbegun)
+
+
+def _has_failed(store: ExecutionStore, entry: Entry) -> bool:
+    """Whether a branch has left the way forward. One that is stuck on the way forward has not."""
+    phase = phase_of(entry.state)
+    if phase in STUCK_PHASES:
+        return store.load_execution(entry).failure is not None
+    return phase in (FAILED, COMPENSATING, RETRYING_COMPENSATION)
 
 
 def stuck_branches(store: ExecutionStore, execution: Execution) -> tuple[str, ...]:
@@ -151,6 +180,8 @@ def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
     return execution.outcome() if quiet else None
 
 
-def cancel_message(execution: Execution, at: float) -> InboxItem:
-    """The message to the branches of a cancelled execution."""
+def cancel_message(execution: Execution, failed: str, at: float) -> InboxItem:
+    """The message to the branches of a cancelled execution; *failed*: to those beside a branch that failed."""
+    if failed:
+        return InboxItem(CANCEL, failed, reason=f"branch {failed} failed", at=at)
     return InboxItem(CANCEL, reason=f"{execution.saga_id!r}, whose branch it is, was cancelled", at=at)

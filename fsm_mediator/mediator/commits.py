@@ -26,7 +26,7 @@ from fsm_mediator.records import (
     Record,
     Returned,
 )
-from fsm_mediator.states import PENDING, WAITING, is_settled, phase_of
+from fsm_mediator.states import FAILED, PENDING, WAITING, is_settled, phase_of
 
 
 class CommitBuilder:
@@ -215,10 +215,16 @@ def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[
 
 
 def _branch_notifications(execution: Execution, records: Sequence[Record]) -> tuple[tuple[str, InboxItem], ...]:
-    """The items that a branch which has settled posts: to its parent, and to the branch that may begin after it."""
-    if not records or not is_settled(records[-1].target):
+    """The items that a branch posts: to its parent, when it leaves the way forward and when it has settled.
+
+    One that has settled also notifies the branch that may begin after it.
+    """
+    settled = bool(records) and is_settled(records[-1].target)
+    if not settled and not any(record.event in ("rejected", "in_doubt") for record in records):
         return ()
     mine, last = execution.acceptance, records[-1]
     assert mine.parent is not None
     news = (mine.parent, InboxItem(CHILD, branch_name(mine.saga_id), last.target, at=last.at))
-    return (news,) if mine.successor is None else (news, (mine.successor, InboxItem(BEGIN, at=last.at)))
+    if not settled or mine.successor is None or (last.target == FAILED and execution.saga.cancels_siblings):
+        return (news,)
+    return news, (mine.successor, InboxItem(BEGIN, at=last.at))

@@ -367,6 +367,8 @@ class ExecutionDriver(Core):
         """
         if until <= active.elapsed:
             return 0.0
+        if self.runtime.sleeps:  # the user's own sleep, which may take no time
+            return until - at
         wait, history, now = active.wait, active.execution.history, self.runtime.monotonic()
         if wait.due != until:
             entered = history[-1].at if history else active.execution.acceptance.at

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import functools
+from typing import Final
 
+from fsm_mediator.errors import JournalError
+from fsm_mediator.journal.protocol import Commit, Entry
 from fsm_mediator.mediator.active import NO_GROUP, ActiveExecution, Group
 from fsm_mediator.mediator.branches import branches_status, cancel_message, stuck_branches
 from fsm_mediator.mediator.commands import Command, undo_command
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.notifications import report
-from fsm_mediator.records import Record
+from fsm_mediator.records import InboxItem, Record
+
+UNBEGUN_AT_A_TIME: Final = 100
+"""How many branches that have not begun are ended in one commit."""
 
 
 async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
@@ -24,19 +30,47 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     if not active.background:
         for saga_id in status.unowned:
             core.resume(saga_id)  # its driver had to leave it, and nobody else waits for it
-    if execution.cancelled:
+    if execution.cancelled or status.failed:
+        message = cancel_message(execution, "" if execution.cancelled else status.failed, at)
+        ended = await _end_unbegun(core, status.unbegun, message)
         for saga_id in status.going_on:
-            if saga_id not in group.notified:
+            if saga_id not in group.notified and saga_id not in ended:
                 group.notified |= {saga_id}
                 group.quiescent = False
-                if await core.runtime.in_thread(core.journal.post, saga_id, cancel_message(execution, at)):
+                if await core.runtime.in_thread(core.journal.post, saga_id, message):
                     core.notify(saga_id)
+        if ended:
+            status = await core.runtime.in_thread(branches_status, core.store, execution)
     group.must_retry = False
     for saga_id in status.undo:
         undo = undo_command(core.store, f"{execution.saga_id!r} compensates its group")
         if not await core.runtime.uncancellable(command_branch, core, saga_id, undo):
             group.must_retry = True
     return execution.feed(status.branches, at)
+
+
+async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxItem) -> set[str]:
+    """End branches that have not begun, without claiming them, many in a commit; the ids of those that ended.
+
+    The others have begun meanwhile.
+    """
+    ended: set[str] = set()
+    for start in range(0, len(branches), UNBEGUN_AT_A_TIME):
+        batch: list[tuple[ActiveExecution, list[Record]]] = []
+        for entry in branches[start : start + UNBEGUN_AT_A_TIME]:
+            active = ActiveExecution(entry.saga_id, core.store.load_execution(entry))
+            active.execution.receive(cancel)
+            record = active.execution.advance(max(cancel.at, entry.acceptance.at))
+            if record is not None:
+                active.epoch = entry.epoch
+                batch.append((active, [record]))
+        commits = [Commit(active.saga_id, tuple(records), None, active.epoch, held=False) for active, records in batch]
+        results = await core.runtime.in_thread(core.journal.write_all, commits) if commits else []
+        for (active, records), result in zip(batch, results, strict=True):
+            if not isinstance(result, JournalError):
+                ended.add(active.saga_id)
+                report(core.observers, active, records)
+    return ended
 
 
 async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:

@@ -204,7 +204,7 @@ class ExecutionStore:
                 payload = codec.decode_acceptance(opened.saga, theirs).payload
             except PayloadError:
                 payload = ...  # it was of a type that has changed since: equal to nothing of today's
-        if payload is not ours.payload and not are_equal(payload, ours.payload):
+        if theirs.payload is not ours.payload and not are_equal(payload, ours.payload):
             raise SagaIdTakenError(
                 f"execution {ours.saga_id!r} of saga {ours.saga!r} exists with another payload. "
                 f"To start another one, give it another saga_id"
