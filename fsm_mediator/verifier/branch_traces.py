@@ -101,18 +101,18 @@ def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tup
     Returns:
         None: the move is not to be made.
     """
-    thread_ends = move.who == PARTICIPANT and move.said == NOTHING
-    if stood not in GOING_ON and not thread_ends and move.said not in _HAVE_IT_GO_ON:
+    thread_ends = move.who == PARTICIPANT and move.observation == NOTHING
+    if stood not in GOING_ON and not thread_ends and move.observation not in _HAVE_IT_GO_ON:
         return None
     if wanted[0] in GOING_ON:
-        if move.said not in _HAVE_IT_GO_ON:
+        if move.observation not in _HAVE_IT_GO_ON:
             return (1, 0) if thread_ends else None
         if position in GOING_ON or len(wanted) == 1:
-            return _EFFORT[move.said], 1
-        return (_EFFORT[move.said], 2) if position == wanted[1] else None  # it settles at once
-    if move.crash or move.said in ("deadline", "undo") or position not in (*GOING_ON, *AGAIN, wanted[0]):
+            return _EFFORT[move.observation], 1
+        return (_EFFORT[move.observation], 2) if position == wanted[1] else None  # it settles at once
+    if move.crash or move.observation in ("deadline", "undo") or position not in (*GOING_ON, *AGAIN, wanted[0]):
         return None
-    effort = _EFFORT.get(move.said, 1)
+    effort = _EFFORT.get(move.observation, 1)
     if position in AGAIN and position != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it
         effort += _UNSEEN
     return effort, int(position == wanted[0])

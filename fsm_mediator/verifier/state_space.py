@@ -118,9 +118,9 @@ class StateSpace:
             nodes=len(self.nodes),
             moves=self._moves,
             paths=self._graph.ways(),
-            states=tuple(sorted(self._stands.states)),
-            unreached=tuple(sorted(machine.states.keys() - self._stands.states)),
-            transitions=len(self._stands.taken),
+            states=tuple(sorted(self._table.states)),
+            unreached=tuple(sorted(machine.states.keys() - self._table.states)),
+            transitions=len(self._table.taken),
             all_transitions=sum(1 for _ in machine.moves()),
             violations=tuple(self._violation(law) for law in sorted(self._found)),
             overtaking=tuple(part.path for part in self.saga.parts if part.overtake),
@@ -162,9 +162,9 @@ class StateSpace:
             path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
         }
         self.possible = ActionModel(self.saga, strict=self.strict, children=children, once=self.once)
-        self._laws = Laws(self.saga, self.possible.families)
-        self._stands = StateTable(self.saga, self.possible, self._laws)
-        self._node(self._stands.first(), self.possible.nothing, -1, "", crash=False)
+        self._laws = Laws(self.saga, self.possible.branch_models)
+        self._table = StateTable(self.saga, self.possible, self._laws)
+        self._node(self._table.first(), self.possible.nothing, -1, "", crash=False)
         while self._queue:
             if len(self.nodes) > self.most_nodes:
                 self._complete = False
@@ -176,7 +176,7 @@ class StateSpace:
 
     def _follow(self, number: int, position: AbstractState, ledger: EffectLedger, move: Action) -> None:
         """Make *move* from a node."""
-        every = self._stands.after(position, move)
+        every = self._table.after(position, move)
         crashed = bool(self._crashed[number]) or move.crash
         if isinstance(every, str):
             self._broken(1, f"{move.label!r} is refused: {every}", number, move.label, crashed=crashed)
@@ -193,7 +193,7 @@ class StateSpace:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice
             self._moves += 1
             target = self._node(led.position, after, number, label, crash=crashed)
-            if move.said == "undo":
+            if move.observation == "undo":
                 self._undone.add(target)
             self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
 
@@ -204,7 +204,7 @@ class StateSpace:
         """Every move from a node, what it is in words, with what is decided, and the node that it leads to."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
-            every = self._stands.after(position, move)
+            every = self._table.after(position, move)
             for led in every if not isinstance(every, str) else ():
                 target = self._numbers.get(self._key(led.position, _settled(self._born(move, led), led)))
                 if target is not None:
@@ -232,9 +232,9 @@ class StateSpace:
     def _in_order(self, position: AbstractState, ledger: EffectLedger) -> tuple[Any, ...]:
         """How the branches of every group stand, whichever of those that are alike it is."""
         plans = position.execution.plans or {}
-        families = self.possible.families.items()
+        branch_models = self.possible.branch_models.items()
         return tuple(
-            family.in_order(plans[path], ledger.branches[family.at]) for path, family in families if path in plans
+            model.in_order(plans[path], ledger.branches[model.at]) for path, model in branch_models if path in plans
         )
 
     def way(self, number: int) -> list[str]:
