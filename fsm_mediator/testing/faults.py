@@ -127,10 +127,10 @@ class FaultPlan:
         return attrs.evolve(self, faults=(*self.faults, fault))
 
     def __str__(self) -> str:
-        told = [*map(str, self.faults)]
-        told += [f"to get there, {fault}" for fault in self.because]
-        told += ["when it has succeeded, a person undoes it"] if self.undone else []
-        return "; ".join(told) or "nothing goes wrong"
+        sentences = [*map(str, self.faults)]
+        sentences += [f"to get there, {fault}" for fault in self.because]
+        sentences += ["when it has succeeded, a person undoes it"] if self.undone else []
+        return "; ".join(sentences) or "nothing goes wrong"
 
 
 def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[FaultPlan, ...]:

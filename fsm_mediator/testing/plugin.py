@@ -65,11 +65,11 @@ class _Suite:
 
     def __init__(self, saga: Any, payload: Any = None, **settings: Any) -> None:
         self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}
-        given = {name: settings.pop(name, default) for name, default in _WORLD.items()}
+        world = {name: settings.pop(name, default) for name, default in _WORLD.items()}
         if settings:
             raise pytest.UsageError(f"@pytest.mark.saga: unknown argument {next(iter(settings))!r}; it takes {MARKER}")
-        encode = given.pop("encode")
-        self.checking = Checking(saga, payload, **given, encode=encode)
+        encode = world.pop("encode")
+        self.checking = Checking(saga, payload, **world, encode=encode)
 
     def plans(self) -> list[FaultPlan]:
         return [FaultPlan(), *self.checking.plans(**self.how)]
@@ -156,8 +156,8 @@ def pytest_runtest_makereport(
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was covered, a line for each saga."""
-    told: Iterable[Any] = (each for reports in terminalreporter.stats.values() for each in reports)
-    for line in summary(_Coverage(**each) for report in told for each in getattr(report, _WORDS, ())):
+    reports_seen: Iterable[Any] = (each for reports in terminalreporter.stats.values() for each in reports)
+    for line in summary(_Coverage(**each) for report in reports_seen for each in getattr(report, _WORDS, ())):
         terminalreporter.write_line(line)
 
 
