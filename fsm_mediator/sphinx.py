@@ -156,8 +156,8 @@ class SagaDiagram(SphinxDirective):
         if "caption" not in self.options:
             self.add_name(node)
             return [node]
-        said, messages = self.parse_inline(self.options["caption"], lineno=self.lineno)
-        figure = nodes.figure("", node, nodes.caption("", "", *said))
+        text, messages = self.parse_inline(self.options["caption"], lineno=self.lineno)
+        figure = nodes.figure("", node, nodes.caption("", "", *text))
         self.set_source_info(figure)
         self.add_name(figure)
         return [figure, *messages]

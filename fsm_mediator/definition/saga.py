@@ -332,9 +332,9 @@ def find_signal(saga: Saga, path: str) -> SignalPlace | None:
     return None
 
 
-def family(saga: Saga) -> Iterator[Saga]:
+def all_definitions(saga: Saga) -> Iterator[Saga]:
     """*saga*, the branches of its groups and choices, and theirs: every definition whose executions it brings about."""
     yield saga
     for branches in saga.branches.values():
         for branch in branches.values():
-            yield from family(branch)
+            yield from all_definitions(branch)

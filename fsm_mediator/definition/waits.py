@@ -148,16 +148,16 @@ class Sleep(Wait):
         where = f"sleep {name!r}"
         if (seconds is None) == (until is None):
             raise DefinitionError(f"{where} takes either seconds, how long to wait, or until=, the moment to wait for")
-        given = seconds if until is None else until
+        value = seconds if until is None else until
         fixed: Any = None
-        if callable(given):
-            object.__setattr__(self, "decide", self._decided_by("seconds" if until is None else "until", given))
+        if callable(value):
+            object.__setattr__(self, "decide", self._decided_by("seconds" if until is None else "until", value))
         elif until is None:
-            check_number(f"{where}: seconds", given)
-            fixed = float(typing.cast("float", given))
+            check_number(f"{where}: seconds", value)
+            fixed = float(typing.cast("float", value))
         else:
             try:
-                fixed = _moment(given)
+                fixed = _moment(value)
             except DecisionError as error:
                 raise DefinitionError(f"{where}: {error}") from None
         object.__setattr__(self, "relative", until is None)
