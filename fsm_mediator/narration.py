@@ -93,7 +93,7 @@ def span(seconds: float) -> str:
 
 
 def timeline(records: Iterable[Record]) -> str:
-    """*records*, a line each: seconds since the first, what happened, what is done next; and why, on a line below.
+    """The timeline of *records*: a line for each, with seconds since the first, event and next state; causes below it.
 
     Raises:
         DefinitionError: They are no records.

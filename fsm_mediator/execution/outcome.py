@@ -1,4 +1,4 @@
-"""Outcome: what a caller gets of an execution; where it stands, why, and what is left over, also in words."""
+"""Outcome: the result of an execution for its caller: state, cause and leftovers, also in words."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def step(self) -> str | None:
-        """The path of the part that it stands in; None where it is pending or ended."""
+        """The path of the current part; None if the execution is pending or ended."""
         return path_of(self.state) or None
 
     def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:

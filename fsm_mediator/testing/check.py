@@ -1,4 +1,4 @@
-"""check_saga: a saga's real steps under every fault there is; and what is said when the world is not as it must be.
+"""check_saga: runs the real steps of a saga under every fault, and reports each run with a wrong result.
 
 The law: a run that failed leaves the world as it was before; one that succeeded leaves it as a run without faults does;
 every run comes to an end. What a saga says is left over, because it cannot be undone, is excused.
@@ -68,7 +68,7 @@ class Case:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Its way through the machine: every event, and the state that it led to; then that of each branch."""
+        """Its path through the machine: every event with its target state; then the paths of the branches."""
         way = [f"{record.event} {record.target}" for record in self.outcome.history]
         for saga_id, branch in sorted(self.branches.items()):
             way += [f"{saga_id} {record.event} {record.target}" for record in branch.history]
@@ -112,7 +112,7 @@ class CheckReport:
 
     @property
     def paths(self) -> frozenset[tuple[str, ...]]:
-        """Every failure path that was gone: the ways through the machine on which something went wrong."""
+        """The failure paths that were taken: the paths through the machine with at least one fault."""
         return frozenset(case.path for case in self.cases if case.plan.all or case.plan.undone)
 
     @property
@@ -122,7 +122,7 @@ class CheckReport:
 
     @property
     def missed(self) -> tuple[Case, ...]:
-        """The cases whose fault never struck: the run did not come to it."""
+        """The cases in which a fault never struck: the run did not reach its call."""
         return tuple(case for case in self.cases if not case.struck)
 
     def raise_for_problems(self) -> None:
@@ -157,7 +157,7 @@ def _wrapped(text: str) -> str:
 
 
 listeners: list[Callable[[CheckReport], None]] = []
-"""Who is told of every report; the pytest plugin counts by it."""
+"""Functions called with every report; the pytest plugin counts with one."""
 
 
 def check_saga(
@@ -384,7 +384,7 @@ class Checking:
         return SAGA_ID if self._worlds.is_fresh_per_run else f"{SAGA_ID}-{self._runs}"
 
     def _run(self, plan: FaultPlan, *, outside: bool = False) -> tuple[Any, Trial, Any, str]:
-        """The world before, the run, the world after it, and what is wrong after that was undone, if it had to be."""
+        """The world before the run, the run, the world after it, and the problem found after undoing it, if any."""
         world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)
         try:
@@ -401,7 +401,7 @@ class Checking:
         return before, trial, after, left
 
     def put_back(self, world: World, before: Any, undo: Callable[[], Outcome]) -> str:
-        """Undo what succeeded, if the next run has the same world; what is wrong then.
+        """Undo the run if the next one shares its world. Returns the problem found then; empty: none.
 
         Raises:
             DefinitionError: It cannot be undone.

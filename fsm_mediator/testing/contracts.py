@@ -1,4 +1,4 @@
-"""check_promises: what each step promises by itself, tried on the real step: that it undoes, once, and does once.
+"""check_promises: tries the promises of each real step: it undoes its effect, undoes it once, and executes once.
 
 A saga is only as good as its compensations. Each law is tried on each step alone, after those before it were executed,
 in a world of its own.
@@ -55,7 +55,7 @@ _FREE: Final = "-"
 
 
 class PromiseBrokenError(MediatorError, AssertionError):
-    """A step does not keep a law that it promises.
+    """A step breaks a promise of its contract.
 
     Attributes:
         report: What was tried, the broken promises included.

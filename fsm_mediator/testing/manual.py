@@ -1,6 +1,6 @@
-"""Stepper: drives one execution of real steps one move at a time, so that whoever holds it says what happens next.
+"""Stepper: drives one execution of real steps, one move at a time; the caller chooses each move.
 
-A third driver beside the mediators: it asks, performs, feeds and journals, but only when it is told.
+A third driver beside the mediators. It makes calls and writes records only when a method is called.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Stepper:
         return self._commits.encode_result(effect, Returned(value))
 
     def pass_time(self) -> None:
-        """Let the wait that it is in be over."""
+        """Advance the clock to the end of the current wait."""
         until = self.execution.wake_at
         if until is not None:
             self.clock.advance(max(0.0, until - self.clock()))
@@ -116,11 +116,11 @@ class Stepper:
         self.post(InboxItem(CANCEL, reason="cancelled by the test", at=self.clock()))
 
     def retry(self) -> None:
-        """Say as a person that the cause is mended."""
+        """Retry, as an operator."""
         self._say(OperatorRetry("mended by the test"))
 
     def undo(self) -> None:
-        """Say as a person that it is to be undone."""
+        """Undo, as an operator."""
         self._say(OperatorUndo("undone by the test"))
 
     def _say(self, verb: OperatorRetry | OperatorUndo) -> None:
@@ -153,7 +153,7 @@ class Stepper:
         self._active = active
 
     def _write(self, records: list[Record], *, opens: bool = False) -> None:
-        """Make the records, and those that follow with no effect in between, durable."""
+        """Write the records, and all records that follow without an effect in between."""
         while True:
             append_immediate_moves(self._active, records, self.clock())
             if not records and not opens:

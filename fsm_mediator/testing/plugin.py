@@ -1,4 +1,4 @@
-"""The pytest plugin, for those who ask for it: ``-p fsm_mediator.testing.plugin``, or ``pytest_plugins`` in a conftest.
+"""The pytest plugin. Load it with ``-p fsm_mediator.testing.plugin``, or ``pytest_plugins`` in a conftest.
 
 Fixtures: `virtual_clock`, `memory_journal`, `sqlite_journal`, `mediator`; and `saga_case` under the marker. The marker
 ``@pytest.mark.saga(...)``, with the arguments of `check_saga`, makes one test of every fault; the test is run after the
@@ -155,14 +155,14 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was covered, a line for each saga."""
+    """Print the coverage, a line for each saga."""
     reports_seen: Iterable[Any] = (each for reports in terminalreporter.stats.values() for each in reports)
     for line in summary(_Coverage(**each) for report in reports_seen for each in getattr(report, _WORDS, ())):
         terminalreporter.write_line(line)
 
 
 def summary(covered: Iterable[_Coverage]) -> Iterator[str]:
-    """What all of them together cover of each saga, in words."""
+    """The joint coverage of each saga, a line each."""
     sagas: dict[str, list[_Coverage]] = {}
     for each in covered:
         sagas.setdefault(each.saga, []).append(each)

@@ -173,12 +173,12 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: not self.stepper.execution.ended)
     def driver_dies(self) -> None:
-        """Whoever drives the saga dies, wherever it stands; another one takes it up."""
+        """The driver dies, in any state; another one recovers the saga."""
         self.stepper.die()
 
     @_move(lambda self: self.stepper.execution.ended)
     def nothing_more_happens(self) -> None:
-        """It has ended, and whoever looks at it again calls nothing."""
+        """It has ended. Recovering it again makes no call."""
         calls = len(self.stepper.injector.calls)
         self.stepper.die()
         if len(self.stepper.injector.calls) != calls:
@@ -198,7 +198,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self.stepper.execution.cancellable)
     def is_cancelled(self) -> None:
-        """Somebody cancels the saga."""
+        """The saga is cancelled."""
         self.stepper.cancel()
 
     @_move(lambda self: self.stepper.outcome.stuck)
@@ -212,7 +212,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
         self.stepper.undo()
 
     def check_journal(self) -> None:
-        """See that whoever takes it up from the journal finds it where its driver knows it to be."""
+        """Check that recovery from the journal gives the state its driver has in memory."""
         folded, known = self.stepper.folded(), self.stepper.execution
         if (folded.state, folded.attempt, folded.doubt) != (known.state, known.attempt, known.doubt):
             self._fail(f"the journal gives it back in {folded.state!r}, attempt {folded.attempt}")

@@ -123,7 +123,7 @@ class StateTable:
     def _fold_differs(
         self, before: Execution, after: Execution, move: Action, records: tuple[Record, ...]
     ) -> str | None:
-        """Recovery must find what runs: what was recorded, replayed, is what is. What is wrong, if it is not."""
+        """The difference between the execution and a replay of its records; None if recovery finds the same state."""
         folded = copied(before)
         if move.outside:
             move.act(folded, 0.0)

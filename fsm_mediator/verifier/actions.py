@@ -97,7 +97,7 @@ class ActionModel:
                     yield f"{path}.{name}", is_now
 
     def at(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """Everything that can happen to *execution* now, given what is in the ledger. No two have the same label."""
+        """Everything that can happen to *execution* now, under this ledger. No two actions have the same label."""
         if ledger.running is not None:
             yield from self._abandoned_thread_ends(ledger)
             return

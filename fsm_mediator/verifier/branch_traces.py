@@ -36,7 +36,7 @@ _UNSEEN: Final = 1_000
 
 
 class BranchSearch(Protocol):
-    """What the search over a branch's saga offers to those who look for a trace in it; `StateSpace` is one.
+    """The search over a branch's saga, as far as a search for a trace needs it; `StateSpace` is one.
 
     Attributes:
         saga: The saga that was searched.
@@ -94,7 +94,7 @@ def way_to(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | Non
 
 
 def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
-    """The effort of a move, given how it stood before and stands after it, and how much that is of what is *wanted*.
+    """The effort of a move, from its status before and after, and the number of *wanted* statuses reached.
 
     What is wanted next is either that it settles, or that it goes on from where it has settled, as it is told to.
 

@@ -78,7 +78,7 @@ class Child(NamedTuple):
 
 
 def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
-    """The branches that come into being with *records*, which *execution* has just made and somebody commits now."""
+    """The branches that the commit of *records*, the latest of *execution*, starts."""
     born = execution.pop_new_branches()
     if not born:
         return ()
@@ -139,7 +139,7 @@ class BranchModel:
         return self._alike.get(name) or self._alike[EACH] if self.once else name
 
     def in_order(self, names: tuple[str, ...], statuses: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """How the branches stand, whichever of those that are alike it is."""
+        """The statuses of the branches in canonical order: the same for symmetric branches."""
         if not statuses:
             return ()  # it was about to be entered, and was not
         return tuple(sorted((self.alike(name), status) for name, status in zip(names, statuses, strict=True)))
@@ -235,7 +235,7 @@ class BranchModel:
 def branch_models_of(
     saga: Saga, known: dict[str, dict[str, Child]] | None = None, *, once: bool = False
 ) -> dict[str, BranchModel]:
-    """The groups of *saga*, by path; *known*: their branches, where somebody has found out what can become of them."""
+    """The branch models of the groups of *saga*, by path. *known*: branches already searched, with their outcomes."""
     groups = {}
     for at, part in enumerate(saga.parts):
         if part.kind in GROUPS:

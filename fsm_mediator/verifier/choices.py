@@ -50,7 +50,7 @@ class ChoicePoints:
         self.saga = self._with_choice_points(saga) if self.any else saga
 
     def every(self, make: Callable[[], T]) -> Iterator[tuple[str, T]]:
-        """Make a move once for every answer to what is decided on the way: what was decided, and what came of it."""
+        """Make a move once for each combination of decisions in it: yields the decisions and the result."""
         self._script = []
         while True:
             self._taken = []
@@ -100,7 +100,7 @@ class ChoicePoints:
 
 
 def choices(part: Part) -> Iterator[Answer]:
-    """Every answer to what is decided at *part*; the first is the one with which most goes on."""
+    """Every answer of the deciding function of *part*; the first leads to the most work."""
     path = part.path
     if part.kind is Kind.CHOICE:
         for name in part.branches:

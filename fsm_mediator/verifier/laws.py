@@ -43,7 +43,7 @@ BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
 
 
 class Broken(NamedTuple):
-    """A law that is broken, and what is wrong, in words."""
+    """A broken law, and the problem in words."""
 
     law: int
     what: str

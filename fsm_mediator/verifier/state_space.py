@@ -36,7 +36,7 @@ from fsm_mediator.verifier.violation import Violation
 
 
 class _Found(NamedTuple):
-    """A law that is broken: what is wrong, by what from which node, and whether that goes round."""
+    """A broken law: the problem, the node, the last actions, and whether these form a cycle."""
 
     what: str
     number: int
@@ -106,7 +106,7 @@ class StateSpace:
         return bool(self._found)
 
     def report(self) -> Report:
-        """Walk, and tell what was found."""
+        """Search, and return the report."""
         started = time.perf_counter()
         self.explore()
         self._judge_the_whole()
@@ -201,7 +201,7 @@ class StateSpace:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
     def leads(self, number: int) -> Iterator[tuple[Action, str, int]]:
-        """Every move from a node, what it is in words, with what is decided, and the node that it leads to."""
+        """Every action from a node, with its label, the decisions in it included, and its target node."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
             every = self._table.after(position, move)
@@ -230,7 +230,7 @@ class StateSpace:
         return number
 
     def _in_order(self, position: AbstractState, ledger: EffectLedger) -> tuple[Any, ...]:
-        """How the branches of every group stand, whichever of those that are alike it is."""
+        """The statuses of the branches of every group, the same for symmetric branches."""
         plans = position.execution.plans or {}
         branch_models = self.possible.branch_models.items()
         return tuple(
@@ -264,12 +264,12 @@ class StateSpace:
             self._broken(1, what, first, *around, crashed=bool(self._crashed[first]), round_=True)
 
     def _label(self, source: int, target: int) -> str:
-        """What leads from one node to another, and nobody is asked for."""
+        """The label of an action from one node to another, neither a crash nor a retry."""
         every = (label for move, label, to in self.leads(source) if to == target and not (move.crash or move.again))
         return next(every)
 
     def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
-        """Remember the first, and so the nearest, way to break a law; one that needs a crash breaks law 5."""
+        """Keep the first, and so the shortest, path to each broken law. A path with a crash breaks law 5."""
         self._found.setdefault(5 if crashed else law, _Found(what, number, labels, round_))
 
     def _violation(self, law: int) -> Violation:
@@ -280,7 +280,7 @@ class StateSpace:
 
 
 def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
-    """The ledger without what is listed where it turns back: from there on that makes no difference."""
+    """The ledger without the effects listed as left over when it turns back: they make no difference from there on."""
     listed = led.passage.turns
     if not listed:
         return ledger
@@ -288,7 +288,7 @@ def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
 
 
 def _is_rest(position: AbstractState) -> bool:
-    """Whether an execution that stands there has ended, or visibly waits for somebody."""
+    """Whether an execution in this state has ended, or visibly waits for an operator or a signal."""
     execution = position.execution
     if execution.phase == WAITING and execution.effect is not None:
         return execution.effect.part.kind is Kind.SIGNAL and execution.due_at is None
