@@ -153,7 +153,7 @@ class RefusedError(MediatorError):
 
 
 class AlreadyDrivenError(RefusedError):
-    """``retry``, ``resolve`` and ``undo`` are refused while somebody drives the execution."""
+    """``retry``, ``resolve`` and ``undo`` are refused while a driver owns the execution."""
 
 
 class SagaIdTakenError(RefusedError, ValueError):
@@ -201,7 +201,7 @@ class IllegalRecordError(JournalError):
 
 
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group, at any depth, in order; of one that is no group: itself."""
+    """The exceptions in a group, at any depth, in order. For any other exception: the exception itself."""
     todo = [error]
     while todo:
         each = todo.pop()

@@ -61,18 +61,18 @@ def place_in_words(state: str) -> str:
 
 def details(record: Record) -> list[str]:
     """What else *record* tells: doubt, error, reason, how long is waited."""
-    told = []
+    found = []
     if record.error is not None and record.event not in ("retry_due", "compensation_due"):
-        told.append(str(record.error))
+        found.append(str(record.error))
     if record.abandoned:
-        told.append("its thread may be running still")
+        found.append("its thread may be running still")
     elif record.in_doubt and not record.target.startswith((COMPENSATING, PENDING)) and record.event != "retry_due":
-        told.append("it may have had its effect")
+        found.append("it may have had its effect")
     if record.reason and (record.error is None or record.reason not in record.error.message):
-        told.append(record.reason)
+        found.append(record.reason)
     if record.due_at is not None and record.due_at > record.at:
-        told.append(f"waits {span(record.due_at - record.at)}")
-    return told
+        found.append(f"waits {span(record.due_at - record.at)}")
+    return found
 
 
 def safe_repr(thing: object, most: int = 500) -> str:
@@ -93,7 +93,7 @@ def span(seconds: float) -> str:
 
 
 def timeline(records: Iterable[Record]) -> str:
-    """*records*, a line each: seconds since the first, what happened, what is done next; and why, on a line below.
+    """The timeline of *records*: a line for each, with seconds since the first, event and next state; causes below it.
 
     Raises:
         DefinitionError: They are no records.

@@ -97,7 +97,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_number(what: str, value: Any, least: float = 0, *, above: bool = False) -> None:
-    """Refuse what is not a finite number of at least (*above*: of more than) *least*."""
+    """Check that *value* is a finite number of at least (*above*: of more than) *least*."""
     if not takes_number(value) or value < least or (above and value == least):
         bound = f"greater than {least:g}" if above else f"of at least {least:g}"
         raise DefinitionError(f"{what} must be a finite number {bound}, not {value!r}")

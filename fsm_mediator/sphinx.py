@@ -100,7 +100,7 @@ class Drawings(msgspec.Struct, frozen=True):
     mermaid: str
 
     def digest(self) -> str:
-        """Names what is shown: a page whose saga has another one is built again."""
+        """The hash of the content. A page with a changed hash is built again."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
 
@@ -156,8 +156,8 @@ class SagaDiagram(SphinxDirective):
         if "caption" not in self.options:
             self.add_name(node)
             return [node]
-        said, messages = self.parse_inline(self.options["caption"], lineno=self.lineno)
-        figure = nodes.figure("", node, nodes.caption("", "", *said))
+        text, messages = self.parse_inline(self.options["caption"], lineno=self.lineno)
+        figure = nodes.figure("", node, nodes.caption("", "", *text))
         self.set_source_info(figure)
         self.add_name(figure)
         return [figure, *messages]
@@ -194,7 +194,7 @@ def _images(app: Sphinx, node: saga_diagram, docname: str) -> list[nodes.Node]:
 
 
 def _drawn(app: Sphinx, name: str, dot: str, alt: str) -> str:
-    """The path of the picture; one that was drawn before is not drawn again."""
+    """The path of the picture, drawn unless the file exists."""
     can_show = app.builder.supported_image_types
     kind = next((kind for mime, kind in _DRAWN if mime in can_show), "svg")
     digest = hashlib.sha256(f"{dot}{alt}".encode()).hexdigest()[:12]

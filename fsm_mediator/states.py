@@ -86,5 +86,5 @@ def split_name(path: str) -> tuple[str, str]:
 
 
 def name_of(path: str) -> str:
-    """The part's own name, without the names of the sagas that it is nested in."""
+    """The part's own name, without the names of the enclosing sagas."""
     return path.rpartition(".")[2]

@@ -102,12 +102,12 @@ class Product:
                 except RefusedError as error:
                     self.wrong.add(f"refused: {error}")
                 reached = self.advanced(world, other, move.ledger)
-                if move.said.startswith("settled"):
+                if move.observation.startswith("settled"):
                     reached = reached._replace(settled=reached.settled | {execution.state.partition(".")[2]})
                 return reached
 
             for _, reached in list(self.decisions.every(act)):
-                yield self.told_to_stuck(reached) if move.said == "retry" else reached
+                yield self.told_to_stuck(reached) if move.observation == "retry" else reached
         yield from self.branches_after(world)
         yield from self.looked(world)
 
@@ -126,7 +126,7 @@ class Product:
         """Everything that can happen to any branch; none is undone by itself."""
         for number, (path, name, one) in enumerate(world.branches):
             for move in self.inside[path, name].at(*one):
-                if move.said == "undo":
+                if move.observation == "undo":
                     continue
                 other = copied(one.execution)
                 other.history = []

@@ -204,8 +204,8 @@ def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
 
     walk = StateSpace(make(), strict=False, most_nodes=10_000)
     walk.explore()
-    for path, families in walk.possible.families.items():
-        for name, child in families.known.items():
+    for path, model in walk.possible.branch_models.items():
+        for name, child in model.known.items():
             branch = walk.branches[path][name]
             for status in child.forward:
                 assert way_to(branch, [status]) is not None

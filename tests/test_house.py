@@ -30,8 +30,8 @@ CIRCLES = 0
 TWINS = 0
 LONGEST_FILE = 450
 LONG_FILES = 0
-OPAQUE_NAMES = 49  # goal: 0
-RELATIVE_OPENINGS = 5.0  # per cent; goal: 3
+OPAQUE_NAMES = 0
+RELATIVE_OPENINGS = 0.5  # per cent
 PRIVATE_READS = 94  # goal: 40
 TAKEN_APART = 10  # goal: 0
 UNNAMED_PARAMETERS = 0
@@ -44,6 +44,14 @@ OPAQUE = frozenset(
     )
 )
 """Words that say nothing to an engineer who has not seen the project. `role` is one outside of the testing kit."""
+
+KEPT_NAMES = frozenset(
+    (
+        "fsm_mediator.testing.counterexamples: actor",  # generated tests of earlier versions import it
+        "fsm_mediator.upgrades.shape: can_be_given_up",  # a field of the shapes file, which users have committed
+    )
+)
+"""Names with an opaque word that users' files hold; each with the file that would break."""
 
 RELATIVE = re.compile(r"\b(who|whoever|whose|what is|what was|nobody|somebody|one that|those that|that it)\b")
 
@@ -175,10 +183,11 @@ def test_names_can_be_guessed():
     """No identifier is made of a word that only the builders of the house understand."""
     found = sorted(
         {
-            f"{module}: {name}"
+            place
             for module, tree in MODULES.items()
             for name in {module.rpartition(".")[2], *defined(tree)}
             if words_of(name) & (OPAQUE if module.startswith("fsm_mediator.testing") else OPAQUE | {"role"})
+            if (place := f"{module}: {name}") not in KEPT_NAMES
         }
     )
 

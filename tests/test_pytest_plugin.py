@@ -9,6 +9,15 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+SETTINGS = """
+[tool.pytest]
+strict = true
+filterwarnings = [
+    "error",
+    "ignore:Module already imported so cannot be rewritten",  # another test of this process imported the plugin
+]
+"""
+
 SHOP = """
 import pytest
 from fsm_mediator import Retry
@@ -23,7 +32,7 @@ def run(pytester: pytest.Pytester):
     """Runs a test file in this process, with the plugin asked for."""
 
     def run(code: str, *arguments: str) -> pytest.RunResult:
-        pytester.makepyprojecttoml("[tool.pytest]\nstrict = true\nfilterwarnings = ['error']\n")
+        pytester.makepyprojecttoml(SETTINGS)
         pytester.makepyfile(SHOP + code)
         return pytester.runpytest_inprocess("-p", "fsm_mediator.testing.plugin", "-p", "no:cacheprovider", *arguments)
 

@@ -69,7 +69,7 @@ def as_walked(saga: Saga) -> set[tuple[str, tuple[str, ...]]]:
     walk.report()
     reached = set()
     for stand, ledger in walk.nodes:
-        each = (ledger.branches[family.at] for family in walk.possible.families.values())
+        each = (ledger.branches[model.at] for model in walk.possible.branch_models.values())
         statuses = tuple("going on" if status in GOING_ON else status for group in each for status in group)
         reached.add((stand.execution.state, statuses))
     return reached

@@ -19,7 +19,7 @@ from fsm_mediator.cli import options
 from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, err, out, printable, progress_bar, say
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, with_branches
 from fsm_mediator.conformance.checking import conforms
-from fsm_mediator.definition.saga import family
+from fsm_mediator.definition.saga import all_definitions
 from fsm_mediator.errors import DefinitionError, MissingExtraError, UnknownSagaError
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.protocol import Entry, Journal
@@ -163,7 +163,7 @@ def conform(
                 if saga_id is not None:
                     entries = with_branches(opened, execution_in(opened, saga_id))
                 elif name is not None:
-                    names = dict.fromkeys(each.name for saga in sagas for each in family(saga))
+                    names = dict.fromkeys(each.name for saga in sagas for each in all_definitions(saga))
                     entries = chain.from_iterable(opened.entries(saga=each) for each in names)
                 report = conforms(_FilteredJournal(opened, entries), sagas, progress=advance)
     if as_json:

@@ -262,7 +262,7 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None)
 @options.app
 @options.journal
 def recover(app: str | None, journal: str | None) -> None:
-    """Drive on every unfinished execution whose driver is gone, then end.
+    """Resume every unfinished execution without a living driver, then end.
 
     Ends with 6 if some were left, for the app has no definition that fits.
     """

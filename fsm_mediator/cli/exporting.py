@@ -16,7 +16,7 @@ import click
 from fsm_mediator.cli import options
 from fsm_mediator.cli.console import say
 from fsm_mediator.cli.loading import load_app
-from fsm_mediator.definition.saga import Saga, family
+from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.exports import to_scxml, to_table, to_tla
 from fsm_mediator.upgrades.shape import dump_shapes
@@ -111,7 +111,7 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
         return
     folder.mkdir(parents=True, exist_ok=True)
     latest = {saga.name: saga for saga in sagas}  # of several versions, the one that starts new executions
-    for saga in (member for each in latest.values() for member in family(each)):
+    for saga in (member for each in latest.values() for member in all_definitions(each)):
         for file, text in _machine_files(saga, kind):
             (folder / file).write_text(text, encoding="utf-8")
             say(f"written: {folder / file}")

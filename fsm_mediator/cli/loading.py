@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import attrs
 
-from fsm_mediator.definition.saga import Saga, family
+from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.definition.steps import Step
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.factory import path_of
@@ -52,7 +52,7 @@ class App:
     @property
     def has_coroutines(self) -> bool:
         """Whether only an `AsyncMediator` can drive them."""
-        parts = (part for saga in self.sagas for member in family(saga) for part in member.parts)
+        parts = (part for saga in self.sagas for member in all_definitions(saga) for part in member.parts)
         callbacks = (callback for part in parts for callback in (part.execute, part.compensate, part.probe))
         return any(callback is not None and callback.is_coroutine for callback in callbacks)
 

@@ -20,7 +20,7 @@ from fsm_mediator.cli import options as shared
 from fsm_mediator.cli.console import DID_NOT_SUCCEED
 from fsm_mediator.cli.exporting import refuse_journal
 from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, settings
-from fsm_mediator.definition.saga import Saga, family
+from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
 from fsm_mediator.diagram.history import Run
@@ -165,7 +165,7 @@ def _diagram(app: App, options: _RenderOptions) -> Diagram:
         with closing(journal_for(options.journal, app, read_only=True)) as journal:
             entry = execution_in(journal, options.saga_id)
             name, version = entry.acceptance.saga, entry.acceptance.version
-            found = [each for saga in app.sagas for each in family(saga) if each.name == name]
+            found = [each for saga in app.sagas for each in all_definitions(saga) if each.name == name]
             same = [each for each in found if each.version == version]
             saga = (same or found[-1:] or [_one_saga(app, name)])[0]
             run = run_of(journal, entry)

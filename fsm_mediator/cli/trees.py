@@ -15,7 +15,7 @@ import attrs
 
 from fsm_mediator.cli.console import next_command
 from fsm_mediator.cli.loading import App
-from fsm_mediator.definition.saga import family
+from fsm_mediator.definition.saga import all_definitions
 from fsm_mediator.ids import group_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import Kind
@@ -74,7 +74,7 @@ def signals_of(app: App | None) -> Signals | None:
     """Every signal of the app's sagas and of their branches; None without an app."""
     if app is None:
         return None
-    members = [member for saga in app.sagas for member in family(saga)]
+    members = [member for saga in app.sagas for member in all_definitions(saga)]
     return frozenset(
         (each.name, each.version, part.path) for each in members for part in each.parts if part.kind is Kind.SIGNAL
     )

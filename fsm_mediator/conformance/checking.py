@@ -15,7 +15,7 @@ import msgspec
 from fsm_mediator.conformance.branches import BranchConsistency
 from fsm_mediator.conformance.reading import LogEntry, Reader, Source, Trace, reread
 from fsm_mediator.conformance.report import Conformance, IllegalMove, Unchecked
-from fsm_mediator.definition.saga import Saga, family
+from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, IllegalRecordError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.machine import compile_machine
@@ -51,7 +51,7 @@ def conforms(
     sagas = tuple(saga) if isinstance(saga, Iterable) else (saga,)
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
         raise DefinitionError(f"conforms() is given what was recorded and a saga, or several, not {saga!r}")
-    sagas = tuple(member for each in sagas for member in family(each))
+    sagas = tuple(member for each in sagas for member in all_definitions(each))
     reader, branches = Reader({each.name for each in sagas}), BranchConsistency()
     executions = moves = 0
     violations: list[IllegalMove] = []

@@ -296,7 +296,7 @@ def shape_of(parts: tuple[Part, ...]) -> Shape:
 
 
 def check_is_saga(where: str, saga: object) -> None:
-    """Refuse what is no saga.
+    """Check that *saga* is a `Saga`.
 
     Raises:
         DefinitionError: It is none.
@@ -337,9 +337,9 @@ def find_signal(saga: Saga, path: str) -> SignalPlace | None:
     return None
 
 
-def family(saga: Saga) -> Iterator[Saga]:
-    """*saga*, the branches of its groups and choices, and theirs: every definition whose executions it brings about."""
+def all_definitions(saga: Saga) -> Iterator[Saga]:
+    """*saga* and, recursively, the sagas of its branches: the definitions of all executions of one run."""
     yield saga
     for branches in saga.branches.values():
         for branch in branches.values():
-            yield from family(branch)
+            yield from all_definitions(branch)

@@ -69,7 +69,7 @@ class Wait:
 
 
 def _name_of(where: str, branch: Any) -> str:
-    """The name of what is to be a branch.
+    """The name of a branch.
 
     Raises:
         DefinitionError: It is no part.
@@ -83,7 +83,7 @@ def _name_of(where: str, branch: Any) -> str:
 
 
 def check_payload_type(where: str, payload: Any) -> None:
-    """Refuse what is no type of a payload.
+    """Check that *payload* is a type, or None.
 
     Raises:
         DefinitionError: It is none.
@@ -93,7 +93,7 @@ def check_payload_type(where: str, payload: Any) -> None:
 
 
 class Signal(Wait):
-    """Waits until somebody says something: an approval, a webhook's call, another saga's word.
+    """Waits for a value from outside: an approval, a webhook call, the answer of another saga.
 
     The saga parks in ``waiting.NAME``, holds no thread, and goes on when `Mediator.signal` was called with its id and
     this name, from any process. A signal that comes before it is waited for is kept. The first value counts.
@@ -123,7 +123,7 @@ class Signal(Wait):
 
 
 class Sleep(Wait):
-    """Waits for a while, or until a moment; the time is journaled, and a restart waits for what is left of it.
+    """Waits for some seconds, or until a moment. The end is journaled: after a restart only the rest is waited for.
 
     Args:
         name: Letters, digits, underscores and hyphens.
@@ -148,16 +148,16 @@ class Sleep(Wait):
         where = f"sleep {name!r}"
         if (seconds is None) == (until is None):
             raise DefinitionError(f"{where} takes either seconds, how long to wait, or until=, the moment to wait for")
-        given = seconds if until is None else until
+        value = seconds if until is None else until
         fixed: Any = None
-        if callable(given):
-            object.__setattr__(self, "decide", self._decided_by("seconds" if until is None else "until", given))
+        if callable(value):
+            object.__setattr__(self, "decide", self._decided_by("seconds" if until is None else "until", value))
         elif until is None:
-            check_number(f"{where}: seconds", given)
-            fixed = float(typing.cast("float", given))
+            check_number(f"{where}: seconds", value)
+            fixed = float(typing.cast("float", value))
         else:
             try:
-                fixed = _moment(given)
+                fixed = _moment(value)
             except DecisionError as error:
                 raise DefinitionError(f"{where}: {error}") from None
         object.__setattr__(self, "relative", until is None)
@@ -302,7 +302,7 @@ def items_of(group: Part, decided: Any) -> list[Any]:
 
 
 class Choose(Wait):
-    """Executes one of several branches: the one that a function names. Which one is journaled, and it alone is undone.
+    """Executes one of several branches, chosen by a function. The choice is journaled; only that branch is compensated.
 
     Args:
         name: Letters, digits, underscores and hyphens.

@@ -1,4 +1,4 @@
-"""Outcome: what a caller gets of an execution; where it stands, why, and what is left over, also in words."""
+"""Outcome: the result of an execution for its caller: state, cause and leftovers, also in words."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def step(self) -> str | None:
-        """The path of the part that it stands in; None where it is pending or ended."""
+        """The path of the current part; None if the execution is pending or ended."""
         return path_of(self.state) or None
 
     def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
@@ -91,8 +91,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         if self.state == PENDING:
             return f"{name} is pending: it has not begun"
         if self.awaits_signal:
-            told = f"; next: mediator.signal({self.saga_id!r}, {self.step!r}, value)" if next_move else ""
-            return f"{name} is parked in {self.state!r}{told}"
+            move = f"; next: mediator.signal({self.saga_id!r}, {self.step!r}, value)" if next_move else ""
+            return f"{name} is parked in {self.state!r}{move}"
         return f"{name} is parked in {self.state!r}; it goes on by itself when what it waits for has come"
 
     def _why_failed(self) -> str:
@@ -110,8 +110,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     def _what_is_left(self) -> str:
         by_hand = [record.step or "" for record in self.history if record.event == "settled_undone"]
-        told = (("compensated", self.compensated), ("settled by hand", by_hand), ("left over", self.leftovers))
-        return "; ".join(f"{what}: {', '.join(steps)}" for what, steps in told if steps) or "there was nothing to undo"
+        lists = (("compensated", self.compensated), ("settled by hand", by_hand), ("left over", self.leftovers))
+        return "; ".join(f"{what}: {', '.join(steps)}" for what, steps in lists if steps) or "there was nothing to undo"
 
     def _why_stuck(self) -> str:
         record = self.history[-1]

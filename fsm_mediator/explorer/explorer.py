@@ -279,10 +279,10 @@ def _duration(action: Action, before: Execution) -> float:
     if effect is None:
         return TOOK
     part = effect.part
-    if effect.kind == WAIT or action.said == DUE:
+    if effect.kind == WAIT or action.observation == DUE:
         return 0.0
-    if action.said in ("timed out", "late") and part.timeout is not None:
+    if action.observation in ("timed out", "late") and part.timeout is not None:
         return part.timeout
-    if action.said == "abandoned":
+    if action.observation == "abandoned":
         return (part.timeout or 0.0) + (part.grace or 0.0)
     return TOOK

@@ -61,10 +61,10 @@ def _lines(saga: Saga) -> Iterator[str]:
 
 def _words(machine: CompiledMachine, state: str) -> str:
     phase, part = machine.places[state]
-    told = f" saga:phase={quoteattr(phase)}"
+    attributes = f" saga:phase={quoteattr(phase)}"
     if part is not None:
-        told += f" saga:part={quoteattr(part.path)}"
+        attributes += f" saga:part={quoteattr(part.path)}"
     for callback in machine.states[state].on_enter:
         if isinstance(callback, Effect):
-            told += f" saga:effect={quoteattr(callback.kind)}"
-    return told
+            attributes += f" saga:effect={quoteattr(callback.kind)}"
+    return attributes

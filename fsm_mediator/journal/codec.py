@@ -79,7 +79,7 @@ def decode(raw: bytes | msgspec.Raw, type: Any, what: str) -> Any:
 
 
 def check_types(saga: Saga) -> None:
-    """Refuse a saga whose payload or results have types that cannot be decoded.
+    """Check that the payload and the results of a saga have types that can be decoded.
 
     Raises:
         DefinitionError: Names the type and where it stands.

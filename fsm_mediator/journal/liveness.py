@@ -83,7 +83,7 @@ class LivenessCheck:
         return False
 
     def has_ended(self, number: int, driver: Driver) -> bool:
-        """Whether its process was seen to have ended. A driver whose lease ran out can come back; this one cannot."""
+        """Whether its process was seen to have ended. A driver with an expired lease can return; this one cannot."""
         return (number, driver.id) in self._ended
 
 

@@ -1,4 +1,4 @@
-"""The `Journal` protocol, and the plain data that it takes and returns.
+"""The `Journal` protocol, and the plain data of its arguments and results.
 
 A journal stores, and judges nothing. It knows executions by id, their records as rows, and the driver that owns each
 execution. It never calls a step, an observer or a machine, and reads only those fields of a record that are named here.

@@ -22,7 +22,7 @@ HOOKS: Final = (
 
 
 class DirectMachine(Machine):
-    """A ``Machine`` whose own lists of callbacks are at hand in one tuple, *hooks*, for `DirectEvent`."""
+    """A ``Machine`` with all its own lists of callbacks in one tuple, *hooks*, for `DirectEvent`."""
 
     hooks: tuple[list[Any], ...]
 

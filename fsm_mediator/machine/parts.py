@@ -1,4 +1,4 @@
-"""Part and Effect: a saga as the machine sees it, a neutral row for each part, and what is to be done about it.
+"""Part and Effect: one row of plain data for each part of a saga, and the next action in each state.
 
 A part is a step (or a wait) in its place: its path in the saga, its settings with every default resolved, its
 callbacks looked up once. An effect is a part's callback bound to a state of the machine. Nothing here knows a saga,
@@ -162,11 +162,11 @@ class Effect:
         self.is_simple = part.timeout is None and kind != PROBE
 
     def __call__(self, event: Any) -> None:
-        """The machine's ``on_enter``: no I/O, only what is to be done next."""
+        """The machine's ``on_enter``: set the next effect, without I/O."""
         event.model.effect = self
 
     def enter(self, model: Any) -> None:
-        """The same, for an event that nobody needs to look at."""
+        """The same as the call, without the machine's event object."""
         model.effect = self
 
     def __repr__(self) -> str:
@@ -183,7 +183,7 @@ class Rest:
         event.model.effect = None
 
     def enter(self, model: Any) -> None:
-        """The same, for an event that nobody needs to look at."""
+        """The same as the call, without the machine's event object."""
         model.effect = None
 
     def __repr__(self) -> str:

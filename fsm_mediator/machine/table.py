@@ -94,7 +94,7 @@ def _step_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Tran
         yield Transition("retry_due", retrying, executing)
         sources.append(retrying)
     for source in sources:
-        yield from _given_up(part, source, back)
+        yield from _give_up_moves(part, source, back)
     if part.forward_only or part.pivot:
         yield from _stuck_executing(part, f"{STUCK}.{part.path}", executing, after, back)
     elif part.can_outlive_its_timeout or every:
@@ -107,20 +107,20 @@ def _wait_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Tran
     waiting = f"{WAITING}.{part.path}"
     yield Transition("executed", waiting, after)
     if not part.forward_only:
-        yield from _given_up(part, waiting, back)
-    elif _can_be_given_up(part) or every:
-        yield from _given_up(part, waiting, back)
+        yield from _give_up_moves(part, waiting, back)
+    elif _may_give_up(part) or every:
+        yield from _give_up_moves(part, waiting, back)
         yield from _stuck_executing(part, f"{STUCK}.{part.path}", waiting, after, back)
 
 
-def _can_be_given_up(part: Part) -> bool:
+def _may_give_up(part: Part) -> bool:
     """Whether waiting for *part* can come to nothing: a signal's time-out, a branch, what cannot be decided."""
     if part.kind is Kind.SIGNAL:
         return part.seconds is not None
     return part.kind is not Kind.SLEEP or part.decide is not None
 
 
-def _given_up(part: Part, source: str, back: str) -> Iterator[Transition]:
+def _give_up_moves(part: Part, source: str, back: str) -> Iterator[Transition]:
     if not part.forward_only:
         yield Transition("rejected", source, back)
     if part.compensatable:

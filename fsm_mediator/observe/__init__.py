@@ -1,1 +1,1 @@
-"""Observers: who is told of each transition, after its commit, in order, at most once."""
+"""Observers: called for each transition, after its commit, in order, at most once."""

@@ -1,4 +1,4 @@
-"""The `Observer` protocol, an observer that logs and one that remembers. An observer judges and changes nothing."""
+"""The `Observer` protocol, `LoggingObserver` and `RecordingObserver`. An observer never changes an execution."""
 
 from __future__ import annotations
 

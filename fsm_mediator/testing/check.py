@@ -1,4 +1,4 @@
-"""check_saga: a saga's real steps under every fault there is; and what is said when the world is not as it must be.
+"""check_saga: runs the real steps of a saga under every fault, and reports each run with a wrong result.
 
 The law: a run that failed leaves the world as it was before; one that succeeded leaves it as a run without faults does;
 every run comes to an end. What a saga says is left over, because it cannot be undone, is excused.
@@ -23,7 +23,7 @@ from fsm_mediator.machine.parts import Kind
 from fsm_mediator.narration import timeline
 from fsm_mediator.testing import faults
 from fsm_mediator.testing.faults import FaultPlan, checked_plan, faults_of, pairs_of
-from fsm_mediator.testing.runner import Calling, Theatre, Trial
+from fsm_mediator.testing.runner import CallRunner, FaultRunner, Trial
 from fsm_mediator.testing.world import World, Worlds, differences, without
 
 SAGA_ID = "checked"
@@ -68,7 +68,7 @@ class Case:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Its way through the machine: every event, and the state that it led to; then that of each branch."""
+        """Its path through the machine: every event with its target state; then the paths of the branches."""
         way = [f"{record.event} {record.target}" for record in self.outcome.history]
         for saga_id, branch in sorted(self.branches.items()):
             way += [f"{saga_id} {record.event} {record.target}" for record in branch.history]
@@ -82,15 +82,15 @@ class Case:
         return self.outcome.summary().replace(f"saga {self.outcome.saga_id!r} ({self.outcome.saga.name}) ", "", 1)
 
     def __str__(self) -> str:
-        told = [
+        lines = [
             _wrapped(f"fault      {self.plan}"),
             _wrapped(f"ended      {self._ended}"),
             f"but        {self.problem}",
         ]
-        told.append(f"timeline\n{timeline(self.outcome.history)}")
-        told += [f"timeline of {saga_id}\n{timeline(each.history)}" for saga_id, each in self.branches.items()]
-        told += [f'reproduce  check_saga(..., only="{self.id}")']
-        return "\n".join(told)
+        lines.append(f"timeline\n{timeline(self.outcome.history)}")
+        lines += [f"timeline of {saga_id}\n{timeline(each.history)}" for saga_id, each in self.branches.items()]
+        lines += [f'reproduce  check_saga(..., only="{self.id}")']
+        return "\n".join(lines)
 
 
 @attrs.frozen
@@ -112,7 +112,7 @@ class CheckReport:
 
     @property
     def paths(self) -> frozenset[tuple[str, ...]]:
-        """Every failure path that was gone: the ways through the machine on which something went wrong."""
+        """The failure paths that were taken: the paths through the machine with at least one fault."""
         return frozenset(case.path for case in self.cases if case.plan.all or case.plan.undone)
 
     @property
@@ -122,7 +122,7 @@ class CheckReport:
 
     @property
     def missed(self) -> tuple[Case, ...]:
-        """The cases whose fault never struck: the run did not come to it."""
+        """The cases in which a fault never struck: the run did not reach its call."""
         return tuple(case for case in self.cases if not case.struck)
 
     def raise_for_problems(self) -> None:
@@ -157,7 +157,7 @@ def _wrapped(text: str) -> str:
 
 
 listeners: list[Callable[[CheckReport], None]] = []
-"""Who is told of every report; the pytest plugin counts by it."""
+"""Functions called with every report; the pytest plugin counts with one."""
 
 
 def check_saga(
@@ -222,10 +222,10 @@ def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(signals or {})
 
 
-def _check_signals(saga: Saga, given: Mapping[str, Any]) -> None:
+def _check_signals(saga: Saga, values: Mapping[str, Any]) -> None:
     """Refuse a value for a signal that the saga, with its branches, does not wait for."""
     known = list(_signals_of(saga))
-    for name in given:
+    for name in values:
         # Of a group over items, the branches are numbered.
         if re.sub(r"(?<=\.)\d+(?=\.|$)", EACH, str(name)) not in known:
             raise DefinitionError(
@@ -261,14 +261,14 @@ class Checking:
         *,
         encode: bool,
     ) -> None:
-        self.call = Calling()
+        self.call = CallRunner()
         self._payload = payload
         self._worlds = Worlds(saga, observe, reset, self.call)
-        given = as_signals(signals)
-        self._theatre = Theatre(self.call, lambda: MemoryJournal(encode=encode), given)
+        values = as_signals(signals)
+        self._runner = FaultRunner(self.call, lambda: MemoryJournal(encode=encode), values)
         self._first: World | None = self._worlds.next()
         self.saga = self._first.saga
-        _check_signals(self.saga, given)
+        _check_signals(self.saga, values)
         self._runs = 0
         self._good: Any = None
         self._fault_free: Case | None = None
@@ -276,7 +276,7 @@ class Checking:
 
     def close(self) -> None:
         """Let go of the event loop, and of files."""
-        self._theatre.close()
+        self._runner.close()
         self.call.close()
 
     def cases(
@@ -292,7 +292,7 @@ class Checking:
         for plan in self.plans(only, strict=strict, pairs=pairs, kill=kill):
             case = self.case(plan)
             yield case
-            if case.problem and not self._worlds.are_made_anew:
+            if case.problem and not self._worlds.is_fresh_per_run:
                 return  # the world is not what it was, and nobody knows how to put it back
 
     def plans(
@@ -331,7 +331,7 @@ class Checking:
             self._see_that_it_outlives()
         before, trial, after, left = self._run(plan)
         problem = trial.problem or self.judged(trial.outcome, before, after) or left
-        struck = set(trial.stage.struck) >= set(plan.all)
+        struck = set(trial.injector.struck) >= set(plan.all)
         return Case(plan, trial.outcome, struck, problem, trial.branches, trial.deaths)
 
     def _run_fault_free(self) -> Case:
@@ -347,7 +347,7 @@ class Checking:
                 f"It must show what the saga does, or every run would pass"
             )
         self._good = after
-        problem = left or "; ".join(trial.stage.changed)
+        problem = left or "; ".join(trial.injector.changed)
         return Case(trial.plan, trial.outcome, True, problem, trial.branches, trial.deaths)
 
     def _see_that_it_outlives(self) -> None:
@@ -366,8 +366,8 @@ class Checking:
 
     def reached(self, plan: FaultPlan) -> list[tuple[str, str]]:
         """The calls that come after the first fault of *plan*, found without calling a step."""
-        trial = self._theatre.play(self.saga, self._payload, plan, SAGA_ID, idle=True)
-        return trial.stage.since
+        trial = self._runner.run(self.saga, self._payload, plan, SAGA_ID, idle=True)
+        return trial.injector.since
 
     def world(self) -> World:
         """The world of the next run."""
@@ -381,32 +381,32 @@ class Checking:
     def next_id(self) -> str:
         """The id of the next run: the same where each has a world of its own."""
         self._runs += 1
-        return SAGA_ID if self._worlds.are_made_anew else f"{SAGA_ID}-{self._runs}"
+        return SAGA_ID if self._worlds.is_fresh_per_run else f"{SAGA_ID}-{self._runs}"
 
     def _run(self, plan: FaultPlan, *, outside: bool = False) -> tuple[Any, Trial, Any, str]:
-        """The world before, the run, the world after it, and what is wrong after that was undone, if it had to be."""
+        """The world before the run, the run, the world after it, and the problem found after undoing it, if any."""
         world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)
         try:
             outside = outside or any(fault.kind in faults.KILLS for fault in plan.all)
-            play = self._theatre.play_in_a_child if outside else self._theatre.play
-            trial = play(world.saga, self._payload, plan, saga_id)
+            run = self._runner.run_in_subprocess if outside else self._runner.run
+            trial = run(world.saga, self._payload, plan, saga_id)
         except MediatorError as error:
             error.add_note("if the saga only ever runs without a durable journal: check_saga(..., encode=False)")
             raise
         after = self._worlds.look(world)
         left = ""
         if trial.outcome.succeeded:
-            left = self.put_back(world, before, lambda: self._theatre.undo(world.saga, trial))
+            left = self.put_back(world, before, lambda: self._runner.undo(world.saga, trial))
         return before, trial, after, left
 
     def put_back(self, world: World, before: Any, undo: Callable[[], Outcome]) -> str:
-        """Undo what succeeded, if the next run has the same world; what is wrong then.
+        """Undo the run if the next one shares its world. Returns the problem found then; empty: none.
 
         Raises:
             DefinitionError: It cannot be undone.
         """
-        if self._worlds.are_made_anew:
+        if self._worlds.is_fresh_per_run:
             return ""
         more = (
             "The next run needs the world as it was: pass reset=, a function that puts it back; or, instead of the "
@@ -441,5 +441,5 @@ class Checking:
 
 
 def _not_like(expected: Any, found: Any, like: str) -> str:
-    told = "\n".join(f"             {line}" for line in differences(expected, found).splitlines())
-    return f"not {like} (- expected, + found):\n{told}"
+    diff = "\n".join(f"             {line}" for line in differences(expected, found).splitlines())
+    return f"not {like} (- expected, + found):\n{diff}"

@@ -10,7 +10,7 @@ from fsm_mediator.retry import check_number
 
 
 class VirtualClock:
-    """A clock for mediators under test: it stands still, except that whoever waits moves it on.
+    """A clock for mediators under test. It stands still; each wait moves it forward and returns at once.
 
     ``Mediator(saga, **clock.settings)``, ``AsyncMediator(saga, **clock.async_settings)``. Only what the mediator waits
     for takes no time: a step that sleeps by itself, and the time-out of a step, are as slow as ever.
@@ -49,7 +49,7 @@ class VirtualClock:
         self.sleep(seconds)
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass in which nobody waits.
+        """Let *seconds* pass without a wait.
 
         Raises:
             DefinitionError: *seconds* is no number of at least 0.
@@ -60,12 +60,12 @@ class VirtualClock:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a `Mediator` is given to live by this clock."""
+        """The arguments for a `Mediator` that uses this clock."""
         return {"clock": self, "sleep": self.sleep, "chance": lambda: self.chance}
 
     @property
     def async_settings(self) -> dict[str, Any]:
-        """What an `AsyncMediator` is given to live by this clock."""
+        """The arguments for an `AsyncMediator` that uses this clock."""
         return {"clock": self, "sleep": self.sleep_async, "chance": lambda: self.chance}
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""check_promises: what each step promises by itself, tried on the real step: that it undoes, once, and does once.
+"""check_promises: tries the promises of each real step: it undoes its effect, undoes it once, and executes once.
 
 A saga is only as good as its compensations. Each law is tried on each step alone, after those before it were executed,
 in a world of its own.
@@ -20,7 +20,7 @@ from fsm_mediator.errors import DefinitionError, MediatorError, SagaUndoneError
 from fsm_mediator.execution.data import nested_results
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Callback, Kind, Part
 from fsm_mediator.records import Failure
-from fsm_mediator.testing.runner import Calling
+from fsm_mediator.testing.runner import CallRunner
 from fsm_mediator.testing.world import World, Worlds, differences
 
 
@@ -55,7 +55,7 @@ _FREE: Final = "-"
 
 
 class PromiseBrokenError(MediatorError, AssertionError):
-    """A step does not keep a law that it promises.
+    """A step breaks a promise of its contract.
 
     Attributes:
         report: What was tried, the broken promises included.
@@ -121,8 +121,8 @@ class PromiseReport:
         found = {(verdict.step, verdict.promise): verdict.verdict for verdict in self.verdicts}
         lines = [" ".join(["step".ljust(width), *(f"{promise:14}" for promise in Promise)]).rstrip()]
         for step in steps:
-            told = (f"{found.get((step, promise), _FREE):14}" for promise in Promise)
-            lines.append(" ".join([step.ljust(width), *told]).rstrip())
+            cells = (f"{found.get((step, promise), _FREE):14}" for promise in Promise)
+            lines.append(" ".join([step.ljust(width), *cells]).rstrip())
         for verdict in self.broken:
             lines += [
                 "",
@@ -183,8 +183,8 @@ def check_promises(
         DefinitionError: The check itself is wrong.
     """
     __tracebackhide__ = True
-    given: Saga | Callable[[], Any] = Saga(saga.name, [saga]) if isinstance(saga, Step) else saga
-    with contextlib.closing(_Trying(given, payload, observe, reset, promises or {})) as trying:
+    source: Saga | Callable[[], Any] = Saga(saga.name, [saga]) if isinstance(saga, Step) else saga
+    with contextlib.closing(_Trying(source, payload, observe, reset, promises or {})) as trying:
         report = PromiseReport(trying.saga, tuple(trying.verdicts(only)))
     report.raise_for_problems()
     return report
@@ -199,7 +199,7 @@ class _Trying:
         reset: Callable[[], Any] | None,
         promises: Mapping[str, Collection[Promise | str]],
     ) -> None:
-        self._call = Calling()
+        self._call = CallRunner()
         self._worlds = Worlds(saga, observe, reset, self._call)
         self._payload = payload
         self._first: World | None = self._worlds.next()
@@ -238,12 +238,12 @@ class _Trying:
         world, self._first = self._first or self._worlds.next(), None
         self._tried += 1
         trial_run = _ContractTrial(
-            self, world, part.path, f"tried-{self._tried}" if not self._worlds.are_made_anew else "tried"
+            self, world, part.path, f"tried-{self._tried}" if not self._worlds.is_fresh_per_run else "tried"
         )
         start = self._worlds.look(world)
         trial_run.execute_those_before()
         verdict = getattr(trial_run, f"_{promise}")(promise)
-        if not self._worlds.are_made_anew and verdict.verdict != _BROKEN:
+        if not self._worlds.is_fresh_per_run and verdict.verdict != _BROKEN:
             trial_run.put_back(start)
         assert isinstance(verdict, Verdict)
         return verdict
@@ -333,8 +333,8 @@ class _ContractTrial:
         found = self._look()
         if found == expected:
             return ""
-        told = "\n".join(f"               {line}" for line in differences(expected, found).splitlines())
-        return f"{what} (- expected, + found):\n{told}"
+        diff = "\n".join(f"               {line}" for line in differences(expected, found).splitlines())
+        return f"{what} (- expected, + found):\n{diff}"
 
     def _problem(self, what: str, call: Callable[[Part], object]) -> str:
         try:
@@ -361,7 +361,7 @@ class _ContractTrial:
         context = self._context(part, COMPENSATE, result=result, in_doubt=not known, error=error)
         self._trying.called(part.compensate, context)
 
-    def _context(self, part: Part, verb: str, *, attempt: int = 1, **told: Any) -> Context:
+    def _context(self, part: Part, verb: str, *, attempt: int = 1, **facts: Any) -> Context:
         results = {path: result for path, result in self._results.items() if path != part.path}
         seen = MappingProxyType(nested_results(results, part.scope))
-        return Context(self._saga_id, part.path, attempt, verb, seen, **told)
+        return Context(self._saga_id, part.path, attempt, verb, seen, **facts)

@@ -1,6 +1,6 @@
 """Fault and FaultPlan: what goes wrong with which call, each under a name that a person can read and type again.
 
-Which faults a saga can meet is read off its parts; no step is called for that. Nothing here strikes: see `stage`.
+Which faults a saga can meet is read off its parts; no step is called for that. `injection` makes them strike.
 """
 
 from __future__ import annotations
@@ -127,10 +127,10 @@ class FaultPlan:
         return attrs.evolve(self, faults=(*self.faults, fault))
 
     def __str__(self) -> str:
-        told = [*map(str, self.faults)]
-        told += [f"to get there, {fault}" for fault in self.because]
-        told += ["when it has succeeded, a person undoes it"] if self.undone else []
-        return "; ".join(told) or "nothing goes wrong"
+        sentences = [*map(str, self.faults)]
+        sentences += [f"to get there, {fault}" for fault in self.because]
+        sentences += ["when it has succeeded, a person undoes it"] if self.undone else []
+        return "; ".join(sentences) or "nothing goes wrong"
 
 
 def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[FaultPlan, ...]:
@@ -255,7 +255,7 @@ def plan_of(saga: Saga, name: str) -> FaultPlan:
 
 
 def checked_plan(saga: Saga, plan: object) -> FaultPlan:
-    """*plan*, or the plan of that name, whose faults *saga* has calls to meet with.
+    """*plan*, or the plan of that name, checked: *saga* makes every call that its faults strike.
 
     Raises:
         DefinitionError: The saga knows no such step, or nobody such a fault: it would never strike.
@@ -287,7 +287,7 @@ def _fault_of(saga: Saga, name: str) -> Fault:
 
 
 def pairs_of(first: FaultPlan, reached: Iterable[tuple[str, str]], faults: Iterable[Fault]) -> Iterator[FaultPlan]:
-    """*first* with each further fault that it leaves a chance: at the calls *reached* after it struck."""
+    """*first* with each further fault that can strike: at the calls *reached* after its first fault."""
     after = set(reached)
     taken = {(fault.part, fault.verb) for fault in first.all}
     for fault in faults:

@@ -1,7 +1,7 @@
-"""Stage: where a saga's real steps are played with faults, on the real mediators.
+"""FaultInjector and FaultyRuntime: inject faults into the real steps of a saga, on the real mediators.
 
-`FaultyRuntime` wraps the runtime of a mediator: a `Stage` decides what goes wrong when it calls a step and when it
-writes a record. Everything else is as ever.
+`FaultyRuntime` wraps the runtime of a mediator. A `FaultInjector` decides which fault strikes when the mediator calls a
+step or writes a record. Everything else runs unchanged.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ OUTAGE: Final = 3
 """How many attempts a fault lasts where the step's policy has no limit."""
 
 
-class Died(BaseException):
-    """Whoever drives the saga is gone: no `Exception`, so that nobody takes it for an error of a step."""
+class SimulatedCrash(BaseException):
+    """The driver of the saga has crashed. A BaseException, so that no handler takes it for an error of a step."""
 
 
 class InjectedError(Exception):
     """Raised in the place of a step that is made to fail."""
 
 
-class Stage:
-    """Says what goes wrong in one run, and remembers what was called.
+class FaultInjector:
+    """Injects the faults of a plan into one run, and records the calls.
 
     Attributes:
         plan: What is to go wrong.
@@ -83,7 +83,7 @@ class Stage:
         self._at_record: dict[str, tuple[Fault, bool]] = {}
         self._lock = threading.Lock()
 
-    def mend(self) -> None:
+    def heal(self) -> None:
         """From here on nothing goes wrong any more."""
         self._mended = True
         self._at_record.clear()
@@ -116,16 +116,16 @@ class Stage:
         policy = part.compensation_retry if fault.verb == COMPENSATE else part.retry
         return policy.attempts is not None or self._strikes[fault] < OUTAGE
 
-    def instead(self, fault: Fault | None, saga_id: str, effect: Effect) -> Answer | None:
-        """What comes of the call without its being made; None: it is made.
+    def before_call(self, fault: Fault | None, saga_id: str, effect: Effect) -> Answer | None:
+        """The answer that replaces the call; None: the call is made.
 
         Raises:
-            Died: Its driver is gone before.
+            SimulatedCrash: Its driver is gone before.
         """
         kind = fault.kind if fault is not None else None
         part = effect.part
         if kind == faults.CRASH_BEFORE:
-            raise Died
+            raise SimulatedCrash
         if kind == faults.KILL_BEFORE:
             kill()
         if kind == faults.RAISES_BEFORE:
@@ -143,11 +143,13 @@ class Stage:
                 self.clock.advance(max(0.0, deadline - self.clock()) + 1.0)
         return None
 
-    def then(self, fault: Fault | None, place: tuple[str, str], saga_id: str, effect: Effect, answer: Answer) -> Answer:
-        """What the mediator is told of a call that was made.
+    def after_call(
+        self, fault: Fault | None, place: tuple[str, str], saga_id: str, effect: Effect, answer: Answer
+    ) -> Answer:
+        """The answer that the mediator gets for a call after it was made.
 
         Raises:
-            Died: Its driver is gone.
+            SimulatedCrash: Its driver is gone.
         """
         self.own.pop(place, None)
         if isinstance(answer, Raised):
@@ -158,7 +160,7 @@ class Stage:
             return answer
         kind = fault.kind
         if kind == faults.CRASH_AFTER:
-            raise Died
+            raise SimulatedCrash
         if kind == faults.KILL_AFTER:
             kill()
         if kind in (faults.CRASH_UNRECORDED, faults.KILL_UNRECORDED):
@@ -198,7 +200,7 @@ class Stage:
         """A record of this execution is about to be written.
 
         Raises:
-            Died: Its driver is gone before.
+            SimulatedCrash: Its driver is gone before.
         """
         self._record(saga_id, written=False)
 
@@ -206,7 +208,7 @@ class Stage:
         """A record of this execution was written.
 
         Raises:
-            Died: Its driver is gone after that.
+            SimulatedCrash: Its driver is gone after that.
         """
         self._record(saga_id, written=True)
 
@@ -218,7 +220,7 @@ class Stage:
             del self._at_record[saga_id]
         if fault.kind in faults.KILLS:
             kill()
-        raise Died
+        raise SimulatedCrash
 
     @staticmethod
     def _out_of_time(part: Part, effect: Effect) -> Answer:
@@ -251,20 +253,20 @@ def _in_doubt(part: Part, error: Exception) -> Exception:
 
 
 class FaultyRuntime:
-    """A runtime to which the faults of a `Stage` happen. Once it has died, it calls and writes nothing any more.
+    """A runtime with the faults of a `FaultInjector`. After a simulated crash it calls and writes nothing.
 
     Args:
         inner: The real one.
         saga: The outermost saga that is driven.
-        stage: Decides what goes wrong.
+        injector: Decides which fault strikes.
     """
 
     direct = False
 
-    def __init__(self, inner: Runtime, saga: Saga, stage: Stage) -> None:
+    def __init__(self, inner: Runtime, saga: Saga, injector: FaultInjector) -> None:
         self._inner = inner
         self._saga = saga
-        self._stage = stage
+        self._injector = injector
         self._dead = False
 
     def __getattr__(self, name: str) -> Any:
@@ -272,23 +274,23 @@ class FaultyRuntime:
 
     async def call(self, call: StepCall) -> Answer:
         """As `Runtime.call`, unless something goes wrong."""
-        saga_id, effect, stage = call.saga_id, call.effect, self._stage
+        saga_id, effect, injector = call.saga_id, call.effect, self._injector
         place = (path_of(self._saga, saga_id, effect.part), effect.kind)
         try:
             self._check_alive()
-            fault = stage.begins(place, effect)
-            answer = stage.instead(fault, saga_id, effect)
+            fault = injector.begins(place, effect)
+            answer = injector.before_call(fault, saga_id, effect)
             if fault is not None and fault.kind == faults.CANCELLED:
                 self._notify_root(saga_id)  # which waits for its branches
             if answer is None:
-                made = stage.idled(effect)
+                made = injector.idled(effect)
                 if made is None:
-                    payload = stage.payload_before(call)
+                    payload = injector.payload_before(call)
                     made = await self._inner.call(call)
-                    stage.look_for_changes(place, call, payload)
-                answer = stage.then(fault, place, saga_id, effect, made)
+                    injector.look_for_changes(place, call, payload)
+                answer = injector.after_call(fault, place, saga_id, effect, made)
             self._check_alive()
-        except Died:
+        except SimulatedCrash:
             self._die(saga_id)
             raise
         return answer
@@ -297,10 +299,10 @@ class FaultyRuntime:
         """As `Runtime.write`, unless something goes wrong."""
         try:
             self._check_alive()
-            self._stage.before_record(commit.saga_id)
+            self._injector.before_record(commit.saga_id)
             written = await self._inner.write(commit)
-            self._stage.after_record(commit.saga_id)
-        except Died:
+            self._injector.after_record(commit.saga_id)
+        except SimulatedCrash:
             self._die(commit.saga_id)
             raise
         return written
@@ -312,25 +314,25 @@ class FaultyRuntime:
 
     def _check_alive(self) -> None:
         if self._dead:
-            raise Died
+            raise SimulatedCrash
 
     def _die(self, saga_id: str) -> None:
         self._dead = True
         self._notify_root(saga_id)  # it waits for this branch, and has died with it
 
     def _notify_root(self, saga_id: str) -> None:
-        root = self._stage.journal.find(root_of(saga_id)) if is_branch(saga_id) else None
+        root = self._injector.journal.find(root_of(saga_id)) if is_branch(saga_id) else None
         if root is not None and root.driver is not None:
             notify_local_owner(root.driver.id, root.saga_id)
 
 
-def faulty_mediator(saga: Saga, stage: Stage, *, coroutines: bool) -> Mediator | AsyncMediator:
+def faulty_mediator(saga: Saga, injector: FaultInjector, *, coroutines: bool) -> Mediator | AsyncMediator:
     """A mediator to which the faults of *stage* happen."""
 
     def faulty(inner: Runtime) -> Any:
-        return FaultyRuntime(inner, saga, stage)
+        return FaultyRuntime(inner, saga, injector)
 
-    settings: dict[str, Any] = {"journal": stage.journal, "close_grace": 0.0, "_runtime": faulty}
+    settings: dict[str, Any] = {"journal": injector.journal, "close_grace": 0.0, "_runtime": faulty}
     if coroutines:
-        return AsyncMediator(saga, **settings, **stage.clock.async_settings)
-    return Mediator(saga, **settings, **stage.clock.settings)
+        return AsyncMediator(saga, **settings, **injector.clock.async_settings)
+    return Mediator(saga, **settings, **injector.clock.settings)

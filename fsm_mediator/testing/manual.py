@@ -1,6 +1,6 @@
-"""Stepper: drives one execution of real steps one move at a time, so that whoever holds it says what happens next.
+"""Stepper: drives one execution of real steps, one move at a time; the caller chooses each move.
 
-A third driver beside the mediators: it asks, performs, feeds and journals, but only when it is told.
+A third driver beside the mediators. It makes calls and writes records only when a method is called.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import CANCEL, Answer, InboxItem, OperatorRetry, OperatorUndo, Raised, Record, Returned
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import Fault, FaultPlan
-from fsm_mediator.testing.injection import Died, Stage
-from fsm_mediator.testing.runner import Calling
+from fsm_mediator.testing.injection import FaultInjector, SimulatedCrash
+from fsm_mediator.testing.runner import CallRunner
 
 
 class Stepper:
@@ -32,20 +32,20 @@ class Stepper:
     Attributes:
         execution: It, as its driver knows it.
         clock: The time, which nothing but `pass_time` moves.
-        stage: What was called.
+        injector: The calls of the run.
 
     Raises:
         DefinitionError: The saga has groups or choices, whose branches are executions of their own.
     """
 
-    def __init__(self, saga: Saga, payload: Any, saga_id: str, call: Calling, *, encode: bool = True) -> None:
+    def __init__(self, saga: Saga, payload: Any, saga_id: str, call: CallRunner, *, encode: bool = True) -> None:
         if any(part.kind not in (Kind.STEP, Kind.SIGNAL, Kind.SLEEP) for part in saga.parts):
             raise DefinitionError(
                 f"saga {saga.name!r} has groups or choices, which cannot be driven a move at a time; check_saga can"
             )
         self.saga = saga
         self.clock = VirtualClock()
-        self.stage = Stage(FaultPlan(), self.clock, MemoryJournal(encode=encode))
+        self.injector = FaultInjector(FaultPlan(), self.clock, MemoryJournal(encode=encode))
         self._call = call
         self._enlist()
         self._active = ActiveExecution(saga_id, self._store.new_execution(saga, payload, saga_id, None))
@@ -76,16 +76,16 @@ class Stepper:
         assert effect is not None
         assert effect.callback is not None
         fault = None if kind is None else Fault(effect.part.path, kind, effect.kind)
-        self.stage.calls.append((effect.part.path, effect.kind))
+        self.injector.calls.append((effect.part.path, effect.kind))
         try:
-            answer = self.stage.instead(fault, self.execution.saga_id, effect)
+            answer = self.injector.before_call(fault, self.execution.saga_id, effect)
             if answer is None:
-                answer = self.stage.then(
+                answer = self.injector.after_call(
                     fault, (effect.part.path, effect.kind), self.execution.saga_id, effect, self._called(effect)
                 )
             record = self.execution.feed(answer, self.clock(), self.clock.chance)
             self._write([] if record is None else [record])
-        except Died:
+        except SimulatedCrash:
             self.die()
 
     def _called(self, effect: Effect) -> Answer:
@@ -98,7 +98,7 @@ class Stepper:
         return self._commits.encode_result(effect, Returned(value))
 
     def pass_time(self) -> None:
-        """Let the wait that it is in be over."""
+        """Advance the clock to the end of the current wait."""
         until = self.execution.wake_at
         if until is not None:
             self.clock.advance(max(0.0, until - self.clock()))
@@ -106,8 +106,8 @@ class Stepper:
 
     def post(self, item: InboxItem) -> None:
         """Put something into its inbox, and have its driver look."""
-        self.stage.journal.post(self.execution.saga_id, item)
-        self._active.receive(self.stage.journal.inbox(self.execution.saga_id))
+        self.injector.journal.post(self.execution.saga_id, item)
+        self._active.receive(self.injector.journal.inbox(self.execution.saga_id))
         if self.effect is None or self.effect.callback is None:
             self._write([])  # while a call is under way, it is taken up after it
 
@@ -116,11 +116,11 @@ class Stepper:
         self.post(InboxItem(CANCEL, reason="cancelled by the test", at=self.clock()))
 
     def retry(self) -> None:
-        """Say as a person that the cause is mended."""
+        """Retry, as an operator."""
         self._say(OperatorRetry("mended by the test"))
 
     def undo(self) -> None:
-        """Say as a person that it is to be undone."""
+        """Undo, as an operator."""
         self._say(OperatorUndo("undone by the test"))
 
     def _say(self, verb: OperatorRetry | OperatorUndo) -> None:
@@ -132,13 +132,13 @@ class Stepper:
 
     def die(self) -> None:
         """Have its driver die, and another one take it up."""
-        self.stage.journal.dismiss(self._commits.driver.id)
+        self.injector.journal.dismiss(self._commits.driver.id)
         self._enlist()
         self._claim()
         self._write(self._commits.resume_records(self._active, self.clock()))
 
     def _enlist(self) -> None:
-        journal, clock = self.stage.journal, self.clock
+        journal, clock = self.injector.journal, self.clock
         registry = SagaRegistry((self.saga,), encodes=journal.encodes, coroutines=True)
         self._store = ExecutionStore(registry, journal, clock)
         self._commits = CommitBuilder(journal, clock, lambda: clock.chance, park_after=1e9, sleeps=True, limited=False)
@@ -153,14 +153,14 @@ class Stepper:
         self._active = active
 
     def _write(self, records: list[Record], *, opens: bool = False) -> None:
-        """Make the records, and those that follow with no effect in between, durable."""
+        """Write the records, and all records that follow without an effect in between."""
         while True:
             append_immediate_moves(self._active, records, self.clock())
             if not records and not opens:
                 return
             saga_id = self.execution.saga_id
-            self.stage.before_record(saga_id)
-            mail = self.stage.journal.write(self._commits.commit(self._active, records, opens=opens))
-            self.stage.after_record(saga_id)
+            self.injector.before_record(saga_id)
+            mail = self.injector.journal.write(self._commits.commit(self._active, records, opens=opens))
+            self.injector.after_record(saga_id)
             opens, records = False, []
             self._active.receive(mail)

@@ -1,4 +1,4 @@
-"""The pytest plugin, for those who ask for it: ``-p fsm_mediator.testing.plugin``, or ``pytest_plugins`` in a conftest.
+"""The pytest plugin. Load it with ``-p fsm_mediator.testing.plugin``, or ``pytest_plugins`` in a conftest.
 
 Fixtures: `virtual_clock`, `memory_journal`, `sqlite_journal`, `mediator`; and `saga_case` under the marker. The marker
 ``@pytest.mark.saga(...)``, with the arguments of `check_saga`, makes one test of every fault; the test is run after the
@@ -65,11 +65,11 @@ class _Suite:
 
     def __init__(self, saga: Any, payload: Any = None, **settings: Any) -> None:
         self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}
-        given = {name: settings.pop(name, default) for name, default in _WORLD.items()}
+        world = {name: settings.pop(name, default) for name, default in _WORLD.items()}
         if settings:
             raise pytest.UsageError(f"@pytest.mark.saga: unknown argument {next(iter(settings))!r}; it takes {MARKER}")
-        encode = given.pop("encode")
-        self.checking = Checking(saga, payload, **given, encode=encode)
+        encode = world.pop("encode")
+        self.checking = Checking(saga, payload, **world, encode=encode)
 
     def plans(self) -> list[FaultPlan]:
         return [FaultPlan(), *self.checking.plans(**self.how)]
@@ -155,14 +155,14 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was covered, a line for each saga."""
-    told: Iterable[Any] = (each for reports in terminalreporter.stats.values() for each in reports)
-    for line in summary(_Coverage(**each) for report in told for each in getattr(report, _WORDS, ())):
+    """Print the coverage, a line for each saga."""
+    reports_seen: Iterable[Any] = (each for reports in terminalreporter.stats.values() for each in reports)
+    for line in summary(_Coverage(**each) for report in reports_seen for each in getattr(report, _WORDS, ())):
         terminalreporter.write_line(line)
 
 
 def summary(covered: Iterable[_Coverage]) -> Iterator[str]:
-    """What all of them together cover of each saga, in words."""
+    """The joint coverage of each saga, a line each."""
     sagas: dict[str, list[_Coverage]] = {}
     for each in covered:
         sagas.setdefault(each.saga, []).append(each)

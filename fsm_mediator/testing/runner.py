@@ -27,7 +27,7 @@ from fsm_mediator.mediator.aio import AsyncMediator
 from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import KILLS, FaultPlan
-from fsm_mediator.testing.injection import Died, Stage, faulty_mediator
+from fsm_mediator.testing.injection import FaultInjector, SimulatedCrash, faulty_mediator
 from fsm_mediator.testing.processes import in_a_child
 
 logger = logging.getLogger("fsm_mediator")
@@ -36,7 +36,7 @@ ROUNDS: Final = 200
 """How often, at most, a trial is taken up, mended or signalled before it is said not to end."""
 
 
-class Calling:
+class CallRunner:
     """Calls what may be a coroutine function: on an event loop of its own, made when there is need of one."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Trial:
     Attributes:
         plan: What went wrong in it.
         outcome: How it ended.
-        stage: What was called, and which faults struck.
+        injector: The calls, and the faults that struck.
         deaths: How often another mediator had to take it up.
         branches: How the branches of its groups ended, by id.
         problem: Why it did not come to an end; empty if it did.
@@ -79,13 +79,13 @@ class Trial:
 
     plan: FaultPlan
     outcome: Outcome
-    stage: Stage
+    injector: FaultInjector
     deaths: int = 0
     branches: Mapping[str, Outcome] = attrs.field(factory=dict)
     problem: str = ""
 
 
-class Theatre:
+class FaultRunner:
     """Runs trials of sagas, each from its beginning to its end.
 
     Args:
@@ -97,7 +97,7 @@ class Theatre:
 
     def __init__(
         self,
-        call: Calling,
+        call: CallRunner,
         journal: Callable[[], Journal],
         signals: Mapping[str, Any] | None = None,
         *,
@@ -110,12 +110,12 @@ class Theatre:
         self._opened: list[SQLiteJournal] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def play(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str, *, idle: bool = False) -> Trial:
+    def run(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str, *, idle: bool = False) -> Trial:
         """Run *saga* under *plan*."""
-        stage = Stage(plan, VirtualClock(), self._journal(), idle=idle)
-        return _Play(self, saga, payload, stage, saga_id).to_the_end()
+        injector = FaultInjector(plan, VirtualClock(), self._journal(), idle=idle)
+        return _Run(self, saga, payload, injector, saga_id).finish()
 
-    def play_in_a_child(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str) -> Trial:
+    def run_in_subprocess(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str) -> Trial:
         """Run *saga* under *plan* in a child of this process, which may be killed, and then on to its end in this one.
 
         Their journal is a SQLite file. Faults that kill are over in this process, all others are met here, too.
@@ -125,22 +125,22 @@ class Theatre:
         path = Path(self._folder.name) / f"{len(self._opened)}.db"
 
         def in_the_child() -> None:
-            theatre = Theatre(Calling(), self._journal, self.signals, coroutines=self._coroutines)
-            stage = Stage(plan, VirtualClock(), SQLiteJournal(path, durability="normal"))
-            _Play(theatre, saga, payload, stage, saga_id).to_the_end()
+            runner = FaultRunner(CallRunner(), self._journal, self.signals, coroutines=self._coroutines)
+            injector = FaultInjector(plan, VirtualClock(), SQLiteJournal(path, durability="normal"))
+            _Run(runner, saga, payload, injector, saga_id).finish()
 
         killed = in_a_child(in_the_child)
         rest = attrs.evolve(plan, faults=tuple(fault for fault in plan.faults if fault.kind not in KILLS))
         journal = SQLiteJournal(path, durability="normal")
         self._opened.append(journal)
-        stage = Stage(rest, VirtualClock(), journal)
+        injector = FaultInjector(rest, VirtualClock(), journal)
         if killed:
-            stage.struck += plan.all
-        trial = _Play(self, saga, payload, stage, saga_id).to_the_end()
+            injector.struck += plan.all
+        trial = _Run(self, saga, payload, injector, saga_id).finish()
         return attrs.evolve(trial, plan=plan, deaths=trial.deaths + killed)
 
     def close(self) -> None:
-        """Remove the journals of those that were killed."""
+        """Remove the journals of the killed child processes."""
         for journal in self._opened:
             journal.close()
         if self._folder is not None:
@@ -153,37 +153,37 @@ class Theatre:
         Raises:
             RefusedError: It cannot be undone.
         """
-        trial.stage.mend()
-        mediator = self.driver(saga, trial.stage)
+        trial.injector.heal()
+        mediator = self.driver(saga, trial.injector)
         try:
-            outcome: Outcome = self.say(mediator, "undo", trial.outcome.saga_id, "so that the next run can begin")
+            outcome: Outcome = self.command(mediator, "undo", trial.outcome.saga_id, "so that the next run can begin")
         finally:
-            self.say(mediator, "close")
+            self.command(mediator, "close")
         return outcome
 
-    def driver(self, saga: Saga, stage: Stage) -> Mediator | AsyncMediator:
+    def driver(self, saga: Saga, injector: FaultInjector) -> Mediator | AsyncMediator:
         """A mediator of the kind that this saga takes."""
         coroutines = has_coroutines(saga) if self._coroutines is None else self._coroutines
-        return faulty_mediator(saga, stage, coroutines=coroutines)
+        return faulty_mediator(saga, injector, coroutines=coroutines)
 
-    def say(self, mediator: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
+    def command(self, mediator: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
         """One of the mediator's verbs, awaited if need be."""
         return self._call(getattr(mediator, verb), *args, **kwargs)
 
 
-class _Play:
-    def __init__(self, theatre: Theatre, saga: Saga, payload: Any, stage: Stage, saga_id: str) -> None:
-        self.theatre = theatre
+class _Run:
+    def __init__(self, runner: FaultRunner, saga: Saga, payload: Any, injector: FaultInjector, saga_id: str) -> None:
+        self.runner = runner
         self.saga = saga
         self.payload = payload
-        self.stage = stage
+        self.injector = injector
         self.saga_id = saga_id
         self.deaths = 0
         self.asked: list[str] = []
         self.signalled: set[str] = set()
-        self.mediator = theatre.driver(saga, stage)
+        self.mediator = runner.driver(saga, injector)
 
-    def to_the_end(self) -> Trial:
+    def finish(self) -> Trial:
         logger.addFilter(_is_news)
         try:
             outcome, problem = self._played()
@@ -192,9 +192,9 @@ class _Play:
             self._leave()
             logger.removeFilter(_is_news)
         return Trial(
-            plan=self.stage.plan,
+            plan=self.injector.plan,
             outcome=outcome,
-            stage=self.stage,
+            injector=self.injector,
             deaths=self.deaths,
             branches=branches,
             problem=problem,
@@ -202,27 +202,27 @@ class _Play:
 
     def _branches(self, parent: str) -> dict[str, Outcome]:
         found = {}
-        for entry in reversed(list(self.stage.journal.entries(parent=parent))):
-            found[entry.saga_id] = self.theatre.say(self.mediator, "outcome", entry.saga_id)
+        for entry in reversed(list(self.injector.journal.entries(parent=parent))):
+            found[entry.saga_id] = self.runner.command(self.mediator, "outcome", entry.saga_id)
             found |= self._branches(entry.saga_id)
         return found
 
     def _played(self) -> tuple[Outcome, str]:
-        outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
-        undone = not self.stage.plan.undone
+        outcome = self._run_command("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
+        undone = not self.injector.plan.undone
         for _ in range(ROUNDS):
             if outcome.succeeded and not undone:
                 undone = True
-                outcome = self._said("undo", self.saga_id, "undone by the test")
+                outcome = self._run_command("undo", self.saga_id, "undone by the test")
             elif outcome.ended:
                 return outcome, ""
             elif outcome.stuck:
-                beyond = beyond_mending(outcome, self.stage, self.asked)
+                beyond = why_beyond_repair(outcome, self.injector, self.asked)
                 if beyond:
                     return outcome, beyond
                 self.asked.append(outcome.state)
-                self.stage.mend()
-                outcome = self._said("retry", self.saga_id, "mended by the test")
+                self.injector.heal()
+                outcome = self._run_command("retry", self.saga_id, "mended by the test")
             else:
                 awaited = self._signals(outcome.step or "")
                 if not awaited:
@@ -232,30 +232,30 @@ class _Play:
                 for name, value in awaited.items():
                     self.signalled.add(name)
                     with contextlib.suppress(RefusedError):  # somebody was quicker: it has been cancelled meanwhile
-                        self._said("signal", self.saga_id, name, value)
-                outcome = self._said("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
+                        self._run_command("signal", self.saga_id, name, value)
+                outcome = self._run_command("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
         return outcome, f"it does not end: after {ROUNDS} times of being taken up, it stands in {outcome.state!r}"
 
     def _signals(self, path: str) -> dict[str, Any]:
         """What it waits for in the part at *path*, a signal or a group, and has not been given."""
         return {
             name: value
-            for name, value in self.theatre.signals.items()
+            for name, value in self.runner.signals.items()
             if (name == path or name.startswith(f"{path}.")) and name not in self.signalled
         }
 
-    def _said(self, verb: str, *args: Any, **kwargs: Any) -> Outcome:
-        """What came of the verb, however often whoever was told dies: another one takes the saga up."""
+    def _run_command(self, verb: str, *args: Any, **kwargs: Any) -> Outcome:
+        """The outcome of the verb. After a simulated crash a new mediator resumes the saga."""
         again: tuple[Any, ...] = ("run", (self.saga, self.payload), {"saga_id": self.saga_id, "check": False})
         to_say: list[tuple[Any, ...]] = [(verb, args, kwargs)]
         for _ in range(ROUNDS):
             verb, args, kwargs = to_say[0]
             try:
-                outcome: Outcome = self.theatre.say(self.mediator, verb, *args, **kwargs)
-            except Died:
+                outcome: Outcome = self.runner.command(self.mediator, verb, *args, **kwargs)
+            except SimulatedCrash:
                 self.deaths += 1
                 self._leave()
-                self.mediator = self.theatre.driver(self.saga, self.stage)
+                self.mediator = self.runner.driver(self.saga, self.injector)
                 # Of a group's branches, each is taken up by itself.
                 to_say = [("recover", (), {}), again] if self.saga.branches else [again]
             else:
@@ -265,24 +265,24 @@ class _Play:
         raise MediatorError(f"saga {self.saga.name!r} was taken up {ROUNDS} times, and its driver died every time")
 
     def _leave(self) -> None:
-        self.theatre.say(self.mediator, "close")
+        self.runner.command(self.mediator, "close")
 
 
-def beyond_mending(outcome: Outcome, stage: Stage, asked: Collection[str]) -> str:
-    """Why a person could not mend what is stuck; empty if they can, since it was a fault alone.
+def why_beyond_repair(outcome: Outcome, injector: FaultInjector, asked: Collection[str]) -> str:
+    """The reason why a retry by an operator cannot help; empty if an injected fault is the only cause.
 
     Args:
         outcome: Where it is stuck.
-        stage: What was called.
+        injector: The calls of the run.
         asked: The states in which a person had it tried again already.
     """
     path = outcome.step or ""
     if path in outcome.saga.branches:
-        for (place, what), error in stage.own.items():
+        for (place, what), error in injector.own.items():
             if place.startswith(f"{path}.") and what == COMPENSATE:
                 return f"it is stuck: the compensation of step {place!r} raised of its own accord {error!r}"
     verb = COMPENSATE if outcome.history[-1].event == "compensation_exhausted" else EXECUTE
-    own = stage.own.get((path, verb))
+    own = injector.own.get((path, verb))
     if own is not None:
         doing = "compensation of " if verb == COMPENSATE else ""
         return f"it is stuck: the {doing}step {path!r} raised of its own accord {own!r}"
@@ -302,7 +302,9 @@ def has_coroutines(saga: Saga) -> bool:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a line of the log tells of anything else than a death on purpose, and what follows from it."""
-    told = record.args if isinstance(record.args, tuple) else ()
-    if any(isinstance(each, LeaseLostError) for each in told) or str(record.msg).startswith("closed while attempts"):
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    if any(isinstance(each, LeaseLostError) for each in arguments) or str(record.msg).startswith(
+        "closed while attempts"
+    ):
         return False
-    return record.exc_info is None or not isinstance(record.exc_info[1], Died)
+    return record.exc_info is None or not isinstance(record.exc_info[1], SimulatedCrash)

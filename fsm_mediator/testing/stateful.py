@@ -31,7 +31,7 @@ from fsm_mediator.testing import faults
 from fsm_mediator.testing.check import Checking, as_signals
 from fsm_mediator.testing.faults import FaultPlan
 from fsm_mediator.testing.manual import Stepper
-from fsm_mediator.testing.runner import Calling, beyond_mending
+from fsm_mediator.testing.runner import CallRunner, why_beyond_repair
 from fsm_mediator.testing.world import Worlds
 
 MOST_MOVES: Final = 1000
@@ -53,9 +53,9 @@ class SagaMachineError(MediatorError, AssertionError):
 
     def __str__(self) -> str:
         # Only now: while Hypothesis shrinks, hundreds of these are made that nobody reads.
-        told = timeline(self.outcome.history)
+        text = timeline(self.outcome.history)
         diagram = self.outcome.diagram().to_mermaid()
-        return f"saga {self.outcome.saga.name!r}: {self.problem}\ntimeline\n{told}\ndiagram\n{diagram}"
+        return f"saga {self.outcome.saga.name!r}: {self.problem}\ntimeline\n{text}\ndiagram\n{diagram}"
 
 
 def _move(possible: Callable[[Any], bool]) -> Callable[[Callable[[Any], None]], Any]:
@@ -93,14 +93,14 @@ class SagaMachine(stateful.RuleBasedStateMachine):
     def checking(cls) -> Checking:
         """What all examples share: how the world looks when nothing goes wrong."""
         if cls._checking is None:
-            given = dict(cls.settings_of)
+            settings = dict(cls.settings_of)
             cls._checking = Checking(
-                given["saga"],
-                given["payload"],
-                given["observe"],
-                given["reset"],
-                given["signals"],
-                encode=given["encode"],
+                settings["saga"],
+                settings["payload"],
+                settings["observe"],
+                settings["reset"],
+                settings["signals"],
+                encode=settings["encode"],
             )
             cls._checking.case(FaultPlan())
         return cls._checking
@@ -173,15 +173,15 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: not self.stepper.execution.ended)
     def driver_dies(self) -> None:
-        """Whoever drives the saga dies, wherever it stands; another one takes it up."""
+        """The driver dies, in any state; another one recovers the saga."""
         self.stepper.die()
 
     @_move(lambda self: self.stepper.execution.ended)
     def nothing_more_happens(self) -> None:
-        """It has ended, and whoever looks at it again calls nothing."""
-        calls = len(self.stepper.stage.calls)
+        """It has ended. Recovering it again makes no call."""
+        calls = len(self.stepper.injector.calls)
         self.stepper.die()
-        if len(self.stepper.stage.calls) != calls:
+        if len(self.stepper.injector.calls) != calls:
             self._fail("it has ended, and something was called")
 
     @_move(lambda self: self._waits())
@@ -198,7 +198,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self.stepper.execution.cancellable)
     def is_cancelled(self) -> None:
-        """Somebody cancels the saga."""
+        """The saga is cancelled."""
         self.stepper.cancel()
 
     @_move(lambda self: self.stepper.outcome.stuck)
@@ -212,7 +212,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
         self.stepper.undo()
 
     def check_journal(self) -> None:
-        """See that whoever takes it up from the journal finds it where its driver knows it to be."""
+        """Check that recovery from the journal gives the state its driver has in memory."""
         folded, known = self.stepper.folded(), self.stepper.execution
         if (folded.state, folded.attempt, folded.doubt) != (known.state, known.attempt, known.doubt):
             self._fail(f"the journal gives it back in {folded.state!r}, attempt {folded.attempt}")
@@ -246,7 +246,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
     def _go_on(self) -> None:
         if self.stepper.effect is None:
             outcome = self.stepper.outcome
-            beyond = beyond_mending(outcome, self.stepper.stage, self._asked)
+            beyond = why_beyond_repair(outcome, self.stepper.injector, self._asked)
             if beyond:
                 self._fail(beyond)
             self._asked.append(outcome.state)
@@ -308,7 +308,7 @@ def saga_state_machine(
     Raises:
         DefinitionError: What is given is neither a saga with *observe* nor a function that makes both.
     """
-    Worlds(saga, observe, reset, Calling())  # refuses what it cannot make worlds of, and makes none yet
+    Worlds(saga, observe, reset, CallRunner())  # refuses what it cannot make worlds of, and makes none yet
     settings = {
         "saga": saga,
         "payload": payload,

@@ -64,7 +64,7 @@ def _place(fault: Fault) -> tuple[str, str]:
 
 
 class DrawnStep(Step):
-    """A step of a drawn saga: it does nothing, and returns that it did it."""
+    """A step of a drawn saga. It does nothing but return ``NAME done``."""
 
     def __init__(self, name: str, **settings: Any) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class DrawnStep(Step):
             setattr(self, setting, value)
 
     def execute(self, payload: Any, context: Context) -> str:  # noqa: ARG002 - it shows what a step is given
-        """Return that it is done."""
+        """Return ``NAME done``."""
         return f"{context.step} done"
 
 

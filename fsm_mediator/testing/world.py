@@ -36,60 +36,60 @@ class Worlds:
     """Gives a world for each run: a new one from a function, or the same one, put back as it was.
 
     Args:
-        given: The saga; or a function without arguments that makes ``(saga, observe)`` anew.
-        observe: Looks at the world, where *given* is a saga.
+        source: The saga; or a function without arguments that makes ``(saga, observe)`` anew.
+        observe: Looks at the world, where *source* is a saga.
         reset: Puts the world back as it was in the beginning.
         call: Calls what may be a coroutine function.
 
     Raises:
-        DefinitionError: What was given is neither.
+        DefinitionError: *source* is neither.
     """
 
     def __init__(
         self,
-        given: Saga | Callable[[], Any],
+        source: Saga | Callable[[], Any],
         observe: Callable[[], Any] | None,
         reset: Callable[[], Any] | None,
         call: Callable[[Callable[[], Any]], Any],
     ) -> None:
-        if isinstance(given, Saga):
+        if isinstance(source, Saga):
             if observe is None:
                 raise DefinitionError(
-                    f"what saga {given.name!r} does to the world is not known: pass observe=, a function that returns "
+                    f"what saga {source.name!r} does to the world is not known: pass observe=, a function that returns "
                     f"what the world looks like; or pass a function that makes (saga, observe) instead of the saga"
                 )
-        elif not callable(given) or observe is not None or reset is not None:
+        elif not callable(source) or observe is not None or reset is not None:
             raise DefinitionError(
                 f"a check takes a Saga with observe= (and reset=), or, alone, a function that makes (saga, observe) "
-                f"anew for each run; not {given!r}"
+                f"anew for each run; not {source!r}"
             )
         for name, function in (("observe", observe), ("reset", reset)):
             if function is not None and not callable(function):
                 raise DefinitionError(f"{name} must be a function without arguments, not {function!r}")
-        self._given = given
+        self._source = source
         self._observe = observe
         self._reset = reset
         self._call = call
         self._used = False
 
     @property
-    def are_made_anew(self) -> bool:
+    def is_fresh_per_run(self) -> bool:
         """Whether each run has a world of its own."""
-        return not isinstance(self._given, Saga) or self._reset is not None
+        return not isinstance(self._source, Saga) or self._reset is not None
 
     def next(self) -> World:
         """The world of the next run."""
-        if isinstance(self._given, Saga):
+        if isinstance(self._source, Saga):
             if self._used and self._reset is not None:
                 self._call(self._reset)
             self._used = True
             assert self._observe is not None
-            return World(self._given, self._observe)
-        made = self._call(self._given)
+            return World(self._source, self._observe)
+        made = self._call(self._source)
         if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], Saga) or not callable(made[1]):
             raise DefinitionError(
-                f"{getattr(self._given, '__name__', self._given)!r} must return a pair: the saga, and a function that "
-                f"returns what the world looks like; it returned {made!r}"
+                f"{getattr(self._source, '__name__', self._source)!r} must return a pair: the saga, and a function "
+                f"that returns what the world looks like; it returned {made!r}"
             )
         return World(*made)
 
@@ -124,8 +124,8 @@ def differences(expected: Any, found: Any) -> str:
     before, after = pprint.pformat(expected, width=100), pprint.pformat(found, width=100)
     if "\n" not in before and "\n" not in after:
         return f"- {before}\n+ {after}"
-    told = difflib.unified_diff(before.splitlines(), after.splitlines(), "expected", "found", lineterm="", n=1)
-    return "\n".join(line for line in told if not line.startswith(("---", "+++")))
+    diff = difflib.unified_diff(before.splitlines(), after.splitlines(), "expected", "found", lineterm="", n=1)
+    return "\n".join(line for line in diff if not line.startswith(("---", "+++")))
 
 
 def without(look: Any, names: tuple[str, ...]) -> Any:

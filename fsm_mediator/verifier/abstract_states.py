@@ -94,9 +94,9 @@ class StateTable:
         Returns:
             Where it leads; or why it is refused.
         """
-        known = position.led.get(move.said)
+        known = position.led.get(move.observation)
         if known is None:
-            known = position.led[move.said] = self._found(position, move)
+            known = position.led[move.observation] = self._found(position, move)
         return known
 
     def _found(self, position: AbstractState, move: Action) -> list[Successor] | str:
@@ -123,7 +123,7 @@ class StateTable:
     def _fold_differs(
         self, before: Execution, after: Execution, move: Action, records: tuple[Record, ...]
     ) -> str | None:
-        """Recovery must find what runs: what was recorded, replayed, is what is. What is wrong, if it is not."""
+        """The difference between the execution and a replay of its records; None if recovery finds the same state."""
         folded = copied(before)
         if move.outside:
             move.act(folded, 0.0)
@@ -150,8 +150,8 @@ class StateTable:
         state, _, *rest, answered, doubtful = _essence(execution)
         backward = execution.state in self._laws.backward
         # On the way back the leftovers are what they were where it turned back (`TransitionView.turns`, `.forgets`).
-        told = (bool(execution.leftovers),) if backward else (answered, doubtful)
-        key = (state, _state_key(execution), *rest, *told)
+        distinguishing = (bool(execution.leftovers),) if backward else (answered, doubtful)
+        key = (state, _state_key(execution), *rest, *distinguishing)
         position = self._known.get(key)
         if position is None:
             position = self._known[key] = AbstractState(execution, len(self._known), backward=backward)

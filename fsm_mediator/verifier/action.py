@@ -34,7 +34,7 @@ class Action(NamedTuple):
     """One thing that can happen: in words, what it does to the execution, and the ledger after it.
 
     *who* it comes from. *crash* and *again* (an operator's retry) may go round in circles; *outside*: it comes from
-    nothing in the records. *said*: what an execution hears of it; two moves with the same have it do the same.
+    nothing in the records. *observation*: what an execution hears of it; two moves with the same have it do the same.
     """
 
     label: str
@@ -44,7 +44,7 @@ class Action(NamedTuple):
     again: bool = False
     outside: bool = False
     who: str = PARTICIPANT
-    said: str = ""
+    observation: str = ""
 
 
 def copied(execution: Execution) -> Execution:

@@ -45,7 +45,7 @@ from fsm_mediator.verifier.action import (
     unobserved,
     waiting_until,
 )
-from fsm_mediator.verifier.branches import Births, Child, families_of
+from fsm_mediator.verifier.branches import Births, Child, branch_models_of
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
@@ -61,7 +61,7 @@ class ActionModel:
     Attributes:
         index: The number of each part, by path: its place in a `EffectLedger`.
         nothing: The ledger before anything has happened.
-        families: Its groups, by path.
+        branch_models: The branches of each of its groups, by path.
     """
 
     def __init__(
@@ -75,33 +75,35 @@ class ActionModel:
         self.strict = strict
         self.parts = saga.parts
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
-        self.families = families_of(saga, children, once=once)
+        self.branch_models = branch_models_of(saga, children, once=once)
         self._signals = tuple(part.path for part in saga.parts if part.kind is Kind.SIGNAL)
         none = (False,) * len(saga.parts)
-        self.nothing = EffectLedger(none, none, branches=((),) * len(saga.parts) if self.families else ())
+        self.nothing = EffectLedger(none, none, branches=((),) * len(saga.parts) if self.branch_models else ())
 
     def after(self, ledger: EffectLedger, born: Births) -> EffectLedger:
         """The ledger of a move, once the branches are in it that came into being with its records."""
         for path, names in born:
-            ledger = self.families[path].born(ledger, names)
+            ledger = self.branch_models[path].born(ledger, names)
         return ledger
 
-    def fates(self, execution: Execution, before: EffectLedger, after: EffectLedger) -> Iterator[tuple[str, str]]:
-        """The branches of *execution* that stand differently after a move, as ``group.branch``, and how."""
-        for path, family in self.families.items():
+    def branch_changes(
+        self, execution: Execution, before: EffectLedger, after: EffectLedger
+    ) -> Iterator[tuple[str, str]]:
+        """Each branch of *execution* with a changed status, as ``group.branch``, and the new status."""
+        for path, model in self.branch_models.items():
             names = execution.branches_of(path)
-            for name, was, is_now in zip(names, before.branches[family.at], after.branches[family.at], strict=False):
+            for name, was, is_now in zip(names, before.branches[model.at], after.branches[model.at], strict=False):
                 if was != is_now:
                     yield f"{path}.{name}", is_now
 
     def at(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """Everything that can happen to *execution* now, given what is in the ledger. No two have the same label."""
+        """Everything that can happen to *execution* now, under this ledger. No two actions have the same label."""
         if ledger.running is not None:
             yield from self._abandoned_thread_ends(ledger)
             return
         effect = execution.effect
         if execution.state == PENDING:
-            yield Action("the saga begins", feeding(Begin()), ledger, who=DRIVER, said="begin")
+            yield Action("the saga begins", feeding(Begin()), ledger, who=DRIVER, observation="begin")
         if effect is not None:
             part = effect.part
             if effect.kind == EXECUTE:
@@ -112,13 +114,13 @@ class ActionModel:
                 yield from self._compensate_can_come_to(part, ledger)
             elif effect.kind == WAIT:
                 due = waiting_until(execution.due_at or 0.0)
-                yield Action("the wait is over", due, ledger, who=OTHERS, said=DUE)
+                yield Action("the wait is over", due, ledger, who=OTHERS, observation=DUE)
             elif effect.kind == AWAIT and part.kind is Kind.SIGNAL and execution.due_at is not None:
                 due = waiting_until(execution.due_at)
-                yield Action(f"no signal {part.path} comes in time", due, ledger, who=OTHERS, said=DUE)
-            yield Action(DIES, CRASH, ledger, crash=True, who=DRIVER, said=CRASHED)
+                yield Action(f"no signal {part.path} comes in time", due, ledger, who=OTHERS, observation=DUE)
+            yield Action(DIES, CRASH, ledger, crash=True, who=DRIVER, observation=CRASHED)
         if execution.group:
-            yield from self.families[execution.machine.places[execution.state].part.path].moves(execution, ledger)  # type: ignore[union-attr]  # it stands in a group
+            yield from self.branch_models[execution.machine.places[execution.state].part.path].moves(execution, ledger)  # type: ignore[union-attr]  # it stands in a group
         yield from self._others_can_say(execution, ledger)
         yield from self._operator_can_say(execution, ledger)
 
@@ -127,45 +129,56 @@ class ActionModel:
         done = ledger.with_(at, effect=True)
         known = ledger.with_(at, effect=True, known=True)
         name = part.path
-        yield Action(f"{name} takes effect and returns", RETURNED, known, said="returned")
-        for label, said in ((f"{name} raises", "raised"), (f"{name} raises, to be tried again", "raised again")):
-            yield Action(f"{label}, without effect", TROUBLE[said], ledger, said=said)
+        yield Action(f"{name} takes effect and returns", RETURNED, known, observation="returned")
+        for label, observation in ((f"{name} raises", "raised"), (f"{name} raises, to be tried again", "raised again")):
+            yield Action(f"{label}, without effect", TROUBLE[observation], ledger, observation=observation)
             if self.strict:
-                yield Action(f"{label}, after its effect and without saying so", TROUBLE[said], done, said=said)
-        yield Action(f"{name} rejects, without effect", TROUBLE["rejected"], ledger, said="rejected")
-        yield Action(f"{name} takes effect and returns what is refused", TROUBLE["refused"], done, said="refused")
+                yield Action(
+                    f"{label}, after its effect and without saying so",
+                    TROUBLE[observation],
+                    done,
+                    observation=observation,
+                )
+        yield Action(f"{name} rejects, without effect", TROUBLE["rejected"], ledger, observation="rejected")
+        yield Action(
+            f"{name} takes effect and returns what is refused", TROUBLE["refused"], done, observation="refused"
+        )
         if part.can_outlive_its_timeout:
             label = f"{name} outlives time-out and grace"
-            yield Action(label, feeding(Abandoned(1.0)), ledger._replace(running=at), said="abandoned")
-            yield Action(f"{name} takes effect and returns late", feeding(Returned(late=True)), known, said="late")
+            yield Action(label, feeding(Abandoned(1.0)), ledger._replace(running=at), observation="abandoned")
+            yield Action(
+                f"{name} takes effect and returns late", feeding(Returned(late=True)), known, observation="late"
+            )
         doubts = [(f"{name} says that it does not know", "unknown", TROUBLE["unknown"])]
         if part.timeout is not None and not part.can_outlive_its_timeout:
             doubts.append((f"{name} times out", "timed out", feeding(TimedOut(part.timeout))))
-        for label, said, act in doubts:
-            yield Action(f"{label}, without effect", act, ledger, said=said)
-            yield Action(f"{label}, after its effect", act, done, said=said)
+        for label, observation, act in doubts:
+            yield Action(f"{label}, without effect", act, ledger, observation=observation)
+            yield Action(f"{label}, after its effect", act, done, observation=observation)
         label = f"the driver dies after the effect of {name}"
-        yield Action(label, CRASH, done, crash=True, who=DRIVER, said=CRASHED)
+        yield Action(label, CRASH, done, crash=True, who=DRIVER, observation=CRASHED)
 
     def _probe_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
         name = f"the probe of {part.path}"
         if ledger.effects[at]:
-            told = ledger.with_(at, effect=True, known=True)
-            yield Action(f"{name}: it happened", feeding(Returned(Happened())), told, said="happened")
+            confirmed = ledger.with_(at, effect=True, known=True)
+            yield Action(f"{name}: it happened", feeding(Returned(Happened())), confirmed, observation="happened")
         else:
-            yield Action(f"{name}: it did not happen", feeding(Returned(NotHappened())), ledger, said="not happened")
-        yield Action(f"{name} raises", TROUBLE["raised"], ledger, said="raised")
-        yield Action(f"{name} returns nonsense", RETURNED, ledger, said="returned")
+            yield Action(
+                f"{name}: it did not happen", feeding(Returned(NotHappened())), ledger, observation="not happened"
+            )
+        yield Action(f"{name} raises", TROUBLE["raised"], ledger, observation="raised")
+        yield Action(f"{name} returns nonsense", RETURNED, ledger, observation="returned")
         if part.timeout is not None:
-            yield Action(f"{name} times out", feeding(TimedOut(part.timeout)), ledger, said="timed out")
+            yield Action(f"{name} times out", feeding(TimedOut(part.timeout)), ledger, observation="timed out")
 
     def _compensate_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
         begun = ledger._replace(undoing=True)
         undone = begun.with_(at, effect=False, known=False)
         name = f"compensating {part.path}"
-        yield Action(f"{name} returns", RETURNED, undone, said="returned")
+        yield Action(f"{name} returns", RETURNED, undone, observation="returned")
         fails = [
             ("raises", "raised", TROUBLE["raised"]),
             ("rejects", "rejected", TROUBLE["rejected"]),
@@ -173,31 +186,38 @@ class ActionModel:
         ]
         if part.compensation_can_outlive_its_timeout:
             abandoned = begun._replace(running=at)
-            yield Action(f"{name} outlives time-out and grace", feeding(Abandoned(1.0)), abandoned, said="abandoned")
-            yield Action(f"{name} returns late", feeding(Returned(late=True)), undone, said="late")
+            yield Action(
+                f"{name} outlives time-out and grace", feeding(Abandoned(1.0)), abandoned, observation="abandoned"
+            )
+            yield Action(f"{name} returns late", feeding(Returned(late=True)), undone, observation="late")
         elif part.timeout is not None:
             fails.append(("times out", "timed out", feeding(TimedOut(part.timeout))))
-        for label, said, act in fails:
-            yield Action(f"{name} {label}, without having undone it", act, begun, said=said)
-            yield Action(f"{name} {label}, after having undone it", act, undone, said=said)
-        yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, said=CRASHED)
+        for label, observation, act in fails:
+            yield Action(f"{name} {label}, without having undone it", act, begun, observation=observation)
+            yield Action(f"{name} {label}, after having undone it", act, undone, observation=observation)
+        yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, observation=CRASHED)
 
     def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
         """The saga is stuck, and refuses every verb, while the thread lives; then it has had its effect or not."""
         at = ledger.running
         assert at is not None
         over = ledger._replace(running=None)
-        yield Action("the abandoned thread ends without effect", unobserved, over, said=NOTHING)
+        yield Action("the abandoned thread ends without effect", unobserved, over, observation=NOTHING)
         done = over.with_(at, effect=not ledger.undoing)
-        yield Action("the abandoned thread ends after its effect", unobserved, done, said=NOTHING)
+        yield Action("the abandoned thread ends after its effect", unobserved, done, observation=NOTHING)
 
     def _others_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         if execution.cancellable and not execution.cancelled:
             cancel = noting(InboxItem(CANCEL, number=1))
-            yield Action("a cancel comes", cancel, ledger, outside=True, who=OTHERS, said="cancel")
+            yield Action("a cancel comes", cancel, ledger, outside=True, who=OTHERS, observation="cancel")
             if execution.deadline_at is None:
                 yield Action(
-                    "the deadline passes", passing_the_deadline, ledger, outside=True, who=OTHERS, said="deadline"
+                    "the deadline passes",
+                    passing_the_deadline,
+                    ledger,
+                    outside=True,
+                    who=OTHERS,
+                    observation="deadline",
                 )
         for number, path in enumerate(self._signals, 2):
             signal = noting(InboxItem(SIGNAL, path, number=number))
@@ -209,32 +229,34 @@ class ActionModel:
                 after = ledger.with_(self.index[path], effect=True)
             else:
                 label = f"the signal {path} comes too late"
-            yield Action(label, signal, after, outside=True, who=OTHERS, said=f"signal {path}")
+            yield Action(label, signal, after, outside=True, who=OTHERS, observation=f"signal {path}")
         if execution.phase == WAITING and execution.effect is not None and execution.effect.part.kind is Kind.SIGNAL:
             unknown = noting(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
-            yield Action("a signal comes that nobody knows", unknown, ledger, outside=True, who=OTHERS, said="unknown")
+            yield Action(
+                "a signal comes that nobody knows", unknown, ledger, outside=True, who=OTHERS, observation="unknown"
+            )
 
     def _operator_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         machine, state = execution.machine, execution.state
         part = machine.places[state].part
-        family = self.families.get(part.path) if part is not None else None
+        model = self.branch_models.get(part.path) if part is not None else None
         if machine.has_transition("retry", state):
-            tried = family.all_again(execution, ledger) if family is not None and execution.group else ledger
+            tried = model.all_again(execution, ledger) if model is not None and execution.group else ledger
             again = feeding(OperatorRetry())
-            yield Action("a person says: try again", again, tried, again=True, who=PERSON, said="retry")
+            yield Action("a person says: try again", again, tried, again=True, who=PERSON, observation="retry")
         if part is not None and execution.phase in STUCK_PHASES:
             for event, done in (("settled_done", True), ("settled_undone", False)):
                 if machine.has_transition(event, state):
                     label = f"a person has made sure: it is {'' if done else 'not '}done"
                     settled = self._settled(part, execution, ledger, done=done)
-                    yield Action(label, feeding(OperatorSettled(done, "seen")), settled, who=PERSON, said=event)
+                    yield Action(label, feeding(OperatorSettled(done, "seen")), settled, who=PERSON, observation=event)
         if machine.has_transition("undo", state):
-            yield Action("a person says: undo", feeding(OperatorUndo()), ledger, who=PERSON, said="undo")
+            yield Action("a person says: undo", feeding(OperatorUndo()), ledger, who=PERSON, observation="undo")
 
     def _settled(self, part: Part, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
         at = self.index[part.path]
-        family = self.families.get(part.path)
-        if family is not None:
-            ledger = family.settled(execution, ledger, done=done)
+        model = self.branch_models.get(part.path)
+        if model is not None:
+            ledger = model.settled(execution, ledger, done=done)
             return ledger.with_(at, effect=ledger.effects[at], known=done)
         return ledger.with_(at, effect=done, known=done)

@@ -36,7 +36,7 @@ _UNSEEN: Final = 1_000
 
 
 class BranchSearch(Protocol):
-    """What the search over a branch's saga offers to those who look for a trace in it; `StateSpace` is one.
+    """The search over a branch's saga, as far as a search for a trace needs it; `StateSpace` is one.
 
     Attributes:
         saga: The saga that was searched.
@@ -94,25 +94,25 @@ def way_to(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | Non
 
 
 def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
-    """The effort of a move, given how it stood before and stands after it, and how much that is of what is *wanted*.
+    """The effort of a move, from its status before and after, and the number of *wanted* statuses reached.
 
     What is wanted next is either that it settles, or that it goes on from where it has settled, as it is told to.
 
     Returns:
         None: the move is not to be made.
     """
-    thread_ends = move.who == PARTICIPANT and move.said == NOTHING
-    if stood not in GOING_ON and not thread_ends and move.said not in _HAVE_IT_GO_ON:
+    thread_ends = move.who == PARTICIPANT and move.observation == NOTHING
+    if stood not in GOING_ON and not thread_ends and move.observation not in _HAVE_IT_GO_ON:
         return None
     if wanted[0] in GOING_ON:
-        if move.said not in _HAVE_IT_GO_ON:
+        if move.observation not in _HAVE_IT_GO_ON:
             return (1, 0) if thread_ends else None
         if position in GOING_ON or len(wanted) == 1:
-            return _EFFORT[move.said], 1
-        return (_EFFORT[move.said], 2) if position == wanted[1] else None  # it settles at once
-    if move.crash or move.said in ("deadline", "undo") or position not in (*GOING_ON, *AGAIN, wanted[0]):
+            return _EFFORT[move.observation], 1
+        return (_EFFORT[move.observation], 2) if position == wanted[1] else None  # it settles at once
+    if move.crash or move.observation in ("deadline", "undo") or position not in (*GOING_ON, *AGAIN, wanted[0]):
         return None
-    effort = _EFFORT.get(move.said, 1)
+    effort = _EFFORT.get(move.observation, 1)
     if position in AGAIN and position != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it
         effort += _UNSEEN
     return effort, int(position == wanted[0])

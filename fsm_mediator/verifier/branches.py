@@ -1,4 +1,4 @@
-"""Family: the branches of a group, seen from the execution that waits for them.
+"""Branches: a model of the branches of a group, seen from the execution that waits for them.
 
 A branch is an execution of its own, with a driver, crashes and an inbox of its own. To its parent it is one of a few
 words (`Status`). What can become of it is found by walking the branch's own saga; where nobody has, anything can.
@@ -78,7 +78,7 @@ class Child(NamedTuple):
 
 
 def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
-    """The branches that come into being with *records*, which *execution* has just made and somebody commits now."""
+    """The branches that the commit of *records*, the latest of *execution*, starts."""
     born = execution.pop_new_branches()
     if not born:
         return ()
@@ -139,7 +139,7 @@ class BranchModel:
         return self._alike.get(name) or self._alike[EACH] if self.once else name
 
     def in_order(self, names: tuple[str, ...], statuses: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """How the branches stand, whichever of those that are alike it is."""
+        """The statuses of the branches in canonical order: the same for symmetric branches."""
         if not statuses:
             return ()  # it was about to be entered, and was not
         return tuple(sorted((self.alike(name), status) for name, status in zip(names, statuses, strict=True)))
@@ -191,13 +191,13 @@ class BranchModel:
                 child = self.child(name)
                 for other in sorted(child.forward if status == Status.RUNNING else child.backward):
                     label = f"{branch} {_BECOMES[other]}"
-                    yield Action(label, unobserved, become(other), who=OTHERS, said=NOTHING)
+                    yield Action(label, unobserved, become(other), who=OTHERS, observation=NOTHING)
             elif status in AGAIN:
                 label = f"a person has {branch}, which was stuck, go on"
-                yield Action(label, unobserved, become(AGAIN[status]), again=True, who=PERSON, said=NOTHING)
+                yield Action(label, unobserved, become(AGAIN[status]), again=True, who=PERSON, observation=NOTHING)
             elif status == Status.SUCCEEDED and calls_compensation and self.child(name).undoable:
                 label = f"the driver has {branch} undone"
-                yield Action(label, unobserved, become(Status.UNDOING), who=DRIVER, said=NOTHING)
+                yield Action(label, unobserved, become(Status.UNDOING), who=DRIVER, observation=NOTHING)
         if execution.phase in (WAITING, COMPENSATING, STUCK):
             answer = Branches(
                 tuple(
@@ -206,7 +206,7 @@ class BranchModel:
                 )
             )
             label = f"the driver looks at the branches of {self.path}"
-            yield Action(label, feeding(answer), ledger, who=DRIVER, said=f"{LOOK} {statuses}")
+            yield Action(label, feeding(answer), ledger, who=DRIVER, observation=f"{LOOK} {statuses}")
 
     def all_again(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
         """The ledger once a person has had every stuck branch go on."""
@@ -232,10 +232,10 @@ class BranchModel:
         return Branch(name, state, error=StepRejectedError("rejected"), leftovers=leftovers)
 
 
-def families_of(
+def branch_models_of(
     saga: Saga, known: dict[str, dict[str, Child]] | None = None, *, once: bool = False
 ) -> dict[str, BranchModel]:
-    """The groups of *saga*, by path; *known*: their branches, where somebody has found out what can become of them."""
+    """The branch models of the groups of *saga*, by path. *known*: branches already searched, with their outcomes."""
     groups = {}
     for at, part in enumerate(saga.parts):
         if part.kind in GROUPS:

@@ -47,10 +47,10 @@ class ChoicePoints:
         self._taken: list[tuple[Answer, int]] = []
         self._script: list[int] = []
         self._wanted: list[str] = []
-        self.saga = self._asking(saga) if self.any else saga
+        self.saga = self._with_choice_points(saga) if self.any else saga
 
     def every(self, make: Callable[[], T]) -> Iterator[tuple[str, T]]:
-        """Make a move once for every answer to what is decided on the way: what was decided, and what came of it."""
+        """Make a move once for each combination of decisions in it: yields the decisions and the result."""
         self._script = []
         while True:
             self._taken = []
@@ -71,7 +71,7 @@ class ChoicePoints:
         self._script = []
         self._wanted = list(words)
 
-    def _asking(self, saga: Saga) -> Saga:
+    def _with_choice_points(self, saga: Saga) -> Saga:
         parts = tuple(part if part.decide is None else replace(part, decide=self._decider(part)) for part in saga.parts)
         choosing = Saga.__new__(Saga)
         for name in Saga.__slots__:
@@ -100,7 +100,7 @@ class ChoicePoints:
 
 
 def choices(part: Part) -> Iterator[Answer]:
-    """Every answer to what is decided at *part*; the first is the one with which most goes on."""
+    """Every answer of the deciding function of *part*; the first leads to the most work."""
     path = part.path
     if part.kind is Kind.CHOICE:
         for name in part.branches:

@@ -43,7 +43,7 @@ BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
 
 
 class Broken(NamedTuple):
-    """A law that is broken, and what is wrong, in words."""
+    """A broken law, and the problem in words."""
 
     law: int
     what: str
@@ -83,10 +83,10 @@ class Laws:
         backward: The states of the way back: in them nothing that has answered matters but for the leftovers.
     """
 
-    def __init__(self, saga: Saga, families: Mapping[str, BranchModel]) -> None:
+    def __init__(self, saga: Saga, branch_models: Mapping[str, BranchModel]) -> None:
         self.parts = saga.parts
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
-        self.families = families
+        self.branch_models = branch_models
         self.signals = tuple(at for at, part in enumerate(saga.parts) if part.kind is Kind.SIGNAL)
         self.backward = _backward(saga.machine)
 
@@ -100,7 +100,7 @@ class Laws:
         begun = []
         for record in records:
             phase, path = split_state(record.target)
-            if phase in (EXECUTING, COMPENSATING) or (phase == WAITING and path in self.families):
+            if phase in (EXECUTING, COMPENSATING) or (phase == WAITING and path in self.branch_models):
                 begun.append((record.event, phase, self.index[path]))
         state = execution.state
         leftovers: tuple[str, ...] = ()
@@ -115,8 +115,8 @@ class Laws:
             elif before is not None:
                 forgets = tuple(path for path in before.leftovers if path not in leftovers)
         groups = tuple(
-            (family, execution.plans[path])
-            for path, family in self.families.items()
+            (model, execution.plans[path])
+            for path, model in self.branch_models.items()
             if execution.ended and execution.plans is not None and path in execution.plans
         )
         goes_on = execution.effect is not None
@@ -176,9 +176,9 @@ class Laws:
             for part in missing:
                 never = "had no effect" if part.kind is Kind.STEP else "never came"
                 yield Broken(3, f"it succeeded, and {part.path} {never}")
-        for family, name, status in _branches(passage, after):
+        for model, name, status in _branches(passage, after):
             if status != Status.SUCCEEDED:
-                yield Broken(3, f"it succeeded, and branch {family.path}.{name} is {status}")
+                yield Broken(3, f"it succeeded, and branch {model.path}.{name} is {status}")
         if after.undoing:
             yield Broken(3, "it succeeded after a compensation")
 
@@ -197,8 +197,8 @@ class Laws:
                 yield Broken(2, f"it failed, though its pivot {part.path} took effect")
             elif effect and part.kind is Kind.STEP and part.path not in passage.leftovers:
                 yield Broken(2, f"it failed, and the effect of {part.path} is not among its leftovers")
-        for family, name, status in _branches(passage, after):
-            missing = [path for path in family.leaves(name, status) if path not in passage.leftovers]
+        for model, name, status in _branches(passage, after):
+            missing = [path for path in model.leaves(name, status) if path not in passage.leftovers]
             if missing:
                 yield Broken(2, f"it failed, and {', '.join(missing)} is not among its leftovers")
 
@@ -211,11 +211,11 @@ def _backward(machine: CompiledMachine) -> frozenset[str]:
 
 def _branches(passage: TransitionView, after: EffectLedger) -> Iterator[tuple[BranchModel, str, str]]:
     """Every branch that ever came into being, and how it stands."""
-    for family, names in passage.groups:
-        statuses = after.branches[family.at]
+    for model, names in passage.groups:
+        statuses = after.branches[model.at]
         if statuses:  # else the group was about to be entered, and was not
             for name, status in zip(names, statuses, strict=True):
-                yield family, name, status
+                yield model, name, status
 
 
 def _excess(execution: Execution) -> str | None:

@@ -12,7 +12,7 @@ from fsm_mediator.ids import root_of
 
 
 def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, strict: bool) -> str:
-    """The source of a test that fails while *saga*, or the saga that it is a branch of, breaks a law.
+    """The source of a test that fails while *saga*, or the saga around this branch, breaks a law.
 
     The test imports the saga where a loaded module has it under a public name. Else it has a function to fill in.
     """
@@ -46,7 +46,7 @@ def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, stric
 
 
 def _public_name(saga: Saga) -> tuple[str, str] | None:
-    """A module and a name in it of *saga*, or of a saga that it is a branch of."""
+    """The module and the public name of *saga*, or of a saga with *saga* as a branch; None: there is none."""
     for module_name, module in list(sys.modules.items()):
         if module_name != "__main__":
             for name, value in list(getattr(module, "__dict__", {}).items()):

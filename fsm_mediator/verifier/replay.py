@@ -33,12 +33,12 @@ class ReplayedTrace(NamedTuple):
     Attributes:
         recorded: What was recorded of each thing that happened, as far as the way could be gone.
         ledger: What then really has an effect.
-        fates: Of each branch, as ``group.branch``: how it came to stand, one after the other, of its own accord.
+        branch_changes: The statuses of each branch, as ``group.branch``, in order, without those set by hand.
     """
 
     recorded: tuple[tuple[Record, ...], ...]
     ledger: EffectLedger
-    fates: dict[str, list[str]]
+    branch_changes: dict[str, list[str]]
 
 
 def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTrace:
@@ -46,17 +46,17 @@ def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> Replayed
     decisions = ChoicePoints(saga)
     execution, ledger, at = begun(decisions.saga), possible.nothing, 0.0
     recorded: list[tuple[Record, ...]] = []
-    fates: dict[str, list[str]] = {}
+    branch_changes: dict[str, list[str]] = {}
     for words in path:
         label, *decided = words.split("; ")
         move = next((move for move in possible.at(execution, ledger) if move.label == label), None)
         if move is None:  # nothing is under way that a crash could interrupt
             break
-        if move.said == DUE:
+        if move.observation == DUE:
             at = max(at, execution.due_at or 0.0)
-        if not move.said.startswith("settled"):  # by hand: the branches themselves stand as they did
-            for place, status in possible.fates(execution, ledger, move.ledger):
-                fates.setdefault(place, []).append(status)
+        if not move.observation.startswith("settled"):  # by hand: the branches themselves stand as they did
+            for place, status in possible.branch_changes(execution, ledger, move.ledger):
+                branch_changes.setdefault(place, []).append(status)
         decisions.are(decided)
         try:
             records = made(execution, move, at)
@@ -64,7 +64,7 @@ def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> Replayed
             records = ()
         recorded.append(records)
         ledger = possible.after(move.ledger, spawned_by(execution, records))
-    return ReplayedTrace(tuple(recorded), ledger, fates)
+    return ReplayedTrace(tuple(recorded), ledger, branch_changes)
 
 
 def violation_of(
@@ -80,13 +80,13 @@ def violation_of(
         possible: What can happen.
         walks: The walks over the branches, where it has any.
     """
-    recorded, ledger, fates = retraced(saga, path, possible)
+    recorded, ledger, branch_changes = retraced(saga, path, possible)
     each = zip(saga.parts, ledger.effects, strict=True)
     effects = tuple(part.path for part, effect in each if effect and part.kind is not Kind.SIGNAL)
     branches: dict[str, tuple[str, ...]] = {}
     unplayable = None
     try:
-        branches = ways_of_branches(walks or {}, fates)
+        branches = ways_of_branches(walks or {}, branch_changes)
     except NotReproducible as why:
         unplayable = str(why)
     return Violation(
@@ -102,26 +102,26 @@ def violation_of(
     )
 
 
-def ways_of_branches(walks: Searches, fates: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def ways_of_branches(walks: Searches, branch_changes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """A way for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
 
     Args:
         walks: The walks over the branches.
-        fates: Of each branch, as ``group.branch``: how it comes to stand, one after the other.
+        branch_changes: The statuses of each branch, as ``group.branch``, in order.
 
     Raises:
-        Unplayable: To some no way of its own leads.
+        NotReproducible: The search over a branch found no path to its statuses.
     """
     ways: dict[str, tuple[str, ...]] = {}
-    for place, statuses in fates.items():
+    for place, statuses in branch_changes.items():
         group, _, name = place.rpartition(".")
         walk = walks[group].get(name) or walks[group][EACH]
         way = way_to(walk, statuses)
         if way is None:
-            told = ", then ".join(statuses)
+            wanted = ", then ".join(statuses)
             why = "; as it breaks a law itself, anything was taken to become of it" if walk.is_broken else ""
-            raise NotReproducible(f"no way was found on which the branch {place} is {told}{why}")
+            raise NotReproducible(f"no way was found on which the branch {place} is {wanted}{why}")
         ways[place] = way
-        inside = ways_of_branches(walk.branches, retraced(walk.saga, way, walk.possible).fates)
+        inside = ways_of_branches(walk.branches, retraced(walk.saga, way, walk.possible).branch_changes)
         ways |= {f"{place}/{deeper}": way for deeper, way in inside.items()}
     return ways

@@ -82,7 +82,7 @@ class Report:
         return {law: "broken" if law in broken else rest for law in LAWS}
 
     def raise_for_violations(self) -> None:
-        """Raise if a law is broken, or if nobody can tell because the walk was given up.
+        """Raise if a law is broken, or unproved because the search was given up.
 
         Raises:
             VerificationError: With the shortest way to each broken law.

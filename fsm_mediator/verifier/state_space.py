@@ -36,7 +36,7 @@ from fsm_mediator.verifier.violation import Violation
 
 
 class _Found(NamedTuple):
-    """A law that is broken: what is wrong, by what from which node, and whether that goes round."""
+    """A broken law: the problem, the node, the last actions, and whether these form a cycle."""
 
     what: str
     number: int
@@ -106,7 +106,7 @@ class StateSpace:
         return bool(self._found)
 
     def report(self) -> Report:
-        """Walk, and tell what was found."""
+        """Search, and return the report."""
         started = time.perf_counter()
         self.explore()
         self._judge_the_whole()
@@ -118,9 +118,9 @@ class StateSpace:
             nodes=len(self.nodes),
             moves=self._moves,
             paths=self._graph.ways(),
-            states=tuple(sorted(self._stands.states)),
-            unreached=tuple(sorted(machine.states.keys() - self._stands.states)),
-            transitions=len(self._stands.taken),
+            states=tuple(sorted(self._table.states)),
+            unreached=tuple(sorted(machine.states.keys() - self._table.states)),
+            transitions=len(self._table.taken),
             all_transitions=sum(1 for _ in machine.moves()),
             violations=tuple(self._violation(law) for law in sorted(self._found)),
             overtaking=tuple(part.path for part in self.saga.parts if part.overtake),
@@ -162,9 +162,9 @@ class StateSpace:
             path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
         }
         self.possible = ActionModel(self.saga, strict=self.strict, children=children, once=self.once)
-        self._laws = Laws(self.saga, self.possible.families)
-        self._stands = StateTable(self.saga, self.possible, self._laws)
-        self._node(self._stands.first(), self.possible.nothing, -1, "", crash=False)
+        self._laws = Laws(self.saga, self.possible.branch_models)
+        self._table = StateTable(self.saga, self.possible, self._laws)
+        self._node(self._table.first(), self.possible.nothing, -1, "", crash=False)
         while self._queue:
             if len(self.nodes) > self.most_nodes:
                 self._complete = False
@@ -176,7 +176,7 @@ class StateSpace:
 
     def _follow(self, number: int, position: AbstractState, ledger: EffectLedger, move: Action) -> None:
         """Make *move* from a node."""
-        every = self._stands.after(position, move)
+        every = self._table.after(position, move)
         crashed = bool(self._crashed[number]) or move.crash
         if isinstance(every, str):
             self._broken(1, f"{move.label!r} is refused: {every}", number, move.label, crashed=crashed)
@@ -193,7 +193,7 @@ class StateSpace:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice
             self._moves += 1
             target = self._node(led.position, after, number, label, crash=crashed)
-            if move.said == "undo":
+            if move.observation == "undo":
                 self._undone.add(target)
             self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
 
@@ -201,10 +201,10 @@ class StateSpace:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
     def leads(self, number: int) -> Iterator[tuple[Action, str, int]]:
-        """Every move from a node, what it is in words, with what is decided, and the node that it leads to."""
+        """Every action from a node, with its label, the decisions in it included, and its target node."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
-            every = self._stands.after(position, move)
+            every = self._table.after(position, move)
             for led in every if not isinstance(every, str) else ():
                 target = self._numbers.get(self._key(led.position, _settled(self._born(move, led), led)))
                 if target is not None:
@@ -230,11 +230,11 @@ class StateSpace:
         return number
 
     def _in_order(self, position: AbstractState, ledger: EffectLedger) -> tuple[Any, ...]:
-        """How the branches of every group stand, whichever of those that are alike it is."""
+        """The statuses of the branches of every group, the same for symmetric branches."""
         plans = position.execution.plans or {}
-        families = self.possible.families.items()
+        branch_models = self.possible.branch_models.items()
         return tuple(
-            family.in_order(plans[path], ledger.branches[family.at]) for path, family in families if path in plans
+            model.in_order(plans[path], ledger.branches[model.at]) for path, model in branch_models if path in plans
         )
 
     def way(self, number: int) -> list[str]:
@@ -264,12 +264,12 @@ class StateSpace:
             self._broken(1, what, first, *around, crashed=bool(self._crashed[first]), round_=True)
 
     def _label(self, source: int, target: int) -> str:
-        """What leads from one node to another, and nobody is asked for."""
+        """The label of an action from one node to another, neither a crash nor a retry."""
         every = (label for move, label, to in self.leads(source) if to == target and not (move.crash or move.again))
         return next(every)
 
     def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
-        """Remember the first, and so the nearest, way to break a law; one that needs a crash breaks law 5."""
+        """Keep the first, and so the shortest, path to each broken law. A path with a crash breaks law 5."""
         self._found.setdefault(5 if crashed else law, _Found(what, number, labels, round_))
 
     def _violation(self, law: int) -> Violation:
@@ -280,7 +280,7 @@ class StateSpace:
 
 
 def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
-    """The ledger without what is listed where it turns back: from there on that makes no difference."""
+    """The ledger without the effects listed as left over when it turns back: they make no difference from there on."""
     listed = led.passage.turns
     if not listed:
         return ledger
@@ -288,7 +288,7 @@ def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
 
 
 def _is_rest(position: AbstractState) -> bool:
-    """Whether an execution that stands there has ended, or visibly waits for somebody."""
+    """Whether an execution in this state has ended, or visibly waits for an operator or a signal."""
     execution = position.execution
     if execution.phase == WAITING and execution.effect is not None:
         return execution.effect.part.kind is Kind.SIGNAL and execution.due_at is None

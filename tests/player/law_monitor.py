@@ -52,7 +52,7 @@ class Witness:
         self.about_to_settle = self.is_left = False
         self._replay = replay
         self._possible = ActionModel(saga, strict=replay.strict)
-        self._laws = Laws(saga, {path: _Played(self, family) for path, family in self._possible.families.items()})
+        self._laws = Laws(saga, {path: _Played(self, model) for path, model in self._possible.branch_models.items()})
         self._acceptance = Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, None, 0.0)
         self._before = self._ledger = self._possible.nothing
         self._by_hand: set[str] = set()
@@ -109,7 +109,7 @@ class Witness:
 
     def _happens(self, move: Action) -> None:
         """What *move* does to the ledger."""
-        if move.said.startswith("settled"):
+        if move.observation.startswith("settled"):
             self._by_hand.add(self.execution().state.partition(".")[2])
         self._before, self._ledger = self._ledger, move.ledger
 
@@ -118,7 +118,7 @@ class Witness:
         for path, names in self.branches().items():
             if path not in self._by_hand:
                 statuses = tuple(self.branch(f"{path}.{name}").status for name in names)
-                ledger = self._possible.families[path].standing(ledger, names, statuses)
+                ledger = self._possible.branch_models[path].standing(ledger, names, statuses)
         return ledger
 
     # Judging
@@ -216,11 +216,11 @@ def _essence(execution: Execution) -> tuple[Any, ...]:
 class _Played(BranchModel):
     """A group whose branches are played, and really leave something over."""
 
-    def __init__(self, witness: Witness, family: BranchModel) -> None:
+    def __init__(self, witness: Witness, model: BranchModel) -> None:
         self._witness = witness
-        part: Part = witness.saga.part(family.path)
-        known: Mapping[str, Child] = family.known
-        super().__init__(part, family.at, dict(known), once=False)
+        part: Part = witness.saga.part(model.path)
+        known: Mapping[str, Child] = model.known
+        super().__init__(part, model.at, dict(known), once=False)
 
     def leaves(self, name: str, status: str) -> tuple[str, ...]:
         """As `BranchModel.leaves`; of one that has failed what it says itself."""

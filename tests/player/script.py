@@ -109,30 +109,30 @@ class Role(Witness):
         self._posts()
         move = self._next(PARTICIPANT, also=CRASHED) or self._goes_well(verb, context.step)
         hold = self._hold
-        if self._head == DEADLINE and not self._comes_to_branches(context.step, verb, move.said):
+        if self._head == DEADLINE and not self._comes_to_branches(context.step, verb, move.observation):
             self.follows()
             self._replay.pass_time(2 * LIFETIME)
-        said = move.said
-        if said == CRASHED:
+        observation = move.observation
+        if observation == CRASHED:
             self._die()
-        if (trouble := _TROUBLE.get(said)) is not None:
+        if (trouble := _TROUBLE.get(observation)) is not None:
             raise trouble()
-        if said in ("timed out", "abandoned"):
+        if observation in ("timed out", "abandoned"):
             hold.wait(HANGS)
-        elif said == "late":
+        elif observation == "late":
             part = self.saga.part(context.step)
             assert part.timeout is not None
             hold.wait(part.timeout * 1.5)
-        elif said == "refused":
+        elif observation == "refused":
             return object()  # which cannot be journaled
-        elif said in ("happened", "not happened"):
-            return Happened(context.step) if said == "happened" else NotHappened()
+        elif observation in ("happened", "not happened"):
+            return Happened(context.step) if observation == "happened" else NotHappened()
         return f"{verb} of {context.step}"
 
-    def _comes_to_branches(self, path: str, verb: str, said: str) -> bool:
+    def _comes_to_branches(self, path: str, verb: str, observation: str) -> bool:
         """Whether what follows of a call and its answer is that branches come into being, and it waits for these."""
         after = self._possible.parts[self._possible.index[path] + 1 :]
-        if (verb, said) not in _EXECUTED or not after or after[0].kind not in GROUPS:
+        if (verb, observation) not in _EXECUTED or not after or after[0].kind not in GROUPS:
             return False
         without = {one.words for one in choices(after[0]) if one.answer == [] or isinstance(one.answer, Exception)}
         return not without.intersection(self._decided)
@@ -160,9 +160,9 @@ class Role(Witness):
         self._judge()
         self._posts()
         move = self._next(OTHERS, also=CRASHED)
-        if move is not None and move.said == CRASHED:
+        if move is not None and move.observation == CRASHED:
             self._die()
-        if move is not None and move.said == "deadline":
+        if move is not None and move.observation == "deadline":
             self._replay.pass_time(2 * LIFETIME)
 
     def has_written(self, commit: Commit) -> bool:
@@ -183,13 +183,13 @@ class Role(Witness):
             self._judge()
             self._bring_branches()
             while (move := self._peek()) is not None:
-                if move.said.startswith(LOOK):
+                if move.observation.startswith(LOOK):
                     self._take(move)
                     return
                 if move.who == DRIVER and self._fate(move):
                     self._undoes(move)
                     return
-                if move.said == CRASHED:
+                if move.observation == CRASHED:
                     self._take(move)
                     self._die()
                 if move.who == PERSON and not self._fate(move):
@@ -213,19 +213,19 @@ class Role(Witness):
             if move is None:
                 self._let_branches_go()
                 return False
-            looks = move.said.startswith(LOOK) or (move.who == DRIVER and self._fate(move))
+            looks = move.observation.startswith(LOOK) or (move.who == DRIVER and self._fate(move))
             if looks:
                 ahead = len(self.way)
-            elif move.said == NOTHING and not self._fate(move):
+            elif move.observation == NOTHING and not self._fate(move):
                 self._ends_thread()
-            elif move.said == CRASHED:  # nobody was at it
+            elif move.observation == CRASHED:  # nobody was at it
                 self._take(move)
                 self._crashed = self._is_recovered = True
                 self._replay.dies(self)
             elif move.who == PERSON and not self._fate(move):
                 self._take(move)
                 self._says(move)
-            elif move.said == DUE:
+            elif move.observation == DUE:
                 self._take(move)
                 self._replay.pass_time(until=self.execution().due_at or 0.0)
                 self._replay.take_up(self)
@@ -244,16 +244,16 @@ class Role(Witness):
     def _says(self, move: Action) -> None:
         """A person says something to it."""
         mediator = self._replay.mediator
-        if move.said == "retry":
+        if move.observation == "retry":
             self._replay.drive(lambda: mediator.retry(self.saga_id))
-        elif move.said == "undo":
+        elif move.observation == "undo":
             self._replay.drive(lambda: mediator.undo(self.saga_id))
         else:
             self._is_settled(move)
 
     def _is_settled(self, move: Action) -> None:
         """A person has made sure by hand how it is."""
-        execution, done = self.execution(), move.said == "settled_done"
+        execution, done = self.execution(), move.observation == "settled_done"
         part = execution.machine.places[execution.state].part
         result: Any = None
         if done and part is not None and part.kind in GROUPS:
@@ -276,7 +276,7 @@ class Role(Witness):
 
     def _ends_thread(self) -> None:
         """If its way says that a thread ends that was left behind, it does."""
-        if self.way and (move := self._peek()) is not None and move.said == NOTHING and not self._fate(move):
+        if self.way and (move := self._peek()) is not None and move.observation == NOTHING and not self._fate(move):
             self._take(move)
             self._end_thread()
 
@@ -295,11 +295,11 @@ class Role(Witness):
             self._take(move)
             for place, status in fate:
                 self._becomes(place, status, move)
-        elif move.said == "deadline":
+        elif move.observation == "deadline":
             self._take(move)
             self._replay.pass_time(2 * LIFETIME)
             self._replay.take_up(self)
-        elif move.who == OTHERS and move.said != DUE:
+        elif move.who == OTHERS and move.observation != DUE:
             self._posts()
         else:
             return False
@@ -335,9 +335,9 @@ class Role(Witness):
 
     def _fate(self, move: Action) -> list[tuple[str, str]]:
         """The branches that stand differently after *move*, and how."""
-        if move.said == "retry" or move.said.startswith("settled"):
+        if move.observation == "retry" or move.observation.startswith("settled"):
             return []  # it is said to the whole
-        return list(self._possible.fates(self.execution(), self._seen(self._ledger), move.ledger))
+        return list(self._possible.branch_changes(self.execution(), self._seen(self._ledger), move.ledger))
 
     def _bring_branches(self) -> None:
         """Have its branches go on until they are about to settle, so that they can do so when the way says it."""
@@ -406,7 +406,7 @@ class Role(Witness):
         move = self._peek()
         if move is None:
             return None
-        if move.who in who or move.said == also:
+        if move.who in who or move.observation == also:
             self._take(move)
             return move
         self.leave()
@@ -446,6 +446,6 @@ class Role(Witness):
         move = next((move for move in moves if move.label in (labels[verb], truth)), None)
         if move is None:  # it was called where the machine, as the journal has it, calls nobody
             self._break(4, f"{verb} of {path} is called in {self.execution().state}")
-            return Action("", lambda *_: None, self._ledger, said="returned")
+            return Action("", lambda *_: None, self._ledger, observation="returned")
         self._happens(move)
         return move
