@@ -16,7 +16,7 @@ from examples.profile_sync.check import QUERIES
 from examples.profile_sync.lifecycle import user_lifecycle
 from examples.profile_sync.services import Services
 from examples.profile_sync.steps import profile_steps
-from fsm_mediator import DefinitionError, Happened, MediatorError, NotHappened, Retry, Saga, Step
+from fsm_mediator import DefinitionError, Happened, MediatorError, NotHappened, Retry, Saga, Step, StepRejectedError, step
 from fsm_mediator.testing import Fault, FaultPlan, SagaBrokenError, VirtualClock, check_saga, plans
 from fsm_mediator.testing.processes import in_a_child, kill
 from tests.fake_services import (
@@ -423,3 +423,58 @@ def test_drivers_overtaken_on_purpose_are_not_heard_of(caplog):
     check_saga(made, ORDER)
 
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_fault_that_the_retry_should_absorb_must_end_as_without_faults():
+    """A step that refuses its own repetition is compensated cleanly, and never succeeds after a crash: it is reported."""
+
+    def world():
+        accounts: dict[str, str] = {}
+
+        @step
+        def open_account(order):
+            if order["name"] in accounts:
+                raise StepRejectedError("the name is taken")
+            accounts[order["name"]] = "open"
+
+        @open_account.compensation
+        def close_account(order):
+            accounts.pop(order["name"], None)
+
+        return Saga("s", [open_account]), lambda: dict(accounts)
+
+    with pytest.raises(SagaBrokenError, match="within the Retry of 'open_account'.* safe to repeat") as broken:
+        check_saga(world, {"name": "Ada"})
+
+    absorbed = {case.id for case in broken.value.report.broken}
+    assert absorbed == {
+        "open_account-answer_lost_after_effect_once",
+        "open_account-times_out_after_effect_once",
+        "open_account-crashes_after_effect_once",
+        "open_account-crashes_before_record_once",
+    }
+
+
+def test_fault_beyond_the_retry_may_compensate():
+    """One attempt, a step that is not repeatable, an error that `Retry(on=...)` does not cover: failing is right."""
+
+    def world():
+        done: dict[str, int] = {}
+
+        def made(name, **settings):
+            @step(name=name, **settings)
+            def execute(order, context):
+                done[context.idempotency_key] = 1
+
+            @execute.compensation
+            def undo(order, context):
+                done.pop(context.execute_key, None)
+
+            return execute
+
+        once = made("once", retry=Retry(attempts=1))
+        picky = made("picky", retry=Retry(on=KeyError))
+        fragile = made("fragile", repeatable=False)
+        return Saga("s", [once, picky, fragile]), lambda: dict(done)
+
+    assert not check_saga(world, {}).broken

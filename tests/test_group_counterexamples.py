@@ -211,7 +211,7 @@ def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
                 assert way_to(branch, [status]) is not None
             for status in child.backward if child.undoable else ():
                 assert way_to(branch, [Status.SUCCEEDED, Status.UNDOING, status]) is not None
-    # To the whole, what becomes of a branch does not depend on how it came to stand: of a choice, one branch can be stuck
+    # To the whole, a branch can end in any way however it came to stand: of a choice, one branch can be stuck
     # being undone and the other leave something over. Such a way has no run; each of its words has one, as seen above.
     every_way = [way for way in ways(make()) if "no way was found" not in (way.unplayable or "")]
     for way in chance.sample(every_way, min(15, len(every_way))):

@@ -11,7 +11,8 @@ from typing import Final
 import attrs
 
 from fsm_mediator.definition.saga import Saga, check_is_saga
-from fsm_mediator.errors import DefinitionError
+from fsm_mediator.errors import DefinitionError, OutcomeUnknownError
+from fsm_mediator.execution.judging import leaves_doubt
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, Kind, Part
 
 RAISES_BEFORE: Final = "raises_before_effect"
@@ -79,12 +80,14 @@ class Fault:
         kind: What goes wrong: one of ``faults.WORDS``.
         verb: With which of its calls: ``execute``, ``compensate`` or ``probe``.
         once: Only with its first attempt; else with every one, until the step is given up or a person mends it.
+        absorbed: Whether the rules have the step's `Retry` absorb it, so that the run must end as one without faults.
     """
 
     part: str
     kind: str
     verb: str = EXECUTE
     once: bool = False
+    absorbed: bool = attrs.field(default=False, eq=False)
 
     @property
     def id(self) -> str:
@@ -172,7 +175,7 @@ def _faults_of(saga: Saga, *, strict: bool, kill: bool, overdue: bool) -> Iterat
         if kill:
             verbs = (EXECUTE, COMPENSATE) if part.compensatable else (EXECUTE,)
             yield from (
-                Fault(part.path, kind, verb, once=True)
+                Fault(part.path, kind, verb, once=True, absorbed=verb == EXECUTE and _is_absorbed(part, kind))
                 for verb in verbs
                 for kind in (KILL_BEFORE, KILL_AFTER, KILL_UNRECORDED, KILL_RECORDED)
             )
@@ -185,14 +188,30 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
     for kind in repeated:
         yield Fault(part.path, kind)
         if part.retry.attempts != 1:
-            yield Fault(part.path, kind, once=True)
+            yield Fault(part.path, kind, once=True, absorbed=_is_absorbed(part, kind))
     yield Fault(part.path, REJECTED)
-    yield Fault(part.path, CRASH_UNRECORDED, once=True)
-    yield Fault(part.path, CRASH_RECORDED, once=True)
+    yield Fault(part.path, CRASH_UNRECORDED, once=True, absorbed=_is_absorbed(part, CRASH_UNRECORDED))
+    yield Fault(part.path, CRASH_RECORDED, once=True)  # which is a crash of what comes after it
     if not part.forward_only:
         yield Fault(part.path, CANCELLED, once=True)
         if overdue:
             yield Fault(part.path, OVERDUE, once=True)
+
+
+def _is_absorbed(part: Part, kind: str) -> bool:
+    """Whether another attempt follows the first, which met this fault."""
+    if part.retry.attempts == 1:
+        return False
+    if kind == RAISES_BEFORE:
+        return part.retry.covers(Exception("made to fail"))
+    if not part.repeatable or kind in (RAISES_AFTER, KILL_RECORDED):
+        return False
+    if kind in DEATHS:
+        return True
+    if kind == LOST or part.timeout is None:
+        error = ConnectionError("lost") if kind == LOST else TimeoutError("late")
+        return part.retry.covers(error if leaves_doubt(part, error) else OutcomeUnknownError("lost"))
+    return not part.can_outlive_its_timeout
 
 
 def _of_compensate(part: Part) -> Iterator[Fault]:
