@@ -1,8 +1,8 @@
-"""Moves: everything that can happen to the executions of one saga.
+"""Actions: everything that can happen to the executions of one saga.
 
-At every place of an execution: the call returns, raises, leaves doubt with and without an effect, times out, is
-abandoned, the driver dies; a cancel, a signal or the deadline comes; branches end; a person says something. The
-verifier tries them all; the explorer offers them to a person.
+In each state of an execution: the call returns, raises, leaves doubt with and without an effect, times out, is
+abandoned; the driver dies; a cancel, a signal or the deadline comes; branches end; an operator gives a command. The
+verifier tries all actions; the explorer offers them to its user.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class ActionModel:
 
     Args:
         saga: The saga.
-        strict: Take steps also to raise after an effect without saying so, which is against the rules.
-        children: Of each group, by path: its branches, where somebody has found out what can become of them.
-        once: Of branches that are alike in all but their names, and stand alike, have something happen to one only.
+        strict: Let steps also raise after their effect without reporting doubt, which breaks the rules.
+        children: The branches already searched, with their outcomes, by the path of their group.
+        once: Generate actions for only one of several symmetric branches in the same status.
 
     Attributes:
-        index: The number of each part, by path: its place in a `EffectLedger`.
+        index: The number of each part, by path: its position in an `EffectLedger`.
         nothing: The ledger before anything has happened.
         branch_models: The branches of each of its groups, by path.
     """
@@ -81,7 +81,7 @@ class ActionModel:
         self.nothing = EffectLedger(none, none, branches=((),) * len(saga.parts) if self.branch_models else ())
 
     def after(self, ledger: EffectLedger, born: Births) -> EffectLedger:
-        """The ledger of a move, once the branches are in it that came into being with its records."""
+        """The ledger of an action, with the branches that its records started."""
         for path, names in born:
             ledger = self.branch_models[path].born(ledger, names)
         return ledger
@@ -198,7 +198,7 @@ class ActionModel:
         yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, observation=CRASHED)
 
     def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
-        """The saga is stuck, and refuses every verb, while the thread lives; then it has had its effect or not."""
+        """The abandoned thread ends, with or without effect. Until then the saga is stuck and refuses every command."""
         at = ledger.running
         assert at is not None
         over = ledger._replace(running=None)

@@ -1,4 +1,4 @@
-"""Retracing: a way that was found is gone once more, with a clock, so that its records tell of waits and attempts."""
+"""Replay: repeats a path that was found, with a clock, so that its records contain waits and attempts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.violation import Violation
 
 Searches: TypeAlias = Mapping[str, Mapping[str, BranchSearch]]
-"""The walks over the branches of a saga, by the group's path and the branch's name."""
+"""The searches over the branches of a saga, by the group's path and the branch's name."""
 
 
 class NotReproducible(Exception):  # noqa: N818 - it is no error: what was found is then told, and not played
-    """A branch is taken to stand as no way of its own leads to; the message says which."""
+    """No path of a branch leads to its assumed statuses; the message names the branch."""
 
 
 class ReplayedTrace(NamedTuple):
-    """What was found on a way.
+    """The result of a replay.
 
     Attributes:
-        recorded: What was recorded of each thing that happened, as far as the way could be gone.
-        ledger: What then really has an effect.
+        recorded: The records of each action, as far as the path could be replayed.
+        ledger: The effects at the end.
         branch_changes: The statuses of each branch, as ``group.branch``, in order, without those set by hand.
     """
 
@@ -42,7 +42,7 @@ class ReplayedTrace(NamedTuple):
 
 
 def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTrace:
-    """Go *path* once more."""
+    """Replay *path*."""
     decisions = ChoicePoints(saga)
     execution, ledger, at = begun(decisions.saga), possible.nothing, 0.0
     recorded: list[tuple[Record, ...]] = []
@@ -75,10 +75,10 @@ def violation_of(
     Args:
         saga: The saga.
         law: The law that is broken.
-        what: What is wrong, in words.
-        path: What happens until then, in words.
-        possible: What can happen.
-        walks: The walks over the branches, where it has any.
+        what: The problem, in words.
+        path: The labels of the actions that lead to it.
+        possible: The actions of the saga.
+        walks: The searches over the branches, if it has any.
     """
     recorded, ledger, branch_changes = retraced(saga, path, possible)
     each = zip(saga.parts, ledger.effects, strict=True)
@@ -103,10 +103,10 @@ def violation_of(
 
 
 def ways_of_branches(walks: Searches, branch_changes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """A way for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
+    """A path for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
 
     Args:
-        walks: The walks over the branches.
+        walks: The searches over the branches.
         branch_changes: The statuses of each branch, as ``group.branch``, in order.
 
     Raises:
