@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fsm_mediator import Choose, Parallel, Report, Retry, Saga, Signal, Sleep, VerificationError, Violation, verify
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.verifier.branch_traces import way_to
+from fsm_mediator.verifier.branch_traces import cheapest_trace
 from fsm_mediator.verifier.branches import FORWARD, Status
 from fsm_mediator.verifier.state_space import StateSpace
 from tests.player.replay import Replay, actor, decided
@@ -199,9 +199,9 @@ def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
         for name, child in model.known.items():
             branch = walk.branches[path][name]
             for status in child.forward:
-                assert way_to(branch, [status]) is not None
+                assert cheapest_trace(branch, [status]) is not None
             for status in child.backward if child.undoable else ():
-                assert way_to(branch, [Status.SUCCEEDED, Status.UNDOING, status]) is not None
+                assert cheapest_trace(branch, [Status.SUCCEEDED, Status.UNDOING, status]) is not None
     every_way = ways(make())
     for way in chance.sample(every_way, min(15, len(every_way))):
         go(way, make())

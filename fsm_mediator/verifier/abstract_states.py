@@ -86,7 +86,7 @@ class StateTable:
 
     def first(self) -> AbstractState:
         """The state of an accepted execution before its start."""
-        return self._of(begun(self.saga))
+        return self._of(initial_execution(self.saga))
 
     def after(self, position: AbstractState, move: Action) -> list[Successor] | str:
         """The successors of *position* under a move, one for each combination of decisions in it.
@@ -102,7 +102,7 @@ class StateTable:
     def _found(self, position: AbstractState, move: Action) -> list[Successor] | str:
         def make() -> tuple[Execution, tuple[Record, ...]]:
             execution = copied(position.execution)
-            return execution, made(execution, move, 0.0)
+            return execution, apply_action(execution, move, 0.0)
 
         try:
             every = list(self._decisions.every(make)) if self._decisions.any else [("", make())]
@@ -158,12 +158,12 @@ class StateTable:
         return position
 
 
-def begun(saga: Saga) -> Execution:
+def initial_execution(saga: Saga) -> Execution:
     """An accepted execution before its start."""
     return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, None, 0.0))
 
 
-def made(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
+def apply_action(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
     """Make *move* and all transitions that follow without an effect; return the records.
 
     Raises:

@@ -59,12 +59,12 @@ def copied(execution: Execution) -> Execution:
     return other
 
 
-def feeding(answer: Answer) -> Act:
+def feed_answer(answer: Answer) -> Act:
     """Feed *answer* to the execution."""
     return lambda execution, at: execution.feed(answer, at)
 
 
-def noting(item: InboxItem) -> Act:
+def post_item(item: InboxItem) -> Act:
     """Put *item* into its inbox."""
     return lambda execution, _at: execution.receive(item)
 
@@ -83,12 +83,12 @@ def unobserved(_execution: Execution, _at: float) -> None:
     """Change the ledger only; the execution does not observe it."""
 
 
-RETURNED: Final = feeding(Returned())
-CRASH: Final = feeding(Crashed())
+RETURNED: Final = feed_answer(Returned())
+CRASH: Final = feed_answer(Crashed())
 TROUBLE: Final = {
-    "raised": feeding(Raised(Exception("raised"))),
-    "raised again": feeding(Raised(RetryAfterError(0.0))),
-    "rejected": feeding(Raised(StepRejectedError("rejected"))),
-    "refused": feeding(Raised(ResultRefusedError("it cannot be journaled"))),
-    "unknown": feeding(Raised(OutcomeUnknownError("who knows"))),
+    "raised": feed_answer(Raised(Exception("raised"))),
+    "raised again": feed_answer(Raised(RetryAfterError(0.0))),
+    "rejected": feed_answer(Raised(StepRejectedError("rejected"))),
+    "refused": feed_answer(Raised(ResultRefusedError("it cannot be journaled"))),
+    "unknown": feed_answer(Raised(OutcomeUnknownError("who knows"))),
 }

@@ -39,9 +39,9 @@ from fsm_mediator.verifier.action import (
     RETURNED,
     TROUBLE,
     Action,
-    feeding,
-    noting,
+    feed_answer,
     passing_the_deadline,
+    post_item,
     unobserved,
     waiting_until,
 )
@@ -83,7 +83,7 @@ class ActionModel:
     def after(self, ledger: EffectLedger, born: Births) -> EffectLedger:
         """The ledger of an action, with the branches that its records started."""
         for path, names in born:
-            ledger = self.branch_models[path].born(ledger, names)
+            ledger = self.branch_models[path].with_spawned(ledger, names)
         return ledger
 
     def branch_changes(
@@ -103,7 +103,7 @@ class ActionModel:
             return
         effect = execution.effect
         if execution.state == PENDING:
-            yield Action("the saga begins", feeding(Begin()), ledger, who=DRIVER, observation="begin")
+            yield Action("the saga begins", feed_answer(Begin()), ledger, who=DRIVER, observation="begin")
         if effect is not None:
             part = effect.part
             if effect.kind == EXECUTE:
@@ -145,13 +145,13 @@ class ActionModel:
         )
         if part.can_outlive_its_timeout:
             label = f"{name} outlives time-out and grace"
-            yield Action(label, feeding(Abandoned(1.0)), ledger._replace(running=at), observation="abandoned")
+            yield Action(label, feed_answer(Abandoned(1.0)), ledger._replace(running=at), observation="abandoned")
             yield Action(
-                f"{name} takes effect and returns late", feeding(Returned(late=True)), known, observation="late"
+                f"{name} takes effect and returns late", feed_answer(Returned(late=True)), known, observation="late"
             )
         doubts = [(f"{name} says that it does not know", "unknown", TROUBLE["unknown"])]
         if part.timeout is not None and not part.can_outlive_its_timeout:
-            doubts.append((f"{name} times out", "timed out", feeding(TimedOut(part.timeout))))
+            doubts.append((f"{name} times out", "timed out", feed_answer(TimedOut(part.timeout))))
         for label, observation, act in doubts:
             yield Action(f"{label}, without effect", act, ledger, observation=observation)
             yield Action(f"{label}, after its effect", act, done, observation=observation)
@@ -163,15 +163,15 @@ class ActionModel:
         name = f"the probe of {part.path}"
         if ledger.effects[at]:
             confirmed = ledger.with_(at, effect=True, known=True)
-            yield Action(f"{name}: it happened", feeding(Returned(Happened())), confirmed, observation="happened")
+            yield Action(f"{name}: it happened", feed_answer(Returned(Happened())), confirmed, observation="happened")
         else:
             yield Action(
-                f"{name}: it did not happen", feeding(Returned(NotHappened())), ledger, observation="not happened"
+                f"{name}: it did not happen", feed_answer(Returned(NotHappened())), ledger, observation="not happened"
             )
         yield Action(f"{name} raises", TROUBLE["raised"], ledger, observation="raised")
         yield Action(f"{name} returns nonsense", RETURNED, ledger, observation="returned")
         if part.timeout is not None:
-            yield Action(f"{name} times out", feeding(TimedOut(part.timeout)), ledger, observation="timed out")
+            yield Action(f"{name} times out", feed_answer(TimedOut(part.timeout)), ledger, observation="timed out")
 
     def _compensate_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
@@ -187,11 +187,11 @@ class ActionModel:
         if part.compensation_can_outlive_its_timeout:
             abandoned = begun._replace(running=at)
             yield Action(
-                f"{name} outlives time-out and grace", feeding(Abandoned(1.0)), abandoned, observation="abandoned"
+                f"{name} outlives time-out and grace", feed_answer(Abandoned(1.0)), abandoned, observation="abandoned"
             )
-            yield Action(f"{name} returns late", feeding(Returned(late=True)), undone, observation="late")
+            yield Action(f"{name} returns late", feed_answer(Returned(late=True)), undone, observation="late")
         elif part.timeout is not None:
-            fails.append(("times out", "timed out", feeding(TimedOut(part.timeout))))
+            fails.append(("times out", "timed out", feed_answer(TimedOut(part.timeout))))
         for label, observation, act in fails:
             yield Action(f"{name} {label}, without having undone it", act, begun, observation=observation)
             yield Action(f"{name} {label}, after having undone it", act, undone, observation=observation)
@@ -208,7 +208,7 @@ class ActionModel:
 
     def _others_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         if execution.cancellable and not execution.cancelled:
-            cancel = noting(InboxItem(CANCEL, number=1))
+            cancel = post_item(InboxItem(CANCEL, number=1))
             yield Action("a cancel comes", cancel, ledger, outside=True, who=OTHERS, observation="cancel")
             if execution.deadline_at is None:
                 yield Action(
@@ -220,7 +220,7 @@ class ActionModel:
                     observation="deadline",
                 )
         for number, path in enumerate(self._signals, 2):
-            signal = noting(InboxItem(SIGNAL, path, number=number))
+            signal = post_item(InboxItem(SIGNAL, path, number=number))
             after = ledger
             if path in (execution.signals or ()):
                 label = f"the signal {path} comes again"
@@ -231,7 +231,7 @@ class ActionModel:
                 label = f"the signal {path} comes too late"
             yield Action(label, signal, after, outside=True, who=OTHERS, observation=f"signal {path}")
         if execution.phase == WAITING and execution.effect is not None and execution.effect.part.kind is Kind.SIGNAL:
-            unknown = noting(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
+            unknown = post_item(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
             yield Action(
                 "a signal comes that nobody knows", unknown, ledger, outside=True, who=OTHERS, observation="unknown"
             )
@@ -241,17 +241,19 @@ class ActionModel:
         part = machine.places[state].part
         model = self.branch_models.get(part.path) if part is not None else None
         if machine.has_transition("retry", state):
-            tried = model.all_again(execution, ledger) if model is not None and execution.group else ledger
-            again = feeding(OperatorRetry())
+            tried = model.all_retried(execution, ledger) if model is not None and execution.group else ledger
+            again = feed_answer(OperatorRetry())
             yield Action("a person says: try again", again, tried, again=True, who=PERSON, observation="retry")
         if part is not None and execution.phase in STUCK_PHASES:
             for event, done in (("settled_done", True), ("settled_undone", False)):
                 if machine.has_transition(event, state):
                     label = f"a person has made sure: it is {'' if done else 'not '}done"
                     settled = self._settled(part, execution, ledger, done=done)
-                    yield Action(label, feeding(OperatorSettled(done, "seen")), settled, who=PERSON, observation=event)
+                    yield Action(
+                        label, feed_answer(OperatorSettled(done, "seen")), settled, who=PERSON, observation=event
+                    )
         if machine.has_transition("undo", state):
-            yield Action("a person says: undo", feeding(OperatorUndo()), ledger, who=PERSON, observation="undo")
+            yield Action("a person says: undo", feed_answer(OperatorUndo()), ledger, who=PERSON, observation="undo")
 
     def _settled(self, part: Part, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
         at = self.index[part.path]

@@ -58,11 +58,11 @@ class BranchSearch(Protocol):
     def is_broken(self) -> bool:
         """Whether a law is broken in it."""
 
-    def leads(self, number: int) -> Iterable[tuple[Action, str, int]]:
+    def successors(self, number: int) -> Iterable[tuple[Action, str, int]]:
         """The actions from the node of this number, each with its label and its target node."""
 
 
-def way_to(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
+def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
     """The easiest path of an execution through *statuses*, in order; None: there is none.
 
     Short paths are easy. A cancel, a settlement by hand and actions that take real time are used only if no other path
@@ -86,7 +86,7 @@ def way_to(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | Non
                 way.append(label)
             return tuple(way[::-1])
         stood = status_of(walk.nodes[number][0].execution)
-        for move, label, target in walk.leads(number):
+        for move, label, target in walk.successors(number):
             step = _step(move, stood, status_of(walk.nodes[target][0].execution), statuses[reached:])
             if step is not None:
                 heapq.heappush(heap, (effort + step[0], next(order), (target, reached + step[1]), place, label))

@@ -19,7 +19,7 @@ from fsm_mediator.execution.rules import RUNNING as GOES_ON
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Branch, Branches, Record
 from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_PHASES, SUCCEEDED, WAITING, path_of
-from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feeding, unobserved
+from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feed_answer, unobserved
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
@@ -125,7 +125,7 @@ class BranchModel:
         first: dict[tuple[Any, ...], str] = {}
         for name, child in known.items():
             first.setdefault((child.undoable, len(child.steps), child.forward, child.backward), name)
-        self._alike = {
+        self._symmetric = {
             name: first[child.undoable, len(child.steps), child.forward, child.backward]
             for name, child in known.items()
         }
@@ -134,36 +134,36 @@ class BranchModel:
         """The branch of this name. In a group over items, all share one definition."""
         return self.known.get(name) or self.known[EACH]
 
-    def alike(self, name: str) -> str:
+    def symmetric(self, name: str) -> str:
         """The first branch that differs from this one only in its name; *name* itself without *once*."""
-        return self._alike.get(name) or self._alike[EACH] if self.once else name
+        return self._symmetric.get(name) or self._symmetric[EACH] if self.once else name
 
     def in_order(self, names: tuple[str, ...], statuses: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         """The statuses of the branches in canonical order: the same for symmetric branches."""
         if not statuses:
             return ()  # it was about to be entered, and was not
-        return tuple(sorted((self.alike(name), status) for name, status in zip(names, statuses, strict=True)))
+        return tuple(sorted((self.symmetric(name), status) for name, status in zip(names, statuses, strict=True)))
 
     def statuses(self, execution: Execution, ledger: EffectLedger) -> tuple[str, ...]:
         """The statuses of the branches in the current group of *execution*."""
         return ledger.branches[self.at] or (Status.RUNNING,) * len(execution.group)
 
-    def born(self, ledger: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
+    def with_spawned(self, ledger: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
         """The ledger after the branches *names* were started."""
         if ledger.branches[self.at]:
             return ledger  # they were there before
-        return self.standing(ledger, names, (Status.RUNNING,) * len(names))
+        return self.with_statuses(ledger, names, (Status.RUNNING,) * len(names))
 
-    def standing(self, ledger: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
+    def with_statuses(self, ledger: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
         """The ledger with these statuses of the branches."""
-        owed = any(self.is_owed(name, status) for name, status in zip(names, statuses, strict=True))
+        owed = any(self.has_pending_effect(name, status) for name, status in zip(names, statuses, strict=True))
         return ledger.with_branches(self.at, statuses).with_(self.at, effect=owed)
 
-    def is_owed(self, name: str, status: str) -> bool:
+    def has_pending_effect(self, name: str, status: str) -> bool:
         """Whether a failing saga still has to undo, or wait for, a branch in this status."""
         return status not in (Status.FAILED, Status.LEFT) and (status != Status.SUCCEEDED or self.child(name).undoable)
 
-    def leaves(self, name: str, status: str) -> tuple[str, ...]:
+    def leftovers_of(self, name: str, status: str) -> tuple[str, ...]:
         """The leftovers of a branch in this status. A failed saga must list them."""
         if status == Status.LEFT:
             return (f"{self.path}.{name}.{LEFTOVER}",)
@@ -178,14 +178,14 @@ class BranchModel:
         calls_compensation = execution.phase == COMPENSATING
         seen = set()
         for number, (name, status) in enumerate(zip(names, statuses, strict=True)):
-            same = (self.alike(name), status)
+            same = (self.symmetric(name), status)
             if self.once and same in seen:
                 continue
             seen.add(same)
             branch = f"branch {self.path}.{name}"
 
             def become(other: str, number: int = number) -> EffectLedger:
-                return self.standing(ledger, names, (*statuses[:number], other, *statuses[number + 1 :]))
+                return self.with_statuses(ledger, names, (*statuses[:number], other, *statuses[number + 1 :]))
 
             if status in GOING_ON:
                 child = self.child(name)
@@ -206,22 +206,22 @@ class BranchModel:
                 )
             )
             label = f"the driver looks at the branches of {self.path}"
-            yield Action(label, feeding(answer), ledger, who=DRIVER, observation=f"{LOOK} {statuses}")
+            yield Action(label, feed_answer(answer), ledger, who=DRIVER, observation=f"{LOOK} {statuses}")
 
-    def all_again(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
+    def all_retried(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
         """The ledger after an operator retried every stuck branch."""
         statuses = self.statuses(execution, ledger)
-        return self.standing(ledger, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
+        return self.with_statuses(ledger, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
 
     def settled(self, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
         """The ledger after an operator settled the group by hand, as done or as not done."""
         status = Status.SUCCEEDED if done else Status.FAILED
-        return self.standing(ledger, execution.group, (status,) * len(execution.group))
+        return self.with_statuses(ledger, execution.group, (status,) * len(execution.group))
 
     def _seen(self, name: str, status: str, *, calls_compensation: bool) -> Branch:
         """A branch in this status, as the driver reports it."""
         prefix = len(f"{self.path}.{name}.")
-        leftovers = tuple(path[prefix:] for path in self.leaves(name, status))
+        leftovers = tuple(path[prefix:] for path in self.leftovers_of(name, status))
         if status in GOING_ON:
             return Branch(name, GOES_ON)
         if status == Status.SUCCEEDED:

@@ -24,7 +24,7 @@ class Graph:
         self.onward.append([])
         return len(self.onward) - 1
 
-    def lead(self, source: int, target: int, *, cut: bool) -> None:
+    def add_edge(self, source: int, target: int, *, cut: bool) -> None:
         """Add an edge. *cut*: a cycle may contain it, and no path through it is counted."""
         self.onward[source].append(2 * target + cut)
 
@@ -42,7 +42,7 @@ class Graph:
                     todo.append(edge >> 1)
         return seen
 
-    def without_end(self, ends: Iterable[int]) -> int | None:
+    def first_dead_end(self, ends: Iterable[int]) -> int | None:
         """The first node from which none of *ends* can be reached."""
         backward: list[list[int]] = [[] for _ in self.onward]
         for source, edges in enumerate(self.onward):
@@ -62,7 +62,7 @@ class Graph:
 
     def cycle(self) -> list[int]:
         """The nodes of a cycle without a cut edge, from the first node on a cycle; empty: there is no such cycle."""
-        every = (self._round(number) for number in self._with_ways_in())
+        every = (self._shortest_cycle(number) for number in self._with_ways_in())
         return next((nodes for nodes in every if nodes), [])
 
     def _with_ways_in(self) -> list[int]:
@@ -82,7 +82,7 @@ class Graph:
                         todo.append(target)
         return [number for number, ways in enumerate(ways_in) if ways]
 
-    def _round(self, start: int) -> list[int]:
+    def _shortest_cycle(self, start: int) -> list[int]:
         """The nodes of a shortest path from *start* back to it without a cut edge; empty: there is none."""
         came = {start: start}
         todo = deque([start])

@@ -198,7 +198,7 @@ class Laws:
             elif effect and part.kind is Kind.STEP and part.path not in passage.leftovers:
                 yield Broken(2, f"it failed, and the effect of {part.path} is not among its leftovers")
         for model, name, status in _branches(passage, after):
-            missing = [path for path in model.leaves(name, status) if path not in passage.leftovers]
+            missing = [path for path in model.leftovers_of(name, status) if path not in passage.leftovers]
             if missing:
                 yield Broken(2, f"it failed, and {', '.join(missing)} is not among its leftovers")
 

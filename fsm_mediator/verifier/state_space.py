@@ -109,7 +109,7 @@ class StateSpace:
         """Search, and return the report."""
         started = time.perf_counter()
         self.explore()
-        self._judge_the_whole()
+        self._check_liveness()
         machine = self.saga.machine
         return Report(
             saga=self.saga.name,
@@ -195,12 +195,12 @@ class StateSpace:
             target = self._node(led.position, after, number, label, crash=crashed)
             if move.observation == "undo":
                 self._undone.add(target)
-            self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
+            self._graph.add_edge(number, target, cut=move.crash or move.again or led.endless)
 
     def _born(self, move: Action, led: Successor) -> EffectLedger:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
-    def leads(self, number: int) -> Iterator[tuple[Action, str, int]]:
+    def successors(self, number: int) -> Iterator[tuple[Action, str, int]]:
         """Every action from a node, with its label, the decisions in it included, and its target node."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
@@ -247,10 +247,10 @@ class StateSpace:
 
     # What is found
 
-    def _judge_the_whole(self) -> None:
+    def _check_liveness(self) -> None:
         """Check law 1 on the whole graph: an end or a park is reachable from each node, and no cycle is endless."""
         if self._complete:
-            lost = self._graph.without_end(
+            lost = self._graph.first_dead_end(
                 number for number, (position, _) in enumerate(self.nodes) if _is_rest(position)
             )
             if lost is not None:
@@ -265,7 +265,9 @@ class StateSpace:
 
     def _label(self, source: int, target: int) -> str:
         """The label of an action from one node to another, neither a crash nor a retry."""
-        every = (label for move, label, to in self.leads(source) if to == target and not (move.crash or move.again))
+        every = (
+            label for move, label, to in self.successors(source) if to == target and not (move.crash or move.again)
+        )
         return next(every)
 
     def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
