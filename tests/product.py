@@ -17,7 +17,7 @@ from fsm_mediator.execution.rules import RUNNING
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Branch, Branches, OperatorRetry, OperatorUndo
 from fsm_mediator.states import COMPENSATING, ENDED, FAILED, STUCK, STUCK_PHASES, SUCCEEDED
-from fsm_mediator.verifier.abstract_states import _essence, begun
+from fsm_mediator.verifier.abstract_states import _essence, initial_execution
 from fsm_mediator.verifier.action import Action, copied
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import Status, status_of
@@ -74,7 +74,7 @@ class Product:
         }
         self.reached: set[tuple[str, tuple[str, ...]]] = set()
         self.wrong: set[str] = set()
-        first = World(One(begun(self.saga), self.possible.nothing))
+        first = World(One(initial_execution(self.saga), self.possible.nothing))
         self.judge(first)
         seen = {first.key}
         todo = [first]
@@ -118,7 +118,7 @@ class Product:
         branches = list(world.branches)
         for acceptance in execution.pop_new_branches():
             path, _, name = acceptance.saga_id.partition("/")[2].rpartition(".")
-            one = One(begun(self.saga.branches[path][name]), self.inside[path, name].nothing)
+            one = One(initial_execution(self.saga.branches[path][name]), self.inside[path, name].nothing)
             branches.append((path, name, one))
         return World(One(execution, ledger), tuple(branches), world.settled)
 

@@ -16,7 +16,17 @@ from examples.profile_sync.check import QUERIES
 from examples.profile_sync.lifecycle import user_lifecycle
 from examples.profile_sync.services import Services
 from examples.profile_sync.steps import profile_steps
-from fsm_mediator import DefinitionError, Happened, MediatorError, NotHappened, Retry, Saga, Step, StepRejectedError, step
+from fsm_mediator import (
+    DefinitionError,
+    Happened,
+    MediatorError,
+    NotHappened,
+    Retry,
+    Saga,
+    Step,
+    StepRejectedError,
+    step,
+)
 from fsm_mediator.testing import Fault, FaultPlan, SagaBrokenError, VirtualClock, check_saga, plans
 from fsm_mediator.testing.processes import in_a_child, kill
 from tests.fake_services import (
@@ -426,7 +436,7 @@ def test_drivers_overtaken_on_purpose_are_not_heard_of(caplog):
 
 
 def test_fault_that_the_retry_should_absorb_must_end_as_without_faults():
-    """A step that refuses its own repetition is compensated cleanly, and never succeeds after a crash: it is reported."""
+    """A step that refuses its own repetition is compensated, and never succeeds after a crash: it is reported."""
 
     def world():
         accounts: dict[str, str] = {}
@@ -443,7 +453,7 @@ def test_fault_that_the_retry_should_absorb_must_end_as_without_faults():
 
         return Saga("s", [open_account]), lambda: dict(accounts)
 
-    with pytest.raises(SagaBrokenError, match="within the Retry of 'open_account'.* safe to repeat") as broken:
+    with pytest.raises(SagaBrokenError, match=r"within the Retry of 'open_account'.* safe to repeat") as broken:
         check_saga(world, {"name": "Ada"})
 
     absorbed = {case.id for case in broken.value.report.broken}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fsm_mediator import Choose, Parallel, Report, Retry, Saga, Signal, Sleep, VerificationError, Violation, verify
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.verifier.branch_traces import way_to
+from fsm_mediator.verifier.branch_traces import cheapest_trace
 from fsm_mediator.verifier.branches import FORWARD, Status
 from fsm_mediator.verifier.state_space import StateSpace
 from tests.player.replay import Replay, actor, decided
@@ -208,9 +208,9 @@ def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
         for name, child in model.known.items():
             branch = walk.branches[path][name]
             for status in child.forward:
-                assert way_to(branch, [status]) is not None
+                assert cheapest_trace(branch, [status]) is not None
             for status in child.backward if child.undoable else ():
-                assert way_to(branch, [Status.SUCCEEDED, Status.UNDOING, status]) is not None
+                assert cheapest_trace(branch, [Status.SUCCEEDED, Status.UNDOING, status]) is not None
     # To the whole, a branch can end in any way however it came to stand: of a choice, one branch can be stuck
     # being undone and the other leave something over. Such a way has no run; each of its words has one, as seen above.
     every_way = [way for way in ways(make()) if "no way was found" not in (way.unplayable or "")]

@@ -11,7 +11,7 @@ from fsm_mediator import Retry, Saga, VerificationError, step, verify
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import table
 from fsm_mediator.verifier import LAWS, Report
-from fsm_mediator.verifier.abstract_states import begun
+from fsm_mediator.verifier.abstract_states import initial_execution
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.graph import Graph
 
@@ -180,7 +180,7 @@ def test_what_can_happen_has_a_name_of_its_own_everywhere():
     asked.probing(lambda payload: None)
     saga = Saga("s", [made("a", timeout=1.0), asked, made("go", compensates=False, pivot=True)])
     possible = ActionModel(saga, strict=True)
-    todo, seen = [(begun(saga), possible.nothing)], set()
+    todo, seen = [(initial_execution(saga), possible.nothing)], set()
     for execution, ledger in todo:
         labels = [move.label for move in possible.at(execution, ledger)]
         assert len(labels) == len(set(labels))
@@ -199,15 +199,15 @@ def test_graph_counts_ways_and_finds_cycles():
     for _ in range(4):
         graph.add()
     for source, target in ((0, 1), (0, 2), (1, 3), (2, 3), (2, 3)):
-        graph.lead(source, target, cut=False)
-    graph.lead(3, 0, cut=True)
+        graph.add_edge(source, target, cut=False)
+    graph.add_edge(3, 0, cut=True)
 
     assert graph.ways() == 3
     assert graph.cycle() == []
-    assert graph.without_end([3]) is None
-    assert graph.without_end([1]) is None  # by way of the cut edge
+    assert graph.first_dead_end([3]) is None
+    assert graph.first_dead_end([1]) is None  # by way of the cut edge
 
-    graph.lead(3, 1, cut=False)
+    graph.add_edge(3, 1, cut=False)
 
     assert graph.cycle() == [1, 3]
-    assert graph.without_end([]) == 0
+    assert graph.first_dead_end([]) == 0

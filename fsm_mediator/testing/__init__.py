@@ -1,7 +1,7 @@
 """Test your own sagas: the real steps under every fault, their promises, properties over random plans, a pytest plugin.
 
-Nothing here is imported by ``fsm_mediator`` itself. What needs Hypothesis is imported when it is first asked for; the
-extra ``testing`` brings it.
+``fsm_mediator`` itself imports nothing from here. Names that need Hypothesis are imported at their first use; the extra
+``testing`` installs it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LATER = {
     "saga_state_machine": "fsm_mediator.testing.stateful",
     "sagas": "fsm_mediator.testing.strategies",
 }
-"""What is imported when it is first asked for, because it brings Hypothesis."""
+"""Names imported at their first use, because they import Hypothesis."""
 
 __all__ = [
     "Case",

@@ -1,7 +1,7 @@
 """check_saga: runs the real steps of a saga under every fault, and reports each run with a wrong result.
 
-The law: a run that failed leaves the world as it was before; one that succeeded leaves it as a run without faults does;
-every run comes to an end. What a saga says is left over, because it cannot be undone, is excused.
+The law: a failed run leaves the world as it was before; a successful run leaves it as a run without faults does; every
+run ends. Leftovers that the outcome lists, because they cannot be undone, are excused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SAGA_ID = "checked"
 
 
 class SagaBrokenError(MediatorError, AssertionError):
-    """Some fault leaves the world other than it must be; with the fault, the timeline, and how to reproduce it.
+    """A fault leaves the world in a wrong state. The message has the fault, the timeline, and a way to reproduce it.
 
     Attributes:
         report: What was checked, the broken cases included.
@@ -46,12 +46,12 @@ class Case:
     """One run under one plan of faults.
 
     Attributes:
-        plan: What went wrong in it.
-        outcome: How it ended.
-        struck: Whether all that was to go wrong did; else the run never came to it.
-        problem: What is wrong with how it ended; empty if nothing is.
-        branches: How the branches of its groups ended, by id.
-        deaths: How often whoever drove it died, and another one took it up.
+        plan: The faults of the run.
+        outcome: The outcome of the run.
+        struck: Whether all faults struck; False: the run never reached the call of one.
+        problem: The problem with its result; empty: none.
+        branches: The outcomes of the branches of its groups, by id.
+        deaths: How often its driver crashed and another one recovered it.
     """
 
     plan: FaultPlan
@@ -95,7 +95,7 @@ class Case:
 
 @attrs.frozen
 class CheckReport:
-    """What `check_saga` found.
+    """The result of `check_saga`.
 
     Attributes:
         saga: The saga.
@@ -107,7 +107,7 @@ class CheckReport:
 
     @property
     def broken(self) -> tuple[Case, ...]:
-        """The cases that did not end as they must, the simplest first: few faults, then a short timeline."""
+        """The cases with a problem, the simplest first: few faults, then a short timeline."""
         return tuple(sorted((case for case in self.cases if case.problem), key=_complexity))
 
     @property
@@ -126,10 +126,10 @@ class CheckReport:
         return tuple(case for case in self.cases if not case.struck)
 
     def raise_for_problems(self) -> None:
-        """Raise if a case did not end as it must.
+        """Raise if a case has a problem.
 
         Raises:
-            SagaBrokenError: With the simplest of them in full.
+            SagaBrokenError: With the simplest case in full.
         """
         __tracebackhide__ = True
         if self.broken:
@@ -175,32 +175,32 @@ def check_saga(
 ) -> CheckReport:
     """Run a saga's real steps under every fault at every point, and check what the world looks like afterwards.
 
-    A run that failed must leave the world as it was before, one that succeeded as a run without faults leaves it. What
-    the outcome lists as left over is excused, where the world is a dictionary that has it under the step's name.
+    A failed run must leave the world as it was before; a successful run must leave it as a run without faults does.
+    Leftovers in the outcome are excused if the world is a dictionary with the step's name as the key.
 
     Args:
-        saga: A function without arguments that makes ``(saga, observe)`` anew for each run; or a saga, whose world is
-            put back by *reset*, or, without it, by undoing what succeeded.
-        payload: What the saga is given. It must succeed with it when nothing goes wrong.
-        observe: Returns what the world looks like, as plain data. Only with a saga.
-        reset: Puts the world back as it was in the beginning. Only with a saga.
+        saga: A function without arguments that returns a new ``(saga, observe)`` for each run; or a saga, with a world
+            that *reset* restores. Without *reset* each successful run is undone.
+        payload: The saga's payload. Without faults the saga must succeed with it.
+        observe: Returns the state of the world, as plain data. Only with a saga.
+        reset: Restores the world to its initial state. Only with a saga.
         signals: The value of each signal that it waits for.
-        strict: Have steps also raise *after* they took effect, to find those that must say so: by
-            `OutcomeUnknownError`, or by ``in_doubt_on``.
-        pairs: Have every further fault strike after each one, too: some hundred times as many runs.
-        kill: Have the process that drives the saga killed, too (SIGKILL), wherever a driver can die: a forked child,
-            with a SQLite journal that this process recovers from. The world must outlive a process (files, a database),
-            and nothing of it may be held open across the fork.
-        encode: Keep payloads and results as a durable journal does. False: as objects, as without a journal.
-        only: The name of one fault, or several: only these are run.
+        strict: Let steps also raise *after* their effect, to find the steps that must report doubt: with
+            `OutcomeUnknownError`, or with ``in_doubt_on``.
+        pairs: Also run each fault with every further fault after it: some hundred times as many runs.
+        kill: Also kill the driving process (SIGKILL) wherever a driver can die. It is a forked child, with a
+            SQLite journal from which this process recovers. The world must outlive a process (files, a database), and
+            must not be held open across the fork.
+        encode: Encode payloads and results like a durable journal. False: keep objects, as without a journal.
+        only: The name of a fault, or several names: run only these.
 
     Returns:
-        What was covered.
+        The report.
 
     Raises:
-        SagaBrokenError: An `AssertionError` with the first fault that it does not survive.
-        DefinitionError: The check itself is wrong: the saga does not succeed even without faults, or *observe* sees
-            nothing of what it does.
+        SagaBrokenError: An `AssertionError` with the simplest fault that the saga does not survive.
+        DefinitionError: The check itself is wrong: the saga does not succeed even without faults, or *observe* shows no
+            effect of it.
     """
     __tracebackhide__ = True
     with contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking:
@@ -215,7 +215,7 @@ def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
     """The values of signals, by name.
 
     Raises:
-        DefinitionError: That is no dict.
+        DefinitionError: *signals* is no dict.
     """
     if signals is not None and not isinstance(signals, Mapping):
         raise DefinitionError(f"signals is a dict, of names and values, not {signals!r}")
@@ -223,7 +223,7 @@ def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _check_signals(saga: Saga, values: Mapping[str, Any]) -> None:
-    """Refuse a value for a signal that the saga, with its branches, does not wait for."""
+    """Check that the saga, or one of its branches, waits for each of the signals."""
     known = list(_signals_of(saga))
     for name in values:
         # Of a group over items, the branches are numbered.
@@ -249,7 +249,7 @@ def _complexity(case: Case) -> tuple[int, int]:
 
 
 class Checking:
-    """A check under way: what a run without faults does, and what each other run does beside it."""
+    """A check of one saga: compares each run with the fault-free run."""
 
     def __init__(
         self,
@@ -275,7 +275,7 @@ class Checking:
         self._outlives = False
 
     def close(self) -> None:
-        """Let go of the event loop, and of files."""
+        """Close the event loop, and files."""
         self._runner.close()
         self.call.close()
 
@@ -303,7 +303,7 @@ class Checking:
         pairs: bool,
         kill: bool,
     ) -> Iterator[FaultPlan]:
-        """The plans to be run, the fault-free one left out; no step is called to find them."""
+        """The plans to run, without the fault-free one; no step is called to find them."""
         if only is not None:
             wanted = only if isinstance(only, Iterable) and not isinstance(only, str) else [only]
             plans = [checked_plan(self.saga, plan) for plan in wanted]
@@ -318,10 +318,10 @@ class Checking:
                 yield from pairs_of(plan, self.reached(plan), more)
 
     def case(self, plan: FaultPlan) -> Case:
-        """The run under *plan*, judged by what the fault-free one does, which is run first.
+        """The run under *plan*, compared with the fault-free run, which is run first.
 
         Raises:
-            DefinitionError: The fault-free one does not succeed, or nothing is seen of what it does.
+            DefinitionError: The fault-free run does not succeed, or *observe* shows no effect of it.
         """
         if self._fault_free is None:
             self._fault_free = self._run_fault_free()
@@ -361,7 +361,7 @@ class Checking:
         return Case(trial.plan, trial.outcome, True, problem, trial.branches, trial.deaths)
 
     def _see_that_it_outlives(self) -> None:
-        """See that what one process does to the world can be seen from another.
+        """Check that effects of one process on the world are visible in another.
 
         Raises:
             DefinitionError: It cannot.
@@ -385,7 +385,7 @@ class Checking:
         return world
 
     def look(self, world: World) -> Any:
-        """What the world looks like now."""
+        """The state of the world now."""
         return self._worlds.look(world)
 
     def next_id(self) -> str:
@@ -435,7 +435,7 @@ class Checking:
         return f"when it had succeeded it was undone, and the world is {_not_like(before, left, 'as it was before')}"
 
     def judged(self, outcome: Outcome, before: Any, after: Any) -> str:
-        """What is wrong with the world after a run that ended; empty if nothing is."""
+        """The problem with the world after a run; empty: none."""
         expected = self._good if outcome.succeeded else before
         excused = outcome.leftovers
         if without(expected, excused) == without(after, excused):

@@ -1,4 +1,4 @@
-"""VirtualClock: time that only waiting moves, so that hours of backoff take microseconds."""
+"""VirtualClock: time that moves only with waits, so that hours of backoff take microseconds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fsm_mediator.retry import check_number
 class VirtualClock:
     """A clock for mediators under test. It stands still; each wait moves it forward and returns at once.
 
-    ``Mediator(saga, **clock.settings)``, ``AsyncMediator(saga, **clock.async_settings)``. Only what the mediator waits
-    for takes no time: a step that sleeps by itself, and the time-out of a step, are as slow as ever.
+    ``Mediator(saga, **clock.settings)``, ``AsyncMediator(saga, **clock.async_settings)``. Only waits of the
+    mediator take no time: a step that sleeps by itself, and the timeout of a step, take real time.
 
     Attributes:
         now: The time, in seconds since the epoch.
-        slept: Every wait there was, in seconds.
-        chance: What is drawn for the jitter of waits, from 0 to 1.
+        slept: Every wait so far, in seconds.
+        chance: The number drawn for the jitter of waits, from 0 to 1.
 
     Raises:
         DefinitionError: *now* or *chance* is out of range, or no number.

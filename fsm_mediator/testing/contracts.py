@@ -1,7 +1,7 @@
 """check_promises: tries the promises of each real step: it undoes its effect, undoes it once, and executes once.
 
-A saga is only as good as its compensations. Each law is tried on each step alone, after those before it were executed,
-in a world of its own.
+A saga is only as good as its compensations. Each promise is tried on one step at a time, after executing the steps
+before it, in a world of its own.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LAWS: Final = {
     Promise.UNDOES_NOTHING: "compensate without execute: nothing changes",
     Promise.EXECUTES_ONCE: "execute twice with one key: as executed once",
 }
-"""Every promise, as the law that it is."""
+"""The law behind every promise."""
 
 _KEPT: Final = "kept"
 _UNSEEN: Final = "unseen"
@@ -58,7 +58,7 @@ class PromiseBrokenError(MediatorError, AssertionError):
     """A step breaks a promise of its contract.
 
     Attributes:
-        report: What was tried, the broken promises included.
+        report: The verdicts, the broken promises included.
     """
 
     def __init__(self, report: PromiseReport) -> None:
@@ -90,7 +90,7 @@ class Verdict:
 
 @attrs.frozen
 class PromiseReport:
-    """What `check_promises` found.
+    """The result of `check_promises`.
 
     Attributes:
         saga: The saga.
@@ -102,11 +102,11 @@ class PromiseReport:
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
-        """The promises that were not kept."""
+        """The broken promises."""
         return tuple(verdict for verdict in self.verdicts if verdict.verdict == _BROKEN)
 
     def raise_for_problems(self) -> None:
-        """Raise if a promise was not kept.
+        """Raise if a promise is broken.
 
         Raises:
             PromiseBrokenError: With all of them.
@@ -134,7 +134,7 @@ class PromiseReport:
 
 
 def promised_by(part: Part) -> frozenset[Promise]:
-    """What a step promises: its attribute ``promises``; else all that its settings do not exclude."""
+    """The promises of a step: its attribute ``promises``; else all promises that its settings do not exclude."""
     declared = getattr(part.subject, "promises", None)
     if declared is not None:
         return _as_promises(f"step {part.path!r}: promises", declared)
@@ -162,24 +162,24 @@ def check_promises(
     promises: Mapping[str, Collection[Promise | str]] | None = None,
     only: str | None = None,
 ) -> PromiseReport:
-    """Try what each step promises: see `Promise`.
+    """Try the promises of each step: see `Promise`.
 
-    A step promises all of them by default: what concerns `compensate` if it has one, and to be executed once per key
-    unless it is not ``repeatable``. It says otherwise by an attribute ``promises``, a set of `Promise`.
+    By default a step makes all promises: those about `compensate` if it has one, and to execute once per key unless it
+    is not ``repeatable``. To make others, set its attribute ``promises``, a set of `Promise`.
 
     Args:
         saga: As for `check_saga`; or a single step.
-        payload: What the steps are given.
+        payload: The payload of the steps.
         observe: As for `check_saga`.
         reset: As for `check_saga`.
-        promises: What the steps named promise, whatever they say themselves.
-        only: The name of one law of one step: only this is tried.
+        promises: Promises by step; they replace the step's own.
+        only: The name of one promise of one step: try only this.
 
     Returns:
         The verdicts.
 
     Raises:
-        PromiseBrokenError: An `AssertionError` that tells which step breaks which promise, and how.
+        PromiseBrokenError: An `AssertionError` with each broken promise, its step, and the difference.
         DefinitionError: The check itself is wrong.
     """
     __tracebackhide__ = True

@@ -1,6 +1,6 @@
-"""Fault and FaultPlan: what goes wrong with which call, each under a name that a person can read and type again.
+"""Fault and FaultPlan: the fault of each call, under a name that you can read and type.
 
-Which faults a saga can meet is read off its parts; no step is called for that. `injection` makes them strike.
+The possible faults of a saga follow from its parts; no step is called to find them. `injection` makes them strike.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ WORDS: Final = {
     KILL_UNRECORDED: "has answered, and its process is killed before that is journaled",
     KILL_RECORDED: "has answered, and its process is killed right after that is journaled",
 }
-"""Every kind of fault, as what it says of an attempt."""
+"""Every kind of fault, in words."""
 
 KILLS: Final = frozenset({KILL_BEFORE, KILL_AFTER, KILL_UNRECORDED, KILL_RECORDED})
-"""What takes the whole process."""
+"""The faults that kill the process."""
 
 DEATHS: Final = frozenset({CRASH_BEFORE, CRASH_AFTER, CRASH_UNRECORDED, CRASH_RECORDED}) | KILLS
-"""What takes whoever drives the saga."""
+"""The faults that kill the driver."""
 
 STRICT: Final = frozenset({RAISES_AFTER})
-"""What is against the rules for `execute`: a step that raised has had no effect, unless it says otherwise."""
+"""Faults against the rules for `execute`: a step that raises has no effect, unless it reports doubt."""
 
 UNDONE: Final = "is_undone"
-"""The name of the plan in which nothing fails, and a person undoes the saga when it has succeeded."""
+"""The name of the plan without faults in which an operator undoes the successful saga."""
 
 NO_FAULT: Final = "no_fault"
-"""The name of the plan in which nothing fails."""
+"""The name of the plan without faults."""
 
 _ONCE: Final = "_once"
 _VERBS: Final = {EXECUTE: "", COMPENSATE: "undo_", PROBE: "probe_"}
@@ -73,13 +73,13 @@ _VERBS: Final = {EXECUTE: "", COMPENSATE: "undo_", PROBE: "probe_"}
 
 @attrs.frozen
 class Fault:
-    """One thing that goes wrong with the calls of one step.
+    """One fault in the calls of one step.
 
     Attributes:
         part: The step's path.
-        kind: What goes wrong: one of ``faults.WORDS``.
-        verb: With which of its calls: ``execute``, ``compensate`` or ``probe``.
-        once: Only with its first attempt; else with every one, until the step is given up or a person mends it.
+        kind: The kind of fault: one of ``faults.WORDS``.
+        verb: The call that it strikes: ``execute``, ``compensate`` or ``probe``.
+        once: Strike only the first attempt. False: every attempt, until the step is given up or an operator fixes it.
         absorbed: Whether the rules have the step's `Retry` absorb it, so that the run must end as one without faults.
     """
 
@@ -102,13 +102,12 @@ class Fault:
 
 @attrs.frozen
 class FaultPlan:
-    """Everything that goes wrong in one run of a saga.
+    """All faults of one run of a saga.
 
     Attributes:
-        faults: What goes wrong.
-        because: What has to go wrong besides, so that the saga gets there at all: a compensation only runs in a saga
-            that fails.
-        undone: Whether a person undoes the saga when it has succeeded.
+        faults: The faults under test.
+        because: Further faults needed to reach them: a compensation only runs in a saga that fails.
+        undone: Whether an operator undoes the saga after it succeeded.
     """
 
     faults: tuple[Fault, ...] = ()
@@ -126,7 +125,7 @@ class FaultPlan:
         return (*self.because, *self.faults)
 
     def and_(self, fault: Fault) -> FaultPlan:
-        """The same, and one more fault."""
+        """A copy with one more fault."""
         return attrs.evolve(self, faults=(*self.faults, fault))
 
     def __str__(self) -> str:
@@ -137,15 +136,15 @@ class FaultPlan:
 
 
 def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[FaultPlan, ...]:
-    """Every plan with a single fault that *saga* can meet, the fault-free one left out.
+    """Every plan with a single possible fault of *saga*, without the fault-free plan.
 
     Args:
         saga: The saga; no step of it is called.
-        strict: Have steps also raise after they took effect, without saying so.
-        kill: Have the process killed as well, at every point where a driver can die.
+        strict: Let steps also raise after their effect, without reporting doubt.
+        kill: Also kill the process, at every point where a driver can die.
 
     Raises:
-        DefinitionError: What is given is no saga.
+        DefinitionError: *saga* is no `Saga`.
     """
     check_is_saga("plans()", saga)
     found = [_plan(saga, fault) for fault in faults_of(saga, strict=strict, kill=kill)]
@@ -155,7 +154,7 @@ def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[Faul
 
 
 def faults_of(saga: Saga, *, strict: bool = False, kill: bool = False) -> Iterator[Fault]:
-    """Every fault that the calls of *saga* can meet, in the order of its parts, and in its branches."""
+    """Every possible fault in the calls of *saga* and its branches, in the order of the parts."""
     yield from _faults_of(saga, strict=strict, kill=kill, overdue=saga.deadline is not None)
 
 
@@ -235,7 +234,7 @@ def _of_probe(part: Part) -> Iterator[Fault]:
 
 
 def _plan(saga: Saga, fault: Fault) -> FaultPlan:
-    """The plan with this fault, and with what it takes to get there."""
+    """The plan with this fault, and with the faults needed to reach it."""
     if fault.verb == PROBE:
         return FaultPlan((fault,), (Fault(fault.part, LOST, once=True),))
     if fault.verb == COMPENSATE:
@@ -247,7 +246,7 @@ def _plan(saga: Saga, fault: Fault) -> FaultPlan:
 
 
 def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
-    """The last step that can refuse, so that the part at *path*, which comes before, is compensated."""
+    """The last step that can reject, so that the earlier part at *path* is compensated."""
     refusing = None
     seen = False
     for part in parts:
@@ -261,7 +260,7 @@ def plan_of(saga: Saga, name: str) -> FaultPlan:
     """The plan of this name, with or without the saga's name before it.
 
     Raises:
-        DefinitionError: The saga knows no such step, or nobody such a fault.
+        DefinitionError: There is no such step or fault.
     """
     if name in (NO_FAULT, f"{saga.name}-{NO_FAULT}"):
         return FaultPlan()
@@ -277,7 +276,7 @@ def checked_plan(saga: Saga, plan: object) -> FaultPlan:
     """*plan*, or the plan of that name, checked: *saga* makes every call that its faults strike.
 
     Raises:
-        DefinitionError: The saga knows no such step, or nobody such a fault: it would never strike.
+        DefinitionError: There is no such step or fault; it would never strike.
     """
     if isinstance(plan, str):
         return plan_of(saga, plan)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OUTAGE: Final = 3
-"""How many attempts a fault lasts where the step's policy has no limit."""
+"""How many attempts a fault lasts under a policy without limit."""
 
 
 class SimulatedCrash(BaseException):
@@ -53,18 +53,19 @@ class SimulatedCrash(BaseException):
 
 
 class InjectedError(Exception):
-    """Raised in the place of a step that is made to fail."""
+    """Raised in the place of a step by a fault."""
 
 
 class FaultInjector:
     """Injects the faults of a plan into one run, and records the calls.
 
     Attributes:
-        plan: What is to go wrong.
-        struck: The faults that did, in order.
-        calls: Every call: its step and verb, and whether it came after the first fault struck.
-        own: What steps raised of their own accord, by (step, verb), the latest of each.
-        changed: What steps changed in place, in words: no other attempt sees it where the journal encodes.
+        plan: The faults of the run.
+        struck: The faults that struck, in order.
+        calls: Every call: its step and verb.
+        since: The calls after the first fault struck.
+        own: The latest exception that was not injected, by (step, verb).
+        changed: Changes of the payload in place, in words. With a journal that encodes, no other attempt sees them.
     """
 
     def __init__(self, plan: FaultPlan, clock: VirtualClock, journal: Journal, *, idle: bool = False) -> None:
@@ -84,18 +85,18 @@ class FaultInjector:
         self._lock = threading.Lock()
 
     def heal(self) -> None:
-        """From here on nothing goes wrong any more."""
+        """Inject no more faults."""
         self._mended = True
         self._at_record.clear()
 
     def idled(self, effect: Effect) -> Answer | None:
-        """What a call answers where none is really made, because only the way through the machine is of interest."""
+        """The answer of a call that is not made, in a run that only needs the path through the machine."""
         if not self._idle:
             return None
         return Returned(Happened() if effect.kind == PROBE else None)
 
     def begins(self, place: tuple[str, str], effect: Effect) -> Fault | None:
-        """A call is about to begin: the fault that meets it, if one does."""
+        """Count a call that is about to begin; return the fault that strikes it, if any."""
         with self._lock:
             self._begun[place] += 1
             self.calls.append(place)
@@ -120,7 +121,7 @@ class FaultInjector:
         """The answer that replaces the call; None: the call is made.
 
         Raises:
-            SimulatedCrash: Its driver is gone before.
+            SimulatedCrash: Its driver dies before it.
         """
         kind = fault.kind if fault is not None else None
         part = effect.part
@@ -149,7 +150,7 @@ class FaultInjector:
         """The answer that the mediator gets for a call after it was made.
 
         Raises:
-            SimulatedCrash: Its driver is gone.
+            SimulatedCrash: Its driver dies.
         """
         self.own.pop(place, None)
         if isinstance(answer, Raised):
@@ -176,11 +177,11 @@ class FaultInjector:
         return answer
 
     def payload_before(self, call: StepCall) -> bytes | None:
-        """The payload of a call as JSON, to be held against it after the call; None: this journal keeps objects."""
+        """The payload of a call as JSON, for a comparison after the call; None: this journal keeps objects."""
         return msgspec.json.encode(call.arguments[0]) if self.journal.encodes else None
 
     def look_for_changes(self, place: tuple[str, str], call: StepCall, payload: bytes | None) -> None:
-        """Note what a call changed in place."""
+        """Note changes that a call made in place."""
         if payload is None:
             return
         try:
@@ -200,7 +201,7 @@ class FaultInjector:
         """A record of this execution is about to be written.
 
         Raises:
-            SimulatedCrash: Its driver is gone before.
+            SimulatedCrash: Its driver dies before it.
         """
         self._record(saga_id, written=False)
 
@@ -208,7 +209,7 @@ class FaultInjector:
         """A record of this execution was written.
 
         Raises:
-            SimulatedCrash: Its driver is gone after that.
+            SimulatedCrash: Its driver dies after it.
         """
         self._record(saga_id, written=True)
 
@@ -233,7 +234,7 @@ class FaultInjector:
 
 
 def path_of(saga: Saga, saga_id: str, part: Part) -> str:
-    """The path of *part* as seen from the outermost saga.
+    """The path of *part* from the outermost saga.
 
     A branch's step is ``group.branch.step``, and one that is a branch by itself ``group.branch``; of a group that has a
     branch for each item, all are ``*``.
@@ -248,7 +249,7 @@ def path_of(saga: Saga, saga_id: str, part: Part) -> str:
 
 
 def _in_doubt(part: Part, error: Exception) -> Exception:
-    """*error*, if it leaves an attempt of this step in doubt; else what says so itself."""
+    """*error*, if it leaves an attempt of this step in doubt; else an error that does."""
     return error if leaves_doubt(part, error) else OutcomeUnknownError(str(error))
 
 
@@ -256,7 +257,7 @@ class FaultyRuntime:
     """A runtime with the faults of a `FaultInjector`. After a simulated crash it calls and writes nothing.
 
     Args:
-        inner: The real one.
+        inner: The real runtime.
         saga: The outermost saga that is driven.
         injector: Decides which fault strikes.
     """
@@ -273,7 +274,7 @@ class FaultyRuntime:
         return getattr(self._inner, name)
 
     async def call(self, call: StepCall) -> Answer:
-        """As `Runtime.call`, unless something goes wrong."""
+        """As `Runtime.call`, with faults."""
         saga_id, effect, injector = call.saga_id, call.effect, self._injector
         place = (path_of(self._saga, saga_id, effect.part), effect.kind)
         try:
@@ -296,7 +297,7 @@ class FaultyRuntime:
         return answer
 
     async def write(self, commit: Commit) -> Written:
-        """As `Runtime.write`, unless something goes wrong."""
+        """As `Runtime.write`, with faults."""
         try:
             self._check_alive()
             self._injector.before_record(commit.saga_id)
@@ -327,7 +328,7 @@ class FaultyRuntime:
 
 
 def faulty_mediator(saga: Saga, injector: FaultInjector, *, coroutines: bool) -> Mediator | AsyncMediator:
-    """A mediator to which the faults of *stage* happen."""
+    """A mediator with the faults of *injector*."""
 
     def faulty(inner: Runtime) -> Any:
         return FaultyRuntime(inner, saga, injector)

@@ -30,8 +30,8 @@ class Stepper:
     """Drives one execution, a move at a time.
 
     Attributes:
-        execution: It, as its driver knows it.
-        clock: The time, which nothing but `pass_time` moves.
+        execution: The execution, as its driver knows it.
+        clock: The time; only `pass_time` moves it.
         injector: The calls of the run.
 
     Raises:
@@ -58,20 +58,20 @@ class Stepper:
 
     @property
     def effect(self) -> Effect | None:
-        """What is to be done next."""
+        """The next effect."""
         return self.execution.effect
 
     @property
     def outcome(self) -> Outcome:
-        """Where it stands."""
+        """The outcome so far."""
         return self.execution.outcome()
 
     def folded(self) -> Execution:
-        """The execution as another driver would find it in the journal."""
+        """The execution, as another driver would recover it from the journal."""
         return self._store.load_execution(self._store.entry(self.execution.saga_id))
 
     def perform(self, kind: str | None = None) -> None:
-        """Make the call that is next; *kind*: the fault that meets it."""
+        """Make the next call. *kind*: the fault that strikes it."""
         effect = self.effect
         assert effect is not None
         assert effect.callback is not None
@@ -105,14 +105,14 @@ class Stepper:
         self._write([])
 
     def post(self, item: InboxItem) -> None:
-        """Put something into its inbox, and have its driver look."""
+        """Put *item* into its inbox, and let its driver read it."""
         self.injector.journal.post(self.execution.saga_id, item)
         self._active.receive(self.injector.journal.inbox(self.execution.saga_id))
         if self.effect is None or self.effect.callback is None:
             self._write([])  # while a call is under way, it is taken up after it
 
     def cancel(self) -> None:
-        """Cancel it."""
+        """Cancel the execution."""
         self.post(InboxItem(CANCEL, reason="cancelled by the test", at=self.clock()))
 
     def retry(self) -> None:
@@ -131,7 +131,7 @@ class Stepper:
         self._write([record])
 
     def die(self) -> None:
-        """Have its driver die, and another one take it up."""
+        """Crash its driver, and recover it with another one."""
         self.injector.journal.dismiss(self._commits.driver.id)
         self._enlist()
         self._claim()

@@ -1,8 +1,8 @@
 """The pytest plugin. Load it with ``-p fsm_mediator.testing.plugin``, or ``pytest_plugins`` in a conftest.
 
 Fixtures: `virtual_clock`, `memory_journal`, `sqlite_journal`, `mediator`; and `saga_case` under the marker. The marker
-``@pytest.mark.saga(...)``, with the arguments of `check_saga`, makes one test of every fault; the test is run after the
-fault was survived, and may look further at ``saga_case``. The last lines of a session say what was covered.
+``@pytest.mark.saga(...)``, with the arguments of `check_saga`, makes one test of every fault. The test runs after the
+saga survived the fault, and can check ``saga_case`` further. The last lines of a session show the coverage.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WORDS = "fsm_mediator_covered"
 
 @attrs.frozen
 class _Coverage:
-    """What a test covered of one saga, as plain data: reports of tests may travel between processes."""
+    """The coverage of one saga by a test, as plain data: test reports may be sent between processes."""
 
     saga: str
     cases: int
@@ -61,7 +61,7 @@ class _Coverage:
 
 
 class _Suite:
-    """The tests of one marker: they share what the fault-free run does."""
+    """The tests of one marker; they share the fault-free run."""
 
     def __init__(self, saga: Any, payload: Any = None, **settings: Any) -> None:
         self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}
@@ -95,13 +95,13 @@ class _Planned:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", MARKER)
     config.stash[_SUITES] = []
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let go of the event loops of coroutine sagas."""
+    """Close the event loops of coroutine sagas."""
     for suite in config.stash.get(_SUITES, []):
         suite.checking.close()
 
@@ -133,7 +133,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Take note of every check that a test makes."""
+    """Record every check in a test."""
     __tracebackhide__ = True
     covered = item.stash.setdefault(_COVERED, [])
     check.listeners.append(covered.append)
@@ -147,7 +147,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Send along what the test covered."""
+    """Add the coverage to the test's report."""
     report = yield
     if call.when == "call" and (covered := item.stash.get(_COVERED, None)):
         setattr(report, _WORDS, [attrs.asdict(_Coverage.of(each)) for each in covered])
@@ -182,13 +182,13 @@ def _number(count: int, what: str) -> str:
 
 @pytest.fixture
 def virtual_clock() -> VirtualClock:
-    """A clock that only waiting moves: hours of backoff take microseconds."""
+    """A clock that moves only with waits: hours of backoff take microseconds."""
     return VirtualClock()
 
 
 @pytest.fixture
 def memory_journal() -> Iterator[MemoryJournal]:
-    """A journal in memory that encodes and decodes as a durable one does."""
+    """A journal in memory that encodes and decodes like a durable journal."""
     journal = MemoryJournal(encode=True)
     yield journal
     journal.close()
@@ -206,7 +206,7 @@ def sqlite_journal(tmp_path: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def mediator(virtual_clock: VirtualClock) -> Iterator[Callable[..., Mediator]]:
-    """Makes mediators that live by `virtual_clock`: ``mediator(checkout, journal=sqlite_journal)``; closes them."""
+    """Makes mediators that use `virtual_clock`: ``mediator(checkout, journal=sqlite_journal)``; closes them."""
     made: list[Mediator] = []
 
     def make(*sagas: Saga, **settings: Any) -> Mediator:

@@ -1,4 +1,4 @@
-"""Real deaths: work in a forked child of this process, that may end itself by the signal no process can catch."""
+"""Real crashes: run work in a forked child of this process, which can kill itself with SIGKILL."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def kill() -> None:
 
 
 def in_a_child(work: Callable[[], object]) -> bool:
-    """Do *work* in a child of this process; whether that was killed.
+    """Run *work* in a child of this process; return whether it was killed.
 
     Raises:
-        MediatorError: It ended in another way, with an error; what that was is on its standard error.
+        MediatorError: The child failed; its standard error shows the cause.
         DefinitionError: This system cannot fork.
     """
     if not hasattr(os, "fork"):

@@ -1,7 +1,7 @@
 """Trial: one run of a saga's real steps under one plan of faults, to its end, on one of the mediators.
 
-Whoever drives may die on the way: another mediator on the same journal takes it up. A saga that gets stuck because of
-a fault is mended by a person, once; one that waits for a signal is given it.
+After a simulated crash, another mediator on the same journal resumes the saga. If a fault makes the saga stuck, it is
+retried once, without faults. If it waits for a signal, the signal is sent.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from fsm_mediator.testing.processes import in_a_child
 logger = logging.getLogger("fsm_mediator")
 
 ROUNDS: Final = 200
-"""How often, at most, a trial is taken up, mended or signalled before it is said not to end."""
+"""How often, at most, a trial is resumed, retried or signalled before it counts as endless."""
 
 
 class CallRunner:
-    """Calls what may be a coroutine function: on an event loop of its own, made when there is need of one."""
+    """Calls functions and coroutine functions, the latter on its own event loop, created at first use."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call it; what it returns, awaited if need be."""
+        """Call *function*; return its result, awaited if needed."""
         if not inspect.iscoroutinefunction(function):
             return function(*args, **kwargs)
         if self._runner is None:
@@ -58,7 +58,7 @@ class CallRunner:
         return self._runner.run(function(*args, **kwargs))
 
     def close(self) -> None:
-        """End the event loop, if there was need of one."""
+        """Close the event loop, if one was created."""
         if self._runner is not None:
             self._runner.close()
             self._runner = None
@@ -66,15 +66,15 @@ class CallRunner:
 
 @attrs.frozen(kw_only=True)
 class Trial:
-    """What came of one run.
+    """The result of one run.
 
     Attributes:
-        plan: What went wrong in it.
-        outcome: How it ended.
+        plan: The faults of the run.
+        outcome: Its outcome.
         injector: The calls, and the faults that struck.
-        deaths: How often another mediator had to take it up.
-        branches: How the branches of its groups ended, by id.
-        problem: Why it did not come to an end; empty if it did.
+        deaths: How often another mediator had to resume it.
+        branches: The outcomes of the branches of its groups, by id.
+        problem: Why it did not end; empty if it did.
     """
 
     plan: FaultPlan
@@ -86,13 +86,13 @@ class Trial:
 
 
 class FaultRunner:
-    """Runs trials of sagas, each from its beginning to its end.
+    """Runs sagas under fault plans, each from its start to its end.
 
     Args:
-        call: Calls what may be a coroutine function.
+        call: Calls functions and coroutine functions.
         journal: Makes the journal of each run.
         signals: The value of each signal.
-        coroutines: Whether to drive by `AsyncMediator`; None: where the saga has coroutine functions.
+        coroutines: Whether to drive with `AsyncMediator`; None: if the saga has coroutine functions.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class FaultRunner:
         return _Run(self, saga, payload, injector, saga_id).finish()
 
     def run_in_subprocess(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str) -> Trial:
-        """Run *saga* under *plan* in a child of this process, which may be killed, and then on to its end in this one.
+        """Run *saga* under *plan* in a child of this process, which may be killed, and then to its end in this process.
 
-        Their journal is a SQLite file. Faults that kill are over in this process, all others are met here, too.
+        Both use one SQLite journal. Faults that kill strike only in the child, all others also in this process.
         """
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="fsm-mediator-")
@@ -148,10 +148,10 @@ class FaultRunner:
             self._folder = None
 
     def undo(self, saga: Saga, trial: Trial) -> Outcome:
-        """Undo what succeeded in *trial*; nothing goes wrong any more.
+        """Undo the successful *trial*, without faults.
 
         Raises:
-            RefusedError: It cannot be undone.
+            RefusedError: The saga cannot be undone.
         """
         trial.injector.heal()
         mediator = self.driver(saga, trial.injector)
@@ -162,12 +162,12 @@ class FaultRunner:
         return outcome
 
     def driver(self, saga: Saga, injector: FaultInjector) -> Mediator | AsyncMediator:
-        """A mediator of the kind that this saga takes."""
+        """A mediator of the kind that this saga needs."""
         coroutines = has_coroutines(saga) if self._coroutines is None else self._coroutines
         return faulty_mediator(saga, injector, coroutines=coroutines)
 
     def command(self, mediator: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
-        """One of the mediator's verbs, awaited if need be."""
+        """Call a method of *mediator*, awaited if needed."""
         return self._call(getattr(mediator, verb), *args, **kwargs)
 
 
@@ -237,7 +237,7 @@ class _Run:
         return outcome, f"it does not end: after {ROUNDS} times of being taken up, it stands in {outcome.state!r}"
 
     def _signals(self, path: str) -> dict[str, Any]:
-        """What it waits for in the part at *path*, a signal or a group, and has not been given."""
+        """The values of signals not sent yet that the part at *path*, a signal or a group, can wait for."""
         return {
             name: value
             for name, value in self.runner.signals.items()
@@ -272,9 +272,9 @@ def why_beyond_repair(outcome: Outcome, injector: FaultInjector, asked: Collecti
     """The reason why a retry by an operator cannot help; empty if an injected fault is the only cause.
 
     Args:
-        outcome: Where it is stuck.
+        outcome: The stuck outcome.
         injector: The calls of the run.
-        asked: The states in which a person had it tried again already.
+        asked: The states already retried by an operator.
     """
     path = outcome.step or ""
     if path in outcome.saga.branches:
@@ -292,7 +292,7 @@ def why_beyond_repair(outcome: Outcome, injector: FaultInjector, asked: Collecti
 
 
 def has_coroutines(saga: Saga) -> bool:
-    """Whether a step of it is a coroutine function, so that only `AsyncMediator` can run it."""
+    """Whether a step of *saga* is a coroutine function, so that only `AsyncMediator` can run it."""
     return any(
         callback is not None and callback.is_coroutine
         for part in saga.parts
@@ -301,7 +301,7 @@ def has_coroutines(saga: Saga) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of the log tells of anything else than a death on purpose, and what follows from it."""
+    """Whether a log line is about more than a simulated crash and its consequences."""
     arguments = record.args if isinstance(record.args, tuple) else ()
     if any(isinstance(each, LeaseLostError) for each in arguments) or str(record.msg).startswith(
         "closed while attempts"

@@ -1,9 +1,9 @@
 """saga_state_machine: a saga's real steps under Hypothesis's control, one move at a time.
 
-What happens next is drawn: the call goes well or meets a fault, its driver dies, time passes, somebody cancels, a
-person retries or undoes. After every move the journal must give the same execution back; at the end everything goes
-well, and the world must be as it must be. A failure shrinks to the shortest way there, and ends with its timeline and
-diagram.
+Hypothesis draws each move: the call succeeds or a fault strikes, the driver dies, time passes, the saga is cancelled,
+an operator retries or undoes. After every move the journal must give the same execution back. At the end no more
+faults strike, and the world must be in the right state. A failure shrinks to the shortest path, and is shown with its
+timeline and diagram.
 
 Source: stateful testing as in Claessen & Hughes, "Testing Monadic Code with QuickCheck", 2002; MacIver's Hypothesis.
 """
@@ -35,15 +35,15 @@ from fsm_mediator.testing.runner import CallRunner, why_beyond_repair
 from fsm_mediator.testing.world import Worlds
 
 MOST_MOVES: Final = 1000
-"""After how many moves in which all goes well a saga is said not to end."""
+"""After this many moves without faults a saga counts as endless."""
 
 
 class SagaMachineError(MediatorError, AssertionError):
-    """What happened to a saga, as drawn, leads where it must not. The message ends with the diagram of it.
+    """A drawn run of a saga leads to a wrong state. The message ends with its diagram.
 
     Attributes:
-        problem: What is wrong.
-        outcome: How it ended.
+        problem: The problem, in words.
+        outcome: The outcome of the run.
     """
 
     def __init__(self, problem: str, outcome: Outcome) -> None:
@@ -59,9 +59,9 @@ class SagaMachineError(MediatorError, AssertionError):
 
 
 def _move(possible: Callable[[Any], bool]) -> Callable[[Callable[[Any], None]], Any]:
-    """Decorator: one thing that can happen where it is *possible*; afterwards the journal is looked at.
+    """Decorator: a move that can happen where *possible* returns True; afterwards the journal is checked.
 
-    That is no invariant of Hypothesis, which would print it between all moves of a failure.
+    The check is no Hypothesis invariant, because Hypothesis would print it between all moves of a failure.
     """
 
     def made(function: Callable[[Any], None]) -> Any:
@@ -76,11 +76,11 @@ def _move(possible: Callable[[Any], bool]) -> Callable[[Callable[[Any], None]], 
 
 
 class SagaMachine(stateful.RuleBasedStateMachine):
-    """The moves of a saga as rules. Made by `saga_state_machine`; subclass what it returns to add rules of your own.
+    """The moves of a saga as rules. Made by `saga_state_machine`; subclass its result to add rules of your own.
 
     Attributes:
-        stepper: The saga, driven; its clock, what was called, where it stands.
-        observe: Looks at the world.
+        stepper: Drives the saga; it has its clock, its calls and its outcome.
+        observe: Returns the state of the world.
     """
 
     settings_of: ClassVar[Mapping[str, Any]]
@@ -91,7 +91,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @classmethod
     def checking(cls) -> Checking:
-        """What all examples share: how the world looks when nothing goes wrong."""
+        """The fault-free run, shared by all examples."""
         if cls._checking is None:
             settings = dict(cls.settings_of)
             cls._checking = Checking(
@@ -161,7 +161,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self._calls())
     def crashes_after_effect(self) -> None:
-        """The call takes effect, and its driver dies before it has the answer; another one takes the saga up."""
+        """The call takes effect, and its driver dies before it has the answer; another one recovers the saga."""
         self.stepper.perform(faults.CRASH_AFTER)
 
     @_move(lambda self: self._calls())
@@ -203,12 +203,12 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self.stepper.outcome.stuck)
     def a_person_retries(self) -> None:
-        """It is stuck, and a person has it tried again."""
+        """It is stuck, and an operator retries it."""
         self.stepper.retry()
 
     @_move(lambda self: self.stepper.outcome.succeeded and self._undoable())
     def a_person_undoes(self) -> None:
-        """It has succeeded, and a person has it undone."""
+        """It has succeeded, and an operator undoes it."""
         self.stepper.undo()
 
     def check_journal(self) -> None:
@@ -218,7 +218,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
             self._fail(f"the journal gives it back in {folded.state!r}, attempt {folded.attempt}")
 
     def teardown(self) -> None:
-        """From here on all goes well; then the world is looked at."""
+        """Run to the end without faults, then check the world."""
         if hasattr(self, "stepper"):
             self._end()
 
@@ -297,16 +297,16 @@ def saga_state_machine(
     strict: bool = False,
     encode: bool = True,
 ) -> type[SagaMachine]:
-    """Make a state machine of Hypothesis of a saga.
+    """Make a Hypothesis state machine from a saga.
 
     Its test: ``TestCheckout = saga_state_machine(shop, order).TestCase``. Arguments are those of `check_saga`.
     Groups and choices are not covered: `check_saga` runs those.
 
     Returns:
-        A subclass of `SagaMachine`, which may be subclassed for rules and invariants of your own.
+        A subclass of `SagaMachine`. Subclass it for rules and invariants of your own.
 
     Raises:
-        DefinitionError: What is given is neither a saga with *observe* nor a function that makes both.
+        DefinitionError: *saga* is neither a saga with *observe* nor a function that returns both.
     """
     Worlds(saga, observe, reset, CallRunner())  # refuses what it cannot make worlds of, and makes none yet
     settings = {

@@ -1,7 +1,7 @@
 """Hypothesis strategies: fault plans of a saga, sagas, and histories that a saga's machine can produce.
 
-`fault_plans` is for your own properties about your own saga; `sagas` and `histories` are for whoever builds on this
-library: an observer, a journal, a report. Everything shrinks towards what is simplest: no fault, one step, success.
+`fault_plans` is for properties of your own saga. `sagas` and `histories` are for code that builds on this library: an
+observer, a journal, a report. All of them shrink to the simplest case: no fault, one step, success.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from fsm_mediator.testing.faults import Fault, FaultPlan, faults_of, plans
 from fsm_mediator.verifier.actions import ActionModel
 
 HISTORY_AT: Final = 1_700_000_000.0
-"""When drawn histories begin."""
+"""The time at which drawn histories begin."""
 
 
 def fault_plans(saga: Saga, *, most: int = 3, strict: bool = False) -> st.SearchStrategy[FaultPlan]:
-    """Plans of up to *most* faults that *saga* can meet, each with a call of its own; for `check_saga`'s ``only=``.
+    """Plans of up to *most* possible faults of *saga*, each in another call; for ``only=`` of `check_saga`.
 
-    Not every plan of several faults comes to pass: one that ends a saga early leaves no chance to the next.
+    Not every fault of a plan strikes: an earlier fault can end the saga.
 
     Args:
         saga: The saga; no step of it is called.
         most: The most faults of one plan.
-        strict: Have steps also raise after they took effect, without saying so.
+        strict: Let steps also raise after their effect, without reporting doubt.
     """
     check_is_saga("fault_plans()", saga)
     single = list(plans(saga, strict=strict))
@@ -77,10 +77,10 @@ class DrawnStep(Step):
 
 
 class CompensatedStep(DrawnStep):
-    """One that can be compensated."""
+    """A drawn step with a compensation."""
 
     def compensate(self, payload: Any) -> None:
-        """Nothing was done, and nothing is to be undone."""
+        """Do nothing: there is no effect to undo."""
 
 
 def _asked(payload: Any, context: Context) -> Happened | NotHappened:  # noqa: ARG001 - likewise
@@ -111,7 +111,7 @@ def sagas(draw: st.DrawFn, *, most: int = 6, nested: bool = True, groups: bool =
     Args:
         draw: Given by Hypothesis.
         most: The most steps.
-        nested: Whether some of the steps may be in a saga of their own within.
+        nested: Whether some of the steps may be in a nested saga.
         groups: Whether some of the steps may be branches of a group, and the saga sleep for an hour before it ends.
     """
     size = draw(st.integers(1, most))
@@ -141,16 +141,16 @@ def histories(
     saga_id: str = "drawn",
     payload: Any = None,
 ) -> list[Record]:
-    """Histories that *saga* can have: walks of its machine, of at most *most* things that happen, ended or not.
+    """Possible histories of *saga*: paths through its machine with at most *most* actions, ended or not.
 
     Every one folds: ``Execution.fold(saga, acceptance_of(saga, ...), history)``. No step is called.
 
     Args:
         draw: Given by Hypothesis.
         saga: The saga.
-        most: The most things that happen, one or more records each.
-        saga_id: The id that its records bear.
-        payload: What it is given.
+        most: The most actions, with one or more records each.
+        saga_id: The id in its records.
+        payload: Its payload.
     """
     check_is_saga("histories()", saga)
     moves = ActionModel(saga)
@@ -172,7 +172,7 @@ def histories(
 
 
 def acceptance_of(saga: Saga, saga_id: str = "drawn", payload: Any = None) -> Acceptance:
-    """What opens an execution of *saga*, such as `histories` are of."""
+    """The acceptance of an execution of *saga*, for `histories`."""
     check_is_saga("acceptance_of()", saga)
     deadline = None if saga.deadline is None else HISTORY_AT + saga.deadline
     return Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, payload, HISTORY_AT, deadline)

@@ -1,7 +1,7 @@
-"""World: how a saga and what it changes come into being for each run, and how two looks at it are compared.
+"""World: creates the saga and its world for each run, and compares two observations of the world.
 
-The steps are the user's real ones. What they changed is whatever `observe` says; it is copied at once, so that what is
-compared is two looks, not the same object twice.
+The steps are the user's real ones. `observe` returns their effects. The result is copied at once, so that a comparison
+never compares an object with itself.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fsm_mediator.errors import DefinitionError
 
 @attrs.frozen
 class World:
-    """A saga, ready to be run, and how to look at what it does.
+    """A saga, ready to run, and the function that observes its world.
 
     Attributes:
         saga: The saga, with the real steps.
-        observe: Looks at the world.
+        observe: Returns the state of the world.
     """
 
     saga: Saga
@@ -33,13 +33,13 @@ class World:
 
 
 class Worlds:
-    """Gives a world for each run: a new one from a function, or the same one, put back as it was.
+    """Provides the world of each run: a new one from a function, or the same one, reset.
 
     Args:
-        source: The saga; or a function without arguments that makes ``(saga, observe)`` anew.
-        observe: Looks at the world, where *source* is a saga.
-        reset: Puts the world back as it was in the beginning.
-        call: Calls what may be a coroutine function.
+        source: The saga; or a function without arguments that returns a new ``(saga, observe)``.
+        observe: Returns the state of the world, if *source* is a saga.
+        reset: Restores the world to its initial state.
+        call: Calls functions and coroutine functions.
 
     Raises:
         DefinitionError: *source* is neither.
@@ -94,10 +94,10 @@ class Worlds:
         return World(*made)
 
     def look(self, world: World) -> Any:
-        """What the world looks like now.
+        """The state of the world now.
 
         Raises:
-            DefinitionError: What `observe` returned cannot be compared with its own copy.
+            DefinitionError: The result of `observe` does not equal its own copy.
         """
         seen = self._call(world.observe)
         if inspect.isawaitable(seen):
@@ -112,7 +112,7 @@ class Worlds:
 
 
 def differences(expected: Any, found: Any) -> str:
-    """What differs between two looks, a line each: ``-`` was expected, ``+`` was found."""
+    """The differences of two observations, a line each: ``-`` was expected, ``+`` was found."""
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         lines = []
         for key in dict.fromkeys((*expected, *found)):
@@ -129,7 +129,7 @@ def differences(expected: Any, found: Any) -> str:
 
 
 def without(look: Any, names: tuple[str, ...]) -> Any:
-    """*look* without what it has under these names, if it is a mapping."""
+    """*look* without these names, if it is a mapping."""
     if isinstance(look, Mapping) and any(name in look for name in names):
         return {key: value for key, value in look.items() if key not in names}
     return look

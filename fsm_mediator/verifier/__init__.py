@@ -1,6 +1,6 @@
-"""The verifier: every failure path of a saga, walked through the machine and the judgements that really run.
+"""The verifier: searches every failure path of a saga, with the same machine and rules that run in production.
 
-`verify` walks, `laws` judge, `Report` and `Violation` tell.
+`verify` searches, `laws` checks each transition, `Report` and `Violation` hold the result.
 """
 
 from fsm_mediator.verifier.laws import LAWS

@@ -1,8 +1,8 @@
-"""Stands: where executions of a saga can stand, whatever is in the ledger, and what they make of what they hear.
+"""Abstract states: the states of a saga's executions without the ledger, and the successors of each.
 
-What an execution makes of something does not depend on the ledger. So it is found out once for each stand, through the
-very machine and the very `feed` that run; and each time the records are replayed into a second execution, which must
-equal the first: recovery finds what runs.
+The reaction of an execution does not depend on the ledger. So each reaction is computed once for each abstract state,
+with the machine and the `feed` of production. Its records are also replayed into a second execution, which must equal
+the first: recovery gives the same state as the run.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from fsm_mediator.verifier.choices import ChoicePoints
 from fsm_mediator.verifier.laws import Laws, TransitionView
 
 UNLIMITED_ATTEMPTS: Final = 2
-"""Up to which attempt a policy without limit is told apart: one more behaves like the one before."""
+"""With a policy without limit, attempts are distinguished up to this number. Later ones behave like it."""
 
 
 class Successor(NamedTuple):
-    """What something that an execution heard led to.
+    """One result of an action.
 
     Attributes:
-        stand: Where to.
-        decided: What was decided on the way, in words.
-        passage: What the laws look at.
-        births: The branches that came into being with it.
+        position: The new abstract state.
+        decided: The decisions in the action, in words.
+        passage: The transition, as the laws see it.
+        births: The branches that it starts.
         quiet: Whether nothing was recorded.
-        endless: Whether a policy without limit made it.
-        differs: What is wrong with what recovery would find; None: nothing.
+        endless: Whether it is a retry under a policy without limit.
+        differs: The difference that recovery would find; None: there is none.
     """
 
     position: AbstractState
@@ -47,13 +47,13 @@ class Successor(NamedTuple):
 
 
 class AbstractState:
-    """Where an execution can stand.
+    """A state of an execution, without the ledger.
 
     Attributes:
-        execution: One that stands there.
-        number: From 0.
-        backward: Whether it is on the way back.
-        led: What it made of what it heard; a text is why it refused it.
+        execution: An execution in this state.
+        number: Its number, from 0.
+        backward: Whether the execution compensates, or has failed.
+        led: The successors, by observation; a text is the reason of a refusal.
     """
 
     __slots__ = ("backward", "execution", "led", "number")
@@ -67,10 +67,10 @@ class AbstractState:
 
 
 class StateTable:
-    """All the stands of a saga that were come to.
+    """All abstract states of a saga that were reached.
 
     Attributes:
-        saga: The saga, as it is walked: every function that decides is replaced.
+        saga: The saga to search, with every deciding function replaced.
         states: The machine's states that were reached.
         taken: Its transitions that were taken, by event and source.
     """
@@ -85,14 +85,14 @@ class StateTable:
         self.taken: set[tuple[str, str]] = set()
 
     def first(self) -> AbstractState:
-        """Where an execution stands that was accepted, and has not begun."""
-        return self._of(begun(self.saga))
+        """The state of an accepted execution before its start."""
+        return self._of(initial_execution(self.saga))
 
     def after(self, position: AbstractState, move: Action) -> list[Successor] | str:
-        """What an execution that stands there makes of a move, for everything that may be decided on the way.
+        """The successors of *position* under a move, one for each combination of decisions in it.
 
         Returns:
-            Where it leads; or why it is refused.
+            The successors; or the reason why the move is refused.
         """
         known = position.led.get(move.observation)
         if known is None:
@@ -102,7 +102,7 @@ class StateTable:
     def _found(self, position: AbstractState, move: Action) -> list[Successor] | str:
         def make() -> tuple[Execution, tuple[Record, ...]]:
             execution = copied(position.execution)
-            return execution, made(execution, move, 0.0)
+            return execution, apply_action(execution, move, 0.0)
 
         try:
             every = list(self._decisions.every(make)) if self._decisions.any else [("", make())]
@@ -146,7 +146,7 @@ class StateTable:
         return False
 
     def _of(self, execution: Execution) -> AbstractState:
-        """The stand of an execution: the same for all that have the same future."""
+        """The abstract state of an execution. Executions with the same future share one."""
         state, _, *rest, answered, doubtful = _essence(execution)
         backward = execution.state in self._laws.backward
         # On the way back the leftovers are what they were where it turned back (`TransitionView.turns`, `.forgets`).
@@ -158,13 +158,13 @@ class StateTable:
         return position
 
 
-def begun(saga: Saga) -> Execution:
-    """An execution that was accepted, and has not begun."""
+def initial_execution(saga: Saga) -> Execution:
+    """An accepted execution before its start."""
     return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, None, 0.0))
 
 
-def made(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
-    """Make *move*, and what follows of it with no effect in between; its records.
+def apply_action(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
+    """Make *move* and all transitions that follow without an effect; return the records.
 
     Raises:
         RefusedError: The execution refuses it.
@@ -187,7 +187,7 @@ def _state_key(execution: Execution) -> int:
 
 
 def _essence(execution: Execution) -> tuple[Any, ...]:
-    """What an execution's future depends on."""
+    """The values that decide the future of an execution."""
     return (
         execution.state,
         execution.attempt,

@@ -1,4 +1,4 @@
-"""Move: one thing that can happen, in words, what it does to an execution, and the ledger after it."""
+"""Action: one event of the search, with its label, its effect on an execution, and the ledger after it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from fsm_mediator.records import Answer, Crashed, InboxItem, Raised, Record, Ret
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 Act = Callable[[Execution, float], Record | None]
-"""What a move does to an execution, at a time in seconds since the epoch."""
+"""Applies an action to an execution, at a time in seconds since the epoch."""
 
 PARTICIPANT: Final = "participant"
 DRIVER: Final = "driver"
 OTHERS: Final = "others"
 PERSON: Final = "person"
-"""From whom a move comes: the participant's code, whoever drives, who writes to the inbox (or a clock), an operator."""
+"""The origin of an action: the participant's code, the driver, a writer to the inbox (or a clock), an operator."""
 
 DUE: Final = "due"
 CRASHED: Final = "crashed"
 LOOK: Final = "look"
 NOTHING: Final = "nothing"
-"""What an execution hears: its wait is over, its driver died, how its branches stand, nothing at all."""
+"""Observations: the wait is over, the driver died, the statuses of the branches, nothing."""
 
 DIES: Final = "the driver dies before it begins"
-"""A label: what has been announced was not begun."""
+"""A label: the announced attempt was not begun."""
 
 
 class Action(NamedTuple):
-    """One thing that can happen: in words, what it does to the execution, and the ledger after it.
+    """One event of the search: its label, its effect on the execution, and the ledger after it.
 
-    *who* it comes from. *crash* and *again* (an operator's retry) may go round in circles; *outside*: it comes from
-    nothing in the records. *observation*: what an execution hears of it; two moves with the same have it do the same.
+    *who*: its origin. *crash* and *again* (an operator's retry) may form cycles. *outside*: the records do not contain
+    its cause. *observation*: its visible part. The execution reacts in the same way to actions with equal observations.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Action(NamedTuple):
 
 
 def copied(execution: Execution) -> Execution:
-    """Another execution that stands where *execution* does."""
+    """A copy of *execution*, in the same state."""
     other = Execution.__new__(Execution)
     for name in ExecutionData.__slots__:
         setattr(other, name, getattr(execution, name))
@@ -59,36 +59,36 @@ def copied(execution: Execution) -> Execution:
     return other
 
 
-def feeding(answer: Answer) -> Act:
-    """It hears *answer*."""
+def feed_answer(answer: Answer) -> Act:
+    """Feed *answer* to the execution."""
     return lambda execution, at: execution.feed(answer, at)
 
 
-def noting(item: InboxItem) -> Act:
-    """*item* comes to its inbox."""
+def post_item(item: InboxItem) -> Act:
+    """Put *item* into its inbox."""
     return lambda execution, _at: execution.receive(item)
 
 
 def waiting_until(due_at: float) -> Act:
-    """Time passes, until *due_at* at least."""
+    """Let time pass, at least until *due_at*."""
     return lambda execution, at: execution.advance(max(at, due_at))
 
 
 def passing_the_deadline(execution: Execution, at: float) -> None:
-    """Its deadline is now; `advance` acts on it."""
+    """Set its deadline to now; `advance` acts on it."""
     execution.deadline_at = at
 
 
 def unobserved(_execution: Execution, _at: float) -> None:
-    """The ledger changes, and the execution does not hear of it."""
+    """Change the ledger only; the execution does not observe it."""
 
 
-RETURNED: Final = feeding(Returned())
-CRASH: Final = feeding(Crashed())
+RETURNED: Final = feed_answer(Returned())
+CRASH: Final = feed_answer(Crashed())
 TROUBLE: Final = {
-    "raised": feeding(Raised(Exception("raised"))),
-    "raised again": feeding(Raised(RetryAfterError(0.0))),
-    "rejected": feeding(Raised(StepRejectedError("rejected"))),
-    "refused": feeding(Raised(ResultRefusedError("it cannot be journaled"))),
-    "unknown": feeding(Raised(OutcomeUnknownError("who knows"))),
+    "raised": feed_answer(Raised(Exception("raised"))),
+    "raised again": feed_answer(Raised(RetryAfterError(0.0))),
+    "rejected": feed_answer(Raised(StepRejectedError("rejected"))),
+    "refused": feed_answer(Raised(ResultRefusedError("it cannot be journaled"))),
+    "unknown": feed_answer(Raised(OutcomeUnknownError("who knows"))),
 }

@@ -1,8 +1,8 @@
-"""Moves: everything that can happen to the executions of one saga.
+"""Actions: everything that can happen to the executions of one saga.
 
-At every place of an execution: the call returns, raises, leaves doubt with and without an effect, times out, is
-abandoned, the driver dies; a cancel, a signal or the deadline comes; branches end; a person says something. The
-verifier tries them all; the explorer offers them to a person.
+In each state of an execution: the call returns, raises, leaves doubt with and without an effect, times out, is
+abandoned; the driver dies; a cancel, a signal or the deadline comes; branches end; an operator gives a command. The
+verifier tries all actions; the explorer offers them to its user.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from fsm_mediator.verifier.action import (
     RETURNED,
     TROUBLE,
     Action,
-    feeding,
-    noting,
+    feed_answer,
     passing_the_deadline,
+    post_item,
     unobserved,
     waiting_until,
 )
@@ -54,12 +54,12 @@ class ActionModel:
 
     Args:
         saga: The saga.
-        strict: Take steps also to raise after an effect without saying so, which is against the rules.
-        children: Of each group, by path: its branches, where somebody has found out what can become of them.
-        once: Of branches that are alike in all but their names, and stand alike, have something happen to one only.
+        strict: Let steps also raise after their effect without reporting doubt, which breaks the rules.
+        children: The branches already searched, with their outcomes, by the path of their group.
+        once: Generate actions for only one of several symmetric branches in the same status.
 
     Attributes:
-        index: The number of each part, by path: its place in a `EffectLedger`.
+        index: The number of each part, by path: its position in an `EffectLedger`.
         nothing: The ledger before anything has happened.
         branch_models: The branches of each of its groups, by path.
     """
@@ -81,9 +81,9 @@ class ActionModel:
         self.nothing = EffectLedger(none, none, branches=((),) * len(saga.parts) if self.branch_models else ())
 
     def after(self, ledger: EffectLedger, born: Births) -> EffectLedger:
-        """The ledger of a move, once the branches are in it that came into being with its records."""
+        """The ledger of an action, with the branches that its records started."""
         for path, names in born:
-            ledger = self.branch_models[path].born(ledger, names)
+            ledger = self.branch_models[path].with_spawned(ledger, names)
         return ledger
 
     def branch_changes(
@@ -103,7 +103,7 @@ class ActionModel:
             return
         effect = execution.effect
         if execution.state == PENDING:
-            yield Action("the saga begins", feeding(Begin()), ledger, who=DRIVER, observation="begin")
+            yield Action("the saga begins", feed_answer(Begin()), ledger, who=DRIVER, observation="begin")
         if effect is not None:
             part = effect.part
             if effect.kind == EXECUTE:
@@ -145,13 +145,13 @@ class ActionModel:
         )
         if part.can_outlive_its_timeout:
             label = f"{name} outlives time-out and grace"
-            yield Action(label, feeding(Abandoned(1.0)), ledger._replace(running=at), observation="abandoned")
+            yield Action(label, feed_answer(Abandoned(1.0)), ledger._replace(running=at), observation="abandoned")
             yield Action(
-                f"{name} takes effect and returns late", feeding(Returned(late=True)), known, observation="late"
+                f"{name} takes effect and returns late", feed_answer(Returned(late=True)), known, observation="late"
             )
         doubts = [(f"{name} says that it does not know", "unknown", TROUBLE["unknown"])]
         if part.timeout is not None and not part.can_outlive_its_timeout:
-            doubts.append((f"{name} times out", "timed out", feeding(TimedOut(part.timeout))))
+            doubts.append((f"{name} times out", "timed out", feed_answer(TimedOut(part.timeout))))
         for label, observation, act in doubts:
             yield Action(f"{label}, without effect", act, ledger, observation=observation)
             yield Action(f"{label}, after its effect", act, done, observation=observation)
@@ -163,15 +163,15 @@ class ActionModel:
         name = f"the probe of {part.path}"
         if ledger.effects[at]:
             confirmed = ledger.with_(at, effect=True, known=True)
-            yield Action(f"{name}: it happened", feeding(Returned(Happened())), confirmed, observation="happened")
+            yield Action(f"{name}: it happened", feed_answer(Returned(Happened())), confirmed, observation="happened")
         else:
             yield Action(
-                f"{name}: it did not happen", feeding(Returned(NotHappened())), ledger, observation="not happened"
+                f"{name}: it did not happen", feed_answer(Returned(NotHappened())), ledger, observation="not happened"
             )
         yield Action(f"{name} raises", TROUBLE["raised"], ledger, observation="raised")
         yield Action(f"{name} returns nonsense", RETURNED, ledger, observation="returned")
         if part.timeout is not None:
-            yield Action(f"{name} times out", feeding(TimedOut(part.timeout)), ledger, observation="timed out")
+            yield Action(f"{name} times out", feed_answer(TimedOut(part.timeout)), ledger, observation="timed out")
 
     def _compensate_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
         at = self.index[part.path]
@@ -187,18 +187,18 @@ class ActionModel:
         if part.compensation_can_outlive_its_timeout:
             abandoned = begun._replace(running=at)
             yield Action(
-                f"{name} outlives time-out and grace", feeding(Abandoned(1.0)), abandoned, observation="abandoned"
+                f"{name} outlives time-out and grace", feed_answer(Abandoned(1.0)), abandoned, observation="abandoned"
             )
-            yield Action(f"{name} returns late", feeding(Returned(late=True)), undone, observation="late")
+            yield Action(f"{name} returns late", feed_answer(Returned(late=True)), undone, observation="late")
         elif part.timeout is not None:
-            fails.append(("times out", "timed out", feeding(TimedOut(part.timeout))))
+            fails.append(("times out", "timed out", feed_answer(TimedOut(part.timeout))))
         for label, observation, act in fails:
             yield Action(f"{name} {label}, without having undone it", act, begun, observation=observation)
             yield Action(f"{name} {label}, after having undone it", act, undone, observation=observation)
         yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, observation=CRASHED)
 
     def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
-        """The saga is stuck, and refuses every verb, while the thread lives; then it has had its effect or not."""
+        """The abandoned thread ends, with or without effect. Until then the saga is stuck and refuses every command."""
         at = ledger.running
         assert at is not None
         over = ledger._replace(running=None)
@@ -208,7 +208,7 @@ class ActionModel:
 
     def _others_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         if execution.cancellable and not execution.cancelled:
-            cancel = noting(InboxItem(CANCEL, number=1))
+            cancel = post_item(InboxItem(CANCEL, number=1))
             yield Action("a cancel comes", cancel, ledger, outside=True, who=OTHERS, observation="cancel")
             if execution.deadline_at is None:
                 yield Action(
@@ -220,7 +220,7 @@ class ActionModel:
                     observation="deadline",
                 )
         for number, path in enumerate(self._signals, 2):
-            signal = noting(InboxItem(SIGNAL, path, number=number))
+            signal = post_item(InboxItem(SIGNAL, path, number=number))
             after = ledger
             if path in (execution.signals or ()):
                 label = f"the signal {path} comes again"
@@ -231,7 +231,7 @@ class ActionModel:
                 label = f"the signal {path} comes too late"
             yield Action(label, signal, after, outside=True, who=OTHERS, observation=f"signal {path}")
         if execution.phase == WAITING and execution.effect is not None and execution.effect.part.kind is Kind.SIGNAL:
-            unknown = noting(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
+            unknown = post_item(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
             yield Action(
                 "a signal comes that nobody knows", unknown, ledger, outside=True, who=OTHERS, observation="unknown"
             )
@@ -241,17 +241,19 @@ class ActionModel:
         part = machine.places[state].part
         model = self.branch_models.get(part.path) if part is not None else None
         if machine.has_transition("retry", state):
-            tried = model.all_again(execution, ledger) if model is not None and execution.group else ledger
-            again = feeding(OperatorRetry())
+            tried = model.all_retried(execution, ledger) if model is not None and execution.group else ledger
+            again = feed_answer(OperatorRetry())
             yield Action("a person says: try again", again, tried, again=True, who=PERSON, observation="retry")
         if part is not None and execution.phase in STUCK_PHASES:
             for event, done in (("settled_done", True), ("settled_undone", False)):
                 if machine.has_transition(event, state):
                     label = f"a person has made sure: it is {'' if done else 'not '}done"
                     settled = self._settled(part, execution, ledger, done=done)
-                    yield Action(label, feeding(OperatorSettled(done, "seen")), settled, who=PERSON, observation=event)
+                    yield Action(
+                        label, feed_answer(OperatorSettled(done, "seen")), settled, who=PERSON, observation=event
+                    )
         if machine.has_transition("undo", state):
-            yield Action("a person says: undo", feeding(OperatorUndo()), ledger, who=PERSON, observation="undo")
+            yield Action("a person says: undo", feed_answer(OperatorUndo()), ledger, who=PERSON, observation="undo")
 
     def _settled(self, part: Part, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
         at = self.index[part.path]

@@ -1,7 +1,7 @@
 """For each branch on a path, a trace of its own that reaches the same statuses.
 
-To the saga that waits for it a branch is one of a few words (`Status`). The branch's own search proved that each status
-can be reached; this module returns a trace that reaches it, for replay in a test.
+Its parent sees a branch only as a `Status`. The branch's own search proved that each status can be reached; this
+module returns a trace that reaches it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 
 _HAVE_IT_GO_ON: Final = frozenset(("retry", "undo", "settled_done", "settled_undone"))
-"""What is said to an execution that has settled."""
+"""Commands for a settled execution."""
 
 _EFFORT: Final = {
     "retry": 1,
@@ -29,10 +29,10 @@ _EFFORT: Final = {
     "abandoned": 10_000,
     "late": 10_000,
 }
-"""What is not as easy as the rest; the last take real seconds to be played."""
+"""The effort of unusual actions; the others have effort 1."""
 
 _UNSEEN: Final = 1_000
-"""The effort for what is not to be seen."""
+"""The effort of an intermediate status that the parent must not see."""
 
 
 class BranchSearch(Protocol):
@@ -52,21 +52,21 @@ class BranchSearch(Protocol):
 
     @property
     def nodes(self) -> Sequence[tuple[Any, Any]]:
-        """Each state that was found, with the ledger of effects there."""
+        """Each state that was reached, with its ledger."""
 
     @property
     def is_broken(self) -> bool:
         """Whether a law is broken in it."""
 
-    def leads(self, number: int) -> Iterable[tuple[Action, str, int]]:
-        """The actions that lead on from the node of this number, each with its label and the node it leads to."""
+    def successors(self, number: int) -> Iterable[tuple[Action, str, int]]:
+        """The actions from the node of this number, each with its label and its target node."""
 
 
-def way_to(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
-    """The easiest way on which an execution comes to stand as *statuses* say, one after the other; None: there is none.
+def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | None:
+    """The easiest path of an execution through *statuses*, in order; None: there is none.
 
-    Easy is what is short; a cancel, a person who has made sure by hand, and what takes real time are taken where
-    nothing else leads there, and a driver that dies never: that is no different from a call that gives no answer.
+    Short paths are easy. A cancel, a settlement by hand and actions that take real time are used only if no other path
+    exists. A crash is never used: a call without an answer has the same effect.
     """
     came: dict[tuple[int, int], tuple[tuple[int, int], str]] = {}
     done: set[tuple[int, int]] = set()
@@ -86,7 +86,7 @@ def way_to(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | Non
                 way.append(label)
             return tuple(way[::-1])
         stood = status_of(walk.nodes[number][0].execution)
-        for move, label, target in walk.leads(number):
+        for move, label, target in walk.successors(number):
             step = _step(move, stood, status_of(walk.nodes[target][0].execution), statuses[reached:])
             if step is not None:
                 heapq.heappush(heap, (effort + step[0], next(order), (target, reached + step[1]), place, label))
@@ -96,10 +96,10 @@ def way_to(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ...] | Non
 def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tuple[int, int] | None:
     """The effort of a move, from its status before and after, and the number of *wanted* statuses reached.
 
-    What is wanted next is either that it settles, or that it goes on from where it has settled, as it is told to.
+    The next wanted status is either a settled one, or a running one after a command to a settled execution.
 
     Returns:
-        None: the move is not to be made.
+        None: the path must not contain the move.
     """
     thread_ends = move.who == PARTICIPANT and move.observation == NOTHING
     if stood not in GOING_ON and not thread_ends and move.observation not in _HAVE_IT_GO_ON:

@@ -1,7 +1,7 @@
-"""Branches: a model of the branches of a group, seen from the execution that waits for them.
+"""Branches: a model of the branches of a group, as their parent sees them.
 
-A branch is an execution of its own, with a driver, crashes and an inbox of its own. To its parent it is one of a few
-words (`Status`). What can become of it is found by walking the branch's own saga; where nobody has, anything can.
+A branch is an execution with its own driver, crashes and inbox. Its parent sees it only as a `Status`. A search over
+the branch's own saga finds the possible outcomes; without a search, every outcome is possible.
 
 Source: assume-guarantee reasoning, as in Clarke, Long and McMillan, "Compositional Model Checking", 1989.
 """
@@ -19,12 +19,12 @@ from fsm_mediator.execution.rules import RUNNING as GOES_ON
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Branch, Branches, Record
 from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_PHASES, SUCCEEDED, WAITING, path_of
-from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feeding, unobserved
+from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feed_answer, unobserved
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
 class Status:
-    """How a branch can stand, as far as its parent's future depends on it."""
+    """The status of a branch, as far as its parent's future depends on it."""
 
     RUNNING: Final = "running"
     SUCCEEDED: Final = "succeeded"
@@ -36,13 +36,13 @@ class Status:
 
 
 FORWARD: Final = frozenset((Status.SUCCEEDED, Status.FAILED, Status.LEFT, Status.STUCK, Status.STUCK_UNDOING))
-"""What can become of a branch that goes on."""
+"""The possible outcomes of a running branch."""
 BACKWARD: Final = frozenset((Status.FAILED, Status.LEFT, Status.STUCK_UNDOING))
-"""What can become of a branch that is being undone."""
+"""The possible outcomes of a branch that is being undone."""
 
 GOING_ON: Final = frozenset((Status.RUNNING, Status.UNDOING))
 AGAIN: Final = {Status.STUCK: Status.RUNNING, Status.STUCK_UNDOING: Status.UNDOING}
-"""What a stuck branch does once a person has seen to it."""
+"""The status of a stuck branch after an operator's retry."""
 
 _BECOMES: Final = {
     Status.SUCCEEDED: "succeeds",
@@ -52,11 +52,11 @@ _BECOMES: Final = {
     Status.STUCK_UNDOING: "gets stuck compensating",
 }
 LEFTOVER: Final = "left"
-"""What a branch that leaves something over is taken to leave."""
+"""The name used for the leftover of a branch."""
 
 
 Births: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
-"""The groups whose branches came into being, and the names of these."""
+"""The groups whose branches were started, and the names of the branches."""
 
 
 class Child(NamedTuple):
@@ -64,10 +64,10 @@ class Child(NamedTuple):
 
     Attributes:
         name: Its name.
-        undoable: Whether it can be undone once it has succeeded.
-        steps: What it leaves over where it has succeeded and cannot be undone.
-        forward: What can become of it.
-        backward: What can become of its undoing.
+        undoable: Whether it can be undone after it succeeded.
+        steps: Its leftovers if it succeeded and cannot be undone.
+        forward: Its possible outcomes.
+        backward: The possible outcomes of undoing it.
     """
 
     name: str
@@ -88,7 +88,7 @@ def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
 
 
 def status_of(execution: Execution) -> str:
-    """How an execution stands, to a parent."""
+    """The status of an execution, as its parent sees it."""
     if execution.state == SUCCEEDED:
         return Status.SUCCEEDED
     if execution.state == FAILED:
@@ -101,7 +101,7 @@ def status_of(execution: Execution) -> str:
 
 
 def child_of(name: str, saga: Saga, outcomes: tuple[frozenset[str], frozenset[str]] = (FORWARD, BACKWARD)) -> Child:
-    """A branch of *saga*, with what can become of it."""
+    """A branch that runs *saga*, with its possible outcomes."""
     undoable = saga.machine.has_transition("undo", SUCCEEDED)
     steps = tuple(part.path for part in saga.parts if part.kind is Kind.STEP)
     return Child(name, undoable, steps, *outcomes)
@@ -112,9 +112,9 @@ class BranchModel:
 
     Attributes:
         path: The group's path.
-        at: Its number among the saga's parts.
+        at: The group's number among the saga's parts.
         known: Its branches as they are defined, by name.
-        once: Whether of branches that are alike in all but their names, and stand alike, one is enough.
+        once: Whether one of several symmetric branches in the same status is enough.
     """
 
     def __init__(self, part: Part, at: int, known: dict[str, Child], *, once: bool) -> None:
@@ -125,46 +125,46 @@ class BranchModel:
         first: dict[tuple[Any, ...], str] = {}
         for name, child in known.items():
             first.setdefault((child.undoable, len(child.steps), child.forward, child.backward), name)
-        self._alike = {
+        self._symmetric = {
             name: first[child.undoable, len(child.steps), child.forward, child.backward]
             for name, child in known.items()
         }
 
     def child(self, name: str) -> Child:
-        """The branch of this name; of a group with one for each item, any."""
+        """The branch of this name. In a group over items, all share one definition."""
         return self.known.get(name) or self.known[EACH]
 
-    def alike(self, name: str) -> str:
-        """The first branch that is like this one in all but its name; itself where these are told apart."""
-        return self._alike.get(name) or self._alike[EACH] if self.once else name
+    def symmetric(self, name: str) -> str:
+        """The first branch that differs from this one only in its name; *name* itself without *once*."""
+        return self._symmetric.get(name) or self._symmetric[EACH] if self.once else name
 
     def in_order(self, names: tuple[str, ...], statuses: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         """The statuses of the branches in canonical order: the same for symmetric branches."""
         if not statuses:
             return ()  # it was about to be entered, and was not
-        return tuple(sorted((self.alike(name), status) for name, status in zip(names, statuses, strict=True)))
+        return tuple(sorted((self.symmetric(name), status) for name, status in zip(names, statuses, strict=True)))
 
     def statuses(self, execution: Execution, ledger: EffectLedger) -> tuple[str, ...]:
-        """How the branches stand of the group that *execution* is in."""
+        """The statuses of the branches in the current group of *execution*."""
         return ledger.branches[self.at] or (Status.RUNNING,) * len(execution.group)
 
-    def born(self, ledger: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
-        """The ledger once the branches *names* are there."""
+    def with_spawned(self, ledger: EffectLedger, names: tuple[str, ...]) -> EffectLedger:
+        """The ledger after the branches *names* were started."""
         if ledger.branches[self.at]:
             return ledger  # they were there before
-        return self.standing(ledger, names, (Status.RUNNING,) * len(names))
+        return self.with_statuses(ledger, names, (Status.RUNNING,) * len(names))
 
-    def standing(self, ledger: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
-        """The ledger where the branches stand so."""
-        owed = any(self.is_owed(name, status) for name, status in zip(names, statuses, strict=True))
+    def with_statuses(self, ledger: EffectLedger, names: tuple[str, ...], statuses: tuple[str, ...]) -> EffectLedger:
+        """The ledger with these statuses of the branches."""
+        owed = any(self.has_pending_effect(name, status) for name, status in zip(names, statuses, strict=True))
         return ledger.with_branches(self.at, statuses).with_(self.at, effect=owed)
 
-    def is_owed(self, name: str, status: str) -> bool:
-        """Whether a saga that fails still has to see to a branch that stands so."""
+    def has_pending_effect(self, name: str, status: str) -> bool:
+        """Whether a failing saga still has to undo, or wait for, a branch in this status."""
         return status not in (Status.FAILED, Status.LEFT) and (status != Status.SUCCEEDED or self.child(name).undoable)
 
-    def leaves(self, name: str, status: str) -> tuple[str, ...]:
-        """What a branch that stands so leaves over, and the saga has to list if it fails."""
+    def leftovers_of(self, name: str, status: str) -> tuple[str, ...]:
+        """The leftovers of a branch in this status. A failed saga must list them."""
         if status == Status.LEFT:
             return (f"{self.path}.{name}.{LEFTOVER}",)
         if status == Status.SUCCEEDED and not self.child(name).undoable:
@@ -172,20 +172,20 @@ class BranchModel:
         return ()
 
     def moves(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        """What can happen to the branches, and that the driver looks at them: at any time, as often as it likes."""
+        """The actions on the branches, and the driver reading their statuses, which it may do at any time."""
         names = execution.group
         statuses = self.statuses(execution, ledger)
         calls_compensation = execution.phase == COMPENSATING
         seen = set()
         for number, (name, status) in enumerate(zip(names, statuses, strict=True)):
-            same = (self.alike(name), status)
+            same = (self.symmetric(name), status)
             if self.once and same in seen:
                 continue
             seen.add(same)
             branch = f"branch {self.path}.{name}"
 
             def become(other: str, number: int = number) -> EffectLedger:
-                return self.standing(ledger, names, (*statuses[:number], other, *statuses[number + 1 :]))
+                return self.with_statuses(ledger, names, (*statuses[:number], other, *statuses[number + 1 :]))
 
             if status in GOING_ON:
                 child = self.child(name)
@@ -206,22 +206,22 @@ class BranchModel:
                 )
             )
             label = f"the driver looks at the branches of {self.path}"
-            yield Action(label, feeding(answer), ledger, who=DRIVER, observation=f"{LOOK} {statuses}")
+            yield Action(label, feed_answer(answer), ledger, who=DRIVER, observation=f"{LOOK} {statuses}")
 
-    def all_again(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
-        """The ledger once a person has had every stuck branch go on."""
+    def all_retried(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
+        """The ledger after an operator retried every stuck branch."""
         statuses = self.statuses(execution, ledger)
-        return self.standing(ledger, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
+        return self.with_statuses(ledger, execution.group, tuple(AGAIN.get(status, status) for status in statuses))
 
     def settled(self, execution: Execution, ledger: EffectLedger, *, done: bool) -> EffectLedger:
-        """The ledger once a person has made sure by hand that the group is done, or is not."""
+        """The ledger after an operator settled the group by hand, as done or as not done."""
         status = Status.SUCCEEDED if done else Status.FAILED
-        return self.standing(ledger, execution.group, (status,) * len(execution.group))
+        return self.with_statuses(ledger, execution.group, (status,) * len(execution.group))
 
     def _seen(self, name: str, status: str, *, calls_compensation: bool) -> Branch:
-        """A branch that stands so, as the driver tells of it."""
+        """A branch in this status, as the driver reports it."""
         prefix = len(f"{self.path}.{name}.")
-        leftovers = tuple(path[prefix:] for path in self.leaves(name, status))
+        leftovers = tuple(path[prefix:] for path in self.leftovers_of(name, status))
         if status in GOING_ON:
             return Branch(name, GOES_ON)
         if status == Status.SUCCEEDED:

@@ -1,6 +1,6 @@
-"""Deciding: the functions that a saga decides by (``by``, ``over``, ``seconds``) are not called; every answer is tried.
+"""Choices: the deciding functions of a saga (``by``, ``over``, ``seconds``) are not called; every answer is tried.
 
-A decision is a part of a move: so a move that comes to one leads to as many places as there are answers.
+A decision is part of an action. An action with a decision has one successor for each answer.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from fsm_mediator.machine.machine import compile_machine
 from fsm_mediator.machine.parts import Callback, Kind, Part
 
 MOST_ITEMS: Final = 2
-"""Up to how many items a group over items is walked with."""
+"""The most items of a group over items in a search."""
 
 _FAR: Final = 4e9
-"""A moment that has not come yet."""
+"""A moment in the future."""
 
 T = TypeVar("T")
 
 
 class Undecidable(Exception):  # noqa: N818 - it is what a user's function raises, and no error of ours
-    """What is raised where the function that should decide fails."""
+    """Raised in the place of a failing deciding function."""
 
 
 class Answer(NamedTuple):
-    """One answer to a decision: in words, and what the function returns; it raises if that is an exception."""
+    """One answer to a decision: in words, and as the function's result. An exception is raised."""
 
     words: str
     answer: Any
 
 
 class ChoicePoints:
-    """What is decided while a move is made; and which saga asks here instead of the functions it was given.
+    """The decisions of an action, and a saga that takes its decisions from here.
 
     Attributes:
-        saga: The saga, with every function that decides replaced.
-        any: Whether there is any.
+        saga: The saga, with every deciding function replaced.
+        any: Whether the saga has a deciding function.
     """
 
     def __init__(self, saga: Saga) -> None:
@@ -66,7 +66,7 @@ class ChoicePoints:
             self._script = numbers
 
     def are(self, words: Sequence[str]) -> None:
-        """The next decisions are these, as `every` told them."""
+        """Fix the next decisions to *words*, as `every` returned them."""
         self._taken = []
         self._script = []
         self._wanted = list(words)

@@ -1,4 +1,4 @@
-"""Ghost: the ledger of what really happened. It only keeps."""
+"""EffectLedger: the effects that really happened. It stores and judges nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class EffectLedger(NamedTuple):
-    """What really happened, which no execution can see.
+    """The effects that really happened; no execution can read it.
 
     Attributes:
         effects: For each part, whether it has an effect now; of a signal, whether it has come; of a group, whether a
@@ -24,11 +24,11 @@ class EffectLedger(NamedTuple):
     branches: tuple[tuple[str, ...], ...] = ()
 
     def with_(self, at: int, *, effect: bool, known: bool | None = None) -> EffectLedger:
-        """The same, but for one part."""
+        """A copy with other values for one part."""
         effects = (*self.effects[:at], effect, *self.effects[at + 1 :])
         is_known = self.known[at] if known is None else known
         return self._replace(effects=effects, known=(*self.known[:at], is_known, *self.known[at + 1 :]))
 
     def with_branches(self, at: int, statuses: tuple[str, ...]) -> EffectLedger:
-        """The same, but for the branches of one group."""
+        """A copy with other statuses for the branches of one group."""
         return self._replace(branches=(*self.branches[:at], statuses, *self.branches[at + 1 :]))

@@ -1,6 +1,6 @@
-"""Graph: the whole of what can happen, as numbered nodes and edges; whether it ends, and in how many ways.
+"""Graph: all reachable states as numbered nodes and edges; finds dead ends and cycles, and counts paths.
 
-Knows no saga. An edge is a number: twice the node it leads to, plus one where it may go round in circles.
+It knows no saga. An edge is a number: twice its target node, plus one if it is cut, so that a cycle may contain it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable
 
 
 class Graph:
-    """Nodes, numbered from 0, and where each leads.
+    """Nodes, numbered from 0, and the edges of each.
 
     Attributes:
         onward: For each node, its edges.
@@ -20,16 +20,16 @@ class Graph:
         self.onward: list[list[int]] = []
 
     def add(self) -> int:
-        """A new node; its number."""
+        """Add a node; return its number."""
         self.onward.append([])
         return len(self.onward) - 1
 
-    def lead(self, source: int, target: int, *, cut: bool) -> None:
-        """An edge; *cut*: it may go round in circles, and no way is counted through it."""
+    def add_edge(self, source: int, target: int, *, cut: bool) -> None:
+        """Add an edge. *cut*: a cycle may contain it, and no path through it is counted."""
         self.onward[source].append(2 * target + cut)
 
     def reached(self, starts: Iterable[int], *, leave: Container[int] = ()) -> set[int]:
-        """The nodes that can be reached from *starts*; nothing is followed from those to *leave*."""
+        """The nodes that can be reached from *starts*, without the edges of the nodes in *leave*."""
         todo = list(starts)
         seen = set(todo)
         while todo:
@@ -42,7 +42,7 @@ class Graph:
                     todo.append(edge >> 1)
         return seen
 
-    def without_end(self, ends: Iterable[int]) -> int | None:
+    def first_dead_end(self, ends: Iterable[int]) -> int | None:
         """The first node from which none of *ends* can be reached."""
         backward: list[list[int]] = [[] for _ in self.onward]
         for source, edges in enumerate(self.onward):
@@ -61,12 +61,12 @@ class Graph:
         return found if found >= 0 else None
 
     def cycle(self) -> list[int]:
-        """The nodes around a cycle without a cut edge, from the first that is on one; none: there is no such cycle."""
-        every = (self._round(number) for number in self._with_ways_in())
+        """The nodes of a cycle without a cut edge, from the first node on a cycle; empty: there is no such cycle."""
+        every = (self._shortest_cycle(number) for number in self._with_ways_in())
         return next((nodes for nodes in every if nodes), [])
 
     def _with_ways_in(self) -> list[int]:
-        """The nodes that are left once those without a way in are removed, and again: on cycles, and after them."""
+        """The nodes left after repeatedly removing all nodes without an incoming edge: those on and after cycles."""
         ways_in = [0] * len(self.onward)
         for edges in self.onward:
             for edge in edges:
@@ -82,8 +82,8 @@ class Graph:
                         todo.append(target)
         return [number for number, ways in enumerate(ways_in) if ways]
 
-    def _round(self, start: int) -> list[int]:
-        """The nodes of a shortest way from *start* back to it without a cut edge; none: there is no such way."""
+    def _shortest_cycle(self, start: int) -> list[int]:
+        """The nodes of a shortest path from *start* back to it without a cut edge; empty: there is none."""
         came = {start: start}
         todo = deque([start])
         while todo:
@@ -100,7 +100,7 @@ class Graph:
         return []
 
     def ways(self) -> int:
-        """How many ways lead from the first node to one without a way on, cut edges left out; counted, not walked."""
+        """The number of paths from the first node to a node without edges, cut edges left out."""
         counts: dict[int, int] = {}
         stack = [0]
         begun: set[int] = set()

@@ -1,10 +1,10 @@
-"""The laws: what must hold wherever an execution can come, given what really has an effect.
+"""The laws: the rules that every reachable state of an execution must satisfy, given the real effects.
 
-Each judges one move: where the execution went, and the ledger before and after. Nothing here walks, and nothing here
-decides what an execution does: these are the promises, said a second time and in other words than the rules.
+Each law checks one transition: the new state, and the ledger before and after. Nothing here searches, and nothing here
+decides what an execution does. The laws state the promises a second time, independently of the rules.
 
 1. From everywhere an end or a visible park can be reached, no policy's attempts are exceeded, and every cycle contains
-   an operator's retry, a crash, or a `Retry` without limit. (The graph of all moves is judged in `graph`.)
+   an operator's retry, a crash, or a `Retry` without limit. (`graph` checks the graph of all transitions.)
 2. ``failed`` leaves no effect of a compensatable step that was not compensated after it, newest first, or settled by a
    person; every other effect is among the leftovers.
 3. ``succeeded`` has every effect and no compensation.
@@ -39,7 +39,7 @@ LAWS: Final = {
 
 
 BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
-"""The phases of the way back; and what is stuck there."""
+"""The phases of compensation."""
 
 
 class Broken(NamedTuple):
@@ -50,19 +50,19 @@ class Broken(NamedTuple):
 
 
 class TransitionView(NamedTuple):
-    """One move of an execution, as far as the laws look at it; the same whatever is in the ledger.
+    """One transition of an execution, as the laws see it; it does not depend on the ledger.
 
     Attributes:
-        state: Where it leads.
-        begun: The attempts that it announced: event, phase, and the number of the part.
-        excess: What is wrong with the number of the attempt that is next; None: nothing.
-        goes_on: Whether there is something to be done next.
-        leftovers: The parts that the execution says are left over.
-        groups: Where it has ended: the groups that it came to, and the names of their branches.
-        turns: Where it turns back: the numbers of the parts whose effects no longer matter, for they are signals, or
-            steps that will be among its leftovers. None: it does not turn.
-        awaits: The number of the signal that it waits for. None: it waits for none.
-        forgets: What was among its leftovers before, on the way back, and is no more.
+        state: The new state.
+        begun: The attempts that it announces: event, phase, and the number of the part.
+        excess: The problem with the number of the next attempt; None: there is none.
+        goes_on: Whether an effect follows.
+        leftovers: The leftovers that the execution lists.
+        groups: If it has ended: the groups that it entered, and the names of their branches.
+        turns: If compensation begins: the numbers of the parts with effects that no longer matter, because they are
+            signals or will be leftovers. None: it does not begin.
+        awaits: The number of the awaited signal; None: it waits for none.
+        forgets: The leftovers that it lists no more during compensation.
     """
 
     state: str
@@ -80,7 +80,7 @@ class Laws:
     """The laws for one saga.
 
     Attributes:
-        backward: The states of the way back: in them nothing that has answered matters but for the leftovers.
+        backward: The states of compensation. In them only the leftovers of earlier answers matter.
     """
 
     def __init__(self, saga: Saga, branch_models: Mapping[str, BranchModel]) -> None:
@@ -93,9 +93,9 @@ class Laws:
     def passage(
         self, execution: Execution, records: Sequence[Record], before: Execution | None = None
     ) -> TransitionView:
-        """What the laws look at of the move that made *records* and led to where *execution* stands.
+        """The view of the transition that made *records* and led to the state of *execution*.
 
-        *before*: where it came from, if that is at hand.
+        *before*: the execution before it, if known.
         """
         begun = []
         for record in records:
@@ -128,7 +128,7 @@ class Laws:
         )
 
     def broken_by(self, passage: TransitionView, before: EffectLedger, after: EffectLedger) -> Iterator[Broken]:
-        """The laws that a move breaks, with the ledger *before* and *after* it."""
+        """The laws that a transition breaks, with the ledger *before* and *after* it."""
         if passage.excess is not None:
             yield Broken(1, passage.excess)
         if after.running is not None and passage.goes_on:
@@ -198,7 +198,7 @@ class Laws:
             elif effect and part.kind is Kind.STEP and part.path not in passage.leftovers:
                 yield Broken(2, f"it failed, and the effect of {part.path} is not among its leftovers")
         for model, name, status in _branches(passage, after):
-            missing = [path for path in model.leaves(name, status) if path not in passage.leftovers]
+            missing = [path for path in model.leftovers_of(name, status) if path not in passage.leftovers]
             if missing:
                 yield Broken(2, f"it failed, and {', '.join(missing)} is not among its leftovers")
 
@@ -210,7 +210,7 @@ def _backward(machine: CompiledMachine) -> frozenset[str]:
 
 
 def _branches(passage: TransitionView, after: EffectLedger) -> Iterator[tuple[BranchModel, str, str]]:
-    """Every branch that ever came into being, and how it stands."""
+    """Every branch that was started, with its status."""
     for model, names in passage.groups:
         statuses = after.branches[model.at]
         if statuses:  # else the group was about to be entered, and was not

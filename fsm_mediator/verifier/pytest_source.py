@@ -14,7 +14,8 @@ from fsm_mediator.ids import root_of
 def pytest_source(saga: Saga, law: int, what: str, path: Sequence[str], *, strict: bool) -> str:
     """The source of a test that fails while *saga*, or the saga around this branch, breaks a law.
 
-    The test imports the saga where a loaded module has it under a public name. Else it has a function to fill in.
+    If a loaded module has the saga under a public name, the test imports it from there; else it contains a function to
+    fill in.
     """
     place = _public_name(saga)
     whole = root_of(saga.name)  # a branch is named by its place: checkout/fulfil.pack

@@ -1,4 +1,4 @@
-"""Retracing: a way that was found is gone once more, with a clock, so that its records tell of waits and attempts."""
+"""Replay: repeats a path that was found, with a clock, so that its records contain waits and attempts."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import RefusedError
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Record
-from fsm_mediator.verifier.abstract_states import begun, made
+from fsm_mediator.verifier.abstract_states import apply_action, initial_execution
 from fsm_mediator.verifier.action import DUE
 from fsm_mediator.verifier.actions import ActionModel
-from fsm_mediator.verifier.branch_traces import BranchSearch, way_to
+from fsm_mediator.verifier.branch_traces import BranchSearch, cheapest_trace
 from fsm_mediator.verifier.branches import spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.violation import Violation
 
 Searches: TypeAlias = Mapping[str, Mapping[str, BranchSearch]]
-"""The walks over the branches of a saga, by the group's path and the branch's name."""
+"""The searches over the branches of a saga, by the group's path and the branch's name."""
 
 
 class NotReproducible(Exception):  # noqa: N818 - it is no error: what was found is then told, and not played
-    """A branch is taken to stand as no way of its own leads to; the message says which."""
+    """No path of a branch leads to its assumed statuses; the message names the branch."""
 
 
 class ReplayedTrace(NamedTuple):
-    """What was found on a way.
+    """The result of a replay.
 
     Attributes:
-        recorded: What was recorded of each thing that happened, as far as the way could be gone.
-        ledger: What then really has an effect.
+        recorded: The records of each action, as far as the path could be replayed.
+        ledger: The effects at the end.
         branch_changes: The statuses of each branch, as ``group.branch``, in order, without those set by hand.
     """
 
@@ -41,10 +41,10 @@ class ReplayedTrace(NamedTuple):
     branch_changes: dict[str, list[str]]
 
 
-def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTrace:
-    """Go *path* once more."""
+def replay(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTrace:
+    """Replay *path*."""
     decisions = ChoicePoints(saga)
-    execution, ledger, at = begun(decisions.saga), possible.nothing, 0.0
+    execution, ledger, at = initial_execution(decisions.saga), possible.nothing, 0.0
     recorded: list[tuple[Record, ...]] = []
     branch_changes: dict[str, list[str]] = {}
     for words in path:
@@ -59,7 +59,7 @@ def retraced(saga: Saga, path: Sequence[str], possible: ActionModel) -> Replayed
                 branch_changes.setdefault(place, []).append(status)
         decisions.are(decided)
         try:
-            records = made(execution, move, at)
+            records = apply_action(execution, move, at)
         except RefusedError:
             records = ()
         recorded.append(records)
@@ -75,18 +75,18 @@ def violation_of(
     Args:
         saga: The saga.
         law: The law that is broken.
-        what: What is wrong, in words.
-        path: What happens until then, in words.
-        possible: What can happen.
-        walks: The walks over the branches, where it has any.
+        what: The problem, in words.
+        path: The labels of the actions that lead to it.
+        possible: The actions of the saga.
+        walks: The searches over the branches, if it has any.
     """
-    recorded, ledger, branch_changes = retraced(saga, path, possible)
+    recorded, ledger, branch_changes = replay(saga, path, possible)
     each = zip(saga.parts, ledger.effects, strict=True)
     effects = tuple(part.path for part, effect in each if effect and part.kind is not Kind.SIGNAL)
     branches: dict[str, tuple[str, ...]] = {}
     unplayable = None
     try:
-        branches = ways_of_branches(walks or {}, branch_changes)
+        branches = branch_traces_of(walks or {}, branch_changes)
     except NotReproducible as why:
         unplayable = str(why)
     return Violation(
@@ -102,11 +102,11 @@ def violation_of(
     )
 
 
-def ways_of_branches(walks: Searches, branch_changes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """A way for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
+def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """A path for each branch, and for the branches of these: ``fan.x``, ``fan.inner/deep.v``.
 
     Args:
-        walks: The walks over the branches.
+        walks: The searches over the branches.
         branch_changes: The statuses of each branch, as ``group.branch``, in order.
 
     Raises:
@@ -116,12 +116,12 @@ def ways_of_branches(walks: Searches, branch_changes: Mapping[str, Sequence[str]
     for place, statuses in branch_changes.items():
         group, _, name = place.rpartition(".")
         walk = walks[group].get(name) or walks[group][EACH]
-        way = way_to(walk, statuses)
+        way = cheapest_trace(walk, statuses)
         if way is None:
             wanted = ", then ".join(statuses)
             why = "; as it breaks a law itself, anything was taken to become of it" if walk.is_broken else ""
             raise NotReproducible(f"no way was found on which the branch {place} is {wanted}{why}")
         ways[place] = way
-        inside = ways_of_branches(walk.branches, retraced(walk.saga, way, walk.possible).branch_changes)
+        inside = branch_traces_of(walk.branches, replay(walk.saga, way, walk.possible).branch_changes)
         ways |= {f"{place}/{deeper}": way for deeper, way in inside.items()}
     return ways

@@ -12,11 +12,11 @@ from fsm_mediator.verifier.laws import LAWS
 from fsm_mediator.verifier.violation import Violation
 
 JSON_SCHEMA: Final = 1
-"""Told in the JSON; another number when a name in it goes or changes its meaning."""
+"""The version of the JSON format. It changes when a name is removed or changes its meaning."""
 
 
 class VerificationError(MediatorError):
-    """A law is broken. The message has the shortest way to it.
+    """A law is broken. The message shows the shortest path to it.
 
     Attributes:
         report: The whole report.
@@ -37,18 +37,18 @@ class Report:
         fingerprint: Its fingerprint.
         nodes: How many different situations were reached.
         moves: How many moves led from one to the next.
-        paths: In how many ways an end or a park can be reached without going in circles.
+        paths: How many paths without cycles lead to an end or a park.
         states: The machine's states that were reached.
-        unreached: Those that were not: no outcome leads there under the settings of today.
+        unreached: The machine's other states: no outcome leads there under the current settings.
         transitions: How many of the machine's transitions were taken.
         all_transitions: How many it has.
-        violations: One for each law that is broken: the nearest.
-        overtaking: Steps that may be overtaken by choice, to which law 4 does not apply.
-        bounds: What the walk was bounded by, in words.
-        complete: Whether everything within the bounds was walked.
-        strict: Whether steps were also taken to raise after an effect without saying so.
+        violations: The shortest violation of each broken law.
+        overtaking: Steps with ``overtake``; law 4 does not apply to them.
+        bounds: The bounds of the search, in words.
+        complete: Whether the search covered everything within the bounds.
+        strict: Whether steps could also raise after their effect without reporting doubt.
         seconds: How long it took.
-        branches: What was found of the branches of its groups, each by itself.
+        branches: The reports of the branches of its groups.
     """
 
     saga: str
@@ -76,7 +76,7 @@ class Report:
 
     @property
     def verdicts(self) -> dict[int, str]:
-        """For each law ``holds`` or ``broken``; ``unproved`` where the walk was given up before its end."""
+        """For each law ``holds`` or ``broken``; ``unproved`` if the search was given up."""
         broken = {violation.law for violation in self.violations}
         rest = "holds" if self.complete else "unproved"
         return {law: "broken" if law in broken else rest for law in LAWS}
@@ -85,7 +85,7 @@ class Report:
         """Raise if a law is broken, or unproved because the search was given up.
 
         Raises:
-            VerificationError: With the shortest way to each broken law.
+            VerificationError: With the shortest path to each broken law.
         """
         if not self.ok:
             raise VerificationError(self)
@@ -116,7 +116,7 @@ class Report:
         }
 
     def to_json(self) -> str:
-        """The report as JSON. Names in it stay as they are while ``schema`` is the same; new ones may come."""
+        """The report as JSON. Its names are stable while ``schema`` is the same; new names may be added."""
         return json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:

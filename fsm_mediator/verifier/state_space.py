@@ -1,10 +1,10 @@
-"""verify: walks the very machine, through the very `feed`, that run; over every outcome of every attempt.
+"""verify: searches every outcome of every attempt, with the machine and the `feed` of production.
 
-The walk goes breadth first over *nodes*: where an execution stands, and a ledger that knows what really took
-effect. From each it tries everything that can happen there (`moves`), and has the laws judge each move.
+The search goes breadth first over *nodes*: an abstract state, and a ledger of the effects that really happened. From
+each node it tries every action (`actions`), and the laws check each transition.
 
-Branches of a group are executions of their own: each is walked by itself, and to the execution that waits for it is one
-of a few words (`moves.Status`). Their crashes, inboxes and persons are their own, so nothing is lost by that.
+Branches of a group are executions of their own, with their own crashes, inboxes and operators. So each is searched
+alone, and its parent sees it only as a `branches.Status`.
 
 Source: explicit-state model checking as in Holzmann, "The SPIN Model Checker", 2003.
 """
@@ -49,15 +49,15 @@ def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> 
 
     Args:
         saga: The saga; no step of it is called.
-        strict: Take steps also to raise after an effect without saying so (which is against the rules), to find those
-            that should have said it.
-        most_nodes: When to give up, so that a check cannot run for ever; the report says so.
+        strict: Let steps also raise after their effect without reporting doubt. This breaks the rules, and finds the
+            steps that must report it.
+        most_nodes: The search is given up after this many situations; the report then says so.
 
     Returns:
         The report. Broken laws are in it; `Report.raise_for_violations` raises for them.
 
     Raises:
-        DefinitionError: What is given is no saga, or *most_nodes* no whole number of at least 1.
+        DefinitionError: *saga* is no `Saga`, or *most_nodes* no whole number of at least 1.
     """
     check_is_saga("verify()", saga)
     if type(most_nodes) is not int or most_nodes < 1:
@@ -66,18 +66,18 @@ def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> 
 
 
 class StateSpace:
-    """One walk over everything that can happen to a saga's executions.
+    """The search over everything that can happen to a saga's executions.
 
     Args:
         saga: The saga.
         strict: As in `verify`.
         most_nodes: As in `verify`.
-        once: Whether of branches that are alike in all but their names, and stand alike, one is enough.
+        once: Whether one of several symmetric branches in the same status is enough.
 
     Attributes:
-        nodes: Where an execution stands, and what is in the ledger.
-        came: Of each node from which it was come to first, and by what; of the first (-1, "").
-        branches: The walks over the branches of its groups, by the group's path and the branch's name.
+        nodes: The abstract state and the ledger of each node.
+        came: The predecessor of each node on its shortest path, and the label; (-1, "") for the first.
+        branches: The searches over the branches of its groups, by the group's path and the branch's name.
     """
 
     def __init__(self, saga: Saga, *, strict: bool, most_nodes: int, once: bool = True) -> None:
@@ -109,7 +109,7 @@ class StateSpace:
         """Search, and return the report."""
         started = time.perf_counter()
         self.explore()
-        self._judge_the_whole()
+        self._check_liveness()
         machine = self.saga.machine
         return Report(
             saga=self.saga.name,
@@ -142,7 +142,7 @@ class StateSpace:
     # Branches
 
     def _child(self, name: str) -> Child:
-        """What this walk found out about a branch of this saga."""
+        """A branch that runs this saga, with the outcomes found by this search."""
         if not self._complete or self._found:
             return child_of(name, self.saga)  # anything may become of it
         succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
@@ -156,7 +156,7 @@ class StateSpace:
     # Walking
 
     def explore(self) -> None:
-        """Breadth first, so that the first way to anything is a shortest one."""
+        """Search breadth first, so that the first path to a node is a shortest one."""
         self._reports = tuple(walk.report() for walks in self.branches.values() for walk in walks.values())
         children = {
             path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
@@ -195,12 +195,12 @@ class StateSpace:
             target = self._node(led.position, after, number, label, crash=crashed)
             if move.observation == "undo":
                 self._undone.add(target)
-            self._graph.lead(number, target, cut=move.crash or move.again or led.endless)
+            self._graph.add_edge(number, target, cut=move.crash or move.again or led.endless)
 
     def _born(self, move: Action, led: Successor) -> EffectLedger:
         return self.possible.after(move.ledger, led.births) if led.births else move.ledger
 
-    def leads(self, number: int) -> Iterator[tuple[Action, str, int]]:
+    def successors(self, number: int) -> Iterator[tuple[Action, str, int]]:
         """Every action from a node, with its label, the decisions in it included, and its target node."""
         position, ledger = self.nodes[number]
         for move in self.possible.at(position.execution, ledger):
@@ -211,14 +211,14 @@ class StateSpace:
                     yield move, move.label + led.decided, target
 
     def _key(self, position: AbstractState, ledger: EffectLedger) -> Any:
-        """What tells one node from another."""
+        """The key of a node: equal for nodes with the same future."""
         branches = self._in_order(position, ledger) if ledger.branches else ()
         if position.backward and ledger.undoing and ledger.running is None:
             return (position.number, ledger.effects, branches)  # on the way back it does not matter what is known
         return (position.number, ledger._replace(branches=()), branches)
 
     def _node(self, position: AbstractState, ledger: EffectLedger, parent: int, label: str, *, crash: bool) -> int:
-        """The node of a stand and a ledger; new ones are queued."""
+        """The node of an abstract state and a ledger; a new node is queued."""
         key = self._key(position, ledger)
         number = self._numbers.get(key)
         if number is None:
@@ -238,7 +238,7 @@ class StateSpace:
         )
 
     def way(self, number: int) -> list[str]:
-        """What happens on the shortest way to a node."""
+        """The labels of the actions on the shortest path to a node."""
         way = []
         while number > 0:
             number, label = self.came[number]
@@ -247,10 +247,10 @@ class StateSpace:
 
     # What is found
 
-    def _judge_the_whole(self) -> None:
-        """Law 1, on the whole graph: no node without a way on that is neither an end nor a park, and no bare cycle."""
+    def _check_liveness(self) -> None:
+        """Check law 1 on the whole graph: an end or a park is reachable from each node, and no cycle is endless."""
         if self._complete:
-            lost = self._graph.without_end(
+            lost = self._graph.first_dead_end(
                 number for number, (position, _) in enumerate(self.nodes) if _is_rest(position)
             )
             if lost is not None:
@@ -265,7 +265,9 @@ class StateSpace:
 
     def _label(self, source: int, target: int) -> str:
         """The label of an action from one node to another, neither a crash nor a retry."""
-        every = (label for move, label, to in self.leads(source) if to == target and not (move.crash or move.again))
+        every = (
+            label for move, label, to in self.successors(source) if to == target and not (move.crash or move.again)
+        )
         return next(every)
 
     def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:

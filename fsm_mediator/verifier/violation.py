@@ -1,4 +1,4 @@
-"""Violation: a broken law, and the shortest way to where it is broken; as a timeline, a picture, a test."""
+"""Violation: a broken law and the shortest path to it, as a timeline, a diagram or a test."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Violation:
-    """A broken law, and the shortest way to where it is broken.
+    """A broken law and the shortest path to it.
 
     Attributes:
-        law: Its number.
-        what: What is wrong there.
+        law: The number of the law.
+        what: The problem at the end of the path.
         saga: The definition.
-        path: What happened, one thing after the other, in words.
-        recorded: What was recorded of each; of some nothing is.
-        effects: The paths of the parts that then really have an effect.
-        strict: Whether the way was found with steps that raise after an effect without saying so.
-        branches: Of each branch that the path tells of, as ``group.branch`` (and ``group.branch/group.branch``): one
-            way of its own on which it comes to stand as it does there.
-        unplayable: Why there is none for some branch, so that the path cannot be played; None: it can.
-        around: How many of the last things on the path go round for ever; 0: none do.
+        path: The actions in order, in words.
+        recorded: The records of each action; some have none.
+        effects: The paths of the parts with an effect at the end.
+        strict: Whether steps could raise after their effect without reporting doubt.
+        branches: For each branch in the path, as ``group.branch`` (and ``group.branch/group.branch``): a path of its
+            own to the same statuses.
+        unplayable: Why some branch has no such path; None: all have one.
+        around: How many of the last actions form an endless cycle; 0: none.
     """
 
     law: int
@@ -48,17 +48,17 @@ class Violation:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """What the journal has of it."""
+        """The records of the whole path."""
         return tuple(record for records in self.recorded for record in records)
 
     @property
     def state(self) -> str:
-        """The machine's state at the end of it."""
+        """The machine's state at the end of the path."""
         records = self.records
         return records[-1].target if records else PENDING
 
     def timeline(self) -> str:
-        """What happened, a line each, and where it led."""
+        """The path, one line for each action, with the states that follow."""
         wide = min(max((len(words) for words in self.path), default=0), 72)
         lines = []
         for number, (words, records) in enumerate(zip(self.path, self.recorded, strict=True), 1):
@@ -69,7 +69,7 @@ class Violation:
         return "\n".join(lines)
 
     def diagram(self, view: str = "detail") -> Diagram:
-        """The machine's picture with the way to the broken law in red."""
+        """The diagram of the machine, with the path to the broken law in red."""
         from fsm_mediator.diagram import Diagram
         from fsm_mediator.diagram.history import Run
 
@@ -79,8 +79,8 @@ class Violation:
     def to_pytest(self) -> str:
         """The source of a pytest function that verifies the saga again, and fails while a law is broken.
 
-        The path to the broken law stands in its comments. The test imports the saga where a module has it under a
-        public name; else it has a function to fill in.
+        Its comments show the path to the broken law. If a loaded module has the saga under a public name, the test
+        imports it from there; else it contains a function to fill in.
         """
         from fsm_mediator.verifier.pytest_source import pytest_source
 

@@ -118,7 +118,7 @@ class Witness:
         for path, names in self.branches().items():
             if path not in self._by_hand:
                 statuses = tuple(self.branch(f"{path}.{name}").status for name in names)
-                ledger = self._possible.branch_models[path].standing(ledger, names, statuses)
+                ledger = self._possible.branch_models[path].with_statuses(ledger, names, statuses)
         return ledger
 
     # Judging
@@ -222,9 +222,9 @@ class _Played(BranchModel):
         known: Mapping[str, Child] = model.known
         super().__init__(part, model.at, dict(known), once=False)
 
-    def leaves(self, name: str, status: str) -> tuple[str, ...]:
-        """As `BranchModel.leaves`; of one that has failed what it says itself."""
+    def leftovers_of(self, name: str, status: str) -> tuple[str, ...]:
+        """As `BranchModel.leftovers_of`; of one that has failed what it says itself."""
         place = f"{self.path}.{name}"
         if status != Status.LEFT:
-            return super().leaves(name, status)
+            return super().leftovers_of(name, status)
         return tuple(f"{place}.{path}" for path in self._witness.branch(place).execution().leftovers)
