@@ -27,7 +27,7 @@ from fsm_mediator.journal.liveness import process_exists, this_driver
 from fsm_mediator.journal.sqlite import connections
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import InboxItem
-from tests.commits import DRIVER, acceptance, all_at_once, found, going_on, ids, opening
+from tests.commits import DRIVER, acceptance, all_at_once, found, going_on, ids, in_a_write, opening
 
 SQLITE = str(Path(connections.__file__).parent)
 MEMORY = memory.__file__
@@ -163,10 +163,9 @@ def test_signal_handler_in_a_queued_thread_is_refused():
     leader = group.acquire()
     assert leader is not None
     leader.thread = 0  # as if it were another
-    with group._mutex:
-        group._queue(Waiter("a"))
-        with pytest.raises(JournalError, match="a signal handler"):
-            group._queue(Waiter("b"))
+    assert not group.lead_or_queue(Waiter("a"))
+    with pytest.raises(JournalError, match="a signal handler"):
+        group.lead_or_queue(Waiter("b"))
 
 
 def test_thread_interrupted_as_it_queued_can_write_again():
@@ -176,11 +175,9 @@ def test_thread_interrupted_as_it_queued_can_write_again():
     assert leader is not None
     leader.thread = 0  # as if it were another
     interrupted: Waiter[str] = Waiter("a")
-    with group._mutex:
-        group._queue(interrupted)
+    assert not group.lead_or_queue(interrupted)
     group.release(interrupted)
-    with group._mutex:
-        group._queue(Waiter("b"))
+    assert not group.lead_or_queue(Waiter("b"))
 
 
 def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
@@ -194,7 +191,7 @@ def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        journal._perform(job)
+        in_a_write(journal, job)
     assert ids(journal) == ["x"]
     assert all_at_once(journal, lambda: journal.write(going_on("x", 2))) == [()]
     journal.close()
