@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal, forking
-from fsm_mediator.forking import CREATING
+from fsm_mediator.forking import CREATING, FORKING
 from fsm_mediator.journal import liveness as drivers
 from fsm_mediator.journal import memory
 from fsm_mediator.journal.liveness import process_exists, this_driver
@@ -239,7 +239,7 @@ class Breaks:
         raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("after", [forking._in_parent, forking._in_child])
+@pytest.mark.parametrize("after", [forking.after_in_parent, forking.after_in_child])
 def test_an_interrupt_before_a_fork_leaves_nothing_locked(monkeypatch, caplog, after):
     """Python swallows what a hook raises: all the others must be told all the same."""
     continued = []
@@ -255,17 +255,17 @@ def test_an_interrupt_before_a_fork_leaves_nothing_locked(monkeypatch, caplog, a
             continued.append("begin anew")
 
     monkeypatch.setattr(forking, "_known", [Breaks(), Pauses(), Breaks()])
-    forking._before()
+    forking.before_fork()
     after()
-    assert continued == ["go on" if after is forking._in_parent else "begin anew"]
+    assert continued == ["go on" if after is forking.after_in_parent else "begin anew"]
     assert not CREATING.locked()
-    assert not forking._forking.locked()
+    assert not FORKING.locked()
     assert "could not pause" in caplog.text
 
 
 def test_a_process_that_proc_hides_is_left_to_its_lease(monkeypatch):
     """Mounted with hidepid, /proc shows nothing of it, though a signal would reach it: it is not taken for dead."""
-    monkeypatch.setattr(drivers, "_process_start_time", lambda pid: None)
+    monkeypatch.setattr(drivers, "process_start_time", lambda pid: None)
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
     assert process_exists(this_driver_as("1")) is None
 
