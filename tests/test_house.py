@@ -33,7 +33,7 @@ LONG_FILES = 0
 OPAQUE_NAMES = 49  # goal: 0
 RELATIVE_OPENINGS = 5.0  # per cent; goal: 3
 PRIVATE_READS = 11
-TAKEN_APART = 10  # goal: 0
+TAKEN_APART = 5  # goal: 0
 UNNAMED_PARAMETERS = 0
 
 OPAQUE = frozenset(

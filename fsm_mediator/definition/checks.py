@@ -114,7 +114,7 @@ def check_settings(where: str, step: Any) -> None:
 
 def _is_of_instances(value: Any) -> bool:
     """Whether a class attribute only tells how instances get a value: a property, a slot, a field being declared."""
-    return hasattr(type(value), "__get__") or type(value).__module__.partition(".")[0] in ("attr", "dataclasses")
+    return hasattr(type(value), "__get__") or type(value).__module__.split(".")[0] in ("attr", "dataclasses")
 
 
 DEFAULT_IN_DOUBT_ON: Final = (TimeoutError, ConnectionError)
