@@ -120,7 +120,7 @@ def connections_of(journal: SQLiteJournal) -> Connections:
     return connections
 
 
-def group_of(journal: SQLiteJournal) -> GroupCommit[Any]:
+def queue_of(journal: SQLiteJournal) -> GroupCommit[Any]:
     """The queue of the journal's writing threads; only this function reads it."""
     group: GroupCommit[Any] = journal._group
     return group
@@ -144,7 +144,7 @@ def statements(journal: SQLiteJournal) -> Iterator[list[str]]:
 @contextmanager
 def held_back(journal: SQLiteJournal, waiting: int) -> Iterator[None]:
     """Keep all threads from writing until this many wait; then let them write."""
-    group = group_of(journal)
+    group = queue_of(journal)
     ticket = group.acquire()
     assert ticket is not None
     yield

@@ -19,11 +19,11 @@ from tests.commits import (
     connections_of,
     found,
     going_on,
-    group_of,
     ids,
     in_a_write,
     in_python,
     opening,
+    queue_of,
     refused,
     two_drivers,
 )
@@ -271,7 +271,7 @@ def test_forks_amid_writing_threads_lose_nothing(path):
 def test_a_fork_does_not_wait_for_ever(journal, monkeypatch):
     """A writer that does not come to an end does not keep the process from forking."""
     monkeypatch.setattr(forking, "PATIENCE", 0.01)
-    group = group_of(journal)
+    group = queue_of(journal)
     ticket = group.acquire()
     assert ticket is not None
     rested: list[bool] = [journal.pause(0.01)]

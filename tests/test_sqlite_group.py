@@ -26,10 +26,10 @@ from tests.commits import (
     ending,
     found,
     going_on,
-    group_of,
     ids,
     in_a_write,
     opening,
+    queue_of,
     record,
     seen,
     statements,
@@ -156,7 +156,7 @@ def test_commit_that_fails_half_way_does_not_affect_the_others(journal):
     assert found(journal, "later").acceptance.version == "new"
 
 
-def test_a_group_of_usual_records_is_a_handful_of_statements(journal):
+def test_a_queue_of_usual_records_is_a_handful_of_statements(journal):
     """However many executions are opened or continued at the same time, none has statements of its own."""
     journal.write(opening("x", "executing.a"))
     count = 192
@@ -173,7 +173,7 @@ def test_a_group_of_usual_records_is_a_handful_of_statements(journal):
 
 
 @pytest.mark.parametrize("what", ["taken over", "has mail", "ahead", "taken"])
-def test_unusual_commit_in_a_group_of_plain_ones_is_found(journal, path, clock, what):
+def test_unusual_commit_in_a_queue_of_plain_ones_is_found(journal, path, clock, what):
     """An execution was claimed elsewhere, has mail, is ahead, or exists; the others of the group are written."""
     for saga_id in ("odd", "usual"):
         journal.write(opening(saga_id, "executing.a"))
@@ -378,7 +378,7 @@ def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
 
 def test_timed_out_thread_leaves_the_queue(journal):
     """A thread that stops waiting leaves the queue, and never becomes the leader."""
-    group = group_of(journal)
+    group = queue_of(journal)
     ticket = group.acquire()
     results: list[object] = []
     waiter = threading.Thread(target=lambda: results.append(group.acquire(timeout=0.001)))
