@@ -28,6 +28,9 @@ T = TypeVar("T")
 CREATING: Final = threading.Lock()
 """Held while a SQLite file is created or connected to, so that no child gets a copy of SQLite's own locks, locked."""
 
+FORKING: Final = threading.Lock()
+"""Held from before a fork until after it, in the parent and in the child."""
+
 PATIENCE = 5.0
 """Seconds for which a fork waits for each object to pause. A commit can take as long as other processes' locks."""
 
@@ -51,7 +54,6 @@ class Pausable(Forkable, Protocol):
 
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
-_forking = threading.Lock()
 _paused: list[Pausable] = []
 
 
@@ -68,9 +70,10 @@ def _registered() -> list[Forkable]:
             continue
 
 
-def _before() -> None:
+def before_fork() -> None:
+    """Pause every registered object, and hold `FORKING` and `CREATING`. Errors are logged."""
     # Python prints what a fork hook raises and forks all the same. So nothing may stop this half-way.
-    _forking.acquire()
+    FORKING.acquire()
     for each in _registered():
         if not isinstance(each, Pausable):
             continue
@@ -93,11 +96,13 @@ def _before() -> None:
             logger.exception("interrupted just before the process forked")
 
 
-def _in_parent() -> None:
+def after_in_parent() -> None:
+    """Resume every paused object. Errors are logged."""
     _after(_paused, lambda each: each.resume())
 
 
-def _in_child() -> None:
+def after_in_child() -> None:
+    """Reset every registered object. Errors are logged."""
     _after(_registered(), lambda each: each.reset())
 
 
@@ -111,8 +116,8 @@ def _after(objects: Iterable[T], continue_with: Callable[[T], None]) -> None:
                 logger.exception("%r could not go on after the process forked", each)
     finally:
         _paused.clear()
-        _forking.release()
+        FORKING.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    os.register_at_fork(before=before_fork, after_in_parent=after_in_parent, after_in_child=after_in_child)

@@ -27,8 +27,17 @@ def parent_of(saga_id: str) -> str:
     return saga_id.rpartition("/")[0]
 
 
+def place_of(saga_id: str) -> str:
+    """The branch as its parent names it, ``group.branch``; *saga_id* itself where it is no branch."""
+    return saga_id.rpartition("/")[2]
+
+
 def group_of(saga_id: str) -> str:
-    """The path of the group that the branch *saga_id* belongs to; empty where it is no branch."""
+    """The path of the group that a branch belongs to.
+
+    Args:
+        saga_id: The branch's id, or its place in its parent: ``group.branch``.
+    """
     return saga_id.rpartition("/")[2].rpartition(".")[0]
 
 

@@ -88,3 +88,27 @@ def split_name(path: str) -> tuple[str, str]:
 def name_of(path: str) -> str:
     """The part's own name, without the names of the enclosing sagas."""
     return path.rpartition(".")[2]
+
+
+def outer_path(path: str) -> str:
+    """The path of the saga that the part at *path* is nested in; empty where it is not nested."""
+    return path.rpartition(".")[0]
+
+
+def scopes_of(path: str) -> tuple[str, ...]:
+    """The paths of the nested sagas around the part at *path*, the outermost first: ``a``, ``a.b`` for ``a.b.c``.
+
+    A `Part.scope` may be given instead, which ends with a dot: ``a.b.``.
+    """
+    names = path.split(".")[:-1]
+    return tuple(".".join(names[: depth + 1]) for depth in range(len(names)))
+
+
+def is_within(path: str, outer: str) -> bool:
+    """Whether *path* leads into the group or nested saga at path *outer*."""
+    return path.startswith(f"{outer}.")
+
+
+def path_within(path: str, outer: str) -> str:
+    """The rest of *path*, as seen from inside the group or nested saga at path *outer*."""
+    return path[len(outer) + 1 :]

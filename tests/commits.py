@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ import pytest
 
 from fsm_mediator import JournalError, SQLiteJournal
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
+from fsm_mediator.journal.sqlite.connections import Connections
+from fsm_mediator.journal.sqlite.group_commit import GroupCommit
 from fsm_mediator.records import Acceptance, Record
 
 ROOT = Path(__file__).parent.parent
@@ -105,11 +108,34 @@ def refused(*words: str) -> Iterator[None]:
         assert word in str(caught.value), str(caught.value)
 
 
+def rows(journal: SQLiteJournal, query: str) -> list[tuple[Any, ...]]:
+    """What another program reads in the journal's file."""
+    with closing(sqlite3.connect(journal.path)) as other:
+        return other.execute(query).fetchall()
+
+
+def connections_of(journal: SQLiteJournal) -> Connections:
+    """The journal's connections to its file; only this function reads them."""
+    connections: Connections = journal._connections
+    return connections
+
+
+def queue_of(journal: SQLiteJournal) -> GroupCommit[Any]:
+    """The queue of the journal's writing threads; only this function reads it."""
+    group: GroupCommit[Any] = journal._group
+    return group
+
+
+def in_a_write(journal: SQLiteJournal, job: Callable[[sqlite3.Cursor], Any]) -> Any:
+    """Have *job* executed within a transaction of the journal, as if it were a write."""
+    return journal._perform(job)
+
+
 @contextmanager
 def statements(journal: SQLiteJournal) -> Iterator[list[str]]:
     """The statements that the writing connection executes."""
     executed: list[str] = []
-    connection = journal._connections.writer().connection
+    connection = connections_of(journal).writer().connection
     connection.set_trace_callback(executed.append)
     yield executed
     connection.set_trace_callback(None)
@@ -118,14 +144,15 @@ def statements(journal: SQLiteJournal) -> Iterator[list[str]]:
 @contextmanager
 def held_back(journal: SQLiteJournal, waiting: int) -> Iterator[None]:
     """Keep all threads from writing until this many wait; then let them write."""
-    ticket = journal._group.acquire()
+    group = queue_of(journal)
+    ticket = group.acquire()
     assert ticket is not None
     yield
     until = time.monotonic() + 30
-    while len(journal._group._waiting) < waiting:
+    while len(group.waiting) < waiting:
         assert time.monotonic() < until
         time.sleep(0.0005)
-    journal._group.release(ticket)
+    group.release(ticket)
 
 
 def all_at_once(journal: SQLiteJournal, *calls: Callable[[], Any]) -> list[Any]:

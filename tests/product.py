@@ -103,7 +103,8 @@ class Product:
                     self.wrong.add(f"refused: {error}")
                 reached = self.advanced(world, other, move.ledger)
                 if move.observation.startswith("settled"):
-                    reached = reached._replace(settled=reached.settled | {execution.state.partition(".")[2]})
+                    settled = reached.settled | {execution.state.partition(".")[2]}
+                    reached = World(reached.parent, reached.branches, settled)
                 return reached
 
             for _, reached in list(self.decisions.every(act)):
@@ -237,4 +238,4 @@ def _seen(name: str, one: One, *, undoable: bool) -> Branch:
 def _with(world: World, number: int, one: One) -> World:
     path, name, _ = world.branches[number]
     branches = (*world.branches[:number], (path, name, one), *world.branches[number + 1 :])
-    return world._replace(branches=branches)
+    return World(world.parent, branches, world.settled)

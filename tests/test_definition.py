@@ -43,8 +43,7 @@ from fsm_mediator import (
     timeline,
     verify,
 )
-from fsm_mediator.definition import checks
-from fsm_mediator.definition.checks import check_name, snake_case
+from fsm_mediator.definition.checks import check_name, plain_signature, snake_case
 from fsm_mediator.exports import to_scxml, to_table, to_tla
 from fsm_mediator.machine.parts import Part
 
@@ -1054,7 +1053,7 @@ FUNCTIONS: list[Any] = [
 @pytest.mark.parametrize("function", FUNCTIONS, ids=map(str, range(len(FUNCTIONS))))
 def test_what_is_read_off_the_code_is_what_inspect_says(function):
     """The usual functions need no long look; whatever is out of the usual gets one."""
-    plain = checks._plain(function)
+    plain = plain_signature(function)
     if plain is not None:
         taken = [
             each
@@ -1067,7 +1066,7 @@ def test_what_is_read_off_the_code_is_what_inspect_says(function):
 
 def test_most_functions_are_read_off_their_code():
     """Else the way is there for nobody."""
-    assert checks._plain(lambda payload: None) == (False, False)
-    assert checks._plain(_two_later) == (True, True)
-    assert checks._plain(Methods().two) == (True, False)
-    assert checks._plain(_wrapped(_two_later)) is checks._plain(_gen) is checks._plain(_agen) is None
+    assert plain_signature(lambda payload: None) == (False, False)
+    assert plain_signature(_two_later) == (True, True)
+    assert plain_signature(Methods().two) == (True, False)
+    assert plain_signature(_wrapped(_two_later)) is plain_signature(_gen) is plain_signature(_agen) is None

@@ -25,7 +25,7 @@ def sleeper():
     process = subprocess.Popen([sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    started = drivers._process_start_time(str(process.pid))
+    started = drivers.process_start_time(str(process.pid))
     own = this_driver()
     return process, msgspec.structs.replace(own, id="child", pid=process.pid, started=started or "")
 
@@ -111,7 +111,7 @@ def test_elsewhere_the_lease_decides(elsewhere):
 def test_a_hidden_process_is_left_to_its_lease(monkeypatch):
     """If /proc hides a process and the kernel says that it exists, it does not count as dead."""
     driver = msgspec.structs.replace(this_driver(), pid=1)
-    monkeypatch.setattr(drivers, "_process_start_time", lambda pid: None)
+    monkeypatch.setattr(drivers, "process_start_time", lambda pid: None)
 
     def kill(pid: int, number: int) -> None:
         raise PermissionError
@@ -124,7 +124,7 @@ def test_a_hidden_process_is_left_to_its_lease(monkeypatch):
 @linux
 def test_a_foreign_proc_tells_nothing(monkeypatch):
     """A container that is shown the host's /proc does not take the host's processes for its own."""
-    monkeypatch.setattr(drivers, "_proc_shows_our_pids", lambda: False)
+    monkeypatch.setattr(drivers, "proc_shows_our_pids", lambda: False)
 
     assert process_exists(this_driver()) is None
 
@@ -132,7 +132,7 @@ def test_a_foreign_proc_tells_nothing(monkeypatch):
 def test_a_system_without_proc_still_makes_drivers(monkeypatch, tmp_path):
     """Elsewhere than on Linux a driver is nameless but for its id, host and pid, and its lease decides."""
     monkeypatch.setattr(drivers, "_PROC", tmp_path)
-    caches = boot_id, pid_namespace, drivers._proc_shows_our_pids
+    caches = boot_id, pid_namespace, drivers.proc_shows_our_pids
     for cache in caches:
         cache.cache_clear()
     try:
@@ -155,7 +155,7 @@ def test_a_name_with_parentheses_is_no_trap(tmp_path, monkeypatch):
     (tmp_path / "7" / "stat").write_text(f"7 (a ) Z (b) R {fields}")
     monkeypatch.setattr(drivers, "_PROC", tmp_path)
 
-    assert drivers._process_start_time("7") == "22"
+    assert drivers.process_start_time("7") == "22"
 
 
 def test_driver_reads_well_in_a_sentence():

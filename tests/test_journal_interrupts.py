@@ -20,14 +20,14 @@ import msgspec
 import pytest
 
 from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal, forking
-from fsm_mediator.forking import CREATING
+from fsm_mediator.forking import CREATING, FORKING
 from fsm_mediator.journal import liveness as drivers
 from fsm_mediator.journal import memory
 from fsm_mediator.journal.liveness import process_exists, this_driver
 from fsm_mediator.journal.sqlite import connections
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.records import InboxItem
-from tests.commits import DRIVER, acceptance, all_at_once, found, going_on, ids, opening
+from tests.commits import DRIVER, acceptance, all_at_once, found, going_on, ids, in_a_write, opening
 
 SQLITE = str(Path(connections.__file__).parent)
 MEMORY = memory.__file__
@@ -163,10 +163,9 @@ def test_signal_handler_in_a_queued_thread_is_refused():
     leader = group.acquire()
     assert leader is not None
     leader.thread = 0  # as if it were another
-    with group._mutex:
-        group._queue(Waiter("a"))
-        with pytest.raises(JournalError, match="a signal handler"):
-            group._queue(Waiter("b"))
+    assert not group.lead_or_queue(Waiter("a"))
+    with pytest.raises(JournalError, match="a signal handler"):
+        group.lead_or_queue(Waiter("b"))
 
 
 def test_thread_interrupted_as_it_queued_can_write_again():
@@ -176,11 +175,9 @@ def test_thread_interrupted_as_it_queued_can_write_again():
     assert leader is not None
     leader.thread = 0  # as if it were another
     interrupted: Waiter[str] = Waiter("a")
-    with group._mutex:
-        group._queue(interrupted)
+    assert not group.lead_or_queue(interrupted)
     group.release(interrupted)
-    with group._mutex:
-        group._queue(Waiter("b"))
+    assert not group.lead_or_queue(Waiter("b"))
 
 
 def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
@@ -194,7 +191,7 @@ def test_an_interrupt_loses_nothing_of_a_journal_in_memory():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        journal._perform(job)
+        in_a_write(journal, job)
     assert ids(journal) == ["x"]
     assert all_at_once(journal, lambda: journal.write(going_on("x", 2))) == [()]
     journal.close()
@@ -242,7 +239,7 @@ class Breaks:
         raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("after", [forking._in_parent, forking._in_child])
+@pytest.mark.parametrize("after", [forking.after_in_parent, forking.after_in_child])
 def test_an_interrupt_before_a_fork_leaves_nothing_locked(monkeypatch, caplog, after):
     """Python swallows what a hook raises: all the others must be told all the same."""
     continued = []
@@ -258,17 +255,17 @@ def test_an_interrupt_before_a_fork_leaves_nothing_locked(monkeypatch, caplog, a
             continued.append("begin anew")
 
     monkeypatch.setattr(forking, "_known", [Breaks(), Pauses(), Breaks()])
-    forking._before()
+    forking.before_fork()
     after()
-    assert continued == ["go on" if after is forking._in_parent else "begin anew"]
+    assert continued == ["go on" if after is forking.after_in_parent else "begin anew"]
     assert not CREATING.locked()
-    assert not forking._forking.locked()
+    assert not FORKING.locked()
     assert "could not pause" in caplog.text
 
 
 def test_a_process_that_proc_hides_is_left_to_its_lease(monkeypatch):
     """Mounted with hidepid, /proc shows nothing of it, though a signal would reach it: it is not taken for dead."""
-    monkeypatch.setattr(drivers, "_process_start_time", lambda pid: None)
+    monkeypatch.setattr(drivers, "process_start_time", lambda pid: None)
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
     assert process_exists(this_driver_as("1")) is None
 

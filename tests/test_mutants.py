@@ -99,6 +99,11 @@ def ruled(patch: Patch, phase: str, around: Callable[..., Any]) -> None:
     patch(rules, "RULES", {**rules.RULES, phase: lambda *args: around(original, *args)})
 
 
+def into(move: machine_table.Transition, target: str) -> machine_table.Transition:
+    """The transition, into another state."""
+    return machine_table.Transition(move.event, move.source, target)
+
+
 def table(patch: Patch, change: Callable[[list[machine_table.Transition]], Any]) -> None:
     """Change the machine's table."""
     original = machine_table.transitions_of
@@ -108,8 +113,8 @@ def table(patch: Patch, change: Callable[[list[machine_table.Transition]], Any])
 @mutant(2)
 def _(patch):
     """The back edge skips the nearest step."""
-    original = machine_table._nearest_compensation
-    patch(machine_table, "_nearest_compensation", lambda parts, before: original(parts, max(0, before - 1)))
+    original = machine_table.nearest_compensation
+    patch(machine_table, "nearest_compensation", lambda parts, before: original(parts, max(0, before - 1)))
 
 
 @mutant(2)
@@ -119,7 +124,7 @@ def _(patch):
     def oldest(parts, before):
         return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
 
-    patch(machine_table, "_nearest_compensation", oldest)
+    patch(machine_table, "nearest_compensation", oldest)
 
 
 @mutant(2, 5)
@@ -196,7 +201,7 @@ def _(patch):
     def skip(moves):
         hop = ("executed", "executing.b")
         there = any(move.source == "executing.c" for move in moves)
-        return [m._replace(target="executing.c") if there and (m.event, m.target) == hop else m for m in moves]
+        return [into(m, "executing.c") if there and (m.event, m.target) == hop else m for m in moves]
 
     table(patch, skip)
     patch(machine, "check_machine", lambda built: None)
@@ -232,7 +237,7 @@ def _(patch):
     table(
         patch,
         lambda moves: [
-            m._replace(target=m.target.replace("compensating.", "executing."))
+            into(m, m.target.replace("compensating.", "executing."))
             if m.event == "retry" and m.target.startswith("compensating.") and not m.target.endswith(".fan")
             else m
             for m in moves
@@ -302,7 +307,7 @@ def _(patch):
     table(
         patch,
         lambda moves: [
-            m._replace(target=next(o.target for o in moves if o[:2] == ("compensated", m.source)))
+            into(m, next(o.target for o in moves if o[:2] == ("compensated", m.source)))
             if m.event == "compensation_exhausted"
             else m
             for m in moves
@@ -331,8 +336,7 @@ def _(patch):
     table(
         patch,
         lambda moves: [
-            m._replace(target=f"compensating.{moves[0].target.partition('.')[2]}") if m.event == "undo" else m
-            for m in moves
+            into(m, f"compensating.{moves[0].target.partition('.')[2]}") if m.event == "undo" else m for m in moves
         ],
     )
 
@@ -355,7 +359,7 @@ def _(patch):
     table(
         patch,
         lambda moves: [
-            m._replace(target=next(o.target for o in moves if o[:2] == ("settled_done", m.source)))
+            into(m, next(o.target for o in moves if o[:2] == ("settled_done", m.source)))
             if m.event == "settled_undone" and any(o[:2] == ("settled_done", m.source) for o in moves)
             else m
             for m in moves

@@ -16,11 +16,14 @@ from tests.commits import (
     DRIVER,
     ROOT,
     Clock,
+    connections_of,
     found,
     going_on,
     ids,
+    in_a_write,
     in_python,
     opening,
+    queue_of,
     refused,
     two_drivers,
 )
@@ -154,12 +157,12 @@ def test_a_beginning_that_was_overwritten_is_reported(path):
 def test_details_that_are_no_json_are_reported(journal):
     """Whatever stands in a row, no error of SQLite or msgspec reaches a user."""
     journal.write(opening("x", "executing.a"))
-    journal._perform(lambda cursor: cursor.execute("UPDATE records SET details = '{\"value\":'"))
+    in_a_write(journal, lambda cursor: cursor.execute("UPDATE records SET details = '{\"value\":'"))
 
     for look in (lambda: journal.records("x"), lambda: journal.find("x"), lambda: ids(journal)):
         with refused("could not be read", "is damaged"):
             look()
-    journal._perform(lambda cursor: cursor.execute("UPDATE records SET details = CAST(x'ff' AS TEXT)"))
+    in_a_write(journal, lambda cursor: cursor.execute("UPDATE records SET details = CAST(x'ff' AS TEXT)"))
     with refused("could not be read", "is damaged"):
         journal.records("x")
 
@@ -268,13 +271,15 @@ def test_forks_amid_writing_threads_lose_nothing(path):
 def test_a_fork_does_not_wait_for_ever(journal, monkeypatch):
     """A writer that does not come to an end does not keep the process from forking."""
     monkeypatch.setattr(forking, "PATIENCE", 0.01)
-    ticket = journal._group.acquire()
+    group = queue_of(journal)
+    ticket = group.acquire()
+    assert ticket is not None
     rested: list[bool] = [journal.pause(0.01)]
     other = threading.Thread(target=lambda: rested.append(journal.pause(0.01)))
     other.start()
     other.join()
-    journal._group.release(ticket)
-    with journal._connections.reader():
+    group.release(ticket)
+    with connections_of(journal).reader():
         rested.append(journal.pause(0.01))
 
     assert rested == [False, False, False]

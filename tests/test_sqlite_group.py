@@ -22,11 +22,14 @@ from tests.commits import (
     Clock,
     acceptance,
     all_at_once,
+    connections_of,
     ending,
     found,
     going_on,
     ids,
+    in_a_write,
     opening,
+    queue_of,
     record,
     seen,
     statements,
@@ -153,7 +156,7 @@ def test_commit_that_fails_half_way_does_not_affect_the_others(journal):
     assert found(journal, "later").acceptance.version == "new"
 
 
-def test_a_group_of_usual_records_is_a_handful_of_statements(journal):
+def test_a_queue_of_usual_records_is_a_handful_of_statements(journal):
     """However many executions are opened or continued at the same time, none has statements of its own."""
     journal.write(opening("x", "executing.a"))
     count = 192
@@ -170,7 +173,7 @@ def test_a_group_of_usual_records_is_a_handful_of_statements(journal):
 
 
 @pytest.mark.parametrize("what", ["taken over", "has mail", "ahead", "taken"])
-def test_unusual_commit_in_a_group_of_plain_ones_is_found(journal, path, clock, what):
+def test_unusual_commit_in_a_queue_of_plain_ones_is_found(journal, path, clock, what):
     """An execution was claimed elsewhere, has mail, is ahead, or exists; the others of the group are written."""
     for saga_id in ("odd", "usual"):
         journal.write(opening(saga_id, "executing.a"))
@@ -253,7 +256,7 @@ def test_refusal_after_a_change_is_rolled_back(journal):
 
     journal.write(opening("x", "executing.a"))
     refusal, written = all_at_once(
-        journal, lambda: journal._perform(job), lambda: journal.write(opening("y", "executing.a"))
+        journal, lambda: in_a_write(journal, job), lambda: journal.write(opening("y", "executing.a"))
     )
 
     assert str(refusal) == "too late"
@@ -282,7 +285,8 @@ def test_posts_claims_and_writes_share_a_commit_too(journal):
 def test_failed_commit_fails_the_whole_group(journal):
     """A full disk fails the whole group, each with an error of its own; the same writes succeed once there is room."""
     journal.write(opening("x", "executing.a"))
-    cursor = journal._connections.writer()
+    connections = connections_of(journal)
+    cursor = connections.writer()
     (pages,) = cursor.execute("PRAGMA page_count").fetchone()
     cursor.execute(f"PRAGMA max_page_count={pages + 4}")
     commits = [going_on("x", 2), opening("y", "executing.a", payload="y" * 500_000), opening("z", "executing.a")]
@@ -295,7 +299,7 @@ def test_failed_commit_fails_the_whole_group(journal):
     assert all("the disk is full" in str(error) and "Nothing was written; make room" in str(error) for error in errors)
     assert ids(journal) == ["x"]
     assert seen(journal, "x") == [(1, "executing.a")]
-    journal._connections.writer().execute("PRAGMA max_page_count=1000000")
+    connections.writer().execute("PRAGMA max_page_count=1000000")
     assert all_at_once(journal, *calls) == [(), (), ()]
     assert sorted(ids(journal)) == ["x", "y", "z"]
 
@@ -308,7 +312,7 @@ def test_interrupt_leaves_no_thread_waiting(journal):
         def job(cursor: sqlite3.Cursor) -> None:
             raise KeyboardInterrupt
 
-        journal._perform(job)
+        in_a_write(journal, job)
 
     results = all_at_once(
         journal, interrupted, *(lambda n=n: journal.write(opening(f"{n}", "executing.a")) for n in "ab")
@@ -323,7 +327,8 @@ def test_interrupt_leaves_no_thread_waiting(journal):
 def test_interrupted_leader_does_not_affect_the_others(journal):
     """Whoever leads the group is interrupted in the midst of it: all others are written, each once."""
     interrupts = iter([KeyboardInterrupt])
-    cursor = journal._connections.writer()
+    connections = connections_of(journal)
+    cursor = connections.writer()
 
     class Interrupted:
         def __getattr__(self, name: str) -> object:
@@ -334,7 +339,7 @@ def test_interrupted_leader_does_not_affect_the_others(journal):
                 raise interrupt
             return cursor.execute(statement, parameters)
 
-    journal._connections.cursor = Interrupted()
+    connections.cursor = Interrupted()  # type: ignore[assignment]
     results = all_at_once(journal, *(lambda n=n: journal.write(opening(f"{n}", "executing.a")) for n in range(6)))
 
     assert sorted(map(repr, results)) == ["()"] * 5 + ["KeyboardInterrupt()"]
@@ -359,12 +364,13 @@ class CommitsAndIsInterrupted:
 
 def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
     """The other threads get their results, even if the leader is interrupted right after the commit."""
-    cursor = journal._connections.writer()
-    journal._connections.cursor = CommitsAndIsInterrupted(cursor)
+    connections = connections_of(journal)
+    cursor = connections.writer()
+    connections.cursor = CommitsAndIsInterrupted(cursor)  # type: ignore[assignment]
 
     results = all_at_once(journal, *(lambda n=n: journal.write(opening(f"{n}", "executing.a")) for n in range(4)))
 
-    journal._connections.cursor = cursor
+    connections.cursor = cursor
     assert sum(isinstance(result, KeyboardInterrupt) for result in results) == 1
     assert [result for result in results if not isinstance(result, KeyboardInterrupt)] == [()] * 3
     assert len(ids(journal)) == 4
@@ -372,15 +378,17 @@ def test_an_interrupt_after_the_commit_does_not_deny_it(journal):
 
 def test_timed_out_thread_leaves_the_queue(journal):
     """A thread that stops waiting leaves the queue, and never becomes the leader."""
-    ticket = journal._group.acquire()
+    group = queue_of(journal)
+    ticket = group.acquire()
     results: list[object] = []
-    waiter = threading.Thread(target=lambda: results.append(journal._group.acquire(timeout=0.001)))
+    waiter = threading.Thread(target=lambda: results.append(group.acquire(timeout=0.001)))
     waiter.start()
     waiter.join()
 
     assert results == [None]
-    assert not journal._group._waiting
-    journal._group.release(ticket)
+    assert not group.waiting
+    assert ticket is not None
+    group.release(ticket)
     assert journal.write(opening("x", "executing.a")) == ()
 
 
@@ -394,7 +402,7 @@ def test_use_from_within_its_own_write_is_refused(journal):
         except JournalError as error:
             caught.append(error)
 
-    journal._perform(job)
+    in_a_write(journal, job)
 
     assert "inside one of its own writes" in str(caught[0])
 
@@ -414,8 +422,7 @@ def test_chain_passes_over_an_interrupted_follower(monkeypatch):
     assert stopped is not None
     stopped.thread = 0  # the test queues itself, though it is the one that writes
     leader = _queued(group, "a", 1)
-    with group._mutex:
-        group._queue(interrupted)
+    assert not group.lead_or_queue(interrupted)
     follower = _queued(group, "c", 3)
     group.release(stopped)
 
@@ -440,9 +447,9 @@ def test_thread_lost_by_an_interrupted_leader_gets_an_error(monkeypatch):
     assert stopped is not None
     waiter = threading.Thread(target=work, daemon=True)
     waiter.start()
-    while not group._waiting:
+    while not group.waiting:
         time.sleep(0.001)
-    group._waiting.clear()
+    group.waiting.clear()
     waiter.join(30.0)
 
     assert len(errors) == 1
@@ -471,8 +478,7 @@ def test_next_leader_lets_followers_run_first(monkeypatch):
     assert stopped is not None
     followers = [_queued(group, "a", 1), _queued(group, "b", 2)]
     group.release(stopped)
-    while group._followers_awake is None:
-        time.sleep(0.001)
+    followers[0].join()  # it led, and wrote "b" as well; the thread of "b" waits for its turn
     next_leader = threading.Thread(target=group.perform, args=("c",))
     next_leader.start()
     while group._followers_awake is not None and len(groups) == 1:
@@ -490,6 +496,6 @@ def _queued(group: GroupCommit[str], job: str, waiting: int) -> threading.Thread
     """A thread that has queued with *job*, so that so many wait."""
     thread = threading.Thread(target=group.perform, args=(job,), daemon=True)
     thread.start()
-    while len(group._waiting) < waiting:
+    while len(group.waiting) < waiting:
         time.sleep(0.001)
     return thread

@@ -30,12 +30,14 @@ from tests.commits import (
     ROOT,
     Clock,
     acceptance,
+    connections_of,
     ending,
     found,
     going_on,
     ids,
     opening,
     record,
+    rows,
     seen,
     statements,
     taken,
@@ -188,10 +190,11 @@ def test_a_list_is_read_in_pages_that_hold_nothing_open(journal):
     entries = journal.entries()
     first = next(entries)
 
-    assert journal._connections._lent == 0
     journal.write(opening("newer", "executing.a"))
     with closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
         assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0  # a reader would be in its way
+    assert journal.pause(0.0) is True  # no connection is lent
+    journal.resume()
 
     assert [first.saga_id, *(entry.saga_id for entry in entries)] == [f"{number:03}" for number in range(499, -1, -1)]
 
@@ -236,8 +239,8 @@ def test_prune_deletes_wholes_in_small_batches(journal, clock):
     assert journal.prune(100.0, saga="other") == 0
     assert journal.prune(100.0, limit=1) == 3  # a family is not divided
     assert ids(journal) == ["goes-on"]
-    assert journal._read("SELECT count(*) FROM records") == [(2,)]
-    assert journal._read("SELECT count(*) FROM inbox") == [(0,)]
+    assert rows(journal, "SELECT count(*) FROM records") == [(2,)]
+    assert rows(journal, "SELECT count(*) FROM inbox") == [(0,)]
 
     journal.write_all([opening(f"{number}", "failed", held=False) for number in range(120)])
     with statements(journal) as executed:
@@ -346,7 +349,7 @@ def test_ended_execution_has_no_owner_before_its_row_is_marked(journal, clock):
 
 def test_ended_rows_leave_the_index_of_unfinished_ones(journal, clock):
     """Booked at the beat, when a driver goes, and when one is found dead: nothing grows with what has ended."""
-    rows = "SELECT count(*) FROM executions WHERE ended_at IS NULL"
+    unfinished = "SELECT count(*) FROM executions WHERE ended_at IS NULL"
 
     def run(*saga_ids: str, driver: str) -> None:
         for saga_id in saga_ids:
@@ -355,19 +358,19 @@ def test_ended_rows_leave_the_index_of_unfinished_ones(journal, clock):
 
     run("a", "b", driver="d-1")
     run("c", "d", driver="d-2")
-    assert journal._read(rows) == [(4,)]
+    assert rows(journal, unfinished) == [(4,)]
 
     clock.now += 10.0
     journal.beat("d-1")
-    assert journal._read(rows) == [(2,)]
+    assert rows(journal, unfinished) == [(2,)]
     clock.now += 25.0
     journal.enlist(Driver("d-3"))  # finds that d-2 has not beaten for too long
-    assert journal._read(rows) == [(0,)]
+    assert rows(journal, unfinished) == [(0,)]
 
     journal.beat("d-2")
     run("e", driver="d-2")
     journal.dismiss("d-2")
-    assert journal._read(rows) == [(0,)]
+    assert rows(journal, unfinished) == [(0,)]
     assert len(ids(journal, phase="succeeded")) == 5
 
 
@@ -382,7 +385,7 @@ def test_undo_claimed_by_a_dead_driver_is_freed(journal, clock):
     entry = found(journal, "x")
     assert (entry.state, entry.driver) == ("succeeded", None)
     journal.enlist(Driver("new"))
-    assert "dead" not in {row[3] for row in journal._read(sql.DRIVERS)}
+    assert "dead" not in {row[3] for row in rows(journal, sql.DRIVERS)}
     assert journal.prune(clock.now) == 1
 
 
@@ -408,11 +411,11 @@ def test_drivers_that_are_gone_are_forgotten(journal, clock):
 
     clock.now += 8 * 24 * 3600.0
     journal.enlist(Driver("new"))
-    assert {row[3] for row in journal._read(sql.DRIVERS)} >= {"dead", "new"}
+    assert {row[3] for row in rows(journal, sql.DRIVERS)} >= {"dead", "new"}
     assert taken(journal, "x", "new").epoch == 2
     journal.enlist(Driver("newer"))
 
-    assert {row[3] for row in journal._read(sql.DRIVERS)} == {"new", "newer"}
+    assert {row[3] for row in rows(journal, sql.DRIVERS)} == {"new", "newer"}
 
 
 def test_ten_thousand_interrupted_executions_cost_one_look_at_their_driver(journal, clock, monkeypatch):
@@ -528,7 +531,7 @@ print(won)
 def test_nothing_that_runs_or_recovers_looks_at_all_that_ended(journal):
     """A journal of a million ended executions is as quick as a new one: every row is found by an index."""
     for_people = ("CHOSEN", "ENTRIES", "PRUNABLE", "PRUNABLE_OF_SAGA")  # some at a time, newest or eldest first
-    cursor = journal._connections.writer()
+    cursor = connections_of(journal).writer()
     looked_at = 0
     for name, query in vars(sql).items():
         statement = query.get(1) if isinstance(query, dict) else query

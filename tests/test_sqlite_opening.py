@@ -29,6 +29,7 @@ from tests.commits import (
     Clock,
     acceptance,
     all_at_once,
+    connections_of,
     ending,
     found,
     going_on,
@@ -37,6 +38,7 @@ from tests.commits import (
     opening,
     record,
     refused,
+    rows,
     seen,
     taken,
     two_drivers,
@@ -225,7 +227,7 @@ def test_full_and_normal_differ_in_what_they_wait_for(tmp_path):
     for durability, synchronous in kinds.items():
         with closing(SQLiteJournal(tmp_path / durability, durability=durability)) as journal:
             settings_made = {
-                name: journal._connections.writer().execute(f"PRAGMA {name}").fetchone()[0]
+                name: connections_of(journal).writer().execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("synchronous", "journal_mode", "foreign_keys", "user_version", "application_id")
             }
         assert settings_made == {
@@ -272,7 +274,7 @@ def test_unclosed_journal_is_closed_at_exit(path):
     """One that is let go of leaves no connection behind, and no warning at the end of the process."""
     journal = SQLiteJournal(path)
     journal.enlist(DRIVER)
-    connection = journal._connections.writer().connection
+    connection = connections_of(journal).writer().connection
     del journal
     gc.collect()
     with pytest.raises(sqlite3.ProgrammingError):
@@ -376,9 +378,9 @@ def test_migrations_are_applied_in_order_once(path, monkeypatch):
     for _ in range(2):
         with closing(SQLiteJournal(path)) as journal:
             assert seen(journal, "x") == [(1, "executing.a")]
-            assert journal._read("SELECT x FROM added") == [(";",)]
-            assert journal._read("SELECT colour FROM executions") == [(None,)]
-            assert journal._read("PRAGMA user_version") == [(3,)]
+            assert rows(journal, "SELECT x FROM added") == [(";",)]
+            assert rows(journal, "SELECT colour FROM executions") == [(None,)]
+            assert rows(journal, "PRAGMA user_version") == [(3,)]
     SQLiteJournal(path, read_only=True).close()
 
 
@@ -400,7 +402,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
     monkeypatch.setattr(schema, "STEPS", steps)
     with closing(SQLiteJournal(path)) as journal:
         assert seen(journal, "x") == [(1, "executing.a")]
-        assert journal._read("SELECT count(*) FROM sqlite_schema WHERE name = 'added'") == [(0,)]
+        assert rows(journal, "SELECT count(*) FROM sqlite_schema WHERE name = 'added'") == [(0,)]
 
 
 def test_a_later_version_is_refused_and_left_alone(path, monkeypatch):

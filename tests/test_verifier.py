@@ -36,7 +36,7 @@ def broken(monkeypatch) -> Report:
     def oldest(parts, before):
         return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
 
-    monkeypatch.setattr(table, "_nearest_compensation", oldest)
+    monkeypatch.setattr(table, "nearest_compensation", oldest)
     return verify(chain(3, 1))
 
 

@@ -184,7 +184,7 @@ def test_broken_branch_breaks_the_whole(monkeypatch):
     def oldest(parts, before):
         return next((f"compensating.{part.path}" for part in parts[:before] if part.compensatable), "failed")
 
-    monkeypatch.setattr(table, "_nearest_compensation", oldest)
+    monkeypatch.setattr(table, "nearest_compensation", oldest)
     inner = Saga("inner", [made("u"), made("v"), made("w")])
 
     report = verify(Saga("outer", [Parallel("fan", [inner])]))

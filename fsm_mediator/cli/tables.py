@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fsm_mediator.cli.console import out, printable, say
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
-from fsm_mediator.ids import parent_of
+from fsm_mediator.ids import place_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import SIGNAL, Record
@@ -91,7 +91,7 @@ def _clock(at: float) -> str:
 def _name(line: Line) -> str:
     """The id; below its parent a branch has only its own part of it."""
     saga_id = line.entry.saga_id
-    return saga_id.removeprefix(f"{parent_of(saga_id)}/") if line.depth else saga_id
+    return place_of(saga_id) if line.depth else saga_id
 
 
 def _driver(entry: Entry) -> str:

@@ -114,7 +114,7 @@ def check_settings(where: str, step: Any) -> None:
 
 def _is_of_instances(value: Any) -> bool:
     """Whether a class attribute only tells how instances get a value: a property, a slot, a field being declared."""
-    return hasattr(type(value), "__get__") or type(value).__module__.partition(".")[0] in ("attr", "dataclasses")
+    return hasattr(type(value), "__get__") or type(value).__module__.split(".")[0] in ("attr", "dataclasses")
 
 
 DEFAULT_IN_DOUBT_ON: Final = (TimeoutError, ConnectionError)
@@ -164,7 +164,7 @@ def callback_of(step: Any, verb: str) -> Callback | None:
     label = label_of(function)
     if not callable(function):
         raise DefinitionError(f"{_what(step)}: {verb} must be a function, not {function!r}")
-    plain = _plain(function)
+    plain = plain_signature(function)
     if plain is not None:
         takes_context, is_coroutine = plain
         return Callback(function, takes_context, is_coroutine, label, _returns(function))
@@ -179,8 +179,8 @@ def callback_of(step: Any, verb: str) -> Callback | None:
     return Callback(function, _takes_context(step, verb, function, label), is_coroutine, label, _returns(bare))
 
 
-def _plain(function: Any) -> tuple[bool, bool] | None:
-    """Whether it takes a context, and is a coroutine function, where that stands in its code; None: `inspect` must say.
+def plain_signature(function: Any) -> tuple[bool, bool] | None:
+    """Whether *function* takes a context, and is a coroutine function, read from its code; None: ask `inspect`.
 
     Most are plain functions, or methods, of ``(payload)`` or ``(payload, context)``, and `inspect` takes ten times as
     long for them.

@@ -21,7 +21,7 @@ from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry, check_number
-from fsm_mediator.states import split_name
+from fsm_mediator.states import is_within, path_within, split_name
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -326,8 +326,8 @@ def find_signal(saga: Saga, path: str) -> SignalPlace | None:
     for part in saga.parts:
         if part.kind is Kind.SIGNAL and part.path == path:
             return SignalPlace(part)
-        if part.kind in GROUPS and path.startswith(f"{part.path}."):
-            name, inside = split_name(path[len(part.path) + 1 :])
+        if part.kind in GROUPS and is_within(path, part.path):
+            name, inside = split_name(path_within(path, part.path))
             branch = saga.branches[part.path].get(EACH if part.each and name.isascii() and name.isdigit() else name)
             if branch is not None and name != EACH:
                 inside = inside or branch.single or ""

@@ -16,6 +16,7 @@ from fsm_mediator.definition.waits import EACH
 from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
 from fsm_mediator.diagram.progress import TIMES, StepMark, StepState, became, marks_of_steps, merged
 from fsm_mediator.diagram.text import clean, seconds, shorten
+from fsm_mediator.ids import group_of
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import GROUPS, Callback, Effect, Kind, Part
 from fsm_mediator.records import Record
@@ -217,7 +218,7 @@ def _lines(machine: CompiledMachine, prefix: str, taken: set[tuple[str, str, str
 
 def _named(callback: Callback | None) -> str:
     """The name of a function; empty for a name without information."""
-    name = "" if callback is None else callback.label.rpartition(".")[2].strip("_").removeprefix("by_")
+    name = "" if callback is None else callback.label.split(".")[-1].strip("_").removeprefix("by_")
     return "" if name.startswith("<") or name in ("compensate", "undo", "over", "by") else name
 
 
@@ -310,7 +311,7 @@ def _begun(path: str, name: str, run: Run) -> list[Run]:
     """The runs of a branch: one, or as many as there are items."""
     known = run.branches or {}
     if name == EACH:
-        return [each for key, each in known.items() if key.rpartition(".")[0] == path]
+        return [each for key, each in known.items() if group_of(key) == path]
     return [known.get(f"{path}.{name}", NOT_BEGUN)]
 
 

@@ -17,7 +17,7 @@ from fsm_mediator.diagram.text import seconds, shorten
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.narration import in_words, place_in_words
 from fsm_mediator.records import Record
-from fsm_mediator.states import PENDING
+from fsm_mediator.states import PENDING, is_within, path_within
 
 MOST_BRANCHES: Final = 12
 """The most items of a group whose machines are drawn."""
@@ -161,7 +161,7 @@ def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | 
     """The runs of a branch by name: one, or as many as there are items."""
     if run is None or run.branches is None:
         return {name: None}
-    begun = {key[len(path) + 1 :]: each for key, each in run.branches.items() if key.startswith(f"{path}.")}
+    begun = {path_within(key, path): each for key, each in run.branches.items() if is_within(key, path)}
     if name == EACH and begun:
         return dict(sorted(begun.items(), key=lambda item: (len(item[0]), item[0])))  # 2 before 10
     return {name: begun.get(name, NOT_BEGUN)}

@@ -19,7 +19,7 @@ from fsm_mediator.diagram.text import listed
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.machine.table import Transition
-from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, name_of
+from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, name_of, outer_path, scopes_of
 
 DETAIL: Final = "detail"
 OVERVIEW: Final = "overview"
@@ -259,21 +259,21 @@ def _clusters(nodes: Sequence[Node]) -> tuple[Cluster, ...]:
     """The frames of nested sagas, from the scopes of the nodes."""
     inside: dict[str, list[str]] = {}
     for node in nodes:
-        names = node.scope.split(".")[:-1]
-        for depth in range(len(names)):
-            inside.setdefault(".".join(names[: depth + 1]), [])
-        if names:
-            inside[".".join(names)].append(node.id)
+        scopes = scopes_of(node.scope)
+        for scope in scopes:
+            inside.setdefault(scope, [])
+        if scopes:
+            inside[scopes[-1]].append(node.id)
 
     def frame(path: str) -> Cluster:
         return Cluster(
             path=path,
             label=name_of(path),
             nodes=tuple(inside[path]),
-            clusters=tuple(frame(inner) for inner in inside if inner.rpartition(".")[0] == path),
+            clusters=tuple(frame(inner) for inner in inside if outer_path(inner) == path),
         )
 
-    return tuple(frame(path) for path in inside if "." not in path)
+    return tuple(frame(path) for path in inside if not outer_path(path))
 
 
 def _mark(marks: Marks | None, key: object) -> Highlight | None:

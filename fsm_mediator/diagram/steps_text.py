@@ -12,7 +12,7 @@ from fsm_mediator.diagram.steps_dot import SIGNS, paint_of
 from fsm_mediator.diagram.table import markdown_table
 from fsm_mediator.diagram.themes import Theme
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
+from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
@@ -49,14 +49,12 @@ class _Chart:
     def _flow(self, flow: Flow, indent: str, group: str) -> None:
         scopes: tuple[str, ...] = ()
         for box in flow.boxes:
-            names = tuple(box.scope.split(".")[:-1])
-            same = 0
-            while same < min(len(scopes), len(names)) and scopes[same] == names[same]:
-                same += 1
+            around = scopes_of(box.scope)
+            same = sum(scope in scopes for scope in around)
             self.lines += [f"{indent}end"] * (len(scopes) - same)
-            for name in names[same:]:
-                self._subgraph(f"s{len(self.styles)}x", name, indent)
-            scopes = names
+            for scope in around[same:]:
+                self._subgraph(f"s{len(self.styles)}x", name_of(scope), indent)
+            scopes = around
             self._box(box, indent)
         self.lines += [f"{indent}end"] * len(scopes)
         known = {box.id for box in flow.boxes}

@@ -37,7 +37,7 @@ def this_driver() -> Driver:
         boot_id=boot_id(),
         pid_namespace=pid_namespace(),
         pid=os.getpid(),
-        started=_process_start_time("self") or "",
+        started=process_start_time("self") or "",
     )
 
 
@@ -91,9 +91,9 @@ def process_exists(driver: Driver) -> bool | None:
     """Whether *driver*'s process exists; None: that cannot be seen from here."""
     if not driver.boot_id or (driver.boot_id, driver.pid_namespace) != (boot_id(), pid_namespace()):
         return None
-    if not driver.started or not _proc_shows_our_pids():
+    if not driver.started or not proc_shows_our_pids():
         return None
-    started = _process_start_time(str(driver.pid))
+    started = process_start_time(str(driver.pid))
     if started is None:
         # Mounted with hidepid, /proc hides the processes of others. The kernel says whether there is one with this pid,
         # but not whether it is the same one: the lease has to decide.
@@ -103,7 +103,7 @@ def process_exists(driver: Driver) -> bool | None:
             return False
         except OSError:
             return None
-        started = _process_start_time(str(driver.pid))  # a process that has just begun may be visible now
+        started = process_start_time(str(driver.pid))  # a process that has just begun may be visible now
         if started is None:
             return None
     return started == driver.started
@@ -141,7 +141,7 @@ def pid_namespace() -> str:
 
 
 @cache
-def _proc_shows_our_pids() -> bool:
+def proc_shows_our_pids() -> bool:
     """Whether /proc shows our own pid namespace: a container may see the host's."""
     try:
         return str(_proc("self").readlink()) == str(os.getpid())
@@ -149,7 +149,7 @@ def _proc_shows_our_pids() -> bool:
         return False
 
 
-def _process_start_time(pid: str) -> str | None:
+def process_start_time(pid: str) -> str | None:
     """When the process started, in ticks since boot; empty: it has ended; None: there is none, or it is hidden."""
     try:
         stat = _proc(f"{pid}/stat").read_bytes()
@@ -168,7 +168,7 @@ class _Caches:
     def reset(self) -> None:
         """Forget them."""
         pid_namespace.cache_clear()
-        _proc_shows_our_pids.cache_clear()
+        proc_shows_our_pids.cache_clear()
 
 
 _CACHES: Final = _Caches()

@@ -63,7 +63,7 @@ def transitions_of(parts: Sequence[Part], *, every: bool = False) -> Iterator[Tr
     enter = [_enter(part) for part in parts]
     back: list[str] = []
     for index, part in enumerate(parts):
-        back.append(_nearest_compensation(parts, index))
+        back.append(nearest_compensation(parts, index))
         after = enter[index + 1] if index + 1 < len(parts) else SUCCEEDED
         if index == 0:
             yield Transition("start", PENDING, enter[0])
@@ -75,7 +75,7 @@ def transitions_of(parts: Sequence[Part], *, every: bool = False) -> Iterator[Tr
             yield from _wait_moves(part, after, back[index], every)
         if part.compensatable:
             yield from _compensation_moves(part, back[index], every)
-    last = _nearest_compensation(parts, len(parts))
+    last = nearest_compensation(parts, len(parts))
     if any(part.calls_compensation for part in parts) and not any(part.pivot for part in parts):
         yield Transition("undo", SUCCEEDED, last)
 
@@ -152,7 +152,8 @@ def _enter(part: Part) -> str:
     return f"{EXECUTING if part.kind is Kind.STEP else WAITING}.{part.path}"
 
 
-def _nearest_compensation(parts: Sequence[Part], before: int) -> str:
+def nearest_compensation(parts: Sequence[Part], before: int) -> str:
+    """The state that compensates the last compensatable of the first *before* parts; ``failed`` if there is none."""
     for index in range(before - 1, -1, -1):
         if parts[index].compensatable:
             return f"{COMPENSATING}.{parts[index].path}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.history import Run
+from fsm_mediator.ids import place_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.store import ExecutionStore
 
@@ -21,8 +22,7 @@ def run_of(journal: Journal, entry: Entry) -> Run:
         state=records[-1].target if records else entry.state,  # the records may be newer than the entry
         records=records,
         branches={
-            child.acceptance.saga_id.removeprefix(f"{saga_id}/"): run_of(journal, child)
-            for child in journal.entries(parent=saga_id)
+            place_of(child.acceptance.saga_id): run_of(journal, child) for child in journal.entries(parent=saga_id)
         },
     )
 

@@ -22,7 +22,7 @@ from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.narration import timeline
 from fsm_mediator.testing import faults
-from fsm_mediator.testing.faults import FaultPlan, checked_plan, faults_of, pairs_of
+from fsm_mediator.testing.faults import FaultPlan, checked_plan, faults_of, pairs_of, why_it_must_succeed
 from fsm_mediator.testing.runner import CallRunner, FaultRunner, Trial
 from fsm_mediator.testing.world import World, Worlds, differences, without
 
@@ -330,19 +330,13 @@ class Checking:
         if any(fault.kind in faults.KILLS for fault in plan.all) and not self._outlives:
             self._see_that_it_outlives()
         before, trial, after, left = self._run(plan)
-        problem = trial.problem or self._not_absorbed(plan, trial) or self.judged(trial.outcome, before, after) or left
+        problem = trial.problem or self._not_absorbed(trial) or self.judged(trial.outcome, before, after) or left
         struck = set(trial.injector.struck) >= set(plan.all)
         return Case(plan, trial.outcome, struck, problem, trial.branches, trial.deaths)
 
-    def _not_absorbed(self, plan: FaultPlan, trial: Trial) -> str:
-        """What is wrong if the step's `Retry` had to absorb the only fault, and the saga has not succeeded."""
-        known = [fault for fault in faults_of(self.saga, strict=True, kill=True) if fault.absorbed]
-        if len(plan.all) != 1 or plan.all[0] not in known or not trial.injector.struck or trial.outcome.succeeded:
-            return ""
-        return (
-            f"the fault is within the Retry of {plan.all[0].part!r}, so that the saga must succeed as it does without "
-            f"faults: is the step safe to repeat?"
-        )
+    def _not_absorbed(self, trial: Trial) -> str:
+        struck = bool(trial.injector.struck) and not trial.outcome.succeeded
+        return why_it_must_succeed(self.saga, trial.plan) if struck else ""
 
     def _run_fault_free(self) -> Case:
         before, trial, after, left = self._run(FaultPlan())

@@ -256,6 +256,17 @@ def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
     return refusing
 
 
+def why_it_must_succeed(saga: Saga, plan: FaultPlan) -> str:
+    """What is wrong with a run that failed, if the step's `Retry` had to absorb its only fault; else empty."""
+    absorbed = [fault for fault in faults_of(saga, strict=True, kill=True) if fault.absorbed]
+    if len(plan.all) != 1 or plan.all[0] not in absorbed:
+        return ""
+    return (
+        f"the fault is within the Retry of {plan.all[0].part!r}, so that the saga must succeed as it does without "
+        f"faults: is the step safe to repeat?"
+    )
+
+
 def plan_of(saga: Saga, name: str) -> FaultPlan:
     """The plan of this name, with or without the saga's name before it.
 

@@ -19,6 +19,7 @@ from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Callback, Kind, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry
+from fsm_mediator.states import is_within
 
 FORMAT: Final = 1
 """The number of the file's format."""
@@ -138,7 +139,7 @@ class Shape:
 
     def paths_under(self, path: str) -> list[str]:
         """The paths of the part at *path*, or of the parts of the nested saga there."""
-        return [part.path for part in self.parts if part.path == path or part.path.startswith(f"{path}.")]
+        return [part.path for part in self.parts if part.path == path or is_within(part.path, path)]
 
     def __str__(self) -> str:
         return f"saga {self.saga!r} version {self.version} ({self.fingerprint})"

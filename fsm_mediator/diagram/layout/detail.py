@@ -56,6 +56,7 @@ from fsm_mediator.states import (
     STUCK_EXECUTING,
     SUCCEEDED,
     WAITING,
+    scopes_of,
 )
 
 ONE_ROW: Final = 5
@@ -96,10 +97,9 @@ class _Column:
         """Whether the part cannot be compensated, so that its stuck node is in the place of compensation."""
         return self.lower is not None and self.lower.phase == STUCK
 
-    def scopes(self) -> list[str]:
+    def scopes(self) -> tuple[str, ...]:
         """The nested sagas around the part, the outermost first."""
-        names = self.forward.scope.split(".")[:-1]
-        return [".".join(names[: depth + 1]) for depth in range(len(names))]
+        return scopes_of(self.forward.scope)
 
 
 @attrs.define
@@ -193,7 +193,7 @@ class Lanes(Router):
         row.columns[0].before = left - GAP / 2
         for column, following in itertools.zip_longest(row.columns, row.columns[1:]):
             column.left = left
-            here, there = column.scopes(), following.scopes() if following is not None else []
+            here, there = column.scopes(), following.scopes() if following is not None else ()
             shared = sum(1 for one, other in zip(here, there, strict=False) if one == other)
             closing = _margin(row, shared + 1) if len(here) > shared else 0.0
             opening = _margin(row, shared + 1) if len(there) > shared else 0.0

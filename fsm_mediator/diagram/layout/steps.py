@@ -56,7 +56,7 @@ from fsm_mediator.diagram.layout.step_sizes import (
 from fsm_mediator.diagram.progress import StepState
 from fsm_mediator.diagram.text import width
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
+from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_layout(picture: FlowPicture, direction: str = RIGHT) -> StepsLayout:
@@ -121,8 +121,7 @@ class _Flow:
             self.items.append(Item(flow.prefix + SUCCEEDED, None, wide, 11, 11))
 
     def _item(self, box: StepBox) -> Item:
-        names = box.scope.split(".")[:-1]
-        scopes = tuple(".".join(names[: depth + 1]) for depth in range(len(names)))
+        scopes = scopes_of(box.scope)
         half = self.page.high / 2
         if is_frame(box):
             room = self.limit - self.left - 2 * FRAME * len(scopes) - (CHANNEL if self.whole else 0)
@@ -263,7 +262,7 @@ class _Flow:
                 bottom = max(item.y + max(item.down, rail) + 6 * deeper for item in inside) + 6
                 area = Box(left, top, right - left, bottom - top)
                 room = inside[0].x + inside[0].width / 2 - left if self.down else area.width
-                name = fitted(scope.rpartition(".")[2], SMALL, True, room - 12)
+                name = fitted(name_of(scope), SMALL, True, room - 12)
                 frames.append((level, Frame(area, None), Text(name, left + 7, top + 9, SMALL, True, "small")))
         for _, frame, text in sorted(frames, key=lambda each: each[0]):
             self.out.frames.insert(0, frame)

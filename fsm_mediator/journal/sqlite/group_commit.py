@@ -75,6 +75,9 @@ class GroupCommit(Generic[J]):
         commit: Does the jobs of a group in one transaction, and sets the `results` or the `failure` of each waiter.
             Raises nothing but interrupts.
         alone: Does the only job there is and returns its result; or does nothing and returns None: *commit* has to.
+
+    Attributes:
+        waiting: The queue: the waiters whose jobs no leader has taken yet.
     """
 
     def __init__(self, commit: Callable[[Sequence[Waiter[J]]], None], alone: Callable[[J], Any]) -> None:
@@ -82,7 +85,7 @@ class GroupCommit(Generic[J]):
         self._alone = alone
         self._mutex = threading.Lock()
         self._leader: Waiter[J] | None = None
-        self._waiting: deque[Waiter[J]] = deque()
+        self.waiting: deque[Waiter[J]] = deque()
         self._queued: dict[int, Waiter[J]] = {}  # by thread: the waiters that wait to be done, or to lead
         self._under_way: Sequence[Waiter[J]] = ()  # the waiters whose jobs the leader does, itself included
         self._followers_awake: threading.Lock | None = None  # released by the last follower of the last group
@@ -95,10 +98,10 @@ class GroupCommit(Generic[J]):
         """
         waiter = Waiter(jobs)
         try:
-            if self._leads_or_queues(waiter) or self._wait_for_turn(waiter):
+            if self.lead_or_queue(waiter) or self._wait_for_turn(waiter):
                 if self._followers_awake is not None:
                     self._let_followers_catch_up()
-                if len(jobs) == 1 and not self._waiting:
+                if len(jobs) == 1 and not self.waiting:
                     result = self._alone(jobs[0])
                     if result is not None:
                         self._pass_lead()
@@ -119,7 +122,7 @@ class GroupCommit(Generic[J]):
         """Keep all others from writing while the ``with`` block lasts."""
         waiter: Waiter[J] = Waiter(())
         try:
-            if not self._leads_or_queues(waiter):
+            if not self.lead_or_queue(waiter):
                 self._wait_for_turn(waiter)
             yield
         finally:
@@ -136,7 +139,7 @@ class GroupCommit(Generic[J]):
         """
         waiter: Waiter[J] = Waiter(())
         try:
-            if self._leads_or_queues(waiter) or self._wait_for_turn(waiter, timeout):
+            if self.lead_or_queue(waiter) or self._wait_for_turn(waiter, timeout):
                 return waiter
         except BaseException:
             self.release(waiter)
@@ -144,13 +147,26 @@ class GroupCommit(Generic[J]):
         self.release(waiter)
         return None
 
+    def lead_or_queue(self, waiter: Waiter[J]) -> bool:
+        """Lead, if no other thread leads, or join the queue. Returns whether *waiter* leads.
+
+        Raises:
+            JournalError: This thread leads or waits already; it would wait for itself.
+        """
+        with self._mutex:
+            if self._leader is None:
+                self._leader = waiter
+                return True
+            self._queue(waiter)
+            return False
+
     def release(self, waiter: Waiter[J]) -> None:
         """Give up the lead, or the place in the queue."""
         try:
             if self._leader is not waiter:  # else the next call passes the lead, so that no interrupt comes before
                 with self._mutex:
-                    if waiter in self._waiting:
-                        self._waiting.remove(waiter)
+                    if waiter in self.waiting:
+                        self.waiting.remove(waiter)
             if self._leader is waiter:
                 self._pass_lead()
             # If the leader has its jobs: an interrupted thread leaves when these are done, so that they can be undone.
@@ -158,14 +174,6 @@ class GroupCommit(Generic[J]):
                 waiter.wake.acquire(timeout=PATIENCE)
         finally:
             self._leave_queue(waiter)
-
-    def _leads_or_queues(self, waiter: Waiter[J]) -> bool:
-        with self._mutex:
-            if self._leader is None:
-                self._leader = waiter
-                return True
-            self._queue(waiter)
-            return False
 
     def _queue(self, waiter: Waiter[J]) -> None:
         assert self._leader is not None
@@ -177,7 +185,7 @@ class GroupCommit(Generic[J]):
         waiter.wake = threading.Lock()
         waiter.wake.acquire()
         self._queued[waiter.thread] = waiter
-        self._waiting.append(waiter)
+        self.waiting.append(waiter)
 
     def _wait_for_turn(self, waiter: Waiter[J], timeout: float = -1) -> bool:
         """Wait until *waiter* leads, or is done. Returns whether it leads."""
@@ -192,7 +200,7 @@ class GroupCommit(Generic[J]):
 
     def _check_lost(self, waiter: Waiter[J]) -> None:
         with self._mutex:
-            known = waiter.done or self._leader is waiter or waiter in self._waiting or waiter in self._under_way
+            known = waiter.done or self._leader is waiter or waiter in self.waiting or waiter in self._under_way
             if not known:
                 waiter.failure = JournalError(
                     "the thread that wrote for several was interrupted; whether this was written is not known"
@@ -216,11 +224,11 @@ class GroupCommit(Generic[J]):
     def _lead(self, waiter: Waiter[J]) -> None:
         self._under_way = (waiter,)
         try:
-            if self._waiting:
+            if self.waiting:
                 with self._mutex:
-                    taken = list(itertools.takewhile(lambda each: each.jobs, self._waiting))
-                    left = deque(itertools.islice(self._waiting, len(taken), None))
-                    self._under_way, self._waiting = (waiter, *taken), left  # no interrupt comes between these two
+                    taken = list(itertools.takewhile(lambda each: each.jobs, self.waiting))
+                    left = deque(itertools.islice(self.waiting, len(taken), None))
+                    self._under_way, self.waiting = (waiter, *taken), left  # no interrupt comes between these two
             self._commit(self._under_way)
         finally:
             for each in self._under_way:
@@ -233,7 +241,7 @@ class GroupCommit(Generic[J]):
         first = None
         with self._mutex:
             self._under_way = ()
-            self._leader = self._waiting.popleft() if self._waiting else None
+            self._leader = self.waiting.popleft() if self.waiting else None
             turn = None if self._leader is None else self._leader.wake
             if followers:
                 first = self._followers_awake = threading.Lock()
