@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from fsm_mediator import AlreadyDrivenError, JournalError, Mediator, Retry, Saga, Sleep, SQLiteJournal, step
 from fsm_mediator.mediator.recovery import RecoveryPoll
-from tests.drivers import Looping, core_of
+from tests.drivers import Looping, core_of, eventually
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 30.0
@@ -56,19 +57,37 @@ def saga_of(done, *, waits=False):
     return Saga("work", [work])
 
 
-def test_a_daemon_is_not_busy_with_what_it_cannot_drive(tmp_path):
-    """It is due, and of no saga that is registered: it is looked at as often as any other thing is."""
-    journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+def of_another_saga(path):
+    """A saga that is not the execution's."""
+    return Saga("other", [step(name="a")(lambda order: None)])
+
+
+def with_an_illegal_record(path):
+    """The execution's saga; its record was changed to one that its machine never writes."""
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE records SET source = 'waiting.nap' WHERE seq = 1")
+    return Saga("sleeps", [Sleep("nap", 0.05)])
+
+
+@pytest.mark.parametrize("undrivable", [of_another_saga, with_an_illegal_record])
+def test_a_daemon_is_not_busy_with_what_it_cannot_drive(tmp_path, undrivable):
+    """An execution that is due, but cannot be driven, is handed over once; then the daemon waits as for any other."""
+    path = tmp_path / "sagas.db"
+    journal = SQLiteJournal(path, durability="normal")
     sleeps = Saga("sleeps", [Sleep("nap", 0.05)])
     with Mediator(sleeps, journal=journal, park_after=0.0) as mediator:
         mediator.start("sleeps", saga_id="o-1")
         until(journal, "o-1", "waiting.nap")
     time.sleep(0.06)
-    with Mediator(Saga("other", [step(name="a")(lambda order: None)]), journal=journal) as mediator:
+    with Mediator(undrivable(path), journal=journal) as mediator:
         rounds = RecoveryPoll(core_of(mediator), poll=5.0)
-        assert journal.claimable(time.time(), 9) == ["o-1"]
-        rounds._refused.add("o-1")
+        assert rounds.find() == (["o-1"], 0.01)
+        handed_over = core_of(mediator).resume("o-1")
+        rounds.track(handed_over)
+        eventually(lambda: handed_over is None or handed_over.finished)
+
         assert rounds.find() == ([], 5.0)
+        assert journal.claimable(time.time(), 9) == ["o-1"]
         assert (journal.next_wake() or 0.0) < time.time()
     journal.close()
 

@@ -26,6 +26,8 @@ from fsm_mediator.states import (
     STUCK_PHASES,
     SUCCEEDED,
     WAITING,
+    name_of,
+    outer_path,
     split_name,
 )
 
@@ -270,11 +272,11 @@ def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     containers = {scope[:-1]: seen}
     for path, value in answered.items():
         if path.startswith(scope):
-            outer, _, name = path.rpartition(".")
+            outer = outer_path(path)
             inside = containers.get(outer)
             if inside is None:
                 inside = _container(containers, outer)
-            inside[name] = value
+            inside[name_of(path)] = value
     return seen
 
 
@@ -282,6 +284,5 @@ def _container(containers: dict[str, dict[str, Any]], path: str) -> dict[str, An
     """The dictionary of the nested saga at *path*, made if need be."""
     inside = containers.get(path)
     if inside is None:
-        outer, _, name = path.rpartition(".")
-        inside = containers[path] = _container(containers, outer).setdefault(name, {})
+        inside = containers[path] = _container(containers, outer_path(path)).setdefault(name_of(path), {})
     return inside

@@ -148,7 +148,7 @@ def _times(attempts: int) -> str:
 
 
 def _is_not_the_steps(cause: Any) -> bool:
-    return cause is None or cause.type.rpartition(".")[2] in ("SagaCancelledError", "DeadlineExceededError")
+    return cause is None or cause.type.split(".")[-1] in ("SagaCancelledError", "DeadlineExceededError")
 
 
 class SagaNotSucceededError(MediatorError):

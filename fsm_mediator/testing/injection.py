@@ -17,7 +17,7 @@ from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import OutcomeUnknownError, StepRejectedError
 from fsm_mediator.execution.judging import leaves_doubt
 from fsm_mediator.execution.views import FreshResults
-from fsm_mediator.ids import is_branch, root_of
+from fsm_mediator.ids import branch_name, group_of, is_branch, root_of
 from fsm_mediator.journal.protocol import Commit, Journal, Written
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, Effect, Part
 from fsm_mediator.mediator.aio import AsyncMediator
@@ -241,7 +241,7 @@ def path_of(saga: Saga, saga_id: str, part: Part) -> str:
     """
     outer = []
     for place in saga_id.split("/")[1:]:
-        group, _, name = place.rpartition(".")
+        group, name = group_of(place), branch_name(place)
         branches = saga.branches[group]
         saga = branches[name] if name in branches else branches[EACH]
         outer += [*group.split("."), "*" if name.isdigit() else name]

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import RefusedError
+from fsm_mediator.ids import branch_name, group_of
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Record
 from fsm_mediator.verifier.abstract_states import apply_action, initial_execution
@@ -114,7 +115,7 @@ def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]
     """
     ways: dict[str, tuple[str, ...]] = {}
     for place, statuses in branch_changes.items():
-        group, _, name = place.rpartition(".")
+        group, name = group_of(place), branch_name(place)
         walk = walks[group].get(name) or walks[group][EACH]
         way = cheapest_trace(walk, statuses)
         if way is None:
