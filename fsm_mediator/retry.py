@@ -14,6 +14,9 @@ from fsm_mediator.error_types import DefinitionError, RetryAfterError, StepRejec
 type_or_predicate = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
 
+_SPECIAL = (StepRejectedError, ExceptionGroup)
+
+
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often, and how far apart, a step is attempted before the saga gives it up.
 
@@ -78,12 +81,12 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
     def covers(self, error: Exception) -> bool:
         """Whether *error* is worth another attempt; a group is if any of its leaves is."""
-        if isinstance(error, ExceptionGroup):
+        if isinstance(error, _SPECIAL):
+            if not isinstance(error, ExceptionGroup):
+                return False
             if isinstance(self.on, (type, tuple)) and self.on is not Exception and isinstance(error, self.on):
                 return True
             return any(self.covers(leaf) for leaf in leaves_of(error))  # type: ignore[arg-type]  # all are Exceptions
-        if isinstance(error, StepRejectedError):
-            return False
         if self.on is Exception or isinstance(error, RetryAfterError):
             return True
         if isinstance(self.on, (type, tuple)):

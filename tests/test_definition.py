@@ -273,6 +273,11 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "overtake is a number": (lambda: Reserve().with_(overtake=1), ["overtake must be True or False, not 1"]),
     "pivot is None": (lambda: Reserve().with_(pivot=None), ["pivot must be True or False, not None"]),
     "repeatable is a text": (lambda: Reserve().with_(repeatable="no"), ["repeatable must be True or False"]),
+    "a timeout that no system can wait": (
+        lambda: Reserve().with_(timeout=1e10),
+        ["reserve: timeout=1e+10 is more than this system can wait", "for no limit, leave the timeout out"],
+    ),
+    "a grace that no system can wait": (lambda: Reserve().with_(timeout=1, grace=1e300), ["grace=1e+300 is more than"]),
     "in_doubt_on is a list": (
         lambda: Reserve().with_(in_doubt_on=[ValueError]),
         ["reserve", "in_doubt_on must be an exception type or a tuple of them"],

@@ -9,6 +9,7 @@ import functools
 import inspect
 import re
 import typing
+from _thread import TIMEOUT_MAX
 from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final
@@ -104,6 +105,11 @@ def check_settings(where: str, step: Any) -> None:
     for setting, above in (("timeout", True), ("grace", False)):
         if settings.get(setting) is not None:
             check_number(f"{where}: {setting} (seconds)", settings[setting], above=above)
+            if settings[setting] > TIMEOUT_MAX:
+                raise DefinitionError(
+                    f"{where}: {setting}={settings[setting]:g} is more than this system can wait, {TIMEOUT_MAX:g} "
+                    f"seconds; for no limit, leave the timeout out"
+                )
     if settings.get("grace") is not None and settings.get("timeout", ...) is None:
         raise DefinitionError(f"{where}: grace means nothing without a timeout; set timeout as well")
     for setting in ("overtake", "pivot", "repeatable"):

@@ -6,14 +6,20 @@ midst: it leaves doubt, and the attempt is repeated as after a crash.
 
 from __future__ import annotations
 
+from typing import Final
+
 from fsm_mediator.error_types import (
     OutcomeUnknownError,
+    ResultRefusedError,
     RetryAfterError,
     StepSignalError,
     leaves_of,
 )
 from fsm_mediator.machine.parts import Part
 from fsm_mediator.retry import Retry
+
+SPECIAL: Final = (StepSignalError, ResultRefusedError, BaseExceptionGroup)
+"""The exceptions that say more than what class they are of."""
 
 
 def leaves_doubt(part: Part, error: BaseException) -> bool:

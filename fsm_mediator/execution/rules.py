@@ -24,7 +24,7 @@ from fsm_mediator.error_types import (
     SignalTimedOutError,
 )
 from fsm_mediator.execution.data import INTERRUPTIBLE, ExecutionData
-from fsm_mediator.execution.judging import is_worth_retrying, leaves_doubt, wait_after
+from fsm_mediator.execution.judging import SPECIAL, is_worth_retrying, leaves_doubt, wait_after
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import (
     Abandoned,
@@ -106,7 +106,10 @@ def _executing(data: ExecutionData, part: Part, answer: Answer, at: float, chanc
     again = again and policy.allows(data.attempt)
     failure = Failure.of(error)
     doubted = data.doubt or doubt
-    due_at = at + wait_after(error, policy.wait(data.attempt, chance)) if again else None
+    due_at = None
+    if again:
+        wait = policy.wait(data.attempt, chance)
+        due_at = at + (wait_after(error, wait) if isinstance(error, SPECIAL) else wait)
     again = again and (not doubted or part.repeatable)
     if part.probe is not None and (doubt or (doubted and not again)):
         return Decision("unsure", None, failure, True, due_at)
@@ -293,6 +296,8 @@ def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tu
     """The error that *answer* is, whether it leaves doubt, and whether it is worth another attempt."""
     if isinstance(answer, Raised):
         error = answer.error
+        if isinstance(error, Exception) and not isinstance(error, SPECIAL):
+            return error, isinstance(error, part.in_doubt_on) and leaves_doubt(part, error), policy.covers(error)
         if isinstance(error, ResultRefusedError):  # it took effect, and another attempt would return the same
             return error, True, False
         return error, leaves_doubt(part, error), is_worth_retrying(policy, error)

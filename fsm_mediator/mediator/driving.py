@@ -230,6 +230,7 @@ class ExecutionDriver(Core):
                         answer = Raised(without_own_frame(error))
                     except BaseException as error:
                         answer = runtime.raised(error)
+                        leaving = self._leaving(active, effect, answer)
                     else:
                         if type(value) is CoroutineType:
                             answer = runtime.answer(StepCall(active.saga_id, effect, ()), value)
@@ -240,7 +241,6 @@ class ExecutionDriver(Core):
                         record = execution.succeed(value, at)
                     else:
                         record = execution.feed(answer, at, self.chance())
-                        leaving = self._leaving(active, effect, answer)
                         answer = None
                         if leaving is not None:
                             if observers and record is not None:
