@@ -91,7 +91,7 @@ def drawn(dot: str) -> bytes:
 
 def first(saga: Saga) -> Diagram:
     """A diagram of which nothing is remembered."""
-    drawings._drawings.clear()
+    drawings._results.clear()
     return Diagram(saga)
 
 
