@@ -368,7 +368,7 @@ def test_a_task_that_cancels_itself_is_taken_up_again_by_its_mediator():
 # Coroutines that outlive time-out and grace
 
 
-def test_a_coroutine_that_swallows_its_cancellation_gets_stuck_as_a_thread_does():
+def test_a_coroutine_that_swallows_its_cancellation_gets_stuck_as_a_thread_does(journal):
     """Past time-out and grace the saga stands visibly; the coroutine is cancelled once more at each grace."""
     cancelled: list[float] = []
     stop: list[bool] = []
@@ -386,7 +386,7 @@ def test_a_coroutine_that_swallows_its_cancellation_gets_stuck_as_a_thread_does(
         calls.append("undo poll")
 
     async def main():
-        async with AsyncMediator(Saga("s", [poll])) as mediator:
+        async with AsyncMediator(Saga("s", [poll]), journal=journal) as mediator:
             outcome = await mediator.run("s", saga_id="o-1", check=False)
             await until(lambda: len(cancelled) >= 4)
             with pytest.raises(Exception, match="still running"):

@@ -212,7 +212,7 @@ class LoopRuntime:
         seconds, grace = call.effect.part.timeout, max(call.grace, LEAST_GRACE)
         assert seconds is not None
         task = self._spawn(answer_of(awaitable))
-        call.running = TaskCall(task, self._call_off_loop)
+        call.running = TaskCall(task, self._call_off_loop, blocks=self._blocks)
         try:
             late = not (await asyncio.wait((task,), timeout=seconds))[0]
             if late:

@@ -63,11 +63,18 @@ class LoopTimer:
 
 
 class TaskCall:
-    """A call of a coroutine function in a task of its own; see `RunningCall`."""
+    """A call of a coroutine function in a task of its own; see `RunningCall`.
 
-    def __init__(self, task: asyncio.Task[Answer], call_off_loop: Callable[..., None]) -> None:
+    Args:
+        task: The task.
+        call_off_loop: Calls a function where it may block.
+        blocks: Whether that is in a thread. If it is on the loop, nothing there may wait for it.
+    """
+
+    def __init__(self, task: asyncio.Task[Answer], call_off_loop: Callable[..., None], *, blocks: bool) -> None:
         self._task = task
         self._call_off_loop = call_off_loop
+        self._blocks = blocks
 
     @property
     def value(self) -> Any:
@@ -85,8 +92,8 @@ class TaskCall:
 
     @property
     def answered(self) -> bool:
-        """Whether it has answered."""
-        return self._task.done()
+        """Whether it has answered, and a thread is about to journal that."""
+        return self._blocks and self._task.done()
 
     def revoke(self) -> bool:
         """Whether it has ended: it cannot be prevented."""
