@@ -13,7 +13,7 @@ class MediatorError(Exception):
     """The root of all errors of this library."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By default it would be made again of its text, which those that take other arguments refuse: raised in a
+        # By default pickle calls the class with the text, and classes with other parameters refuse that: raised in a
         # worker process, such an error would break the whole pool.
         return _revived, (type(self), self.args, self.__dict__)
 

@@ -254,10 +254,10 @@ class MortalRuntime:
         self._inner = inner
         judged = inner.raised
 
-        def raised(error: BaseException, late: bool = False) -> Any:
+        def raised(error: BaseException) -> Any:
             if isinstance(error, Died):
                 raise error
-            return judged(error, late)
+            return judged(error)
 
         inner.raised = raised
 

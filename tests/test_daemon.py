@@ -63,7 +63,7 @@ def of_another_saga(path):
 
 
 def with_an_illegal_record(path):
-    """The execution's saga; its record was changed to one that its machine never writes."""
+    """The execution's saga, after its record was changed: the machine never writes such a record."""
     with contextlib.closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE records SET source = 'waiting.nap' WHERE seq = 1")
     return Saga("sleeps", [Sleep("nap", 0.05)])

@@ -120,7 +120,7 @@ def test_a_group_in_a_compensation_is_judged_by_its_leaves():
 
 
 def test_a_group_in_a_probe_cannot_tell():
-    """A probe that raises a group could not tell, as one that raises anything."""
+    """A group raised by a probe means that the probe cannot tell, like any exception."""
     part = raising(ConnectionResetError(), retry=Retry(attempts=1))
     part.probing(raising(in_groups(ValueError())).execute)
 

@@ -239,7 +239,7 @@ def test_setting_is_read_live_and_no_part_of_the_fingerprint():
 
 
 def test_driver_that_dies_before_it_cancels_is_followed(drive, journal):
-    """Whoever takes the parent up sees the failed branch, and cancels the others."""
+    """The next driver of the parent sees the failed branch, and cancels the others."""
     world = World()
     settled = Saga("s", [Parallel("g", [fails(world), Signal("word")], on_failure="settle")])
     first = Mediator(settled, journal=journal, close_grace=0.0)

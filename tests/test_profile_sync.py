@@ -395,7 +395,7 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_demo_changes_every_user_everywhere_or_nowhere(tmp_path, source, seed):
-    """With every kind of fault, a saga that succeeded changed every service, one that failed none; both happen."""
+    """With every kind of fault, a succeeded saga changed every service, a failed saga none; both happen."""
     result = synchronise(source, tmp_path / "state", demo_faults(seed))
 
     states = [outcome.state for _, outcome in result.outcomes]

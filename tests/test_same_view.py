@@ -130,7 +130,7 @@ def test_functions_that_decide_see_it_too(drive, encoding):
 
 
 def test_results_nobody_looks_at_are_not_decoded(drive, encoding, monkeypatch):
-    """A result is decoded when a step asks for it, once an attempt; one that asks for none decodes none."""
+    """A result is decoded when a step asks for it, once an attempt. Results without a reader are not decoded."""
     decoded: list[str] = []
     result = codec.JournalEncoding.result
 

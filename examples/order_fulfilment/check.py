@@ -1,4 +1,4 @@
-"""The check: an order that succeeded is in every table once, one that failed in none, one that waits is only reserved.
+"""The check: a succeeded order is in every table once, a failed order in none; a waiting order is only reserved.
 
 It reads the tables of the services with sqlite3, without the code of the services or of the steps.
 """

@@ -1,4 +1,4 @@
-"""The check: a saga that succeeded changed every table, one that failed changed none.
+"""The check: a succeeded saga changed every table, a failed saga changed none.
 
 It reads the tables of the services with sqlite3, without the code of the services or of the steps.
 """

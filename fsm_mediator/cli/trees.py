@@ -25,7 +25,7 @@ Signals: TypeAlias = "frozenset[tuple[str, str, str]]"
 """The signals of an app: for each the name of the saga or branch, its version and the path of the signal."""
 
 SHOWN: Final = 8
-"""The number of branches of one execution that are shown; those that have not succeeded come first."""
+"""The most branches shown for one execution; branches without success come first."""
 
 COUNTED: Final = 10_000
 """The number of branches of one execution that are counted, the newest."""

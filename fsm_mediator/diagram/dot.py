@@ -69,7 +69,7 @@ class _Writer:
         routed = list(zip(picture.all_edges(), self.layout.routes, strict=True))
         nodes = list(picture.all_nodes())
         if picture.is_run:
-            # Graphviz draws edges in the order of the nodes they leave: those that were taken go last, on top.
+            # Graphviz draws edges in the order of their first nodes: the edges of the run go last, on top.
             weight = {node.id: 0 for node in nodes}
             for edge, _ in routed:
                 if edge.reached:

@@ -5,7 +5,6 @@ The functions that decide it (`Sleep(until)`, `Choose(decide)`, `Parallel.each(o
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any
 
 from fsm_mediator.definition.steps import Context
@@ -52,8 +51,7 @@ def _decide(data: ExecutionData, part: Part) -> Any:
     payload = data.payload_seen()
     if not part.decide.takes_context:
         return part.decide.function(payload)
-    results = data.results_seen_by(part) if data.encoding else MappingProxyType(data.results_seen_by(part))
-    return part.decide.function(payload, Context(data.saga_id, part.path, 0, "decide", results))
+    return part.decide.function(payload, Context(data.saga_id, part.path, 0, "decide", data.results_seen_by(part)))
 
 
 def _spawn_branches(data: ExecutionData, part: Part, at: float, decided: Any) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Nothing here changes an execution or judges an answer: `rules` decides, `Executi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from fsm_mediator.states import (
     STUCK_PHASES,
     SUCCEEDED,
     WAITING,
+    is_within,
     name_of,
     outer_path,
     split_name,
@@ -184,14 +185,14 @@ class ExecutionData:
         return nested_results(self.answered, "") if self.saga.nested else self.answered
 
     def results_seen_by(self, part: Part) -> Mapping[str, Any]:
-        """What the parts before *part* returned, by name; in a nested saga: those of the nested saga."""
+        """What the parts before *part* returned, by name, read-only; in a nested saga: those of the nested saga."""
         if self.encoding is not None:
             return self._fresh_results(part.scope, self.encoding)
-        results: Mapping[str, Any] = nested_results(self.answered, part.scope) if self.saga.nested else self.answered
-        return results if self.parent_results is None else {**self.parent_results(), **results}
+        results = nested_results(self.answered, part.scope) if self.saga.nested else self.answered
+        return MappingProxyType(results if self.parent_results is None else {**self.parent_results(), **results})
 
     def _fresh_results(self, scope: str, encoding: Encoding) -> FreshResults:
-        saga, answered = self.saga, dict(self.answered)
+        saga, answered = self.saga, self.answered
         parent = {} if self.parent_results is None else self.parent_results()
 
         def load(name: str) -> Any:
@@ -201,11 +202,13 @@ class ExecutionData:
             inside = {
                 each: encoding.result(saga.part(each), value)
                 for each, value in answered.items()
-                if each.startswith(f"{path}.")
+                if is_within(each, path)
             }
             return nested_results(inside, f"{path}.") if inside else parent[name]
 
-        own = (split_name(path.removeprefix(scope))[0] for path in answered if path.startswith(scope))
+        own: Iterable[str] = answered
+        if saga.nested:
+            own = (split_name(path.removeprefix(scope))[0] for path in answered if path.startswith(scope))
         return FreshResults((*parent, *own), load)
 
     def payload_seen(self) -> Any:
@@ -222,7 +225,7 @@ class ExecutionData:
             part.path,
             self.attempt,
             effect.kind,
-            self.results_seen_by(part) if self.encoding else MappingProxyType(self.results_seen_by(part)),
+            self.results_seen_by(part),
             self._result_seen(part) if compensating else None,
             self.doubt,
             self.failure if compensating else None,

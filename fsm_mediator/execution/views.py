@@ -13,7 +13,7 @@ from fsm_mediator.machine.parts import Part
 
 
 class Encoding(Protocol):
-    """Values as a journal gives them back, anew at each call; raises where one cannot be journaled."""
+    """Values as a journal gives them back: new objects at each call. A value that cannot be journaled raises."""
 
     def payload(self, saga: Saga, value: Any) -> Any:
         """*value* as the payload of *saga*."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fsm_mediator import ids
-from fsm_mediator.definition.saga import find_signal
+from fsm_mediator.definition.saga import SignalPlace, find_signal
 from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import group_of, is_branch, parent_of
@@ -139,8 +139,8 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
         PayloadError: The value is of another type than the signal's, or cannot be journaled.
         UnknownExecutionError: There is no such execution.
     """
-    entry, part, path = _find_signal(store, saga_id, name)
-    value = _signal_value(store, part, value)
+    entry, found, path = _find_signal(store, saga_id, name)
+    value = _signal_value(store, found.part, value)
     where = f"signal {path!r} of execution {entry.saga_id!r}"
     if _already_received(store, entry, path, value, where):
         return entry
@@ -149,7 +149,7 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
     if not posted:
         why = "the execution has ended" if entry.state in ENDED else "it came after the time-out of its wait"
         raise RefusedError(f"{where} is not awaited: {why}")
-    if (branch := _born_branch(store, entry, path)) is not None:
+    if (branch := _born_branch(store, entry, found)) is not None:
         return branch  # which has it by now, or gets it from its parent
     if not _already_received(store, entry, path, value, where):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
@@ -170,7 +170,7 @@ def _already_received(store: ExecutionStore, entry: Entry, path: str, value: Any
     return bool(first)
 
 
-def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, Part, str]:
+def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, SignalPlace, str]:
     """The execution whose inbox takes the signal *name*, the signal, and its path in that execution.
 
     A branch that does not exist yet has no inbox: its parent keeps the signal, under ``GROUP.BRANCH.SIGNAL``.
@@ -186,15 +186,14 @@ def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry,
             f"execution {saga_id!r} of saga {saga.name!r} knows no signal {name!r}; it has {signals or 'none'}"
             f"{'. A signal of a branch is named GROUP.BRANCH.SIGNAL' if saga.branches else ''}"
         )
-    if (branch := _born_branch(store, entry, name)) is None:
-        return entry, found.part, name
+    if (branch := _born_branch(store, entry, found)) is None:
+        return entry, found, name
     return _find_signal(store, branch.saga_id, found.inside)
 
 
-def _born_branch(store: ExecutionStore, entry: Entry, path: str) -> Entry | None:
-    """The branch that the signal *path* names; None: it names none, or the branch does not exist yet."""
-    found = find_signal(store.registry.saga_of(entry.acceptance), path)
-    if found is None or found.group is None:
+def _born_branch(store: ExecutionStore, entry: Entry, found: SignalPlace) -> Entry | None:
+    """The branch that a signal belongs to; None: it is the saga's own, or the branch does not exist yet."""
+    if found.group is None:
         return None
     return store.journal.find(ids.branch_id(entry.saga_id, found.group.path, found.branch))
 

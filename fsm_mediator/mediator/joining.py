@@ -12,6 +12,7 @@ from fsm_mediator.mediator.branches import branches_status, cancel_message, stuc
 from fsm_mediator.mediator.commands import Command, undo_command
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.notifications import report
+from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import InboxItem, Record
 
 UNBEGUN_AT_A_TIME: Final = 100
@@ -50,27 +51,33 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
 
 
 async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxItem) -> set[str]:
-    """End branches that have not begun, without claiming them, many in a commit; the ids of those that ended.
+    """End branches that have not begun, many in a commit and without a claim. Returns the ids of the ended branches.
 
-    The others have begun meanwhile.
+    Every other branch has begun meanwhile.
     """
     ended: set[str] = set()
     for start in range(0, len(branches), UNBEGUN_AT_A_TIME):
-        batch: list[tuple[ActiveExecution, list[Record]]] = []
-        for entry in branches[start : start + UNBEGUN_AT_A_TIME]:
-            active = ActiveExecution(entry.saga_id, core.store.load_execution(entry))
-            active.execution.receive(cancel)
-            record = active.execution.advance(max(cancel.at, entry.acceptance.at))
-            if record is not None:
-                active.epoch = entry.epoch
-                batch.append((active, [record]))
-        commits = [Commit(active.saga_id, tuple(records), None, active.epoch, held=False) for active, records in batch]
-        results = await core.runtime.in_thread(core.journal.write_all, commits) if commits else []
-        for (active, records), result in zip(batch, results, strict=True):
-            if not isinstance(result, JournalError):
-                ended.add(active.saga_id)
-                report(core.observers, active, records)
+        batch = branches[start : start + UNBEGUN_AT_A_TIME]
+        for active in await core.runtime.in_thread(_ended_without_claim, core.store, batch, cancel):
+            ended.add(active.saga_id)
+            report(core.observers, active, active.execution.history)
     return ended
+
+
+def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel: InboxItem) -> list[ActiveExecution]:
+    """Write the end of branches that have not begun, in one commit; those for which it could be written."""
+    cancelled = []
+    for entry in batch:
+        active = ActiveExecution(entry.saga_id, store.load_execution(entry))
+        active.execution.receive(cancel)
+        if active.execution.advance(max(cancel.at, entry.acceptance.at)) is not None:
+            active.epoch = entry.epoch
+            cancelled.append(active)
+    commits = [
+        Commit(active.saga_id, tuple(active.execution.history), None, active.epoch, held=False) for active in cancelled
+    ]
+    results = store.journal.write_all(commits) if commits else []
+    return [each for each, result in zip(cancelled, results, strict=True) if not isinstance(result, JournalError)]
 
 
 async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:

@@ -280,7 +280,7 @@ class LoopRuntime:
         """See `Runtime.answer`."""
         return Returned(value, late)
 
-    def raised(self, error: BaseException, late: bool = False) -> Answer:
+    def raised(self, error: BaseException) -> Answer:
         """See `Runtime.raised`: a task that was asked to cancel, or is closed without its loop, ends here."""
         if not isinstance(error, Exception):
             running = asyncio._get_running_loop() is not None
@@ -288,7 +288,7 @@ class LoopRuntime:
             asked = task is None or task.cancelling()
             if is_interrupt(error) or (asked and isinstance(error, (asyncio.CancelledError, GeneratorExit))):
                 raise  # noqa: PLE0704 - it is only called while one is handled
-        return Raised(without_own_frame(error), late)
+        return Raised(without_own_frame(error))
 
     # Tasks
 

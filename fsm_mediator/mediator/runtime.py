@@ -160,7 +160,7 @@ class Runtime(Protocol):
         """The answer that a returned *value* is."""
         ...
 
-    def raised(self, error: BaseException, late: bool = False) -> Answer:
+    def raised(self, error: BaseException) -> Answer:
         """The answer to *error*, which is being handled and came out of a step that was called here.
 
         Raises:

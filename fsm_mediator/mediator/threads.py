@@ -137,11 +137,11 @@ class ThreadRuntime:
             )
         )
 
-    def raised(self, error: BaseException, late: bool = False) -> Answer:
+    def raised(self, error: BaseException) -> Answer:
         """See `Runtime.raised`."""
         if not isinstance(error, Exception) and is_interrupt(error):
             raise  # noqa: PLE0704 - it is only called while one is handled
-        return Raised(without_own_frame(error), late)
+        return Raised(without_own_frame(error))
 
     def _call_in_time(self, call: StepCall) -> Answer:
         thread, seconds, late = call.begin(), call.effect.part.timeout, False

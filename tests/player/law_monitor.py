@@ -223,7 +223,7 @@ class _Played(BranchModel):
         super().__init__(part, model.at, dict(known), once=False)
 
     def leftovers_of(self, name: str, status: str) -> tuple[str, ...]:
-        """As `BranchModel.leftovers_of`; of one that has failed what it says itself."""
+        """As `BranchModel.leftovers_of`; for a failed branch, the leftovers of its own outcome."""
         place = f"{self.path}.{name}"
         if status != Status.LEFT:
             return super().leftovers_of(name, status)
