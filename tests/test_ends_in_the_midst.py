@@ -388,10 +388,12 @@ def test_a_coroutine_that_swallows_its_cancellation_gets_stuck_as_a_thread_does(
     async def main():
         async with AsyncMediator(Saga("s", [poll]), journal=journal) as mediator:
             outcome = await mediator.run("s", saga_id="o-1", check=False)
-            await until(lambda: len(cancelled) >= 4)
-            with pytest.raises(Exception, match="still running"):
-                await mediator.retry("o-1")
-            stop.append(True)
+            try:
+                await until(lambda: len(cancelled) >= 4)
+                with pytest.raises(Exception, match="still running"):
+                    await mediator.retry("o-1")
+            finally:
+                stop.append(True)  # else the loop would never end
             resolved = None
             while resolved is None:
                 await asyncio.sleep(0.01)
