@@ -532,7 +532,8 @@ class Busy:
         for entry in self.journal.entries(**chosen):
             if "/" in entry.saga_id:
                 records = self.journal.records(entry.saga_id)[:-1]
-                yield msgspec.structs.replace(entry, state=records[-1].target, seq=len(records))
+                state = records[-1].target if records else "pending"
+                yield msgspec.structs.replace(entry, state=state, seq=len(records))
             else:
                 yield entry
 
