@@ -186,7 +186,7 @@ class SQLiteJournal:
     def beat(self, driver_id: str) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
         self._connections.check_writable()
-        self._connections.check_identity()
+        self._connections.check_files()
         found = self._read(sql.LAST_BEAT, (driver_id,))
         if not found:
             raise leases.unknown_driver(driver_id)
@@ -265,7 +265,7 @@ class SQLiteJournal:
             return None
         connections = self._connections
         with connections.writing:
-            cursor = connections.cursor or connections.writer()
+            cursor = connections.writer()
             try:
                 return job.execute_single(cursor)
             except BaseException as error:
