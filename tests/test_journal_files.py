@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fsm_mediator import Mediator, Saga, SQLiteJournal, step
+from fsm_mediator import JournalError, Mediator, Saga, SQLiteJournal, conforms, step
 from fsm_mediator.journal.protocol import Driver
 from fsm_mediator.journal.sqlite import connections
 from fsm_mediator.records import InboxItem
@@ -252,6 +253,48 @@ def test_a_reader_of_another_user_locks_nobody_out(shared):
     assert reader.returncode == 0
     with closing(SQLiteJournal(path, clock=Clock())) as journal:
         journal.write(going_on("x", 2))
+
+
+# Damaged
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        ("UPDATE records SET seq = 7 WHERE seq = 2", "execution 'x': records are lost, or numbered wrongly"),
+        ("DELETE FROM records", "execution 'x': records are lost, or numbered wrongly"),
+        ("UPDATE records SET details = '{\"step' WHERE seq = 1", "execution 'x': record 1 cannot be decoded"),
+        ("DELETE FROM inbox", "execution 'x': the inbox has another number of items than is noted"),
+        ("DELETE FROM executions", "a row of 'records' refers to one of 'executions' that is lost"),
+        ("UPDATE executions SET definition = 9", "a row of 'executions' refers to one of 'definitions' that is lost"),
+    ],
+)
+def test_lost_and_damaged_rows_are_found(journal, path, harm, fault):
+    """The check names what does not fit together, also where nothing that is left can be listed."""
+    journal.write(opening("x", "executing.a", "executing.b"))
+    journal.post("x", InboxItem("cancel"))
+    assert journal.check() == []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(harm)
+
+    assert fault in journal.check()
+
+
+def test_damaged_pages_are_found(path):
+    """A page that a disk has lost is found by the check, and by `conforms`, or the file cannot be read at all."""
+    with two_drivers(path, Clock()) as journal:
+        for number in range(40):
+            journal.write(opening(f"{number}", "executing.a", payload="x" * 500))
+    whole = path.read_bytes()
+
+    for page in range(1, len(whole) // 4096):
+        path.write_bytes(whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :])
+        for look in (SQLiteJournal.check, lambda journal: conforms(journal, Saga("s", [step(print)])).damage):
+            with closing(SQLiteJournal(path, read_only=True)) as damaged:
+                try:
+                    assert look(damaged)
+                except JournalError as error:
+                    assert "is damaged" in str(error)  # noqa: PT017 - either is right
 
 
 # Backups

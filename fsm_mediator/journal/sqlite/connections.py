@@ -127,7 +127,7 @@ class Connections:
             )
 
     def _abandon(self) -> None:
-        """Leave connections open for ever whose files were replaced.
+        """Keep the connections to lost files open for ever.
 
         SQLite would write the old log into the new file, and delete the new log, when it closes the last of them.
         """
