@@ -365,10 +365,8 @@ class SQLiteJournal:
     def check(self) -> list[str]:
         """As `Journal.check`: SQLite's own check, then whether the rows fit together. It reads the whole file."""
         damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
-        unknown = [
-            f"a row of {row[0]!r} refers to one of {row[2]!r} that is lost" for row in self._read(sql.REFERENCES)
-        ]
-        return damage + unknown + [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._read(sql.FAULTS)]
+        damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
+        return damage + [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._read(sql.FAULTS)]
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
         """The entries of *rows*; each owner is checked only once."""

@@ -230,7 +230,7 @@ PRUNE: Final = "DELETE FROM executions WHERE number = ?"
 
 # Damage that SQLite's own check does not know of.
 
-REFERENCES: Final = "SELECT DISTINCT * FROM pragma_foreign_key_check GROUP BY 1, 3"
+REFERENCES: Final = 'SELECT DISTINCT "table", "parent" FROM pragma_foreign_key_check'
 FAULTS: Final = """
     SELECT saga_id, 'records are lost, or numbered wrongly' FROM executions e
         LEFT JOIN (SELECT execution, min(seq) AS first, max(seq) AS last, count(*) AS size FROM records GROUP BY 1) r
