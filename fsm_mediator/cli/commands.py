@@ -144,9 +144,13 @@ def export(journal: str | None, saga: str | None, state: str | None, output: str
     "--older-than", type=options.Duration(unit=True), required=True, help="How long ago they ended: 30d, 12h."
 )
 @options.executions_of
+@click.option("--forget-ids", is_flag=True, help="Keep nothing of them: their ids can be run again.")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
-def prune(journal: str | None, older_than: float, saga: str | None, dry_run: bool) -> None:
-    """Delete executions that ended some time ago, with their records and branches."""
+def prune(journal: str | None, older_than: float, saga: str | None, forget_ids: bool, dry_run: bool) -> None:
+    """Delete executions that ended some time ago, with their records and branches.
+
+    Their ids stay known, and a start of one is refused.
+    """
     before, deleted = time.time() - older_than, 0
     if dry_run:
         with closing(journal_for(journal, None, read_only=True)) as opened:
@@ -156,7 +160,7 @@ def prune(journal: str | None, older_than: float, saga: str | None, dry_run: boo
         return
     opened = journal_for(journal, None)
     with progress_bar("pruning") as advance:
-        while count := opened.prune(before, saga=saga):
+        while count := opened.prune(before, saga=saga, forget_ids=forget_ids):
             deleted += count
             advance(count)
     opened.close()
