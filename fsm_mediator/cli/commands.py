@@ -126,7 +126,7 @@ def export(journal: str | None, saga: str | None, state: str | None, output: str
     with (
         closing(journal_for(journal, None, read_only=True)) as opened,
         progress_bar("exporting") as advance,
-        exporting.open_output(output) as file,
+        exporting.open_output(output, exporting.mode_of(opened)) as file,
     ):
         for line in tables.exported(opened, opened.entries(phase=state, saga=saga)):
             file.write(line + b"\n")

@@ -18,7 +18,7 @@ import click
 
 from fsm_mediator.cli import options as shared
 from fsm_mediator.cli.console import DID_NOT_SUCCEED
-from fsm_mediator.cli.exporting import refuse_journal
+from fsm_mediator.cli.exporting import mode_of, open_output, refuse_journal
 from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, settings
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram
@@ -111,14 +111,18 @@ def render(target: str | None, app: str | None, outputs: tuple[str, ...], check:
     loaded = load_app(target or app)
     contents: dict[Path, Content] = {}
     unused: list[Path] = []
+    mode: int | None = None
     for output in outputs:
         path = Path(output)
         if _is_folder(output):
             contents |= _gallery(loaded, path, options, check=check)
             unused += _orphaned_files(path / options.index, contents)
         else:
-            contents[path] = _diagram(loaded, options)
-    (_check if check else _write)(contents, unused, animate=options.animate)
+            contents[path], mode = _diagram(loaded, options)
+    if check:
+        _check(contents, unused, animate=options.animate)
+    else:
+        _write(contents, unused, mode, animate=options.animate)
 
 
 def _is_folder(output: str) -> bool:
@@ -156,9 +160,10 @@ def _one_saga(app: App, name: str | None) -> Saga:
     return found[-1]
 
 
-def _diagram(app: App, options: _RenderOptions) -> Diagram:
-    """The picture of a saga, or of the execution with the id of the options."""
+def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
+    """The picture of a saga, or of the execution with the id of the options; of that with the mode of its file."""
     run: Run | None = None
+    mode: int | None = None
     if options.saga_id is None:
         saga = _one_saga(app, options.saga)
     else:
@@ -168,8 +173,8 @@ def _diagram(app: App, options: _RenderOptions) -> Diagram:
             found = [each for saga in app.sagas for each in all_definitions(saga) if each.name == name]
             same = [each for each in found if each.version == version]
             saga = (same or found[-1:] or [_one_saga(app, name)])[0]
-            run = run_of(journal, entry)
-    return Diagram(saga, run, view=options.views[0], theme=options.theme, direction=options.direction)
+            run, mode = run_of(journal, entry), mode_of(journal)
+    return Diagram(saga, run, view=options.views[0], theme=options.theme, direction=options.direction), mode
 
 
 def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) -> dict[Path, Content]:
@@ -226,9 +231,10 @@ def _orphaned_files(index: Path, drawn: Iterable[Path]) -> list[Path]:
     return [path for path in sorted(linked) if path.exists()]
 
 
-def _write(contents: dict[Path, Content], unused: list[Path], *, animate: bool) -> None:
+def _write(contents: dict[Path, Content], unused: list[Path], mode: int | None, *, animate: bool) -> None:
     for path, content in contents.items():
-        if path.exists() and path.suffix[1:] in COMPARED and not _differences(path, content, animate=animate):
+        compared = mode is None and path.exists() and path.suffix[1:] in COMPARED
+        if compared and not _differences(path, content, animate=animate):
             click.echo(f"{path} is fresh")
             continue
         refuse_journal(path)
@@ -236,8 +242,11 @@ def _write(contents: dict[Path, Content], unused: list[Path], *, animate: bool) 
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, str):
                 path.write_text(content, encoding="utf-8")
-            else:
+            elif mode is None:
                 content.render(path, animate=animate and path.suffix == ".svg")
+            else:
+                with open_output(str(path), mode) as file:
+                    content.render(file.name, animate=animate and path.suffix == ".svg")
         except OSError as error:
             raise DefinitionError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
         click.echo(f"{path} drawn")
