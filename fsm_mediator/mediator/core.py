@@ -91,7 +91,8 @@ class Core:
         self.observers = checked_observers(observers)
         runtime = make_runtime(self.journal, self.clock)
         self.runtime = runtime if wrap_runtime is None else wrap_runtime(runtime)
-        self.registry = SagaRegistry(sagas, encodes=self.journal.encodes, coroutines=coroutines)
+        encodes = self.journal.encodes
+        self.registry = SagaRegistry(sagas, codec=self.journal.codec if encodes else None, coroutines=coroutines)
         self.store = ExecutionStore(self.registry, self.journal, self.clock)
         self.commits = CommitBuilder(
             self.journal,
@@ -102,7 +103,7 @@ class Core:
             limited=self.limits is not None,
         )
         # Limits are kept where attempts are announced, which is in no place of its own in memory.
-        plain = type(self.journal) is MemoryJournal and not self.journal.encodes
+        plain = type(self.journal) is MemoryJournal and not encodes
         plain = plain and self.limits is None and self.runtime.direct
         self.memory: Any = self.journal if plain else None
         self.closed = False

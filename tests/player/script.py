@@ -22,7 +22,18 @@ from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE
 from fsm_mediator.records import SIGNAL, Happened, InboxItem, NotHappened
 from fsm_mediator.states import EXECUTING
-from fsm_mediator.verifier.action import CRASHED, DRIVER, DUE, LOOK, NOTHING, OTHERS, PARTICIPANT, PERSON, Action
+from fsm_mediator.verifier.action import (
+    CRASHED,
+    DRIVER,
+    DUE,
+    JOIN_REFUSED,
+    LOOK,
+    NOTHING,
+    OTHERS,
+    PARTICIPANT,
+    PERSON,
+    Action,
+)
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 from fsm_mediator.verifier.choices import Answer, choices
 from tests.player.law_monitor import Witness
@@ -177,26 +188,27 @@ class Role(Witness):
         self._judge()
         return self._posts()
 
-    def attends(self) -> None:
-        """Its driver is about to look at its branches: what happens to these before."""
+    def attends(self) -> bool:
+        """Its driver is about to look at its branches: what happens before; whether their joined result is refused."""
         with self._directed:
             self._judge()
             self._bring_branches()
             while (move := self._peek()) is not None:
                 if move.observation.startswith(LOOK):
                     self._take(move)
-                    return
+                    return move.observation == JOIN_REFUSED
                 if move.who == DRIVER and self._fate(move):
                     self._undoes(move)
-                    return
+                    return False
                 if move.observation == CRASHED:
                     self._take(move)
                     self._die()
                 if move.who == PERSON and not self._fate(move):
-                    return  # it looks once more, in vain; a person speaks when nobody is at it
+                    return False  # it looks once more, in vain; a person speaks when nobody is at it
                 if not self._befalls(move):
                     self.leave()
             self._let_branches_go()
+            return False
 
     def _die(self) -> None:
         self._crashed = self._is_recovered = self.has_died = True
