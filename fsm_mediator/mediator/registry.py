@@ -125,6 +125,11 @@ class SagaRegistry:
             f"Register the definition that started it as well, under its version"
         )
 
+    def knows(self, fingerprint: str) -> bool:
+        """Whether any registered saga, or a branch of one, has this fingerprint."""
+        sagas = any(saga.fingerprint == fingerprint for saga in self.sagas)
+        return sagas or any(key[-1] == fingerprint for key in self._branches)
+
     def _names(self) -> str:
         return ", ".join(sorted(self.by_name)) or "none"
 

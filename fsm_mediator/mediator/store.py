@@ -240,10 +240,14 @@ class ExecutionStore:
         ]
 
     def missing_definition(self, active: ActiveExecution) -> str | None:
-        """The fingerprint of an execution that no registered saga can drive; None: *active* is not such a one."""
+        """The fingerprint of an execution that no registered saga can drive; None: *active* is not such a one.
+
+        None as well if a saga of another name has that fingerprint: its executions can be driven.
+        """
         if active.epoch == 0 and isinstance(active.error, (UnknownSagaError, DefinitionChangedError)):
             entry = self.journal.find(active.saga_id)
-            return None if entry is None else entry.acceptance.fingerprint
+            if entry is not None and not self.registry.knows(entry.acceptance.fingerprint):
+                return entry.acceptance.fingerprint
         return None
 
 
