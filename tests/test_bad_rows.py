@@ -122,7 +122,7 @@ def test_the_others_are_recovered_and_go_on(drive, path, seq):
 
 
 def test_daemon_logs_one_line_and_waits(drive, path, caplog, monkeypatch):
-    """What it cannot drive is logged once a try, and not tried again before its time; it drives the others meanwhile."""
+    """What it cannot drive is logged once a try, and not tried before its time; meanwhile it drives the others."""
     monkeypatch.setattr("fsm_mediator.mediator.setbacks.BACKOFF", Retry(wait_initial=1e6, wait_max=1e6))
     with sqlite3.connect(path) as connection:  # as a message that no driver has seen leaves it
         connection.execute("UPDATE executions SET attention = -9e999")
