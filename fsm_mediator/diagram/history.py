@@ -34,6 +34,7 @@ class Run:
     number: int = 0  # in a frame: how many records there are so far, those of branches included
     total: int | None = None  # in a frame: how many there are in the end. None: no frame
     latest: Record | None = None  # in a frame: the newest record; it may be a branch's
+    every: tuple[Record, ...] | None = None  # in a frame: all records that there are in the end
 
     @property
     def summary(self) -> str:
@@ -109,15 +110,14 @@ def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
         state = run.records[count - 1].target
     else:
         state = run.records[0].source if not place else ""
-    return attrs.evolve(run, records=run.records[:count], state=state, branches=branches)
+    return attrs.evolve(run, records=run.records[:count], state=state, branches=branches, every=run.records)
 
 
 def machine_of(saga: Saga, run: Run) -> CompiledMachine:
-    """The machine with every state of the run: not the saga's own, if the run had other settings."""
-    for state in (run.state, *(record.target for record in run.records)):
-        if state not in saga.machine.states:
-            return saga.machine_with(state) or saga.machine
-    return saga.machine
+    """The machine with every move of the run; not the saga's own if that had other settings, or a person decides."""
+    own, records = saga.machine, run.every or run.records
+    knows = run.state in own.states and all(own.has_transition(record.event, record.source) for record in records)
+    return own if knows or not run.state else saga.widest_machine
 
 
 def saga_picture(
