@@ -279,7 +279,8 @@ def test_wrong_usage_is_called_that(desk, journal, words):
     [
         ("-o", "a.svg", "--animate"),
         ("-o", "y.svg", "-f", "png"),
-        ("-o", "-"),
+        ("-o", "-", "-f", "svg", "-f", "dot"),
+        ("-o", "-", "--check"),
         ("-o", "x.xyz"),
         ("-o", "a.svg", "-o", "-"),
     ],

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal.memory import is_in_phase
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -27,7 +26,7 @@ from fsm_mediator.journal.protocol import (
     Recoveries,
 )
 from fsm_mediator.records import Acceptance, InboxItem
-from fsm_mediator.states import ENDED
+from fsm_mediator.states import ENDED, is_in_phase
 from tests.commits import (
     Clock,
     acceptance,

@@ -117,13 +117,14 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
     table in JSON. All of them from the machine that runs.
     """
     sagas = load_app(app).sagas_named(name)
-    if folder is None:
+    if folder is None or str(folder) == "-":
         if len(sagas) > 1:
             raise DefinitionError(
                 f"the app has {len(sagas)} sagas ({', '.join(saga.name for saga in sagas)}); name one with --saga, or "
                 f"a folder for all of them with -o"
             )
-        click.echo(next(text for _, text in _machine_files(sagas[0], kind)), nl=False)
+        with open_output("-") as standard:
+            standard.write(next(text for _, text in _machine_files(sagas[0], kind)).encode())
         return
     folder.mkdir(parents=True, exist_ok=True)
     latest = {saga.name: saga for saga in sagas}  # of several versions, the one that starts new executions

@@ -56,8 +56,10 @@ class _RenderOptions:
 
 
 @click.command()
-@click.argument("target", required=False)
-@click.option("--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, or a folder for all sagas.")
+@shared.app_argument
+@click.option(
+    "--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, a folder for all sagas, or -."
+)
 @click.option(
     "--view", type=click.Choice(VIEWS), help="Every state (detail), the phases (overview) or a box a step (steps)."
 )
@@ -67,14 +69,16 @@ class _RenderOptions:
 @click.option("--id", "saga_id", help="Draw the way that this execution took.")
 @click.option("--journal", "-j", envvar=shared.JOURNAL_VARIABLE, help="Where the execution is journaled: file or URL.")
 @click.option("--animate", is_flag=True, help="Of an execution: an SVG that moves.")
-@click.option("--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="Into a folder: what.")
+@click.option(
+    "--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="Into a folder, or to -: what."
+)
 @click.option("--index", help="Into a folder: the name of its index (README.md).")
 @click.option("--check", is_flag=True, help="Draw nothing; exit with 1 and a diff if a file is stale.")
-@click.option("--app", "-a", envvar=shared.APP_VARIABLE, help="Where the sagas are, if no TARGET says so.")
-def render(target: str | None, app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any) -> None:
+def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any) -> None:
     """Draw a saga or an execution into a file, or all sagas into a folder with an index.
 
-    TARGET is module:object, as --app takes it. A file's suffix is its format: svg, png, pdf, dot, mmd or md.
+    APP is module:object. A file's suffix is its format: svg, png, pdf, dot, mmd or md; of `-o -`, standard output, it
+    is --format, or svg.
 
     \b
     fsm-mediator render shop.sagas:checkout -o checkout.svg
@@ -94,7 +98,8 @@ def render(target: str | None, app: str | None, outputs: tuple[str, ...], check:
             "draw into what? Name a file or a folder with -o, "
             'or in pyproject.toml: [tool.fsm-mediator.diagrams] folder = "docs/sagas"'
         )
-    _refuse_ignored(outputs, picked)
+    _refuse_ignored(outputs, picked, check=check)
+    kind = (picked["formats"] or ("svg",))[0]
 
     def pick(name: str, default: Any = None) -> Any:
         return picked.pop(name) or configured.get(name) or default
@@ -108,7 +113,12 @@ def render(target: str | None, app: str | None, outputs: tuple[str, ...], check:
         index=str(pick("index", "README.md")),
         **picked,
     )
-    loaded = load_app(target or app)
+    loaded = load_app(app)
+    if outputs == ("-",):
+        drawn = _diagram(loaded, options)[0].encoded(kind, animate=options.animate)
+        with open_output("-") as file:
+            file.write(drawn)
+        return
     contents: dict[Path, Content] = {}
     unused: list[Path] = []
     mode: int | None = None
@@ -129,14 +139,14 @@ def _is_folder(output: str) -> bool:
     return output.endswith(("/", os.sep)) or Path(output).is_dir() or not Path(output).suffix
 
 
-def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any]) -> None:
+def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: bool) -> None:
     """Refuse an option that would have no effect."""
-    if "-" in outputs:
-        raise click.UsageError("a picture is drawn into a file, whose suffix is its format: -o saga.svg")
+    if "-" in outputs and (len(outputs) > 1 or check or len(picked["formats"]) > 1):
+        raise click.UsageError("-o - writes one picture, in one --format, to standard output; give it alone")
     if picked["animate"] and not picked["saga_id"]:
         raise click.UsageError("--animate shows the way of an execution; say which with --id")
     for output in outputs:
-        if _is_folder(output):
+        if _is_folder(output) or output == "-":
             continue
         suffix = Path(output).suffix[1:]
         if suffix not in FORMATS:

@@ -114,7 +114,7 @@ def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
 
 
 def machine_of(saga: Saga, run: Run) -> CompiledMachine:
-    """The machine with every move of the run: not the saga's own, if it had other settings or a person has to decide."""
+    """The machine with every move of the run; not the saga's own if that had other settings, or a person decides."""
     own, records = saga.machine, run.every or run.records
     knows = run.state in own.states and all(own.has_transition(record.event, record.source) for record in records)
     return own if knows or not run.state else saga.widest_machine

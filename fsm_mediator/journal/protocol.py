@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeGuard, runti
 import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.records import Acceptance, InboxItem, Record
 
 
@@ -163,8 +164,8 @@ Written: TypeAlias = tuple[InboxItem, ...]
 class Journal(Protocol):
     """A durable log of records, by execution. Every method may be called from any thread.
 
-    If *encodes* is True, values (payloads, results) are encoded to JSON by msgspec when they are written, and returned
-    as `msgspec.Raw`, for a caller that knows their types; a value of more than *max_value_bytes* is refused. If it is
+    If *encodes* is True, values (payloads, results) are encoded to JSON by *codec* when they are written, and returned
+    as `msgspec.Raw`, for a caller that knows their types; a value that *codec* does not accept is refused. If it is
     False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a driver; None: no
     calls.
 
@@ -173,7 +174,7 @@ class Journal(Protocol):
 
     encodes: bool
     heartbeat: float | None
-    max_value_bytes: int
+    codec: Codec
 
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.

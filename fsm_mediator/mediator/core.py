@@ -30,6 +30,7 @@ from fsm_mediator.mediator.notifications import checked_observers
 from fsm_mediator.mediator.ownership import OwnedExecutions, notify_local_owner
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.mediator.runtime import Event, Runtime, StepCall
+from fsm_mediator.mediator.setbacks import Setbacks
 from fsm_mediator.mediator.store import ExecutionStore, raise_unless_succeeded
 from fsm_mediator.mediator.timers import WakeTimers
 from fsm_mediator.observe.observers import Observer
@@ -59,15 +60,12 @@ class Core:
         chance: Draws a number from 0 to 1.
 
     Attributes:
-        retry_dropped_after: Seconds after which an execution that was driven in the background is claimed again, where
-            it was dropped because of the journal. A daemon finds it sooner.
+        setbacks: The executions that could not be driven in the background.
         owned: The executions that this driver owns.
         closed: Whether it takes no new work.
         opened: Whether it can be used at once.
         patience: Until when `close` waits for executions, in seconds since the epoch.
     """
-
-    retry_dropped_after = 30.0
 
     def __init__(
         self,
@@ -95,7 +93,8 @@ class Core:
         self.observers = checked_observers(observers)
         runtime = make_runtime(self.journal, self.clock)
         self.runtime = runtime if wrap_runtime is None else wrap_runtime(runtime)
-        self.registry = SagaRegistry(sagas, encodes=self.journal.encodes, coroutines=coroutines)
+        encodes = self.journal.encodes
+        self.registry = SagaRegistry(sagas, codec=self.journal.codec if encodes else None, coroutines=coroutines)
         self.store = ExecutionStore(self.registry, self.journal, self.clock)
         self.commits = CommitBuilder(
             self.journal,
@@ -107,7 +106,7 @@ class Core:
             max_recoveries=max_recoveries,
         )
         # Limits are kept where attempts are announced, which is in no place of its own in memory.
-        plain = type(self.journal) is MemoryJournal and not self.journal.encodes
+        plain = type(self.journal) is MemoryJournal and not encodes
         plain = plain and self.limits is None and self.runtime.direct
         self.memory: Any = self.journal if plain else None
         self.closed = False
@@ -122,6 +121,7 @@ class Core:
         self.driver = self.commits.driver = this_driver()
         self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
         self.owned.notify = functools.partial(_notify, weakref.ref(self))
+        self.setbacks = Setbacks(self.runtime.monotonic)
         self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.resume)
         self._beating = threading.Event()
 
@@ -357,19 +357,21 @@ class Core:
                 await self.drive(active)
             else:
                 self.owned.finish(active)
+            self.setbacks.forget(active.saga_id)
         except MediatorError as error:
-            again = self.log_dropped(active, error)
+            again = self.setbacks.log(active.saga_id, error)
             self.owned.release_and_finish(active, error)  # last: whoever waits for it finds the log written
             if again is not None:
                 self._claim_again(active, again)
         except BaseException as error:
             cancelled = isinstance(error, self.runtime.cancelled)
+            departs = cancelled or is_interrupt(error)
+            again = RECLAIM_AFTER if departs else self.setbacks.note(active.saga_id)
             if not cancelled:
                 logger.exception("execution %r is left where it stands", active.saga_id)
             self.owned.release_and_finish(active, error)
-            departs = cancelled or is_interrupt(error)
             if departs or isinstance(error, Exception):
-                self._claim_again(active, RECLAIM_AFTER if departs else self.retry_dropped_after)
+                self._claim_again(active, again)
             if departs:
                 raise
 
@@ -377,13 +379,6 @@ class Core:
         """Claim what a driver in the background had to leave, unless this mediator is closed."""
         if not self.closed:
             self.wake_timers.add(self.clock() + seconds, active.saga_id)
-
-    def log_dropped(self, active: ActiveExecution, error: MediatorError) -> float | None:
-        """Log that nothing drives it any more; the seconds after which to claim it again, None: not by itself."""
-        wait = self.retry_dropped_after if type(error) is JournalError else None
-        later = "" if wait is None else f", and taken up again in {wait:g} s"
-        logger.error("execution %r is left where it stands%s: %s", active.saga_id, later, error)
-        return wait
 
     # Notifying
 

@@ -22,8 +22,9 @@ import msgspec
 
 from fsm_mediator import forking
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
-from fsm_mediator.journal.codec import MAX_BYTES
+from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
+from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Forgotten, Written, check_bounds
 from fsm_mediator.journal.rows import (
     Row,
@@ -67,6 +68,9 @@ class SQLiteJournal:
         lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
         clock: Returns the time for leases, in seconds since the epoch.
         max_value_bytes: The limit of one payload, result or signal value, as JSON.
+        types: Two functions, ``(to_plain, from_plain)``, for types that msgspec does not know: ``to_plain(value)``
+            returns plain data, ``from_plain(type, plain)`` the value. For an unknown type each raises
+            NotImplementedError. They are msgspec's ``enc_hook`` and ``dec_hook``.
         read_only: Only read: the file is never created nor changed, and writers are not kept waiting.
 
     Raises:
@@ -84,6 +88,7 @@ class SQLiteJournal:
         lease: float = 30.0,
         clock: Callable[[], float] = time.time,
         max_value_bytes: int = MAX_BYTES,
+        types: Types | None = None,
         read_only: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
@@ -96,7 +101,7 @@ class SQLiteJournal:
         self.path: Final = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.max_value_bytes = max_value_bytes
+        self.codec = Codec(max_value_bytes, types)
         self._lease = lease
         self._clock = clock
         self._connections = Connections(
@@ -128,7 +133,7 @@ class SQLiteJournal:
 
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
-        (written,) = self._group.perform((Write(commit, self._ids, self.max_value_bytes),))
+        (written,) = self._group.perform((Write(commit, self._ids, self.codec),))
         if isinstance(written, tuple):
             return written
         raise written
@@ -139,7 +144,7 @@ class SQLiteJournal:
         jobs: list[transaction.Job] = []
         for commit in commits:
             try:
-                jobs.append(Write(commit, self._ids, self.max_value_bytes))
+                jobs.append(Write(commit, self._ids, self.codec))
                 results.append(None)
             except PayloadError as error:
                 results.append(UnencodableError(str(error)))
@@ -152,7 +157,7 @@ class SQLiteJournal:
         """As `Journal.post`."""
         if not is_text(saga_id):
             return False
-        row = item_row(item, saga_id, self.max_value_bytes)
+        row = item_row(item, saga_id, self.codec.encode)
 
         def job(cursor: sqlite3.Cursor) -> bool:
             if clock is None:

@@ -165,14 +165,17 @@ DELETE_DRIVERS: Final = f"""
 
 # Executions, to read them.
 
+# Details as bytes: a text that is no UTF-8 would end the whole query.
+
 RECORDS: Final = """
-    SELECT d.saga, r.seq, r.event, r.source, r.target, r.at, r.details
+    SELECT d.saga, r.seq, r.event, r.source, r.target, r.at, CAST(r.details AS BLOB)
     FROM executions e JOIN definitions d ON d.number = e.definition JOIN records r ON r.execution = e.number
     WHERE e.saga_id = ? AND r.seq > 0 ORDER BY r.seq"""
 
 ENTRIES: Final = f"""
-    SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, a.details, a.at, e.deadline_at, e.parent,
-        r.target, r.at, r.seq, e.epoch, {_OWNER}, e.wake_at, e.mail, e.attention, e.recoveries, e.recoveries_here
+    SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, CAST(a.details AS BLOB), a.at, e.deadline_at,
+        e.parent, r.target, r.at, r.seq, e.epoch, {_OWNER}, e.wake_at, e.mail, e.attention, e.recoveries,
+        e.recoveries_here
     FROM {_WITH_LAST_RECORD}
         JOIN definitions d ON d.number = e.definition
         JOIN records a ON a.execution = e.number AND a.seq = 0"""
