@@ -325,9 +325,9 @@ def run(saga: Saga, saga_id: str, script: Script, payload: object) -> Diagram:
 def diagrams() -> Iterator[tuple[str, str, Diagram]]:
     """Every diagram: its name, what it shows, itself."""
     for folder, saga in sagas().items():
+        yield f"{folder}/steps", "The steps, for readers", saga.diagram("steps")
         yield f"{folder}/detail", "Every state and every transition", saga.diagram()
         yield f"{folder}/detail-dark", "The same, on a dark page", saga.diagram().with_(theme="dark")
-        yield f"{folder}/overview", "The phases", saga.diagram("overview")
         for name, (shows, script) in RUNS.items():
             told = (folder, name) == ("readme", "failed")  # by the README itself
             scripted = (unreachable if told else script)(steps_of(saga))

@@ -3,7 +3,7 @@
 In ``conf.py``: ``extensions = ["fsm_mediator.sphinx"]``. Then in a page::
 
     .. saga-diagram:: shop.sagas:checkout
-       :view: overview
+       :direction: down
        :caption: How a checkout goes
 
 The page is built again when the saga's machine has changed, wherever the change was made. Nothing is fetched, and no
@@ -31,7 +31,7 @@ from sphinx.util.typing import ExtensionMetadata
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
-from fsm_mediator.diagram.picture import DETAIL, VIEWS
+from fsm_mediator.diagram.picture import STEPS, VIEWS
 from fsm_mediator.diagram.render import draw, svg_of
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError
@@ -53,7 +53,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     Attributes:
         target: ``module:object``.
-        view: ``steps``, ``detail`` or ``overview``.
+        view: ``steps`` or ``detail``.
         format: ``svg`` or ``mermaid``.
         themes: In which themes it is drawn.
         direction: Of the steps view: ``right`` or ``down``; None: its default.
@@ -132,7 +132,7 @@ class SagaDiagram(SphinxDirective):
         theme = self.options.get("theme", self.config.saga_diagram_theme)
         wanted = Wanted(
             self.arguments[0],
-            self.options.get("view", DETAIL),
+            self.options.get("view", STEPS),
             self.options.get("format", self.config.saga_diagram_format),
             ("light", "dark") if theme == AUTO else (theme,),
             self.options.get("direction"),

@@ -240,9 +240,9 @@ def outcome(request):
     return request.param()
 
 
-def picture(machine, view="detail", **more) -> Picture:
+def picture(machine, **more) -> Picture:
     """What is shown of a machine."""
-    return picture_of(machine, "x", view, **more)
+    return picture_of(machine, "x", **more)
 
 
 def in_notebook(shown) -> dict[str, str]:
@@ -261,22 +261,7 @@ def test_detail_shows_every_state_and_every_transition_once(machine):
     shown = picture(machine)
 
     assert [node.id for node in shown.nodes] == list(machine.states)
-    assert sorted(edge.moves[0] for edge in shown.edges) == sorted(machine.moves())
-    assert all(edge.moves == ((edge.event, edge.source, edge.target),) for edge in shown.edges)
-
-
-def test_overview_shows_every_phase_once_and_every_transition_in_one_edge(machine):
-    """The overview is the machine, phases in place of states: each transition is part of exactly one edge."""
-    shown = picture(machine, "overview")
-    phases = {place.phase for place in machine.places.values()}
-
-    assert [node.id for node in shown.nodes] == [phase for phase in PHASES if phase in phases]
-    assert sorted(itertools.chain.from_iterable(edge.moves for edge in shown.edges)) == sorted(machine.moves())
-    for edge in shown.edges:
-        for event, source, target in edge.moves:
-            between = (machine.places[source].phase, machine.places[target].phase)
-            assert (edge.event, edge.source, edge.target) == (event, *between)
-    assert len({(edge.event, edge.source, edge.target) for edge in shown.edges}) == len(shown.edges)
+    assert [(edge.event, edge.source, edge.target) for edge in shown.edges] == list(machine.moves())
 
 
 def test_picture_is_of_the_built_machine_not_of_the_parts():
@@ -286,7 +271,7 @@ def test_picture_is_of_the_built_machine_not_of_the_parts():
 
     shown = picture(machine)
 
-    assert sorted(edge.moves[0] for edge in shown.edges) == sorted(machine.moves())
+    assert [(edge.event, edge.source, edge.target) for edge in shown.edges] == list(machine.moves())
     assert not any(edge.source == "executing.charge" and edge.event == "executed" for edge in shown.edges)
 
 
@@ -348,13 +333,12 @@ def test_nested_sagas_are_frames_within_frames():
     assert inside == {"shipping.packing.pick", "shipping.packing.wrap"}
 
 
-@pytest.mark.parametrize("view", ["detail", "overview"])
-def test_children_s_machines_are_drawn_below_in_frames_of_their_own(view):
+def test_children_s_machines_are_drawn_below_in_frames_of_their_own():
     """The machine that a group's branch runs is part of the picture, in its own frame, its states told apart."""
     parcel = Saga("parcel", [part("pack")])
     of = Saga("order", [part("pay"), Choose("way", {"left": parcel, "right": parcel}, by=lambda payload: "left")])
-    shown = saga_diagram(of, view).picture
-    alone = picture(of.branches["way"]["left"].machine, view)
+    shown = saga_diagram(of).picture
+    alone = picture(of.branches["way"]["left"].machine)
     layout = layout_of(shown)
 
     assert [child.heading for child in shown.children] == ["way / left", "way / right"]
@@ -389,12 +373,11 @@ def is_happy(edge):
     return edge.event in ("start", "executed") and edge.source.split(".")[0] in ("pending", "executing", "waiting")
 
 
-@pytest.mark.parametrize("view", ["detail", "overview"])
 @settings(max_examples=60)
 @given(machine=machines())
-def test_no_nodes_overlap_and_no_line_runs_through_a_node(view, machine):
+def test_no_nodes_overlap_and_no_line_runs_through_a_node(machine):
     """Whatever the saga, every node can be read: nothing lies on it."""
-    shown = picture(machine, view)
+    shown = picture(machine)
     layout = layout_of(shown)
 
     assert overlaps(layout) == []
@@ -411,12 +394,11 @@ def test_no_nodes_overlap_and_no_line_runs_through_a_node(view, machine):
                 assert not inside, f"{edge.event} from {edge.source} to {edge.target} runs through {name}"
 
 
-@pytest.mark.parametrize("view", ["detail", "overview"])
 @settings(max_examples=60)
 @given(machine=machines())
-def test_every_line_begins_and_ends_at_its_nodes(view, machine):
+def test_every_line_begins_and_ends_at_its_nodes(machine):
     """A line begins at the edge of the node it leaves and ends at the edge of the one it enters."""
-    shown = picture(machine, view)
+    shown = picture(machine)
     layout = layout_of(shown)
 
     for edge, route in zip(shown.edges, layout.routes, strict=True):
@@ -436,13 +418,12 @@ def label_boxes(edges, routes):
             yield edge, (route.label.x - wide / 2, route.label.y - high / 2, wide, high)
 
 
-@pytest.mark.parametrize("view", ["detail", "overview"])
 @settings(max_examples=60)
 @given(machine=machines())
 @example(machine=waits_before_the_pivot().machine)
-def test_no_label_lies_on_a_node_a_line_or_another_label(view, machine):
+def test_no_label_lies_on_a_node_a_line_or_another_label(machine):
     """Whatever the saga, every label can be read."""
-    shown = picture(machine, view)
+    shown = picture(machine)
     layout = layout_of(shown)
     labels = list(label_boxes(shown.edges, layout.routes))
 
@@ -580,16 +561,6 @@ def test_run_shows_its_records_in_order_and_where_it_stands(outcome):
     assert path(shown) == [(r.seq, r.event, r.source, r.target) for r in outcome.history]
     assert [name for name, mark in marks(shown).items() if mark.current] == [outcome.state]
     assert {name for name, mark in marks(shown).items() if mark.reached} == seen
-
-
-def test_run_in_overview_shows_the_same_records(outcome):
-    """The overview of a run has each of its records on one edge between phases."""
-    shown = outcome.diagram("overview")
-
-    phases = [tuple(state.partition(".")[0] for state in (r.source, r.target)) for r in outcome.history]
-    expected = [(r.seq, r.event, *between) for r, between in zip(outcome.history, phases, strict=True)]
-    assert path(shown) == expected
-    assert [name for name, mark in marks(shown).items() if mark.current] == [outcome.state.partition(".")[0]]
 
 
 def test_run_counts_attempts_and_adds_up_times():
@@ -877,8 +848,10 @@ def test_format_spec_gives_each_text():
 
 def test_unknown_view_and_theme_are_refused_with_what_there_is():
     """A typo in a view or theme is an error that names what there is."""
-    with pytest.raises(DefinitionError, match=r"'details'.*detail, overview"):
+    with pytest.raises(DefinitionError, match=r"'details'.*steps, detail"):
         checkout().diagram("details")
+    with pytest.raises(DefinitionError, match='view="steps"'):
+        checkout().diagram("overview")
     with pytest.raises(DefinitionError, match=r"'neon'.*light, dark"):
         checkout().diagram().with_(theme="neon")
 
@@ -886,9 +859,9 @@ def test_unknown_view_and_theme_are_refused_with_what_there_is():
 def test_with_changes_view_and_theme_only():
     """`with_` gives the same diagram in another view or theme."""
     light = RUNS["failed"]().diagram()
-    dark = light.with_(theme="dark", view="overview")
+    dark = light.with_(theme="dark", view="steps")
 
-    assert (dark.view, dark.theme, dark.run) == ("overview", "dark", light.run)
+    assert (dark.view, dark.theme, dark.run) == ("steps", "dark", light.run)
     assert THEMES["dark"].ground in dark.to_dot()
     assert THEMES["light"].ground not in dark.to_dot()
 
@@ -897,7 +870,7 @@ def test_saga_and_outcome_give_their_diagrams():
     """`saga.diagram()` and `outcome.diagram()` are the functions of this package."""
     outcome = RUNS["succeeded"]()
 
-    assert outcome.saga.diagram("overview").to_dot() == saga_diagram(outcome.saga, "overview").to_dot()
+    assert outcome.saga.diagram("steps").to_dot() == saga_diagram(outcome.saga, "steps").to_dot()
     assert outcome.diagram().to_dot() == run_diagram(outcome).to_dot()
 
 
@@ -977,7 +950,7 @@ def assert_harmless(svg):
 @pytest.fixture(scope="module")
 def usual_tags():
     """The elements that our SVGs are made of."""
-    shown = (run(checkout(), OK, ERROR).diagram(), checkout().diagram("overview"))
+    shown = (run(checkout(), OK, ERROR).diagram(), checkout().diagram("steps"))
     return {element.tag for each in shown for element in parsed(each.to_svg()).iter()}
 
 
@@ -986,7 +959,7 @@ def usual_tags():
 def test_hostile_text_cannot_leave_its_place_in_an_svg(usual_tags, text):
     """An SVG stays an SVG whatever errors, reasons and callbacks are called: no script, no link, no element more."""
     outcome = hostile_run(text)
-    for diagram in (outcome.diagram(), outcome.saga.diagram("overview")):
+    for diagram in (outcome.diagram(), outcome.saga.diagram("steps")):
         root = assert_harmless(diagram.to_svg())
         assert {element.tag for element in root.iter()} <= usual_tags
 
@@ -1220,7 +1193,7 @@ def test_pygraphviz_that_fails_is_an_error_of_ours(monkeypatch):
 SCRIPT = """
 import sys
 from tests.test_diagrams import RUNS, nested
-for shown in (nested().diagram(), RUNS["stuck"]().diagram("overview")):
+for shown in (nested().diagram(), RUNS["stuck"]().diagram("steps")):
     sys.stdout.write(shown.to_dot() + shown.to_mermaid() + shown.to_markdown_table() + shown.to_svg())
 """
 
@@ -1247,7 +1220,7 @@ def test_picture_of_a_machine_is_kept_and_of_a_run_is_not():
     saga = checkout()
 
     assert saga.diagram().picture is saga.diagram().picture
-    assert saga.diagram().picture is not saga.diagram("overview").picture
+    assert saga.diagram().picture is not saga.diagram("steps").picture
     assert saga.diagram().to_svg() is saga.diagram().to_svg()
     assert saga.diagram().to_svg() != saga.diagram().with_(theme="dark").to_svg()
     assert run_diagram(run(saga, OK)).picture != run_diagram(run(saga, OK, OK)).picture
@@ -1381,6 +1354,6 @@ def test_what_is_made_of_dots_cannot_be_checked(tmp_path):
 
 
 def test_long_list_of_parts_leaves_out_whole_names():
-    """An overview names the first steps and the last, and says how many it leaves out; no name is cut."""
+    """A list of branches names the first and the last, and says how many it leaves out; no name is cut."""
     assert listed(["pack", "ship"], 20) == "pack, ship"
     assert listed([f"step_{n}" for n in range(10)], 43) == "step_0, step_1, step_2, … 6 more …, step_9"

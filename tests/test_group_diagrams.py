@@ -71,11 +71,10 @@ def test_each_branch_s_machine_stands_below_in_a_frame_of_its_own():
     assert list(children(good.diagram())) == ["carrier / fast", "carrier / cheap", "parcels / each item"]
 
 
-@pytest.mark.parametrize("view", ["detail", "overview"])
-def test_machines_of_branches_neither_overlap_nor_make_a_ribbon(view):
+def test_machines_of_branches_neither_overlap_nor_make_a_ribbon():
     """The branches' machines stand beside and below each other: the picture stays a page."""
     wide = Saga("wide", [Parallel("all", [part(f"branch_{number}") for number in range(9)])])
-    layout = layout_of(wide.diagram(view).picture)
+    layout = layout_of(wide.diagram().picture)
 
     assert not overlaps(layout)
     frames = [frame.box for frame in layout.frames]
@@ -147,14 +146,14 @@ def test_branches_are_drawn_from_the_command_line_as_well(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     with Mediator(saga, journal="sagas.db") as mediator:
         mediator.run(saga.name, ORDER, saga_id="o-1", check=False)
-        wanted = mediator.diagram("o-1").to_dot()
+        wanted = mediator.diagram("o-1", view="steps").to_dot()
 
     words = ["render", f"{__name__}:saga", "--journal", "sagas.db", "--id", "o-1", "-o", "o-1.dot"]
     result = CliRunner().invoke(cli, words)
 
     assert result.exit_code == 0, result.output
     assert (tmp_path / "o-1.dot").read_text() == wanted
-    assert "fulfil.label/executing.stick" in wanted
+    assert "fulfil.label/stick" in wanted
 
 
 def test_branch_is_drawn_alone_by_its_own_id(tmp_path, monkeypatch):
@@ -162,7 +161,7 @@ def test_branch_is_drawn_alone_by_its_own_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Mediator(saga, journal="sagas.db") as mediator:
         mediator.run(saga.name, ORDER, saga_id="o-1", check=False)
-        wanted = mediator.diagram("o-1/fulfil.label").to_dot()
+        wanted = mediator.diagram("o-1/fulfil.label", view="steps").to_dot()
 
     words = ["render", f"{__name__}:saga", "--journal", "sagas.db", "--id", "o-1/fulfil.label", "-o", "label.dot"]
     result = CliRunner().invoke(cli, words)

@@ -90,7 +90,7 @@ def test_page_shows_the_machine_and_says_it_in_words(site):
     assert site.build() == ""
 
     (image,) = site.images()
-    wanted = saga_diagram(site.checkout())
+    wanted = saga_diagram(site.checkout(), "steps")
     assert f'data-dot="{digest_of(wanted.to_dot())}"' in image.read_text()
     assert f'alt="{wanted.alt}"' in site.html()
     assert f'href="_images/{image.name}"' in site.html()
@@ -100,14 +100,14 @@ def test_every_option_is_taken(site):
     """View, theme, caption, alt, name and class do what a figure's do."""
     site.page(
         ".. saga-diagram:: shop_for_docs:checkout\n"
-        '   :view: overview\n   :theme: dark\n   :caption: How *it* goes\n   :alt: "Two" <steps>\n'
+        '   :view: steps\n   :theme: dark\n   :caption: How *it* goes\n   :alt: "Two" <steps>\n'
         "   :name: there\n   :class: wide\n\nSee :ref:`the picture <there>`."
     )
 
     assert site.build() == ""
 
     (image,) = site.images()
-    wanted = saga_diagram(site.checkout(), view="overview", theme="dark")
+    wanted = saga_diagram(site.checkout(), view="steps", theme="dark")
     assert f'data-dot="{digest_of(wanted.to_dot())}"' in image.read_text()
     html = site.html()
     assert "How <em>it</em> goes" in html
@@ -137,7 +137,7 @@ def test_mermaid_is_text_for_the_site_s_own_mermaid(site):
 
     found = re.search(r'<pre class="mermaid">\n(.*?)</pre>', site.html(), re.DOTALL)
     assert found is not None
-    assert found[1].startswith("flowchart TB")
+    assert found[1].startswith("flowchart LR")
     assert "<" not in found[1]
     assert "mermaid.min.js" in site.html()
     assert "mermaid.min.js" not in site.html("other")
@@ -154,7 +154,7 @@ def test_other_builders_get_what_they_can_show(site):
     (drawn,) = (site.folder / "_build" / "latex").glob("checkout-*.pdf")
     assert drawn.read_bytes().startswith(b"%PDF")
     said = (site.folder / "_build" / "text" / "index.txt").read_text()
-    assert "State machine of the saga checkout" in " ".join(said.split())
+    assert "Steps of the saga checkout" in " ".join(said.split())
 
 
 def test_changed_saga_is_drawn_anew_and_nothing_else_is(site):
@@ -215,7 +215,7 @@ def test_without_graphviz_a_warning_names_both_cures_and_the_chart_is_shown_as_t
     assert "index.rst:4: WARNING: saga-diagram: " in told
     assert "'dot' is on the PATH" in told
     assert "fsm-mediator[diagrams]" in told
-    assert "flowchart TB" in site.html()
+    assert "flowchart LR" in site.html()
 
 
 def test_hostile_alt_cannot_leave_its_attribute(site):

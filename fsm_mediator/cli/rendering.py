@@ -25,7 +25,7 @@ from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
-from fsm_mediator.diagram.picture import DETAIL, OVERVIEW, VIEWS
+from fsm_mediator.diagram.picture import VIEWS
 from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError, UnknownSagaError
@@ -58,9 +58,7 @@ class _RenderOptions:
 @click.command()
 @click.argument("target", required=False)
 @click.option("--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, or a folder for all sagas.")
-@click.option(
-    "--view", type=click.Choice(VIEWS), help="Every state (detail), the phases (overview) or a box a step (steps)."
-)
+@click.option("--view", type=click.Choice(VIEWS), help="A box a step (steps) or every state (detail).")
 @click.option("--direction", type=click.Choice(DIRECTIONS), help="Of the steps: rows (right) or one column (down).")
 @click.option("--theme", type=click.Choice(list(THEMES)), help="For light or dark pages.")
 @click.option("--saga", help="Which of the app's sagas.")
@@ -101,7 +99,7 @@ def render(target: str | None, app: str | None, outputs: tuple[str, ...], check:
 
     view = pick("view")
     options = _RenderOptions(
-        views=(str(view),) if view else (DETAIL, OVERVIEW),
+        views=(str(view),) if view else VIEWS,
         direction=pick("direction"),
         theme=str(pick("theme", LIGHT)),
         formats=tuple(pick("formats", ("svg",))),

@@ -182,7 +182,7 @@ class Saga(PartSequence):
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
 
     def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
-        """The picture of the machine: ``detail`` shows every state, ``overview`` the phases, ``steps`` a box a step.
+        """The picture of the machine: ``detail`` shows every state, ``steps`` a box a step.
 
         *direction*: of the steps, ``right`` (rows, as in a text) or ``down`` (one column).
         """

@@ -11,14 +11,14 @@ from weakref import WeakKeyDictionary
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram.digest import digest_of
 from fsm_mediator.diagram.dot import digraph, dot_lines
-from fsm_mediator.diagram.flow import STEPS, flow_picture
+from fsm_mediator.diagram.flow import flow_picture
 from fsm_mediator.diagram.history import Run, frames_of, saga_picture
 from fsm_mediator.diagram.layout.place import layout_of
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, RIGHT
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
-from fsm_mediator.diagram.picture import DETAIL, VIEWS
+from fsm_mediator.diagram.picture import DETAIL, STEPS, check_view
 from fsm_mediator.diagram.steps_dot import steps_lines
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
@@ -52,7 +52,7 @@ class Diagram:
     Attributes:
         saga: The definition.
         run: The execution; None: the machine alone.
-        view: ``steps`` (a box a step, for readers), ``detail`` (every state) or ``overview`` (the phases).
+        view: ``steps`` (a box a step, for readers) or ``detail`` (every state).
         theme: ``light``, ``dark``, or ``red``: for a run that should be impossible.
         direction: Of the steps view: ``right`` (rows, as in a text) or ``down`` (one column).
 
@@ -75,8 +75,7 @@ class Diagram:
         theme: str = LIGHT,
         direction: str | None = None,
     ) -> None:
-        if view not in VIEWS:
-            raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
+        check_view(view)
         if direction is not None and (view != STEPS or direction not in DIRECTIONS):
             raise DefinitionError(
                 f"the view {view!r} has no direction {direction!r}; {STEPS!r} has {', '.join(DIRECTIONS)}"
@@ -122,7 +121,7 @@ class Diagram:
         if self.view == STEPS:
             steps = flow_picture(saga, run, about=about)
             return steps, steps_layout(steps, self.direction)
-        picture = saga_picture(saga, run, self.view, about=about)
+        picture = saga_picture(saga, run, about=about)
         return picture, layout_of(picture)
 
     @property

@@ -30,9 +30,6 @@ from fsm_mediator.states import (
     path_of,
 )
 
-STEPS: Final = "steps"
-"""The view's name."""
-
 MOST_ALT: Final = 300
 """Characters of an alternative text."""
 

@@ -12,7 +12,7 @@ import msgspec
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.diagram.highlights import marks_of
-from fsm_mediator.diagram.picture import OVERVIEW, Picture, picture_of
+from fsm_mediator.diagram.picture import Picture, picture_of
 from fsm_mediator.diagram.text import seconds, shorten
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.narration import in_words, place_in_words
@@ -121,14 +121,13 @@ def machine_of(saga: Saga, run: Run) -> CompiledMachine:
 
 
 def saga_picture(
-    saga: Saga, run: Run | None, view: str, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
+    saga: Saga, run: Run | None, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
 ) -> Picture:
     """The picture of a saga's machine and of its branches; with the marks of *run*.
 
     Args:
         saga: The definition.
         run: The run that is marked; None: no run.
-        view: ``detail`` or ``overview``.
         prefix: The text before every id, of a branch.
         heading: The title of a branch.
         about: The lines below the title.
@@ -137,16 +136,16 @@ def saga_picture(
     if run is not None:
         machine = machine_of(saga, run)
         known = run.state or run.records
-        marks = marks_of(machine, run.records, run.state, overview=view == OVERVIEW) if known else {}
-    picture = picture_of(machine, saga.name, view, marks=marks, prefix=prefix)
+        marks = marks_of(machine, run.records, run.state) if known else {}
+    picture = picture_of(machine, saga.name, marks=marks, prefix=prefix)
     alt, heading = picture.alt, heading or saga.name
     if run is not None and not prefix:
         heading, alt = f"{saga.name} · {run.saga_id}", f"Run {run.saga_id} of the saga {saga.name}: {about[0]}."
-    children = tuple(_branches(saga, run, view, prefix))
+    children = tuple(_branches(saga, run, prefix))
     return msgspec.structs.replace(picture, heading=heading, subheading=about, alt=alt, children=children)
 
 
-def _branches(saga: Saga, run: Run | None, view: str, prefix: str) -> Iterator[Picture]:
+def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
     """The pictures of branches; a group over items has one, in a run one for each of the first items."""
     if run is not None and run.branches is None:
         return
@@ -154,7 +153,7 @@ def _branches(saga: Saga, run: Run | None, view: str, prefix: str) -> Iterator[P
         for name, branch in branches.items():
             for item, inner in list(_started_branches(path, name, run).items())[:MOST_BRANCHES]:
                 heading = f"{prefix}{path} / {'each item' if item == EACH else item}"
-                yield saga_picture(branch, inner, view, prefix=f"{prefix}{path}.{item}/", heading=heading)
+                yield saga_picture(branch, inner, prefix=f"{prefix}{path}.{item}/", heading=heading)
 
 
 def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | None]:

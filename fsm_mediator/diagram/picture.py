@@ -14,19 +14,29 @@ from typing import Final
 import msgspec
 
 from fsm_mediator.diagram.highlights import NEVER, Highlight, Marks
-from fsm_mediator.diagram.labels import caption, count, in_full, notes, phase_in_words
-from fsm_mediator.diagram.text import listed
+from fsm_mediator.diagram.labels import caption, in_full, notes
+from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect
-from fsm_mediator.machine.table import Transition
-from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, name_of, outer_path, scopes_of
+from fsm_mediator.states import EVENTS, name_of, outer_path, scopes_of
 
+STEPS: Final = "steps"
 DETAIL: Final = "detail"
-OVERVIEW: Final = "overview"
-VIEWS: Final = (DETAIL, OVERVIEW, "steps")
+VIEWS: Final = (STEPS, DETAIL)
+"""The views: a box a step, and every state."""
 
-MOST_LISTED: Final = 60
-"""Characters of a phase's list of parts."""
+
+def check_view(view: str) -> str:
+    """*view*, if it exists.
+
+    Raises:
+        DefinitionError: There is no such view.
+    """
+    if view == "overview":
+        raise DefinitionError('there is no overview any more; view="steps" shows a saga at a glance')
+    if view not in VIEWS:
+        raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
+    return view
 
 
 class EdgeKind(enum.StrEnum):
@@ -82,9 +92,9 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(Shown, frozen=True, kw_only=True):
-    """One state; in an overview, all states of one phase."""
+    """One state."""
 
-    id: str  # the state, or the phase; in the machine of a branch, after the branch's prefix
+    id: str  # the state; in the machine of a branch, after the branch's prefix
     phase: str
     path: str = ""  # the part that it belongs to; empty for none
     scope: str = ""  # the path of the nested saga around the part; empty at the top
@@ -97,12 +107,11 @@ class Node(Shown, frozen=True, kw_only=True):
 
 
 class Edge(Shown, frozen=True, kw_only=True):
-    """One transition; in an overview, all those of one event between two phases."""
+    """One transition."""
 
     event: str
     source: str  # the id of the node it leaves
     target: str  # the id of the node it enters
-    moves: tuple[Transition, ...]  # the transitions of the machine that it shows
     label: str  # the event in words
     kind: EdgeKind
 
@@ -122,7 +131,6 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # the saga's name
     heading: str  # the title
     subheading: tuple[str, ...] = ()  # a line or two below it
-    view: str  # ``detail`` or ``overview``
     nodes: tuple[Node, ...]  # the nodes in the machine's order
     edges: tuple[Edge, ...]  # the edges, likewise
     clusters: tuple[Cluster, ...] = ()  # the nested sagas, in order
@@ -144,27 +152,22 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
             yield from child.all_edges()
 
 
-def picture_of(
-    machine: CompiledMachine, name: str, view: str = DETAIL, *, marks: Marks | None = None, prefix: str = ""
-) -> Picture:
+def picture_of(machine: CompiledMachine, name: str, *, marks: Marks | None = None, prefix: str = "") -> Picture:
     """The picture of *machine*, of the saga called *name*.
 
     Args:
         machine: The built machine.
         name: The saga's name.
-        view: ``detail`` shows every state, ``overview`` the phases.
         marks: The marks of a run, by node and by (event, source, target); None: no run.
         prefix: The text before every id.
     """
-    overview = view == OVERVIEW
-    nodes = tuple(_phases(machine, prefix, marks) if overview else _states(machine, prefix, marks))
+    nodes = tuple(_states(machine, prefix, marks))
     return Picture(
         name=name,
         heading=name,
-        view=view,
         nodes=nodes,
-        edges=tuple(_edges(machine, prefix, marks, overview=overview)),
-        clusters=() if overview else _clusters(nodes),
+        edges=tuple(_edges(machine, prefix, marks)),
+        clusters=_clusters(nodes),
         prefix=prefix,
         is_run=marks is not None,
         alt=describe(machine, name),
@@ -210,47 +213,18 @@ def _states(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Itera
         )
 
 
-def _phases(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Iterable[Node]:
-    states: dict[str, list[str]] = {phase: [] for phase in PHASES}
-    for state, place in machine.places.items():
-        states[place.phase].append(state)
-    for phase, inside in states.items():
-        if not inside:
-            continue
-        mark = _mark(marks, phase)
-        paths = [part.path for state in inside if (part := machine.places[state].part) is not None]
-        lists = phase in (EXECUTING, WAITING, COMPENSATING)
-        yield Node(
-            id=prefix + phase,
-            phase=phase,
-            caption=phase_in_words(phase),
-            title=count(phase, paths) if lists else "",
-            notes=((listed(paths, MOST_LISTED) if lists else count(phase, paths)),) if paths else (),
-            tooltip=_with_mark(", ".join(inside), mark),
-            ended=any(machine.states[state].final for state in inside),
-            mark=mark,
-        )
-
-
-def _edges(machine: CompiledMachine, prefix: str, marks: Marks | None, *, overview: bool) -> Iterable[Edge]:
-    bundles: dict[tuple[str, str, str], list[Transition]] = {}
+def _edges(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Iterable[Edge]:
     for move in machine.moves():
-        source, target = (machine.places[each].phase if overview else each for each in (move.source, move.target))
-        bundles.setdefault((move.event, source, target), []).append(move)
-    for between, moves in bundles.items():
-        event, source, target = between
+        event, source, target = move
         label, kind = EDGES[event]
-        mark = _mark(marks, between)
-        pairs = "\n".join(f"{move.source} → {move.target}" for move in moves)
-        tooltip = f"{event}: {EVENTS[event]}\n{pairs}" if overview else f"{event}: {pairs}\n{EVENTS[event]}"
+        mark = _mark(marks, (event, source, target))
         yield Edge(
             event=event,
             source=prefix + source,
             target=prefix + target,
-            moves=tuple(moves),
             label=label,
             kind=kind,
-            tooltip=_with_mark(tooltip, mark),
+            tooltip=_with_mark(f"{event}: {source} → {target}\n{EVENTS[event]}", mark),
             mark=mark,
         )
 

@@ -372,10 +372,11 @@ class Lanes(Router):
             key, at = (column, "left"), (column.before, row.fork - 3, 0, -1)
         if self._row_of(edge.target) == column.row:
             x = other.right - (20 if self.nodes[edge.target].path else 16)
-            self.elbow(edge, column.trunk, row.fork, x, *start, at=at, key=key)
+            end = other.bottom if row.fork > other.bottom else other.top
+            points = (*start, (column.trunk, row.fork), (x, row.fork), (x, end))
         else:
             points = (*start, (column.trunk, row.fork), (self.margin, row.fork), *self._up(edge, column.row))
-            self.route(edge, *points, at=at, key=key, own=own_points(start))
+        self.route(edge, *points, at=at, key=key, own=own_points(start))
 
     def _route_compensated(self, edge: Edge, column: _Column, source: Node) -> None:
         """Along the lane of compensation, or up to it: to the compensation before, or to the end."""

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from fsm_mediator.diagram.picture import MOST_LISTED, Cluster, Edge, Node, Picture
+from fsm_mediator.diagram.picture import Cluster, Edge, Node, Picture
 from fsm_mediator.diagram.text import numbers, shorten, width
 from fsm_mediator.states import EXECUTING, PROBING, RETRYING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING
 
@@ -141,8 +141,7 @@ def lines_of(node: Node) -> list[Line]:
     if node.phase in SMALL_PHASES:
         small = [(shorten(note, MOST_SMALL), CAPTION, False) for note in node.notes]
         return [(node.caption, SMALL + 0.5, True), *small]
-    most = MOST_NOTE if node.path else MOST_LISTED
-    notes = [(shorten(note, most), SMALL, False) for note in node.notes]
+    notes = [(shorten(note, MOST_NOTE), SMALL, False) for note in node.notes]
     if not node.title:
         return [(node.caption, SMALL + 2, True), *notes]
     return [(node.caption, CAPTION, False), (shorten(node.title, MOST_TITLE), TITLE, True), *notes]
@@ -199,31 +198,20 @@ class Router:
         self._spots.setdefault(number if key is None else key, []).append(_Spot(number, edge, words, at))
         self.routes.append(Route(points, own=own))
 
-    def vertical(
-        self, edge: Edge, x: float, side: int, *, lift: float = 2, y: float | None = None, key: object = None
-    ) -> None:
+    def vertical(self, edge: Edge, x: float, side: int, *, y: float | None = None) -> None:
         """Draw an edge straight down or up; its label lies beside the middle, or at *y*, on the left (-1) or right."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         down = box.top < other.top
         start, end = (box.bottom, other.top) if down else (box.top, other.bottom)
         if y is None:
-            y = (start + end) / 2 + (-lift if down else lift)
-        self.route(edge, (x, start), (x, end), at=(x + 4 * side, y, side, 0), key=key)
+            y = (start + end) / 2 + (-2 if down else 2)
+        self.route(edge, (x, start), (x, end), at=(x + 4 * side, y, side, 0))
 
-    def horizontal(
-        self, edge: Edge, y: float, side: int = -1, *, lift: float = 3, shift: float = 0, key: object = None
-    ) -> None:
-        """Draw an edge straight to the right or left; its label lies above the middle (-1) or below it."""
+    def horizontal(self, edge: Edge, y: float, *, shift: float = 0) -> None:
+        """Draw an edge straight to the right or left; its label lies above the middle."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         start, end = (box.right, other.left) if box.left < other.left else (box.left, other.right)
-        self.route(edge, (start, y), (end, y), at=((start + end) / 2 + shift, y + side * lift, 0, side), key=key)
-
-    def elbow(self, edge: Edge, x: float, y: float, end: float, *start: Point, at: Side, key: object = None) -> None:
-        """Draw an edge down or up at *x*, across at *y*, and down or up at *end*; *start* leads to *x*."""
-        box, other = self.boxes[edge.source], self.boxes[edge.target]
-        points = start or ((x, box.bottom if y > box.bottom else box.top),)
-        last = (end, other.bottom if y > other.bottom else other.top)
-        self.route(edge, *points, (x, y), (end, y), last, at=at, key=key, own=own_points(start))
+        self.route(edge, (start, y), (end, y), at=((start + end) / 2 + shift, y - 3, 0, -1))
 
     def place_labels(self) -> None:
         """Give each route its label; of edges that share one, the first that the run took gets it."""

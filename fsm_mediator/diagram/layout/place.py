@@ -9,8 +9,7 @@ from typing import Final
 
 from fsm_mediator.diagram.layout.detail import Lanes
 from fsm_mediator.diagram.layout.geometry import Band, Box, Frame, Label, Layout, Point, Route
-from fsm_mediator.diagram.layout.overview import Phases
-from fsm_mediator.diagram.picture import OVERVIEW, Cluster, Picture
+from fsm_mediator.diagram.picture import Cluster, Picture
 
 BETWEEN: Final = 46.0
 """The distance of a machine and the branches below it."""
@@ -33,7 +32,7 @@ def layout_of(picture: Picture) -> Layout:
 
     The machines of branches are below it, in rows like the words of a text.
     """
-    layout = Phases(picture).layout() if picture.view == OVERVIEW else Lanes(picture).layout()
+    layout = Lanes(picture).layout()
     if not picture.children:
         return layout
     below = [(child, layout_of(child)) for child in picture.children]
