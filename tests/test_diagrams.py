@@ -24,9 +24,10 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import FunctionStep, step
 from fsm_mediator.definition.waits import Choose, Parallel, Signal, Sleep
 from fsm_mediator.diagram import Diagram, run_diagram, saga_diagram
-from fsm_mediator.diagram.dot import digraph, dot_lines
-from fsm_mediator.diagram.layout.geometry import LABEL
-from fsm_mediator.diagram.layout.place import layout_of
+from fsm_mediator.diagram.detail_dot import detail_lines
+from fsm_mediator.diagram.dot import digraph
+from fsm_mediator.diagram.layout.detail import detail_layout
+from fsm_mediator.diagram.layout.router import LABEL
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.picture import Picture, picture_of
 from fsm_mediator.diagram.render import normalise_svg
@@ -339,7 +340,7 @@ def test_children_s_machines_are_drawn_below_in_frames_of_their_own():
     of = Saga("order", [part("pay"), Choose("way", {"left": parcel, "right": parcel}, by=lambda payload: "left")])
     shown = saga_diagram(of).picture
     alone = picture(of.branches["way"]["left"].machine)
-    layout = layout_of(shown)
+    layout = detail_layout(shown)
 
     assert [child.heading for child in shown.children] == ["way / left", "way / right"]
     ids = [node.id for node in shown.all_nodes()]
@@ -378,7 +379,7 @@ def is_happy(edge):
 def test_no_nodes_overlap_and_no_line_runs_through_a_node(machine):
     """Whatever the saga, every node can be read: nothing lies on it."""
     shown = picture(machine)
-    layout = layout_of(shown)
+    layout = detail_layout(shown)
 
     assert overlaps(layout) == []
     for edge, route in zip(shown.edges, layout.routes, strict=True):
@@ -399,7 +400,7 @@ def test_no_nodes_overlap_and_no_line_runs_through_a_node(machine):
 def test_every_line_begins_and_ends_at_its_nodes(machine):
     """A line begins at the edge of the node it leaves and ends at the edge of the one it enters."""
     shown = picture(machine)
-    layout = layout_of(shown)
+    layout = detail_layout(shown)
 
     for edge, route in zip(shown.edges, layout.routes, strict=True):
         for name, (x, y) in ((edge.source, route.points[0]), (edge.target, route.points[-1])):
@@ -424,7 +425,7 @@ def label_boxes(edges, routes):
 def test_no_label_lies_on_a_node_a_line_or_another_label(machine):
     """Whatever the saga, every label can be read."""
     shown = picture(machine)
-    layout = layout_of(shown)
+    layout = detail_layout(shown)
     labels = list(label_boxes(shown.edges, layout.routes))
 
     def together(one, other):
@@ -448,7 +449,7 @@ def test_no_label_lies_on_a_node_a_line_or_another_label(machine):
 def test_happy_path_is_a_straight_line_that_nothing_crosses(machine):
     """Along a row, what goes well is one straight line, and no other line crosses it; others may only join it."""
     shown = picture(machine)
-    layout = layout_of(shown)
+    layout = detail_layout(shown)
     routes = list(zip(shown.edges, layout.routes, strict=True))
     happy = [(edge, route) for edge, route in routes if is_happy(edge)]
     nodes = {node.id: layout.boxes[node.id] for node in shown.nodes if node.phase in ("executing", "waiting")}
@@ -472,7 +473,7 @@ def test_happy_path_is_a_straight_line_that_nothing_crosses(machine):
 def test_compensation_comes_back_below(machine):
     """Forward goes to the right, compensation comes back to the left below it, the ends stand apart."""
     shown = picture(machine)
-    boxes = layout_of(shown).boxes
+    boxes = detail_layout(shown).boxes
     by_part: dict[str, dict[str, Any]] = collections.defaultdict(dict)
     for node in shown.nodes:
         by_part[node.path][node.phase] = boxes[node.id]
@@ -495,7 +496,7 @@ def test_compensation_comes_back_below(machine):
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 12, 25, 40])
 def test_long_sagas_are_broken_into_rows(count):
     """From 1 to 40 steps a picture stays a page, not a ribbon: it is never much wider than high."""
-    layout = layout_of(picture(Saga("s", [part(f"step_{n}") for n in range(count)]).machine))
+    layout = detail_layout(picture(Saga("s", [part(f"step_{n}") for n in range(count)]).machine))
 
     assert layout.width < 2700
     assert count < 6 or layout.width < 2.5 * layout.height
@@ -675,7 +676,7 @@ def test_frames_are_the_run_record_by_record(outcome):
 
 def test_nothing_moves_from_frame_to_frame(outcome):
     """Nodes and lines stay where they are while time passes: only their looks change."""
-    layouts = [layout_of(frame.picture) for frame in outcome.diagram().frames()]
+    layouts = [detail_layout(frame.picture) for frame in outcome.diagram().frames()]
 
     assert all(layout.boxes == layouts[0].boxes for layout in layouts)
     ways = [[route.points for route in layout.routes] for layout in layouts]
@@ -745,7 +746,7 @@ def test_gif_is_refused_with_what_there_is_instead(tmp_path):
 def test_dot_parses_to_exactly_the_states_and_transitions(machine):
     """What Graphviz reads in our DOT are the machine's states and its transitions, no more and no less."""
     shown = picture(machine)
-    read = pygraphviz.AGraph(digraph("x", dot_lines(shown, layout_of(shown), THEMES["light"])))
+    read = pygraphviz.AGraph(digraph("x", detail_lines(shown, detail_layout(shown), THEMES["light"])))
 
     assert sorted(read.nodes()) == sorted(machine.states)
     assert collections.Counter(read.edges()) == collections.Counter((m.source, m.target) for m in machine.moves())
@@ -983,7 +984,7 @@ def test_hostile_text_cannot_inject_dot(text):
 
     assert sorted(with_text.nodes()) == sorted(node.id for node in shown.picture.nodes)
     assert collections.Counter(with_text.edges()) == moves
-    assert with_text.subgraphs() == []
+    assert all(each.name.removeprefix("cluster_").isdigit() for each in with_text.subgraphs()), "lanes and words"
     assert with_text.graph_attr["layout"] == "nop2"
 
 
@@ -991,7 +992,7 @@ def test_hostile_text_cannot_inject_dot(text):
 @given(text=hostile)
 def test_labels_in_markup_are_well_formed(text):
     """Graphviz refuses a label whose markup is broken, and shows nothing in its place: ours never is."""
-    labels = re.findall(r"label=<(.*?)>(?: labelloc|\]$)", hostile_run(text).diagram().to_dot(), re.MULTILINE)
+    labels = re.findall(r'label=<(.*?)> (?:lp|tooltip)="', hostile_run(text).diagram().to_dot())
 
     assert len(labels) > 10
     for label in labels:
@@ -1066,7 +1067,7 @@ def test_long_names_are_shortened_in_the_picture_and_whole_in_the_tooltip():
     name = "authorise_" + "x" * 190
     shown = Saga("s", [part(name), part("other")]).diagram()
 
-    assert layout_of(shown.picture).width < 1200
+    assert detail_layout(shown.picture).width < 1200
     titles = [title.text or "" for title in parsed(shown.to_svg()).iter(f"{SVG}title")]
     assert any(title.startswith((f"executing.{name}\n", f"executing.{name} ")) for title in titles)
 

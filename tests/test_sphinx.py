@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from fsm_mediator.diagram import saga_diagram
-from fsm_mediator.diagram.digest import digest_of
+from fsm_mediator.diagram.text import digest_of
 
 pytestmark = pytest.mark.once
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from fsm_mediator.definition.saga import Saga
-from fsm_mediator.diagram.digest import digest_of
-from fsm_mediator.diagram.dot import digraph, dot_lines
+from fsm_mediator.diagram.detail_dot import detail_lines
+from fsm_mediator.diagram.dot import digraph
 from fsm_mediator.diagram.flow import flow_picture
-from fsm_mediator.diagram.history import Run, frames_of, saga_picture
-from fsm_mediator.diagram.layout.place import layout_of
+from fsm_mediator.diagram.history import Run, frames_of
+from fsm_mediator.diagram.layout.detail import detail_layout
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, RIGHT
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
-from fsm_mediator.diagram.picture import DETAIL, STEPS, check_view
+from fsm_mediator.diagram.picture import DETAIL, STEPS, check_view, saga_picture
 from fsm_mediator.diagram.steps_dot import steps_lines
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
-from fsm_mediator.diagram.text import clean
+from fsm_mediator.diagram.text import clean, digest_of
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.execution.outcome import Outcome
@@ -122,7 +122,7 @@ class Diagram:
             steps = flow_picture(saga, run, about=about)
             return steps, steps_layout(steps, self.direction)
         picture = saga_picture(saga, run, about=about)
-        return picture, layout_of(picture)
+        return picture, detail_layout(picture)
 
     @property
     def alt(self) -> str:
@@ -140,7 +140,7 @@ class Diagram:
         return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in self._lines()])
 
     def _lines(self) -> list[str]:
-        return (steps_lines if self.view == STEPS else dot_lines)(*self._drawing, self._theme)
+        return (steps_lines if self.view == STEPS else detail_lines)(*self._drawing, self._theme)
 
     def to_mermaid(self) -> str:
         """A Mermaid flowchart, to be put into a README, MkDocs or a wiki."""

@@ -43,6 +43,7 @@ class Highlight(msgspec.Struct, kw_only=True):
     undone: bool = False  # the effect of this step was undone later
     errors: dict[str, None] = {}  # the errors, each once, in order
     reasons: dict[str, None] = {}  # the reasons that people gave, likewise
+    branches: str = ""  # of a group: how many of its branches are in which state
 
     def add(self, record: Record) -> None:
         """Add the error and the reason of *record*."""
@@ -55,7 +56,7 @@ class Highlight(msgspec.Struct, kw_only=True):
     @property
     def note(self) -> str:
         """A summary in a few words: ``3 attempts · 0.3 s``."""
-        words = []
+        words = [self.branches] if self.branches else []
         if self.current:
             words.append("ended here" if self.ended else "now")
         if self.attempts:

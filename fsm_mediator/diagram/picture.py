@@ -8,17 +8,22 @@ colours and formats must never enter this file.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from fsm_mediator.diagram.highlights import NEVER, Highlight, Marks
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.waits import EACH
+from fsm_mediator.diagram.highlights import NEVER, Highlight, Marks, marks_of
+from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
 from fsm_mediator.diagram.labels import caption, in_full, notes
+from fsm_mediator.diagram.progress import StepState, became
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect
-from fsm_mediator.states import EVENTS, name_of, outer_path, scopes_of
+from fsm_mediator.states import EVENTS, WAITING, is_within, name_of, outer_path, path_within, scopes_of
 
 STEPS: Final = "steps"
 DETAIL: Final = "detail"
@@ -37,6 +42,10 @@ def check_view(view: str) -> str:
     if view not in VIEWS:
         raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
     return view
+
+
+MOST_BRANCHES: Final = 12
+"""The most different courses of a group's items that are drawn."""
 
 
 class EdgeKind(enum.StrEnum):
@@ -136,6 +145,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     clusters: tuple[Cluster, ...] = ()  # the nested sagas, in order
     children: tuple[Picture, ...] = ()  # the pictures of the branches of groups and choices
     prefix: str = ""  # the text before every id: the path of the branch and a slash, empty at the top
+    group: str = ""  # of a branch: the path of its group in the machine around it
     is_run: bool = False  # whether it marks a run
     alt: str = ""  # the machine, or the run, in a sentence: the alternative text
 
@@ -256,3 +266,66 @@ def _mark(marks: Marks | None, key: object) -> Highlight | None:
 
 def _with_mark(tooltip: str, mark: Highlight | None) -> str:
     return tooltip if mark is None or not mark.reached else tooltip + "\n" + "\n".join(mark.lines())
+
+
+def saga_picture(
+    saga: Saga, run: Run | None, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
+) -> Picture:
+    """The picture of a saga's machine and of its branches; with the marks of *run*.
+
+    Args:
+        saga: The definition.
+        run: The run that is marked; None: no run.
+        prefix: The text before every id, of a branch.
+        heading: The title of a branch.
+        about: The lines below the title.
+    """
+    machine, marks = saga.machine, None
+    if run is not None:
+        machine = machine_of(saga, run)
+        known = run.state or run.records
+        marks = marks_of(machine, run.records, run.state) if known else {}
+        for path in saga.branches if run.branches is not None else ():
+            if waiting := marks.get(f"{WAITING}.{path}"):
+                waiting.branches = _counted(
+                    each for name, each in (run.branches or {}).items() if is_within(name, path)
+                )
+    picture = picture_of(machine, saga.name, marks=marks, prefix=prefix)
+    alt, heading = picture.alt, heading or saga.name
+    if run is not None and not prefix:
+        heading, alt = f"{saga.name} · {run.saga_id}", f"Run {run.saga_id} of the saga {saga.name}: {about[0]}."
+    children = tuple(_branches(saga, run, prefix))
+    return msgspec.structs.replace(picture, heading=heading, subheading=about, alt=alt, children=children)
+
+
+def _counted(branches: Iterable[Run]) -> str:
+    """How many branches are in which state."""
+    counts = Counter(map(became, branches))
+    return " · ".join(f"{counts[state]} {state}" for state in StepState if state in counts)
+
+
+def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
+    """The pictures of branches; of items of a group whose runs had the same course, one with their number."""
+    if run is not None and run.branches is None:
+        return
+    for path, branches in saga.branches.items():
+        for name, branch in branches.items():
+            alike: dict[object, list[tuple[str, Run | None]]] = {}
+            for item, inner in _started_branches(path, name, run).items():
+                alike.setdefault(inner and inner.course, []).append((item, inner))
+            for same in list(alike.values())[:MOST_BRANCHES]:
+                item, inner = same[0]
+                heading = f"{prefix}{path} / {'each item' if item == EACH else item}"
+                heading += f" and {len(same) - 1} more like it" if len(same) > 1 else ""
+                shown = saga_picture(branch, inner, prefix=f"{prefix}{path}.{item}/", heading=heading)
+                yield msgspec.structs.replace(shown, group=path)
+
+
+def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | None]:
+    """The runs of a branch by name: one, or as many as there are items."""
+    if run is None or run.branches is None:
+        return {name: None}
+    begun = {path_within(key, path): each for key, each in run.branches.items() if is_within(key, path)}
+    if name == EACH and begun:
+        return dict(sorted(begun.items(), key=lambda item: (len(item[0]), item[0])))  # 2 before 10
+    return {name: begun.get(name, NOT_BEGUN)}

@@ -8,8 +8,7 @@ import subprocess
 import threading
 from typing import Final
 
-from fsm_mediator.diagram.digest import digest_of
-from fsm_mediator.diagram.text import markup
+from fsm_mediator.diagram.text import digest_of, markup
 from fsm_mediator.errors import MediatorError, MissingExtraError
 
 DPI: Final = 144
