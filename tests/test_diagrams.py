@@ -1308,13 +1308,14 @@ def test_gallery_shows_every_example_s_saga_and_the_readme_s():
 
 
 def test_readme_opens_with_the_pictures_of_its_own_saga():
-    """The first pictures of the README are its code's saga and the failing run that it prints, light and dark."""
+    """The first pictures of the README are its code's saga and the failing run that it prints, for any page."""
     opening = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python")[0]
-    drawn = [ROOT / name for name in re.findall(r'(?:src|srcset)="([^"]+)"', opening)]
+    drawn = [ROOT / name for name in re.findall(r'src="([^"]+)"', opening)]
 
-    assert [path.stem for path in drawn] == ["detail-dark", "detail", "failed-dark", "failed"]
+    assert [path.stem for path in drawn] == ["steps", "failed"]
     assert all(path.is_file() for path in drawn)
     assert "user_lifecycle · bob" in drawn[-1].read_text(encoding="utf-8")
+    assert all("prefers-color-scheme:dark" in path.read_text(encoding="utf-8") for path in drawn)
 
 
 # Freshness.

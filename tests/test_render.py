@@ -71,6 +71,18 @@ def test_view_and_theme_are_taken(render, here):
     assert (here / "same.mmd").read_text() == wanted.to_mermaid()
 
 
+def test_what_is_shown_can_be_chosen(render, here):
+    """Options say what is hidden, how wide it is, under which title and with which legend; of a folder, too."""
+    options = ("--hide", "stuck", "--hide", "undo", "--width", "400", "--title", "How it goes", "--no-legend")
+    render(ONE, "-o", "a.dot", *options)
+    render(ONE, "-o", "docs/", "-f", "dot", *options)
+
+    wanted = cli_app.checkout.diagram("steps", hide={"stuck", "undo"}, title="How it goes", width=400, legend=False)
+    assert (here / "a.dot").read_text() == wanted.to_dot()
+    assert (here / "docs" / "checkout.dot").read_text() == wanted.to_dot()
+    assert (here / "docs" / "checkout-detail.dot").read_text() == wanted.with_(view="detail").to_dot()
+
+
 def test_execution_is_drawn_from_its_journal(render, here):
     """A run's way is drawn by its id: from the app's sagas or the saga alone, still or moving."""
     with Mediator(*cli_app.sagas, journal="sagas.db") as mediator:

@@ -144,6 +144,31 @@ def test_mermaid_is_text_for_the_site_s_own_mermaid(site):
     assert not site.images()
 
 
+def test_book_has_one_drawn_picture_for_each_diagram(site):
+    """A reader of EPUB has no dark theme and no scripts: it gets one picture, and a chart is drawn."""
+    site.page(
+        ".. saga-diagram:: shop_for_docs:checkout\n\n.. saga-diagram:: shop_for_docs:checkout\n   :format: mermaid"
+    )
+
+    assert site.build("epub", saga_diagram_theme="auto", version="1", copyright="us") == ""
+
+    page = (site.folder / "_build" / "epub" / "index.xhtml").read_text()
+    assert page.count("<img") == 2
+    assert "only-dark" not in page
+    assert "flowchart" not in page
+
+
+def test_what_is_shown_can_be_chosen(site):
+    """Hidden parts, title, width and legend are options, as they are in Python."""
+    options = "   :hide: stuck undo\n   :title: How it goes\n   :width: 400\n   :legend: all"
+    site.page(f".. saga-diagram:: shop_for_docs:checkout\n{options}")
+
+    assert site.build() == ""
+
+    wanted = site.checkout().diagram("steps", hide={"stuck", "undo"}, title="How it goes", width=400, legend=True)
+    assert f'data-dot="{digest_of(wanted.to_dot())}"' in site.images()[0].read_text()
+
+
 def test_other_builders_get_what_they_can_show(site):
     """For PDF a chart is drawn; plain text says the machine in words."""
     site.page(".. saga-diagram:: shop_for_docs:checkout\n   :format: mermaid")

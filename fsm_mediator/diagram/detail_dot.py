@@ -18,14 +18,14 @@ _LEFT: Final = -14
 """The left edge of the lanes."""
 
 
-def detail_lines(picture: Picture, layout: Layout, theme: Theme) -> list[str]:
+def detail_lines(picture: Picture, layout: Layout, theme: Theme, legend: bool | None = None) -> list[str]:
     """The picture as the lines of a graph in DOT."""
-    return list(_Writer(picture, layout, theme).lines())
+    return list(_Writer(picture, layout, theme, legend).lines())
 
 
 class _Writer(Canvas):
-    def __init__(self, picture: Picture, layout: Layout, theme: Theme) -> None:
-        super().__init__(layout, theme)
+    def __init__(self, picture: Picture, layout: Layout, theme: Theme, legend: bool | None) -> None:
+        super().__init__(layout, theme, legend)
         self.picture = picture
         self.names = {node.id: dot_name(node.id) for node in picture.all_nodes()}
 
@@ -48,7 +48,7 @@ class _Writer(Canvas):
         yield from self._clusters(picture.clusters)
         yield from self._children(picture)
         yield from self.title(picture.heading, [line for line in picture.subheading if line.strip()], _LEFT)
-        yield from self.legend(self._meanings(), self.layout.height + 14, _LEFT)
+        yield from self.meanings(self._meanings(), self.layout.height + 14, _LEFT)
         routed = list(zip(picture.all_edges(), self.layout.routes, strict=True))
         nodes = list(picture.all_nodes())
         if picture.is_run:
@@ -62,17 +62,18 @@ class _Writer(Canvas):
         yield from map(self._node, nodes)
         yield from itertools.starmap(self._edge, routed)
 
-    def _meanings(self) -> Iterator[str]:
-        """The meanings of the styles of lines in this picture."""
+    def _meanings(self) -> Iterator[tuple[str, bool]]:
+        """The meanings of the signs and styles, and whether this picture has them."""
         kinds = {edge.kind for edge in self.picture.all_edges()}
-        if kinds & {EdgeKind.IN_DOUBT, EdgeKind.ASKED}:
-            yield "dashed: in doubt"
-        if EdgeKind.PERSON in kinds:
-            yield "dotted: a person says so"
-        if any(node.pivot for node in self.picture.all_nodes()):
-            yield "double: the pivot, the ends"
-        if self.picture.is_run:
-            yield "numbers: the records of this run"
+        nodes = list(self.picture.all_nodes())
+        yield "↻ an attempt is repeated later", False
+        yield "? a probe asks whether an attempt took effect", False
+        yield "↩ an effect is undone", False
+        yield "! a person must act", False
+        yield "dashed: in doubt", bool(kinds & {EdgeKind.IN_DOUBT, EdgeKind.ASKED})
+        yield "dotted: a person says so", EdgeKind.PERSON in kinds
+        yield "double: the pivot, the ends", any(node.pivot for node in nodes)
+        yield "numbers: the records of this run", self.picture.is_run
 
     def _clusters(self, clusters: Iterable[Cluster]) -> Iterator[str]:
         for cluster in clusters:

@@ -44,16 +44,17 @@ def table(rows: Iterable[str], wide: float) -> str:
 class Canvas:
     """Writes what both views have in common."""
 
-    def __init__(self, layout: Layout, theme: Theme) -> None:
-        self.layout, self.theme = layout, theme
+    def __init__(self, layout: Layout, theme: Theme, legend: bool | None) -> None:
+        self.layout, self.theme, self.legend = layout, theme, legend
         self.high = round(layout.height)
         self.clusters = 0
 
     def head(self) -> list[str]:
         """The attributes of the graph, of its nodes and of its edges."""
         theme, words = self.theme, f'fontname="{FONT}"'
+        paper = f'bgcolor="{theme.ground}" pad="{MARGIN / 72:.3f}" class={theme.name}'
         return [
-            f'\tgraph [layout=nop2 outputorder=edgesfirst bgcolor="{theme.ground}" pad="{MARGIN / 72:.3f}" {words}]',
+            f"\tgraph [layout=nop2 outputorder=edgesfirst {paper} {words}]",
             f'\tnode [fixedsize=true {words} fontcolor="{theme.ink}" margin=0 label=""]',
             f"\tedge [{words} fontsize=8.5 arrowsize=0.55]",
         ]
@@ -96,10 +97,10 @@ class Canvas:
             words = fitted(line, PRINT, False, room)
             yield from self.words(Text(words, left, top + 16 + 12 * number, PRINT, False, "small"))
 
-    def legend(self, meanings: Iterable[str], top: float, left: float = 0.0) -> Iterator[str]:
-        """The meanings of signs and styles below a picture, in as many lines as they take."""
+    def meanings(self, known: Iterable[tuple[str, bool]], top: float, left: float = 0.0) -> Iterator[str]:
+        """The legend below a picture, in as many lines as it takes; *known*: meanings, and whether they are needed."""
         room, lines = max(self.layout.width, 240), [""]
-        for each in meanings:
+        for each in (words for words, needed in known if (needed if self.legend is None else self.legend)):
             longer = f"{lines[-1]}   {each}" if lines[-1] else each
             if lines[-1] and width(longer, PRINT) > room:
                 lines.append(each)

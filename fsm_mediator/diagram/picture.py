@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -23,7 +23,21 @@ from fsm_mediator.diagram.progress import StepState, became
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect
-from fsm_mediator.states import EVENTS, WAITING, is_within, name_of, outer_path, path_within, scopes_of
+from fsm_mediator.states import (
+    COMPENSATING,
+    EVENTS,
+    PROBING,
+    RETRYING,
+    RETRYING_COMPENSATION,
+    STUCK,
+    STUCK_PHASES,
+    WAITING,
+    is_within,
+    name_of,
+    outer_path,
+    path_within,
+    scopes_of,
+)
 
 STEPS: Final = "steps"
 DETAIL: Final = "detail"
@@ -48,6 +62,10 @@ MOST_BRANCHES: Final = 12
 """The most different courses of a group's items that are drawn."""
 
 
+HIDDEN: Final = frozenset({"stuck", "retrying", "undo", "unreached"})
+"""All that can be left out of a picture."""
+
+
 class EdgeKind(enum.StrEnum):
     """The kind of transition that an edge shows; it decides how the edge looks."""
 
@@ -66,7 +84,7 @@ EDGES: Final[dict[str, tuple[str, EdgeKind]]] = {
     "errored": ("errored", EdgeKind.LOOP),
     "unsure": ("unsure", EdgeKind.ASKED),
     "retry_due": ("retry due", EdgeKind.LOOP),
-    "rejected": ("rejected", EdgeKind.FAILURE),
+    "rejected": ("given up", EdgeKind.FAILURE),
     "in_doubt": ("in doubt", EdgeKind.IN_DOUBT),
     "exhausted": ("exhausted", EdgeKind.FAILURE),
     "compensated": ("compensated", EdgeKind.BACKWARD),
@@ -149,6 +167,27 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     is_run: bool = False  # whether it marks a run
     alt: str = ""  # the machine, or the run, in a sentence: the alternative text
 
+    def without(self, hide: Collection[str]) -> Picture:
+        """The picture without what *hide* names, as in `Diagram`; its ends and its first part are always shown."""
+        if not hide:
+            return self
+        undone = {node.path for node in self.nodes if node.phase == COMPENSATING}
+        first = next(node for node in self.nodes if node.path)
+        nodes = tuple(node for node in self.nodes if node is first or not _is_hidden(node, hide, undone))
+        ids = {node.id for node in nodes}
+        bare = "unreached" in hide
+        edges = (each for each in self.edges if {each.source, each.target} <= ids and not (bare and each.pale))
+        shown = tuple(
+            child.without(hide) for child in self.children if not bare or any(node.reached for node in child.nodes)
+        )
+        return msgspec.structs.replace(
+            self,
+            nodes=nodes,
+            edges=tuple(edges),
+            clusters=_clusters(nodes),
+            children=tuple(child.without(hide) for child in shown),
+        )
+
     def all_nodes(self) -> Iterator[Node]:
         """Its nodes, then those of its children."""
         yield from self.nodes
@@ -160,6 +199,17 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
         yield from self.edges
         for child in self.children:
             yield from child.all_edges()
+
+
+def _is_hidden(node: Node, hide: Collection[str], undone: Collection[str]) -> bool:
+    """Whether *node* is of a kind that *hide* names; *undone*: the paths of the parts that can be compensated."""
+    of_undo = node.phase in (COMPENSATING, RETRYING_COMPENSATION) or (node.phase == STUCK and node.path in undone)
+    return (
+        ("stuck" in hide and node.phase in STUCK_PHASES)
+        or ("retrying" in hide and node.phase in (RETRYING, PROBING, RETRYING_COMPENSATION))
+        or ("undo" in hide and of_undo)
+        or ("unreached" in hide and node.pale and bool(node.path))
+    )
 
 
 def picture_of(machine: CompiledMachine, name: str, *, marks: Marks | None = None, prefix: str = "") -> Picture:
@@ -214,7 +264,7 @@ def _states(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Itera
             path=part.path,
             scope=part.scope,
             caption=caption(phase, part),
-            title=part.path[len(part.scope) :],
+            title=getattr(part.subject, "label", None) or part.path[len(part.scope) :],
             notes=notes(phase, part, callback),
             tooltip=_with_mark(state + in_full(phase, part, callback), mark),
             pivot=part.pivot,

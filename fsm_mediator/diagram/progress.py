@@ -55,9 +55,14 @@ class StepMark(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[str, ...] = ()  # each once
 
     @property
+    def is_silent(self) -> bool:
+        """Whether there is nothing to say: it was never reached, or nothing is known."""
+        return self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover
+
+    @property
     def note(self) -> str:
         """A summary in a few words."""
-        if self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover:
+        if self.is_silent:
             return ""
         if len(self.counts) > 1:
             return " · ".join(f"{number} {state}" for state, number in self.counts)

@@ -30,14 +30,14 @@ SIGNS: Final = {
 _HERE: Final = frozenset({StepState.RUNNING, StepState.WAITING, StepState.STUCK})
 
 
-def steps_lines(picture: FlowPicture, layout: Layout, theme: Theme) -> list[str]:
+def steps_lines(picture: FlowPicture, layout: Layout, theme: Theme, legend: bool | None = None) -> list[str]:
     """The picture as the lines of a graph in DOT."""
-    return list(_Writer(picture, layout, theme).lines())
+    return list(_Writer(picture, layout, theme, legend).lines())
 
 
 class _Writer(Canvas):
-    def __init__(self, picture: FlowPicture, layout: Layout, theme: Theme) -> None:
-        super().__init__(layout, theme)
+    def __init__(self, picture: FlowPicture, layout: Layout, theme: Theme, legend: bool | None) -> None:
+        super().__init__(layout, theme, legend)
         self.picture = picture
         self.steps = {box.id: box for box in picture.all_nodes()}
 
@@ -65,7 +65,7 @@ class _Writer(Canvas):
         for text in layout.texts:
             yield from self.words(text)
         yield from self.title(picture.heading, picture.subheading)
-        yield from self.legend(self._meanings(), layout.height + 14)
+        yield from self.meanings(self._meanings(), layout.height + 14)
         yield from map(self._route, sorted(layout.routes, key=lambda route: bool(route.edge.reached)))
 
     def _paint(self, shape: Shape) -> str:
@@ -148,15 +148,19 @@ class _Writer(Canvas):
         how = f'shape=box style="rounded,filled" color="{line}" fillcolor="{ground}" penwidth={pen} label=<{label}>'
         return self.shape(name, area, f"{how} id={dot_id(name)}")
 
-    def _meanings(self) -> Iterator[str]:
-        """The meanings of the signs in this picture."""
+    def _meanings(self) -> Iterator[tuple[str, bool]]:
+        """The meanings of the signs, and whether this picture has them."""
         shown = list(self.steps.values())
-        if any(box.undo is not None for box in shown):
-            yield "↩ can be undone"
-        if any(box.attempts != 1 for box in shown):
-            yield "↻ attempts"
-        if any(box.sticks for box in shown):
-            yield "! may wait for a person"
+        yield "↩ can be undone", any(box.undo is not None for box in shown)
+        yield "↻ attempts", any(box.attempts != 1 for box in shown)
+        yield "! may wait for a person", any(box.sticks for box in shown)
+        yield "thin dashed line: the way back", False
+        yield "double red line: no way back after the pivot", False
+        yield "bars: branches in parallel", False
+        yield "diamonds: one branch is chosen", False
+        yield "stack: a branch for each item", False
+        yield "dashed frame: a nested saga", False
+        yield from ((f"{sign}{state}", False) for state, sign in SIGNS.items() if self.picture.is_run)
 
     def _route(self, route: Route) -> str:
         theme, line = self.theme, route.edge

@@ -132,7 +132,19 @@ RED: Final = LIGHT._replace(
 )
 """For a run that should be impossible: its path is red, all else pale."""
 
-THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK, RED)}
+AUTO: Final = LIGHT._replace(name="auto")
+"""Light; as an SVG it is dark on a dark page."""
+
+THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK, AUTO, RED)}
+
+
+def dark_sheet() -> str:
+    """The style sheet that makes an SVG of the theme `AUTO` dark where the reader's page is."""
+    pairs = [*_COLOURS.values(), *(look.colour for look in EDGES.values())]
+    pairs += [pair for look in NODES.values() for pair in (look.line, look.ground)]
+    kinds = ("fill", "stroke")
+    rules = (f"[{kind}='{light}']{{{kind}:{dark}}}" for light, dark in dict(pairs).items() for kind in kinds)
+    return f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
 
 
 def theme_of(name: str) -> Theme:

@@ -83,18 +83,20 @@ class Row:
 
 
 def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: float) -> Layout:
-    """The branches of a group in its frame, side by side and below each other like the words of a text."""
-    out = Layout(frames=[])
-    left, top, bottom = BESIDE, 26.0, 0.0
+    """The branches of a group in its frame, each where there is room highest up."""
+    out, placed = Layout(), list[Box]()
     for child, inner in blocks:
         wide, high = inner.width + 44, inner.height + 28
-        if left > BESIDE and left + wide + BESIDE > most:
-            left, top = BESIDE, bottom + BESIDE
-        out.frames.append(Frame(Cluster(path=child.prefix, label=child.heading), Box(left, top, wide, high)))
+        spots = []  # left of all, or right of a branch; as high as the branches above it allow
+        for left in (BESIDE, *(box.right + BESIDE for box in placed)):
+            if left == BESIDE or left + wide + BESIDE <= most:
+                above = (box for box in placed if box.left < left + wide + BESIDE and left < box.right + BESIDE)
+                spots.append((max((box.bottom + BESIDE for box in above), default=26.0), left))
+        top, left = min(spots)
+        placed.append(Box(left, top, wide, high))
+        out.frames.append(Frame(Cluster(path=child.prefix, label=child.heading), placed[-1]))
         out.add(inner, left + 22, top + 20)
-        left += wide + BESIDE
-        bottom, out.width = max(bottom, top + high), max(out.width, left)
-    out.height = bottom + BESIDE
+    out.width, out.height = (max(getattr(box, side) for box in placed) + BESIDE for side in ("right", "bottom"))
     prefix = blocks[0][0].prefix.rpartition("/")[0].rpartition(".")[0]
     out.frames.insert(0, Frame(Cluster(path=f"{prefix}//", label=path), Box(0, 0, out.width, out.height)))
     return out

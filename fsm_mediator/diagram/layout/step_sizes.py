@@ -14,8 +14,9 @@ RIGHT: Final = "right"
 DOWN: Final = "down"
 DIRECTIONS: Final = (RIGHT, DOWN)
 
-PAGE: Final = 528.0
-"""How wide a picture may be without its margins: with them 736 pixels, as wide as a page of a README."""
+PAGE: Final = 736
+LEAST: Final = 300
+"""How many pixels wide a picture is at the most, its margins included: a README's column; and how few they may be."""
 
 PAD: Final = 12.0
 TITLE: Final = 11.0

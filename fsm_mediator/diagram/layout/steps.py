@@ -32,6 +32,7 @@ from fsm_mediator.diagram.layout.step_sizes import (
     MOST_BOX,
     MOST_DOWN,
     NO_RETURN,
+    PAD,
     PAGE,
     PIVOT,
     RAIL,
@@ -53,9 +54,9 @@ from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
-def steps_layout(picture: FlowPicture, direction: str = RIGHT) -> Layout:
-    """The layout of *picture*."""
-    return _Page(picture, direction).layout()
+def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE) -> Layout:
+    """The layout of *picture*, at most *width* pixels wide."""
+    return _Page(picture, direction).layout(width * 72 / 96 - 2 * PAD)
 
 
 class _Page:
@@ -92,10 +93,10 @@ class _Page:
             text.append((fitted_note(note, self.room - 14), SMALL, True, "note"))
         return text
 
-    def layout(self) -> Layout:
-        """All of it."""
+    def layout(self, limit: float) -> Layout:
+        """All of it, at most *limit* points wide."""
         flow = self.picture.flow
-        layout = _Flow(self, flow, PAGE, whole=True, down=self.down).layout()
+        layout = _Flow(self, flow, limit, whole=True, down=self.down).layout()
         layout.down = self.down
         return layout
 
@@ -110,7 +111,7 @@ class _Flow:
         self.ids = {box.id for box in flow.boxes}
         self.backs = [line for line in flow.back if whole or line.target in self.ids]
         self.items = [self._item(box) for box in flow.boxes]
-        if whole:
+        if whole and any(line.target == flow.prefix + SUCCEEDED for line in flow.lines):
             wide = width("✓ succeeded", SMALL + 0.5, True) + 16
             self.items.append(Item(flow.prefix + SUCCEEDED, None, wide, 11, 11))
 
@@ -422,17 +423,18 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
         middles.append(at)
         reached = branch.mark is None or branch.mark.state is not StepState.NEVER
         line = next(each for each in branch.flow.forward if each.target == first.id)
-        join = next((each for each in branch.flow.forward if each.source == last.id), line)
+        join = next((each for each in branch.flow.forward if each.source == last.id), None)
         line = msgspec.structs.replace(line, source=box.id, reached=reached if branch.mark is not None else None)
         out.routes.append(Route(line, ((0, at), (lead + into.left, at))))
-        join = msgspec.structs.replace(join, target=box.id)
-        out.routes.append(Route(join, ((lead + end.right, off), (wide, off)), arrow=False))
+        if join is not None:  # it may be hidden
+            join = msgspec.structs.replace(join, target=box.id)
+            out.routes.append(Route(join, ((lead + end.right, off), (wide, off)), arrow=False))
         for number, words_of in enumerate(leads[branch.name]):
             tone = "note" if number else "ink"
             out.texts.append(Text(words_of, 10, at - 8 + 17 * number, SMALL, True, tone))
         y += lane.height + 12
     out.width, out.height = wide, max(y - 2, middles[0] + page.high / 2 + RAIL + 6)
-    top, bottom = middles[0] - 11, max(route.points[0][1] for route in out.routes if route.edge.target == box.id) + 11
+    top, bottom = middles[0] - 11, max(middles) + 11
     for x in (0.0, wide):
         if box.kind is Kind.CHOICE:
             out.shapes.append(Shape("fork", box.id, Box(x - 0.75, middles[0], 1.5, bottom - 11 - middles[0])))
