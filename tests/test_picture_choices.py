@@ -20,7 +20,8 @@ from fsm_mediator.diagram.themes import DARK, LIGHT
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.states import COMPENSATING, PENDING, STUCK_PHASES
 from fsm_mediator.testing.strategies import histories, sagas
-from tests.test_diagrams import OK, REJECTED, checkout, overlaps, part, run, with_pivot
+from fsm_mediator.verifier import verify
+from tests.test_diagrams import OK, REJECTED, checkout, in_notebook, overlaps, part, run, with_pivot
 from tests.test_steps_view import FIXED, check_can_be_read
 
 pytestmark = pytest.mark.once
@@ -176,3 +177,67 @@ def test_what_cannot_be_chosen_is_refused_with_what_can(look, said):
     """A typo is an error that names what there is."""
     with pytest.raises(DefinitionError, match=said):
         Diagram(checkout(), **{"view": "steps", **look})
+
+
+def test_saga_outcome_and_report_show_themselves():
+    """The last expression of a cell may be a saga, an outcome or a report of `verify`."""
+    outcome = run(checkout(), OK, REJECTED, OK)
+    report = verify(checkout())
+
+    assert "image/svg+xml" in in_notebook(outcome.saga)
+    assert "o-1" in in_notebook(outcome)["image/svg+xml"]
+    assert in_notebook(outcome)["text/plain"] == repr(outcome)
+    assert in_notebook(report) == {"text/plain": str(report)}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_lines_of_a_chart_can_be_seen_on_both_pages_of_github(view):
+    """GitHub puts a chart on a page that is white or nearly black: each line has a contrast of 3 on both."""
+
+    def luminance(colour):
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    for colour in re.findall(r"linkStyle .*stroke:(#\w+)", with_pivot().diagram(view).to_mermaid()):
+        for page in ("#ffffff", "#0d1117"):
+            darker, lighter = sorted((luminance(colour), luminance(page)))
+            assert (lighter + 0.05) / (darker + 0.05) >= 3, (colour, page)
+
+
+def check_groups(saga):
+    """Frames of groups lie on nothing but their own branches; each is tied to its column."""
+    layout = detail_layout(saga.diagram().picture)
+    outer = [frame.box for frame in layout.frames if frame.content.path.endswith("//")]
+    for number, one in enumerate(outer):
+        for other in outer[:number]:
+            apart = one.left >= other.right or other.left >= one.right or one.top >= other.bottom
+            inside = any(a.left < b.left and a.right > b.right for a, b in ((one, other), (other, one)))
+            assert apart or one.bottom <= other.top or inside
+        for band in layout.bands:
+            box = band.box
+            beside = one.left >= box.right or box.left >= one.right or one.top >= box.bottom or one.bottom <= box.top
+            inside = (one.left <= box.left and one.right >= box.right) and one.top <= box.top
+            assert beside or inside, (one, box)
+        for route in layout.routes:
+            for x, y in route.points:
+                crossed = one.left < x < one.right and one.top < y < one.bottom
+                assert not crossed or "/" in route.edge.source, (route, one)
+    assert len(layout.ties) == len(outer)
+    for points, frame in zip(layout.ties, outer, strict=False):
+        assert len(points) >= 2
+        assert any(abs(points[-1][0] - box.left) < 1 or abs(points[-1][1] - box.top) < 1 for box in outer), frame
+        assert any(abs(points[0][1] - box.bottom) < 1 for box in layout.boxes.values())
+
+
+@settings(max_examples=50)
+@given(saga=sagas(most=7, nested=True, groups=True))
+def test_branches_are_below_their_group_and_tied_to_it(saga):
+    """Whatever the saga, no frame lies on another's line or lane, and each group's frame is tied to the group."""
+    check_groups(saga)
+
+
+@pytest.mark.parametrize("saga", FIXED.values(), ids=FIXED)
+def test_branches_of_known_sagas_are_below_their_group(saga):
+    """The same of sagas with every sort of part."""
+    check_groups(saga())

@@ -190,6 +190,10 @@ class Saga(PartSequence):
 
         return saga_diagram(self, view, **look)
 
+    def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
+        """Its steps, for a notebook."""
+        return self.diagram("steps")._repr_mimebundle_(**kinds)
+
     def __setattr__(self, attribute: str, value: Any) -> None:
         raise AttributeError(f"saga {self.name!r} is immutable; define another one")
 

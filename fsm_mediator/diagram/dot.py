@@ -131,12 +131,12 @@ class Canvas:
 
 def _straight(one: Point, other: Point) -> str:
     """A straight line as a Bezier curve; its control points differ from its ends, or cairo does not draw it."""
-    thirds = [(one[0] + (other[0] - one[0]) * part, one[1] + (other[1] - one[1]) * part) for part in (1 / 3, 2 / 3)]
-    return " ".join(map(_point, (*thirds, other)))
+    middle = _point(((one[0] + other[0]) / 2, (one[1] + other[1]) / 2))
+    return f"{middle} {middle} {_point(other)}"
 
 
 def _point(point: Point) -> str:
-    return f"{round(point[0], 2):g},{round(point[1], 2):g}"
+    return f"{point[0]:.6g},{point[1]:.6g}"
 
 
 def _far(one: Point, other: Point) -> float:

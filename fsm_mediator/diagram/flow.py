@@ -13,6 +13,7 @@ import msgspec
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
+from fsm_mediator.diagram.labels import in_full
 from fsm_mediator.diagram.progress import TIMES, StepMark, StepState, became, marks_of_steps, merged
 from fsm_mediator.diagram.text import seconds
 from fsm_mediator.ids import group_of
@@ -21,6 +22,7 @@ from fsm_mediator.machine.parts import GROUPS, Callback, Effect, Kind, Part
 from fsm_mediator.records import Record
 from fsm_mediator.states import (
     COMPENSATING,
+    EXECUTING,
     FAILED,
     PENDING,
     SUCCEEDED,
@@ -281,22 +283,14 @@ def _box(
 
 def _in_full(box: StepBox, part: Part, bound: Callback | None) -> str:
     """Everything about a step, a line each."""
-    lines = [part.path, *box.notes]
-    if bound is not None:
-        lines.append(f"calls {bound.label}")
+    lines = [part.path, *box.notes, *in_full(EXECUTING if part.kind is Kind.STEP else WAITING, part, bound).split("\n")]
     if box.undo is not None:
         lines.append(f"undone by {part.compensate.label}" if part.compensate else "undone branch by branch")
-    if part.kind is Kind.STEP:
-        lines.append("no limit of attempts" if box.attempts is None else f"at most {box.attempts} attempts")
-    if part.timeout is not None:
-        lines.append(f"timeout {seconds(part.timeout)}")
-    if box.pivot:
-        lines.append("the pivot: no way back once it is done")
     if box.sticks:
         lines.append("waits for a person when it cannot be executed")
     if box.mark is not None:
         lines += [box.mark.note or str(box.mark.state), *box.mark.errors]
-    return "\n".join(lines)
+    return "\n".join(filter(None, lines))
 
 
 def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> tuple[str, ...]:
@@ -305,13 +299,8 @@ def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> t
     if part.kind is Kind.SIGNAL:
         return ("signal" if part.seconds is None else f"signal, ≤ {seconds(part.seconds)}",)
     if part.kind is Kind.SLEEP:
-        return (
-            f"waits {seconds(part.seconds)}"
-            if part.seconds is not None
-            else f"waits, by {decided}"
-            if decided
-            else "waits",
-        )
+        until = f" {seconds(part.seconds)}" if part.seconds is not None else f", by {decided}" if decided else ""
+        return (f"waits{until}",)
     if part.kind is Kind.CHOICE:
         return (f"one of {len(branches)}{f', by {decided}' if decided else ''}",)
     if part.kind is not Kind.GROUP:

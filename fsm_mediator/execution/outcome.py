@@ -79,6 +79,10 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
         return run_diagram(self, view, **look)
 
+    def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
+        """Its steps and what became of them, for a notebook."""
+        return {**self.diagram("steps")._repr_mimebundle_(**kinds), "text/plain": repr(self)}
+
     def summary(self, *, next_move: bool = True) -> str:
         """What happened, in a sentence or three, and the next move, in Python, unless that is told elsewhere."""
         name = f"saga {self.saga_id!r} ({self.saga.name})"
