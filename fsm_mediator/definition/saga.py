@@ -165,10 +165,15 @@ class Saga(PartSequence):
         """
         if state in self.machine.states:
             return self.machine
+        return self.widest_machine if state in self.widest_machine.states else None
+
+    @property
+    def widest_machine(self) -> CompiledMachine:
+        """The machine with the states that the saga's settings rule out as well."""
         if self._every is None:
             object.__setattr__(self, "_every", compile_machine(self.parts, every=True))
         assert self._every is not None
-        return self._every if state in self._every.states else None
+        return self._every
 
     def part(self, path: str) -> Part:
         """The part at *path*.

@@ -114,8 +114,7 @@ def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
 
 
 def machine_of(saga: Saga, run: Run) -> CompiledMachine:
-    """The machine with every state of the run: not the saga's own, if the run had other settings."""
-    for state in (run.state, *(record.target for record in run.records)):
-        if state not in saga.machine.states:
-            return saga.machine_with(state) or saga.machine
-    return saga.machine
+    """The machine with every move of the run: the widest, if it had other settings or a person has to decide."""
+    own, records = saga.machine, (run.end or run).records
+    knows = run.state in own.states and all(own.has_transition(record.event, record.source) for record in records)
+    return own if knows or not run.state else saga.widest_machine

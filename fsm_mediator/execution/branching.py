@@ -48,6 +48,8 @@ def enter_wait(
 
 def _decide(data: ExecutionData, part: Part) -> Any:
     assert part.decide is not None
+    if data.poison is not None:
+        raise data.poison
     payload = data.payload_seen()
     if not part.decide.takes_context:
         return part.decide.function(payload)

@@ -72,6 +72,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         event: One of the machine's events.
         value: As in `Record`, as the others.
         unbegun: How many attempts were announced and will not be made.
+        poisoned: Whether it is a move of the widest machine, which the saga's own need not have.
     """
 
     event: str
@@ -82,7 +83,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     abandoned: bool = False
     unbegun: int = 0
+    poisoned: bool = False
 
+
+MOST_CRASHES: Final = 10
+"""So many crashes end a decision, or a probe whose step has no limit of attempts: it counts as "cannot tell"."""
 
 RETRY_DUE: Final = Decision("retry_due")
 RETRY_IN_DOUBT: Final = Decision("retry_due", in_doubt=True)
@@ -101,6 +106,8 @@ def _executing(data: ExecutionData, part: Part, answer: Answer, at: float, chanc
     if isinstance(answer, Abandoned):
         overdue = Failure.of(_error_of(data, answer, _attempt_of(data, part)))
         return Decision("exhausted", error=overdue, in_doubt=True, abandoned=True)
+    if isinstance(answer, Crashed) and answer.too_often:
+        return _poisoned(data, part, "exhausted", doubt=True)
     policy = part.retry
     error, doubt, again = _judge(data, part, answer, policy)
     again = again and policy.allows(data.attempt)
@@ -127,7 +134,9 @@ def _retrying(data: ExecutionData, part: Part, answer: Answer, _at: float, _chan
 
 
 def _probing(data: ExecutionData, part: Part, answer: Answer, at: float, _chance: float) -> Decision | None:
-    if isinstance(answer, Crashed):
+    if isinstance(answer, Crashed) and answer.too_often:
+        return _poisoned(data, part, "exhausted", doubt=True)
+    if isinstance(answer, Crashed) and answer.times < (part.retry.attempts or MOST_CRASHES):
         return None
     doubt, reason = True, None
     if isinstance(answer, Returned) and isinstance(answer.value, Happened):
@@ -139,6 +148,8 @@ def _probing(data: ExecutionData, part: Part, answer: Answer, at: float, _chance
     elif isinstance(answer, (Raised, TimedOut, Abandoned)):
         why = Failure.of(answer.error) if isinstance(answer, Raised) else f"no answer {_within(answer)}"
         reason = f"its probe could not tell: {why}"
+    elif isinstance(answer, Crashed):
+        reason = f"its probe could not tell: whoever asked it ended before the answer, {answer.times} times"
     else:
         return _ignore_or_refuse(data, answer)
     if data.due_at is not None and (part.repeatable or not doubt):
@@ -187,6 +198,8 @@ def _compensating(data: ExecutionData, part: Part, answer: Answer, at: float, ch
         return _compensating_group(data, answer)
     if isinstance(answer, Returned):
         return Decision("compensated", reason="answered late" if answer.late else None)
+    if isinstance(answer, Crashed) and answer.too_often:
+        return _poisoned(data, part, "compensation_exhausted", doubt=data.doubt)
     error = _error_of(data, answer, f"attempt {data.attempt} to compensate {part.path!r}")
     failure = Failure.of(error)
     if isinstance(answer, Abandoned):
@@ -330,6 +343,14 @@ def _give_up(
     else:
         event = "rejected"
     return Decision(event, None, failure, doubt, None, reason, False, unbegun)
+
+
+def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
+    """Its drivers die again and again without its getting further: a person decides."""
+    error = AttemptCrashedError(
+        f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
+    )
+    return Decision(event, error=Failure.of(error), in_doubt=doubt, poisoned=True)
 
 
 def _ignore_or_refuse(data: ExecutionData, answer: Answer) -> Decision | None:

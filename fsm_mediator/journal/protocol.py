@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import msgspec
 
@@ -39,6 +39,20 @@ class Driver(msgspec.Struct, frozen=True):
         return f"process {self.pid} on {self.host or 'this machine'}"
 
 
+class Recoveries(NamedTuple):
+    """How often an execution was claimed from a dead driver while an attempt, probe or decision was under way.
+
+    *total*: since it last got further; *here*: since its last record.
+    """
+
+    total: int = 0
+    here: int = 0
+
+
+NO_RECOVERIES: Final = Recoveries()
+"""Of an execution with no driver that has died in its midst."""
+
+
 class Commit(msgspec.Struct, frozen=True):
     """All that is written for one execution in one transaction: everything, or nothing.
 
@@ -60,6 +74,7 @@ class Commit(msgspec.Struct, frozen=True):
         posts: Items for the inboxes of other executions: (saga id, item).
         unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
             by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
+        recoveries: The execution's new count of recoveries; None: it is as it was.
     """
 
     saga_id: str
@@ -76,6 +91,7 @@ class Commit(msgspec.Struct, frozen=True):
     dormant: tuple[Acceptance, ...] = ()
     posts: tuple[tuple[str, InboxItem], ...] = ()
     unless_mail: tuple[str, str] | None = None
+    recoveries: Recoveries | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -93,6 +109,8 @@ class Entry(msgspec.Struct, frozen=True):
             announced and has not begun.
         mail: How many items are in its inbox.
         called: Whether an item is in its inbox that no driver has seen.
+        recoveries: How often it was recovered without getting further.
+        abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
         queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
     """
 
@@ -106,6 +124,8 @@ class Entry(msgspec.Struct, frozen=True):
     wake_at: float | None = None
     mail: int = 0
     called: bool = False
+    recoveries: Recoveries = NO_RECOVERIES
+    abandoned: bool = False
     queued: str | None = None
 
     @property
@@ -210,6 +230,8 @@ class Journal(Protocol):
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
         """Give an execution without a living owner to this driver, under a new epoch. None: it has a living owner.
+
+        `Entry.abandoned` says whether a dead driver owned it.
 
         A driver cannot claim its own executions.
 

@@ -14,7 +14,7 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, PayloadError
 from fsm_mediator.journal.codec import encode
-from fsm_mediator.journal.protocol import Driver, Entry
+from fsm_mediator.journal.protocol import Driver, Entry, Recoveries
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK_PHASES, WAITING, phase_of
 
@@ -276,9 +276,11 @@ def items_of(rows: Iterable[Row]) -> tuple[InboxItem, ...]:
 
 
 def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
-    """The entry of *row*: number, acceptance, last record, then epoch, owner, wake_at, mail and attention."""
+    """The entry of *row*: number, acceptance, last record, then epoch, owner, wake_at, mail, attention, recoveries."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
-    epoch, _, wake_at, mail, attention = rest
+    epoch, _, wake_at, mail, attention, *recoveries = rest
     kept = _decode(payload)
     acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
-    return Entry(acceptance, state, changed_at, seq, epoch, driver, alive, wake_at, mail, mail > 0 and attention == NOW)
+    called = mail > 0 and attention == NOW
+    counted = Recoveries(*recoveries)
+    return Entry(acceptance, state, changed_at, seq, epoch, driver, alive, wake_at, mail, called, counted)

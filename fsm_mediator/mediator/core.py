@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from fsm_mediator import forking
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.error_types import is_interrupt
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorClosedError, MediatorError
@@ -53,6 +54,7 @@ class Core:
         observers: Called with each record.
         park_after: The longest wait in the background, in seconds, that keeps its owner.
         limits: How many attempts may be under way at a time.
+        max_recoveries: How often a driver may die in the midst of an execution that does not get further.
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1.
 
@@ -78,6 +80,7 @@ class Core:
         observers: Iterable[Observer],
         park_after: float,
         limits: Limits | Mapping[str, int] | None,
+        max_recoveries: int,
         clock: Callable[[], float] | None,
         chance: Callable[[], float] | None,
     ) -> None:
@@ -88,6 +91,7 @@ class Core:
         self.chance = chance or random.random
         self.limits = limits if limits is None or isinstance(limits, Limits) else Limits(limits)
         self.park_after = park_after
+        self.max_recoveries = max_recoveries
         self.observers = checked_observers(observers)
         runtime = make_runtime(self.journal, self.clock)
         self.runtime = runtime if wrap_runtime is None else wrap_runtime(runtime)
@@ -100,6 +104,7 @@ class Core:
             park_after=park_after,
             sleeps=self.runtime.sleeps,
             limited=self.limits is not None,
+            max_recoveries=max_recoveries,
         )
         # Limits are kept where attempts are announced, which is in no place of its own in memory.
         plain = type(self.journal) is MemoryJournal and not self.journal.encodes
@@ -107,7 +112,7 @@ class Core:
         self.memory: Any = self.journal if plain else None
         self.closed = False
         self._reset()
-        _all.add(self)
+        forking.register(self)
 
     def _reset(self) -> None:
         self.opened = self._enlisted = False
@@ -120,8 +125,8 @@ class Core:
         self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.resume)
         self._beating = threading.Event()
 
-    def after_fork(self) -> None:
-        """In the child: be another driver, for the one before lives on in the parent."""
+    def reset(self) -> None:
+        """In a forked child: be another driver, for the one before lives on in the parent."""
         self.runtime.reset()
         self._reset()
 
@@ -434,15 +439,3 @@ def _notify(core: weakref.ref[Core], saga_id: str) -> None:
     found = core()
     if found is not None:
         found.runtime.post(found.notify, saga_id)
-
-
-_all: weakref.WeakSet[Core] = weakref.WeakSet()
-
-
-def _reset_all_after_fork() -> None:
-    for core in list(_all):
-        core.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_all_after_fork)

@@ -11,14 +11,17 @@ from fsm_mediator.retry import check_number, takes_number
 from fsm_mediator.states import PHASES, phase_of
 
 
-def check_settings(*, max_workers: Any, close_grace: Any, observers: Any, **functions: Any) -> None:
+def check_settings(
+    *, max_workers: Any, max_recoveries: Any, close_grace: Any, observers: Any, **functions: Any
+) -> None:
     """Refuse settings of a mediator that would only come to light when it drives; *functions* may be None.
 
     Raises:
         DefinitionError: Says which setting, and what it takes.
     """
-    if type(max_workers) is not int or max_workers < 1:
-        raise DefinitionError(f"max_workers must be a whole number of at least 1, not {max_workers!r}")
+    for name, number in (("max_workers", max_workers), ("max_recoveries", max_recoveries)):
+        if type(number) is not int or number < 1:
+            raise DefinitionError(f"{name} must be a whole number of at least 1, not {number!r}")
     check_number("close_grace (seconds)", close_grace)
     if not isinstance(observers, Iterable):
         raise DefinitionError(f"observers is a list of callables that take a Record, not {observers!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -22,9 +23,12 @@ PERSON: Final = "person"
 
 DUE: Final = "due"
 CRASHED: Final = "crashed"
+POISONED: Final = "poisoned"
+PROBE_POISONED: Final = "probe poisoned"
 LOOK: Final = "look"
 NOTHING: Final = "nothing"
-"""Observations: the wait is over, the driver died, the statuses of the branches, nothing."""
+"""Observations: the wait is over; the driver died, or did so too often, anywhere or in a probe; the statuses of the
+branches; nothing."""
 
 DIES: Final = "the driver dies before it begins"
 """A label: the announced attempt was not begun."""
@@ -85,6 +89,8 @@ def unobserved(_execution: Execution, _at: float) -> None:
 
 RETURNED: Final = feed_answer(Returned())
 CRASH: Final = feed_answer(Crashed())
+POISON: Final = feed_answer(Crashed(too_often=True))
+PROBE_CRASHES: Final = feed_answer(Crashed(sys.maxsize))
 TROUBLE: Final = {
     "raised": feed_answer(Raised(Exception("raised"))),
     "raised again": feed_answer(Raised(RetryAfterError(0.0))),

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from fsm_mediator.errors import LeaseLostError, MediatorError
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.protocol import Commit, Written
+from fsm_mediator.journal.protocol import Commit, Entry, Written
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import branches_status
 from fsm_mediator.mediator.commands import retry_command
@@ -32,6 +34,15 @@ class WatchedJournal(MemoryJournal):
     def __init__(self, replay: Replay) -> None:
         super().__init__(encode=True)
         self._replay = replay
+
+    def claim(self, saga_id: str, driver_id: str) -> Entry | None:
+        """As `Journal.claim`; from a driver that has died, as often as the way says."""
+        entry = super().claim(saga_id, driver_id)
+        role = self._replay.role(saga_id)
+        recoveries, role.recoveries = role.recoveries, None
+        if entry is None or recoveries is None:
+            return entry
+        return msgspec.structs.replace(entry, recoveries=recoveries, abandoned=True)
 
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`; the commit of a branch that ends waits until that may be seen."""

@@ -55,7 +55,8 @@ class Write:
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, limit)
-        self.plain = not (commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail)
+        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail
+        self.plain = not more and commit.recoveries is None
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -287,6 +288,8 @@ class _Batch:
                 except InboxChangedError as error:
                     return error
             number, last, mail = self._append(write, owner, execution)
+            if commit.recoveries is not None:
+                self._cursor.execute(sql.COUNT_RECOVERIES, (*commit.recoveries, number))
         self._records.extend((number, *row) for row in write.rows)
         for index, (child, row) in enumerate(() if write.plain else write.opens):
             wake_at = None if index < len(commit.children) else math.inf  # dormant

@@ -207,8 +207,9 @@ class SQLiteJournal:
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
         """As `Journal.claim`."""
-        claimed = self._perform(lambda cursor: leases.claim(cursor, self._ids, saga_id, driver_id, self._is_alive))
-        return self.find(saga_id) if claimed else None
+        abandoned = self._perform(lambda cursor: leases.claim(cursor, self._ids, saga_id, driver_id, self._is_alive))
+        entry = None if abandoned is None else self.find(saga_id)
+        return None if entry is None else msgspec.structs.replace(entry, abandoned=abandoned)
 
     def release(self, saga_id: str, epoch: int) -> None:
         """As `Journal.release`."""
