@@ -355,7 +355,7 @@ def _counted(branches: Iterable[Run]) -> str:
 
 
 def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
-    """The pictures of branches; of items of a group whose runs had the same course, one with their number."""
+    """The pictures of branches; items with the same course have one picture, with their number."""
     if run is not None and run.branches is None:
         return
     for path, branches in saga.branches.items():
