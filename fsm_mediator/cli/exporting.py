@@ -19,7 +19,7 @@ from fsm_mediator.cli.console import say
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.exports import to_scxml, to_table, to_tla
+from fsm_mediator.exports import to_asl, to_bpmn, to_scxml, to_table, to_tla
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.sqlite.path import owner_if_other
 from fsm_mediator.upgrades.shape import dump_shapes
@@ -102,7 +102,12 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
 @click.command("export-machine")
 @options.app_argument
 @click.option(
-    "--format", "-f", "kind", type=click.Choice(("scxml", "tla", "json")), required=True, help="The language."
+    "--format",
+    "-f",
+    "kind",
+    type=click.Choice(("scxml", "tla", "json", "bpmn", "asl")),
+    required=True,
+    help="The language.",
 )
 @options.saga_name
 @click.option(
@@ -111,10 +116,11 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
     help="A folder, for a file of each saga; without it the text of one saga goes to standard output.",
 )
 def export_machine(app: str | None, kind: str, name: str | None, folder: Path | None) -> None:
-    """Write the machines of APP's sagas for other checkers.
+    """Write the machines of APP's sagas for other checkers and tools.
 
     As SCXML, as a TLA+ module with the laws as invariants and the configuration that TLC checks it with, or as the bare
-    table in JSON. All of them from the machine that runs.
+    table in JSON; its steps as a BPMN process, or as a state machine of AWS Step Functions. All from the machine that
+    runs.
     """
     sagas = load_app(app).sagas_named(name)
     if folder is None or str(folder) == "-":
@@ -143,6 +149,10 @@ def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
         yield f"{module.name}.cfg", module.config
     elif kind == "scxml":
         yield f"{stem}.scxml", to_scxml(saga)
+    elif kind == "bpmn":
+        yield f"{stem}.bpmn", to_bpmn(saga)
+    elif kind == "asl":
+        yield f"{stem}.asl.json", json.dumps(to_asl(saga), indent=2) + "\n"
     else:
         yield f"{stem}.json", json.dumps(to_table(saga), indent=2) + "\n"
 
