@@ -169,8 +169,8 @@ class Journal(Protocol):
     False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a driver; None: no
     calls.
 
-    A journal may have a *patience*: for how many seconds a driver tries a failed commit on, after the first few attempts.
-    None: for as long as its lease is not known to be lost. Without it, and by default, 0.
+    A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
+    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0.
 
     Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
     """
