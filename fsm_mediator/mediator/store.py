@@ -140,7 +140,7 @@ class ExecutionStore:
             return None
         saga = "" if known.saga is None else f" of saga {known.saga!r}"
         state = "" if known.state is None else f" ({known.state})"
-        return f"execution {saga_id!r}{saga} has ended{state}, and its history is forgotten"
+        return f"execution {saga_id!r}{saga}{state} has ended, and its history is forgotten"
 
     def check_not_forgotten(self, saga_id: str) -> None:
         """Refuse to start an execution under a forgotten id.
