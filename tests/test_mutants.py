@@ -292,6 +292,25 @@ def _(patch):
 
 @mutant(2, 5)
 def _(patch):
+    """After too many recoveries a step is given up as if it had had no effect."""
+    judged(
+        patch, "_poisoned", lambda original, data, part, event, doubt: rules._give_up(part, data.trouble, doubt=False)
+    )
+
+
+@mutant(2, 5)
+def _(patch):
+    """A probe in which every driver dies is taken to say that it did not happen."""
+
+    def forget(original, data, part, answer, at, chance):
+        died = isinstance(answer, Crashed) and answer.times > 10
+        return original(data, part, Returned(NotHappened()) if died else answer, at, chance)
+
+    ruled(patch, "probing", forget)
+
+
+@mutant(2, 5)
+def _(patch):
     """A probe that cannot tell is taken to say that it did not happen."""
 
     def no(rule, self, part, answer, at, chance):
