@@ -330,6 +330,7 @@ class JournalRemembers(RuleBasedStateMachine):
         newest_first = list(reversed(self.rows))
         entries = {entry.saga_id: entry for entry in self.journal.entries()}
         assert list(entries) == newest_first
+        assert self.journal.check() == []
         for name, row in self.rows.items():
             entry = entries[name]
             assert entry.state == self.state(row)

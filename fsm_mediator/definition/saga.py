@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Never, NoReturn, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, NoReturn, TypeAlias, TypedDict, Unpack
 
 from msgspec.structs import replace
 
@@ -24,7 +24,7 @@ from fsm_mediator.retry import Retry, check_number
 from fsm_mediator.states import is_within, path_within, split_name
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, Look
 
 
 class Saga(PartSequence):
@@ -203,14 +203,18 @@ class Saga(PartSequence):
         object.__setattr__(self, "_warned", True)
         return first
 
-    def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
-        """The picture of the machine: ``detail`` shows every state, ``overview`` the phases, ``steps`` a box a step.
+    def diagram(self, view: str = "detail", **look: Unpack[Look]) -> Diagram:
+        """The picture of the machine: ``detail`` shows every state, ``steps`` a box a step.
 
-        *direction*: of the steps, ``right`` (rows, as in a text) or ``down`` (one column).
+        *look*: how it is drawn, as the attributes of `Diagram`: theme, direction, width, hide, title, legend.
         """
         from fsm_mediator.diagram import saga_diagram
 
-        return saga_diagram(self, view=view, direction=direction)
+        return saga_diagram(self, view, **look)
+
+    def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
+        """Its steps, for a notebook."""
+        return self.diagram("steps")._repr_mimebundle_(**kinds)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         raise AttributeError(f"saga {self.name!r} is immutable; define another one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -14,7 +14,7 @@ from fsm_mediator.records import Record
 from fsm_mediator.states import FAILED, PENDING, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING, path_of, split_state
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, Look
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):
@@ -73,11 +73,15 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         """The path of the current part; None if the execution is pending or ended."""
         return path_of(self.state) or None
 
-    def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
+    def diagram(self, view: str = "detail", **look: Unpack[Look]) -> Diagram:
         """The machine's picture with this run marked: the path taken, where it stands, what it never reached."""
         from fsm_mediator.diagram import run_diagram
 
-        return run_diagram(self, view=view, direction=direction)
+        return run_diagram(self, view, **look)
+
+    def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
+        """Its steps and what became of them, for a notebook."""
+        return {**self.diagram("steps")._repr_mimebundle_(**kinds), "text/plain": repr(self)}
 
     def summary(self, *, next_move: bool = True) -> str:
         """What happened, in a sentence or three, and the next move, in Python, unless that is told elsewhere."""

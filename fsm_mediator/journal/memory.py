@@ -394,6 +394,10 @@ class MemoryJournal:
         if acceptance.parent is not None:
             self._branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 
+    def check(self) -> list[str]:
+        """As `Journal.check`. Nothing can be damaged."""
+        return []
+
     def close(self) -> None:
         """As `Journal.close`. Nothing is open, and all executions are kept."""
 

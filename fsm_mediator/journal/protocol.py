@@ -266,6 +266,13 @@ class Journal(Protocol):
         whole has ended: a person settled both.
         """
 
+    def check(self) -> list[str]:
+        """Look for damage in what is kept: each fault in words; empty: none was found.
+
+        Raises:
+            JournalError: It is so damaged that it cannot be read.
+        """
+
     def close(self) -> None:
         """Close files and connections. The journal opens again when it is used again."""
 

@@ -243,7 +243,7 @@ class AsyncMediator:
 
         Args:
             saga_id: The execution.
-            view: ``detail`` (every state), ``overview`` (the phases) or ``steps`` (for readers).
+            view: ``detail`` (every state) or ``steps`` (a box a step, for readers).
 
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.

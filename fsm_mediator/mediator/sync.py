@@ -248,7 +248,7 @@ class Mediator:
 
         Args:
             saga_id: The execution.
-            view: ``detail`` (every state), ``overview`` (the phases) or ``steps`` (for readers).
+            view: ``detail`` (every state) or ``steps`` (a box a step, for readers).
 
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.

@@ -191,7 +191,7 @@ class SQLiteJournal:
     def beat(self, driver_id: str) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
         self._connections.check_writable()
-        self._connections.check_identity()
+        self._connections.check_files()
         found = self._read(sql.LAST_BEAT, (driver_id,))
         if not found:
             raise leases.unknown_driver(driver_id)
@@ -271,7 +271,7 @@ class SQLiteJournal:
             return None
         connections = self._connections
         with connections.writing:
-            cursor = connections.cursor or connections.writer()
+            cursor = connections.writer()
             try:
                 return job.execute_single(cursor)
             except BaseException as error:
@@ -367,6 +367,12 @@ class SQLiteJournal:
         """As `Journal.next_wake`."""
         ((wake,),) = self._read(sql.NEXT_WAKE)
         return None if wake is None else float(wake)
+
+    def check(self) -> list[str]:
+        """As `Journal.check`: SQLite's own check, then whether the rows fit together. It reads the whole file."""
+        damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
+        damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
+        return damage + [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._read(sql.FAULTS)]
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
         """The entries of *rows*; each owner is checked only once."""

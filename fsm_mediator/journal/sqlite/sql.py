@@ -231,3 +231,18 @@ PRUNABLE: Final = f"""
 PRUNABLE_OF_SAGA: Final = PRUNABLE.replace("WHERE e.number > ?", f"WHERE {OF_SAGA} AND e.number > ?")
 WHOLE: Final = f"{_WHOLE.format('?')} SELECT number, is_unfinished FROM whole"
 PRUNE: Final = "DELETE FROM executions WHERE number = ?"
+
+# Damage that SQLite's own check does not know of.
+
+REFERENCES: Final = 'SELECT DISTINCT "table", "parent" FROM pragma_foreign_key_check'
+FAULTS: Final = """
+    SELECT saga_id, 'records are lost, or numbered wrongly' FROM executions e
+        LEFT JOIN (SELECT execution, min(seq) AS first, max(seq) AS last, count(*) AS size FROM records GROUP BY 1) r
+            ON r.execution = e.number
+        WHERE first IS NOT 0 OR last <> size - 1
+    UNION ALL
+    SELECT saga_id, 'record ' || seq || ' cannot be decoded' FROM records r JOIN executions e ON e.number = r.execution
+        WHERE NOT json_valid(details)
+    UNION ALL
+    SELECT saga_id, 'the inbox has another number of items than is noted' FROM executions e
+        WHERE mail <> (SELECT count(*) FROM inbox i WHERE i.execution = e.number)"""
