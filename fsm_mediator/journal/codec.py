@@ -102,7 +102,7 @@ class Codec:
                 f"things elsewhere and pass their name, or raise the limit: "
                 f"journal=SQLiteJournal(path, max_value_bytes=...)"
             )
-        if is_nested_deeper(encoded, MAX_DEPTH):
+        if len(encoded) > MAX_DEPTH and is_nested_deeper(encoded, MAX_DEPTH):
             raise PayloadError(
                 f"{what} cannot be journaled: it is nested deeper than {MAX_DEPTH} levels. Keep it elsewhere and pass "
                 f"its name, or pass it as a text"
@@ -157,8 +157,7 @@ class Codec:
         """
         if payload is None and saga.payload is None:
             return None
-        what = f"the payload of saga {saga.name!r}"
-        return self._repeatable(payload, self._accept(payload, payload_type(saga), what), payload_type(saga), what)
+        return self._accept(payload, payload_type(saga), f"the payload of saga {saga.name!r}", in_order=True)
 
     def accept_signal(self, part: Part, value: Any) -> Any:
         """A signal's value as the saga will see it.
@@ -169,7 +168,7 @@ class Codec:
         what = f"the value of signal {part.path!r}"
         self.encode(value, what)
         try:
-            return self._repeatable(value, self._accept(value, part.returns, what), part.returns, what)
+            return self._accept(value, part.returns, what, in_order=True)
         except PayloadError as error:
             why = Failure.of(error.__cause__ or error).message
             raise PayloadError(f"signal {part.path!r} takes a {name_of_type(part.returns)}: {why}") from error
@@ -184,22 +183,23 @@ class Codec:
         if value is None and (type is Any or type is NoneType):
             return None  # the same after a round trip, and many steps return nothing
         try:
-            return self._accept(value, type, f"the result of {part.kind.value} {part.path!r}")
+            return self._accept(value, type, _result_of(part))
         except (PayloadError, DefinitionWarning) as error:  # a warning, if the user turns warnings into errors
             raise ResultRefusedError(f"{error} (the {part.kind.value} took effect all the same)") from error
 
-    def _accept(self, value: Any, type: Any, what: str) -> Any:
-        encoded = self.encode(value, what)
-        back = self.decode(encoded, type, what)
+    def _accept(self, value: Any, type: Any, what: str, *, in_order: bool = False) -> Any:
+        """*value* as it comes back; *in_order*: with sets in it in an order that is the same in every process."""
+        back = self.decode(self.encode(value, what), type, what)
         if type is not Any:
             self.encode(back, what)  # this is what is written, and a field with a default makes it larger
-        elif what not in self._warned:
+        same = (in_order or type is Any) and are_equal(value, back)
+        if type is Any and not (same and what in self._compared):
             self._warn_of_change(value, back, what)
-        return back
+        return self._in_order(value, back, type, what) if in_order and not same else back
 
     def _warn_of_change(self, value: Any, back: Any, what: str) -> None:
         """Warn, once, of a value without a declared type that comes back changed."""
-        if what in self._compared and are_equal(value, back):
+        if what in self._warned:
             return
         self._compared.add(what)
         try:
@@ -215,10 +215,8 @@ class Codec:
                 stacklevel=users_level(),
             )
 
-    def _repeatable(self, value: Any, back: Any, type: Any, what: str) -> Any:
-        """*back*, with sets in it as lists of one order, the same in every process: an id is started with it again."""
-        if are_equal(value, back):
-            return back
+    def _in_order(self, value: Any, back: Any, type: Any, what: str) -> Any:
+        """*back*, with the sets of *value* as sorted lists: an id may be started again in another process."""
         try:
             ordered = self.decode(self._to_sorted_json(value), type, what)
         except TypeError:  # elements of different types have no order
@@ -236,7 +234,7 @@ class Codec:
 
     def result(self, part: Part, value: Any) -> Any:
         """A copy of an accepted result, as the journal gives it back."""
-        what = f"the result of {part.kind.value} {part.path!r}"
+        what = _result_of(part)
         return self.decode(self.json(value, what), result_type(part), what)
 
     # What the journal gives back
@@ -321,6 +319,10 @@ def result_type(part: Part) -> Any:
     """The type that the part's results are decoded as."""
     returns = part.execute.returns if part.execute is not None else part.returns
     return Any if returns is NoReturn or returns is Never else returns  # it always raises: there is no result
+
+
+def _result_of(part: Part) -> str:
+    return f"the result of {'step' if part.execute is not None else part.kind.value} {part.path!r}"
 
 
 def is_nested_deeper(json: bytes, levels: int) -> bool:
