@@ -447,6 +447,19 @@ def _(patch):
     )
 
 
+@mutant(2, on=("fanned",))
+def _(patch):
+    """A joined result that is refused is taken for no effect of the branches."""
+
+    def without_effect(original, self, part, branches, at):
+        decision = original(self, part, branches, at)
+        if decision is not None and decision.event == "in_doubt" and all(b.state == "succeeded" for b in branches):
+            return replace(decision, event="rejected", in_doubt=False)
+        return decision
+
+    judged(patch, "_joined", without_effect)
+
+
 def without(state: str):
     """Branches that stand so are passed over where a group is compensated."""
 

@@ -270,7 +270,7 @@ class Journal(Protocol):
         """
 
     def check(self) -> list[str]:
-        """Look for damage in what is kept: each fault in words; empty: none was found.
+        """Look for damage in the records: each fault in words; empty: none was found.
 
         Raises:
             JournalError: It is so damaged that it cannot be read.
