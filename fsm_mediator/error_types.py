@@ -157,7 +157,7 @@ class AlreadyDrivenError(RefusedError):
 
 
 class SagaIdTakenError(RefusedError, ValueError):
-    """An execution with this id exists, of another saga or with another payload."""
+    """An execution with this id exists, of another saga or with another payload, or has ended and is forgotten."""
 
 
 class MediatorClosedError(RefusedError):

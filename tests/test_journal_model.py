@@ -19,6 +19,7 @@ from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
     Driver,
+    Forgotten,
     IdTakenError,
     InboxChangedError,
     Journal,
@@ -38,6 +39,7 @@ class JournalRemembers(RuleBasedStateMachine):
     """Whatever is done to it, in whatever order: a journal equals a plain model."""
 
     lease: float
+    keeps_times = True
     journal: Journal
 
     executions = Bundle("executions")
@@ -57,6 +59,7 @@ class JournalRemembers(RuleBasedStateMachine):
         self.clock = Clock()
         self.opened()
         self.rows: dict[str, dict[str, Any]] = {}
+        self.forgotten: dict[str, Forgotten] = {}
         self.beats: dict[str, float] = {}
         self.items = 0
         self.enlist("d-1")
@@ -83,9 +86,9 @@ class JournalRemembers(RuleBasedStateMachine):
         row = self.rows.get(commit.saga_id)
         expected: type[JournalError] | None
         if commit.acceptance is not None:
-            expected = (
-                IdTakenError if row else LeaseLostError if commit.held and commit.driver not in self.beats else None
-            )
+            taken = row is not None or commit.saga_id in self.forgotten
+            unknown = commit.held and commit.driver not in self.beats
+            expected = IdTakenError if taken else LeaseLostError if unknown else None
         elif row is None:
             expected = JournalError
         elif (row["epoch"], row["driver"]) != (commit.epoch, commit.driver):
@@ -149,7 +152,7 @@ class JournalRemembers(RuleBasedStateMachine):
 
     @rule(
         target=executions,
-        name=st.sampled_from("abcd"),
+        name=st.sampled_from("abcdef"),
         to=st.lists(targets, max_size=2),
         who=who,
         held=st.booleans(),
@@ -291,9 +294,20 @@ class JournalRemembers(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.clock.now += seconds
 
+    def forget(self, before, saga):
+        """Forget what was kept of executions that ended before that time."""
+        for name, kept in list(self.forgotten.items()):
+            if kept.ended_at < before and saga in (None, kept.saga):
+                del self.forgotten[name]
+
     @precondition(lambda self: self.rows)
-    @rule(age=st.sampled_from((0.0, 20.0)), limit=st.integers(1, 3), saga=st.sampled_from((None, "s")))
-    def prune(self, age, limit, saga):
+    @rule(
+        age=st.sampled_from((0.0, 20.0)),
+        limit=st.integers(1, 3),
+        saga=st.sampled_from((None, "s")),
+        forget_ids=st.sampled_from((True, True, False)),
+    )
+    def prune(self, age, limit, saga, forget_ids):
         before = self.clock.now - age
 
         def whole(name):
@@ -317,11 +331,16 @@ class JournalRemembers(RuleBasedStateMachine):
                 if deleted and deleted + len(whole(name)) > limit:
                     break
                 deleted += len(whole(name))
+                if not forget_ids and "/" not in name:
+                    ended = row["records"][-1]
+                    self.forgotten[name] = Forgotten(ended.saga, ended.target, ended.at)
                 for each in whole(name):
                     del self.rows[each]
                 if deleted >= limit:
                     break
-        assert self.journal.prune(before, saga=saga, limit=limit) == deleted
+        if forget_ids and self.keeps_times:
+            self.forget(before, saga)
+        assert self.journal.prune(before, saga=saga, limit=limit, forget_ids=forget_ids) == deleted
 
     @invariant()
     def equals_the_model(self) -> None:
@@ -338,6 +357,10 @@ class JournalRemembers(RuleBasedStateMachine):
             assert (entry.wake_at, entry.recoveries) == (row["wake_at"], row["recoveries"])
             assert (entry.driver.id if entry.driver else None) == row["driver"]
             assert entry.driver_alive == self.alive(row["driver"])
+        for name in "abcdef":
+            its_end = self.forgotten.get(name)
+            kept_of = its_end if self.keeps_times or its_end is None else Forgotten()
+            assert self.journal.forgotten(name) == kept_of
         for name in [*newest_first[:2], "unknown"]:
             its = self.rows.get(name)
             assert self.journal.find(name) == entries.get(name)
@@ -373,6 +396,7 @@ class MemoryRemembers(JournalRemembers):
     """A journal in memory: its drivers are alive as long as it is."""
 
     lease = math.inf
+    keeps_times = False
 
     def opened(self) -> None:
         self.journal = MemoryJournal()

@@ -12,10 +12,12 @@ from fsm_mediator import (
     Parallel,
     Saga,
     SagaFailedError,
+    SagaIdTakenError,
     Signal,
     StepRejectedError,
     UnknownExecutionError,
 )
+from fsm_mediator.journal import forgetting
 from tests.drivers import World, core_of
 
 
@@ -42,7 +44,7 @@ def test_the_newest_are_kept(drive, encode):
     assert mediator.outcome("o-8").failed
     with pytest.raises(UnknownExecutionError, match="'o-6'"):
         mediator.outcome("o-6")
-    assert len(journal._by_age) == 3
+    assert len(journal._ended) == 3
 
 
 def test_unfinished_executions_are_never_evicted(drive, encode):
@@ -83,13 +85,79 @@ def test_branches_are_evicted_with_the_whole(drive, encode):
     assert len(journal._branches) == 2 * 2
 
 
-def test_all_are_kept_by_default(drive):
-    """A forgotten id can be run twice: that happens only if the user sets *keep*."""
-    mediator = drive(Saga("s", [World().step("a")]))
-    for number in range(2000):
+def test_ten_thousand_are_kept_by_default(drive):
+    """A service that never restarts does not fill its memory; what ended last is known, the rest is refused."""
+    world = World()
+    mediator = drive(Saga("s", [world.step("a")]))
+    for number in range(10_002):
         mediator.run("s", saga_id=f"o-{number}")
-    assert mediator.outcome("o-0").succeeded
-    assert len(mediator.executions()) == 2000
+
+    assert len(mediator.executions()) == 10_000
+    assert mediator.outcome("o-2").succeeded
+    with pytest.raises(SagaIdTakenError, match="execution 'o-1' has ended, and its history is forgotten"):
+        mediator.run("s", saga_id="o-1")
+    assert len(world.calls) == 10_002
+
+
+def test_all_are_kept_without_a_number(drive, encode):
+    """`MemoryJournal(keep=None)` keeps every execution, and every id joins its own."""
+    mediator = drive(Saga("s", [World().step("a")]), journal=MemoryJournal(encode=encode, keep=None))
+    for number in range(20):
+        mediator.run("s", saga_id=f"o-{number}")
+    assert len(mediator.executions()) == 20
+    assert mediator.run("s", saga_id="o-0").succeeded
+
+
+def test_those_that_ended_last_are_kept(drive, encode):
+    """The end counts, not the start: what waited for long, or was undone, ends last and is kept."""
+    world = World()
+    waiting = Saga("waiting", [Signal("go"), world.step("after")])
+    journal = MemoryJournal(encode=encode, keep=2)
+    mediator = drive(waiting, Saga("good", [world.step("a")]), journal=journal)
+    mediator.start("waiting", saga_id="w")
+    mediator.wait("w", check=False)
+    for number in range(3):
+        mediator.run("good", saga_id=f"o-{number}")
+    assert [entry.saga_id for entry in journal.entries()] == ["o-2", "o-1", "w"]
+    mediator.signal("w", "go", 1)
+    assert mediator.wait("w").succeeded
+    assert [entry.saga_id for entry in journal.entries()] == ["o-2", "w"]
+    assert mediator.undo("o-2").failed
+    mediator.run("good", saga_id="o-3")
+    assert [entry.saga_id for entry in journal.entries()] == ["o-3", "o-2"]
+
+
+@pytest.mark.parametrize("verb", ["run", "start"])
+def test_a_forgotten_id_is_not_run_again(drive, verb, encode):
+    """Nor started, nor confused with an execution that never was; the error says what became of it."""
+    world = World()
+    journal = MemoryJournal(encode=encode, keep=1)
+    mediator = drive(Saga("s", [world.step("a")]), journal=journal)
+    for saga_id in ("o-1", "o-2"):
+        mediator.run("s", saga_id=saga_id)
+
+    with pytest.raises(SagaIdTakenError, match=r"'o-1' has ended, and its history is forgotten\. To start"):
+        getattr(mediator, verb)("s", saga_id="o-1")
+    with pytest.raises(UnknownExecutionError, match="'o-1' has ended, and its history is forgotten"):
+        mediator.outcome("o-1")
+    with pytest.raises(UnknownExecutionError, match="the journal knows no execution 'o-9'"):
+        mediator.outcome("o-9")
+    assert len(world.calls) == 2
+    assert journal.prune(math.inf, forget_ids=True) == 1
+    assert mediator.run("s", saga_id="o-2").succeeded
+
+
+def test_the_ids_forgotten_last_are_known(drive, monkeypatch):
+    """A bounded number of ids is kept; before that an id is as unknown as one that never was."""
+    monkeypatch.setattr(forgetting, "MOST_FORGOTTEN", 3)
+    mediator = drive(Saga("s", [World().step("a")]), journal=MemoryJournal(keep=1))
+    for number in range(6):
+        mediator.run("s", saga_id=f"o-{number}")
+
+    assert mediator.run("s", saga_id="o-0").succeeded
+    for number in (3, 4, 5):
+        with pytest.raises(SagaIdTakenError, match="is forgotten"):
+            mediator.run("s", saga_id=f"o-{number}")
 
 
 @pytest.mark.parametrize("keep", [0, -1, True, 1.5, "10"])

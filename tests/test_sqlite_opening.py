@@ -426,6 +426,8 @@ def write_every_kind(path: Path) -> None:
     with closing(SQLiteJournal(path, clock=Clock(1_700_000_000.0))) as journal:
         journal.enlist(Driver("d-1", "shop-1", "boot", "pid:[1]", 42, "4242"))
         journal.enlist(Driver("d-2", "shop-2"))
+        journal.write(opening("pruned", "succeeded", held=False))
+        assert journal.prune(1.5) == 1
         journal.write(opening("pending", driver=None, payload=None))
         journal.write(opening("held", "executing.a", payload={"order": 7, "who": "ü"}))
         journal.write(opening("ended", "executing.a"))

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 
 from fsm_mediator.cli import options
 from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, err, out, printable, progress_bar, say
-from fsm_mediator.cli.loading import execution_in, journal_for, load_app, with_branches
+from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
 from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.definition.saga import all_definitions
 from fsm_mediator.errors import DefinitionError, MissingExtraError, UnknownSagaError
@@ -170,9 +170,10 @@ def conform(
 
 @click.command()
 @options.journal
-def check(journal: str | None) -> None:
+@options.app
+def check(journal: str | None, app: str | None) -> None:
     """Check that a journal's file is not damaged. Reads all of it; ends with 1 if it is."""
-    with closing(journal_for(journal, None, read_only=True)) as opened:
+    with closing(load_journal(app, journal, read_only=True)[1]) as opened:
         damage = opened.check()
     for fault in damage:
         say(printable(fault), "red")

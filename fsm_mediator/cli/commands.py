@@ -151,10 +151,16 @@ def export(
     "--older-than", type=options.Duration(unit=True), required=True, help="How long ago they ended: 30d, 12h."
 )
 @options.executions_of
+@click.option("--forget-ids", is_flag=True, help="Keep nothing of them: their ids can be run again.")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 @options.app
-def prune(journal: str | None, older_than: float, saga: str | None, dry_run: bool, app: str | None) -> None:
-    """Delete executions that ended some time ago, with their records and branches."""
+def prune(
+    journal: str | None, older_than: float, saga: str | None, forget_ids: bool, dry_run: bool, app: str | None
+) -> None:
+    """Delete executions that ended some time ago, with their records and branches.
+
+    Their ids stay known, and a start of one is refused.
+    """
     before, deleted = time.time() - older_than, 0
     if dry_run:
         with closing(load_journal(app, journal, read_only=True)[1]) as opened:
@@ -164,7 +170,7 @@ def prune(journal: str | None, older_than: float, saga: str | None, dry_run: boo
         return
     _, opened = load_journal(app, journal)
     with progress_bar("pruning") as advance:
-        while count := opened.prune(before, saga=saga):
+        while count := opened.prune(before, saga=saga, forget_ids=forget_ids):
             deleted += count
             advance(count)
     opened.close()

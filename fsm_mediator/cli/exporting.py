@@ -52,7 +52,7 @@ def _is_sqlite(path: Path) -> bool:
 
 
 def mode_of(journal: Journal) -> int:
-    """The permissions of the journal's file, for files with what is in it; those of its owner alone, if it has none."""
+    """The permissions of the journal's file, for files with its contents; a journal without a file is its owner's."""
     path = Path(getattr(journal, "path", ""))
     return stat.S_IMODE(path.stat().st_mode) & 0o666 if path.is_file() else 0o600
 

@@ -7,18 +7,21 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
+from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.memory_row import Row
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import (
     Commit,
     Driver,
     Entry,
+    Forgotten,
     IdTakenError,
     Written,
     check_bounds,
@@ -28,6 +31,9 @@ from fsm_mediator.journal.rows import UNFINISHED, encoded_commit, encoded_item, 
 from fsm_mediator.records import Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED, STUCK_PHASES, is_in_phase, phase_of
+
+KEPT: Final = 10_000
+"""How many ended executions are kept, unless another number is given."""
 
 
 class MemoryJournal:
@@ -40,9 +46,9 @@ class MemoryJournal:
             that a test sees the same values. Otherwise objects are kept as they are.
         max_value_bytes: The limit of one value, if *encode* is set.
         types: Hooks, as of `SQLiteJournal`, if *encode* is set.
-        keep: How many executions to keep. When one more is opened, the oldest ended ones are deleted, each with its
-            branches, as by `prune`. Executions that have not ended are never deleted, and count. A deleted id is
-            unknown afterwards, and starts again when it is run again. None: all are kept.
+        keep: How many ended executions to keep. When one more ends, the one that ended first is deleted with its
+            branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The last
+            1,000,000 deleted ids are not used again: a start of one is refused. None: all are kept.
 
     Raises:
         JournalError: *keep* is no whole number of at least 1.
@@ -57,7 +63,7 @@ class MemoryJournal:
         encode: bool = False,
         max_value_bytes: int = MAX_BYTES,
         types: Types | None = None,
-        keep: int | None = None,
+        keep: int | None = KEPT,
     ) -> None:
         if keep is not None and (type(keep) is not int or keep < 1):
             raise JournalError(
@@ -74,7 +80,8 @@ class MemoryJournal:
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}
         self._branches: dict[str, dict[str, None]] = {}  # by parent, in order; can name branches that never were
-        self._by_age: deque[str] = deque()  # if not all are kept: the executions that are no branches, oldest first
+        self._ended: deque[str] = deque()  # if not all are kept: those that are no branches, in the order of their ends
+        self._forgotten = ForgottenIds()
         self._drivers: dict[str, Driver] = {}
         self._last_item = 0
 
@@ -118,8 +125,11 @@ class MemoryJournal:
                 self._deliver(receiver, item)
         if commit.acceptance is not None:
             self._index_branch(commit.acceptance)
-            if self.keep is not None and commit.acceptance.parent is None:
-                self._evict(self.keep, commit.saga_id)
+        elif commit.records and commit.records[0].source in ENDED and commit.saga_id in self._ended:
+            self._ended.remove(commit.saga_id)  # it is undone, and ends again
+        if self.keep is not None and commit.records and row.acceptance.parent is None and row.state in ENDED:
+            self._ended.append(commit.saga_id)
+            self._evict(self.keep)
         self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
         return row.mail
 
@@ -128,8 +138,8 @@ class MemoryJournal:
         rows = self._rows
         row = rows.get(commit.saga_id)
         if commit.acceptance is not None:
-            if row is not None:
-                raise IdTakenError(f"an execution {commit.saga_id!r} exists; nothing was written")
+            if row is not None or hash(commit.saga_id) in self._forgotten.digests:
+                raise IdTakenError(f"an execution {commit.saga_id!r} exists, or is forgotten; nothing was written")
             if commit.held and commit.driver is not None:
                 self._check_driver(commit.driver)
             row = Row(commit.acceptance, [])
@@ -161,12 +171,19 @@ class MemoryJournal:
         row.driver = driver
         with self._lock:
             self._check_driver(driver)
-            if acceptance.saga_id in self._rows:
+            if acceptance.saga_id in self._rows or hash(acceptance.saga_id) in self._forgotten.digests:
                 return None
-            if self.keep is not None:
-                self._evict(self.keep, acceptance.saga_id)
             self._rows[acceptance.saga_id] = row
             return row
+
+    def end_shared(self, row: Row) -> None:
+        """Free an execution of `open_shared` that has ended."""
+        if self.keep is not None:
+            self._ended.append(row.acceptance.saga_id)
+            if len(self._ended) > self.keep:
+                with self._lock:
+                    self._evict(self.keep)
+        row.driver = None
 
     @staticmethod
     def unshare(row: Row) -> None:
@@ -255,6 +272,8 @@ class MemoryJournal:
         with self._lock:
             row = self._rows.get(saga_id)
             if row is not None and row.epoch == epoch:
+                if row.shared and row.state in ENDED:
+                    self._ended.append(saga_id)  # an interrupt came before `end_shared` did
                 self._free(row)
 
     def _free(self, row: Row) -> None:
@@ -349,7 +368,7 @@ class MemoryJournal:
 
     # Deleting
 
-    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
+    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
         """As `Journal.prune`."""
         check_bounds(before, limit)
         with self._lock:
@@ -360,20 +379,26 @@ class MemoryJournal:
                     whole = self._ended_whole(root)
                     if deleted >= limit or (deleted and deleted + len(whole) > limit):
                         break
-                    self._delete(whole)
+                    self._delete(whole, forget_ids=forget_ids)
                     deleted += len(whole)
+            self._ended = deque(saga_id for saga_id in self._ended if saga_id in rows)
             return deleted
 
-    def _evict(self, keep: int, opened: str) -> None:
-        """Take in an execution that is being opened. Delete the two oldest, or queue them again if they go on."""
-        self._by_age.append(opened)
-        for _ in range(2):
-            if len(self._by_age) > keep:
-                oldest = self._by_age.popleft()
-                whole = self._ended_whole(oldest) if oldest in self._rows else []
+    def _evict(self, keep: int) -> None:
+        """Delete executions that ended first, two at most, until *keep* are left; queue them again if they go on."""
+        ended, rows = self._ended, self._rows
+        for _ in range(min(2, len(ended) - keep)):
+            oldest = ended.popleft()
+            row = rows.get(oldest)
+            if row is None:
+                continue
+            if row.driver is None and oldest not in self._branches and row.state in ENDED:
+                self._forgotten.add(oldest)
+                del rows[oldest]
+            elif whole := self._ended_whole(oldest):
                 self._delete(whole)
-                if oldest == opened or oldest in self._rows:
-                    self._by_age.append(oldest)
+            else:
+                ended.append(oldest)
 
     def _ended_whole(self, saga_id: str) -> list[str]:
         """The execution and all its branches, each after its parent; empty if it has not ended, or a branch goes on."""
@@ -385,10 +410,16 @@ class MemoryJournal:
             whole += [branch for branch in self._branches.get(each, ()) if branch in rows]
         return [] if any(rows[each].is_unfinished for each in whole) else whole
 
-    def _delete(self, whole: list[str]) -> None:
+    def _delete(self, whole: list[str], *, forget_ids: bool = False) -> None:
+        if whole and not forget_ids and self._rows[whole[0]].acceptance.parent is None:
+            self._forgotten.add(whole[0])
         for saga_id in reversed(whole):  # so that there is never a branch without its parent
             del self._rows[saga_id]
             self._branches.pop(saga_id, None)
+
+    def forgotten(self, saga_id: str) -> Forgotten | None:
+        """As `Journal.forgotten`. Neither its saga nor its state is kept."""
+        return Forgotten() if hash(saga_id) in self._forgotten.digests else None
 
     def _index_branch(self, acceptance: Acceptance) -> None:
         if acceptance.parent is not None:
@@ -402,5 +433,5 @@ class MemoryJournal:
         """As `Journal.close`. Nothing is open, and all executions are kept."""
 
     def __repr__(self) -> str:
-        keep = f", keep={self.keep}" if self.keep is not None else ""
+        keep = f", keep={self.keep}" if self.keep != KEPT else ""
         return f"MemoryJournal(encode={self.encodes}{keep})"

@@ -135,8 +135,22 @@ class Entry(msgspec.Struct, frozen=True):
         return self.acceptance.saga_id
 
 
+class Forgotten(msgspec.Struct, frozen=True):
+    """The row that a journal keeps of a deleted execution, so that its id is not used again.
+
+    Attributes:
+        saga: The name of its saga; None: not kept.
+        state: The state it ended in; None: not kept.
+        ended_at: When it ended, in seconds since the epoch; None: not kept.
+    """
+
+    saga: str | None = None
+    state: str | None = None
+    ended_at: float | None = None
+
+
 class IdTakenError(JournalError):
-    """`Journal.write` was given an acceptance for an id that exists. Nothing was written."""
+    """`Journal.write` was given an acceptance for an id that exists, or is forgotten. Nothing was written."""
 
 
 class InboxChangedError(JournalError):
@@ -169,7 +183,7 @@ class Journal(Protocol):
         """Make *commit* durable. Returns the execution's inbox after it.
 
         Raises:
-            IdTakenError: The commit opens an execution, and the id exists.
+            IdTakenError: The commit opens an execution, and the id exists, or is forgotten.
             LeaseLostError: The execution has another epoch, or another owner.
             InboxChangedError: The item of `Commit.unless_mail` has come.
         """
@@ -262,12 +276,18 @@ class Journal(Protocol):
     def next_wake(self) -> float | None:
         """The earliest ``wake_at`` of all executions without an owner."""
 
-    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
+    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
         """Delete at most *limit* executions that ended before that time, with their records. Returns how many.
 
         An execution is deleted together with its branches, once none of these can move. A stuck branch cannot, if the
         whole has ended: a person settled both.
+
+        A deleted id cannot be opened again, see `forgotten`. With *forget_ids* it can: nothing is kept of it, nor, in a
+        journal that keeps when they ended, of those deleted earlier that ended before that time.
         """
+
+    def forgotten(self, saga_id: str) -> Forgotten | None:
+        """The row that is kept of a deleted execution; None: it was not deleted, or nothing is kept."""
 
     def check(self) -> list[str]:
         """Look for damage in the records: each fault in words; empty: none was found.

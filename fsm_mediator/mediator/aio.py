@@ -157,7 +157,7 @@ class AsyncMediator:
             SagaWaitingError: It is parked.
             StillRunningError: *timeout* has passed.
             PayloadError: The payload is refused; nothing was started.
-            SagaIdTakenError: The id belongs to another saga or was given another payload.
+            SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
             JournalError: The journal cannot be written. The saga goes on from where it stood when the id is run again.
             MediatorClosedError: The mediator is, or was meanwhile, closed.
         """
@@ -176,7 +176,7 @@ class AsyncMediator:
 
         Raises:
             PayloadError: The payload is refused; nothing was started.
-            SagaIdTakenError: The id belongs to another saga or was given another payload.
+            SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
         """
         return await requests.start(self._core, saga, payload, saga_id, deadline)
 

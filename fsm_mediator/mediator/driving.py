@@ -211,7 +211,7 @@ class ExecutionDriver(Core):
             me, payload = self.driver.id, execution.acceptance.payload
             row = memory.open_shared(execution.acceptance, me, execution.history)
             if row is None:
-                raise IdTakenError(f"an execution {active.saga_id!r} exists; nothing was written")
+                raise IdTakenError(f"an execution {active.saga_id!r} exists, or is forgotten; nothing was written")
             at = clock()
             record: Any = None
             if execution.deadline_at is None:
@@ -223,7 +223,7 @@ class ExecutionDriver(Core):
                     break
                 effect = execution.effect
                 if effect is None:
-                    row.driver = None
+                    memory.end_shared(row)
                     ended = True
                     break
                 callback = effect.callback

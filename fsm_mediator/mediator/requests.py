@@ -112,7 +112,7 @@ async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
     """Whether an execution with the id of this one is in the journal; False: its opening failed.
 
     Raises:
-        SagaIdTakenError: It is another operation than this one.
+        SagaIdTakenError: It is another operation than this one, or has ended and is forgotten.
     """
     pause, find, saga_id = 0.001, core.journal.find, execution.saga_id
     while (entry := await core.runtime.in_thread(find, saga_id)) is None:
@@ -124,6 +124,8 @@ async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
         pause = min(pause * 1.5, 0.25)
     if entry is not None:
         core.store.check_same(entry, execution)
+    else:
+        await core.runtime.in_thread(core.store.check_not_forgotten, saga_id)
     return entry is not None
 
 

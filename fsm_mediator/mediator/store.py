@@ -129,8 +129,28 @@ class ExecutionStore:
         """
         entry = self.journal.find(saga_id)
         if entry is None:
-            raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
+            forgotten = self._forgotten(saga_id)
+            raise UnknownExecutionError(forgotten or f"the journal knows no execution {saga_id!r}")
         return entry
+
+    def _forgotten(self, saga_id: str) -> str | None:
+        """The end of an execution that was deleted, in words; None: it was not deleted, or is not known."""
+        known = self.journal.forgotten(saga_id)
+        if known is None:
+            return None
+        saga = "" if known.saga is None else f" of saga {known.saga!r}"
+        state = "" if known.state is None else f" ({known.state})"
+        return f"execution {saga_id!r}{saga} has ended{state}, and its history is forgotten"
+
+    def check_not_forgotten(self, saga_id: str) -> None:
+        """Refuse to start an execution under a forgotten id.
+
+        Raises:
+            SagaIdTakenError: The execution of this id has ended, and was deleted.
+        """
+        forgotten = self._forgotten(saga_id)
+        if forgotten is not None:
+            raise SagaIdTakenError(f"{forgotten}. To start another one, give it another saga_id")
 
     def load_execution(self, entry: Entry) -> Execution:
         """The execution that *entry* lists, folded from its records.

@@ -159,7 +159,7 @@ class Mediator:
             SagaWaitingError: It is parked.
             StillRunningError: *timeout* has passed.
             PayloadError: The payload is refused; nothing was started.
-            SagaIdTakenError: The id belongs to another saga or was given another payload.
+            SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
             JournalError: The journal cannot be written. The saga goes on from where it stood when the id is run again.
             MediatorClosedError: The mediator is, or was meanwhile, closed.
         """
@@ -178,7 +178,7 @@ class Mediator:
 
         Raises:
             PayloadError: The payload is refused; nothing was started.
-            SagaIdTakenError: The id belongs to another saga or was given another payload.
+            SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
         """
         return run_blocking(requests.start, self._core, saga, payload, saga_id, deadline)
 

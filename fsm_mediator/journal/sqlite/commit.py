@@ -222,6 +222,10 @@ class _Batch:
         self._ids = ids
         self._writes = writes
         self._found, self._highest = self._load()
+        self._forgotten: set[str] = set()
+        opened = [saga_id for write in writes if write.commit.acceptance is not None for saga_id in write.saga_ids[:1]]
+        if opened:
+            self._forgotten.update(*cursor.execute(sql.FORGOTTEN_OF, (sql.as_json(opened),)).fetchall())
         self._opened: list[Row] = []
         self._records: list[Row] = []
         self._updated: list[Row] = []
@@ -267,8 +271,8 @@ class _Batch:
         """Gather the rows of *write*. Returns the execution after it, or the refusal."""
         commit = write.commit
         for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
-            if saga_id in self._found:
-                return IdTakenError(f"an execution {saga_id!r} exists; nothing was written")
+            if saga_id in self._found or saga_id in self._forgotten:
+                return IdTakenError(f"an execution {saga_id!r} exists, or is forgotten; nothing was written")
         own = self._ids.driver(self._cursor, commit.driver)
         if own is None and write.held:
             return unknown_driver(commit.driver)

@@ -190,6 +190,13 @@ class Connections:
                         connection.close()
                     self._changed.notify_all()
 
+    def empty_log(self) -> None:
+        """Move the log's pages to the file, which can become smaller by that, unless a process reads or writes now."""
+        with self.reader() as connection:
+            connection.execute("PRAGMA busy_timeout=0")  # while it waited for a reader, no process could write
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
+
     def close(self, timeout: float | None = None) -> None:
         """Close all connections, once no thread writes or reads. The next use opens them again.
 
@@ -257,8 +264,8 @@ class Connections:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        schema.version_of(connection, self.path)  # raises before anything is changed in a file that is no journal
-        self._use_wal(connection)
+        version = schema.version_of(connection, self.path)  # raises before anything is changed if it is no journal
+        self._use_wal(connection, is_new=version == 0)
         schema.migrate(connection, self.path)
         for setting in (
             f"synchronous={self._synchronous}",
@@ -280,13 +287,15 @@ class Connections:
                 raise
         connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
 
-    def _use_wal(self, connection: sqlite3.Connection) -> None:
+    def _use_wal(self, connection: sqlite3.Connection, *, is_new: bool) -> None:
         # If several processes create one file at the same moment, some get "locked" at once: SQLite does not wait where
         # two would wait for each other. So all the waiting is done here.
         until = time.monotonic() + self.busy_timeout
         connection.execute("PRAGMA busy_timeout=0")
         while True:
             try:
+                if is_new:
+                    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # for `prune`; later it would change nothing
                 (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
                 break
             except sqlite3.OperationalError as error:

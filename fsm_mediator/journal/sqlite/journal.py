@@ -7,7 +7,6 @@ Here the parts of this folder become the `Journal` protocol: the tables (``schem
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import sqlite3
@@ -26,7 +25,7 @@ from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
 from fsm_mediator.journal.plain import Types
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, Forgotten, Written, check_bounds
 from fsm_mediator.journal.rows import (
     Row,
     UnencodableError,
@@ -37,7 +36,7 @@ from fsm_mediator.journal.rows import (
     items_of,
     record_of,
 )
-from fsm_mediator.journal.sqlite import leases, sql, transaction
+from fsm_mediator.journal.sqlite import leases, pruning, sql, transaction
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
@@ -48,9 +47,6 @@ from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING, STUCK_PHASES
 
 _PAGE: Final = 200
 """Executions that are read at a time when many are listed."""
-
-_BATCH: Final = 50
-"""Executions that are pruned in one transaction, so that no writer waits long."""
 
 _SETTLED: Final = sql.as_json(sorted((*STUCK_PHASES, *ENDED)))
 _STUCK: Final = sql.as_json(sorted(STUCK_PHASES))
@@ -219,27 +215,25 @@ class SQLiteJournal:
         """As `Journal.release`."""
         self._perform(lambda cursor: leases.release(cursor, self._ids, saga_id, epoch))
 
-    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000) -> int:
-        """As `Journal.prune`. The branches of an execution count, and are never deleted without it."""
+    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
+        """As `Journal.prune`. The branches of an execution count, and are never deleted without it.
+
+        *forget_ids* also deletes what earlier calls have kept of executions that ended before that time. Disk space is
+        given back.
+        """
         check_bounds(before, limit)
         self._connections.check_writable()
         for number, *_ in self._read(sql.OWNERS):
             self._mark_ended(number)
-        deleted, after = 0, -1
-        query, parameters = (sql.PRUNABLE, ()) if saga is None else (sql.PRUNABLE_OF_SAGA, (saga,))
-        while deleted < limit:
-            numbers: list[int] = []
-            batch = 0
-            for number, size in self._read(query, (*parameters, after, before, _BATCH)):
-                if (numbers and batch + size > _BATCH) or ((numbers or deleted) and batch + size > limit - deleted):
-                    break
-                numbers.append(number)
-                batch += size
-            if not numbers:
-                break
-            after = numbers[-1]
-            deleted += self._perform(functools.partial(leases.prune, numbers=numbers))
+        deleted = pruning.prune(self._read, self._perform, before, saga=saga, limit=limit, forget_ids=forget_ids)
+        if not self._connections.in_memory:
+            self._connections.empty_log()
         return deleted
+
+    def forgotten(self, saga_id: str) -> Forgotten | None:
+        """As `Journal.forgotten`."""
+        rows = self._read_of(sql.FORGOTTEN, saga_id)
+        return Forgotten(*rows[0]) if rows else None
 
     def _dead_owners(self) -> list[int]:
         """The dead drivers that own executions, after the ended ones of these are marked."""

@@ -133,17 +133,6 @@ def unregister_driver(cursor: Cursor, ids: IdCache, driver_id: str) -> None:
         cursor.execute(sql.DELETE_DRIVER, (own,))
 
 
-def prune(cursor: Cursor, numbers: Sequence[int]) -> int:
-    """Delete executions with their branches, unless one of these was claimed again. Returns how many."""
-    deleted = 0
-    for number in numbers:
-        whole = cursor.execute(sql.WHOLE, (number,)).fetchall()
-        if not any(is_unfinished for _, is_unfinished in whole):
-            cursor.executemany(sql.PRUNE, [(each,) for each, _ in whole])
-            deleted += len(whole)
-    return deleted
-
-
 def unknown_driver(driver_id: str | None) -> LeaseLostError:
     """The error of a driver that can own nothing, because the journal does not know it."""
     return LeaseLostError(

@@ -103,6 +103,15 @@ STEPS: Sequence[str] = (
     ALTER TABLE executions ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE executions ADD COLUMN recoveries_here INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- Executions that were deleted, so that their ids are not used again.
+    CREATE TABLE forgotten (
+        saga_id TEXT PRIMARY KEY,
+        saga TEXT NOT NULL,
+        state TEXT NOT NULL,
+        ended_at REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

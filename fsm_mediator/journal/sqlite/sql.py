@@ -104,13 +104,16 @@ UPDATE_ROW: Final = _of_many(
 UPDATE_ROW[1] = "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ? WHERE number = ?"
 OPEN_HELD: Final = """
     INSERT INTO executions (saga_id, definition, driver, epoch, mail)
-    SELECT ?, ?, number, 1, 0 FROM drivers WHERE number = ?
+    SELECT column1, column2, number, 1, 0 FROM (VALUES (?, ?, ?)) JOIN drivers ON number = column3
+    WHERE column1 NOT IN (SELECT saga_id FROM forgotten)
     ON CONFLICT (saga_id) DO NOTHING"""
 OPEN_NEXT: Final = _of_many(
     """
-    INSERT INTO executions (number, saga_id, definition, driver, epoch, mail) VALUES {}
+    INSERT INTO executions (number, saga_id, definition, driver, epoch, mail)
+    SELECT column1, column2, column3, column4, 1, 0 FROM (VALUES {})
+    WHERE column2 NOT IN (SELECT saga_id FROM forgotten)
     ON CONFLICT (saga_id) DO NOTHING""",
-    "(?, ?, ?, ?, 1, 0)",
+    "(?, ?, ?, ?)",
 )
 UNDO_OPEN: Final = "DELETE FROM executions WHERE number > ?"
 WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
@@ -231,6 +234,19 @@ PRUNABLE: Final = f"""
 PRUNABLE_OF_SAGA: Final = PRUNABLE.replace("WHERE e.number > ?", f"WHERE {OF_SAGA} AND e.number > ?")
 WHOLE: Final = f"{_WHOLE.format('?')} SELECT number, is_unfinished FROM whole"
 PRUNE: Final = "DELETE FROM executions WHERE number = ?"
+
+# Executions that were deleted.
+
+REMEMBER: Final = f"""
+    INSERT INTO forgotten (saga_id, saga, state, ended_at)
+    SELECT e.saga_id, d.saga, r.target, e.ended_at
+    FROM {_WITH_LAST_RECORD} JOIN definitions d ON d.number = e.definition
+    WHERE e.number = ? AND e.parent IS NULL"""
+FORGOTTEN: Final = "SELECT saga, state, ended_at FROM forgotten WHERE saga_id = ?"
+FORGOTTEN_OF: Final = "SELECT saga_id FROM forgotten WHERE saga_id IN (SELECT value FROM json_each(?))"
+FORGET: Final = """
+    DELETE FROM forgotten WHERE saga_id IN (
+        SELECT saga_id FROM forgotten WHERE ended_at < ? AND saga = coalesce(?, saga) LIMIT 1000)"""
 
 # Damage that SQLite's own check does not know of.
 
