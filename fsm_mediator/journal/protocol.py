@@ -290,7 +290,7 @@ class Journal(Protocol):
         """The row that is kept of a deleted execution; None: it was not deleted, or nothing is kept."""
 
     def check(self) -> list[str]:
-        """Look for damage. Returns each fault in words; empty: none was found.
+        """Look for damage in the records: each fault in words; empty: none was found.
 
         Raises:
             JournalError: It is so damaged that it cannot be read.
