@@ -122,7 +122,7 @@ def load_app(spec: str | None) -> App:
 
 
 def _app_of(found: Any, spec: str) -> App:
-    """The app that *found* is, or that it returns."""
+    """*found* as an app, or its result as one."""
     asked = "looked at"
     try:
         if callable(found) and not hasattr(found, "sagas") and not isinstance(found, (Saga, Step)):

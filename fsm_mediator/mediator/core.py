@@ -437,10 +437,11 @@ def _notify(core: weakref.ref[Core], saga_id: str) -> None:
 
 
 _all: weakref.WeakSet[Core] = weakref.WeakSet()
+all_cores = _all.copy
 
 
 def _reset_all_after_fork() -> None:
-    for core in list(_all):
+    for core in all_cores():
         core.after_fork()
 
 
