@@ -258,7 +258,15 @@ class Abandoned(msgspec.Struct, frozen=True):
 
 
 class Crashed(msgspec.Struct, frozen=True):
-    """Whoever performed the effect is gone, and what came of it is not known."""
+    """Whoever performed the effect is gone, and what came of it is not known.
+
+    Attributes:
+        times: How often that has happened since the execution's last record.
+        too_often: Whether it has happened so often that a person has to decide.
+    """
+
+    times: int = 0
+    too_often: bool = False
 
 
 class Due(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 In ``conf.py``: ``extensions = ["fsm_mediator.sphinx"]``. Then in a page::
 
     .. saga-diagram:: shop.sagas:checkout
-       :view: overview
+       :direction: down
        :caption: How a checkout goes
 
 The page is built again when the saga's machine has changed, wherever the change was made. Nothing is fetched, and no
@@ -31,7 +31,7 @@ from sphinx.util.typing import ExtensionMetadata
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
-from fsm_mediator.diagram.picture import DETAIL, VIEWS
+from fsm_mediator.diagram.picture import STEPS, VIEWS
 from fsm_mediator.diagram.render import draw, svg_of
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError
@@ -43,6 +43,9 @@ AUTO: Final = "auto"
 
 _DRAWN: Final = (("image/svg+xml", "svg"), ("application/pdf", "pdf"), ("image/png", "png"))
 
+_LOOK: Final = ("view", "direction", "width", "hide", "title", "legend")
+"""The options that are attributes of the `Diagram`."""
+
 _CHART: Final = '<pre class="mermaid">'
 
 logger = logging.getLogger(__name__)
@@ -53,17 +56,15 @@ class Wanted(msgspec.Struct, frozen=True):
 
     Attributes:
         target: ``module:object``.
-        view: ``steps``, ``detail`` or ``overview``.
         format: ``svg`` or ``mermaid``.
         themes: In which themes it is drawn.
-        direction: Of the steps view: ``right`` or ``down``; None: its default.
+        look: The other attributes of the `Diagram`.
     """
 
     target: str
-    view: str
     format: str
     themes: tuple[str, ...]
-    direction: str | None = None
+    look: dict[str, Any]
 
     def drawings(self) -> Drawings:
         """What is to be drawn.
@@ -75,7 +76,7 @@ class Wanted(msgspec.Struct, frozen=True):
         if len(sagas) != 1:
             names = ", ".join(saga.name for saga in sagas)
             raise DefinitionError(f"{self.target} holds {len(sagas)} sagas ({names}); name one of them")
-        diagrams = [Diagram(sagas[0], view=self.view, theme=theme, direction=self.direction) for theme in self.themes]
+        diagrams = [Diagram(sagas[0], theme=theme, **self.look) for theme in self.themes]
         return Drawings(
             sagas[0].name,
             diagrams[0].alt,
@@ -119,6 +120,10 @@ class SagaDiagram(SphinxDirective):
     option_spec: ClassVar[dict[str, Callable[[str], Any]] | None] = {
         "view": _choice(*VIEWS),
         "direction": _choice(*DIRECTIONS),
+        "width": directives.positive_int,
+        "hide": str.split,
+        "title": directives.unchanged_required,
+        "legend": lambda argument: _choice("all", "none")(argument) == "all",
         "format": _choice(SVG, MERMAID),
         "theme": _choice(*THEMES, AUTO),
         "caption": directives.unchanged_required,
@@ -132,10 +137,9 @@ class SagaDiagram(SphinxDirective):
         theme = self.options.get("theme", self.config.saga_diagram_theme)
         wanted = Wanted(
             self.arguments[0],
-            self.options.get("view", DETAIL),
             self.options.get("format", self.config.saga_diagram_format),
             ("light", "dark") if theme == AUTO else (theme,),
-            self.options.get("direction"),
+            {"view": STEPS, **{name: self.options[name] for name in _LOOK if name in self.options}},
         )
         kept = _kept(self.env).setdefault(self.env.docname, [])
         try:
@@ -166,16 +170,21 @@ class SagaDiagram(SphinxDirective):
 def _draw(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Put in the place of each diagram what the builder can show."""
     for node in list(doctree.findall(saga_diagram)):
-        if node["format"] == MERMAID and app.builder.format == "html":
+        if node["format"] == MERMAID and _runs_scripts(app):
             code = html.escape(node["drawings"].mermaid)
             node.replace_self(nodes.raw("", f"{_CHART}\n{code}</pre>\n", format="html"))
         else:
             node.replace_self(_images(app, node, docname))
 
 
+def _runs_scripts(app: Sphinx) -> bool:
+    """Whether pages are shown by a browser, with the site's styles and scripts; a reader of EPUB has neither."""
+    return app.builder.format == "html" and app.builder.name != "epub"
+
+
 def _images(app: Sphinx, node: saga_diagram, docname: str) -> list[nodes.Node]:
     drawings: Drawings = node["drawings"]
-    several = app.builder.format == "html" and len(drawings.dots) > 1
+    several = _runs_scripts(app) and len(drawings.dots) > 1
     images: list[nodes.Node] = []
     for theme, dot in list(drawings.dots.items())[: None if several else 1]:
         try:

@@ -175,6 +175,14 @@ def permissive(plan: Sequence[Shape]) -> list[Shape]:
     return [attrs.evolve(shape, attempts=NO_LIMIT, compensation_attempts=NO_LIMIT, outlives=True) for shape in plan]
 
 
+def rows_of_poison(plan: Sequence[Shape]) -> set[tuple[str, str, str]]:
+    """The rows that are taken only after drivers have died again and again in a probe."""
+    pivot = next((i for i, shape in enumerate(plan) if shape.pivot), len(plan))
+    asked = [shape for shape in plan[:pivot] if shape.probes]
+    stuck = {True: "stuck_executing", False: "stuck"}
+    return {("exhausted", f"probing.{each.name}", f"{stuck[each.compensates]}.{each.name}") for each in asked}
+
+
 # The execution
 
 

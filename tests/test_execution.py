@@ -77,7 +77,7 @@ FOLDED = (
 )
 OF_THE_INBOX = ("cancel", "signals", "consumed", "forwarded")
 # What is only there until the next commit, or is given by who drives.
-OF_THE_DRIVER = ("new_branches", "undecided", "parent_results", "encoding")
+OF_THE_DRIVER = ("new_branches", "undecided", "poison", "parent_results", "encoding")
 
 
 def everything(execution: Execution) -> dict[str, Any]:
@@ -185,9 +185,10 @@ class Life(RuleBasedStateMachine):
         if phase == "pending":
             self.agree(self.real.feed(Begin(), self.at), self.plain.begin())
         elif phase in ("executing", "compensating"):
-            data.draw(st.sampled_from([self.returns, self.returns, self.fails, self.fails, self.is_left_behind]))(data)
+            every = [self.returns, self.returns, self.fails, self.fails, self.is_left_behind, self.drivers_die]
+            data.draw(st.sampled_from(every))(data)
         elif phase == "probing":
-            self.probe_answers(data)
+            data.draw(st.sampled_from([self.probe_answers, self.probe_answers, self.drivers_die]))(data)
         elif phase in ("retrying", "retrying_compensation"):
             self.wait_is_over()
         elif phase in ("stuck", "stuck_executing"):
@@ -250,10 +251,25 @@ class Life(RuleBasedStateMachine):
         self.agree(record, told)
 
     def is_left_behind(self, data: st.DataObject) -> None:
-        if self.plain.phase == "executing" and not self.plain.shape.outlives and self.plain.at < self.plain.pivot:
+        settled = self.plain.phase == "executing" and not self.plain.shape.outlives and self.plain.at < self.plain.pivot
+        if settled and self.real.machine is self.saga.machine:
             self.refused(Abandoned(2.0))
         else:
             self.agree(self.real.feed(Abandoned(2.0), self.at), self.plain.abandoned("left behind"), abandoned=True)
+
+    def drivers_die(self, data: st.DataObject) -> None:
+        """Every driver dies: of a probe, that counts as no answer after a while; and once it is enough, anywhere."""
+        if self.plain.phase != "probing" or data.draw(st.booleans(), label="enough"):
+            record = self.real.feed(Crashed(1, too_often=True), self.at)
+            self.agree(record, self.plain.abandoned("crashed"))
+            return
+        most = self.plain.shape.attempts or 10
+        for times in range(most):
+            assert self.real.feed(Crashed(times), self.at) is None
+        record = self.real.feed(Crashed(most), self.at)
+        self.agree(record, self.plain.probed("raises", None))
+        assert record is not None
+        assert record.reason == f"its probe could not tell: whoever asked it ended before the answer, {most} times"
 
     def probe_answers(self, data: st.DataObject) -> None:
         said: dict[str, Answer] = {

@@ -382,16 +382,16 @@ def test_button_pressed_twice_is_played_once():
     assert play.position == 4
 
 
-def test_slider_overview_theme_and_restart_are_heard():
+def test_slider_steps_theme_and_restart_are_heard():
     """Everything that is not a choice can be pressed as well."""
     play = explore(checkout(), LOST)
 
     take(play, {"do": "go", "position": 1})
-    take(play, {"do": "show", "view": "overview"})
+    take(play, {"do": "show", "view": "steps"})
     take(play, {"do": "show", "theme": "dark"})
     view = view_of(play)
 
-    assert (view["position"], view["view"], view["theme"]) == (1, "overview", "dark")
+    assert (view["position"], view["view"], view["theme"]) == (1, "steps", "dark")
     take(play, {"do": "restart"})
     assert view_of(play)["moments"] == [""]
 

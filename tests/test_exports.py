@@ -205,7 +205,7 @@ def test_tlc_finds_the_laws_kept_and_reaches_what_verify_reaches(tmp_path):
     assert "Model checking completed. No error has been found." in said, said
     report = verify(FULL)
     assert report.ok
-    assert reached == set(report.states)
+    assert reached == set(report.states) & set(FULL.machine.states)
 
 
 @needs_tlc
@@ -216,7 +216,7 @@ def test_tlc_finds_the_laws_kept_where_a_saga_waits(tmp_path):
     assert "Model checking completed. No error has been found." in said, said
     report = verify(WAITING)
     assert report.ok
-    assert reached == set(report.states) == set(WAITING.machine.states)
+    assert reached == set(report.states) & set(WAITING.machine.states) == set(WAITING.machine.states)
 
 
 @needs_tlc

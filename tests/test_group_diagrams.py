@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -10,7 +9,7 @@ from click.testing import CliRunner
 
 from fsm_mediator import Choose, Mediator, Parallel, Saga, StepRejectedError, step
 from fsm_mediator.cli.commands import cli
-from fsm_mediator.diagram.layout.place import layout_of
+from fsm_mediator.diagram.layout.detail import detail_layout
 from tests.test_diagrams import overlaps, part
 
 pytestmark = pytest.mark.once
@@ -71,14 +70,13 @@ def test_each_branch_s_machine_stands_below_in_a_frame_of_its_own():
     assert list(children(good.diagram())) == ["carrier / fast", "carrier / cheap", "parcels / each item"]
 
 
-@pytest.mark.parametrize("view", ["detail", "overview"])
-def test_machines_of_branches_neither_overlap_nor_make_a_ribbon(view):
+def test_machines_of_branches_neither_overlap_nor_make_a_ribbon():
     """The branches' machines stand beside and below each other: the picture stays a page."""
     wide = Saga("wide", [Parallel("all", [part(f"branch_{number}") for number in range(9)])])
-    layout = layout_of(wide.diagram(view).picture)
+    layout = detail_layout(wide.diagram().picture)
 
     assert not overlaps(layout)
-    frames = [frame.box for frame in layout.frames]
+    frames = [frame.box for frame in layout.frames][1:]  # the first is the group's
     assert len(frames) == 9
     for number, one in enumerate(frames):
         for other in frames[:number]:
@@ -111,15 +109,23 @@ def test_chosen_branch_stands_out_from_the_others(drive, journal):
     assert taken(shown["carrier / cheap"]) == []
 
 
-def test_run_of_a_group_over_items_shows_each_item_in_order(drive, journal):
-    """Each item's branch has a machine of its own in the picture of a run, the tenth after the ninth."""
-    mediator = drive(good, journal=journal)
-    mediator.run(good.name, {"by": "fast", "parcels": list(range(11))}, saga_id="o-3")
-    shown = [name for name in children(mediator.diagram("o-3")) if name.startswith("parcels")]
+def test_items_with_the_same_course_are_drawn_once_with_their_number(drive, journal):
+    """Of eleven items ten go well: the picture has one machine for the ten, and one for the other."""
 
-    numbers = [int(re.sub(r"\D", "", name)) for name in shown]
-    assert len(numbers) == 11
-    assert numbers == sorted(numbers)
+    def send(number):
+        if number == 4:
+            raise StepRejectedError("no such address")
+
+    saga = Saga("parcels", [Parallel.each("send", step(send), over=list, at_most=1, on_failure="settle")])
+    mediator = drive(saga, journal=journal)
+    mediator.run("parcels", list(range(11)), saga_id="o-3", check=False)
+    diagram = mediator.diagram("o-3")
+
+    assert list(children(diagram)) == ["send / 0 and 9 more like it", "send / 4"]
+    (node,) = (node for node in diagram.picture.nodes if node.phase == "waiting")
+    assert "1 failed · 10 done" in node.mark.signed_note
+    frames = [detail_layout(frame.picture) for frame in diagram.frames()]
+    assert all(frame.boxes == frames[-1].boxes for frame in frames)
 
 
 def test_outcome_alone_knows_no_branches_and_shows_none(failed):
@@ -138,7 +144,7 @@ def test_frames_go_through_the_records_of_all_branches_and_nothing_moves(failed)
 
     assert [count(frame) for frame in frames] == list(range(len(frames)))
     assert count(frames[-1]) == count(diagram)
-    layouts = [layout_of(frame.picture) for frame in frames]
+    layouts = [detail_layout(frame.picture) for frame in frames]
     assert all(layout.boxes == layouts[0].boxes for layout in layouts)
 
 
@@ -147,14 +153,14 @@ def test_branches_are_drawn_from_the_command_line_as_well(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     with Mediator(saga, journal="sagas.db") as mediator:
         mediator.run(saga.name, ORDER, saga_id="o-1", check=False)
-        wanted = mediator.diagram("o-1").to_dot()
+        wanted = mediator.diagram("o-1", view="steps").to_dot()
 
     words = ["render", f"{__name__}:saga", "--journal", "sagas.db", "--id", "o-1", "-o", "o-1.dot"]
     result = CliRunner().invoke(cli, words)
 
     assert result.exit_code == 0, result.output
     assert (tmp_path / "o-1.dot").read_text() == wanted
-    assert "fulfil.label/executing.stick" in wanted
+    assert "fulfil.label/stick" in wanted
 
 
 def test_branch_is_drawn_alone_by_its_own_id(tmp_path, monkeypatch):
@@ -162,7 +168,7 @@ def test_branch_is_drawn_alone_by_its_own_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Mediator(saga, journal="sagas.db") as mediator:
         mediator.run(saga.name, ORDER, saga_id="o-1", check=False)
-        wanted = mediator.diagram("o-1/fulfil.label").to_dot()
+        wanted = mediator.diagram("o-1/fulfil.label", view="steps").to_dot()
 
     words = ["render", f"{__name__}:saga", "--journal", "sagas.db", "--id", "o-1/fulfil.label", "-o", "label.dot"]
     result = CliRunner().invoke(cli, words)
@@ -176,8 +182,9 @@ def test_mermaid_and_dot_frame_each_branch(failed):
     mermaid, dot = failed.diagram("o-1").to_mermaid(), failed.diagram("o-1").to_dot()
 
     assert len(re.findall(r'^ *subgraph \S+\["(?:fulfil|carrier) ', mermaid, re.MULTILINE)) == 4
-    assert dot.count("subgraph") == 4
-    assert json.dumps("fulfil / label") in dot
+    frames = [name for name in re.findall(r'subgraph "cluster_(.*)"', dot) if not name.isdigit()]
+    assert len(frames) == 6, "two groups, with two branches each"
+    assert "fulfil / label" in dot
 
 
 def test_frames_of_a_mermaid_chart_have_names_of_their_own():
@@ -195,8 +202,8 @@ def test_frames_within_a_frame_stand_off_its_edges():
     """The branches of a branch stand within its frame, not on its lines."""
     inner = Saga("inner", [Parallel("both", [part("left"), part("right")])])
     boxes = {
-        frame.cluster.path: frame.box
-        for frame in layout_of(Saga("outer", [Parallel("all", [inner, part("alone")])]).diagram().picture).frames
+        frame.content.path: frame.box
+        for frame in detail_layout(Saga("outer", [Parallel("all", [inner, part("alone")])]).diagram().picture).frames
     }
     around = boxes["all.inner/"]
 

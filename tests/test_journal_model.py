@@ -15,10 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal.memory import is_in_phase
-from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, InboxChangedError, Journal
+from fsm_mediator.journal.protocol import (
+    NO_RECOVERIES,
+    Commit,
+    Driver,
+    IdTakenError,
+    InboxChangedError,
+    Journal,
+    Recoveries,
+)
 from fsm_mediator.records import Acceptance, InboxItem
-from fsm_mediator.states import ENDED
+from fsm_mediator.states import ENDED, is_in_phase
 from tests.commits import (
     Clock,
     acceptance,
@@ -98,6 +105,7 @@ class JournalRemembers(RuleBasedStateMachine):
         row["records"] += commit.records
         row["driver"] = commit.driver if commit.held else None
         row["wake_at"] = commit.wake_at
+        row["recoveries"] = commit.recoveries or row["recoveries"]
         row["mail"] = [item for item in row["mail"] if item.number not in commit.taken]
         for child in commit.children:
             self.rows[child.saga_id] = self.new(child)
@@ -106,7 +114,8 @@ class JournalRemembers(RuleBasedStateMachine):
         assert written == tuple(row["mail"])
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
-        return {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": []}
+        row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": []}
+        return row | {"recoveries": NO_RECOVERIES}
 
     def state(self, row: dict[str, Any]) -> str:
         return row["records"][-1].target if row["records"] else "pending"
@@ -160,14 +169,16 @@ class JournalRemembers(RuleBasedStateMachine):
         held=st.booleans(),
         take=st.booleans(),
         wake_in=st.floats(0, 50),
+        recoveries=st.sampled_from((None, None, Recoveries(3, 1), NO_RECOVERIES)),
     )
-    def go_on(self, name, to, held, take, wake_in):
+    def go_on(self, name, to, held, take, wake_in, recoveries):
         """Append as the owner."""
         row = self.rows.get(name)
         if row is None or (row["driver"] is None and held):
             return
         taken = tuple(item.number for item in row["mail"]) if take else ()
-        self.attempt(self.commit(name, to, row["driver"], held=held, wake_in=wake_in, epoch=row["epoch"], taken=taken))
+        more = {"held": held, "wake_in": wake_in, "epoch": row["epoch"], "taken": taken, "recoveries": recoveries}
+        self.attempt(self.commit(name, to, row["driver"], **more))
 
     @rule(name=executions, to=targets, who=who, epoch=st.integers(1, 3), held=st.booleans())
     def intrude(self, name, to, who, epoch, held):
@@ -262,9 +273,13 @@ class JournalRemembers(RuleBasedStateMachine):
         elif row["driver"] == who or self.alive(row["driver"]):
             assert self.journal.claim(name, who) is None
         else:
+            abandoned = row["driver"] is not None
             row["epoch"] += 1
             row["driver"] = who
-            assert self.journal.claim(name, who) == self.journal.find(name)
+            claimed = self.journal.claim(name, who)
+            assert claimed is not None
+            assert claimed.abandoned == abandoned
+            assert msgspec.structs.replace(claimed, abandoned=False) == self.journal.find(name)
 
     @rule(name=executions, epoch=st.integers(1, 3))
     def release(self, name, epoch):
@@ -315,11 +330,12 @@ class JournalRemembers(RuleBasedStateMachine):
         newest_first = list(reversed(self.rows))
         entries = {entry.saga_id: entry for entry in self.journal.entries()}
         assert list(entries) == newest_first
+        assert self.journal.check() == []
         for name, row in self.rows.items():
             entry = entries[name]
             assert entry.state == self.state(row)
             assert (entry.epoch, entry.seq, entry.mail) == (row["epoch"], len(row["records"]), len(row["mail"]))
-            assert entry.wake_at == row["wake_at"]
+            assert (entry.wake_at, entry.recoveries) == (row["wake_at"], row["recoveries"])
             assert (entry.driver.id if entry.driver else None) == row["driver"]
             assert entry.driver_alive == self.alive(row["driver"])
         for name in [*newest_first[:2], "unknown"]:

@@ -119,7 +119,7 @@ def test_outcome_comes_back_from_a_spawned_worker(pool):
     assert outcome.saga.diagram().to_dot() == whole.diagram().to_dot()
 
 
-@pytest.mark.parametrize("view", ["detail", "overview", "steps"])
+@pytest.mark.parametrize("view", ["detail", "steps"])
 @pytest.mark.parametrize("saga", [whole, failing], ids=lambda saga: saga.name)
 def test_picture_of_a_pickled_outcome_is_that_of_the_outcome(saga, view):
     """Everything that a picture shows is in the shape."""

@@ -20,8 +20,7 @@ from fsm_mediator import (
     SagaIdTakenError,
     step,
 )
-from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.mediator.core import Core
+from fsm_mediator.mediator.setbacks import Setbacks
 from tests.drivers import MORTAL, ONCE, Died, Flaky, World, core_of, eventually, in_thread, until
 
 
@@ -223,7 +222,7 @@ def test_a_background_saga_whose_journal_breaks_is_left_and_logged(drive, journa
 @pytest.mark.parametrize("method", ["write", "claim", "find", "records", "inbox"])
 def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatient, monkeypatch, method):
     """In the midst of a step, or as it is taken up after a wait: nobody has to look for it, and no daemon does."""
-    monkeypatch.setattr(Core, "retry_dropped_after", 0.1)
+    monkeypatch.setattr(Setbacks, "timer_max", 0.1)
     world, flaky = World(), Flaky(journal)
     flaky.methods = {method, "write_all"} if method == "write" else {method}
 
@@ -243,7 +242,7 @@ def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatie
 
 def test_a_saga_whose_caller_has_gone_goes_on_once_its_journal_does(journal, impatient, monkeypatch):
     """Who awaited run was cancelled: from then on it is in the background, like one that was started there."""
-    monkeypatch.setattr(Core, "retry_dropped_after", 0.05)
+    monkeypatch.setattr(Setbacks, "timer_max", 0.05)
     flaky, keys = Flaky(journal), []
 
     async def main():
@@ -272,12 +271,11 @@ def test_a_saga_whose_caller_has_gone_goes_on_once_its_journal_does(journal, imp
 
 def test_only_what_is_the_journals_fault_is_tried_again(monkeypatch, caplog):
     """What is not the journal's fault does not pass by waiting."""
-    monkeypatch.setattr(Core, "retry_dropped_after", 0.01)
-    core = core_of(Mediator())
-    active, unknown = ActiveExecution("o-1"), DefinitionChangedError("it has changed")
-    assert core.log_dropped(active, unknown) is None
-    assert core.log_dropped(active, LeaseLostError("another has it")) is None
-    assert core.log_dropped(active, JournalError("the disk is full")) == 0.01
+    monkeypatch.setattr(Setbacks, "timer_max", 0.01)
+    setbacks, unknown = core_of(Mediator()).setbacks, DefinitionChangedError("it has changed")
+    assert setbacks.log("o-1", unknown) is None
+    assert setbacks.log("o-1", LeaseLostError("another has it")) is None
+    assert setbacks.log("o-1", JournalError("the disk is full")) == 0.01
     assert "taken up again in 0.01 s: the disk is full" in caplog.text
 
 

@@ -54,21 +54,33 @@ def render(here):
 
 @pytest.mark.parametrize("suffix", ["svg", "dot", "mmd", "md", "png", "pdf"])
 def test_saga_is_drawn_in_the_format_of_the_suffix(render, here, suffix):
-    """`fsm-mediator render module:saga -o FILE` draws what `saga.diagram().render(FILE)` draws."""
+    """`fsm-mediator render module:saga -o FILE` draws what `saga.diagram("steps").render(FILE)` draws."""
     render(ONE, "-o", f"deep/checkout.{suffix}")
 
-    wanted = saga_diagram(cli_app.checkout).render(here / f"wanted.{suffix}").read_bytes()
+    wanted = saga_diagram(cli_app.checkout, "steps").render(here / f"wanted.{suffix}").read_bytes()
     drawn = (here / f"deep/checkout.{suffix}").read_bytes()
     assert drawn == wanted if suffix != "pdf" else drawn.startswith(b"%PDF")
 
 
 def test_view_and_theme_are_taken(render, here):
     """The options are those of the library."""
-    render(ONE, "-o", "checkout.dot", "-o", "same.mmd", "--view", "overview", "--theme", "dark")
+    render(ONE, "-o", "checkout.dot", "-o", "same.mmd", "--view", "steps", "--theme", "dark")
 
-    wanted = saga_diagram(cli_app.checkout, view="overview", theme="dark")
+    wanted = saga_diagram(cli_app.checkout, view="steps", theme="dark")
     assert (here / "checkout.dot").read_text() == wanted.to_dot()
     assert (here / "same.mmd").read_text() == wanted.to_mermaid()
+
+
+def test_what_is_shown_can_be_chosen(render, here):
+    """Options say what is hidden, how wide it is, under which title and with which legend; of a folder, too."""
+    options = ("--hide", "stuck", "--hide", "undo", "--width", "400", "--title", "How it goes", "--no-legend")
+    render(ONE, "-o", "a.dot", *options)
+    render(ONE, "-o", "docs/", "-f", "dot", *options)
+
+    wanted = cli_app.checkout.diagram("steps", hide={"stuck", "undo"}, title="How it goes", width=400, legend=False)
+    assert (here / "a.dot").read_text() == wanted.to_dot()
+    assert (here / "docs" / "checkout.dot").read_text() == wanted.to_dot()
+    assert (here / "docs" / "checkout-detail.dot").read_text() == wanted.with_(view="detail").to_dot()
 
 
 def test_execution_is_drawn_from_its_journal(render, here):
@@ -80,7 +92,7 @@ def test_execution_is_drawn_from_its_journal(render, here):
     render(ALL, *options, "-o", "o-1.dot")
     render(ONE, *options, "-o", "o-1.svg", "--animate")
 
-    assert (here / "o-1.dot").read_text() == outcome.diagram().to_dot()
+    assert (here / "o-1.dot").read_text() == outcome.diagram("steps").to_dot()
     assert "@keyframes" in (here / "o-1.svg").read_text()
     render(ONE, *options, "-o", "o-1.svg", "--animate", "--check")
     render(ONE, *options, "-o", "o-1.svg", "--check", code=STALE)
@@ -99,12 +111,12 @@ def test_check_passes_what_is_fresh_and_writes_nothing(render, here):
 @pytest.mark.parametrize("suffix", ["svg", "dot", "mmd", "md"])
 def test_check_ends_with_1_and_a_diff_where_a_file_is_stale(render, here, suffix):
     """A committed picture of a saga that has changed is told with what is different."""
-    saga_diagram(cli_app.refuse).render(here / f"a.{suffix}")
+    saga_diagram(cli_app.refuse, "steps").render(here / f"a.{suffix}")
 
     told = render(ONE, "-o", f"a.{suffix}", "--check", code=STALE)
 
     assert told.startswith(f"--- a.{suffix} (as it is)\n+++ a.{suffix} (as it should be)\n")
-    assert re.search(r"^\+.*executing\.reserve", told, re.MULTILINE) or suffix == "mmd"
+    assert re.search(r"^\+.*reserve", told, re.MULTILINE) or suffix == "mmd"
     assert re.search(r"^-.*pay", told, re.MULTILINE)
     assert "pay" in (here / f"a.{suffix}").read_text()
 
@@ -130,21 +142,21 @@ def test_all_sagas_are_drawn_into_a_folder_with_an_index(render, here):
     render(ALL, "-o", "docs/", "-f", "svg", "-f", "mmd")
 
     files = {path.name for path in (here / "docs").iterdir()}
-    parts = itertools.product(("checkout", "refuse"), ("", "-overview"), ("svg", "mmd"))
+    parts = itertools.product(("checkout", "refuse"), ("", "-detail"), ("svg", "mmd"))
     names = {f"{name}{view}.{kind}" for name, view, kind in parts}
     assert files == names | {"README.md"}
     index = (here / "docs" / "README.md").read_text()
     assert set(re.findall(r"\]\(([^)]+)\)", index)) == names
-    assert saga_diagram(cli_app.checkout).alt in index
+    assert saga_diagram(cli_app.checkout, "steps").alt in index
     render(ALL, "-o", "docs/", "-f", "svg", "-f", "mmd", "--check")
 
 
 def test_index_without_svg_shows_mermaid(render, here):
     """Where no Graphviz is wanted, the page shows the charts that GitHub and MkDocs draw."""
-    render(ALL, "-o", "docs/", "-f", "mmd", "--index", "index.md", "--view", "overview")
+    render(ALL, "-o", "docs/", "-f", "mmd", "--index", "index.md", "--view", "steps")
 
     index = (here / "docs" / "index.md").read_text()
-    assert index.count("```mermaid\nflowchart TB\n") == 2
+    assert index.count("```mermaid\nflowchart LR\n") == 2
     assert {path.name for path in (here / "docs").iterdir()} == {"checkout.mmd", "refuse.mmd", "index.md"}
 
 
@@ -158,7 +170,7 @@ def test_saga_that_is_gone_takes_its_pictures_along(render, here):
 
     assert {path.name for path in (here / "docs").iterdir()} == {
         "checkout.svg",
-        "checkout-overview.svg",
+        "checkout-detail.svg",
         "README.md",
         "photo.svg",
     }
@@ -179,12 +191,12 @@ def test_settings_say_it_once_for_all(render, here):
     """With the folder in pyproject.toml the command needs no words, from any folder of the project."""
     (here / "pyproject.toml").write_text(
         f'[tool.fsm-mediator]\napp = "{ALL}"\n'
-        '[tool.fsm-mediator.diagrams]\nfolder = "docs/sagas"\nformats = ["dot"]\nview = "overview"\ntheme = "dark"\n'
+        '[tool.fsm-mediator.diagrams]\nfolder = "docs/sagas"\nformats = ["dot"]\nview = "steps"\ntheme = "dark"\n'
     )
 
     assert "docs/sagas/checkout.dot drawn" in render()
 
-    wanted = saga_diagram(cli_app.checkout, view="overview", theme="dark").to_dot()
+    wanted = saga_diagram(cli_app.checkout, view="steps", theme="dark").to_dot()
     assert (here / "docs/sagas/checkout.dot").read_text() == wanted
     render("--check")
 

@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from fsm_mediator.diagram import saga_diagram
-from fsm_mediator.diagram.digest import digest_of
+from fsm_mediator.diagram.text import digest_of
 
 pytestmark = pytest.mark.once
 
@@ -90,7 +90,7 @@ def test_page_shows_the_machine_and_says_it_in_words(site):
     assert site.build() == ""
 
     (image,) = site.images()
-    wanted = saga_diagram(site.checkout())
+    wanted = saga_diagram(site.checkout(), "steps")
     assert f'data-dot="{digest_of(wanted.to_dot())}"' in image.read_text()
     assert f'alt="{wanted.alt}"' in site.html()
     assert f'href="_images/{image.name}"' in site.html()
@@ -100,14 +100,14 @@ def test_every_option_is_taken(site):
     """View, theme, caption, alt, name and class do what a figure's do."""
     site.page(
         ".. saga-diagram:: shop_for_docs:checkout\n"
-        '   :view: overview\n   :theme: dark\n   :caption: How *it* goes\n   :alt: "Two" <steps>\n'
+        '   :view: steps\n   :theme: dark\n   :caption: How *it* goes\n   :alt: "Two" <steps>\n'
         "   :name: there\n   :class: wide\n\nSee :ref:`the picture <there>`."
     )
 
     assert site.build() == ""
 
     (image,) = site.images()
-    wanted = saga_diagram(site.checkout(), view="overview", theme="dark")
+    wanted = saga_diagram(site.checkout(), view="steps", theme="dark")
     assert f'data-dot="{digest_of(wanted.to_dot())}"' in image.read_text()
     html = site.html()
     assert "How <em>it</em> goes" in html
@@ -137,11 +137,36 @@ def test_mermaid_is_text_for_the_site_s_own_mermaid(site):
 
     found = re.search(r'<pre class="mermaid">\n(.*?)</pre>', site.html(), re.DOTALL)
     assert found is not None
-    assert found[1].startswith("flowchart TB")
+    assert found[1].startswith("flowchart LR")
     assert "<" not in found[1]
     assert "mermaid.min.js" in site.html()
     assert "mermaid.min.js" not in site.html("other")
     assert not site.images()
+
+
+def test_book_has_one_drawn_picture_for_each_diagram(site):
+    """A reader of EPUB has no dark theme and no scripts: it gets one picture, and a chart is drawn."""
+    site.page(
+        ".. saga-diagram:: shop_for_docs:checkout\n\n.. saga-diagram:: shop_for_docs:checkout\n   :format: mermaid"
+    )
+
+    assert site.build("epub", saga_diagram_theme="auto", version="1", copyright="us") == ""
+
+    page = (site.folder / "_build" / "epub" / "index.xhtml").read_text()
+    assert page.count("<img") == 2
+    assert "only-dark" not in page
+    assert "flowchart" not in page
+
+
+def test_what_is_shown_can_be_chosen(site):
+    """Hidden parts, title, width and legend are options, as they are in Python."""
+    options = "   :hide: stuck undo\n   :title: How it goes\n   :width: 400\n   :legend: all"
+    site.page(f".. saga-diagram:: shop_for_docs:checkout\n{options}")
+
+    assert site.build() == ""
+
+    wanted = site.checkout().diagram("steps", hide={"stuck", "undo"}, title="How it goes", width=400, legend=True)
+    assert f'data-dot="{digest_of(wanted.to_dot())}"' in site.images()[0].read_text()
 
 
 def test_other_builders_get_what_they_can_show(site):
@@ -154,7 +179,7 @@ def test_other_builders_get_what_they_can_show(site):
     (drawn,) = (site.folder / "_build" / "latex").glob("checkout-*.pdf")
     assert drawn.read_bytes().startswith(b"%PDF")
     said = (site.folder / "_build" / "text" / "index.txt").read_text()
-    assert "State machine of the saga checkout" in " ".join(said.split())
+    assert "Steps of the saga checkout" in " ".join(said.split())
 
 
 def test_changed_saga_is_drawn_anew_and_nothing_else_is(site):
@@ -215,7 +240,7 @@ def test_without_graphviz_a_warning_names_both_cures_and_the_chart_is_shown_as_t
     assert "index.rst:4: WARNING: saga-diagram: " in told
     assert "'dot' is on the PATH" in told
     assert "fsm-mediator[diagrams]" in told
-    assert "flowchart TB" in site.html()
+    assert "flowchart LR" in site.html()
 
 
 def test_hostile_alt_cannot_leave_its_attribute(site):

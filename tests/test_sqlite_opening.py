@@ -19,7 +19,7 @@ import pytest
 from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.factory import open_journal
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, Journal
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Entry, Journal, Recoveries
 from fsm_mediator.journal.sqlite import path as paths
 from fsm_mediator.journal.sqlite import schema
 from fsm_mediator.records import Failure, InboxItem
@@ -44,7 +44,9 @@ from tests.commits import (
     two_drivers,
 )
 
-V1 = Path(__file__).parent / "journals" / "v1.db"
+JOURNALS = Path(__file__).parent / "journals"
+EVERY = sorted(JOURNALS.glob("v*.db"), key=lambda path: int(path.stem[1:]))
+"""The file of each version of the schema, the newest last."""
 
 
 @pytest.fixture
@@ -373,14 +375,14 @@ def test_migrations_are_applied_in_order_once(path, monkeypatch):
     )
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, *later))
 
-    with refused("schema of version 1, older"):
+    with refused(f"schema of version {len(schema.STEPS) - 2}, older"):
         SQLiteJournal(path, read_only=True)
     for _ in range(2):
         with closing(SQLiteJournal(path)) as journal:
             assert seen(journal, "x") == [(1, "executing.a")]
             assert rows(journal, "SELECT x FROM added") == [(";",)]
             assert rows(journal, "SELECT colour FROM executions") == [(None,)]
-            assert rows(journal, "PRAGMA user_version") == [(3,)]
+            assert rows(journal, "PRAGMA user_version") == [(len(schema.STEPS),)]
     SQLiteJournal(path, read_only=True).close()
 
 
@@ -417,9 +419,9 @@ def test_a_later_version_is_refused_and_left_alone(path, monkeypatch):
 
 
 def write_every_kind(path: Path) -> None:
-    """Write a file as ``tests/journals/v1.db`` was written; each new version of the schema gets one more.
+    """Write a file as those in ``tests/journals`` were written; each new version of the schema gets one more.
 
-    ``python -c "from tests.test_sqlite_opening import *; write_every_kind(Path('tests/journals/v2.db'))"``
+    ``python -c "from tests.test_sqlite_opening import *; write_every_kind(JOURNALS / 'v2.db')"``
     """
     with closing(SQLiteJournal(path, clock=Clock(1_700_000_000.0))) as journal:
         journal.enlist(Driver("d-1", "shop-1", "boot", "pid:[1]", 42, "4242"))
@@ -445,11 +447,13 @@ def write_every_kind(path: Path) -> None:
         child = acceptance("parent/g.a", {"n": 1}, parent="parent")
         journal.write(opening("parent", "waiting.g", held=False, children=(child,)))
         journal.claim("parent/g.a", "d-1")
+        journal.write(Commit("held", (), "d-1", recoveries=Recoveries(4, 2)))
 
 
-def test_a_file_of_version_1_is_read_for_ever(tmp_path):
-    """What the first release wrote is read, and driven on, by every later one."""
-    shutil.copy(V1, tmp_path / "sagas.db")
+@pytest.mark.parametrize("kept", EVERY, ids=lambda path: path.stem)
+def test_a_file_of_every_version_is_read_for_ever(tmp_path, kept):
+    """What an earlier version wrote is read, and driven on, by every later one."""
+    shutil.copy(kept, tmp_path / "sagas.db")
     (tmp_path / "sagas.db").chmod(0o600)
     with closing(SQLiteJournal(tmp_path / "sagas.db", clock=Clock(1_700_000_010.0))) as journal:
         entries = {entry.saga_id: entry for entry in journal.entries()}
@@ -469,6 +473,7 @@ def test_a_file_of_version_1_is_read_for_ever(tmp_path):
         assert json.loads(bytes(entries["held"].acceptance.payload)) == {"order": 7, "who": "ü"}
         assert entries["parent/g.a"].acceptance.parent == "parent"
         assert entries["parent/g.a"].epoch == 2
+        assert entries["held"].recoveries == (Recoveries(4, 2) if kept is not EVERY[0] else NO_RECOVERIES)
         stuck = entries["stuck"].acceptance
         assert (stuck.version, stuck.fingerprint, stuck.deadline_at) == ("2", "g", 99.5)
         last = journal.records("stuck")[-1]
@@ -505,5 +510,5 @@ def test_kept_file_equals_a_new_one(tmp_path):
             ]
             return {table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}  # noqa: S608
 
-    assert len(schema.STEPS) == 1, "keep a file of the new version as well, and compare that one"
-    assert content(tmp_path / "today.db") == content(V1)
+    assert len(schema.STEPS) == len(EVERY), "keep a file of the new version as well"
+    assert content(tmp_path / "today.db") == content(EVERY[-1])

@@ -16,7 +16,8 @@ from fsm_mediator.definition.waits import Choose, Parallel
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.flow import flow_picture
 from fsm_mediator.diagram.history import Run
-from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, PAGE, RIGHT, StepsLayout, is_frame
+from fsm_mediator.diagram.layout.geometry import Layout
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, PAGE, RIGHT, is_frame
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.progress import TIMES, StepState
 from fsm_mediator.diagram.text import width
@@ -120,7 +121,7 @@ def overlap(one, other):
     )
 
 
-def check_can_be_read(picture, layout: StepsLayout):
+def check_can_be_read(picture, layout: Layout):
     """No box lies on another, no line runs through one, each line touches its own, no text leaves its box."""
     steps = {box.id: box for box in picture.all_nodes()}
     solid = {name: box for name, box in layout.boxes.items() if name not in steps or not is_frame(steps[name])}
@@ -137,9 +138,9 @@ def check_can_be_read(picture, layout: StepsLayout):
                     and max(y, to_y) > box.top + 1
                 )
                 assert not inside, (route, name, box)
-        assert touches(layout.boxes[route.source], route.points[0]), route
+        assert touches(layout.boxes[route.edge.source], route.points[0]), route
         if route.arrow:
-            assert touches(layout.boxes[route.target], route.points[-1]), route
+            assert touches(layout.boxes[route.edge.target], route.points[-1]), route
     for name, lines in layout.lines.items():
         box = layout.boxes[name]
         assert all(width(words, size, bold) <= box.width - 8 for words, size, bold, _ in lines), name
@@ -156,13 +157,13 @@ def check_can_be_read(picture, layout: StepsLayout):
 CELL = 24.0
 
 
-def blank_share(layout: StepsLayout) -> float:
+def blank_share(layout: Layout) -> float:
     """The share of the canvas, in squares of a third of an inch, in which there is nothing at all."""
     columns, rows = int(layout.width // CELL) + 1, int(layout.height // CELL) + 1
     used = set()
     areas = [(box.left, box.top, box.right, box.bottom) for box in layout.boxes.values()]
     areas += [(t.x, t.y - 5, t.x + width(t.words, t.size, t.bold), t.y + 5) for t in layout.texts]
-    for area in (frame.area for frame in layout.frames):
+    for area in (frame.box for frame in layout.frames):
         areas += [(area.left, y, area.right, y) for y in (area.top, area.bottom)]
         areas += [(x, area.top, x, area.bottom) for x in (area.left, area.right)]
     for route in layout.routes:

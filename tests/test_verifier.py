@@ -48,7 +48,7 @@ def test_report_tells_what_was_walked():
 
     assert report.ok
     assert report.fingerprint == saga.fingerprint
-    assert set(report.states) | set(report.unreached) == set(saga.machine.states)
+    assert set(report.states) | set(report.unreached) == set(saga.widest_machine.states)
     assert report.transitions == report.all_transitions == len(list(saga.machine.moves()))
     assert report.verdicts == dict.fromkeys(LAWS, "holds")
     assert report.paths > 1_000_000

@@ -138,8 +138,9 @@ def conform(
 ) -> None:
     """Check that the machines of APP can have made every move of a journal.
 
-    Replays every execution through the machine that runs, and names the first move of each that is illegal. APP is
-    module:object, as for --app. Ends with 1 if a move is illegal, with 6 if APP has no definition of some executions.
+    Runs `check` first. Then replays every execution through the machine that runs, and names the first move of each
+    that is illegal. APP is module:object, as for --app. Ends with 1 if a move is illegal or the journal is damaged,
+    with 6 if APP has no definition of some executions.
     """
     if path is not None and (journal is not None or saga_id is not None):
         raise click.UsageError("--from reads a file, and --journal and --id a journal: give one of them")
@@ -164,7 +165,21 @@ def conform(
     else:
         say(printable(str(report)), None if report.ok else "red")
     if not report.ok:
-        sys.exit(DID_NOT_SUCCEED if report.violations else APP)
+        sys.exit(DID_NOT_SUCCEED if report.violations or report.damage else APP)
+
+
+@click.command()
+@options.journal
+def check(journal: str | None) -> None:
+    """Check that a journal's file is not damaged. Reads all of it; ends with 1 if it is."""
+    with closing(journal_for(journal, None, read_only=True)) as opened:
+        damage = opened.check()
+    for fault in damage:
+        say(printable(fault), "red")
+    if damage:
+        say("damaged: restore a backup; what can still be read: sqlite3 FILE .recover", "red")
+        sys.exit(DID_NOT_SUCCEED)
+    say("no damage found")
 
 
 # The next deploy
@@ -265,5 +280,5 @@ def _print_in_flight(in_flight: dict[str, Counter[str]]) -> None:
         out.print(f"in the journal: {states.total()} of {saga} would be stranded: {where}", style="red", markup=False)
 
 
-COMMANDS: Final = (verify, conform, compare)
+COMMANDS: Final = (verify, conform, check, compare)
 """The commands for the command line."""

@@ -17,7 +17,6 @@ from fsm_mediator.cli.console import CommandGroup, err, out, progress_bar
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
 from fsm_mediator.errors import DefinitionChangedError, PayloadError
-from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.records import Record
 from fsm_mediator.states import ENDED, is_settled, phase_of
@@ -133,7 +132,7 @@ def export(
         closing(load_journal(app, journal, read_only=True)[1]) as opened,
         nullcontext(None if saga_id is None else execution_in(opened, saga_id)) as found,  # before the file is opened
         progress_bar("exporting") as advance,
-        exporting.open_output(output) as file,
+        exporting.open_output(output, exporting.mode_of(opened)) as file,
     ):
         entries = opened.entries(phase=state, saga=saga) if found is None else with_branches(opened, found)
         for line in tables.exported(opened, entries):
@@ -187,13 +186,13 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
     text = options.read_text(payload)
     kind = loaded.sagas_named(saga)[0].payload
     value = options.parse_json(text, "the payload")
+    opened = journal_for(journal, loaded, creates=True)
     if kind is not None:
         try:
-            value = codec.decode(text.encode(), kind, "the payload")
+            value = opened.codec.decode(text.encode(), kind, "the payload")
         except PayloadError as error:
             wanted = getattr(kind, "__name__", kind)
             raise PayloadError(f"the payload is not what saga {saga!r} takes, {wanted}: {error.__cause__}") from error
-    opened = journal_for(journal, loaded, creates=True)
     outcome = drive(loaded, opened, lambda mediator: mediator.run(saga, value, saga_id=saga_id, check=False))
     report(outcome, good=outcome.succeeded)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,9 @@ from fsm_mediator.cli.console import say
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.exports import to_scxml, to_table, to_tla
+from fsm_mediator.exports import to_asl, to_bpmn, to_scxml, to_table, to_tla
+from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.sqlite.path import owner_if_other
 from fsm_mediator.upgrades.shape import dump_shapes
 
 _SQLITE: Final = b"SQLite format 3\0"
@@ -48,12 +51,21 @@ def _is_sqlite(path: Path) -> bool:
         return False
 
 
+def mode_of(journal: Journal) -> int:
+    """The permissions of the journal's file, for files with what is in it; those of its owner alone, if it has none."""
+    path = Path(getattr(journal, "path", ""))
+    return stat.S_IMODE(path.stat().st_mode) & 0o666 if path.is_file() else 0o600
+
+
 @contextmanager
-def open_output(output: str) -> Iterator[BinaryIO]:
+def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
     """The file named *output*, to write to; ``-`` is standard output. An old file stays until the new one is whole.
 
+    *mode*: its permissions, if it holds what is in a journal; a file of another user is refused then. None: those of
+    the old file, or the usual ones.
+
     Raises:
-        click.UsageError: The file cannot be written, or it is a journal.
+        click.UsageError: The file cannot be written, it is a journal, or another user's.
     """
     if output == "-":
         yield sys.stdout.buffer
@@ -63,16 +75,20 @@ def open_output(output: str) -> Iterator[BinaryIO]:
     if path.is_dir():
         raise click.UsageError(f"{output!r} is a folder; name a file with -o")
     refuse_journal(path)
+    if mode is not None and not path.is_char_device() and owner_if_other(str(path)) is not None:
+        raise click.UsageError(f"{output!r} belongs to another user, who could read it; name another file with -o")
     in_place = path.exists() and not path.is_file()  # a device, a pipe
-    unfinished = path if in_place else path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    unfinished = path if in_place else path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
+        if mode is not None and not in_place:
+            unfinished.touch(0o600, exist_ok=False)
         file = unfinished.open("wb")
     except OSError as error:
         raise click.UsageError(f"{output!r} cannot be written: {error.strerror or error}") from error
     try:
         with file:
-            if path.is_file():
-                unfinished.chmod(path.stat().st_mode)
+            if not in_place and (mode is not None or path.is_file()):
+                unfinished.chmod(path.stat().st_mode if mode is None else mode)
             yield file
         if not in_place:
             unfinished.replace(path)
@@ -86,7 +102,12 @@ def open_output(output: str) -> Iterator[BinaryIO]:
 @click.command("export-machine")
 @options.app_argument
 @click.option(
-    "--format", "-f", "kind", type=click.Choice(("scxml", "tla", "json")), required=True, help="The language."
+    "--format",
+    "-f",
+    "kind",
+    type=click.Choice(("scxml", "tla", "json", "bpmn", "asl")),
+    required=True,
+    help="The language.",
 )
 @options.saga_name
 @click.option(
@@ -95,10 +116,11 @@ def open_output(output: str) -> Iterator[BinaryIO]:
     help="A folder, for a file of each saga; without it the text of one saga goes to standard output.",
 )
 def export_machine(app: str | None, kind: str, name: str | None, folder: Path | None) -> None:
-    """Write the machines of APP's sagas for other checkers.
+    """Write the machines of APP's sagas for other checkers and tools.
 
     As SCXML, as a TLA+ module with the laws as invariants and the configuration that TLC checks it with, or as the bare
-    table in JSON. All of them from the machine that runs.
+    table in JSON; its steps as a BPMN process, or as a state machine of AWS Step Functions. All from the machine that
+    runs.
     """
     sagas = load_app(app).sagas_named(name)
     if folder is None or str(folder) == "-":
@@ -127,6 +149,10 @@ def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
         yield f"{module.name}.cfg", module.config
     elif kind == "scxml":
         yield f"{stem}.scxml", to_scxml(saga)
+    elif kind == "bpmn":
+        yield f"{stem}.bpmn", to_bpmn(saga)
+    elif kind == "asl":
+        yield f"{stem}.asl.json", json.dumps(to_asl(saga), indent=2) + "\n"
     else:
         yield f"{stem}.json", json.dumps(to_table(saga), indent=2) + "\n"
 

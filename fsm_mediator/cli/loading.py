@@ -23,12 +23,12 @@ import attrs
 
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.definition.steps import Step
+from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.factory import path_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.sqlite.connections import MEMORY
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
-from fsm_mediator.narration import safe_repr
 
 SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
 """The settings of ``[tool.fsm-mediator]``, with their types."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -18,14 +18,14 @@ import click
 
 from fsm_mediator.cli import options as shared
 from fsm_mediator.cli.console import DID_NOT_SUCCEED
-from fsm_mediator.cli.exporting import open_output, refuse_journal
+from fsm_mediator.cli.exporting import mode_of, open_output, refuse_journal
 from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, settings
 from fsm_mediator.definition.saga import Saga, all_definitions
-from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram import Diagram, Look
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
-from fsm_mediator.diagram.picture import DETAIL, OVERVIEW, VIEWS
+from fsm_mediator.diagram.picture import HIDDEN, STEPS, VIEWS
 from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError, UnknownSagaError
@@ -45,8 +45,7 @@ class _RenderOptions:
     """What to draw, and how: the options of the command line, then those of ``pyproject.toml``, then the defaults."""
 
     views: tuple[str, ...]
-    direction: str | None
-    theme: str
+    look: Look
     formats: tuple[str, ...]
     index: str
     saga: str | None
@@ -55,16 +54,30 @@ class _RenderOptions:
     animate: bool
 
 
+def _look(pick: Callable[..., Any]) -> Look:
+    """How to draw, from the options."""
+    return Look(
+        theme=str(pick("theme", LIGHT)),
+        direction=pick("direction"),
+        width=pick("width"),
+        hide=tuple(pick("hide", ())),
+        title=pick("title"),
+        legend=pick("legend"),
+    )
+
+
 @click.command()
 @shared.app_argument
 @click.option(
     "--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, a folder for all sagas, or -."
 )
-@click.option(
-    "--view", type=click.Choice(VIEWS), help="Every state (detail), the phases (overview) or a box a step (steps)."
-)
+@click.option("--view", type=click.Choice(VIEWS), help="A box a step (steps) or every state (detail).")
 @click.option("--direction", type=click.Choice(DIRECTIONS), help="Of the steps: rows (right) or one column (down).")
-@click.option("--theme", type=click.Choice(list(THEMES)), help="For light or dark pages.")
+@click.option("--width", type=int, help="Of the steps: the most pixels that rows take (736).")
+@click.option("--hide", multiple=True, type=click.Choice(sorted(HIDDEN)), help="What to leave out.")
+@click.option("--title", help="In place of the saga's name.")
+@click.option("--legend/--no-legend", default=None, help="The meaning of every sign, or of none.")
+@click.option("--theme", type=click.Choice(list(THEMES)), help="For light or dark pages; auto: as the page is.")
 @click.option("--saga", help="Which of the app's sagas.")
 @click.option("--id", "saga_id", help="Draw the way that this execution took.")
 @click.option("--journal", "-j", envvar=shared.JOURNAL_VARIABLE, help="Where the execution is journaled: file or URL.")
@@ -102,33 +115,37 @@ def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any
     kind = (picked["formats"] or ("svg",))[0]
 
     def pick(name: str, default: Any = None) -> Any:
-        return picked.pop(name) or configured.get(name) or default
+        value = picked.pop(name)
+        return configured.get(name, default) if value in (None, ()) else value
 
     view = pick("view")
     options = _RenderOptions(
-        views=(str(view),) if view else (DETAIL, OVERVIEW),
-        direction=pick("direction"),
-        theme=str(pick("theme", LIGHT)),
+        views=(str(view),) if view else VIEWS,
+        look=_look(pick),
         formats=tuple(pick("formats", ("svg",))),
         index=str(pick("index", "README.md")),
         **picked,
     )
     loaded = load_app(app)
     if outputs == ("-",):
-        drawn = _diagram(loaded, options).encoded(kind, animate=options.animate)
+        drawn = _diagram(loaded, options)[0].encoded(kind, animate=options.animate)
         with open_output("-") as file:
             file.write(drawn)
         return
     contents: dict[Path, Content] = {}
     unused: list[Path] = []
+    mode: int | None = None
     for output in outputs:
         path = Path(output)
         if _is_folder(output):
             contents |= _gallery(loaded, path, options, check=check)
             unused += _orphaned_files(path / options.index, contents)
         else:
-            contents[path] = _diagram(loaded, options)
-    (_check if check else _write)(contents, unused, animate=options.animate)
+            contents[path], mode = _diagram(loaded, options)
+    if check:
+        _check(contents, unused, animate=options.animate)
+    else:
+        _write(contents, unused, mode, animate=options.animate)
 
 
 def _is_folder(output: str) -> bool:
@@ -166,9 +183,10 @@ def _one_saga(app: App, name: str | None) -> Saga:
     return found[-1]
 
 
-def _diagram(app: App, options: _RenderOptions) -> Diagram:
-    """The picture of a saga, or of the execution with the id of the options."""
+def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
+    """The picture of a saga, or of the execution with the id of the options; of that with the mode of its file."""
     run: Run | None = None
+    mode: int | None = None
     if options.saga_id is None:
         saga = _one_saga(app, options.saga)
     else:
@@ -178,8 +196,8 @@ def _diagram(app: App, options: _RenderOptions) -> Diagram:
             found = [each for saga in app.sagas for each in all_definitions(saga) if each.name == name]
             same = [each for each in found if each.version == version]
             saga = (same or found[-1:] or [_one_saga(app, name)])[0]
-            run = run_of(journal, entry)
-    return Diagram(saga, run, view=options.views[0], theme=options.theme, direction=options.direction)
+            run, mode = run_of(journal, entry), mode_of(journal)
+    return Diagram(saga, run, view=options.views[0], **options.look), mode
 
 
 def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) -> dict[Path, Content]:
@@ -194,7 +212,7 @@ def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) ->
     contents: dict[Path, Content] = {}
     lines = [MARK, "", "# Sagas"]
     for name, saga in _titles(app.sagas if options.saga is None else [_one_saga(app, options.saga)]):
-        diagrams = {view: Diagram(saga, view=view, theme=options.theme) for view in options.views}
+        diagrams = {view: Diagram(saga, view=STEPS, **options.look).with_(view=view) for view in options.views}
         lines += ["", f"## {name}", "", diagrams[options.views[0]].alt]
         for view, diagram in diagrams.items():
             stem = name if view == options.views[0] else f"{name}-{view}"
@@ -236,9 +254,10 @@ def _orphaned_files(index: Path, drawn: Iterable[Path]) -> list[Path]:
     return [path for path in sorted(linked) if path.exists()]
 
 
-def _write(contents: dict[Path, Content], unused: list[Path], *, animate: bool) -> None:
+def _write(contents: dict[Path, Content], unused: list[Path], mode: int | None, *, animate: bool) -> None:
     for path, content in contents.items():
-        if path.exists() and path.suffix[1:] in COMPARED and not _differences(path, content, animate=animate):
+        compared = mode is None and path.exists() and path.suffix[1:] in COMPARED
+        if compared and not _differences(path, content, animate=animate):
             click.echo(f"{path} is fresh")
             continue
         refuse_journal(path)
@@ -246,8 +265,11 @@ def _write(contents: dict[Path, Content], unused: list[Path], *, animate: bool) 
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, str):
                 path.write_text(content, encoding="utf-8")
-            else:
+            elif mode is None:
                 content.render(path, animate=animate and path.suffix == ".svg")
+            else:
+                with open_output(str(path), mode) as file:
+                    content.render(file.name, animate=animate and path.suffix == ".svg")
         except OSError as error:
             raise DefinitionError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
         click.echo(f"{path} drawn")

@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 from rich.markup import escape as escape_markup
 
-from fsm_mediator.cli.console import out, print_columns, printable, say
+from fsm_mediator.cli.console import err, out, print_columns, printable, say
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
+from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
@@ -26,7 +27,12 @@ INDENT: Final = "  "
 
 def _plain(value: Any) -> Any:
     """*value* as JSON types; a value that the journal returned encoded is decoded."""
-    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else msgspec.to_builtins(value, enc_hook=repr)
+    if not isinstance(value, msgspec.Raw):
+        return msgspec.to_builtins(value, enc_hook=repr)
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:  # the other executions are shown all the same
+        return f"(unreadable: {error})"
 
 
 def entry_as_json(entry: Entry) -> dict[str, Any]:
@@ -58,11 +64,22 @@ def _record_as_json(record: Record) -> dict[str, Any]:
 
 
 def exported(journal: Journal, entries: Iterable[Entry]) -> Iterator[bytes]:
-    """JSON lines: one for each execution, with its inbox and all its records."""
+    """JSON lines: one for each execution, with its inbox and all its records. Records that cannot be read are named."""
     for entry in entries:
         inbox = [{**msgspec.structs.asdict(item), "value": _plain(item.value)} for item in journal.inbox(entry.saga_id)]
-        history = list(map(_record_as_json, journal.records(entry.saga_id)))
-        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history})
+        records, why = _records_of(journal, entry)
+        unreadable = {} if why is None else {"unreadable": why}
+        history = list(map(_record_as_json, records))
+        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history, **unreadable})
+
+
+def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | None]:
+    """The records of an execution; or none, and why they cannot be read, which is printed as well."""
+    try:
+        return journal.records(entry.saga_id), None
+    except IllegalRecordError as error:
+        err.print(str(error), style="yellow", markup=False, highlight=False)
+        return [], str(error)
 
 
 # For people
@@ -166,7 +183,7 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
     _line(f"held by  {_escape(_driver(entry) or 'nobody')}")
     if is_dormant(entry):
         out.print("dormant  it begins when another branch of its group has settled (at_most)")
-    records = journal.records(entry.saga_id)
+    records, _ = _records_of(journal, entry)
     failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
     for item in journal.inbox(entry.saga_id):
         moot = "moot: the saga failed, or ended, before it" if item.kind == SIGNAL and failed else item.reason or ""

@@ -20,6 +20,7 @@ from fsm_mediator.retry import Retry, check_wait
 SETTINGS = (
     *("retry", "compensation_retry", "timeout", "grace", "overtake"),
     *("pivot", "repeatable", "in_doubt_on", "no_effect_on"),
+    "label",
 )
 """What can be set on a step, besides its name."""
 
@@ -106,6 +107,9 @@ def check_settings(where: str, step: Any) -> None:
             check_wait(f"{where}: {setting}", settings[setting], above=above)
     if settings.get("grace") is not None and settings.get("timeout", ...) is None:
         raise DefinitionError(f"{where}: grace means nothing without a timeout; set timeout as well")
+    label = settings.get("label")
+    if label is not None and (not isinstance(label, str) or not label.strip()):
+        raise DefinitionError(f"{where}: label must be a text for people, not {label!r}")
     for setting in ("overtake", "pivot", "repeatable"):
         if not isinstance(settings.get(setting, False), bool):
             raise DefinitionError(f"{where}: {setting} must be True or False, not {settings[setting]!r}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Never, NoReturn, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, NoReturn, TypeAlias, TypedDict, Unpack
 
 from msgspec.structs import replace
 
@@ -26,7 +26,7 @@ from fsm_mediator.retry import Retry, check_wait
 from fsm_mediator.states import is_within, path_within, split_name
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, Look
 
 
 class Saga(PartSequence):
@@ -167,10 +167,15 @@ class Saga(PartSequence):
         """
         if state in self.machine.states:
             return self.machine
+        return self.widest_machine if state in self.widest_machine.states else None
+
+    @property
+    def widest_machine(self) -> CompiledMachine:
+        """The machine with the states that the saga's settings rule out as well."""
         if self._every is None:
             object.__setattr__(self, "_every", compile_machine(self.parts, every=True))
         assert self._every is not None
-        return self._every if state in self._every.states else None
+        return self._every
 
     def part(self, path: str) -> Part:
         """The part at *path*.
@@ -183,14 +188,18 @@ class Saga(PartSequence):
             return found
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
 
-    def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
-        """The picture of the machine: ``detail`` shows every state, ``overview`` the phases, ``steps`` a box a step.
+    def diagram(self, view: str = "detail", **look: Unpack[Look]) -> Diagram:
+        """The picture of the machine: ``detail`` shows every state, ``steps`` a box a step.
 
-        *direction*: of the steps, ``right`` (rows, as in a text) or ``down`` (one column).
+        *look*: how it is drawn, as the attributes of `Diagram`: theme, direction, width, hide, title, legend.
         """
         from fsm_mediator.diagram import saga_diagram
 
-        return saga_diagram(self, view=view, direction=direction)
+        return saga_diagram(self, view, **look)
+
+    def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
+        """Its steps, for a notebook."""
+        return self.diagram("steps")._repr_mimebundle_(**kinds)
 
     def __setattr__(self, attribute: str, value: Any) -> None:
         raise AttributeError(f"saga {self.name!r} is immutable; define another one")

@@ -82,6 +82,7 @@ class Step:
 
     Attributes:
         name: By default the class name in snake_case without a trailing ``Step``.
+        label: Its name in pictures, for people: ``Charge the card``. None: its name.
         retry: When an attempt of `execute` is repeated. Unset: the saga's, else `Retry()`; no limit after the pivot.
         compensation_retry: When an attempt of `compensate` is repeated. Unset: the saga's, else ten attempts.
         timeout: Seconds for one attempt. None: no limit.
@@ -105,6 +106,7 @@ class Step:
     """
 
     name: str
+    label: str | None = None
     retry: Retry | None = None
     compensation_retry: Retry | None = None
     timeout: float | None = None

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 from weakref import WeakKeyDictionary
 
+import attrs
+import msgspec
+
 from fsm_mediator.definition.saga import Saga
-from fsm_mediator.diagram.digest import digest_of
-from fsm_mediator.diagram.dot import digraph, dot_lines
-from fsm_mediator.diagram.flow import STEPS, flow_picture
-from fsm_mediator.diagram.history import Run, frames_of, saga_picture
-from fsm_mediator.diagram.layout.place import layout_of
-from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, RIGHT
+from fsm_mediator.diagram.detail_dot import detail_lines
+from fsm_mediator.diagram.dot import digraph
+from fsm_mediator.diagram.flow import flow_picture
+from fsm_mediator.diagram.history import Run, frames_of
+from fsm_mediator.diagram.layout.detail import detail_layout
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, LEAST, PAGE, RIGHT
 from fsm_mediator.diagram.layout.steps import steps_layout
-from fsm_mediator.diagram.mermaid import to_mermaid
+from fsm_mediator.diagram.mermaid import MOST_EDGES, MOST_TEXT, to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
-from fsm_mediator.diagram.picture import DETAIL, VIEWS
+from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, check_view, saga_picture
 from fsm_mediator.diagram.steps_dot import steps_lines
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
-from fsm_mediator.diagram.text import clean
+from fsm_mediator.diagram.text import MOST_ALT, clean, digest_of, shorten
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.execution.outcome import Outcome
@@ -38,10 +41,26 @@ LIGHT: Final = "light"
 
 T = TypeVar("T")
 
-_results: WeakKeyDictionary[CompiledMachine, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
+_results: WeakKeyDictionary[CompiledMachine, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
 """The pictures and texts of each machine: it never changes, and neither do they."""
 
 
+class Look(TypedDict, total=False):
+    """How a picture is drawn: attributes of `Diagram`."""
+
+    theme: str
+    direction: str | None
+    width: int | None
+    hide: Collection[str]
+    title: str | None
+    legend: bool | None
+
+
+def _as_set(names: Collection[str]) -> frozenset[str]:
+    return frozenset([names] if isinstance(names, str) else names)
+
+
+@attrs.frozen(eq=False, repr=False, slots=False)
 class Diagram:
     """A picture of a saga's machine, or of one run of it.
 
@@ -52,48 +71,47 @@ class Diagram:
     Attributes:
         saga: The definition.
         run: The execution; None: the machine alone.
-        view: ``steps`` (a box a step, for readers), ``detail`` (every state) or ``overview`` (the phases).
-        theme: ``light``, ``dark``, or ``red``: for a run that should be impossible.
-        direction: Of the steps view: ``right`` (rows, as in a text) or ``down`` (one column).
+        view: ``steps`` (a box a step, for readers) or ``detail`` (every state).
+        theme: ``light``, ``dark``, ``auto`` (an SVG that follows the reader's page), or ``red``: for a run that should
+            be impossible.
+        direction: Of the steps view: ``right`` (rows, as in a text) or ``down`` (one column). None: its default.
+        width: Of the steps view: the most pixels that rows take. None: 736, a README's column.
+        hide: What is left out: ``stuck``, ``retrying``, ``undo``, or ``unreached`` (all but a run's own path).
+        title: The title. None: the saga's name, and the run's id.
+        legend: True: the meaning of every sign. False: no legend. None: of the signs in the picture.
 
     Raises:
-        DefinitionError: There is no such view or theme.
+        DefinitionError: There is no such view, theme or direction, or nothing like that can be hidden.
     """
 
     saga: Saga
-    run: Run | None
-    view: str
-    theme: str
-    direction: str
+    run: Run | None = None
+    view: str = attrs.field(default=DETAIL, kw_only=True, validator=lambda _self, _field, view: check_view(view))
+    theme: str = attrs.field(default=LIGHT, kw_only=True)
+    direction: str | None = attrs.field(default=None, kw_only=True)
+    width: int | None = attrs.field(default=None, kw_only=True)
+    hide: frozenset[str] = attrs.field(default=frozenset(), kw_only=True, converter=_as_set)
+    title: str | None = attrs.field(default=None, kw_only=True)
+    legend: bool | None = attrs.field(default=None, kw_only=True)
+    _own: dict[tuple[Any, ...], Any] = attrs.field(factory=dict, init=False)
 
-    def __init__(
-        self,
-        saga: Saga,
-        run: Run | None = None,
-        *,
-        view: str = DETAIL,
-        theme: str = LIGHT,
-        direction: str | None = None,
-    ) -> None:
-        if view not in VIEWS:
-            raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
-        if direction is not None and (view != STEPS or direction not in DIRECTIONS):
+    def __attrs_post_init__(self) -> None:
+        theme_of(self.theme)
+        wrong = self.direction not in (None, *DIRECTIONS) or (self.width or LEAST) < LEAST
+        if (self.direction is not None or self.width is not None) and (wrong or self.view != STEPS):
             raise DefinitionError(
-                f"the view {view!r} has no direction {direction!r}; {STEPS!r} has {', '.join(DIRECTIONS)}"
+                f"the view {self.view!r} cannot be drawn with direction={self.direction!r} and width={self.width!r}; "
+                f"{STEPS!r} has the directions {', '.join(DIRECTIONS)}, and a width of at least {LEAST} pixels"
             )
-        self.direction = direction or RIGHT
-        self._theme = theme_of(theme)
-        self.saga = saga
-        self.run = run
-        self.view = view
-        self.theme = theme
-        self._results: dict[tuple[str, ...], Any] = _results.setdefault(saga.machine, {}) if run is None else {}
+        if unknown := self.hide - HIDDEN:
+            raise DefinitionError(f"cannot hide {', '.join(sorted(unknown))}; there are {', '.join(sorted(HIDDEN))}")
 
-    def with_(self, *, view: str | None = None, theme: str | None = None, direction: str | None = None) -> Diagram:
-        """The same diagram with another view, theme or direction: ``diagram.with_(theme="dark")``."""
+    def with_(self, *, view: str | None = None, **look: Unpack[Look]) -> Diagram:
+        """The same diagram with other attributes: ``diagram.with_(theme="dark")``."""
         view = view or self.view
-        direction = direction or (self.direction if view == STEPS else None)
-        return Diagram(self.saga, self.run, view=view, theme=theme or self.theme, direction=direction)
+        if view != STEPS:
+            look = {"direction": None, "width": None, **look}
+        return attrs.evolve(self, view=view, **look)
 
     @property
     def picture(self) -> Any:
@@ -107,10 +125,11 @@ class Diagram:
 
     def _once(self, what: str, make: Callable[[], T]) -> T:
         """The result of *make*, which is called once; of a machine alone, once for all of its diagrams."""
-        key = (what, self.view, self.theme, self.direction)
-        if key not in self._results:
-            self._results[key] = make()
-        made: T = self._results[key]
+        results = self._own if self.run is not None else _results.setdefault(self.saga.machine, {})
+        key = (what, self.view, self.theme, self.direction, self.width, self.hide, self.title, self.legend)
+        if key not in results:
+            results[key] = make()
+        made: T = results[key]
         return made
 
     def _draw(self) -> tuple[Any, Any]:
@@ -119,16 +138,19 @@ class Diagram:
         about: tuple[str, ...] = (f"version {saga.version} · {parts} {'part' if parts == 1 else 'parts'}",)
         if run is not None:
             about = (run.summary, run.last_error)
+        make: Callable[..., Any] = flow_picture if self.view == STEPS else saga_picture
+        shown = make(saga, run, about=about)
+        if self.title is not None:
+            shown = msgspec.structs.replace(shown, heading=self.title)
+        shown = shown.without(self.hide)
         if self.view == STEPS:
-            steps = flow_picture(saga, run, about=about)
-            return steps, steps_layout(steps, self.direction)
-        picture = saga_picture(saga, run, self.view, about=about)
-        return picture, layout_of(picture)
+            return shown, steps_layout(shown, self.direction or RIGHT, self.width or PAGE)
+        return shown, detail_layout(shown)
 
     @property
     def alt(self) -> str:
-        """The alternative text: the machine or the run in a sentence."""
-        return clean(self.picture.alt)
+        """The alternative text: the machine or the run in a sentence or two, at most 300 characters."""
+        return shorten(clean(self.picture.alt), MOST_ALT)
 
     def to_dot(self) -> str:
         """Graphviz's text. It has the positions of nodes and lines; any ``dot`` draws it as it is."""
@@ -141,13 +163,23 @@ class Diagram:
         return graphviz.Digraph(self.picture.name, body=[line + "\n" for line in self._lines()])
 
     def _lines(self) -> list[str]:
-        return (steps_lines if self.view == STEPS else dot_lines)(*self._drawing, self._theme)
+        lines = steps_lines if self.view == STEPS else detail_lines
+        return lines(*self._drawing, theme_of(self.theme), self.legend)
 
     def to_mermaid(self) -> str:
-        """A Mermaid flowchart, to be put into a README, MkDocs or a wiki."""
+        """A Mermaid flowchart, to be put into a README, MkDocs or a wiki.
+
+        Mermaid refuses charts of more than 500 lines or 50,000 characters; of the detail view such a chart is that of
+        the steps.
+        """
         if self.view == STEPS:
-            return steps_mermaid(self.picture, self._theme, self.direction)
-        return to_mermaid(self.picture, self._theme)
+            return steps_mermaid(self.picture, theme_of(self.theme), self.direction or RIGHT)
+        chart = to_mermaid(self.picture, theme_of(self.theme))
+        edges = sum(1 for _ in self.picture.all_edges())
+        if edges <= MOST_EDGES and len(chart) <= MOST_TEXT:
+            return chart
+        note = f"%% every state would be {edges} lines, more than Mermaid draws: these are the steps"
+        return f"{note}\n{self.with_(view=STEPS).to_mermaid()}"
 
     def to_markdown_table(self) -> str:
         """A table in Markdown: the machine's transitions, or a run's records; of the steps view, its steps."""
@@ -182,11 +214,7 @@ class Diagram:
         """A diagram before the first record and after each; of a machine alone, this diagram."""
         if self.run is None:
             return [self]
-        direction = self.direction if self.view == STEPS else None
-        return [
-            Diagram(self.saga, frame, view=self.view, theme=self.theme, direction=direction)
-            for frame in frames_of(self.run)
-        ]
+        return [attrs.evolve(self, run=frame) for frame in frames_of(self.run)]
 
     def render(self, path: str | Path, *, animate: bool = False) -> Path:
         """Write a file in the format of its suffix.
@@ -255,12 +283,12 @@ class Diagram:
         return f"<Diagram of {what} {self.saga.name!r}: {self.view}, {self.theme}>"
 
 
-def saga_diagram(saga: Saga, view: str = DETAIL, *, theme: str = LIGHT, direction: str | None = None) -> Diagram:
-    """The picture of a saga's machine."""
-    return Diagram(saga, view=view, theme=theme, direction=direction)
+def saga_diagram(saga: Saga, view: str = DETAIL, **look: Unpack[Look]) -> Diagram:
+    """The picture of a saga's machine; *look*: attributes of `Diagram`."""
+    return Diagram(saga, view=view, **look)
 
 
-def run_diagram(outcome: Outcome, view: str = DETAIL, *, theme: str = LIGHT, direction: str | None = None) -> Diagram:
-    """The picture of a saga's machine with a run marked in it."""
+def run_diagram(outcome: Outcome, view: str = DETAIL, **look: Unpack[Look]) -> Diagram:
+    """The picture of a saga's machine with a run marked in it; *look*: attributes of `Diagram`."""
     run = Run(saga_id=outcome.saga_id, state=outcome.state, records=tuple(outcome.history))
-    return Diagram(outcome.saga, run, view=view, theme=theme, direction=direction)
+    return Diagram(outcome.saga, run, view=view, **look)

@@ -6,22 +6,23 @@ bound to its states, and marks from a run's records.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
+from fsm_mediator.diagram.labels import in_full
 from fsm_mediator.diagram.progress import TIMES, StepMark, StepState, became, marks_of_steps, merged
-from fsm_mediator.diagram.text import clean, seconds, shorten
+from fsm_mediator.diagram.text import seconds
 from fsm_mediator.ids import group_of
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import GROUPS, Callback, Effect, Kind, Part
 from fsm_mediator.records import Record
 from fsm_mediator.states import (
     COMPENSATING,
+    EXECUTING,
     FAILED,
     PENDING,
     SUCCEEDED,
@@ -29,12 +30,6 @@ from fsm_mediator.states import (
     name_of,
     path_of,
 )
-
-STEPS: Final = "steps"
-"""The view's name."""
-
-MOST_ALT: Final = 300
-"""Characters of an alternative text."""
 
 
 class StepBox(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +88,32 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
         """The lines back: from each step that can be given up to the next compensation."""
         return tuple(line for line in self.lines if line.back)
 
+    def without(self, hide: Collection[str]) -> Flow:
+        """These steps without what *hide* names, as in `Diagram`."""
+        boxes = []
+        for box in self.boxes:
+            if "unreached" in hide and box is not self.boxes[0] and box.mark is not None and box.mark.is_silent:
+                continue
+            known = [each for each in box.branches if "unreached" not in hide or each.mark is None or each.mark.note]
+            left = msgspec.structs.replace(
+                box,
+                undo=None if "undo" in hide else box.undo,
+                attempts=1 if "retrying" in hide else box.attempts,
+                sticks=box.sticks and "stuck" not in hide,
+                branches=tuple(msgspec.structs.replace(each, flow=each.flow.without(hide)) for each in known),
+            )
+            boxes.append(left)
+        kept = {box.id for box in boxes} | {self.prefix + end for end in (PENDING, SUCCEEDED, FAILED)}
+        lines = tuple(
+            line
+            for line in self.lines
+            if {line.source, line.target} <= kept
+            and not ("undo" in hide and line.back)
+            and not ("unreached" in hide and line.reached is False)
+        )
+        fails = any(line.target == self.prefix + FAILED for line in lines)
+        return msgspec.structs.replace(self, boxes=tuple(boxes), lines=lines, fails=fails)
+
     def all_boxes(self) -> Iterator[StepBox]:
         """Every step, those of branches after their group."""
         for box in self.boxes:
@@ -116,12 +137,16 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
     subheading: tuple[str, ...]  # lines below it
     flow: Flow  # the steps
     state: str | None = None  # of a run: the state that it is in; None in the picture of no run
-    alt: str = ""  # the alternative text, at most `MOST_ALT` characters
+    alt: str = ""  # the alternative text
 
     @property
     def is_run(self) -> bool:
         """Whether it marks a run."""
         return self.state is not None
+
+    def without(self, hide: Collection[str]) -> FlowPicture:
+        """The picture without what *hide* names, as in `Diagram`."""
+        return msgspec.structs.replace(self, flow=self.flow.without(hide)) if hide else self
 
     def all_nodes(self) -> Iterator[StepBox]:
         """Every step."""
@@ -148,7 +173,7 @@ def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str]) -> FlowPi
         subheading=tuple(subheading),
         flow=flow,
         state=None if run is None else run.state,
-        alt=shorten(clean(text), MOST_ALT),
+        alt=text,
     )
 
 
@@ -241,7 +266,7 @@ def _box(
     box = StepBox(
         id=prefix + part.path,
         path=part.path,
-        title=name_of(part.path),
+        title=getattr(part.subject, "label", None) or name_of(part.path),
         kind=part.kind,
         scope=part.scope,
         notes=_notes(part, branches, runs),
@@ -258,22 +283,14 @@ def _box(
 
 def _in_full(box: StepBox, part: Part, bound: Callback | None) -> str:
     """Everything about a step, a line each."""
-    lines = [part.path, *box.notes]
-    if bound is not None:
-        lines.append(f"calls {bound.label}")
+    lines = [part.path, *box.notes, *in_full(EXECUTING if part.kind is Kind.STEP else WAITING, part, bound).split("\n")]
     if box.undo is not None:
         lines.append(f"undone by {part.compensate.label}" if part.compensate else "undone branch by branch")
-    if part.kind is Kind.STEP:
-        lines.append("no limit of attempts" if box.attempts is None else f"at most {box.attempts} attempts")
-    if part.timeout is not None:
-        lines.append(f"timeout {seconds(part.timeout)}")
-    if box.pivot:
-        lines.append("the pivot: no way back once it is done")
     if box.sticks:
         lines.append("waits for a person when it cannot be executed")
     if box.mark is not None:
         lines += [box.mark.note or str(box.mark.state), *box.mark.errors]
-    return "\n".join(lines)
+    return "\n".join(filter(None, lines))
 
 
 def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> tuple[str, ...]:
@@ -282,13 +299,8 @@ def _notes(part: Part, branches: Sequence[FlowBranch], runs: Sequence[Run]) -> t
     if part.kind is Kind.SIGNAL:
         return ("signal" if part.seconds is None else f"signal, ≤ {seconds(part.seconds)}",)
     if part.kind is Kind.SLEEP:
-        return (
-            f"waits {seconds(part.seconds)}"
-            if part.seconds is not None
-            else f"waits, by {decided}"
-            if decided
-            else "waits",
-        )
+        until = f" {seconds(part.seconds)}" if part.seconds is not None else f", by {decided}" if decided else ""
+        return (f"waits{until}",)
     if part.kind is Kind.CHOICE:
         return (f"one of {len(branches)}{f', by {decided}' if decided else ''}",)
     if part.kind is not Kind.GROUP:

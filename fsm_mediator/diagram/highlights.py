@@ -43,6 +43,7 @@ class Highlight(msgspec.Struct, kw_only=True):
     undone: bool = False  # the effect of this step was undone later
     errors: dict[str, None] = {}  # the errors, each once, in order
     reasons: dict[str, None] = {}  # the reasons that people gave, likewise
+    branches: str = ""  # of a group: how many of its branches are in which state
 
     def add(self, record: Record) -> None:
         """Add the error and the reason of *record*."""
@@ -55,7 +56,7 @@ class Highlight(msgspec.Struct, kw_only=True):
     @property
     def note(self) -> str:
         """A summary in a few words: ``3 attempts · 0.3 s``."""
-        words = []
+        words = [self.branches] if self.branches else []
         if self.current:
             words.append("ended here" if self.ended else "now")
         if self.attempts:
@@ -97,28 +98,23 @@ NEVER: Final = Highlight(reached=False)
 """The highlight of a node or edge that the run never reached."""
 
 
-def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str, *, overview: bool) -> Marks:
+def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str) -> Marks:
     """The highlights of a run.
 
     Args:
         machine: The machine of the run.
         records: The records in order; not necessarily all.
         state: The state of the run.
-        overview: Whether nodes are phases, not states.
     """
     places = machine.places
     marks: defaultdict[object, Highlight] = defaultdict(Highlight)
-
-    def name(state: str) -> str:
-        return places[state].phase if overview else state
-
-    marks[name(PENDING)] = Highlight()
+    marks[PENDING] = Highlight()
     counted = 0  # the number of the attempt that was counted last, in this round of attempts
     since: float | None = None
     for record in records:
         if record.source not in places or record.target not in places:
             continue
-        source, target = name(record.source), name(record.target)
+        source, target = record.source, record.target
         phase = places[record.source].phase
         left, taken = marks[source], marks[record.event, source, target]
         taken.orders.append(record.seq)
@@ -134,10 +130,9 @@ def marks_of(machine: CompiledMachine, records: Iterable[Record], state: str, *,
             counted = 0
         left.add(record)
         taken.add(record)
-        if not overview:
-            _mark_step(marks, record, phase)
+        _mark_step(marks, record, phase)
     if state in places:
-        here = marks[name(state)]
+        here = marks[state]
         here.attempts += places[state].phase in ATTEMPTING
         here.current, here.ended = True, state in ENDED
     return marks

@@ -7,20 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
-import msgspec
 
 from fsm_mediator.definition.saga import Saga
-from fsm_mediator.definition.waits import EACH
-from fsm_mediator.diagram.highlights import marks_of
-from fsm_mediator.diagram.picture import OVERVIEW, Picture, picture_of
 from fsm_mediator.diagram.text import seconds, shorten
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.narration import in_words, place_in_words
 from fsm_mediator.records import Record
-from fsm_mediator.states import PENDING, is_within, path_within
-
-MOST_BRANCHES: Final = 12
-"""The most items of a group whose machines are drawn."""
+from fsm_mediator.states import PENDING
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -34,6 +27,14 @@ class Run:
     number: int = 0  # in a frame: how many records there are so far, those of branches included
     total: int | None = None  # in a frame: how many there are in the end. None: no frame
     latest: Record | None = None  # in a frame: the newest record; it may be a branch's
+    end: Run | None = None  # in a frame: the whole run
+
+    @property
+    def course(self) -> object:
+        """All that happened in the end, without times; branches with the same course are drawn once."""
+        run = self.end or self
+        moves = tuple((record.event, record.source, record.target) for record in run.records)
+        return run.state, moves, tuple((name, each.course) for name, each in sorted((run.branches or {}).items()))
 
     @property
     def summary(self) -> str:
@@ -109,59 +110,11 @@ def _as_of(run: Run, place: _Place, taken: Mapping[_Place, int]) -> Run:
         state = run.records[count - 1].target
     else:
         state = run.records[0].source if not place else ""
-    return attrs.evolve(run, records=run.records[:count], state=state, branches=branches)
+    return attrs.evolve(run, records=run.records[:count], state=state, branches=branches, end=run.end or run)
 
 
 def machine_of(saga: Saga, run: Run) -> CompiledMachine:
-    """The machine with every state of the run: not the saga's own, if the run had other settings."""
-    for state in (run.state, *(record.target for record in run.records)):
-        if state not in saga.machine.states:
-            return saga.machine_with(state) or saga.machine
-    return saga.machine
-
-
-def saga_picture(
-    saga: Saga, run: Run | None, view: str, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
-) -> Picture:
-    """The picture of a saga's machine and of its branches; with the marks of *run*.
-
-    Args:
-        saga: The definition.
-        run: The run that is marked; None: no run.
-        view: ``detail`` or ``overview``.
-        prefix: The text before every id, of a branch.
-        heading: The title of a branch.
-        about: The lines below the title.
-    """
-    machine, marks = saga.machine, None
-    if run is not None:
-        machine = machine_of(saga, run)
-        known = run.state or run.records
-        marks = marks_of(machine, run.records, run.state, overview=view == OVERVIEW) if known else {}
-    picture = picture_of(machine, saga.name, view, marks=marks, prefix=prefix)
-    alt, heading = picture.alt, heading or saga.name
-    if run is not None and not prefix:
-        heading, alt = f"{saga.name} · {run.saga_id}", f"Run {run.saga_id} of the saga {saga.name}: {about[0]}."
-    children = tuple(_branches(saga, run, view, prefix))
-    return msgspec.structs.replace(picture, heading=heading, subheading=about, alt=alt, children=children)
-
-
-def _branches(saga: Saga, run: Run | None, view: str, prefix: str) -> Iterator[Picture]:
-    """The pictures of branches; a group over items has one, in a run one for each of the first items."""
-    if run is not None and run.branches is None:
-        return
-    for path, branches in saga.branches.items():
-        for name, branch in branches.items():
-            for item, inner in list(_started_branches(path, name, run).items())[:MOST_BRANCHES]:
-                heading = f"{prefix}{path} / {'each item' if item == EACH else item}"
-                yield saga_picture(branch, inner, view, prefix=f"{prefix}{path}.{item}/", heading=heading)
-
-
-def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | None]:
-    """The runs of a branch by name: one, or as many as there are items."""
-    if run is None or run.branches is None:
-        return {name: None}
-    begun = {path_within(key, path): each for key, each in run.branches.items() if is_within(key, path)}
-    if name == EACH and begun:
-        return dict(sorted(begun.items(), key=lambda item: (len(item[0]), item[0])))  # 2 before 10
-    return {name: begun.get(name, NOT_BEGUN)}
+    """The machine with every move of the run: the widest, if it had other settings or a person has to decide."""
+    own, records = saga.machine, (run.end or run).records
+    knows = run.state in own.states and all(own.has_transition(record.event, record.source) for record in records)
+    return own if knows or not run.state else saga.widest_machine

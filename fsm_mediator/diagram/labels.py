@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fsm_mediator.diagram.text import listed, seconds
 from fsm_mediator.machine.parts import Callback, Kind, Part
 from fsm_mediator.retry import Retry
@@ -21,14 +19,6 @@ from fsm_mediator.states import (
 def phase_in_words(phase: str) -> str:
     """The phase in a word; the place of a node tells the two sorts of retrying and stuck apart."""
     return phase.partition("_")[0]
-
-
-def count(phase: str, paths: Sequence[str]) -> str:
-    """The number of parts."""
-    if not paths:
-        return ""
-    noun = "part" if phase == WAITING else "step"
-    return f"1 {noun}" if len(paths) == 1 else f"{len(paths)} {noun}s"
 
 
 def caption(phase: str, part: Part) -> str:

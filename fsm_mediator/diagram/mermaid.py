@@ -17,7 +17,8 @@ from fsm_mediator.diagram.themes import EDGES, NODES, Theme
 from fsm_mediator.states import EXECUTING, PROBING, STUCK
 
 MOST_EDGES: Final = 500
-"""Beyond as many edges Mermaid refuses to draw, unless its page raises ``maxEdges``."""
+MOST_TEXT: Final = 50_000
+"""Beyond as many edges, or characters, Mermaid refuses to draw, unless its page raises its limits."""
 
 MOST: Final = 60
 """Characters of a line of a label."""
@@ -41,8 +42,6 @@ class _Writer:
         # Mermaid lays out first the edges that it reads first: the happy path is to be the straight one.
         edges = sorted(picture.all_edges(), key=lambda edge: edge.kind is not EdgeKind.FORWARD)
         lines = chart_head(picture, "TB")
-        if len(edges) > MOST_EDGES:
-            lines.append(f"  %% {len(edges)} edges: more than Mermaid draws unless the page sets maxEdges")
         lines += self._inside(picture)
         lines += map(self._edge, edges)
         lines += self._classes()

@@ -8,25 +8,62 @@ colours and formats must never enter this file.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from fsm_mediator.diagram.highlights import NEVER, Highlight, Marks
-from fsm_mediator.diagram.labels import caption, count, in_full, notes, phase_in_words
-from fsm_mediator.diagram.text import listed
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.waits import EACH
+from fsm_mediator.diagram.highlights import NEVER, Highlight, Marks, marks_of
+from fsm_mediator.diagram.history import NOT_BEGUN, Run, machine_of
+from fsm_mediator.diagram.labels import caption, in_full, notes
+from fsm_mediator.diagram.progress import StepState, became
+from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine
 from fsm_mediator.machine.parts import Effect
-from fsm_mediator.machine.table import Transition
-from fsm_mediator.states import COMPENSATING, EVENTS, EXECUTING, PHASES, WAITING, name_of, outer_path, scopes_of
+from fsm_mediator.states import (
+    COMPENSATING,
+    EVENTS,
+    PROBING,
+    RETRYING,
+    RETRYING_COMPENSATION,
+    STUCK,
+    STUCK_PHASES,
+    WAITING,
+    is_within,
+    name_of,
+    outer_path,
+    path_within,
+    scopes_of,
+)
 
+STEPS: Final = "steps"
 DETAIL: Final = "detail"
-OVERVIEW: Final = "overview"
-VIEWS: Final = (DETAIL, OVERVIEW, "steps")
+VIEWS: Final = (STEPS, DETAIL)
+"""The views: a box a step, and every state."""
 
-MOST_LISTED: Final = 60
-"""Characters of a phase's list of parts."""
+
+def check_view(view: str) -> str:
+    """*view*, if it exists.
+
+    Raises:
+        DefinitionError: There is no such view.
+    """
+    if view == "overview":
+        raise DefinitionError('there is no overview any more; view="steps" shows a saga at a glance')
+    if view not in VIEWS:
+        raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
+    return view
+
+
+MOST_BRANCHES: Final = 12
+"""The most different courses of a group's items that are drawn."""
+
+
+HIDDEN: Final = frozenset({"stuck", "retrying", "undo", "unreached"})
+"""All that can be left out of a picture."""
 
 
 class EdgeKind(enum.StrEnum):
@@ -47,7 +84,7 @@ EDGES: Final[dict[str, tuple[str, EdgeKind]]] = {
     "errored": ("errored", EdgeKind.LOOP),
     "unsure": ("unsure", EdgeKind.ASKED),
     "retry_due": ("retry due", EdgeKind.LOOP),
-    "rejected": ("rejected", EdgeKind.FAILURE),
+    "rejected": ("given up", EdgeKind.FAILURE),
     "in_doubt": ("in doubt", EdgeKind.IN_DOUBT),
     "exhausted": ("exhausted", EdgeKind.FAILURE),
     "compensated": ("compensated", EdgeKind.BACKWARD),
@@ -82,9 +119,9 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(Shown, frozen=True, kw_only=True):
-    """One state; in an overview, all states of one phase."""
+    """One state."""
 
-    id: str  # the state, or the phase; in the machine of a branch, after the branch's prefix
+    id: str  # the state; in the machine of a branch, after the branch's prefix
     phase: str
     path: str = ""  # the part that it belongs to; empty for none
     scope: str = ""  # the path of the nested saga around the part; empty at the top
@@ -97,12 +134,11 @@ class Node(Shown, frozen=True, kw_only=True):
 
 
 class Edge(Shown, frozen=True, kw_only=True):
-    """One transition; in an overview, all those of one event between two phases."""
+    """One transition."""
 
     event: str
     source: str  # the id of the node it leaves
     target: str  # the id of the node it enters
-    moves: tuple[Transition, ...]  # the transitions of the machine that it shows
     label: str  # the event in words
     kind: EdgeKind
 
@@ -122,14 +158,35 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # the saga's name
     heading: str  # the title
     subheading: tuple[str, ...] = ()  # a line or two below it
-    view: str  # ``detail`` or ``overview``
     nodes: tuple[Node, ...]  # the nodes in the machine's order
     edges: tuple[Edge, ...]  # the edges, likewise
     clusters: tuple[Cluster, ...] = ()  # the nested sagas, in order
     children: tuple[Picture, ...] = ()  # the pictures of the branches of groups and choices
     prefix: str = ""  # the text before every id: the path of the branch and a slash, empty at the top
+    group: str = ""  # of a branch: the path of its group in the machine around it
     is_run: bool = False  # whether it marks a run
     alt: str = ""  # the machine, or the run, in a sentence: the alternative text
+
+    def without(self, hide: Collection[str]) -> Picture:
+        """The picture without what *hide* names, as in `Diagram`; its ends and its first part are always shown."""
+        if not hide:
+            return self
+        undone = {node.path for node in self.nodes if node.phase == COMPENSATING}
+        first = next(node for node in self.nodes if node.path)
+        nodes = tuple(node for node in self.nodes if node is first or not _is_hidden(node, hide, undone))
+        ids = {node.id for node in nodes}
+        bare = "unreached" in hide
+        edges = (each for each in self.edges if {each.source, each.target} <= ids and not (bare and each.pale))
+        shown = tuple(
+            child.without(hide) for child in self.children if not bare or any(node.reached for node in child.nodes)
+        )
+        return msgspec.structs.replace(
+            self,
+            nodes=nodes,
+            edges=tuple(edges),
+            clusters=_clusters(nodes),
+            children=tuple(child.without(hide) for child in shown),
+        )
 
     def all_nodes(self) -> Iterator[Node]:
         """Its nodes, then those of its children."""
@@ -144,27 +201,33 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
             yield from child.all_edges()
 
 
-def picture_of(
-    machine: CompiledMachine, name: str, view: str = DETAIL, *, marks: Marks | None = None, prefix: str = ""
-) -> Picture:
+def _is_hidden(node: Node, hide: Collection[str], undone: Collection[str]) -> bool:
+    """Whether *node* is of a kind that *hide* names; *undone*: the paths of the parts that can be compensated."""
+    of_undo = node.phase in (COMPENSATING, RETRYING_COMPENSATION) or (node.phase == STUCK and node.path in undone)
+    return (
+        ("stuck" in hide and node.phase in STUCK_PHASES)
+        or ("retrying" in hide and node.phase in (RETRYING, PROBING, RETRYING_COMPENSATION))
+        or ("undo" in hide and of_undo)
+        or ("unreached" in hide and node.pale and bool(node.path))
+    )
+
+
+def picture_of(machine: CompiledMachine, name: str, *, marks: Marks | None = None, prefix: str = "") -> Picture:
     """The picture of *machine*, of the saga called *name*.
 
     Args:
         machine: The built machine.
         name: The saga's name.
-        view: ``detail`` shows every state, ``overview`` the phases.
         marks: The marks of a run, by node and by (event, source, target); None: no run.
         prefix: The text before every id.
     """
-    overview = view == OVERVIEW
-    nodes = tuple(_phases(machine, prefix, marks) if overview else _states(machine, prefix, marks))
+    nodes = tuple(_states(machine, prefix, marks))
     return Picture(
         name=name,
         heading=name,
-        view=view,
         nodes=nodes,
-        edges=tuple(_edges(machine, prefix, marks, overview=overview)),
-        clusters=() if overview else _clusters(nodes),
+        edges=tuple(_edges(machine, prefix, marks)),
+        clusters=_clusters(nodes),
         prefix=prefix,
         is_run=marks is not None,
         alt=describe(machine, name),
@@ -201,7 +264,7 @@ def _states(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Itera
             path=part.path,
             scope=part.scope,
             caption=caption(phase, part),
-            title=part.path[len(part.scope) :],
+            title=getattr(part.subject, "label", None) or part.path[len(part.scope) :],
             notes=notes(phase, part, callback),
             tooltip=_with_mark(state + in_full(phase, part, callback), mark),
             pivot=part.pivot,
@@ -210,47 +273,18 @@ def _states(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Itera
         )
 
 
-def _phases(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Iterable[Node]:
-    states: dict[str, list[str]] = {phase: [] for phase in PHASES}
-    for state, place in machine.places.items():
-        states[place.phase].append(state)
-    for phase, inside in states.items():
-        if not inside:
-            continue
-        mark = _mark(marks, phase)
-        paths = [part.path for state in inside if (part := machine.places[state].part) is not None]
-        lists = phase in (EXECUTING, WAITING, COMPENSATING)
-        yield Node(
-            id=prefix + phase,
-            phase=phase,
-            caption=phase_in_words(phase),
-            title=count(phase, paths) if lists else "",
-            notes=((listed(paths, MOST_LISTED) if lists else count(phase, paths)),) if paths else (),
-            tooltip=_with_mark(", ".join(inside), mark),
-            ended=any(machine.states[state].final for state in inside),
-            mark=mark,
-        )
-
-
-def _edges(machine: CompiledMachine, prefix: str, marks: Marks | None, *, overview: bool) -> Iterable[Edge]:
-    bundles: dict[tuple[str, str, str], list[Transition]] = {}
+def _edges(machine: CompiledMachine, prefix: str, marks: Marks | None) -> Iterable[Edge]:
     for move in machine.moves():
-        source, target = (machine.places[each].phase if overview else each for each in (move.source, move.target))
-        bundles.setdefault((move.event, source, target), []).append(move)
-    for between, moves in bundles.items():
-        event, source, target = between
+        event, source, target = move
         label, kind = EDGES[event]
-        mark = _mark(marks, between)
-        pairs = "\n".join(f"{move.source} → {move.target}" for move in moves)
-        tooltip = f"{event}: {EVENTS[event]}\n{pairs}" if overview else f"{event}: {pairs}\n{EVENTS[event]}"
+        mark = _mark(marks, (event, source, target))
         yield Edge(
             event=event,
             source=prefix + source,
             target=prefix + target,
-            moves=tuple(moves),
             label=label,
             kind=kind,
-            tooltip=_with_mark(tooltip, mark),
+            tooltip=_with_mark(f"{event}: {source} → {target}\n{EVENTS[event]}", mark),
             mark=mark,
         )
 
@@ -282,3 +316,66 @@ def _mark(marks: Marks | None, key: object) -> Highlight | None:
 
 def _with_mark(tooltip: str, mark: Highlight | None) -> str:
     return tooltip if mark is None or not mark.reached else tooltip + "\n" + "\n".join(mark.lines())
+
+
+def saga_picture(
+    saga: Saga, run: Run | None, *, prefix: str = "", heading: str = "", about: tuple[str, ...] = ()
+) -> Picture:
+    """The picture of a saga's machine and of its branches; with the marks of *run*.
+
+    Args:
+        saga: The definition.
+        run: The run that is marked; None: no run.
+        prefix: The text before every id, of a branch.
+        heading: The title of a branch.
+        about: The lines below the title.
+    """
+    machine, marks = saga.machine, None
+    if run is not None:
+        machine = machine_of(saga, run)
+        known = run.state or run.records
+        marks = marks_of(machine, run.records, run.state) if known else {}
+        for path in saga.branches if run.branches is not None else ():
+            if waiting := marks.get(f"{WAITING}.{path}"):
+                waiting.branches = _counted(
+                    each for name, each in (run.branches or {}).items() if is_within(name, path)
+                )
+    picture = picture_of(machine, saga.name, marks=marks, prefix=prefix)
+    alt, heading = picture.alt, heading or saga.name
+    if run is not None and not prefix:
+        heading, alt = f"{saga.name} · {run.saga_id}", f"Run {run.saga_id} of the saga {saga.name}: {about[0]}."
+    children = tuple(_branches(saga, run, prefix))
+    return msgspec.structs.replace(picture, heading=heading, subheading=about, alt=alt, children=children)
+
+
+def _counted(branches: Iterable[Run]) -> str:
+    """How many branches are in which state."""
+    counts = Counter(map(became, branches))
+    return " · ".join(f"{counts[state]} {state}" for state in StepState if state in counts)
+
+
+def _branches(saga: Saga, run: Run | None, prefix: str) -> Iterator[Picture]:
+    """The pictures of branches; items with the same course have one picture, with their number."""
+    if run is not None and run.branches is None:
+        return
+    for path, branches in saga.branches.items():
+        for name, branch in branches.items():
+            alike: dict[object, list[tuple[str, Run | None]]] = {}
+            for item, inner in _started_branches(path, name, run).items():
+                alike.setdefault(inner and inner.course, []).append((item, inner))
+            for same in list(alike.values())[:MOST_BRANCHES]:
+                item, inner = same[0]
+                heading = f"{prefix}{path} / {'each item' if item == EACH else item}"
+                heading += f" and {len(same) - 1} more like it" if len(same) > 1 else ""
+                shown = saga_picture(branch, inner, prefix=f"{prefix}{path}.{item}/", heading=heading)
+                yield msgspec.structs.replace(shown, group=path)
+
+
+def _started_branches(path: str, name: str, run: Run | None) -> dict[str, Run | None]:
+    """The runs of a branch by name: one, or as many as there are items."""
+    if run is None or run.branches is None:
+        return {name: None}
+    begun = {path_within(key, path): each for key, each in run.branches.items() if is_within(key, path)}
+    if name == EACH and begun:
+        return dict(sorted(begun.items(), key=lambda item: (len(item[0]), item[0])))  # 2 before 10
+    return {name: begun.get(name, NOT_BEGUN)}

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from fsm_mediator.diagram.highlights import NEVER, marks_of
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.text import seconds
 from fsm_mediator.machine.machine import CompiledMachine
@@ -17,6 +18,7 @@ from fsm_mediator.states import (
     COMPENSATING,
     EXECUTING,
     FAILED,
+    PHASES,
     PROBING,
     RETRYING,
     RETRYING_COMPENSATION,
@@ -55,9 +57,14 @@ class StepMark(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[str, ...] = ()  # each once
 
     @property
+    def is_silent(self) -> bool:
+        """Whether there is nothing to say: it was never reached, or nothing is known."""
+        return self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover
+
+    @property
     def note(self) -> str:
         """A summary in a few words."""
-        if self.state in (StepState.NEVER, StepState.UNKNOWN) and not self.leftover:
+        if self.is_silent:
             return ""
         if len(self.counts) > 1:
             return " · ".join(f"{number} {state}" for state, number in self.counts)
@@ -104,44 +111,29 @@ _BECOMES: Final = {
 
 def marks_of_steps(machine: CompiledMachine, run: Run, *, undone: bool = False) -> dict[str, StepMark]:
     """The marks of *run* on each part, by path; *undone*: completed steps count as left over."""
-    parts = {part.path: part for part in machine.parts}
+    marks = marks_of(machine, run.records, run.state)
     states: dict[str, StepState] = {}
-    attempts: Counter[str] = Counter()
-    spent: dict[str, float] = {}
-    errors: dict[str, dict[str, None]] = {}
-    since: float | None = None
     for record in run.records:
-        path, phase = path_of(record.source), phase_of(record.source)
-        if path in parts:
-            if record.event in _BECOMES:
-                states[path] = _BECOMES[record.event]
-            if record.event == "rejected" and record.in_doubt:
-                states[path] = StepState.IN_DOUBT
-            if record.error is not None:
-                errors.setdefault(path, {})[str(record.error)] = None
-            if phase == EXECUTING:
-                attempts[path] = max(attempts[path], record.attempt)
-            if since is not None and phase in (EXECUTING, PROBING, RETRYING, WAITING):
-                spent[path] = spent.get(path, 0.0) + max(record.at - since, 0.0)
-        since = record.at
-    here = path_of(run.state)
-    if here in parts:
+        if record.event in _BECOMES:
+            in_doubt = record.event == "rejected" and record.in_doubt
+            states[path_of(record.source)] = StepState.IN_DOUBT if in_doubt else _BECOMES[record.event]
+    if (here := path_of(run.state)) in {part.path for part in machine.parts}:
         states[here] = _POSITIONS[phase_of(run.state)]
-        again = bool(run.records) and run.records[-1].event == "retry_due"
-        attempts[here] += phase_of(run.state) == EXECUTING and (again or not attempts[here])
     over = run.state == FAILED or (run.state == SUCCEEDED and undone)
-    marks = {}
-    for path, part in parts.items():
-        state = states.get(path, StepState.NEVER)
-        left = over and part.kind is Kind.STEP and state in (StepState.DONE, StepState.IN_DOUBT)
-        marks[path] = StepMark(
+    shown = {}
+    for part in machine.parts:
+        state = states.get(part.path, StepState.NEVER)
+        found = {phase: marks.get(f"{phase}.{part.path}", NEVER) for phase in PHASES}
+        forward = (EXECUTING, PROBING, RETRYING, WAITING)
+        spent = [took for phase in forward if (took := found[phase].seconds) is not None]
+        shown[part.path] = StepMark(
             state=state,
-            attempts=attempts[path],
-            seconds=spent.get(path),
-            leftover=left,
-            errors=tuple(errors.get(path, ())),
+            attempts=found[EXECUTING].attempts,
+            seconds=sum(spent) if spent else None,
+            leftover=over and part.kind is Kind.STEP and state in (StepState.DONE, StepState.IN_DOUBT),
+            errors=tuple(dict.fromkeys(error for each in found.values() for error in each.errors)),
         )
-    return marks
+    return shown
 
 
 def merged(marks: Sequence[StepMark]) -> StepMark:

@@ -8,8 +8,8 @@ import subprocess
 import threading
 from typing import Final
 
-from fsm_mediator.diagram.digest import digest_of
-from fsm_mediator.diagram.text import markup
+from fsm_mediator.diagram.text import digest_of, markup
+from fsm_mediator.diagram.themes import dark_sheet
 from fsm_mediator.errors import MediatorError, MissingExtraError
 
 DPI: Final = 144
@@ -78,4 +78,6 @@ def normalise_svg(svg: str, alt: str, digest: str) -> str:
     svg = _SHEET.sub("", _VERSION.sub("", svg))
     svg = _LINK.sub(lambda found: f"<g><title>{found.group(1) or ''}</title>", svg).replace("</a>\n</g>", "</g>")
     svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    if 'class="graph auto"' in svg:
+        svg = svg.replace("\n<g ", f"\n{dark_sheet()}\n<g ", 1)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{markup(alt)}" data-dot="{digest}" ', 1)

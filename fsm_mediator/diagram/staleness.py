@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from fsm_mediator.diagram.diagram import Diagram
-from fsm_mediator.diagram.digest import digest_of
-from fsm_mediator.diagram.text import clean
+from fsm_mediator.diagram.text import clean, digest_of
 from fsm_mediator.errors import DefinitionError
 
 COMPARED: Final = ("dot", "mmd", "md", "svg")

@@ -6,10 +6,14 @@ Names of steps are checked when a saga is defined; labels of callbacks, errors, 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import re
 from collections.abc import Sequence
 from typing import Final
+
+MOST_ALT: Final = 300
+"""Characters of an alternative text."""
 
 # What XML cannot hold (controls, lone surrogates, non-characters), and what makes text read backwards.
 _UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -66,6 +70,14 @@ def width(text: str, size: float, bold: bool = False) -> float:
     return total * size * (1.1 if bold else 1.0)
 
 
+def fitted(words: str, size: float, bold: bool, room: float) -> str:
+    """*words*, cut to *room*."""
+    most = len(words)
+    while most > 2 and width(shorten(words, most), size, bold) > room:
+        most -= 1
+    return shorten(words, most)
+
+
 @functools.lru_cache(512)
 def seconds(value: float) -> str:
     """A length of time in words: ``12 ms``, ``1.5 s``, ``5 min``, ``2 h``."""
@@ -104,8 +116,18 @@ def dot_name(text: str) -> str:
     return f'"{_NOT_IN_A_NAME.sub(lambda found: f"%{ord(found.group()):x}", text)}"'
 
 
+def dot_id(text: str) -> str:
+    """*text* as the quoted id of an element of an SVG, which XML takes as an id."""
+    return dot_name(text).replace("/", "·").replace("%", "·")
+
+
 @functools.lru_cache(1024)
 def markup(text: str) -> str:
     """*text* for XML, and for DOT's labels in markup."""
     text = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace('"', "&quot;").replace("'", "&#39;")
+
+
+def digest_of(*texts: str) -> str:
+    """A short digest of *texts* together; pictures of the same text have the same one."""
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]

@@ -80,9 +80,9 @@ _COLOURS: Final = {
     "here": ("#fff3b0", "#453b06"),
 }
 _GROUND, _FAINT = _COLOURS["ground"], _COLOURS["faint"]
-_BLUE, _PURPLE = ("#1d5fb8", "#6fa8f5"), ("#6f42b5", "#b795f0")
+_BLUE, _PURPLE = ("#1d5fb8", "#6fa8f5"), ("#7d50c4", "#b795f0")
 _AMBER, _RUST = ("#95590a", "#e0a54a"), ("#a8452a", "#ee9275")
-_GREY = ("#4a4f57", "#b6bdc6")
+_GREY, _DIM = ("#4a4f57", "#b6bdc6"), ("#66717f", "#8b96a3")
 _OVAL, _RINGS, _HEXAGON = ("([", "])"), ("(((", ")))"), ("{{", "}}")
 _RETRY = NodeLook("↻ ", "box", "rounded,filled", _OVAL, _FAINT, _GROUND)
 _STUCK = NodeLook("! ", "octagon", "filled", _HEXAGON, ("#b0261d", "#f58a80"), ("#fdeae8", "#3a1715"))
@@ -103,12 +103,12 @@ NODES: Final[dict[str, NodeLook]] = {
 
 EDGES: Final[dict[EdgeKind, EdgeLook]] = {
     EdgeKind.FORWARD: EdgeLook("solid", 1.8, "==>", _BLUE),
-    EdgeKind.LOOP: EdgeLook("solid", 0.9, "-->", ("#66717f", "#8b96a3")),
+    EdgeKind.LOOP: EdgeLook("solid", 0.9, "-->", _DIM),
     EdgeKind.ASKED: EdgeLook("dashed", 0.9, "-.->", _PURPLE),
     EdgeKind.FAILURE: EdgeLook("solid", 1.1, "-->", _RUST),
     EdgeKind.IN_DOUBT: EdgeLook("dashed", 1.1, "-.->", _RUST),
     EdgeKind.BACKWARD: EdgeLook("solid", 1.6, "==>", _AMBER),
-    EdgeKind.PERSON: EdgeLook("dotted", 1.2, "-.->", _GREY),
+    EdgeKind.PERSON: EdgeLook("dotted", 1.2, "-.->", _DIM),
 }
 
 
@@ -132,7 +132,19 @@ RED: Final = LIGHT._replace(
 )
 """For a run that should be impossible: its path is red, all else pale."""
 
-THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK, RED)}
+AUTO: Final = LIGHT._replace(name="auto")
+"""Light; as an SVG it is dark on a dark page."""
+
+THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK, AUTO, RED)}
+
+
+def dark_sheet() -> str:
+    """The style sheet that makes an SVG of the theme `AUTO` dark where the reader's page is."""
+    pairs = [*_COLOURS.values(), *(look.colour for look in EDGES.values())]
+    pairs += [pair for look in NODES.values() for pair in (look.line, look.ground)]
+    kinds = ("fill", "stroke")
+    rules = (f"[{kind}='{light}']{{{kind}:{dark}}}" for light, dark in dict(pairs).items() for kind in kinds)
+    return f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
 
 
 def theme_of(name: str) -> Theme:

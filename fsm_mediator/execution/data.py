@@ -71,6 +71,7 @@ class ExecutionData:
             next commit.
         new_branches: The branches that the last record creates, until they are taken for its commit.
         undecided: Why the function that decides what the current part waits for has no answer.
+        poison: Why the next function that decides is not called: drivers died in it again and again.
         parent_results: For a branch of one step: returns the results that its parent had when the group began.
         encoding: Where the journal encodes: payloads and results as the journal gives them back. None: every attempt
             sees the objects themselves.
@@ -79,7 +80,18 @@ class ExecutionData:
     __slots__ = (
         *("acceptance", "answered", "attempt", "branch_leftovers", "cancel", "compensated", "consumed", "deadline_at"),
         *("doubt", "doubtful", "due_at", "effect", "encoding", "events", "failure", "forwarded", "history"),
-        *("machine", "new_branches", "parent_results", "places", "plans", "saga", "saga_id", "seq", "signals"),
+        *(
+            "machine",
+            "new_branches",
+            "parent_results",
+            "places",
+            "plans",
+            "poison",
+            "saga",
+            "saga_id",
+            "seq",
+            "signals",
+        ),
         *("state", "trouble", "undecided"),
     )
 
@@ -109,6 +121,7 @@ class ExecutionData:
         self.branch_leftovers: dict[str, tuple[str, ...]] | None = None
         self.new_branches: tuple[Acceptance, ...] = ()
         self.undecided: Exception | None = None
+        self.poison: Exception | None = None
         self.parent_results: Callable[[], Mapping[str, Any]] | None = None
         self.encoding: Encoding | None = None
 
@@ -167,7 +180,7 @@ class ExecutionData:
 
     @property
     def group(self) -> tuple[str, ...]:
-        """The names of the branches of the group whose wait it is in; empty: it is in none."""
+        """The names of the branches of the group in which it waits; empty: it waits in none."""
         if self.plans is None:
             return ()
         part = self.places[self.state].part
@@ -176,6 +189,14 @@ class ExecutionData:
     def branches_of(self, path: str) -> tuple[str, ...]:
         """The names of the branches of the group at *path*, if it has come there."""
         return self.plans.get(path, ()) if self.plans is not None else ()
+
+    @property
+    def decides_next(self) -> bool:
+        """Whether it is not in an attempt, and a function that decides is called as soon as it goes on."""
+        phase, part = self.places[self.state]
+        parts = self.saga.parts
+        following = 0 if part is None else parts.index(part) + 1
+        return phase in (PENDING, WAITING) and following < len(parts) and parts[following].decide is not None
 
     # Results
 
@@ -252,7 +273,7 @@ class ExecutionData:
         return tuple(found)
 
     def outcome(self) -> Outcome:
-        """Its state and what is known of it, for a caller."""
+        """The outcome so far, for a caller."""
         state = self.state
         error = None
         leftovers: tuple[str, ...] = ()

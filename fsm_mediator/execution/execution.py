@@ -69,14 +69,15 @@ class Execution(ExecutionData):
                 f"{self.state!r} and its next record is number {self.seq + 1}",
                 record.seq,
             )
-        if record.target not in self.machine.states:
-            wider = self.saga.machine_with(record.target)
-            if wider is None:
+        if record.target not in self.machine.states or not self.machine.has_transition(record.event, record.source):
+            wider = self.saga.widest_machine
+            if record.target not in wider.states:
                 raise DefinitionChangedError(
                     f"{where} enters {record.target!r}, a state that saga {self.saga.name!r} version "
                     f"{self.saga.version} does not have. Register the definition that wrote it"
                 )
-            self.use_machine(wider)
+            if wider.has_transition(record.event, record.source):
+                self.use_machine(wider)
         if not self.machine.has_transition(record.event, record.source):
             raise IllegalRecordError(f"{where}: {self.machine.refusal(record.event, record.source)}", record.seq)
         part = self.places[record.source].part
@@ -97,8 +98,8 @@ class Execution(ExecutionData):
             chance: A number from 0 to 1, for the jitter of waits.
 
         Returns:
-            The record; None where nothing moves: a crash while nothing was under way, or while probing, which is
-            asked again.
+            The record; None where nothing moves: a crash while nothing was under way, or while probing, as long as
+            that is asked again.
 
         Raises:
             RefusedError: The answer does not fit the state; nothing has changed.
@@ -251,7 +252,10 @@ class Execution(ExecutionData):
         event, source, value, due_at = decision.event, self.state, decision.value, decision.due_at
         known = self.events.get(event)
         if known is None or source not in known.transitions:
-            raise self._refusal(event)
+            if not decision.poisoned:
+                raise self._refusal(event)
+            self.use_machine(self.saga.widest_machine)
+            known = self.events[event]
         part = self.places[source].part
         known.trigger(self)
         effect = self.effect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -25,7 +25,7 @@ from fsm_mediator.states import (
 )
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, Look
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):
@@ -110,11 +110,15 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         }
         return msgspec.json.encode(plain, enc_hook=repr).decode()
 
-    def diagram(self, view: str = "detail", *, direction: str | None = None) -> Diagram:
+    def diagram(self, view: str = "detail", **look: Unpack[Look]) -> Diagram:
         """The machine's picture with this run marked: the path taken, where it stands, what it never reached."""
         from fsm_mediator.diagram import run_diagram
 
-        return run_diagram(self, view=view, direction=direction)
+        return run_diagram(self, view, **look)
+
+    def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
+        """Its steps and what became of them, for a notebook."""
+        return {**self.diagram("steps")._repr_mimebundle_(**kinds), "text/plain": repr(self)}
 
     def summary(self, *, next_move: bool = True) -> str:
         """What happened, in a sentence or three, and the next move, in Python, unless that is told elsewhere."""

@@ -22,6 +22,7 @@ from fsm_mediator.error_types import (
     SagaUndoneError,
     SiblingFailedError,
     SignalTimedOutError,
+    safe_repr,
 )
 from fsm_mediator.execution.data import INTERRUPTIBLE, ExecutionData
 from fsm_mediator.execution.judging import SPECIAL, is_worth_retrying, leaves_doubt, wait_after
@@ -72,6 +73,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         event: One of the machine's events.
         value: As in `Record`, as the others.
         unbegun: How many attempts were announced and will not be made.
+        poisoned: Whether it is a move of the widest machine, which the saga's own need not have.
     """
 
     event: str
@@ -82,7 +84,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     abandoned: bool = False
     unbegun: int = 0
+    poisoned: bool = False
 
+
+MOST_CRASHES: Final = 10
+"""So many crashes end a decision, or a probe whose step has no limit of attempts: it counts as "cannot tell"."""
 
 RETRY_DUE: Final = Decision("retry_due")
 RETRY_IN_DOUBT: Final = Decision("retry_due", in_doubt=True)
@@ -101,6 +107,8 @@ def _executing(data: ExecutionData, part: Part, answer: Answer, at: float, chanc
     if isinstance(answer, Abandoned):
         overdue = Failure.of(_error_of(data, answer, _attempt_of(data, part)))
         return Decision("exhausted", error=overdue, in_doubt=True, abandoned=True)
+    if isinstance(answer, Crashed) and answer.too_often:
+        return _poisoned(data, part, "exhausted", doubt=True)
     policy = part.retry
     error, doubt, again = _judge(data, part, answer, policy)
     again = again and policy.allows(data.attempt)
@@ -127,7 +135,9 @@ def _retrying(data: ExecutionData, part: Part, answer: Answer, _at: float, _chan
 
 
 def _probing(data: ExecutionData, part: Part, answer: Answer, at: float, _chance: float) -> Decision | None:
-    if isinstance(answer, Crashed):
+    if isinstance(answer, Crashed) and answer.too_often:
+        return _poisoned(data, part, "exhausted", doubt=True)
+    if isinstance(answer, Crashed) and answer.times < (part.retry.attempts or MOST_CRASHES):
         return None
     doubt, reason = True, None
     if isinstance(answer, Returned) and isinstance(answer.value, Happened):
@@ -135,10 +145,14 @@ def _probing(data: ExecutionData, part: Part, answer: Answer, at: float, _chance
     if isinstance(answer, Returned) and isinstance(answer.value, NotHappened):
         doubt, reason = False, "its probe says that it did not happen"
     elif isinstance(answer, Returned):
-        reason = f"its probe returned {answer.value!r}, neither Happened nor NotHappened, and so could not tell"
+        reason = (
+            f"its probe returned {safe_repr(answer.value)}, neither Happened nor NotHappened, and so could not tell"
+        )
     elif isinstance(answer, (Raised, TimedOut, Abandoned)):
         why = Failure.of(answer.error) if isinstance(answer, Raised) else f"no answer {_within(answer)}"
         reason = f"its probe could not tell: {why}"
+    elif isinstance(answer, Crashed):
+        reason = f"its probe could not tell: whoever asked it ended before the answer, {answer.times} times"
     else:
         return _ignore_or_refuse(data, answer)
     if data.due_at is not None and (part.repeatable or not doubt):
@@ -167,7 +181,12 @@ def _joined(data: ExecutionData, part: Part, branches: Sequence[Branch], at: flo
         failure = Failure.of(_error_of_branches(data, part, wrong, at))
         return _give_up(part, failure, doubt=True, reason=_branches_summary(branches))
     results = [branch.result for branch in branches]
-    value = results if part.each else dict(zip((branch.name for branch in branches), results, strict=True))
+    value: Any = results if part.each else dict(zip((branch.name for branch in branches), results, strict=True))
+    if data.encoding is not None:
+        try:
+            value = data.encoding.accept_result(part, value)
+        except ResultRefusedError as error:  # each fits, and all together do not
+            return _give_up(part, Failure.of(error), doubt=not part.forward_only)
     return Decision("executed", value)
 
 
@@ -187,6 +206,8 @@ def _compensating(data: ExecutionData, part: Part, answer: Answer, at: float, ch
         return _compensating_group(data, answer)
     if isinstance(answer, Returned):
         return Decision("compensated", reason="answered late" if answer.late else None)
+    if isinstance(answer, Crashed) and answer.too_often:
+        return _poisoned(data, part, "compensation_exhausted", doubt=data.doubt)
     error = _error_of(data, answer, f"attempt {data.attempt} to compensate {part.path!r}")
     failure = Failure.of(error)
     if isinstance(answer, Abandoned):
@@ -225,6 +246,8 @@ def _stuck(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance
     if isinstance(answer, Branches):
         if any(branch.state in (STUCK, RUNNING) for branch in answer.branches):
             return None
+        if data.failure is None and not data.doubt:
+            return None  # its branches have succeeded, and their joined result was refused: a person has to help
         return Decision("retry", in_doubt=data.doubt, reason="none of its branches is stuck any more")
     if isinstance(answer, OperatorRetry):
         return Decision("retry", in_doubt=data.doubt, reason=answer.reason)
@@ -332,6 +355,14 @@ def _give_up(
     return Decision(event, None, failure, doubt, None, reason, False, unbegun)
 
 
+def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
+    """Its drivers die again and again without its getting further: a person decides."""
+    error = AttemptCrashedError(
+        f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
+    )
+    return Decision(event, error=Failure.of(error), in_doubt=doubt, poisoned=True)
+
+
 def _ignore_or_refuse(data: ExecutionData, answer: Answer) -> Decision | None:
     """Nothing was under way that could have crashed; anything else does not fit the state."""
     if isinstance(answer, Crashed):
@@ -344,7 +375,11 @@ def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
     event = {OperatorRetry: "retry", OperatorUndo: "undo", Begin: "start"}.get(type(answer))
     if isinstance(answer, OperatorSettled):
         event = "settled_done" if answer.done else "settled_undone"
-    why = data.machine.refusal(event, data.state) if event else f"{answer!r} does not fit the state {data.state!r}"
+    why = (
+        data.machine.refusal(event, data.state)
+        if event
+        else f"{safe_repr(answer)} does not fit the state {data.state!r}"
+    )
     return RefusedError(f"saga {data.saga_id!r}: {why}")
 
 

@@ -122,11 +122,11 @@ function render({ model, el }) {
   const count = make("span", { class: "fsm-count" });
   const restart = make("button", { type: "button" }, "Restart");
   restart.addEventListener("click", () => say({ do: "restart" }));
-  const overview = make("button", { type: "button", "aria-pressed": "false" }, "Overview");
-  overview.addEventListener("click", () => say({ do: "show", view: model.get("view").view === "detail" ? "overview" : "detail" }));
+  const steps = make("button", { type: "button", "aria-pressed": "false" }, "Steps");
+  steps.addEventListener("click", () => say({ do: "show", view: model.get("view").view === "detail" ? "steps" : "detail" }));
   const full = make("button", { type: "button", "aria-pressed": "false" }, "Full size");
   const said = make("p", { class: "fsm-said", role: "status" });
-  const bar = make("div", { class: "fsm-bar", role: "group", "aria-label": "history" }, first, back, slider, onward, last, count, restart, overview, full, said);
+  const bar = make("div", { class: "fsm-bar", role: "group", "aria-label": "history" }, first, back, slider, onward, last, count, restart, steps, full, said);
   const columns = {};
   const grid = make("div", { class: "fsm-columns" });
   for (const [name, title] of COLUMNS) {
@@ -168,7 +168,7 @@ function render({ model, el }) {
     able(view.position < latest, last, onward);
     able(latest > 0, restart);
     count.textContent = `moment ${view.position} of ${latest}`;
-    overview.setAttribute("aria-pressed", String(view.view === "overview"));
+    steps.setAttribute("aria-pressed", String(view.view === "steps"));
     if (said.textContent !== view.said) said.textContent = view.said;
     for (const [name, fill] of Object.entries(FILL)) columns[name].replaceChildren(...fill(view));
     columns.journal.scrollTop = columns.journal.scrollHeight;

@@ -16,7 +16,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import LIGHT
 from fsm_mediator.diagram.history import Run
-from fsm_mediator.diagram.picture import DETAIL, EDGES, VIEWS
+from fsm_mediator.diagram.picture import DETAIL, EDGES, check_view
 from fsm_mediator.diagram.themes import theme_of
 from fsm_mediator.errors import DefinitionError, MissingExtraError, RefusedError
 from fsm_mediator.execution.execution import Execution
@@ -54,7 +54,7 @@ class Explorer:
         saga: The saga.
         moments: Its state after each thing that happened, from the beginning.
         position: Which of the moments is shown.
-        view: ``detail`` or ``overview``.
+        view: ``detail`` or ``steps``.
         theme: ``light`` or ``dark``.
     """
 
@@ -131,11 +131,9 @@ class Explorer:
         Raises:
             DefinitionError: There is no such view or theme.
         """
-        if view is not None and view not in VIEWS:
-            raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
         if theme is not None:
             theme_of(theme)
-        self.view = view or self.view
+        self.view = self.view if view is None else check_view(view)
         self.theme = theme or self.theme
         self._changed()
 
@@ -253,7 +251,7 @@ def explore(
     Args:
         saga: The saga.
         path: The choices to begin with: their labels, or the path of a counterexample.
-        view: ``detail`` or ``overview``.
+        view: ``detail`` or ``steps``.
         theme: ``light`` or ``dark``, until the notebook's own theme is known.
         strict: Also offer steps that raise after their effect without saying so, which is against the rules.
 

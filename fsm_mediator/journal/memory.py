@@ -12,66 +12,22 @@ import msgspec
 
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
-from fsm_mediator.journal.codec import MAX_BYTES, encoded_commit, encoded_item
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, Written, check_bounds, check_unless_mail
-from fsm_mediator.journal.rows import UNFINISHED, is_too_late
-from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
+from fsm_mediator.journal.codec import MAX_BYTES, Codec
+from fsm_mediator.journal.memory_row import Row
+from fsm_mediator.journal.plain import Types
+from fsm_mediator.journal.protocol import (
+    Commit,
+    Driver,
+    Entry,
+    IdTakenError,
+    Written,
+    check_bounds,
+    check_unless_mail,
+)
+from fsm_mediator.journal.rows import UNFINISHED, encoded_commit, encoded_item, is_too_late
+from fsm_mediator.records import Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import ENDED, PENDING, STUCK, STUCK_EXECUTING, STUCK_PHASES, is_settled, is_stuck, phase_of
-
-
-class _Row:
-    """One execution. A commit puts a new row in its place; a change of one attribute is made in the row."""
-
-    __slots__ = ("acceptance", "awaits", "driver", "epoch", "mail", "records", "seen", "shared", "wake_at")
-
-    def __init__(self, acceptance: Acceptance, records: list[Record], *, dormant: bool = False) -> None:
-        self.acceptance = acceptance
-        self.awaits = dormant
-        self.shared = False
-        self.seen = 0
-        self.records = records
-        self.epoch = 1
-        self.driver: str | None = None
-        self.wake_at: float | None = math.inf if dormant else None
-        self.mail: tuple[InboxItem, ...] = ()
-
-    def after(self, commit: Commit) -> _Row:
-        """The row that takes this one's place with *commit*."""
-        row = _Row(self.acceptance, [*self.records, *commit.records])
-        row.epoch = self.epoch
-        row.driver = commit.driver if commit.held else None
-        row.wake_at = commit.wake_at
-        row.awaits = commit.awaits
-        row.seen = max(self.seen, commit.seen)
-        row.mail = self.mail
-        if commit.taken:
-            row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
-        return row
-
-    @property
-    def state(self) -> str:
-        return self.records[-1].target if self.records else PENDING
-
-    @property
-    def changed_at(self) -> float:
-        return self.records[-1].at if self.records else self.acceptance.at
-
-    @property
-    def has_unseen_message(self) -> bool:
-        """Whether an item is in the inbox that no driver has seen; if the execution is stuck, one of a branch."""
-        if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and a group's inbox can be long
-            return False
-        stuck = is_stuck(self.state)
-        return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in reversed(self.mail))
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether this branch of an ended whole can still move.
-
-        An ended branch that a driver holds is being undone. A stuck branch was settled by a person with the whole.
-        """
-        return self.driver is not None or not is_settled(self.state)
+from fsm_mediator.states import ENDED, STUCK_PHASES, is_in_phase, phase_of
 
 
 class MemoryJournal:
@@ -83,6 +39,7 @@ class MemoryJournal:
         encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors, so
             that a test sees the same values. Otherwise objects are kept as they are.
         max_value_bytes: The limit of one value, if *encode* is set.
+        types: Hooks, as of `SQLiteJournal`, if *encode* is set.
         keep: How many executions to keep. When one more is opened, the oldest ended ones are deleted, each with its
             branches, as by `prune`. Executions that have not ended are never deleted, and count. A deleted id is
             unknown afterwards, and starts again when it is run again. None: all are kept.
@@ -94,21 +51,28 @@ class MemoryJournal:
 
     heartbeat: float | None = None
 
-    def __init__(self, *, encode: bool = False, max_value_bytes: int = MAX_BYTES, keep: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        encode: bool = False,
+        max_value_bytes: int = MAX_BYTES,
+        types: Types | None = None,
+        keep: int | None = None,
+    ) -> None:
         if keep is not None and (type(keep) is not int or keep < 1):
             raise JournalError(
                 f"MemoryJournal: keep must be a whole number of at least 1, or None to keep all, not {keep!r}"
             )
         check_number("MemoryJournal: max_value_bytes", max_value_bytes, above=True)
         self.encodes = encode
-        self.max_value_bytes = max_value_bytes
+        self.codec = Codec(max_value_bytes, types)
         self.keep = keep
         self._empty()
         forking.register(self)
 
     def _empty(self) -> None:
         self._lock = threading.Lock()
-        self._rows: dict[str, _Row] = {}
+        self._rows: dict[str, Row] = {}
         self._branches: dict[str, dict[str, None]] = {}  # by parent, in order; can name branches that never were
         self._by_age: deque[str] = deque()  # if not all are kept: the executions that are no branches, oldest first
         self._drivers: dict[str, Driver] = {}
@@ -125,7 +89,7 @@ class MemoryJournal:
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
         if self.encodes:
-            commit = encoded_commit(commit, self.max_value_bytes)
+            commit = encoded_commit(commit, self.codec)
         with self._lock:
             return self._write(commit)
 
@@ -135,10 +99,8 @@ class MemoryJournal:
         for commit in commits:
             try:
                 results.append(self.write(commit))
-            except JournalError as error:
-                results.append(error)
-            except PayloadError as error:
-                results.append(JournalError(str(error)))
+            except (JournalError, PayloadError) as error:
+                results.append(error if isinstance(error, JournalError) else JournalError(str(error)))
         return results
 
     def _write(self, commit: Commit) -> Written:
@@ -146,7 +108,7 @@ class MemoryJournal:
         changed = {commit.saga_id: row}
         for children, dormant in ((commit.children, False), (commit.dormant, True)):
             for child in children:
-                changed[child.saga_id] = _Row(child, [], dormant=dormant)
+                changed[child.saga_id] = Row(child, [], dormant=dormant)
                 self._index_branch(child)
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
@@ -161,7 +123,7 @@ class MemoryJournal:
         self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
         return row.mail
 
-    def _row_before(self, commit: Commit) -> _Row:
+    def _row_before(self, commit: Commit) -> Row:
         """The row that *commit* changes; raises if it may not."""
         rows = self._rows
         row = rows.get(commit.saga_id)
@@ -170,7 +132,7 @@ class MemoryJournal:
                 raise IdTakenError(f"an execution {commit.saga_id!r} exists; nothing was written")
             if commit.held and commit.driver is not None:
                 self._check_driver(commit.driver)
-            row = _Row(commit.acceptance, [])
+            row = Row(commit.acceptance, [])
         elif row is None:
             raise JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")
         elif row.epoch != commit.epoch or row.driver != commit.driver:
@@ -188,13 +150,13 @@ class MemoryJournal:
                 raise IdTakenError(f"an execution {child.saga_id!r} exists; nothing was written")
         return row
 
-    def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> _Row | None:
+    def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> Row | None:
         """Open an execution that *driver* owns, with this very list as its records; None: the id is taken.
 
         A record is journaled by being appended to the list: in one process and without encoding there is nothing else
         to do. Call `unshare` before anything else is written.
         """
-        row = _Row(acceptance, records)
+        row = Row(acceptance, records)
         row.shared = True
         row.driver = driver
         with self._lock:
@@ -207,7 +169,7 @@ class MemoryJournal:
             return row
 
     @staticmethod
-    def unshare(row: _Row) -> None:
+    def unshare(row: Row) -> None:
         """Give the row records of its own, for commits to come. A last record with branches is left to its commit."""
         if row.shared:
             records = list(row.records)
@@ -236,7 +198,7 @@ class MemoryJournal:
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
         """As `Journal.post`."""
         if self.encodes:
-            item = encoded_item(saga_id, item, self.max_value_bytes)
+            item = encoded_item(saga_id, item, self.codec.encode)
         with self._lock:
             row = self._rows.get(saga_id)
             if row is None or row.state in ENDED:
@@ -248,7 +210,7 @@ class MemoryJournal:
             self._deliver(row, item)
             return True
 
-    def _deliver(self, row: _Row, item: InboxItem) -> None:
+    def _deliver(self, row: Row, item: InboxItem) -> None:
         self._last_item += 1
         row.mail = (*row.mail, msgspec.structs.replace(item, number=self._last_item))
 
@@ -282,10 +244,11 @@ class MemoryJournal:
             self._check_driver(driver_id)
             if row.driver in self._drivers:
                 return None
+            abandoned = row.driver is not None
             row.epoch += 1  # first, so that an interrupt in between leaves it to no driver, rather than to two
             self.unshare(row)
             row.driver = driver_id
-            return self._entry(row)
+            return msgspec.structs.replace(self._entry(row), abandoned=abandoned)
 
     def release(self, saga_id: str, epoch: int) -> None:
         """As `Journal.release`."""
@@ -294,7 +257,7 @@ class MemoryJournal:
             if row is not None and row.epoch == epoch:
                 self._free(row)
 
-    def _free(self, row: _Row) -> None:
+    def _free(self, row: Row) -> None:
         self.unshare(row)
         row.driver = None
         row.awaits = False
@@ -330,7 +293,7 @@ class MemoryJournal:
             row = self._rows.get(saga_id)
             return None if row is None else self._entry(row)
 
-    def _entry(self, row: _Row) -> Entry:
+    def _entry(self, row: Row) -> Entry:
         owner = None if row.driver is None else self._drivers.get(row.driver) or Driver(row.driver)
         return Entry(
             row.acceptance,
@@ -343,6 +306,7 @@ class MemoryJournal:
             row.wake_at,
             len(row.mail),
             row.has_unseen_message,
+            row.recoveries,
         )
 
     def records(self, saga_id: str) -> list[Record]:
@@ -430,15 +394,13 @@ class MemoryJournal:
         if acceptance.parent is not None:
             self._branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 
+    def check(self) -> list[str]:
+        """As `Journal.check`. Nothing can be damaged."""
+        return []
+
     def close(self) -> None:
         """As `Journal.close`. Nothing is open, and all executions are kept."""
 
     def __repr__(self) -> str:
         keep = f", keep={self.keep}" if self.keep is not None else ""
         return f"MemoryJournal(encode={self.encodes}{keep})"
-
-
-def is_in_phase(state: str, phase: str) -> bool:
-    """Whether *state* is, or is in, *phase*; ``stuck`` includes ``stuck_executing``."""
-    own = phase_of(state)
-    return phase in (state, own) or (phase == STUCK and own == STUCK_EXECUTING)

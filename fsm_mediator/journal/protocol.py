@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.records import Acceptance, InboxItem, Record
 
 
@@ -39,6 +40,20 @@ class Driver(msgspec.Struct, frozen=True):
         return f"process {self.pid} on {self.host or 'this machine'}"
 
 
+class Recoveries(NamedTuple):
+    """How often an execution was claimed from a dead driver while an attempt, probe or decision was under way.
+
+    *total*: since it last got further; *here*: since its last record.
+    """
+
+    total: int = 0
+    here: int = 0
+
+
+NO_RECOVERIES: Final = Recoveries()
+"""Of an execution with no driver that has died in its midst."""
+
+
 class Commit(msgspec.Struct, frozen=True):
     """All that is written for one execution in one transaction: everything, or nothing.
 
@@ -60,6 +75,7 @@ class Commit(msgspec.Struct, frozen=True):
         posts: Items for the inboxes of other executions: (saga id, item).
         unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
             by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
+        recoveries: The execution's new count of recoveries; None: it is as it was.
     """
 
     saga_id: str
@@ -76,6 +92,7 @@ class Commit(msgspec.Struct, frozen=True):
     dormant: tuple[Acceptance, ...] = ()
     posts: tuple[tuple[str, InboxItem], ...] = ()
     unless_mail: tuple[str, str] | None = None
+    recoveries: Recoveries | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -93,6 +110,8 @@ class Entry(msgspec.Struct, frozen=True):
             announced and has not begun.
         mail: How many items are in its inbox.
         called: Whether an item is in its inbox that no driver has seen.
+        recoveries: How often it was recovered without getting further.
+        abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
         queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
     """
 
@@ -106,6 +125,8 @@ class Entry(msgspec.Struct, frozen=True):
     wake_at: float | None = None
     mail: int = 0
     called: bool = False
+    recoveries: Recoveries = NO_RECOVERIES
+    abandoned: bool = False
     queued: str | None = None
 
     @property
@@ -129,8 +150,8 @@ Written: TypeAlias = tuple[InboxItem, ...]
 class Journal(Protocol):
     """A durable log of records, by execution. Every method may be called from any thread.
 
-    If *encodes* is True, values (payloads, results) are encoded to JSON by msgspec when they are written, and returned
-    as `msgspec.Raw`, for a caller that knows their types; a value of more than *max_value_bytes* is refused. If it is
+    If *encodes* is True, values (payloads, results) are encoded to JSON by *codec* when they are written, and returned
+    as `msgspec.Raw`, for a caller that knows their types; a value that *codec* does not accept is refused. If it is
     False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a driver; None: no
     calls.
 
@@ -139,7 +160,7 @@ class Journal(Protocol):
 
     encodes: bool
     heartbeat: float | None
-    max_value_bytes: int
+    codec: Codec
 
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.
@@ -211,6 +232,8 @@ class Journal(Protocol):
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
         """Give an execution without a living owner to this driver, under a new epoch. None: it has a living owner.
 
+        `Entry.abandoned` says whether a dead driver owned it.
+
         A driver cannot claim its own executions.
 
         Raises:
@@ -241,6 +264,13 @@ class Journal(Protocol):
 
         An execution is deleted together with its branches, once none of these can move. A stuck branch cannot, if the
         whole has ended: a person settled both.
+        """
+
+    def check(self) -> list[str]:
+        """Look for damage in what is kept: each fault in words; empty: none was found.
+
+        Raises:
+            JournalError: It is so damaged that it cannot be read.
         """
 
     def close(self) -> None:

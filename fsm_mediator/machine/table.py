@@ -100,6 +100,8 @@ def _step_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Tran
     elif part.can_outlive_its_timeout or every:
         stuck = f"{STUCK_EXECUTING if part.compensatable else STUCK}.{part.path}"
         yield Transition("exhausted", executing, stuck)
+        if part.probe is not None and every:
+            yield Transition("exhausted", probing, stuck)
         yield from _stuck_executing(part, stuck, executing, after, back)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.codec import decode_items
+from fsm_mediator.journal.protocol import NO_RECOVERIES
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
 from fsm_mediator.records import BEGIN, LATE, InboxItem
@@ -80,6 +80,11 @@ class ActiveExecution:
         execution: The execution; not set before it is claimed.
         epoch: The epoch it is driven under; 0: it is not claimed yet.
         background: Whether it is driven in the background, so that long waits need no owner.
+        recoveries: How often it was claimed from a dead driver without getting further.
+        recorded: The same, as the journal has it.
+        orphaned: Whether it was claimed from a dead driver.
+        asks_at: When a probe that a dead driver left is asked again, in seconds since the epoch. None: at once.
+        decides: Whether a decision was counted as begun that a dead driver may have left; until the decision is made.
         recovered: Whether it was claimed in the midst of something, which counts as a crash of what was under way.
         stopping: Whether its driver is to leave it after the next record.
         called: Whether its inbox has items that the driver has not read.
@@ -101,8 +106,22 @@ class ActiveExecution:
     """
 
     __slots__ = (
-        *("background", "call", "called", "context", "dormant", "driver", "elapsed", "epoch", "error", "execution"),
-        *("failed_observers", "finished", "group", "inbox", "outcome", "recovered", "rests", "saga_id", "slot"),
+        *(
+            "asks_at",
+            "background",
+            "call",
+            "called",
+            "context",
+            "decides",
+            "dormant",
+            "driver",
+            "elapsed",
+            "epoch",
+            "error",
+            "execution",
+        ),
+        *("failed_observers", "finished", "group", "inbox", "orphaned", "outcome", "recorded", "recovered"),
+        *("recoveries", "rests", "saga_id", "slot"),
         *("stopping", "unbegun", "wait"),
     )
 
@@ -117,7 +136,9 @@ class ActiveExecution:
             self.epoch = 0
         self.background = background
         self.recovered = self.stopping = self.called = self.finished = self.rests = False
-        self.unbegun = self.dormant = False
+        self.unbegun = self.dormant = self.orphaned = self.decides = False
+        self.recoveries = self.recorded = NO_RECOVERIES
+        self.asks_at: float | None = None
         self.elapsed = -math.inf
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
@@ -135,7 +156,8 @@ class ActiveExecution:
         if self.inbox is UNREAD:
             self.inbox = Inbox()
         inbox, known = self.inbox, len(self.inbox.received)
-        for item in decode_items(self.execution.saga, items):
+        encoding = self.execution.encoding
+        for item in items if encoding is None else encoding.decode_items(self.execution.saga, items):
             if item.number not in inbox.received:
                 inbox.received |= {item.number}
                 inbox.seen = max(inbox.seen, item.number)

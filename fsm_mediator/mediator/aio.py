@@ -50,6 +50,8 @@ class AsyncMediator:
         park_after: An execution in the background that waits longer than so many seconds is held by nobody meanwhile.
         limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Who comes later
             queues, first come first served. A `Limits` can be shared by several mediators of a process.
+        max_recoveries: How often a driver may die in the midst of an execution that does not get further. After that
+            the execution is stuck: a person decides.
         close_grace: Seconds that `close` waits for attempts under way.
         clock: Tells the time in seconds since the epoch.
         sleep: Waits so many seconds, awaited; when it returns the wait counts as over, and nothing is ever parked. By
@@ -68,14 +70,15 @@ class AsyncMediator:
         max_workers: int = 8,
         park_after: float = 60.0,
         limits: Limits | Mapping[str, int] | None = None,
+        max_recoveries: int = 50,
         close_grace: float = 30.0,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] | None = None,
         chance: Callable[[], float] | None = None,
         _runtime: Callable[[LoopRuntime], Runtime] | None = None,
     ) -> None:
-        functions = {"clock": clock, "sleep": sleep, "chance": chance}
-        check_settings(max_workers=max_workers, close_grace=close_grace, observers=observers, **functions)
+        settings = {"max_workers": max_workers, "max_recoveries": max_recoveries, "close_grace": close_grace}
+        check_settings(**settings, observers=observers, clock=clock, sleep=sleep, chance=chance)
         self._close_grace = close_grace
         self._core = ExecutionDriver(
             sagas,
@@ -86,6 +89,7 @@ class AsyncMediator:
             observers=observers,
             park_after=park_after,
             limits=limits,
+            max_recoveries=max_recoveries,
             clock=clock,
             chance=chance,
         )
@@ -117,9 +121,9 @@ class AsyncMediator:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What makes another mediator drive as this one does: its ``limits``, ``observers`` and ``park_after``."""
+        """What makes another mediator drive as this one does, by the names of `__init__`'s arguments."""
         core = self._core
-        return {"limits": core.limits, "observers": core.observers, "park_after": core.park_after}
+        return {name: getattr(core, name) for name in ("limits", "observers", "park_after", "max_recoveries")}
 
     # Running
 
@@ -239,7 +243,7 @@ class AsyncMediator:
 
         Args:
             saga_id: The execution.
-            view: ``detail`` (every state), ``overview`` (the phases) or ``steps`` (for readers).
+            view: ``detail`` (every state) or ``steps`` (a box a step, for readers).
 
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
-from fsm_mediator.errors import ResultRefusedError, SignalTimedOutError
+from fsm_mediator.errors import DecisionError, ResultRefusedError, SignalTimedOutError
 from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.rules import MOST_CRASHES
 from fsm_mediator.ids import branch_name
-from fsm_mediator.journal import codec
-from fsm_mediator.journal.protocol import Commit, Driver, Journal
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Journal, Recoveries
 from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect, Kind
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.records import (
@@ -39,6 +39,7 @@ class CommitBuilder:
         park_after: An execution in the background that waits longer than this many seconds is released meanwhile.
         sleeps: Whether the mediator has a *sleep* of the user's, with which no sleep is released.
         limited: Whether the mediator has limits.
+        max_recoveries: How often a driver may die in the midst of an execution that does not get further.
 
     Attributes:
         driver: The driver that writes.
@@ -55,14 +56,15 @@ class CommitBuilder:
         park_after: float,
         sleeps: bool,
         limited: bool,
+        max_recoveries: int,
     ) -> None:
         self.clock = clock
         self.chance = chance
-        self._encodes = journal.encodes
-        self._max_value_bytes = journal.max_value_bytes
+        self._codec = journal.codec if journal.encodes else None
         self._park_after = park_after
         self._sleeps = sleeps
         self._limited = limited
+        self._max_recoveries = max_recoveries
 
     def is_straightforward(self, active: ActiveExecution) -> bool:
         """Whether the last record alone decides the next effect: nearly always, an attempt, or the end.
@@ -93,8 +95,9 @@ class CommitBuilder:
         effect = execution.effect
         wake_at = None
         if effect is not None:
-            attempts = effect.callback is not None and effect.kind != PROBE
-            wake_at = self.clock() if attempts and (parks or queues) else execution.wake_at
+            wake_at = execution.wake_at if effect.callback is None or not (parks or queues) else active.asks_at
+            if wake_at is None and effect.callback is not None and (parks or queues):
+                wake_at = self.clock()
         may_not_begin = active.dormant and execution.state == PENDING
         if may_not_begin:
             wake_at = math.inf
@@ -115,7 +118,7 @@ class CommitBuilder:
             wake_at,
             not at_work
             or may_not_begin
-            or (parks and effect is not None and effect.callback is None and not active.group.must_retry),
+            or (parks and (active.asks_at is not None or _is_wait(effect)) and not active.group.must_retry),
             active.inbox.seen,
             execution.drain_consumed(),
             execution.acceptance if opens else None,
@@ -124,6 +127,7 @@ class CommitBuilder:
             execution.pop_forwarded()
             + (() if execution.acceptance.parent is None else _branch_notifications(execution, records)),
             _timed_out_signal(execution, records),
+            _counted(active, records),
         )
 
     def should_release(
@@ -141,10 +145,10 @@ class CommitBuilder:
         if effect is None:
             # Stuck or dormant, and claimed for nothing.
             return active.stopping or active.dormant or (written and execution.seq > 0)
-        if effect.callback is not None:
-            return active.stopping
         if active.stopping:
             return True
+        if effect.callback is not None and active.asks_at is None:
+            return False
         if effect.part.kind in GROUPS:
             # New branches notify their parent; others may have settled before, and their parent must look at them
             # first. A parent in the foreground waits until its branches settle.
@@ -154,7 +158,7 @@ class CommitBuilder:
             return True
         if not active.background or self._sleeps:
             return False
-        until = execution.wake_at
+        until = execution.wake_at if active.asks_at is None else active.asks_at
         return until is None or left(active, until, self.clock()) > self._park_after
 
     def resume_records(self, active: ActiveExecution, at: float) -> list[Record]:
@@ -163,9 +167,12 @@ class CommitBuilder:
         records = []
         if active.recovered:  # the attempt that was under way counts as crashed
             active.recovered = False
-            record = execution.feed(Crashed(), at, self.chance())
+            crashed = self._crashed(active)
+            record = execution.feed(crashed, at, self.chance())
             if record is not None:
                 records.append(record)
+            elif crashed.times and execution.effect is not None:  # its probe
+                active.asks_at = at + execution.effect.part.retry.wait(crashed.times, self.chance())
         if execution.state == PENDING:
             append_immediate_moves(active, records, at)  # a cancel or the deadline may come before it has begun
             if execution.state == PENDING and not active.stopping and not active.dormant:
@@ -174,19 +181,51 @@ class CommitBuilder:
                 records.append(record)
         return records
 
+    def _crashed(self, active: ActiveExecution) -> Crashed:
+        """The answer to an effect that was under way; it is counted if a driver has died in it."""
+        effect = active.execution.effect
+        if not active.orphaned or effect is None or effect.callback is None:
+            return Crashed()
+        total, here = active.recoveries
+        active.recoveries = Recoveries(total + 1, here + 1)
+        return Crashed(here + 1, too_often=total + 1 > self._max_recoveries)
+
+    def counts_decision(self, active: ActiveExecution) -> bool:
+        """Whether a decision that comes next is counted as begun, since a dead driver may have been in its midst.
+
+        So it is counted in the journal before it begins. After too many the function is not called any more.
+        """
+        execution = active.execution
+        if not (active.orphaned and active.recovered and execution.decides_next):
+            return False
+        total, here = active.recoveries
+        if here >= min(MOST_CRASHES, self._max_recoveries):
+            execution.poison = DecisionError(
+                f"what comes next was never decided: its driver ended {here} times while the function was called"
+            )
+        active.recoveries, active.decides = Recoveries(total + 1, here + 1), True
+        return True
+
     def encode_result(self, effect: Effect, answer: Returned) -> Returned | Raised:
         """*answer* with the value that later steps will see."""
-        if not self._encodes:
+        if self._codec is None:
             return answer
         value = answer.value
         try:
             if effect.kind == EXECUTE:
-                value = codec.roundtrip_result(effect.part, value, self._max_value_bytes)
+                value = self._codec.accept_result(effect.part, value)
             elif effect.kind == PROBE and isinstance(value, Happened):
-                value = Happened(codec.roundtrip_result(effect.part, value.result, self._max_value_bytes))
+                value = Happened(self._codec.accept_result(effect.part, value.result))
         except ResultRefusedError as error:
             return Raised(error, answer.late)
         return Returned(value, answer.late)
+
+
+def forget_decision(active: ActiveExecution) -> None:
+    """Nothing was decided after all: do not count it."""
+    total, here = active.recoveries
+    active.recoveries, active.decides = Recoveries(total - 1, here - 1), False
+    active.execution.poison = None
 
 
 def append_immediate_moves(active: ActiveExecution, records: list[Record], at: float) -> None:
@@ -202,6 +241,24 @@ def arguments_of(execution: Execution, effect: Effect) -> tuple[Any, ...]:
     if effect.callback.takes_context:
         return execution.payload_seen(), execution.context(effect)
     return (execution.payload_seen(),)
+
+
+def _is_wait(effect: Effect | None) -> bool:
+    return effect is not None and effect.callback is None
+
+
+def _counted(active: ActiveExecution, records: Sequence[Record]) -> Recoveries | None:
+    """The count of recoveries after *records*; None: it is as the journal has it."""
+    if active.recoveries is NO_RECOVERIES and active.recorded is NO_RECOVERIES:
+        return None
+    for record in records:
+        further = record.event in _FURTHER or phase_of(record.target) == WAITING
+        active.recoveries = NO_RECOVERIES if further else Recoveries(active.recoveries.total)
+    return None if active.recoveries is active.recorded else active.recoveries
+
+
+_FURTHER: Final = frozenset(("executed", "compensated", "settled_done", "settled_undone", "retry", "undo"))
+"""The events after which an execution has got further, or a person has judged it."""
 
 
 def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[str, str] | None:

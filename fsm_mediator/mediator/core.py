@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from fsm_mediator import forking
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.error_types import is_interrupt
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorClosedError, MediatorError
@@ -29,6 +30,7 @@ from fsm_mediator.mediator.notifications import checked_observers
 from fsm_mediator.mediator.ownership import OwnedExecutions, notify_local_owner
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.mediator.runtime import Event, Runtime, StepCall
+from fsm_mediator.mediator.setbacks import Setbacks
 from fsm_mediator.mediator.store import ExecutionStore, raise_unless_succeeded
 from fsm_mediator.mediator.timers import WakeTimers
 from fsm_mediator.observe.observers import Observer
@@ -53,19 +55,17 @@ class Core:
         observers: Called with each record.
         park_after: The longest wait in the background, in seconds, that keeps its owner.
         limits: How many attempts may be under way at a time.
+        max_recoveries: How often a driver may die in the midst of an execution that does not get further.
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1.
 
     Attributes:
-        retry_dropped_after: Seconds after which an execution that was driven in the background is claimed again, where
-            it was dropped because of the journal. A daemon finds it sooner.
+        setbacks: The executions that could not be driven in the background.
         owned: The executions that this driver owns.
         closed: Whether it takes no new work.
         opened: Whether it can be used at once.
         patience: Until when `close` waits for executions, in seconds since the epoch.
     """
-
-    retry_dropped_after = 30.0
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class Core:
         observers: Iterable[Observer],
         park_after: float,
         limits: Limits | Mapping[str, int] | None,
+        max_recoveries: int,
         clock: Callable[[], float] | None,
         chance: Callable[[], float] | None,
     ) -> None:
@@ -88,10 +89,12 @@ class Core:
         self.chance = chance or random.random
         self.limits = limits if limits is None or isinstance(limits, Limits) else Limits(limits)
         self.park_after = park_after
+        self.max_recoveries = max_recoveries
         self.observers = checked_observers(observers)
         runtime = make_runtime(self.journal, self.clock)
         self.runtime = runtime if wrap_runtime is None else wrap_runtime(runtime)
-        self.registry = SagaRegistry(sagas, encodes=self.journal.encodes, coroutines=coroutines)
+        encodes = self.journal.encodes
+        self.registry = SagaRegistry(sagas, codec=self.journal.codec if encodes else None, coroutines=coroutines)
         self.store = ExecutionStore(self.registry, self.journal, self.clock)
         self.commits = CommitBuilder(
             self.journal,
@@ -100,13 +103,15 @@ class Core:
             park_after=park_after,
             sleeps=self.runtime.sleeps,
             limited=self.limits is not None,
+            max_recoveries=max_recoveries,
         )
         # Limits are kept where attempts are announced, which is in no place of its own in memory.
-        plain = type(self.journal) is MemoryJournal and not self.journal.encodes
+        plain = type(self.journal) is MemoryJournal and not encodes
         plain = plain and self.limits is None and self.runtime.direct
         self.memory: Any = self.journal if plain else None
         self.closed = False
         self._reset()
+        forking.register(self)
         _all.add(self)
 
     def _reset(self) -> None:
@@ -117,11 +122,12 @@ class Core:
         self.driver = self.commits.driver = this_driver()
         self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
         self.owned.notify = functools.partial(_notify, weakref.ref(self))
+        self.setbacks = Setbacks(self.runtime.monotonic)
         self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.resume)
         self._beating = threading.Event()
 
-    def after_fork(self) -> None:
-        """In the child: be another driver, for the one before lives on in the parent."""
+    def reset(self) -> None:
+        """In a forked child: be another driver, for the one before lives on in the parent."""
         self.runtime.reset()
         self._reset()
 
@@ -352,19 +358,21 @@ class Core:
                 await self.drive(active)
             else:
                 self.owned.finish(active)
+            self.setbacks.forget(active.saga_id)
         except MediatorError as error:
-            again = self.log_dropped(active, error)
+            again = self.setbacks.log(active.saga_id, error)
             self.owned.release_and_finish(active, error)  # last: whoever waits for it finds the log written
             if again is not None:
                 self._claim_again(active, again)
         except BaseException as error:
             cancelled = isinstance(error, self.runtime.cancelled)
+            departs = cancelled or is_interrupt(error)
+            again = RECLAIM_AFTER if departs else self.setbacks.note(active.saga_id)
             if not cancelled:
                 logger.exception("execution %r is left where it stands", active.saga_id)
             self.owned.release_and_finish(active, error)
-            departs = cancelled or is_interrupt(error)
             if departs or isinstance(error, Exception):
-                self._claim_again(active, RECLAIM_AFTER if departs else self.retry_dropped_after)
+                self._claim_again(active, again)
             if departs:
                 raise
 
@@ -372,13 +380,6 @@ class Core:
         """Claim what a driver in the background had to leave, unless this mediator is closed."""
         if not self.closed:
             self.wake_timers.add(self.clock() + seconds, active.saga_id)
-
-    def log_dropped(self, active: ActiveExecution, error: MediatorError) -> float | None:
-        """Log that nothing drives it any more; the seconds after which to claim it again, None: not by itself."""
-        wait = self.retry_dropped_after if type(error) is JournalError else None
-        later = "" if wait is None else f", and taken up again in {wait:g} s"
-        logger.error("execution %r is left where it stands%s: %s", active.saga_id, later, error)
-        return wait
 
     # Notifying
 
@@ -438,12 +439,3 @@ def _notify(core: weakref.ref[Core], saga_id: str) -> None:
 
 _all: weakref.WeakSet[Core] = weakref.WeakSet()
 all_cores = _all.copy
-
-
-def _reset_all_after_fork() -> None:
-    for core in all_cores():
-        core.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_all_after_fork)

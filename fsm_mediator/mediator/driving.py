@@ -22,7 +22,7 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import IdTakenError, InboxChangedError
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import UNREAD, ActiveExecution, is_quiescent
-from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of
+from fsm_mediator.mediator.commits import append_immediate_moves, arguments_of, forget_decision
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.joining import join_branches
 from fsm_mediator.mediator.notifications import report
@@ -60,6 +60,9 @@ class ExecutionDriver(Core):
                 await self.read_inbox(active)
             at = self.clock()
             if records is None:
+                if commits.counts_decision(active):
+                    await self.write(commits.commit(active, ()))
+                    active.recorded = active.recoveries
                 records = commits.resume_records(active, at)
             while True:
                 written = parks = queues = False
@@ -73,8 +76,10 @@ class ExecutionDriver(Core):
                             continue
                     written = not records
                     parks = commits.should_release(active, written=written, left=self._left)
-                    queues = not parks and not self.owned.has_slot(active)
-                if records or parks or queues is not active.unbegun:
+                    queues = not parks and (active.asks_at is not None or not self.owned.has_slot(active))
+                if active.decides and not records:
+                    forget_decision(active)
+                if records or parks or queues is not active.unbegun or active.recoveries is not active.recorded:
                     commit = commits.commit(active, records, opens=opens, parks=parks, queues=queues)
                     try:
                         mail = await self.write(commit)
@@ -82,7 +87,8 @@ class ExecutionDriver(Core):
                         await self._reload(active)
                         execution, records, at = active.execution, [], self.clock()
                         continue
-                    opens, active.unbegun = False, queues
+                    opens, active.unbegun, active.decides = False, queues, False
+                    active.recorded = active.recoveries
                     if self.observers:
                         report(self.observers, active, records)
                     records = []
@@ -100,9 +106,16 @@ class ExecutionDriver(Core):
                 if effect.callback is None:
                     if not written and execution.group:
                         continue  # its branches first: they may have settled already
-                    now = await self._wait_until_due(active)
+                    now = await self._wait_until_due(active, execution.wake_at)
                     if now is None:
                         return None
+                    at = now
+                elif active.asks_at is not None:
+                    now = await self._wait_until_due(active, active.asks_at)
+                    if now is None:
+                        return None
+                    if now >= active.asks_at:
+                        active.asks_at = None
                     at = now
                 elif queues:
                     if not await self._wait_for_slot(active):
@@ -170,7 +183,7 @@ class ExecutionDriver(Core):
         if not ended and not active.stopping:
             if active.called:  # even if it is stuck: a branch may have been settled meanwhile
                 self.resume(active.saga_id)
-            elif execution.effect is not None and (until := execution.wake_at) is not None:
+            elif (until := _wake_at(active)) is not None:
                 at = self.clock()
                 self.wake_timers.add(at + self._left(active, until, at), active.saga_id, until)
         parent = execution.acceptance.parent
@@ -278,7 +291,7 @@ class ExecutionDriver(Core):
         """Load an owned execution again, as it was before moves that could not be written, and read its inbox."""
         entry = await self.runtime.in_thread(self.store.entry, active.saga_id)
         active.execution = await self.runtime.in_thread(self.store.load_execution, entry)
-        active.inbox = UNREAD
+        active.inbox, active.recoveries, active.decides = UNREAD, active.recorded, False
         await self.read_inbox(active)
 
     # For a caller who waits
@@ -313,7 +326,7 @@ class ExecutionDriver(Core):
         """Its caller has given up; *error*: its driver ended with that, which is reported nowhere else."""
         active.background = True
         if isinstance(error, MediatorError):
-            again = self.log_dropped(active, error)
+            again = self.setbacks.log(active.saga_id, error)
             if again is not None and not self.closed:
                 self.wake_timers.add(self.clock() + again, active.saga_id)
         elif isinstance(error, self.runtime.cancelled):
@@ -323,13 +336,12 @@ class ExecutionDriver(Core):
 
     # Waiting
 
-    async def _wait_until_due(self, active: ActiveExecution) -> float | None:
-        """Wait until the execution is due, something came to its inbox, or a branch may have settled.
+    async def _wait_until_due(self, active: ActiveExecution, until: float | None) -> float | None:
+        """Wait until the execution is due at *until*, something came to its inbox, or a branch may have settled.
 
         Returns:
             The time then; None: the driver has left, a timer will have it driven on.
         """
-        until = active.execution.wake_at
         self.runtime.check_cancelled()
         if until is None:
             if self.closed and self.owned.any_branch_of(active.saga_id) is None:
@@ -416,3 +428,9 @@ class ExecutionDriver(Core):
         if active.called:
             await self.read_inbox(active)
         return True
+
+
+def _wake_at(active: ActiveExecution) -> float | None:
+    """When the execution is to be claimed again; None: not without an item in its inbox."""
+    execution = active.execution
+    return None if execution.effect is None else execution.wake_at if active.asks_at is None else active.asks_at

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 
+from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import AlreadyDrivenError, JournalError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
@@ -22,9 +23,8 @@ from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
-from fsm_mediator.narration import safe_repr
 from fsm_mediator.records import LATE, Failure, InboxItem
-from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, is_settled
+from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, PROBING, is_settled
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -158,7 +158,11 @@ class OwnedExecutions:
                 self.release(saga_id)
                 return False
             # An attempt that was only announced has not begun: it begins now, and nothing about it is in doubt.
-            active.unbegun = claimed.wake_at is not None and active.execution.phase in (EXECUTING, COMPENSATING)
+            phase = active.execution.phase
+            active.unbegun = claimed.wake_at is not None and phase in (EXECUTING, COMPENSATING, PROBING)
+            active.asks_at = claimed.wake_at if phase == PROBING else None
+            active.recoveries = active.recorded = claimed.recoveries
+            active.orphaned = claimed.abandoned
             active.recovered = not active.unbegun
             active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
             active.called = False  # first: what comes from now on is read again

@@ -139,9 +139,10 @@ class Stepper:
 
     def _enlist(self) -> None:
         journal, clock = self.injector.journal, self.clock
-        registry = SagaRegistry((self.saga,), encodes=journal.encodes, coroutines=True)
+        registry = SagaRegistry((self.saga,), codec=journal.codec if journal.encodes else None, coroutines=True)
         self._store = ExecutionStore(registry, journal, clock)
-        self._commits = CommitBuilder(journal, clock, lambda: clock.chance, park_after=1e9, sleeps=True, limited=False)
+        settings = {"park_after": 1e9, "sleeps": True, "limited": False, "max_recoveries": 50}
+        self._commits = CommitBuilder(journal, clock, lambda: clock.chance, **settings)  # type: ignore[arg-type]
         self._commits.driver = this_driver()
         self._owned = OwnedExecutions(self._store, self._commits.driver.id)
         journal.enlist(self._commits.driver)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
-from fsm_mediator.machine.parts import AWAIT, COMPENSATE, EXECUTE, PROBE, WAIT, Kind, Part
+from fsm_mediator.machine.parts import AWAIT, COMPENSATE, EXECUTE, PROBE, WAIT, Effect, Kind, Part
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
@@ -36,6 +36,10 @@ from fsm_mediator.verifier.action import (
     NOTHING,
     OTHERS,
     PERSON,
+    POISON,
+    POISONED,
+    PROBE_CRASHES,
+    PROBE_POISONED,
     RETURNED,
     TROUBLE,
     Action,
@@ -119,6 +123,8 @@ class ActionModel:
                 due = waiting_until(execution.due_at)
                 yield Action(f"no signal {part.path} comes in time", due, ledger, who=OTHERS, observation=DUE)
             yield Action(DIES, CRASH, ledger, crash=True, who=DRIVER, observation=CRASHED)
+            if effect.callback is not None:
+                yield from self._drivers_die_again_and_again(effect, ledger)
         if execution.group:
             yield from self.branch_models[execution.machine.places[execution.state].part.path].moves(execution, ledger)  # type: ignore[union-attr]  # it stands in a group
         yield from self._others_can_say(execution, ledger)
@@ -196,6 +202,21 @@ class ActionModel:
             yield Action(f"{name} {label}, without having undone it", act, begun, observation=observation)
             yield Action(f"{name} {label}, after having undone it", act, undone, observation=observation)
         yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, observation=CRASHED)
+
+    def _drivers_die_again_and_again(self, effect: Effect, ledger: EffectLedger) -> Iterator[Action]:
+        """More often than `max_recoveries` allows; or than a probe is asked."""
+        at, name = self.index[effect.part.path], effect.part.path
+        after = [("before the effect", ledger)]
+        if effect.kind != PROBE:
+            begun = ledger._replace(undoing=True) if effect.kind == COMPENSATE else ledger
+            over = begun.with_(at, effect=effect.kind == EXECUTE, known=False)
+            after = [("before the effect", begun), ("after the effect", over)]
+        else:
+            label = f"drivers die again and again while they ask the probe of {name}"
+            yield Action(label, PROBE_CRASHES, ledger, crash=True, who=DRIVER, observation=PROBE_POISONED)
+        for when, each in after:
+            label = f"every driver dies at {effect.kind} {name}, {when}"
+            yield Action(label, POISON, each, crash=True, who=DRIVER, observation=POISONED)
 
     def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
         """The abandoned thread ends, with or without effect. Until then the saga is stuck and refuses every command."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from fsm_mediator.definition.saga import Saga
-from fsm_mediator.verifier.action import NOTHING, PARTICIPANT, Action
+from fsm_mediator.verifier.action import NOTHING, PARTICIPANT, POISONED, PROBE_POISONED, Action
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 
@@ -28,8 +28,15 @@ _EFFORT: Final = {
     "timed out": 10_000,
     "abandoned": 10_000,
     "late": 10_000,
+    POISONED: 100_000,
+    PROBE_POISONED: 100_000,
 }
 """The effort of unusual actions; the others have effort 1."""
+
+_BY_HAND: Final = 1_000_000
+"""The effort of settling a branch by hand to have it go on: a retry of the whole retries it, and settles nothing."""
+
+_POISON: Final = frozenset((POISONED, PROBE_POISONED))
 
 _UNSEEN: Final = 1_000
 """The effort of an intermediate status that the parent must not see."""
@@ -66,7 +73,7 @@ def cheapest_trace(walk: BranchSearch, statuses: Sequence[str]) -> tuple[str, ..
     """The easiest path of an execution through *statuses*, in order; None: there is none.
 
     Short paths are easy. A cancel, a settlement by hand and actions that take real time are used only if no other path
-    exists. A crash is never used: a call without an answer has the same effect.
+    exists. A single crash is never used: a call without an answer has the same effect.
     """
     came: dict[tuple[int, int], tuple[tuple[int, int], str]] = {}
     done: set[tuple[int, int]] = set()
@@ -107,10 +114,17 @@ def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tup
     if wanted[0] in GOING_ON:
         if move.observation not in _HAVE_IT_GO_ON:
             return (1, 0) if thread_ends else None
+        effort = _EFFORT[move.observation]
+        if move.observation.startswith("settled"):
+            effort += _BY_HAND
         if position in GOING_ON or len(wanted) == 1:
-            return _EFFORT[move.observation], 1
-        return (_EFFORT[move.observation], 2) if position == wanted[1] else None  # it settles at once
-    if move.crash or move.observation in ("deadline", "undo") or position not in (*GOING_ON, *AGAIN, wanted[0]):
+            return effort, 1
+        return (effort, 2) if position == wanted[1] else None  # it settles at once
+    if (
+        (move.crash and move.observation not in _POISON)
+        or move.observation in ("deadline", "undo")
+        or position not in (*GOING_ON, *AGAIN, wanted[0])
+    ):
         return None
     effort = _EFFORT.get(move.observation, 1)
     if position in AGAIN and position != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
@@ -118,6 +119,11 @@ class Report:
     def to_json(self) -> str:
         """The report as JSON. Its names are stable while ``schema`` is the same; new names may be added."""
         return json.dumps(self.to_dict(), indent=2)
+
+    def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
+        """The path to the first broken law, if there is one, and the report in words, for a notebook."""
+        shown = self.violations[0].diagram("steps")._repr_mimebundle_(**kinds) if self.violations else {}
+        return {**shown, "text/plain": str(self)}
 
     def __str__(self) -> str:
         lines = [

@@ -111,6 +111,7 @@ class StateSpace:
         self.explore()
         self._check_liveness()
         machine = self.saga.machine
+        own = {(move.event, move.source) for move in machine.moves()}
         return Report(
             saga=self.saga.name,
             version=self.saga.version,
@@ -120,8 +121,8 @@ class StateSpace:
             paths=self._graph.ways(),
             states=tuple(sorted(self._table.states)),
             unreached=tuple(sorted(machine.states.keys() - self._table.states)),
-            transitions=len(self._table.taken),
-            all_transitions=sum(1 for _ in machine.moves()),
+            transitions=len(self._table.taken & own),
+            all_transitions=len(own),
             violations=tuple(self._violation(law) for law in sorted(self._found)),
             overtaking=tuple(part.path for part in self.saga.parts if part.overtake),
             bounds=self._bounds(),

@@ -74,7 +74,7 @@ def opened(place: Lab):
 def explorer(opened):
     """The same, with nothing played yet."""
     page, found = opened
-    for name in ("Overview", "Full size"):
+    for name in ("Steps", "Full size"):
         button = found.get_by_role("button", name=name)
         if button.get_attribute("aria-pressed") == "true":
             press(button)
@@ -215,7 +215,7 @@ def test_everything_that_can_be_pressed_has_a_name(explorer):
         'button "to the beginning"',
         'button "one back"',
         'slider "moment"',
-        'button "Overview"',
+        'button "Steps"',
         'button "Full size"',
         'group "The participant"',
         'button "→ reserve takes effect and returns executed → execute charge"',
@@ -226,14 +226,14 @@ def test_everything_that_can_be_pressed_has_a_name(explorer):
     assert found.locator("tr[aria-current=step]").count() == 1
 
 
-def test_overview_and_full_size_can_be_pressed(explorer):
-    """The phases instead of every state; and the picture as large as it is, scrolled to where the saga stands."""
+def test_steps_and_full_size_can_be_pressed(explorer):
+    """A box a step instead of every state; and the picture as large as it is, scrolled to where the saga stands."""
     _, found = explorer
     for label in LOST:
         choose(found, label)
-    found.get_by_role("button", name="Overview").click()
-    found.locator(".fsm-picture g.node[id=probing]").wait_for()
-    found.get_by_role("button", name="Overview").click()
+    found.get_by_role("button", name="Steps").click()
+    found.locator(".fsm-picture g.node[id=charge]").wait_for()
+    found.get_by_role("button", name="Steps").click()
     found.locator(".fsm-picture g.node[id='probing.charge']").wait_for()
 
     frame = found.locator(".fsm-picture")

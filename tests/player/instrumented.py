@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fsm_mediator.errors import LeaseLostError, MediatorError
+import msgspec
+
+from fsm_mediator.errors import LeaseLostError, MediatorError, ResultRefusedError
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.protocol import Commit, Written
+from fsm_mediator.journal.protocol import Commit, Entry, Written
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import branches_status
 from fsm_mediator.mediator.commands import retry_command
@@ -26,12 +28,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Refusing:
+    """Values as *inner* gives them back; a result that is joined from branches is refused."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def accept_result(self, _part: Any, _value: Any) -> Any:
+        """Refuse it."""
+        raise ResultRefusedError("the joined result is refused")
+
+
 class WatchedJournal(MemoryJournal):
     """A journal that encodes, and tells of each commit."""
 
     def __init__(self, replay: Replay) -> None:
         super().__init__(encode=True)
         self._replay = replay
+
+    def claim(self, saga_id: str, driver_id: str) -> Entry | None:
+        """As `Journal.claim`; from a driver that has died, as often as the way says."""
+        entry = super().claim(saga_id, driver_id)
+        role = self._replay.role(saga_id)
+        recoveries, role.recoveries = role.recoveries, None
+        if entry is None or recoveries is None:
+            return entry
+        return msgspec.structs.replace(entry, recoveries=recoveries, abandoned=True)
 
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`; the commit of a branch that ends waits until that may be seen."""
@@ -69,7 +94,12 @@ class RecordingRuntime:
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """As `Runtime.in_thread`; a look at branches waits until something has happened to them."""
         if function is branches_status:
-            self._replay.role(arguments[1].saga_id).attends()
+            execution = arguments[1]
+            refused = self._replay.role(execution.saga_id).attends()
+            if isinstance(execution.encoding, Refusing):
+                execution.encoding = execution.encoding.inner
+            if refused:
+                execution.encoding = Refusing(execution.encoding)
         return await self._inner.in_thread(function, *arguments)
 
     async def call(self, call: StepCall) -> Answer:

@@ -7,7 +7,7 @@ at branches, and is told what happens there; where nobody drives it, the `Replay
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, Final
 
 from fsm_mediator.definition.saga import Saga
@@ -18,11 +18,24 @@ from fsm_mediator.errors import (
     RetryAfterError,
     StepRejectedError,
 )
-from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.journal.protocol import Commit, Recoveries
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE
 from fsm_mediator.records import SIGNAL, Happened, InboxItem, NotHappened
 from fsm_mediator.states import EXECUTING
-from fsm_mediator.verifier.action import CRASHED, DRIVER, DUE, LOOK, NOTHING, OTHERS, PARTICIPANT, PERSON, Action
+from fsm_mediator.verifier.action import (
+    CRASHED,
+    DRIVER,
+    DUE,
+    JOIN_REFUSED,
+    LOOK,
+    NOTHING,
+    OTHERS,
+    PARTICIPANT,
+    PERSON,
+    POISONED,
+    PROBE_POISONED,
+    Action,
+)
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 from fsm_mediator.verifier.choices import Answer, choices
 from tests.player.law_monitor import Witness
@@ -47,6 +60,9 @@ _SAID_TO_BRANCHES: Final = {"retry": "a person says: try again", "undo": "a pers
 
 _EXECUTED: Final = ((EXECUTE, "returned"), (EXECUTE, "late"), (PROBE, "happened"))
 """The calls and their answers with which a step is executed."""
+
+_DEATHS: Final = {CRASHED: None, POISONED: Recoveries(1_000, 0), PROBE_POISONED: Recoveries(0, 1_000)}
+"""The deaths of a driver, and how often it had been recovered before, if that counts."""
 
 _TROUBLE: Final[dict[str, Callable[[], Exception]]] = {
     "raised": lambda: Exception("raised"),
@@ -80,6 +96,7 @@ class Role(Witness):
     def __init__(self, replay: Replay, saga_id: str, saga: Saga, way: tuple[str, ...] = ()) -> None:
         super().__init__(replay, saga_id, saga)
         self.way = list(way)
+        self.recoveries: Recoveries | None = None  # how often it was recovered before, as the way says
         self.is_free = not self.place
         self.may_settle = self.lets_go = self.has_died = False
         self._being_undone: set[str] = set()
@@ -107,13 +124,14 @@ class Role(Witness):
         self._count(verb, context)
         self._calling = (f"{'compensating' if verb == COMPENSATE else EXECUTING}.{context.step}", context.attempt)
         self._posts()
-        move = self._next(PARTICIPANT, also=CRASHED) or self._goes_well(verb, context.step)
+        move = self._next(PARTICIPANT, also=_DEATHS) or self._goes_well(verb, context.step)
         hold = self._hold
         if self._head == DEADLINE and not self._comes_to_branches(context.step, verb, move.observation):
             self.follows()
             self._replay.pass_time(2 * LIFETIME)
         observation = move.observation
-        if observation == CRASHED:
+        if observation in _DEATHS:
+            self.recoveries = _DEATHS[observation]
             self._die()
         if (trouble := _TROUBLE.get(observation)) is not None:
             raise trouble()
@@ -159,7 +177,7 @@ class Role(Witness):
         """Its driver waits for a while."""
         self._judge()
         self._posts()
-        move = self._next(OTHERS, also=CRASHED)
+        move = self._next(OTHERS, also=(CRASHED,))
         if move is not None and move.observation == CRASHED:
             self._die()
         if move is not None and move.observation == "deadline":
@@ -177,26 +195,27 @@ class Role(Witness):
         self._judge()
         return self._posts()
 
-    def attends(self) -> None:
-        """Its driver is about to look at its branches: what happens to these before."""
+    def attends(self) -> bool:
+        """Its driver is about to look at its branches: what happens before; whether their joined result is refused."""
         with self._directed:
             self._judge()
             self._bring_branches()
             while (move := self._peek()) is not None:
                 if move.observation.startswith(LOOK):
                     self._take(move)
-                    return
+                    return move.observation == JOIN_REFUSED
                 if move.who == DRIVER and self._fate(move):
                     self._undoes(move)
-                    return
+                    return False
                 if move.observation == CRASHED:
                     self._take(move)
                     self._die()
                 if move.who == PERSON and not self._fate(move):
-                    return  # it looks once more, in vain; a person speaks when nobody is at it
+                    return False  # it looks once more, in vain; a person speaks when nobody is at it
                 if not self._befalls(move):
                     self.leave()
             self._let_branches_go()
+            return False
 
     def _die(self) -> None:
         self._crashed = self._is_recovered = self.has_died = True
@@ -401,12 +420,12 @@ class Role(Witness):
             self.leave()
         return move
 
-    def _next(self, *who: str, also: str | None = None) -> Action | None:
+    def _next(self, *who: str, also: Container[str] = ()) -> Action | None:
         """The next thing on the way, if it can happen now and comes from there; else the way is left."""
         move = self._peek()
         if move is None:
             return None
-        if move.who in who or move.observation == also:
+        if move.who in who or move.observation in also:
             self._take(move)
             return move
         self.leave()

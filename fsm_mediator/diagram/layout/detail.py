@@ -18,31 +18,29 @@ below it, so that nothing ever crosses it. A part is a column::
         |        ▼│              ▼│
     ◀─────── stuck            retrying
 
-A long saga is broken into rows, read like the lines of a text.
+A long saga is broken into rows, read like the lines of a text. The machines of a group's branches are in a frame right
+below the row of the group, tied to it by a line.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
-import attrs
-
-from fsm_mediator.diagram.layout.geometry import (
-    END,
-    GAP,
-    GOOD_END,
-    LOOP,
-    Band,
-    Box,
-    Frame,
-    Layout,
-    Point,
-    Router,
-    own_points,
+from fsm_mediator.diagram.layout.columns import (
+    ASPECT,
+    BETWEEN,
+    Column,
+    Row,
+    between,
+    broken_columns,
+    group_layout,
+    margin,
 )
+from fsm_mediator.diagram.layout.geometry import Band, Box, Frame, Layout, Point
+from fsm_mediator.diagram.layout.router import END, GAP, GOOD_END, LOOP, Router, own_points
 from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.states import (
     COMPENSATING,
@@ -50,74 +48,20 @@ from fsm_mediator.states import (
     FAILED,
     PENDING,
     PROBING,
-    RETRYING,
     RETRYING_COMPENSATION,
     STUCK,
     STUCK_EXECUTING,
     SUCCEEDED,
     WAITING,
-    scopes_of,
 )
-
-ONE_ROW: Final = 5
-ROW: Final = 8
-"""The most parts in a row: in the only one, in each of several."""
 
 _ORDER: Final = {PROBING: 1, STUCK_EXECUTING: 2, STUCK: 2, RETRYING_COMPENSATION: 3}
 """The order of small nodes from left to right."""
 
 
-@attrs.define(eq=False)
-class _Column:
-    """A part, and its nodes by place."""
-
-    forward: Node  # executes the part, or waits
-    small: list[Node] = attrs.Factory(list)  # the small nodes below it, from left to right
-    lower: Node | None = None  # compensates the part; stuck, if the part cannot be compensated
-    under: list[Node] = attrs.Factory(list)  # the small nodes below that
-    row: int = 0  # the number of its row
-    left: float = 0.0
-    width: float = 0.0
-    gap: float = GAP  # the room right of it, up to the next part
-    before: float = 0.0  # the middle of the room for labels left of it
-    after: float = 0.0  # the middle of the room for labels right of it
-
-    @property
-    def right(self) -> float:
-        """The right edge."""
-        return self.left + self.width
-
-    @property
-    def trunk(self) -> float:
-        """The line down which a part is given up."""
-        return self.left + 14
-
-    @property
-    def is_stuck_below(self) -> bool:
-        """Whether the part cannot be compensated, so that its stuck node is in the place of compensation."""
-        return self.lower is not None and self.lower.phase == STUCK
-
-    def scopes(self) -> tuple[str, ...]:
-        """The nested sagas around the part, the outermost first."""
-        return scopes_of(self.forward.scope)
-
-
-@attrs.define
-class _Row:
-    """Columns side by side; the heights of the rows of nodes and of the lines between them, from the top down."""
-
-    columns: list[_Column]
-    depth: int = 0
-    top: float = 0.0
-    path: float = 0.0
-    small: float = 0.0
-    small_bottom: float = 0.0
-    fork: float = 0.0
-    lower: float = 0.0
-    lane: float = 0.0
-    under: float = 0.0
-    inner_bottom: float = 0.0
-    bottom: float = 0.0
+def detail_layout(picture: Picture) -> Layout:
+    """The layout of *picture*; the routes are in the order of `Picture.all_edges`."""
+    return Lanes(picture).layout()
 
 
 class Lanes(Router):
@@ -126,18 +70,18 @@ class Lanes(Router):
     def __init__(self, picture: Picture) -> None:
         super().__init__(picture)
         forward = [node for node in picture.nodes if node.phase in (EXECUTING, WAITING)]
-        self.columns = {node.path: _Column(node) for node in forward}
+        self.columns = {node.path: Column(node) for node in forward}
         self.ends = {node.phase: node.id for node in picture.nodes if not node.path}
         self.compensated = {node.path for node in picture.nodes if node.phase == COMPENSATING}
         for node in sorted(picture.nodes, key=lambda node: _ORDER.get(node.phase, 0)):
             if node.path:
                 self._put(node, self.columns[node.path])
-        self.rows = [_Row(columns) for columns in _broken(list(self.columns.values()))]
+        self.rows = [Row(columns) for columns in broken_columns(list(self.columns.values()))]
         for number, row in enumerate(self.rows):
             for column in row.columns:
                 column.row = number
 
-    def _put(self, node: Node, column: _Column) -> None:
+    def _put(self, node: Node, column: Column) -> None:
         if node is column.forward:
             return
         if node.phase == COMPENSATING or (node.phase == STUCK and column.forward.forward_only):
@@ -158,6 +102,7 @@ class Lanes(Router):
         for row in self.rows:
             self._place_columns(row)
         self.right = max(row.columns[-1].right for row in self.rows)
+        self._measure_groups()
         top = 0.0
         for row in self.rows:
             top = self._place_row(row, top)
@@ -168,17 +113,63 @@ class Lanes(Router):
         far = max(box.right for box in self.boxes.values())
         if len(self.rows) > 1:
             far = max(far, self.right + GAP + 24)
-        bands = list(self._bands(far))
-        frames = [frame for cluster in self.picture.clusters for frame in self._frames(cluster, 1)]
-        return Layout(self.boxes, self.texts, self.routes, bands, frames, far, self.rows[-1].bottom)
+        out, last = self.out, self.rows[-1]
+        out.bands += self._bands(far)
+        out.frames += [frame for cluster in self.picture.clusters for frame in self._frames(cluster, 1)]
+        for row in self.rows:
+            for column, inner, box in row.groups:
+                self._placegroup_layout(row, column, inner, box)
+                far = max(far, box.right)
+        out.width, out.height = far, last.bottom + last.groups_height
+        return out
 
-    def _measure(self, column: _Column) -> None:
+    # Groups.
+
+    def _measure_groups(self) -> None:
+        """Lay the branches of each group out, and find the places of groups below their row."""
+        inner = {child.prefix: detail_layout(child) for child in self.picture.children}
+        full = sum((each.width + 64) * (each.height + 50) for each in inner.values())
+        full += sum(300 * (row.columns[-1].right + GAP) for row in self.rows)
+        most = max([self.right, *(each.width + 72 for each in inner.values()), math.sqrt(full * ASPECT)])
+        for row in self.rows:
+            left = top = bottom = 0.0
+            for column in row.columns:
+                path = column.forward.path
+                blocks = [(child, inner[child.prefix]) for child in self.picture.children if child.group == path]
+                if not blocks:
+                    continue
+                group = group_layout(path, blocks, most)
+                if left and left + group.width > most:
+                    left, top = 0.0, bottom
+                row.groups.append((column, group, Box(left, top, group.width, group.height)))
+                left += group.width + BETWEEN
+                bottom = max(bottom, top + group.height + BETWEEN)
+            row.groups_height = bottom + 14 if row.groups else 0.0
+            self.right = max([self.right, *(box.right for *_, box in row.groups)]) if len(self.rows) > 1 else self.right
+
+    def _placegroup_layout(self, row: Row, column: Column, inner: Layout, box: Box) -> None:
+        """Put the branches of a group below its row, and tie them to its column."""
+        top = row.bottom + BETWEEN
+        self.out.add(inner, box.left, top + box.top)
+        lowest = column.lower if column.lower is not None and not column.is_stuck_below else column.forward
+        start = (column.left + 7, self.boxes[lowest.id].bottom)
+        if box.top:  # below another group: around that one
+            left = -24 - 5 * row.columns.index(column)
+            bus = row.bottom + 6
+            points = [start, (start[0], bus), (left, bus), (left, top + box.top + 24), (box.left, top + box.top + 24)]
+        else:
+            x = min(max(start[0], box.left + 14), box.right - 14)
+            bus = top - 10
+            points = [start, (start[0], bus), (x, bus), (x, top)] if x != start[0] else [start, (x, top)]
+        self.out.ties.append(points)
+
+    def _measure(self, column: Column) -> None:
         """Set the width of *column*: its rows of nodes must have room."""
 
         def wide(*nodes: Node | None) -> float:
             return sum(self.sizes[node.id][0] for node in nodes if node is not None)
 
-        small = 40 + wide(*column.small) + sum(map(_between, column.small, column.small[1:]))
+        small = 40 + wide(*column.small) + sum(map(between, column.small, column.small[1:]))
         column.width = max(
             132.0,
             wide(column.forward),
@@ -187,7 +178,7 @@ class Lanes(Router):
             28 + wide(*column.under) + 16 * (len(column.under) - 1) if column.under else 0,
         )
 
-    def _place_columns(self, row: _Row) -> None:
+    def _place_columns(self, row: Row) -> None:
         left = self.first
         row.depth = max(len(column.scopes()) for column in row.columns)
         row.columns[0].before = left - GAP / 2
@@ -195,15 +186,15 @@ class Lanes(Router):
             column.left = left
             here, there = column.scopes(), following.scopes() if following is not None else ()
             shared = sum(1 for one, other in zip(here, there, strict=False) if one == other)
-            closing = _margin(row, shared + 1) if len(here) > shared else 0.0
-            opening = _margin(row, shared + 1) if len(there) > shared else 0.0
+            closing = margin(row, shared + 1) if len(here) > shared else 0.0
+            opening = margin(row, shared + 1) if len(there) > shared else 0.0
             column.gap = GAP + closing + opening
             left = column.right + column.gap
             column.after = (column.right + closing + left - opening) / 2
             if following is not None:
                 following.before = column.after
 
-    def _place_row(self, row: _Row, top: float) -> float:
+    def _place_row(self, row: Row, top: float) -> float:
         """Place the nodes of *row* at *top*; return the top of the next row."""
 
         def high(nodes: Iterable[Node | None]) -> float:
@@ -228,7 +219,7 @@ class Lanes(Router):
             self.boxes[column.forward.id] = Box(column.left, row.path - forward / 2, column.width, forward)
             left, before = column.left + 40, None
             for node in column.small:
-                left += 0 if before is None else _between(before, node)
+                left += 0 if before is None else between(before, node)
                 self.boxes[node.id] = Box(left, row.small, self.sizes[node.id][0], small)
                 left, before = self.boxes[node.id].right, node
             if column.lower is not None:
@@ -239,7 +230,7 @@ class Lanes(Router):
             for node in column.under:
                 self.boxes[node.id] = Box(left, row.under, self.sizes[node.id][0], under)
                 left = self.boxes[node.id].right + 16
-        return row.bottom + 58
+        return row.bottom + row.groups_height + 58
 
     def _place_ends(self) -> None:
         first, last = self.rows[0], self.rows[-1]
@@ -262,7 +253,7 @@ class Lanes(Router):
         for row in self.rows:
             inside = [column for column in row.columns if cluster.path in column.scopes()]
             if inside:
-                room = _margin(row, depth)
+                room = margin(row, depth)
                 top = row.top + 17 + 15 * (depth - 1)
                 bottom = row.inner_bottom + 6 + 5 * (row.depth - depth)
                 left, right = inside[0].left - room, inside[-1].right + room
@@ -300,7 +291,7 @@ class Lanes(Router):
             return self.columns[node.path].row
         return len(self.rows) - 1 if node.phase == SUCCEEDED else 0
 
-    def _route_within(self, edge: Edge, column: _Column, source: Node, target: Node) -> None:
+    def _route_within(self, edge: Edge, column: Column, source: Node, target: Node) -> None:
         """Between two nodes of one part."""
         row = self.rows[column.row]
         box, other = self.boxes[edge.source], self.boxes[edge.target]
@@ -327,7 +318,7 @@ class Lanes(Router):
         else:
             self.vertical(edge, box.x + 7, 1)
 
-    def _to_trunk(self, column: _Column, source: Node) -> list[Point]:
+    def _to_trunk(self, column: Column, source: Node) -> list[Point]:
         """From a node to the trunk."""
         box = self.boxes[source.id]
         if source is column.forward:
@@ -338,7 +329,7 @@ class Lanes(Router):
         y = self.rows[column.row].small_bottom + 14
         return [(x, box.bottom), (x, y), (column.trunk, y)]
 
-    def _route_executed(self, edge: Edge, column: _Column, source: Node) -> None:
+    def _route_executed(self, edge: Edge, column: Column, source: Node) -> None:
         """Along the happy path, or up to it: to the next part, or to the end."""
         row, number = self.rows[column.row], self._row_of(edge.target)
         box, other = self.boxes[edge.source], self.boxes[edge.target]
@@ -363,7 +354,7 @@ class Lanes(Router):
             start += [(outer, row.path), (outer, channel), (inner, channel), (inner, below.path)]
         self.route(edge, *start, (other.left, other.y), at=at, narrow=narrow, own=own)
 
-    def _route_failed(self, edge: Edge, column: _Column, source: Node, other: Box) -> None:
+    def _route_failed(self, edge: Edge, column: Column, source: Node, other: Box) -> None:
         """Down the trunk and to the left: to the nearest compensation before, or to the end."""
         row, box = self.rows[column.row], self.boxes[edge.source]
         start = self._to_trunk(column, source)
@@ -372,12 +363,13 @@ class Lanes(Router):
             key, at = (column, "left"), (column.before, row.fork - 3, 0, -1)
         if self._row_of(edge.target) == column.row:
             x = other.right - (20 if self.nodes[edge.target].path else 16)
-            self.elbow(edge, column.trunk, row.fork, x, *start, at=at, key=key)
+            end = other.bottom if row.fork > other.bottom else other.top
+            points = (*start, (column.trunk, row.fork), (x, row.fork), (x, end))
         else:
             points = (*start, (column.trunk, row.fork), (self.margin, row.fork), *self._up(edge, column.row))
-            self.route(edge, *points, at=at, key=key, own=own_points(start))
+        self.route(edge, *points, at=at, key=key, own=own_points(start))
 
-    def _route_compensated(self, edge: Edge, column: _Column, source: Node) -> None:
+    def _route_compensated(self, edge: Edge, column: Column, source: Node) -> None:
         """Along the lane of compensation, or up to it: to the compensation before, or to the end."""
         row, box = self.rows[column.row], self.boxes[edge.source]
         is_lower = source is column.lower
@@ -414,23 +406,3 @@ class Lanes(Router):
             if number > self._row_of(edge.target):
                 yield (self.margin, lane)
         yield (other.right, other.y)
-
-
-def _margin(row: _Row, depth: int) -> float:
-    """How far the frame of a nested saga, *depth* sagas deep, stands off its parts."""
-    return 9.0 + 8.0 * (row.depth - depth)
-
-
-def _between(before: Node, node: Node) -> float:
-    """The distance of two small nodes: the label of the edge between or above them must have room."""
-    return 46.0 if (before.phase, node.phase) == (RETRYING, PROBING) else 30.0
-
-
-def _broken(columns: Sequence[_Column]) -> list[list[_Column]]:
-    """The columns in rows of about equal length, so that the whole is not much wider than high."""
-    count = len(columns)
-    if count <= ONE_ROW:
-        return [list(columns)]
-    rows = math.ceil(count / min(ROW, max(4, round(math.sqrt(count * 2.2)))))
-    most = math.ceil(count / rows)
-    return [list(columns[start : start + most]) for start in range(0, count, most)]

@@ -1,47 +1,19 @@
-"""Geometry for both views: boxes, the size of a node's text, routes and the labels beside them.
-
-Coordinates are points, y downwards.
-"""
+"""Geometry of both views: boxes, words, lines and frames, each at its place. Coordinates are points, y downwards."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 
-from fsm_mediator.diagram.picture import MOST_LISTED, Cluster, Edge, Node, Picture
-from fsm_mediator.diagram.text import numbers, shorten, width
-from fsm_mediator.states import EXECUTING, PROBING, RETRYING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING
-
 Point = tuple[float, float]
-Side = tuple[float, float, float, float]
-"""A point, and the side of it on which a text lies, across and down."""
 
-Line = tuple[str, float, bool]
-"""A line of a node's text: words, size, whether it is bold."""
-
-CAPTION: Final = 7.5
-TITLE: Final = 12.5
-SMALL: Final = 8.0
-LABEL: Final = 8.5
-"""Sizes of text, in points."""
+Line = tuple[str, float, bool, str]
+"""A line of the text in a box: words, size, whether it is bold, and the tone of its colour."""
 
 LINE: Final = 1.2
-PAD: Final = 10.0
-END: Final = 78.0
-GOOD_END: Final = END + 22
-MOST_TITLE: Final = 26
-MOST_NOTE: Final = 34
-MOST_SMALL: Final = 26
-"""Characters of a title, of small print, of small print in a small node."""
-
-GAP: Final = 72.0
-"""Between two parts: a label must have room there."""
-
-LOOP: Final = 40.0
-"""Between a node and a small one below it, likewise."""
+"""The height of a line, by the size of its text."""
 
 
 class Box(NamedTuple):
@@ -77,6 +49,18 @@ class Box(NamedTuple):
         return self._replace(left=self.left + right, top=self.top + down)
 
 
+@attrs.frozen
+class Text:
+    """Words outside of boxes, left aligned: from *x* on, around *y*."""
+
+    words: str
+    x: float
+    y: float
+    size: float
+    bold: bool
+    tone: str
+
+
 class Label(NamedTuple):
     """Lines of text around a point."""
 
@@ -89,9 +73,26 @@ class Label(NamedTuple):
 class Route:
     """The line of an edge."""
 
-    points: Sequence[Point]  # its corners, from the node it leaves to the node it enters
-    label: Label | None = None  # None: another edge on the same line shows it
+    edge: Any  # the edge of the picture
+    points: Sequence[Point]  # its corners, from the box it leaves to the box it enters
+    label: Label | None = None  # None: another edge on the same line shows it, or nothing does
     own: int | None = None  # after so many points it shares the line of another edge; None: never
+    arrow: bool = True  # whether it ends in an arrow's head
+
+
+class Shape(NamedTuple):
+    """A small shape that belongs to a step: a bar, a diamond or a stroke of the line of no return."""
+
+    kind: str
+    step: str
+    box: Box
+
+
+class Frame(NamedTuple):
+    """A frame around *content*: a cluster, the branches of a group, or a nested saga."""
+
+    content: Any
+    box: Box
 
 
 class Band(NamedTuple):
@@ -102,145 +103,35 @@ class Band(NamedTuple):
     back: bool
 
 
-class Frame(NamedTuple):
-    """A cluster's frame; a long one has one in each row."""
-
-    cluster: Cluster
-    box: Box
-
-
 @attrs.define
 class Layout:
     """The places of everything in a picture."""
 
-    boxes: dict[str, Box]  # of nodes, by id
-    texts: dict[str, list[Line]]  # of nodes, likewise
-    routes: list[Route]  # of edges, in their order
-    bands: list[Band]  # the lanes
-    frames: list[Frame]  # the clusters' frames, the outer ones first
-    width: float
-    height: float
+    boxes: dict[str, Box] = attrs.Factory(dict)  # of nodes, by id
+    lines: dict[str, list[Line]] = attrs.Factory(dict)  # the texts of nodes, likewise
+    routes: list[Route] = attrs.Factory(list)  # the lines of edges
+    frames: list[Frame] = attrs.Factory(list)  # the outer ones first
+    bands: list[Band] = attrs.Factory(list)  # the lanes
+    shapes: list[Shape] = attrs.Factory(list)  # forks, joins, lines of no return
+    texts: list[Text] = attrs.Factory(list)  # all other words
+    ties: list[Sequence[Point]] = attrs.Factory(list)  # from a group to the frame of its branches
+    width: float = 0.0
+    height: float = 0.0
+    down: bool = False  # whether it is one column of steps
 
+    def add(self, other: Layout, right: float, down: float) -> None:
+        """Put *other* into this one, moved."""
 
-SMALL_PHASES: Final = frozenset({RETRYING, PROBING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING})
-"""The phases with small nodes, off the happy path."""
+        def moved(points: Sequence[Point]) -> Sequence[Point]:
+            return tuple((x + right, y + down) for x, y in points)
 
-_POINTED: Final = frozenset({STUCK, STUCK_EXECUTING})
-"""The phases whose nodes have no room for text in their corners."""
-
-ROOM_FOR_A_NOTE: Final = "12 attempts · 123 ms"
-
-
-def inset_of(node: Node) -> float:
-    """The part of a node's width without text."""
-    return PAD * (2.8 if node.phase in _POINTED else 2)
-
-
-def lines_of(node: Node) -> list[Line]:
-    """A node's text, without the mark of a run."""
-    if node.phase in SMALL_PHASES:
-        small = [(shorten(note, MOST_SMALL), CAPTION, False) for note in node.notes]
-        return [(node.caption, SMALL + 0.5, True), *small]
-    most = MOST_NOTE if node.path else MOST_LISTED
-    notes = [(shorten(note, most), SMALL, False) for note in node.notes]
-    if not node.title:
-        return [(node.caption, SMALL + 2, True), *notes]
-    return [(node.caption, CAPTION, False), (shorten(node.title, MOST_TITLE), TITLE, True), *notes]
-
-
-def size_of(node: Node, lines: Sequence[Line]) -> tuple[int, int]:
-    """The width and height of a node for its text; the same in every frame of a run."""
-    room = max([width(*line) for line in lines])
-    high = sum([line[1] for line in lines]) * LINE + 13
-    if node.mark is not None:
-        room = max(room, width(ROOM_FOR_A_NOTE, CAPTION))
-        high += CAPTION * LINE
-    if node.pivot and node.phase == EXECUTING:
-        high += 8
-    return 2 * math.ceil((room + inset_of(node)) / 2), 2 * math.ceil(high / 2)  # even, so that middles are whole
-
-
-class _Spot(NamedTuple):
-    """The label of an edge before it is placed; *side* is as in `Router.route`."""
-
-    number: int
-    edge: Edge
-    words: tuple[str, ...]
-    side: Side
-
-
-class Router:
-    """The base of the two views: the sizes of the nodes, and the routes as they are drawn."""
-
-    def __init__(self, picture: Picture) -> None:
-        self.picture = picture
-        self.nodes = {node.id: node for node in picture.nodes}
-        self.texts = {node.id: lines_of(node) for node in picture.nodes}
-        self.sizes = {node.id: size_of(node, self.texts[node.id]) for node in picture.nodes}
-        self.boxes: dict[str, Box] = {}
-        self.routes: list[Route] = []
-        self._spots: dict[object, list[_Spot]] = {}
-
-    def route(
-        self, edge: Edge, *points: Point, at: Side, key: object = None, narrow: bool = False, own: int | None = None
-    ) -> None:
-        """Draw the next edge.
-
-        Args:
-            edge: The edge.
-            points: Its corners; no three of them lie on one line.
-            at: A point, and the side of it on which the label lies: from -1 (left, above) to 1 (right, below).
-            key: Edges with the same key share one label.
-            narrow: Break the label after each word.
-            own: As in `Route`.
-        """
-        number = len(self.routes)
-        words = tuple(edge.label.split()) if narrow else (edge.label,)
-        self._spots.setdefault(number if key is None else key, []).append(_Spot(number, edge, words, at))
-        self.routes.append(Route(points, own=own))
-
-    def vertical(
-        self, edge: Edge, x: float, side: int, *, lift: float = 2, y: float | None = None, key: object = None
-    ) -> None:
-        """Draw an edge straight down or up; its label lies beside the middle, or at *y*, on the left (-1) or right."""
-        box, other = self.boxes[edge.source], self.boxes[edge.target]
-        down = box.top < other.top
-        start, end = (box.bottom, other.top) if down else (box.top, other.bottom)
-        if y is None:
-            y = (start + end) / 2 + (-lift if down else lift)
-        self.route(edge, (x, start), (x, end), at=(x + 4 * side, y, side, 0), key=key)
-
-    def horizontal(
-        self, edge: Edge, y: float, side: int = -1, *, lift: float = 3, shift: float = 0, key: object = None
-    ) -> None:
-        """Draw an edge straight to the right or left; its label lies above the middle (-1) or below it."""
-        box, other = self.boxes[edge.source], self.boxes[edge.target]
-        start, end = (box.right, other.left) if box.left < other.left else (box.left, other.right)
-        self.route(edge, (start, y), (end, y), at=((start + end) / 2 + shift, y + side * lift, 0, side), key=key)
-
-    def elbow(self, edge: Edge, x: float, y: float, end: float, *start: Point, at: Side, key: object = None) -> None:
-        """Draw an edge down or up at *x*, across at *y*, and down or up at *end*; *start* leads to *x*."""
-        box, other = self.boxes[edge.source], self.boxes[edge.target]
-        points = start or ((x, box.bottom if y > box.bottom else box.top),)
-        last = (end, other.bottom if y > other.bottom else other.top)
-        self.route(edge, *points, (x, y), (end, y), last, at=at, key=key, own=own_points(start))
-
-    def place_labels(self) -> None:
-        """Give each route its label; of edges that share one, the first that the run took gets it."""
-        for spots in self._spots.values():
-            number, _, words, (x, y, across, down) = spots[0]
-            labels = dict.fromkeys(spot.edge.label for spot in spots)
-            words = tuple(labels) if len(labels) > 1 else words
-            taken = [spot for spot in spots if spot.edge.reached]
-            if taken:
-                number = taken[0].number
-                orders = {order for spot in taken if spot.edge.mark is not None for order in spot.edge.mark.orders}
-                words = (numbers(sorted(orders)), *words)
-            if across:
-                x += across * max([width(word, LABEL, bool(taken)) for word in words]) / 2
-            self.routes[number].label = Label(words, x, y + down * len(words) * (LABEL * LINE / 2))
-
-
-def own_points(start: Sequence[Point]) -> int | None:
-    """As `Route.own`, of an edge that joins the line of another edge after *start*."""
-    return len(start) if len(start) > 1 else None
+        self.boxes |= {name: each.moved(right, down) for name, each in other.boxes.items()}
+        self.lines |= other.lines
+        for each in other.routes:
+            label = each.label and Label(each.label.lines, each.label.x + right, each.label.y + down)
+            self.routes.append(attrs.evolve(each, points=moved(each.points), label=label))
+        self.frames += [each._replace(box=each.box.moved(right, down)) for each in other.frames]
+        self.bands += [each._replace(box=each.box.moved(right, down)) for each in other.bands]
+        self.shapes += [each._replace(box=each.box.moved(right, down)) for each in other.shapes]
+        self.texts += [attrs.evolve(each, x=each.x + right, y=each.y + down) for each in other.texts]
+        self.ties += map(moved, other.ties)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import attrs
 
 from fsm_mediator.diagram.flow import StepBox
-from fsm_mediator.diagram.layout.step_sizes import FRAME, GAP, PIVOT, StepsLayout
+from fsm_mediator.diagram.layout.geometry import Layout
+from fsm_mediator.diagram.layout.step_sizes import FRAME, GAP, PIVOT
 
 
 @attrs.define
@@ -20,7 +21,7 @@ class Item:
     up: float
     down: float
     scopes: tuple[str, ...] = ()
-    inner: StepsLayout | None = None
+    inner: Layout | None = None
     x: float = 0.0
     y: float = 0.0
     row: int = 0

@@ -1,30 +1,28 @@
-"""The sizes of the steps view, the words in a box, and the parts of a layout. Nothing is placed here."""
+"""The sizes of the steps view, the words in a box. Nothing is placed here."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import attrs
-
-from fsm_mediator.diagram.flow import FlowBranch, FlowLine, StepBox
-from fsm_mediator.diagram.layout.geometry import Box, Point
+from fsm_mediator.diagram.flow import FlowBranch, StepBox
+from fsm_mediator.diagram.layout.geometry import Layout
 from fsm_mediator.diagram.progress import StepState
-from fsm_mediator.diagram.text import shorten, width
+from fsm_mediator.diagram.text import fitted, width
 from fsm_mediator.machine.parts import Kind
 
 RIGHT: Final = "right"
 DOWN: Final = "down"
 DIRECTIONS: Final = (RIGHT, DOWN)
 
-PAGE: Final = 528.0
-"""How wide a picture may be without its margins: with them 736 pixels, as wide as a page of a README."""
+PAGE: Final = 736
+LEAST: Final = 300
+"""How many pixels wide a picture is at the most, its margins included: a README's column; and how few they may be."""
 
 PAD: Final = 12.0
 TITLE: Final = 11.0
 SMALL: Final = 9.0
 """Sizes of text: 9 points are 12 pixels."""
 
-LINE: Final = 1.25
 LEAST_BOX, MOST_BOX, MOST_DOWN = 84.0, 140.0, 190.0
 MARGIN: Final = 54.0
 """Left of the first box of a row: where it starts, and where the way back ends."""
@@ -40,69 +38,6 @@ RAIL: Final = 12.0
 FRAME: Final = 9.0
 ROOM_FOR_A_NOTE: Final = "↩ compensated"
 NO_RETURN: Final = "no way back"
-
-
-@attrs.frozen
-class Text:
-    """Words, left aligned: from *x* on, around *y*."""
-
-    words: str
-    x: float
-    y: float
-    size: float
-    bold: bool
-    tone: str
-
-
-@attrs.frozen
-class StepRoute:
-    """A line as it is drawn; *arrow*: whether it ends in an arrow's head."""
-
-    line: FlowLine | None
-    points: tuple[Point, ...]
-    arrow: bool
-    source: str
-    target: str
-
-
-@attrs.frozen
-class Frame:
-    """Around a group's branches, or around a nested saga (*box* is None)."""
-
-    area: Box
-    box: StepBox | None
-
-
-@attrs.define
-class StepsLayout:
-    """The places of everything in a picture."""
-
-    boxes: dict[str, Box] = attrs.Factory(dict)  # of the steps, the ends and the groups, by id
-    lines: dict[str, list[tuple[str, float, bool, str]]] = attrs.Factory(dict)  # words, size, bold, tone
-    routes: list[StepRoute] = attrs.Factory(list)  # the lines
-    frames: list[Frame] = attrs.Factory(list)  # of groups and nested sagas, the outer ones first
-    bars: list[tuple[str, Box]] = attrs.Factory(list)  # the forks and joins of groups, with their ids
-    diamonds: list[tuple[str, Box]] = attrs.Factory(list)  # the forks and joins of choices, likewise
-    texts: list[Text] = attrs.Factory(list)  # all other words
-    pivots: list[tuple[Point, Point]] = attrs.Factory(list)  # lines of no return
-    width: float = 0.0
-    height: float = 0.0
-    down: bool = False  # whether it is one column
-
-    def add(self, other: StepsLayout, right: float, down: float) -> None:
-        """Put *other* into this one, moved."""
-
-        def point(each: Point) -> Point:
-            return each[0] + right, each[1] + down
-
-        self.boxes |= {name: each.moved(right, down) for name, each in other.boxes.items()}
-        self.lines |= other.lines
-        self.routes += [attrs.evolve(each, points=tuple(map(point, each.points))) for each in other.routes]
-        self.frames += [attrs.evolve(each, area=each.area.moved(right, down)) for each in other.frames]
-        self.bars += [(name, each.moved(right, down)) for name, each in other.bars]
-        self.diamonds += [(name, each.moved(right, down)) for name, each in other.diamonds]
-        self.texts += [attrs.evolve(each, x=each.x + right, y=each.y + down) for each in other.texts]
-        self.pivots += [(point(one), point(two)) for one, two in other.pivots]
 
 
 def is_collapsed(box: StepBox) -> bool:
@@ -131,14 +66,6 @@ def titled(title: str, room: float) -> list[str]:
     return [title[: fitting[-1]], fitted(title[fitting[-1] :], TITLE, True, room)]
 
 
-def fitted(words: str, size: float, bold: bool, room: float) -> str:
-    """*words*, cut to *room*."""
-    most = len(words)
-    while most > 2 and width(shorten(words, most), size, bold) > room:
-        most -= 1
-    return shorten(words, most)
-
-
 def fitted_note(note: str, room: float) -> str:
     """As many pieces of a note as fit into *room*."""
     pieces = note.split(" · ")
@@ -165,10 +92,10 @@ _SILENT: Final = frozenset({StepState.NEVER, StepState.UNKNOWN})
 """States of a branch that its steps show by themselves."""
 
 
-def path_through(lane: StepsLayout, box: StepBox) -> float:
+def path_through(lane: Layout, box: StepBox) -> float:
     """The height of the line through *box* in *lane*."""
     area = lane.boxes[box.id]
-    inner = [route.points[0][1] for route in lane.routes if route.source == box.id and is_frame(box)]
+    inner = [route.points[0][1] for route in lane.routes if route.edge.source == box.id and is_frame(box)]
     return min(inner) if inner else area.y
 
 

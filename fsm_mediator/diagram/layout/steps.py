@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fsm_mediator.diagram.flow import Flow, FlowLine, FlowPicture, StepBox
-from fsm_mediator.diagram.layout.geometry import Box, Point
+from fsm_mediator.diagram.layout.geometry import LINE, Box, Frame, Layout, Line, Point, Route, Shape, Text
 from fsm_mediator.diagram.layout.step_rows import Item, broken
 from fsm_mediator.diagram.layout.step_sizes import (
     BETWEEN,
@@ -28,11 +28,11 @@ from fsm_mediator.diagram.layout.step_sizes import (
     FRAME,
     GAP,
     LEAST_BOX,
-    LINE,
     MARGIN,
     MOST_BOX,
     MOST_DOWN,
     NO_RETURN,
+    PAD,
     PAGE,
     PIVOT,
     RAIL,
@@ -40,11 +40,6 @@ from fsm_mediator.diagram.layout.step_sizes import (
     ROOM_FOR_A_NOTE,
     SMALL,
     TITLE,
-    Frame,
-    StepRoute,
-    StepsLayout,
-    Text,
-    fitted,
     fitted_note,
     is_frame,
     lead_words,
@@ -54,14 +49,14 @@ from fsm_mediator.diagram.layout.step_sizes import (
     titled,
 )
 from fsm_mediator.diagram.progress import StepState
-from fsm_mediator.diagram.text import width
+from fsm_mediator.diagram.text import fitted, width
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
-def steps_layout(picture: FlowPicture, direction: str = RIGHT) -> StepsLayout:
-    """The layout of *picture*."""
-    return _Page(picture, direction).layout()
+def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE) -> Layout:
+    """The layout of *picture*, at most *width* pixels wide."""
+    return _Page(picture, direction).layout(width * 72 / 96 - 2 * PAD)
 
 
 class _Page:
@@ -89,7 +84,7 @@ class _Page:
         lines = max((sum(size * LINE for _, size, _, _ in each) for each in self.texts.values()), default=20.0)
         self.high = 2 * math.ceil((lines + 12) / 2)
 
-    def _text(self, box: StepBox) -> list[tuple[str, float, bool, str]]:
+    def _text(self, box: StepBox) -> list[Line]:
         text = [(each, TITLE, True, "ink") for each in titled(box.title, self.room)]
         text += [(fitted(each, SMALL, False, self.room), SMALL, False, "small") for each in small_print(box)]
         if self.picture.is_run:
@@ -98,10 +93,10 @@ class _Page:
             text.append((fitted_note(note, self.room - 14), SMALL, True, "note"))
         return text
 
-    def layout(self) -> StepsLayout:
-        """All of it."""
+    def layout(self, limit: float) -> Layout:
+        """All of it, at most *limit* points wide."""
         flow = self.picture.flow
-        layout = _Flow(self, flow, PAGE, whole=True, down=self.down).layout()
+        layout = _Flow(self, flow, limit, whole=True, down=self.down).layout()
         layout.down = self.down
         return layout
 
@@ -112,11 +107,11 @@ class _Flow:
     def __init__(self, page: _Page, flow: Flow, limit: float, *, whole: bool, down: bool = False) -> None:
         self.page, self.flow, self.limit, self.whole, self.down = page, flow, limit, whole, down
         self.left = MARGIN if whole and not down else 0.0
-        self.out = StepsLayout()
+        self.out = Layout()
         self.ids = {box.id for box in flow.boxes}
         self.backs = [line for line in flow.back if whole or line.target in self.ids]
         self.items = [self._item(box) for box in flow.boxes]
-        if whole:
+        if whole and any(line.target == flow.prefix + SUCCEEDED for line in flow.lines):
             wide = width("✓ succeeded", SMALL + 0.5, True) + 16
             self.items.append(Item(flow.prefix + SUCCEEDED, None, wide, 11, 11))
 
@@ -129,7 +124,7 @@ class _Flow:
             return Item(box.id, box, inner.width, path, inner.height - path, scopes, inner)
         return Item(box.id, box, self.page.wide, half, half, scopes)
 
-    def layout(self) -> StepsLayout:
+    def layout(self) -> Layout:
         """Place the rows, then the lines."""
         rows = self._rows()
         y = 0.0
@@ -144,11 +139,11 @@ class _Flow:
         for item in self.items:
             if item.box is not None and item.box.pivot:
                 self._pivot(item)
-        rights = [box.right for box in out.boxes.values()] + [frame.area.right for frame in out.frames]
+        rights = [box.right for box in out.boxes.values()] + [frame.box.right for frame in out.frames]
         rights += [text.x + width(text.words, text.size, text.bold) for text in out.texts]
         rights += [x for route in out.routes for x, _ in route.points]
         out.width = max(rights)
-        bottoms = [box.bottom for box in out.boxes.values()] + [frame.area.bottom for frame in out.frames]
+        bottoms = [box.bottom for box in out.boxes.values()] + [frame.box.bottom for frame in out.frames]
         bottoms += [route_y for route in out.routes for _, route_y in route.points]
         out.height = max(y, *bottoms) if not self.whole else max(bottoms) + 8
         return out
@@ -207,7 +202,7 @@ class _Flow:
         area = Box(item.x, item.y - item.up, item.width, item.up + item.down)
         self.out.boxes[item.name] = area
         if item.inner is not None:
-            self.out.frames.append(Frame(area, item.box))
+            self.out.frames.append(Frame(item.box, area))
             self.out.add(item.inner, area.left, area.top)
         elif item.box is not None:
             self.out.lines[item.name] = self.page.texts[item.name]
@@ -232,7 +227,7 @@ class _Flow:
             boxes[prefix + FAILED] = Box(0, self._rail(first) - 9, min(wide, MARGIN - 8), 18)
 
     def _shift(self, right: float, down: float) -> None:
-        moved = StepsLayout()
+        moved = Layout()
         moved.add(self.out, right, down)
         self.out = moved
         for item in self.items:
@@ -263,7 +258,7 @@ class _Flow:
                 area = Box(left, top, right - left, bottom - top)
                 room = inside[0].x + inside[0].width / 2 - left if self.down else area.width
                 name = fitted(name_of(scope), SMALL, True, room - 12)
-                frames.append((level, Frame(area, None), Text(name, left + 7, top + 9, SMALL, True, "small")))
+                frames.append((level, Frame(None, area), Text(name, left + 7, top + 9, SMALL, True, "small")))
         for _, frame, text in sorted(frames, key=lambda each: each[0]):
             self.out.frames.insert(0, frame)
             self.out.texts.append(text)
@@ -310,7 +305,7 @@ class _Flow:
                 (near, target.y),
                 (into.left, target.y),
             ]
-        self.out.routes.append(StepRoute(line, tuple(points), True, line.source, line.target))
+        self.out.routes.append(Route(line, tuple(points)))
 
     def _all_back(self) -> None:
         """From the last step to the first; a line ends where it joins another line to the same step."""
@@ -336,12 +331,12 @@ class _Flow:
                 points += [(rail, into.y + 7), (into.right, into.y + 7)]
             elif framed:
                 return
-            self.out.routes.append(StepRoute(line, tuple(points), whole, line.source, line.target))
+            self.out.routes.append(Route(line, tuple(points), arrow=whole))
             return
         rail = self._rail(source)
         points = [(box.left, rail)] if framed else [(box.x - 10, box.bottom), (box.x - 10, rail)]
         if not whole and not framed:
-            self.out.routes.append(StepRoute(line, tuple(points), False, line.source, line.target))
+            self.out.routes.append(Route(line, tuple(points), arrow=False))
             return
         row = 0 if target is None else target.row
         end = rail
@@ -353,7 +348,7 @@ class _Flow:
             end = self._rail(self.items[0]) if target is None else self._rail(target)
             points.append((near, rail))
             if target is None and near < into.right - 4:
-                self.out.routes.append(StepRoute(line, (*points, (near, into.bottom)), True, line.source, line.target))
+                self.out.routes.append(Route(line, (*points, (near, into.bottom))))
                 return
             if target is None:
                 points.append((near, end))
@@ -363,18 +358,21 @@ class _Flow:
             points.append((into.right, end))
         else:
             points += [(into.x + 10, end), (into.x + 10, into.bottom)]
-        self.out.routes.append(StepRoute(line, tuple(_plain(points)), True, line.source, line.target))
+        self.out.routes.append(Route(line, tuple(_plain(points))))
 
     def _pivot(self, item: Item) -> None:
         half = self.page.high / 2
         if self.down:
             y = item.y + item.down + 13
             left, right = item.x - 4, item.x + item.width + RAIL + 8
-            self.out.pivots.append(((left, y), (right, y)))
+            strokes = [Box(left, y + side, right - left, 1.2) for side in (0, 3)]
+            self.out.shapes += [Shape("pivot", item.name, each) for each in strokes]
             self.out.texts.append(Text(NO_RETURN, item.x + item.width / 2 + 8, y + 11, SMALL, True, "pivot"))
             return
         x = item.x + item.width + PIVOT - 3
-        self.out.pivots.append(((x, item.y - half - 4), (x, item.y + half + 4)))
+        self.out.shapes += [
+            Shape("pivot", item.name, Box(x + side, item.y - half - 4, 1.2, 2 * half + 8)) for side in (0, 3)
+        ]
         long = width(NO_RETURN, SMALL, True)
         self.out.texts.append(Text(NO_RETURN, x - long + 6, item.y - half - 11, SMALL, True, "pivot"))
 
@@ -388,9 +386,9 @@ def _plain(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]:
+def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
     """A group's frame with its branches, and how far below its top the way forward enters it."""
-    out = StepsLayout()
+    out = Layout()
     notes = " · ".join(box.notes)
     leads = {branch.name: lead_words(branch, box) for branch in box.branches}
     lead = max(max(width(words, SMALL, True) for words in each) if each else 0.0 for each in leads.values())
@@ -425,20 +423,22 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[StepsLayout, float]
         middles.append(at)
         reached = branch.mark is None or branch.mark.state is not StepState.NEVER
         line = next(each for each in branch.flow.forward if each.target == first.id)
-        join = next((each for each in branch.flow.forward if each.source == last.id), line)
-        line = msgspec.structs.replace(line, reached=reached if branch.mark is not None else None)
-        out.routes.append(StepRoute(line, ((0, at), (lead + into.left, at)), True, box.id, first.id))
-        out.routes.append(StepRoute(join, ((lead + end.right, off), (wide, off)), False, last.id, box.id))
+        join = next((each for each in branch.flow.forward if each.source == last.id), None)
+        line = msgspec.structs.replace(line, source=box.id, reached=reached if branch.mark is not None else None)
+        out.routes.append(Route(line, ((0, at), (lead + into.left, at))))
+        if join is not None:  # it may be hidden
+            join = msgspec.structs.replace(join, target=box.id)
+            out.routes.append(Route(join, ((lead + end.right, off), (wide, off)), arrow=False))
         for number, words_of in enumerate(leads[branch.name]):
             tone = "note" if number else "ink"
             out.texts.append(Text(words_of, 10, at - 8 + 17 * number, SMALL, True, tone))
         y += lane.height + 12
     out.width, out.height = wide, max(y - 2, middles[0] + page.high / 2 + RAIL + 6)
-    top, bottom = middles[0] - 11, max(route.points[0][1] for route in out.routes if route.target == box.id) + 11
-    if box.kind is Kind.CHOICE:
-        for x in (0.0, wide):
-            out.diamonds.append((box.id, Box(x - 8, middles[0] - 8, 16, 16)))
-            out.bars.append((box.id, Box(x - 0.75, middles[0], 1.5, bottom - 11 - middles[0])))
-    else:
-        out.bars += [(box.id, Box(x - 2, top, 4, bottom - top)) for x in (0.0, wide)]
+    top, bottom = middles[0] - 11, max(middles) + 11
+    for x in (0.0, wide):
+        if box.kind is Kind.CHOICE:
+            out.shapes.append(Shape("fork", box.id, Box(x - 0.75, middles[0], 1.5, bottom - 11 - middles[0])))
+            out.shapes.append(Shape("choice", box.id, Box(x - 8, middles[0] - 8, 16, 16)))
+        else:
+            out.shapes.append(Shape("fork", box.id, Box(x - 2, top, 4, bottom - top)))
     return out, middles[0]

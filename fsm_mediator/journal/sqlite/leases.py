@@ -84,8 +84,8 @@ def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
 
 def claim(
     cursor: Cursor, ids: IdCache, saga_id: str, driver_id: str, is_alive: Callable[[int, Sequence[Any]], bool]
-) -> bool:
-    """Give an execution to a driver; False: a living driver owns it.
+) -> bool | None:
+    """Give an execution to a driver, and say whether a dead driver owned it; None: a living driver owns it.
 
     Args:
         cursor: Within a transaction.
@@ -109,9 +109,9 @@ def claim(
     if owner is not None:
         row = cursor.execute(sql.DRIVER_ROW, (owner,)).fetchone()
         if owner == own or (row is not None and is_alive(owner, row)):
-            return False
+            return None
     cursor.execute(sql.CLAIM, (own, NOW if mail else None, number))
-    return True
+    return owner is not None
 
 
 def release(cursor: Cursor, ids: IdCache, saga_id: str, epoch: int) -> None:

@@ -97,6 +97,12 @@ STEPS: Sequence[str] = (
     ) STRICT;
     CREATE INDEX inbox_of ON inbox (execution);
     """,
+    """
+    -- How often the execution was claimed from a dead driver in the midst of an effect: since it got further, and since
+    -- its last record.
+    ALTER TABLE executions ADD COLUMN recoveries INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE executions ADD COLUMN recoveries_here INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 
