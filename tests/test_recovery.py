@@ -14,6 +14,7 @@ from fsm_mediator import (
     JournalError,
     LeaseLostError,
     Mediator,
+    MediatorClosedError,
     Retry,
     Saga,
     SagaFailedError,
@@ -156,6 +157,46 @@ def test_a_commit_that_fails_is_tried_again(drive, journal, impatient):
         assert mediator.run("s").succeeded
     assert world.calls == ["a", "b"] * 3
     assert flaky.failed == 15
+
+
+@pytest.mark.parametrize("patience", [None, 60.0])
+def test_an_outage_is_not_an_end(drive, journal, impatient, patience):
+    """A driver of a patient journal keeps its answer for as long as the outage lasts: nothing counts as crashed."""
+    world = World()
+    flaky = Flaky(journal)
+    flaky.patience = patience
+
+    def breaks(*_):
+        flaky.failing = 40
+
+    saga = Saga("s", [world.step("a", breaks), world.step("b")])
+
+    assert drive(saga, journal=flaky).run(saga, saga_id="o-1").succeeded
+    assert flaky.failed == 40
+    assert world.calls == ["a", "b"]
+
+
+def test_patience_has_an_end(drive, journal, impatient):
+    """Past the journal's patience a driver leaves; and when its mediator is closed, however patient the journal is."""
+    world = World()
+    flaky = Flaky(journal)
+
+    def breaks(*_):
+        flaky.broken = True
+
+    saga = Saga("s", [world.step("a", breaks, "done")])
+    flaky.patience = 0.05
+    with pytest.raises(JournalError, match="the disk is full"):
+        drive(saga, journal=flaky).run(saga, saga_id="o-1")
+    flaky.broken, flaky.patience, flaky.failed = False, None, 0
+    closing = World()
+    saga = Saga("s", [closing.step("a", breaks)])
+    mediator = drive(saga, journal=flaky)
+    result = in_thread(mediator.run, saga, saga_id="o-2")
+    eventually(lambda: flaky.failed > 50)
+    mediator.close()
+    with pytest.raises((JournalError, MediatorClosedError)):
+        result()
 
 
 def test_an_opening_that_fails_for_good_starts_nothing(drive, journal, impatient):

@@ -155,6 +155,9 @@ class Journal(Protocol):
     False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a driver; None: no
     calls.
 
+    A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
+    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0.
+
     Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
     """
 
@@ -275,6 +278,12 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Close files and connections. The journal opens again when it is used again."""
+
+
+def patience_of(journal: Journal) -> float | None:
+    """The seconds for which a driver tries a commit on that the journal could not make; None: without limit."""
+    patience: float | None = getattr(journal, "patience", 0.0)
+    return patience
 
 
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:

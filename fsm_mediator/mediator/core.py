@@ -21,7 +21,15 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, InboxChangedError, Journal, Written
+from fsm_mediator.journal.protocol import (
+    Commit,
+    Entry,
+    IdTakenError,
+    InboxChangedError,
+    Journal,
+    Written,
+    patience_of,
+)
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.mediator.heartbeat import start_heartbeat
@@ -224,18 +232,24 @@ class Core:
 
     async def write(self, commit: Commit) -> Written:
         """Have the journal make *commit* durable; the very same again if it cannot at first."""
-        attempt = 1
+        attempt, began = 1, self.runtime.monotonic()
         while True:
             try:
                 return await self.runtime.write(commit)
             except (LeaseLostError, IdTakenError, InboxChangedError):
                 raise
             except JournalError as error:
-                if not self.runtime.journal_retry.allows(attempt):
+                if not self.runtime.journal_retry.allows(attempt) and not self._is_patient(began):
                     raise
                 logger.warning("execution %r: %s; trying again", commit.saga_id, error)
             await self.runtime.sleep(self.runtime.journal_retry.wait(attempt, self.chance()))
             attempt += 1
+
+    def _is_patient(self, began: float) -> bool:
+        """Whether a commit that was first tried at *began*, by the monotonic clock, is to be tried on."""
+        patience = patience_of(self.journal)
+        left = self.closed and self.clock() >= (self.patience or 0.0)
+        return not left and (patience is None or self.runtime.monotonic() - began < patience)
 
     def keep_running_call(self, active: ActiveExecution) -> None:
         """After the wait for a call: own the execution for as long as the thread of an unanswered call runs."""
