@@ -8,8 +8,9 @@ import sys
 import warnings
 from collections.abc import Callable
 
+from fsm_mediator import forking
 from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.mediator.core import Core, all_cores
+from fsm_mediator.mediator.core import Core
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -27,8 +28,8 @@ def _warn_of_executions_under_way() -> None:
     ):
         left = [
             saga_id
-            for core in all_cores()
-            if not core.closed and (core.journal.heartbeat is not None) is place
+            for core in forking.registered()
+            if isinstance(core, Core) and not core.closed and (core.journal.heartbeat is not None) is place
             for saga_id in (*core.owned.active, *core.owned.abandoned)
         ]
         if left:

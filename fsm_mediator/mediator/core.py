@@ -120,7 +120,6 @@ class Core:
         self.closed = False
         self._reset()
         forking.register(self)
-        _all.add(self)
 
     def _reset(self) -> None:
         self.opened = self._enlisted = False
@@ -449,7 +448,3 @@ def _notify(core: weakref.ref[Core], saga_id: str) -> None:
     found = core()
     if found is not None:
         found.runtime.post(found.notify, saga_id)
-
-
-_all: weakref.WeakSet[Core] = weakref.WeakSet()
-all_cores = _all.copy
