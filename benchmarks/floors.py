@@ -26,6 +26,7 @@ from benchmarks.in_memory import bytes_of_an_execution, nothing, refuse, sagas
 from benchmarks.measure import machine, pin_to_one_core, table, timings
 from benchmarks.peers.bare_loop import by_hand, by_hand_async
 from fsm_mediator import AsyncMediator, Execution, Mediator, Saga, SQLiteJournal, step
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.rows import Row, acceptance_row, record_rows
 from fsm_mediator.journal.sqlite import sql
@@ -87,7 +88,8 @@ def written(saga: Saga, saga_id: str) -> Written:
     records: list[Record] = [execution.begin(time.time())]
     while execution.effect is not None:
         records.append(execution.succeed(None, time.time()))
-    return saga_id, acceptance_row(acceptance, 1024), record_rows(records, saga_id, 1024)
+    codec = Codec()
+    return saga_id, acceptance_row(acceptance, codec.encode), record_rows(records, saga_id, codec)
 
 
 class Sharing:

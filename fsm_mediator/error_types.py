@@ -221,3 +221,12 @@ HOME: Final = "fsm_mediator.errors"
 
 for _kind in [kind for kind in vars().values() if isinstance(kind, type) and kind.__module__ == __name__]:
     _kind.__module__ = HOME
+
+
+def safe_repr(thing: object, most: int = 500) -> str:
+    """`repr(thing)`, cut to *most* characters. Never raises: a value nested deeply, or a huge number, has no repr."""
+    try:
+        text = repr(thing)
+    except Exception as error:
+        return f"a {type(thing).__name__} whose repr raises {type(error).__name__}"
+    return text if len(text) <= most else f"{text[:most]}..."

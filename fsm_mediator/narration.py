@@ -75,15 +75,6 @@ def details(record: Record) -> list[str]:
     return found
 
 
-def safe_repr(thing: object, most: int = 500) -> str:
-    """Its repr, of which so many characters at the most; for there are things that raise in it."""
-    try:
-        text = repr(thing)
-    except Exception as error:
-        return f"a {type(thing).__name__} whose repr raises {type(error).__name__}"
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
 def span(seconds: float) -> str:
     """So many seconds, in the unit in which a person would tell them."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):

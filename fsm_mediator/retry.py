@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fsm_mediator.error_types import DefinitionError, RetryAfterError, StepRejectedError, leaves_of
+from fsm_mediator.error_types import DefinitionError, RetryAfterError, StepRejectedError, leaves_of, safe_repr
 
 type_or_predicate = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
@@ -50,7 +50,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.attempts is not None and (type(self.attempts) is not int or self.attempts < 1):
             raise DefinitionError(
-                f"Retry: attempts must be a whole number of at least 1, or None for no limit, not {self.attempts!r}"
+                f"Retry: attempts must be a whole number of at least 1, or None for no limit, not "
+                f"{safe_repr(self.attempts)}"
             )
         for name, least in (("wait_initial", 0), ("wait_max", 0), ("wait_jitter", 0), ("wait_exp_base", 1)):
             check_number(f"Retry: {name}", getattr(self, name), least)
@@ -95,7 +96,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             return bool(self.on(error))
         except Exception as broken:
             # The saga must go on whatever a predicate does; what it did stays visible on the step's own error.
-            error.add_note(f"Retry.on raised {broken!r} when asked about this error; that counts as no")
+            error.add_note(f"Retry.on raised {safe_repr(broken)} when asked about this error; that counts as no")
             return False
 
 
@@ -103,7 +104,7 @@ def check_number(what: str, value: Any, least: float = 0, *, above: bool = False
     """Check that *value* is a finite number of at least (*above*: of more than) *least*."""
     if not takes_number(value) or value < least or (above and value == least):
         bound = f"greater than {least:g}" if above else f"of at least {least:g}"
-        raise DefinitionError(f"{what} must be a finite number {bound}, not {value!r}")
+        raise DefinitionError(f"{what} must be a finite number {bound}, not {safe_repr(value)}")
 
 
 def takes_number(value: Any) -> bool:

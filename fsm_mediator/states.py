@@ -112,3 +112,9 @@ def is_within(path: str, outer: str) -> bool:
 def path_within(path: str, outer: str) -> str:
     """The rest of *path*, as seen from inside the group or nested saga at path *outer*."""
     return path[len(outer) + 1 :]
+
+
+def is_in_phase(state: str, phase: str) -> bool:
+    """Whether *state* is, or is in, *phase*; ``stuck`` includes ``stuck_executing``."""
+    own = phase_of(state)
+    return phase in (state, own) or (phase == STUCK and own == STUCK_EXECUTING)

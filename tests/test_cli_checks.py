@@ -146,6 +146,21 @@ def test_conform_names_the_first_illegal_move(desk, journal):
     assert [(each["saga_id"], each["position"]) for each in told["violations"]] == [("good", 2)]
 
 
+def test_check_and_conform_find_a_damaged_file(desk, journal):
+    """A lost row is found, even if the execution has vanished from every list; a whole journal is said to be whole."""
+    assert desk("check", "-j", journal) == "no damage found\n"
+    change(journal, "DELETE FROM records WHERE seq = 0 AND execution = 1")
+    assert "good" not in desk("list", "-j", journal)
+
+    fault = "execution 'good': records are lost, or numbered wrongly"
+    told = desk("check", "-j", journal, code=DID_NOT_SUCCEED)
+    assert fault in told
+    assert "restore a backup" in told
+    assert f"the journal is damaged: {fault}" in desk("conform", "-j", journal, SAGAS, code=DID_NOT_SUCCEED)
+    assert json.loads(desk("conform", "-j", journal, SAGAS, "--json", code=DID_NOT_SUCCEED))["damage"] == [fault]
+    desk("check", "-j", journal.with_name("none.db"), code=JOURNAL)
+
+
 def test_conform_of_a_journal_with_unknown_sagas(desk, journal):
     """What the app has no definition of is reported and ends with a code of its own, after all else is checked."""
     told = desk("conform", "-j", journal, "tests.cli_app:refuse", code=APP)

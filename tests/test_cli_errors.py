@@ -84,10 +84,40 @@ def test_an_export_is_whole_or_what_was_there_stays(desk, journal, world, monkey
 
     assert "exported 0 executions" in desk("export", "-j", journal, "--saga", "another", "-o", target)
     assert target.read_text() == ""
-    assert target.stat().st_mode & 0o777 == 0o640
+    assert target.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in world.glob("*all*")) == ["all.jsonl"]
     assert "cannot be written" in desk("export", "-j", journal, "-o", "nowhere/x", code=USAGE)
     assert "is a folder" in desk("export", "-j", journal, "-o", ".", code=USAGE)
+
+
+@pytest.fixture
+def usual_mask():
+    """New files can be read by all users, unless they are given another mode."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("usual_mask")
+def test_what_holds_a_journal_has_its_mode(desk, journal, world, monkeypatch):
+    """A payload that only some may read in the journal is read by nobody else in an export or a picture of it."""
+    words: dict[str, tuple[str, ...]] = {
+        "all.jsonl": ("export",),
+        "held.dot": ("render", "--id", "held", *APP_OPTION),
+        "held.mmd": ("render", "--id", "held", *APP_OPTION),
+    }
+    for mode in (0o600, 0o640):
+        journal.chmod(mode)
+        for name, command in words.items():
+            desk(*command, "-j", journal, "-o", name)
+            assert (world / name).stat().st_mode & 0o777 == mode, name
+    desk("render", "--saga", "checkout", *APP_OPTION, "-o", "checkout.dot")
+    assert (world / "checkout.dot").stat().st_mode & 0o777 == 0o644
+
+    (world / "pipe.dot").touch()
+    monkeypatch.setattr("fsm_mediator.cli.exporting.owner_if_other", {str(world / "pipe.dot"): 7}.get)
+    for command in (words["all.jsonl"], words["held.dot"]):
+        assert "belongs to another user" in desk(*command, "-j", journal, "-o", "pipe.dot", code=USAGE)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
@@ -249,7 +279,8 @@ def test_wrong_usage_is_called_that(desk, journal, words):
     [
         ("-o", "a.svg", "--animate"),
         ("-o", "y.svg", "-f", "png"),
-        ("-o", "-"),
+        ("-o", "-", "-f", "svg", "-f", "dot"),
+        ("-o", "-", "--check"),
         ("-o", "x.xyz"),
         ("-o", "a.svg", "-o", "-"),
     ],

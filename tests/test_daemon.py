@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import AlreadyDrivenError, JournalError, Mediator, Retry, Saga, Sleep, SQLiteJournal, step
+from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator.recovery import RecoveryPoll
+from fsm_mediator.records import Acceptance
 from tests.drivers import Looping, core_of, eventually
 
 ROOT = Path(__file__).parent.parent
@@ -90,6 +92,26 @@ def test_a_daemon_is_not_busy_with_what_it_cannot_drive(tmp_path, undrivable):
         assert journal.claimable(time.time(), 9) == ["o-1"]
         assert (journal.next_wake() or 0.0) < time.time()
     journal.close()
+
+
+@pytest.mark.parametrize("unknown_first", [True, False])
+def test_a_saga_is_driven_beside_an_unknown_one_of_the_same_shape(drive, journal, unknown_first):
+    """Two sagas of one shape have one fingerprint. Where only one of them is registered, its executions are driven."""
+    shape = [step(name="a")(lambda order: None)]
+    known, unknown = Saga("known", shape), Saga("unknown", shape)
+    other = drive(known, unknown, journal=journal)
+    for name in ("unknown", "known") if unknown_first else ("known", "unknown"):
+        saga = core_of(other).registry.saga(name)
+        opened = Acceptance(name, name, "1", saga.fingerprint, None, time.time())
+        journal.write(Commit(name, (), held=False, acceptance=opened))
+
+    mediator = drive(known, journal=journal)
+    with daemon_of(mediator):
+        eventually(lambda: core_of(mediator).setbacks.is_waiting("unknown"))
+        until(journal, "known", "succeeded")
+        opened = Acceptance("later", "known", "1", known.fingerprint, None, time.time())
+        journal.write(Commit("later", (), held=False, acceptance=opened))
+        until(journal, "later", "succeeded")
 
 
 class Leave(BaseException):

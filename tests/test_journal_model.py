@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal.memory import is_in_phase
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -26,7 +25,7 @@ from fsm_mediator.journal.protocol import (
     Recoveries,
 )
 from fsm_mediator.records import Acceptance, InboxItem
-from fsm_mediator.states import ENDED
+from fsm_mediator.states import ENDED, is_in_phase
 from tests.commits import (
     Clock,
     acceptance,
@@ -331,6 +330,7 @@ class JournalRemembers(RuleBasedStateMachine):
         newest_first = list(reversed(self.rows))
         entries = {entry.saga_id: entry for entry in self.journal.entries()}
         assert list(entries) == newest_first
+        assert self.journal.check() == []
         for name, row in self.rows.items():
             entry = entries[name]
             assert entry.state == self.state(row)

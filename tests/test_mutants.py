@@ -410,7 +410,7 @@ def _(patch):
 
     def any_will_do(original, self, part, branches, at):
         if all(branch.state != "running" for branch in branches) and any(b.state == "succeeded" for b in branches):
-            branches = [Branch(branch.name, "succeeded") for branch in branches]
+            branches = [Branch(branch.name, "succeeded", branch.result) for branch in branches]
         return original(self, part, branches, at)
 
     judged(patch, "_joined", any_will_do)

@@ -20,8 +20,7 @@ from fsm_mediator import (
     SagaIdTakenError,
     step,
 )
-from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.mediator.core import Core
+from fsm_mediator.mediator.setbacks import Setbacks
 from tests.drivers import MORTAL, ONCE, Died, Flaky, World, core_of, eventually, in_thread, until
 
 
@@ -159,6 +158,46 @@ def test_a_commit_that_fails_is_tried_again(drive, journal, impatient):
     assert flaky.failed == 15
 
 
+@pytest.mark.parametrize("patience", [None, 60.0])
+def test_an_outage_is_not_an_end(drive, journal, impatient, patience):
+    """A driver of a patient journal keeps its answer for as long as the outage lasts: nothing counts as crashed."""
+    world = World()
+    flaky = Flaky(journal)
+    flaky.patience = patience
+
+    def breaks(*_):
+        flaky.failing = 40
+
+    saga = Saga("s", [world.step("a", breaks), world.step("b")])
+
+    assert drive(saga, journal=flaky).run(saga, saga_id="o-1").succeeded
+    assert flaky.failed == 40
+    assert world.calls == ["a", "b"]
+
+
+def test_patience_has_an_end(drive, journal, impatient):
+    """Past the journal's patience a driver leaves; and when its mediator is closed, however patient the journal is."""
+    world = World()
+    flaky = Flaky(journal)
+
+    def breaks(*_):
+        flaky.broken = True
+
+    saga = Saga("s", [world.step("a", breaks, "done")])
+    flaky.patience = 0.05
+    with pytest.raises(JournalError, match="the disk is full"):
+        drive(saga, journal=flaky).run(saga, saga_id="o-1")
+    flaky.broken, flaky.patience, flaky.failed = False, None, 0
+    closing = World()
+    saga = Saga("s", [closing.step("a", breaks)])
+    mediator = drive(saga, journal=flaky)
+    result = in_thread(mediator.run, saga, saga_id="o-2")
+    eventually(lambda: flaky.failed > 50)
+    mediator.close()
+    with pytest.raises(JournalError):
+        result()
+
+
 def test_an_opening_that_fails_for_good_starts_nothing(drive, journal, impatient):
     """Run and start raise JournalError, no step is called; once mended, the same id works."""
     world, flaky = World(), Flaky(journal)
@@ -223,7 +262,7 @@ def test_a_background_saga_whose_journal_breaks_is_left_and_logged(drive, journa
 @pytest.mark.parametrize("method", ["write", "claim", "find", "records", "inbox"])
 def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatient, monkeypatch, method):
     """In the midst of a step, or as it is taken up after a wait: nobody has to look for it, and no daemon does."""
-    monkeypatch.setattr(Core, "retry_dropped_after", 0.1)
+    monkeypatch.setattr(Setbacks, "timer_max", 0.1)
     world, flaky = World(), Flaky(journal)
     flaky.methods = {method, "write_all"} if method == "write" else {method}
 
@@ -243,7 +282,7 @@ def test_a_background_saga_goes_on_once_its_journal_does(drive, journal, impatie
 
 def test_a_saga_whose_caller_has_gone_goes_on_once_its_journal_does(journal, impatient, monkeypatch):
     """Who awaited run was cancelled: from then on it is in the background, like one that was started there."""
-    monkeypatch.setattr(Core, "retry_dropped_after", 0.05)
+    monkeypatch.setattr(Setbacks, "timer_max", 0.05)
     flaky, keys = Flaky(journal), []
 
     async def main():
@@ -272,12 +311,11 @@ def test_a_saga_whose_caller_has_gone_goes_on_once_its_journal_does(journal, imp
 
 def test_only_what_is_the_journals_fault_is_tried_again(monkeypatch, caplog):
     """What is not the journal's fault does not pass by waiting."""
-    monkeypatch.setattr(Core, "retry_dropped_after", 0.01)
-    core = core_of(Mediator())
-    active, unknown = ActiveExecution("o-1"), DefinitionChangedError("it has changed")
-    assert core.log_dropped(active, unknown) is None
-    assert core.log_dropped(active, LeaseLostError("another has it")) is None
-    assert core.log_dropped(active, JournalError("the disk is full")) == 0.01
+    monkeypatch.setattr(Setbacks, "timer_max", 0.01)
+    setbacks, unknown = core_of(Mediator()).setbacks, DefinitionChangedError("it has changed")
+    assert setbacks.log("o-1", unknown) is None
+    assert setbacks.log("o-1", LeaseLostError("another has it")) is None
+    assert setbacks.log("o-1", JournalError("the disk is full")) == 0.01
     assert "taken up again in 0.01 s: the disk is full" in caplog.text
 
 

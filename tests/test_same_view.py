@@ -132,13 +132,13 @@ def test_functions_that_decide_see_it_too(drive, encoding):
 def test_results_nobody_looks_at_are_not_decoded(drive, encoding, monkeypatch):
     """A result is decoded when a step asks for it, once an attempt. Results without a reader are not decoded."""
     decoded: list[str] = []
-    result = codec.JournalEncoding.result
+    result = codec.Codec.result
 
     def counted(self: Any, part: Any, value: Any) -> Any:
         decoded.append(part.path)
         return result(self, part, value)
 
-    monkeypatch.setattr(codec.JournalEncoding, "result", counted)
+    monkeypatch.setattr(codec.Codec, "result", counted)
 
     @step
     def one(payload):

@@ -167,18 +167,6 @@ def test_details_that_are_no_json_are_reported(journal):
         journal.records("x")
 
 
-def test_a_file_that_was_taken_away_is_noticed(journal, path):
-    """If the file is deleted or replaced under a running process, the next heartbeat is an error."""
-    assert journal.beat("d-1") == ()
-    path.rename(path.with_suffix(".old"))
-
-    with refused("was deleted, moved or replaced while it was in use"):
-        journal.beat("d-1")
-    SQLiteJournal(path).close()
-    with refused("was deleted, moved or replaced while it was in use"):
-        journal.beat("d-1")
-
-
 FORK = f"""
 import os, sys, threading
 sys.path.insert(0, {str(ROOT)!r})

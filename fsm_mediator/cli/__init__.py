@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 from fsm_mediator.errors import MissingExtraError
 
 
@@ -14,4 +17,7 @@ def main() -> None:
         raise SystemExit(f"fsm-mediator: {MissingExtraError('the command line', 'cli')}") from error
     from fsm_mediator.cli.commands import cli
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that ASCII or cp1252 lacks is shown as its escape
+            stream.reconfigure(errors="backslashreplace")
     cli(prog_name="fsm-mediator")

@@ -31,8 +31,6 @@ from fsm_mediator.verifier import verify as check_laws
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.violation import Violation
 
-_app_option = click.option("--app", "-a", "app_option", help="The same as APP.")
-
 
 def _progress_bar(what: str, total: int | None = None) -> AbstractContextManager[Callable[..., object]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -44,7 +42,6 @@ def _progress_bar(what: str, total: int | None = None) -> AbstractContextManager
 
 @click.command()
 @options.app_argument
-@_app_option
 @options.saga_name
 @click.option("--strict", is_flag=True, help="Take steps also to raise after an effect without saying so.")
 @click.option(
@@ -53,15 +50,13 @@ def _progress_bar(what: str, total: int | None = None) -> AbstractContextManager
     help="Write each broken law's shortest way there: a timeline, a picture and a test.",
 )
 @options.as_json
-def verify(
-    app: str | None, app_option: str | None, name: str | None, strict: bool, folder: Path | None, as_json: bool
-) -> None:
+def verify(app: str | None, name: str | None, strict: bool, folder: Path | None, as_json: bool) -> None:
     """Check every failure path of the sagas of APP against the laws.
 
     APP is module:object, as for --app. No step is called. Ends with 1 if a law is broken, and shows the shortest way
     to it.
     """
-    sagas = load_app(app_option or app).sagas_named(name)
+    sagas = load_app(app).sagas_named(name)
     broken = False
     with _progress_bar("verifying", len(sagas)) as advance:
         for number, saga in enumerate(sagas):
@@ -124,7 +119,6 @@ class _FilteredJournal:
 
 @click.command()
 @options.app_argument
-@_app_option
 @options.journal
 @click.option(
     *("--from", "path"),
@@ -136,7 +130,6 @@ class _FilteredJournal:
 @options.as_json
 def conform(
     app: str | None,
-    app_option: str | None,
     journal: str | None,
     path: Path | None,
     saga_id: str | None,
@@ -145,12 +138,13 @@ def conform(
 ) -> None:
     """Check that the machines of APP can have made every move of a journal.
 
-    Replays every execution through the machine that runs, and names the first move of each that is illegal. APP is
-    module:object, as for --app. Ends with 1 if a move is illegal, with 6 if APP has no definition of some executions.
+    Runs `check` first. Then replays every execution through the machine that runs, and names the first move of each
+    that is illegal. APP is module:object, as for --app. Ends with 1 if a move is illegal or the journal is damaged,
+    with 6 if APP has no definition of some executions.
     """
     if path is not None and (journal is not None or saga_id is not None):
         raise click.UsageError("--from reads a file, and --journal and --id a journal: give one of them")
-    loaded = load_app(app_option or app)
+    loaded = load_app(app)
     sagas = loaded.sagas_named(name)
     with _progress_bar("replaying") as advance:
         if path is not None:
@@ -171,34 +165,48 @@ def conform(
     else:
         say(printable(str(report)), None if report.ok else "red")
     if not report.ok:
-        sys.exit(DID_NOT_SUCCEED if report.violations else APP)
+        sys.exit(DID_NOT_SUCCEED if report.violations or report.damage else APP)
+
+
+@click.command()
+@options.journal
+def check(journal: str | None) -> None:
+    """Check that a journal's file is not damaged. Reads all of it; ends with 1 if it is."""
+    with closing(journal_for(journal, None, read_only=True)) as opened:
+        damage = opened.check()
+    for fault in damage:
+        say(printable(fault), "red")
+    if damage:
+        say("damaged: restore a backup; what can still be read: sqlite3 FILE .recover", "red")
+        sys.exit(DID_NOT_SUCCEED)
+    say("no damage found")
 
 
 # The next deploy
 
 
-def _shapes_of(spec: str) -> tuple[Shape, ...]:
-    """The shapes of *spec*: a file that `export-shape` wrote, or ``module:object``."""
-    if spec.endswith(".json") or Path(spec).is_file():
+def _shapes_of(spec: str | None) -> tuple[Shape, ...]:
+    """The shapes of *spec*: a file that `export-shape` wrote, ``module:object``, or None, the configured app."""
+    if spec is not None and (spec.endswith(".json") or Path(spec).is_file()):
         return read_shapes(spec)
     return tuple(map(Shape.of, load_app(spec).sagas))
 
 
 @click.command()
 @click.argument("old")
-@click.argument("new")
+@click.argument("new", required=False, envvar=options.APP_VARIABLE)
 @click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", help="A part that has another name now.")
 @options.saga_name
 @click.option("--every", is_flag=True, help="Take in the states that the old settings rule out.")
 @click.option("--journal", "-j", help="Count what is in flight in this journal: refuse only what it strands.")
 @options.as_json
 def compare(
-    old: str, new: str, renames: Sequence[str], name: str | None, every: bool, journal: str | None, as_json: bool
+    old: str, new: str | None, renames: Sequence[str], name: str | None, every: bool, journal: str | None, as_json: bool
 ) -> None:
     """Tell what becomes of executions in flight when NEW is deployed in place of OLD.
 
-    Each is module:object, or a file that `export-shape` wrote. Ends with 1 if the deploy would strand executions: if
-    NEW has no definition of the shape that they were started with.
+    Each is module:object, or a file that `export-shape` wrote; without NEW it is the app of pyproject.toml. Ends with 1
+    if the deploy would strand executions: if NEW has no definition of the shape that they were started with.
     """
     renamed = dict(map(_split_rename, renames))
     old_shapes, new_shapes = _shapes_of(old), _shapes_of(new)
@@ -272,5 +280,5 @@ def _print_in_flight(in_flight: dict[str, Counter[str]]) -> None:
         out.print(f"in the journal: {states.total()} of {saga} would be stranded: {where}", style="red", markup=False)
 
 
-COMMANDS: Final = (verify, conform, compare)
+COMMANDS: Final = (verify, conform, check, compare)
 """The commands for the command line."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import islice
 from typing import Final
 
@@ -15,9 +15,8 @@ from rich.progress import SpinnerColumn
 from fsm_mediator.cli import checks, exporting, options, rendering, tables, trees
 from fsm_mediator.cli.console import CommandGroup, err, out, progress_bar
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
-from fsm_mediator.cli.loading import execution_in, journal_for, load_app
+from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
 from fsm_mediator.errors import DefinitionChangedError, PayloadError
-from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.records import Record
 from fsm_mediator.states import ENDED, is_settled, phase_of
@@ -71,8 +70,8 @@ def list_(
 
     With --state, --saga, --parent or --json every execution that fits stands for itself, branches too.
     """
-    loaded = load_app(app) if app else None
-    with closing(journal_for(journal, loaded, read_only=True)) as opened:
+    loaded, found = load_journal(app, journal, read_only=True, wants_app=True)
+    with closing(found) as opened:
         before = None if older_than is None else time.time() - older_than
         if filters["parent"] is not None:
             execution_in(opened, filters["parent"])
@@ -105,8 +104,8 @@ def _warn_of_unknown(journal: Journal, saga: str | None) -> None:
 @options.json_lines
 def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> None:
     """Show one execution: its timeline with attempts, waits and errors."""
-    loaded = load_app(app) if app else None
-    with closing(journal_for(journal, loaded, read_only=True)) as opened:
+    loaded, found = load_journal(app, journal, read_only=True, wants_app=True)
+    with closing(found) as opened:
         entry = execution_in(opened, saga_id)
         if as_json:
             for line in tables.exported(opened, [entry]):
@@ -119,16 +118,24 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
 @options.journal
 @options.executions_of
 @click.option("--state", "-s", type=options.State(), help="Only those in this state.")
+@click.option("--id", "saga_id", help="Only this execution, with its branches.")
+@options.app
 @options.output
-def export(journal: str | None, saga: str | None, state: str | None, output: str) -> None:
+def export(
+    journal: str | None, app: str | None, saga: str | None, state: str | None, saga_id: str | None, output: str
+) -> None:
     """Write executions with all their records as JSON lines."""
+    if saga_id is not None and (saga is not None or state is not None):
+        raise click.UsageError("--id names one execution, and --saga and --state choose among all: give one of them")
     count = 0
     with (
-        closing(journal_for(journal, None, read_only=True)) as opened,
+        closing(load_journal(app, journal, read_only=True)[1]) as opened,
+        nullcontext(None if saga_id is None else execution_in(opened, saga_id)) as found,  # before the file is opened
         progress_bar("exporting") as advance,
-        exporting.open_output(output) as file,
+        exporting.open_output(output, exporting.mode_of(opened)) as file,
     ):
-        for line in tables.exported(opened, opened.entries(phase=state, saga=saga)):
+        entries = opened.entries(phase=state, saga=saga) if found is None else with_branches(opened, found)
+        for line in tables.exported(opened, entries):
             file.write(line + b"\n")
             count += 1
             advance()
@@ -145,16 +152,17 @@ def export(journal: str | None, saga: str | None, state: str | None, output: str
 )
 @options.executions_of
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
-def prune(journal: str | None, older_than: float, saga: str | None, dry_run: bool) -> None:
+@options.app
+def prune(journal: str | None, older_than: float, saga: str | None, dry_run: bool, app: str | None) -> None:
     """Delete executions that ended some time ago, with their records and branches."""
     before, deleted = time.time() - older_than, 0
     if dry_run:
-        with closing(journal_for(journal, None, read_only=True)) as opened:
+        with closing(load_journal(app, journal, read_only=True)[1]) as opened:
             ended = (entry for phase in ENDED for entry in opened.entries(phase=phase, saga=saga, before=before))
             count = sum(entry.acceptance.parent is None for entry in ended)
             out.print(f"would delete {count} executions that had ended, with their branches")
         return
-    opened = journal_for(journal, None)
+    _, opened = load_journal(app, journal)
     with progress_bar("pruning") as advance:
         while count := opened.prune(before, saga=saga):
             deleted += count
@@ -178,13 +186,13 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
     text = options.read_text(payload)
     kind = loaded.sagas_named(saga)[0].payload
     value = options.parse_json(text, "the payload")
+    opened = journal_for(journal, loaded, creates=True)
     if kind is not None:
         try:
-            value = codec.decode(text.encode(), kind, "the payload")
+            value = opened.codec.decode(text.encode(), kind, "the payload")
         except PayloadError as error:
             wanted = getattr(kind, "__name__", kind)
             raise PayloadError(f"the payload is not what saga {saga!r} takes, {wanted}: {error.__cause__}") from error
-    opened = journal_for(journal, loaded, creates=True)
     outcome = drive(loaded, opened, lambda mediator: mediator.run(saga, value, saga_id=saga_id, check=False))
     report(outcome, good=outcome.succeeded)
 

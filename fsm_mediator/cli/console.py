@@ -9,14 +9,15 @@ import errno
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import Progress, ProgressColumn
+from rich.text import Text
 
 from fsm_mediator.errors import (
     DefinitionChangedError,
@@ -52,8 +53,19 @@ _EXIT_CODES: Final = {
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Characters that a terminal obeys instead of showing them, or that cannot be written at all."""
 
-out = Console()
-err = Console(stderr=True)
+
+class _Console(Console):
+    """Breaks and cuts lines for a terminal alone: in a pipe or a file a line stays whole."""
+
+    @property  # type: ignore[misc]  # nothing sets it here
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines; without a terminal there is room for every line."""
+        size = super().size
+        return size if self.is_terminal else ConsoleDimensions(sys.maxsize, size.height)
+
+
+out = _Console()
+err = _Console(stderr=True)
 
 
 def printable(text: str) -> str:
@@ -64,6 +76,31 @@ def printable(text: str) -> str:
 def say(text: str, style: str | None = None, *, to: Console = out) -> None:
     """Print *text* unchanged: no markup, no highlighting, no line broken."""
     to.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_columns(rows: Sequence[Sequence[str]], spare: Sequence[int]) -> None:
+    """Print *rows* of markup in columns, a line each; a row of one cell goes under the columns as it is.
+
+    No cell is cut or broken. A terminal that is too narrow is shown fewer columns.
+
+    Args:
+        rows: The header, then the others.
+        spare: The columns that may be left out, the first one first.
+    """
+    texts = [[Text.from_markup(cell) for cell in row] for row in rows]
+    columns = (row for row in texts if row[1:])
+    widths = [max(cell.cell_len for cell in column) + 2 for column in zip(*columns, strict=True)]
+    kept = list(range(len(widths)))
+    for column in spare:
+        if column in kept and sum(widths[each] for each in kept) - 2 > out.width:
+            kept.remove(column)
+    for row in texts:
+        line = row[0] if not row[1:] else Text()
+        for column in kept if row[1:] else ():
+            line.append_text(row[column])
+            line.pad_right(widths[column] - row[column].cell_len)
+        line.rstrip()
+        out.print(line, soft_wrap=True, highlight=False)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from fsm_mediator.cli.loading import load_app
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.exports import to_asl, to_bpmn, to_scxml, to_table, to_tla
+from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.sqlite.path import owner_if_other
 from fsm_mediator.upgrades.shape import dump_shapes
 
 _SQLITE: Final = b"SQLite format 3\0"
@@ -48,12 +51,21 @@ def _is_sqlite(path: Path) -> bool:
         return False
 
 
+def mode_of(journal: Journal) -> int:
+    """The permissions of the journal's file, for files with what is in it; those of its owner alone, if it has none."""
+    path = Path(getattr(journal, "path", ""))
+    return stat.S_IMODE(path.stat().st_mode) & 0o666 if path.is_file() else 0o600
+
+
 @contextmanager
-def open_output(output: str) -> Iterator[BinaryIO]:
+def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
     """The file named *output*, to write to; ``-`` is standard output. An old file stays until the new one is whole.
 
+    *mode*: its permissions, if it holds what is in a journal; a file of another user is refused then. None: those of
+    the old file, or the usual ones.
+
     Raises:
-        click.UsageError: The file cannot be written, or it is a journal.
+        click.UsageError: The file cannot be written, it is a journal, or another user's.
     """
     if output == "-":
         yield sys.stdout.buffer
@@ -63,16 +75,20 @@ def open_output(output: str) -> Iterator[BinaryIO]:
     if path.is_dir():
         raise click.UsageError(f"{output!r} is a folder; name a file with -o")
     refuse_journal(path)
+    if mode is not None and not path.is_char_device() and owner_if_other(str(path)) is not None:
+        raise click.UsageError(f"{output!r} belongs to another user, who could read it; name another file with -o")
     in_place = path.exists() and not path.is_file()  # a device, a pipe
-    unfinished = path if in_place else path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    unfinished = path if in_place else path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
+        if mode is not None and not in_place:
+            unfinished.touch(0o600, exist_ok=False)
         file = unfinished.open("wb")
     except OSError as error:
         raise click.UsageError(f"{output!r} cannot be written: {error.strerror or error}") from error
     try:
         with file:
-            if path.is_file():
-                unfinished.chmod(path.stat().st_mode)
+            if not in_place and (mode is not None or path.is_file()):
+                unfinished.chmod(path.stat().st_mode if mode is None else mode)
             yield file
         if not in_place:
             unfinished.replace(path)
@@ -107,13 +123,14 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
     runs.
     """
     sagas = load_app(app).sagas_named(name)
-    if folder is None:
+    if folder is None or str(folder) == "-":
         if len(sagas) > 1:
             raise DefinitionError(
                 f"the app has {len(sagas)} sagas ({', '.join(saga.name for saga in sagas)}); name one with --saga, or "
                 f"a folder for all of them with -o"
             )
-        click.echo(next(text for _, text in _machine_files(sagas[0], kind)), nl=False)
+        with open_output("-") as standard:
+            standard.write(next(text for _, text in _machine_files(sagas[0], kind)).encode())
         return
     folder.mkdir(parents=True, exist_ok=True)
     latest = {saga.name: saga for saga in sagas}  # of several versions, the one that starts new executions

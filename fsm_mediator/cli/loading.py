@@ -14,6 +14,7 @@ import sys
 import tomllib
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import chdir
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,12 +23,12 @@ import attrs
 
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.definition.steps import Step
+from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.factory import path_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.sqlite.connections import MEMORY
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
-from fsm_mediator.narration import safe_repr
 
 SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
 """The settings of ``[tool.fsm-mediator]``, with their types."""
@@ -90,7 +91,7 @@ def settings() -> dict[str, Any]:
 def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
     """The table ``[tool.fsm-mediator]``, checked against `SETTINGS`."""
     tool = table.get("tool", {})
-    found = tool.get("fsm-mediator", {}) if isinstance(tool, dict) else {}
+    found = tool.get("fsm-mediator", tool.get("fsm_mediator", {})) if isinstance(tool, dict) else {}
     where = f"[tool.fsm-mediator] in {path}"
     if not isinstance(found, dict):
         raise DefinitionError(f"{where} must be a table, not {found!r}")
@@ -109,13 +110,20 @@ def load_app(spec: str | None) -> App:
     Raises:
         DefinitionError: There is none, it cannot be imported, or it holds no sagas.
     """
-    spec = spec or settings().get("app")
+    configured = {} if spec else settings()
+    spec = spec or configured.get("app")
     if not spec:
         raise DefinitionError(
             "which sagas? Name them with --app module:object (a mediator, a saga, or a list of sagas), "
             'or in pyproject.toml: [tool.fsm-mediator] app = "module:object"'
         )
-    found, asked = load_object(spec), "looked at"
+    with chdir(configured.get("folder", ".")):  # what an app of pyproject.toml names, its journal, is beside that file
+        return _app_of(load_object(spec), spec)
+
+
+def _app_of(found: Any, spec: str) -> App:
+    """The app that *found* is, or that it returns."""
+    asked = "looked at"
     try:
         if callable(found) and not hasattr(found, "sagas") and not isinstance(found, (Saga, Step)):
             asked = "called, without arguments,"
@@ -130,6 +138,27 @@ def load_app(spec: str | None) -> App:
     if not sagas or not all(isinstance(saga, Saga) for saga in sagas):
         raise DefinitionError(f"{spec} is {safe_repr(found)}; --app takes a mediator, a saga, or a list of sagas")
     return App(sagas)
+
+
+def load_journal(
+    app: str | None, journal: str | None, *, read_only: bool = False, wants_app: bool = False
+) -> tuple[App | None, Journal]:
+    """The journal that the commands which drive would use, and the app if it was needed to find it.
+
+    With *journal* given, only an app that is given too is loaded, and that only if the command *wants_app*: a journal
+    can be looked into where its app is broken or missing.
+
+    Raises:
+        DefinitionError: The app cannot be loaded.
+        JournalError: As `journal_for`.
+    """
+    loaded = None
+    if (app and wants_app) if journal else (app or settings().get("app")):
+        try:
+            loaded = load_app(app)
+        except DefinitionError as error:
+            raise DefinitionError(f"{error}; a journal needs no app if you name it with --journal") from error
+    return loaded, journal_for(journal, loaded, read_only=read_only)
 
 
 def execution_in(journal: Journal, saga_id: str) -> Entry:
@@ -160,7 +189,7 @@ def load_object(spec: str) -> Any:
     module_name, colon, path = spec.partition(":")
     if not colon or not path:
         raise DefinitionError(f"{spec!r} names no object; write it as module:object, such as shop.sagas:mediator")
-    if not {"", str(Path.cwd())} & set(sys.path):
+    if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module_name)
@@ -208,7 +237,7 @@ def _apps_in(module: object) -> str:
 
 
 def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, creates: bool = False) -> Journal:
-    """The journal of the option --journal, else of the app, else of ``pyproject.toml``.
+    """The journal of the option --journal, else the app's own on the disk, else that of ``pyproject.toml``.
 
     Args:
         spec: The value of the option, a path or a URL.
@@ -219,15 +248,15 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
     Raises:
         JournalError: No journal is named, it is missing, or it cannot be opened.
     """
-    if spec is None and app is not None and app.journal is not None:
-        if app.journal.heartbeat is None:
+    if spec is None and app is not None and app.journal is not None and app.journal.heartbeat is not None:
+        return app.journal
+    if spec is None:
+        found = settings()
+        if "journal" not in found and app is not None and app.journal is not None:
             raise JournalError(
                 "the app's mediator keeps its journal in memory, where no other process can see it; "
                 "give it journal='sagas.db', or name a journal with --journal"
             )
-        return app.journal
-    if spec is None:
-        found = settings()
         if "journal" not in found:
             raise JournalError(
                 "which journal? Name it with --journal sagas.db, "

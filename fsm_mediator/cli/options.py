@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,13 +20,31 @@ _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 journal = click.option("--journal", "-j", envvar=JOURNAL_VARIABLE, help="The journal's file or URL.")
 app = click.option("--app", "-a", envvar=APP_VARIABLE, help="Where the sagas are: module:object.")
-app_argument = click.argument("app", required=False, envvar=APP_VARIABLE)
 saga_id = click.argument("saga_id")
 saga_name = click.option("--saga", "name", help="Only the saga of this name.")
 executions_of = click.option("--saga", help="Only executions of the saga of this name.")
 output = click.option("--output", "-o", default="-", help="A file; - is standard output.")
 json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+_APP_OPTION: Final = f"{__name__}.app"
+
+
+def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument APP, which --app can stand for."""
+
+    def keep(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+        ctx.meta[_APP_OPTION] = value
+
+    def pick(ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+        return ctx.meta[_APP_OPTION] or value
+
+    argument = click.argument("app", required=False, envvar=APP_VARIABLE, callback=pick)
+    option = click.option(
+        *("--app", "-a", "app_option"), is_eager=True, expose_value=False, callback=keep, help="The same as APP."
+    )
+    return argument(option(command))
 
 
 class Duration(click.ParamType[float]):

@@ -18,7 +18,7 @@ import click
 
 from fsm_mediator.cli import options as shared
 from fsm_mediator.cli.console import DID_NOT_SUCCEED
-from fsm_mediator.cli.exporting import refuse_journal
+from fsm_mediator.cli.exporting import mode_of, open_output, refuse_journal
 from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, settings
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram, Look
@@ -67,8 +67,10 @@ def _look(pick: Callable[..., Any]) -> Look:
 
 
 @click.command()
-@click.argument("target", required=False)
-@click.option("--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, or a folder for all sagas.")
+@shared.app_argument
+@click.option(
+    "--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, a folder for all sagas, or -."
+)
 @click.option("--view", type=click.Choice(VIEWS), help="A box a step (steps) or every state (detail).")
 @click.option("--direction", type=click.Choice(DIRECTIONS), help="Of the steps: rows (right) or one column (down).")
 @click.option("--width", type=int, help="Of the steps: the most pixels that rows take (736).")
@@ -80,14 +82,16 @@ def _look(pick: Callable[..., Any]) -> Look:
 @click.option("--id", "saga_id", help="Draw the way that this execution took.")
 @click.option("--journal", "-j", envvar=shared.JOURNAL_VARIABLE, help="Where the execution is journaled: file or URL.")
 @click.option("--animate", is_flag=True, help="Of an execution: an SVG that moves.")
-@click.option("--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="Into a folder: what.")
+@click.option(
+    "--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="Into a folder, or to -: what."
+)
 @click.option("--index", help="Into a folder: the name of its index (README.md).")
 @click.option("--check", is_flag=True, help="Draw nothing; exit with 1 and a diff if a file is stale.")
-@click.option("--app", "-a", envvar=shared.APP_VARIABLE, help="Where the sagas are, if no TARGET says so.")
-def render(target: str | None, app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any) -> None:
+def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any) -> None:
     """Draw a saga or an execution into a file, or all sagas into a folder with an index.
 
-    TARGET is module:object, as --app takes it. A file's suffix is its format: svg, png, pdf, dot, mmd or md.
+    APP is module:object. A file's suffix is its format: svg, png, pdf, dot, mmd or md; of `-o -`, standard output, it
+    is --format, or svg.
 
     \b
     fsm-mediator render shop.sagas:checkout -o checkout.svg
@@ -107,7 +111,8 @@ def render(target: str | None, app: str | None, outputs: tuple[str, ...], check:
             "draw into what? Name a file or a folder with -o, "
             'or in pyproject.toml: [tool.fsm-mediator.diagrams] folder = "docs/sagas"'
         )
-    _refuse_ignored(outputs, picked)
+    _refuse_ignored(outputs, picked, check=check)
+    kind = (picked["formats"] or ("svg",))[0]
 
     def pick(name: str, default: Any = None) -> Any:
         value = picked.pop(name)
@@ -121,31 +126,40 @@ def render(target: str | None, app: str | None, outputs: tuple[str, ...], check:
         index=str(pick("index", "README.md")),
         **picked,
     )
-    loaded = load_app(target or app)
+    loaded = load_app(app)
+    if outputs == ("-",):
+        drawn = _diagram(loaded, options)[0].encoded(kind, animate=options.animate)
+        with open_output("-") as file:
+            file.write(drawn)
+        return
     contents: dict[Path, Content] = {}
     unused: list[Path] = []
+    mode: int | None = None
     for output in outputs:
         path = Path(output)
         if _is_folder(output):
             contents |= _gallery(loaded, path, options, check=check)
             unused += _orphaned_files(path / options.index, contents)
         else:
-            contents[path] = _diagram(loaded, options)
-    (_check if check else _write)(contents, unused, animate=options.animate)
+            contents[path], mode = _diagram(loaded, options)
+    if check:
+        _check(contents, unused, animate=options.animate)
+    else:
+        _write(contents, unused, mode, animate=options.animate)
 
 
 def _is_folder(output: str) -> bool:
     return output.endswith(("/", os.sep)) or Path(output).is_dir() or not Path(output).suffix
 
 
-def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any]) -> None:
+def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: bool) -> None:
     """Refuse an option that would have no effect."""
-    if "-" in outputs:
-        raise click.UsageError("a picture is drawn into a file, whose suffix is its format: -o saga.svg")
+    if "-" in outputs and (len(outputs) > 1 or check or len(picked["formats"]) > 1):
+        raise click.UsageError("-o - writes one picture, in one --format, to standard output; give it alone")
     if picked["animate"] and not picked["saga_id"]:
         raise click.UsageError("--animate shows the way of an execution; say which with --id")
     for output in outputs:
-        if _is_folder(output):
+        if _is_folder(output) or output == "-":
             continue
         suffix = Path(output).suffix[1:]
         if suffix not in FORMATS:
@@ -169,9 +183,10 @@ def _one_saga(app: App, name: str | None) -> Saga:
     return found[-1]
 
 
-def _diagram(app: App, options: _RenderOptions) -> Diagram:
-    """The picture of a saga, or of the execution with the id of the options."""
+def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
+    """The picture of a saga, or of the execution with the id of the options; of that with the mode of its file."""
     run: Run | None = None
+    mode: int | None = None
     if options.saga_id is None:
         saga = _one_saga(app, options.saga)
     else:
@@ -181,8 +196,8 @@ def _diagram(app: App, options: _RenderOptions) -> Diagram:
             found = [each for saga in app.sagas for each in all_definitions(saga) if each.name == name]
             same = [each for each in found if each.version == version]
             saga = (same or found[-1:] or [_one_saga(app, name)])[0]
-            run = run_of(journal, entry)
-    return Diagram(saga, run, view=options.views[0], **options.look)
+            run, mode = run_of(journal, entry), mode_of(journal)
+    return Diagram(saga, run, view=options.views[0], **options.look), mode
 
 
 def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) -> dict[Path, Content]:
@@ -239,9 +254,10 @@ def _orphaned_files(index: Path, drawn: Iterable[Path]) -> list[Path]:
     return [path for path in sorted(linked) if path.exists()]
 
 
-def _write(contents: dict[Path, Content], unused: list[Path], *, animate: bool) -> None:
+def _write(contents: dict[Path, Content], unused: list[Path], mode: int | None, *, animate: bool) -> None:
     for path, content in contents.items():
-        if path.exists() and path.suffix[1:] in COMPARED and not _differences(path, content, animate=animate):
+        compared = mode is None and path.exists() and path.suffix[1:] in COMPARED
+        if compared and not _differences(path, content, animate=animate):
             click.echo(f"{path} is fresh")
             continue
         refuse_journal(path)
@@ -249,8 +265,11 @@ def _write(contents: dict[Path, Content], unused: list[Path], *, animate: bool) 
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, str):
                 path.write_text(content, encoding="utf-8")
-            else:
+            elif mode is None:
                 content.render(path, animate=animate and path.suffix == ".svg")
+            else:
+                with open_output(str(path), mode) as file:
+                    content.render(file.name, animate=animate and path.suffix == ".svg")
         except OSError as error:
             raise DefinitionError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
         click.echo(f"{path} drawn")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from rich.markup import escape as escape_markup
-from rich.table import Table
 
-from fsm_mediator.cli.console import out, printable, say
+from fsm_mediator.cli.console import err, out, print_columns, printable, say
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
+from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import details, in_words, place_in_words
@@ -27,7 +27,12 @@ INDENT: Final = "  "
 
 def _plain(value: Any) -> Any:
     """*value* as JSON types; a value that the journal returned encoded is decoded."""
-    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else msgspec.to_builtins(value, enc_hook=repr)
+    if not isinstance(value, msgspec.Raw):
+        return msgspec.to_builtins(value, enc_hook=repr)
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:  # the other executions are shown all the same
+        return f"(unreadable: {error})"
 
 
 def entry_as_json(entry: Entry) -> dict[str, Any]:
@@ -59,11 +64,22 @@ def _record_as_json(record: Record) -> dict[str, Any]:
 
 
 def exported(journal: Journal, entries: Iterable[Entry]) -> Iterator[bytes]:
-    """JSON lines: one for each execution, with its inbox and all its records."""
+    """JSON lines: one for each execution, with its inbox and all its records. Records that cannot be read are named."""
     for entry in entries:
         inbox = [{**msgspec.structs.asdict(item), "value": _plain(item.value)} for item in journal.inbox(entry.saga_id)]
-        history = list(map(_record_as_json, journal.records(entry.saga_id)))
-        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history})
+        records, why = _records_of(journal, entry)
+        unreadable = {} if why is None else {"unreadable": why}
+        history = list(map(_record_as_json, records))
+        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history, **unreadable})
+
+
+def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | None]:
+    """The records of an execution; or none, and why they cannot be read, which is printed as well."""
+    try:
+        return journal.records(entry.saga_id), None
+    except IllegalRecordError as error:
+        err.print(str(error), style="yellow", markup=False, highlight=False)
+        return [], str(error)
 
 
 # For people
@@ -98,6 +114,11 @@ def _driver(entry: Entry) -> str:
     return "" if entry.driver is None else f"{entry.driver}{'' if entry.driver_alive else ' (gone)'}"
 
 
+def _line(text: str) -> None:
+    """Print a line of markup, which only the terminal breaks."""
+    out.print(text, highlight=False, soft_wrap=True)
+
+
 def _state(line: Line, now: float) -> str:
     """The state in colour, with the end of its wait, or with the phases of its branches."""
     entry = line.entry
@@ -115,25 +136,25 @@ def _state(line: Line, now: float) -> str:
 def list_(lines: list[Line], signals: Signals | None = None) -> None:
     """Print executions with their branches below them, and the next command for the first few that need a person."""
     now = time.time()
-    table = Table(box=None, header_style="bold", pad_edge=False)
     any_driven = any(line.entry.driver is not None for line in lines)  # else the other columns get the room
-    for column in ("id", "saga", "state", "age", "since", *(("driven by",) if any_driven else ())):
-        table.add_column(column, overflow="fold", no_wrap=column == "id")
+    rows = [_header("id", "saga", "state", "age", "since", *(("driven by",) if any_driven else ()))]
     for line in lines:
         entry, indent = line.entry, INDENT * line.depth
         if line.left:
             command = f"fsm-mediator list --parent {entry.saga_id}"
-            table.add_row(f"{indent}[dim]... {line.left} more[/]", "", f"[dim]{_escape(command)}[/]")
+            rows.append([f"{indent}[dim]... {line.left} more: {_escape(command)}[/]"])
             continue
-        table.add_row(
-            indent + _escape(_name(line)),
-            "" if line.depth else _escape(f"{entry.acceptance.saga} {entry.acceptance.version}"),
-            _state(line, now),
-            _ago(entry.acceptance.at, now),
-            _ago(entry.changed_at, now),
-            *((_escape(_driver(entry)),) if any_driven else ()),
+        rows.append(
+            [
+                indent + _escape(_name(line)),
+                "" if line.depth else _escape(f"{entry.acceptance.saga} {entry.acceptance.version}"),
+                _state(line, now),
+                _ago(entry.acceptance.at, now),
+                _ago(entry.changed_at, now),
+                *((_escape(_driver(entry)),) if any_driven else ()),
+            ]
         )
-    out.print(table)
+    print_columns(rows, spare=(3, 5, 4, 1))
     certain = (line for line in lines if line.entry.wake_at is None or signals is not None)
     commands = list(filter(None, (what_next(line, signals) for line in certain)))
     for command in commands[:3]:
@@ -154,43 +175,46 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
     saga_id = _escape(acceptance.saga_id)
     payload = _escape(msgspec.json.encode(_plain(acceptance.payload)).decode())
     words = "" if entry.state in ENDED else f", {_escape(place_in_words(entry.state))}"
-    out.print(f"[bold]{saga_id}[/]  {_escape(acceptance.saga)} version {_escape(acceptance.version)}")
-    out.print(f"state    {_state(lines[0], now)}{words}", highlight=False)
+    _line(f"[bold]{saga_id}[/]  {_escape(acceptance.saga)} version {_escape(acceptance.version)}")
+    _line(f"state    {_state(lines[0], now)}{words}")
     out.print(f"accepted {_clock(acceptance.at)}   payload {payload}", overflow="ellipsis", no_wrap=True)
     if acceptance.parent is not None:
-        out.print(f"branch   of {_escape(acceptance.parent)}")
-    out.print(f"held by  {_escape(_driver(entry) or 'nobody')}")
+        _line(f"branch   of {_escape(acceptance.parent)}")
+    _line(f"held by  {_escape(_driver(entry) or 'nobody')}")
     if is_dormant(entry):
         out.print("dormant  it begins when another branch of its group has settled (at_most)")
-    records = journal.records(entry.saga_id)
+    records, _ = _records_of(journal, entry)
     failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
     for item in journal.inbox(entry.saga_id):
         moot = "moot: the saga failed, or ended, before it" if item.kind == SIGNAL and failed else item.reason or ""
-        out.print(f"inbox    {_escape(item.kind)} {_escape(item.name)} {_escape(moot)}".rstrip())
+        _line(f"inbox    {_escape(item.kind)} {_escape(item.name)} {_escape(moot)}".rstrip())
     if others:
         more = " more" if len(lines) > 1 else ""
-        out.print(f"branches {others}{more}: fsm-mediator list --parent {saga_id}", highlight=False)
+        _line(f"branches {others}{more}: fsm-mediator list --parent {saga_id}")
     for line in lines[1:]:
         text = f"[dim]... {line.left} more[/]" if line.left else f"{_escape(_name(line))}  {_state(line, now)}"
-        out.print(f"         {INDENT * (line.depth - 1)}{text}", highlight=False)
+        _line(f"         {INDENT * (line.depth - 1)}{text}")
     for line in lines:
         if (next_ := what_next(line, signals)) is not None:
             say(f"next     {next_}", "dim")
     out.print()
-    out.print(_timeline(records, acceptance.at))
+    print_columns(_timeline(records, acceptance.at), spare=(1, 2))
 
 
-def _timeline(records: Iterable[Record], begin: float) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("#", "at", "after", "what happened", "then"):
-        table.add_column(column, justify="right" if column in ("#", "after") else "left", overflow="fold")
-    before = begin
+def _header(*names: str) -> list[str]:
+    return [f"[bold]{name}[/]" for name in names]
+
+
+def _timeline(records: Sequence[Record], before: float) -> list[list[str]]:
+    """A row for each record, and one for each line of its details."""
+    rows = [_header("#".rjust(len(str(len(records)))), "at", "after", "what happened", "then")]
     for record in records:
         words = _escape(in_words(record))
         if record.error is not None:
             words = f"[red]{words}[/]"
-        words += "".join(f"\n[dim]{_escape(detail)}[/]" for detail in details(record))
         after = f"{record.at - before:.3f} s"
-        table.add_row(str(record.seq), _clock(record.at), after, words, _escape(place_in_words(record.target)))
+        number = str(record.seq).rjust(len(str(len(records))))
+        rows.append([number, _clock(record.at), after, words, _escape(place_in_words(record.target))])
+        rows += [[f"    [dim]{_escape(line)}[/]"] for detail in details(record) for line in detail.splitlines()]
         before = record.at
-    return table
+    return rows

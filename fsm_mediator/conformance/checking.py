@@ -18,6 +18,7 @@ from fsm_mediator.conformance.report import Conformance, IllegalMove, Unchecked
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, IllegalRecordError
 from fsm_mediator.execution.execution import Execution
+from fsm_mediator.journal.protocol import is_journal
 from fsm_mediator.machine.machine import compile_machine
 from fsm_mediator.narration import in_words
 from fsm_mediator.records import Acceptance
@@ -56,6 +57,7 @@ def conforms(
     executions = moves = 0
     violations: list[IllegalMove] = []
     unchecked: list[Unchecked] = []
+    damage = tuple(records.check()) if is_journal(records) else ()
     for trace in reader.traces(records):
         candidates, why = _candidates(sagas, trace)
         if candidates:
@@ -75,7 +77,7 @@ def conforms(
     for claim, why in branches.contradictions(partial(reread, records)):
         state = claim.entry.record.source
         violations.append(_illegal(claim.saga, claim.saga_id, claim.position, why, claim.before, claim.entry, state))
-    return Conformance(executions, moves, tuple(violations), tuple(unchecked), reader.ignored)
+    return Conformance(executions, moves, tuple(violations), tuple(unchecked), reader.ignored, damage)
 
 
 def _candidates(sagas: Sequence[Saga], trace: Trace) -> tuple[list[Saga], str]:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from fsm_mediator.errors import JournalError
+from fsm_mediator.journal.codec import UNREADABLE
 from fsm_mediator.journal.protocol import Entry, Journal, is_journal
 from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import EVENTS, PHASES
@@ -222,6 +223,9 @@ def reread(source: Source, saga_id: str) -> Trace | None:
 def _trace_of(journal: Journal, entry: Entry) -> Trace:
     start = entry.acceptance
     trace = Trace(entry.saga_id, start.saga, start.version, start.fingerprint, entry.state, start.parent)
+    if start.payload is UNREADABLE:
+        trace.add_broken("its payload cannot be read: the row is damaged, or nested too deeply")
+        return trace
     try:
         # Later records are left out: they lead to another state than the entry has.
         trace.moves += map(LogEntry, journal.records(entry.saga_id)[: entry.seq])

@@ -95,6 +95,7 @@ class Conformance:
         violations: For each execution that does not conform, its first illegal move.
         unchecked: The executions that no saga can judge.
         ignored: The number of lines of a log without a move.
+        damage: The faults that the journal's own check found, in words.
     """
 
     executions: int
@@ -102,14 +103,15 @@ class Conformance:
     violations: tuple[IllegalMove, ...]
     unchecked: tuple[Unchecked, ...]
     ignored: int = 0
+    damage: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether every execution could be judged, and conforms."""
-        return not self.violations and not self.unchecked
+        """Whether every execution could be judged, and conforms, and the journal is not damaged."""
+        return not self.violations and not self.unchecked and not self.damage
 
     def raise_for_violations(self) -> None:
-        """Raise if an execution does not conform, or could not be judged.
+        """Raise if an execution does not conform, or could not be judged, or the journal is damaged.
 
         Raises:
             ConformanceError: Names each such execution, and its first illegal move.
@@ -127,6 +129,7 @@ class Conformance:
             lines[0] += f"; {_counted(self.ignored, 'line')} that tell of no move passed over"
         if self.ok:
             lines.append("all of them conform: the machine can have made every move")
+        lines += [f"the journal is damaged: {fault}" for fault in self.damage]
         lines += [f"\n{violation}" for violation in self.violations[:SHOWN]]
         if len(self.violations) > SHOWN:
             more = ", ".join(repr(each.saga_id) for each in islice(self.violations, SHOWN, 3 * SHOWN))

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeAlias
 from fsm_mediator.definition.checks import callback_of, check_name
 from fsm_mediator.definition.part_sequence import PartSequence
 from fsm_mediator.definition.steps import Step
-from fsm_mediator.error_types import DecisionError, DefinitionError
+from fsm_mediator.error_types import DecisionError, DefinitionError, safe_repr
 from fsm_mediator.machine.parts import Callback, Kind, Part
 from fsm_mediator.retry import check_number, takes_number
 
@@ -89,7 +89,7 @@ def check_payload_type(where: str, payload: Any) -> None:
         DefinitionError: It is none.
     """
     if payload is not None and not isinstance(payload, type) and typing.get_origin(payload) is None:
-        raise DefinitionError(f"{where}: payload must be a type, not {payload!r}")
+        raise DefinitionError(f"{where}: payload must be a type, not {safe_repr(payload)}")
 
 
 class Signal(Wait):
@@ -179,7 +179,8 @@ class Sleep(Wait):
             return _moment(decided)
         if not takes_number(decided) or decided < 0:
             raise DecisionError(
-                f"{self.decide.label} told {decided!r} as the seconds to sleep, which is no finite number of at least 0"
+                f"{self.decide.label} told {safe_repr(decided)} as the seconds to sleep, which is no finite number of "
+                f"at least 0"
             )
         return at + float(decided)
 
@@ -190,9 +191,13 @@ def _moment(value: Any) -> float:
             raise DecisionError(f"{value!r} has no time zone, so that nobody knows when that is; give it one")
         return value.timestamp()
     if not takes_number(value):
-        raise DecisionError(f"{value!r} is no moment: give a datetime with a time zone, or seconds since the epoch")
+        raise DecisionError(
+            f"{safe_repr(value)} is no moment: give a datetime with a time zone, or seconds since the epoch"
+        )
     if value < _SEPTEMBER_2001:
-        raise DecisionError(f"{value!r} is no moment of these years: seconds since the epoch? A duration is seconds=")
+        raise DecisionError(
+            f"{safe_repr(value)} is no moment of these years: seconds since the epoch? A duration is seconds="
+        )
     return float(value)
 
 
@@ -297,7 +302,7 @@ def items_of(group: Part, decided: Any) -> list[Any]:
         return list(decided)
     assert group.decide is not None
     raise DecisionError(
-        f"{group.decide.label} told {decided!r} as the items of {group.path!r}; it must return a list of them"
+        f"{group.decide.label} told {safe_repr(decided)} as the items of {group.path!r}; it must return a list of them"
     )
 
 

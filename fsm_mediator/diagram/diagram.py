@@ -239,20 +239,20 @@ class Diagram:
             raise DefinitionError("there is no GIF; a moving picture of a run is render('run.svg', animate=True)")
         if kind not in FORMATS:
             raise DefinitionError(f"{str(path)!r} does not say in what format; the suffix must be one of {FORMATS}")
-        if animate and kind != "svg":
-            raise DefinitionError(f"a .{kind} cannot move; only .svg can")
-        drawn = self._rendered(kind, animate=animate)
-        path.write_bytes(drawn if isinstance(drawn, bytes) else drawn.encode())
+        path.write_bytes(self.encoded(kind, animate=animate))
         return path
 
-    def _rendered(self, kind: str, *, animate: bool) -> str | bytes:
+    def encoded(self, kind: str, *, animate: bool = False) -> bytes:
+        """The content of a file with the suffix *kind*; `render` says which there are, and what it raises."""
         from fsm_mediator.diagram.render import draw
 
+        if animate and kind != "svg":
+            raise DefinitionError(f"a .{kind} cannot move; only .svg can")
         if kind == "svg":
-            return self.to_svg(animate=animate)
+            return self.to_svg(animate=animate).encode()
         if kind in ("png", "pdf"):
             return draw(self.to_dot(), kind)
-        return format(self, {"mmd": "mermaid"}.get(kind, kind))
+        return format(self, {"mmd": "mermaid"}.get(kind, kind)).encode()
 
     def __format__(self, spec: str) -> str:
         if not spec:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fsm_mediator.definition.steps import Context
 from fsm_mediator.definition.waits import EACH, items_of
-from fsm_mediator.error_types import DecisionError
+from fsm_mediator.error_types import DecisionError, safe_repr
 from fsm_mediator.execution.data import ExecutionData
 from fsm_mediator.machine.parts import Kind, Part
 from fsm_mediator.records import Acceptance
@@ -68,13 +68,14 @@ def _spawn_branches(data: ExecutionData, part: Part, at: float, decided: Any) ->
     if part.each:
         payloads = items_of(part, decided)
         if data.encoding is not None:
-            payloads = [data.encoding.payload(sagas[EACH], item) for item in payloads]
+            payloads = [data.encoding.accept_payload(sagas[EACH], item) for item in payloads]
         names = tuple(map(str, range(len(payloads))))
     elif part.kind is Kind.CHOICE:
         if decided not in part.branches:
             assert part.decide is not None
             raise DecisionError(
-                f"{part.decide.label} chose {decided!r} for {part.path!r}; there are {', '.join(part.branches)}"
+                f"{part.decide.label} chose {safe_repr(decided)} for {part.path!r}; there are "
+                f"{', '.join(part.branches)}"
             )
         names = (decided,)
     ids = [f"{data.saga_id}/{part.path}.{name}" for name in names]

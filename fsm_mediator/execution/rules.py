@@ -22,6 +22,7 @@ from fsm_mediator.error_types import (
     SagaUndoneError,
     SiblingFailedError,
     SignalTimedOutError,
+    safe_repr,
 )
 from fsm_mediator.execution.data import INTERRUPTIBLE, ExecutionData
 from fsm_mediator.execution.judging import SPECIAL, is_worth_retrying, leaves_doubt, wait_after
@@ -144,7 +145,9 @@ def _probing(data: ExecutionData, part: Part, answer: Answer, at: float, _chance
     if isinstance(answer, Returned) and isinstance(answer.value, NotHappened):
         doubt, reason = False, "its probe says that it did not happen"
     elif isinstance(answer, Returned):
-        reason = f"its probe returned {answer.value!r}, neither Happened nor NotHappened, and so could not tell"
+        reason = (
+            f"its probe returned {safe_repr(answer.value)}, neither Happened nor NotHappened, and so could not tell"
+        )
     elif isinstance(answer, (Raised, TimedOut, Abandoned)):
         why = Failure.of(answer.error) if isinstance(answer, Raised) else f"no answer {_within(answer)}"
         reason = f"its probe could not tell: {why}"
@@ -178,7 +181,12 @@ def _joined(data: ExecutionData, part: Part, branches: Sequence[Branch], at: flo
         failure = Failure.of(_error_of_branches(data, part, wrong, at))
         return _give_up(part, failure, doubt=True, reason=_branches_summary(branches))
     results = [branch.result for branch in branches]
-    value = results if part.each else dict(zip((branch.name for branch in branches), results, strict=True))
+    value: Any = results if part.each else dict(zip((branch.name for branch in branches), results, strict=True))
+    if data.encoding is not None:
+        try:
+            value = data.encoding.accept_result(part, value)
+        except ResultRefusedError as error:  # each fits, and all together do not
+            return _give_up(part, Failure.of(error), doubt=not part.forward_only)
     return Decision("executed", value)
 
 
@@ -238,6 +246,8 @@ def _stuck(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance
     if isinstance(answer, Branches):
         if any(branch.state in (STUCK, RUNNING) for branch in answer.branches):
             return None
+        if data.failure is None and not data.doubt:
+            return None  # its branches have succeeded, and their joined result was refused: a person has to help
         return Decision("retry", in_doubt=data.doubt, reason="none of its branches is stuck any more")
     if isinstance(answer, OperatorRetry):
         return Decision("retry", in_doubt=data.doubt, reason=answer.reason)
@@ -365,7 +375,11 @@ def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
     event = {OperatorRetry: "retry", OperatorUndo: "undo", Begin: "start"}.get(type(answer))
     if isinstance(answer, OperatorSettled):
         event = "settled_done" if answer.done else "settled_undone"
-    why = data.machine.refusal(event, data.state) if event else f"{answer!r} does not fit the state {data.state!r}"
+    why = (
+        data.machine.refusal(event, data.state)
+        if event
+        else f"{safe_repr(answer)} does not fit the state {data.state!r}"
+    )
     return RefusedError(f"saga {data.saga_id!r}: {why}")
 
 

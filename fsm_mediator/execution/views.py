@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.machine.parts import Part
+from fsm_mediator.records import InboxItem
 
 
 class Encoding(Protocol):
@@ -20,6 +21,15 @@ class Encoding(Protocol):
 
     def result(self, part: Part, value: Any) -> Any:
         """*value* as the result of *part*."""
+
+    def accept_payload(self, saga: Saga, payload: Any) -> Any:
+        """As `payload`, of a value that may be too large, or be refused for its type."""
+
+    def accept_result(self, part: Part, value: Any) -> Any:
+        """As `result`, of a value that may be too large, or be refused for its type: a `ResultRefusedError`."""
+
+    def decode_items(self, saga: Saga, items: Iterable[InboxItem]) -> Iterable[InboxItem]:
+        """*items* of an inbox, with their values."""
 
 
 class FreshResults(Mapping[str, Any]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Final, Never, NoReturn
@@ -16,46 +16,291 @@ from typing import Any, Final, Never, NoReturn
 import msgspec
 
 from fsm_mediator.definition.saga import Saga, find_signal
+from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, PayloadError, ResultRefusedError
-from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.journal.plain import Types, check_hooks, from_plain, is_model, to_plain
 from fsm_mediator.machine.parts import Part
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 
 MAX_BYTES: Final = 1024 * 1024
 """The default limit of one encoded value."""
 
-_encoder = msgspec.json.Encoder()
+MAX_DEPTH: Final = 200
+"""How deep lists and objects may be nested: every Python can decode that many levels, also far down in a call."""
+
+UNREADABLE: Final = msgspec.Raw(b"")
+"""Stands for a value that is in the journal and cannot be read."""
 
 
-def encode(value: Any, what: str, limit: int = MAX_BYTES) -> bytes:
-    """*value* as JSON.
+class Codec:
+    """Encodes and decodes the values of one journal.
+
+    Args:
+        limit: The most bytes of one value.
+        types: The hooks for types that msgspec does not know.
+
+    Attributes:
+        limit: As above.
+        to_json: Encodes anything, without a check.
 
     Raises:
-        PayloadError: It cannot be encoded, holds numbers that JSON does not know, or takes more than *limit* bytes.
+        DefinitionError: *types* is no pair of functions.
     """
-    try:
-        encoded = _encoder.encode(value)
-    except Exception as error:  # a property or an iterator of the value can raise anything
-        raise PayloadError(
-            f"{what} cannot be journaled: {error}. Plain data can be: attrs, dataclasses, TypedDict, msgspec.Struct "
-            f"and what JSON knows"
-        ) from error
-    if len(encoded) > limit:
-        raise PayloadError(
-            f"{what} takes {len(encoded):,} bytes as JSON, more than the limit of {limit:,}. Keep large things "
-            f"elsewhere and pass their name, or raise the limit: journal=SQLiteJournal(path, max_value_bytes=...)"
-        )
-    # The encoder writes null for NaN, which would come back as None. Only a value with a null in it is searched.
-    if b"null" in encoded and value is not None and _holds_no_number(msgspec.to_builtins(value, enc_hook=_of_raw)):
-        raise PayloadError(
-            f"{what} cannot be journaled: it holds NaN or an infinite number, which JSON does not know. Use None, or a "
-            f"text"
-        )
-    return encoded
+
+    def __init__(self, limit: int = MAX_BYTES, types: Types | None = None) -> None:
+        check_hooks("a journal", types)
+        self.limit = limit
+        self._has_hooks = types is not None
+        to_hook, from_hook = types or (None, None)
+        self._to_plain = functools.partial(to_plain, to_hook)
+        self._from_plain = functools.partial(from_plain, from_hook)
+        self.to_json = msgspec.json.Encoder(enc_hook=self._to_plain).encode
+        self._to_sorted_json = msgspec.json.Encoder(enc_hook=self._to_plain, order="deterministic").encode
+        self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+    # Values
+
+    def json(self, value: Any, what: str) -> bytes:
+        """*value* as JSON: a value that was accepted, so that neither its size nor its depth is checked.
+
+        Raises:
+            PayloadError: It cannot be encoded.
+        """
+        try:
+            return self.to_json(value)
+        except Exception as error:  # a property or an iterator of the value can raise anything
+            raise PayloadError(
+                f"{what} cannot be journaled: {Failure.of(error).message}. Plain data can be: attrs, dataclasses, "
+                f"TypedDict, msgspec.Struct, pydantic's models and what JSON knows; other types with "
+                f"types=(to_plain, from_plain), a setting of the journal"
+            ) from error
+
+    def encode(self, value: Any, what: str) -> bytes:
+        """*value* as JSON.
+
+        Raises:
+            PayloadError: It cannot be encoded, is nested too deeply, holds numbers that JSON does not know, or takes
+                more bytes than the limit.
+        """
+        encoded = self.json(value, what)
+        if len(encoded) > self.limit:
+            raise PayloadError(
+                f"{what} takes {len(encoded):,} bytes as JSON, more than the limit of {self.limit:,}. Keep large "
+                f"things elsewhere and pass their name, or raise the limit: "
+                f"journal=SQLiteJournal(path, max_value_bytes=...)"
+            )
+        if is_nested_deeper(encoded, MAX_DEPTH):
+            raise PayloadError(
+                f"{what} cannot be journaled: it is nested deeper than {MAX_DEPTH} levels. Keep it elsewhere and pass "
+                f"its name, or pass it as a text"
+            )
+        # The encoder writes null for NaN, which would come back as None. Only a value with a null in it is searched.
+        if b"null" in encoded and value is not None and self._holds_no_number(value):
+            raise PayloadError(
+                f"{what} cannot be journaled: it holds NaN or an infinite number, which JSON does not know. Use None, "
+                f"or a text"
+            )
+        return encoded
+
+    def _holds_no_number(self, value: Any) -> bool:
+        def plain(each: Any) -> Any:  # `msgspec.Raw` is JSON already, which has no NaN
+            return None if isinstance(each, msgspec.Raw) else self._to_plain(each)
+
+        return _holds_no_number(msgspec.to_builtins(value, enc_hook=plain))
+
+    def decode(self, raw: bytes | msgspec.Raw, type: Any, what: str) -> Any:
+        """The value that *raw* holds, as *type*.
+
+        Raises:
+            PayloadError: It holds none of that type.
+        """
+        if raw is UNREADABLE:
+            raise PayloadError(f"{what} cannot be read: its row in the journal is damaged, or nested too deeply")
+        try:
+            return self._decoder(type).decode(raw)
+        except Exception as error:  # a __post_init__ can raise anything
+            raise PayloadError(
+                f"{what} does not come back from the journal as {_name(type)}: {safe_repr(error, 1000)}"
+            ) from error
+
+    def _decoder(self, type: Any) -> msgspec.json.Decoder[Any]:
+        try:
+            decoder = self._decoders.get(type)
+        except TypeError:
+            return msgspec.json.Decoder(type, dec_hook=self._from_plain)  # an unhashable annotation cannot be cached
+        if decoder is None:
+            decoder = msgspec.json.Decoder(type, dec_hook=self._from_plain)
+            if len(self._decoders) < 1024:
+                self._decoders[type] = decoder
+        return decoder
+
+    # Values that are accepted
+
+    def accept_payload(self, saga: Saga, payload: Any) -> Any:
+        """*payload* as every step will see it.
+
+        Raises:
+            PayloadError: It cannot be encoded, is too large, or does not come back as the saga's payload type.
+        """
+        if payload is None and saga.payload is None:
+            return None
+        return self._accept(payload, payload_type(saga), f"the payload of saga {saga.name!r}")
+
+    def accept_signal(self, part: Part, value: Any) -> Any:
+        """A signal's value as the saga will see it.
+
+        Raises:
+            PayloadError: It cannot be encoded, is too large, or is of another type than the signal's.
+        """
+        return self._accept(value, part.returns, f"the value of signal {part.path!r}")
+
+    def accept_result(self, part: Part, value: Any) -> Any:
+        """A result as the steps after *part* will see it.
+
+        Raises:
+            ResultRefusedError: It cannot be encoded, is too large, or does not come back as annotated.
+        """
+        type = result_type(part)
+        if value is None and (type is Any or type is NoneType):
+            return None  # the same after a round trip, and many steps return nothing
+        try:
+            return self._accept(value, type, f"the result of {part.kind.value} {part.path!r}")
+        except PayloadError as error:
+            raise ResultRefusedError(f"{error} (the {part.kind.value} took effect all the same)") from error
+
+    def _accept(self, value: Any, type: Any, what: str) -> Any:
+        encoded = self.encode(value, what)
+        back = self.decode(encoded, type, what)
+        if type is not Any:
+            self.encode(back, what)  # this is what is written, and a field with a default makes it larger
+        return back
+
+    # Values that were accepted
+
+    def payload(self, saga: Saga, value: Any) -> Any:
+        """A copy of an accepted payload, as the journal gives it back."""
+        if value is None and saga.payload is None:
+            return None
+        what = f"the payload of saga {saga.name!r}"
+        return self.decode(self.json(value, what), payload_type(saga), what)
+
+    def result(self, part: Part, value: Any) -> Any:
+        """A copy of an accepted result, as the journal gives it back."""
+        what = f"the result of {part.kind.value} {part.path!r}"
+        return self.decode(self.json(value, what), result_type(part), what)
+
+    # What the journal gives back
+
+    def decode_acceptance(self, saga: Saga, acceptance: Acceptance) -> Acceptance:
+        """*acceptance* with its payload decoded, if it is encoded."""
+        if not isinstance(acceptance.payload, msgspec.Raw):
+            return acceptance
+        what = f"the payload of execution {acceptance.saga_id!r}"
+        payload = self.decode(acceptance.payload, payload_type(saga), what)
+        return msgspec.structs.replace(acceptance, payload=payload)
+
+    def decode_records(self, saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
+        """*records* with their encoded values decoded.
+
+        Raises:
+            IllegalRecordError: A value belongs to a part that the saga does not have.
+        """
+        for record in records:
+            if isinstance(record.value, msgspec.Raw):
+                try:
+                    part = saga.part(record.step or "")
+                except LookupError as error:
+                    raise IllegalRecordError(str(error), record.seq) from error
+                what = f"execution {record.saga_id!r}, record {record.seq}: the result of {record.step!r}"
+                kind = list[str] if record.event == "compensated" else result_type(part)  # the leftovers of a group
+                yield msgspec.structs.replace(record, value=self.decode(record.value, kind, what))
+            else:
+                yield record
+
+    def decode_items(self, saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...]:
+        """*items* with their encoded values decoded."""
+        return tuple(self._decoded(saga, item) if isinstance(item.value, msgspec.Raw) else item for item in items)
+
+    def _decoded(self, saga: Saga, item: InboxItem) -> InboxItem:
+        kind: Any = Any
+        if item.kind == SIGNAL:
+            found = find_signal(saga, item.name)
+            kind = Any if found is None else found.part.returns
+        value = self.decode(item.value, kind, f"the value of {item.kind} {item.name!r}")
+        return msgspec.structs.replace(item, value=value)
+
+    # Types
+
+    def check_types(self, saga: Saga) -> None:
+        """Check that the payload and the results of a saga have types that can be decoded.
+
+        Raises:
+            DefinitionError: Names the type and where it stands.
+        """
+        places = [(f"saga {saga.name!r}: payload", saga.payload)]
+        places += [(f"saga {saga.name!r}, step {part.path!r}: the result", result_type(part)) for part in saga.parts]
+        for where, type in places:
+            if type is not None:
+                try:
+                    self._decoder(type)
+                    self._refuse_opaque(type)
+                except Exception as error:  # a NameError, for one, where a field's annotation cannot be resolved
+                    raise DefinitionError(
+                        f"{where} is annotated as {_name(type)}, which msgspec cannot decode: {error}. Use attrs, a "
+                        f"dataclass, a TypedDict, a msgspec.Struct, a pydantic model or JSON types; or give the "
+                        f"journal types=(to_plain, from_plain); or use a journal that keeps objects (journal=None)"
+                    ) from error
+
+    def _refuse_opaque(self, type: Any) -> None:
+        """Raise TypeError for a class that msgspec accepts in a decoder, and nothing here can decode anything as."""
+        for info in types_within(type):
+            if isinstance(info, msgspec.inspect.CustomType) and not self._has_hooks and not is_model(info.cls):
+                raise TypeError(f"{_name(info.cls)} is an ordinary class")
 
 
-def _of_raw(_: Any) -> None:
-    """Called for `msgspec.Raw` alone: it is JSON already, which has no NaN."""
+def types_within(type: Any) -> Iterator[msgspec.inspect.Type]:
+    """What msgspec knows of *type*, and of every type within."""
+    from msgspec import inspect
+
+    seen: set[int] = set()
+    todo: list[Any] = [inspect.type_info(type)]
+    while todo:
+        info = todo.pop()
+        if isinstance(info, (tuple, list)):
+            todo += info
+        elif isinstance(info, msgspec.Struct) and id(info) not in seen:
+            seen.add(id(info))
+            if isinstance(info, inspect.Type):
+                yield info
+            todo += [getattr(info, field) for field in info.__struct_fields__]
+
+
+def payload_type(saga: Saga) -> Any:
+    """The type that the saga's payload is decoded as."""
+    return Any if saga.payload is None else saga.payload
+
+
+def result_type(part: Part) -> Any:
+    """The type that the part's results are decoded as."""
+    returns = part.execute.returns if part.execute is not None else part.returns
+    return Any if returns is NoReturn or returns is Never else returns  # it always raises: there is no result
+
+
+def is_nested_deeper(json: bytes, levels: int) -> bool:
+    """Whether lists and objects are nested deeper than so many levels in *json*; in time that grows with its length."""
+    if json.count(b"[") + json.count(b"{") <= levels:
+        return False
+    brackets = _STRING.sub(b"", json).translate(_ALL_SQUARE, _NO_BRACKETS)
+    for _ in range(levels):
+        brackets = brackets.replace(b"[]", b"")  # the innermost level of each
+        if not brackets:
+            return False
+    return True
+
+
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_ALL_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def _holds_no_number(value: Any) -> bool:
@@ -66,216 +311,13 @@ def _holds_no_number(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(map(_holds_no_number, value))
 
 
-def decode(raw: bytes | msgspec.Raw, type: Any, what: str) -> Any:
-    """The value that *raw* holds, as *type*.
-
-    Raises:
-        PayloadError: It holds none of that type.
-    """
+def are_equal(value: Any, other: Any) -> bool:
+    """Whether two values are; those that cannot be compared are taken for different ones."""
     try:
-        return _decoder(type).decode(raw)
-    except Exception as error:  # a __post_init__ can raise anything
-        raise PayloadError(f"{what} does not come back from the journal as {_name(type)}: {error!r}") from error
-
-
-def check_types(saga: Saga) -> None:
-    """Check that the payload and the results of a saga have types that can be decoded.
-
-    Raises:
-        DefinitionError: Names the type and where it stands.
-    """
-    places = [(f"saga {saga.name!r}: payload", saga.payload)]
-    places += [(f"saga {saga.name!r}, step {part.path!r}: the result", result_type(part)) for part in saga.parts]
-    for where, type in places:
-        if type is not None:
-            try:
-                _decoder(type)
-                _refuse_opaque(type)
-            except Exception as error:  # a NameError, for one, where a field's annotation cannot be resolved
-                raise DefinitionError(
-                    f"{where} is annotated as {_name(type)}, which msgspec cannot decode: {error}. Use attrs, a "
-                    f"dataclass, a TypedDict, a msgspec.Struct or JSON types, or a journal that keeps objects "
-                    f"(journal=None)"
-                ) from error
-
-
-def _refuse_opaque(type: Any) -> None:
-    """Raise TypeError for a class that msgspec accepts in a decoder, but cannot decode anything as."""
-    from msgspec import inspect
-
-    seen: set[int] = set()
-    todo: list[Any] = [inspect.type_info(type)]
-    while todo:
-        info = todo.pop()
-        if isinstance(info, inspect.CustomType):
-            raise TypeError(f"{_name(info.cls)} is an ordinary class")
-        if isinstance(info, (tuple, list)):
-            todo += info
-        elif isinstance(info, msgspec.Struct) and id(info) not in seen:
-            seen.add(id(info))
-            todo += [getattr(info, field) for field in info.__struct_fields__]
-
-
-def roundtrip_payload(saga: Saga, payload: Any, limit: int = MAX_BYTES) -> Any:
-    """*payload* as every step will see it.
-
-    Raises:
-        PayloadError: It cannot be encoded, is too large, or does not come back as the saga's payload type.
-    """
-    if payload is None and saga.payload is None:
-        return None
-    what = f"the payload of saga {saga.name!r}"
-    return decode(encode(payload, what, limit), Any if saga.payload is None else saga.payload, what)
-
-
-def roundtrip_result(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
-    """A result as the steps after *part* will see it.
-
-    Raises:
-        ResultRefusedError: It cannot be encoded, is too large, or does not come back as annotated.
-    """
-    type = result_type(part)
-    if value is None and (type is Any or type is NoneType):
-        return None  # the same after a round trip, and many steps return nothing
-    what = f"the result of step {part.path!r}"
-    try:
-        return decode(encode(value, what, limit), type, what)
-    except PayloadError as error:
-        raise ResultRefusedError(f"{error} (the step took effect all the same)") from error
-
-
-class JournalEncoding:
-    """Payloads and results as a journal that encodes gives them back.
-
-    Args:
-        limit: The most bytes of a value.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-
-    def payload(self, saga: Saga, value: Any) -> Any:
-        """As `roundtrip_payload`."""
-        return roundtrip_payload(saga, value, self._limit)
-
-    def result(self, part: Part, value: Any) -> Any:
-        """As `roundtrip_result`, of a value that was accepted."""
-        return roundtrip_result(part, value, sys.maxsize)
-
-
-def result_type(part: Part) -> Any:
-    """The type that the part's results are decoded as."""
-    returns = part.execute.returns if part.execute is not None else part.returns
-    return Any if returns is NoReturn or returns is Never else returns  # it always raises: there is no result
-
-
-def decode_acceptance(saga: Saga, acceptance: Acceptance) -> Acceptance:
-    """*acceptance* with its payload decoded, if it is encoded."""
-    if not isinstance(acceptance.payload, msgspec.Raw):
-        return acceptance
-    what = f"the payload of execution {acceptance.saga_id!r}"
-    payload = decode(acceptance.payload, Any if saga.payload is None else saga.payload, what)
-    return msgspec.structs.replace(acceptance, payload=payload)
-
-
-def decode_records(saga: Saga, records: Iterable[Record]) -> Iterator[Record]:
-    """*records* with their encoded values decoded.
-
-    Raises:
-        IllegalRecordError: A value belongs to a part that the saga does not have.
-    """
-    for record in records:
-        if isinstance(record.value, msgspec.Raw):
-            try:
-                part = saga.part(record.step or "")
-            except LookupError as error:
-                raise IllegalRecordError(str(error), record.seq) from error
-            what = f"execution {record.saga_id!r}, record {record.seq}: the result of {record.step!r}"
-            kind = list[str] if record.event == "compensated" else result_type(part)  # the leftovers of a group
-            yield msgspec.structs.replace(record, value=decode(record.value, kind, what))
-        else:
-            yield record
-
-
-def roundtrip_signal(part: Part, value: Any, limit: int = MAX_BYTES) -> Any:
-    """A signal's value as the saga will see it.
-
-    Raises:
-        PayloadError: It cannot be encoded, is too large, or is of another type than the signal's.
-    """
-    what = f"the value of signal {part.path!r}"
-    json = encode(value, what, limit)
-    try:
-        return decode(json, part.returns, what)
-    except PayloadError as error:
-        raise PayloadError(f"signal {part.path!r} takes a {_name(part.returns)}: {error.__cause__}") from error
-
-
-def decode_items(saga: Saga, items: Iterable[InboxItem]) -> tuple[InboxItem, ...]:
-    """*items* with their encoded values decoded."""
-    return tuple(_decoded_item(saga, item) if isinstance(item.value, msgspec.Raw) else item for item in items)
-
-
-def _decoded_item(saga: Saga, item: InboxItem) -> InboxItem:
-    kind: Any = Any
-    if item.kind == SIGNAL:
-        found = find_signal(saga, item.name)
-        kind = Any if found is None else found.part.returns
-    return msgspec.structs.replace(item, value=decode(item.value, kind, f"the value of {item.kind} {item.name!r}"))
-
-
-def encoded_item(saga_id: str, item: InboxItem, limit: int) -> InboxItem:
-    """*item* with its value encoded.
-
-    Raises:
-        PayloadError: It cannot be encoded, or is too large.
-    """
-    if item.value is None:
-        return item
-    raw = msgspec.Raw(encode(item.value, f"execution {saga_id!r}: {item.name!r}", limit))
-    return msgspec.structs.replace(item, value=raw)
-
-
-def encoded_commit(commit: Commit, limit: int) -> Commit:
-    """*commit* as a journal that encodes gives it back: values encoded, errors as text.
-
-    Raises:
-        PayloadError: A value cannot be encoded, or is too large.
-    """
-    what = f"execution {commit.saga_id!r}: a value"
-
-    def raw(value: object) -> msgspec.Raw:
-        return msgspec.Raw(encode(value, what, limit))
-
-    def accepted(opened: Acceptance) -> Acceptance:
-        return msgspec.structs.replace(opened, payload=raw(opened.payload))
-
-    def recorded(record: Record) -> Record:
-        value = None if record.value is None else raw(record.value)
-        error = record.error and Failure(record.error.type, record.error.message, record.error.traceback)
-        return msgspec.structs.replace(record, value=value, error=error)
-
-    return msgspec.structs.replace(
-        commit,
-        records=tuple(map(recorded, commit.records)),
-        acceptance=commit.acceptance and accepted(commit.acceptance),
-        children=tuple(map(accepted, commit.children)),
-        dormant=tuple(map(accepted, commit.dormant)),
-        posts=tuple((saga_id, encoded_item(saga_id, item, limit)) for saga_id, item in commit.posts),
-    )
+        return bool(value == other)
+    except Exception:  # such as an array's
+        return False
 
 
 def _name(type: Any) -> str:
     return getattr(type, "__qualname__", None) or repr(type)
-
-
-def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
-    try:
-        return _known_decoder(type)
-    except TypeError:
-        return msgspec.json.Decoder(type)  # an unhashable annotation cannot be cached; a wrong one fails here again
-
-
-@functools.lru_cache(maxsize=1024)
-def _known_decoder(type: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(type)

@@ -12,8 +12,9 @@ import msgspec
 
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
-from fsm_mediator.journal.codec import MAX_BYTES, encoded_commit, encoded_item
+from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.memory_row import Row
+from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import (
     Commit,
     Driver,
@@ -23,10 +24,10 @@ from fsm_mediator.journal.protocol import (
     check_bounds,
     check_unless_mail,
 )
-from fsm_mediator.journal.rows import UNFINISHED, is_too_late
+from fsm_mediator.journal.rows import UNFINISHED, encoded_commit, encoded_item, is_too_late
 from fsm_mediator.records import Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING, STUCK_PHASES, phase_of
+from fsm_mediator.states import ENDED, STUCK_PHASES, is_in_phase, phase_of
 
 
 class MemoryJournal:
@@ -38,6 +39,7 @@ class MemoryJournal:
         encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors, so
             that a test sees the same values. Otherwise objects are kept as they are.
         max_value_bytes: The limit of one value, if *encode* is set.
+        types: Hooks, as of `SQLiteJournal`, if *encode* is set.
         keep: How many executions to keep. When one more is opened, the oldest ended ones are deleted, each with its
             branches, as by `prune`. Executions that have not ended are never deleted, and count. A deleted id is
             unknown afterwards, and starts again when it is run again. None: all are kept.
@@ -49,14 +51,21 @@ class MemoryJournal:
 
     heartbeat: float | None = None
 
-    def __init__(self, *, encode: bool = False, max_value_bytes: int = MAX_BYTES, keep: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        encode: bool = False,
+        max_value_bytes: int = MAX_BYTES,
+        types: Types | None = None,
+        keep: int | None = None,
+    ) -> None:
         if keep is not None and (type(keep) is not int or keep < 1):
             raise JournalError(
                 f"MemoryJournal: keep must be a whole number of at least 1, or None to keep all, not {keep!r}"
             )
         check_number("MemoryJournal: max_value_bytes", max_value_bytes, above=True)
         self.encodes = encode
-        self.max_value_bytes = max_value_bytes
+        self.codec = Codec(max_value_bytes, types)
         self.keep = keep
         self._empty()
         forking.register(self)
@@ -80,7 +89,7 @@ class MemoryJournal:
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
         if self.encodes:
-            commit = encoded_commit(commit, self.max_value_bytes)
+            commit = encoded_commit(commit, self.codec)
         with self._lock:
             return self._write(commit)
 
@@ -90,10 +99,8 @@ class MemoryJournal:
         for commit in commits:
             try:
                 results.append(self.write(commit))
-            except JournalError as error:
-                results.append(error)
-            except PayloadError as error:
-                results.append(JournalError(str(error)))
+            except (JournalError, PayloadError) as error:
+                results.append(error if isinstance(error, JournalError) else JournalError(str(error)))
         return results
 
     def _write(self, commit: Commit) -> Written:
@@ -191,7 +198,7 @@ class MemoryJournal:
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
         """As `Journal.post`."""
         if self.encodes:
-            item = encoded_item(saga_id, item, self.max_value_bytes)
+            item = encoded_item(saga_id, item, self.codec.encode)
         with self._lock:
             row = self._rows.get(saga_id)
             if row is None or row.state in ENDED:
@@ -387,15 +394,13 @@ class MemoryJournal:
         if acceptance.parent is not None:
             self._branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 
+    def check(self) -> list[str]:
+        """As `Journal.check`. Nothing can be damaged."""
+        return []
+
     def close(self) -> None:
         """As `Journal.close`. Nothing is open, and all executions are kept."""
 
     def __repr__(self) -> str:
         keep = f", keep={self.keep}" if self.keep is not None else ""
         return f"MemoryJournal(encode={self.encodes}{keep})"
-
-
-def is_in_phase(state: str, phase: str) -> bool:
-    """Whether *state* is, or is in, *phase*; ``stuck`` includes ``stuck_executing``."""
-    own = phase_of(state)
-    return phase in (state, own) or (phase == STUCK and own == STUCK_EXECUTING)

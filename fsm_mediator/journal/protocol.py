@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeGuard, runti
 import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.records import Acceptance, InboxItem, Record
 
 
@@ -149,17 +150,20 @@ Written: TypeAlias = tuple[InboxItem, ...]
 class Journal(Protocol):
     """A durable log of records, by execution. Every method may be called from any thread.
 
-    If *encodes* is True, values (payloads, results) are encoded to JSON by msgspec when they are written, and returned
-    as `msgspec.Raw`, for a caller that knows their types; a value of more than *max_value_bytes* is refused. If it is
+    If *encodes* is True, values (payloads, results) are encoded to JSON by *codec* when they are written, and returned
+    as `msgspec.Raw`, for a caller that knows their types; a value that *codec* does not accept is refused. If it is
     False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a driver; None: no
     calls.
+
+    A journal may have a *patience*: for how many seconds a driver tries a failed commit on, after the first few attempts.
+    None: for as long as its lease is not known to be lost. Without it, and by default, 0.
 
     Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
     """
 
     encodes: bool
     heartbeat: float | None
-    max_value_bytes: int
+    codec: Codec
 
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.
@@ -265,8 +269,21 @@ class Journal(Protocol):
         whole has ended: a person settled both.
         """
 
+    def check(self) -> list[str]:
+        """Look for damage in what is kept: each fault in words; empty: none was found.
+
+        Raises:
+            JournalError: It is so damaged that it cannot be read.
+        """
+
     def close(self) -> None:
         """Close files and connections. The journal opens again when it is used again."""
+
+
+def patience_of(journal: Journal) -> float | None:
+    """The seconds for which a driver tries a commit on that the journal could not make; None: without limit."""
+    patience: float | None = getattr(journal, "patience", 0.0)
+    return patience
 
 
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:

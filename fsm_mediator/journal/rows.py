@@ -7,14 +7,14 @@ storable, and values that would not come back are refused. No connection is used
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from fsm_mediator.errors import JournalError, PayloadError
-from fsm_mediator.journal.codec import encode
-from fsm_mediator.journal.protocol import Driver, Entry, Recoveries
+from fsm_mediator.errors import IllegalRecordError, JournalError, PayloadError
+from fsm_mediator.journal.codec import UNREADABLE, Codec
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, Recoveries
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK_PHASES, WAITING, phase_of
 
@@ -92,20 +92,22 @@ class _KeptDetails(_Details, omit_defaults=True):
     value: msgspec.Raw = _NOTHING
 
 
-_encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(_KeptDetails).decode
+
+_Encode: TypeAlias = Callable[[Any, str], bytes]
+"""`Codec.encode`; of a value that was accepted before, `Codec.json`."""
 
 
 # Into rows
 
 
-def encoded(value: Any, what: str, limit: int) -> bytes:
+def encoded(value: Any, what: str, encode: _Encode) -> bytes:
     """*value* as JSON that can be decoded again.
 
     Raises:
-        PayloadError: It cannot be encoded or decoded again, or takes more than *limit* bytes.
+        PayloadError: It cannot be encoded or decoded again.
     """
-    json = encode(value, what, limit)
+    json = encode(value, what)
     if value.__class__ is msgspec.Raw:
         try:
             msgspec.json.decode(json)
@@ -147,7 +149,7 @@ def storable(text: str | None) -> str | None:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def record_rows(records: Sequence[Record], saga_id: str, limit: int) -> list[Row]:
+def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[Row]:
     """Records as rows, without the number of their execution.
 
     Raises:
@@ -174,31 +176,39 @@ def record_rows(records: Sequence[Record], saga_id: str, limit: int) -> list[Row
         if record.children is not None:
             details.children = record.children
         try:
-            json = _encode(details)
+            json = codec.to_json(details)
         except Exception:  # a property or an iterator of the value can raise anything
-            encoded(record.value, _value_of(record), limit)  # says why
+            encoded(record.value, _value_of(record), codec.encode)  # says why
             raise PayloadError(
                 f"record {seq} of execution {saga_id!r} cannot be journaled: a name in it holds half a character "
                 f"(a lone surrogate)"
             ) from None
-        if len(json) > limit or b"null" in json or record.value.__class__ is msgspec.Raw:
-            encoded(record.value, _value_of(record), limit)
+        if len(json) > codec.limit or b"null" in json or record.value.__class__ is msgspec.Raw:
+            encoded(record.value, _value_of(record), _encode_of(record, codec))
         rows.append((seq, record.event, record.source, record.target, record.at, json.decode()))
     return rows
+
+
+def _encode_of(record: Record, codec: Codec) -> _Encode:
+    """Encodes the record's value. Signals were accepted when they came, and leftovers are no user's values.
+
+    Refused here, under a limit that was lowered since, they would leave an execution without an end.
+    """
+    return codec.json if phase_of(record.source) in (WAITING, COMPENSATING) else codec.encode
 
 
 def _value_of(record: Record) -> str:
     return f"execution {record.saga_id!r}: the value of record {record.seq} ({record.event!r} of {record.step!r})"
 
 
-def acceptance_row(acceptance: Acceptance, limit: int) -> Row:
+def acceptance_row(acceptance: Acceptance, encode: _Encode) -> Row:
     """An acceptance as the execution's record 0, without the number of the execution.
 
     Raises:
         PayloadError: The payload cannot be journaled.
     """
-    payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", limit)
-    next_one = "" if acceptance.successor is None else f',"step":{_encode(acceptance.successor).decode()}'
+    payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", encode)
+    next_one = "" if acceptance.successor is None else f',"step":{msgspec.json.encode(acceptance.successor).decode()}'
     return (0, _ACCEPTED, "", PENDING, acceptance.at, f'{{"value":{payload.decode()}{next_one}}}')
 
 
@@ -222,14 +232,14 @@ def execution_row(
     return driver, wake_at, attention, mail, ended_at, number
 
 
-def item_row(item: InboxItem, saga_id: str, limit: int) -> Row:
+def item_row(item: InboxItem, saga_id: str, encode: _Encode) -> Row:
     """An inbox item as a row, without its number and that of its execution.
 
     Raises:
         PayloadError: Its value cannot be journaled.
     """
     what = f"what is posted to execution {saga_id!r} ({item.kind} {item.name!r})"
-    value = None if item.value is None else encoded(item.value, what, limit).decode()
+    value = None if item.value is None else encoded(item.value, what, encode).decode()
     return stored_name(item.kind, what), stored_name(item.name, what), value, storable(item.reason), item.at
 
 
@@ -256,11 +266,58 @@ def _cut(text: str, limit: int) -> str:
 
 # Out of rows
 
+UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError)
+"""What msgspec raises where a text is no JSON, of another shape, nested too deeply, or no text."""
+
+
+def encoded_commit(commit: Commit, codec: Codec) -> Commit:
+    """*commit* as a journal that encodes gives it back: values encoded, errors as text.
+
+    Raises:
+        PayloadError: A value cannot be encoded, or is too large.
+    """
+    what = f"execution {commit.saga_id!r}: a value"
+
+    def accepted(opened: Acceptance, encode: _Encode) -> Acceptance:
+        return msgspec.structs.replace(opened, payload=msgspec.Raw(encode(opened.payload, what)))
+
+    def recorded(record: Record) -> Record:
+        value = None if record.value is None else msgspec.Raw(_encode_of(record, codec)(record.value, what))
+        error = record.error and Failure(record.error.type, record.error.message, record.error.traceback)
+        return msgspec.structs.replace(record, value=value, error=error)
+
+    return msgspec.structs.replace(
+        commit,
+        records=tuple(map(recorded, commit.records)),
+        acceptance=commit.acceptance and accepted(commit.acceptance, codec.encode),
+        children=tuple(accepted(child, codec.json) for child in commit.children),
+        dormant=tuple(accepted(child, codec.json) for child in commit.dormant),
+        posts=tuple((saga_id, encoded_item(saga_id, item, codec.json)) for saga_id, item in commit.posts),
+    )
+
+
+def encoded_item(saga_id: str, item: InboxItem, encode: _Encode) -> InboxItem:
+    """*item* with its value encoded.
+
+    Raises:
+        PayloadError: It cannot be encoded, or is too large.
+    """
+    if item.value is None:
+        return item
+    return msgspec.structs.replace(item, value=msgspec.Raw(encode(item.value, f"execution {saga_id!r}: {item.name!r}")))
+
 
 def record_of(row: Row, saga_id: str, saga: str) -> Record:
-    """The record of *row*, which holds the columns from ``seq`` on."""
+    """The record of *row*, which holds the columns from ``seq`` on.
+
+    Raises:
+        IllegalRecordError: Its details are damaged, or nested too deeply.
+    """
     seq, event, source, target, at, details = row
-    kept = _decode(details)
+    try:
+        kept = _decode(details)
+    except UNREADABLE_AS as why:
+        raise IllegalRecordError(f"execution {saga_id!r}: record {seq} cannot be read: {why}", seq) from why
     value = None if kept.value is _NOTHING else kept.value
     error = None if kept.error is None else Failure(*kept.error)
     more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned, kept.children
@@ -279,7 +336,10 @@ def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
     """The entry of *row*: number, acceptance, last record, then epoch, owner, wake_at, mail, attention, recoveries."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
     epoch, _, wake_at, mail, attention, *recoveries = rest
-    kept = _decode(payload)
+    try:
+        kept = _decode(payload)
+    except UNREADABLE_AS:  # whoever drives the execution is told; a list of executions is not ended by one of them
+        kept = _KeptDetails(value=UNREADABLE)
     acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
     called = mail > 0 and attention == NOW
     counted = Recoveries(*recoveries)

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.codec import decode_items
 from fsm_mediator.journal.protocol import NO_RECOVERIES
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
@@ -157,7 +156,8 @@ class ActiveExecution:
         if self.inbox is UNREAD:
             self.inbox = Inbox()
         inbox, known = self.inbox, len(self.inbox.received)
-        for item in decode_items(self.execution.saga, items):
+        encoding = self.execution.encoding
+        for item in items if encoding is None else encoding.decode_items(self.execution.saga, items):
             if item.number not in inbox.received:
                 inbox.received |= {item.number}
                 inbox.seen = max(inbox.seen, item.number)

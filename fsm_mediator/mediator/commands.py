@@ -11,14 +11,15 @@ from typing import Any, TypeAlias
 
 from fsm_mediator import ids
 from fsm_mediator.definition.saga import SignalPlace, find_signal
+from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import group_of, is_branch, parent_of
-from fsm_mediator.journal import codec
+from fsm_mediator.journal.codec import are_equal
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.mediator.store import ExecutionStore
-from fsm_mediator.mediator.validation import are_equal, is_instance
+from fsm_mediator.mediator.validation import is_instance
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
@@ -94,7 +95,7 @@ def resolve_command(store: ExecutionStore, reason: str, done: bool | None, resul
                 f"{'a list' if part.each else 'a dict by their names'}"
             )
         if meant and store.journal.encodes and part is not None:
-            value = codec.roundtrip_result(part, result, store.journal.max_value_bytes)
+            value = store.journal.codec.accept_result(part, result)
         return execution.feed(OperatorSettled(meant, _with_late_answer(reason, late) or reason, value), store.clock())
 
     return command
@@ -159,14 +160,14 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
 def _already_received(store: ExecutionStore, entry: Entry, path: str, value: Any, where: str) -> bool:
     """Whether this very value has come; False: none has, and it is awaited."""
     execution = store.load_execution(entry)
-    items = codec.decode_items(execution.saga, store.journal.inbox(entry.saga_id))
+    items = store.journal.codec.decode_items(execution.saga, store.journal.inbox(entry.saga_id))
     first = [item.value for item in items if item.kind == SIGNAL and item.name == path]
     if path in execution.answered:
         first.insert(0, execution.answered[path])
     elif not execution.awaits_signal(path):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
     if first and not are_equal(first[0], value):
-        raise RefusedError(f"{where} has come with another value, and the first one counts: {first[0]!r}")
+        raise RefusedError(f"{where} has come with another value, and the first one counts: {safe_repr(first[0])}")
     return bool(first)
 
 
@@ -176,7 +177,7 @@ def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry,
     A branch that does not exist yet has no inbox: its parent keeps the signal, under ``GROUP.BRANCH.SIGNAL``.
     """
     if not isinstance(name, str):
-        raise RefusedError(f"a signal is meant by its name, a text, not by {name!r}")
+        raise RefusedError(f"a signal is meant by its name, a text, not by {safe_repr(name)}")
     entry = store.entry(saga_id)
     saga = store.registry.saga_of(entry.acceptance)
     found = find_signal(saga, name)
@@ -200,9 +201,9 @@ def _born_branch(store: ExecutionStore, entry: Entry, found: SignalPlace) -> Ent
 
 def _signal_value(store: ExecutionStore, part: Part, value: Any) -> Any:
     if store.journal.encodes:
-        return codec.roundtrip_signal(part, value, store.journal.max_value_bytes)
+        return store.journal.codec.accept_signal(part, value)
     if isinstance(part.returns, type) and not is_instance(value, part.returns):
-        raise PayloadError(f"signal {part.path!r} takes a {part.returns.__name__}, not {value!r}")
+        raise PayloadError(f"signal {part.path!r} takes a {part.returns.__name__}, not {safe_repr(value)}")
     return value
 
 

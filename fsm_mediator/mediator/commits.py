@@ -10,7 +10,6 @@ from fsm_mediator.errors import DecisionError, ResultRefusedError, SignalTimedOu
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.rules import MOST_CRASHES
 from fsm_mediator.ids import branch_name
-from fsm_mediator.journal import codec
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Journal, Recoveries
 from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect, Kind
 from fsm_mediator.mediator.active import ActiveExecution
@@ -61,8 +60,7 @@ class CommitBuilder:
     ) -> None:
         self.clock = clock
         self.chance = chance
-        self._encodes = journal.encodes
-        self._max_value_bytes = journal.max_value_bytes
+        self._codec = journal.codec if journal.encodes else None
         self._park_after = park_after
         self._sleeps = sleeps
         self._limited = limited
@@ -210,14 +208,14 @@ class CommitBuilder:
 
     def encode_result(self, effect: Effect, answer: Returned) -> Returned | Raised:
         """*answer* with the value that later steps will see."""
-        if not self._encodes:
+        if self._codec is None:
             return answer
         value = answer.value
         try:
             if effect.kind == EXECUTE:
-                value = codec.roundtrip_result(effect.part, value, self._max_value_bytes)
+                value = self._codec.accept_result(effect.part, value)
             elif effect.kind == PROBE and isinstance(value, Happened):
-                value = Happened(codec.roundtrip_result(effect.part, value.result, self._max_value_bytes))
+                value = Happened(self._codec.accept_result(effect.part, value.result))
         except ResultRefusedError as error:
             return Raised(error, answer.late)
         return Returned(value, answer.late)

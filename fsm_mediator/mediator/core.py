@@ -21,7 +21,15 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, InboxChangedError, Journal, Written
+from fsm_mediator.journal.protocol import (
+    Commit,
+    Entry,
+    IdTakenError,
+    InboxChangedError,
+    Journal,
+    Written,
+    patience_of,
+)
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.mediator.heartbeat import start_heartbeat
@@ -30,6 +38,7 @@ from fsm_mediator.mediator.notifications import checked_observers
 from fsm_mediator.mediator.ownership import OwnedExecutions, notify_local_owner
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.mediator.runtime import Event, Runtime, StepCall
+from fsm_mediator.mediator.setbacks import Setbacks
 from fsm_mediator.mediator.store import ExecutionStore, raise_unless_succeeded
 from fsm_mediator.mediator.timers import WakeTimers
 from fsm_mediator.observe.observers import Observer
@@ -59,15 +68,12 @@ class Core:
         chance: Draws a number from 0 to 1.
 
     Attributes:
-        retry_dropped_after: Seconds after which an execution that was driven in the background is claimed again, where
-            it was dropped because of the journal. A daemon finds it sooner.
+        setbacks: The executions that could not be driven in the background.
         owned: The executions that this driver owns.
         closed: Whether it takes no new work.
         opened: Whether it can be used at once.
         patience: Until when `close` waits for executions, in seconds since the epoch.
     """
-
-    retry_dropped_after = 30.0
 
     def __init__(
         self,
@@ -95,7 +101,8 @@ class Core:
         self.observers = checked_observers(observers)
         runtime = make_runtime(self.journal, self.clock)
         self.runtime = runtime if wrap_runtime is None else wrap_runtime(runtime)
-        self.registry = SagaRegistry(sagas, encodes=self.journal.encodes, coroutines=coroutines)
+        encodes = self.journal.encodes
+        self.registry = SagaRegistry(sagas, codec=self.journal.codec if encodes else None, coroutines=coroutines)
         self.store = ExecutionStore(self.registry, self.journal, self.clock)
         self.commits = CommitBuilder(
             self.journal,
@@ -107,7 +114,7 @@ class Core:
             max_recoveries=max_recoveries,
         )
         # Limits are kept where attempts are announced, which is in no place of its own in memory.
-        plain = type(self.journal) is MemoryJournal and not self.journal.encodes
+        plain = type(self.journal) is MemoryJournal and not encodes
         plain = plain and self.limits is None and self.runtime.direct
         self.memory: Any = self.journal if plain else None
         self.closed = False
@@ -122,6 +129,7 @@ class Core:
         self.driver = self.commits.driver = this_driver()
         self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
         self.owned.notify = functools.partial(_notify, weakref.ref(self))
+        self.setbacks = Setbacks(self.runtime.monotonic)
         self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.resume)
         self._beating = threading.Event()
 
@@ -223,18 +231,24 @@ class Core:
 
     async def write(self, commit: Commit) -> Written:
         """Have the journal make *commit* durable; the very same again if it cannot at first."""
-        attempt = 1
+        attempt, began = 1, self.runtime.monotonic()
         while True:
             try:
                 return await self.runtime.write(commit)
             except (LeaseLostError, IdTakenError, InboxChangedError):
                 raise
             except JournalError as error:
-                if not self.runtime.journal_retry.allows(attempt):
+                if not self.runtime.journal_retry.allows(attempt) and not self._is_patient(began):
                     raise
                 logger.warning("execution %r: %s; trying again", commit.saga_id, error)
             await self.runtime.sleep(self.runtime.journal_retry.wait(attempt, self.chance()))
             attempt += 1
+
+    def _is_patient(self, began: float) -> bool:
+        """Whether a commit that was first tried at *began*, by the monotonic clock, is to be tried on."""
+        patience = patience_of(self.journal)
+        left = self.closed and self.clock() >= (self.patience or 0.0)
+        return not left and (patience is None or self.runtime.monotonic() - began < patience)
 
     def keep_running_call(self, active: ActiveExecution) -> None:
         """After the wait for a call: own the execution for as long as the thread of an unanswered call runs."""
@@ -357,19 +371,21 @@ class Core:
                 await self.drive(active)
             else:
                 self.owned.finish(active)
+            self.setbacks.forget(active.saga_id)
         except MediatorError as error:
-            again = self.log_dropped(active, error)
+            again = self.setbacks.log(active.saga_id, error)
             self.owned.release_and_finish(active, error)  # last: whoever waits for it finds the log written
             if again is not None:
                 self._claim_again(active, again)
         except BaseException as error:
             cancelled = isinstance(error, self.runtime.cancelled)
+            departs = cancelled or is_interrupt(error)
+            again = RECLAIM_AFTER if departs else self.setbacks.note(active.saga_id)
             if not cancelled:
                 logger.exception("execution %r is left where it stands", active.saga_id)
             self.owned.release_and_finish(active, error)
-            departs = cancelled or is_interrupt(error)
             if departs or isinstance(error, Exception):
-                self._claim_again(active, RECLAIM_AFTER if departs else self.retry_dropped_after)
+                self._claim_again(active, again)
             if departs:
                 raise
 
@@ -377,13 +393,6 @@ class Core:
         """Claim what a driver in the background had to leave, unless this mediator is closed."""
         if not self.closed:
             self.wake_timers.add(self.clock() + seconds, active.saga_id)
-
-    def log_dropped(self, active: ActiveExecution, error: MediatorError) -> float | None:
-        """Log that nothing drives it any more; the seconds after which to claim it again, None: not by itself."""
-        wait = self.retry_dropped_after if type(error) is JournalError else None
-        later = "" if wait is None else f", and taken up again in {wait:g} s"
-        logger.error("execution %r is left where it stands%s: %s", active.saga_id, later, error)
-        return wait
 
     # Notifying
 

@@ -326,7 +326,7 @@ class ExecutionDriver(Core):
         """Its caller has given up; *error*: its driver ended with that, which is reported nowhere else."""
         active.background = True
         if isinstance(error, MediatorError):
-            again = self.log_dropped(active, error)
+            again = self.setbacks.log(active.saga_id, error)
             if again is not None and not self.closed:
                 self.wake_timers.add(self.clock() + again, active.saga_id)
         elif isinstance(error, self.runtime.cancelled):

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 
+from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import AlreadyDrivenError, JournalError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
@@ -22,7 +23,6 @@ from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
-from fsm_mediator.narration import safe_repr
 from fsm_mediator.records import LATE, Failure, InboxItem
 from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, PROBING, is_settled
 

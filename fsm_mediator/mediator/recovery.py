@@ -1,7 +1,8 @@
 """Recovery: the daemon, which claims every execution that needs a driver and has none, whatever fails.
 
 It finds executions whose driver is gone, parked ones that are due, and those with new items in their inbox. A round
-hands what it finds to the mediator. An execution that no registered saga can drive is left, and logged once.
+hands what it finds to the mediator. An execution that no registered saga can drive is left until one can, and logged
+once. Any other that could not be driven is tried again, after growing waits: see ``setbacks``.
 
 Source: the saga daemon of Garcia-Molina & Salem, "Sagas", 1987, section 7.
 """
@@ -13,7 +14,7 @@ import logging
 import threading
 from typing import Final, Self
 
-from fsm_mediator.errors import IllegalRecordError, JournalError, PayloadError
+from fsm_mediator.errors import JournalError
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.runtime import Event
@@ -43,24 +44,25 @@ class RecoveryPoll:
         self._poll = poll
         self._failures = 0
         self._handed: list[ActiveExecution] = []
-        self._refused: set[str] = set()
         self._skip: set[str] = set()
 
     def find(self) -> tuple[list[str], float]:
         """The executions to claim now, and the seconds to wait after that. An error of the journal is logged."""
         try:
             self._forget_claimed()
+            core = self._core
             room = BATCH - len(self._handed)
             if room <= 0:
                 return [], min(self._poll, 0.05)
-            now = self._core.clock()
-            known = len(self._handed) + len(self._refused)
-            claimable = self._core.journal.claimable(now, room + known, tuple(self._skip))
-            found = [id_ for id_ in claimable if id_ not in self._refused and id_ not in self._core.owned.active][:room]
+            now = core.clock()
+            known = len(self._handed) + len(core.setbacks)
+            claimable = core.journal.claimable(now, room + known, tuple(self._skip))
+            found = [id_ for id_ in claimable if not core.setbacks.is_waiting(id_) and id_ not in core.owned.active]
+            found = found[:room]
             if found:
                 wait = 0.0 if len(found) == room else 0.01
             else:
-                wake = self._core.journal.next_wake()
+                wake = core.journal.next_wake()
                 # What is due and was not found cannot be driven here, or is: it is not looked for all the time.
                 wait = self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now))
         except JournalError as error:
@@ -77,16 +79,15 @@ class RecoveryPoll:
             self._handed.append(active)
 
     def _forget_claimed(self) -> None:
-        """Forget the claimed executions, and remember the executions that nothing here can drive."""
+        """Forget the claimed executions, and remember the fingerprints that nothing here can drive, until it can."""
         waiting = []
         for active in self._handed:
             if active.epoch == 0 and not active.finished:
                 waiting.append(active)
             elif (fingerprint := self._core.store.missing_definition(active)) is not None:
                 self._skip.add(fingerprint)
-            elif active.epoch == 0 and isinstance(active.error, (IllegalRecordError, PayloadError)):
-                self._refused.add(active.saga_id)  # it cannot be read; any other fault may pass
         self._handed = waiting
+        self._skip = {each for each in self._skip if not self._core.registry.knows(each)}
 
 
 async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:

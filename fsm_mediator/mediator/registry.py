@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fsm_mediator.definition.saga import Saga, shape_of
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, UnknownSagaError
 from fsm_mediator.ids import is_branch
-from fsm_mediator.journal import codec
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.records import Acceptance
 
 
@@ -16,15 +16,15 @@ class SagaRegistry:
 
     Args:
         sagas: The first ones.
-        encodes: Whether the journal encodes values, so that their types are checked.
+        codec: Encodes values for the journal, so that their types are checked; None: the journal keeps objects.
         coroutines: Whether steps may be coroutine functions.
 
     Raises:
         DefinitionError: As `register`.
     """
 
-    def __init__(self, sagas: Iterable[Saga], *, encodes: bool, coroutines: bool) -> None:
-        self._encodes = encodes
+    def __init__(self, sagas: Iterable[Saga], *, codec: Codec | None, coroutines: bool) -> None:
+        self._codec = codec
         self._coroutines = coroutines
         self.by_name: dict[str, Saga] = {}
         self._by_version: dict[tuple[str, str], Saga] = {}
@@ -66,8 +66,8 @@ class SagaRegistry:
                             f"saga {saga.name!r}, step {part.path!r}: {callback.label} is a coroutine function, which "
                             f"Mediator cannot run; use AsyncMediator, or make it a plain function"
                         )
-        if self._encodes:
-            codec.check_types(saga)
+        if self._codec is not None:
+            self._codec.check_types(saga)
         for branches in saga.branches.values():
             for branch in branches.values():
                 self._check_callbacks(branch)
@@ -124,6 +124,11 @@ class SagaRegistry:
             f"({', '.join(path for path, *_ in shape_of(nearest.parts))}). "
             f"Register the definition that started it as well, under its version"
         )
+
+    def knows(self, fingerprint: str) -> bool:
+        """Whether any registered saga, or a branch of one, has this fingerprint."""
+        sagas = any(saga.fingerprint == fingerprint for saga in self.sagas)
+        return sagas or any(key[-1] == fingerprint for key in self._branches)
 
     def _names(self) -> str:
         return ", ".join(sorted(self.by_name)) or "none"

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import (
     DefinitionChangedError,
     PayloadError,
@@ -30,12 +31,12 @@ from fsm_mediator.errors import (
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import group_of, is_branch, root_of
-from fsm_mediator.journal import codec
+from fsm_mediator.journal.codec import are_equal
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import GROUPS
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.registry import SagaRegistry
-from fsm_mediator.mediator.validation import are_equal, check_saga_id, is_instance
+from fsm_mediator.mediator.validation import check_saga_id, is_instance
 from fsm_mediator.records import Acceptance
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import COMPENSATING, ENDED, WAITING, path_of, split_state
@@ -72,7 +73,7 @@ class ExecutionStore:
         self.registry = registry
         self.journal = journal
         self.clock = clock
-        self._encoding = codec.JournalEncoding(journal.max_value_bytes)
+        self._encoding = journal.codec if journal.encodes else None
         self._parent_results_cache: dict[tuple[str, str], Callable[[], Mapping[str, Any]]] = {}
 
     def new_execution(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
@@ -98,10 +99,10 @@ class ExecutionStore:
         else:
             check_number("deadline (seconds)", deadline, above=True)
         if self.journal.encodes:
-            payload = codec.roundtrip_payload(definition, payload, self.journal.max_value_bytes)
+            payload = self.journal.codec.accept_payload(definition, payload)
         elif isinstance(definition.payload, type) and not is_instance(payload, definition.payload):
             raise PayloadError(
-                f"saga {definition.name!r} takes a {definition.payload.__name__}, not {payload!r} "
+                f"saga {definition.name!r} takes a {definition.payload.__name__}, not {safe_repr(payload)} "
                 f"(a {type(payload).__name__})"
             )
         execution = Execution(
@@ -117,8 +118,7 @@ class ExecutionStore:
                 original=original,
             ),
         )
-        if self.journal.encodes:
-            execution.encoding = self._encoding
+        execution.encoding = self._encoding
         return execution
 
     def entry(self, saga_id: str) -> Entry:
@@ -139,12 +139,11 @@ class ExecutionStore:
             UnknownExecutionError: It was pruned, or forgotten, since it was listed.
         """
         saga = self.registry.saga_of(entry.acceptance)
-        records = codec.decode_records(saga, self.journal.records(entry.saga_id))
-        execution = Execution.fold(saga, codec.decode_acceptance(saga, entry.acceptance), records)
+        records = self.journal.codec.decode_records(saga, self.journal.records(entry.saga_id))
+        execution = Execution.fold(saga, self.journal.codec.decode_acceptance(saga, entry.acceptance), records)
         if execution.seq < entry.seq:
             raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
-        if self.journal.encodes:
-            execution.encoding = self._encoding
+        execution.encoding = self._encoding
         if saga.single is not None and entry.acceptance.parent is not None:
             execution.parent_results = self._parent_results(entry.acceptance.parent, entry.saga_id)
         return execution
@@ -156,15 +155,14 @@ class ExecutionStore:
         if known is None:
             entry = self.entry(parent_id)
             saga = self.registry.saga_of(entry.acceptance)
-            parent = Execution(saga, codec.decode_acceptance(saga, entry.acceptance))
-            for record in codec.decode_records(saga, self.journal.records(parent_id)):
+            parent = Execution(saga, self.journal.codec.decode_acceptance(saga, entry.acceptance))
+            for record in self.journal.codec.decode_records(saga, self.journal.records(parent_id)):
                 parent.replay(record)
                 if record.children is not None and path_of(record.target) == path:
                     break
             if saga.single is not None and entry.acceptance.parent is not None:
                 parent.parent_results = self._parent_results(entry.acceptance.parent, parent_id)
-            if self.journal.encodes:
-                parent.encoding = self._encoding
+            parent.encoding = self._encoding
             known = functools.partial(parent.results_seen_by, saga.part(path))
             while len(self._parent_results_cache) >= PARENT_RESULTS_KEPT:
                 self._parent_results_cache.pop(next(iter(self._parent_results_cache)), None)
@@ -201,7 +199,7 @@ class ExecutionStore:
         payload = theirs.payload if theirs.original is msgspec.UNSET else theirs.original
         if isinstance(payload, msgspec.Raw):
             try:
-                payload = codec.decode_acceptance(opened.saga, theirs).payload
+                payload = self.journal.codec.decode_acceptance(opened.saga, theirs).payload
             except PayloadError:
                 payload = ...  # it was of a type that has changed since: equal to nothing of today's
         if theirs.payload is not ours.payload and not are_equal(payload, ours.payload):
@@ -242,10 +240,14 @@ class ExecutionStore:
         ]
 
     def missing_definition(self, active: ActiveExecution) -> str | None:
-        """The fingerprint of an execution that no registered saga can drive; None: *active* is not such a one."""
+        """The fingerprint of an execution that no registered saga can drive; None: *active* is not such a one.
+
+        None as well if a saga of another name has that fingerprint: its executions can be driven.
+        """
         if active.epoch == 0 and isinstance(active.error, (UnknownSagaError, DefinitionChangedError)):
             entry = self.journal.find(active.saga_id)
-            return None if entry is None else entry.acceptance.fingerprint
+            if entry is not None and not self.registry.knows(entry.acceptance.fingerprint):
+                return entry.acceptance.fingerprint
         return None
 
 

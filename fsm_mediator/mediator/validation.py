@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
+from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, RefusedError, UnknownExecutionError
 from fsm_mediator.retry import check_number, takes_number
 from fsm_mediator.states import PHASES, phase_of
@@ -21,13 +22,13 @@ def check_settings(
     """
     for name, number in (("max_workers", max_workers), ("max_recoveries", max_recoveries)):
         if type(number) is not int or number < 1:
-            raise DefinitionError(f"{name} must be a whole number of at least 1, not {number!r}")
+            raise DefinitionError(f"{name} must be a whole number of at least 1, not {safe_repr(number)}")
     check_number("close_grace (seconds)", close_grace)
     if not isinstance(observers, Iterable):
-        raise DefinitionError(f"observers is a list of callables that take a Record, not {observers!r}")
+        raise DefinitionError(f"observers is a list of callables that take a Record, not {safe_repr(observers)}")
     for name, function in functions.items():
         if function is not None and not callable(function):
-            raise DefinitionError(f"{name} must be a function, not {function!r}")
+            raise DefinitionError(f"{name} must be a function, not {safe_repr(function)}")
 
 
 def check_not_coroutine(sleep: Any) -> None:
@@ -37,7 +38,9 @@ def check_not_coroutine(sleep: Any) -> None:
         DefinitionError: It is a coroutine function.
     """
     if inspect.iscoroutinefunction(sleep):
-        raise DefinitionError(f"sleep={sleep!r} is a coroutine function, which Mediator cannot await; use a plain one")
+        raise DefinitionError(
+            f"sleep={safe_repr(sleep)} is a coroutine function, which Mediator cannot await; use a plain one"
+        )
 
 
 def check_seconds(what: str, seconds: Any) -> None:
@@ -47,7 +50,7 @@ def check_seconds(what: str, seconds: Any) -> None:
         DefinitionError: It is no finite number.
     """
     if not takes_number(seconds):
-        raise DefinitionError(f"{what} must be a finite number, not {seconds!r}")
+        raise DefinitionError(f"{what} must be a finite number, not {safe_repr(seconds)}")
 
 
 def check_id_argument(saga_id: Any, reason: Any = None) -> None:
@@ -58,9 +61,9 @@ def check_id_argument(saga_id: Any, reason: Any = None) -> None:
         RefusedError: The reason is no text.
     """
     if not isinstance(saga_id, str):
-        raise UnknownExecutionError(f"an execution is asked for by its saga_id, a text, not by {saga_id!r}")
+        raise UnknownExecutionError(f"an execution is asked for by its saga_id, a text, not by {safe_repr(saga_id)}")
     if reason is not None and not isinstance(reason, str):
-        raise RefusedError(f"a reason is said in words, and journaled; {reason!r} is no text")
+        raise RefusedError(f"a reason is said in words, and journaled; {safe_repr(reason)} is no text")
 
 
 def check_listing(state: Any, saga: Any, limit: Any) -> None:
@@ -70,21 +73,15 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
         DefinitionError: There is no such state, or what is given is of another type.
     """
     if state is not None and (not isinstance(state, str) or phase_of(state) not in PHASES):
-        raise DefinitionError(f"state={state!r} is no state; a state is, or begins with, one of {', '.join(PHASES)}")
+        raise DefinitionError(
+            f"state={safe_repr(state)} is no state; a state is, or begins with, one of {', '.join(PHASES)}"
+        )
     if saga is not None and not isinstance(saga, str):
         raise DefinitionError(
-            f"saga={saga!r} must be the name of a saga, a text: saga={getattr(saga, 'name', '...')!r}"
+            f"saga={safe_repr(saga)} must be the name of a saga, a text: saga={getattr(saga, 'name', '...')!r}"
         )
     if limit is not None and (type(limit) is not int or limit < 0):
-        raise DefinitionError(f"limit={limit!r} must be a whole number of at least 0, or None for no limit")
-
-
-def are_equal(payload: Any, other: Any) -> bool:
-    """Whether two payloads are; what cannot be compared is taken for another."""
-    try:
-        return bool(payload == other)
-    except Exception:  # such as an array's
-        return False
+        raise DefinitionError(f"limit={safe_repr(limit)} must be a whole number of at least 0, or None for no limit")
 
 
 def is_instance(value: Any, type: type) -> bool:
@@ -110,6 +107,6 @@ def check_saga_id(saga_id: Any) -> None:
         or saga_id != saga_id.strip()
     ):
         raise RefusedError(
-            f"{saga_id!r} cannot be a saga_id: it must be a text of 1 to 255 printable characters, without '/' and ':' "
-            f"(which mark the children of a group and the parts of a key) and without space around it"
+            f"{safe_repr(saga_id)} cannot be a saga_id: it must be a text of 1 to 255 printable characters, without "
+            f"'/' and ':' (which mark the children of a group and the parts of a key) and without space around it"
         )

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgspec
-
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import OutcomeUnknownError, StepRejectedError
 from fsm_mediator.execution.judging import leaves_doubt
@@ -178,14 +176,14 @@ class FaultInjector:
 
     def payload_before(self, call: StepCall) -> bytes | None:
         """The payload of a call as JSON, for a comparison after the call; None: this journal keeps objects."""
-        return msgspec.json.encode(call.arguments[0]) if self.journal.encodes else None
+        return self.journal.codec.json(call.arguments[0], "a payload") if self.journal.encodes else None
 
     def look_for_changes(self, place: tuple[str, str], call: StepCall, payload: bytes | None) -> None:
         """Note changes that a call made in place."""
         if payload is None:
             return
         try:
-            changed = ["its payload"] if msgspec.json.encode(call.arguments[0]) != payload else []
+            changed = ["its payload"] if self.payload_before(call) != payload else []
         except Exception:  # it holds something now that no journal takes
             changed = ["its payload"]
         results = call.arguments[1].results if len(call.arguments) > 1 else None

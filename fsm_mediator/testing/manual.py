@@ -139,7 +139,7 @@ class Stepper:
 
     def _enlist(self) -> None:
         journal, clock = self.injector.journal, self.clock
-        registry = SagaRegistry((self.saga,), encodes=journal.encodes, coroutines=True)
+        registry = SagaRegistry((self.saga,), codec=journal.codec if journal.encodes else None, coroutines=True)
         self._store = ExecutionStore(registry, journal, clock)
         settings = {"park_after": 1e9, "sleeps": True, "limited": False, "max_recoveries": 50}
         self._commits = CommitBuilder(journal, clock, lambda: clock.chance, **settings)  # type: ignore[arg-type]

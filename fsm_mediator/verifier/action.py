@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from fsm_mediator.errors import OutcomeUnknownError, ResultRefusedError, RetryAfterError, StepRejectedError
 from fsm_mediator.execution.data import ExecutionData
 from fsm_mediator.execution.execution import Execution
-from fsm_mediator.records import Answer, Crashed, InboxItem, Raised, Record, Returned
+from fsm_mediator.execution.views import Encoding
+from fsm_mediator.machine.parts import Part
+from fsm_mediator.records import Answer, Branches, Crashed, InboxItem, Raised, Record, Returned
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 Act = Callable[[Execution, float], Record | None]
@@ -29,6 +31,8 @@ LOOK: Final = "look"
 NOTHING: Final = "nothing"
 """Observations: the wait is over; the driver died, or did so too often, anywhere or in a probe; the statuses of the
 branches; nothing."""
+
+JOIN_REFUSED: Final = f"{LOOK}, and their joined result is refused"
 
 DIES: Final = "the driver dies before it begins"
 """A label: the announced attempt was not begun."""
@@ -66,6 +70,26 @@ def copied(execution: Execution) -> Execution:
 def feed_answer(answer: Answer) -> Act:
     """Feed *answer* to the execution."""
     return lambda execution, at: execution.feed(answer, at)
+
+
+class _Refusing:
+    """A journal that takes no joined result."""
+
+    def accept_result(self, _part: Part, _value: Any) -> Any:
+        raise ResultRefusedError("it cannot be journaled")
+
+
+def join_refused(answer: Branches) -> Act:
+    """Feed *answer*, where the journal takes each result of the branches, and refuses all of them together."""
+
+    def act(execution: Execution, at: float) -> Record | None:
+        encoding, execution.encoding = execution.encoding, cast("Encoding", _Refusing())
+        try:
+            return execution.feed(answer, at)
+        finally:
+            execution.encoding = encoding
+
+    return act
 
 
 def post_item(item: InboxItem) -> Act:

@@ -19,7 +19,18 @@ from fsm_mediator.execution.rules import RUNNING as GOES_ON
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Branch, Branches, Record
 from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_PHASES, SUCCEEDED, WAITING, path_of
-from fsm_mediator.verifier.action import DRIVER, LOOK, NOTHING, OTHERS, PERSON, Action, feed_answer, unobserved
+from fsm_mediator.verifier.action import (
+    DRIVER,
+    JOIN_REFUSED,
+    LOOK,
+    NOTHING,
+    OTHERS,
+    PERSON,
+    Action,
+    feed_answer,
+    join_refused,
+    unobserved,
+)
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 
@@ -207,6 +218,9 @@ class BranchModel:
             )
             label = f"the driver looks at the branches of {self.path}"
             yield Action(label, feed_answer(answer), ledger, who=DRIVER, observation=f"{LOOK} {statuses}")
+            if execution.phase == WAITING and set(statuses) == {Status.SUCCEEDED}:
+                label = f"the joined result of {self.path} is refused"
+                yield Action(label, join_refused(answer), ledger, who=DRIVER, observation=JOIN_REFUSED)
 
     def all_retried(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
         """The ledger after an operator retried every stuck branch."""

@@ -5,11 +5,13 @@ It is a process of its own, with one thread, so that forking is safe and costs m
 
 The points are counted in each child: before and after every write to the journal, and before, inside (after the effect,
 before the answer) and after every effect. The participants keep their ledger in a file that the library cannot see.
+They change in place whatever they are given; and some of them kill their process themselves, each time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import itertools
 import json
@@ -41,18 +43,27 @@ from fsm_mediator.testing.processes import in_a_child, kill
 
 SAGA_ID = "s"
 NO_WAIT = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
+ENDLESS = Retry(attempts=None, wait_initial=0.0, wait_jitter=0.0)
+MAX_RECOVERIES = 5
+MOST_DEATHS = 60
+"""After so many deaths of its drivers a saga is taken to kill them for ever."""
+PAYLOAD = {"order": 1, "seen": []}
 
 
 class StepPlan(TypedDict):
     """One step: what its calls do, one after another; the last goes for all that follow.
 
-    Those next to each other with the same *group* are its branches. What *waits* (``signal``, ``sleep``) is no step.
+    Those next to each other with the same *group* are its branches; one at a time, if it is called ``queue``. What
+    *waits* is no step: ``signal``, ``timed`` (a signal with a short time-out), ``never`` (one that nobody sends),
+    ``sleep``.
     """
 
     name: str
     compensates: bool
     pivot: bool
     probes: bool
+    deadly_probe: bool
+    endless: bool
     execute: list[str]
     compensate: list[str]
     group: str
@@ -73,6 +84,7 @@ class Answer(TypedDict):
     ledger: list[list[str]]
     events: list[str]
     leftovers: list[str]
+    timed_out: list[str]
     deaths: int
     points: int
     problem: str
@@ -127,6 +139,7 @@ class ScriptedStep(Step):
     def __init__(self, plan: StepPlan, ledger: Ledger, death: Death) -> None:
         self.name = plan["name"]
         self.pivot = plan["pivot"]
+        self.retry = ENDLESS if plan["endless"] else NO_WAIT
         self.plan = plan
         self.ledger = ledger
         self.death = death
@@ -135,24 +148,41 @@ class ScriptedStep(Step):
         if plan["probes"]:
             self.probe = self._probe
 
-    def execute(self, payload: Any, context: Context) -> str:
+    def execute(self, payload: Any, context: Context) -> dict[str, Any]:
         """As planned."""
+        self._look("execute", payload, context)
         return self._do("execute", context.idempotency_key)
 
-    def _compensate(self, payload: Any, context: Context) -> str:
+    def _compensate(self, payload: Any, context: Context) -> dict[str, Any]:
+        self._look("compensate", payload, context)
         return self._do("compensate", context.execute_key)
+
+    def _look(self, verb: str, payload: Any, context: Context) -> None:
+        """Write down what it sees, and change all of it in place."""
+        results = dict(context.results)
+        self.ledger.add("saw", verb, self.name, json.dumps([payload, results]))
+        payload["order"] += 1
+        payload["seen"].append(self.name)
+        for result in results.values():
+            if isinstance(result, dict):
+                result["done"] = f"changed by {self.name}"
 
     def _probe(self, payload: Any, context: Context) -> Happened | NotHappened:
         key = context.execute_key
+        self.ledger.add("call", "probe", self.name, key)
+        if self.plan["deadly_probe"]:
+            kill()
         happened = ["effect", "execute", self.name, key] in self.ledger.lines()
-        return Happened(f"{self.name} done") if happened else NotHappened()
+        return Happened({"done": self.name}) if happened else NotHappened()
 
-    def _do(self, verb: str, key: str) -> str:
+    def _do(self, verb: str, key: str) -> dict[str, Any]:
         script = self.plan["execute" if verb == "execute" else "compensate"] or ["returns"]
         number = self.ledger.calls(verb, self.name)
         act = script[min(number, len(script) - 1)]
         self.ledger.add("call", verb, self.name, key)
         self.death.point()
+        if act == "kills":
+            kill()
         if act == "raises":
             raise ValueError(f"{verb} {self.name} fails")
         if act == "rejects":
@@ -162,7 +192,7 @@ class ScriptedStep(Step):
         self.death.point()
         if act.startswith("doubt"):
             raise ConnectionError(f"{verb} {self.name}: the answer is lost")
-        return f"{self.name} done"
+        return {"done": self.name}
 
 
 class DyingJournal(SQLiteJournal):
@@ -183,14 +213,14 @@ def saga_of(steps: Sequence[StepPlan], ledger: Ledger, death: Death) -> Saga:
     parts: list[Any] = []
     for group, plans in itertools.groupby(steps, key=lambda plan: plan["group"]):
         made = [part_of(plan, ledger, death) for plan in plans]
-        parts += [Parallel(group, made)] if group else made
+        parts += [Parallel(group, made, at_most=1 if group == "queue" else None)] if group else made
     return Saga("crashing", parts)
 
 
 def part_of(plan: StepPlan, ledger: Ledger, death: Death) -> Any:
     """The part that a plan describes."""
-    if plan["waits"] == "signal":
-        return Signal(plan["name"], payload=int)
+    if plan["waits"] in ("signal", "timed", "never"):
+        return Signal(plan["name"], payload=int, timeout=0.15 if plan["waits"] == "timed" else None)
     return Sleep(plan["name"], 0.0) if plan["waits"] else ScriptedStep(plan, ledger, death)
 
 
@@ -199,16 +229,18 @@ def child(scenario: Scenario, folder: Path, kill_at: int | None) -> None:
     death = Death(kill_at, folder / "points")
     journal = DyingJournal(folder / "sagas.db")
     journal.death = death
-    mediator = Mediator(saga_of(scenario["steps"], Ledger(folder / "ledger"), death), journal=journal)
+    ledger = Ledger(folder / "ledger")
+    mediator = Mediator(saga_of(scenario["steps"], ledger, death), journal=journal, max_recoveries=MAX_RECOVERIES)
     mediator.recover()
-    outcome = mediator.run("crashing", {"order": 1}, saga_id=SAGA_ID, check=False)
+    outcome = mediator.run("crashing", copy.deepcopy(PAYLOAD), saga_id=SAGA_ID, check=False)
     while outcome.state.startswith("waiting"):
         # What has come already is harmless to say again.
         for plan in scenario["steps"]:
-            if plan["waits"] == "signal":
+            if plan["waits"] in ("signal", "timed"):
                 name = f"{plan['group']}.{plan['name']}" if plan["group"] else plan["name"]
                 with contextlib.suppress(RefusedError):  # it does not wait for it, or not any more
                     mediator.signal(SAGA_ID, name, 7)
+                    ledger.add("accepted", "signal", plan["name"], "")
                     death.point()
         outcome = mediator.wait(SAGA_ID, check=False)
     mediator.close()
@@ -220,8 +252,12 @@ def perform(scenario: Scenario) -> Answer:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         deaths = 0
-        for kill_at in [*scenario["kills"], None]:
+        for kill_at in scenario["kills"]:
             deaths += in_a_child(functools.partial(child, scenario, folder, kill_at))
+        while in_a_child(functools.partial(child, scenario, folder, None)):  # it kills its drivers by itself
+            deaths += 1
+            if deaths > MOST_DEATHS:
+                return {"problem": f"its drivers die for ever: {deaths} so far"}  # type: ignore[typeddict-item]
         death = Death(None, folder / "unused")
         ledger = Ledger(folder / "ledger")
         saga = saga_of(scenario["steps"], ledger, death)
@@ -232,6 +268,11 @@ def perform(scenario: Scenario) -> Answer:
             "ledger": ledger.lines(),
             "events": [f"{record.event} {record.step or ''}".strip() for record in outcome.history],
             "leftovers": list(outcome.leftovers),
+            "timed_out": [
+                f"{record.event} {record.step}"
+                for record in outcome.history
+                if record.error is not None and "SignalTimedOutError" in record.error.type
+            ],
             "deaths": deaths,
             "points": int((folder / "points").read_text()),
             "problem": "",

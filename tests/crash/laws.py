@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.crash.laboratory import Answer, Scenario
+import json
+from collections import Counter
+from typing import Final
+
+from tests.crash.laboratory import MAX_RECOVERIES, NO_WAIT, PAYLOAD, Answer, Scenario
+
+MOST_CALLS: Final = max(MAX_RECOVERIES + 1, (NO_WAIT.attempts or 0) ** 2) + 4
+"""As often as its `Retry` or `max_recoveries` allows, a probe once for each of these; and after deaths from outside."""
 
 
 def broken_laws(scenario: Scenario, answer: Answer) -> list[str]:
@@ -14,7 +21,8 @@ def broken_laws(scenario: Scenario, answer: Answer) -> list[str]:
     effects = [(verb, name) for kind, verb, name, _ in ledger if kind == "effect"]
     calls = [(verb, name) for kind, verb, name, _ in ledger if kind == "call"]
 
-    keys = {(verb, name, key) for _, verb, name, key in ledger}
+    broken += [*_broken_views(ledger), *_broken_signals(answer), *_broken_queues(scenario, calls), *_poison(answer)]
+    keys = {(verb, name, key) for kind, verb, name, key in ledger if kind in ("call", "effect")}
     for name in names:
         used = {key for _, each, key in keys if each == name}
         if len(used) > 1:
@@ -36,6 +44,50 @@ def broken_laws(scenario: Scenario, answer: Answer) -> list[str]:
     elif not answer["state"].startswith("stuck"):
         broken.append(f"it came to rest in {answer['state']}, which is no end")
     return broken
+
+
+def _broken_views(ledger: list[list[str]]) -> list[str]:
+    """Every attempt sees what is journaled, whatever those before it changed in place, in this process or another."""
+    broken = []
+    for kind, verb, name, seen in ledger:
+        if kind == "saw":
+            payload, results = json.loads(seen)
+            every = [each for each in results.items() if isinstance(each[1], dict)]
+            if payload != PAYLOAD or not all(_is_own(*each) for each in every):
+                broken.append(f"{verb} of {name} saw what another attempt had changed: {seen}")
+    return broken
+
+
+def _is_own(name: str, result: dict[str, object]) -> bool:
+    """Whether it is what the step returned; of a group, what each of its branches did."""
+    if "done" in result:
+        return result["done"] == name
+    return all(_is_own(each, inside) for each, inside in result.items() if isinstance(inside, dict))
+
+
+def _broken_signals(answer: Answer) -> list[str]:
+    """An accepted signal counts: the time-out of its own wait cannot overrule it."""
+    accepted = {name for kind, _, name, _ in answer["ledger"] if kind == "accepted"}
+    timed_out = {event.partition(" ")[2] for event in answer["timed_out"]}
+    return [f"the signal {name} was accepted, and then its time-out counted" for name in sorted(accepted & timed_out)]
+
+
+def _broken_queues(scenario: Scenario, calls: list[tuple[str, str]]) -> list[str]:
+    """Of branches that go one at a time, none begins after one has failed for good."""
+    queue = [plan for plan in scenario["steps"] if plan["group"] == "queue" and not plan["waits"]]
+    failing = next((index for index, plan in enumerate(queue) if plan["execute"] == ["rejects"]), len(queue))
+    later = {plan["name"] for plan in queue[failing + 1 :]}
+    return [f"{name} began after a branch before it had failed" for _, name in calls if name in later]
+
+
+def _poison(answer: Answer) -> list[str]:
+    """A callback in which every driver dies is called so often and no more."""
+    calls = Counter((verb, name) for kind, verb, name, _ in answer["ledger"] if kind == "call")
+    return [
+        f"{verb} of {name} was called {count} times, which nothing allows"
+        for (verb, name), count in calls.items()
+        if count > MOST_CALLS
+    ]
 
 
 def _broken_by_failing(names: list[str], plans: dict, effects: list[tuple[str, str]], answer: Answer) -> list[str]:  # type: ignore[type-arg]

@@ -72,7 +72,9 @@ def plan(
         "name": name,
         "compensates": traits.get("compensates", True),
         "pivot": traits.get("pivot", False),
-        "probes": traits.get("probes", False),
+        "probes": traits.get("probes", False) or traits.get("deadly_probe", False),
+        "deadly_probe": traits.get("deadly_probe", False),
+        "endless": traits.get("endless", False),
         "execute": list(execute),
         "compensate": list(compensate),
         "group": group,
@@ -109,6 +111,12 @@ SMALL = {
         plan("ok", waits="signal", group="g"),
         plan("c", "rejects"),
     ],
+    "signal_against_its_timeout": [plan("a"), plan("ok", waits="timed"), plan("b")],
+    "branch_fails_beside_a_wait": [plan("a"), plan("b", "rejects", group="g"), plan("ok", waits="never", group="g")],
+    "queue_fails": [plan("a"), plan("b", "rejects", group="queue"), plan("c", group="queue")],
+    "kills_its_process": [plan("a"), plan("b", "kills")],
+    "kills_its_process_for_ever": [plan("a"), plan("b", "kills", endless=True)],
+    "probe_kills_its_process": [plan("a"), plan("b", "doubt", deadly_probe=True), plan("c")],
     "probe": [plan("a", "doubt", probes=True), plan("b", "doubt_without_effect", probes=True), plan("c", "rejects")],
 }
 
@@ -125,11 +133,13 @@ def test_killed_at_every_point(name: str, laboratory: Laboratory) -> None:
     whole = laboratory.perform({"steps": SMALL[name], "kills": []})
     check({"steps": SMALL[name], "kills": []}, whole)
     survived = 0
-    for kill_at in itertools.count(1):
+    for kill_at in (
+        range(1, 16, 4) if whole["deaths"] else itertools.count(1)
+    ):  # whatever kills itself has no end of points
         scenario: Scenario = {"steps": SMALL[name], "kills": [kill_at]}
         answer = laboratory.perform(scenario)
         check(scenario, answer)
-        if not answer["deaths"]:
+        if not answer["deaths"] and not whole["deaths"]:
             if kill_at > whole["points"]:
                 break
             survived += 1
@@ -167,7 +177,7 @@ def test_answered_attempts_are_not_repeated(name: str, laboratory: Laboratory) -
         assert executed - planned <= 1, (kill_at, answer)
 
 
-acts = st.sampled_from(["returns", "returns", "raises", "rejects", "doubt", "doubt_without_effect"])
+acts = st.sampled_from(["returns", "returns", "raises", "rejects", "doubt", "doubt_without_effect", "kills"])
 
 
 @st.composite
@@ -179,6 +189,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     for index in range(number):
         compensates = draw(st.booleans()) and index != pivot and (pivot is None or index < pivot)
         forward = pivot is not None and index > pivot
+        if index != pivot and draw(st.integers(0, 5)) == 0:
+            steps.append(plan(f"s{index}", waits=draw(st.sampled_from(["signal", "timed", "sleep"]))))
+            continue
         steps.append(
             plan(
                 f"s{index}",
@@ -188,6 +201,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
                 compensates=compensates,
                 pivot=index == pivot,
                 probes=draw(st.booleans()),
+                deadly_probe=draw(st.integers(0, 7)) == 0,
+                endless=draw(st.integers(0, 7)) == 0,
             )
         )
     return {"steps": steps, "kills": draw(st.lists(st.integers(1, 40), max_size=3))}
@@ -195,7 +210,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 
 @pytest.mark.torture
 def test_killed_anywhere_in_larger_sagas(laboratory: Laboratory, torture_seconds: float) -> None:
-    """Random sagas of up to six steps, killed up to three times, also while they recover."""
+    """Random sagas of up to six steps and waits, killed up to three times, also while they recover; some by a step."""
     until = time.monotonic() + torture_seconds
 
     @settings(
@@ -208,7 +223,8 @@ def test_killed_anywhere_in_larger_sagas(laboratory: Laboratory, torture_seconds
     )
     @given(scenarios())
     def search(scenario: Scenario) -> None:
-        check(scenario, laboratory.perform(scenario))
+        if time.monotonic() < until:
+            check(scenario, laboratory.perform(scenario))
 
     while time.monotonic() < until:
         search()

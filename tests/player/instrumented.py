@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from fsm_mediator.errors import LeaseLostError, MediatorError
+from fsm_mediator.errors import LeaseLostError, MediatorError, ResultRefusedError
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Entry, Written
 from fsm_mediator.mediator.active import ActiveExecution
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from tests.player.replay import Replay
 
 T = TypeVar("T")
+
+
+class Refusing:
+    """Values as *inner* gives them back; a result that is joined from branches is refused."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def accept_result(self, _part: Any, _value: Any) -> Any:
+        """Refuse it."""
+        raise ResultRefusedError("the joined result is refused")
 
 
 class WatchedJournal(MemoryJournal):
@@ -80,7 +94,12 @@ class RecordingRuntime:
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """As `Runtime.in_thread`; a look at branches waits until something has happened to them."""
         if function is branches_status:
-            self._replay.role(arguments[1].saga_id).attends()
+            execution = arguments[1]
+            refused = self._replay.role(execution.saga_id).attends()
+            if isinstance(execution.encoding, Refusing):
+                execution.encoding = execution.encoding.inner
+            if refused:
+                execution.encoding = Refusing(execution.encoding)
         return await self._inner.in_thread(function, *arguments)
 
     async def call(self, call: StepCall) -> Answer:

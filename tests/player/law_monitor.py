@@ -16,7 +16,6 @@ from fsm_mediator.definition.steps import Context
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import MediatorError
 from fsm_mediator.execution.execution import Execution
-from fsm_mediator.journal import codec
 from fsm_mediator.machine.parts import EXECUTE, PROBE, Kind, Part
 from fsm_mediator.records import Acceptance, Record
 from fsm_mediator.states import SUCCEEDED
@@ -203,7 +202,7 @@ def _plain(record: Record) -> Record:
     """The record with its value decoded, whatever the type that it should have: a fault may have left it incomplete."""
     if not isinstance(record.value, msgspec.Raw):
         return record
-    return msgspec.structs.replace(record, value=codec.decode(record.value, Any, f"record {record.seq}"))
+    return msgspec.structs.replace(record, value=msgspec.json.decode(record.value))
 
 
 def _essence(execution: Execution) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from fsm_mediator.verifier.action import (
     CRASHED,
     DRIVER,
     DUE,
+    JOIN_REFUSED,
     LOOK,
     NOTHING,
     OTHERS,
@@ -194,26 +195,27 @@ class Role(Witness):
         self._judge()
         return self._posts()
 
-    def attends(self) -> None:
-        """Its driver is about to look at its branches: what happens to these before."""
+    def attends(self) -> bool:
+        """Its driver is about to look at its branches: what happens before; whether their joined result is refused."""
         with self._directed:
             self._judge()
             self._bring_branches()
             while (move := self._peek()) is not None:
                 if move.observation.startswith(LOOK):
                     self._take(move)
-                    return
+                    return move.observation == JOIN_REFUSED
                 if move.who == DRIVER and self._fate(move):
                     self._undoes(move)
-                    return
+                    return False
                 if move.observation == CRASHED:
                     self._take(move)
                     self._die()
                 if move.who == PERSON and not self._fate(move):
-                    return  # it looks once more, in vain; a person speaks when nobody is at it
+                    return False  # it looks once more, in vain; a person speaks when nobody is at it
                 if not self._befalls(move):
                     self.leave()
             self._let_branches_go()
+            return False
 
     def _die(self) -> None:
         self._crashed = self._is_recovered = self.has_died = True

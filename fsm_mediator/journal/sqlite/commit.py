@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
     Row,
@@ -50,21 +51,21 @@ class Write:
 
     __slots__ = ("_ids", "commit", "held", "opens", "plain", "posts", "rows")
 
-    def __init__(self, commit: Commit, ids: IdCache, limit: int) -> None:
+    def __init__(self, commit: Commit, ids: IdCache, codec: Codec) -> None:
         self._ids = ids
         self.commit = commit
         self.held = commit.held and commit.driver is not None
-        self.rows = record_rows(commit.records, commit.saga_id, limit)
+        self.rows = record_rows(commit.records, commit.saga_id, codec)
         more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail
         self.plain = not more and commit.recoveries is None
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
             stored_name(commit.saga_id, "the id")
-            self.rows.insert(0, acceptance_row(commit.acceptance, limit))
+            self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode))
         if not self.plain:
-            self.opens = [(child, acceptance_row(child, limit)) for child in (*commit.children, *commit.dormant)]
-            self.posts = [(saga_id, item_row(item, saga_id, limit)) for saga_id, item in commit.posts]
+            self.opens = [(child, acceptance_row(child, codec.json)) for child in (*commit.children, *commit.dormant)]
+            self.posts = [(saga_id, item_row(item, saga_id, codec.json)) for saga_id, item in commit.posts]
             for child, _ in self.opens:
                 stored_name(child.saga_id, "the id")
 

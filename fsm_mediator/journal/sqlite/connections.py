@@ -31,7 +31,12 @@ WAL_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that the log's file may keep after a time in which its pages could not be moved. Not less than it usually has:
 while a log grows, every fsync waits for the file's size as well."""
 
+CHECK_EVERY: Final = 0.25
+"""Seconds after which a read or a write first looks whether the files are still those that were opened. A look takes
+some 50 microseconds."""
+
 _CANNOT_LOCK: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+_UNLOCKED: Final = "mode=ro&immutable=1"
 
 _inherited: list[sqlite3.Connection] = []
 """Connections that a child got from a parent that could not pause. They are kept: to free one is to close it."""
@@ -56,6 +61,7 @@ class Connections:
         self._writer: sqlite3.Connection | None = None
         self.cursor: sqlite3.Cursor | None = None
         self._idle: list[sqlite3.Connection] = []
+        self._opened: dict[str, paths.Identity | None] = {}  # the files, as they were when they were opened
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -68,7 +74,8 @@ class Connections:
         self._lent = 0
         self._open = True
         self.writing = threading.Lock()
-        self._identity: tuple[int, int] | None = None
+        self._forget_log()
+        self._check_at = 0.0
         # Code here enters the lock, never the condition. `Condition` is written in Python: an interrupt between its
         # taking the lock and the ``with`` block would leave the lock locked for ever.
         self._lock = threading.Lock()
@@ -78,12 +85,20 @@ class Connections:
         """A cursor of the connection that writes. Only the thread that holds `writing` may use it.
 
         Raises:
-            JournalError: It cannot be opened.
+            JournalError: It cannot be opened, or a file of it was deleted, moved or replaced.
         """
+        if self.cursor is None or time.monotonic() >= self._check_at:
+            try:
+                self.check_files()
+            except JournalError:
+                with self._lock:
+                    self._abandon()
+                raise
         if self.cursor is None:
             self.check_writable()
             self._writer = self._open_writer()
-            self._identity = None if self.in_memory else paths.identity(self.path)
+            if not self.in_memory:
+                self._opened = {each: paths.identity(each) for each in (self.path, *paths.beside(self.path))}
             self.cursor = self._writer.cursor()
         return self.cursor
 
@@ -96,17 +111,37 @@ class Connections:
         if self.read_only:
             raise JournalError(f"the journal {self.path!r} was opened to look only. Open it without read_only=True")
 
-    def check_identity(self) -> None:
-        """Check that other processes see the file that is written to.
+    def check_files(self) -> None:
+        """Check that other processes see the files that are read and written here.
 
         Raises:
-            JournalError: It was deleted, moved or replaced.
+            JournalError: One of them was deleted, moved or replaced.
         """
-        if self._identity is not None and self._identity != paths.identity(self.path):
+        self._check_at = time.monotonic() + CHECK_EVERY
+        lost = [each for each, opened in self._opened.items() if paths.identity(each) != opened]
+        if lost:
+            self._check_at = 0.0
             raise JournalError(
-                f"the journal {self.path!r} was deleted, moved or replaced while it was in use. What is written goes "
-                f"to the file that was there, and others cannot see it. Put it back, or end this process"
+                f"the journal {self.path!r} cannot be used: {lost[0]!r} was deleted, moved or replaced while it was in "
+                f"use, and others would not see what is written here. Put it back, or end this process"
             )
+
+    def _abandon(self) -> None:
+        """Keep the connections to lost files open for ever.
+
+        SQLite would write the old log into the new file, and delete the new log, when it closes the last of them.
+        """
+        import ctypes  # rarely needed
+
+        abandoned = [*self._idle, *([] if self._writer is None else [self._writer])]
+        self._idle = []
+        self._writer = self.cursor = None
+        for connection in abandoned:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))  # so that not even the interpreter's end closes it
+
+    def _forget_log(self) -> None:
+        """SQLite may delete the files beside the journal now: it does when its last connection is closed."""
+        self._opened = {each: was for each, was in self._opened.items() if each == self.path}
 
     def roll_back(self) -> None:
         """Roll back the transaction under way, if there is one. If that fails, the next `writer` opens a connection."""
@@ -120,11 +155,14 @@ class Connections:
         writer, self._writer, self.cursor = self._writer, None, None
         if writer is not None:
             writer.close()
+            self._forget_log()
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection that reads. A journal in memory has none: its one connection writes."""
-        connection, lent = None, False
+        connection, lent, kept = None, False, True
+        if time.monotonic() >= self._check_at:
+            self.check_files()
         try:
             with self._lock:
                 while not self._open:
@@ -134,7 +172,8 @@ class Connections:
                 self._lent += 1
                 lent = True
             if connection is None:
-                connection = self._open_reader()
+                connection, kept = self._open_reader()
+                self._opened = self._opened or {self.path: paths.identity(self.path)}
             yield connection
         except BaseException:
             if connection is not None:
@@ -145,8 +184,10 @@ class Connections:
             if lent:
                 with self._lock:
                     self._lent -= 1
-                    if connection is not None:
+                    if connection is not None and kept:
                         self._idle.append(connection)
+                    elif connection is not None:
+                        connection.close()
                     self._changed.notify_all()
 
     def close(self, timeout: float | None = None) -> None:
@@ -156,7 +197,8 @@ class Connections:
             timeout: Seconds to wait for these threads. If it takes longer, all stay open. None: without limit.
         """
         try:
-            self.close_and_block(timeout)
+            if self.close_and_block(timeout):
+                self._opened = {}
         finally:
             self.reopen()
 
@@ -177,6 +219,10 @@ class Connections:
             self._open = False
             closed = self._changed.wait_for(lambda: not self._lent, timeout)
             if closed:
+                try:
+                    self.check_files()
+                except JournalError:
+                    self._abandon()
                 while self._idle:
                     self._idle.pop().close()
                 self._drop_writer()
@@ -199,6 +245,7 @@ class Connections:
             return connection
         paths.check(self.path, read_only=False)
         paths.create(self.path)
+        paths.check_owner(self.path)
         connection = self._connect("mode=rw")
         try:
             self._prepare(connection)
@@ -253,21 +300,26 @@ class Connections:
                 f"(the mode stays {mode!r}). Put it on a local disk"
             )
 
-    def _open_reader(self) -> sqlite3.Connection:
+    def _open_reader(self) -> tuple[sqlite3.Connection, bool]:
+        """A connection that reads, and whether it can be used again."""
         paths.check(self.path, read_only=self.read_only)
-        connection = self._connect("mode=ro" if self.read_only else "mode=rw")
+        how = "mode=ro" if self.read_only else "mode=rw"
+        has_log = Path(paths.beside(self.path)[0]).exists()
+        if self.read_only and paths.owner_if_other(self.path) is not None:
+            # A log or an index that is made for this user could not be written to by the journal's owner.
+            how = "mode=ro&readonly_shm=1" if has_log else _UNLOCKED
+        connection = self._connect(how)
         try:
             try:
                 version = schema.version_of(connection, self.path)
             except sqlite3.OperationalError as error:
-                if not self.read_only or error.sqlite_errorcode & 0xFF not in _CANNOT_LOCK:
-                    raise
-                if Path(f"{self.path}-wal").exists():
+                if not self.read_only or error.sqlite_errorcode & 0xFF not in _CANNOT_LOCK or has_log:
                     raise
                 # In a directory where nothing can be written SQLite cannot take the locks that a log needs. There is no
                 # log here: no process has the file open, and it can be read as it is.
                 connection.close()
-                connection = self._connect("mode=ro&immutable=1")
+                how = _UNLOCKED
+                connection = self._connect(how)
                 version = schema.version_of(connection, self.path)
             if version < len(schema.STEPS):
                 what = "is empty" if version == 0 else f"has a schema of version {version}, older than this library's"
@@ -282,7 +334,7 @@ class Connections:
             if isinstance(error, ERRORS):
                 raise to_journal_error(error, self.path, "opened", self.busy_timeout) from error
             raise
-        return connection
+        return connection, how != _UNLOCKED  # without locks it would not notice what others write from now on
 
     def _connect(self, how: str) -> sqlite3.Connection:
         uri = f"{Path(self.path).absolute().as_uri()}?{how}"

@@ -23,8 +23,9 @@ import msgspec
 
 from fsm_mediator import forking
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
-from fsm_mediator.journal.codec import MAX_BYTES
+from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
+from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.rows import (
     Row,
@@ -71,6 +72,9 @@ class SQLiteJournal:
         lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
         clock: Returns the time for leases, in seconds since the epoch.
         max_value_bytes: The limit of one payload, result or signal value, as JSON.
+        types: Two functions, ``(to_plain, from_plain)``, for types that msgspec does not know: ``to_plain(value)``
+            returns plain data, ``from_plain(type, plain)`` the value. For an unknown type each raises
+            NotImplementedError. They are msgspec's ``enc_hook`` and ``dec_hook``.
         read_only: Only read: the file is never created nor changed, and writers are not kept waiting.
 
     Raises:
@@ -88,6 +92,7 @@ class SQLiteJournal:
         lease: float = 30.0,
         clock: Callable[[], float] = time.time,
         max_value_bytes: int = MAX_BYTES,
+        types: Types | None = None,
         read_only: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
@@ -100,7 +105,7 @@ class SQLiteJournal:
         self.path: Final = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.max_value_bytes = max_value_bytes
+        self.codec = Codec(max_value_bytes, types)
         self._lease = lease
         self._clock = clock
         self._connections = Connections(
@@ -132,7 +137,7 @@ class SQLiteJournal:
 
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
-        (written,) = self._group.perform((Write(commit, self._ids, self.max_value_bytes),))
+        (written,) = self._group.perform((Write(commit, self._ids, self.codec),))
         if isinstance(written, tuple):
             return written
         raise written
@@ -143,7 +148,7 @@ class SQLiteJournal:
         jobs: list[transaction.Job] = []
         for commit in commits:
             try:
-                jobs.append(Write(commit, self._ids, self.max_value_bytes))
+                jobs.append(Write(commit, self._ids, self.codec))
                 results.append(None)
             except PayloadError as error:
                 results.append(UnencodableError(str(error)))
@@ -156,7 +161,7 @@ class SQLiteJournal:
         """As `Journal.post`."""
         if not is_text(saga_id):
             return False
-        row = item_row(item, saga_id, self.max_value_bytes)
+        row = item_row(item, saga_id, self.codec.encode)
 
         def job(cursor: sqlite3.Cursor) -> bool:
             if clock is None:
@@ -186,7 +191,7 @@ class SQLiteJournal:
     def beat(self, driver_id: str) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
         self._connections.check_writable()
-        self._connections.check_identity()
+        self._connections.check_files()
         found = self._read(sql.LAST_BEAT, (driver_id,))
         if not found:
             raise leases.unknown_driver(driver_id)
@@ -266,7 +271,7 @@ class SQLiteJournal:
             return None
         connections = self._connections
         with connections.writing:
-            cursor = connections.cursor or connections.writer()
+            cursor = connections.writer()
             try:
                 return job.execute_single(cursor)
             except BaseException as error:
@@ -362,6 +367,12 @@ class SQLiteJournal:
         """As `Journal.next_wake`."""
         ((wake,),) = self._read(sql.NEXT_WAKE)
         return None if wake is None else float(wake)
+
+    def check(self) -> list[str]:
+        """As `Journal.check`: SQLite's own check, then whether the rows fit together. It reads the whole file."""
+        damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
+        damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
+        return damage + [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._read(sql.FAULTS)]
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
         """The entries of *rows*; each owner is checked only once."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.forking import CREATING
+
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode of a file."""
 
 _MOUNTS: Final = Path("/proc/self/mounts")
 _NETWORK: Final = """
@@ -89,7 +92,38 @@ def create(path: str) -> None:
             ) from error
 
 
-def identity(path: str) -> tuple[int, int] | None:
+def beside(path: str) -> tuple[str, str]:
+    """The write-ahead log and its index, which SQLite keeps beside the file while it is open."""
+    real = os.path.realpath(path)  # of a link SQLite takes the target
+    return f"{real}-wal", f"{real}-shm"
+
+
+def owner_if_other(path: str) -> int | None:
+    """The user id of the owner of the file at *path*; None: it is this user, or there is no file."""
+    try:
+        owner = Path(path).stat().st_uid
+    except OSError:
+        return None
+    return None if not hasattr(os, "geteuid") or owner == os.geteuid() else owner
+
+
+def check_owner(path: str) -> None:
+    """Refuse a journal of another user, or with a log that another user has made.
+
+    Raises:
+        JournalError: Such a file is there: its owner could read, and change, what is journaled.
+    """
+    for each in (path, *beside(path)):
+        owner = owner_if_other(each)
+        if owner is not None:
+            raise JournalError(
+                f"the journal {path!r} is not written to: {each!r} belongs to another user ({owner}), who could read "
+                f"and change what is journaled. Work as that user, name another file, or take it over, if you trust "
+                f"what is in it: chown {os.geteuid()} {each}"
+            )
+
+
+def identity(path: str) -> Identity | None:
     """Device and inode of the file at *path*; None: there is no file."""
     try:
         found = Path(path).stat()

@@ -162,14 +162,17 @@ DELETE_DRIVERS: Final = f"""
 
 # Executions, to read them.
 
+# Details as bytes: a text that is no UTF-8 would end the whole query.
+
 RECORDS: Final = """
-    SELECT d.saga, r.seq, r.event, r.source, r.target, r.at, r.details
+    SELECT d.saga, r.seq, r.event, r.source, r.target, r.at, CAST(r.details AS BLOB)
     FROM executions e JOIN definitions d ON d.number = e.definition JOIN records r ON r.execution = e.number
     WHERE e.saga_id = ? AND r.seq > 0 ORDER BY r.seq"""
 
 ENTRIES: Final = f"""
-    SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, a.details, a.at, e.deadline_at, e.parent,
-        r.target, r.at, r.seq, e.epoch, {_OWNER}, e.wake_at, e.mail, e.attention, e.recoveries, e.recoveries_here
+    SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, CAST(a.details AS BLOB), a.at, e.deadline_at,
+        e.parent, r.target, r.at, r.seq, e.epoch, {_OWNER}, e.wake_at, e.mail, e.attention, e.recoveries,
+        e.recoveries_here
     FROM {_WITH_LAST_RECORD}
         JOIN definitions d ON d.number = e.definition
         JOIN records a ON a.execution = e.number AND a.seq = 0"""
@@ -228,3 +231,18 @@ PRUNABLE: Final = f"""
 PRUNABLE_OF_SAGA: Final = PRUNABLE.replace("WHERE e.number > ?", f"WHERE {OF_SAGA} AND e.number > ?")
 WHOLE: Final = f"{_WHOLE.format('?')} SELECT number, is_unfinished FROM whole"
 PRUNE: Final = "DELETE FROM executions WHERE number = ?"
+
+# Damage that SQLite's own check does not know of.
+
+REFERENCES: Final = 'SELECT DISTINCT "table", "parent" FROM pragma_foreign_key_check'
+FAULTS: Final = """
+    SELECT saga_id, 'records are lost, or numbered wrongly' FROM executions e
+        LEFT JOIN (SELECT execution, min(seq) AS first, max(seq) AS last, count(*) AS size FROM records GROUP BY 1) r
+            ON r.execution = e.number
+        WHERE first IS NOT 0 OR last <> size - 1
+    UNION ALL
+    SELECT saga_id, 'record ' || seq || ' cannot be decoded' FROM records r JOIN executions e ON e.number = r.execution
+        WHERE NOT json_valid(details)
+    UNION ALL
+    SELECT saga_id, 'the inbox has another number of items than is noted' FROM executions e
+        WHERE mail <> (SELECT count(*) FROM inbox i WHERE i.execution = e.number)"""

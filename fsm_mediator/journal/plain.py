@@ -1,0 +1,72 @@
+"""Plain data: objects of types that msgspec does not know, as what JSON knows, and back.
+
+pydantic's models convert themselves, and are told by their methods: pydantic is never imported here. For all other
+types a journal is given hooks, as msgspec defines them (https://jcristharif.com/msgspec/extending.html).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from fsm_mediator.errors import DefinitionError
+
+Types: TypeAlias = "tuple[Callable[[Any], Any], Callable[[type, Any], Any]]"
+"""The hooks: ``to_plain(value)``, and ``from_plain(type, plain)``. Either raises NotImplementedError for a type that it
+does not know."""
+
+
+def check_hooks(where: str, types: Any) -> None:
+    """Refuse *types* that are no pair of hooks.
+
+    Raises:
+        DefinitionError: They are none.
+    """
+    if types is not None and not (isinstance(types, tuple) and len(types) == 2 and all(map(callable, types))):
+        raise DefinitionError(f"{where}: types is a pair of functions, (to_plain, from_plain), not {types!r}")
+
+
+def is_model(kind: Any) -> bool:
+    """Whether *kind* is a class of pydantic's models."""
+    return isinstance(kind, type) and all(
+        hasattr(kind, name) for name in ("__get_pydantic_core_schema__", "model_dump", "model_validate_json")
+    )
+
+
+def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
+    """*value* as plain data: a model by itself, anything else by *hook*.
+
+    Raises:
+        TypeError: Neither knows its type.
+    """
+    if is_model(type(value)):
+        return value.model_dump(mode="json", round_trip=True)
+    if hook is not None and not isinstance(value, msgspec.Raw):
+        try:
+            return hook(value)
+        except NotImplementedError:
+            pass
+    raise TypeError(f"encoding objects of type {type(value).__qualname__} is unsupported")
+
+
+def from_plain(hook: Callable[[type, Any], Any] | None, kind: Any, plain: Any) -> Any:
+    """The object of type *kind* that *plain* stands for."""
+    if is_model(kind):  # as JSON, from which a strict model takes a text for a datetime
+        return kind.model_validate_json(msgspec.json.encode(plain), **_names(kind))
+    if hook is None:
+        raise NotImplementedError
+    return hook(kind, plain)
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(model: Any) -> dict[str, bool]:
+    """The settings by which *model* takes its fields by name, as they are journaled, whatever their aliases.
+
+    Before pydantic 2.11 there are none.
+    """
+    by_name = "by_name" in inspect.signature(model.model_validate_json).parameters
+    return {"by_name": True, "by_alias": True} if by_name else {}

@@ -1,0 +1,321 @@
+"""The files of a SQLite journal: lost ones, those of other users, damaged ones, backups, and exports of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fsm_mediator import JournalError, Mediator, Saga, SQLiteJournal, conforms, step
+from fsm_mediator.journal.protocol import Driver
+from fsm_mediator.journal.sqlite import connections
+from fsm_mediator.records import InboxItem
+from tests.commits import (
+    ROOT,
+    Clock,
+    going_on,
+    ids,
+    in_python,
+    opening,
+    refused,
+    rows,
+    seen,
+    two_drivers,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the journal is."""
+    return tmp_path / "sagas.db"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[SQLiteJournal]:
+    """A journal with two drivers."""
+    with two_drivers(path, Clock()) as opened:
+        yield opened
+
+
+# Lost
+
+
+def taken_away(file: Path) -> None:
+    """Delete it."""
+    file.unlink()
+
+
+def moved(file: Path) -> None:
+    """Give it another name."""
+    file.rename(file.with_name("elsewhere"))
+
+
+def replaced(file: Path) -> None:
+    """Put a copy in its place."""
+    shutil.copy(file, file.with_name("copy"))
+    file.with_name("copy").replace(file)
+
+
+@pytest.mark.parametrize("lose", [taken_away, moved, replaced])
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
+def test_a_file_that_was_lost_is_an_error_to_all(journal, path, lose, ending, monkeypatch):
+    """If a file of the journal is deleted, moved or replaced, every later use is an error, and so it stays."""
+    journal.write(opening("x", "executing.a"))
+    monkeypatch.setattr(connections, "CHECK_EVERY", 0.0)
+    lost = Path(f"{path}{ending}")
+    lose(lost)
+
+    for _ in range(2):
+        for use in (
+            lambda: journal.beat("d-1"),
+            lambda: journal.write(going_on("x", 2)),
+            lambda: journal.post("x", InboxItem("cancel")),
+            lambda: journal.find("x"),
+            lambda: ids(journal),
+            lambda: journal.enlist(Driver("d-3")),
+        ):
+            with refused(f"'{lost}' was deleted, moved or replaced while it was in use", "Put it back, or end"):
+                use()
+        assert journal.pause(1.0)  # as before a fork: it opens no other file afterwards
+        journal.resume()
+    if lose is moved:
+        path.with_name("elsewhere").rename(lost)
+        journal.write(going_on("x", 2))
+        assert seen(journal, "x") == [(1, "executing.a"), (2, "executing.b")]
+
+
+def test_a_closed_journal_is_opened_where_it_is_now(journal, path):
+    """The files beside it are deleted by closing it, and the file itself may be restored meanwhile: no error."""
+    journal.write(opening("x", "executing.a"))
+    journal.close()
+    replaced(path)
+
+    assert seen(journal, "x") == [(1, "executing.a")]
+    journal.write(going_on("x", 2))
+    assert journal.pause(1.0)
+    journal.resume()
+    journal.write(going_on("x", 3))
+
+
+LOST_LOG = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from fsm_mediator.errors import JournalError
+from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.journal.sqlite import connections
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
+from fsm_mediator.records import Acceptance
+connections.CHECK_EVERY = 0.0
+def write(saga_id):
+    journal.write(Commit(saga_id, (), None, acceptance=Acceptance(saga_id, "s", "1", "f", "x" * 9000, 1.0)))
+journal = SQLiteJournal(sys.argv[1])
+write(sys.argv[2])
+if sys.argv[2] == "first":
+    os.unlink(sys.argv[1] + "-wal")
+    os.unlink(sys.argv[1] + "-shm")
+    print("unlinked", flush=True)
+    input()
+    try:
+        write("lost")
+    except JournalError as error:
+        print(error)
+journal.close()
+"""
+
+
+def test_a_process_that_lost_its_log_leaves_the_file_to_others(path):
+    """What others have written since is neither written over nor deleted when the process ends."""
+    first = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", LOST_LOG, path, "first"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout is not None
+    assert first.stdout.readline() == "unlinked\n"
+    for number in range(3):
+        assert in_python(LOST_LOG, path, f"later-{number}").stderr == ""
+    said, complaint = first.communicate("\n", timeout=60)
+
+    assert "was deleted, moved or replaced" in said, complaint
+    assert complaint == ""
+    with closing(SQLiteJournal(path)) as journal:
+        assert ids(journal)[:3] == ["later-2", "later-1", "later-0"]
+        assert rows(journal, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_nothing_begins_once_the_journal_is_lost(path, monkeypatch):
+    """A saga whose start could not be found again is not started: its caller gets the error, and no step is called."""
+    monkeypatch.setattr(connections, "CHECK_EVERY", 0.0)
+    called: list[str] = []
+
+    @step
+    def charge(order: str) -> None:
+        called.append(order)
+
+    with Mediator(Saga("s", [charge]), journal=path, sleep=lambda seconds: None) as mediator:
+        mediator.run("s", "before")
+        path.unlink()
+        for ask in (lambda: mediator.run("s", "after"), lambda: mediator.start("s", "after"), mediator.executions):
+            with refused("was deleted, moved or replaced"):
+                ask()
+
+    assert called == ["before"]
+    assert not path.exists()
+
+
+# Of other users
+
+AS_ANOTHER = f"""
+import os, sys, tempfile
+sys.path.insert(0, {str(ROOT)!r})
+from fsm_mediator.journal.sqlite.journal import SQLiteJournal
+with tempfile.TemporaryDirectory() as folder:  # loads what the other user may not read
+    SQLiteJournal(folder + "/sagas.db").close()
+    list(SQLiteJournal(folder + "/sagas.db", read_only=True).entries())
+if os.geteuid() == 0:
+    os.setuid(65534)
+else:
+    os.geteuid = lambda: 65534
+journal = SQLiteJournal(sys.argv[1], read_only=True)
+for _ in sys.stdin:
+    print([entry.saga_id for entry in journal.entries()], flush=True)
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
+def test_files_of_another_user_are_refused(path, ending, monkeypatch):
+    """A file that somebody else made beforehand would let that user read, and change, what is journaled."""
+    other = path.with_name(f"sagas.db{ending}")
+    other.touch(mode=0o666)
+    others = os.geteuid() + 1
+    find = Path.stat
+
+    def stat(self, **more):
+        found = find(self, **more)
+        return os.stat_result((*found[:4], others, *found[5:])) if self == other else found
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with refused(f"{str(other)!r} belongs to another user ({others})", "Work as that user", "chown"):
+        SQLiteJournal(path)
+    assert other.read_bytes() == b""
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user can write to."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_a_reader_of_another_user_locks_nobody_out(shared):
+    """It leaves no file that the owner could not write to, whether or not the owner has the journal open."""
+    path = shared / "sagas.db"
+    with two_drivers(path, Clock()) as journal:
+        journal.write(opening("x", "executing.a"))
+    path.chmod(0o644)
+    reader = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", AS_ANOTHER, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def reads() -> str:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        reader.stdin.write("read\n")
+        reader.stdin.flush()
+        return reader.stdout.readline()
+
+    assert reads() == "['x']\n"
+    assert list(shared.iterdir()) == [path]
+    with closing(SQLiteJournal(path, clock=Clock())) as journal:
+        journal.write(opening("y", "executing.a"))
+        assert reads() == "['y', 'x']\n"
+        journal.write(opening("z", "executing.a"))
+        assert reads() == "['z', 'y', 'x']\n"
+    assert reads() == "['z', 'y', 'x']\n"
+    assert {each.stat().st_uid for each in shared.iterdir()} == {os.geteuid()}
+    reader.communicate(timeout=60)
+    assert reader.returncode == 0
+    with closing(SQLiteJournal(path, clock=Clock())) as journal:
+        journal.write(going_on("x", 2))
+
+
+# Damaged
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        ("UPDATE records SET seq = 7 WHERE seq = 2", "execution 'x': records are lost, or numbered wrongly"),
+        ("DELETE FROM records", "execution 'x': records are lost, or numbered wrongly"),
+        ("UPDATE records SET details = '{\"step' WHERE seq = 1", "execution 'x': record 1 cannot be decoded"),
+        ("DELETE FROM inbox", "execution 'x': the inbox has another number of items than is noted"),
+        ("DELETE FROM executions", "a row of 'records' refers to one of 'executions' that is lost"),
+        ("UPDATE executions SET definition = 9", "a row of 'executions' refers to one of 'definitions' that is lost"),
+    ],
+)
+def test_lost_and_damaged_rows_are_found(journal, path, harm, fault):
+    """The check names what does not fit together, also where nothing that is left can be listed."""
+    journal.write(opening("x", "executing.a", "executing.b"))
+    journal.post("x", InboxItem("cancel"))
+    assert journal.check() == []
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(harm)
+
+    assert fault in journal.check()
+
+
+def test_damaged_pages_are_found(path):
+    """A page that a disk has lost is found by the check, and by `conforms`, or the file cannot be read at all."""
+    with two_drivers(path, Clock()) as journal:
+        for number in range(40):
+            journal.write(opening(f"{number}", "executing.a", payload="x" * 500))
+    whole = path.read_bytes()
+
+    for page in range(1, len(whole) // 4096):
+        path.write_bytes(whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :])
+        for look in (SQLiteJournal.check, lambda journal: conforms(journal, Saga("s", [step(print)])).damage):
+            with closing(SQLiteJournal(path, read_only=True)) as damaged:
+                try:
+                    assert look(damaged)
+                except JournalError as error:
+                    assert "is damaged" in str(error)  # noqa: PT017 - either is right
+
+
+# Backups
+
+
+def test_backup_and_restore_as_the_page_says(path, monkeypatch):
+    """A backup that is made while sagas run is whole; once restored, what was in flight goes on."""
+    page = (ROOT / "docs" / "journal.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "backup" in block]
+    monkeypatch.chdir(path.parent)
+    with two_drivers(path, Clock()) as journal:
+        journal.write(opening("x", "executing.a"))
+        exec(code, {})  # noqa: S102 - our own page
+        journal.write(going_on("x", 2))
+        for file in path.parent.glob("sagas.db*"):
+            moved(file)
+        shutil.copy("sagas-backup.db", path)
+
+        with refused("was deleted, moved or replaced"):
+            journal.beat("d-1")
+
+    with two_drivers(path, Clock()) as journal:
+        assert seen(journal, "x") == [(1, "executing.a")]
+        journal.write(going_on("x", 2))
