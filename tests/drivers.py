@@ -113,6 +113,8 @@ def impatient(monkeypatch) -> None:
 class Flaky:
     """A journal that fails: *failing* calls (of *methods*), or for as long as *broken*."""
 
+    patience: float | None = 0.0
+
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.failing = 0

@@ -292,6 +292,25 @@ def _(patch):
 
 @mutant(2, 5)
 def _(patch):
+    """After too many recoveries a step is given up as if it had had no effect."""
+    judged(
+        patch, "_poisoned", lambda original, data, part, event, doubt: rules._give_up(part, data.trouble, doubt=False)
+    )
+
+
+@mutant(2, 5)
+def _(patch):
+    """A probe in which every driver dies is taken to say that it did not happen."""
+
+    def forget(original, data, part, answer, at, chance):
+        died = isinstance(answer, Crashed) and answer.times > 10
+        return original(data, part, Returned(NotHappened()) if died else answer, at, chance)
+
+    ruled(patch, "probing", forget)
+
+
+@mutant(2, 5)
+def _(patch):
     """A probe that cannot tell is taken to say that it did not happen."""
 
     def no(rule, self, part, answer, at, chance):
@@ -426,6 +445,19 @@ def _(patch):
             self, part, [branch for branch in branches if branch.state != "running"], at
         ),
     )
+
+
+@mutant(2, on=("fanned",))
+def _(patch):
+    """A joined result that is refused is taken for no effect of the branches."""
+
+    def without_effect(original, self, part, branches, at):
+        decision = original(self, part, branches, at)
+        if decision is not None and decision.event == "in_doubt" and all(b.state == "succeeded" for b in branches):
+            return replace(decision, event="rejected", in_doubt=False)
+        return decision
+
+    judged(patch, "_joined", without_effect)
 
 
 def without(state: str):

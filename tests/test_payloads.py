@@ -74,6 +74,7 @@ def test_plain_data_comes_back_as_its_type(drive, tmp_path, kind):
     assert again.results["quote"] == kind(amount=2, when=WHEN)
 
 
+@pytest.mark.filterwarnings("ignore::fsm_mediator.DefinitionWarning")
 @pytest.mark.parametrize("kind", ["encoded", "sqlite"])
 def test_steps_see_what_was_journaled_crash_or_no_crash(drive, tmp_path, kind):
     """A tuple becomes a list for the next step at once, not only after a crash."""

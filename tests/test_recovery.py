@@ -14,6 +14,7 @@ from fsm_mediator import (
     JournalError,
     LeaseLostError,
     Mediator,
+    MediatorClosedError,
     Retry,
     Saga,
     SagaFailedError,
@@ -194,7 +195,7 @@ def test_patience_has_an_end(drive, journal, impatient):
     result = in_thread(mediator.run, saga, saga_id="o-2")
     eventually(lambda: flaky.failed > 50)
     mediator.close()
-    with pytest.raises(JournalError):
+    with pytest.raises((JournalError, MediatorClosedError)):
         result()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import SQLiteJournal, forking
+from fsm_mediator.journal import codec
 from tests.commits import (
     DRIVER,
     ROOT,
@@ -155,16 +157,19 @@ def test_a_beginning_that_was_overwritten_is_reported(path):
 
 
 def test_details_that_are_no_json_are_reported(journal):
-    """Whatever stands in a row, no error of SQLite or msgspec reaches a user."""
+    """Whatever stands in a row, no error of SQLite or msgspec reaches a user, and the execution is listed."""
     journal.write(opening("x", "executing.a"))
-    in_a_write(journal, lambda cursor: cursor.execute("UPDATE records SET details = '{\"value\":'"))
+    for text in (b'{"value":', b"\xff"):
+        in_a_write(journal, functools.partial(damage, text))
+        with refused("record 1 cannot be read", "is damaged"):
+            journal.records("x")
+        assert ids(journal) == ["x"]
+        assert journal.find("x").acceptance.payload is codec.UNREADABLE
 
-    for look in (lambda: journal.records("x"), lambda: journal.find("x"), lambda: ids(journal)):
-        with refused("could not be read", "is damaged"):
-            look()
-    in_a_write(journal, lambda cursor: cursor.execute("UPDATE records SET details = CAST(x'ff' AS TEXT)"))
-    with refused("could not be read", "is damaged"):
-        journal.records("x")
+
+def damage(text, cursor):
+    """Write *text* in place of the details of every record."""
+    cursor.execute("UPDATE records SET details = CAST(? AS TEXT)", (text,))
 
 
 FORK = f"""

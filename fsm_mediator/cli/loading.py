@@ -268,7 +268,8 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
     path = _path_of(spec)
     if not creates and not read_only and not Path(path).exists():
         raise JournalError(f"there is no journal at {path!r}; `fsm-mediator run` and `serve` make one, where it is new")
-    return SQLiteJournal(path, read_only=read_only)
+    types = app.journal.codec.types if app is not None and app.journal is not None else None
+    return SQLiteJournal(path, read_only=read_only, types=types)
 
 
 def _path_of(spec: str) -> str:

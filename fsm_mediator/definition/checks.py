@@ -177,7 +177,7 @@ def callback_of(step: Any, verb: str) -> Callback | None:
     plain = plain_signature(function)
     if plain is not None:
         takes_context, is_coroutine = plain
-        return Callback(function, takes_context, is_coroutine, label, _returns(function))
+        return Callback(function, takes_context, is_coroutine, label, *_annotated(function))
     bare = function
     while isinstance(bare, functools.partial):
         bare = bare.func
@@ -186,7 +186,7 @@ def callback_of(step: Any, verb: str) -> Callback | None:
     is_coroutine = inspect.iscoroutinefunction(bare) or inspect.iscoroutinefunction(
         getattr(type(bare), "__call__", None)  # noqa: B004 (what is asked is whether it is a coroutine function)
     )
-    return Callback(function, _takes_context(step, verb, function, label), is_coroutine, label, _returns(bare))
+    return Callback(function, _takes_context(step, verb, function, label), is_coroutine, label, *_annotated(bare))
 
 
 def plain_signature(function: Any) -> tuple[bool, bool] | None:
@@ -237,15 +237,20 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
     return len(positional) > 1 and (len(required) == 2 or positional[1].name == "context")
 
 
-def _returns(function: Callable[..., Any]) -> Any:
+def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:
+    """The annotations of the result of *function*, and of its payload; ``Any`` where there is none."""
     call = function if inspect.isroutine(function) else getattr(type(function), "__call__", function)  # noqa: B004
     if not getattr(call, "__annotations__", True):
-        return Any
+        return Any, Any
     try:
-        hint = typing.get_type_hints(call).get("return", Any)
+        hints = typing.get_type_hints(call)
     except Exception:  # a name that is only imported for type checkers: the value is then plain JSON types
-        return Any
-    return Any if hint is None or hint is type(None) else hint
+        return Any, Any
+    bound = call is not function or type(call) is MethodType  # its first parameter is the step itself
+    code = getattr(getattr(call, "__func__", call), "__code__", None)
+    names = () if code is None else code.co_varnames[: code.co_argcount][bound:]
+    takes, returns = hints.get(names[0], Any) if names else Any, hints.get("return", Any)
+    return Any if returns is None or returns is type(None) else returns, takes
 
 
 def label_of(function: Any) -> str:

@@ -18,7 +18,7 @@ from fsm_mediator.error_types import DefinitionError, DefinitionWarning
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.retry import Retry
 
-_FOLDER: Final = os.path.dirname(__file__)  # noqa: PTH120 - pathlib takes its time to load
+_FOLDER: Final = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib takes its time to load
 
 
 def flatten(
@@ -139,7 +139,7 @@ def with_pivot(saga: str, parts: tuple[Part, ...], *, forward_only: bool) -> tup
                 f"saga {saga!r}: {part.path!r} comes after the pivot{f' {parts[at].path!r}' if pivots else ''}; "
                 f"its compensate is never called",
                 DefinitionWarning,
-                stacklevel=_users_level(),
+                stacklevel=users_level(),
             )
     return tuple(
         replace(
@@ -156,7 +156,7 @@ def _retry_of(part: Part, *, after_pivot: bool) -> Retry:
     return part.retry or (Retry(attempts=None) if after_pivot else Retry())  # type: ignore[truthy-bool]
 
 
-def _users_level() -> int:
+def users_level() -> int:
     """The ``stacklevel`` of a warning about the user's line, for the function that calls this."""
     level, frame = 0, sys._getframe(1)
     while frame.f_code.co_filename.startswith(_FOLDER) and frame.f_back is not None:

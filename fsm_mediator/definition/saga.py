@@ -49,7 +49,7 @@ class Saga(PartSequence):
     Args:
         name: Letters, digits, underscores and hyphens.
         parts: Steps, other sagas, groups (`Parallel`), choices (`Choose`), signals and sleeps.
-        payload: A type that msgspec can encode where the journal is durable: attrs, dataclass, TypedDict, Struct, JSON.
+        payload: Its type where the journal is durable: attrs, dataclass, TypedDict, Struct, pydantic model, JSON types.
         version: Any short text or number.
         retry: For steps that set none.
         compensation_retry: For steps that set none.
@@ -60,7 +60,16 @@ class Saga(PartSequence):
     """
 
     __slots__ = (
-        *("_by_path", "_every", "branches", "cancels_siblings", "compensation_retry", "contents", "deadline"),
+        *(
+            "_by_path",
+            "_every",
+            "_warned",
+            "branches",
+            "cancels_siblings",
+            "compensation_retry",
+            "contents",
+            "deadline",
+        ),
         *("fingerprint", "machine", "name", "nested", "parts", "payload", "retry", "single", "version"),
     )
 
@@ -73,6 +82,7 @@ class Saga(PartSequence):
     single: str | None
     cancels_siblings: bool
     _every: CompiledMachine | None
+    _warned: bool
     _by_path: Mapping[str, Part]
 
     def __init__(
@@ -141,6 +151,7 @@ class Saga(PartSequence):
             "cancels_siblings": cancels_siblings,
             "contents": contents,
             "_every": None,
+            "_warned": False,
             "_by_path": {part.path: part for part in placed},
         }
         for attribute, value in values.items():
@@ -185,6 +196,12 @@ class Saga(PartSequence):
         if found is not None:
             return found
         raise LookupError(f"saga {self.name!r} has no part {path!r}; it has {', '.join(p.path for p in self.parts)}")
+
+    def is_first_warning(self) -> bool:
+        """Whether this is asked for the first time: a saga is warned of once, however many mediators it has."""
+        first = not self._warned
+        object.__setattr__(self, "_warned", True)
+        return first
 
     def diagram(self, view: str = "detail", **look: Unpack[Look]) -> Diagram:
         """The picture of the machine: ``detail`` shows every state, ``steps`` a box a step.

@@ -271,7 +271,7 @@ class ExecutionData:
         return tuple(found)
 
     def outcome(self) -> Outcome:
-        """Its state and what is known of it, for a caller."""
+        """Its state, results, error and history, for a caller."""
         state = self.state
         error = None
         leftovers: tuple[str, ...] = ()

@@ -219,7 +219,7 @@ class Execution(ExecutionData):
         return not known and not self.awaits_signal(path) and find_signal(self.saga, path) is not None
 
     def _forward(self, item: InboxItem) -> bool:
-        """Send a signal on to the branch that it names, if that exists."""
+        """Send a signal on to its branch, if that exists."""
         found = find_signal(self.saga, item.name)
         if found is None or found.group is None or found.branch not in self.branches_of(found.group.path):
             return False

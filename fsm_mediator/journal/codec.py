@@ -9,16 +9,27 @@ from __future__ import annotations
 import functools
 import math
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Final, Never, NoReturn
 
 import msgspec
 
+from fsm_mediator.definition.flatten import users_level
 from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.error_types import safe_repr
-from fsm_mediator.errors import DefinitionError, IllegalRecordError, PayloadError, ResultRefusedError
-from fsm_mediator.journal.plain import Types, check_hooks, from_plain, is_model, to_plain
+from fsm_mediator.errors import DefinitionError, DefinitionWarning, IllegalRecordError, PayloadError, ResultRefusedError
+from fsm_mediator.journal.plain import (
+    Types,
+    check_hooks,
+    describe_change,
+    from_plain,
+    is_model,
+    name_of_type,
+    to_plain,
+    types_within,
+)
 from fsm_mediator.machine.parts import Part
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 
@@ -40,7 +51,7 @@ class Codec:
         types: The hooks for types that msgspec does not know.
 
     Attributes:
-        limit: As above.
+        limit: As above, as *types*.
         to_json: Encodes anything, without a check.
 
     Raises:
@@ -50,13 +61,15 @@ class Codec:
     def __init__(self, limit: int = MAX_BYTES, types: Types | None = None) -> None:
         check_hooks("a journal", types)
         self.limit = limit
-        self._has_hooks = types is not None
+        self.types = types
         to_hook, from_hook = types or (None, None)
         self._to_plain = functools.partial(to_plain, to_hook)
         self._from_plain = functools.partial(from_plain, from_hook)
         self.to_json = msgspec.json.Encoder(enc_hook=self._to_plain).encode
         self._to_sorted_json = msgspec.json.Encoder(enc_hook=self._to_plain, order="deterministic").encode
         self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+        self._compared: set[str] = set()
+        self._warned: set[str] = set()
 
     # Values
 
@@ -89,7 +102,7 @@ class Codec:
                 f"things elsewhere and pass their name, or raise the limit: "
                 f"journal=SQLiteJournal(path, max_value_bytes=...)"
             )
-        if is_nested_deeper(encoded, MAX_DEPTH):
+        if len(encoded) > MAX_DEPTH and is_nested_deeper(encoded, MAX_DEPTH):
             raise PayloadError(
                 f"{what} cannot be journaled: it is nested deeper than {MAX_DEPTH} levels. Keep it elsewhere and pass "
                 f"its name, or pass it as a text"
@@ -120,7 +133,7 @@ class Codec:
             return self._decoder(type).decode(raw)
         except Exception as error:  # a __post_init__ can raise anything
             raise PayloadError(
-                f"{what} does not come back from the journal as {_name(type)}: {safe_repr(error, 1000)}"
+                f"{what} does not come back from the journal as {name_of_type(type)}: {safe_repr(error, 1000)}"
             ) from error
 
     def _decoder(self, type: Any) -> msgspec.json.Decoder[Any]:
@@ -144,7 +157,7 @@ class Codec:
         """
         if payload is None and saga.payload is None:
             return None
-        return self._accept(payload, payload_type(saga), f"the payload of saga {saga.name!r}")
+        return self._accept(payload, payload_type(saga), f"the payload of saga {saga.name!r}", in_order=True)
 
     def accept_signal(self, part: Part, value: Any) -> Any:
         """A signal's value as the saga will see it.
@@ -152,7 +165,13 @@ class Codec:
         Raises:
             PayloadError: It cannot be encoded, is too large, or is of another type than the signal's.
         """
-        return self._accept(value, part.returns, f"the value of signal {part.path!r}")
+        what = f"the value of signal {part.path!r}"
+        self.encode(value, what)
+        try:
+            return self._accept(value, part.returns, what, in_order=True)
+        except PayloadError as error:
+            why = Failure.of(error.__cause__ or error).message
+            raise PayloadError(f"signal {part.path!r} takes a {name_of_type(part.returns)}: {why}") from error
 
     def accept_result(self, part: Part, value: Any) -> Any:
         """A result as the steps after *part* will see it.
@@ -164,16 +183,45 @@ class Codec:
         if value is None and (type is Any or type is NoneType):
             return None  # the same after a round trip, and many steps return nothing
         try:
-            return self._accept(value, type, f"the result of {part.kind.value} {part.path!r}")
-        except PayloadError as error:
+            return self._accept(value, type, _result_of(part))
+        except (PayloadError, DefinitionWarning) as error:  # a warning, if the user turns warnings into errors
             raise ResultRefusedError(f"{error} (the {part.kind.value} took effect all the same)") from error
 
-    def _accept(self, value: Any, type: Any, what: str) -> Any:
-        encoded = self.encode(value, what)
-        back = self.decode(encoded, type, what)
+    def _accept(self, value: Any, type: Any, what: str, *, in_order: bool = False) -> Any:
+        """*value* as it comes back; *in_order*: with sets in it in an order that is the same in every process."""
+        back = self.decode(self.encode(value, what), type, what)
         if type is not Any:
             self.encode(back, what)  # this is what is written, and a field with a default makes it larger
-        return back
+        same = (in_order or type is Any) and are_equal(value, back)
+        if type is Any and not (same and what in self._compared):
+            self._warn_of_change(value, back, what)
+        return self._in_order(value, back, type, what) if in_order and not same else back
+
+    def _warn_of_change(self, value: Any, back: Any, what: str) -> None:
+        """Warn, once, of a value without a declared type that comes back changed."""
+        if what in self._warned:
+            return
+        self._compared.add(what)
+        try:
+            change = describe_change(value, back)
+        except RecursionError:  # far down in a call: another value will tell
+            return
+        if change is not None:
+            self._warned.add(what)
+            warnings.warn(
+                f"{what} comes back from the journal changed: {change}. Steps see it as it comes back. Declare its "
+                f"type: Saga(payload=...), Signal(payload=...), or the annotation of what the step returns",
+                DefinitionWarning,
+                stacklevel=users_level(),
+            )
+
+    def _in_order(self, value: Any, back: Any, type: Any, what: str) -> Any:
+        """*back*, with the sets of *value* as sorted lists: an id may be started again in another process."""
+        try:
+            ordered = self.decode(self._to_sorted_json(value), type, what)
+        except TypeError:  # elements of different types have no order
+            return back
+        return back if are_equal(ordered, back) else _in_order_of(back, ordered)
 
     # Values that were accepted
 
@@ -186,7 +234,7 @@ class Codec:
 
     def result(self, part: Part, value: Any) -> Any:
         """A copy of an accepted result, as the journal gives it back."""
-        what = f"the result of {part.kind.value} {part.path!r}"
+        what = _result_of(part)
         return self.decode(self.json(value, what), result_type(part), what)
 
     # What the journal gives back
@@ -242,37 +290,24 @@ class Codec:
         for where, type in places:
             if type is not None:
                 try:
-                    self._decoder(type)
-                    self._refuse_opaque(type)
+                    self.check_type(type)
                 except Exception as error:  # a NameError, for one, where a field's annotation cannot be resolved
                     raise DefinitionError(
-                        f"{where} is annotated as {_name(type)}, which msgspec cannot decode: {error}. Use attrs, a "
-                        f"dataclass, a TypedDict, a msgspec.Struct, a pydantic model or JSON types; or give the "
-                        f"journal types=(to_plain, from_plain); or use a journal that keeps objects (journal=None)"
+                        f"{where} is annotated as {name_of_type(type)}, which msgspec cannot decode: {error}. Use "
+                        f"attrs, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model or JSON types; or give "
+                        f"the journal types=(to_plain, from_plain); or use a journal that keeps objects (journal=None)"
                     ) from error
 
-    def _refuse_opaque(self, type: Any) -> None:
-        """Raise TypeError for a class that msgspec accepts in a decoder, and nothing here can decode anything as."""
+    def check_type(self, type: Any) -> None:
+        """Check that values of *type* can be decoded.
+
+        Raises:
+            Exception: Of any type: they cannot. msgspec accepts any class in a decoder, but cannot decode it.
+        """
+        self._decoder(type)
         for info in types_within(type):
-            if isinstance(info, msgspec.inspect.CustomType) and not self._has_hooks and not is_model(info.cls):
-                raise TypeError(f"{_name(info.cls)} is an ordinary class")
-
-
-def types_within(type: Any) -> Iterator[msgspec.inspect.Type]:
-    """What msgspec knows of *type*, and of every type within."""
-    from msgspec import inspect
-
-    seen: set[int] = set()
-    todo: list[Any] = [inspect.type_info(type)]
-    while todo:
-        info = todo.pop()
-        if isinstance(info, (tuple, list)):
-            todo += info
-        elif isinstance(info, msgspec.Struct) and id(info) not in seen:
-            seen.add(id(info))
-            if isinstance(info, inspect.Type):
-                yield info
-            todo += [getattr(info, field) for field in info.__struct_fields__]
+            if isinstance(info, msgspec.inspect.CustomType) and self.types is None and not is_model(info.cls):
+                raise TypeError(f"{name_of_type(info.cls)} is an ordinary class")
 
 
 def payload_type(saga: Saga) -> Any:
@@ -284,6 +319,10 @@ def result_type(part: Part) -> Any:
     """The type that the part's results are decoded as."""
     returns = part.execute.returns if part.execute is not None else part.returns
     return Any if returns is NoReturn or returns is Never else returns  # it always raises: there is no result
+
+
+def _result_of(part: Part) -> str:
+    return f"the result of {'step' if part.execute is not None else part.kind.value} {part.path!r}"
 
 
 def is_nested_deeper(json: bytes, levels: int) -> bool:
@@ -311,13 +350,16 @@ def _holds_no_number(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(map(_holds_no_number, value))
 
 
+def _in_order_of(back: Any, ordered: Any) -> Any:
+    """*ordered*, its dicts in the order of those of *back*."""
+    if type(back) is dict and type(ordered) is dict:
+        return {key: _in_order_of(value, ordered[key]) for key, value in back.items()}
+    return ordered
+
+
 def are_equal(value: Any, other: Any) -> bool:
-    """Whether two values are; those that cannot be compared are taken for different ones."""
+    """Whether two values are equal. A comparison that raises counts as a difference."""
     try:
         return bool(value == other)
     except Exception:  # such as an array's
         return False
-
-
-def _name(type: Any) -> str:
-    return getattr(type, "__qualname__", None) or repr(type)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import msgspec
@@ -70,3 +70,42 @@ def _names(model: Any) -> dict[str, bool]:
     """
     by_name = "by_name" in inspect.signature(model.model_validate_json).parameters
     return {"by_name": True, "by_alias": True} if by_name else {}
+
+
+def name_of_type(type: Any) -> str:
+    """The name of *type*, for people."""
+    return getattr(type, "__qualname__", None) or repr(type)
+
+
+def types_within(type: Any) -> Iterator[msgspec.inspect.Type]:
+    """What msgspec knows of *type*, and of every type within."""
+    from msgspec import inspect
+
+    seen: set[int] = set()
+    todo: list[Any] = [inspect.type_info(type)]
+    while todo:
+        info = todo.pop()
+        if isinstance(info, (tuple, list)):
+            todo += info
+        elif isinstance(info, msgspec.Struct) and id(info) not in seen:
+            seen.add(id(info))
+            if isinstance(info, inspect.Type):
+                yield info
+            todo += [getattr(info, field) for field in info.__struct_fields__]
+
+
+def describe_change(value: Any, back: Any, where: str = "it") -> str | None:
+    """The first difference between a value and what came back, in words; None: there is none."""
+    if type(value) is dict and type(back) is dict:
+        for key, each in value.items():
+            if key not in back:
+                return f"{where} has the key {key!r}, which comes back as {str(key)!r}"
+            if (found := describe_change(each, back[key], f"{where}[{key!r}]")) is not None:
+                return found
+        return None
+    if type(value) is list and type(back) is list:
+        changes = (describe_change(*pair, f"{where}[{at}]") for at, pair in enumerate(zip(value, back, strict=False)))
+        return next((found for found in changes if found is not None), None)
+    if type(value) is type(back):
+        return None
+    return f"{where} is a {name_of_type(type(value))}, and comes back as a {name_of_type(type(back))}"

@@ -155,8 +155,8 @@ class Journal(Protocol):
     False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a driver; None: no
     calls.
 
-    A journal may have a *patience*: for how many seconds a driver tries a failed commit on, after the first few attempts.
-    None: for as long as its lease is not known to be lost. Without it, and by default, 0.
+    A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
+    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0.
 
     Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
     """
@@ -270,7 +270,7 @@ class Journal(Protocol):
         """
 
     def check(self) -> list[str]:
-        """Look for damage in what is kept: each fault in words; empty: none was found.
+        """Look for damage in the records: each fault in words; empty: none was found.
 
         Raises:
             JournalError: It is so damaged that it cannot be read.

@@ -317,7 +317,9 @@ def record_of(row: Row, saga_id: str, saga: str) -> Record:
     try:
         kept = _decode(details)
     except UNREADABLE_AS as why:
-        raise IllegalRecordError(f"execution {saga_id!r}: record {seq} cannot be read: {why}", seq) from why
+        raise IllegalRecordError(
+            f"execution {saga_id!r}: record {seq} cannot be read: its row is damaged, or nested too deeply ({why})", seq
+        ) from why
     value = None if kept.value is _NOTHING else kept.value
     error = None if kept.error is None else Failure(*kept.error)
     more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned, kept.children

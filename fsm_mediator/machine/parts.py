@@ -38,7 +38,8 @@ class Callback(msgspec.Struct, frozen=True, eq=False):
         takes_context: Whether it takes a context.
         is_coroutine: Whether calling it makes a coroutine.
         label: Its name for people: ``ChargeStep.execute``.
-        returns: The annotation of what it returns; ``Any`` where there is none.
+        takes: The annotation of the payload that it takes, and *returns*: of what it returns; ``Any`` where there is
+            none.
     """
 
     function: Callable[..., Any]
@@ -46,6 +47,7 @@ class Callback(msgspec.Struct, frozen=True, eq=False):
     is_coroutine: bool
     label: str
     returns: Any = Any
+    takes: Any = Any
 
 
 class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):

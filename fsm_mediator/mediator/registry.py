@@ -8,6 +8,7 @@ from fsm_mediator.definition.saga import Saga, shape_of
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, UnknownSagaError
 from fsm_mediator.ids import is_branch
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.type_warnings import warn_of_payloads
 from fsm_mediator.records import Acceptance
 
 
@@ -49,6 +50,7 @@ class SagaRegistry:
                 f"two sagas are named {saga.name!r} in version {saga.version!r}; give the newer one another version"
             )
         self._check_callbacks(saga)
+        warn_of_payloads(saga, self._codec)
         self._by_version[key] = saga
         self._register_branches(saga)
         if latest:

@@ -72,9 +72,8 @@ class SQLiteJournal:
         lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
         clock: Returns the time for leases, in seconds since the epoch.
         max_value_bytes: The limit of one payload, result or signal value, as JSON.
-        types: Two functions, ``(to_plain, from_plain)``, for types that msgspec does not know: ``to_plain(value)``
-            returns plain data, ``from_plain(type, plain)`` the value. For an unknown type each raises
-            NotImplementedError. They are msgspec's ``enc_hook`` and ``dec_hook``.
+        types: Hooks for types that msgspec does not know: ``to_plain(value)`` returns plain data and ``from_plain(type,
+            plain)`` the value; each raises NotImplementedError for a type that it does not know.
         read_only: Only read: the file is never created nor changed, and writers are not kept waiting.
 
     Raises:
