@@ -4,7 +4,7 @@ VENV ?= .venv
 # Seconds that one search of the torture tests may take.
 export TORTURE_SECONDS ?= 60
 
-# Which tests, as pytest's -m has it; as it comes, all but those of torture and browser.
+# Which tests, as pytest's -m has it; as it comes, all but those of torture, browser and extra.
 SELECT ?=
 
 BIN := $(VENV)/bin
@@ -12,10 +12,10 @@ READY := $(VENV)/.ready
 SOURCES := $(wildcard fsm_mediator tests examples benchmarks notebooks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo orders test tests lint types newest torture browser bench guard docs clean
+.PHONY: help demo orders test tests lint types newest torture browser bench guard docs docs-extra clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 demo: $(READY) ## watch sagas run, fail and recover
 	$(BIN)/python -m examples.profile_sync
@@ -64,6 +64,11 @@ guard: $(READY) ## whether the library has got slower: instructions counted, not
 
 docs: $(READY) ## build the documentation into docs/_build
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
+
+docs-extra: $(READY) ## read the exports with other tools, which npm fetches, and build the documentation as a book
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[browser]'
+	$(BIN)/python -m pytest -m extra tests/extra
 
 clean: ## remove what the tools made, .venv included
 	rm -rf .venv .venv-newest .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist docs/_build

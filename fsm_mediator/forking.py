@@ -62,7 +62,8 @@ def register(forkable: Forkable) -> None:
     _known.add(forkable)
 
 
-def _registered() -> list[Forkable]:
+def registered() -> list[Forkable]:
+    """Every registered object that still exists."""
     while True:
         try:
             return list(_known)
@@ -74,7 +75,7 @@ def before_fork() -> None:
     """Pause every registered object, and hold `FORKING` and `CREATING`. Errors are logged."""
     # Python prints what a fork hook raises and forks all the same. So nothing may stop this half-way.
     FORKING.acquire()
-    for each in _registered():
+    for each in registered():
         if not isinstance(each, Pausable):
             continue
         try:
@@ -103,7 +104,7 @@ def after_in_parent() -> None:
 
 def after_in_child() -> None:
     """Reset every registered object. Errors are logged."""
-    _after(_registered(), lambda each: each.reset())
+    _after(registered(), lambda each: each.reset())
 
 
 def _after(objects: Iterable[T], continue_with: Callable[[T], None]) -> None:

@@ -71,6 +71,9 @@ class Failure:
                 self._traceback = f"<the traceback could not be rendered: {broken.__class__.__name__}>"
         return self._traceback
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.type, self.message, self.traceback)
+
     def raised(self) -> BaseException:
         """The exception itself where it is alive, else a `RecordedError` that stands for it.
 
@@ -135,7 +138,9 @@ def _render_without_causes(error: BaseException, depth: int) -> str:
         linecache.lazycache(frame.f_code.co_filename, frame.f_globals)
         frames.append(traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name))
     text = "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)) if frames else ""
-    text += "".join(traceback.format_exception_only(error))
+    # Causes and members have texts of their own; without this, that of each is made again for all that follow.
+    others = {id(each) for each in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()))}
+    text += "".join(traceback.TracebackException(type(error), error, None, _seen=others).format_exception_only())
     if isinstance(error, BaseExceptionGroup) and depth < MOST_NESTED_GROUPS:
         for number, each in enumerate(error.exceptions[:MOST_IN_GROUP], 1):
             text += f"  +- {number} of {len(error.exceptions)}\n"

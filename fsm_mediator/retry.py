@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from _thread import TIMEOUT_MAX
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,22 @@ type_or_predicate = type[BaseException] | tuple[type[BaseException], ...] | Call
 _SPECIAL = (StepRejectedError, ExceptionGroup)
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
+class _CheckedNames(msgspec.StructMeta):
+    """Reports an unknown setting as every other mistake in a definition."""
+
+    def __call__(cls, *arguments: Any, **settings: Any) -> Any:  # noqa: N805 - a metaclass
+        known = cls.__struct_fields__
+        for name in settings:
+            if name not in known:
+                import difflib
+
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f"did you mean {near[0]!r}? There are" if near else "there are"
+                raise DefinitionError(f"{cls.__name__}: unknown setting {name!r}; {meant} {', '.join(known)}")
+        return super().__call__(*arguments, **settings)
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
     """How often, and how far apart, a step is attempted before the saga gives it up.
 
     The n-th wait is ``wait_initial * wait_exp_base ** (n - 1)`` seconds, at most *wait_max*,
@@ -53,8 +69,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
                 f"Retry: attempts must be a whole number of at least 1, or None for no limit, not "
                 f"{safe_repr(self.attempts)}"
             )
-        for name, least in (("wait_initial", 0), ("wait_max", 0), ("wait_jitter", 0), ("wait_exp_base", 1)):
+        for name, least in (("wait_initial", 0), ("wait_exp_base", 1)):
             check_number(f"Retry: {name}", getattr(self, name), least)
+        for name in ("wait_max", "wait_jitter"):
+            check_wait(f"Retry: {name}", getattr(self, name))
         if self.wait_initial > self.wait_max:
             raise DefinitionError(
                 f"Retry: wait_initial={self.wait_initial:g} is more than wait_max={self.wait_max:g}, the longest wait; "
@@ -105,6 +123,15 @@ def check_number(what: str, value: Any, least: float = 0, *, above: bool = False
     if not takes_number(value) or value < least or (above and value == least):
         bound = f"greater than {least:g}" if above else f"of at least {least:g}"
         raise DefinitionError(f"{what} must be a finite number {bound}, not {safe_repr(value)}")
+
+
+def check_wait(what: str, value: Any, *, above: bool = False) -> None:
+    """Check that *value* is a number of seconds that this system can wait."""
+    check_number(what if what.endswith("seconds") else f"{what} (seconds)", value, above=above)
+    if value > TIMEOUT_MAX:
+        raise DefinitionError(
+            f"{what}={value:g} is more than this system can wait, {TIMEOUT_MAX:g} seconds; for no limit, leave it out"
+        )
 
 
 def takes_number(value: Any) -> bool:

@@ -275,7 +275,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "repeatable is a text": (lambda: Reserve().with_(repeatable="no"), ["repeatable must be True or False"]),
     "a timeout that no system can wait": (
         lambda: Reserve().with_(timeout=1e10),
-        ["reserve: timeout=1e+10 is more than this system can wait", "for no limit, leave the timeout out"],
+        ["reserve: timeout=1e+10 is more than this system can wait", "for no limit, leave it out"],
     ),
     "a grace that no system can wait": (lambda: Reserve().with_(timeout=1, grace=1e300), ["grace=1e+300 is more than"]),
     "in_doubt_on is a list": (

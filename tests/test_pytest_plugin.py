@@ -184,3 +184,16 @@ def test_nothing_is_loaded_unasked():
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_marker_without_a_saga_says_how_it_is_written(run):
+    """A bare ``@pytest.mark.saga`` checks nothing, and is an error of usage."""
+    result = run(
+        """
+@pytest.mark.saga
+def test_checkout():
+    pass
+"""
+    )
+
+    result.stdout.fnmatch_lines(["*write @pytest.mark.saga(checkout)*"])

@@ -9,14 +9,13 @@ import functools
 import inspect
 import re
 import typing
-from _thread import TIMEOUT_MAX
 from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final
 
 from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.parts import Callback, Kind
-from fsm_mediator.retry import Retry, check_number
+from fsm_mediator.retry import Retry, check_wait
 
 SETTINGS = (
     *("retry", "compensation_retry", "timeout", "grace", "overtake"),
@@ -98,19 +97,14 @@ def check_settings(where: str, step: Any) -> None:
     """
     settings = {setting: getattr(step, setting) for setting in SETTINGS}
     if isinstance(step, type):
-        settings = {setting: value for setting, value in settings.items() if not _is_of_instances(value)}
+        settings = {setting: value for setting, value in settings.items() if not is_of_instances(value)}
     for setting in ("retry", "compensation_retry"):
         value = settings.get(setting)
         if value is not None and not isinstance(value, Retry):
             raise DefinitionError(f"{where}: {setting} must be a Retry, not {value!r}")
     for setting, above in (("timeout", True), ("grace", False)):
         if settings.get(setting) is not None:
-            check_number(f"{where}: {setting} (seconds)", settings[setting], above=above)
-            if settings[setting] > TIMEOUT_MAX:
-                raise DefinitionError(
-                    f"{where}: {setting}={settings[setting]:g} is more than this system can wait, {TIMEOUT_MAX:g} "
-                    f"seconds; for no limit, leave the timeout out"
-                )
+            check_wait(f"{where}: {setting}", settings[setting], above=above)
     if settings.get("grace") is not None and settings.get("timeout", ...) is None:
         raise DefinitionError(f"{where}: grace means nothing without a timeout; set timeout as well")
     label = settings.get("label")
@@ -122,7 +116,7 @@ def check_settings(where: str, step: Any) -> None:
     doubt_types(where, settings.get("in_doubt_on", ()), settings.get("no_effect_on", ()))
 
 
-def _is_of_instances(value: Any) -> bool:
+def is_of_instances(value: Any) -> bool:
     """Whether a class attribute only tells how instances get a value: a property, a slot, a field being declared."""
     return hasattr(type(value), "__get__") or type(value).__module__.split(".")[0] in ("attr", "dataclasses")
 
@@ -234,7 +228,21 @@ def _takes_context(step: Any, verb: str, function: Callable[..., Any], label: st
             f"{_what(step)}: {verb} is {label}{shape}; it must take (payload) or (payload, context) "
             f"and nothing else that is required"
         )
-    return len(positional) > 1 and (len(required) == 2 or positional[1].name == "context")
+    takes = len(positional) > 1 and (len(required) == 2 or positional[1].name == "context")
+    bound = function.keywords if isinstance(function, functools.partial) else {}
+    for parameter in parameters:
+        if parameter in positional[: 1 + takes] or parameter.name in bound:
+            continue
+        if parameter.name in ("context", "ctx") or _CONTEXT.search(inspect.formatannotation(parameter.annotation)):
+            raise DefinitionError(
+                f"{_what(step)}: {label} would never be given its {parameter.name!r}; the context is the second "
+                f"parameter, and is required or named 'context': {verb}(payload, context)"
+            )
+    return takes
+
+
+_CONTEXT: Final = re.compile(r"(?<![\w.])(?:fsm_mediator\.(?:\w+\.)*)?Context\b")
+"""`Context` in an annotation; not another library's, under the name of its module."""
 
 
 def _annotated(function: Callable[..., Any]) -> tuple[Any, Any]:

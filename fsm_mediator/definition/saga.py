@@ -5,6 +5,7 @@ The branches of a group are sagas of their own, made here as well, when the saga
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Never, NoReturn, TypeAlias, TypedDict, Unpack
@@ -14,13 +15,14 @@ from msgspec.structs import replace
 from fsm_mediator.definition.checks import check_name
 from fsm_mediator.definition.flatten import flatten, with_pivot
 from fsm_mediator.definition.part_sequence import PartSequence
+from fsm_mediator.definition.pickling import check_parts, shape_values, with_shape
 from fsm_mediator.definition.steps import Step
 from fsm_mediator.definition.waits import EACH, Wait, check_payload_type
 from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
-from fsm_mediator.retry import Retry, check_number
+from fsm_mediator.retry import Retry, check_wait
 from fsm_mediator.states import is_within, path_within, split_name
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ class Saga(PartSequence):
             if value is not None and not isinstance(value, Retry):
                 raise DefinitionError(f"saga {name!r}: {setting} must be a Retry, not {value!r}")
         if deadline is not None:
-            check_number(f"saga {name!r}: deadline (seconds)", deadline, above=True)
+            check_wait(f"saga {name!r}: deadline", deadline, above=True)
         if not isinstance(version, (str, int)) or isinstance(version, bool) or not _is_short(str(version)):
             raise DefinitionError(f"saga {name!r}: version must be a short text or a whole number, not {version!r}")
         check_payload_type(f"saga {name!r}", payload)
@@ -228,8 +230,25 @@ class Saga(PartSequence):
     def __deepcopy__(self, memo: dict[int, Any]) -> Saga:
         return self  # a copy would have services of its own; `dataclasses.asdict` and settings classes copy deeply
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.contents:
+            return with_shape, (_empty, shape_values(self))
+        check_parts(self)
+        settings = ("payload", "version", "retry", "compensation_retry", "deadline")
+        make = functools.partial(Saga, **{name: getattr(self, name) for name in settings})
+        return make, (self.name, self.contents)
+
     def __repr__(self) -> str:
         return f"<Saga {self.name!r} version {self.version}: {' → '.join(part.path for part in self.parts)}>"
+
+
+def _empty() -> Saga:
+    return Saga.__new__(Saga)
+
+
+def without_functions(saga: Saga) -> Saga:
+    """*saga* as a shape that can be drawn and pickled, whatever its steps are made of, and cannot be run."""
+    return with_shape(_empty, shape_values(saga))  # type: ignore[no-any-return]
 
 
 def _is_short(version: str) -> bool:
@@ -361,6 +380,17 @@ def find_signal(saga: Saga, path: str) -> SignalPlace | None:
                 if found is not None:
                     return SignalPlace(found.part, part, name, inside)
     return None
+
+
+def signal_names(saga: Saga) -> Iterator[str]:
+    """The path of every signal; of those in branches as ``GROUP.BRANCH.SIGNAL``, where 0 stands for each item."""
+    for part in saga.parts:
+        if part.kind is Kind.SIGNAL:
+            yield part.path
+        for name, branch in saga.branches.get(part.path, {}).items():
+            for inside in signal_names(branch):
+                where = f"{part.path}.{'0' if name == EACH else name}"
+                yield where if inside == branch.single else f"{where}.{inside}"
 
 
 def all_definitions(saga: Saga) -> Iterator[Saga]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, overload
 
@@ -19,10 +20,12 @@ from fsm_mediator.definition.checks import (
     callback_of,
     check_name,
     check_settings,
+    is_of_instances,
     label_of,
     refuse_misspelt,
     snake_case,
 )
+from fsm_mediator.definition.pickling import object_at, refuse, remade
 from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.records import Failure
 from fsm_mediator.retry import Retry
@@ -116,7 +119,7 @@ class Step:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
+        if "name" not in cls.__dict__ and not is_of_instances(inspect.getattr_static(cls, "name", None)):
             cls.name = snake_case(cls.__name__.removesuffix("Step") or cls.__name__)
         if cls.__module__ != __name__:
             refuse_misspelt(cls)
@@ -165,6 +168,22 @@ class FunctionStep(Step):
             setattr(self, setting, value)
         check_settings(name, self)
         callback_of(self, "execute")
+
+    def __copy__(self) -> Self:
+        return remade(type(self).__new__, (type(self),), self.__dict__)  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # By name where it is what its module calls so; else as another setting of that, or of the function.
+        path = getattr(self, "__qualname__", None)
+        found = object_at(self.__module__, path)
+        if found is self and path is not None:
+            return str(path)
+        if isinstance(found, FunctionStep) and found.execute is self.execute:
+            changed = {name: value for name, value in self.__dict__.items() if found.__dict__.get(name) is not value}
+            return remade, (copy.copy, (found,), changed)
+        if found is not self.execute:
+            refuse(f"step {self.name!r}", f"no module has {label_of(self.execute)!r} at its top level; define it there")
+        return remade, (FunctionStep, (self.execute, self.name, {}), self.__dict__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function as it was before it became a step."""

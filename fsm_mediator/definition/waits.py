@@ -17,7 +17,7 @@ from fsm_mediator.definition.part_sequence import PartSequence
 from fsm_mediator.definition.steps import Step
 from fsm_mediator.error_types import DecisionError, DefinitionError, safe_repr
 from fsm_mediator.machine.parts import Callback, Kind, Part
-from fsm_mediator.retry import check_number, takes_number
+from fsm_mediator.retry import check_wait, takes_number
 
 Branch: TypeAlias = "Step | PartSequence | Wait"
 """What a branch may be: a step, a saga or another part."""
@@ -113,7 +113,7 @@ class Signal(Wait):
     def __init__(self, name: str, *, timeout: float | None = None, payload: Any = None) -> None:
         self._named("a signal", name)
         if timeout is not None:
-            check_number(f"signal {name!r}: timeout (seconds)", timeout, above=True)
+            check_wait(f"signal {name!r}: timeout", timeout, above=True)
         check_payload_type(f"signal {name!r}", payload)
         object.__setattr__(self, "timeout", timeout)
         object.__setattr__(self, "payload", payload)
@@ -153,7 +153,7 @@ class Sleep(Wait):
         if callable(value):
             object.__setattr__(self, "decide", self._decided_by("seconds" if until is None else "until", value))
         elif until is None:
-            check_number(f"{where}: seconds", value)
+            check_wait(f"{where}: seconds", value)
             fixed = float(typing.cast("float", value))
         else:
             try:
@@ -177,11 +177,10 @@ class Sleep(Wait):
             return at + self.fixed if self.relative else self.fixed
         if not self.relative:
             return _moment(decided)
-        if not takes_number(decided) or decided < 0:
-            raise DecisionError(
-                f"{self.decide.label} told {safe_repr(decided)} as the seconds to sleep, which is no finite number of "
-                f"at least 0"
-            )
+        try:
+            check_wait(f"what {self.decide.label} told as seconds", decided)
+        except DefinitionError as error:
+            raise DecisionError(str(error)) from None
         return at + float(decided)
 
 

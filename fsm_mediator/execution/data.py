@@ -12,7 +12,7 @@ from typing import Any, Final
 from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.definition.steps import Context
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.execution.views import Encoding, FreshResults
+from fsm_mediator.execution.views import Encoding, FreshResults, Results
 from fsm_mediator.machine.machine import CompiledMachine, StateInfo
 from fsm_mediator.machine.parts import COMPENSATE, GROUPS, Effect, Kind, Part
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record
@@ -111,7 +111,7 @@ class ExecutionData:
         self.history: list[Record] = []
         self.compensated: tuple[str, ...] = ()
         self.use_machine(saga.machine)
-        self.answered: dict[str, Any] = {}
+        self.answered: dict[str, Any] = Results()
         self.doubtful: tuple[str, ...] = ()
         self.cancel: InboxItem | None = None
         self.consumed: tuple[int, ...] = ()
@@ -180,7 +180,7 @@ class ExecutionData:
 
     @property
     def group(self) -> tuple[str, ...]:
-        """The names of the branches of the group whose wait it is in; empty: it is in none."""
+        """The names of the branches of the group in which it waits; empty: it waits in none."""
         if self.plans is None:
             return ()
         part = self.places[self.state].part
@@ -210,7 +210,9 @@ class ExecutionData:
         if self.encoding is not None:
             return self._fresh_results(part.scope, self.encoding)
         results = nested_results(self.answered, part.scope) if self.saga.nested else self.answered
-        return MappingProxyType(results if self.parent_results is None else {**self.parent_results(), **results})
+        return MappingProxyType(
+            results if self.parent_results is None else Results({**self.parent_results(), **results})
+        )
 
     def _fresh_results(self, scope: str, encoding: Encoding) -> FreshResults:
         saga, answered = self.saga, self.answered
@@ -292,7 +294,7 @@ class ExecutionData:
 
 def nested_results(answered: Mapping[str, Any], scope: str) -> dict[str, Any]:
     """*answered*, by path, as nested dictionaries; only what is in *scope*, seen from there."""
-    seen: dict[str, Any] = {}
+    seen: dict[str, Any] = Results()
     containers = {scope[:-1]: seen}
     for path, value in answered.items():
         if path.startswith(scope):

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
-from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.saga import Saga, signal_names, without_functions
 from fsm_mediator.error_types import HOME, MediatorError
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.records import Record
-from fsm_mediator.states import FAILED, PENDING, STUCK, STUCK_EXECUTING, SUCCEEDED, WAITING, path_of, split_state
+from fsm_mediator.records import Failure, Record
+from fsm_mediator.states import (
+    FAILED,
+    PENDING,
+    STUCK,
+    STUCK_EXECUTING,
+    SUCCEEDED,
+    WAITING,
+    is_within,
+    path_of,
+    split_state,
+)
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram, Look
@@ -73,6 +84,32 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         """The path of the current part; None if the execution is pending or ended."""
         return path_of(self.state) or None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        error = None if self.error is None else Failure(*Failure.of(self.error).__reduce__()[1]).raised()
+        results = dict(self.results)
+        fields = (self.state, results, error, self.leftovers, self.compensated, self.history)
+        return Outcome, (self.saga_id, without_functions(self.saga), *fields)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Outcome:
+        return msgspec.structs.replace(self, results=copy.deepcopy(self.results, memo))
+
+    def to_json(self) -> str:
+        """The outcome as a JSON text, with its history. A value that JSON lacks is written as its ``repr``."""
+        names = ("saga_id", "state", "results", "leftovers", "compensated")
+        error = None if self.error is None else Failure.of(self.error)
+        history = [
+            {**msgspec.structs.asdict(record), "error": record.error and _error_as_json(record.error)}
+            for record in self.history
+        ]
+        plain = {
+            **{name: getattr(self, name) for name in names},
+            "saga": self.saga.name,
+            "version": self.saga.version,
+            "error": error and _error_as_json(error),
+            "history": history,
+        }
+        return msgspec.json.encode(plain, enc_hook=repr).decode()
+
     def diagram(self, view: str = "detail", **look: Unpack[Look]) -> Diagram:
         """The machine's picture with this run marked: the path taken, where it stands, what it never reached."""
         from fsm_mediator.diagram import run_diagram
@@ -97,6 +134,10 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         if self.awaits_signal:
             move = f"; next: mediator.signal({self.saga_id!r}, {self.step!r}, value)" if next_move else ""
             return f"{name} is parked in {self.state!r}{move}"
+        signals = [signal for signal in signal_names(self.saga) if is_within(signal, self.step or "")]
+        if signals:
+            move = f": mediator.signal({self.saga_id!r}, NAME, value); NAME is {' or '.join(map(repr, signals))}"
+            return f"{name} is parked in {self.state!r}; a branch may wait for a signal{move if next_move else ''}"
         return f"{name} is parked in {self.state!r}; it goes on by itself when what it waits for has come"
 
     def _why_failed(self) -> str:
@@ -147,6 +188,10 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return f"<Outcome {self.saga_id!r} of {self.saga.name!r}: {self.state}>"
 
 
+def _error_as_json(error: Failure) -> dict[str, str]:
+    return {"type": error.type, "message": error.message, "traceback": error.traceback}
+
+
 def _times(attempts: int) -> str:
     return "1 attempt" if attempts == 1 else f"{attempts} attempts"
 
@@ -166,6 +211,9 @@ class SagaNotSucceededError(MediatorError):
         super().__init__(outcome.saga_id)
         self.outcome = outcome
         self.__cause__ = outcome.error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.outcome,), self.__dict__  # made anew, it has its cause
 
     def __str__(self) -> str:
         return self.outcome.summary()

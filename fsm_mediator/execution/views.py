@@ -32,6 +32,23 @@ class Encoding(Protocol):
         """*items* of an inbox, with their values."""
 
 
+class Results(dict[str, Any]):
+    """Results by name; an unknown name is an error that lists the known ones."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: object) -> Any:
+        raise unknown_result(name, self)
+
+
+def unknown_result(name: object, known: Iterable[str]) -> KeyError:
+    """The error for a result that is not there."""
+    return KeyError(
+        f"there is no result {name!r}; there are {', '.join(known) or 'none yet'}. A result is there once its step was "
+        f"executed, under the step's name; for one that may be missing: results.get({name!r})"
+    )
+
+
 class FreshResults(Mapping[str, Any]):
     """Results by name. Each is decoded when it is asked for, once.
 
@@ -50,7 +67,7 @@ class FreshResults(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._values:
             if name not in self._names:
-                raise KeyError(name)
+                raise unknown_result(name, self._names)
             self._values[name] = self._load(name)
         return self._values[name]
 

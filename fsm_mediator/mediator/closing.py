@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import sys
+import warnings
 from collections.abc import Callable
 
+from fsm_mediator import forking
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
 
 logger = logging.getLogger("fsm_mediator")
+
+
+SHOWN = 10
+"""The most ids in the warning of a process that ends."""
+
+
+@atexit.register
+def _warn_of_executions_under_way() -> None:
+    """When the process ends, warn once of the executions under way in mediators that are still open."""
+    for place, next_move in (
+        (True, "are in doubt or wait until recover() or a daemon on the same journal takes them up"),
+        (False, "are lost, for their journal is in memory"),
+    ):
+        left = [
+            saga_id
+            for core in forking.registered()
+            if isinstance(core, Core) and not core.closed and (core.journal.heartbeat is not None) is place
+            for saga_id in (*core.owned.active, *core.owned.abandoned)
+        ]
+        if left:
+            more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+            text = (
+                f"the process ends with {len(left)} executions under way: {', '.join(left[:SHOWN])}{more}. They "
+                f"{next_move}. To wait for them, close the mediator: `with Mediator(...) as mediator:` or close()"
+            )
+            if sys.flags.dev_mode:
+                warnings.warn(text, ResourceWarning, stacklevel=1)
+            else:
+                logger.warning(text)
 
 
 async def close(core: Core, seconds: float) -> None:

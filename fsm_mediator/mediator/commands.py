@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fsm_mediator import ids
-from fsm_mediator.definition.saga import SignalPlace, find_signal
+from fsm_mediator.definition.saga import SignalPlace, find_signal, signal_names
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import group_of, is_branch, parent_of
 from fsm_mediator.journal.codec import are_equal
 from fsm_mediator.journal.protocol import Entry
-from fsm_mediator.machine.parts import GROUPS, Kind, Part
+from fsm_mediator.machine.parts import GROUPS, Part
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.mediator.validation import is_instance
 from fsm_mediator.records import (
@@ -182,7 +182,7 @@ def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry,
     saga = store.registry.saga_of(entry.acceptance)
     found = find_signal(saga, name)
     if found is None:
-        signals = ", ".join(part.path for part in saga.parts if part.kind is Kind.SIGNAL)
+        signals = ", ".join(signal_names(saga))
         raise RefusedError(
             f"execution {saga_id!r} of saga {saga.name!r} knows no signal {name!r}; it has {signals or 'none'}"
             f"{'. A signal of a branch is named GROUP.BRANCH.SIGNAL' if saga.branches else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
 
 T = TypeVar("T")
+
+logger = logging.getLogger("fsm_mediator")
+_recursive: set[str] = set()
+"""The sagas that were warned of."""
 
 
 async def run(  # noqa: C901 - one path, read as a whole
@@ -64,6 +69,7 @@ async def run(  # noqa: C901 - one path, read as a whole
     if outcome is not None:
         if outcome.state == "succeeded":
             return outcome
+        _warn_of_recursion(outcome)
         try:
             return core.checked(active, outcome, check)
         finally:
@@ -72,6 +78,20 @@ async def run(  # noqa: C901 - one path, read as a whole
     if await _exists(core, execution):
         return await wait(core, saga_id, None, check)
     return await run(core, saga, payload, saga_id, None, deadline, check)
+
+
+def _warn_of_recursion(outcome: Outcome) -> None:
+    """Warn, once, of a saga with a step that exhausted Python's stack."""
+    cause, saga = outcome.error, outcome.saga.name
+    while cause is not None and not isinstance(cause, RecursionError):
+        cause = cause.__cause__
+    if cause is not None and saga not in _recursive:
+        logger.warning(
+            "a step exhausted Python's stack. If saga %r runs itself, in a step, without end: let that step end it, or "
+            "start() the next execution, which waits for nobody",
+            saga,
+        )
+        _recursive.add(saga)  # last: so deep in the stack, the line before may raise
 
 
 async def start(

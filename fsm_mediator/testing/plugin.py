@@ -63,9 +63,11 @@ class _Coverage:
 class _Suite:
     """The tests of one marker; they share the fault-free run."""
 
-    def __init__(self, saga: Any, payload: Any = None, **settings: Any) -> None:
+    def __init__(self, saga: Any = None, payload: Any = None, **settings: Any) -> None:
         self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}
         world = {name: settings.pop(name, default) for name, default in _WORLD.items()}
+        if saga is None:
+            raise pytest.UsageError(f"@pytest.mark.saga names no saga; write @pytest.mark.saga(checkout): {MARKER}")
         if settings:
             raise pytest.UsageError(f"@pytest.mark.saga: unknown argument {next(iter(settings))!r}; it takes {MARKER}")
         encode = world.pop("encode")

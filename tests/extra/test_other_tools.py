@@ -1,0 +1,101 @@
+"""What is written for other tools, read by these tools themselves: npm fetches them. `make docs-extra` runs these."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diagrams.generate import sagas as gallery
+from fsm_mediator.exports import to_asl, to_bpmn
+from tests.browser.lab import CHROMIUM_ARGS, chromium
+from tests.test_steps_view import FIXED
+
+pytestmark = pytest.mark.extra
+
+ROOT = Path(__file__).parent.parent.parent
+TOOLS = ("asl-validator@4.0.0", "bpmn-moddle@10.3.1", "bpmn-js@18.31.1")
+SAGAS = {**{name: make() for name, make in FIXED.items()}, **gallery()}
+
+READ = """
+import fs from 'fs';
+import { BpmnModdle } from 'bpmn-moddle';
+const { warnings } = await new BpmnModdle().fromXML(fs.readFileSync(process.argv[2], 'utf8'));
+console.log(JSON.stringify(warnings.map((each) => each.message)));
+"""
+
+OPEN = """async (xml) => {
+  const { warnings } = await new BpmnJS({ container: '#shown' }).importXML(xml);
+  return [warnings.map(String), document.querySelectorAll('#shown .djs-shape').length];
+}"""
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory):
+    """A folder with the tools in it."""
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("tools")
+    if npm is None:
+        raise RuntimeError("no npm on the PATH; on Debian: apt-get install npm")
+    (folder / "package.json").write_text("{}")
+    (folder / "read.mjs").write_text(READ)
+    subprocess.run([npm, "install", "--no-audit", "--no-fund", "--silent", *TOOLS], cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", SAGAS)
+def test_validator_accepts_the_state_machine(tools, name):
+    """The validator of the Amazon States Language has nothing to say of any export."""
+    (tools / "machine.asl.json").write_text(json.dumps(to_asl(SAGAS[name])))
+    words = ["node_modules/.bin/asl-validator", "--json-path", "machine.asl.json"]
+
+    done = subprocess.run(words, cwd=tools, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", SAGAS)
+def test_moddle_reads_the_process_without_a_warning(tools, name):
+    """The reader of bpmn.io knows every element and every reference of any export."""
+    (tools / "process.bpmn").write_text(to_bpmn(SAGAS[name]))
+
+    node = shutil.which("node") or "node"
+    done = subprocess.run([node, "read.mjs", "process.bpmn"], cwd=tools, capture_output=True, text=True, check=True)
+
+    assert json.loads(done.stdout) == []
+
+
+def test_modeler_opens_every_process(tools):
+    """bpmn-js shows every export in a real Chromium, with all of its shapes and without a warning."""
+    from playwright.sync_api import sync_playwright
+
+    script = tools / "node_modules" / "bpmn-js" / "dist" / "bpmn-viewer.production.min.js"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=list(CHROMIUM_ARGS), chromium_sandbox=False
+        )
+        for saga in SAGAS.values():
+            page = browser.new_page()
+            page.set_content('<div id="shown" style="width: 1200px; height: 800px"></div>')
+            page.add_script_tag(path=script)
+            process = to_bpmn(saga)
+            warnings, shapes = page.evaluate(OPEN, process)
+            assert warnings == []
+            assert shapes >= process.count("<bpmndi:BPMNShape ")
+            page.close()
+        browser.close()
+
+
+@pytest.mark.parametrize("builder", ["epub", "latex"])
+def test_documentation_builds_as_a_book(builder, tmp_path):
+    """The documentation, its diagrams included, is built for readers of EPUB and for LaTeX without a warning."""
+    words = ["-q", "-W", "--keep-going", "-b", builder, "-d", str(tmp_path / "doctrees"), "docs", str(tmp_path / "out")]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
