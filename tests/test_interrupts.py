@@ -287,7 +287,7 @@ def test_cancelling_the_awaiting_task_only_detaches(journal):
             world.calls.append("undo a")
             await gate.wait()
 
-        async def too_often(awaitable, called):
+        async def given_up(awaitable, called):
             task = asyncio.ensure_future(awaitable)
             await until(lambda: called in world.calls)
             task.cancel()
@@ -295,13 +295,13 @@ def test_cancelling_the_awaiting_task_only_detaches(journal):
                 await task
 
         async with AsyncMediator(Saga("s", [a]), journal=journal) as mediator:
-            await too_often(mediator.run("s", saga_id="o-1"), "a")
-            await too_often(mediator.wait("o-1"), "a")
-            await too_often(mediator.run("s", saga_id="o-1"), "a")
+            await given_up(mediator.run("s", saga_id="o-1"), "a")
+            await given_up(mediator.wait("o-1"), "a")
+            await given_up(mediator.run("s", saga_id="o-1"), "a")
             gate.set()
             assert (await mediator.wait("o-1")).succeeded
             gate.clear()
-            await too_often(mediator.undo("o-1"), "undo a")
+            await given_up(mediator.undo("o-1"), "undo a")
             gate.set()
             assert (await mediator.wait("o-1", check=False)).failed
 
@@ -310,7 +310,7 @@ def test_cancelling_the_awaiting_task_only_detaches(journal):
 
 
 @pytest.mark.parametrize("verb", ["run", "start", "wait", "undo", "recover", "outcome"])
-def test_a_verb_too_often_at_any_moment_holds_nothing(journal, verb):
+def test_a_verb_given_up_at_any_moment_holds_nothing(journal, verb):
     """Cancelled after however many turns of the loop, a call leaves an execution that others can go on with."""
     world = World()
     saga = Saga("s", [world.step("a")])

@@ -293,9 +293,12 @@ def _(patch):
 @mutant(2, 5)
 def _(patch):
     """After too many recoveries a step is given up as if it had had no effect."""
-    judged(
-        patch, "_poisoned", lambda original, data, part, event, doubt: rules._give_up(part, data.trouble, doubt=False)
-    )
+
+    def forget(original, data, part, event, doubt):
+        forwards = part.forward_only or data.phase == "compensating"
+        return rules.Decision(event if forwards else "rejected", error=data.trouble)
+
+    judged(patch, "_poisoned", forget)
 
 
 @mutant(2, 5)

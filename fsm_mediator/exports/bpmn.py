@@ -43,7 +43,7 @@ class _Process:
     def __init__(self, saga: Saga) -> None:
         self.picture = flow_picture(saga, None, about=())
         self.layout = steps_layout(self.picture)
-        self.root = ET.Element(f"{{{MODEL}}}definitions", targetNamespace="https://pypi.org/project/fsm-mediator")
+        self.root = ET.Element(f"{{{MODEL}}}definitions", targetNamespace="urn:fsm-mediator")
         self.process = ET.SubElement(
             self.root, f"{{{MODEL}}}process", id=_id(saga.name, "process"), name=saga.name, isExecutable="false"
         )

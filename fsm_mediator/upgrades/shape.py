@@ -46,7 +46,7 @@ class PartShape:
         retried: Whether it has more than one attempt; this and the next three are settings, no part of the fingerprint.
         compensation_retried: Whether its compensation has more than one attempt.
         outlives: Whether a thread of it may be left running after its time-out.
-        can_be_too_often: Whether waiting for it can come to nothing after the pivot.
+        can_be_given_up: Whether waiting for it can come to nothing after the pivot.
         each: Whether a group has one branch for each item.
         branches: Of a group or a choice: the name and the parts of each branch.
     """
@@ -62,7 +62,7 @@ class PartShape:
     retried: bool = True
     compensation_retried: bool = True
     outlives: bool = False
-    can_be_too_often: bool = False
+    can_be_given_up: bool = False
     each: bool = False
     branches: tuple[tuple[str, Shape], ...] = ()
 
@@ -77,8 +77,8 @@ class PartShape:
             retry=Retry(attempts=2 if self.retried else 1),
             compensation_retry=Retry(attempts=2 if self.compensation_retried else 1),
             timeout=1.0 if self.outlives else None,
-            seconds=1.0 if self.can_be_too_often and self.kind is Kind.SIGNAL else None,
-            decide=_NOTHING if self.can_be_too_often and self.kind is Kind.SLEEP else None,
+            seconds=1.0 if self.can_be_given_up and self.kind is Kind.SIGNAL else None,
+            decide=_NOTHING if self.can_be_given_up and self.kind is Kind.SLEEP else None,
             pivot=self.pivot,
             forward_only=self.forward_only,
             repeatable=self.repeatable,
@@ -119,7 +119,7 @@ class Shape:
                     retried=part.retry.attempts != 1,
                     compensation_retried=part.compensation_retry.attempts != 1,
                     outlives=part.can_outlive_its_timeout,
-                    can_be_too_often=(part.seconds if part.kind is Kind.SIGNAL else part.decide) is not None,
+                    can_be_given_up=(part.seconds if part.kind is Kind.SIGNAL else part.decide) is not None,
                     branches=tuple((name, cls.of(branch)) for name, branch in saga.branches.get(part.path, {}).items()),
                 )
                 for part in saga.parts

@@ -11,7 +11,7 @@ import attrs
 from fsm_mediator.diagram.layout.geometry import Box, Frame, Layout
 from fsm_mediator.diagram.layout.router import GAP
 from fsm_mediator.diagram.picture import Cluster, Node, Picture
-from fsm_mediator.states import PROBING, RETRYING, STUCK, scopes_of
+from fsm_mediator.states import PROBING, RETRYING, STUCK, outer_path, scopes_of
 
 BESIDE: Final = 14.0
 """The distance of two branches of a group."""
@@ -97,7 +97,7 @@ def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: floa
         out.frames.append(Frame(Cluster(path=child.prefix, label=child.heading), placed[-1]))
         out.add(inner, left + 22, top + 20)
     out.width, out.height = (max(getattr(box, side) for box in placed) + BESIDE for side in ("right", "bottom"))
-    prefix = blocks[0][0].prefix.rpartition("/")[0].rpartition(".")[0]
+    prefix = outer_path(blocks[0][0].prefix.removesuffix("/"))
     out.frames.insert(0, Frame(Cluster(path=f"{prefix}//", label=path), Box(0, 0, out.width, out.height)))
     return out
 
