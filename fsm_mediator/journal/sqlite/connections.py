@@ -154,8 +154,8 @@ class Connections:
     def _drop_writer(self) -> None:
         writer, self._writer, self.cursor = self._writer, None, None
         if writer is not None:
+            self._forget_log()  # first: an interrupt may hit as soon as it is closed
             writer.close()
-            self._forget_log()
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
@@ -230,6 +230,8 @@ class Connections:
                     self.check_files()
                 except JournalError:
                     self._abandon()
+                else:
+                    self._forget_log()
                 while self._idle:
                     self._idle.pop().close()
                 self._drop_writer()
