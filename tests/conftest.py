@@ -29,3 +29,22 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def torture_seconds() -> float:
     """How long one search of a torture test may take: the seconds in TORTURE_SECONDS, else 60."""
     return float(os.environ.get("TORTURE_SECONDS", "60"))
+
+
+THE_SAME_ON_EVERY_PYTHON = frozenset(
+    (
+        *("test_cli", "test_cli_checks", "test_cli_errors", "test_cli_terminals", "test_cli_waits", "test_conformance"),
+        *("test_crashes", "test_disk", "test_explorer", "test_forgotten_ids", "test_group_counterexamples"),
+        *("test_house", "test_journal_files", "test_mutants", "test_profile_sync", "test_promises"),
+        *("test_pytest_plugin", "test_pytest_source", "test_sqlite_opening", "test_strategies", "test_upgrades"),
+        *("test_verifier", "test_verify_examples", "test_verify_waits", "test_versions"),
+    )
+)
+"""Files whose tests CI runs on one Python: they take long, and what they test is not Python's."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of those files."""
+    for item in items:
+        if item.path.stem in THE_SAME_ON_EVERY_PYTHON:
+            item.add_marker("once")

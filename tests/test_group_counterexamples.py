@@ -194,7 +194,7 @@ def built(plan: Plan) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore::fsm_mediator.DefinitionWarning")
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(plans(), st.randoms(use_true_random=False))
 def test_every_ending_of_any_branch_has_a_way_that_ends_so(plan, chance):
     """Whatever branches are made of: of each way they can end there is one, and a mediator goes it, with the whole."""

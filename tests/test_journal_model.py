@@ -230,6 +230,7 @@ class JournalRemembers(RuleBasedStateMachine):
         row = self.rows.get(name)
         if row is None or row["driver"] is None:
             return
+        seen = min(seen, self.items)  # no driver has seen what has not come
         commit = self.commit(name, ["compensating.a"], row["driver"], held=True, wake_in=1.0, epoch=row["epoch"])
         commit = msgspec.structs.replace(commit, seen=seen, unless_mail=("signal", signal))
         if any((item.kind, item.name) == ("signal", signal) and item.number > seen for item in row["mail"]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -128,14 +129,27 @@ def check(scenario: Scenario, answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_killed_at_every_point(name: str, laboratory: Laboratory) -> None:
+def test_killed_at_every_other_point(name: str, laboratory: Laboratory) -> None:
     """Killed before or after any journal write, before, inside or after any effect: the saga ends as it should."""
+    kill_at_points(name, laboratory, 1 + len(name) % 2, 2)
+
+
+@pytest.mark.torture
+def test_killed_at_every_point(laboratory: Laboratory, torture_seconds: float) -> None:
+    """The same at every point, of as many sagas as there is time for."""
+    until = time.monotonic() + torture_seconds
+    for name in random.sample(sorted(SMALL), len(SMALL)):
+        if time.monotonic() < until:
+            kill_at_points(name, laboratory, 1, 1)
+
+
+def kill_at_points(name: str, laboratory: Laboratory, first: int, stride: int) -> None:
+    """Kill it at these points, each time a new run."""
     whole = laboratory.perform({"steps": SMALL[name], "kills": []})
     check({"steps": SMALL[name], "kills": []}, whole)
     survived = 0
-    for kill_at in (
-        range(1, 16, 4) if whole["deaths"] else itertools.count(1)
-    ):  # whatever kills itself has no end of points
+    points = itertools.count(first, stride)
+    for kill_at in itertools.islice(points, 4) if whole["deaths"] else points:  # what kills itself has no last point
         scenario: Scenario = {"steps": SMALL[name], "kills": [kill_at]}
         answer = laboratory.perform(scenario)
         check(scenario, answer)
@@ -148,11 +162,11 @@ def test_killed_at_every_point(name: str, laboratory: Laboratory) -> None:
 
 
 def test_killed_again_in_recovery(laboratory: Laboratory) -> None:
-    """Killed, and killed again while it recovers, at every other pair of points of a saga."""
+    """Killed, and killed again while it recovers, at every sixth pair of points of a saga."""
     steps = SMALL["fails_at_the_end"][1:]
     whole = laboratory.perform({"steps": steps, "kills": []})
-    for first in range(1, whole["points"] + 1, 2):
-        for second in itertools.count(1):
+    for first in range(1, whole["points"] + 1, 3):
+        for second in itertools.count(1, 2):
             scenario: Scenario = {"steps": steps, "kills": [first, second]}
             answer = laboratory.perform(scenario)
             check(scenario, answer)
