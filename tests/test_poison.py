@@ -319,3 +319,6 @@ def test_processes_that_are_killed_in_it(tmp_path):
         states = {entry.saga_id: entry.state for entry in journal.entries()}
     assert states == {"pays": "stuck.pay", "chooses": "failed"}
     assert killed <= 10
+    command = [sys.executable, "-m", "fsm_mediator", "show", "pays", "--journal", path]
+    shown = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "died     4 of its drivers since it last got further (see max_recoveries)" in shown

@@ -73,6 +73,9 @@ def test_process_that_ends_names_ten_of_many(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "30 executions under way" in done.stderr
     assert "and 20 more" in done.stderr
+    one = [sys.executable, "-c", code.replace("30", "1")]
+    done = subprocess.run(one, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "1 execution under way: order-0. They" in done.stderr
 
 
 def optional(payload: Any, ctx: Context | None = None) -> None:

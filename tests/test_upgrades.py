@@ -36,9 +36,12 @@ from fsm_mediator.machine.machine import compile_machine
 from fsm_mediator.machine.table import Transition
 from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import Shape, read_shapes, written
+from fsm_mediator.upgrades.shape import PartShape
 from fsm_mediator.verifier.action import copied
 from fsm_mediator.verifier.actions import ActionModel
 from tests.roles import Role, made, roles
+
+ROOT = Path(__file__).parent.parent
 
 
 def verdicts(comparison):
@@ -260,6 +263,27 @@ def test_a_shape_that_was_written_down_compares_as_the_saga_itself(tmp_path):
     assert compare(old, other) == compare(old, new)
     assert compare(was, old).ok
     assert set(was.machine().moves()) == set(old.machine.moves())
+
+
+def every_field() -> Saga:
+    """A saga whose shape has every field."""
+    asked = Role(name="asked", probes=True, repeatable=False, timed=True, attempts=1)
+    group = Parallel("g", [*made("b").contents, Saga("in", made("c").contents)])
+    each = Parallel.each("each", made("item").contents[0], over=lambda order: order)
+    go, after = Role(name="go", pivot=True), Signal("late", timeout=5.0)
+    return made("a", asked, Signal("word"), group, each, go, after, nested=1)
+
+
+def test_files_of_shapes_that_users_have_committed_are_read_for_ever():
+    """The names in the file are public: they are those that were written when the format was new."""
+    kept = ROOT / "tests" / "journals" / "shapes-1.json"
+
+    [was] = read_shapes(kept)
+
+    assert was == Shape.of(every_field())
+    assert written([every_field()]) == kept.read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "upgrades.md").read_text(encoding="utf-8")
+    assert [field.name for field in attrs.fields(PartShape) if f"`{field.name}`" not in page] == []
 
 
 def test_a_file_of_shapes_that_cannot_be_trusted(tmp_path):

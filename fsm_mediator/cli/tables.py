@@ -181,6 +181,8 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
     if acceptance.parent is not None:
         _line(f"branch   of {_escape(acceptance.parent)}")
     _line(f"held by  {_escape(_driver(entry) or 'nobody')}")
+    if entry.recoveries.total:
+        _line(f"died     {entry.recoveries.total} of its drivers since it last got further (see max_recoveries)")
     if is_dormant(entry):
         out.print("dormant  it begins when another branch of its group has settled (at_most)")
     records, _ = _records_of(journal, entry)

@@ -33,9 +33,10 @@ def _warn_of_executions_under_way() -> None:
             for saga_id in (*core.owned.active, *core.owned.abandoned)
         ]
         if left:
+            count = "1 execution" if len(left) == 1 else f"{len(left)} executions"
             more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
             text = (
-                f"the process ends with {len(left)} executions under way: {', '.join(left[:SHOWN])}{more}. They "
+                f"the process ends with {count} under way: {', '.join(left[:SHOWN])}{more}. They "
                 f"{next_move}. To wait for them, close the mediator: `with Mediator(...) as mediator:` or close()"
             )
             if sys.flags.dev_mode:
