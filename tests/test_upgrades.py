@@ -513,7 +513,7 @@ def test_compare_is_true(given_definitions, every):
 def test_compare_is_true_of_what_really_happens(given_definitions, random):
     """Whatever happens to an execution of the older definition: at every stop of its way, the verdict is kept."""
     old, new, renamed = given_definitions
-    comparison = compare(old, new, renamed=renamed)
+    comparison = compare(old, new, renamed=renamed, every=True)  # also of what is reached by poison alone
     for record, newer in wandered(old, new, renamed, random):
         verdict = comparison[record.target].verdict
         if verdict in (Verdict.SAME, Verdict.RENAMED):

@@ -11,7 +11,6 @@ from fsm_mediator.definition.steps import Context
 from fsm_mediator.definition.waits import EACH, items_of
 from fsm_mediator.error_types import DecisionError, safe_repr
 from fsm_mediator.execution.data import ExecutionData
-from fsm_mediator.execution.views import Results
 from fsm_mediator.machine.parts import Kind, Part
 from fsm_mediator.records import Acceptance
 from fsm_mediator.states import WAITING
@@ -34,7 +33,7 @@ def enter_wait(
         if part.decide is not None and (part.kind is Kind.SLEEP or part.path not in (data.plans or ())):
             answered = data.answered
             if before is not None and before is not part:
-                data.answered = Results({**answered, before.path: value})  # its record is not applied yet
+                data.answered = {**answered, before.path: value}  # its record is not applied yet
             try:
                 decided = _decide(data, part)
             finally:

@@ -80,19 +80,8 @@ class ExecutionData:
     __slots__ = (
         *("acceptance", "answered", "attempt", "branch_leftovers", "cancel", "compensated", "consumed", "deadline_at"),
         *("doubt", "doubtful", "due_at", "effect", "encoding", "events", "failure", "forwarded", "history"),
-        *(
-            "machine",
-            "new_branches",
-            "parent_results",
-            "places",
-            "plans",
-            "poison",
-            "saga",
-            "saga_id",
-            "seq",
-            "signals",
-        ),
-        *("state", "trouble", "undecided"),
+        *("machine", "new_branches", "parent_results", "places", "plans", "poison", "saga", "saga_id", "seq"),
+        *("signals", "state", "trouble", "undecided"),
     )
 
     def __init__(self, saga: Saga, acceptance: Acceptance) -> None:
@@ -111,7 +100,7 @@ class ExecutionData:
         self.history: list[Record] = []
         self.compensated: tuple[str, ...] = ()
         self.use_machine(saga.machine)
-        self.answered: dict[str, Any] = Results()
+        self.answered: dict[str, Any] = {}
         self.doubtful: tuple[str, ...] = ()
         self.cancel: InboxItem | None = None
         self.consumed: tuple[int, ...] = ()
@@ -209,7 +198,7 @@ class ExecutionData:
         """What the parts before *part* returned, by name, read-only; in a nested saga: those of the nested saga."""
         if self.encoding is not None:
             return self._fresh_results(part.scope, self.encoding)
-        results = nested_results(self.answered, part.scope) if self.saga.nested else self.answered
+        results = nested_results(self.answered, part.scope) if self.saga.nested else Results(self.answered)
         return MappingProxyType(
             results if self.parent_results is None else Results({**self.parent_results(), **results})
         )

@@ -171,18 +171,20 @@ class MemoryJournal:
         row.driver = driver
         with self._lock:
             self._check_driver(driver)
-            if acceptance.saga_id in self._rows or hash(acceptance.saga_id) in self._forgotten.digests:
+            saga_id, digests = acceptance.saga_id, self._forgotten.digests
+            if saga_id in self._rows or (digests and hash(saga_id) in digests):
                 return None
-            self._rows[acceptance.saga_id] = row
+            self._rows[saga_id] = row
             return row
 
     def end_shared(self, row: Row) -> None:
         """Free an execution of `open_shared` that has ended."""
-        if self.keep is not None:
-            self._ended.append(row.acceptance.saga_id)
-            if len(self._ended) > self.keep:
+        keep, ended = self.keep, self._ended
+        if keep is not None:
+            ended.append(row.acceptance.saga_id)
+            if len(ended) > keep:
                 with self._lock:
-                    self._evict(self.keep)
+                    self._evict(keep)
         row.driver = None
 
     @staticmethod
