@@ -265,7 +265,7 @@ def test_a_shape_that_was_written_down_compares_as_the_saga_itself(tmp_path):
     assert set(was.machine().moves()) == set(old.machine.moves())
 
 
-def every_field() -> Saga:
+def every_field():
     """A saga whose shape has every field."""
     asked = Role(name="asked", probes=True, repeatable=False, timed=True, attempts=1)
     group = Parallel("g", [*made("b").contents, Saga("in", made("c").contents)])
