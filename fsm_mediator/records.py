@@ -140,7 +140,9 @@ def _render_without_causes(error: BaseException, depth: int) -> str:
     text = "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)) if frames else ""
     # Causes and members have texts of their own; without this, that of each is made again for all that follow.
     others = {id(each) for each in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()))}
-    text += "".join(traceback.TracebackException(type(error), error, None, _seen=others).format_exception_only())
+    itself = traceback.TracebackException(type(error), error, None, _seen=others)
+    itself.exceptions = None  # from Python 3.13 on it is looked at, and not set where others were seen
+    text += "".join(itself.format_exception_only())
     if isinstance(error, BaseExceptionGroup) and depth < MOST_NESTED_GROUPS:
         for number, each in enumerate(error.exceptions[:MOST_IN_GROUP], 1):
             text += f"  +- {number} of {len(error.exceptions)}\n"

@@ -32,7 +32,7 @@ WAITS = Saga("waits", [step(name="a")(lambda payload: {"n": 1}), Signal("go"), s
 SAGAS = [WAITS]
 
 DAMAGE = {
-    "deep": '{"value":' + "[" * 3000 + "]" * 3000 + "}",
+    "deep": '{"value":' + "[" * 200_000 + "]" * 200_000 + "}",
     "no JSON": '{"value":',
     "another shape": '{"value":1,"error":7,"step":9}',
     "no UTF-8": b'{"value":1,"reason":"\xff"}',
