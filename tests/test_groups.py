@@ -485,9 +485,8 @@ def test_a_crash_takes_up_branches_and_parent_where_they_were(drive, journal):
 def test_who_is_closed_before_the_branches_are_told_to_undo_leaves_nobody_behind(drive, journal):
     """A process that ends in the midst of a group's compensation leaves it so that whoever recovers tells the rest."""
     world = World()
-    saga = Saga(
-        "left", [world.step("a"), Parallel("g", [world.step("b"), world.step("c", ValueError("no"), retry=ONCE)])]
-    )
+    branches = [world.step("b"), world.step("c", ValueError("no"), retry=ONCE)]
+    saga = Saga("left", [world.step("a"), Parallel("g", branches, on_failure="settle")])
 
     def closes(record: Any) -> None:
         if record.target == "compensating.g":

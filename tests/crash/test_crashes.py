@@ -191,7 +191,7 @@ def test_answered_attempts_are_not_repeated(name: str, laboratory: Laboratory) -
         assert executed - planned <= 1, (kill_at, answer)
 
 
-acts = st.sampled_from(["returns", "returns", "raises", "rejects", "doubt", "doubt_without_effect", "kills"])
+acts = st.sampled_from(["returns", "returns", "raises", "rejects", "doubt", "doubt_without_effect"])
 
 
 @st.composite
@@ -203,9 +203,6 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     for index in range(number):
         compensates = draw(st.booleans()) and index != pivot and (pivot is None or index < pivot)
         forward = pivot is not None and index > pivot
-        if index != pivot and draw(st.integers(0, 5)) == 0:
-            steps.append(plan(f"s{index}", waits=draw(st.sampled_from(["signal", "timed", "sleep"]))))
-            continue
         steps.append(
             plan(
                 f"s{index}",
@@ -215,8 +212,6 @@ def scenarios(draw: st.DrawFn) -> Scenario:
                 compensates=compensates,
                 pivot=index == pivot,
                 probes=draw(st.booleans()),
-                deadly_probe=draw(st.integers(0, 7)) == 0,
-                endless=draw(st.integers(0, 7)) == 0,
             )
         )
     return {"steps": steps, "kills": draw(st.lists(st.integers(1, 40), max_size=3))}
@@ -224,7 +219,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 
 @pytest.mark.torture
 def test_killed_anywhere_in_larger_sagas(laboratory: Laboratory, torture_seconds: float) -> None:
-    """Random sagas of up to six steps and waits, killed up to three times, also while they recover; some by a step."""
+    """Random sagas of up to six steps, killed up to three times, also while they recover."""
     until = time.monotonic() + torture_seconds
 
     @settings(
