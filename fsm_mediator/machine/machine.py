@@ -150,17 +150,19 @@ def check_machine(machine: CompiledMachine) -> None:
     """
     onward: dict[str, list[str]] = {name: [] for name in machine.states}
     backward: dict[str, list[str]] = {name: [] for name in machine.states}
-    seen = set()
-    for event, source, target in machine.moves():
-        if event not in EVENTS:
-            raise DefinitionError(f"the machine has an unknown event {event!r}")
-        if source not in onward or target not in onward:
-            raise DefinitionError(f"the machine's move {event!r} from {source!r} to {target!r} names an unknown state")
-        if (event, source) in seen:
-            raise DefinitionError(f"the machine has two moves for {event!r} from {source!r}")
-        seen.add((event, source))
-        onward[source].append(target)
-        backward[target].append(source)
+    for event in machine.events.values():
+        if event.name not in EVENTS:
+            raise DefinitionError(f"the machine has an unknown event {event.name!r}")
+        for source, (transition, *others) in event.transitions.items():
+            target = transition.dest or source
+            if source not in onward or target not in onward:
+                raise DefinitionError(
+                    f"the machine's move {event.name!r} from {source!r} to {target!r} names an unknown state"
+                )
+            if others:
+                raise DefinitionError(f"the machine has two moves for {event.name!r} from {source!r}")
+            onward[source].append(target)
+            backward[target].append(source)
     lost = onward.keys() - _reached([PENDING], onward)
     if lost:
         raise DefinitionError(f"the machine cannot reach {', '.join(sorted(lost))}")
