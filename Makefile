@@ -4,7 +4,7 @@ VENV ?= .venv
 # Seconds that one search of the torture tests may take.
 export TORTURE_SECONDS ?= 60
 
-# Which tests, as pytest's -m has it; as it comes, all but those of torture, browser and extra.
+# Which tests, as pytest's -m has it; as it comes, all but those of torture, postgres, browser and extra.
 SELECT ?=
 
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 SOURCES := $(wildcard fsm_mediator tests examples benchmarks notebooks)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo orders test tests lint types newest torture browser bench guard docs docs-extra clean
+.PHONY: help demo orders test tests lint types newest torture postgres browser bench guard docs docs-extra clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -50,6 +50,9 @@ torture: $(READY) ## kill processes and search for long, bounded by TORTURE_SECO
 	@$(BIN)/python -m pytest -m torture --collect-only -q tests >/dev/null 2>&1; \
 	if [ $$? -eq 5 ]; then echo "torture: no test bears the marker yet"; \
 	else $(BIN)/python -m pytest -m torture tests; fi
+
+postgres: $(READY) ## the tests of every journal on PostgreSQL; POSTGRES_SHARE=10 runs a tenth of them, drawn by a seed
+	$(BIN)/python -m pytest -n 2 -m postgres tests
 
 browser: $(READY) ## drive the explorer in a real JupyterLab and a real Chromium, which the system has to have
 	@$(BIN)/python -c 'import jupyterlab, playwright' 2>/dev/null || \

@@ -35,7 +35,17 @@ napoleon_use_ivar = True  # attributes are told once, in their class
 
 KINDS = {
     "tutorial": ["tutorial"],
-    "how-to": ["embedding", "diagrams", "operating", "testing", "upgrades", "exports", "composition", "notebooks"],
+    "how-to": [
+        "embedding",
+        "diagrams",
+        "operating",
+        "scaling",
+        "testing",
+        "upgrades",
+        "exports",
+        "composition",
+        "notebooks",
+    ],
     "reference": ["reference", "machine", "glossary"],
     "explanation": ["rules", "journal", "verification", "mutants", "conformance", "pictures", "benchmarks", "costs"],
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import zlib
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.drivers import drive, impatient, journal
+from tests.postgres_server import stop_server
 
 __all__ = ["drive", "impatient", "journal"]  # fixtures
 
@@ -44,7 +46,20 @@ THE_SAME_ON_EVERY_PYTHON = frozenset(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of those files."""
+    """Mark the tests of those files; of those on PostgreSQL keep one in POSTGRES_SHARE, drawn by POSTGRES_SEED."""
+    share, seed = (
+        os.environ.get(name) or default for name, default in (("POSTGRES_SHARE", "1"), ("POSTGRES_SEED", ""))
+    )
     for item in items:
         if item.path.stem in THE_SAME_ON_EVERY_PYTHON:
             item.add_marker("once")
+    items[:] = [
+        item
+        for item in items
+        if item.get_closest_marker("postgres") is None or zlib.crc32(f"{seed}{item.nodeid}".encode()) % int(share) == 0
+    ]
+
+
+def pytest_sessionfinish() -> None:
+    """Stop the PostgreSQL server that tests have started."""
+    stop_server()

@@ -18,6 +18,7 @@ from fsm_mediator.mediator.loop import LoopRuntime
 from fsm_mediator.mediator.threads import ThreadRuntime
 from fsm_mediator.records import Raised
 from fsm_mediator.testing import VirtualClock
+from tests.postgres_server import server
 
 QUICK = Retry(attempts=3, wait_initial=0.0, wait_jitter=0.0)
 ONCE = Retry(attempts=1)
@@ -29,7 +30,10 @@ JOURNALS: dict[str, Callable[[Path], Any]] = {
     "memory": lambda _: MemoryJournal(),
     "encoded": lambda _: MemoryJournal(encode=True),
     "sqlite": lambda path: SQLiteJournal(path / "sagas.db", durability="normal"),
+    "postgres": lambda _: server().journal(),
 }
+# A server is started for them: `make postgres` runs these.
+MARKS = {"postgres": pytest.mark.postgres}
 PATIENCE = 30.0
 """Seconds after which a test that waits for something is taken to hang."""
 
@@ -75,7 +79,7 @@ class Looping:
         self.loop.close()
 
 
-@pytest.fixture(params=JOURNALS)
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in JOURNALS])
 def journal(request, tmp_path) -> Iterator[Any]:
     """Each journal."""
     made = JOURNALS[request.param](tmp_path)

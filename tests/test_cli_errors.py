@@ -157,7 +157,7 @@ def test_a_mistyped_path_makes_no_journal(desk, world, verb):
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("postgres://somewhere", "is no journal: write a path"),
+        ("mysql://somewhere", "is no journal: write a path"),
         ("sqlite:///", "would be kept in memory"),
         ("sqlite://", "would be kept in memory"),
         (":memory:", "would be kept in memory"),

@@ -33,6 +33,7 @@ from tests.commits import (
     ids,
     record,
 )
+from tests.postgres_server import server, server_clock, without_second_look
 
 
 class JournalRemembers(RuleBasedStateMachine):
@@ -415,7 +416,35 @@ class SQLiteRemembers(JournalRemembers):
         self.journal = SQLiteJournal(path, durability="normal", clock=self.clock, lease=self.lease)
 
 
+class PostgresRemembers(JournalRemembers):
+    """A PostgreSQL journal, dropped and reopened at any moment. Only the server's clock counts; the test sets it."""
+
+    lease = 30.0
+    schema = ""
+
+    @rule()
+    def opened(self) -> None:
+        """Drop it without a word, and open another one on the same tables; leases alone decide."""
+        if not self.schema:
+            self.schema = f"model_{os.getpid()}_{id(self)}"
+            server().execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+        self.journal = without_second_look(server().journal(self.schema, lease=self.lease, pooled=True))
+        server_clock(self.schema, self.clock.now)
+
+    @rule(seconds=st.sampled_from((1.0, 11.0, 40.0)))
+    def time_passes(self, seconds):
+        self.clock.now += seconds
+        server_clock(self.schema, self.clock.now)
+
+    def teardown(self) -> None:
+        super().teardown()
+        if self.schema:
+            server().execute(f"DROP SCHEMA {self.schema} CASCADE")
+
+
 MemoryRemembers.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 SQLiteRemembers.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+PostgresRemembers.TestCase.settings = settings(max_examples=10, stateful_step_count=30)
 TestMemoryRemembers = MemoryRemembers.TestCase
 TestSQLiteRemembers = SQLiteRemembers.TestCase
+TestPostgresRemembers = PostgresRemembers.TestCase

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from contextlib import closing, nullcontext
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
@@ -50,6 +50,28 @@ _app_for_signals = click.option(
     help="module:object; with it, signals with a time-out are told from sleeps.",
 )
 _reason = click.option("--reason", "-r", help="Why; journaled.")
+
+
+@cli.command()
+@options.journal
+@options.app
+@click.option("--sql", "as_sql", is_flag=True, help="Print the statements, and execute nothing.")
+def migrate(journal: str | None, app: str | None, as_sql: bool) -> None:
+    """Make the tables of a journal on PostgreSQL, or bring them up to date.
+
+    A journal in a file brings itself up to date when it is opened.
+    """
+    found: Any = load_journal(app, journal, migrates=None)[1]
+    with closing(found):
+        if not hasattr(found, "migration"):
+            raise click.UsageError("only a journal on PostgreSQL is migrated: --journal postgresql://app@db/shop")
+        script = found.migration()
+        if as_sql:
+            click.echo(script, nl=False)
+            return
+        if script:
+            found.migrate()
+        out.print("the tables are up to date" if script else "the tables were up to date")
 
 
 @cli.command("list")

@@ -30,6 +30,7 @@ from fsm_mediator.errors import (
     UnknownExecutionError,
     UnknownSagaError,
 )
+from fsm_mediator.journal.factory import without_password
 
 DID_NOT_SUCCEED: Final = 1
 USAGE: Final = 2
@@ -145,7 +146,7 @@ def next_command(verb: str, *words: str) -> str:
         for flag, name in (("-a", "app"), ("-j", "journal")):
             value = context.params.get(name)
             if value and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-                options += [flag, value]
+                options += [flag, without_password(value)]
     if any(word.startswith("-") for word in words):
         options.append("--")  # after it nothing is an option, whatever it begins with
     return shlex.join(["fsm-mediator", verb, *options, *words])

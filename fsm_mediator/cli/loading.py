@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import tomllib
 import traceback
@@ -25,13 +26,16 @@ from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.definition.steps import Step
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
-from fsm_mediator.journal.factory import path_of
+from fsm_mediator.journal.factory import is_postgres, path_of, without_password
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.sqlite.connections import MEMORY
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 
 SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
 """The settings of ``[tool.fsm-mediator]``, with their types."""
+
+_VARIABLE: Final = "env:"
+"""Before the name of an environment variable that holds the journal's path or URL."""
 
 _OURS: Final = frozenset({__file__, importlib.__file__})
 
@@ -141,7 +145,12 @@ def _app_of(found: Any, spec: str) -> App:
 
 
 def load_journal(
-    app: str | None, journal: str | None, *, read_only: bool = False, wants_app: bool = False
+    app: str | None,
+    journal: str | None,
+    *,
+    read_only: bool = False,
+    wants_app: bool = False,
+    migrates: bool | None = False,
 ) -> tuple[App | None, Journal]:
     """The journal that the commands which drive would use, and the app if it was needed to find it.
 
@@ -158,7 +167,7 @@ def load_journal(
             loaded = load_app(app)
         except DefinitionError as error:
             raise DefinitionError(f"{error}; a journal needs no app if you name it with --journal") from error
-    return loaded, journal_for(journal, loaded, read_only=read_only)
+    return loaded, journal_for(journal, loaded, read_only=read_only, creates=migrates)
 
 
 def execution_in(journal: Journal, saga_id: str) -> Entry:
@@ -236,14 +245,15 @@ def _apps_in(module: object) -> str:
     return f"it has {', '.join(names) or 'no sagas'}"
 
 
-def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, creates: bool = False) -> Journal:
+def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, creates: bool | None = False) -> Journal:
     """The journal of the option --journal, else the app's own on the disk, else that of ``pyproject.toml``.
 
     Args:
         spec: The value of the option, a path or a URL.
         app: The app, if one is loaded.
         read_only: Whether to open it only for reading.
-        creates: Whether to create a missing journal; otherwise a mistyped path would look like an empty journal.
+        creates: Whether to create a missing journal; otherwise a mistyped path would look like an empty journal. None:
+            the tables of one on PostgreSQL are not even looked for.
 
     Raises:
         JournalError: No journal is named, it is missing, or it cannot be opened.
@@ -263,13 +273,32 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
                 'or in pyproject.toml: [tool.fsm-mediator] journal = "sagas.db"'
             )
         spec = found["journal"]
-        if "://" not in spec:
+        if "://" not in spec and not spec.startswith(_VARIABLE):
             spec = str(Path(found["folder"]) / spec)
+    spec = from_environment(spec)
+    types = app.journal.codec.types if app is not None and app.journal is not None else None
+    if is_postgres(spec):
+        from fsm_mediator.journal.postgres import PostgresJournal
+
+        return PostgresJournal(spec, read_only=read_only, migrate=creates, types=types)
     path = _path_of(spec)
     if not creates and not read_only and not Path(path).exists():
         raise JournalError(f"there is no journal at {path!r}; `fsm-mediator run` and `serve` make one, where it is new")
-    types = app.journal.codec.types if app is not None and app.journal is not None else None
     return SQLiteJournal(path, read_only=read_only, types=types)
+
+
+def from_environment(spec: str) -> str:
+    """The path or URL that *spec* names: of ``env:NAME``, the value of that environment variable.
+
+    Raises:
+        JournalError: There is no such variable.
+    """
+    if not spec.startswith(_VARIABLE):
+        return spec
+    name = spec.removeprefix(_VARIABLE)
+    if not os.environ.get(name):
+        raise JournalError(f"--journal {spec}: the environment variable {name!r} is not set; set it to a path or a URL")
+    return os.environ[name]
 
 
 def _path_of(spec: str) -> str:
@@ -277,7 +306,8 @@ def _path_of(spec: str) -> str:
         path = path_of(spec)
     except DefinitionError as error:
         raise JournalError(
-            f"--journal {spec!r} is no journal: write a path, sqlite:///sagas.db or sqlite:////var/lib/sagas.db"
+            f"--journal {without_password(spec)!r} is no journal: write a path, sqlite:///sagas.db, "
+            f"sqlite:////var/lib/sagas.db or postgresql://app@db/shop"
         ) from error
     if path == MEMORY:
         raise JournalError(

@@ -18,7 +18,9 @@ JOURNAL_VARIABLE: Final = "FSM_MEDIATOR_JOURNAL"
 APP_VARIABLE: Final = "FSM_MEDIATOR_APP"
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
-journal = click.option("--journal", "-j", envvar=JOURNAL_VARIABLE, help="The journal's file or URL.")
+journal = click.option(
+    "--journal", "-j", envvar=JOURNAL_VARIABLE, help="The journal's file or URL; env:NAME reads it from a variable."
+)
 app = click.option("--app", "-a", envvar=APP_VARIABLE, help="Where the sagas are: module:object.")
 saga_id = click.argument("saga_id")
 saga_name = click.option("--saga", "name", help="Only the saga of this name.")

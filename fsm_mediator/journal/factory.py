@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.memory import MemoryJournal
@@ -10,27 +11,49 @@ from fsm_mediator.journal.protocol import Journal, is_journal
 
 _SUPPORTED = (
     "A path ('sagas.db'), a URL ('sqlite:///sagas.db' in this directory, 'sqlite:////var/lib/sagas.db' from the root, "
-    "'sqlite://' in memory), ':memory:', a Journal, or None for MemoryJournal"
+    "'sqlite://' in memory; 'postgresql://app@db/shop'), ':memory:', a Journal, or None for MemoryJournal"
 )
 
 
 def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
-    """Open a path or URL of a SQLite file, ``:memory:``, or None for memory; a `Journal` is returned as it is.
+    """Open a path or URL of a SQLite file, a URL of PostgreSQL, ``:memory:``, or None for memory.
+
+    A `Journal` is returned as it is.
 
     Raises:
         DefinitionError: *journal* is none of these.
-        JournalError: There can be no journal at that path.
+        MissingExtraError: It is on PostgreSQL, and psycopg is not installed.
+        JournalError: There can be no journal at that path, or the server cannot be reached.
     """
     if journal is None:
         return MemoryJournal()
     if isinstance(journal, (str, os.PathLike)):
-        path = path_of(os.fspath(journal))
+        if is_postgres(spec := os.fspath(journal)):
+            from fsm_mediator.journal.postgres import PostgresJournal  # loads psycopg
+
+            return PostgresJournal(spec)
+        path = path_of(spec)
         from fsm_mediator.journal.sqlite.journal import SQLiteJournal  # loads sqlite3
 
         return SQLiteJournal(path)
     if is_journal(journal):
         return journal
     raise DefinitionError(f"journal={journal!r} is no journal. It can be: {_SUPPORTED}")
+
+
+def is_postgres(spec: str) -> bool:
+    """Whether a journal's URL names a PostgreSQL database."""
+    return isinstance(spec, str) and spec.startswith(("postgresql://", "postgres://"))
+
+
+def without_password(spec: str) -> str:
+    """*spec*, a path or a URL of any kind, for people: without what may be a password."""
+    scheme, separator, rest = spec.partition("://")
+    if not separator:
+        return spec
+    before_host, at, after = rest.rpartition("@")
+    user = before_host.partition(":")[0] + at if at else ""
+    return f"{scheme}://{user}{re.sub('[?&][^?&=]*passw[^&]*', '', after)}"
 
 
 def path_of(spec: str) -> str:
@@ -45,7 +68,8 @@ def path_of(spec: str) -> str:
             raise DefinitionError(f"journal={spec!r} names no file. It can be: {_SUPPORTED}")
         return spec
     if scheme != "sqlite":
-        raise DefinitionError(f"journal={spec!r}: there is no journal for {scheme + '://'!r}. It can be: {_SUPPORTED}")
+        shown = without_password(spec)
+        raise DefinitionError(f"journal={shown!r}: there is no journal for {scheme + '://'!r}. It can be: {_SUPPORTED}")
     if rest in ("", "/", "/:memory:"):
         return ":memory:"
     if not rest.startswith("/"):

@@ -1,0 +1,76 @@
+"""Address: the URL of a database, and what of it may be shown. Its password never is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from fsm_mediator.errors import DefinitionError
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "client_encoding": "utf8",
+    "application_name": "fsm_mediator",
+    # A server that has gone without a word is noticed after some 20 seconds.
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""Settings of a connection that the URL does not have."""
+
+_SHOWN: Final = ("user", "host", "port", "dbname", "service")
+
+
+class Address:
+    """The place of a database, and the settings of a connection to it.
+
+    Args:
+        url: A URL or a text of key=value pairs, as libpq takes them: ``postgresql://app@db/shop``,
+            ``postgresql:///shop?service=production``; and ``?schema=NAME``, which is ours. What it does not say comes
+            from libpq's environment variables, its service file and its password file.
+
+    Attributes:
+        schema: The schema that the URL names; None: it names none.
+        parameters: The settings of a connection, with the password.
+        shown: The URL without any secret, for people.
+
+    Raises:
+        DefinitionError: It is none. The message does not show it.
+    """
+
+    def __init__(self, url: str) -> None:
+        url, self.schema = _without_schema(url)
+        try:
+            settings = conninfo_to_dict(url)
+        except (ProgrammingError, UnicodeError, TypeError):  # whose messages can show a part of the password
+            raise self._refusal() from None
+        host, port, dbname = (str(settings.get(name) or "") for name in ("host", "port", "dbname"))
+        if "@" in host or "@" in dbname or not (not port or port.replace(",", "").isdigit()):
+            raise self._refusal()
+        self.parameters: dict[str, Any] = {**_DEFAULTS, **settings}
+        parts = {name: str(settings[name]) for name in _SHOWN if settings.get(name)}
+        user = f"{parts['user']}@" if "user" in parts else ""
+        at = parts.get("host", "") + (f":{port}" if port else "")
+        service = f"?service={parts['service']}" if "service" in parts else ""
+        self.shown: str = f"postgresql://{user}{at}/{dbname}{service}"
+
+    @staticmethod
+    def _refusal() -> DefinitionError:
+        return DefinitionError(
+            "the journal's URL is none that PostgreSQL's libpq knows: write postgresql://USER@HOST:PORT/DATABASE, and "
+            "the characters @ : / ? # % of a password as %40 %3A %2F %3F %23 %25 (the URL is not shown: it may hold a "
+            "password)"
+        )
+
+
+def _without_schema(url: str) -> tuple[str, str | None]:
+    """The URL without its parameter ``schema``, and the value of that."""
+    found = re.search(r"[?&]schema=([^&]*)", url) if isinstance(url, str) else None
+    if found is None:
+        return url, None
+    before, after = url[: found.start()], url[found.end() :]
+    return before + (after if "?" in before else after.replace("&", "?", 1)), found[1]

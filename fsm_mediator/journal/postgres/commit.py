@@ -1,0 +1,286 @@
+"""Writing commits: one at a time in one statement, or any number of any kind in one transaction.
+
+The usual commit opens an execution, or adds records to one whose inbox is empty. It is one statement, which finds its
+row only if the epoch, the owner and the last record are those that the driver knows. If it finds none, or if the commit
+does more, all rows are locked and read first, and a commit is refused before anything is changed.
+
+A commit that is written again, because its answer was lost on the way, is found to be there, and is not refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from fsm_mediator.errors import JournalError, LeaseLostError
+from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.postgres import sql
+from fsm_mediator.journal.postgres.connections import Session
+from fsm_mediator.journal.postgres.errors import unknown_driver
+from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
+from fsm_mediator.journal.rows import (
+    Row,
+    acceptance_row,
+    is_text,
+    item_row,
+    items_of,
+    next_attention_at,
+    record_rows,
+    stored_name,
+)
+from fsm_mediator.records import CHILD, Acceptance
+from fsm_mediator.states import ENDED, is_stuck
+
+
+class Write:
+    """A commit, encoded.
+
+    Raises:
+        PayloadError: A value or a name cannot be journaled.
+        JournalError: Its records do not follow one another.
+    """
+
+    __slots__ = ("commit", "opens", "owner", "posts", "rows", "saga_ids")
+
+    def __init__(self, commit: Commit, codec: Codec) -> None:
+        self.commit = commit
+        self.owner = commit.driver if commit.held else None
+        self.rows = record_rows(commit.records, commit.saga_id, codec)
+        self.opens: list[tuple[Acceptance, Row]] = []
+        if commit.acceptance is not None:
+            if self.rows and self.rows[0][0] != 1:
+                raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
+            self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode))
+        self.opens = [(child, acceptance_row(child, codec.json)) for child in (*commit.children, *commit.dormant)]
+        self.posts = [(to, item_parameters(item_row(item, to, codec.json), to)) for to, item in commit.posts]
+        new_ids = [child.saga_id for child, _ in self.opens]
+        for saga_id in (commit.saga_id, *new_ids) if commit.acceptance is not None else new_ids:
+            stored_name(saga_id, "the id")
+        self.saga_ids = (commit.saga_id, *new_ids)
+
+    def as_one_statement(self) -> tuple[str, dict[str, Any]] | None:
+        """The statement, with its parameters, that writes it if all is as the driver knows it; None: there is none."""
+        commit, rows, acceptance = self.commit, self.rows, self.commit.acceptance
+        if commit.taken or self.opens or self.posts or not rows:
+            return None
+        last, _, _, state, changed_at, _ = rows[-1]
+        columns = zip(("seqs", "events", "sources", "targets", "ats", "details"), zip(*rows, strict=True), strict=True)
+        parameters: dict[str, Any] = {name: list(values) for name, values in columns}
+        awaits = commit.awaits and acceptance is None
+        parameters |= {
+            "saga_id": commit.saga_id,
+            "state": state,
+            "changed_at": changed_at,
+            "last": last,
+            "owner": self.owner,
+            "wake_at": commit.wake_at,
+            "attention": next_attention_at(state, self.owner is not None, 0, commit.wake_at, awaits=awaits),
+            "ended_at": changed_at if self.owner is None and state in ENDED else None,
+        }
+        if acceptance is not None:
+            for name in ("saga", "version", "fingerprint", "deadline_at", "parent"):
+                parameters[name] = getattr(acceptance, name)
+            return sql.OPEN, parameters
+        total, here = commit.recoveries or (None, None)
+        parameters |= {"driver": commit.driver, "epoch": commit.epoch, "before": rows[0][0] - 1}
+        return sql.GO_ON, parameters | {"recoveries": total, "recoveries_here": here}
+
+
+def item_parameters(row: Row, saga_id: str) -> dict[str, Any]:
+    """An inbox item's row as parameters of `sql.POST`. PostgreSQL's text takes no NUL, which a reason can hold."""
+    kind, name, value, reason, at = row
+    reason = None if reason is None else reason.replace("\0", "\\x00")
+    return {"saga_id": saga_id, "kind": kind, "name": name, "value": value, "reason": reason, "at": at}
+
+
+class _Standing(msgspec.Struct):
+    """An execution as it stands in a batch: the columns of `sql.LOCK` after the id, and what the batch adds."""
+
+    number: int | None
+    epoch: int
+    driver: str | None
+    mail: int
+    wake_at: float | None
+    attention: float | None
+    state: str
+    changed_at: float
+    seq: int
+    opened: Acceptance | None = None
+    recoveries: tuple[int | None, int | None] = (None, None)
+    is_changed: bool = False
+    inbox: list[Row] = msgspec.field(default_factory=list)
+
+    @property
+    def ended_at(self) -> float | None:
+        """The time of its end, if it has ended and has no owner."""
+        return self.changed_at if self.driver is None and self.state in ENDED else None
+
+
+class Batch:
+    """Commits that are written in one transaction, which the caller began: two round trips, whatever their number."""
+
+    def __init__(self, session: Session, writes: Sequence[Write]) -> None:
+        self._session = session
+        self._writes = writes
+        self._records: list[Row] = []
+        self._taken: list[int] = []
+        self._load()
+
+    def _load(self) -> None:
+        """Lock and read all rows that the commits read or change."""
+        execute, writes = self._session.execute, self._writes
+        opening = [write.commit.saga_id for write in writes if write.commit.acceptance is not None]
+        going_on = [write.commit.saga_id for write in writes if write.commit.acceptance is None]
+        named = {saga_id for write in writes for saga_id in (*write.saga_ids, *(to for to, _ in write.posts))}
+        owners = sorted({write.owner for write in writes if write.owner is not None})
+        with self._session.pipeline():
+            drivers = execute(sql.LOCK_DRIVERS, (owners,))
+            locked = execute(sql.LOCK, (list(filter(is_text, named)),))
+            forgotten = execute(sql.FORGOTTEN_OF, (opening,))
+            inboxes = execute(sql.INBOXES, (list(filter(is_text, going_on)),))
+        self._drivers = {driver_id for (driver_id,) in drivers}
+        self._found = {saga_id: _Standing(*row) for saga_id, *row in locked}
+        self._forgotten = {saga_id for (saga_id,) in forgotten}
+        for saga_id, *row in inboxes:
+            if saga_id in self._found:
+                self._found[saga_id].inbox.append(tuple(row))
+
+    def execute(self) -> list[Written | JournalError]:
+        """Of each commit, the inbox after it, or its refusal."""
+        refusals = [self._plan(write) for write in self._writes]
+        done = [write for write, refusal in zip(self._writes, refusals, strict=True) if refusal is None]
+        posts = [post for write in done for post in write.posts if is_text(post[0])]
+        with_mail = [write.commit.saga_id for write in done if posts or self._found[write.commit.saga_id].mail]
+        execute = self._session.execute
+        with self._session.pipeline():
+            for statement, rows in (
+                (sql.INSERT, [_new_row(*each) for each in self._found.items() if each[1].number is None]),
+                (sql.UPDATE, [_row_of(its) for its in self._found.values() if its.is_changed and its.number]),
+                (sql.RECORD, self._records),
+                (sql.TAKE, [(number,) for number in self._taken]),
+            ):
+                if rows:
+                    execute(statement, [list(column) for column in zip(*rows, strict=True)])
+            for _, parameters in posts:
+                execute(sql.POST, parameters)
+            mail = execute(sql.INBOXES, (with_mail,)) if with_mail else None
+        inboxes: dict[str, list[Row]] = {}
+        for saga_id, *row in mail or ():
+            inboxes.setdefault(saga_id, []).append(tuple(row))
+        return [
+            items_of(inboxes.get(write.commit.saga_id, ())) if refusal is None else refusal
+            for write, refusal in zip(self._writes, refusals, strict=True)
+        ]
+
+    def _plan(self, write: Write) -> JournalError | None:
+        """Gather the changes of one commit. Returns the refusal; None: it is to be written, or is written already."""
+        commit, found = write.commit, self._found
+        its = found.get(commit.saga_id)
+        if its is not None and self._is_written(write, its):
+            return None
+        for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
+            if saga_id in found or saga_id in self._forgotten:
+                return IdTakenError(f"an execution {saga_id!r} exists, or is forgotten; nothing was written")
+        if write.owner is not None and write.owner not in self._drivers:
+            return unknown_driver(write.owner)
+        if commit.acceptance is not None:
+            found[commit.saga_id] = _opened(commit.acceptance, write.rows, write.owner, commit.wake_at)
+        else:
+            refusal = _refusal(write, its)
+            if refusal is not None:
+                return refusal
+            assert its is not None
+            self._go_on(write, its)
+        self._records += [(commit.saga_id, *row) for row in write.rows]
+        for index, (child, row) in enumerate(write.opens):
+            wake_at = None if index < len(commit.children) else math.inf  # dormant
+            found[child.saga_id] = _opened(child, [row], None, wake_at)
+            self._records.append((child.saga_id, *row))
+        return None
+
+    def _go_on(self, write: Write, its: _Standing) -> None:
+        """Change the row of an existing execution."""
+        commit = write.commit
+        taken = [number for number, *_ in its.inbox if number in commit.taken]
+        its.inbox = [row for row in its.inbox if row[0] not in commit.taken]
+        self._taken += taken
+        its.mail -= len(taken)
+        if write.rows:
+            its.seq, _, _, its.state, its.changed_at, _ = write.rows[-1]
+        if write.owner is None or commit.taken:
+            kind = CHILD if is_stuck(its.state) else None  # a stuck execution is woken by its branches alone
+            unseen = sum(row[0] > commit.seen and kind in (None, row[1]) for row in its.inbox)
+            held = write.owner is not None
+            its.attention = next_attention_at(its.state, held, unseen, commit.wake_at, awaits=commit.awaits)
+        its.driver, its.wake_at = write.owner, commit.wake_at
+        its.recoveries = commit.recoveries or its.recoveries
+        its.is_changed = True
+
+    def _is_written(self, write: Write, its: _Standing) -> bool:
+        """Whether the very same commit was written before, and nothing since."""
+        rows = write.rows
+        if (its.epoch, its.driver) != (write.commit.epoch, write.owner) or its.number is None:
+            return False
+        if not write.commit.records or its.seq != rows[-1][0]:
+            return False
+        kept = self._session.execute(sql.KEPT, (its.number, rows[0][0], rows[-1][0])).fetchall()
+        return kept == rows
+
+
+def _opened(acceptance: Acceptance, rows: Sequence[Row], owner: str | None, wake_at: float | None) -> _Standing:
+    """A new execution as it stands after its first records."""
+    seq, _, _, state, changed_at, _ = rows[-1]
+    dormant = wake_at == math.inf
+    attention = next_attention_at(state, owner is not None, 0, None if dormant else wake_at, awaits=dormant)
+    return _Standing(None, 1, owner, 0, wake_at, attention, state, changed_at, seq, acceptance)
+
+
+def _new_row(saga_id: str, its: _Standing) -> Row:
+    """The parameters of `sql.INSERT` for one execution."""
+    opened = its.opened
+    assert opened is not None
+    parent = None if opened.parent is None else stored_name(opened.parent, "the parent")
+    definition = (opened.saga, opened.version, opened.fingerprint, opened.deadline_at, parent)
+    return (
+        saga_id,
+        *definition,
+        its.state,
+        its.changed_at,
+        its.seq,
+        its.driver,
+        its.wake_at,
+        its.attention,
+        its.ended_at,
+    )
+
+
+def _row_of(its: _Standing) -> Row:
+    """The parameters of `sql.UPDATE` for one execution."""
+    standing = (its.driver, its.wake_at, its.attention, its.mail, its.ended_at, its.state, its.changed_at, its.seq)
+    return (its.number, *standing, *its.recoveries)
+
+
+def _refusal(write: Write, its: _Standing | None) -> JournalError | None:
+    """The reason why the commit cannot be added to this execution; None: it can."""
+    commit = write.commit
+    if its is None:
+        return JournalError(f"the journal knows no execution {commit.saga_id!r}; was it pruned? Nothing was written")
+    if (its.epoch, its.driver) != (commit.epoch, commit.driver):
+        return LeaseLostError(
+            f"execution {commit.saga_id!r} was taken over by another driver, or released; this one stops, nothing was "
+            f"written"
+        )
+    if write.rows and write.rows[0][0] != its.seq + 1:
+        return LeaseLostError(
+            f"execution {commit.saga_id!r} stands at record {its.seq}, so that {write.rows[0][0]} cannot be its next: "
+            f"somebody else has written in the meantime; nothing was written"
+        )
+    if commit.unless_mail is not None:
+        try:
+            check_unless_mail(commit, items_of(its.inbox))
+        except InboxChangedError as error:
+            return error
+    return None

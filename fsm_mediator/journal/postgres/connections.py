@@ -1,0 +1,166 @@
+"""Connections to the database: a few that are kept, each used by one thread at a time.
+
+A pool of psycopg's own is not needed: connections are made by the thread that needs one and finds none, and a broken
+one is thrown away. Before an idle connection is used, its socket is looked at without waiting, so that connections from
+before a restart of the server are not tried.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from fsm_mediator.journal.postgres.address import Address
+from fsm_mediator.journal.postgres.errors import ERRORS, to_journal_error
+from fsm_mediator.journal.postgres.schema import qualified
+from fsm_mediator.journal.rows import Row
+
+
+class Session:
+    """A connection, for the tables of one schema.
+
+    Attributes:
+        connection: The connection, in autocommit.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Row], schema: str) -> None:
+        self.connection = connection
+        self._schema = schema
+
+    def execute(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> psycopg.Cursor[Row]:
+        """Execute a statement of `sql`."""
+        return self.connection.execute(qualified(statement, self._schema).encode(), parameters)
+
+    def pipeline(self) -> AbstractContextManager[Any]:
+        """Send statements without a wait for their answers, where libpq can."""
+        return self.connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
+
+
+class Connections:
+    """Connections to one database.
+
+    Args:
+        address: Where it is.
+        schema: The schema of the journal's tables.
+        most: How many connections may be open at a time. Further threads wait.
+        pooled: Whether a pooler of connections such as PgBouncer is in between; None: it is found out.
+        when_cut_off: Called when the database could not be reached.
+
+    Attributes:
+        address: As above.
+        schema: As above.
+    """
+
+    def __init__(
+        self, address: Address, schema: str, *, most: int, pooled: bool | None, when_cut_off: Callable[[], object]
+    ) -> None:
+        self.address = address
+        self.schema = schema
+        self._most = most
+        self._pooled = pooled
+        self._when_cut_off = when_cut_off
+        self.reset()
+
+    def reset(self) -> None:
+        """In a forked child: leave the parent's connections alone."""
+        # Closing one would end the parent's session; psycopg closes none that another process has made.
+        self._idle: list[psycopg.Connection[Row]] = []
+        self._room = threading.BoundedSemaphore(self._most)
+
+    def is_pooled(self) -> bool:
+        """Whether a pooler is in between. Then a session is no one's own, and nothing is prepared in it."""
+        if self._pooled is None:
+            with self.session("opened"):
+                pass
+        return bool(self._pooled)
+
+    def connect(self) -> psycopg.Connection[Row]:
+        """A new connection, in autocommit."""
+        connection = psycopg.connect(**self.address.parameters, autocommit=True)
+        if self._pooled is None:
+            # A pooler tells its clients numbers of its own.
+            number = connection.info.backend_pid
+            found = connection.execute("SELECT pg_backend_pid()").fetchone()
+            self._pooled = found is None or found[0] != number
+        if self._pooled:
+            connection.prepare_threshold = None
+        return connection
+
+    @contextmanager
+    def session(self, doing: str) -> Iterator[Session]:
+        """A session for this thread; each statement is a transaction.
+
+        Args:
+            doing: The word of error messages: ``opened``, ``read``, ``written``.
+
+        Raises:
+            JournalError: The database cannot be reached, or refuses a statement.
+        """
+        with self._room:
+            connection = None
+            try:
+                connection = self._usable() or self.connect()
+                yield Session(connection, self.schema)
+            except ERRORS as error:
+                if isinstance(error, psycopg.OperationalError):
+                    self._when_cut_off()
+                raise to_journal_error(error, self.address.shown, doing) from error
+            finally:
+                if connection is not None:
+                    if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                        self._idle.append(connection)
+                    else:
+                        connection.close()
+
+    def _usable(self) -> psycopg.Connection[Row] | None:
+        """An idle connection that the server has not closed; None: there is none."""
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                while _has_news(connection.fileno()):  # a farewell, and then the end
+                    connection.pgconn.consume_input()
+                if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                    return connection
+            except (psycopg.Error, ValueError, OSError):
+                pass  # the server has closed it
+            connection.close()
+        return None
+
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """The rows of a query.
+
+        Raises:
+            JournalError: They cannot be read.
+        """
+        with self.session("read") as session:
+            return session.execute(query, parameters).fetchall()
+
+    def write(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any]) -> Row | None:
+        """Execute one statement as a transaction. Returns its first row.
+
+        Raises:
+            JournalError: It could not be written.
+        """
+        with self.session("written") as session:
+            cursor = session.execute(statement, parameters)
+            return cursor.fetchone() if cursor.description else None
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _has_news(descriptor: int) -> bool:
+    """Whether the socket can be read. If the connection is idle, the server has nearly always closed it."""
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()  # select takes no descriptor past 1023
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

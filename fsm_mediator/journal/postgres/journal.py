@@ -1,0 +1,303 @@
+"""PostgresJournal: a journal in a PostgreSQL database, for processes on many machines.
+
+Here the parts of this folder become the `Journal` protocol: where the database is (``address``), the tables
+(``schema``), statements (``sql``), commits (``commit``), which drivers are alive (``presence``), connections
+(``connections``).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from fsm_mediator import forking
+from fsm_mediator.errors import JournalError, PayloadError, UnknownExecutionError
+from fsm_mediator.journal.codec import MAX_BYTES, Codec
+from fsm_mediator.journal.liveness import is_forgettable
+from fsm_mediator.journal.plain import Types
+from fsm_mediator.journal.postgres import pruning, sql
+from fsm_mediator.journal.postgres.address import Address
+from fsm_mediator.journal.postgres.commit import Batch, Write, item_parameters
+from fsm_mediator.journal.postgres.connections import Connections
+from fsm_mediator.journal.postgres.errors import RETRIED, unknown_driver
+from fsm_mediator.journal.postgres.presence import SecondLook, SessionLocks
+from fsm_mediator.journal.postgres.reading import JournalReader
+from fsm_mediator.journal.postgres.schema import STEPS, check_schema, migrate, script, version_of
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
+from fsm_mediator.journal.rows import UnencodableError, driver_row, entry_of, is_text, is_too_late, item_row, record_of
+from fsm_mediator.records import SIGNAL, InboxItem
+from fsm_mediator.retry import check_number
+from fsm_mediator.states import WAITING
+
+_TRIES: Final = 5
+"""How often a transaction is executed that met others."""
+
+
+class PostgresJournal(JournalReader):
+    """Keeps records in a PostgreSQL database (12 or later), for processes on any number of machines.
+
+    A record is as durable as the database makes it before `write` returns. An outage of the server is waited for: a
+    driver tries a commit again until its lease is known to be lost. No time of a worker's clock is compared with
+    another's: leases run by the server's clock.
+
+    Behind a pooler in transaction mode, such as PgBouncer, it works as well, by the lease alone: no session there
+    belongs to one process.
+
+    Args:
+        url: The database: ``postgresql://app@db/shop``, or as libpq takes it otherwise. No message shows its password;
+            better keep that in a password file.
+        schema: The schema of the journal's tables; None: that of the URL's ``?schema=``, else ``fsm_mediator``.
+        lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
+        most_connections: How many connections are open at a time, besides one for the locks of drivers.
+        pooled: Whether a pooler in transaction mode is in between; None: it is found out.
+        max_value_bytes: The limit of one payload, result or signal value, as JSON.
+        types: Hooks, as of `SQLiteJournal`.
+        read_only: Only read; a standby will do.
+        migrate: Whether to make and update the tables; None: they are not even looked for, until `migrate`.
+
+    Raises:
+        DefinitionError: An argument cannot be used.
+        JournalError: The database cannot be reached, or has no journal that this version can use.
+    """
+
+    patience: float | None = None
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str | None = None,
+        lease: float = 30.0,
+        most_connections: int = 8,
+        pooled: bool | None = None,
+        max_value_bytes: int = MAX_BYTES,
+        types: Types | None = None,
+        read_only: bool = False,
+        migrate: bool | None = True,
+    ) -> None:
+        check_number("PostgresJournal: lease (seconds)", lease, above=True)
+        check_number("PostgresJournal: most_connections", most_connections, above=True)
+        check_number("PostgresJournal: max_value_bytes", max_value_bytes, above=True)
+        self.read_only: Final = read_only
+        self.heartbeat: float | None = min(1.0, lease / 3)
+        self.codec = Codec(max_value_bytes, types)
+        self._lease = lease
+        self._liveness = SecondLook(2 * self.heartbeat)
+        address = Address(url)
+        self._connections = Connections(
+            address,
+            check_schema(schema or address.schema or "fsm_mediator"),
+            most=most_connections,
+            pooled=pooled,
+            when_cut_off=self._liveness.forget,
+        )
+        self._locks = SessionLocks(self._connections)
+        self._numbers: dict[str, int] = {}
+        weakref.finalize(self, self._connections.close)
+        weakref.finalize(self, self._locks.close)
+        forking.register(self)
+        if migrate is not None:
+            try:
+                self._check_tables(migrates=migrate and not read_only)
+            except JournalError:
+                self.close()
+                raise
+
+    def _check_tables(self, *, migrates: bool) -> None:
+        with self._connections.session("opened") as session:
+            version = version_of(session.connection, self._connections.schema)
+        if version == len(STEPS):
+            return
+        if migrates:
+            self.migrate()
+            return
+        what = f"its tables have version {version}, and {len(STEPS)} is needed" if version else "there are no tables"
+        raise JournalError(
+            f"the journal {self._connections.address.shown!r}: {what} in the schema {self._connections.schema!r}; "
+            f"`fsm-mediator migrate` makes them, and its --sql prints how"
+        )
+
+    def migration(self) -> str:
+        """The SQL that `migrate` would execute, for a person to execute; empty: the tables are up to date.
+
+        Raises:
+            JournalError: The tables are of a later version.
+        """
+        with self._connections.session("opened") as session:
+            version = version_of(session.connection, self._connections.schema)
+        return "" if version == len(STEPS) else script(self._connections.schema, version)
+
+    def migrate(self) -> int:
+        """Make the tables, or bring them up to date. Returns the version they had; 0: there were none.
+
+        Raises:
+            JournalError: The user may not, or the tables are of a later version.
+        """
+        with self._connections.session("migrated") as session:
+            return migrate(session.connection, self._connections.schema)
+
+    # Writing
+
+    def write(self, commit: Commit) -> Written:
+        """As `Journal.write`."""
+        self._check_writable()
+        write = Write(commit, self.codec)
+        usual = write.as_one_statement()
+        if usual is not None and self._connections.write(*usual) is not None:
+            return ()
+        (written,) = self._execute([write])
+        if isinstance(written, tuple):
+            return written
+        raise written
+
+    def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
+        """As `Journal.write_all`."""
+        self._check_writable()
+        writes: list[Write] = []
+        refused: dict[int, JournalError] = {}
+        for index, commit in enumerate(commits):
+            try:
+                writes.append(Write(commit, self.codec))
+            except PayloadError as error:
+                refused[index] = UnencodableError(str(error))
+            except JournalError as error:
+                refused[index] = error
+        written = iter(self._execute(writes) if writes else ())
+        return [refused[index] if index in refused else next(written) for index in range(len(commits))]
+
+    def _execute(self, writes: Sequence[Write]) -> list[Written | JournalError]:
+        """Write commits of any kind in one transaction; again, if another one was in its way."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                with self._connections.session("written") as session, session.connection.transaction():
+                    return Batch(session, writes).execute()
+            except JournalError as error:
+                if not isinstance(error.__cause__, RETRIED) or tries == _TRIES:
+                    raise
+
+    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
+        """As `Journal.post`."""
+        self._check_writable()
+        if not is_text(saga_id):
+            return False
+        parameters = item_parameters(item_row(item, saga_id, self.codec.encode), saga_id)
+        if clock is None:
+            return self._connections.write(sql.POST, parameters) is not None
+        with self._connections.session("written") as session, session.connection.transaction():
+            # Locked first, so that no other transaction lies between the time and what it is the time of.
+            last = session.execute(sql.LAST_RECORD, (saga_id,)).fetchone()
+            timed = msgspec.structs.replace(item, at=clock())
+            if last is not None and item.kind == SIGNAL and last[0] == f"{WAITING}.{item.name}":
+                entered = record_of((0, "", "", last[0], 0.0, last[1]), saga_id, "")
+                if is_too_late(timed, last[0], entered.due_at):
+                    return False
+            return session.execute(sql.POST, {**parameters, "at": timed.at}).fetchone() is not None
+
+    # Drivers, and the executions they own
+
+    def enlist(self, driver: Driver) -> None:
+        """As `Journal.enlist`."""
+        self._check_writable()
+        idle = self._drivers(sql.IDLE_DRIVERS)
+        forgettable = [row[0] for row in idle if is_forgettable(Driver(*row[5:]), -row[1], 0.0)]
+        has_lock = not self._connections.is_pooled()
+        if forgettable:
+            self._connections.write(sql.DELETE_IDLE, (forgettable,))
+        row = (*driver_row(driver), has_lock, self._lease)
+        found = self._connections.write(sql.ENLIST, [_without_nul(value) for value in row])
+        assert found is not None
+        self._numbers[driver.id] = found[0]
+        if has_lock:
+            self._locks.hold(found[0])
+
+    def beat(self, driver_id: str) -> tuple[str, ...]:
+        """As `Journal.beat`. The lease is renewed after a third of it."""
+        self._check_writable()
+        found = self._connections.read(sql.SEEN_BY_DRIVER, (driver_id,))
+        if not found:
+            raise unknown_driver(driver_id)
+        ((age, called),) = found
+        if not 0 <= age < self._lease / 3:
+            self._connections.write(sql.BEAT, (self._lease, driver_id))
+        self._locks.renew()
+        return tuple(called)
+
+    def dismiss(self, driver_id: str) -> None:
+        """As `Journal.dismiss`."""
+        self._check_writable()
+        with self._connections.session("written") as session, session.connection.transaction():
+            session.execute(sql.LOCK_DRIVER, (driver_id,))
+            session.execute(sql.FREE_ALL_OF, (driver_id,))
+            session.execute(sql.DELETE_DRIVER, (driver_id,))
+        number = self._numbers.pop(driver_id, None)
+        if number is not None:
+            self._locks.drop(number)
+
+    def claim(self, saga_id: str, driver_id: str) -> Entry | None:
+        """As `Journal.claim`. A driver elsewhere is gone only at a second look."""
+        self._check_writable()
+        found = self._read_of(sql.OWNER, saga_id)
+        if not found:
+            raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
+        ((owner, epoch),) = found
+        drivers = {row[5]: row for row in self._drivers(sql.DRIVERS_OF_IDS, [driver_id, owner or driver_id])}
+        if driver_id not in drivers:
+            raise unknown_driver(driver_id)
+        if owner == driver_id or (owner in drivers and not self._liveness.is_gone(drivers[owner])):
+            return None
+        parameters = {"saga_id": saga_id, "driver": driver_id, "epoch": epoch, "owner": owner}
+        row = self._connections.write(sql.CLAIM, parameters)
+        if row is None:  # another driver was faster
+            return None
+        entry = entry_of(row, Driver(*drivers[driver_id][5:]), alive=True)
+        return msgspec.structs.replace(entry, abandoned=owner is not None)
+
+    def release(self, saga_id: str, epoch: int) -> None:
+        """As `Journal.release`."""
+        self._check_writable()
+        if is_text(saga_id):
+            self._connections.write(sql.RELEASE, (saga_id, epoch))
+
+    def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
+        """As `Journal.claimable`, oldest first by the order of opening."""
+        found = self._connections.read(sql.UNOWNED, (at, list(skip), limit))
+        gone = [row[5] for row in self._drivers(sql.OWNERS) if self._liveness.is_gone(row)]
+        if gone:
+            found += self._connections.read(sql.LEFT_BY, (gone, list(skip), limit))
+        return [saga_id for _, saga_id in sorted(found)[:limit]]
+
+    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
+        """As `Journal.prune`. The branches of an execution count, and are never deleted without it."""
+        check_bounds(before, limit)
+        self._check_writable()
+        return pruning.prune(self._connections, before, saga=saga, limit=limit, forget_ids=forget_ids)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise JournalError(f"the journal {self._connections.address.shown!r} was opened only for reading")
+
+    # Closing and forking
+
+    def close(self) -> None:
+        """As `Journal.close`."""
+        self._locks.close()
+        self._connections.close()
+
+    def reset(self) -> None:
+        """After a fork, in the child: open connections of its own."""
+        self._connections.reset()
+        self._locks.reset()
+        self._numbers.clear()
+        self._liveness.forget()
+
+    def __repr__(self) -> str:
+        return f"PostgresJournal({self._connections.address.shown!r})"
+
+
+def _without_nul(value: object) -> object:
+    return value.replace("\0", "\\x00") if isinstance(value, str) else value

@@ -1,0 +1,100 @@
+"""JournalReader: the reading half of a PostgreSQL journal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from fsm_mediator.journal.postgres import sql
+from fsm_mediator.journal.postgres.connections import Connections
+from fsm_mediator.journal.postgres.presence import SecondLook
+from fsm_mediator.journal.postgres.schema import lock_class
+from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
+from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, record_of
+from fsm_mediator.records import Record
+from fsm_mediator.states import STUCK, STUCK_EXECUTING
+
+_PAGE: Final = 200
+"""Executions that are read at a time when many are listed."""
+
+
+class JournalReader:
+    """The reading half of `PostgresJournal`, which makes the connections."""
+
+    encodes: bool = True
+    _connections: Connections
+    _liveness: SecondLook
+
+    def find(self, saga_id: str) -> Entry | None:
+        """As `Journal.find`."""
+        found = self._entries_of(self._read_of(sql.ENTRY, saga_id))
+        return found[0] if found else None
+
+    def records(self, saga_id: str) -> list[Record]:
+        """As `Journal.records`."""
+        return [record_of(tuple(row), saga_id, saga) for saga, *row in self._read_of(sql.RECORDS, saga_id)]
+
+    def inbox(self, saga_id: str) -> Written:
+        """As `Journal.inbox`."""
+        return items_of(self._read_of(sql.MAIL, saga_id))
+
+    def forgotten(self, saga_id: str) -> Forgotten | None:
+        """As `Journal.forgotten`."""
+        rows = self._read_of(sql.FORGOTTEN, saga_id)
+        return Forgotten(*rows[0]) if rows else None
+
+    def entries(
+        self,
+        *,
+        phase: str | None = None,
+        saga: str | None = None,
+        parent: str | None = None,
+        before: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Entry]:
+        """As `Journal.entries`, newest first by the order of opening; they are read in pages, as they are needed."""
+        check_bounds(before, limit)
+        conditions: list[tuple[str, tuple[Any, ...]]] = []
+        if phase is not None:
+            conditions.append((sql.IN_PHASE, (phase, [phase, STUCK_EXECUTING if phase == STUCK else phase])))
+        if saga is not None:
+            conditions.append(("e.saga = %s", (saga,)))
+        if parent is not None:
+            conditions.append(("e.parent = %s", (parent,)))
+        if before is not None:
+            conditions.append(("e.changed_at < %s", (before,)))
+        chosen = "".join(f" AND {condition}" for condition, _ in conditions)
+        values = [value for _, each in conditions for value in each]
+        query = f"{sql.ENTRIES} WHERE e.number < %s{chosen} ORDER BY e.number DESC LIMIT %s"
+        below, left = 2**63 - 1, math.inf if limit is None else limit
+        while left > 0:
+            page = self._connections.read(query, (below, *values, int(min(_PAGE, left))))
+            if not page:
+                return
+            yield from self._entries_of(page)
+            below, left = page[-1][0], left - len(page)
+
+    def next_wake(self) -> float | None:
+        """As `Journal.next_wake`."""
+        ((wake,),) = self._connections.read(sql.NEXT_WAKE)
+        return None if wake is None else float(wake)
+
+    def check(self) -> list[str]:
+        """As `Journal.check`: whether the rows fit together. PostgreSQL has tools for its files: ``pg_amcheck``."""
+        return [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._connections.read(sql.FAULTS)]
+
+    def _drivers(self, query: str, *parameters: Any) -> list[Row]:
+        """The rows of drivers that a query of `sql.DRIVERS` finds."""
+        return self._connections.read(query, (lock_class(self._connections.schema), *parameters))
+
+    def _entries_of(self, rows: Sequence[Row]) -> list[Entry]:
+        """The entries of *rows*; each owner is looked at only once."""
+        owners = {row[13] for row in rows} - {None}
+        drivers = {owner: (Driver(owner), False) for owner in owners}
+        for row in self._drivers(sql.DRIVERS_OF_IDS, list(owners)) if owners else ():
+            drivers[row[5]] = Driver(*row[5:]), self._liveness.is_present(row)
+        return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
+
+    def _read_of(self, query: str, saga_id: str) -> list[Row]:
+        return self._connections.read(query, (saga_id,)) if is_text(saga_id) else []

@@ -1,0 +1,176 @@
+"""The tables of a PostgreSQL journal, and how they are brought up to date.
+
+`STEPS` holds all versions, as in the SQLite journal: a released step is never edited, the next one is added. Tables are
+written ``journal.executions``; `qualified` puts the schema's name in the place of ``journal``.
+
+An execution's row holds its last state and number, so that opening an execution, and going on, each are one statement
+that checks, writes the records and updates the row. `fillfactor` leaves room on each page: an update that changes no
+indexed column then needs no new entry in an index (a HOT update). Records do not refer to executions by a foreign key:
+each insert would lock the execution's row. Values are text, because ``jsonb`` refuses the character NUL.
+
+The journal's one clock is the function ``now_seconds`` in the database. No worker's clock is ever compared with it.
+"""
+
+# ruff: noqa: S608 - the only thing put into a statement is the name of the schema, which is checked
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from fsm_mediator.errors import DefinitionError, JournalError
+
+STEPS: Sequence[str] = (
+    """
+    CREATE FUNCTION journal.now_seconds() RETURNS float8 LANGUAGE sql VOLATILE
+        AS 'SELECT extract(epoch FROM clock_timestamp())::float8';
+
+    -- session_lock: whether the driver's process holds an advisory lock on its number for as long as it is connected.
+    CREATE TABLE journal.drivers (
+        number int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        id text NOT NULL UNIQUE,
+        host text NOT NULL,
+        boot_id text NOT NULL,
+        pid_namespace text NOT NULL,
+        pid int NOT NULL,
+        started text NOT NULL,
+        beat_at float8 NOT NULL,
+        lease float8 NOT NULL,
+        session_lock boolean NOT NULL
+    );
+
+    -- attention: when a driver should look at it; -Infinity: now; NULL: not by itself.
+    -- ended_at: NULL: it has not ended, or a driver owns it.
+    CREATE TABLE journal.executions (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        saga_id text NOT NULL UNIQUE,
+        saga text NOT NULL,
+        version text NOT NULL,
+        fingerprint text NOT NULL,
+        deadline_at float8,
+        parent text,
+        state text NOT NULL,
+        changed_at float8 NOT NULL,
+        seq int NOT NULL,
+        epoch int NOT NULL,
+        driver text,
+        wake_at float8,
+        mail int NOT NULL,
+        attention float8,
+        ended_at float8,
+        recoveries int NOT NULL DEFAULT 0,
+        recoveries_here int NOT NULL DEFAULT 0
+    ) WITH (fillfactor = 70);
+    CREATE INDEX in_hand ON journal.executions (driver, attention) WHERE ended_at IS NULL;
+    CREATE INDEX branches ON journal.executions (parent) WHERE parent IS NOT NULL;
+
+    -- Record 0 is the acceptance: its value is the payload.
+    CREATE TABLE journal.records (
+        execution bigint NOT NULL,
+        seq int NOT NULL,
+        event text NOT NULL,
+        source text NOT NULL,
+        target text NOT NULL,
+        at float8 NOT NULL,
+        details text NOT NULL,
+        PRIMARY KEY (execution, seq)
+    );
+
+    CREATE TABLE journal.inbox (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        execution bigint NOT NULL,
+        kind text NOT NULL,
+        name text NOT NULL,
+        value text,
+        reason text,
+        at float8 NOT NULL
+    );
+    CREATE INDEX inbox_of ON journal.inbox (execution);
+
+    -- Executions that were deleted, so that their ids are not used again.
+    CREATE TABLE journal.forgotten (
+        saga_id text PRIMARY KEY,
+        saga text NOT NULL,
+        state text NOT NULL,
+        ended_at float8 NOT NULL
+    );
+    """,
+)
+"""The SQL that leads from each version to the next. The schema keeps its version in the table ``version``."""
+
+
+def lock_class(schema: str) -> int:
+    """The first key of this schema's advisory locks. The second key is a driver's number; 0: migration."""
+    return zlib.crc32(f"fsm_mediator.{schema}".encode()) & 0x7FFFFFFF
+
+
+def check_schema(schema: str) -> str:
+    """The name of the schema, if it can be one.
+
+    Raises:
+        DefinitionError: It is empty, too long for PostgreSQL, or holds a character besides letters, digits and ``_``.
+    """
+    if not isinstance(schema, str) or not schema.isidentifier() or not schema.isascii() or len(schema) > 63:
+        raise DefinitionError(
+            f"PostgresJournal: schema={schema!r} must be a name of letters, digits and _, at most 63 of them"
+        )
+    return schema
+
+
+@functools.lru_cache(maxsize=1024)
+def qualified(statement: str, schema: str) -> str:
+    """*statement* for the tables of this schema."""
+    return statement.replace("journal.", f'"{schema}".')
+
+
+def script(schema: str, version: int = 0) -> str:
+    """The SQL that brings the schema from this version to the newest, for a person to execute as its owner."""
+    create = (
+        f'CREATE SCHEMA IF NOT EXISTS "{check_schema(schema)}";\nCREATE TABLE journal.version (number int NOT NULL);'
+    )
+    steps = [*STEPS[version:], f"DELETE FROM journal.version; INSERT INTO journal.version VALUES ({len(STEPS)});"]
+    text = "\n".join((f"SELECT pg_advisory_xact_lock({lock_class(schema)}, 0);", "" if version else create, *steps))
+    return f"BEGIN;\n{qualified(text, schema)}\nCOMMIT;\n"
+
+
+def version_of(connection: psycopg.Connection[Any], schema: str) -> int:
+    """The version of the schema; 0: there is none.
+
+    Raises:
+        JournalError: It is of a later fsm_mediator.
+    """
+    # Not to_regclass: what it once did not find it can miss later, within a transaction that waited for a lock.
+    query = "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'version'"
+    if connection.execute(query, (schema,)).fetchone() is None:
+        return 0
+    row = connection.execute(qualified("SELECT max(number) FROM journal.version", schema)).fetchone()
+    version = int(row[0] or 0) if row else 0
+    if version > len(STEPS):
+        raise JournalError(
+            f"the schema {schema!r} was written by a later fsm_mediator: it has version {version}, and this one knows "
+            f"{len(STEPS)}. Upgrade fsm_mediator"
+        )
+    return version
+
+
+def migrate(connection: psycopg.Connection[Any], schema: str) -> int:
+    """Bring the schema to the newest version, in one transaction. Returns the version it had.
+
+    Processes that migrate at the same moment wait for each other, by an advisory lock.
+
+    Raises:
+        JournalError: It is of a later fsm_mediator.
+        psycopg.Error: It cannot be read or changed.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s::int, 0)", (lock_class(schema),))
+        version = version_of(connection, schema)
+        if version < len(STEPS):
+            # Without parameters psycopg sends several statements at once.
+            todo = script(schema, version).removeprefix("BEGIN;").removesuffix("COMMIT;\n")
+            connection.execute(todo.encode())
+    return version

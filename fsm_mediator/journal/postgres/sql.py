@@ -1,0 +1,223 @@
+"""The SQL of a PostgreSQL journal. Tables are named as in `schema`, values are always parameters."""
+
+# ruff: noqa: S608 - statements are put together from constants of this file
+
+from __future__ import annotations
+
+from typing import Final
+
+from fsm_mediator.journal.rows import UNFINISHED
+from fsm_mediator.states import ENDED, STUCK_PHASES
+
+
+def _array(names: frozenset[str]) -> str:
+    return f"ARRAY[{', '.join(map(repr, sorted(names)))}]"
+
+
+_PHASE: Final = "split_part(e.state, '.', 1)"
+_HAS_ENDED: Final = f"{_PHASE} = ANY({_array(ENDED)})"
+_IS_STUCK: Final = f"{_PHASE} = ANY({_array(STUCK_PHASES)})"
+_BRANCH_MESSAGE: Final = "EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution = e.number AND i.kind = 'child')"
+
+# Commits. The usual ones are one statement, which finds its row only if all is as the driver knows it.
+
+_RECORDS: Final = """
+    unnest(%(seqs)s::int[], %(events)s::text[], %(sources)s::text[], %(targets)s::text[], %(ats)s::float8[],
+        %(details)s::text[]) AS r"""
+OPEN: Final = f"""
+    WITH e AS (
+        INSERT INTO journal.executions (saga_id, saga, version, fingerprint, deadline_at, parent, state, changed_at,
+            seq, epoch, driver, wake_at, mail, attention, ended_at)
+        SELECT %(saga_id)s, %(saga)s, %(version)s, %(fingerprint)s, %(deadline_at)s::float8, %(parent)s, %(state)s,
+            %(changed_at)s::float8, %(last)s::int, 1, %(owner)s, %(wake_at)s::float8, 0, %(attention)s::float8,
+            %(ended_at)s::float8
+        WHERE (%(owner)s::text IS NULL OR EXISTS (SELECT 1 FROM journal.drivers WHERE id = %(owner)s FOR KEY SHARE))
+            AND NOT EXISTS (SELECT 1 FROM journal.forgotten WHERE saga_id = %(saga_id)s)
+        ON CONFLICT (saga_id) DO NOTHING RETURNING number),
+    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {_RECORDS})
+    SELECT number FROM e"""
+GO_ON: Final = f"""
+    WITH e AS (
+        UPDATE journal.executions SET state = %(state)s, changed_at = %(changed_at)s::float8, seq = %(last)s::int,
+            driver = %(owner)s, wake_at = %(wake_at)s::float8, attention = %(attention)s::float8,
+            ended_at = %(ended_at)s::float8, recoveries = coalesce(%(recoveries)s::int, recoveries),
+            recoveries_here = coalesce(%(recoveries_here)s::int, recoveries_here)
+        WHERE saga_id = %(saga_id)s AND epoch = %(epoch)s::int AND driver IS NOT DISTINCT FROM %(driver)s
+            AND seq = %(before)s::int AND mail = 0
+        RETURNING number),
+    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {_RECORDS})
+    SELECT number FROM e"""
+
+# Commits of any kind: all rows are locked in one order, so that no two transactions wait for each other.
+
+LOCK: Final = """
+    SELECT saga_id, number, epoch, driver, mail, wake_at, attention, state, changed_at, seq
+    FROM journal.executions WHERE saga_id = ANY(%s) ORDER BY number FOR UPDATE"""
+LOCK_DRIVERS: Final = "SELECT id FROM journal.drivers WHERE id = ANY(%s) ORDER BY number FOR KEY SHARE"
+FORGOTTEN_OF: Final = "SELECT saga_id FROM journal.forgotten WHERE saga_id = ANY(%s)"
+INBOXES: Final = """
+    SELECT e.saga_id, i.number, i.kind, i.name, i.value, i.reason, i.at
+    FROM journal.executions e JOIN journal.inbox i ON i.execution = e.number
+    WHERE e.saga_id = ANY(%s) AND e.mail > 0 ORDER BY i.number"""
+KEPT: Final = """
+    SELECT seq, event, source, target, at, details FROM journal.records
+    WHERE execution = %s AND seq BETWEEN %s AND %s ORDER BY seq"""
+UPDATE: Final = """
+    UPDATE journal.executions e SET driver = v.driver, wake_at = v.wake_at, attention = v.attention, mail = v.mail,
+        ended_at = v.ended_at, state = v.state, changed_at = v.changed_at, seq = v.seq,
+        recoveries = coalesce(v.recoveries, e.recoveries),
+        recoveries_here = coalesce(v.recoveries_here, e.recoveries_here)
+    FROM unnest(%s::bigint[], %s::text[], %s::float8[], %s::float8[], %s::int[], %s::float8[], %s::text[],
+        %s::float8[], %s::int[], %s::int[], %s::int[])
+        AS v (number, driver, wake_at, attention, mail, ended_at, state, changed_at, seq, recoveries, recoveries_here)
+    WHERE e.number = v.number"""
+INSERT: Final = """
+    INSERT INTO journal.executions (saga_id, saga, version, fingerprint, deadline_at, parent, state, changed_at, seq,
+        epoch, driver, wake_at, mail, attention, ended_at)
+    SELECT saga_id, saga, version, fingerprint, deadline_at, parent, state, changed_at, seq,
+        1, driver, wake_at, 0, attention, ended_at
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::text[], %s::text[], %s::float8[],
+        %s::int[], %s::text[], %s::float8[], %s::float8[], %s::float8[]) WITH ORDINALITY
+        AS v (saga_id, saga, version, fingerprint, deadline_at, parent, state, changed_at, seq, driver, wake_at,
+            attention, ended_at, place)
+    ORDER BY place"""
+RECORD: Final = """
+    INSERT INTO journal.records
+    SELECT e.number, v.seq, v.event, v.source, v.target, v.at, v.details
+    FROM unnest(%s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::float8[], %s::text[])
+        AS v (saga_id, seq, event, source, target, at, details) JOIN journal.executions e USING (saga_id)"""
+TAKE: Final = "DELETE FROM journal.inbox WHERE number = ANY(%s::bigint[])"
+
+# The inbox. What these say of `attention` is said by `rows.next_attention_at`; the journal's model holds them together.
+
+POST: Final = f"""
+    WITH e AS (
+        UPDATE journal.executions e SET mail = mail + 1, attention = CASE
+            WHEN driver IS NULL AND {_IS_STUCK} AND %(kind)s <> 'child' AND NOT {_BRANCH_MESSAGE} THEN NULL
+            ELSE '-Infinity'::float8 END
+        WHERE saga_id = %(saga_id)s AND NOT {_HAS_ENDED} RETURNING number)
+    INSERT INTO journal.inbox (execution, kind, name, value, reason, at)
+    SELECT number, %(kind)s, %(name)s, %(value)s, %(reason)s, %(at)s::float8 FROM e RETURNING number"""
+LAST_RECORD: Final = """
+    SELECT e.state, r.details
+    FROM journal.executions e JOIN journal.records r ON r.execution = e.number AND r.seq = e.seq
+    WHERE e.saga_id = %s FOR UPDATE OF e"""
+MAIL: Final = """
+    SELECT i.number, i.kind, i.name, i.value, i.reason, i.at
+    FROM journal.inbox i JOIN journal.executions e ON e.number = i.execution WHERE e.saga_id = %s ORDER BY i.number"""
+
+# Drivers, and the executions they own.
+
+_FREE: Final = f"""
+    UPDATE journal.executions e SET driver = NULL, ended_at = CASE WHEN {_HAS_ENDED} THEN changed_at END,
+        attention = CASE
+            WHEN {_HAS_ENDED} THEN NULL
+            WHEN {_IS_STUCK} THEN CASE WHEN {_BRANCH_MESSAGE} THEN '-Infinity'::float8 END
+            WHEN mail > 0 OR {_PHASE} = ANY({_array(UNFINISHED)}) THEN '-Infinity'::float8
+            ELSE wake_at END"""
+RELEASE: Final = f"{_FREE} WHERE saga_id = %s AND epoch = %s AND driver IS NOT NULL"
+LOCK_DRIVER: Final = "SELECT 1 FROM journal.drivers WHERE id = %s FOR UPDATE"
+FREE_ALL_OF: Final = f"{_FREE} WHERE ended_at IS NULL AND driver = %s"
+DELETE_DRIVER: Final = "DELETE FROM journal.drivers WHERE id = %s"
+ENLIST: Final = """
+    INSERT INTO journal.drivers (id, host, boot_id, pid_namespace, pid, started, session_lock, lease, beat_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, journal.now_seconds())
+    ON CONFLICT (id) DO UPDATE SET host = excluded.host, boot_id = excluded.boot_id,
+        pid_namespace = excluded.pid_namespace, pid = excluded.pid, started = excluded.started,
+        session_lock = excluded.session_lock, lease = excluded.lease, beat_at = excluded.beat_at
+    RETURNING number"""
+BEAT: Final = "UPDATE journal.drivers SET beat_at = journal.now_seconds(), lease = %s WHERE id = %s"
+SEEN_BY_DRIVER: Final = """
+    SELECT journal.now_seconds() - beat_at, ARRAY(
+        SELECT saga_id FROM journal.executions
+        WHERE ended_at IS NULL AND driver = d.id AND attention IS NOT NULL ORDER BY number)
+    FROM journal.drivers d WHERE id = %s"""
+DRIVERS: Final = """
+    SELECT d.number, journal.now_seconds() - d.beat_at, d.lease, NOT d.session_lock OR d.number::bigint IN (
+            SELECT l.objid::bigint FROM pg_locks l WHERE l.locktype = 'advisory' AND l.classid::bigint = %s
+                AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())),
+        extract(epoch FROM pg_postmaster_start_time())::float8,
+        d.id, d.host, d.boot_id, d.pid_namespace, d.pid, d.started
+    FROM journal.drivers d"""
+_IN_HAND: Final = "EXISTS (SELECT 1 FROM journal.executions e WHERE e.ended_at IS NULL AND e.driver = d.id)"
+OWNERS: Final = f"{DRIVERS} WHERE {_IN_HAND}"
+IDLE_DRIVERS: Final = f"{DRIVERS} WHERE NOT {_IN_HAND}"
+DRIVERS_OF_IDS: Final = f"{DRIVERS} WHERE d.id = ANY(%s)"
+DELETE_IDLE: Final = f"""
+    DELETE FROM journal.drivers WHERE id IN (
+        SELECT id FROM journal.drivers d WHERE number = ANY(%s) AND NOT {_IN_HAND} FOR UPDATE SKIP LOCKED)"""
+
+ENTRIES: Final = """
+    SELECT e.number, e.saga_id, e.saga, e.version, e.fingerprint, a.details, a.at, e.deadline_at, e.parent, e.state,
+        e.changed_at, e.seq, e.epoch, e.driver, e.wake_at, e.mail, e.attention, e.recoveries, e.recoveries_here
+    FROM journal.executions e JOIN journal.records a ON a.execution = e.number AND a.seq = 0"""
+OWNER: Final = "SELECT driver, epoch FROM journal.executions WHERE saga_id = %s"
+CLAIM: Final = f"""
+    WITH e AS (
+        UPDATE journal.executions SET driver = %(driver)s, epoch = epoch + 1, ended_at = NULL,
+            attention = CASE WHEN mail > 0 THEN '-Infinity'::float8 END
+        WHERE saga_id = %(saga_id)s AND epoch = %(epoch)s AND driver IS NOT DISTINCT FROM %(owner)s
+            AND EXISTS (SELECT 1 FROM journal.drivers WHERE id = %(driver)s FOR KEY SHARE)
+        RETURNING *)
+    {ENTRIES.replace("journal.executions e", "e")}"""
+
+# Executions that a driver should claim.
+
+UNOWNED: Final = """
+    SELECT number, saga_id FROM journal.executions
+    WHERE ended_at IS NULL AND driver IS NULL AND attention <= %s AND NOT fingerprint = ANY(%s)
+    ORDER BY number LIMIT %s"""
+LEFT_BY: Final = f"""
+    SELECT number, saga_id FROM journal.executions e
+    WHERE ended_at IS NULL AND driver = ANY(%s) AND NOT fingerprint = ANY(%s) AND NOT {_HAS_ENDED}
+        AND (NOT {_IS_STUCK} OR (mail > 0 AND {_BRANCH_MESSAGE}))
+    ORDER BY number LIMIT %s"""
+NEXT_WAKE: Final = """
+    SELECT min(wake) FROM (
+        SELECT CASE WHEN attention = '-Infinity' THEN wake_at ELSE attention END AS wake FROM journal.executions
+        WHERE ended_at IS NULL AND driver IS NULL) AS all_wakes
+    WHERE wake < 'Infinity'"""
+
+# Reading.
+
+ENTRY: Final = f"{ENTRIES} WHERE e.saga_id = %s"
+IN_PHASE: Final = f"(e.state = %s OR {_PHASE} = ANY(%s))"
+RECORDS: Final = """
+    SELECT e.saga, r.seq, r.event, r.source, r.target, r.at, r.details
+    FROM journal.executions e JOIN journal.records r ON r.execution = e.number
+    WHERE e.saga_id = %s AND r.seq > 0 ORDER BY r.seq"""
+FORGOTTEN: Final = "SELECT saga, state, ended_at FROM journal.forgotten WHERE saga_id = %s"
+FAULTS: Final = """
+    SELECT saga_id, 'records are lost, or numbered wrongly' FROM journal.executions e
+        LEFT JOIN (SELECT execution, min(seq) AS first, max(seq) AS last, count(*) AS size
+            FROM journal.records GROUP BY execution) r ON r.execution = e.number
+        WHERE first IS DISTINCT FROM 0 OR last <> size - 1 OR last <> e.seq
+    UNION ALL
+    SELECT saga_id, 'the inbox has another number of items than is noted' FROM journal.executions e
+        WHERE mail <> (SELECT count(*) FROM journal.inbox i WHERE i.execution = e.number)"""
+
+# Deleting executions that ended, each with its branches, once none of these can move.
+
+PRUNABLE: Final = """
+    SELECT number FROM journal.executions e
+    WHERE number > %s AND ended_at < %s AND (%s::text IS NULL OR saga = %s) AND (parent IS NULL
+        OR NOT EXISTS (SELECT 1 FROM journal.executions p WHERE p.saga_id = e.parent))
+    ORDER BY number LIMIT %s"""
+WHOLE: Final = f"""
+    WITH RECURSIVE whole AS (
+        SELECT number, saga_id, 0 AS depth FROM journal.executions WHERE number = %s
+        UNION ALL
+        SELECT c.number, c.saga_id, depth + 1 FROM journal.executions c JOIN whole w ON c.parent = w.saga_id)
+    SELECT e.number, e.driver IS NOT NULL OR (e.ended_at IS NULL AND NOT (e.number <> %s AND {_IS_STUCK}))
+    FROM journal.executions e WHERE e.number IN (SELECT number FROM whole) ORDER BY e.number FOR UPDATE"""
+REMEMBER: Final = """
+    INSERT INTO journal.forgotten (saga_id, saga, state, ended_at)
+    SELECT saga_id, saga, state, ended_at FROM journal.executions WHERE number = %s AND parent IS NULL
+    ON CONFLICT (saga_id) DO NOTHING"""
+FORGET: Final = """
+    DELETE FROM journal.forgotten WHERE saga_id IN (
+        SELECT saga_id FROM journal.forgotten WHERE ended_at < %s AND (%s::text IS NULL OR saga = %s) LIMIT 1000)"""
+DELETE: Final = """
+    WITH r AS (DELETE FROM journal.records WHERE execution = ANY(%(numbers)s::bigint[])),
+        i AS (DELETE FROM journal.inbox WHERE execution = ANY(%(numbers)s::bigint[]))
+    DELETE FROM journal.executions WHERE number = ANY(%(numbers)s::bigint[])"""
