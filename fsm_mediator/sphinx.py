@@ -33,7 +33,7 @@ from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
 from fsm_mediator.diagram.picture import STEPS, VIEWS
 from fsm_mediator.diagram.render import draw, svg_of
-from fsm_mediator.diagram.themes import THEMES
+from fsm_mediator.diagram.themes import THEMES, ThemeName
 from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError
 from fsm_mediator.statistics import Statistics
 from fsm_mediator.statistics.showing import SHOWN, Show
@@ -67,7 +67,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     target: str
     format: str
-    themes: tuple[str, ...]
+    themes: tuple[ThemeName, ...]
     look: dict[str, Any]
     stats: tuple[str, ...] = ()
     show: Show = "p95"

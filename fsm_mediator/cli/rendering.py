@@ -25,7 +25,7 @@ from fsm_mediator.diagram import Diagram, Look
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
-from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, VIEWS
+from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, VIEWS, View, check_view
 from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError
@@ -46,7 +46,7 @@ _LINKED: Final = re.compile(r"\]\(([\w.-]+)\)")
 class _RenderOptions:
     """What to draw, and how: the options of the command line, then those of ``pyproject.toml``, then the defaults."""
 
-    views: tuple[str, ...]
+    views: tuple[View, ...]
     look: Look
     formats: tuple[str, ...]
     index: str
@@ -61,7 +61,7 @@ class _RenderOptions:
 def _look(pick: Callable[..., Any]) -> Look:
     """How to draw, from the options."""
     return Look(
-        theme=str(pick("theme", LIGHT)),
+        theme=pick("theme", LIGHT),
         direction=pick("direction"),
         width=pick("width"),
         hide=tuple(pick("hide", ())),
@@ -131,7 +131,7 @@ def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any
 
     view = pick("view")
     options = _RenderOptions(
-        views=(str(view),) if view else VIEWS,
+        views=(check_view(view),) if view else VIEWS,
         look=_look(pick),
         formats=tuple(pick("formats", ("svg",))),
         index=str(pick("index", "README.md")),

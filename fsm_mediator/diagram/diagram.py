@@ -17,17 +17,17 @@ from fsm_mediator.diagram.dot import digraph
 from fsm_mediator.diagram.flow import FlowPicture, flow_picture
 from fsm_mediator.diagram.history import Run, frames_of
 from fsm_mediator.diagram.layout.detail import detail_layout
-from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, LEAST, PAGE, RIGHT
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, LEAST, PAGE, RIGHT, Direction
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import MOST_EDGES, MOST_TEXT, to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
 from fsm_mediator.diagram.numbers import Numbers, with_numbers
-from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, Picture, check_view, saga_picture
+from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, Hidden, Picture, View, check_view, saga_picture
 from fsm_mediator.diagram.steps_dot import steps_lines
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
 from fsm_mediator.diagram.text import MOST_ALT, clean, digest_of, shorten
-from fsm_mediator.diagram.themes import theme_of
+from fsm_mediator.diagram.themes import ThemeName, theme_of
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.machine.machine import CompiledMachine
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "md")
 """The formats of `Diagram.render`, by suffix."""
 
-LIGHT: Final = "light"
+LIGHT: Final[ThemeName] = "light"
 
 T = TypeVar("T")
 P = TypeVar("P", Picture, FlowPicture)
@@ -50,10 +50,10 @@ _results: WeakKeyDictionary[CompiledMachine, dict[tuple[Any, ...], Any]] = WeakK
 class Look(TypedDict, total=False):
     """How a picture is drawn: attributes of `Diagram`."""
 
-    theme: str
-    direction: str | None
+    theme: ThemeName
+    direction: Direction | None
     width: int | None
-    hide: Collection[str]
+    hide: Hidden | Collection[Hidden]
     title: str | None
     legend: bool | None
 
@@ -90,9 +90,9 @@ class Diagram:
 
     saga: Saga
     run: Run | None = None
-    view: str = attrs.field(default=DETAIL, kw_only=True, validator=lambda _self, _field, view: check_view(view))
-    theme: str = attrs.field(default=LIGHT, kw_only=True)
-    direction: str | None = attrs.field(default=None, kw_only=True)
+    view: View = attrs.field(default=DETAIL, kw_only=True, converter=check_view)
+    theme: ThemeName = attrs.field(default=LIGHT, kw_only=True)
+    direction: Direction | None = attrs.field(default=None, kw_only=True)
     width: int | None = attrs.field(default=None, kw_only=True)
     hide: frozenset[str] = attrs.field(default=frozenset(), kw_only=True, converter=_as_set)
     title: str | None = attrs.field(default=None, kw_only=True)
@@ -115,7 +115,7 @@ class Diagram:
         if self.numbers is not None and self.view != STEPS:
             raise DefinitionError(f"numbers are drawn on the view {STEPS!r}, not on {self.view!r}")
 
-    def with_(self, *, view: str | None = None, **look: Unpack[Look]) -> Diagram:
+    def with_(self, *, view: View | None = None, **look: Unpack[Look]) -> Diagram:
         """The same diagram with other attributes: ``diagram.with_(theme="dark")``."""
         view = view or self.view
         if view != STEPS:
@@ -306,12 +306,12 @@ class Diagram:
         return f"<Diagram of {what} {self.saga.name!r}: {self.view}, {self.theme}>"
 
 
-def saga_diagram(saga: Saga, view: str = DETAIL, **look: Unpack[Look]) -> Diagram:
+def saga_diagram(saga: Saga, view: View = DETAIL, **look: Unpack[Look]) -> Diagram:
     """The picture of a saga's machine; *look*: attributes of `Diagram`."""
     return Diagram(saga, view=view, **look)
 
 
-def run_diagram(outcome: Outcome, view: str = DETAIL, **look: Unpack[Look]) -> Diagram:
+def run_diagram(outcome: Outcome, view: View = DETAIL, **look: Unpack[Look]) -> Diagram:
     """The picture of a saga's machine with a run marked in it; *look*: attributes of `Diagram`."""
     run = Run(saga_id=outcome.saga_id, state=outcome.state, records=tuple(outcome.history))
     return Diagram(outcome.saga, run, view=view, **look)

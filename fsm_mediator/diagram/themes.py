@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.errors import DefinitionError
@@ -19,6 +19,8 @@ from fsm_mediator.states import (
     SUCCEEDED,
     WAITING,
 )
+
+ThemeName = Literal["light", "dark", "auto", "red"]
 
 Pair = tuple[str, str]
 """A colour in the light theme and in the dark one."""
@@ -146,7 +148,7 @@ RED: Final = LIGHT._replace(
 AUTO: Final = LIGHT._replace(name="auto")
 """Light; as an SVG it is dark on a dark page."""
 
-THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK, AUTO, RED)}
+THEMES: Final[dict[ThemeName, Theme]] = {"light": LIGHT, "dark": DARK, "auto": AUTO, "red": RED}
 
 
 def dark_sheet() -> str:
@@ -158,13 +160,22 @@ def dark_sheet() -> str:
     return f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
 
 
+def check_theme(name: str) -> ThemeName:
+    """*name*, if there is such a theme.
+
+    Raises:
+        DefinitionError: There is none.
+    """
+    for known in THEMES:
+        if name == known:
+            return known
+    raise DefinitionError(f"there is no theme {name!r}; there are {', '.join(THEMES)}")
+
+
 def theme_of(name: str) -> Theme:
     """The theme called *name*.
 
     Raises:
         DefinitionError: There is none.
     """
-    try:
-        return THEMES[name]
-    except (KeyError, TypeError):
-        raise DefinitionError(f"there is no theme {name!r}; there are {', '.join(THEMES)}") from None
+    return THEMES[check_theme(name)]

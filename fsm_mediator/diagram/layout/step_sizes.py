@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from fsm_mediator.diagram.flow import FlowBranch, StepBox
 from fsm_mediator.diagram.layout.geometry import Layout
@@ -10,9 +10,10 @@ from fsm_mediator.diagram.progress import StepState
 from fsm_mediator.diagram.text import fitted, width
 from fsm_mediator.machine.parts import Kind
 
+Direction = Literal["right", "down"]
 RIGHT: Final = "right"
 DOWN: Final = "down"
-DIRECTIONS: Final = (RIGHT, DOWN)
+DIRECTIONS: Final[tuple[Direction, ...]] = (RIGHT, DOWN)
 
 PAGE: Final = 736
 LEAST: Final = 300
