@@ -81,7 +81,7 @@ def test_branches_are_evicted_with_the_whole(drive, encode):
 
     assert {entry.saga_id.partition("/")[0] for entry in journal.entries()} == {"o-3", "o-4"}
     assert len(list(journal.entries())) == 2 * 5
-    assert len(journal._branches) == 2 * 2
+    assert len(journal._table.branches) == 2 * 2
 
 
 def test_ten_thousand_are_kept_by_default(drive):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -14,8 +13,7 @@ import msgspec
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
-from fsm_mediator.journal.forgetting import ForgottenIds
-from fsm_mediator.journal.memory_row import Row
+from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import (
     Commit,
@@ -78,10 +76,8 @@ class MemoryJournal:
 
     def _empty(self) -> None:
         self._lock = threading.Lock()
-        self._rows: dict[str, Row] = {}
-        self._branches: dict[str, dict[str, None]] = {}  # by parent, in order; can name branches that never were
-        self._ended: deque[str] = deque()  # if not all are kept: those that are no branches, in the order of their ends
-        self._forgotten = ForgottenIds()
+        self._table = table = Table()
+        self._rows, self._ended = table.rows, table.ended
         self._drivers: dict[str, Driver] = {}
         self._last_item = 0
 
@@ -116,7 +112,7 @@ class MemoryJournal:
         for children, dormant in ((commit.children, False), (commit.dormant, True)):
             for child in children:
                 changed[child.saga_id] = Row(child, [], dormant=dormant)
-                self._index_branch(child)
+                self._table.index_branch(child)
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
@@ -124,12 +120,12 @@ class MemoryJournal:
                     receiver = changed[saga_id] = copy.copy(receiver)
                 self._deliver(receiver, item)
         if commit.acceptance is not None:
-            self._index_branch(commit.acceptance)
+            self._table.index_branch(commit.acceptance)
         elif commit.records and commit.records[0].source in ENDED and commit.saga_id in self._ended:
             self._ended.remove(commit.saga_id)  # it is undone, and ends again
         if self.keep is not None and commit.records and row.acceptance.parent is None and row.state in ENDED:
             self._ended.append(commit.saga_id)
-            self._evict(self.keep)
+            self._table.evict(self.keep)
         self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
         return row.mail
 
@@ -138,7 +134,7 @@ class MemoryJournal:
         rows = self._rows
         row = rows.get(commit.saga_id)
         if commit.acceptance is not None:
-            if row is not None or hash(commit.saga_id) in self._forgotten.digests:
+            if row is not None or hash(commit.saga_id) in self._table.forgotten.digests:
                 raise IdTakenError(f"an execution {commit.saga_id!r} exists, or is forgotten; nothing was written")
             if commit.held and commit.driver is not None:
                 self._check_driver(commit.driver)
@@ -171,7 +167,7 @@ class MemoryJournal:
         row.driver = driver
         with self._lock:
             self._check_driver(driver)
-            saga_id, digests = acceptance.saga_id, self._forgotten.digests
+            saga_id, digests = acceptance.saga_id, self._table.forgotten.digests
             if saga_id in self._rows or (digests and hash(saga_id) in digests):
                 return None
             self._rows[saga_id] = row
@@ -184,7 +180,7 @@ class MemoryJournal:
             ended.append(row.acceptance.saga_id)
             if len(ended) > keep:
                 with self._lock:
-                    self._evict(keep)
+                    self._table.evict(keep)
         row.driver = None
 
     @staticmethod
@@ -354,7 +350,7 @@ class MemoryJournal:
         """As `Journal.entries`."""
         check_bounds(before, limit)
         with self._lock:
-            ids = list(self._rows if parent is None else self._branches.get(parent, ()))
+            ids = list(self._rows if parent is None else self._table.branches.get(parent, ()))
         for saga_id in reversed(ids):
             if limit is not None and limit <= 0:
                 return
@@ -374,58 +370,11 @@ class MemoryJournal:
         """As `Journal.prune`."""
         check_bounds(before, limit)
         with self._lock:
-            rows, deleted = self._rows, 0
-            for root in [saga_id for saga_id, row in rows.items() if row.acceptance.parent not in rows]:
-                row = rows[root]
-                if row.changed_at < before and saga in (None, row.acceptance.saga):
-                    whole = self._ended_whole(root)
-                    if deleted >= limit or (deleted and deleted + len(whole) > limit):
-                        break
-                    self._delete(whole, forget_ids=forget_ids)
-                    deleted += len(whole)
-            self._ended = deque(saga_id for saga_id in self._ended if saga_id in rows)
-            return deleted
-
-    def _evict(self, keep: int) -> None:
-        """Delete executions that ended first, two at most, until *keep* are left; queue them again if they go on."""
-        ended, rows = self._ended, self._rows
-        for _ in range(min(2, len(ended) - keep)):
-            oldest = ended.popleft()
-            row = rows.get(oldest)
-            if row is None:
-                continue
-            if row.driver is None and oldest not in self._branches and row.state in ENDED:
-                self._forgotten.add(oldest)
-                del rows[oldest]
-            elif whole := self._ended_whole(oldest):
-                self._delete(whole)
-            else:
-                ended.append(oldest)
-
-    def _ended_whole(self, saga_id: str) -> list[str]:
-        """The execution and all its branches, each after its parent; empty if it has not ended, or a branch goes on."""
-        rows = self._rows
-        if rows[saga_id].state not in ENDED:
-            return []
-        whole = [saga_id]
-        for each in whole:  # grows meanwhile
-            whole += [branch for branch in self._branches.get(each, ()) if branch in rows]
-        return [] if any(rows[each].is_unfinished for each in whole) else whole
-
-    def _delete(self, whole: list[str], *, forget_ids: bool = False) -> None:
-        if whole and not forget_ids and self._rows[whole[0]].acceptance.parent is None:
-            self._forgotten.add(whole[0])
-        for saga_id in reversed(whole):  # so that there is never a branch without its parent
-            del self._rows[saga_id]
-            self._branches.pop(saga_id, None)
+            return self._table.prune(before, saga, limit, forget_ids=forget_ids)
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
         """As `Journal.forgotten`. Neither its saga nor its state is kept."""
-        return Forgotten() if hash(saga_id) in self._forgotten.digests else None
-
-    def _index_branch(self, acceptance: Acceptance) -> None:
-        if acceptance.parent is not None:
-            self._branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
+        return Forgotten() if hash(saga_id) in self._table.forgotten.digests else None
 
     def check(self) -> list[str]:
         """As `Journal.check`. Nothing can be damaged."""

@@ -56,18 +56,18 @@ async def close(core: Core, seconds: float) -> None:
         core.closed = True
     if rebind:
         core.rebind()
-    core.opened = False
+    core.membership.close()
     try:
         await _drain(core, runtime.monotonic() + seconds, core.patience)
     finally:  # an interrupt ends the patience
         await _stop_all(core)
-        core.owned.on_empty = core.unregister
+        core.owned.on_empty = core.membership.end
         last: list[Callable[[], object]] = [core.journal.close] if core.owns_journal else []
         if core.owned:
             held = ", ".join([*core.owned.active, *core.owned.abandoned])
             logger.warning("closed while attempts are under way, released when they have ended: %s", held)
         else:
-            last.insert(0, core.unregister)
+            last.insert(0, core.membership.end)
         await runtime.shut_down(*last)
 
 

@@ -32,8 +32,8 @@ from fsm_mediator.journal.protocol import (
 )
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commits import CommitBuilder
-from fsm_mediator.mediator.heartbeat import start_heartbeat
 from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.membership import Membership
 from fsm_mediator.mediator.notifications import checked_observers
 from fsm_mediator.mediator.ownership import OwnedExecutions, notify_local_owner
 from fsm_mediator.mediator.registry import SagaRegistry
@@ -71,7 +71,7 @@ class Core:
         setbacks: The executions that could not be driven in the background.
         owned: The executions that this driver owns.
         closed: Whether it takes no new work.
-        opened: Whether it can be used at once.
+        membership: Whether the journal knows its driver.
         patience: Until when `close` waits for executions, in seconds since the epoch.
     """
 
@@ -122,16 +122,14 @@ class Core:
         forking.register(self)
 
     def _reset(self) -> None:
-        self.opened = self._enlisted = False
         self.patience: float | None = None
         self.lock = threading.Lock()
-        self._opening = threading.Lock()
         self.driver = self.commits.driver = this_driver()
+        self.membership = Membership(self.journal, self.driver)
         self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
         self.owned.notify = functools.partial(_notify, weakref.ref(self))
         self.setbacks = Setbacks(self.runtime.monotonic)
         self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.resume)
-        self._beating = threading.Event()
 
     def reset(self) -> None:
         """In a forked child: be another driver, for the one before lives on in the parent."""
@@ -149,24 +147,13 @@ class Core:
         self._check_open()
         if self.runtime.bind():
             self.rebind()
-        if not self.opened:
-            await self.runtime.in_thread(self._enlist)
+        if not self.membership.opened:
+            await self.runtime.in_thread(self.membership.enlist, weakref.WeakMethod(self.heartbeat))
             self._check_open()  # it may have been closed meanwhile
 
     def _check_open(self) -> None:
         if self.closed:
             raise MediatorClosedError("this mediator is closed; make another one")
-
-    def _enlist(self) -> None:
-        with self._opening:
-            if self._enlisted and not self.closed:
-                self.opened = True
-            elif not self.closed:
-                self.journal.enlist(self.driver)
-                self._enlisted = True
-                if self.journal.heartbeat is not None:
-                    start_heartbeat(weakref.WeakMethod(self.heartbeat), self._beating, self.journal.heartbeat)
-                self.opened = True
 
     def rebind(self) -> None:
         """The event loop before is gone, and its tasks with it: release the executions that they drove."""
@@ -174,50 +161,21 @@ class Core:
             active.wait.done = active.wait.wake = None  # nobody waits there any more
             self.keep_running_call(active)
             self.owned.release_and_finish(active)
-        self.opened = self._enlisted = False
-        self._beating.set()
-        self._beating = threading.Event()
+        self.membership.suspend()
         self.wake_timers.rearm()
-
-    def unregister(self) -> None:
-        """The last execution is released: be no driver any more."""
-        with self._opening:
-            enlisted, self._enlisted = self._enlisted, False
-            self._beating.set()
-        if enlisted:
-            try:
-                self.journal.dismiss(self.driver.id)
-            except JournalError as error:
-                logger.warning("closed, but the journal could not be told: %s", error)
 
     def heartbeat(self) -> None:
         """Renew the lease, and notice what other processes posted to the executions that this driver owns."""
         if self.runtime.is_lost():
             return  # nothing runs any more: let others have it
         try:
-            for saga_id in self._renew_lease():
+            for saga_id in self.membership.renew_lease():
                 self.runtime.post(self._notify_if_active, saga_id)
             self.owned.retry_releases()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
         except Exception:  # of a journal that is not ours, say: the heartbeat must not end
             logger.exception("the lease could not be renewed")
-
-    def _renew_lease(self) -> tuple[str, ...]:
-        """Renew the lease; a driver that was forgotten enlists again.
-
-        What it owned is free by then, and what of that is driven here ends with its next record.
-        """
-        try:
-            return self.journal.beat(self.driver.id)
-        except LeaseLostError:
-            with self._opening:
-                if self._enlisted:
-                    logger.warning(
-                        "the journal has forgotten this driver, having heard nothing of it for long; it enlists again"
-                    )
-                    self.journal.enlist(self.driver)
-            return ()
 
     def _notify_if_active(self, saga_id: str) -> None:
         if saga_id in self.owned.active:

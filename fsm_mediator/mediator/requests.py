@@ -16,10 +16,11 @@ from fsm_mediator.journal.protocol import Entry, IdTakenError
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import outcome_if_quiescent
 from fsm_mediator.mediator.commands import Command
-from fsm_mediator.mediator.driving import BRANCHES_POLL, ExecutionDriver
+from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.joining import feed_command
 from fsm_mediator.mediator.store import raise_unless_succeeded, with_queue_info
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
+from fsm_mediator.mediator.waiting import BRANCHES_POLL
 from fsm_mediator.states import is_settled
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ async def run(  # noqa: C901 - one path, read as a whole
     check: bool,
 ) -> Outcome:
     """Run a saga to its end for a waiting caller: see `Mediator.run`."""
-    if not core.opened or not core.runtime.is_bound():
+    if not core.membership.opened or not core.runtime.is_bound():
         await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
     if timeout is not None:

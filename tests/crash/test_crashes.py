@@ -5,10 +5,13 @@ Small sagas exhaustively here; `make torture` searches through larger ones, and 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import random
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +26,8 @@ from tests.crash.laboratory import Answer, Scenario, StepPlan
 from tests.crash.laws import broken_laws
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 120
+"""Seconds after which a scenario is taken to hang."""
 
 
 class Laboratory:
@@ -36,6 +41,7 @@ class Laboratory:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,
         )
 
     def perform(self, scenario: Scenario) -> Answer:
@@ -44,6 +50,9 @@ class Laboratory:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(scenario) + "\n")
         self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            pytest.fail(f"no answer within {PATIENCE} s: {json.dumps(scenario)}")
         answer: Answer = json.loads(self._process.stdout.readline())
         assert not answer["problem"], f"{scenario}\n{answer['problem']}"
         return answer
@@ -52,7 +61,8 @@ class Laboratory:
         """End it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait(timeout=30)
         self._process.stdout.close()
 
@@ -191,7 +201,7 @@ def test_answered_attempts_are_not_repeated(name: str, laboratory: Laboratory) -
         assert executed - planned <= 1, (kill_at, answer)
 
 
-acts = st.sampled_from(["returns", "returns", "raises", "rejects", "doubt", "doubt_without_effect"])
+acts = st.sampled_from(["returns", "returns", "raises", "rejects", "doubt", "doubt_without_effect", "kills"])
 
 
 @st.composite
@@ -203,15 +213,21 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     for index in range(number):
         compensates = draw(st.booleans()) and index != pivot and (pivot is None or index < pivot)
         forward = pivot is not None and index > pivot
+        if index != pivot and draw(st.integers(0, 5)) == 0:
+            steps.append(plan(f"s{index}", waits=draw(st.sampled_from(["signal", "timed", "sleep"]))))
+            continue
+        execute = [*draw(st.lists(acts, max_size=3)), *(["returns"] if forward else [])]
         steps.append(
             plan(
                 f"s{index}",
-                *(draw(st.lists(acts, max_size=3))),
-                *(["returns"] if forward else []),
+                *execute,
                 compensate=tuple(draw(st.lists(st.sampled_from(["returns", "raises", "doubt"]), max_size=3))),
                 compensates=compensates,
                 pivot=index == pivot,
                 probes=draw(st.booleans()),
+                deadly_probe=draw(st.integers(0, 7)) == 0,
+                # The last act is repeated: what is retried without limit must end by itself, or by killing.
+                endless=draw(st.integers(0, 3)) == 0 and (execute or [""])[-1] in ("", "returns", "rejects", "kills"),
             )
         )
     return {"steps": steps, "kills": draw(st.lists(st.integers(1, 40), max_size=3))}
@@ -219,7 +235,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
 
 @pytest.mark.torture
 def test_killed_anywhere_in_larger_sagas(laboratory: Laboratory, torture_seconds: float) -> None:
-    """Random sagas of up to six steps, killed up to three times, also while they recover."""
+    """Random sagas of up to six steps and waits, killed up to three times, also while they recover; some by a step."""
     until = time.monotonic() + torture_seconds
 
     @settings(

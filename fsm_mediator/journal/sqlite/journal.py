@@ -7,14 +7,11 @@ Here the parts of this folder become the `Journal` protocol: the tables (``schem
 
 from __future__ import annotations
 
-import math
 import os
 import sqlite3
 import time
 import weakref
-from array import array
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,34 +22,28 @@ from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
 from fsm_mediator.journal.plain import Types
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, Forgotten, Written, check_bounds
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.rows import (
-    Row,
     UnencodableError,
     driver_row,
-    entry_of,
     is_text,
     item_row,
-    items_of,
-    record_of,
 )
 from fsm_mediator.journal.sqlite import leases, pruning, sql, transaction
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
-from fsm_mediator.records import InboxItem, Record
+from fsm_mediator.journal.sqlite.reading import JournalReader
+from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING, STUCK_PHASES
-
-_PAGE: Final = 200
-"""Executions that are read at a time when many are listed."""
+from fsm_mediator.states import ENDED, STUCK_PHASES
 
 _SETTLED: Final = sql.as_json(sorted((*STUCK_PHASES, *ENDED)))
 _STUCK: Final = sql.as_json(sorted(STUCK_PHASES))
 
 
-class SQLiteJournal:
+class SQLiteJournal(JournalReader):
     """Keeps records in one SQLite file.
 
     A record is on the disk before `write` returns. Threads that write at the same time share a transaction, and so the
@@ -76,8 +67,6 @@ class SQLiteJournal:
         JournalError: There can be no journal at *path*, or the file is no journal, of a later version, or damaged.
     """
 
-    encodes: bool = True
-
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -97,7 +86,7 @@ class SQLiteJournal:
         check_number("SQLiteJournal: max_value_bytes", max_value_bytes, above=True)
         if not callable(clock):
             raise DefinitionError(f"SQLiteJournal: clock must be a function, not {clock!r}")
-        self.path: Final = self._absolute(path)
+        self.path = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
         self.codec = Codec(max_value_bytes, types)
@@ -230,10 +219,13 @@ class SQLiteJournal:
             self._connections.empty_log()
         return deleted
 
-    def forgotten(self, saga_id: str) -> Forgotten | None:
-        """As `Journal.forgotten`."""
-        rows = self._read_of(sql.FORGOTTEN, saga_id)
-        return Forgotten(*rows[0]) if rows else None
+    def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
+        """As `Journal.claimable`, oldest first by the order of opening."""
+        skipped = sql.as_json(skip)
+        found = self._read(sql.UNHELD, (at, skipped, limit))
+        for number in self._dead_owners():
+            found += self._read(sql.LEFT_BY, (number, skipped, _SETTLED, _STUCK, limit))
+        return [saga_id for _, saga_id in sorted(found)[:limit]]
 
     def _dead_owners(self) -> list[int]:
         """The dead drivers that own executions, after the ended ones of these are marked."""
@@ -285,120 +277,6 @@ class SQLiteJournal:
                     waiter.failure = error if len(waiters) == 1 else JournalError(str(error))
             finally:
                 connections.roll_back()
-
-    # Reading
-
-    def find(self, saga_id: str) -> Entry | None:
-        """As `Journal.find`."""
-        entries = self._entries_of(self._read_of(sql.ENTRY, saga_id))
-        return entries[0] if entries else None
-
-    def records(self, saga_id: str) -> list[Record]:
-        """As `Journal.records`."""
-        rows = self._read_of(sql.RECORDS, saga_id)
-        with self._reading():
-            return [record_of(tuple(row), saga_id, saga) for saga, *row in rows]
-
-    def inbox(self, saga_id: str) -> Written:
-        """As `Journal.inbox`."""
-        return items_of(self._read_of(sql.MAIL_OF, saga_id))
-
-    def entries(
-        self,
-        *,
-        phase: str | None = None,
-        saga: str | None = None,
-        parent: str | None = None,
-        before: float | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Entry]:
-        """As `Journal.entries`, newest first by the order of opening; they are read in pages, as they are needed."""
-        check_bounds(before, limit)
-        chosen = ""
-        parameters: list[Any] = []
-        if phase is not None:
-            chosen += f" AND {sql.IN_PHASE}"
-            parameters += [phase, phase, STUCK_EXECUTING if phase == STUCK else phase]
-        for value, condition in ((saga, sql.OF_SAGA), (parent, sql.OF_PARENT), (before, sql.BEFORE)):
-            if value is not None:
-                chosen += f" AND {condition}"
-                parameters.append(value)
-        left = math.inf if limit is None else limit
-        for page in self._pages(phase, chosen, parameters, left):
-            for entry in self._entries_of(self._read(sql.LISTED, (sql.as_json(page),))):
-                if left <= 0:
-                    return
-                left -= 1
-                yield entry
-
-    def _pages(self, phase: str | None, chosen: str, parameters: list[Any], limit: float) -> Iterator[list[int]]:
-        """The numbers of executions, newest first, in pages; nothing stays open in between."""
-        if phase is not None and phase not in ENDED:
-            # Executions that have not ended are few beside the others, and their index is not in this order: all their
-            # numbers are read at once, 8 bytes each.
-            query = f"{sql.CHOSEN_IN_HAND}{chosen} {sql.NEWEST_FIRST}"
-            most = -1 if limit == math.inf else int(limit)
-            numbers = array("q", (number for (number,) in self._read(query, (*parameters, most))))
-            for start in range(0, len(numbers), _PAGE):
-                yield numbers[start : start + _PAGE].tolist()
-            return
-        query = f"{sql.CHOSEN} WHERE {sql.BELOW}{chosen} {sql.NEWEST_FIRST}"
-        below = 2**63 - 1
-        while page := [number for (number,) in self._read(query, (below, *parameters, int(min(_PAGE, limit))))]:
-            yield page
-            below = page[-1]
-
-    def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """As `Journal.claimable`, oldest first by the order of opening."""
-        skipped = sql.as_json(skip)
-        found = self._read(sql.UNHELD, (at, skipped, limit))
-        for number in self._dead_owners():
-            found += self._read(sql.LEFT_BY, (number, skipped, _SETTLED, _STUCK, limit))
-        return [saga_id for _, saga_id in sorted(found)[:limit]]
-
-    def next_wake(self) -> float | None:
-        """As `Journal.next_wake`."""
-        ((wake,),) = self._read(sql.NEXT_WAKE)
-        return None if wake is None else float(wake)
-
-    def check(self) -> list[str]:
-        """As `Journal.check`: SQLite's own check, then whether the rows fit together. It reads the whole file."""
-        damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
-        damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
-        return damage + [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._read(sql.FAULTS)]
-
-    def _entries_of(self, rows: list[Row]) -> list[Entry]:
-        """The entries of *rows*; each owner is checked only once."""
-        drivers: dict[int, tuple[Driver, bool]] = {}
-        owners = {row[13] for row in rows} - {None}
-        if owners:
-            for number, *row in self._read(sql.DRIVERS):
-                if number in owners:
-                    drivers[number] = Driver(*row[2:]), self._is_alive(number, row)
-        with self._reading():
-            return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
-
-    def _is_alive(self, number: int, row: Sequence[Any]) -> bool:
-        last_beat, lease, *identity = row
-        return self._liveness.is_alive(number, Driver(*identity), last_beat, lease)
-
-    def _read_of(self, query: str, saga_id: str) -> list[Row]:
-        return self._read(query, (saga_id,)) if is_text(saga_id) else []
-
-    def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        with self._reading():
-            if self._connections.in_memory:
-                with self._connections.writing:
-                    return self._connections.writer().execute(query, parameters).fetchall()
-            with self._connections.reader() as connection:
-                return connection.execute(query, parameters).fetchall()
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except ERRORS as error:
-            raise to_journal_error(error, self.path, "read", self._connections.busy_timeout) from error
 
     # Closing and forking
 

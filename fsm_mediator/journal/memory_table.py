@@ -1,0 +1,151 @@
+"""Table: the executions of a `MemoryJournal`, each a `Row`, and the ids of deleted ones."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from fsm_mediator.journal.forgetting import ForgottenIds
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
+from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
+from fsm_mediator.states import ENDED, PENDING, is_settled, is_stuck
+
+
+class Row:
+    """One execution. A commit puts a new row in its place; a change of one attribute is made in the row."""
+
+    __slots__ = (
+        "acceptance",
+        "awaits",
+        "driver",
+        "epoch",
+        "mail",
+        "records",
+        "recoveries",
+        "seen",
+        "shared",
+        "wake_at",
+    )
+
+    def __init__(self, acceptance: Acceptance, records: list[Record], *, dormant: bool = False) -> None:
+        self.acceptance = acceptance
+        self.awaits = dormant
+        self.shared = False
+        self.seen = 0
+        self.records = records
+        self.epoch = 1
+        self.driver: str | None = None
+        self.wake_at: float | None = math.inf if dormant else None
+        self.mail: tuple[InboxItem, ...] = ()
+        self.recoveries = NO_RECOVERIES
+
+    def after(self, commit: Commit) -> Row:
+        """The row that takes this one's place with *commit*."""
+        row = Row(self.acceptance, [*self.records, *commit.records])
+        row.epoch = self.epoch
+        row.driver = commit.driver if commit.held else None
+        row.wake_at = commit.wake_at
+        row.awaits = commit.awaits
+        row.seen = max(self.seen, commit.seen)
+        row.mail = self.mail
+        row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
+        if commit.taken:
+            row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
+        return row
+
+    @property
+    def state(self) -> str:
+        """Its state."""
+        return self.records[-1].target if self.records else PENDING
+
+    @property
+    def changed_at(self) -> float:
+        """When it entered that state, in seconds since the epoch."""
+        return self.records[-1].at if self.records else self.acceptance.at
+
+    @property
+    def has_unseen_message(self) -> bool:
+        """Whether an item is in the inbox that no driver has seen; if the execution is stuck, one of a branch."""
+        if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and a group's inbox can be long
+            return False
+        stuck = is_stuck(self.state)
+        return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in reversed(self.mail))
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether this branch of an ended whole can still move.
+
+        An ended branch that a driver holds is being undone. A stuck branch was settled by a person with the whole.
+        """
+        return self.driver is not None or not is_settled(self.state)
+
+
+class Table:
+    """The executions of one journal, whose lock its callers hold.
+
+    Attributes:
+        rows: The executions, by id, in the order of opening.
+        branches: The ids of branches by their parent, in order. It can name branches that never were.
+        ended: If not all are kept: the ids of those that are no branches, in the order of their ends.
+        forgotten: The ids of those that are deleted.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.branches: dict[str, dict[str, None]] = {}
+        self.ended: deque[str] = deque()
+        self.forgotten = ForgottenIds()
+
+    def index_branch(self, acceptance: Acceptance) -> None:
+        """Note whose branch an execution is, if it is one."""
+        if acceptance.parent is not None:
+            self.branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
+
+    def prune(self, before: float, saga: str | None, limit: int, *, forget_ids: bool) -> int:
+        """As `Journal.prune`."""
+        rows, deleted = self.rows, 0
+        for root in [saga_id for saga_id, row in rows.items() if row.acceptance.parent not in rows]:
+            row = rows[root]
+            if row.changed_at < before and saga in (None, row.acceptance.saga):
+                whole = self._ended_whole(root)
+                if deleted >= limit or (deleted and deleted + len(whole) > limit):
+                    break
+                self._delete(whole, forget_ids=forget_ids)
+                deleted += len(whole)
+        left = [saga_id for saga_id in self.ended if saga_id in rows]
+        self.ended.clear()
+        self.ended.extend(left)
+        return deleted
+
+    def evict(self, keep: int) -> None:
+        """Delete executions that ended first, two at most, until *keep* are left; queue them again if they go on."""
+        ended, rows = self.ended, self.rows
+        for _ in range(min(2, len(ended) - keep)):
+            oldest = ended.popleft()
+            row = rows.get(oldest)
+            if row is None:
+                continue
+            if row.driver is None and oldest not in self.branches and row.state in ENDED:
+                self.forgotten.add(oldest)
+                del rows[oldest]
+            elif whole := self._ended_whole(oldest):
+                self._delete(whole)
+            else:
+                ended.append(oldest)
+
+    def _ended_whole(self, saga_id: str) -> list[str]:
+        """The execution and all its branches, each after its parent; empty if it has not ended, or a branch goes on."""
+        rows = self.rows
+        if rows[saga_id].state not in ENDED:
+            return []
+        whole = [saga_id]
+        for each in whole:  # grows meanwhile
+            whole += [branch for branch in self.branches.get(each, ()) if branch in rows]
+        return [] if any(rows[each].is_unfinished for each in whole) else whole
+
+    def _delete(self, whole: list[str], *, forget_ids: bool = False) -> None:
+        if whole and not forget_ids and self.rows[whole[0]].acceptance.parent is None:
+            self.forgotten.add(whole[0])
+        for saga_id in reversed(whole):  # so that there is never a branch without its parent
+            del self.rows[saga_id]
+            self.branches.pop(saga_id, None)

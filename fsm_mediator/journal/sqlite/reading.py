@@ -1,0 +1,139 @@
+"""JournalReader: the reading half of a SQLite journal."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from fsm_mediator.journal.liveness import LivenessCheck
+from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
+from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, record_of
+from fsm_mediator.journal.sqlite import sql
+from fsm_mediator.journal.sqlite.connections import Connections
+from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
+from fsm_mediator.records import Record
+from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING
+
+_PAGE: Final = 200
+"""Executions that are read at a time when many are listed."""
+
+
+class JournalReader:
+    """The reading half of `SQLiteJournal`, which makes the connections."""
+
+    encodes: bool = True
+    path: str
+    _connections: Connections
+    _liveness: LivenessCheck
+
+    def find(self, saga_id: str) -> Entry | None:
+        """As `Journal.find`."""
+        entries = self._entries_of(self._read_of(sql.ENTRY, saga_id))
+        return entries[0] if entries else None
+
+    def records(self, saga_id: str) -> list[Record]:
+        """As `Journal.records`."""
+        rows = self._read_of(sql.RECORDS, saga_id)
+        with self._reading():
+            return [record_of(tuple(row), saga_id, saga) for saga, *row in rows]
+
+    def inbox(self, saga_id: str) -> Written:
+        """As `Journal.inbox`."""
+        return items_of(self._read_of(sql.MAIL_OF, saga_id))
+
+    def entries(
+        self,
+        *,
+        phase: str | None = None,
+        saga: str | None = None,
+        parent: str | None = None,
+        before: float | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Entry]:
+        """As `Journal.entries`, newest first by the order of opening; they are read in pages, as they are needed."""
+        check_bounds(before, limit)
+        chosen = ""
+        parameters: list[Any] = []
+        if phase is not None:
+            chosen += f" AND {sql.IN_PHASE}"
+            parameters += [phase, phase, STUCK_EXECUTING if phase == STUCK else phase]
+        for value, condition in ((saga, sql.OF_SAGA), (parent, sql.OF_PARENT), (before, sql.BEFORE)):
+            if value is not None:
+                chosen += f" AND {condition}"
+                parameters.append(value)
+        left = math.inf if limit is None else limit
+        for page in self._pages(phase, chosen, parameters, left):
+            for entry in self._entries_of(self._read(sql.LISTED, (sql.as_json(page),))):
+                if left <= 0:
+                    return
+                left -= 1
+                yield entry
+
+    def _pages(self, phase: str | None, chosen: str, parameters: list[Any], limit: float) -> Iterator[list[int]]:
+        """The numbers of executions, newest first, in pages; nothing stays open in between."""
+        if phase is not None and phase not in ENDED:
+            # Executions that have not ended are few beside the others, and their index is not in this order: all their
+            # numbers are read at once, 8 bytes each.
+            query = f"{sql.CHOSEN_IN_HAND}{chosen} {sql.NEWEST_FIRST}"
+            most = -1 if limit == math.inf else int(limit)
+            numbers = array("q", (number for (number,) in self._read(query, (*parameters, most))))
+            for start in range(0, len(numbers), _PAGE):
+                yield numbers[start : start + _PAGE].tolist()
+            return
+        query = f"{sql.CHOSEN} WHERE {sql.BELOW}{chosen} {sql.NEWEST_FIRST}"
+        below = 2**63 - 1
+        while page := [number for (number,) in self._read(query, (below, *parameters, int(min(_PAGE, limit))))]:
+            yield page
+            below = page[-1]
+
+    def forgotten(self, saga_id: str) -> Forgotten | None:
+        """As `Journal.forgotten`."""
+        rows = self._read_of(sql.FORGOTTEN, saga_id)
+        return Forgotten(*rows[0]) if rows else None
+
+    def next_wake(self) -> float | None:
+        """As `Journal.next_wake`."""
+        ((wake,),) = self._read(sql.NEXT_WAKE)
+        return None if wake is None else float(wake)
+
+    def check(self) -> list[str]:
+        """As `Journal.check`: SQLite's own check, then whether the rows fit together. It reads the whole file."""
+        damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
+        damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
+        return damage + [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._read(sql.FAULTS)]
+
+    def _entries_of(self, rows: list[Row]) -> list[Entry]:
+        """The entries of *rows*; each owner is checked only once."""
+        drivers: dict[int, tuple[Driver, bool]] = {}
+        owners = {row[13] for row in rows} - {None}
+        if owners:
+            for number, *row in self._read(sql.DRIVERS):
+                if number in owners:
+                    drivers[number] = Driver(*row[2:]), self._is_alive(number, row)
+        with self._reading():
+            return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
+
+    def _is_alive(self, number: int, row: Sequence[Any]) -> bool:
+        last_beat, lease, *identity = row
+        return self._liveness.is_alive(number, Driver(*identity), last_beat, lease)
+
+    def _read_of(self, query: str, saga_id: str) -> list[Row]:
+        return self._read(query, (saga_id,)) if is_text(saga_id) else []
+
+    def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        with self._reading():
+            if self._connections.in_memory:
+                with self._connections.writing:
+                    return self._connections.writer().execute(query, parameters).fetchall()
+            with self._connections.reader() as connection:
+                return connection.execute(query, parameters).fetchall()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except ERRORS as error:
+            raise to_journal_error(error, self.path, "read", self._connections.busy_timeout) from error

@@ -1,0 +1,95 @@
+"""Membership: a driver is made known to the journal, and its lease renewed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+
+from fsm_mediator.errors import JournalError, LeaseLostError
+from fsm_mediator.journal.protocol import Driver, Journal
+
+logger = logging.getLogger("fsm_mediator")
+
+
+class Membership:
+    """The place of one driver among those that a journal knows.
+
+    A thread renews its lease, even while a step blocks the event loop.
+
+    Args:
+        journal: The journal.
+        driver: The driver.
+
+    Attributes:
+        opened: Whether the driver can be used at once.
+        closed: Whether it is not to be enlisted any more.
+    """
+
+    def __init__(self, journal: Journal, driver: Driver) -> None:
+        self.opened = self.closed = False
+        self._journal = journal
+        self._driver = driver
+        self._lock = threading.Lock()
+        self._enlisted = False
+        self._stopped = threading.Event()
+
+    def enlist(self, heartbeat: weakref.WeakMethod[Callable[[], None]]) -> None:
+        """Be known to the journal, and have *heartbeat* called from now on; harmless if it is."""
+        with self._lock:
+            if self.closed:
+                return
+            if not self._enlisted:
+                self._journal.enlist(self._driver)
+                self._enlisted = True
+                if self._journal.heartbeat is not None:
+                    arguments = (heartbeat, self._stopped, self._journal.heartbeat)
+                    threading.Thread(target=_beat, args=arguments, name="fsm-mediator-heartbeat", daemon=True).start()
+            self.opened = True
+
+    def renew_lease(self) -> tuple[str, ...]:
+        """Renew the lease, and return what `Journal.beat` does; a driver that was forgotten enlists again.
+
+        What it owned is free by then, and what of that is driven here ends with its next record.
+        """
+        try:
+            return self._journal.beat(self._driver.id)
+        except LeaseLostError:
+            with self._lock:
+                if self._enlisted:
+                    logger.warning(
+                        "the journal has forgotten this driver, having heard nothing of it for long; it enlists again"
+                    )
+                    self._journal.enlist(self._driver)
+            return ()
+
+    def suspend(self) -> None:
+        """Stop the heartbeat, until the driver is enlisted again."""
+        self.opened = self._enlisted = False
+        self._stopped.set()
+        self._stopped = threading.Event()
+
+    def close(self) -> None:
+        """Enlist the driver no more; it stays enlisted if it is."""
+        self.closed, self.opened = True, False
+
+    def end(self) -> None:
+        """The last execution is released: be no driver any more."""
+        with self._lock:
+            enlisted, self._enlisted = self._enlisted, False
+            self._stopped.set()
+        if enlisted:
+            try:
+                self._journal.dismiss(self._driver.id)
+            except JournalError as error:
+                logger.warning("closed, but the journal could not be told: %s", error)
+
+
+def _beat(heartbeat: weakref.WeakMethod[Callable[[], None]], stopped: threading.Event, seconds: float) -> None:
+    while not stopped.wait(seconds):
+        call = heartbeat()
+        if call is None:
+            return
+        call()
+        del call

@@ -1,0 +1,110 @@
+"""WaitingDriver: waits for a time, an item in the inbox, branches or a slot."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Final
+
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.core import Core
+
+BRANCHES_POLL: Final = 1.0
+"""The most seconds between two looks at branches that are waited for: other processes may drive some."""
+
+
+class WaitingDriver(Core):
+    """Waits for the executions that a `Core` owns."""
+
+    async def _wait_until_due(self, active: ActiveExecution, until: float | None) -> float | None:
+        """Wait until the execution is due at *until*, something came to its inbox, or a branch may have settled.
+
+        Returns:
+            The time then; None: the driver has left, a timer will have it driven on.
+        """
+        self.runtime.check_cancelled()
+        if until is None:
+            if self.closed and self.owned.any_branch_of(active.saga_id) is None:
+                active.stopping = True
+            if not active.called and not active.stopping:
+                await self._block(active, None, BRANCHES_POLL)
+        else:
+            at = self.clock()
+            wait = self._left(active, until, at)
+            if self.patience is not None and until > self.patience:
+                active.stopping = True
+            if wait > 0 and not active.called and not active.stopping:
+                if self.runtime.sleeps:
+                    await self.runtime.sleep(wait)
+                    at = max(self.clock(), until)
+                elif active.background and self.runtime.suspends:
+                    self._suspend(active, until, wait)
+                    return None
+                else:
+                    await self._block(active, until, wait)
+                    at = self.clock()
+            if at < until and self._left(active, until, at) <= 0:
+                active.elapsed = at = until
+            if active.called:
+                await self.read_inbox(active)
+            return at
+        if active.called:
+            await self.read_inbox(active)
+        return self.clock()
+
+    def _left(self, active: ActiveExecution, until: float, at: float) -> float:
+        """Seconds until *until*, by the clock or by the monotonic clock of this process: the earlier end counts.
+
+        A driver that takes an execution up waits no longer than the execution was to wait from its last record.
+        """
+        if until <= active.elapsed:
+            return 0.0
+        if self.runtime.sleeps:  # the user's own sleep, which may take no time
+            return until - at
+        wait, history, now = active.wait, active.execution.history, self.runtime.monotonic()
+        if wait.due != until:
+            entered = history[-1].at if history else active.execution.acceptance.at
+            wait.due, wait.ends = until, now + min(until - at, max(0.0, until - entered))
+        return min(until - at, wait.ends - now)
+
+    async def _block(self, active: ActiveExecution, until: float | None, wait: float) -> None:
+        wake = self.wake_event(active)
+        active.wait.until = until
+        try:
+            if not active.called and not active.stopping:  # whoever sets these looks for the event after that
+                await self.runtime.wait(wake, min(wait, 60.0))  # in slices: the system's clock may be set meanwhile
+        finally:
+            active.wait.until = None
+        wake.clear()
+
+    def _suspend(self, active: ActiveExecution, until: float, wait: float) -> None:
+        """Leave an execution in the background to a timer."""
+        token = self.give_up_driving(active, until)
+        with self.lock:
+            if active.wait.token is token:
+                at = self.clock() + wait
+                active.wait.timer = self.runtime.at(at, functools.partial(self.continue_driving, active, token))
+        if active.called or active.stopping or self.closed:  # that came before the token was there
+            self.continue_driving(active, token)
+
+    async def _wait_for_slot(self, active: ActiveExecution) -> bool:
+        """Wait for the slot of an attempt; False: the driver has left, the slot will have the execution driven on."""
+        slot = active.slot
+        assert slot is not None
+        if active.background and self.runtime.suspends:
+            token = self.give_up_driving(active, math.inf)
+            granted = not slot.on_grant(functools.partial(self.continue_driving, active, token))
+            if granted or active.called or active.stopping or self.closed:
+                self.continue_driving(active, token)
+            return False
+        wake = self.wake_event(active)
+        active.wait.until = math.inf
+        try:
+            if slot.on_grant(wake.set) and not active.called and not active.stopping:
+                await self.runtime.wait(wake, None)
+        finally:
+            active.wait.until = None
+        wake.clear()
+        if active.called:
+            await self.read_inbox(active)
+        return True
