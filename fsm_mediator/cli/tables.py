@@ -13,7 +13,7 @@ from fsm_mediator.cli.console import err, out, print_columns, printable, say
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
 from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.ids import place_of
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Entry, Journal, damage_of
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import SIGNAL, Record
 from fsm_mediator.states import ENDED, phase_of
@@ -181,6 +181,8 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
     if acceptance.parent is not None:
         _line(f"branch   of {_escape(acceptance.parent)}")
     _line(f"held by  {_escape(_driver(entry) or 'nobody')}")
+    for fault in damage_of(journal, entry.saga_id):
+        say(f"damaged  {printable(fault)}; see fsm-mediator check", "red")
     if entry.recoveries.total:
         _line(f"died     {entry.recoveries.total} of its drivers since it last got further (see max_recoveries)")
     if is_dormant(entry):

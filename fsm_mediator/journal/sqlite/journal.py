@@ -219,6 +219,17 @@ class SQLiteJournal(JournalReader):
             self._connections.empty_log()
         return deleted
 
+    def repair(self, saga_id: str) -> None:
+        """As `RepairableJournal.repair`."""
+        self._connections.check_writable()
+
+        def job(cursor: sqlite3.Cursor) -> None:
+            self._ids.last_written.pop(saga_id, None)
+            if cursor.execute(sql.ROW_FAULTS, (saga_id,)).fetchone() is not None:
+                cursor.execute(sql.DERIVE_ROW, (saga_id,))
+
+        self._perform(job)
+
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """As `Journal.claimable`, oldest first by the order of opening."""
         skipped = sql.as_json(skip)
