@@ -15,10 +15,12 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent)]
 
 import pygraphviz  # noqa: E402 - after the path is known
+from operation import order  # noqa: E402
 from trip import trip  # noqa: E402
 
 from benchmarks.rendering import graph_machine, state_machine, state_machine_dot  # noqa: E402
 from fsm_mediator.diagram.render import normalise_svg  # noqa: E402
+from fsm_mediator.statistics import Statistics  # noqa: E402
 
 
 def drawn(dot: str) -> str:
@@ -33,6 +35,8 @@ def drawn(dot: str) -> str:
 def main() -> None:
     """Draw all three."""
     trip.diagram().render(HERE / "fsm_mediator.svg")
+    first, second = (Statistics.from_json(order, HERE / f"order-{name}-week.json") for name in ("first", "second"))
+    first.diagram("p95", beside=second, theme="auto").render(HERE / "order-weeks.svg")
     theirs = {
         "transitions": graph_machine(trip, "pygraphviz").get_graph().to_string(),
         "python-statemachine": state_machine_dot(state_machine(trip)),

@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.progress import SpinnerColumn
 
-from fsm_mediator.cli import checks, exporting, options, rendering, tables, trees
+from fsm_mediator.cli import checks, exporting, options, rendering, statistics, tables, trees
 from fsm_mediator.cli.console import CommandGroup, err, out, progress_bar
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
@@ -38,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (rendering.render, *checks.COMMANDS, *exporting.COMMANDS):
+for command in (rendering.render, *checks.COMMANDS, *exporting.COMMANDS, *statistics.COMMANDS):
     cli.add_command(command)
 
 
