@@ -83,7 +83,7 @@ class Row:
 
 
 class Table:
-    """The executions of one journal, whose lock its callers hold.
+    """The executions of one journal. Callers hold the journal's lock.
 
     Attributes:
         rows: The executions, by id, in the order of opening.
@@ -103,7 +103,7 @@ class Table:
         self.shapes: dict[str, str] = {}
 
     def index_branch(self, acceptance: Acceptance) -> None:
-        """Note whose branch an execution is, if it is one."""
+        """Note an execution as a branch of its parent, if it has one."""
         if acceptance.parent is not None:
             self.branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 
