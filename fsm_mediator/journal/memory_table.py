@@ -7,6 +7,7 @@ from collections import deque
 
 from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
+from fsm_mediator.journal.rows import NOW, next_attention_at
 from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
 from fsm_mediator.states import ENDED, PENDING, is_settled, is_stuck
 
@@ -70,6 +71,15 @@ class Row:
             return False
         stuck = is_stuck(self.state)
         return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in reversed(self.mail))
+
+    @property
+    def attention(self) -> float | None:
+        """When a driver should claim it, unless a living one owns it: see `next_attention_at`."""
+        state, unseen = self.state, self.has_unseen_message
+        awaits = unseen if is_stuck(state) else self.awaits
+        if self.driver is not None and not is_settled(state):
+            return NOW
+        return next_attention_at(state, False, unseen, self.wake_at, awaits=awaits)
 
     @property
     def is_unfinished(self) -> bool:

@@ -23,6 +23,9 @@ Row: TypeAlias = tuple[Any, ...]
 NOW: Final = -math.inf
 """The `next_attention_at` of an execution that a driver should look at whatever the time is."""
 
+PENDING_NOW: Final = -1e300
+"""The `next_attention_at` of a pending execution without items: as `NOW`, after all that has begun."""
+
 MESSAGE_LIMIT: Final = 16 * 1024
 """Characters of an error's message that are kept."""
 
@@ -52,7 +55,7 @@ def next_attention_at(
         awaits: Whether it is between two attempts and waits for *wake_at* or an item; if stuck: for its branches.
 
     Returns:
-        `NOW`: whatever the time is; None: not without a new item.
+        `NOW` or `PENDING_NOW`: whatever the time is; None: not without a new item.
     """
     if held:
         return NOW if mail else None
@@ -62,7 +65,7 @@ def next_attention_at(
     if phase in STUCK_PHASES:
         return NOW if mail and awaits else None
     if mail or (phase in UNFINISHED and not awaits):
-        return NOW
+        return PENDING_NOW if phase == PENDING and not mail else NOW
     return wake_at
 
 
