@@ -374,7 +374,7 @@ class LoopRuntime:
         return self._workers.freed
 
     def free_workers(self) -> int:
-        """See `Runtime.free_workers`: tasks in coroutines count less than those that call plain functions."""
+        """See `Runtime.free_workers`: tasks in coroutines count less than tasks in plain functions."""
         return self._workers.free
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:

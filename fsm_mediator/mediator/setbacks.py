@@ -52,7 +52,7 @@ class Setbacks:
         self._failed.pop(saga_id, None)
 
     def waiting(self) -> list[str]:
-        """The executions that it is too early for a daemon to try again."""
+        """The executions for which it is too early: see `is_waiting`."""
         return [saga_id for saga_id in list(self._failed) if self.is_waiting(saga_id)]
 
     def is_waiting(self, saga_id: str) -> bool:
