@@ -7,7 +7,7 @@ from collections import deque
 
 from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
-from fsm_mediator.journal.rows import ANSWERS_KEPT, has_driver_look
+from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, PENDING, is_settled
 
@@ -71,6 +71,13 @@ class Row:
             return False
         state = self.state
         return any(item.number > self.seen and has_driver_look(item.kind, state) for item in reversed(self.mail))
+
+    @property
+    def attention(self) -> float | None:
+        """When a driver should claim it, unless a living one owns it: see `next_attention_at`."""
+        if self.driver is not None and not is_settled(self.state):
+            return NOW
+        return next_attention_at(self.state, False, self.has_unseen_message, self.wake_at, awaits=self.awaits)
 
     @property
     def is_unfinished(self) -> bool:

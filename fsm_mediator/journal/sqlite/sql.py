@@ -229,9 +229,24 @@ LEFT_BY: Final = f"""
     ORDER BY e.number LIMIT ?"""
 NEXT_WAKE: Final = """
     SELECT min(wake) FROM (
-        SELECT min(attention) AS wake FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention > -9e999
+        SELECT min(attention) AS wake FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention > -1e300
         UNION ALL
         SELECT min(wake_at) FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999)"""
+
+# Executions that a driver claims. Each is the number and the owner, and each is read in the order of the index.
+
+_FREE: Final = f"""
+    SELECT number, driver FROM executions WHERE ended_at IS NULL AND driver IS NULL AND {{}} AND {_NOT_SKIPPED}
+        AND saga_id NOT IN (SELECT value FROM json_each(?)) ORDER BY attention, number LIMIT ?"""
+FREE_NOW: Final = _FREE.format("attention = -9e999")
+FREE_DUE: Final = _FREE.format("attention > -1e300 AND attention <= ?")
+FREE_PENDING: Final = _FREE.format("attention = -1e300")
+ABANDONED: Final = LEFT_BY.replace("e.saga_id FROM", "e.driver FROM").replace(
+    "ORDER BY", "AND e.saga_id NOT IN (SELECT value FROM json_each(?)) AND e.attention IS ? ORDER BY"
+)
+CLAIM_ALL: Final = """
+    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = iif(mail > 0, -9e999, NULL), ended_at = NULL
+    WHERE number IN (SELECT value FROM json_each(?))"""
 
 # Ended executions that can be deleted, with all their branches, once none of these can move. A stuck branch of an ended
 # whole cannot: a person has settled it with the whole.
