@@ -1,20 +1,25 @@
 """Branches: whether a parent that waited for its branches went on as the records of the branches allow.
 
 Parent and branches may each conform, and yet contradict each other: a group is executed only once every branch has
-succeeded, and compensated only once every branch has ended. Branches without records are not judged.
+succeeded, and compensated only once every branch has ended. Branches without records are not judged, unless they are
+known to be planned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
 from fsm_mediator.conformance.reading import LogEntry, Trace
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.ids import branch_id, is_branch
 from fsm_mediator.states import COMPENSATING, ENDED, SUCCEEDED, WAITING, path_of, split_state
+
+PLANNED: Final = "planned"
+"""The state of a branch that is still to be created."""
 
 _End: TypeAlias = "tuple[str | None, bool]"
 """The state of a branch, and whether it has ever succeeded."""
@@ -35,7 +40,7 @@ class JoinClaim:
     def contradiction(self, branch: str, end: _End) -> str | None:
         """The way in which the end of *branch* contradicts the claim; None: it does not."""
         state, has_succeeded = end
-        if has_succeeded if self.done else state in ENDED:
+        if has_succeeded if self.done else (state in ENDED or state == NOT_BEGUN):
             return None
         return f"its branch {branch!r} {'never succeeded' if self.done else 'has not ended'}, and stands in {state!r}"
 
@@ -65,6 +70,10 @@ class BranchConsistency:
                 group = path_of(record.target)
                 groups[group] = tuple(branch_id(trace.saga_id, group, name) for name in record.children)
             before = entry
+        if trace.planned is not None and groups:
+            first, end, ended = trace.planned
+            *_, present = groups.values()
+            self.ends.update((branch, (NOT_BEGUN if ended else PLANNED, False)) for branch in present[first:end])
 
     def contradictions(self, reread: Callable[[str], Trace | None]) -> Iterator[tuple[JoinClaim, str]]:
         """Every claim that a branch contradicts, and why.

@@ -34,6 +34,22 @@ from fsm_mediator.errors import JournalError
 APPLICATION_ID: Final = 0x66736D6D  # "fsmm"
 """The application id in the file's header: no other SQLite file has it."""
 
+PLANNED: Final = """
+    -- Branches of large groups that are no executions yet: see `Plan` in ``journal/protocol.py``.
+    CREATE TABLE planned (
+        execution INTEGER NOT NULL REFERENCES executions ON DELETE CASCADE, -- whose group it is
+        number INTEGER NOT NULL, -- in the group
+        saga_id TEXT NOT NULL,
+        definition INTEGER NOT NULL REFERENCES definitions,
+        deadline_at REAL,
+        dormant INTEGER NOT NULL,
+        at REAL NOT NULL,
+        details TEXT NOT NULL,   -- of its record 0
+        ended TEXT,              -- JSON: type and message of the error with which it ended without being created
+        PRIMARY KEY (execution, number)
+    ) STRICT, WITHOUT ROWID;
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
@@ -112,6 +128,7 @@ STEPS: Sequence[str] = (
         ended_at REAL NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    PLANNED,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

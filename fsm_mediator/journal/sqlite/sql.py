@@ -121,6 +121,29 @@ COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here
 CLAIM: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
 
+# Planned branches. An execution's number is found from the branch's number in its group.
+
+PLAN: Final = _of_many(
+    """
+    INSERT INTO planned (execution, number, saga_id, definition, deadline_at, dormant, at, details) VALUES {}""",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
+)
+_TO_CREATE: Final = "FROM planned WHERE execution = ? AND number >= ? AND number < ? AND ended IS NULL"
+CREATE: Final = f"""
+    INSERT INTO executions (number, saga_id, definition, deadline_at, parent, wake_at, attention, epoch, mail)
+    SELECT ? + number, saga_id, definition, deadline_at, ?, iif(dormant, 9e999, NULL), iif(dormant, NULL, -9e999), 1, 0
+    {_TO_CREATE}"""
+CREATED_RECORD: Final = f"""
+    INSERT INTO records (execution, seq, event, source, target, at, details)
+    SELECT ? + number, 0, 'accepted', '', 'pending', at, details {_TO_CREATE}"""
+CREATED: Final = f"DELETE {_TO_CREATE}"
+END_PLANNED: Final = "UPDATE planned SET ended = ? WHERE execution = ? AND ended IS NULL"
+_PLANNED_OF: Final = "FROM planned WHERE execution = e.number"
+PLANNED: Final = f"""
+    SELECT (SELECT min(number) {_PLANNED_OF}), (SELECT max(number) + 1 {_PLANNED_OF}),
+        (SELECT min(number) {_PLANNED_OF} AND dormant), (SELECT ended {_PLANNED_OF} LIMIT 1)
+    FROM executions e WHERE e.saga_id = ? AND EXISTS (SELECT 1 {_PLANNED_OF})"""
+
 # Definitions.
 
 DEFINITION: Final = "SELECT number FROM definitions WHERE saga = ? AND version = ? AND fingerprint = ?"
@@ -261,4 +284,12 @@ FAULTS: Final = """
         WHERE NOT json_valid(details)
     UNION ALL
     SELECT saga_id, 'the inbox has another number of items than is noted' FROM executions e
-        WHERE mail <> (SELECT count(*) FROM inbox i WHERE i.execution = e.number)"""
+        WHERE mail <> (SELECT count(*) FROM inbox i WHERE i.execution = e.number)
+    UNION ALL
+    SELECT p.saga_id, 'the planned branch cannot be decoded' FROM planned p
+        WHERE NOT json_valid(details) OR NOT json_valid(coalesce(ended, '[]'))
+    UNION ALL
+    SELECT p.saga_id, 'it is planned, and exists' FROM planned p JOIN executions e ON e.saga_id = p.saga_id
+    UNION ALL
+    SELECT e.saga_id, 'planned branches are lost' FROM planned p JOIN executions e ON e.number = p.execution
+        GROUP BY e.number HAVING max(p.number) - min(p.number) >= count(*)"""
