@@ -99,7 +99,7 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
 
 
 def _entries_of(store: ExecutionStore, execution: Execution, path: str) -> tuple[list[Entry], Planned | None]:
-    """The branches that exist, as the journal lists them, and those that are only planned."""
+    """The existing branches, as the journal lists them, and the planned ones."""
     ids = [branch_id(execution.saga_id, path, name) for name in execution.group]
     planned = None
     listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
@@ -206,6 +206,8 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
 
 def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
     """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it goes on."""
+    if store.has_verbs(entry):
+        return None
     execution = store.load_execution(entry)
     quiescent = bool(execution.group) and is_branch_quiescent(store, entry)
     quiet = is_quiescent(execution, mail=entry.called, branches_quiescent=quiescent)

@@ -49,7 +49,7 @@ async def create_branches(core: Core, active: ActiveExecution, planned: Planned,
 def _next_plan(
     core: Core, active: ActiveExecution, planned: Planned, failed: str
 ) -> tuple[Plan, list[str], Planned | None]:
-    """What the next commit does, the ids of the branches that begin then, and what is planned after it.
+    """The plan of the next commit, the ids of the branches that begin then, and the planned branches after it.
 
     If some branches are dormant, the last ones are created first: so the branch that begins after another one is there
     before that one can settle.
