@@ -143,7 +143,7 @@ class Table:
         self.shapes: dict[str, str] = {}
 
     def index_branch(self, acceptance: Acceptance) -> None:
-        """Index an execution by its parent, if it is a branch."""
+        """Note an execution as a branch of its parent, if it has one."""
         if acceptance.parent is not None:
             self.branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 
