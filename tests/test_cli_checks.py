@@ -262,7 +262,7 @@ def test_compare_with_the_journal_refuses_only_what_is_in_flight(desk, journal):
     told = desk("compare", SAGAS, "tests.cli_app:newer", "-j", journal, code=DID_NOT_SUCCEED)
     assert "1 of saga 'checkout' version 1 would be stranded: 1 in stuck.reserve" in told
 
-    desk("resolve", "held", "--reason", "by hand", "-j", journal, "--app", SAGAS)
+    desk("resolve", "--drive", "held", "--reason", "by hand", "-j", journal, "--app", SAGAS)
 
     assert "nothing in flight would be stranded" in desk("compare", SAGAS, "tests.cli_app:newer", "-j", journal)
 

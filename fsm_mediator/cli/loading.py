@@ -140,6 +140,26 @@ def _app_of(found: Any, spec: str) -> App:
     return App(sagas)
 
 
+def one_saga(app: App, name: str | None) -> Saga:
+    """The saga of this name; of several versions the last. Without a name, the only saga of the app.
+
+    Raises:
+        DefinitionError: No name is given, and the app has several.
+        UnknownSagaError: The app has no saga of this name.
+    """
+    known = ", ".join(sorted({saga.name for saga in app.sagas}))
+    if name is None:
+        if len(app.sagas) > 1:
+            raise DefinitionError(
+                f"which of the sagas {known}? Name it with --saga; `render` draws all of them with -o into a folder"
+            )
+        return app.sagas[0]
+    found = [saga for saga in app.sagas if saga.name == name]
+    if not found:
+        raise UnknownSagaError(f"the app has no saga {name!r}; it has {known}")
+    return found[-1]
+
+
 def load_journal(
     app: str | None, journal: str | None, *, read_only: bool = False, wants_app: bool = False
 ) -> tuple[App | None, Journal]:

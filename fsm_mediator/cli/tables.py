@@ -15,7 +15,7 @@ from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.protocol import Entry, Journal, damage_of
 from fsm_mediator.narration import details, in_words, place_in_words
-from fsm_mediator.records import SIGNAL, Record
+from fsm_mediator.records import SIGNAL, VERBS, Record
 from fsm_mediator.states import ENDED, phase_of
 
 STYLES: Final = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
@@ -191,7 +191,8 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
     failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
     for item in journal.inbox(entry.saga_id):
         moot = "moot: the saga failed, or ended, before it" if item.kind == SIGNAL and failed else item.reason or ""
-        _line(f"inbox    {_escape(item.kind)} {_escape(item.name)} {_escape(moot)}".rstrip())
+        name = "" if item.kind in VERBS else f" {_escape(item.name)}"
+        _line(f"inbox    {_escape(item.kind)}{name} {_escape(moot)}".rstrip())
     if others:
         more = " more" if len(lines) > 1 else ""
         _line(f"branches {others}{more}: fsm-mediator list --parent {saga_id}")

@@ -14,7 +14,19 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.records import Acceptance, InboxItem, Record
+from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """A definition that a driver knows.
+
+    Attributes:
+        fingerprint: Of its shape.
+        shape: Its shape, as JSON.
+    """
+
+    fingerprint: str
+    shape: str
 
 
 class Driver(msgspec.Struct, frozen=True):
@@ -27,6 +39,7 @@ class Driver(msgspec.Struct, frozen=True):
         pid_namespace: An id of the namespace in which *pid* counts; empty if the system has none.
         pid: The process.
         started: When the process started, in the system's own count: a later process with this pid has another.
+        definitions: What it can drive. Entries do not name them.
     """
 
     id: str
@@ -35,6 +48,7 @@ class Driver(msgspec.Struct, frozen=True):
     pid_namespace: str = ""
     pid: int = 0
     started: str = ""
+    definitions: tuple[Definition, ...] = ()
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host or 'this machine'}"
@@ -76,6 +90,7 @@ class Commit(msgspec.Struct, frozen=True):
         unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
             by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
         recoveries: The execution's new count of recoveries; None: it is as it was.
+        answers: What became of verbs in the inbox; these are in *taken* too.
     """
 
     saga_id: str
@@ -93,6 +108,7 @@ class Commit(msgspec.Struct, frozen=True):
     posts: tuple[tuple[str, InboxItem], ...] = ()
     unless_mail: tuple[str, str] | None = None
     recoveries: Recoveries | None = None
+    answers: tuple[VerbAnswer, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -225,6 +241,8 @@ class Journal(Protocol):
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
         """Put *item* into an inbox, durably. False, and nothing is done: the execution has ended or is unknown.
 
+        An execution that has succeeded takes verbs.
+
         Args:
             saga_id: The execution.
             item: The item.
@@ -265,7 +283,8 @@ class Journal(Protocol):
 
         These are all that have not ended and whose owner is dead; and, of those without an owner, all that are pending,
         in a state of an attempt, or due, and all with an inbox item that no driver has seen. A stuck execution is among
-        them only for an item of a branch, a dormant one only after an item has come.
+        them only for an item of a branch or a verb, one that has ended only for a verb, a dormant one only after an
+        item has come.
 
         Args:
             at: The time, in seconds since the epoch.

@@ -102,6 +102,7 @@ class CommitBuilder:
         if may_not_begin:
             wake_at = math.inf
         at_work = effect is not None or execution.state == PENDING
+        answers, active.answers = active.answers, ()
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         children: tuple[Acceptance, ...] = ()
         dormant: tuple[Acceptance, ...] = ()
@@ -120,7 +121,7 @@ class CommitBuilder:
             or may_not_begin
             or (parks and (active.asks_at is not None or _is_wait(effect)) and not active.group.must_retry),
             active.inbox.seen,
-            execution.drain_consumed(),
+            execution.drain_consumed() + tuple(answer.number for answer in answers),
             execution.acceptance if opens else None,
             children,
             dormant,
@@ -128,6 +129,7 @@ class CommitBuilder:
             + (() if execution.acceptance.parent is None else _branch_notifications(execution, records)),
             _timed_out_signal(execution, records),
             _counted(active, records),
+            answers,
         )
 
     def should_release(

@@ -34,7 +34,7 @@ from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
-from fsm_mediator.journal.sqlite.reading import JournalReader
+from fsm_mediator.journal.sqlite.operators import OperatorTables, note_definitions
 from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED, STUCK_PHASES
@@ -43,7 +43,7 @@ _SETTLED: Final = sql.as_json(sorted((*STUCK_PHASES, *ENDED)))
 _STUCK: Final = sql.as_json(sorted(STUCK_PHASES))
 
 
-class SQLiteJournal(JournalReader):
+class SQLiteJournal(OperatorTables):
     """Keeps records in one SQLite file.
 
     A record is on the disk before `write` returns. Threads that write at the same time share a transaction, and so the
@@ -169,6 +169,7 @@ class SQLiteJournal(JournalReader):
         def job(cursor: sqlite3.Cursor) -> None:
             cursor.execute(sql.DELETE_DRIVERS, (forgotten,))
             cursor.execute(sql.ENLIST, (*row, now, self._lease))
+            note_definitions(cursor, driver)
 
         self._perform(job)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fsm_mediator.records import VERBS
 from fsm_mediator.states import ENDED
 
 
@@ -67,9 +68,13 @@ DUE_AT: Final = f"SELECT r.target, json_extract(r.details, '$.due_at') FROM {_WI
 OWNED_BY: Final = f"""
     SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ?"""
-_TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?)"
+_VERBS: Final = f"({', '.join(map(repr, sorted(VERBS)))})"
+_HAS_VERB: Final = (
+    f"(e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS}))"
+)
+_TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?) AND NOT {_HAS_VERB}"
 """Ended executions whose row names this driver as the owner. If it is surely dead (the second parameter), also those
-that it claimed later, to undo them, and left in their ended state."""
+that it claimed later, to undo them, and left in their ended state; unless that is still to be answered."""
 ENDED_UNDER: Final = f"SELECT 1 FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1"
 MARK_ENDED: Final = f"""
     UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at
@@ -132,8 +137,12 @@ POST: Final = "INSERT INTO inbox (execution, kind, name, value, reason, at) VALU
 TAKE: Final = "DELETE FROM inbox WHERE number = ? AND execution = ?"
 MAIL: Final = """
     SELECT number, kind, name, value, reason, at FROM inbox WHERE execution = ? ORDER BY number"""
-UNSEEN: Final = "SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND kind GLOB ?"
-BRANCH_MESSAGE: Final = "SELECT 1 FROM inbox WHERE execution = ? AND kind = 'child' LIMIT 1"
+UNSEEN: Final = f"""
+    SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
+"""How many items no driver has seen, of those of a kind, and of verbs."""
+VERB_IN: Final = """
+    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.kind = ? AND i.name = ?
+    UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
     FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? ORDER BY i.number"""
@@ -162,6 +171,18 @@ DELETE_DRIVER: Final = "DELETE FROM drivers WHERE number = ?"
 DELETE_DRIVERS: Final = f"""
     DELETE FROM drivers WHERE number IN (SELECT value FROM json_each(?))
     AND number IN (SELECT number FROM ({IDLE_DRIVERS}))"""
+
+# What operators say, and what drivers know.
+
+ANSWER: Final = "SELECT number, name, seq, refusal, at FROM answers WHERE name = ?"
+KEEP_ANSWER: Final = "INSERT OR REPLACE INTO answers (number, name, seq, refusal, at) VALUES (?, ?, ?, ?, ?)"
+FORGET_ANSWER: Final = "DELETE FROM answers WHERE name = ?"
+FORGET_ANSWERS: Final = "DELETE FROM answers WHERE at < ?"
+FORGET_KNOWN: Final = "DELETE FROM known WHERE driver = (SELECT number FROM drivers WHERE id = ?)"
+KNOW: Final = "INSERT OR IGNORE INTO known (driver, fingerprint) SELECT number, ? FROM drivers WHERE id = ?"
+KNOWN: Final = "SELECT driver, fingerprint FROM known"
+KEEP_SHAPE: Final = "INSERT OR IGNORE INTO shapes (fingerprint, shape) VALUES (?, ?)"
+SHAPE: Final = "SELECT shape FROM shapes WHERE fingerprint = ?"
 
 # Executions, to read them.
 
@@ -203,7 +224,7 @@ UNHELD: Final = f"""
 LEFT_BY: Final = f"""
     SELECT e.number, e.saga_id FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ? AND {_NOT_SKIPPED} AND ({_PHASE} NOT IN (SELECT value FROM json_each(?))
-        OR ({_PHASE} IN (SELECT value FROM json_each(?))
+        OR {_HAS_VERB} OR ({_PHASE} IN (SELECT value FROM json_each(?))
             AND e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind = 'child')))
     ORDER BY e.number LIMIT ?"""
 NEXT_WAKE: Final = """
