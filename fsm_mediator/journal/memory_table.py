@@ -6,6 +6,7 @@ import math
 from collections import deque
 
 from fsm_mediator.journal.forgetting import ForgottenIds
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
 from fsm_mediator.journal.rows import ANSWERS_KEPT, has_driver_look
 from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
@@ -20,6 +21,7 @@ class Row:
         "awaits",
         "driver",
         "epoch",
+        "fault",
         "mail",
         "records",
         "recoveries",
@@ -39,6 +41,7 @@ class Row:
         self.wake_at: float | None = math.inf if dormant else None
         self.mail: tuple[InboxItem, ...] = ()
         self.recoveries = NO_RECOVERIES
+        self.fault: tuple[int, Fault] | None = None
 
     def after(self, commit: Commit) -> Row:
         """The row that takes this one's place with *commit*."""
@@ -49,6 +52,7 @@ class Row:
         row.awaits = commit.awaits
         row.seen = max(self.seen, commit.seen)
         row.mail = self.mail
+        row.fault = self.fault
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)

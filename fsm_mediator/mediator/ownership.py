@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 
 from fsm_mediator.error_types import safe_repr
-from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError
+from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.protocol import Commit, Entry
@@ -146,6 +146,7 @@ class OwnedExecutions:
         self._store.registry.saga_of(entry.acceptance)
         if is_settled(entry.state) and not for_command and not self._store.has_news(entry):
             return False
+        claimed = None
         try:
             claimed = self._try_claim(saga_id)
             if claimed is None:
@@ -169,7 +170,9 @@ class OwnedExecutions:
             active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
             active.called = False  # first: what comes from now on is read again
             active.receive(self._journal.inbox(saga_id))
-        except BaseException:
+        except BaseException as error:
+            if active.epoch and claimed is not None and isinstance(error, PayloadError):
+                self._store.note_fault(claimed, error)
             self.release(saga_id)
             raise
         return True

@@ -183,6 +183,14 @@ KNOW: Final = "INSERT OR IGNORE INTO known (driver, fingerprint) SELECT number, 
 KNOWN: Final = "SELECT driver, fingerprint FROM known"
 KEEP_SHAPE: Final = "INSERT OR IGNORE INTO shapes (fingerprint, shape) VALUES (?, ?)"
 SHAPE: Final = "SELECT shape FROM shapes WHERE fingerprint = ?"
+NOTE_FAULT: Final = """
+    INSERT OR REPLACE INTO faults (execution, epoch, type, field, message)
+    SELECT number, ?, ?, ?, ? FROM executions WHERE saga_id = ?"""
+NOTED_FAULTS: Final = f"""
+    SELECT e.saga_id, f.type, f.field, f.message
+    FROM faults f JOIN executions e ON e.number = f.execution AND e.epoch = f.epoch
+        JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
+    WHERE NOT {_ENDED}"""
 
 # Executions, to read them.
 
