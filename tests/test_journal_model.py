@@ -329,6 +329,40 @@ class JournalRemembers(RuleBasedStateMachine):
             assert claimed.abandoned == abandoned
             assert msgspec.structs.replace(claimed, abandoned=False) == self.journal.find(name)
 
+    @rule(
+        who=who,
+        limit=st.integers(0, 3),
+        skip=st.sampled_from(((), ("f-t", "f-u"))),
+        leave=st.sampled_from(((), ("a", "b", "unknown"))),
+    )
+    def claim_some(self, who, limit, skip, leave):
+        """What can be claimed, in order: of the dead, at once, due by time, pending; each as if claimed alone."""
+        if who not in self.beats:
+            with pytest.raises(LeaseLostError):
+                self.journal.claim_some(who, self.clock.now, limit, skip, leave)
+            return
+        free = [name for name in self.due(who) if name not in leave]
+        free = [name for name in free if self.rows[name]["opened"].fingerprint not in skip]
+        expected = sorted(free, key=self.place)[:limit]
+        abandoned = [self.rows[name]["driver"] is not None for name in expected]
+        claimed = self.journal.claim_some(who, self.clock.now, limit, skip, leave)
+        assert [entry.saga_id for entry in claimed] == expected
+        assert [entry.abandoned for entry in claimed] == abandoned
+        for entry in claimed:
+            self.rows[entry.saga_id]["epoch"] += 1
+            self.rows[entry.saga_id]["driver"] = who
+            assert msgspec.structs.replace(entry, abandoned=False) == self.journal.find(entry.saga_id)
+
+    def place(self, name):
+        """Where an execution that can be claimed stands in the order."""
+        row = self.rows[name]
+        phase = self.state(row).partition(".")[0]
+        if row["driver"] is not None:
+            return (0, 0.0)
+        if row["mail"] or phase in ("executing", "probing", "compensating"):
+            return (1, 0.0)
+        return (3, 0.0) if phase == "pending" else (2, row["wake_at"])
+
     @rule(name=executions, epoch=st.integers(1, 3))
     def release(self, name, epoch):
         self.journal.release(name, epoch)
@@ -425,23 +459,27 @@ class JournalRemembers(RuleBasedStateMachine):
             chosen = [name for name in newest_first if is_in_phase(entries[name].state, phase)]
             assert ids(self.journal, phase=phase) == chosen
 
-    @invariant()
-    def shows_drivers_what_to_do(self) -> None:
-        if not hasattr(self, "journal"):
-            return
-        now = self.clock.now
+    def due(self, who: str | None = None) -> list[str]:
+        """What can be claimed, oldest first; nobody claims its own."""
         due = []
         for name, row in self.rows.items():
             phase = self.state(row).partition(".")[0]
-            if self.alive(row["driver"]):
+            if self.alive(row["driver"]) or (who is not None and row["driver"] == who):
                 continue
             if phase in (*ENDED, "stuck", "stuck_executing"):
                 due += [name] if self.verbs_in(row) else []
                 continue
-            waited = row["wake_at"] is not None and row["wake_at"] <= now
+            waited = row["wake_at"] is not None and row["wake_at"] <= self.clock.now
             busy = phase in ("pending", "executing", "probing", "compensating")
             if row["driver"] is not None or busy or waited or row["mail"]:
                 due.append(name)
+        return due
+
+    @invariant()
+    def shows_drivers_what_to_do(self) -> None:
+        if not hasattr(self, "journal"):
+            return
+        now, due = self.clock.now, self.due()
         assert self.journal.claimable(now, 100) == due
         assert self.journal.claimable(now, 2) == due[:2]
         skipping = [name for name in due if self.rows[name]["opened"].fingerprint != "f-t"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ import msgspec
 from rich.progress import SpinnerColumn
 
 from fsm_mediator.cli import checks, exporting, options, rendering, statistics, tables, trees
-from fsm_mediator.cli.console import CommandGroup, err, out, progress_bar, say
+from fsm_mediator.cli.console import DID_NOT_SUCCEED, CommandGroup, err, out, progress_bar, say
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
 from fsm_mediator.cli.verbs import say_verb
@@ -308,7 +309,7 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None,
 def recover(app: str | None, journal: str | None) -> None:
     """Resume every unfinished execution without a living driver, then end.
 
-    Ends with 6 if some were left, for the app has no definition that fits.
+    Ends with 6 if some were left, for the app has no definition that fits; with 1 if the history of some is damaged.
     """
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
@@ -323,11 +324,15 @@ def recover(app: str | None, journal: str | None) -> None:
     out.print(
         f"recovered {len(outcomes)} executions", *(f"{count} {phase}" for phase, count in phases.items()), sep=", "
     )
-    waiting = (opened.find(saga_id) for saga_id in opened.claimable(time.time(), LEFT))
+    claimable = opened.claimable(time.time(), LEFT)
+    damaged = checks.report_damage(opened, claimable)
+    waiting = map(opened.find, claimable)
     left = checks.find_stranded((entry for entry in waiting if entry is not None), map(Shape.of, loaded.sagas))
     if left:
         counts = "; ".join(f"{states.total()} of {saga}" for saga, states in left.items())
         raise DefinitionChangedError(f"left as they are, for the app has no definition that fits: {counts}")
+    if damaged:
+        sys.exit(DID_NOT_SUCCEED)
 
 
 @cli.command()

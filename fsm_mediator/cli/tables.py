@@ -14,7 +14,7 @@ from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
 from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.operators import Drivability, next_moves
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Entry, Journal, damage_of
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import SIGNAL, VERBS, Record
 from fsm_mediator.states import ENDED, phase_of
@@ -195,6 +195,8 @@ def show(journal: Journal, entry: Entry, look: Drivability, signals: Signals | N
     if (why := look.why_not(entry)) is not None:
         _line(f"[red]nobody can drive it: {_escape(why)}[/]")
         _line(f"         {_escape(next_moves(entry.saga_id))}")
+    for fault in damage_of(journal, entry.saga_id):
+        say(f"damaged  {printable(fault)}; see fsm-mediator check", "red")
     if entry.recoveries.total:
         _line(f"died     {entry.recoveries.total} of its drivers since it last got further (see max_recoveries)")
     if is_dormant(entry):

@@ -8,7 +8,7 @@ from collections import deque
 from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
-from fsm_mediator.journal.rows import ANSWERS_KEPT, has_driver_look
+from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, PENDING, is_settled
 
@@ -77,6 +77,13 @@ class Row:
         return any(item.number > self.seen and has_driver_look(item.kind, state) for item in reversed(self.mail))
 
     @property
+    def attention(self) -> float | None:
+        """When a driver should claim it, unless a living one owns it: see `next_attention_at`."""
+        if self.driver is not None and not is_settled(self.state):
+            return NOW
+        return next_attention_at(self.state, False, self.has_unseen_message, self.wake_at, awaits=self.awaits)
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether this branch of an ended whole can still move.
 
@@ -87,7 +94,7 @@ class Row:
 
 
 class Table:
-    """The executions of one journal, whose lock its callers hold.
+    """The executions of one journal. Callers hold the journal's lock.
 
     Attributes:
         rows: The executions, by id, in the order of opening.
@@ -107,7 +114,7 @@ class Table:
         self.shapes: dict[str, str] = {}
 
     def index_branch(self, acceptance: Acceptance) -> None:
-        """Note whose branch an execution is, if it is one."""
+        """Note an execution as a branch of its parent, if it has one."""
         if acceptance.parent is not None:
             self.branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 

@@ -188,7 +188,8 @@ class Journal(Protocol):
     calls.
 
     A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
-    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0.
+    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
+    optional too: without it a daemon claims one by one.
 
     Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
     """
@@ -277,6 +278,28 @@ class Journal(Protocol):
             UnknownExecutionError: There is no such execution.
         """
 
+    def claim_some(
+        self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+    ) -> list[Entry]:
+        """Claim at most *limit* of the executions that `claimable` would list, all in one transaction.
+
+        In this order: those of a dead driver; those that can go on at once, such as with an unseen item; those that
+        are due, by their time; the pending ones. Otherwise the oldest comes first. A driver cannot claim its own.
+
+        Args:
+            driver_id: Their new owner.
+            at: The time, in seconds since the epoch.
+            limit: At most so many: as many as can be driven at once.
+            skip: Fingerprints that the driver cannot drive.
+            leave: Ids of executions that it does not claim now.
+
+        Returns:
+            The claimed executions, each as `claim` returns it.
+
+        Raises:
+            LeaseLostError: There is no such driver.
+        """
+
     def release(self, saga_id: str, epoch: int) -> None:
         """Free an execution from its owner, without a record. Does nothing if it has another epoch."""
 
@@ -321,10 +344,43 @@ class Journal(Protocol):
         """Close files and connections. The journal opens again when it is used again."""
 
 
+@runtime_checkable
+class RepairableJournal(Protocol):
+    """Further methods of a journal that keeps rows which are derived from its records."""
+
+    def damage_of(self, saga_id: str | None) -> list[str]:
+        """The damage in the records and the row of one execution, each fault in words; None: of every execution."""
+
+    def repairable(self) -> list[str]:
+        """The ids of executions with a row that contradicts their records or their inbox."""
+
+    def repair(self, saga_id: str) -> None:
+        """Derive the row of an execution anew from its records and its inbox, of which nothing is lost.
+
+        Its driver, if it has one, is fenced. Does nothing if the row contradicts nothing.
+        """
+
+
+def damage_of(journal: Journal, saga_id: str) -> list[str]:
+    """The damage that *journal* finds in one execution; empty where it cannot look."""
+    return journal.damage_of(saga_id) if isinstance(journal, RepairableJournal) else []
+
+
 def patience_of(journal: Journal) -> float | None:
     """The seconds for which a driver tries a commit on that the journal could not make; None: without limit."""
     patience: float | None = getattr(journal, "patience", 0.0)
     return patience
+
+
+def claim_some(
+    journal: Journal, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+) -> list[Entry]:
+    """As `Journal.claim_some`; one by one, oldest first, in a journal that has no such method."""
+    if hasattr(journal, "claim_some"):
+        return journal.claim_some(driver_id, at, limit, skip, leave)
+    found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
+    claims = (journal.claim(saga_id, driver_id) for saga_id in found[:limit])
+    return [claimed for claimed in claims if claimed is not None]
 
 
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:
@@ -341,14 +397,15 @@ _MEMBERS: Final = (
     *Journal.__annotations__,
     *(name for name, member in vars(Journal).items() if callable(member) and not name.startswith("_")),
 )
+_OPTIONAL: Final = frozenset({"claim_some"})
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:
-    """Whether *candidate* has all members of a journal, if only through ``__getattr__``.
+    """Whether *candidate* has all members of a journal but the optional ones, if only through ``__getattr__``.
 
     From Python 3.12 on ``isinstance`` ignores ``__getattr__``.
     """
-    return all(hasattr(candidate, name) for name in _MEMBERS)
+    return all(hasattr(candidate, name) for name in _MEMBERS if name not in _OPTIONAL)
 
 
 def check_bounds(before: Any, limit: Any) -> None:

@@ -33,6 +33,9 @@ Row: TypeAlias = tuple[Any, ...]
 NOW: Final = -math.inf
 """The `next_attention_at` of an execution that a driver should look at whatever the time is."""
 
+PENDING_NOW: Final = -1e300
+"""The `next_attention_at` of a pending execution without items: as `NOW`, after all that has begun."""
+
 MESSAGE_LIMIT: Final = 16 * 1024
 """Characters of an error's message that are kept."""
 
@@ -65,14 +68,15 @@ def next_attention_at(
         awaits: Whether it is between two attempts and waits for *wake_at* or an item.
 
     Returns:
-        `NOW`: whatever the time is; None: not without a new item.
+        `NOW` or `PENDING_NOW`: whatever the time is; None: not without a new item.
     """
     if held:
         return NOW if mail else None
     if is_settled(state):
         return NOW if mail else None
-    if mail or (phase_of(state) in UNFINISHED and not awaits):
-        return NOW
+    phase = phase_of(state)
+    if mail or (phase in UNFINISHED and not awaits):
+        return PENDING_NOW if phase == PENDING and not mail else NOW
     return wake_at
 
 

@@ -14,7 +14,7 @@ from fsm_mediator.errors import PayloadError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.execution.views import Encoding
-from fsm_mediator.journal.protocol import NO_RECOVERIES
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
 from fsm_mediator.records import BEGIN, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
@@ -89,7 +89,8 @@ class ActiveExecution:
     Attributes:
         saga_id: Its id.
         execution: The execution; not set before it is claimed.
-        epoch: The epoch it is driven under; 0: it is not claimed yet.
+        claimed: What it was claimed as, until it is loaded. None: it is yet to be claimed.
+        epoch: The epoch it is driven under; 0: it is not loaded yet.
         background: Whether it is driven in the background, so that long waits need no owner.
         recoveries: How often it was claimed from a dead driver without getting further.
         recorded: The same, as the journal has it.
@@ -124,6 +125,7 @@ class ActiveExecution:
             "background",
             "call",
             "called",
+            "claimed",
             "context",
             "decides",
             "dormant",
@@ -151,6 +153,7 @@ class ActiveExecution:
         self.recovered = self.stopping = self.called = self.finished = self.rests = False
         self.unbegun = self.dormant = self.orphaned = self.decides = False
         self.recoveries = self.recorded = NO_RECOVERIES
+        self.claimed: Entry | None = None
         self.asks_at: float | None = None
         self.elapsed = -math.inf
         self.outcome: Outcome | None = None

@@ -173,7 +173,7 @@ class ExecutionStore:
         """
         saga = self.registry.saga_of(entry.acceptance)
         try:
-            records = self.journal.codec.decode_records(saga, self.journal.records(entry.saga_id))
+            records = self.journal.codec.decode_records(saga, self.journal.records(entry.saga_id) if entry.seq else [])
             execution = Execution.fold(saga, self.journal.codec.decode_acceptance(saga, entry.acceptance), records)
         except (PayloadError, IllegalRecordError) as error:
             self.note_fault(entry, error)

@@ -65,6 +65,13 @@ OPERATORS: Final = """
     ) STRICT;
     """
 
+_PENDING_LAST: Final = """
+    -- A pending execution is claimed after those that have begun: see `rows.PENDING_NOW`.
+    UPDATE executions SET attention = -1e300
+    WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999 AND mail = 0
+        AND (SELECT max(seq) FROM records WHERE execution = number) = 0;
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
@@ -144,6 +151,7 @@ STEPS: Sequence[str] = (
     ) STRICT, WITHOUT ROWID;
     """,
     OPERATORS,
+    _PENDING_LAST,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

@@ -69,9 +69,8 @@ OWNED_BY: Final = f"""
     SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ?"""
 _VERBS: Final = f"({', '.join(map(repr, sorted(VERBS)))})"
-_HAS_VERB: Final = (
-    f"(e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS}))"
-)
+_VERB_WAITS: Final = f"EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS})"
+_HAS_VERB: Final = f"(e.mail > 0 AND {_VERB_WAITS})"
 _TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?) AND NOT {_HAS_VERB}"
 """Ended executions whose row names this driver as the owner. If it is surely dead (the second parameter), also those
 that it claimed later, to undo them, and left in their ended state; unless that is still to be answered."""
@@ -237,9 +236,24 @@ LEFT_BY: Final = f"""
     ORDER BY e.number LIMIT ?"""
 NEXT_WAKE: Final = """
     SELECT min(wake) FROM (
-        SELECT min(attention) AS wake FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention > -9e999
+        SELECT min(attention) AS wake FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention > -1e300
         UNION ALL
         SELECT min(wake_at) FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999)"""
+
+# Executions that a driver claims. Each is the number and the owner, and each is read in the order of the index.
+
+_FREE: Final = f"""
+    SELECT number, driver FROM executions WHERE ended_at IS NULL AND driver IS NULL AND {{}} AND {_NOT_SKIPPED}
+        AND saga_id NOT IN (SELECT value FROM json_each(?)) ORDER BY attention, number LIMIT ?"""
+FREE_NOW: Final = _FREE.format("attention = -9e999")
+FREE_DUE: Final = _FREE.format("attention > -1e300 AND attention <= ?")
+FREE_PENDING: Final = _FREE.format("attention = -1e300")
+ABANDONED: Final = LEFT_BY.replace("e.saga_id FROM", "e.driver FROM").replace(
+    "ORDER BY", "AND e.saga_id NOT IN (SELECT value FROM json_each(?)) AND e.attention IS ? ORDER BY"
+)
+CLAIM_ALL: Final = """
+    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = iif(mail > 0, -9e999, NULL), ended_at = NULL
+    WHERE number IN (SELECT value FROM json_each(?))"""
 
 # Ended executions that can be deleted, with all their branches, once none of these can move. A stuck branch of an ended
 # whole cannot: a person has settled it with the whole.
@@ -277,17 +291,64 @@ FORGET: Final = """
     DELETE FROM forgotten WHERE saga_id IN (
         SELECT saga_id FROM forgotten WHERE ended_at < ? AND saga = coalesce(?, saga) LIMIT 1000)"""
 
-# Damage that SQLite's own check does not know of.
+# Damage that SQLite's own check does not know of, in one execution, whose id is the parameter; in all: `of_all`.
 
 REFERENCES: Final = 'SELECT DISTINCT "table", "parent" FROM pragma_foreign_key_check'
-FAULTS: Final = """
-    SELECT saga_id, 'records are lost, or numbered wrongly' FROM executions e
-        LEFT JOIN (SELECT execution, min(seq) AS first, max(seq) AS last, count(*) AS size FROM records GROUP BY 1) r
-            ON r.execution = e.number
-        WHERE first IS NOT 0 OR last <> size - 1
+_CHOSEN: Final = "e.saga_id = ?1"
+
+
+def of_all(faults: str) -> str:
+    """The query for the faults of all executions; its parameter is NULL."""
+    return faults.replace(_CHOSEN, "?1 IS NULL")
+
+
+FAULTS: Final = f"""
+    SELECT e.saga_id, 'records are lost, or numbered wrongly' FROM executions e
+        WHERE {_CHOSEN} AND (
+            SELECT min(seq) IS NOT 0 OR max(seq) <> count(*) - 1 FROM records WHERE execution = e.number)
     UNION ALL
-    SELECT saga_id, 'record ' || seq || ' cannot be decoded' FROM records r JOIN executions e ON e.number = r.execution
-        WHERE NOT json_valid(details)
+    SELECT e.saga_id, 'record ' || seq || ' cannot be decoded'
+        FROM executions e JOIN records r ON r.execution = e.number WHERE {_CHOSEN} AND NOT json_valid(details)
     UNION ALL
-    SELECT saga_id, 'the inbox has another number of items than is noted' FROM executions e
-        WHERE mail <> (SELECT count(*) FROM inbox i WHERE i.execution = e.number)"""
+    SELECT e.saga_id, 'it is a branch of ''' || e.parent || ''', which is lost'
+        FROM executions e WHERE {_CHOSEN} AND e.parent NOT IN (SELECT saga_id FROM executions)
+    UNION ALL
+    SELECT saga_id, 'its branch ''' || branch || ''' is lost' FROM (
+        SELECT e.saga_id, e.saga_id || '/' || substr(r.target, instr(r.target, '.') + 1) || '.' || c.value AS branch
+        FROM executions e JOIN records r ON r.execution = e.number AND r.target GLOB 'waiting.*'
+            JOIN json_each(iif(json_valid(r.details), r.details, '{{}}'), '$.children') c
+            LEFT JOIN records n ON n.execution = e.number AND n.seq = r.seq + 1
+        WHERE {_CHOSEN} AND n.event IS NOT 'rejected') -- a cancel took hold before the branches were made
+        WHERE branch NOT IN (SELECT saga_id FROM executions)"""
+
+_MAIL_COUNT: Final = "(SELECT count(*) FROM inbox i WHERE i.execution = e.number)"
+_CALLS_NO_DRIVER: Final = f"""
+    e.ended_at IS NULL AND e.driver IS NULL AND e.attention IS NULL AND e.wake_at IS NOT 9e999
+    AND ({_PHASE} IN ('pending', 'executing', 'retrying', 'probing', 'retrying_compensation')
+        OR ({_PHASE} = 'compensating' AND NOT EXISTS (SELECT 1 FROM executions c WHERE c.parent = e.saga_id)))"""
+ROW_FAULTS: Final = f"""
+    SELECT * FROM (
+        SELECT e.saga_id, CASE
+            WHEN e.ended_at IS NOT NULL AND NOT {_ENDED}
+                THEN 'its row says that it has ended, and its last record leads to ''' || r.target || ''''
+            WHEN e.ended_at IS NULL AND e.driver IS NULL AND {_ENDED} AND NOT {_VERB_WAITS}
+                THEN 'it has ended in ''' || r.target || ''', and its row does not say so'
+            WHEN e.ended_at <> r.at THEN 'its row and its last record name different times of its end'
+            WHEN e.ended_at IS NOT NULL AND {_VERB_WAITS} THEN 'a verb is in its inbox, and its row calls no driver'
+            WHEN e.mail <> {_MAIL_COUNT} THEN 'the inbox has another number of items than is noted'
+            WHEN {_CALLS_NO_DRIVER} THEN 'it is in ''' || r.target || ''', and its row calls no driver'
+            END AS fault
+        FROM {_WITH_LAST_RECORD} WHERE {_CHOSEN})
+    WHERE fault IS NOT NULL"""
+"""The rows that contradict what they are derived from: the last record and the inbox."""
+
+DERIVE_ROW: Final = f"""
+    UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL),
+        driver = iif(o.has_ended, NULL, driver), wake_at = iif(o.is_dormant, wake_at, NULL),
+        attention = iif(o.has_ended OR (o.is_dormant AND o.mail = 0), NULL, -9e999)
+    FROM (SELECT e.number, r.at, {_ENDED} AND NOT {_VERB_WAITS} AS has_ended, {_MAIL_COUNT} AS mail,
+            e.wake_at IS 9e999 AS is_dormant
+        FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
+    WHERE executions.number = o.number"""
+"""Derives a row anew. Unless it has ended, or is dormant, a driver is called, which folds the records and writes the
+rest."""
