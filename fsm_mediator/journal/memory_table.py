@@ -7,6 +7,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Plan, Planned
 from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
@@ -57,6 +58,7 @@ class Row:
         "awaits",
         "driver",
         "epoch",
+        "fault",
         "mail",
         "planned",
         "records",
@@ -78,6 +80,7 @@ class Row:
         self.mail: tuple[InboxItem, ...] = ()
         self.recoveries = NO_RECOVERIES
         self.planned = NO_BRANCHES
+        self.fault: tuple[int, Fault] | None = None
 
     def after(self, commit: Commit) -> Row:
         """The row that takes this one's place with *commit*."""
@@ -88,6 +91,7 @@ class Row:
         row.awaits = commit.awaits
         row.seen = max(self.seen, commit.seen)
         row.mail = self.mail
+        row.fault = self.fault
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)

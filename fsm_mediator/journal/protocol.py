@@ -165,6 +165,7 @@ class Entry(msgspec.Struct, frozen=True):
         recoveries: How often it was recovered without getting further.
         abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
         queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
+        undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
     """
 
     acceptance: Acceptance
@@ -180,6 +181,7 @@ class Entry(msgspec.Struct, frozen=True):
     recoveries: Recoveries = NO_RECOVERIES
     abandoned: bool = False
     queued: str | None = None
+    undrivable: str | None = None
 
     @property
     def saga_id(self) -> str:

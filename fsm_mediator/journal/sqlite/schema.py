@@ -54,6 +54,15 @@ OPERATORS: Final = """
         fingerprint TEXT NOT NULL,
         PRIMARY KEY (driver, fingerprint)
     ) STRICT, WITHOUT ROWID;
+
+    -- Executions that a driver could not decode, though it knows their definition.
+    CREATE TABLE faults (
+        execution INTEGER PRIMARY KEY REFERENCES executions ON DELETE CASCADE,
+        epoch INTEGER NOT NULL, -- it counts as long as the execution has this epoch
+        type TEXT NOT NULL,
+        field TEXT NOT NULL,
+        message TEXT NOT NULL
+    ) STRICT;
     """
 
 _PENDING_LAST: Final = """
