@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.protocol import NO_RECOVERIES
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
-from fsm_mediator.records import BEGIN, LATE, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.records import BEGIN, CHILD, LATE, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.states import SUCCEEDED
 
 
 class Inbox:
@@ -22,12 +23,14 @@ class Inbox:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
         late: The answers of abandoned attempts, in words; None: there are none.
+        trouble: Whether a branch has left the way forward, or is stuck, since the driver last looked at the branches.
         verbs: The verbs that are not judged yet, in order.
     """
 
     received: frozenset[int] = frozenset()
     seen = 0
     late: str | None = None
+    trouble = False
 
     def __init__(self) -> None:
         self.verbs: list[InboxItem] = []
@@ -62,11 +65,13 @@ class Group:
         notified: The ids of the branches to which a cancel was posted.
         quiescent: Whether none of the branches goes on by itself.
         must_retry: Whether a branch that must be undone could not be commanded yet.
+        planned: Whether branches are planned that this driver is to create.
     """
 
     notified: frozenset[str] = frozenset()
     quiescent = False
     must_retry = False
+    planned = False
 
 
 UNREAD: Final = Inbox()
@@ -82,7 +87,8 @@ class ActiveExecution:
     Attributes:
         saga_id: Its id.
         execution: The execution; not set before it is claimed.
-        epoch: The epoch it is driven under; 0: it is not claimed yet.
+        claimed: What it was claimed as, until it is loaded. None: it is yet to be claimed.
+        epoch: The epoch it is driven under; 0: it is not loaded yet.
         background: Whether it is driven in the background, so that long waits need no owner.
         recoveries: How often it was claimed from a dead driver without getting further.
         recorded: The same, as the journal has it.
@@ -117,6 +123,7 @@ class ActiveExecution:
             "background",
             "call",
             "called",
+            "claimed",
             "context",
             "decides",
             "dormant",
@@ -144,6 +151,7 @@ class ActiveExecution:
         self.recovered = self.stopping = self.called = self.finished = self.rests = False
         self.unbegun = self.dormant = self.orphaned = self.decides = False
         self.recoveries = self.recorded = NO_RECOVERIES
+        self.claimed: Entry | None = None
         self.asks_at: float | None = None
         self.elapsed = -math.inf
         self.outcome: Outcome | None = None
@@ -174,6 +182,8 @@ class ActiveExecution:
                 self.execution.receive(item)
                 if item.kind == BEGIN:
                     self.dormant = False
+                if item.kind == CHILD and item.value != SUCCEEDED:
+                    inbox.trouble = True
                 if item.kind == LATE:
                     inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason
         return len(inbox.received) > known

@@ -159,7 +159,7 @@ class ExecutionStore:
             UnknownExecutionError: It was pruned, or forgotten, since it was listed.
         """
         saga = self.registry.saga_of(entry.acceptance)
-        records = self.journal.codec.decode_records(saga, self.journal.records(entry.saga_id))
+        records = self.journal.codec.decode_records(saga, self.journal.records(entry.saga_id) if entry.seq else [])
         execution = Execution.fold(saga, self.journal.codec.decode_acceptance(saga, entry.acceptance), records)
         if execution.seq < entry.seq:
             raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
