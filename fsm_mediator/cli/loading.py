@@ -26,7 +26,7 @@ from fsm_mediator.definition.steps import Step
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.factory import path_of
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Entry, Journal, damage_of
 from fsm_mediator.journal.sqlite.connections import MEMORY
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 
@@ -186,8 +186,11 @@ def execution_in(journal: Journal, saga_id: str) -> Entry:
 
     Raises:
         UnknownExecutionError: There is none.
+        JournalError: It is too damaged to be listed.
     """
     entry = journal.find(saga_id)
+    if entry is None and (damage := damage_of(journal, saga_id)):
+        raise JournalError(f"{'; '.join(damage)}; see fsm-mediator check")
     if entry is None:
         raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
     return entry

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.protocol import NO_RECOVERIES
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
-from fsm_mediator.records import BEGIN, LATE, InboxItem
+from fsm_mediator.records import BEGIN, CHILD, LATE, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.states import SUCCEEDED
 
 
 class Inbox:
@@ -22,11 +23,17 @@ class Inbox:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
         late: The answers of abandoned attempts, in words; None: there are none.
+        trouble: Whether a branch has left the way forward, or is stuck, since the driver last looked at the branches.
+        verbs: The verbs that are not judged yet, in order.
     """
 
     received: frozenset[int] = frozenset()
     seen = 0
     late: str | None = None
+    trouble = False
+
+    def __init__(self) -> None:
+        self.verbs: list[InboxItem] = []
 
 
 class Waiting:
@@ -58,11 +65,13 @@ class Group:
         notified: The ids of the branches to which a cancel was posted.
         quiescent: Whether none of the branches goes on by itself.
         must_retry: Whether a branch that must be undone could not be commanded yet.
+        planned: Whether branches are planned that this driver is to create.
     """
 
     notified: frozenset[str] = frozenset()
     quiescent = False
     must_retry = False
+    planned = False
 
 
 UNREAD: Final = Inbox()
@@ -78,7 +87,8 @@ class ActiveExecution:
     Attributes:
         saga_id: Its id.
         execution: The execution; not set before it is claimed.
-        epoch: The epoch it is driven under; 0: it is not claimed yet.
+        claimed: What it was claimed as, until it is loaded. None: it is yet to be claimed.
+        epoch: The epoch it is driven under; 0: it is not loaded yet.
         background: Whether it is driven in the background, so that long waits need no owner.
         recoveries: How often it was claimed from a dead driver without getting further.
         recorded: The same, as the journal has it.
@@ -100,6 +110,7 @@ class ActiveExecution:
         dormant: Whether it may not begin yet, because another branch of its group has to settle first.
         failed_observers: The observers that have raised, which is logged once.
         inbox: What was read of its inbox.
+        answers: The answers to verbs, for the next commit.
         wait: How it waits.
         group: What is known about its branches.
         elapsed: A time that has passed by this process's monotonic clock, even if the clock was set back meanwhile.
@@ -107,10 +118,12 @@ class ActiveExecution:
 
     __slots__ = (
         *(
+            "answers",
             "asks_at",
             "background",
             "call",
             "called",
+            "claimed",
             "context",
             "decides",
             "dormant",
@@ -138,6 +151,7 @@ class ActiveExecution:
         self.recovered = self.stopping = self.called = self.finished = self.rests = False
         self.unbegun = self.dormant = self.orphaned = self.decides = False
         self.recoveries = self.recorded = NO_RECOVERIES
+        self.claimed: Entry | None = None
         self.asks_at: float | None = None
         self.elapsed = -math.inf
         self.outcome: Outcome | None = None
@@ -148,6 +162,7 @@ class ActiveExecution:
         self.slot: Slot | None = None
         self.failed_observers: frozenset[int] = frozenset()
         self.inbox = UNREAD
+        self.answers: tuple[VerbAnswer, ...] = ()
         self.wait = Waiting()
         self.group = NO_GROUP
 
@@ -161,9 +176,14 @@ class ActiveExecution:
             if item.number not in inbox.received:
                 inbox.received |= {item.number}
                 inbox.seen = max(inbox.seen, item.number)
+                if item.kind in VERBS:
+                    inbox.verbs.append(item)
+                    continue
                 self.execution.receive(item)
                 if item.kind == BEGIN:
                     self.dormant = False
+                if item.kind == CHILD and item.value != SUCCEEDED:
+                    inbox.trouble = True
                 if item.kind == LATE:
                     inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason
         return len(inbox.received) > known
