@@ -136,7 +136,7 @@ PLAN: Final = _of_many(
 _TO_CREATE: Final = "FROM planned WHERE execution = ? AND number >= ? AND number < ? AND ended IS NULL"
 CREATE: Final = f"""
     INSERT INTO executions (number, saga_id, definition, deadline_at, parent, wake_at, attention, epoch, mail)
-    SELECT ? + number, saga_id, definition, deadline_at, ?, iif(dormant, 9e999, NULL), iif(dormant, NULL, -9e999), 1, 0
+    SELECT ? + number, saga_id, definition, deadline_at, ?, iif(dormant, 9e999, NULL), iif(dormant, NULL, -1e300), 1, 0
     {_TO_CREATE}"""
 CREATED_RECORD: Final = f"""
     INSERT INTO records (execution, seq, event, source, target, at, details)
