@@ -109,6 +109,9 @@ class MemoryJournal:
         return results
 
     def _write(self, commit: Commit) -> Written:
+        before = self._rows.get(commit.saga_id)
+        if before is not None and before.has_made(commit, encodes=self.encodes):
+            return before.mail
         row = self._row_before(commit).after(commit)
         changed = {commit.saga_id: row}
         for children, dormant in ((commit.children, False), (commit.dormant, True)):

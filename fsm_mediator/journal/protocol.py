@@ -91,6 +91,8 @@ class Commit(msgspec.Struct, frozen=True):
             by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
         recoveries: The execution's new count of recoveries; None: it is as it was.
         answers: What became of verbs in the inbox; these are in *taken* too.
+        token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
+            repeated. 0: it is not.
     """
 
     saga_id: str
@@ -109,6 +111,7 @@ class Commit(msgspec.Struct, frozen=True):
     unless_mail: tuple[str, str] | None = None
     recoveries: Recoveries | None = None
     answers: tuple[VerbAnswer, ...] = ()
+    token: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -189,7 +192,9 @@ class Journal(Protocol):
     once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
     optional too: without it a daemon claims one by one.
 
-    Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
+    Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
+    lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
+    has the same result.
     """
 
     encodes: bool
@@ -198,6 +203,9 @@ class Journal(Protocol):
 
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.
+
+        A commit that was made already is recognised, under the same epoch: by its records, which are the last ones
+        kept, or by its token.
 
         Raises:
             IdTakenError: The commit opens an execution, and the id exists, or is forgotten.

@@ -63,6 +63,11 @@ _PENDING_LAST: Final = """
         AND (SELECT max(seq) FROM records WHERE execution = number) = 0;
     """
 
+_TOKENS: Final = """
+    -- The last commit without a record: see `Commit.token`.
+    ALTER TABLE executions ADD COLUMN token INTEGER NOT NULL DEFAULT 0;
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
@@ -143,6 +148,7 @@ STEPS: Sequence[str] = (
     """,
     OPERATORS,
     _PENDING_LAST,
+    _TOKENS,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

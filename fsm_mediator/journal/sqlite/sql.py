@@ -122,6 +122,10 @@ OPEN_NEXT: Final = _of_many(
 )
 UNDO_OPEN: Final = "DELETE FROM executions WHERE number > ?"
 WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
+KEEP_COMMIT: Final = "UPDATE executions SET token = ? WHERE number = ?"
+LAST_COMMIT: Final = "SELECT token FROM executions WHERE number = ?"
+ROWS_FROM: Final = """
+    SELECT seq, event, source, target, at, details FROM records WHERE execution = ? AND seq >= ? ORDER BY seq"""
 COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here = ? WHERE number = ?"
 CLAIM: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
@@ -140,8 +144,9 @@ MAIL: Final = """
 UNSEEN: Final = f"""
     SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
 """How many items no driver has seen, of those of a kind, and of verbs."""
-VERB_IN: Final = """
-    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.kind = ? AND i.name = ?
+VERB_IN: Final = f"""
+    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution
+    WHERE e.saga_id = ? AND i.kind IN {_VERBS} AND i.name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
@@ -324,7 +329,7 @@ ROW_FAULTS: Final = f"""
         SELECT e.saga_id, CASE
             WHEN e.ended_at IS NOT NULL AND NOT {_ENDED}
                 THEN 'its row says that it has ended, and its last record leads to ''' || r.target || ''''
-            WHEN e.ended_at IS NULL AND e.driver IS NULL AND {_ENDED}
+            WHEN e.ended_at IS NULL AND e.driver IS NULL AND {_ENDED} AND NOT {_HAS_VERB}
                 THEN 'it has ended in ''' || r.target || ''', and its row does not say so'
             WHEN e.ended_at <> r.at THEN 'its row and its last record name different times of its end'
             WHEN e.mail <> {_MAIL_COUNT} THEN 'the inbox has another number of items than is noted'
@@ -338,8 +343,8 @@ DERIVE_ROW: Final = f"""
     UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL),
         driver = iif(o.has_ended, NULL, driver), wake_at = iif(o.is_dormant, wake_at, NULL),
         attention = iif(o.has_ended OR (o.is_dormant AND o.mail = 0), NULL, -9e999)
-    FROM (SELECT e.number, r.at, {_ENDED} AS has_ended, {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
-        FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
+    FROM (SELECT e.number, r.at, {_ENDED} AND NOT {_HAS_VERB} AS has_ended, {_MAIL_COUNT} AS mail,
+            e.wake_at IS 9e999 AS is_dormant FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
     WHERE executions.number = o.number"""
 """Derives a row anew. Unless it has ended, or is dormant, a driver is called, which folds the records and writes the
 rest."""
