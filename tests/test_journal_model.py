@@ -65,7 +65,7 @@ class JournalRemembers(RuleBasedStateMachine):
         self.rows: dict[str, dict[str, Any]] = {}
         self.forgotten: dict[str, Forgotten] = {}
         self.beats: dict[str, float] = {}
-        self.items = 0
+        self.items = self.tokens = 0
         self.answers: dict[str, VerbAnswer] = {}
         self.knows: dict[str, tuple[Definition, ...]] = {}
         self.enlist("d-1", ())
@@ -124,6 +124,9 @@ class JournalRemembers(RuleBasedStateMachine):
             self.deliver(saga_id, item)
         self.answers.update((answer.name, answer) for answer in commit.answers)
         assert written == tuple(row["mail"])
+        if commit.records or commit.token or commit.acceptance is not None:  # its answers are lost, once and twice
+            assert self.journal.write(commit) == self.journal.write(commit) == written
+            assert self.journal.write_all([commit]) == [written]
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
         row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": []}
@@ -176,7 +179,9 @@ class JournalRemembers(RuleBasedStateMachine):
         held = more.pop("held") and (not targets or targets[-1] not in ENDED)
         wake_in = more.pop("wake_in")
         wake_at = at + wake_in if waits else None
-        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, **more)
+        self.tokens += 1
+        token = 0 if records else self.tokens
+        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, token=token, **more)
 
     @rule(
         target=executions,
@@ -189,8 +194,8 @@ class JournalRemembers(RuleBasedStateMachine):
     def open(self, name, to, who, held, saga):
         opened = acceptance(name, saga=saga, fingerprint=f"f-{saga}", at=self.clock.now)
         commit = self.commit(name, to, who, held=held, wake_in=5.0, acceptance=opened)
-        if name in self.rows:
-            commit = Commit(name, (), who, held=held, acceptance=opened)
+        if name in self.rows:  # by another caller, a little later
+            commit = Commit(name, (), who, held=held, acceptance=msgspec.structs.replace(opened, at=-1.0))
         self.attempt(commit)
         return name
 

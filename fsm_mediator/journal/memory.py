@@ -111,6 +111,9 @@ class MemoryJournal(OperatorRows):
         return results
 
     def _write(self, commit: Commit) -> Written:
+        known = self._rows.get(commit.saga_id)
+        if known is not None and known.has_made(commit, encodes=self.encodes):
+            return known.mail
         before = self._row_before(commit)
         row = before.after(commit)
         changed = {commit.saga_id: row}

@@ -65,6 +65,7 @@ class Row:
         "recoveries",
         "seen",
         "shared",
+        "token",
         "wake_at",
     )
 
@@ -73,6 +74,7 @@ class Row:
         self.awaits = dormant
         self.shared = False
         self.seen = 0
+        self.token = 0
         self.records = records
         self.epoch = 1
         self.driver: str | None = None
@@ -90,6 +92,7 @@ class Row:
         row.wake_at = commit.wake_at
         row.awaits = commit.awaits
         row.seen = max(self.seen, commit.seen)
+        row.token = commit.token or self.token
         row.mail = self.mail
         row.fault = self.fault
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
@@ -97,6 +100,19 @@ class Row:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
         row.planned = self.planned if commit.plan is None else self.planned.after(commit.plan)
         return row
+
+    def has_made(self, commit: Commit, *, encodes: bool) -> bool:
+        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        if self.epoch != commit.epoch:
+            return False
+        if not commit.records and commit.acceptance is None:
+            return commit.token != 0 and self.token == commit.token
+        seq = commit.records[-1].seq if commit.records else 0
+        if len(self.records) != seq or self.driver != (commit.driver if commit.held else None):
+            return False
+        kept = [*self.records[len(self.records) - len(commit.records) :], self.acceptance]
+        repeated = [*commit.records, commit.acceptance or self.acceptance]
+        return all(one is two or (encodes and one == two) for one, two in zip(kept, repeated, strict=True))
 
     @property
     def state(self) -> str:

@@ -88,6 +88,11 @@ PLANNED: Final = """
     ) STRICT, WITHOUT ROWID;
     """
 
+_TOKENS: Final = """
+    -- The last commit without a record: see `Commit.token`.
+    ALTER TABLE executions ADD COLUMN token INTEGER NOT NULL DEFAULT 0;
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
@@ -169,6 +174,7 @@ STEPS: Sequence[str] = (
     OPERATORS,
     _PENDING_LAST,
     PLANNED,
+    _TOKENS,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

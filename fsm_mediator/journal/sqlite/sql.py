@@ -121,6 +121,10 @@ OPEN_NEXT: Final = _of_many(
 )
 UNDO_OPEN: Final = "DELETE FROM executions WHERE number > ?"
 WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
+KEEP_COMMIT: Final = "UPDATE executions SET token = ? WHERE number = ?"
+LAST_COMMIT: Final = "SELECT token FROM executions WHERE number = ?"
+ROWS_FROM: Final = """
+    SELECT seq, event, source, target, at, details FROM records WHERE execution = ? AND seq >= ? ORDER BY seq"""
 COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here = ? WHERE number = ?"
 CLAIM: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
@@ -162,8 +166,9 @@ MAIL: Final = """
 UNSEEN: Final = f"""
     SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
 """How many items no driver has seen, of those of a kind, and of verbs."""
-VERB_IN: Final = """
-    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.kind = ? AND i.name = ?
+VERB_IN: Final = f"""
+    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution
+    WHERE e.saga_id = ? AND i.kind IN {_VERBS} AND i.name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
