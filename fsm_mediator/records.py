@@ -16,6 +16,7 @@ from fsm_mediator.error_types import (
     DeadlineExceededError,
     MediatorError,
     RecordedError,
+    SagaAbandonedError,
     SagaCancelledError,
     SagaUndoneError,
     SiblingFailedError,
@@ -152,7 +153,10 @@ def _render_without_causes(error: BaseException, depth: int) -> str:
 
 _CAUSES: Final[dict[str, type[MediatorError]]] = {
     f"{cause.__module__}.{cause.__qualname__}": cause
-    for cause in (SagaCancelledError, SiblingFailedError, DeadlineExceededError, SagaUndoneError)
+    for cause in (
+        *(SagaCancelledError, SiblingFailedError, DeadlineExceededError, SagaUndoneError),
+        SagaAbandonedError,
+    )
 }
 """Why a saga can fail that no step has raised: they say all by their message, and so come back as they were."""
 
@@ -286,7 +290,7 @@ class Branch(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         name: Its name.
-        state: ``succeeded``, ``failed``, ``stuck`` or ``running``.
+        state: ``succeeded``, ``failed``, ``stuck``, ``running``, or ``not begun``: it ended before it was created.
         result: What it returned, where it succeeded.
         error: Why it failed or is stuck.
         undoable: Whether it succeeded and has something to compensate.
@@ -365,10 +369,11 @@ class InboxItem(msgspec.Struct, frozen=True):
     """One row of an execution's inbox.
 
     Attributes:
-        kind: ``cancel``, ``signal``, ``child`` (a branch has ended or is stuck), ``begin`` (a branch may begin) or
-            ``late`` (the late answer of an abandoned attempt).
-        name: The signal's path, or the branch's name; of a cancel: the branch that failed, where that is why.
-        value: The signal's value, or the branch's state.
+        kind: ``cancel``, ``signal``, ``child`` (a branch has ended or is stuck), ``begin`` (a branch may begin),
+            ``late`` (the late answer of an abandoned attempt), or a verb: ``retry``, ``resolve`` or ``undo``.
+        name: The signal's path, or the branch's name; of a cancel: the branch that failed, where that is why; of a
+            verb: a name that no other verb has, by which its answer is found.
+        value: The signal's value, or the branch's state; of ``resolve``: a dictionary of ``done`` and ``result``.
         reason: Why, in the words of who said it.
         at: When, in seconds since the epoch.
         number: Given by the journal; names the item when it is taken.
@@ -387,3 +392,29 @@ SIGNAL: Final = "signal"
 CHILD: Final = "child"
 BEGIN: Final = "begin"
 LATE: Final = "late"
+RETRY: Final = "retry"
+RESOLVE: Final = "resolve"
+UNDO: Final = "undo"
+UNCHECKED: Final = "posted where the definition is not registered"
+"""The reason of a signal whose value was not checked: the driver that reads it does that."""
+
+VERBS: Final = frozenset((RETRY, RESOLVE, UNDO))
+"""What an operator says. The driver that reads it journals the answer."""
+
+
+class VerbAnswer(msgspec.Struct, frozen=True):
+    """What became of a verb in an inbox.
+
+    Attributes:
+        number: The number that the verb had in the inbox.
+        name: The name that it had there.
+        seq: The number of the record that it led to; None: it was refused.
+        refusal: Why it was refused, in words; None: it was accepted.
+        at: When, in seconds since the epoch. An answer is kept for a day, or until it is forgotten.
+    """
+
+    number: int
+    name: str
+    seq: int | None = None
+    refusal: str | None = None
+    at: float = 0.0

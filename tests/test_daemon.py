@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fsm_mediator import AlreadyDrivenError, JournalError, Mediator, Retry, Saga, Sleep, SQLiteJournal, step
+from fsm_mediator import JournalError, Mediator, RefusedError, Retry, Saga, Sleep, SQLiteJournal, step
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator.recovery import RecoveryPoll
 from fsm_mediator.records import Acceptance
@@ -83,12 +83,10 @@ def test_a_daemon_is_not_busy_with_what_it_cannot_drive(tmp_path, undrivable):
     time.sleep(0.06)
     with Mediator(undrivable(path), journal=journal) as mediator:
         rounds = RecoveryPoll(core_of(mediator), poll=5.0)
-        assert rounds.find() == (["o-1"], 0.01)
-        handed_over = core_of(mediator).resume("o-1")
-        rounds.track(handed_over)
-        eventually(lambda: handed_over is None or handed_over.finished)
+        assert rounds.claim(8) == (0.01, False)
+        eventually(lambda: not core_of(mediator).owned.active)
 
-        assert rounds.find() == ([], 5.0)
+        assert rounds.claim(8) == (5.0, False)
         assert journal.claimable(time.time(), 9) == ["o-1"]
         assert (journal.next_wake() or 0.0) < time.time()
     journal.close()
@@ -162,12 +160,12 @@ class Failing:
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def claimable(self, *args):
+    def claim_some(self, *args):
         if self.fails:
             self.fails -= 1
             self.failed.set()
             raise JournalError("the disk is gone")
-        return self.inner.claimable(*args)
+        return self.inner.claim_some(*args)
 
 
 def test_the_daemon_outlives_a_failing_journal(drive, journal, caplog, monkeypatch):
@@ -245,8 +243,8 @@ def test_a_cancel_reaches_another_process(drive, other):
     journal.close()
 
 
-def test_verbs_name_the_process_that_drives(drive, other):
-    """What another process drives cannot be retried, resolved or undone from here; the message says who drives it."""
+def test_verbs_are_judged_by_the_process_that_drives(drive, other):
+    """What another process drives is retried, resolved or undone there, or refused with its words."""
     process, path = other
     mediator = drive(far_saga(), journal=SQLiteJournal(path))
     for verb in (
@@ -254,8 +252,9 @@ def test_verbs_name_the_process_that_drives(drive, other):
         lambda: mediator.resolve("far", reason="because"),
         lambda: mediator.undo("far"),
     ):
-        with pytest.raises(AlreadyDrivenError, match=str(process.pid)):
+        with pytest.raises(RefusedError, match=r"retrying\.work"):
             verb()
+    assert process.poll() is None
 
 
 def test_a_paused_process_is_not_robbed(drive, other):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing, nullcontext
 from itertools import islice
 from typing import Any, Final
@@ -12,15 +14,18 @@ import click
 import msgspec
 from rich.progress import SpinnerColumn
 
-from fsm_mediator.cli import checks, exporting, options, rendering, tables, trees
-from fsm_mediator.cli.console import CommandGroup, err, out, progress_bar
+from fsm_mediator.cli import checks, exporting, options, rendering, statistics, tables, trees
+from fsm_mediator.cli.console import DID_NOT_SUCCEED, CommandGroup, err, out, progress_bar, say
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
+from fsm_mediator.cli.verbs import say_verb
+from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionChangedError, PayloadError
-from fsm_mediator.journal.protocol import Journal
-from fsm_mediator.records import Record
-from fsm_mediator.states import ENDED, is_settled, phase_of
-from fsm_mediator.upgrades.shape import Shape
+from fsm_mediator.journal.abandoning import abandon as give_up
+from fsm_mediator.journal.operators import Drivability
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.records import RESOLVE, RETRY, UNDO, Record
+from fsm_mediator.states import ENDED, UNDRIVABLE, is_settled, phase_of
 
 LEFT: Final = 10_000
 """How many unclaimed executions `recover` looks at, to report which sagas they belong to."""
@@ -37,7 +42,7 @@ def cli() -> None:
     """
 
 
-for command in (rendering.render, *checks.COMMANDS, *exporting.COMMANDS):
+for command in (rendering.render, *checks.COMMANDS, *exporting.COMMANDS, *statistics.COMMANDS):
     cli.add_command(command)
 
 
@@ -77,7 +82,7 @@ def migrate(journal: str | None, app: str | None, as_sql: bool) -> None:
 @cli.command("list")
 @options.journal
 @click.option(
-    *("--state", "-s", "phase"), type=options.State(), help="Only these: succeeded, stuck, retrying, stuck.charge ..."
+    *("--state", "-s", "phase"), type=options.State(), help="Only these: succeeded, stuck, stuck.charge, undrivable ..."
 )
 @options.executions_of
 @click.option("--older-than", type=options.Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
@@ -98,14 +103,20 @@ def list_(
         if filters["parent"] is not None:
             execution_in(opened, filters["parent"])
         flat = as_json or any(each is not None for each in filters.values())
-        listed = opened.entries(**filters, before=before, limit=limit + 1 if flat else None)
+        look = Drivability(opened)
+        listed: Iterable[Entry]
+        if filters["phase"] == UNDRIVABLE:
+            every = opened.entries(saga=filters["saga"], parent=filters["parent"], before=before)
+            listed = (entry for entry in every if look.why_not(entry) is not None)
+        else:
+            listed = opened.entries(**filters, before=before, limit=limit + 1 if flat else None)
         entries = list(islice((entry for entry in listed if flat or entry.acceptance.parent is None), limit + 1))
         if as_json:
             for entry in entries[:limit]:
-                click.echo(msgspec.json.encode(tables.entry_as_json(entry)))
+                click.echo(msgspec.json.encode({**tables.entry_as_json(entry), "undrivable": look.why_not(entry)}))
             return
         lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry) if not (flat and line.depth)]
-        tables.list_(lines, trees.signals_of(loaded))
+        tables.list_(lines, look, trees.signals_of(loaded))
         if not entries:
             out.print("no executions", style="dim")
             _warn_of_unknown(opened, filters["saga"])
@@ -133,7 +144,7 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
             for line in tables.exported(opened, [entry]):
                 click.echo(line)
         else:
-            tables.show(opened, entry, trees.signals_of(loaded))
+            tables.show(opened, entry, Drivability(opened), trees.signals_of(loaded))
 
 
 @cli.command()
@@ -246,12 +257,15 @@ def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str |
 @cli.command()
 @options.saga_id
 @click.option("--reason", "-r", help="What was mended; journaled.")
+@options.by_whom
 @options.app
 @options.journal
-def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
-    """Try again the step that an execution is stuck in, and drive it on."""
-    outcome = drive_app(app, journal, lambda mediator: mediator.retry(saga_id, reason))
-    report(outcome, good=outcome.ended)
+def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
+    """Have the step tried again that an execution is stuck in.
+
+    The driver that owns the execution judges it, or one that claims it: a `serve`, say. With --drive it is driven here.
+    """
+    say_verb(RETRY, saga_id, reason, by_whom, journal, app)
 
 
 @cli.command()
@@ -259,17 +273,21 @@ def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None
 @click.option("--reason", "-r", required=True, callback=options.checked_reason, help="How you made sure; journaled.")
 @click.option("--done/--undone", default=None, help="Whether the step has its effect. Asked where both are possible.")
 @click.option("--result", help="With --done: what the step would have returned, as JSON.")
+@options.by_whom
 @options.app
 @options.journal
 def resolve(
-    saga_id: str, reason: str, done: bool | None, result: str | None, app: str | None, journal: str | None
+    saga_id: str,
+    reason: str,
+    done: bool | None,
+    result: str | None,
+    app: str | None,
+    journal: str | None,
+    **by_whom: Any,
 ) -> None:
-    """Settle by hand the step that an execution is stuck in, and drive it on."""
+    """Settle by hand the step that an execution is stuck in; driven on as after `retry`."""
     value = None if result is None else options.parse_json(result, "--result")
-    outcome = drive_app(
-        app, journal, lambda mediator: mediator.resolve(saga_id, reason=reason, done=done, result=value)
-    )
-    report(outcome, good=outcome.ended)
+    say_verb(RESOLVE, saga_id, reason, {**by_whom, "done": done, "result": value}, journal, app)
 
 
 @cli.command()
@@ -285,13 +303,26 @@ def cancel(saga_id: str, reason: str | None, app: str | None, journal: str | Non
 
 @cli.command()
 @options.saga_id
-@_reason
+@click.option("--reason", "-r", required=True, callback=options.checked_reason, help="Why; journaled.")
 @options.app
 @options.journal
-def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
-    """Compensate an execution that has succeeded."""
-    outcome = drive_app(app, journal, lambda mediator: mediator.undo(saga_id, reason))
-    report(outcome, good=outcome.failed)
+def abandon(saga_id: str, reason: str, app: str | None, journal: str | None) -> None:
+    """Give up an execution that no living driver can drive: close it, with its branches, and undo nothing."""
+    with closing(load_journal(app, journal)[1]) as opened:
+        closed = give_up(opened, execution_in(opened, saga_id), reason, time.time())
+    branches = f", with {len(closed) - 1} branches" if len(closed) > 1 else ""
+    say(f"execution {saga_id!r} is given up{branches}; nothing was undone", "yellow")
+
+
+@cli.command()
+@options.saga_id
+@_reason
+@options.by_whom
+@options.app
+@options.journal
+def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
+    """Have an execution compensated that has succeeded; driven as after `retry`."""
+    say_verb(UNDO, saga_id, reason, by_whom, journal, app)
 
 
 @cli.command()
@@ -300,7 +331,7 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None)
 def recover(app: str | None, journal: str | None) -> None:
     """Resume every unfinished execution without a living driver, then end.
 
-    Ends with 6 if some were left, for the app has no definition that fits.
+    Ends with 6 if some were left, for the app has no definition that fits; with 1 if the history of some is damaged.
     """
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
@@ -315,11 +346,15 @@ def recover(app: str | None, journal: str | None) -> None:
     out.print(
         f"recovered {len(outcomes)} executions", *(f"{count} {phase}" for phase, count in phases.items()), sep=", "
     )
-    waiting = (opened.find(saga_id) for saga_id in opened.claimable(time.time(), LEFT))
+    claimable = opened.claimable(time.time(), LEFT)
+    damaged = checks.report_damage(opened, claimable)
+    waiting = map(opened.find, claimable)
     left = checks.find_stranded((entry for entry in waiting if entry is not None), map(Shape.of, loaded.sagas))
     if left:
         counts = "; ".join(f"{states.total()} of {saga}" for saga, states in left.items())
         raise DefinitionChangedError(f"left as they are, for the app has no definition that fits: {counts}")
+    if damaged:
+        sys.exit(DID_NOT_SUCCEED)
 
 
 @cli.command()

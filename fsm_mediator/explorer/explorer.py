@@ -16,8 +16,8 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import LIGHT
 from fsm_mediator.diagram.history import Run
-from fsm_mediator.diagram.picture import DETAIL, EDGES, check_view
-from fsm_mediator.diagram.themes import theme_of
+from fsm_mediator.diagram.picture import DETAIL, EDGES, View, check_view
+from fsm_mediator.diagram.themes import ThemeName, theme_of
 from fsm_mediator.errors import DefinitionError, MissingExtraError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
@@ -30,6 +30,7 @@ from fsm_mediator.verifier.action import DUE, Action, copied
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
+from fsm_mediator.verifier.settings_changes import settings_of
 
 if TYPE_CHECKING:
     from fsm_mediator.explorer.widget import ExplorerWidget
@@ -58,18 +59,19 @@ class Explorer:
         theme: ``light`` or ``dark``.
     """
 
-    def __init__(self, saga: Saga, *, view: str = DETAIL, theme: str = LIGHT, strict: bool = False) -> None:
+    def __init__(self, saga: Saga, *, view: View = DETAIL, theme: ThemeName = LIGHT, strict: bool = False) -> None:
         if not isinstance(saga, Saga):
             raise DefinitionError(f"explore takes a Saga, not {saga!r}")
         self.saga = saga
         self._actions = ActionModel(saga, strict=strict)
+        self._every_action = ActionModel(saga, strict=strict, thorough=True)
         self._decisions = ChoicePoints(saga)
         self._watchers: list[Callable[[], None]] = []
         acceptance = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0)
         self.moments = [Moment("", Execution(self._decisions.saga, acceptance), self._actions.nothing)]
         self.position = 0
-        self.view = DETAIL
-        self.theme = LIGHT
+        self.view: View = DETAIL
+        self.theme: ThemeName = LIGHT
         self.show(view=view, theme=theme)
 
     # Playing
@@ -88,7 +90,7 @@ class Explorer:
         """Let something happen at the moment that is shown; what had come after it is dropped.
 
         Args:
-            what: A choice's number, from 1, or its label.
+            what: A choice's number, from 1, or its label; or the label of any other action that `verify` walks.
 
         Returns:
             The moment after it.
@@ -98,6 +100,8 @@ class Explorer:
         """
         moments = [moment for _, moment in self._possible()]
         found = [moment for number, moment in enumerate(moments, 1) if what in (number, moment.label)]
+        if not found and isinstance(what, str):
+            found = [moment for _, moment in self._possible(self._every_action) if moment.label == what]
         if not found:
             possible = "; ".join(f"{number}. {moment.label}" for number, moment in enumerate(moments, 1)) or "nothing"
             raise RefusedError(f"{what!r} cannot happen in {self.now.execution.state!r}; what can: {possible}")
@@ -125,7 +129,7 @@ class Explorer:
         del self.moments[1:]
         self.go(0)
 
-    def show(self, *, view: str | None = None, theme: str | None = None) -> None:
+    def show(self, *, view: View | None = None, theme: ThemeName | None = None) -> None:
         """Show the picture in another view or theme.
 
         Raises:
@@ -137,11 +141,11 @@ class Explorer:
         self.theme = theme or self.theme
         self._changed()
 
-    def _possible(self) -> list[tuple[Action, Moment]]:
+    def _possible(self, actions: ActionModel | None = None) -> list[tuple[Action, Moment]]:
         """Everything that can happen, and the moment that each leads to, by the rules that run."""
         return [
             (action, attrs.evolve(after, label=f"{action.label}{decided}"))
-            for action in self._actions.at(self.now.execution, self.now.ledger)
+            for action in (actions or self._actions).at(self.now.execution, self.now.ledger)
             for decided, after in self._decisions.every(partial(self._after, action))
         ]
 
@@ -150,11 +154,12 @@ class Explorer:
         execution = copied(before)
         at = before.history[-1].at if before.history else before.acceptance.at
         at += _duration(action, before)
-        action.act(execution, at)
-        if len(execution.history) > before.seq:
-            at = max(at, execution.history[-1].at)
-        while execution.advance(at) is not None:
-            pass
+        with settings_of(action, execution):
+            action.act(execution, at)
+            if len(execution.history) > before.seq:
+                at = max(at, execution.history[-1].at)
+            while execution.advance(at) is not None:
+                pass
         execution.drain_consumed()  # as a driver does after the commit
         records = tuple(execution.history[before.seq :])
         ledger = self._actions.after(action.ledger, spawned_by(execution, records))
@@ -241,7 +246,7 @@ class Explorer:
 
 
 def explore(
-    saga: Saga, path: Iterable[str] = (), *, view: str = DETAIL, theme: str = LIGHT, strict: bool = False
+    saga: Saga, path: Iterable[str] = (), *, view: View = DETAIL, theme: ThemeName = LIGHT, strict: bool = False
 ) -> Explorer:
     """Play *saga* by hand: its steps are not called, a person chooses the result of each.
 

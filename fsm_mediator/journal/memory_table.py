@@ -4,11 +4,50 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Final, NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
-from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
-from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
-from fsm_mediator.states import ENDED, PENDING, is_settled, is_stuck
+from fsm_mediator.journal.operators import Fault
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Plan, Planned
+from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
+from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
+from fsm_mediator.states import ENDED, PENDING, is_settled
+
+
+class PlannedBranches(NamedTuple):
+    """The planned branches of one execution.
+
+    Attributes:
+        branches: By their number in the group: the branch, and whether it is dormant once it is created.
+        ended: The error with which they ended without being created; None: they will be created.
+    """
+
+    branches: dict[int, tuple[Acceptance, bool]]
+    ended: Failure | None = None
+
+    def created_by(self, plan: Plan) -> dict[int, tuple[Acceptance, bool]]:
+        """The branches that *plan* creates."""
+        if self.ended is not None:
+            return {}
+        return {number: self.branches[number] for number in range(*plan.creates) if number in self.branches}
+
+    def after(self, plan: Plan) -> PlannedBranches:
+        """What is planned after *plan*."""
+        created, later = self.created_by(plan), {branch.successor for branch in plan.branches}
+        left = {number: branch for number, branch in self.branches.items() if number not in created}
+        left |= {number: (branch, branch.saga_id in later) for number, branch in enumerate(plan.branches)}
+        return PlannedBranches(left, self.ended or plan.ends)
+
+    def interval(self) -> Planned | None:
+        """As the journal returns it."""
+        if not self.branches:
+            return None
+        end = max(self.branches) + 1
+        dormant = (number for number, (_, is_dormant) in self.branches.items() if is_dormant)
+        return Planned(min(self.branches), end, min(dormant, default=end), self.ended)
+
+
+NO_BRANCHES: Final = PlannedBranches({})
 
 
 class Row:
@@ -19,11 +58,14 @@ class Row:
         "awaits",
         "driver",
         "epoch",
+        "fault",
         "mail",
+        "planned",
         "records",
         "recoveries",
         "seen",
         "shared",
+        "token",
         "wake_at",
     )
 
@@ -32,12 +74,15 @@ class Row:
         self.awaits = dormant
         self.shared = False
         self.seen = 0
+        self.token = 0
         self.records = records
         self.epoch = 1
         self.driver: str | None = None
         self.wake_at: float | None = math.inf if dormant else None
         self.mail: tuple[InboxItem, ...] = ()
         self.recoveries = NO_RECOVERIES
+        self.planned = NO_BRANCHES
+        self.fault: tuple[int, Fault] | None = None
 
     def after(self, commit: Commit) -> Row:
         """The row that takes this one's place with *commit*."""
@@ -47,11 +92,27 @@ class Row:
         row.wake_at = commit.wake_at
         row.awaits = commit.awaits
         row.seen = max(self.seen, commit.seen)
+        row.token = commit.token or self.token
         row.mail = self.mail
+        row.fault = self.fault
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
+        row.planned = self.planned if commit.plan is None else self.planned.after(commit.plan)
         return row
+
+    def has_made(self, commit: Commit, *, encodes: bool) -> bool:
+        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        if self.epoch != commit.epoch:
+            return False
+        if not commit.records and commit.acceptance is None:
+            return commit.token != 0 and self.token == commit.token
+        seq = commit.records[-1].seq if commit.records else 0
+        if len(self.records) != seq or self.driver != (commit.driver if commit.held else None):
+            return False
+        kept = [*self.records[len(self.records) - len(commit.records) :], self.acceptance]
+        repeated = [*commit.records, commit.acceptance or self.acceptance]
+        return all(one is two or (encodes and one == two) for one, two in zip(kept, repeated, strict=True))
 
     @property
     def state(self) -> str:
@@ -65,11 +126,18 @@ class Row:
 
     @property
     def has_unseen_message(self) -> bool:
-        """Whether an item is in the inbox that no driver has seen; if the execution is stuck, one of a branch."""
+        """Whether an item is in the inbox that no driver has seen, and that has one look."""
         if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and a group's inbox can be long
             return False
-        stuck = is_stuck(self.state)
-        return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in reversed(self.mail))
+        state = self.state
+        return any(item.number > self.seen and has_driver_look(item.kind, state) for item in reversed(self.mail))
+
+    @property
+    def attention(self) -> float | None:
+        """When a driver should claim it, unless a living one owns it: see `next_attention_at`."""
+        if self.driver is not None and not is_settled(self.state):
+            return NOW
+        return next_attention_at(self.state, False, self.has_unseen_message, self.wake_at, awaits=self.awaits)
 
     @property
     def is_unfinished(self) -> bool:
@@ -77,7 +145,8 @@ class Row:
 
         An ended branch that a driver holds is being undone. A stuck branch was settled by a person with the whole.
         """
-        return self.driver is not None or not is_settled(self.state)
+        ended = self.state in ENDED
+        return self.driver is not None or (self.has_unseen_message if ended else not is_settled(self.state))
 
 
 class Table:
@@ -88,6 +157,8 @@ class Table:
         branches: The ids of branches by their parent, in order. It can name branches that never were.
         ended: If not all are kept: the ids of those that are no branches, in the order of their ends.
         forgotten: The ids of those that are deleted.
+        answers: The answers to verbs, by the verb's name, oldest first.
+        shapes: The shapes that drivers have enlisted with, by fingerprint.
     """
 
     def __init__(self) -> None:
@@ -95,11 +166,20 @@ class Table:
         self.branches: dict[str, dict[str, None]] = {}
         self.ended: deque[str] = deque()
         self.forgotten = ForgottenIds()
+        self.answers: dict[str, VerbAnswer] = {}
+        self.shapes: dict[str, str] = {}
 
     def index_branch(self, acceptance: Acceptance) -> None:
-        """Note whose branch an execution is, if it is one."""
+        """Note an execution as a branch of its parent, if it has one."""
         if acceptance.parent is not None:
             self.branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
+
+    def keep_answers(self, answers: tuple[VerbAnswer, ...]) -> None:
+        """Keep the answers to verbs, and none any longer that is too old."""
+        for answer in answers:
+            self.answers[answer.name] = answer
+            while (oldest := next(iter(self.answers.values()))).at < answer.at - ANSWERS_KEPT:
+                del self.answers[oldest.name]
 
     def prune(self, before: float, saga: str | None, limit: int, *, forget_ids: bool) -> int:
         """As `Journal.prune`."""
@@ -125,7 +205,7 @@ class Table:
             row = rows.get(oldest)
             if row is None:
                 continue
-            if row.driver is None and oldest not in self.branches and row.state in ENDED:
+            if row.driver is None and oldest not in self.branches and row.state in ENDED and not row.mail:
                 self.forgotten.add(oldest)
                 del rows[oldest]
             elif whole := self._ended_whole(oldest):

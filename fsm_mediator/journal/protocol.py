@@ -14,7 +14,19 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.records import Acceptance, InboxItem, Record
+from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """A definition that a driver knows.
+
+    Attributes:
+        fingerprint: Of its shape.
+        shape: Its shape, as JSON.
+    """
+
+    fingerprint: str
+    shape: str
 
 
 class Driver(msgspec.Struct, frozen=True):
@@ -27,6 +39,7 @@ class Driver(msgspec.Struct, frozen=True):
         pid_namespace: An id of the namespace in which *pid* counts; empty if the system has none.
         pid: The process.
         started: When the process started, in the system's own count: a later process with this pid has another.
+        definitions: What it can drive. Entries do not name them.
     """
 
     id: str
@@ -35,6 +48,7 @@ class Driver(msgspec.Struct, frozen=True):
     pid_namespace: str = ""
     pid: int = 0
     started: str = ""
+    definitions: tuple[Definition, ...] = ()
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host or 'this machine'}"
@@ -52,6 +66,40 @@ class Recoveries(NamedTuple):
 
 NO_RECOVERIES: Final = Recoveries()
 """Of an execution with no driver that has died in its midst."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The change that a commit makes to planned branches: those of a group too large to be created in one commit.
+
+    A planned branch is no execution: nothing can claim it, and it has no inbox.
+
+    Attributes:
+        branches: The branches that are planned now, all of the group. They are numbered from 0. A branch that another
+            one names as its successor is created dormant.
+        creates: Create the planned branches from this number to before that one. Those that were created before, or
+            have ended, are left alone: the same again changes nothing.
+        ends: End all branches that are still planned, with this error. They are never created.
+    """
+
+    branches: tuple[Acceptance, ...] = ()
+    creates: tuple[int, int] = (0, 0)
+    ends: Failure | None = None
+
+
+class Planned(NamedTuple):
+    """The branches of an execution that are still planned.
+
+    Attributes:
+        first: The number of the first of them in their group.
+        end: The number after that of the last; all between are planned.
+        dormant: The number of the first one that is created dormant, and all after it; *end*: none is.
+        ended: The error with which they ended without being created; None: they will be created.
+    """
+
+    first: int
+    end: int
+    dormant: int
+    ended: Failure | None
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -76,6 +124,10 @@ class Commit(msgspec.Struct, frozen=True):
         unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
             by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
         recoveries: The execution's new count of recoveries; None: it is as it was.
+        answers: What became of verbs in the inbox; these are in *taken* too.
+        plan: What is done about its planned branches. Only for a journal that has `plans_branches`.
+        token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
+            repeated. 0: it is not.
     """
 
     saga_id: str
@@ -93,6 +145,9 @@ class Commit(msgspec.Struct, frozen=True):
     posts: tuple[tuple[str, InboxItem], ...] = ()
     unless_mail: tuple[str, str] | None = None
     recoveries: Recoveries | None = None
+    answers: tuple[VerbAnswer, ...] = ()
+    plan: Plan | None = None
+    token: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -113,6 +168,7 @@ class Entry(msgspec.Struct, frozen=True):
         recoveries: How often it was recovered without getting further.
         abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
         queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
+        undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
     """
 
     acceptance: Acceptance
@@ -128,6 +184,7 @@ class Entry(msgspec.Struct, frozen=True):
     recoveries: Recoveries = NO_RECOVERIES
     abandoned: bool = False
     queued: str | None = None
+    undrivable: str | None = None
 
     @property
     def saga_id(self) -> str:
@@ -170,9 +227,15 @@ class Journal(Protocol):
     calls.
 
     A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
-    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0.
+    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
+    optional too: without it a daemon claims one by one.
 
-    Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
+    A journal may have a method ``planned(saga_id)``, which returns the `Planned` branches of an execution, or None.
+    Then it takes commits with a `Plan`. Without it every group is created in one commit, whatever its size.
+
+    Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
+    lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
+    has the same result.
     """
 
     encodes: bool
@@ -181,6 +244,9 @@ class Journal(Protocol):
 
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.
+
+        A commit that was made already is recognised, under the same epoch: by its records, which are the last ones
+        kept, or by its token.
 
         Raises:
             IdTakenError: The commit opens an execution, and the id exists, or is forgotten.
@@ -225,6 +291,8 @@ class Journal(Protocol):
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
         """Put *item* into an inbox, durably. False, and nothing is done: the execution has ended or is unknown.
 
+        An execution that has succeeded takes verbs.
+
         Args:
             saga_id: The execution.
             item: The item.
@@ -257,6 +325,28 @@ class Journal(Protocol):
             UnknownExecutionError: There is no such execution.
         """
 
+    def claim_some(
+        self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+    ) -> list[Entry]:
+        """Claim at most *limit* of the executions that `claimable` would list, all in one transaction.
+
+        In this order: those of a dead driver; those that can go on at once, such as with an unseen item; those that
+        are due, by their time; the pending ones. Otherwise the oldest comes first. A driver cannot claim its own.
+
+        Args:
+            driver_id: Their new owner.
+            at: The time, in seconds since the epoch.
+            limit: At most so many: as many as can be driven at once.
+            skip: Fingerprints that the driver cannot drive.
+            leave: Ids of executions that it does not claim now.
+
+        Returns:
+            The claimed executions, each as `claim` returns it.
+
+        Raises:
+            LeaseLostError: There is no such driver.
+        """
+
     def release(self, saga_id: str, epoch: int) -> None:
         """Free an execution from its owner, without a record. Does nothing if it has another epoch."""
 
@@ -265,7 +355,8 @@ class Journal(Protocol):
 
         These are all that have not ended and whose owner is dead; and, of those without an owner, all that are pending,
         in a state of an attempt, or due, and all with an inbox item that no driver has seen. A stuck execution is among
-        them only for an item of a branch, a dormant one only after an item has come.
+        them only for an item of a branch or a verb, one that has ended only for a verb, a dormant one only after an
+        item has come.
 
         Args:
             at: The time, in seconds since the epoch.
@@ -300,10 +391,54 @@ class Journal(Protocol):
         """Close files and connections. The journal opens again when it is used again."""
 
 
+@runtime_checkable
+class RepairableJournal(Protocol):
+    """Further methods of a journal that keeps rows which are derived from its records."""
+
+    def damage_of(self, saga_id: str | None) -> list[str]:
+        """The damage in the records and the row of one execution, each fault in words; None: of every execution."""
+
+    def repairable(self) -> list[str]:
+        """The ids of executions with a row that contradicts their records or their inbox."""
+
+    def repair(self, saga_id: str) -> None:
+        """Derive the row of an execution anew from its records and its inbox, of which nothing is lost.
+
+        Its driver, if it has one, is fenced. Does nothing if the row contradicts nothing.
+        """
+
+
+def damage_of(journal: Journal, saga_id: str) -> list[str]:
+    """The damage that *journal* finds in one execution; empty where it cannot look."""
+    return journal.damage_of(saga_id) if isinstance(journal, RepairableJournal) else []
+
+
 def patience_of(journal: Journal) -> float | None:
     """The seconds for which a driver tries a commit on that the journal could not make; None: without limit."""
     patience: float | None = getattr(journal, "patience", 0.0)
     return patience
+
+
+def claim_some(
+    journal: Journal, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+) -> list[Entry]:
+    """As `Journal.claim_some`; one by one, oldest first, in a journal that has no such method."""
+    if hasattr(journal, "claim_some"):
+        return journal.claim_some(driver_id, at, limit, skip, leave)
+    found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
+    claims = (journal.claim(saga_id, driver_id) for saga_id in found[:limit])
+    return [claimed for claimed in claims if claimed is not None]
+
+
+def plans_branches(journal: Journal) -> bool:
+    """Whether *journal* takes commits with a `Plan`."""
+    return hasattr(journal, "planned")
+
+
+def planned_of(journal: Journal, saga_id: str) -> Planned | None:
+    """The planned branches of an execution; None: there are none."""
+    planned: Planned | None = journal.planned(saga_id) if plans_branches(journal) else None  # type: ignore[attr-defined]
+    return planned
 
 
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:
@@ -320,14 +455,15 @@ _MEMBERS: Final = (
     *Journal.__annotations__,
     *(name for name, member in vars(Journal).items() if callable(member) and not name.startswith("_")),
 )
+_OPTIONAL: Final = frozenset({"claim_some"})
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:
-    """Whether *candidate* has all members of a journal, if only through ``__getattr__``.
+    """Whether *candidate* has all members of a journal but the optional ones, if only through ``__getattr__``.
 
     From Python 3.12 on ``isinstance`` ignores ``__getattr__``.
     """
-    return all(hasattr(candidate, name) for name in _MEMBERS)
+    return all(hasattr(candidate, name) for name in _MEMBERS if name not in _OPTIONAL)
 
 
 def check_bounds(before: Any, limit: Any) -> None:

@@ -125,7 +125,8 @@ class Core:
         self.patience: float | None = None
         self.lock = threading.Lock()
         self.driver = self.commits.driver = this_driver()
-        self.membership = Membership(self.journal, self.driver)
+        self.membership = Membership(self.journal, self.driver, self.registry.definitions)
+        self.registry.on_change = self.membership.note_change
         self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
         self.owned.notify = functools.partial(_notify, weakref.ref(self))
         self.setbacks = Setbacks(self.runtime.monotonic)
@@ -171,6 +172,8 @@ class Core:
         try:
             for saga_id in self.membership.renew_lease():
                 self.runtime.post(self._notify_if_active, saga_id)
+                if saga_id in self.owned.abandoned and saga_id not in self.owned.active:
+                    self.owned.refuse_verbs(saga_id)
             self.owned.retry_releases()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
@@ -318,6 +321,16 @@ class Core:
         except BaseException as error:
             self.release_if_unstarted(active, error)
             raise
+        return active
+
+    def take_up(self, claimed: Entry) -> ActiveExecution | None:
+        """Have a claimed execution driven in the background, from any thread; None: it is released."""
+        active = ActiveExecution(claimed.saga_id, background=True)
+        active.claimed = claimed
+        if not self.try_reserve(active):
+            self.owned.give_back(claimed)
+            return None
+        self.runtime.post(self.continue_driving, active, self.give_up_driving(active, None))
         return active
 
     async def _drive_in_background(self, active: ActiveExecution, token: object) -> None:

@@ -14,16 +14,16 @@ import weakref
 from collections.abc import Callable
 
 from fsm_mediator.error_types import safe_repr
-from fsm_mediator.errors import AlreadyDrivenError, JournalError
+from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
-from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.journal.protocol import Commit, Entry
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
-from fsm_mediator.records import LATE, Failure, InboxItem
+from fsm_mediator.records import LATE, VERBS, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, PROBING, is_settled
 
 logger = logging.getLogger("fsm_mediator")
@@ -101,9 +101,20 @@ class OwnedExecutions:
     ) -> None:
         """Release *active* for the next driver; harmless if it is finished already."""
         if self.active.get(active.saga_id) is active:
-            if active.epoch and active.saga_id not in self.abandoned:
+            if (active.epoch or active.claimed) and active.saga_id not in self.abandoned:
                 self.release(active.saga_id)
             self.finish(active, outcome, error)
+
+    def give_back(self, claimed: Entry) -> None:
+        """Release a claimed execution, unless it was claimed again since."""
+        try:
+            self._journal.release(claimed.saga_id, claimed.epoch)
+        except JournalError as error:
+            self._release_later(claimed.saga_id, error)
+
+    def _release_later(self, saga_id: str, error: JournalError) -> None:
+        logger.warning("execution %r could not be released yet: %s", saga_id, error)
+        self.unreleased.add(saga_id)
 
     def release(self, saga_id: str) -> None:
         """Give up the ownership of an execution, if the journal names this driver as its owner."""
@@ -112,8 +123,7 @@ class OwnedExecutions:
             if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
                 self._journal.release(saga_id, entry.epoch)
         except JournalError as error:
-            logger.warning("execution %r could not be released yet: %s", saga_id, error)
-            self.unreleased.add(saga_id)
+            self._release_later(saga_id, error)
         else:
             self.unreleased.discard(saga_id)
 
@@ -128,7 +138,7 @@ class OwnedExecutions:
                 self.unreleased.discard(saga_id)  # it is driven here again
 
     def claim(self, active: ActiveExecution, *, for_command: bool = False) -> bool:
-        """Claim and load the execution of *active*, which is in `OwnedExecutions.active`.
+        """Claim the execution of *active*, which is in `OwnedExecutions.active`, unless it is claimed, and load it.
 
         Returns:
             False: another driver owns it; or it has ended or is stuck, and this is not for a command.
@@ -139,22 +149,27 @@ class OwnedExecutions:
             DefinitionChangedError, UnknownSagaError: No registered saga can drive it.
         """
         saga_id = active.saga_id
-        self.check_no_running_call(saga_id)
-        entry = self._store.entry(saga_id)
-        self._store.registry.saga_of(entry.acceptance)
-        if is_settled(entry.state) and not for_command and not self._store.has_branch_news(entry):
-            return False
+        if saga_id in self.abandoned:
+            self.refuse_verbs(saga_id)
+        claimed = active.claimed
+        if claimed is None:
+            self.check_no_running_call(saga_id)
+            entry = self._store.entry(saga_id)
+            self._store.registry.saga_of(entry.acceptance)
+            if is_settled(entry.state) and not for_command and not self._store.has_news(entry):
+                return False
         try:
-            claimed = self._try_claim(saga_id)
-            if claimed is None:
+            if claimed is not None:
+                self.check_no_running_call(saga_id)
+            elif (claimed := self._try_claim(saga_id)) is None:
                 if entry.driver is not None:
                     notify_local_owner(
                         entry.driver.id, saga_id
                     )  # whatever it was to be taken up for, its driver is to see
                 return False
             active.execution = self._store.load_execution(claimed)
-            active.epoch = claimed.epoch
-            if is_settled(claimed.state) and not for_command and not self._store.has_branch_news(claimed):
+            active.epoch, active.claimed = claimed.epoch, None
+            if is_settled(claimed.state) and not for_command and not self._store.has_news(claimed):
                 self.release(saga_id)
                 return False
             # An attempt that was only announced has not begun: it begins now, and nothing about it is in doubt.
@@ -166,8 +181,12 @@ class OwnedExecutions:
             active.recovered = not active.unbegun
             active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
             active.called = False  # first: what comes from now on is read again
-            active.receive(self._journal.inbox(saga_id))
-        except BaseException:
+            if claimed.seq or claimed.mail:  # else the commit that begins it returns the inbox
+                active.receive(self._journal.inbox(saga_id))
+        except BaseException as error:
+            if active.epoch and claimed is not None and isinstance(error, PayloadError):
+                self._store.note_fault(claimed, error)
+            active.claimed = None
             self.release(saga_id)
             raise
         return True
@@ -223,10 +242,23 @@ class OwnedExecutions:
             if left.call.answered and left.watched:
                 time.sleep(0.001)  # its answer is just being journaled, in its thread
                 continue
-            raise AlreadyDrivenError(
-                f"execution {saga_id!r}: the abandoned attempt's thread is still running, and must not be overtaken; "
-                f"wait until it has ended, or end this process"
-            )
+            raise AlreadyDrivenError(_still_running(saga_id))
+
+    def refuse_verbs(self, saga_id: str) -> None:
+        """Refuse the verbs in the inbox of an execution that is owned for a thread that cannot be ended."""
+        try:
+            entry = self._journal.find(saga_id)
+            verbs = [item for item in self._journal.inbox(saga_id) if item.kind in VERBS]
+            if verbs and entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
+                why, at = f"{_still_running(saga_id)} ({entry.driver})", self._store.clock()
+                answers = tuple(VerbAnswer(verb.number, verb.name, None, why, at) for verb in verbs)
+                taken = tuple(verb.number for verb in verbs)
+                commit = Commit(saga_id, (), self._driver_id, entry.epoch, taken=taken, answers=answers)
+                self._journal.write(commit)
+        except LeaseLostError:
+            pass  # the thread has just ended: the next driver judges them
+        except JournalError as error:
+            logger.warning("execution %r: its verbs could not be refused yet: %s", saga_id, error)
 
     def _journal_late_answer(self, saga_id: str, left: AbandonedCall) -> None:
         call, effect = left.call, left.effect
@@ -258,3 +290,12 @@ def notify_local_owner(driver_id: str, saga_id: str) -> None:
     owned = _here.get(driver_id)
     if owned is not None and owned.notify is not None and saga_id in owned.active:
         owned.notify(saga_id)
+    elif owned is not None and saga_id in owned.abandoned:
+        owned.refuse_verbs(saga_id)
+
+
+def _still_running(saga_id: str) -> str:
+    return (
+        f"execution {saga_id!r}: the abandoned attempt's thread is still running, and must not be overtaken; wait "
+        f"until it has ended, or end its process"
+    )

@@ -10,7 +10,7 @@ A commit that is written again, because its answer was lost on the way, is found
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,8 +22,11 @@ from fsm_mediator.journal.postgres.connections import Session
 from fsm_mediator.journal.postgres.errors import unknown_driver
 from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
+    ANSWERS_KEPT,
     Row,
     acceptance_row,
+    answer_row,
+    has_driver_look,
     is_text,
     item_row,
     items_of,
@@ -31,8 +34,8 @@ from fsm_mediator.journal.rows import (
     record_rows,
     stored_name,
 )
-from fsm_mediator.records import CHILD, Acceptance
-from fsm_mediator.states import ENDED, is_stuck
+from fsm_mediator.records import Acceptance
+from fsm_mediator.states import ENDED
 
 
 class Write:
@@ -64,7 +67,7 @@ class Write:
     def as_one_statement(self) -> tuple[str, dict[str, Any]] | None:
         """The statement, with its parameters, that writes it if all is as the driver knows it; None: there is none."""
         commit, rows, acceptance = self.commit, self.rows, self.commit.acceptance
-        if commit.taken or self.opens or self.posts or not rows:
+        if commit.taken or self.opens or self.posts or commit.token or not rows:
             return None
         last, _, _, state, changed_at, _ = rows[-1]
         columns = zip(("seqs", "events", "sources", "targets", "ats", "details"), zip(*rows, strict=True), strict=True)
@@ -90,10 +93,13 @@ class Write:
 
 
 def item_parameters(row: Row, saga_id: str) -> dict[str, Any]:
-    """An inbox item's row as parameters of `sql.POST`. PostgreSQL's text takes no NUL, which a reason can hold."""
-    kind, name, value, reason, at = row
-    reason = None if reason is None else reason.replace("\0", "\\x00")
-    return {"saga_id": saga_id, "kind": kind, "name": name, "value": value, "reason": reason, "at": at}
+    """An inbox item's row as parameters of `sql.POST`."""
+    return {"saga_id": saga_id, **dict(zip(("kind", "name", "value", "reason", "at"), without_nul(row), strict=True))}
+
+
+def without_nul(row: Iterable[Any]) -> list[Any]:
+    """*row* with each NUL, which PostgreSQL's text cannot hold, written as an escape."""
+    return [value.replace("\0", "\\x00") if isinstance(value, str) else value for value in row]
 
 
 class _Standing(msgspec.Struct):
@@ -108,6 +114,7 @@ class _Standing(msgspec.Struct):
     state: str
     changed_at: float
     seq: int
+    last_token: int | None = None
     opened: Acceptance | None = None
     recoveries: tuple[int | None, int | None] = (None, None)
     is_changed: bool = False
@@ -116,7 +123,8 @@ class _Standing(msgspec.Struct):
     @property
     def ended_at(self) -> float | None:
         """The time of its end, if it has ended and has no owner."""
-        return self.changed_at if self.driver is None and self.state in ENDED else None
+        has_ended = self.driver is None and self.state in ENDED and self.attention is None
+        return self.changed_at if has_ended else None
 
 
 class Batch:
@@ -127,6 +135,8 @@ class Batch:
         self._writes = writes
         self._records: list[Row] = []
         self._taken: list[int] = []
+        self._answers: list[Row] = []
+        self._repeated: list[Write] = []
         self._load()
 
     def _load(self) -> None:
@@ -152,7 +162,7 @@ class Batch:
         """Of each commit, the inbox after it, or its refusal."""
         refusals = [self._plan(write) for write in self._writes]
         done = [write for write, refusal in zip(self._writes, refusals, strict=True) if refusal is None]
-        posts = [post for write in done for post in write.posts if is_text(post[0])]
+        posts = [post for write in done if write not in self._repeated for post in write.posts if is_text(post[0])]
         with_mail = [write.commit.saga_id for write in done if posts or self._found[write.commit.saga_id].mail]
         execute = self._session.execute
         with self._session.pipeline():
@@ -164,6 +174,8 @@ class Batch:
             ):
                 if rows:
                     execute(statement, [list(column) for column in zip(*rows, strict=True)])
+            for answer in self._answers:
+                execute(sql.KEEP_ANSWER, answer)
             for _, parameters in posts:
                 execute(sql.POST, parameters)
             mail = execute(sql.INBOXES, (with_mail,)) if with_mail else None
@@ -180,6 +192,7 @@ class Batch:
         commit, found = write.commit, self._found
         its = found.get(commit.saga_id)
         if its is not None and self._is_written(write, its):
+            self._repeated.append(write)
             return None
         for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
             if saga_id in found or saga_id in self._forgotten:
@@ -211,20 +224,23 @@ class Batch:
         if write.rows:
             its.seq, _, _, its.state, its.changed_at, _ = write.rows[-1]
         if write.owner is None or commit.taken:
-            kind = CHILD if is_stuck(its.state) else None  # a stuck execution is woken by its branches alone
-            unseen = sum(row[0] > commit.seen and kind in (None, row[1]) for row in its.inbox)
             held = write.owner is not None
+            unseen = sum(row[0] > commit.seen and (held or has_driver_look(row[1], its.state)) for row in its.inbox)
             its.attention = next_attention_at(its.state, held, unseen, commit.wake_at, awaits=commit.awaits)
         its.driver, its.wake_at = write.owner, commit.wake_at
         its.recoveries = commit.recoveries or its.recoveries
+        its.last_token = commit.token or its.last_token
+        self._answers += [(answer.at - ANSWERS_KEPT, *without_nul(answer_row(answer))) for answer in commit.answers]
         its.is_changed = True
 
     def _is_written(self, write: Write, its: _Standing) -> bool:
         """Whether the very same commit was written before, and nothing since."""
-        rows = write.rows
-        if (its.epoch, its.driver) != (write.commit.epoch, write.owner) or its.number is None:
+        rows, commit = write.rows, write.commit
+        if its.epoch != commit.epoch or its.number is None:
             return False
-        if not write.commit.records or its.seq != rows[-1][0]:
+        if not rows:
+            return commit.token != 0 and its.last_token == commit.token
+        if its.driver != write.owner or its.seq != rows[-1][0]:
             return False
         kept = self._session.execute(sql.KEPT, (its.number, rows[0][0], rows[-1][0])).fetchall()
         return kept == rows
@@ -235,7 +251,7 @@ def _opened(acceptance: Acceptance, rows: Sequence[Row], owner: str | None, wake
     seq, _, _, state, changed_at, _ = rows[-1]
     dormant = wake_at == math.inf
     attention = next_attention_at(state, owner is not None, 0, None if dormant else wake_at, awaits=dormant)
-    return _Standing(None, 1, owner, 0, wake_at, attention, state, changed_at, seq, acceptance)
+    return _Standing(None, 1, owner, 0, wake_at, attention, state, changed_at, seq, opened=acceptance)
 
 
 def _new_row(saga_id: str, its: _Standing) -> Row:
@@ -260,7 +276,7 @@ def _new_row(saga_id: str, its: _Standing) -> Row:
 def _row_of(its: _Standing) -> Row:
     """The parameters of `sql.UPDATE` for one execution."""
     standing = (its.driver, its.wake_at, its.attention, its.mail, its.ended_at, its.state, its.changed_at, its.seq)
-    return (its.number, *standing, *its.recoveries)
+    return (its.number, *standing, its.last_token, *its.recoveries)
 
 
 def _refusal(write: Write, its: _Standing | None) -> JournalError | None:

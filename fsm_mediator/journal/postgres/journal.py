@@ -20,15 +20,15 @@ from fsm_mediator.journal.liveness import is_forgettable
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.postgres import pruning, sql
 from fsm_mediator.journal.postgres.address import Address
-from fsm_mediator.journal.postgres.commit import Batch, Write, item_parameters
+from fsm_mediator.journal.postgres.commit import Batch, Write, item_parameters, without_nul
 from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.postgres.errors import RETRIED, unknown_driver
+from fsm_mediator.journal.postgres.operators import OperatorTables
 from fsm_mediator.journal.postgres.presence import SecondLook, SessionLocks
-from fsm_mediator.journal.postgres.reading import JournalReader
 from fsm_mediator.journal.postgres.schema import STEPS, check_schema, migrate, script, version_of
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.rows import UnencodableError, driver_row, entry_of, is_text, is_too_late, item_row, record_of
-from fsm_mediator.records import SIGNAL, InboxItem
+from fsm_mediator.records import SIGNAL, VERBS, InboxItem
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import WAITING
 
@@ -36,7 +36,7 @@ _TRIES: Final = 5
 """How often a transaction is executed that met others."""
 
 
-class PostgresJournal(JournalReader):
+class PostgresJournal(OperatorTables):
     """Keeps records in a PostgreSQL database (12 or later), for processes on any number of machines.
 
     A record is as durable as the database makes it before `write` returns. An outage of the server is waited for: a
@@ -187,7 +187,9 @@ class PostgresJournal(JournalReader):
             return False
         parameters = item_parameters(item_row(item, saga_id, self.codec.encode), saga_id)
         if clock is None:
-            return self._connections.write(sql.POST, parameters) is not None
+            return self._connections.write(sql.POST, parameters) is not None or (
+                item.kind in VERBS and self._connections.write(sql.POSTED, parameters) is not None
+            )
         with self._connections.session("written") as session, session.connection.transaction():
             # Locked first, so that no other transaction lies between the time and what it is the time of.
             last = session.execute(sql.LAST_RECORD, (saga_id,)).fetchone()
@@ -209,9 +211,14 @@ class PostgresJournal(JournalReader):
         if forgettable:
             self._connections.write(sql.DELETE_IDLE, (forgettable,))
         row = (*driver_row(driver), has_lock, self._lease)
-        found = self._connections.write(sql.ENLIST, [_without_nul(value) for value in row])
+        found = self._connections.write(sql.ENLIST, without_nul(row))
         assert found is not None
         self._numbers[driver.id] = found[0]
+        with self._connections.session("written") as session, session.connection.transaction():
+            session.execute(sql.FORGET_KNOWN, (found[0],))
+            for each in driver.definitions:
+                session.execute(sql.KEEP_SHAPE, (each.fingerprint, each.shape))
+                session.execute(sql.KNOW, (found[0], each.fingerprint))
         if has_lock:
             self._locks.hold(found[0])
 
@@ -254,7 +261,7 @@ class PostgresJournal(JournalReader):
         row = self._connections.write(sql.CLAIM, parameters)
         if row is None:  # another driver was faster
             return None
-        entry = entry_of(row, Driver(*drivers[driver_id][5:]), alive=True)
+        entry = entry_of(row, Driver(*drivers[driver_id][5:]), self._liveness.is_present(drivers[driver_id]))
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
     def release(self, saga_id: str, epoch: int) -> None:
@@ -270,6 +277,23 @@ class PostgresJournal(JournalReader):
         if gone:
             found += self._connections.read(sql.LEFT_BY, (gone, list(skip), limit))
         return [saga_id for _, saga_id in sorted(found)[:limit]]
+
+    def claim_some(
+        self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+    ) -> list[Entry]:
+        """As `Journal.claim_some`. Two that claim at the same time claim different executions."""
+        self._check_writable()
+        drivers = self._drivers(sql.DRIVERS_OF_IDS, [driver_id])
+        if not drivers:
+            raise unknown_driver(driver_id)
+        gone = [row[5] for row in self._drivers(sql.OWNERS) if self._liveness.is_gone(row)]
+        parameters = {"driver": driver_id, "gone": gone, "at": at, "limit": limit}
+        parameters |= {"skip": list(skip), "leave": list(filter(is_text, leave))}
+        with self._connections.session("written") as session:
+            rows = session.execute(sql.CLAIM_SOME, parameters).fetchall()
+        me, alive = Driver(*drivers[0][5:]), self._liveness.is_present(drivers[0])
+        entries = [(entry_of(tuple(row), me, alive), owner is not None) for *row, owner in rows]
+        return [msgspec.structs.replace(entry, abandoned=abandoned) for entry, abandoned in entries]
 
     def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
         """As `Journal.prune`. The branches of an execution count, and are never deleted without it."""
@@ -297,7 +321,3 @@ class PostgresJournal(JournalReader):
 
     def __repr__(self) -> str:
         return f"PostgresJournal({self._connections.address.shown!r})"
-
-
-def _without_nul(value: object) -> object:
-    return value.replace("\0", "\\x00") if isinstance(value, str) else value

@@ -63,7 +63,8 @@ STEPS: Sequence[str] = (
         attention float8,
         ended_at float8,
         recoveries int NOT NULL DEFAULT 0,
-        recoveries_here int NOT NULL DEFAULT 0
+        recoveries_here int NOT NULL DEFAULT 0,
+        last_token bigint -- of the last commit without a record
     ) WITH (fillfactor = 70);
     CREATE INDEX in_hand ON journal.executions (driver, attention) WHERE ended_at IS NULL;
     CREATE INDEX branches ON journal.executions (parent) WHERE parent IS NOT NULL;
@@ -97,6 +98,32 @@ STEPS: Sequence[str] = (
         saga text NOT NULL,
         state text NOT NULL,
         ended_at float8 NOT NULL
+    );
+
+    -- What became of verbs (retry, resolve, undo) that were in an inbox.
+    CREATE TABLE journal.answers (
+        number bigint PRIMARY KEY,
+        name text NOT NULL UNIQUE,
+        seq int,
+        refusal text,
+        at float8 NOT NULL
+    );
+
+    -- The definitions that drivers have enlisted with: their shapes, as JSON, and who knows them.
+    CREATE TABLE journal.shapes (fingerprint text PRIMARY KEY, shape text NOT NULL);
+    CREATE TABLE journal.known (
+        driver int NOT NULL REFERENCES journal.drivers ON DELETE CASCADE,
+        fingerprint text NOT NULL,
+        PRIMARY KEY (driver, fingerprint)
+    );
+
+    -- Executions that a driver could not decode, for as long as they have this epoch.
+    CREATE TABLE journal.faults (
+        execution bigint PRIMARY KEY,
+        epoch int NOT NULL,
+        type text NOT NULL,
+        field text NOT NULL,
+        message text NOT NULL
     );
     """,
 )

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from fsm_mediator.journal.rows import UNFINISHED
+from fsm_mediator.journal.rows import PENDING_NOW, UNFINISHED
+from fsm_mediator.records import VERBS
 from fsm_mediator.states import ENDED, STUCK_PHASES
 
 
@@ -17,7 +18,10 @@ def _array(names: frozenset[str]) -> str:
 _PHASE: Final = "split_part(e.state, '.', 1)"
 _HAS_ENDED: Final = f"{_PHASE} = ANY({_array(ENDED)})"
 _IS_STUCK: Final = f"{_PHASE} = ANY({_array(STUCK_PHASES)})"
-_BRANCH_MESSAGE: Final = "EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution = e.number AND i.kind = 'child')"
+_IS_VERB: Final = f"%(kind)s = ANY({_array(VERBS)})"
+_IS_CALLED: Final = f"""EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution = e.number AND (
+        NOT ({_HAS_ENDED} OR {_IS_STUCK}) OR i.kind = ANY({_array(VERBS)}) OR (i.kind = 'child' AND {_IS_STUCK})))"""
+"""Whether an item in its inbox has a driver look at it, as `rows.has_driver_look` says."""
 
 # Commits. The usual ones are one statement, which finds its row only if all is as the driver knows it.
 
@@ -51,7 +55,7 @@ GO_ON: Final = f"""
 # Commits of any kind: all rows are locked in one order, so that no two transactions wait for each other.
 
 LOCK: Final = """
-    SELECT saga_id, number, epoch, driver, mail, wake_at, attention, state, changed_at, seq
+    SELECT saga_id, number, epoch, driver, mail, wake_at, attention, state, changed_at, seq, last_token
     FROM journal.executions WHERE saga_id = ANY(%s) ORDER BY number FOR UPDATE"""
 LOCK_DRIVERS: Final = "SELECT id FROM journal.drivers WHERE id = ANY(%s) ORDER BY number FOR KEY SHARE"
 FORGOTTEN_OF: Final = "SELECT saga_id FROM journal.forgotten WHERE saga_id = ANY(%s)"
@@ -66,10 +70,11 @@ UPDATE: Final = """
     UPDATE journal.executions e SET driver = v.driver, wake_at = v.wake_at, attention = v.attention, mail = v.mail,
         ended_at = v.ended_at, state = v.state, changed_at = v.changed_at, seq = v.seq,
         recoveries = coalesce(v.recoveries, e.recoveries),
-        recoveries_here = coalesce(v.recoveries_here, e.recoveries_here)
+        recoveries_here = coalesce(v.recoveries_here, e.recoveries_here), last_token = v.last_token
     FROM unnest(%s::bigint[], %s::text[], %s::float8[], %s::float8[], %s::int[], %s::float8[], %s::text[],
-        %s::float8[], %s::int[], %s::int[], %s::int[])
-        AS v (number, driver, wake_at, attention, mail, ended_at, state, changed_at, seq, recoveries, recoveries_here)
+        %s::float8[], %s::int[], %s::bigint[], %s::int[], %s::int[])
+        AS v (number, driver, wake_at, attention, mail, ended_at, state, changed_at, seq, last_token, recoveries,
+            recoveries_here)
     WHERE e.number = v.number"""
 INSERT: Final = """
     INSERT INTO journal.executions (saga_id, saga, version, fingerprint, deadline_at, parent, state, changed_at, seq,
@@ -92,12 +97,21 @@ TAKE: Final = "DELETE FROM journal.inbox WHERE number = ANY(%s::bigint[])"
 
 POST: Final = f"""
     WITH e AS (
-        UPDATE journal.executions e SET mail = mail + 1, attention = CASE
-            WHEN driver IS NULL AND {_IS_STUCK} AND %(kind)s <> 'child' AND NOT {_BRANCH_MESSAGE} THEN NULL
-            ELSE '-Infinity'::float8 END
-        WHERE saga_id = %(saga_id)s AND NOT {_HAS_ENDED} RETURNING number)
+        UPDATE journal.executions e SET mail = mail + 1, ended_at = NULL, attention = CASE
+            WHEN driver IS NOT NULL OR {_IS_VERB} OR NOT ({_HAS_ENDED} OR {_IS_STUCK}) OR %(kind)s = 'child'
+                OR {_IS_CALLED} THEN '-Infinity'::float8 END
+        WHERE saga_id = %(saga_id)s AND (NOT {_HAS_ENDED} OR ({_PHASE} = 'succeeded' AND {_IS_VERB}))
+            AND NOT ({_IS_VERB} AND (EXISTS (SELECT 1 FROM journal.answers WHERE name = %(name)s)
+                OR EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution = e.number AND i.name = %(name)s
+                    AND i.kind = ANY({_array(VERBS)}))))
+        RETURNING number)
     INSERT INTO journal.inbox (execution, kind, name, value, reason, at)
     SELECT number, %(kind)s, %(name)s, %(value)s, %(reason)s, %(at)s::float8 FROM e RETURNING number"""
+POSTED: Final = f"""
+    SELECT 1 FROM journal.inbox i JOIN journal.executions e ON e.number = i.execution
+    WHERE e.saga_id = %(saga_id)s AND i.kind = ANY({_array(VERBS)}) AND i.name = %(name)s
+    UNION ALL SELECT 1 FROM journal.answers a, journal.executions e
+    WHERE a.name = %(name)s AND e.saga_id = %(saga_id)s"""
 LAST_RECORD: Final = """
     SELECT e.state, r.details
     FROM journal.executions e JOIN journal.records r ON r.execution = e.number AND r.seq = e.seq
@@ -109,11 +123,13 @@ MAIL: Final = """
 # Drivers, and the executions they own.
 
 _FREE: Final = f"""
-    UPDATE journal.executions e SET driver = NULL, ended_at = CASE WHEN {_HAS_ENDED} THEN changed_at END,
+    UPDATE journal.executions e SET driver = NULL,
+        ended_at = CASE WHEN {_HAS_ENDED} AND NOT {_IS_CALLED} THEN changed_at END,
         attention = CASE
-            WHEN {_HAS_ENDED} THEN NULL
-            WHEN {_IS_STUCK} THEN CASE WHEN {_BRANCH_MESSAGE} THEN '-Infinity'::float8 END
-            WHEN mail > 0 OR {_PHASE} = ANY({_array(UNFINISHED)}) THEN '-Infinity'::float8
+            WHEN {_IS_CALLED} THEN '-Infinity'::float8
+            WHEN {_HAS_ENDED} OR {_IS_STUCK} THEN NULL
+            WHEN {_PHASE} = 'pending' THEN {PENDING_NOW!r}::float8
+            WHEN {_PHASE} = ANY({_array(UNFINISHED)}) THEN '-Infinity'::float8
             ELSE wake_at END"""
 RELEASE: Final = f"{_FREE} WHERE saga_id = %s AND epoch = %s AND driver IS NOT NULL"
 LOCK_DRIVER: Final = "SELECT 1 FROM journal.drivers WHERE id = %s FOR UPDATE"
@@ -167,16 +183,57 @@ UNOWNED: Final = """
     SELECT number, saga_id FROM journal.executions
     WHERE ended_at IS NULL AND driver IS NULL AND attention <= %s AND NOT fingerprint = ANY(%s)
     ORDER BY number LIMIT %s"""
+_LEFT: Final = f"(NOT ({_HAS_ENDED} OR {_IS_STUCK}) OR {_IS_CALLED})"
 LEFT_BY: Final = f"""
     SELECT number, saga_id FROM journal.executions e
-    WHERE ended_at IS NULL AND driver = ANY(%s) AND NOT fingerprint = ANY(%s) AND NOT {_HAS_ENDED}
-        AND (NOT {_IS_STUCK} OR (mail > 0 AND {_BRANCH_MESSAGE}))
-    ORDER BY number LIMIT %s"""
-NEXT_WAKE: Final = """
+    WHERE ended_at IS NULL AND driver = ANY(%s) AND NOT fingerprint = ANY(%s) AND {_LEFT} ORDER BY number LIMIT %s"""
+NEXT_WAKE: Final = f"""
     SELECT min(wake) FROM (
         SELECT CASE WHEN attention = '-Infinity' THEN wake_at ELSE attention END AS wake FROM journal.executions
         WHERE ended_at IS NULL AND driver IS NULL) AS all_wakes
-    WHERE wake < 'Infinity'"""
+    WHERE wake > {PENDING_NOW!r} AND wake < 'Infinity'"""
+CLAIM_SOME: Final = f"""
+    WITH chosen AS (
+        SELECT number AS chosen, driver AS owner, CASE
+            WHEN driver IS NOT NULL THEN 0 WHEN attention = '-Infinity' THEN 1 WHEN attention > {PENDING_NOW!r} THEN 2
+            ELSE 3 END AS rank, attention AS due_at
+        FROM journal.executions e
+        WHERE ended_at IS NULL AND ((driver IS NULL AND attention <= %(at)s)
+                OR (driver = ANY(%(gone)s) AND driver <> %(driver)s AND {_LEFT}))
+            AND NOT fingerprint = ANY(%(skip)s) AND NOT saga_id = ANY(%(leave)s)
+        ORDER BY 3, CASE WHEN driver IS NULL AND attention > {PENDING_NOW!r} THEN attention END NULLS FIRST, number
+        LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
+    e AS (
+        UPDATE journal.executions SET driver = %(driver)s, epoch = epoch + 1, ended_at = NULL,
+            attention = CASE WHEN mail > 0 THEN '-Infinity'::float8 END
+        FROM chosen WHERE number = chosen
+            AND EXISTS (SELECT 1 FROM journal.drivers WHERE id = %(driver)s FOR KEY SHARE)
+        RETURNING executions.*, owner, rank, due_at)
+    {ENTRIES.replace("journal.executions e", "e").replace("e.recoveries_here", "e.recoveries_here, e.owner")}
+    ORDER BY e.rank, CASE WHEN e.rank = 2 THEN e.due_at END, e.number"""
+
+# What operators say, and what drivers know.
+
+ANSWER: Final = "SELECT number, name, seq, refusal, at FROM journal.answers WHERE name = %s"
+KEEP_ANSWER: Final = """
+    WITH old AS (DELETE FROM journal.answers WHERE at < %s)
+    INSERT INTO journal.answers (number, name, seq, refusal, at) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (number) DO UPDATE SET seq = excluded.seq, refusal = excluded.refusal, at = excluded.at"""
+FORGET_ANSWER: Final = "DELETE FROM journal.answers WHERE name = %s"
+FORGET_KNOWN: Final = "DELETE FROM journal.known WHERE driver = %s"
+KEEP_SHAPE: Final = "INSERT INTO journal.shapes (fingerprint, shape) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+KNOW: Final = "INSERT INTO journal.known (driver, fingerprint) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+KNOWN: Final = "SELECT driver, fingerprint FROM journal.known"
+SHAPE: Final = "SELECT shape FROM journal.shapes WHERE fingerprint = %s"
+NOTE_FAULT: Final = """
+    INSERT INTO journal.faults (execution, epoch, type, field, message)
+    SELECT number, %s, %s, %s, %s FROM journal.executions WHERE saga_id = %s
+    ON CONFLICT (execution) DO UPDATE SET epoch = excluded.epoch, type = excluded.type, field = excluded.field,
+        message = excluded.message"""
+NOTED_FAULTS: Final = f"""
+    SELECT e.saga_id, f.type, f.field, f.message
+    FROM journal.faults f JOIN journal.executions e ON e.number = f.execution AND e.epoch = f.epoch
+    WHERE NOT {_HAS_ENDED}"""
 
 # Reading.
 
@@ -219,5 +276,6 @@ FORGET: Final = """
         SELECT saga_id FROM journal.forgotten WHERE ended_at < %s AND (%s::text IS NULL OR saga = %s) LIMIT 1000)"""
 DELETE: Final = """
     WITH r AS (DELETE FROM journal.records WHERE execution = ANY(%(numbers)s::bigint[])),
-        i AS (DELETE FROM journal.inbox WHERE execution = ANY(%(numbers)s::bigint[]))
+        i AS (DELETE FROM journal.inbox WHERE execution = ANY(%(numbers)s::bigint[])),
+        f AS (DELETE FROM journal.faults WHERE execution = ANY(%(numbers)s::bigint[]))
     DELETE FROM journal.executions WHERE number = ANY(%(numbers)s::bigint[])"""

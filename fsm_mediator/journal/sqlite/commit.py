@@ -16,21 +16,32 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
+from fsm_mediator.journal.protocol import (
+    Commit,
+    IdTakenError,
+    InboxChangedError,
+    Plan,
+    Written,
+    check_unless_mail,
+)
 from fsm_mediator.journal.rows import (
+    ANSWERS_KEPT,
     Row,
     acceptance_row,
+    answer_row,
     execution_row,
     item_row,
     items_of,
     next_attention_at,
+    planned_rows,
     record_rows,
+    storable,
     stored_name,
 )
 from fsm_mediator.journal.sqlite import sql
-from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver
-from fsm_mediator.records import CHILD, Acceptance
-from fsm_mediator.states import ENDED, PENDING, is_stuck
+from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver, unseen_items
+from fsm_mediator.records import Acceptance
+from fsm_mediator.states import ENDED, PENDING
 
 _Found: TypeAlias = tuple[int, int, int | None, int, bool, int]
 """An execution in the journal: its number, epoch, owner, mail, whether it has a ``wake_at``, its last record."""
@@ -49,15 +60,15 @@ class Write:
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_ids", "commit", "held", "opens", "plain", "posts", "rows")
+    __slots__ = ("_ids", "commit", "held", "opens", "plain", "plans", "posts", "rows")
 
     def __init__(self, commit: Commit, ids: IdCache, codec: Codec) -> None:
         self._ids = ids
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
-        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail
-        self.plain = not more and commit.recoveries is None
+        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail or commit.plan
+        self.plain = not more and commit.recoveries is None and not commit.token
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -66,7 +77,8 @@ class Write:
         if not self.plain:
             self.opens = [(child, acceptance_row(child, codec.json)) for child in (*commit.children, *commit.dormant)]
             self.posts = [(saga_id, item_row(item, saga_id, codec.json)) for saga_id, item in commit.posts]
-            for child, _ in self.opens:
+            self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
+            for child in (*commit.children, *commit.dormant, *(commit.plan.branches if commit.plan else ())):
                 stored_name(child.saga_id, "the id")
 
     @property
@@ -230,6 +242,9 @@ class _Batch:
         self._records: list[Row] = []
         self._updated: list[Row] = []
         self._wakes: list[Row] = []
+        self._planned: list[Row] = []
+        self._created: list[tuple[int, str, int, int, int]] = []
+        self._repeated: list[Write] = []
 
     def execute(self) -> list[Any]:
         """Of each write, the inbox after it, or its refusal."""
@@ -240,8 +255,13 @@ class _Batch:
         sql.many(cursor, sql.UPDATE_ROW, self._updated)
         if self._wakes:
             cursor.executemany(sql.WAKE, self._wakes)
+        sql.many(cursor, sql.PLAN, self._planned)
+        for before, parent, *which in self._created:
+            cursor.execute(sql.CREATE, (before, parent, *which))
+            cursor.execute(sql.CREATED_RECORD, (before, *which))
+            cursor.execute(sql.CREATED, which)
         for write, plan in planned:
-            if not write.plain and not isinstance(plan, JournalError):
+            if not write.plain and not isinstance(plan, JournalError) and write not in self._repeated:
                 for saga_id, row in write.posts:
                     post(cursor, saga_id, row)
         results: list[Any] = []
@@ -268,7 +288,29 @@ class _Batch:
         return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
     def _plan(self, write: Write) -> JournalError | _Planned:
-        """Gather the rows of *write*. Returns the execution after it, or the refusal."""
+        """Gather the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
+        planned = self._gather(write) if write.rows or not self._is_written(write) else None
+        if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
+            number, _, _, mail, _, last = self._found[write.commit.saga_id]
+            self._repeated.append(write)
+            return number, last, mail
+        return planned
+
+    def _is_written(self, write: Write) -> bool:
+        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        cursor, commit, rows = self._cursor, write.commit, write.rows
+        execution = self._found.get(commit.saga_id)
+        if execution is None or execution[1] != commit.epoch:
+            return False
+        number, _, driver, _, _, last = execution
+        if not rows:
+            return commit.token != 0 and cursor.execute(sql.LAST_COMMIT, (number,)).fetchone() == (commit.token,)
+        if last != rows[-1][0] or driver != (self._ids.driver(cursor, commit.driver) if write.held else None):
+            return False
+        kept: list[Row] = cursor.execute(sql.ROWS_FROM, (number, rows[0][0])).fetchall()
+        return kept == rows
+
+    def _gather(self, write: Write) -> JournalError | _Planned:
         commit = write.commit
         for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
             if saga_id in self._found or saga_id in self._forgotten:
@@ -295,11 +337,29 @@ class _Batch:
             number, last, mail = self._append(write, owner, execution)
             if commit.recoveries is not None:
                 self._cursor.execute(sql.COUNT_RECOVERIES, (*commit.recoveries, number))
+        if commit.token:
+            self._cursor.execute(sql.KEEP_COMMIT, (commit.token, number))
         self._records.extend((number, *row) for row in write.rows)
         for index, (child, row) in enumerate(() if write.plain else write.opens):
             wake_at = None if index < len(commit.children) else math.inf  # dormant
             self._records.append((self._open(child, PENDING, 0.0, None, wake_at), *row))
+        if commit.plan is not None:
+            self._gather_plan(write, commit.plan, number)
         return number, last, mail
+
+    def _gather_plan(self, write: Write, plan: Plan, number: int) -> None:
+        """Gather what changes in the planned branches of the execution with this number."""
+        for place, (child, row) in enumerate(zip(plan.branches, write.plans, strict=True)):
+            definition = self._ids.definition(self._cursor, child)
+            self._planned.append((number, place, child.saga_id, definition, *row))
+        first, end = plan.creates
+        if first < end:
+            highest = self._highest or self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0]
+            self._created.append((highest + 1 - first, write.commit.saga_id, number, first, end))
+            self._highest = highest + end - first
+        if plan.ends is not None:
+            ended = sql.as_json((plan.ends.type, storable(plan.ends.message)))
+            self._cursor.execute(sql.END_PLANNED, (ended, number))
 
     def _open(self, acceptance: Acceptance, state: str, at: float, driver: int | None, wake_at: float | None) -> int:
         """Gather the row of a new execution. Returns its number."""
@@ -323,6 +383,9 @@ class _Batch:
         """Gather the changes in the row of an existing execution, if there are any."""
         cursor, commit = self._cursor, write.commit
         number, epoch, driver, mail, has_wake, last = execution
+        for answer in commit.answers:
+            cursor.execute(sql.FORGET_ANSWERS, (answer.at - ANSWERS_KEPT,))
+            cursor.execute(sql.KEEP_ANSWER, answer_row(answer))
         for item in commit.taken:
             mail -= cursor.execute(sql.TAKE, (item, number)).rowcount
         if write.rows:
@@ -334,8 +397,7 @@ class _Batch:
             if has_wake:
                 self._wakes.append((commit.wake_at, number))
         elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
-            kinds = CHILD if is_stuck(state) else "*"  # a stuck execution is woken by its branches alone
-            unseen = mail and cursor.execute(sql.UNSEEN, (number, commit.seen, kinds)).fetchone()[0]
+            unseen = unseen_items(cursor, number, mail, state, commit.seen, held=owner is not None)
             self._updated.append(
                 execution_row(number, owner, state, at, mail, commit.wake_at, unseen=unseen, awaits=commit.awaits)
             )

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from fsm_mediator.journal.liveness import LivenessCheck
-from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
-from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, record_of
+from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Planned, Written, check_bounds
+from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, planned_from, record_of
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.connections import Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
@@ -43,6 +43,12 @@ class JournalReader:
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
         return items_of(self._read_of(sql.MAIL_OF, saga_id))
+
+    def planned(self, saga_id: str) -> Planned | None:
+        """The planned branches of an execution: see `Plan`. None: there are none."""
+        rows = self._read_of(sql.PLANNED, saga_id)
+        with self._reading():
+            return planned_from(*rows[0]) if rows else None
 
     def entries(
         self,
@@ -103,7 +109,20 @@ class JournalReader:
         """As `Journal.check`: SQLite's own check, then whether the rows fit together. It reads the whole file."""
         damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
         damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
-        return damage + [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._read(sql.FAULTS)]
+        return damage + self.damage_of(None)
+
+    def damage_of(self, saga_id: str | None) -> list[str]:
+        """As `RepairableJournal.damage_of`."""
+        return [f"execution {each!r}: {fault}" for each, fault in self._faults(saga_id, sql.FAULTS, sql.ROW_FAULTS)]
+
+    def repairable(self) -> list[str]:
+        """As `RepairableJournal.repairable`."""
+        return [saga_id for saga_id, _ in self._faults(None, sql.ROW_FAULTS)]
+
+    def _faults(self, saga_id: str | None, *queries: str) -> list[Row]:
+        return [
+            row for query in queries for row in self._read(sql.of_all(query) if saga_id is None else query, (saga_id,))
+        ]
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
         """The entries of *rows*; each owner is checked only once."""

@@ -34,6 +34,65 @@ from fsm_mediator.errors import JournalError
 APPLICATION_ID: Final = 0x66736D6D  # "fsmm"
 """The application id in the file's header: no other SQLite file has it."""
 
+OPERATORS: Final = """
+    -- What became of verbs (retry, resolve, undo) that were in an inbox.
+    CREATE TABLE answers (
+        number INTEGER PRIMARY KEY, -- the verb's own, in the inbox
+        name TEXT NOT NULL UNIQUE,
+        seq INTEGER,                -- the record that it led to; NULL: it was refused
+        refusal TEXT,
+        at REAL NOT NULL
+    ) STRICT;
+
+    -- The definitions that drivers have enlisted with: their shapes, as JSON, and who knows them.
+    CREATE TABLE shapes (
+        fingerprint TEXT PRIMARY KEY,
+        shape TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE known (
+        driver INTEGER NOT NULL REFERENCES drivers ON DELETE CASCADE,
+        fingerprint TEXT NOT NULL,
+        PRIMARY KEY (driver, fingerprint)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Executions that a driver could not decode, though it knows their definition.
+    CREATE TABLE faults (
+        execution INTEGER PRIMARY KEY REFERENCES executions ON DELETE CASCADE,
+        epoch INTEGER NOT NULL, -- it counts as long as the execution has this epoch
+        type TEXT NOT NULL,
+        field TEXT NOT NULL,
+        message TEXT NOT NULL
+    ) STRICT;
+    """
+
+_PENDING_LAST: Final = """
+    -- A pending execution is claimed after those that have begun: see `rows.PENDING_NOW`.
+    UPDATE executions SET attention = -1e300
+    WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999 AND mail = 0
+        AND (SELECT max(seq) FROM records WHERE execution = number) = 0;
+    """
+
+PLANNED: Final = """
+    -- Branches of large groups that are no executions yet: see `Plan` in ``journal/protocol.py``.
+    CREATE TABLE planned (
+        execution INTEGER NOT NULL REFERENCES executions ON DELETE CASCADE, -- whose group it is
+        number INTEGER NOT NULL, -- in the group
+        saga_id TEXT NOT NULL,
+        definition INTEGER NOT NULL REFERENCES definitions,
+        deadline_at REAL,
+        dormant INTEGER NOT NULL,
+        at REAL NOT NULL,
+        details TEXT NOT NULL,   -- of its record 0
+        ended TEXT,              -- JSON: type and message of the error with which it ended without being created
+        PRIMARY KEY (execution, number)
+    ) STRICT, WITHOUT ROWID;
+    """
+
+_TOKENS: Final = """
+    -- The last commit without a record: see `Commit.token`.
+    ALTER TABLE executions ADD COLUMN token INTEGER NOT NULL DEFAULT 0;
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
@@ -112,6 +171,10 @@ STEPS: Sequence[str] = (
         ended_at REAL NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    OPERATORS,
+    _PENDING_LAST,
+    PLANNED,
+    _TOKENS,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 
