@@ -371,3 +371,27 @@ def test_values_come_back_as_they_were(journal):
     journal.write(opening("o-1", "executing.a", payload=value))
     kept = found(journal, "o-1").acceptance.payload
     assert msgspec.json.decode(kept) == value
+
+
+@pytest.mark.postgres
+def test_answers_that_come_while_the_server_is_down_are_kept(drive, impatient, caplog):
+    """The server is stopped at once in the midst of many steps: nothing is lost, and nothing is done twice."""
+    world, own = World(), Server()
+    saga = Saga("shop", [world.step("charge", world.gate()), world.step("ship")])
+    names = [f"o-{n}" for n in range(6)]
+    try:
+        with closing(own.journal("s")) as journal:
+            mediator = drive(saga, journal=journal)
+            for name in names:
+                mediator.start("shop", None, saga_id=name)
+            eventually(lambda: world.calls.count("charge") == len(names))
+            own.stop(signal.SIGQUIT)
+            world.go()
+            # More often than without patience: then six times each.
+            eventually(lambda: sum("trying again" in record.message for record in caplog.records) > 6 * len(names))
+            own.start()
+            eventually(lambda: all(found(journal, name).state == "succeeded" for name in names))
+            mediator.close()
+        assert len(world.keys) == len(set(world.keys)) == 2 * len(names)
+    finally:
+        own.remove()
