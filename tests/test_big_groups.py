@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -39,11 +39,18 @@ from fsm_mediator.journal.protocol import Commit, Plan, Planned
 from fsm_mediator.mediator import commits
 from fsm_mediator.testing.processes import in_a_child, kill
 from tests.commits import DRIVER, acceptance, record
-from tests.drivers import ONCE, Clock, Died, World, core_of, eventually, in_thread
+from tests.drivers import JOURNALS, ONCE, Clock, Died, World, core_of, eventually, in_thread
 
 BATCH = 3
 SIZE = 10
 TABLES = ("definitions", "executions", "records", "inbox", "planned")
+
+
+@pytest.fixture(params=[name for name in JOURNALS if name != "postgres"])
+def journal(request, tmp_path) -> Iterator[Any]:
+    """Each journal that plans branches: on PostgreSQL every group is created in one commit."""
+    with contextlib.closing(JOURNALS[request.param](tmp_path)) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
