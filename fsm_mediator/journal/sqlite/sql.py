@@ -139,8 +139,8 @@ MAIL: Final = """
 UNSEEN: Final = f"""
     SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
 """How many items no driver has seen, of those of a kind, and of verbs."""
-VERB_IN: Final = """
-    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.kind = ? AND i.name = ?
+VERB_IN: Final = f"""
+    SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
