@@ -290,7 +290,7 @@ class Branch(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         name: Its name.
-        state: ``succeeded``, ``failed``, ``stuck`` or ``running``.
+        state: ``succeeded``, ``failed``, ``stuck``, ``running``, or ``not begun``: it ended before it was created.
         result: What it returned, where it succeeded.
         error: Why it failed or is stuck.
         undoable: Whether it succeeded and has something to compensate.

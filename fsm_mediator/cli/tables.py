@@ -12,9 +12,10 @@ from rich.markup import escape as escape_markup
 from fsm_mediator.cli.console import err, next_command, out, print_columns, printable, say
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
 from fsm_mediator.errors import IllegalRecordError
+from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.operators import Drivability, next_moves
-from fsm_mediator.journal.protocol import Entry, Journal, damage_of
+from fsm_mediator.journal.protocol import Entry, Journal, damage_of, planned_of
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import SIGNAL, VERBS, Record
 from fsm_mediator.states import ENDED, phase_of
@@ -69,9 +70,11 @@ def exported(journal: Journal, entries: Iterable[Entry]) -> Iterator[bytes]:
     for entry in entries:
         inbox = [{**msgspec.structs.asdict(item), "value": _plain(item.value)} for item in journal.inbox(entry.saga_id)]
         records, why = _records_of(journal, entry)
-        unreadable = {} if why is None else {"unreadable": why}
+        more: dict[str, Any] = {} if why is None else {"unreadable": why}
+        if (planned := planned_of(journal, entry.saga_id)) is not None:
+            more["planned"] = {**planned._asdict(), "ended": planned.ended and str(planned.ended)}
         history = list(map(_record_as_json, records))
-        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history, **unreadable})
+        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history, **more})
 
 
 def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | None]:
@@ -126,11 +129,11 @@ def _state(line: Line, now: float) -> str:
     more = ""
     if is_dormant(entry):
         more = " (dormant)"
+    elif line.branches:
+        more = f" ({', '.join(f'{count} {phase}' for phase, count in sorted(line.branches.items()))})"
     elif entry.wake_at is not None:
         day, hour = _clock(entry.wake_at).split()
         more = f" until {hour}" if day == _clock(now).split()[0] else f" until {day} {hour[:5]}"
-    elif line.branches:
-        more = f" ({', '.join(f'{count} {phase}' for phase, count in sorted(line.branches.items()))})"
     return f"[{STYLES.get(phase_of(entry.state), 'yellow')}]{_escape(entry.state)}[/]{_escape(more)}"
 
 
@@ -181,7 +184,10 @@ def show(journal: Journal, entry: Entry, look: Drivability, signals: Signals | N
     """
     now = time.time()
     lines = list(tree(journal, entry))
-    others = sum(1 for _ in journal.entries(parent=entry.saga_id)) - lines[0].branches.total()
+    planned = planned_of(journal, entry.saga_id)
+    not_begun = 0 if planned is None else planned.end - planned.first
+    here = lines[0].branches.total() - lines[0].branches[NOT_BEGUN]
+    others = sum(1 for _ in journal.entries(parent=entry.saga_id)) - here
     acceptance = entry.acceptance
     saga_id = _escape(acceptance.saga_id)
     payload = _escape(msgspec.json.encode(_plain(acceptance.payload)).decode())
@@ -209,7 +215,8 @@ def show(journal: Journal, entry: Entry, look: Drivability, signals: Signals | N
         _line(f"inbox    {_escape(item.kind)}{name} {_escape(moot)}".rstrip())
     if others:
         more = " more" if len(lines) > 1 else ""
-        _line(f"branches {others}{more}: fsm-mediator list --parent {saga_id}")
+        ends = f" ({not_begun} {NOT_BEGUN})" if not_begun and entry.state in ENDED else ""
+        _line(f"branches {others}{more}{ends}: fsm-mediator list --parent {saga_id}")
     for line in lines[1:]:
         text = f"[dim]... {line.left} more[/]" if line.left else f"{_escape(_name(line))}  {_state(line, now)}"
         _line(f"         {INDENT * (line.depth - 1)}{text}")

@@ -227,8 +227,7 @@ class Execution(ExecutionData):
         if found is None or found.group is None or found.branch not in self.branches_of(found.group.path):
             return False
         branch = branch_id(self.saga_id, found.group.path, found.branch)
-        self.forwarded += ((branch, replace(item, name=found.inside, number=0)),)
-        self.consumed += (item.number,)
+        self.forwarded += ((branch, replace(item, name=found.inside)),)
         return True
 
     def drain_consumed(self) -> tuple[int, ...]:
@@ -246,6 +245,7 @@ class Execution(ExecutionData):
     def pop_forwarded(self) -> tuple[tuple[str, InboxItem], ...]:
         """The signals to send on to branches, for the next commit."""
         forwarded, self.forwarded = self.forwarded, ()
+        self.consumed += tuple(item.number for _, item in forwarded)
         return forwarded
 
     # Moves

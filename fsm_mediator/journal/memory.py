@@ -24,6 +24,7 @@ from fsm_mediator.journal.protocol import (
     Entry,
     Forgotten,
     IdTakenError,
+    Planned,
     Written,
     check_bounds,
     check_unless_mail,
@@ -110,12 +111,15 @@ class MemoryJournal(OperatorRows):
         return results
 
     def _write(self, commit: Commit) -> Written:
-        row = self._row_before(commit).after(commit)
+        before = self._row_before(commit)
+        row = before.after(commit)
         changed = {commit.saga_id: row}
-        for children, dormant in ((commit.children, False), (commit.dormant, True)):
-            for child in children:
-                changed[child.saga_id] = Row(child, [], dormant=dormant)
-                self._table.index_branch(child)
+        created = [*((child, False) for child in commit.children), *((child, True) for child in commit.dormant)]
+        if commit.plan is not None:
+            created += before.planned.created_by(commit.plan).values()
+        for child, dormant in created:
+            changed[child.saga_id] = Row(child, [], dormant=dormant)
+            self._table.index_branch(child)
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
@@ -307,6 +311,7 @@ class MemoryJournal(OperatorRows):
         self.unshare(row)
         row.driver = None
         row.awaits = False
+        row.seen = 0  # whoever owns it next has read nothing
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """As `Journal.claimable`."""
@@ -358,6 +363,12 @@ class MemoryJournal(OperatorRows):
         with self._lock:
             row = self._rows.get(saga_id)
             return [] if row is None else list(row.records)
+
+    def planned(self, saga_id: str) -> Planned | None:
+        """The planned branches of an execution: see `Plan`. None: there are none."""
+        with self._lock:
+            row = self._rows.get(saga_id)
+            return None if row is None else row.planned.interval()
 
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""

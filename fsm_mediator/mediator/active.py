@@ -17,7 +17,8 @@ from fsm_mediator.execution.views import Encoding
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
-from fsm_mediator.records import BEGIN, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.states import SUCCEEDED
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -29,12 +30,14 @@ class Inbox:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
         late: The answers of abandoned attempts, in words; None: there are none.
+        trouble: Whether a branch has left the way forward, or is stuck, since the driver last looked at the branches.
         verbs: The verbs that are not judged yet, in order.
     """
 
     received: frozenset[int] = frozenset()
     seen = 0
     late: str | None = None
+    trouble = False
 
     def __init__(self) -> None:
         self.verbs: list[InboxItem] = []
@@ -69,11 +72,13 @@ class Group:
         notified: The ids of the branches to which a cancel was posted.
         quiescent: Whether none of the branches goes on by itself.
         must_retry: Whether a branch that must be undone could not be commanded yet.
+        planned: Whether branches are planned that this driver is to create.
     """
 
     notified: frozenset[str] = frozenset()
     quiescent = False
     must_retry = False
+    planned = False
 
 
 UNREAD: Final = Inbox()
@@ -185,6 +190,8 @@ class ActiveExecution:
                 self.execution.receive(item)
                 if item.kind == BEGIN:
                     self.dormant = False
+                if item.kind == CHILD and item.value != SUCCEEDED:
+                    inbox.trouble = True
                 if item.kind == LATE:
                     inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason
         return len(inbox.received) > known

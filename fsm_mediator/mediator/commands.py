@@ -16,7 +16,7 @@ from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import group_of, is_branch, parent_of
 from fsm_mediator.journal.codec import are_equal
-from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.journal.protocol import Entry, planned_of
 from fsm_mediator.machine.parts import GROUPS, Part
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.mediator.validation import is_instance
@@ -154,7 +154,7 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
     entry, found, path = _find_signal(store, saga_id, name)
     value = _signal_value(store, found.part, value)
     where = f"signal {path!r} of execution {entry.saga_id!r}"
-    if _already_received(store, entry, path, value, where):
+    if _already_received(store, entry, found, path, value, where):
         return entry
     posted = store.journal.post(entry.saga_id, InboxItem(SIGNAL, path, value, at=store.clock()), clock=store.clock)
     entry = store.entry(entry.saga_id)  # anew: it may have gone on while we posted, and another may have been first
@@ -163,23 +163,35 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
         raise RefusedError(f"{where} is not awaited: {why}")
     if (branch := _born_branch(store, entry, found)) is not None:
         return branch  # which has it by now, or gets it from its parent
-    if not _already_received(store, entry, path, value, where):
+    if not _already_received(store, entry, found, path, value, where):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
     return entry
 
 
-def _already_received(store: ExecutionStore, entry: Entry, path: str, value: Any, where: str) -> bool:
+def _already_received(
+    store: ExecutionStore, entry: Entry, found: SignalPlace, path: str, value: Any, where: str
+) -> bool:
     """Whether this very value has come; False: none has, and it is awaited."""
     execution = store.load_execution(entry)
     items = store.journal.codec.decode_items(execution.saga, store.journal.inbox(entry.saga_id))
     first = [item.value for item in items if item.kind == SIGNAL and item.name == path]
     if path in execution.answered:
         first.insert(0, execution.answered[path])
-    elif not execution.awaits_signal(path):
+    elif not (execution.awaits_signal(path) or _is_kept_for_branch(store, execution, entry, found)):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
     if first and not are_equal(first[0], value):
         raise RefusedError(f"{where} has come with another value, and the first one counts: {safe_repr(first[0])}")
     return bool(first)
+
+
+def _is_kept_for_branch(store: ExecutionStore, execution: Execution, entry: Entry, found: SignalPlace) -> bool:
+    """Whether the parent takes a signal for a branch that is planned, or was just created."""
+    if found.group is None or found.group.path != path_of(execution.state) or found.branch not in execution.group:
+        return False
+    planned = planned_of(store.journal, execution.saga_id)
+    if planned is not None and planned.first <= execution.group.index(found.branch) < planned.end:
+        return planned.ended is None
+    return _born_branch(store, entry, found) is not None
 
 
 def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, SignalPlace, str]:

@@ -72,6 +72,22 @@ _PENDING_LAST: Final = """
         AND (SELECT max(seq) FROM records WHERE execution = number) = 0;
     """
 
+PLANNED: Final = """
+    -- Branches of large groups that are no executions yet: see `Plan` in ``journal/protocol.py``.
+    CREATE TABLE planned (
+        execution INTEGER NOT NULL REFERENCES executions ON DELETE CASCADE, -- whose group it is
+        number INTEGER NOT NULL, -- in the group
+        saga_id TEXT NOT NULL,
+        definition INTEGER NOT NULL REFERENCES definitions,
+        deadline_at REAL,
+        dormant INTEGER NOT NULL,
+        at REAL NOT NULL,
+        details TEXT NOT NULL,   -- of its record 0
+        ended TEXT,              -- JSON: type and message of the error with which it ended without being created
+        PRIMARY KEY (execution, number)
+    ) STRICT, WITHOUT ROWID;
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
@@ -152,6 +168,7 @@ STEPS: Sequence[str] = (
     """,
     OPERATORS,
     _PENDING_LAST,
+    PLANNED,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

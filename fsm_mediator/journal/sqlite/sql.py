@@ -125,6 +125,29 @@ COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here
 CLAIM: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
 
+# Planned branches. An execution's number is found from the branch's number in its group.
+
+PLAN: Final = _of_many(
+    """
+    INSERT INTO planned (execution, number, saga_id, definition, deadline_at, dormant, at, details) VALUES {}""",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
+)
+_TO_CREATE: Final = "FROM planned WHERE execution = ? AND number >= ? AND number < ? AND ended IS NULL"
+CREATE: Final = f"""
+    INSERT INTO executions (number, saga_id, definition, deadline_at, parent, wake_at, attention, epoch, mail)
+    SELECT ? + number, saga_id, definition, deadline_at, ?, iif(dormant, 9e999, NULL), iif(dormant, NULL, -1e300), 1, 0
+    {_TO_CREATE}"""
+CREATED_RECORD: Final = f"""
+    INSERT INTO records (execution, seq, event, source, target, at, details)
+    SELECT ? + number, 0, 'accepted', '', 'pending', at, details {_TO_CREATE}"""
+CREATED: Final = f"DELETE {_TO_CREATE}"
+END_PLANNED: Final = "UPDATE planned SET ended = ? WHERE execution = ? AND ended IS NULL"
+_PLANNED_OF: Final = "FROM planned WHERE execution = e.number"
+PLANNED: Final = f"""
+    SELECT (SELECT min(number) {_PLANNED_OF}), (SELECT max(number) + 1 {_PLANNED_OF}),
+        (SELECT min(number) {_PLANNED_OF} AND dormant), (SELECT ended {_PLANNED_OF} LIMIT 1)
+    FROM executions e WHERE e.saga_id = ? AND EXISTS (SELECT 1 {_PLANNED_OF})"""
+
 # Definitions.
 
 DEFINITION: Final = "SELECT number FROM definitions WHERE saga = ? AND version = ? AND fingerprint = ?"
@@ -295,6 +318,8 @@ FORGET: Final = """
 
 REFERENCES: Final = 'SELECT DISTINCT "table", "parent" FROM pragma_foreign_key_check'
 _CHOSEN: Final = "e.saga_id = ?1"
+_IS_NUMBERED: Final = "json_type(iif(json_valid(r.details), r.details, '{}'), '$.children') IS 'integer'"
+_IS_IN_GROUP: Final = "substr(b.saga_id, 1, length(g.saga_id || g.place) + 2) = g.saga_id || '/' || g.place || '.'"
 
 
 def of_all(faults: str) -> str:
@@ -316,10 +341,28 @@ FAULTS: Final = f"""
     SELECT saga_id, 'its branch ''' || branch || ''' is lost' FROM (
         SELECT e.saga_id, e.saga_id || '/' || substr(r.target, instr(r.target, '.') + 1) || '.' || c.value AS branch
         FROM executions e JOIN records r ON r.execution = e.number AND r.target GLOB 'waiting.*'
-            JOIN json_each(iif(json_valid(r.details), r.details, '{{}}'), '$.children') c
+            JOIN json_each(iif(json_valid(r.details), r.details, '{{}}'), '$.children') c ON NOT {_IS_NUMBERED}
             LEFT JOIN records n ON n.execution = e.number AND n.seq = r.seq + 1
         WHERE {_CHOSEN} AND n.event IS NOT 'rejected') -- a cancel took hold before the branches were made
-        WHERE branch NOT IN (SELECT saga_id FROM executions)"""
+        WHERE branch NOT IN (SELECT saga_id FROM executions UNION ALL SELECT saga_id FROM planned)
+    UNION ALL
+    SELECT saga_id, 'branches of ''' || place || ''' are lost' FROM (
+        SELECT e.number, e.saga_id, substr(r.target, instr(r.target, '.') + 1) AS place,
+            json_extract(r.details, '$.children') AS size
+        FROM executions e JOIN records r ON r.execution = e.number AND r.target GLOB 'waiting.*' AND {_IS_NUMBERED}
+            LEFT JOIN records n ON n.execution = e.number AND n.seq = r.seq + 1
+        WHERE {_CHOSEN} AND n.event IS NOT 'rejected') g
+        WHERE size <>
+            (SELECT count(*) FROM executions b WHERE b.parent = g.saga_id AND {_IS_IN_GROUP})
+            + (SELECT count(*) FROM planned b WHERE b.execution = g.number AND {_IS_IN_GROUP})
+    UNION ALL
+    SELECT e.saga_id, 'its planned branch ' || p.number || ' cannot be decoded'
+        FROM executions e JOIN planned p ON p.execution = e.number
+        WHERE {_CHOSEN} AND NOT (json_valid(details) AND json_valid(coalesce(ended, '[]')))
+    UNION ALL
+    SELECT e.saga_id, 'its branch ''' || p.saga_id || ''' is planned, and exists'
+        FROM executions e JOIN planned p ON p.execution = e.number
+        WHERE {_CHOSEN} AND p.saga_id IN (SELECT saga_id FROM executions)"""
 
 _MAIL_COUNT: Final = "(SELECT count(*) FROM inbox i WHERE i.execution = e.number)"
 _CALLS_NO_DRIVER: Final = f"""
