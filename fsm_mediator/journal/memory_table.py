@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
 from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
 from fsm_mediator.states import ENDED, PENDING, is_settled, is_stuck
+
+
+class Place(NamedTuple):
+    """A slot of a limit, or a place in the queue for one.
+
+    Attributes:
+        limit: The limit's name.
+        epoch: The execution's epoch in which it was asked for; in a later one it does not count.
+        begun: Whether it is a slot.
+    """
+
+    limit: str
+    epoch: int
+    begun: bool
 
 
 class Row:
@@ -20,6 +35,7 @@ class Row:
         "driver",
         "epoch",
         "mail",
+        "place",
         "records",
         "recoveries",
         "seen",
@@ -38,6 +54,7 @@ class Row:
         self.wake_at: float | None = math.inf if dormant else None
         self.mail: tuple[InboxItem, ...] = ()
         self.recoveries = NO_RECOVERIES
+        self.place: Place | None = None
 
     def after(self, commit: Commit) -> Row:
         """The row that takes this one's place with *commit*."""
@@ -49,9 +66,17 @@ class Row:
         row.seen = max(self.seen, commit.seen)
         row.mail = self.mail
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
+        row.place = self.place
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
         return row
+
+    @property
+    def queued(self) -> str | None:
+        """The name of the limit it is queued on."""
+        place = self.place
+        waits = place is not None and not place.begun and place.epoch == self.epoch and self.driver is not None
+        return place.limit if place is not None and waits else None
 
     @property
     def state(self) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
+from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
     Row,
     acceptance_row,
@@ -29,6 +29,7 @@ from fsm_mediator.journal.rows import (
 )
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver
+from fsm_mediator.journal.sqlite.slots import Place, SlotJudge, note
 from fsm_mediator.records import CHILD, Acceptance
 from fsm_mediator.states import ENDED, PENDING, is_stuck
 
@@ -49,15 +50,17 @@ class Write:
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_ids", "commit", "held", "opens", "plain", "posts", "rows")
+    __slots__ = ("_ids", "commit", "held", "opens", "place", "plain", "posts", "rows", "slots")
 
-    def __init__(self, commit: Commit, ids: IdCache, codec: Codec) -> None:
+    def __init__(self, commit: Commit, ids: IdCache, codec: Codec, slots: SlotJudge) -> None:
         self._ids = ids
+        self.slots = slots
+        self.place: Place | None = None
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
         more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail
-        self.plain = not more and commit.recoveries is None
+        self.plain = not more and commit.recoveries is None and commit.slot is None
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -68,6 +71,14 @@ class Write:
             self.posts = [(saga_id, item_row(item, saga_id, codec.json)) for saga_id, item in commit.posts]
             for child, _ in self.opens:
                 stored_name(child.saga_id, "the id")
+
+    def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
+        """Ask for a slot, or give it up, as the commit says. Returns the ``wake_at``: *at*, if the attempt queues."""
+        commit = self.commit
+        if commit.slot == "":  # at once: it is free for the next one of the batch
+            cursor.execute(sql.GIVE_UP, (execution,))
+        self.place = self.slots.ask(cursor, commit, execution, own) if commit.slot else None
+        return commit.wake_at if self.place is None or self.place.begins or commit.wake_at is not None else at
 
     @property
     def saga_ids(self) -> tuple[str, ...]:
@@ -156,12 +167,14 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
     results: list[Any] = [()] * len(writes)
     left = _fast_path(cursor, writes)
     while left:
-        # Of two writes that open one id, say, the second must find what the first did.
+        # Of two writes that open one id, or ask for a slot, say, the second must find what the first did.
         saga_ids: set[str] = set()
         now, later = [], []
+        asks = False
         for index in left:
-            if saga_ids.isdisjoint(writes[index].saga_ids):
+            if saga_ids.isdisjoint(writes[index].saga_ids) and not (asks and writes[index].commit.slot):
                 saga_ids.update(writes[index].saga_ids)
+                asks = asks or bool(writes[index].commit.slot)
                 now.append(index)
             else:
                 later.append(index)
@@ -252,8 +265,10 @@ class _Batch:
                 continue
             number, last, mail = plan
             write.remember(number, last)
-            inbox = cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ()
-            results.append(items_of(inbox))
+            if write.place is not None:
+                note(cursor, write.commit, number, write.place)
+            inbox = items_of(cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ())
+            results.append(inbox if write.place is None or write.place.begins else Queued(inbox))
         return results
 
     def _load(self) -> tuple[dict[str, _Found], int]:
@@ -279,7 +294,8 @@ class _Batch:
         owner = own if write.held else None
         if commit.acceptance is not None:
             state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (PENDING, 0.0)
-            number = self._open(commit.acceptance, state, at, owner, commit.wake_at)
+            wake_at = write.ask_for_slot(self._cursor, None, own, at)
+            number = self._open(commit.acceptance, state, at, owner, wake_at)
             last, mail = write.rows[-1][0], 0
         else:
             execution = self._found.get(commit.saga_id)
@@ -292,7 +308,7 @@ class _Batch:
                     check_unless_mail(commit, items_of(self._cursor.execute(sql.MAIL, (execution[0],)).fetchall()))
                 except InboxChangedError as error:
                     return error
-            number, last, mail = self._append(write, owner, execution)
+            number, last, mail = self._append(write, own, execution)
             if commit.recoveries is not None:
                 self._cursor.execute(sql.COUNT_RECOVERIES, (*commit.recoveries, number))
         self._records.extend((number, *row) for row in write.rows)
@@ -319,7 +335,7 @@ class _Batch:
         self._opened.append(row)
         return self._highest
 
-    def _append(self, write: Write, owner: int | None, execution: _Found) -> _Planned:
+    def _append(self, write: Write, own: int | None, execution: _Found) -> _Planned:
         """Gather the changes in the row of an existing execution, if there are any."""
         cursor, commit = self._cursor, write.commit
         number, epoch, driver, mail, has_wake, last = execution
@@ -329,15 +345,18 @@ class _Batch:
             last, state, at = write.rows[-1][0], write.rows[-1][3], write.rows[-1][4]
         else:
             state, at = cursor.execute(sql.LAST_RECORD, (number,)).fetchone()
-        has_wake = has_wake or commit.wake_at is not None
+        wake_at = write.ask_for_slot(cursor, number, own, at)
+        has_wake = has_wake or wake_at is not None
         if write.held and not commit.taken:
             if has_wake:
-                self._wakes.append((commit.wake_at, number))
+                self._wakes.append((wake_at, number, wake_at))
         elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
             kinds = CHILD if is_stuck(state) else "*"  # a stuck execution is woken by its branches alone
             unseen = mail and cursor.execute(sql.UNSEEN, (number, commit.seen, kinds)).fetchone()[0]
             self._updated.append(
-                execution_row(number, owner, state, at, mail, commit.wake_at, unseen=unseen, awaits=commit.awaits)
+                execution_row(
+                    number, own if write.held else None, state, at, mail, wake_at, unseen=unseen, awaits=commit.awaits
+                )
             )
         return number, last, mail
 
