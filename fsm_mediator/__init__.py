@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from fsm_mediator.explorer import Explorer, explore
     from fsm_mediator.journal.sqlite.journal import SQLiteJournal
     from fsm_mediator.mediator.aio import AsyncMediator
+    from fsm_mediator.statistics import Statistics, StepStatistics
     from fsm_mediator.upgrades import Comparison, StateVerdict, StrandedError, Verdict, compare
     from fsm_mediator.verifier import Report, VerificationError, Violation, verify
 
@@ -79,6 +80,8 @@ _LATER = {
     "Report": "fsm_mediator.verifier",
     "SQLiteJournal": "fsm_mediator.journal.sqlite.journal",
     "StateVerdict": "fsm_mediator.upgrades",
+    "Statistics": "fsm_mediator.statistics",
+    "StepStatistics": "fsm_mediator.statistics",
     "StrandedError": "fsm_mediator.upgrades",
     "Unchecked": "fsm_mediator.conformance",
     "Verdict": "fsm_mediator.upgrades",
@@ -159,9 +162,11 @@ __all__ = [
     "SignalTimedOutError",
     "Sleep",
     "StateVerdict",
+    "Statistics",
     "Step",
     "StepRejectedError",
     "StepSignalError",
+    "StepStatistics",
     "StillRunningError",
     "StrandedError",
     "Unchecked",

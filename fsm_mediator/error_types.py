@@ -46,16 +46,17 @@ class MissingExtraError(DefinitionError, ImportError):
 
 
 class StillRunningError(MediatorError, TimeoutError):
-    """``run(timeout=...)`` stopped waiting. The saga goes on in the background.
+    """A wait with a time-out has ended. What was waited for goes on.
 
     Attributes:
         saga_id: Ask ``mediator.outcome(saga_id)`` later.
         state: The state it was in.
     """
 
-    def __init__(self, saga_id: str, state: str, timeout: float) -> None:
+    def __init__(self, saga_id: str, state: str, timeout: float, message: str = "") -> None:
         super().__init__(
-            f"saga {saga_id!r} is still in {state!r} after {timeout:g} seconds; it goes on in the background. "
+            message
+            or f"saga {saga_id!r} is still in {state!r} after {timeout:g} seconds; it goes on in the background. "
             f"Ask for it with mediator.outcome({saga_id!r})"
         )
         self.saga_id = saga_id
@@ -153,7 +154,10 @@ class RefusedError(MediatorError):
 
 
 class AlreadyDrivenError(RefusedError):
-    """``retry``, ``resolve`` and ``undo`` are refused while a driver owns the execution."""
+    """``retry``, ``resolve`` and ``undo`` are refused while the thread of an abandoned attempt runs.
+
+    With a journal that keeps no verbs for other drivers: while any driver owns the execution.
+    """
 
 
 class SagaIdTakenError(RefusedError, ValueError):

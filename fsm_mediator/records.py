@@ -365,10 +365,11 @@ class InboxItem(msgspec.Struct, frozen=True):
     """One row of an execution's inbox.
 
     Attributes:
-        kind: ``cancel``, ``signal``, ``child`` (a branch has ended or is stuck), ``begin`` (a branch may begin) or
-            ``late`` (the late answer of an abandoned attempt).
-        name: The signal's path, or the branch's name; of a cancel: the branch that failed, where that is why.
-        value: The signal's value, or the branch's state.
+        kind: ``cancel``, ``signal``, ``child`` (a branch has ended or is stuck), ``begin`` (a branch may begin),
+            ``late`` (the late answer of an abandoned attempt), or a verb: ``retry``, ``resolve`` or ``undo``.
+        name: The signal's path, or the branch's name; of a cancel: the branch that failed, where that is why; of a
+            verb: a name that no other verb has, by which its answer is found.
+        value: The signal's value, or the branch's state; of ``resolve``: a dictionary of ``done`` and ``result``.
         reason: Why, in the words of who said it.
         at: When, in seconds since the epoch.
         number: Given by the journal; names the item when it is taken.
@@ -387,3 +388,26 @@ SIGNAL: Final = "signal"
 CHILD: Final = "child"
 BEGIN: Final = "begin"
 LATE: Final = "late"
+RETRY: Final = "retry"
+RESOLVE: Final = "resolve"
+UNDO: Final = "undo"
+VERBS: Final = frozenset((RETRY, RESOLVE, UNDO))
+"""What an operator says. The driver that reads it journals the answer."""
+
+
+class VerbAnswer(msgspec.Struct, frozen=True):
+    """What became of a verb in an inbox.
+
+    Attributes:
+        number: The number that the verb had in the inbox.
+        name: The name that it had there.
+        seq: The number of the record that it led to; None: it was refused.
+        refusal: Why it was refused, in words; None: it was accepted.
+        at: When, in seconds since the epoch. An answer is kept for a day, or until it is forgotten.
+    """
+
+    number: int
+    name: str
+    seq: int | None = None
+    refusal: str | None = None
+    at: float = 0.0

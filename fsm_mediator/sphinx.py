@@ -33,8 +33,10 @@ from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
 from fsm_mediator.diagram.picture import STEPS, VIEWS
 from fsm_mediator.diagram.render import draw, svg_of
-from fsm_mediator.diagram.themes import THEMES
+from fsm_mediator.diagram.themes import THEMES, ThemeName
 from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError
+from fsm_mediator.statistics import Statistics
+from fsm_mediator.statistics.showing import SHOWN, Show
 
 SVG: Final = "svg"
 MERMAID: Final = "mermaid"
@@ -59,12 +61,16 @@ class Wanted(msgspec.Struct, frozen=True):
         format: ``svg`` or ``mermaid``.
         themes: In which themes it is drawn.
         look: The other attributes of the `Diagram`.
+        stats: Files with the numbers that are drawn on it; two are drawn side by side.
+        show: Which of the numbers.
     """
 
     target: str
     format: str
-    themes: tuple[str, ...]
+    themes: tuple[ThemeName, ...]
     look: dict[str, Any]
+    stats: tuple[str, ...] = ()
+    show: Show = "p95"
 
     def drawings(self) -> Drawings:
         """What is to be drawn.
@@ -76,7 +82,11 @@ class Wanted(msgspec.Struct, frozen=True):
         if len(sagas) != 1:
             names = ", ".join(saga.name for saga in sagas)
             raise DefinitionError(f"{self.target} holds {len(sagas)} sagas ({names}); name one of them")
-        diagrams = [Diagram(sagas[0], theme=theme, **self.look) for theme in self.themes]
+        diagram = Diagram(sagas[0], **self.look)
+        if self.stats:
+            first, *second = (Statistics.from_json(sagas[0], Path(path)) for path in self.stats)
+            diagram = first.diagram(self.show, beside=second[0] if second else None).with_(**self.look)
+        diagrams = [diagram.with_(theme=theme) for theme in self.themes]
         return Drawings(
             sagas[0].name,
             diagrams[0].alt,
@@ -124,6 +134,8 @@ class SagaDiagram(SphinxDirective):
         "hide": str.split,
         "title": directives.unchanged_required,
         "legend": lambda argument: _choice("all", "none")(argument) == "all",
+        "stats": str.split,
+        "show": _choice(*SHOWN),
         "format": _choice(SVG, MERMAID),
         "theme": _choice(*THEMES, AUTO),
         "caption": directives.unchanged_required,
@@ -140,6 +152,8 @@ class SagaDiagram(SphinxDirective):
             self.options.get("format", self.config.saga_diagram_format),
             ("light", "dark") if theme == AUTO else (theme,),
             {"view": STEPS, **{name: self.options[name] for name in _LOOK if name in self.options}},
+            tuple(self.env.relfn2path(path)[1] for path in self.options.get("stats", ())),
+            self.options.get("show", "p95"),
         )
         kept = _kept(self.env).setdefault(self.env.docname, [])
         try:
@@ -278,7 +292,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", _with_mermaid)
     return {
         "version": metadata.version("fsm-mediator"),
-        "env_version": 1,
+        "env_version": 2,
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

@@ -110,27 +110,29 @@ def test_show_tells_the_story(desk, journal):
 def test_unknown_execution(desk, journal):
     """A wrong id is told as such, with what to type next."""
     assert "fsm-mediator list" in desk("show", "nobody", "-j", journal, code=NOT_FOUND)
-    assert "nobody" in desk("retry", "nobody", "-j", journal, *APP_OPTION, code=NOT_FOUND)
+    assert "nobody" in desk("retry", "--drive", "nobody", "-j", journal, *APP_OPTION, code=NOT_FOUND)
 
 
 def test_retry_after_the_cause_is_mended(desk, journal, world):
     """A stuck compensation goes on where it stands; nothing before it is repeated."""
-    told = desk("retry", "held", "-j", journal, *APP_OPTION, code=DID_NOT_SUCCEED)
+    told = desk("retry", "--drive", "held", "-j", journal, *APP_OPTION, code=DID_NOT_SUCCEED)
     assert "is stuck" in told
 
     (world / "warehouse_closed").unlink()
-    desk("retry", "held", "-r", "it is open again", "-j", journal, *APP_OPTION)
+    desk("retry", "--drive", "held", "-r", "it is open again", "-j", journal, *APP_OPTION)
 
     assert done(world) == ["release"]
     assert "it is open again" in desk("show", "held", "-j", journal, terminal_width=200)
-    assert "from 'failed' there is only: nothing" in desk("retry", "held", "-j", journal, *APP_OPTION, code=REFUSED)
+    assert "from 'failed' there is only: nothing" in desk(
+        "retry", "--drive", "held", "-j", journal, *APP_OPTION, code=REFUSED
+    )
 
 
 def test_resolve_by_hand(desk, journal, world):
     """A person settles what no program can, and says how; the reason is journaled."""
-    assert "reason" in desk("resolve", "held", "-j", journal, *APP_OPTION, code=USAGE)
+    assert "reason" in desk("resolve", "--drive", "held", "-j", journal, *APP_OPTION, code=USAGE)
 
-    desk("resolve", "held", "--reason", "carried back by hand", "-j", journal, *APP_OPTION)
+    desk("resolve", "--drive", "held", "--reason", "carried back by hand", "-j", journal, *APP_OPTION)
 
     assert done(world) == []
     shown = json.loads(desk("show", "held", "-j", journal, "--json"))
@@ -142,10 +144,55 @@ def test_undo_what_succeeded(desk, journal, world):
     """A finished saga is undone newest first; a second time is refused."""
     (world / "warehouse_closed").unlink()
 
-    desk("undo", "good", "--reason", "ordered twice", "-j", journal, *APP_OPTION)
+    desk("undo", "--drive", "good", "--reason", "ordered twice", "-j", journal, *APP_OPTION)
 
     assert done(world) == ["refund", "release"]
-    desk("undo", "good", "-j", journal, *APP_OPTION, code=REFUSED)
+    desk("undo", "--drive", "good", "-j", journal, *APP_OPTION, code=REFUSED)
+
+
+def test_a_verb_is_carried_out_by_whoever_serves(desk, journal, world):
+    """An operator needs neither the app nor to drive: a daemon carries it out, and the command prints its answer."""
+    (world / "warehouse_closed").unlink()
+    with Mediator(*cli_app.sagas, journal=str(journal)) as mediator, mediator.daemon(poll=0.01):
+        said = desk("retry", "held", "-r", "it is open again", "-j", journal)
+        assert mediator.wait("held", check=False).failed
+        refused = desk("retry", "held", "-j", journal, code=REFUSED)
+        undone = desk("undo", "good", "-j", journal, "--timeout", "1m")
+
+    assert "accepted as record" in said
+    assert "next: fsm-mediator show" in said
+    assert "it takes no 'retry'" in refused
+    assert "accepted as record" in undone
+    assert "it is open again" in desk("show", "held", "-j", journal, terminal_width=200)
+
+
+def test_a_verb_with_no_driver_alive_says_so_at_once(desk, journal, world):
+    """Nothing is waited for; the verb stays in the inbox, and the next move is told."""
+    (world / "warehouse_closed").unlink()
+    said = desk("retry", "held", "-r", "it is open again", "-j", journal, code=DID_NOT_SUCCEED)
+
+    assert "no living driver knows saga 'checkout'" in said
+    assert "fsm-mediator serve" in said
+    assert "inbox    retry it is open again" in desk("show", "held", "-j", journal)
+    desk("recover", "-j", journal, *APP_OPTION)
+    assert done(world) == ["release"]
+
+
+def test_drive_carries_out_what_an_operator_has_said_before(desk, journal, world):
+    """The same command with --drive is no second retry: the one in the inbox is carried out."""
+    (world / "warehouse_closed").unlink()
+    desk("retry", "held", "-r", "it is open again", "-j", journal, code=DID_NOT_SUCCEED)
+
+    desk("retry", "held", "--drive", "-j", journal, *APP_OPTION)
+
+    assert done(world) == ["release"]
+
+
+def test_a_verb_that_is_not_answered_in_time(desk, journal):
+    """A driver that knows the saga lives, and looks at nothing: the command ends when its time is over."""
+    with Mediator(*cli_app.sagas, journal=str(journal)):
+        said = desk("retry", "held", "--timeout", "0", "-j", journal, code=DID_NOT_SUCCEED)
+    assert "no answer to 'retry' in 0 seconds. It stays in the inbox" in said
 
 
 def test_cancel_too_late_is_refused(desk, journal):
@@ -173,7 +220,9 @@ def test_what_is_no_json_says_so(desk, journal, world):
     said = desk("run", "typed", "-p", '{"amount": "much"}', "-j", journal, *app, code=USAGE)
     assert "the payload is not what saga 'typed' takes, Order: Expected `int`, got `str` - at `$.amount`" in said
     assert "--result 'done' is not JSON" in desk(
-        *("resolve", "held", "--reason", "looked", "--done", "--result", "done", "-j", journal), *APP_OPTION, code=USAGE
+        *("resolve", "--drive", "held", "--reason", "looked", "--done", "--result", "done", "-j", journal),
+        *APP_OPTION,
+        code=USAGE,
     )
     assert desk("list", "-j", journal) == before
     assert "succeeded" in desk("run", "typed", "-p", '{"amount": 3}', "-j", journal, *app)
@@ -208,13 +257,14 @@ def test_app_and_journal_from_pyproject(desk, journal, world):
     (world / "warehouse_closed").unlink()
 
     assert "held" in desk("list")
-    desk("retry", "held")
+    desk("retry", "--drive", "held")
 
 
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("retry", "held"), APP, "--app module:object"),
+        (("retry", "held"), JOURNAL, "which journal?"),
+        (("retry", "--drive", "held"), APP, "--app module:object"),
         (("retry", "held", "--app", "tests.cli_app"), APP, "module:object"),
         (("retry", "held", "--app", "tests.cli_app:gone"), APP, "has no 'gone'"),
         (("retry", "held", "--app", "no_such_module:x"), APP, "cannot be imported"),

@@ -161,6 +161,35 @@ def test_check_and_conform_find_a_damaged_file(desk, journal):
     desk("check", "-j", journal.with_name("none.db"), code=JOURNAL)
 
 
+def test_a_lost_end_is_named_everywhere_and_repaired(desk, journal):
+    """An execution whose last record is lost stands half compensated: each command says so, and the repair frees it."""
+    change(journal, "DELETE FROM records WHERE target = 'failed'")
+    fault = "execution 'bad': its row says that it has ended, and its last record leads to 'compensating.reserve'"
+
+    told = desk("check", "-j", journal, code=DID_NOT_SUCCEED)
+    assert fault in told
+    assert f"1 faults; 1 rows can be derived anew from the records: fsm-mediator check -j {journal} --repair" in told
+    assert "restore a backup" not in told
+    assert f"damaged  {fault}" in desk("show", "bad", "-j", journal)
+    assert "damaged" not in desk("show", "good", "-j", journal)
+    assert f"damaged: {fault}" in desk("recover", "-j", journal, "-a", SAGAS, code=DID_NOT_SUCCEED)
+
+    told = desk("check", "-j", journal, "--repair")
+    assert "derived anew from the records: 1 rows; 0 faults are left" in told
+    assert "no damage found" in told
+    assert "recovered 1 executions" in desk("recover", "-j", journal, "-a", SAGAS)
+    assert desk("check", "-j", journal, "--repair") == "no damage found\n"
+
+
+def test_an_execution_that_cannot_be_listed_is_shown_as_damaged(desk, journal):
+    """Nobody is told that an execution is unknown whose records are there, without their first."""
+    change(journal, "DELETE FROM records WHERE seq = 0 AND execution = 1")
+
+    told = desk("show", "good", "-j", journal, code=JOURNAL)
+
+    assert "execution 'good': records are lost, or numbered wrongly; see fsm-mediator check" in told
+
+
 def test_conform_of_a_journal_with_unknown_sagas(desk, journal):
     """What the app has no definition of is reported and ends with a code of its own, after all else is checked."""
     told = desk("conform", "-j", journal, "tests.cli_app:refuse", code=APP)
@@ -233,7 +262,7 @@ def test_compare_with_the_journal_refuses_only_what_is_in_flight(desk, journal):
     told = desk("compare", SAGAS, "tests.cli_app:newer", "-j", journal, code=DID_NOT_SUCCEED)
     assert "1 of saga 'checkout' version 1 would be stranded: 1 in stuck.reserve" in told
 
-    desk("resolve", "held", "--reason", "by hand", "-j", journal, "--app", SAGAS)
+    desk("resolve", "--drive", "held", "--reason", "by hand", "-j", journal, "--app", SAGAS)
 
     assert "nothing in flight would be stranded" in desk("compare", SAGAS, "tests.cli_app:newer", "-j", journal)
 

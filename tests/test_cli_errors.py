@@ -176,7 +176,7 @@ def test_urls_of_files_are_read_by_all(desk, journal):
     """From this folder with three slashes, from the root with four."""
     for spec in (f"sqlite:///{journal.name}", f"sqlite:///{journal}"):
         assert "good" in desk("list", "-j", spec)
-        assert "good" in desk("undo", "good", "-j", spec, *APP_OPTION, code=None)
+        assert "good" in desk("undo", "--drive", "good", "-j", spec, *APP_OPTION, code=None)
 
 
 # The app
@@ -309,7 +309,7 @@ def test_errors_cannot_command_the_terminal(desk, error_journal):
 
 def test_what_is_stuck_is_told_in_the_words_of_the_command_line(desk, journal):
     """Whoever typed a command is told commands, and not what to write in Python."""
-    said = desk("retry", "held", "-j", journal, *APP_OPTION, code=DID_NOT_SUCCEED)
+    said = desk("retry", "--drive", "held", "-j", journal, *APP_OPTION, code=DID_NOT_SUCCEED)
     assert "mediator.r" not in said
     assert f"next: fsm-mediator retry -a {APP_OPTION[1]} -j {journal} held  (once the cause is mended)\n" in said
     assert "held --reason ...  (settles it by hand)" in said
@@ -317,9 +317,9 @@ def test_what_is_stuck_is_told_in_the_words_of_the_command_line(desk, journal):
 
 def test_resolve_is_for_what_is_stuck(desk, error_journal):
     """Who waits for a signal is told the command for that; nothing is said to have taken effect."""
-    said = desk("resolve", "a-1", "--done", "-r", "yes", "-j", error_journal, *ERRORS_APP, code=REFUSED).replace(
-        "\n", " "
-    )
+    said = desk(
+        "resolve", "--drive", "a-1", "--done", "-r", "yes", "-j", error_journal, *ERRORS_APP, code=REFUSED
+    ).replace("\n", " ")
     assert "is not stuck" in said
     assert "fsm-mediator signal" in said
 
@@ -332,7 +332,7 @@ def test_a_signal_of_another_type_is_refused_with_its_name(desk, error_journal):
 
 def test_a_branch_whose_group_is_over(desk, error_journal):
     """It was not settled by hand: it was executed."""
-    said = desk("retry", "g-1/g.packed", "-j", error_journal, *ERRORS_APP, code=REFUSED).replace("\n", " ")
+    said = desk("retry", "--drive", "g-1/g.packed", "-j", error_journal, *ERRORS_APP, code=REFUSED).replace("\n", " ")
     assert "does not wait for its group 'g' any more: it stands in 'waiting.ok'" in said
 
 

@@ -163,7 +163,7 @@ def test_app_in_pyproject_is_enough_for_every_command_in_every_folder(project, t
     fsm("export-machine", "-f", "json", cwd=project)
     fsm("render", "--id", "o-1", "-o", "-", "-f", "dot", cwd=project)
     fsm("signal", "o-1", "approval", "1", cwd=project)
-    assert b"can be compensated" in fsm("undo", "o-1", cwd=project, code=4)
+    assert b"can be compensated" in fsm("undo", "o-1", "--drive", cwd=project, code=4)
     fsm("recover", cwd=project)
     assert b"would delete 1" in fsm("prune", "--older-than", "0s", "--dry-run", cwd=project)
     assert b"deleted 1" in fsm("prune", "--older-than", "0s", cwd=project)

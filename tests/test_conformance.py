@@ -10,7 +10,7 @@ import sqlite3
 import attrs
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fsm_mediator import (
@@ -31,12 +31,14 @@ from fsm_mediator import (
     Signal,
     Sleep,
     SQLiteJournal,
+    Step,
     StepRejectedError,
     conforms,
     step,
 )
 from fsm_mediator.journal.protocol import is_journal
 from fsm_mediator.states import EVENTS
+from fsm_mediator.testing import histories
 from tests.test_old_journals import JOURNALS, shop
 
 QUICK = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)
@@ -361,9 +363,12 @@ def test_a_damaged_journal_is_named(tmp_path):
     assert report.executions == 3
 
 
+UNFOLDED = ("it names the step", "it is told as attempt", "an earlier attempt left the step in doubt")
+
+
 @given(order=st.sampled_from(["", "charge", "ship rejects"]), data=st.data())
 def test_it_is_legal_exactly_where_recovery_can_fold(order, data):
-    """Whatever was done to the records: they conform exactly if a mediator could fold them."""
+    """Whatever was done to the moves of records: they conform exactly if a mediator could fold them."""
     records = history(order)
     for _ in range(data.draw(st.integers(1, 2))):
         at = data.draw(st.integers(0, len(records) - 1))
@@ -391,11 +396,137 @@ def test_it_is_legal_exactly_where_recovery_can_fold(order, data):
         except (IllegalRecordError, DefinitionChangedError):
             break
         folded += 1
-    if report.violations and first(report).why.startswith(("it names the step", "it is told as attempt")):
+    if report.violations and first(report).why.startswith(UNFOLDED):
         assert first(report).position <= folded  # the fold does not look at these
     else:
         assert report.moves == folded
         assert report.ok == (folded == len(records))
+
+
+# Doubt
+
+
+def doubtful():
+    """A saga with every kind of step that can be in doubt: repeatable or not, probed, without compensation, a pivot."""
+
+    class Plain(Step):
+        retry = QUICK
+
+        def execute(self, order):
+            """Never called: the histories are drawn."""
+
+        def compensate(self, order):
+            """Never called."""
+
+    class Once(Plain):
+        repeatable = False
+
+    class Probed(Plain):
+        def probe(self, order):
+            """Never called."""
+
+    class Kept(Step):
+        retry = QUICK
+
+        def execute(self, order):
+            """Never called."""
+
+    class Pivot(Kept):
+        pivot = True
+
+    class After(Kept):
+        pass
+
+    return Saga("doubtful", [Plain(), Once(), Probed(), Kept(), Pivot(), After()])
+
+
+@given(st.data())
+def test_every_possible_history_conforms_and_no_other_doubt_does(data):
+    """What the machine can do is never refused; a record that says the opposite of doubt is, where rules decide."""
+    saga = doubtful()
+    records = data.draw(histories(saga))
+    assume(records)
+
+    assert conforms(records, saga).ok
+
+    at = data.draw(st.integers(0, len(records) - 1))
+    forged = msgspec.structs.replace(records[at], in_doubt=not records[at].in_doubt)
+    before, after = records[at].source.partition(".")[0], records[at].event
+    told_by_probe = before == "probing" and after in ("errored", "rejected", "exhausted")
+    ends_an_attempt = before == "executing" and after in ("errored", "rejected", "exhausted")
+    if not told_by_probe and not ends_an_attempt:  # there either can be right
+        [violation] = conforms([*records[:at], forged, *records[at + 1 :]], saga).violations
+        assert violation.position <= at + 2
+
+
+def lost_then(answer):
+    """The records of a step whose first answer was lost, and whose second attempt gave *answer*."""
+
+    class Charge(Step):
+        retry = QUICK
+
+        def execute(self, order, context):
+            if context.attempt == 1:
+                raise ConnectionError("lost after the effect")
+            raise answer
+
+        def compensate(self, order):
+            """Undone."""
+
+    saga = Saga("shop", [Charge()])
+    return saga, list(Mediator(saga).run(saga, {}, check=False).history)
+
+
+def test_doubt_that_nobody_ended_is_kept():
+    """A step that may have had its effect is never given up as one without: the charge would be kept in silence."""
+    saga, records = lost_then(ValueError("no"))
+    assert [(each.event, each.in_doubt) for each in records[1:4]] == [
+        *(("errored", True), ("retry_due", True), ("in_doubt", True))
+    ]
+    forged = msgspec.structs.replace(records[3], event="rejected", target="failed", in_doubt=False)
+
+    violation = first(conforms([*records[:3], forged], saga))
+
+    assert violation.position == 4
+    assert violation.why.startswith("an earlier attempt left the step in doubt, and this record drops the doubt")
+
+
+@pytest.mark.parametrize(
+    ("at", "changes", "says"),
+    [
+        (2, {"in_doubt": False}, "this record drops the doubt"),
+        (3, {"in_doubt": False}, "this record drops the doubt"),
+        (4, {"in_doubt": True}, "'compensated' does not leave a step in doubt"),
+        (3, {"event": "rejected", "target": "failed"}, "'rejected' does not leave a step in doubt"),
+    ],
+)
+def test_a_record_that_contradicts_the_doubt_is_named(at, changes, says):
+    """Each record says of the doubt what the rules make of it: nothing else is a past that an execution can have."""
+    saga, records = lost_then(ValueError("no"))
+    del records[at + 1 :]
+    records[at] = msgspec.structs.replace(records[at], **changes)
+
+    violation = first(conforms(records, saga))
+
+    assert violation.position == at + 1
+    assert says in violation.why
+
+
+def test_doubt_out_of_nowhere_is_named():
+    """A retry is in doubt only where an attempt left it so."""
+    records = history("charge")
+    at = next(index for index, each in enumerate(records) if each.event == "retry_due")
+    records[at] = msgspec.structs.replace(records[at], in_doubt=True)
+
+    assert "no attempt left it so" in first(conforms(records, checkout)).why
+
+
+def test_a_source_without_doubt_is_not_judged_by_it():
+    """A log in text does not tell of doubt, and conforms all the same."""
+    saga, records = lost_then(ValueError("no"))
+    told = [{"saga_id": "o-1", "event": r.event, "source": r.source, "target": r.target} for r in records]
+
+    assert conforms(told, saga).ok
 
 
 def test_the_report_reads_as_json_too():
@@ -517,6 +648,57 @@ def test_a_parent_that_went_on_without_its_branch_is_named(families, parent, bra
     assert "fulfil" in violation.found
     assert conforms([line for line in lines if line["saga_id"] != branch], family()).ok
     assert conforms(lines[::-1], family()).violations == (violation,)
+
+
+def told_by(scene, saga_id):
+    """What an export tells of every execution, and of one of them."""
+    lines = [json.loads(line) for line in exported(scene.journal)]
+    return lines, next(line for line in lines if line["saga_id"] == saga_id)
+
+
+def test_a_group_given_up_before_its_branches_settled_is_named(families):
+    """A group fails once every branch has settled: one that is still at work is waited for."""
+    lines, hand = told_by(families, "o-2/fulfil.pack")
+    del hand["history"][1:]
+    hand["state"] = hand["history"][-1]["target"]
+
+    violation = first(conforms(lines, family()))
+
+    assert violation.saga_id == "o-2"
+    assert (
+        violation.why == "its branch 'o-2/fulfil.pack' has neither ended nor got stuck, and stands in 'executing.pack'"
+    )
+
+
+def test_a_compensated_group_with_a_branch_that_was_not_undone_is_named(families):
+    """A branch that had succeeded is undone before its group counts as compensated; else its effects stay."""
+    lines, pack = told_by(families, "o-3/fulfil.pack")
+    undone = next(at for at, each in enumerate(pack["history"]) if each["event"] == "undo")
+    del pack["history"][undone:]
+    pack["state"] = "succeeded"
+
+    violation = first(conforms(lines, family()))
+
+    assert violation.saga_id == "o-3"
+    assert violation.why == "its branch 'o-3/fulfil.pack' succeeded, and was not undone"
+
+
+@pytest.mark.parametrize(
+    ("group", "names", "says"),
+    [
+        ("fulfil", ["pack"], "it names the branches pack, which 'fulfil' cannot have"),
+        ("pay", ["cash"], "it names the branches cash, which 'pay' cannot have"),
+        ("pay", [], "it names the branches none, which 'pay' cannot have"),
+        ("pause", ["a"], "it names branches, and 'waiting.pause' waits for none"),
+    ],
+)
+def test_branches_that_the_group_cannot_have_are_named(families, group, names, says):
+    """The branches that a record names are those of its group: all of them, or the one that was chosen."""
+    lines, whole = told_by(families, "o-0")
+    record = next(each for each in whole["history"] if each["target"] == f"waiting.{group}")
+    record["children"] = names
+
+    assert first(conforms(lines, family())).why == says
 
 
 class Busy:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fsm_mediator import AlreadyDrivenError, JournalError, Mediator, Retry, Saga, Sleep, SQLiteJournal, step
+from fsm_mediator import JournalError, Mediator, RefusedError, Retry, Saga, Sleep, SQLiteJournal, step
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator.recovery import RecoveryPoll
 from fsm_mediator.records import Acceptance
@@ -245,8 +245,8 @@ def test_a_cancel_reaches_another_process(drive, other):
     journal.close()
 
 
-def test_verbs_name_the_process_that_drives(drive, other):
-    """What another process drives cannot be retried, resolved or undone from here; the message says who drives it."""
+def test_verbs_are_judged_by_the_process_that_drives(drive, other):
+    """What another process drives is retried, resolved or undone there, or refused with its words."""
     process, path = other
     mediator = drive(far_saga(), journal=SQLiteJournal(path))
     for verb in (
@@ -254,8 +254,9 @@ def test_verbs_name_the_process_that_drives(drive, other):
         lambda: mediator.resolve("far", reason="because"),
         lambda: mediator.undo("far"),
     ):
-        with pytest.raises(AlreadyDrivenError, match=str(process.pid)):
+        with pytest.raises(RefusedError, match=r"retrying\.work"):
             verb()
+    assert process.poll() is None
 
 
 def test_a_paused_process_is_not_robbed(drive, other):

@@ -848,13 +848,15 @@ def test_format_spec_gives_each_text():
 
 
 def test_unknown_view_and_theme_are_refused_with_what_there_is():
-    """A typo in a view or theme is an error that names what there is."""
+    """A typo in a view or theme is an error that names what there is; a type checker sees it before."""
     with pytest.raises(DefinitionError, match=r"'details'.*steps, detail"):
-        checkout().diagram("details")
+        checkout().diagram("details")  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match='view="steps"'):
-        checkout().diagram("overview")
+        checkout().diagram("overview")  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match=r"'neon'.*light, dark"):
-        checkout().diagram().with_(theme="neon")
+        checkout().diagram().with_(theme="neon")  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError, match=r"cannot hide stucks; there are retrying, stuck"):
+        checkout().diagram(hide={"stucks"})  # type: ignore[arg-type]
 
 
 def test_with_changes_view_and_theme_only():

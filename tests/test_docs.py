@@ -60,6 +60,22 @@ def test_pages_show_the_saga_that_the_tutorial_writes(site):
     assert (site / "tutorial.html").read_text(encoding="utf-8").count(html.escape("StepRejectedError")) >= 2
 
 
+def test_sizes_on_the_page_of_pictures_are_those_of_the_pictures():
+    """Whoever compares pictures by their figures compares the pictures that are shown."""
+    page = (DOCS / "pictures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .+? \| (\d+) [^|] (\d+) \| ([\d.]+) \|", page, re.MULTILINE)
+    names = re.findall(r"\((pictures/order-[\w-]+\.svg)\)", page)
+
+    assert len(rows) == len(names) == 5
+    for row, name in zip(rows, names, strict=True):
+        svg = (DOCS / name).read_text(encoding="utf-8")
+        size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+        assert size is not None
+        wide, high = (float(points) * 96 / 72 for points in size.groups())
+        least = min(map(float, re.findall(r'font-size="([\d.]+)"', svg))) * 96 / 72 * min(1, 736 / wide)
+        assert row == (f"{wide:.0f}", f"{high:.0f}", f"{least:.1f}"), name
+
+
 @pytest.mark.parametrize("page", ["tutorial", "pictures", "journal", "rules", "composition", "testing", "conformance"])
 def test_pages_read_well_where_nothing_is_built(page):
     """Whoever reads a page on GitHub sees its code, its pictures and its links, and no directives of Sphinx."""

@@ -49,7 +49,7 @@ OPAQUE = frozenset(
 KEPT_NAMES = frozenset(
     (
         "fsm_mediator.testing.counterexamples: actor",  # generated tests of earlier versions import it
-        "fsm_mediator.upgrades.shape: can_be_given_up",  # a field of the shapes file, which users have committed
+        "fsm_mediator.definition.shape: can_be_given_up",  # a field of the shapes file, which users have committed
     )
 )
 """Names with an opaque word that users' files hold; each with the file that would break."""

@@ -13,19 +13,23 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from fsm_mediator import JournalError, Mediator, Saga, SQLiteJournal, conforms, step
-from fsm_mediator.journal.protocol import Driver
+from fsm_mediator import JournalError, LeaseLostError, Mediator, Saga, SQLiteJournal, conforms, step
+from fsm_mediator.journal.protocol import Commit, Driver
 from fsm_mediator.journal.sqlite import connections
 from fsm_mediator.records import InboxItem
+from fsm_mediator.states import ENDED
 from tests.commits import (
     ROOT,
     Clock,
+    acceptance,
     going_on,
     ids,
     in_python,
     opening,
+    record,
     refused,
     rows,
     seen,
@@ -258,6 +262,13 @@ def test_a_reader_of_another_user_locks_nobody_out(shared):
 # Damaged
 
 
+def change(path, *statements):
+    """Have another program change the file."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        for statement in statements:
+            other.execute(statement)
+
+
 @pytest.mark.parametrize(
     ("harm", "fault"),
     [
@@ -274,10 +285,112 @@ def test_lost_and_damaged_rows_are_found(journal, path, harm, fault):
     journal.write(opening("x", "executing.a", "executing.b"))
     journal.post("x", InboxItem("cancel"))
     assert journal.check() == []
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute(harm)
+    change(path, harm)
 
     assert fault in journal.check()
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        (
+            "DELETE FROM records WHERE execution = 1 AND seq = 2",
+            "its row says that it has ended, and its last record leads to 'executing.a'",
+        ),
+        (
+            "UPDATE executions SET ended_at = NULL WHERE number = 1",
+            "it has ended in 'succeeded', and its row does not say so",
+        ),
+        (
+            "UPDATE executions SET ended_at = 7 WHERE number = 1",
+            "its row and its last record name different times of its end",
+        ),
+        (
+            "UPDATE executions SET ended_at = 2 WHERE number = 2",
+            "its row says that it has ended, and its last record leads to 'retrying.a'",
+        ),
+        (
+            "UPDATE executions SET attention = NULL WHERE number = 2",
+            "it is in 'retrying.a', and its row calls no driver",
+        ),
+        ("UPDATE executions SET mail = 3 WHERE number = 2", "the inbox has another number of items than is noted"),
+    ],
+)
+def test_a_row_that_contradicts_its_records_is_found_and_repaired(journal, path, harm, fault):
+    """An end that was lost or forged hides an execution from everybody; its row is derived anew from its records."""
+    ended, parked = opening("x", "executing.a", "succeeded", held=False), opening("y", "retrying.a", held=False)
+    journal.write_all([ended, msgspec.structs.replace(parked, wake_at=50.0)])
+    journal.post("y", InboxItem("cancel"))
+    assert journal.check() == journal.repairable() == []
+    change(path, harm)
+    saga_id = "x" if "number = 1" in harm or "execution = 1" in harm else "y"
+    records, inbox = seen(journal, saga_id), journal.inbox(saga_id)
+
+    assert journal.check() == [f"execution {saga_id!r}: {fault}"] == journal.damage_of(saga_id)
+    assert journal.damage_of("x" if saga_id == "y" else "y") == []
+    assert journal.repairable() == [saga_id]
+    journal.repair(saga_id)
+
+    assert journal.check() == []
+    assert (seen(journal, saga_id), journal.inbox(saga_id)) == (records, inbox)
+    is_ended = records[-1][1] in ENDED
+    assert (saga_id in journal.claimable(0.0, 10)) is not is_ended
+    if is_ended:
+        assert journal.prune(3.0) == 1
+
+
+def test_a_repair_fences_the_driver_and_leaves_whole_rows_alone(journal, path):
+    """A driver that goes on by what it remembers does not write over a repair; a row without fault is as it was."""
+    journal.write(opening("x", "executing.a"))
+    journal.repair("x")
+    journal.write(going_on("x", 2))
+    change(path, "UPDATE executions SET mail = 3")
+
+    journal.repair("x")
+
+    with pytest.raises(LeaseLostError):
+        journal.write(going_on("x", 3))
+    assert journal.check() == []
+
+
+def test_a_dormant_branch_is_not_begun_by_a_repair(journal, path):
+    """A branch that waits for its turn (`at_most`) waits for it after a repair as well."""
+    branch = acceptance("x/g.a", parent="x")
+    journal.write(opening("x", "waiting.g", dormant=(branch,)))
+    change(path, "UPDATE executions SET mail = 3 WHERE parent IS NOT NULL")
+
+    journal.repair("x/g.a")
+
+    assert journal.check() == journal.claimable(0.0, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        ("DELETE FROM executions WHERE number = 2", "execution 'x': its branch 'x/g.a' is lost"),
+        ("DELETE FROM executions WHERE number = 1", "execution 'x/g.a': it is a branch of 'x', which is lost"),
+    ],
+)
+def test_a_whole_without_its_branch_and_a_branch_without_its_whole_are_found(journal, path, harm, fault):
+    """Neither can go on; no row can be derived for them, so that no repair is offered."""
+    named = record("x", 1, "waiting.g", children=("a",))
+    opened = Commit("x", (named,), "d-1", acceptance=acceptance("x"), children=(acceptance("x/g.a", parent="x"),))
+    journal.write(opened)
+    assert journal.check() == []
+
+    change(path, "PRAGMA foreign_keys=ON", harm)
+
+    assert journal.check() == [fault]
+    assert journal.repairable() == []
+
+
+def test_branches_that_were_never_made_are_not_missed(journal):
+    """A cancel that takes hold with the record that names the branches: they were never made."""
+    named = record("x", 1, "waiting.g", children=("a",))
+    cancelled = msgspec.structs.replace(record("x", 2, "failed"), event="rejected")
+    journal.write(Commit("x", (named, cancelled), "d-1", held=False, acceptance=acceptance("x")))
+
+    assert journal.check() == []
 
 
 def test_damaged_pages_are_found(path):

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
+from fsm_mediator.journal.operators import for_operators
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
+    Definition,
     Driver,
     Forgotten,
     IdTakenError,
@@ -26,7 +28,7 @@ from fsm_mediator.journal.protocol import (
     Queued,
     Recoveries,
 )
-from fsm_mediator.records import Acceptance, InboxItem
+from fsm_mediator.records import VERBS, Acceptance, InboxItem, VerbAnswer
 from fsm_mediator.states import ENDED, is_in_phase
 from tests.commits import (
     Clock,
@@ -68,8 +70,10 @@ class JournalRemembers(RuleBasedStateMachine):
         self.forgotten: dict[str, Forgotten] = {}
         self.beats: dict[str, float] = {}
         self.items = self.arrivals = 0
-        self.enlist("d-1")
-        self.enlist("d-2")
+        self.answers: dict[str, VerbAnswer] = {}
+        self.knows: dict[str, tuple[Definition, ...]] = {}
+        self.enlist("d-1", ())
+        self.enlist("d-2", ())
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):
@@ -124,6 +128,7 @@ class JournalRemembers(RuleBasedStateMachine):
             self.rows[child.saga_id] = self.new(child)
         for saga_id, item in commit.posts:
             self.deliver(saga_id, item)
+        self.answers.update((answer.name, answer) for answer in commit.answers)
         assert written == tuple(row["mail"])
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
@@ -190,11 +195,19 @@ class JournalRemembers(RuleBasedStateMachine):
 
     def deliver(self, saga_id: str, item: InboxItem) -> bool:
         row = self.rows.get(saga_id)
-        if row is None or self.state(row) in ENDED:
+        if row is None:
+            return False
+        if item.kind in VERBS and (item.name in self.answers or item.name in self.verbs_in(row)):
+            return True
+        if self.state(row) in ENDED and not (self.state(row) == "succeeded" and item.kind in VERBS):
             return False
         self.items += 1
         row["mail"].append(msgspec.structs.replace(item, number=self.items))
         return True
+
+    def verbs_in(self, row: dict[str, Any]) -> dict[str, int]:
+        """The names and numbers of the verbs in the inbox."""
+        return {item.name: item.number for item in row["mail"] if item.kind in VERBS}
 
     def last_seq(self, saga_id: str) -> int:
         return len(self.rows[saga_id]["records"]) if saga_id in self.rows else 0
@@ -247,7 +260,15 @@ class JournalRemembers(RuleBasedStateMachine):
         if row is None or (row["driver"] is None and held):
             return
         taken = tuple(item.number for item in row["mail"]) if take else ()
-        more = {"held": held, "wake_in": wake_in, "epoch": row["epoch"], "taken": taken, "recoveries": recoveries}
+        answers = tuple(VerbAnswer(n, name, len(row["records"])) for name, n in self.verbs_in(row).items() if take)
+        more = {
+            "answers": answers,
+            "held": held,
+            "wake_in": wake_in,
+            "epoch": row["epoch"],
+            "taken": taken,
+            "recoveries": recoveries,
+        }
         self.attempt(self.commit(name, to, row["driver"], **more))
 
     @rule(name=executions, to=targets, who=who, epoch=st.integers(1, 3), held=st.booleans())
@@ -300,6 +321,17 @@ class JournalRemembers(RuleBasedStateMachine):
         item = InboxItem("cancel", reason="enough", at=self.clock.now)
         assert self.journal.post(name, item) == self.deliver(name, item)
 
+    @rule(name=executions, kind=st.sampled_from(sorted(VERBS)), called=st.sampled_from("uvwxyz"))
+    def post_a_verb(self, name, kind, called):
+        """An operator speaks; the same again is harmless, even when it was answered."""
+        item = InboxItem(kind, f"{called} to {name}", None, "because", self.clock.now)
+        assert self.journal.post(name, item) == self.deliver(name, item)
+
+    @rule(name=executions, called=st.sampled_from("uvwxyz"))
+    def forget_answer(self, name, called):
+        for_operators(self.journal).forget_answer(f"{called} to {name}")
+        self.answers.pop(f"{called} to {name}", None)
+
     @rule(name=executions, due_in=st.sampled_from((None, 5.0)))
     def wait_for_a_signal(self, name, due_in):
         """The owner parks it in the wait for the signal ``w``."""
@@ -328,7 +360,8 @@ class JournalRemembers(RuleBasedStateMachine):
         row = self.rows.get(name)
         if row is None or row["driver"] is None:
             return
-        seen = min(seen, self.items)  # no driver has seen what has not come
+        # No driver has seen what has not come, or leaves a verb that it has seen.
+        seen = min(seen, self.items, *(number - 1 for number in self.verbs_in(row).values()))
         commit = self.commit(name, ["compensating.a"], row["driver"], held=True, wake_in=1.0, epoch=row["epoch"])
         taken = tuple(item.number for item in row["mail"] if item.number <= seen)
         commit = msgspec.structs.replace(commit, seen=seen, taken=taken, unless_mail=("signal", signal))
@@ -340,10 +373,12 @@ class JournalRemembers(RuleBasedStateMachine):
         else:
             self.attempt(commit)
 
-    @rule(who=who)
-    def enlist(self, who):
-        self.journal.enlist(Driver(who, host="h", limits=LIMITS[who]))
+    @rule(who=who, known=st.sampled_from(((), ("f-s",), ("f-s", "f-t"))))
+    def enlist(self, who, known):
+        definitions = tuple(Definition(each, f"shape of {each}") for each in known)
+        self.journal.enlist(Driver(who, host="h", limits=LIMITS[who], definitions=definitions))
         self.beats[who] = self.clock.now
+        self.knows[who] = definitions
 
     @rule(who=who)
     def beat(self, who):
@@ -360,6 +395,7 @@ class JournalRemembers(RuleBasedStateMachine):
     def dismiss(self, who):
         self.journal.dismiss(who)
         self.beats.pop(who, None)
+        self.knows.pop(who, None)
         for row in self.rows.values():
             if row["driver"] == who:
                 row["driver"] = None
@@ -415,7 +451,7 @@ class JournalRemembers(RuleBasedStateMachine):
 
         def over(name):
             row = self.rows[name]
-            return self.state(row) in ENDED and row["driver"] is None
+            return self.state(row) in ENDED and row["driver"] is None and not self.verbs_in(row)
 
         def settled_with_the_whole(name):
             row = self.rows[name]
@@ -463,6 +499,13 @@ class JournalRemembers(RuleBasedStateMachine):
         for who, limits in LIMITS.items():
             turns = [saga_id for limit, _ in limits for saga_id in self.turns(limit, who)]
             assert self.journal.turns(who) == (turns if who in self.beats else [])  # type: ignore[attr-defined]
+        operators = for_operators(self.journal)
+        for name, answer in self.answers.items():
+            assert operators.answer(name) == answer
+        assert operators.answer("never said") is None
+        known = {each.fingerprint for who, those in self.knows.items() if self.alive(who) for each in those}
+        assert operators.known() == known
+        assert all(operators.shape(each) == f"shape of {each}" for each in known)
         for name in "abcdef":
             its_end = self.forgotten.get(name)
             kept_of = its_end if self.keeps_times or its_end is None else Forgotten()
@@ -484,7 +527,10 @@ class JournalRemembers(RuleBasedStateMachine):
         due = []
         for name, row in self.rows.items():
             phase = self.state(row).partition(".")[0]
-            if phase in (*ENDED, "stuck", "stuck_executing") or self.alive(row["driver"]):
+            if self.alive(row["driver"]):
+                continue
+            if phase in (*ENDED, "stuck", "stuck_executing"):
+                due += [name] if self.verbs_in(row) else []
                 continue
             waited = row["wake_at"] is not None and row["wake_at"] <= now
             busy = phase in ("pending", "executing", "probing", "compensating")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import gc
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from transitions.core import Event, Transition
 
 import fsm_mediator
 from fsm_mediator import DefinitionError, Mediator, Retry, Saga, Step, step
-from fsm_mediator.machine.machine import CompiledMachine, check_machine, compile_machine
+from fsm_mediator.machine.machine import MANY, CompiledMachine, check_machine, compile_machine
 from fsm_mediator.machine.parts import Effect, Kind, Part
 from fsm_mediator.states import EVENTS, PHASES
 from tests.reference_model import Shape, permissive, rows_of_poison, saga_of, shapes, states_of, table
@@ -744,3 +745,17 @@ def test_only_the_compiler_imports_transitions():
                 importing.add(str(path.relative_to(package)))
 
     assert importing == {"machine/machine.py", "machine/fast.py"}
+
+
+def test_a_large_machine_is_compiled_without_garbage_collection():
+    """Else 10,000 steps take three times as long, for nothing of theirs is garbage."""
+    saga = Saga("large", [step(name=f"s{number}")(lambda payload: None) for number in range(MANY + 1)])
+    collected: list[str] = []
+    gc.callbacks.append(lambda phase, _info: collected.append(phase))
+    try:
+        compile_machine(saga.parts)
+    finally:
+        gc.callbacks.pop()
+
+    assert not collected
+    assert gc.isenabled()

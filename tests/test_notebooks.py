@@ -25,9 +25,9 @@ def test_notebook_runs_and_shows_what_is_kept_in_it(path):
         pytest.fail(f"{told}\n\nIf that is as it should be: python notebooks/run.py {path.name[0]}", pytrace=False)
 
 
-def test_there_are_five():
-    """First a saga, then its failures, a crash, pictures, a proof; in this order."""
-    assert [path.stem.partition("_")[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5"]
+def test_there_are_six():
+    """First a saga, then its failures, a crash, pictures, a proof, and many runs; in this order."""
+    assert [path.stem.partition("_")[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5", "6"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])

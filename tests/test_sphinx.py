@@ -12,6 +12,7 @@ import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
+from fsm_mediator import Mediator, MemoryJournal, Statistics
 from fsm_mediator.diagram import saga_diagram
 from fsm_mediator.diagram.text import digest_of
 
@@ -201,6 +202,57 @@ def test_changed_saga_is_drawn_anew_and_nothing_else_is(site):
     assert site.build() == ""
     assert site.read == {"index"}
     assert "charge, then reserve" in site.html()
+
+
+def numbers(site, orders):
+    """Write statistics of so many orders beside the page."""
+    journal = MemoryJournal()
+    with Mediator(site.checkout(), journal=journal) as mediator:
+        for number in range(orders):
+            mediator.run("checkout", saga_id=f"o-{number}")
+    stats = Statistics.read(site.checkout(), journal)
+    (site.folder / "week.json").write_text(stats.to_json())
+    return stats
+
+
+def test_numbers_are_drawn_from_a_file(site):
+    """A build without a journal shows the numbers of a JSON file beside the page, anew when the file has changed."""
+    stats = numbers(site, 3)
+    site.page(
+        ".. saga-diagram:: shop_for_docs:checkout\n   :stats: week.json\n   :show: failures\n\n"
+        ".. saga-diagram:: shop_for_docs:checkout\n   :stats: week.json week.json\n   :theme: dark"
+    )
+
+    assert site.build() == ""
+
+    shown = "".join(image.read_text() for image in site.images())
+    for diagram in (stats.diagram("failures"), stats.diagram(beside=stats, theme="dark")):
+        assert f'data-dot="{digest_of(diagram.to_dot())}"' in shown
+    assert site.build() == ""
+    assert site.read == set()
+    numbers(site, 4)
+    assert site.build() == ""
+    assert site.read == {"index"}
+    assert "of 4" in site.html()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (":stats: nowhere.json", "cannot be read: No such file"),
+        (":stats: index.rst", "holds no statistics"),
+        (":stats: week.json\n   :view: detail", "numbers are drawn on the view 'steps'"),
+    ],
+)
+def test_numbers_that_cannot_be_drawn_are_a_warning(site, options, says):
+    """A missing or wrong file is told with the page's file and line."""
+    numbers(site, 1)
+    site.page(f".. saga-diagram:: shop_for_docs:checkout\n   {options}")
+
+    told = site.build()
+
+    assert told.startswith(f"{site.folder / 'index.rst'}:4: WARNING: saga-diagram: ")
+    assert says in told
 
 
 @pytest.mark.parametrize(

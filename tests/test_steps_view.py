@@ -262,7 +262,7 @@ def test_group_over_items_is_drawn_once_with_their_number(drive, journal):
 def test_direction_belongs_to_the_steps_view():
     """A direction that does not exist, or of another view, is refused with what there is."""
     with pytest.raises(DefinitionError, match="right, down"):
-        checkout().diagram("steps", direction="up")
+        checkout().diagram("steps", direction="up")  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match="'detail'"):
         checkout().diagram("detail", direction="down")
 

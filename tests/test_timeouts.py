@@ -14,6 +14,7 @@ from fsm_mediator import (
     AsyncMediator,
     Happened,
     NotHappened,
+    RefusedError,
     Saga,
     SagaStuckError,
     step,
@@ -92,7 +93,7 @@ def test_another_mediator_does_not_overtake_either(drive, journal):
     mediator, other = drive(saga, journal=journal), drive(saga, journal=journal)
     mediator.run("s", saga_id="o-1", check=False)
 
-    with pytest.raises(AlreadyDrivenError):
+    with pytest.raises(RefusedError, match="thread is still running"):
         other.retry("o-1")
     world.go()
     eventually(lambda: other.executions()[0].driver is None)

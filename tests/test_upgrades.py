@@ -32,11 +32,11 @@ from fsm_mediator import (
     Verdict,
     compare,
 )
+from fsm_mediator.definition.shape import PartShape
 from fsm_mediator.machine.machine import compile_machine
 from fsm_mediator.machine.table import Transition
 from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import Shape, read_shapes, written
-from fsm_mediator.upgrades.shape import PartShape
 from fsm_mediator.verifier.action import copied
 from fsm_mediator.verifier.actions import ActionModel
 from tests.roles import Role, made, roles

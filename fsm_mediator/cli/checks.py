@@ -16,17 +16,17 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fsm_mediator.cli import options
-from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, err, out, printable, progress_bar, say
+from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, err, next_command, out, printable, progress_bar, say
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
 from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.definition.saga import all_definitions
+from fsm_mediator.definition.shape import Shape, read_shapes
 from fsm_mediator.errors import DefinitionError, MissingExtraError, UnknownSagaError
 from fsm_mediator.ids import is_inside
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Entry, Journal, RepairableJournal, damage_of
 from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import comparing
 from fsm_mediator.upgrades.report import Comparison
-from fsm_mediator.upgrades.shape import Shape, read_shapes
 from fsm_mediator.verifier import verify as check_laws
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.violation import Violation
@@ -169,18 +169,49 @@ def conform(
 
 
 @click.command()
+@click.option(
+    "--repair", is_flag=True, help="Derive damaged rows anew from the records. Without it they are only counted."
+)
 @options.journal
 @options.app
-def check(journal: str | None, app: str | None) -> None:
-    """Check that a journal's file is not damaged. Reads all of it; ends with 1 if it is."""
-    with closing(load_journal(app, journal, read_only=True)[1]) as opened:
+def check(journal: str | None, app: str | None, repair: bool) -> None:
+    """Check that a journal's file is not damaged. Reads all of it; ends with 1 if it is.
+
+    With --repair, each execution's row that contradicts its records is derived anew. No record is lost or changed.
+    """
+    with closing(load_journal(app, journal, read_only=not repair)[1]) as opened:
         damage = opened.check()
-    for fault in damage:
-        say(printable(fault), "red")
-    if damage:
+        for fault in damage:
+            say(printable(fault), "red")
+        repairable = opened.repairable() if damage and isinstance(opened, RepairableJournal) else []
+        if repair and repairable and isinstance(opened, RepairableJournal):
+            for saga_id in repairable:
+                opened.repair(saga_id)
+            damage = opened.check()
+            say(f"derived anew from the records: {len(repairable)} rows; {len(damage)} faults are left")
+            repairable = []
+    if repairable:
+        say(f"{len(damage)} faults; {len(repairable)} rows can be derived anew from the records: {_repair()}", "red")
+    if len(damage) > len(repairable):
         say("damaged: restore a backup; what can still be read: sqlite3 FILE .recover", "red")
+    if damage:
         sys.exit(DID_NOT_SUCCEED)
     say("no damage found")
+
+
+def _repair() -> str:
+    return f"{next_command('check')} --repair"
+
+
+def report_damage(journal: Journal, waiting: Iterable[str]) -> bool:
+    """Print the damage in *waiting*, and every row that contradicts its records; return whether there is any."""
+    rows = journal.repairable() if isinstance(journal, RepairableJournal) else []
+    damage = [fault for saga_id in dict.fromkeys((*rows, *waiting)) for fault in damage_of(journal, saga_id)]
+    for fault in damage:
+        say(printable(f"damaged: {fault}"), "red")
+    if rows:
+        say(f"{len(rows)} rows can be derived anew from the records: {_repair()}", "red")
+    return bool(damage)
 
 
 # The next deploy

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from contextlib import closing, nullcontext
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
 from rich.progress import SpinnerColumn
 
-from fsm_mediator.cli import checks, exporting, options, rendering, tables, trees
-from fsm_mediator.cli.console import CommandGroup, err, out, progress_bar
+from fsm_mediator.cli import checks, exporting, options, rendering, statistics, tables, trees
+from fsm_mediator.cli.console import DID_NOT_SUCCEED, CommandGroup, err, out, progress_bar
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
+from fsm_mediator.cli.verbs import say_verb
+from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionChangedError, PayloadError
 from fsm_mediator.journal.protocol import Journal
-from fsm_mediator.records import Record
+from fsm_mediator.records import RESOLVE, RETRY, UNDO, Record
 from fsm_mediator.states import ENDED, is_settled, phase_of
-from fsm_mediator.upgrades.shape import Shape
 
 LEFT: Final = 10_000
 """How many unclaimed executions `recover` looks at, to report which sagas they belong to."""
@@ -37,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (rendering.render, *checks.COMMANDS, *exporting.COMMANDS):
+for command in (rendering.render, *checks.COMMANDS, *exporting.COMMANDS, *statistics.COMMANDS):
     cli.add_command(command)
 
 
@@ -224,12 +226,15 @@ def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str |
 @cli.command()
 @options.saga_id
 @click.option("--reason", "-r", help="What was mended; journaled.")
+@options.by_whom
 @options.app
 @options.journal
-def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
-    """Try again the step that an execution is stuck in, and drive it on."""
-    outcome = drive_app(app, journal, lambda mediator: mediator.retry(saga_id, reason))
-    report(outcome, good=outcome.ended)
+def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
+    """Have the step tried again that an execution is stuck in.
+
+    The driver that owns the execution judges it, or one that claims it: a `serve`, say. With --drive it is driven here.
+    """
+    say_verb(RETRY, saga_id, reason, by_whom, journal, app)
 
 
 @cli.command()
@@ -237,17 +242,21 @@ def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None
 @click.option("--reason", "-r", required=True, callback=options.checked_reason, help="How you made sure; journaled.")
 @click.option("--done/--undone", default=None, help="Whether the step has its effect. Asked where both are possible.")
 @click.option("--result", help="With --done: what the step would have returned, as JSON.")
+@options.by_whom
 @options.app
 @options.journal
 def resolve(
-    saga_id: str, reason: str, done: bool | None, result: str | None, app: str | None, journal: str | None
+    saga_id: str,
+    reason: str,
+    done: bool | None,
+    result: str | None,
+    app: str | None,
+    journal: str | None,
+    **by_whom: Any,
 ) -> None:
-    """Settle by hand the step that an execution is stuck in, and drive it on."""
+    """Settle by hand the step that an execution is stuck in; driven on as after `retry`."""
     value = None if result is None else options.parse_json(result, "--result")
-    outcome = drive_app(
-        app, journal, lambda mediator: mediator.resolve(saga_id, reason=reason, done=done, result=value)
-    )
-    report(outcome, good=outcome.ended)
+    say_verb(RESOLVE, saga_id, reason, {**by_whom, "done": done, "result": value}, journal, app)
 
 
 @cli.command()
@@ -264,12 +273,12 @@ def cancel(saga_id: str, reason: str | None, app: str | None, journal: str | Non
 @cli.command()
 @options.saga_id
 @_reason
+@options.by_whom
 @options.app
 @options.journal
-def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
-    """Compensate an execution that has succeeded."""
-    outcome = drive_app(app, journal, lambda mediator: mediator.undo(saga_id, reason))
-    report(outcome, good=outcome.failed)
+def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
+    """Have an execution compensated that has succeeded; driven as after `retry`."""
+    say_verb(UNDO, saga_id, reason, by_whom, journal, app)
 
 
 @cli.command()
@@ -278,7 +287,7 @@ def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None)
 def recover(app: str | None, journal: str | None) -> None:
     """Resume every unfinished execution without a living driver, then end.
 
-    Ends with 6 if some were left, for the app has no definition that fits.
+    Ends with 6 if some were left, for the app has no definition that fits; with 1 if the history of some is damaged.
     """
     loaded = load_app(app)
     opened = journal_for(journal, loaded)
@@ -293,11 +302,15 @@ def recover(app: str | None, journal: str | None) -> None:
     out.print(
         f"recovered {len(outcomes)} executions", *(f"{count} {phase}" for phase, count in phases.items()), sep=", "
     )
-    waiting = (opened.find(saga_id) for saga_id in opened.claimable(time.time(), LEFT))
+    claimable = opened.claimable(time.time(), LEFT)
+    damaged = checks.report_damage(opened, claimable)
+    waiting = map(opened.find, claimable)
     left = checks.find_stranded((entry for entry in waiting if entry is not None), map(Shape.of, loaded.sagas))
     if left:
         counts = "; ".join(f"{states.total()} of {saga}" for saga, states in left.items())
         raise DefinitionChangedError(f"left as they are, for the app has no definition that fits: {counts}")
+    if damaged:
+        sys.exit(DID_NOT_SUCCEED)
 
 
 @cli.command()

@@ -26,7 +26,7 @@ from fsm_mediator.definition.steps import Step
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.factory import path_of
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Entry, Journal, damage_of
 from fsm_mediator.journal.sqlite.connections import MEMORY
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 
@@ -140,6 +140,26 @@ def _app_of(found: Any, spec: str) -> App:
     return App(sagas)
 
 
+def one_saga(app: App, name: str | None) -> Saga:
+    """The saga of this name; of several versions the last. Without a name, the only saga of the app.
+
+    Raises:
+        DefinitionError: No name is given, and the app has several.
+        UnknownSagaError: The app has no saga of this name.
+    """
+    known = ", ".join(sorted({saga.name for saga in app.sagas}))
+    if name is None:
+        if len(app.sagas) > 1:
+            raise DefinitionError(
+                f"which of the sagas {known}? Name it with --saga; `render` draws all of them with -o into a folder"
+            )
+        return app.sagas[0]
+    found = [saga for saga in app.sagas if saga.name == name]
+    if not found:
+        raise UnknownSagaError(f"the app has no saga {name!r}; it has {known}")
+    return found[-1]
+
+
 def load_journal(
     app: str | None, journal: str | None, *, read_only: bool = False, wants_app: bool = False
 ) -> tuple[App | None, Journal]:
@@ -166,8 +186,11 @@ def execution_in(journal: Journal, saga_id: str) -> Entry:
 
     Raises:
         UnknownExecutionError: There is none.
+        JournalError: It is too damaged to be listed.
     """
     entry = journal.find(saga_id)
+    if entry is None and (damage := damage_of(journal, saga_id)):
+        raise JournalError(f"{'; '.join(damage)}; see fsm-mediator check")
     if entry is None:
         raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
     return entry

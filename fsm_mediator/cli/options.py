@@ -28,6 +28,15 @@ json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON li
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def by_whom(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options --drive and --timeout of what an operator says to an execution."""
+    drives = click.option("--drive", is_flag=True, help="Drive the execution here, with the sagas of --app.")
+    waits = click.option(
+        "--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait for the driver's answer."
+    )
+    return drives(waits(command))
+
+
 _APP_OPTION: Final = f"{__name__}.app"
 
 

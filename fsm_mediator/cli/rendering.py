@@ -19,17 +19,19 @@ import click
 from fsm_mediator.cli import options as shared
 from fsm_mediator.cli.console import DID_NOT_SUCCEED
 from fsm_mediator.cli.exporting import mode_of, open_output, refuse_journal
-from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, settings
+from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, one_saga, settings
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram, Look
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
-from fsm_mediator.diagram.picture import HIDDEN, STEPS, VIEWS
+from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, VIEWS, View, check_view
 from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
 from fsm_mediator.diagram.themes import THEMES
-from fsm_mediator.errors import DefinitionError, UnknownSagaError
+from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.diagrams import run_of
+from fsm_mediator.statistics import Statistics
+from fsm_mediator.statistics.showing import SHOWN, Show
 
 Content: TypeAlias = "Diagram | str"
 """The content of a file: a picture, or the text of an index."""
@@ -44,7 +46,7 @@ _LINKED: Final = re.compile(r"\]\(([\w.-]+)\)")
 class _RenderOptions:
     """What to draw, and how: the options of the command line, then those of ``pyproject.toml``, then the defaults."""
 
-    views: tuple[str, ...]
+    views: tuple[View, ...]
     look: Look
     formats: tuple[str, ...]
     index: str
@@ -52,12 +54,14 @@ class _RenderOptions:
     saga_id: str | None
     journal: str | None
     animate: bool
+    stats: tuple[Path, ...]
+    show: Show | None
 
 
 def _look(pick: Callable[..., Any]) -> Look:
     """How to draw, from the options."""
     return Look(
-        theme=str(pick("theme", LIGHT)),
+        theme=pick("theme", LIGHT),
         direction=pick("direction"),
         width=pick("width"),
         hide=tuple(pick("hide", ())),
@@ -81,6 +85,13 @@ def _look(pick: Callable[..., Any]) -> Look:
 @click.option("--saga", help="Which of the app's sagas.")
 @click.option("--id", "saga_id", help="Draw the way that this execution took.")
 @click.option("--journal", "-j", envvar=shared.JOURNAL_VARIABLE, help="Where the execution is journaled: file or URL.")
+@click.option(
+    *("--stats", "stats"),
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Draw the numbers that `stats` wrote into this file; twice: side by side.",
+)
+@click.option("--show", type=click.Choice(list(SHOWN)), help="With --stats: which numbers (p95).")
 @click.option("--animate", is_flag=True, help="Of an execution: an SVG that moves.")
 @click.option(
     "--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="Into a folder, or to -: what."
@@ -120,7 +131,7 @@ def render(app: str | None, outputs: tuple[str, ...], check: bool, **picked: Any
 
     view = pick("view")
     options = _RenderOptions(
-        views=(str(view),) if view else VIEWS,
+        views=(check_view(view),) if view else VIEWS,
         look=_look(pick),
         formats=tuple(pick("formats", ("svg",))),
         index=str(pick("index", "README.md")),
@@ -158,7 +169,13 @@ def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: 
         raise click.UsageError("-o - writes one picture, in one --format, to standard output; give it alone")
     if picked["animate"] and not picked["saga_id"]:
         raise click.UsageError("--animate shows the way of an execution; say which with --id")
+    if picked["stats"] and (picked["saga_id"] or picked["view"] == DETAIL or len(picked["stats"]) > 2):
+        raise click.UsageError("--stats is for the steps of a saga, from one file or two; give it without --id")
+    if picked["show"] and not picked["stats"]:
+        raise click.UsageError("--show chooses among the numbers of a file; name it with --stats")
     for output in outputs:
+        if picked["stats"] and _is_folder(output):
+            raise click.UsageError("--stats draws one saga into a file: -o numbers.svg")
         if _is_folder(output) or output == "-":
             continue
         suffix = Path(output).suffix[1:]
@@ -168,35 +185,24 @@ def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: 
             raise click.UsageError(f"--format is for folders; the format of a file is its suffix: -o {output}")
 
 
-def _one_saga(app: App, name: str | None) -> Saga:
-    """The saga of this name; of several versions the last. Without a name, the only saga of the app."""
-    known = ", ".join(sorted({saga.name for saga in app.sagas}))
-    if name is None:
-        if len(app.sagas) > 1:
-            raise DefinitionError(
-                f"which of the sagas {known}? Name it with --saga, or draw all of them with -o into a folder"
-            )
-        return app.sagas[0]
-    found = [saga for saga in app.sagas if saga.name == name]
-    if not found:
-        raise UnknownSagaError(f"the app has no saga {name!r}; it has {known}")
-    return found[-1]
-
-
 def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
     """The picture of a saga, or of the execution with the id of the options; of that with the mode of its file."""
     run: Run | None = None
     mode: int | None = None
     if options.saga_id is None:
-        saga = _one_saga(app, options.saga)
+        saga = one_saga(app, options.saga)
     else:
         with closing(journal_for(options.journal, app, read_only=True)) as journal:
             entry = execution_in(journal, options.saga_id)
             name, version = entry.acceptance.saga, entry.acceptance.version
             found = [each for saga in app.sagas for each in all_definitions(saga) if each.name == name]
             same = [each for each in found if each.version == version]
-            saga = (same or found[-1:] or [_one_saga(app, name)])[0]
+            saga = (same or found[-1:] or [one_saga(app, name)])[0]
             run, mode = run_of(journal, entry), mode_of(journal)
+    if options.stats:
+        first, *second = (Statistics.from_json(saga, path) for path in options.stats)
+        beside = second[0] if second else None
+        return first.diagram(options.show or "p95", beside=beside, **options.look), mode
     return Diagram(saga, run, view=options.views[0], **options.look), mode
 
 
@@ -211,7 +217,7 @@ def _gallery(app: App, folder: Path, options: _RenderOptions, *, check: bool) ->
             raise DefinitionError(f"a .{kind} cannot be checked; only {', '.join(COMPARED)} can")
     contents: dict[Path, Content] = {}
     lines = [MARK, "", "# Sagas"]
-    for name, saga in _titles(app.sagas if options.saga is None else [_one_saga(app, options.saga)]):
+    for name, saga in _titles(app.sagas if options.saga is None else [one_saga(app, options.saga)]):
         diagrams = {view: Diagram(saga, view=STEPS, **options.look).with_(view=view) for view in options.views}
         lines += ["", f"## {name}", "", diagrams[options.views[0]].alt]
         for view, diagram in diagrams.items():

@@ -13,9 +13,9 @@ from fsm_mediator.cli.console import err, out, print_columns, printable, say
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
 from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.ids import place_of
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Entry, Journal, damage_of
 from fsm_mediator.narration import details, in_words, place_in_words
-from fsm_mediator.records import SIGNAL, Record
+from fsm_mediator.records import SIGNAL, VERBS, Record
 from fsm_mediator.states import ENDED, phase_of
 
 STYLES: Final = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
@@ -181,6 +181,8 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
     if acceptance.parent is not None:
         _line(f"branch   of {_escape(acceptance.parent)}")
     _line(f"held by  {_escape(_driver(entry) or 'nobody')}")
+    for fault in damage_of(journal, entry.saga_id):
+        say(f"damaged  {printable(fault)}; see fsm-mediator check", "red")
     if entry.recoveries.total:
         _line(f"died     {entry.recoveries.total} of its drivers since it last got further (see max_recoveries)")
     if is_dormant(entry):
@@ -189,7 +191,8 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
     failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
     for item in journal.inbox(entry.saga_id):
         moot = "moot: the saga failed, or ended, before it" if item.kind == SIGNAL and failed else item.reason or ""
-        _line(f"inbox    {_escape(item.kind)} {_escape(item.name)} {_escape(moot)}".rstrip())
+        name = "" if item.kind in VERBS else f" {_escape(item.name)}"
+        _line(f"inbox    {_escape(item.kind)}{name} {_escape(moot)}".rstrip())
     if others:
         more = " more" if len(lines) > 1 else ""
         _line(f"branches {others}{more}: fsm-mediator list --parent {saga_id}")

@@ -1,28 +1,72 @@
 """Branches: whether a parent that waited for its branches went on as the records of the branches allow.
 
 Parent and branches may each conform, and yet contradict each other: a group is executed only once every branch has
-succeeded, and compensated only once every branch has ended. Branches without records are not judged.
+succeeded, given up only once every branch has settled, and compensated only once every branch has ended and is undone.
+Branches without records are not judged; that a journal has lost some is damage, which `Journal.check` finds.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Final
 
 import attrs
 
 from fsm_mediator.conformance.reading import LogEntry, Trace
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import branch_id, is_branch
-from fsm_mediator.states import COMPENSATING, ENDED, SUCCEEDED, WAITING, path_of, split_state
+from fsm_mediator.machine.parts import GROUPS, Kind
+from fsm_mediator.records import Record
+from fsm_mediator.states import COMPENSATING, ENDED, PENDING, SUCCEEDED, WAITING, is_settled, path_of, split_state
 
-_End: TypeAlias = "tuple[str | None, bool]"
-"""The state of a branch, and whether it has ever succeeded."""
+
+@attrs.frozen
+class _End:
+    """A branch: its state, all states that it entered, and whether its saga can be undone."""
+
+    state: str
+    entered: frozenset[str]
+    undoable: bool
+
+    @classmethod
+    def of(cls, trace: Trace, *, undoable: bool) -> _End:
+        return cls(trace.state or PENDING, frozenset(entry.record.target for entry in trace.moves), undoable)
+
+
+class _Implied(enum.StrEnum):
+    """An implication of a parent's move for each branch. The value says how a branch contradicts it."""
+
+    SUCCEEDED = "never succeeded"
+    SETTLED = "has neither ended nor got stuck"
+    UNDONE = "has not ended"
+
+    def problem(self, end: _End) -> str | None:
+        """The way in which *end* contradicts it; None: it does not."""
+        holds = {
+            _Implied.SUCCEEDED: SUCCEEDED in end.entered,
+            _Implied.SETTLED: any(map(is_settled, end.entered)),
+            _Implied.UNDONE: end.state in ENDED,
+        }[self]
+        if not holds:
+            return f"{self}, and stands in {end.state!r}"
+        if self is _Implied.UNDONE and end.state == SUCCEEDED and end.undoable:
+            return "succeeded, and was not undone"
+        return None
+
+
+_IMPLIED: Final = {
+    (WAITING, "executed"): _Implied.SUCCEEDED,
+    (WAITING, "in_doubt"): _Implied.SETTLED,
+    (WAITING, "exhausted"): _Implied.SETTLED,
+    (COMPENSATING, "compensated"): _Implied.UNDONE,
+}
 
 
 @attrs.frozen
 class JoinClaim:
-    """A move of a parent that implies something of its branches: all have succeeded (*done*), or all have ended."""
+    """A move of a parent that implies something of its branches."""
 
     saga: Saga
     saga_id: str
@@ -30,14 +74,7 @@ class JoinClaim:
     before: LogEntry | None
     entry: LogEntry
     branches: tuple[str, ...]
-    done: bool
-
-    def contradiction(self, branch: str, end: _End) -> str | None:
-        """The way in which the end of *branch* contradicts the claim; None: it does not."""
-        state, has_succeeded = end
-        if has_succeeded if self.done else state in ENDED:
-            return None
-        return f"its branch {branch!r} {'never succeeded' if self.done else 'has not ended'}, and stands in {state!r}"
+    implied: _Implied
 
 
 @attrs.define
@@ -52,35 +89,54 @@ class BranchConsistency:
         if trace.state is None:
             return
         if is_branch(trace.saga_id):
-            self.ends[trace.saga_id] = _end_of(trace)
+            self.ends[trace.saga_id] = _End.of(trace, undoable="undo" in saga.machine.events)
         groups: dict[str, tuple[str, ...]] = {}
         before: LogEntry | None = None
         for position, entry in enumerate(trace.moves, 1):
             record = entry.record
             phase, path = split_state(record.source)
-            done = phase == WAITING and record.event == "executed"
-            if path in groups and (done or (phase == COMPENSATING and record.event == "compensated")):
-                self.claims.append(JoinClaim(saga, trace.saga_id, position, before, entry, groups[path], done))
+            implied = _IMPLIED.get((phase, record.event))
+            if path in groups and implied is not None:
+                self.claims.append(JoinClaim(saga, trace.saga_id, position, before, entry, groups[path], implied))
             if record.children is not None:
                 group = path_of(record.target)
                 groups[group] = tuple(branch_id(trace.saga_id, group, name) for name in record.children)
+            if record.target in ENDED:
+                for names in groups.values():
+                    self.claims.append(JoinClaim(saga, trace.saga_id, position, before, entry, names, _Implied.SETTLED))
             before = entry
 
     def contradictions(self, reread: Callable[[str], Trace | None]) -> Iterator[tuple[JoinClaim, str]]:
-        """Every claim that a branch contradicts, and why.
+        """The first claim of each parent that a branch contradicts, and why.
 
         Args:
             reread: Reads a branch again: it may have been read before its parent went on.
         """
+        reported: set[str] = set()
         for claim in self.claims:
-            for branch in claim.branches:
-                why = claim.contradiction(branch, self.ends[branch]) if branch in self.ends else None
-                if why is not None and (now := reread(branch)) is not None:
-                    why = claim.contradiction(branch, _end_of(now))
+            for branch in claim.branches if claim.saga_id not in reported else ():
+                end = self.ends.get(branch)
+                why = claim.implied.problem(end) if end is not None else None
+                if why is not None and end is not None and (now := reread(branch)) is not None:
+                    why = claim.implied.problem(_End.of(now, undoable=end.undoable))
                 if why is not None:
-                    yield claim, why
+                    reported.add(claim.saga_id)
+                    yield claim, f"its branch {branch!r} {why}"
                     break
 
 
-def _end_of(trace: Trace) -> _End:
-    return trace.state, any(entry.record.target == SUCCEEDED for entry in trace.moves)
+def branches_mismatch(record: Record, execution: Execution) -> str | None:
+    """The way in which the branches that *record* names do not fit the group that *execution* is in now; None: none."""
+    if record.children is None:
+        return None
+    phase, part = execution.machine.places[execution.state]
+    if phase != WAITING or part is None or part.kind not in GROUPS:
+        return f"it names branches, and {execution.state!r} waits for none"
+    children, known = record.children, part.branches
+    if part.each:
+        fits = children == tuple(map(str, range(len(children))))
+    elif part.kind is Kind.CHOICE:
+        fits = len(children) == 1 and children[0] in known
+    else:
+        fits = children == known
+    return None if fits else f"it names the branches {', '.join(children) or 'none'}, which {part.path!r} cannot have"

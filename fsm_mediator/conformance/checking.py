@@ -1,7 +1,7 @@
 """conforms: replays records through the machine that runs, by the fold that recovery uses.
 
-`Execution.replay` alone decides, so that a trace conforms exactly if a mediator could fold it. Besides, the step and
-the attempt that a record names are compared with the state of the execution.
+`Execution.replay` decides about the moves, so that every trace that conforms can be folded by a mediator. Besides, the
+step, the attempt, the doubt and the branches that a record names are compared with the state of the execution.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from functools import partial
 import attrs
 import msgspec
 
-from fsm_mediator.conformance.branches import BranchConsistency
+from fsm_mediator.conformance.branches import BranchConsistency, branches_mismatch
+from fsm_mediator.conformance.doubt import doubt_mismatch
 from fsm_mediator.conformance.reading import LogEntry, Reader, Source, Trace, reread
 from fsm_mediator.conformance.report import Conformance, IllegalMove, Unchecked
 from fsm_mediator.definition.saga import Saga, all_definitions
@@ -101,10 +102,12 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
     acceptance = Acceptance(trace.saga_id, saga.name, version, fingerprint, None, 0.0, None, trace.parent)
     execution = Execution(saga, acceptance)
     before: LogEntry | None = None
+    knows_doubt = all("in_doubt" in entry.fields for entry in trace.moves)
     for position, entry in enumerate(trace.moves, 1):
         state = execution.state
         why = entry.broken or _mismatch(entry, execution)
         if why is None:
+            claimed = doubt_mismatch(entry.record, execution) if knows_doubt else None
             try:
                 # No move depends on a value; the value of a compensated group is still encoded.
                 execution.replay(msgspec.structs.replace(entry.record, value=None))
@@ -112,6 +115,8 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
                 why = _trimmed(str(error))
             except DefinitionChangedError:
                 why = f"this saga has no state {entry.record.target!r}"
+            else:
+                why = claimed or branches_mismatch(entry.record, execution)
         if why is not None:
             return position - 1, _illegal(saga, trace.saga_id, position, why, before, entry, state)
         before = entry

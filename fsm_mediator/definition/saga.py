@@ -26,7 +26,7 @@ from fsm_mediator.retry import Retry, check_wait
 from fsm_mediator.states import is_within, path_within, split_name
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram, Look
+    from fsm_mediator.diagram import Diagram, Look, View
 
 
 class Saga(PartSequence):
@@ -205,7 +205,7 @@ class Saga(PartSequence):
         object.__setattr__(self, "_warned", True)
         return first
 
-    def diagram(self, view: str = "detail", **look: Unpack[Look]) -> Diagram:
+    def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
         """The picture of the machine: ``detail`` shows every state, ``steps`` a box a step.
 
         *look*: how it is drawn, as the attributes of `Diagram`: theme, direction, width, hide, title, legend.

@@ -6,5 +6,6 @@ Nothing here imports Graphviz before something is drawn.
 from __future__ import annotations
 
 from fsm_mediator.diagram.diagram import Diagram, Look, run_diagram, saga_diagram
+from fsm_mediator.diagram.picture import View
 
-__all__ = ["Diagram", "Look", "run_diagram", "saga_diagram"]
+__all__ = ["Diagram", "Look", "View", "run_diagram", "saga_diagram"]

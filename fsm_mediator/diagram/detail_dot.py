@@ -47,7 +47,7 @@ class _Writer(Canvas):
             yield from self.cluster(stroke, f'style=filled penwidth=0 fillcolor="{theme.frame}"')
         yield from self._clusters(picture.clusters)
         yield from self._children(picture)
-        yield from self.title(picture.heading, [line for line in picture.subheading if line.strip()], _LEFT)
+        yield from self.title(picture.heading, [line for line in picture.subheading if line.strip()], (_LEFT, 0.0))
         yield from self.meanings(self._meanings(), self.layout.height + 14, _LEFT)
         routed = list(zip(picture.all_edges(), self.layout.routes, strict=True))
         nodes = list(picture.all_nodes())

@@ -14,19 +14,20 @@ import msgspec
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram.detail_dot import detail_lines
 from fsm_mediator.diagram.dot import digraph
-from fsm_mediator.diagram.flow import flow_picture
+from fsm_mediator.diagram.flow import FlowPicture, flow_picture
 from fsm_mediator.diagram.history import Run, frames_of
 from fsm_mediator.diagram.layout.detail import detail_layout
-from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, LEAST, PAGE, RIGHT
+from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, LEAST, PAGE, RIGHT, Direction
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import MOST_EDGES, MOST_TEXT, to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
-from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, check_view, saga_picture
+from fsm_mediator.diagram.numbers import Numbers, with_numbers
+from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, Hidden, Picture, View, check_view, saga_picture
 from fsm_mediator.diagram.steps_dot import steps_lines
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
 from fsm_mediator.diagram.table import records_table, transitions_table
 from fsm_mediator.diagram.text import MOST_ALT, clean, digest_of, shorten
-from fsm_mediator.diagram.themes import theme_of
+from fsm_mediator.diagram.themes import ThemeName, theme_of
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.machine.machine import CompiledMachine
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
 FORMATS: Final = ("svg", "png", "pdf", "dot", "mmd", "md")
 """The formats of `Diagram.render`, by suffix."""
 
-LIGHT: Final = "light"
+LIGHT: Final[ThemeName] = "light"
 
 T = TypeVar("T")
+P = TypeVar("P", Picture, FlowPicture)
 
 _results: WeakKeyDictionary[CompiledMachine, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
 """The pictures and texts of each machine: it never changes, and neither do they."""
@@ -48,10 +50,10 @@ _results: WeakKeyDictionary[CompiledMachine, dict[tuple[Any, ...], Any]] = WeakK
 class Look(TypedDict, total=False):
     """How a picture is drawn: attributes of `Diagram`."""
 
-    theme: str
-    direction: str | None
+    theme: ThemeName
+    direction: Direction | None
     width: int | None
-    hide: Collection[str]
+    hide: Hidden | Collection[Hidden]
     title: str | None
     legend: bool | None
 
@@ -79,6 +81,8 @@ class Diagram:
         hide: What is left out: ``stuck``, ``retrying``, ``undo``, or ``unreached`` (all but a run's own path).
         title: The title. None: the saga's name, and the run's id.
         legend: True: the meaning of every sign. False: no legend. None: of the signs in the picture.
+        numbers: Of the steps view: the numbers of many runs on its steps; `Statistics.diagram` gives them. None: none.
+        beside: With numbers: the diagram on its right, with numbers of its own, in the same colours.
 
     Raises:
         DefinitionError: There is no such view, theme or direction, or nothing like that can be hidden.
@@ -86,13 +90,15 @@ class Diagram:
 
     saga: Saga
     run: Run | None = None
-    view: str = attrs.field(default=DETAIL, kw_only=True, validator=lambda _self, _field, view: check_view(view))
-    theme: str = attrs.field(default=LIGHT, kw_only=True)
-    direction: str | None = attrs.field(default=None, kw_only=True)
+    view: View = attrs.field(default=DETAIL, kw_only=True, converter=check_view)
+    theme: ThemeName = attrs.field(default=LIGHT, kw_only=True)
+    direction: Direction | None = attrs.field(default=None, kw_only=True)
     width: int | None = attrs.field(default=None, kw_only=True)
     hide: frozenset[str] = attrs.field(default=frozenset(), kw_only=True, converter=_as_set)
     title: str | None = attrs.field(default=None, kw_only=True)
     legend: bool | None = attrs.field(default=None, kw_only=True)
+    numbers: Numbers | None = attrs.field(default=None, kw_only=True)
+    beside: Diagram | None = attrs.field(default=None, kw_only=True)
     _own: dict[tuple[Any, ...], Any] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -106,7 +112,10 @@ class Diagram:
         if unknown := self.hide - HIDDEN:
             raise DefinitionError(f"cannot hide {', '.join(sorted(unknown))}; there are {', '.join(sorted(HIDDEN))}")
 
-    def with_(self, *, view: str | None = None, **look: Unpack[Look]) -> Diagram:
+        if self.numbers is not None and self.view != STEPS:
+            raise DefinitionError(f"numbers are drawn on the view {STEPS!r}, not on {self.view!r}")
+
+    def with_(self, *, view: View | None = None, **look: Unpack[Look]) -> Diagram:
         """The same diagram with other attributes: ``diagram.with_(theme="dark")``."""
         view = view or self.view
         if view != STEPS:
@@ -125,7 +134,8 @@ class Diagram:
 
     def _once(self, what: str, make: Callable[[], T]) -> T:
         """The result of *make*, which is called once; of a machine alone, once for all of its diagrams."""
-        results = self._own if self.run is not None else _results.setdefault(self.saga.machine, {})
+        own = self.run is not None or self.numbers is not None
+        results = self._own if own else _results.setdefault(self.saga.machine, {})
         key = (what, self.view, self.theme, self.direction, self.width, self.hide, self.title, self.legend)
         if key not in results:
             results[key] = make()
@@ -138,14 +148,27 @@ class Diagram:
         about: tuple[str, ...] = (f"version {saga.version} · {parts} {'part' if parts == 1 else 'parts'}",)
         if run is not None:
             about = (run.summary, run.last_error)
-        make: Callable[..., Any] = flow_picture if self.view == STEPS else saga_picture
-        shown = make(saga, run, about=about)
-        if self.title is not None:
-            shown = msgspec.structs.replace(shown, heading=self.title)
-        shown = shown.without(self.hide)
         if self.view == STEPS:
+            shown = self._titled(flow_picture(saga, run, about=about))
+            if self.numbers is not None:
+                shown = self._with_numbers(shown, self.numbers)
             return shown, steps_layout(shown, self.direction or RIGHT, self.width or PAGE)
-        return shown, detail_layout(shown)
+        detail = self._titled(saga_picture(saga, run, about=about))
+        return detail, detail_layout(detail)
+
+    def _titled(self, picture: P) -> P:
+        if self.title is not None:
+            picture = msgspec.structs.replace(picture, heading=self.title)
+        return picture.without(self.hide)
+
+    def _with_numbers(self, picture: FlowPicture, numbers: Numbers) -> FlowPicture:
+        """*picture* with the numbers, and the diagram beside it with its own."""
+        other = self.beside
+        if other is None or other.numbers is None:
+            return with_numbers(picture, numbers, [numbers])
+        both = [numbers, other.numbers]
+        right = self._titled(flow_picture(other.saga, None, about=(), prefix="beside/"))
+        return with_numbers(picture, numbers, both, with_numbers(right, other.numbers, both))
 
     @property
     def alt(self) -> str:
@@ -283,12 +306,12 @@ class Diagram:
         return f"<Diagram of {what} {self.saga.name!r}: {self.view}, {self.theme}>"
 
 
-def saga_diagram(saga: Saga, view: str = DETAIL, **look: Unpack[Look]) -> Diagram:
+def saga_diagram(saga: Saga, view: View = DETAIL, **look: Unpack[Look]) -> Diagram:
     """The picture of a saga's machine; *look*: attributes of `Diagram`."""
     return Diagram(saga, view=view, **look)
 
 
-def run_diagram(outcome: Outcome, view: str = DETAIL, **look: Unpack[Look]) -> Diagram:
+def run_diagram(outcome: Outcome, view: View = DETAIL, **look: Unpack[Look]) -> Diagram:
     """The picture of a saga's machine with a run marked in it; *look*: attributes of `Diagram`."""
     run = Run(saga_id=outcome.saga_id, state=outcome.state, records=tuple(outcome.history))
     return Diagram(outcome.saga, run, view=view, **look)

@@ -89,9 +89,9 @@ class Canvas:
         how = f'peripheries=0 bgcolor=transparent label=<{label}> lp="{self.pos(area.x, area.y)}"'
         return self.cluster(area, how, tooltip)
 
-    def title(self, heading: str, below: Sequence[str], left: float = 0.0) -> Iterator[str]:
-        """The title above a picture, and the lines below it."""
-        room, top = max(self.layout.width, 240), -12.0 * len(below) - 26
+    def title(self, heading: str, below: Sequence[str], place: Point = (0.0, 0.0), room: float = 0.0) -> Iterator[str]:
+        """The title above the picture at *place*, and the lines below it; *room*: their width, if not the picture's."""
+        left, room, top = place[0], max(room or self.layout.width, 240), place[1] - 12.0 * len(below) - 26
         yield from self.words(Text(fitted(heading, HEADING, True, room), left, top, HEADING, True, "ink"))
         for number, line in enumerate(below):
             words = fitted(line, PRINT, False, room)

@@ -7,6 +7,7 @@ bound to its states, and marks from a run's records.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -49,6 +50,8 @@ class StepBox(msgspec.Struct, frozen=True, kw_only=True):
     branches: tuple[FlowBranch, ...] = ()  # of a group or a choice
     tooltip: str = ""  # the text for a reader who points at it
     mark: StepMark | None = None  # the run's mark; None in the picture of no run
+    numbers: str | None = None  # the numbers of many runs; None in a picture without them
+    level: int | None = None  # their colour in the ramp; None: they have none
 
 
 class FlowBranch(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +71,7 @@ class FlowLine(msgspec.Struct, frozen=True, kw_only=True):
     moves: tuple[tuple[str, str, str], ...]  # the machine's transitions that it shows: event, source, target
     reached: bool | None = None  # whether a run took it; None in the picture of no run
     tooltip: str = ""  # the transitions in words
+    share: float | None = None  # how often many runs took it, by the line taken most; None in a picture without numbers
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +142,9 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
     flow: Flow  # the steps
     state: str | None = None  # of a run: the state that it is in; None in the picture of no run
     alt: str = ""  # the alternative text
+    numbers: tuple[str, str] | None = None  # the meaning of its numbers, and of signs in them; None: it has none
+    scale: tuple[str, ...] = ()  # the meaning of each colour of the ramp, the palest first
+    beside: FlowPicture | None = None  # the picture on its right
 
     @property
     def is_run(self) -> bool:
@@ -148,18 +155,23 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
         """The picture without what *hide* names, as in `Diagram`."""
         return msgspec.structs.replace(self, flow=self.flow.without(hide)) if hide else self
 
+    @property
+    def halves(self) -> tuple[FlowPicture, ...]:
+        """The picture, and the one on its right."""
+        return (self,) if self.beside is None else (self, self.beside)
+
     def all_nodes(self) -> Iterator[StepBox]:
         """Every step."""
-        return self.flow.all_boxes()
+        return chain.from_iterable(half.flow.all_boxes() for half in self.halves)
 
     def all_edges(self) -> Iterator[FlowLine]:
         """Every line."""
-        return self.flow.all_lines()
+        return chain.from_iterable(half.flow.all_lines() for half in self.halves)
 
 
-def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str]) -> FlowPicture:
-    """The steps of *saga*, with the marks of *run*; *about*: the lines below the heading."""
-    flow = flow_of(saga, run)
+def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str], prefix: str = "") -> FlowPicture:
+    """The steps of *saga*, with the marks of *run*; *about*: the lines below the heading; *prefix*: before every id."""
+    flow = flow_of(saga, run, prefix)
     heading, subheading = saga.name, [line for line in about if line.strip()]
     if run is not None:
         heading = f"{saga.name} · {run.saga_id}"

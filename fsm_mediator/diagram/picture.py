@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -39,13 +39,15 @@ from fsm_mediator.states import (
     scopes_of,
 )
 
-STEPS: Final = "steps"
-DETAIL: Final = "detail"
-VIEWS: Final = (STEPS, DETAIL)
+View = Literal["steps", "detail"]
 """The views: a box a step, and every state."""
 
+STEPS: Final = "steps"
+DETAIL: Final = "detail"
+VIEWS: Final[tuple[View, ...]] = (STEPS, DETAIL)
 
-def check_view(view: str) -> str:
+
+def check_view(view: str) -> View:
     """*view*, if it exists.
 
     Raises:
@@ -53,17 +55,20 @@ def check_view(view: str) -> str:
     """
     if view == "overview":
         raise DefinitionError('there is no overview any more; view="steps" shows a saga at a glance')
-    if view not in VIEWS:
-        raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
-    return view
+    for known in VIEWS:
+        if view == known:
+            return known
+    raise DefinitionError(f"there is no view {view!r}; there are {', '.join(VIEWS)}")
 
 
 MOST_BRANCHES: Final = 12
 """The most different courses of a group's items that are drawn."""
 
 
-HIDDEN: Final = frozenset({"stuck", "retrying", "undo", "unreached"})
+Hidden = Literal["stuck", "retrying", "undo", "unreached"]
 """All that can be left out of a picture."""
+
+HIDDEN: Final[frozenset[Hidden]] = frozenset(get_args(Hidden))
 
 
 class EdgeKind(enum.StrEnum):

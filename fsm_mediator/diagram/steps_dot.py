@@ -7,11 +7,11 @@ from typing import Final
 
 from fsm_mediator.diagram.dot import Canvas, font, table
 from fsm_mediator.diagram.flow import FlowPicture, StepBox
-from fsm_mediator.diagram.layout.geometry import Box, Layout, Route, Shape
+from fsm_mediator.diagram.layout.geometry import Box, Layout, Route, Shape, Text
 from fsm_mediator.diagram.layout.step_sizes import SMALL, is_collapsed, is_frame, shown_mark, small_print
 from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.diagram.progress import StepMark, StepState
-from fsm_mediator.diagram.text import dot_id, dot_name, dot_text, fitted
+from fsm_mediator.diagram.text import dot_id, dot_name, dot_text, fitted, width
 from fsm_mediator.diagram.themes import Paint, Theme
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, PENDING, STUCK, SUCCEEDED, WAITING
@@ -26,6 +26,9 @@ SIGNS: Final = {
     StepState.RUNNING: "▶ ",
 }
 """The text before a step's state, so that states differ without colour."""
+
+MOST_PEN: Final = 5.0
+"""The width of the line that was taken most, in points."""
 
 _HERE: Final = frozenset({StepState.RUNNING, StepState.WAITING, StepState.STUCK})
 
@@ -64,9 +67,31 @@ class _Writer(Canvas):
             yield self.shape(f"{shape.kind}{number}", shape.box, self._paint(shape))
         for text in layout.texts:
             yield from self.words(text)
-        yield from self.title(picture.heading, picture.subheading)
-        yield from self.meanings(self._meanings(), layout.height + 14)
+        most = max(len(half.subheading) for half in picture.halves)
+        second = layout.second or (0.0, 0.0)
+        room = second[0] or layout.width
+        for place, half in zip(((0.0, 0.0), second), picture.halves, strict=False):
+            below = [*half.subheading, *[" "] * (most - len(half.subheading))]
+            yield from self.title(half.heading, below, place, room)
+            room = layout.width - second[0]
+        yield from self._ramp(layout.height + 14)
+        yield from self.meanings(self._meanings(), layout.height + (30 if picture.numbers else 14))
         yield from map(self._route, sorted(layout.routes, key=lambda route: bool(route.edge.reached)))
+
+    def _ramp(self, top: float) -> Iterator[str]:
+        """The meaning of each colour, in one line."""
+        if self.legend is False or self.picture.numbers is None:
+            return
+        heading = self.picture.numbers[0]
+        yield from self.words(Text(heading, 0, top, SMALL, True, "small"))
+        left = width(heading, SMALL, True) + 14
+        for number, words in enumerate(self.picture.scale):
+            paint = (
+                f'shape=box style=filled color="{self.theme.faint}" penwidth=0.8 fillcolor="{self.theme.ramp[number]}"'
+            )
+            yield self.shape(f"colour {number}", Box(left, top - 5, 14, 10), paint)
+            yield from self.words(Text(words, left + 19, top, SMALL, False, "small"))
+            left += 19 + width(words, SMALL) + 16
 
     def _paint(self, shape: Shape) -> str:
         """The look of a fork or join, of a choice, or of the line of no return."""
@@ -118,7 +143,9 @@ class _Writer(Canvas):
         titles = sum(tone == "ink" for *_, tone in texts)
         for number, (words, size, bold, tone) in enumerate(texts):
             shown, colour = words, theme.ink if tone == "ink" else theme.faint
-            if tone == "note":
+            if self.picture.numbers is not None:
+                colour = theme.ink if tone != "small" or shown_mark(step).level else theme.faint
+            elif tone == "note":
                 colour = line
                 shown = fitted(_signed(words, mark), size, bold, area.width - 12)
             elif tone == "small" and undoing and number == titles + len(marks) - 1:
@@ -151,6 +178,9 @@ class _Writer(Canvas):
     def _meanings(self) -> Iterator[tuple[str, bool]]:
         """The meanings of the signs, and whether this picture has them."""
         shown = list(self.steps.values())
+        if self.picture.numbers is not None:
+            yield self.picture.numbers[1], True
+            yield "width of a line: how often it was taken", True
         yield "↩ can be undone", any(box.undo is not None for box in shown)
         yield "↻ attempts", any(box.attempts != 1 for box in shown)
         yield "! may wait for a person", any(box.sticks for box in shown)
@@ -166,7 +196,9 @@ class _Writer(Canvas):
         theme, line = self.theme, route.edge
         colour = theme.edges[EdgeKind.BACKWARD if line.back else EdgeKind.FORWARD]
         pen, style = (0.9, "dashed") if line.back else (1.5, "solid")
-        if line.reached is False:
+        if line.share is not None:
+            pen = max(0.8, MOST_PEN * line.share)
+        if line.reached is False or line.share == 0:
             colour, pen = theme.pale, 0.8
         elif line.reached:
             pen += 0.9
@@ -183,7 +215,10 @@ class _Writer(Canvas):
 
 def paint_of(step: StepBox, theme: Theme) -> Paint:
     """The colours of a step: of its line and its ground."""
-    mark = shown_mark(step).mark or step.mark
+    inner = shown_mark(step)
+    if inner.numbers is not None:
+        return Paint(theme.faint, theme.ground if inner.level is None else theme.ramp[inner.level])
+    mark = inner.mark or step.mark
     wait = step.kind in (Kind.SIGNAL, Kind.SLEEP)
     paint = theme.nodes[WAITING if wait else EXECUTING]
     if mark is None:

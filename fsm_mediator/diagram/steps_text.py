@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowPicture, StepBox
-from fsm_mediator.diagram.layout.step_sizes import DOWN, is_collapsed, is_frame, shown_mark, small_print
+from fsm_mediator.diagram.layout.step_sizes import DOWN, is_collapsed, is_frame, note_of, shown_mark, small_print
 from fsm_mediator.diagram.mermaid import chart_head, chart_label, frame_style
 from fsm_mediator.diagram.picture import EdgeKind
-from fsm_mediator.diagram.steps_dot import SIGNS, paint_of
+from fsm_mediator.diagram.steps_dot import MOST_PEN, SIGNS, paint_of
 from fsm_mediator.diagram.table import markdown_table
 from fsm_mediator.diagram.themes import Theme
 from fsm_mediator.machine.parts import Kind
@@ -24,7 +24,7 @@ class _Chart:
     def __init__(self, picture: FlowPicture, theme: Theme, direction: str) -> None:
         self.picture, self.theme = picture, theme
         self.direction = "TB" if direction == DOWN else "LR"
-        ends = [PENDING, SUCCEEDED, *([FAILED] if picture.flow.fails else [])]
+        ends = [each for half in picture.halves for each in _ends(half)]
         self.names = {
             name: f"n{number}" for number, name in enumerate([*ends, *(box.id for box in picture.all_nodes())])
         }
@@ -34,17 +34,22 @@ class _Chart:
 
     def text(self) -> str:
         """All of it."""
-        picture, theme = self.picture, self.theme
-        head = chart_head(picture, self.direction)
-        self.lines += [f'  {self.names[PENDING]}(("#8203;"))', f'  {self.names[SUCCEEDED]}(["✓ succeeded"])']
-        if picture.flow.fails:
-            self.lines.append(f'  {self.names[FAILED]}(["✗ failed"])')
-        for name in (PENDING, SUCCEEDED, FAILED):
-            if name in self.names:
-                line, ground = theme.nodes[name]
-                self.styles.append(f"  style {self.names[name]} fill:{ground},stroke:{line},color:{line}")
-        self._flow(picture.flow, "  ", picture.flow.prefix)
+        head = chart_head(self.picture, self.direction)
+        for number, half in enumerate(self.picture.halves):
+            if self.picture.beside is not None:
+                self._subgraph(f"half{number}", " · ".join([half.heading, *half.subheading]), "  ")
+            self._half(half)
+            self.lines += ["  end"] if self.picture.beside is not None else []
         return "\n".join([*head, *self.lines, *self.styles, *self.links, ""])
+
+    def _half(self, picture: FlowPicture) -> None:
+        theme, prefix = self.theme, picture.flow.prefix
+        words = {PENDING: '(("#8203;"))', SUCCEEDED: '(["✓ succeeded"])', FAILED: '(["✗ failed"])'}
+        for name in _ends(picture):
+            end, (line, ground) = name.removeprefix(prefix), theme.nodes[name.removeprefix(prefix)]
+            self.lines.append(f"  {self.names[name]}{words[end]}")
+            self.styles.append(f"  style {self.names[name]} fill:{ground},stroke:{line},color:{line}")
+        self._flow(picture.flow, "  ", "")
 
     def _flow(self, flow: Flow, indent: str, group: str) -> None:
         scopes: tuple[str, ...] = ()
@@ -64,11 +69,13 @@ class _Chart:
                 continue  # a branch begins and ends with its group
             arrow = "-.->" if line.back else "-->"
             colour = self.theme.edges[EdgeKind.BACKWARD if line.back else EdgeKind.FORWARD]
-            self._line(f"{self.names[source]} {arrow} {self.names[target]}", colour, line.reached)
+            self._line(f"{self.names[source]} {arrow} {self.names[target]}", colour, line.reached, line.share)
 
-    def _line(self, words: str, colour: str, reached: bool | None) -> None:
+    def _line(self, words: str, colour: str, reached: bool | None, share: float | None = None) -> None:
         self.lines.append(f"  {words}")
         pen = ",stroke-width:1px" if reached is False else ",stroke-width:3px" if reached else ""
+        if share is not None:
+            pen = f",stroke-width:{max(1.0, MOST_PEN * share):.1f}px"
         colour = self.theme.pale if reached is False else colour
         self.links.append(f"  linkStyle {len(self.links)} stroke:{colour}{pen}")
 
@@ -79,17 +86,17 @@ class _Chart:
     def _box(self, box: StepBox, indent: str) -> None:
         name = self.names[box.id]
         if is_frame(box):
-            words = " · ".join([box.title, *box.notes, *([box.mark.note] if box.mark and box.mark.note else [])])
+            words = " · ".join(filter(None, [box.title, *box.notes, note_of(box)]))
             self._subgraph(name, words, indent)
             self.lines.append(f'{indent}{name}f{{"#8203;"}}' if box.kind is Kind.CHOICE else f'{indent}{name}f["‖"]')
             for branch in box.branches:
                 self._branch(name, branch, indent)
             self.lines.append(f"{indent}end")
             return
-        mark = shown_mark(box).mark or box.mark
+        mark, note = shown_mark(box).mark or box.mark, note_of(box)
         lines = [f"<b>{chart_label(box.title)}</b>", *(chart_label(each) for each in small_print(box))]
-        if mark is not None and mark.note:
-            lines.append(f"<i>{chart_label(SIGNS.get(mark.state, '') + mark.note)}</i>")
+        if note:
+            lines.append(f"<i>{chart_label((SIGNS.get(mark.state, '') if mark else '') + note)}</i>")
         before, after = ("[/", "/]") if box.kind in (Kind.SIGNAL, Kind.SLEEP) else ("(", ")")
         before, after = ("[[", "]]") if is_collapsed(box) else (before, after)
         self.lines.append(f'{indent}{name}{before}"{"<br/>".join(lines)}"{after}')
@@ -102,7 +109,14 @@ class _Chart:
         first = self.names[branch.flow.boxes[0].id]
         reached = None if branch.mark is None else branch.mark.note != ""
         words = f'{group}f -->|"{chart_label(branch.name)}"| {first}'
-        self._line(words, self.theme.edges[EdgeKind.FORWARD], reached)
+        share = next((line.share for line in branch.flow.forward if line.target == branch.flow.boxes[0].id), None)
+        self._line(words, self.theme.edges[EdgeKind.FORWARD], reached, share)
+
+
+def _ends(picture: FlowPicture) -> list[str]:
+    """The ids of the start and of the ends."""
+    ends = [PENDING, SUCCEEDED, *([FAILED] if picture.flow.fails else [])]
+    return [picture.flow.prefix + end for end in ends]
 
 
 def steps_table(picture: FlowPicture) -> str:
@@ -110,7 +124,13 @@ def steps_table(picture: FlowPicture) -> str:
     head = ["#", "step", "what", "undone by", "attempts"]
     if picture.is_run:
         head += ["state", "errors"]
-    return markdown_table(head, _rows(picture.flow, "", picture.is_run))
+    if picture.numbers is None:
+        return markdown_table(head, _rows(picture.flow, "", picture.is_run))
+    tables = []
+    for half in picture.halves:
+        tables += [" · ".join([half.heading, *half.subheading]), ""] if picture.beside is not None else []
+        tables.append(markdown_table([*head, picture.numbers[0]], _rows(half.flow, "", False)))
+    return "\n".join(tables)
 
 
 def _rows(flow: Flow, number: str, is_run: bool) -> Iterator[list[str]]:
@@ -123,6 +143,8 @@ def _rows(flow: Flow, number: str, is_run: bool) -> Iterator[list[str]]:
         if is_run:
             mark = box.mark
             row += [mark.note or str(mark.state), "; ".join(mark.errors)] if mark is not None else ["", ""]
+        if box.numbers is not None:
+            row.append(box.numbers)
         yield row
         for letter, branch in zip("abcdefghijklmnopqrstuvwxyz" * 40, box.branches, strict=False):
             yield from _rows(branch.flow, f"{mine}{letter}.", is_run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.errors import DefinitionError
@@ -19,6 +19,8 @@ from fsm_mediator.states import (
     SUCCEEDED,
     WAITING,
 )
+
+ThemeName = Literal["light", "dark", "auto", "red"]
 
 Pair = tuple[str, str]
 """A colour in the light theme and in the dark one."""
@@ -64,6 +66,7 @@ class Theme(NamedTuple):
     back_band: str  # behind the lane of compensation
     frame: str  # around nested sagas
     here: str  # the ground of a run's current node
+    ramp: tuple[str, ...]  # the grounds of steps by their numbers, the least first
     nodes: dict[str, Paint]  # by phase
     edges: dict[EdgeKind, str]
 
@@ -79,6 +82,15 @@ _COLOURS: Final = {
     "frame": ("#8a97a6", "#6d7a89"),
     "here": ("#fff3b0", "#453b06"),
 }
+RAMP: Final[tuple[Pair, ...]] = (
+    ("#fff7e0", "#221d12"),
+    ("#fee3a0", "#3b2d0c"),
+    ("#fdc261", "#583f06"),
+    ("#f99c38", "#784d04"),
+    ("#ea7a1e", "#985304"),
+)
+"""From little to much. They differ in lightness, for readers who do not see all hues; text can be read on each."""
+
 _GROUND, _FAINT = _COLOURS["ground"], _COLOURS["faint"]
 _BLUE, _PURPLE = ("#1d5fb8", "#6fa8f5"), ("#7d50c4", "#b795f0")
 _AMBER, _RUST = ("#95590a", "#e0a54a"), ("#a8452a", "#ee9275")
@@ -117,6 +129,7 @@ def _theme(name: str, column: int) -> Theme:
     return Theme(
         name,
         **{part: pair[column] for part, pair in _COLOURS.items()},
+        ramp=tuple(pair[column] for pair in RAMP),
         nodes={phase: Paint(look.line[column], look.ground[column]) for phase, look in NODES.items()},
         edges={kind: look.colour[column] for kind, look in EDGES.items()},
     )
@@ -135,16 +148,28 @@ RED: Final = LIGHT._replace(
 AUTO: Final = LIGHT._replace(name="auto")
 """Light; as an SVG it is dark on a dark page."""
 
-THEMES: Final = {theme.name: theme for theme in (LIGHT, DARK, AUTO, RED)}
+THEMES: Final[dict[ThemeName, Theme]] = {"light": LIGHT, "dark": DARK, "auto": AUTO, "red": RED}
 
 
 def dark_sheet() -> str:
     """The style sheet that makes an SVG of the theme `AUTO` dark where the reader's page is."""
-    pairs = [*_COLOURS.values(), *(look.colour for look in EDGES.values())]
+    pairs = [*_COLOURS.values(), *RAMP, *(look.colour for look in EDGES.values())]
     pairs += [pair for look in NODES.values() for pair in (look.line, look.ground)]
     kinds = ("fill", "stroke")
     rules = (f"[{kind}='{light}']{{{kind}:{dark}}}" for light, dark in dict(pairs).items() for kind in kinds)
     return f"<style>@media (prefers-color-scheme:dark){{{''.join(rules)}}}</style>"
+
+
+def check_theme(name: str) -> ThemeName:
+    """*name*, if there is such a theme.
+
+    Raises:
+        DefinitionError: There is none.
+    """
+    for known in THEMES:
+        if name == known:
+            return known
+    raise DefinitionError(f"there is no theme {name!r}; there are {', '.join(THEMES)}")
 
 
 def theme_of(name: str) -> Theme:
@@ -153,7 +178,4 @@ def theme_of(name: str) -> Theme:
     Raises:
         DefinitionError: There is none.
     """
-    try:
-        return THEMES[name]
-    except (KeyError, TypeError):
-        raise DefinitionError(f"there is no theme {name!r}; there are {', '.join(THEMES)}") from None
+    return THEMES[check_theme(name)]

@@ -25,7 +25,7 @@ from fsm_mediator.states import (
 )
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram, Look
+    from fsm_mediator.diagram import Diagram, Look, View
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):
@@ -110,7 +110,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         }
         return msgspec.json.encode(plain, enc_hook=repr).decode()
 
-    def diagram(self, view: str = "detail", **look: Unpack[Look]) -> Diagram:
+    def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
         """The machine's picture with this run marked: the path taken, where it stands, what it never reached."""
         from fsm_mediator.diagram import run_diagram
 

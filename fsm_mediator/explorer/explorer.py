@@ -16,8 +16,8 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.diagram import LIGHT
 from fsm_mediator.diagram.history import Run
-from fsm_mediator.diagram.picture import DETAIL, EDGES, check_view
-from fsm_mediator.diagram.themes import theme_of
+from fsm_mediator.diagram.picture import DETAIL, EDGES, View, check_view
+from fsm_mediator.diagram.themes import ThemeName, theme_of
 from fsm_mediator.errors import DefinitionError, MissingExtraError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
@@ -58,7 +58,7 @@ class Explorer:
         theme: ``light`` or ``dark``.
     """
 
-    def __init__(self, saga: Saga, *, view: str = DETAIL, theme: str = LIGHT, strict: bool = False) -> None:
+    def __init__(self, saga: Saga, *, view: View = DETAIL, theme: ThemeName = LIGHT, strict: bool = False) -> None:
         if not isinstance(saga, Saga):
             raise DefinitionError(f"explore takes a Saga, not {saga!r}")
         self.saga = saga
@@ -68,8 +68,8 @@ class Explorer:
         acceptance = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0)
         self.moments = [Moment("", Execution(self._decisions.saga, acceptance), self._actions.nothing)]
         self.position = 0
-        self.view = DETAIL
-        self.theme = LIGHT
+        self.view: View = DETAIL
+        self.theme: ThemeName = LIGHT
         self.show(view=view, theme=theme)
 
     # Playing
@@ -125,7 +125,7 @@ class Explorer:
         del self.moments[1:]
         self.go(0)
 
-    def show(self, *, view: str | None = None, theme: str | None = None) -> None:
+    def show(self, *, view: View | None = None, theme: ThemeName | None = None) -> None:
         """Show the picture in another view or theme.
 
         Raises:
@@ -241,7 +241,7 @@ class Explorer:
 
 
 def explore(
-    saga: Saga, path: Iterable[str] = (), *, view: str = DETAIL, theme: str = LIGHT, strict: bool = False
+    saga: Saga, path: Iterable[str] = (), *, view: View = DETAIL, theme: ThemeName = LIGHT, strict: bool = False
 ) -> Explorer:
     """Play *saga* by hand: its steps are not called, a person chooses the result of each.
 

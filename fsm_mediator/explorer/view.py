@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.diagram import Diagram
-from fsm_mediator.diagram.picture import EDGES
+from fsm_mediator.diagram.picture import EDGES, View, check_view
+from fsm_mediator.diagram.themes import ThemeName, check_theme
 from fsm_mediator.errors import MediatorError, RefusedError
 from fsm_mediator.explorer.ledger import Entry, ledger_of
 from fsm_mediator.explorer.moments import Choice, Moment
@@ -34,8 +35,8 @@ class Play(Protocol):
     saga: Saga
     moments: list[Moment]
     position: int
-    view: str
-    theme: str
+    view: View
+    theme: ThemeName
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -53,7 +54,7 @@ class Play(Protocol):
     def restart(self) -> None:
         """Go back to the beginning."""
 
-    def show(self, *, view: str | None = None, theme: str | None = None) -> None:
+    def show(self, *, view: View | None = None, theme: ThemeName | None = None) -> None:
         """Show the picture in another view or theme."""
 
     def watch(self, changed: Callable[[], None]) -> None:
@@ -99,9 +100,9 @@ def take(play: Play, message: Mapping[str, Any]) -> None:
         case {"do": "restart"}:
             play.restart()
         case {"do": "show", "view": str(view)}:
-            play.show(view=view)
+            play.show(view=check_view(view))
         case {"do": "show", "theme": str(theme)}:
-            play.show(theme=theme)
+            play.show(theme=check_theme(theme))
         case _:
             raise RefusedError(f"an explorer cannot do {message!r}")
 

@@ -27,10 +27,10 @@ from fsm_mediator.journal.protocol import (
     check_bounds,
     check_unless_mail,
 )
-from fsm_mediator.journal.rows import UNFINISHED, encoded_commit, encoded_item, is_too_late
-from fsm_mediator.records import Acceptance, InboxItem, Record
+from fsm_mediator.journal.rows import UNFINISHED, encoded_commit, encoded_item, is_too_late, takes
+from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record, VerbAnswer
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import ENDED, STUCK_PHASES, is_in_phase, phase_of
+from fsm_mediator.states import ENDED, is_in_phase, is_settled, phase_of
 
 KEPT: Final = 10_000
 """How many ended executions are kept, unless another number is given."""
@@ -130,6 +130,7 @@ class MemoryJournal:
         if self.keep is not None and commit.records and row.acceptance.parent is None and row.state in ENDED:
             self._ended.append(commit.saga_id)
             self._table.evict(self.keep)
+        self._table.keep_answers(commit.answers)
         self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
         return Queued(row.mail) if queued else row.mail
 
@@ -220,7 +221,13 @@ class MemoryJournal:
             item = encoded_item(saga_id, item, self.codec.encode)
         with self._lock:
             row = self._rows.get(saga_id)
-            if row is None or row.state in ENDED:
+            if row is None:
+                return False
+            if item.kind in VERBS and (
+                item.name in self._table.answers or any(item.name == each.name for each in row.mail)
+            ):
+                return True
+            if not takes(item.kind, row.state):
                 return False
             if clock is not None:
                 item = msgspec.structs.replace(item, at=clock())
@@ -239,6 +246,8 @@ class MemoryJournal:
         """As `Journal.enlist`."""
         with self._lock:
             self._drivers[driver.id] = driver
+            for each in driver.definitions:
+                self._table.shapes.setdefault(each.fingerprint, each.shape)
 
     def beat(self, driver_id: str) -> tuple[str, ...]:
         """As `Journal.beat`."""
@@ -298,11 +307,11 @@ class MemoryJournal:
                 if len(found) >= limit:
                     break
                 phase = phase_of(row.state)
-                if row.driver in self._drivers or phase in ENDED or row.acceptance.fingerprint in skip:
+                if row.driver in self._drivers or row.acceptance.fingerprint in skip:
                     continue
                 due = row.wake_at is not None and row.wake_at <= at
                 abandoned = row.driver is not None or (phase in UNFINISHED and not row.awaits)
-                if row.has_unseen_message or (phase not in STUCK_PHASES and (due or abandoned)):
+                if row.has_unseen_message or (not is_settled(phase) and (due or abandoned)):
                     found.append(saga_id)
         return found
 
@@ -375,6 +384,26 @@ class MemoryJournal:
             ):
                 limit = None if limit is None else limit - 1
                 yield entry
+
+    # What operators say, and what drivers know
+
+    def answer(self, name: str) -> VerbAnswer | None:
+        """As `OperatorJournal.answer`."""
+        return self._table.answers.get(name)
+
+    def forget_answer(self, name: str) -> None:
+        """As `OperatorJournal.forget_answer`."""
+        with self._lock:
+            self._table.answers.pop(name, None)
+
+    def known(self) -> frozenset[str]:
+        """As `OperatorJournal.known`."""
+        with self._lock:
+            return frozenset(each.fingerprint for driver in self._drivers.values() for each in driver.definitions)
+
+    def shape(self, fingerprint: str) -> str | None:
+        """As `OperatorJournal.shape`."""
+        return self._table.shapes.get(fingerprint)
 
     # Deleting
 

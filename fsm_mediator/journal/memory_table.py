@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
-from fsm_mediator.records import CHILD, Acceptance, InboxItem, Record
-from fsm_mediator.states import ENDED, PENDING, is_settled, is_stuck
+from fsm_mediator.journal.rows import ANSWERS_KEPT, has_driver_look
+from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
+from fsm_mediator.states import ENDED, PENDING, is_settled
 
 
 class Place(NamedTuple):
@@ -90,11 +91,11 @@ class Row:
 
     @property
     def has_unseen_message(self) -> bool:
-        """Whether an item is in the inbox that no driver has seen; if the execution is stuck, one of a branch."""
+        """Whether an item is in the inbox that no driver has seen, and that has one look."""
         if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and a group's inbox can be long
             return False
-        stuck = is_stuck(self.state)
-        return any(item.number > self.seen and (not stuck or item.kind == CHILD) for item in reversed(self.mail))
+        state = self.state
+        return any(item.number > self.seen and has_driver_look(item.kind, state) for item in reversed(self.mail))
 
     @property
     def is_unfinished(self) -> bool:
@@ -102,17 +103,20 @@ class Row:
 
         An ended branch that a driver holds is being undone. A stuck branch was settled by a person with the whole.
         """
-        return self.driver is not None or not is_settled(self.state)
+        ended = self.state in ENDED
+        return self.driver is not None or (self.has_unseen_message if ended else not is_settled(self.state))
 
 
 class Table:
-    """The executions of one journal, whose lock its callers hold.
+    """The executions of one journal. Callers hold the journal's lock.
 
     Attributes:
         rows: The executions, by id, in the order of opening.
         branches: The ids of branches by their parent, in order. It can name branches that never were.
         ended: If not all are kept: the ids of those that are no branches, in the order of their ends.
         forgotten: The ids of those that are deleted.
+        answers: The answers to verbs, by the verb's name, oldest first.
+        shapes: The shapes that drivers have enlisted with, by fingerprint.
     """
 
     def __init__(self) -> None:
@@ -120,11 +124,20 @@ class Table:
         self.branches: dict[str, dict[str, None]] = {}
         self.ended: deque[str] = deque()
         self.forgotten = ForgottenIds()
+        self.answers: dict[str, VerbAnswer] = {}
+        self.shapes: dict[str, str] = {}
 
     def index_branch(self, acceptance: Acceptance) -> None:
-        """Note whose branch an execution is, if it is one."""
+        """Note an execution as a branch of its parent, if it has one."""
         if acceptance.parent is not None:
             self.branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
+
+    def keep_answers(self, answers: tuple[VerbAnswer, ...]) -> None:
+        """Keep the answers to verbs, and none any longer that is too old."""
+        for answer in answers:
+            self.answers[answer.name] = answer
+            while (oldest := next(iter(self.answers.values()))).at < answer.at - ANSWERS_KEPT:
+                del self.answers[oldest.name]
 
     def prune(self, before: float, saga: str | None, limit: int, *, forget_ids: bool) -> int:
         """As `Journal.prune`."""
@@ -150,7 +163,7 @@ class Table:
             row = rows.get(oldest)
             if row is None:
                 continue
-            if row.driver is None and oldest not in self.branches and row.state in ENDED:
+            if row.driver is None and oldest not in self.branches and row.state in ENDED and not row.mail:
                 self.forgotten.add(oldest)
                 del rows[oldest]
             elif whole := self._ended_whole(oldest):

@@ -14,7 +14,19 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.records import Acceptance, InboxItem, Record
+from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """A definition that a driver knows.
+
+    Attributes:
+        fingerprint: Of its shape.
+        shape: Its shape, as JSON.
+    """
+
+    fingerprint: str
+    shape: str
 
 
 class Driver(msgspec.Struct, frozen=True):
@@ -28,6 +40,7 @@ class Driver(msgspec.Struct, frozen=True):
         pid: The process.
         started: When the process started, in the system's own count: a later process with this pid has another.
         limits: Names of limits, and how many attempts each allows at a time. Entries do not name them.
+        definitions: What it can drive. Entries do not name them.
     """
 
     id: str
@@ -37,6 +50,7 @@ class Driver(msgspec.Struct, frozen=True):
     pid: int = 0
     started: str = ""
     limits: tuple[tuple[str, int], ...] = ()
+    definitions: tuple[Definition, ...] = ()
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host or 'this machine'}"
@@ -81,6 +95,7 @@ class Commit(msgspec.Struct, frozen=True):
         slot: The name of the limit that an announced attempt falls under, which *driver* declares: it asks for a slot,
             see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
             None: it keeps what it has.
+        answers: What became of verbs in the inbox; these are in *taken* too.
     """
 
     saga_id: str
@@ -99,6 +114,7 @@ class Commit(msgspec.Struct, frozen=True):
     unless_mail: tuple[str, str] | None = None
     recoveries: Recoveries | None = None
     slot: str | None = None
+    answers: tuple[VerbAnswer, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -238,6 +254,8 @@ class Journal(Protocol):
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
         """Put *item* into an inbox, durably. False, and nothing is done: the execution has ended or is unknown.
 
+        An execution that has succeeded takes verbs.
+
         Args:
             saga_id: The execution.
             item: The item.
@@ -278,7 +296,8 @@ class Journal(Protocol):
 
         These are all that have not ended and whose owner is dead; and, of those without an owner, all that are pending,
         in a state of an attempt, or due, and all with an inbox item that no driver has seen. A stuck execution is among
-        them only for an item of a branch, a dormant one only after an item has come.
+        them only for an item of a branch or a verb, one that has ended only for a verb, a dormant one only after an
+        item has come.
 
         Args:
             at: The time, in seconds since the epoch.
@@ -342,6 +361,28 @@ def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
     """The journal's `SlotJournal.turns`; None: it keeps no slots, and limits hold within a process."""
     turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
     return turns
+
+
+@runtime_checkable
+class RepairableJournal(Protocol):
+    """Further methods of a journal that keeps rows which are derived from its records."""
+
+    def damage_of(self, saga_id: str | None) -> list[str]:
+        """The damage in the records and the row of one execution, each fault in words; None: of every execution."""
+
+    def repairable(self) -> list[str]:
+        """The ids of executions with a row that contradicts their records or their inbox."""
+
+    def repair(self, saga_id: str) -> None:
+        """Derive the row of an execution anew from its records and its inbox, of which nothing is lost.
+
+        Its driver, if it has one, is fenced. Does nothing if the row contradicts nothing.
+        """
+
+
+def damage_of(journal: Journal, saga_id: str) -> list[str]:
+    """The damage that *journal* finds in one execution; empty where it cannot look."""
+    return journal.damage_of(saga_id) if isinstance(journal, RepairableJournal) else []
 
 
 def patience_of(journal: Journal) -> float | None:

@@ -15,8 +15,18 @@ import msgspec
 from fsm_mediator.errors import IllegalRecordError, JournalError, PayloadError
 from fsm_mediator.journal.codec import UNREADABLE, Codec
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Recoveries
-from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
-from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, PROBING, STUCK_PHASES, WAITING, phase_of
+from fsm_mediator.records import CHILD, SIGNAL, VERBS, Acceptance, Failure, InboxItem, Record, VerbAnswer
+from fsm_mediator.states import (
+    COMPENSATING,
+    ENDED,
+    EXECUTING,
+    PENDING,
+    PROBING,
+    SUCCEEDED,
+    WAITING,
+    is_settled,
+    phase_of,
+)
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -31,6 +41,9 @@ TRACEBACK_LIMIT: Final = 64 * 1024
 
 UNFINISHED: Final = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
 """Phases in which a living driver is doing something."""
+
+ANSWERS_KEPT: Final = 24 * 3600.0
+"""Seconds for which the answer to a verb is kept."""
 
 _ACCEPTED: Final = "accepted"
 
@@ -47,23 +60,30 @@ def next_attention_at(
     Args:
         state: The execution's state.
         held: Whether a driver owns it.
-        mail: How many items in its inbox no driver has seen.
+        mail: How many items in its inbox no driver has seen, of those that have one look: see `has_driver_look`.
         wake_at: When a driver must look at it without a new item.
-        awaits: Whether it is between two attempts and waits for *wake_at* or an item; if stuck: for its branches.
+        awaits: Whether it is between two attempts and waits for *wake_at* or an item.
 
     Returns:
         `NOW`: whatever the time is; None: not without a new item.
     """
     if held:
         return NOW if mail else None
-    phase = phase_of(state)
-    if phase in ENDED:
-        return None
-    if phase in STUCK_PHASES:
-        return NOW if mail and awaits else None
-    if mail or (phase in UNFINISHED and not awaits):
+    if is_settled(state):
+        return NOW if mail else None
+    if mail or (phase_of(state) in UNFINISHED and not awaits):
         return NOW
     return wake_at
+
+
+def has_driver_look(kind: str, state: str) -> bool:
+    """Whether an item of this kind, while no driver has seen it, has one look at an execution in this state."""
+    return kind in VERBS or not is_settled(state) or (kind == CHILD and state not in ENDED)
+
+
+def takes(kind: str, state: str) -> bool:
+    """Whether the inbox of an execution in this state takes an item of this kind."""
+    return state not in ENDED or (state == SUCCEEDED and kind in VERBS)
 
 
 def is_too_late(item: InboxItem, state: str, due_at: float | None) -> bool:
@@ -227,8 +247,8 @@ def execution_row(
 
     *unseen*: how much of *mail* no driver has seen, if not all of it.
     """
-    ended_at = at if driver is None and state in ENDED else None
     attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
+    ended_at = at if driver is None and state in ENDED and attention is None else None
     return driver, wake_at, attention, mail, ended_at, number
 
 
@@ -244,9 +264,14 @@ def item_row(item: InboxItem, saga_id: str, encode: _Encode) -> Row:
 
 
 def driver_row(driver: Driver) -> Row:
-    """A driver as a row, without its number, last beat and lease."""
+    """A driver as a row, without its number, last beat, lease, limits and definitions."""
     identity = driver.id, driver.host, driver.boot_id, driver.pid_namespace, driver.pid, driver.started
     return tuple(storable(text) if isinstance(text, str) else text for text in identity)
+
+
+def answer_row(answer: VerbAnswer) -> Row:
+    """The answer to a verb as a row."""
+    return answer.number, answer.name, answer.seq, storable(answer.refusal), answer.at
 
 
 def _failure_row(failure: Failure) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import NO_RECOVERIES
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
-from fsm_mediator.records import BEGIN, LATE, InboxItem
+from fsm_mediator.records import BEGIN, LATE, VERBS, InboxItem, VerbAnswer
 
 
 class Inbox:
@@ -22,11 +22,15 @@ class Inbox:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
         late: The answers of abandoned attempts, in words; None: there are none.
+        verbs: The verbs that are not judged yet, in order.
     """
 
     received: frozenset[int] = frozenset()
     seen = 0
     late: str | None = None
+
+    def __init__(self) -> None:
+        self.verbs: list[InboxItem] = []
 
 
 class Waiting:
@@ -102,6 +106,7 @@ class ActiveExecution:
         dormant: Whether it may not begin yet, because another branch of its group has to settle first.
         failed_observers: The observers that have raised, which is logged once.
         inbox: What was read of its inbox.
+        answers: The answers to verbs, for the next commit.
         wait: How it waits.
         group: What is known about its branches.
         elapsed: A time that has passed by this process's monotonic clock, even if the clock was set back meanwhile.
@@ -109,6 +114,7 @@ class ActiveExecution:
 
     __slots__ = (
         *(
+            "answers",
             "asks_at",
             "background",
             "call",
@@ -151,6 +157,7 @@ class ActiveExecution:
         self.used: Slot | None = None
         self.failed_observers: frozenset[int] = frozenset()
         self.inbox = UNREAD
+        self.answers: tuple[VerbAnswer, ...] = ()
         self.wait = Waiting()
         self.group = NO_GROUP
 
@@ -164,6 +171,9 @@ class ActiveExecution:
             if item.number not in inbox.received:
                 inbox.received |= {item.number}
                 inbox.seen = max(inbox.seen, item.number)
+                if item.kind in VERBS:
+                    inbox.verbs.append(item)
+                    continue
                 self.execution.receive(item)
                 if item.kind == BEGIN:
                     self.dormant = False

@@ -14,21 +14,16 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator import requests
 from fsm_mediator.mediator.closing import close
-from fsm_mediator.mediator.commands import (
-    post_cancel,
-    post_signal,
-    refuse_branch,
-    resolve_command,
-    retry_command,
-    undo_command,
-)
+from fsm_mediator.mediator.commands import post_cancel, post_signal
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.loop import LoopRuntime
 from fsm_mediator.mediator.recovery import AsyncDaemon
 from fsm_mediator.mediator.runtime import Runtime
 from fsm_mediator.mediator.validation import check_id_argument, check_listing, check_seconds, check_settings
+from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT, new_verb
 from fsm_mediator.observe.observers import Observer
+from fsm_mediator.records import RESOLVE, RETRY, UNDO, InboxItem
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -281,22 +276,23 @@ class AsyncMediator:
         check_id_argument(saga_id, reason)
         await requests.post(self._core, post_cancel, saga_id, reason)
 
-    async def retry(self, saga_id: str, reason: str | None = None) -> Outcome:
+    async def retry(self, saga_id: str, reason: str | None = None, *, timeout: float = ANSWER_TIMEOUT) -> Outcome:
         """Try the part that an execution is stuck in again, and drive it on; attempts count anew.
 
         Args:
             saga_id: The execution.
             reason: What was mended; journaled.
+            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Returns:
             Where it stands then, succeeded or not.
 
         Raises:
-            RefusedError: It is not stuck, or somebody drives it.
+            RefusedError: It is not stuck, or the thread of an abandoned attempt still runs.
+            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
         """
         check_id_argument(saga_id, reason)
-        command = retry_command(self._core.store, reason)
-        return await requests.command(self._core, saga_id, command, command)
+        return await requests.command(self._core, saga_id, self._verb(RETRY, reason), timeout)
 
     async def signal(self, saga_id: str, name: str, value: Any = None) -> None:
         """Say to an execution what it waits for, or will: it goes on with *value* as the signal's result.
@@ -316,7 +312,15 @@ class AsyncMediator:
         check_id_argument(saga_id)
         await requests.post(self._core, post_signal, saga_id, name, value)
 
-    async def resolve(self, saga_id: str, *, reason: str, done: bool | None = None, result: Any = None) -> Outcome:
+    async def resolve(
+        self,
+        saga_id: str,
+        *,
+        reason: str,
+        done: bool | None = None,
+        result: Any = None,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> Outcome:
         """Settle by hand the part that an execution is stuck in, and drive it on.
 
         Args:
@@ -325,27 +329,33 @@ class AsyncMediator:
             done: True: the step has its effect, *result* is its result. False: it has none. May be left out where only
                 one of the two is possible.
             result: What the step would have returned.
+            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Raises:
-            RefusedError: It is not stuck, somebody drives it, or *done* does not fit.
+            RefusedError: It is not stuck, the thread of an abandoned attempt still runs, or *done* does not fit.
+            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
         """
         check_id_argument(saga_id)
-        command = resolve_command(self._core.store, reason, done, result)
-        return await requests.command(self._core, saga_id, command)
+        verb = self._verb(RESOLVE, reason, {"done": done, "result": result})
+        return await requests.command(self._core, saga_id, verb, timeout)
 
-    async def undo(self, saga_id: str, reason: str | None = None) -> Outcome:
+    async def undo(self, saga_id: str, reason: str | None = None, *, timeout: float = ANSWER_TIMEOUT) -> Outcome:
         """Compensate an execution that has succeeded, newest first; it ends ``failed`` with a `SagaUndoneError`.
 
         Args:
             saga_id: The execution.
             reason: Why; journaled.
+            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Raises:
             RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
+            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
         """
         check_id_argument(saga_id, reason)
-        refuse_branch(saga_id)
-        return await requests.command(self._core, saga_id, undo_command(self._core.store, reason))
+        return await requests.command(self._core, saga_id, self._verb(UNDO, reason), timeout)
+
+    def _verb(self, kind: str, reason: str | None, value: Any = None) -> InboxItem:
+        return new_verb(kind, reason, value, at=self._core.clock())
 
     async def close(self, grace: float | None = None) -> None:
         """Take no new work, let attempts under way go on for a while, then release the rest; again is harmless.

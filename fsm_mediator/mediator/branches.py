@@ -174,6 +174,8 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
 
 def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
     """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it goes on."""
+    if store.has_verbs(entry):
+        return None
     execution = store.load_execution(entry)
     quiescent = bool(execution.group) and is_branch_quiescent(store, entry)
     quiet = is_quiescent(execution, mail=entry.called, branches_quiescent=quiescent)

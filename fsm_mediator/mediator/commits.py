@@ -103,6 +103,7 @@ class CommitBuilder:
         if may_not_begin:
             wake_at = math.inf
         at_work = effect is not None or execution.state == PENDING
+        answers, active.answers = active.answers, ()
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         children: tuple[Acceptance, ...] = ()
         dormant: tuple[Acceptance, ...] = ()
@@ -121,7 +122,7 @@ class CommitBuilder:
             or may_not_begin
             or (parks and (active.asks_at is not None or _is_wait(effect)) and not active.group.must_retry),
             active.inbox.seen,
-            execution.drain_consumed(),
+            execution.drain_consumed() + tuple(answer.number for answer in answers),
             execution.acceptance if opens else None,
             children,
             dormant,
@@ -130,6 +131,7 @@ class CommitBuilder:
             _timed_out_signal(execution, records),
             _counted(active, records),
             self._slot(active, records, parks=parks) if self._asks_for_slots else None,
+            answers,
         )
 
     def _slot(self, active: ActiveExecution, records: Sequence[Record], *, parks: bool) -> str | None:

@@ -130,7 +130,8 @@ class Core:
         if self.limits is not None:
             self.driver = msgspec.structs.replace(self.driver, limits=self.limits.most)
         self.commits.driver = self.driver
-        self.membership = Membership(self.journal, self.driver)
+        self.membership = Membership(self.journal, self.driver, self.registry.definitions)
+        self.registry.on_change = self.membership.note_change
         self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
         self.owned.notify = functools.partial(_notify, weakref.ref(self))
         self.setbacks = Setbacks(self.runtime.monotonic)
@@ -180,6 +181,8 @@ class Core:
         try:
             for saga_id in self.membership.renew_lease():
                 self.runtime.post(self._notify_if_active, saga_id)
+                if saga_id in self.owned.abandoned and saga_id not in self.owned.active:
+                    self.owned.refuse_verbs(saga_id)
             self.owned.retry_releases()
             self.owned.look_for_turns()
         except JournalError as error:

@@ -26,6 +26,7 @@ from fsm_mediator.mediator.joining import join_branches
 from fsm_mediator.mediator.notifications import report
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import StepCall
+from fsm_mediator.mediator.verbs import judge_verbs
 from fsm_mediator.mediator.waiting import WaitingDriver
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned
 from fsm_mediator.states import ENDED
@@ -55,6 +56,8 @@ class ExecutionDriver(WaitingDriver):
             if active.called:
                 await self.read_inbox(active)
             at = self.clock()
+            if records is None and active.inbox.verbs:
+                records = await judge_verbs(self, active) or None
             if records is None:
                 if commits.counts_decision(active):
                     await self.write(commits.commit(active, ()))
@@ -62,6 +65,9 @@ class ExecutionDriver(WaitingDriver):
                 records = commits.resume_records(active, at)
             while True:
                 written = parks = queues = False
+                if active.inbox.verbs:
+                    records += await judge_verbs(self, active)
+                    at = self.clock()
                 if leaving is None and (not records or not commits.is_straightforward(active)):
                     append_immediate_moves(active, records, at)
                     if not records and execution.group:
@@ -76,7 +82,8 @@ class ExecutionDriver(WaitingDriver):
                 if active.decides and not records:
                     forget_decision(active)
                 asks = queues is not active.unbegun or (active.slot is not None and not active.slot.asked)
-                if records or parks or asks or active.recoveries is not active.recorded:
+                counted = active.recoveries is not active.recorded
+                if records or parks or asks or counted or active.answers:
                     commit = commits.commit(active, records, opens=opens, parks=parks, queues=queues)
                     try:
                         mail = await self.write(commit)
@@ -291,6 +298,7 @@ class ExecutionDriver(WaitingDriver):
         entry = await self.runtime.in_thread(self.store.entry, active.saga_id)
         active.execution = await self.runtime.in_thread(self.store.load_execution, entry)
         active.inbox, active.recoveries, active.decides = UNREAD, active.recorded, False
+        active.answers = ()
         await self.read_inbox(active)
 
     # For a caller who waits

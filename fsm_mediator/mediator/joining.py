@@ -91,15 +91,20 @@ async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_br
             core.owned.finish(active)
             return False
         record = await feed_command(core, active, command, to_stuck_branches)
-        commit = core.commits.commit(active, [record])
-        await core.write(commit)
-        report(core.observers, active, [record])
-        core.notify_others(commit)
+        await write_records(core, active, [record])
         core.submit(active)
     except BaseException as error:
         core.release_if_unstarted(active, error)
         raise
     return True
+
+
+async def write_records(core: Core, active: ActiveExecution, records: list[Record]) -> None:
+    """Have the journal write *records* of an owned execution, before it is driven on."""
+    commit = core.commits.commit(active, records)
+    await core.write(commit)
+    report(core.observers, active, records)
+    core.notify_others(commit)
 
 
 async def feed_command(

@@ -8,8 +8,10 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from fsm_mediator.errors import JournalError, LeaseLostError
-from fsm_mediator.journal.protocol import Driver, Journal
+from fsm_mediator.journal.protocol import Definition, Driver, Journal
 from fsm_mediator.mediator.ownership import look_for_turns
 
 HURRY: Final = 10
@@ -19,23 +21,25 @@ logger = logging.getLogger("fsm_mediator")
 
 
 class Membership:
-    """The place of one driver among those that a journal knows.
+    """One driver, as the journal knows it.
 
     A thread renews its lease, even while a step blocks the event loop.
 
     Args:
         journal: The journal.
         driver: The driver.
+        definitions: Returns what the driver knows.
 
     Attributes:
         opened: Whether the driver can be used at once.
         closed: Whether it is not to be enlisted any more.
     """
 
-    def __init__(self, journal: Journal, driver: Driver) -> None:
-        self.opened = self.closed = False
+    def __init__(self, journal: Journal, driver: Driver, definitions: Callable[[], tuple[Definition, ...]]) -> None:
+        self.opened = self.closed = self._changed = False
         self._journal = journal
         self._driver = driver
+        self._definitions = definitions
         self._lock = threading.Lock()
         self._enlisted = False
         self._stopped = threading.Event()
@@ -45,19 +49,31 @@ class Membership:
         with self._lock:
             if self.closed:
                 return
-            if not self._enlisted:
-                self._journal.enlist(self._driver)
-                self._enlisted = True
-                if self._journal.heartbeat is not None:
-                    arguments = (heartbeat, self._stopped, self._journal.heartbeat)
-                    threading.Thread(target=_beat, args=arguments, name="fsm-mediator-heartbeat", daemon=True).start()
-            self.opened = True
+            enlisted = self._enlisted
+            if not enlisted or self._changed:
+                self._enlist()
+            self._enlisted = True
+            if not enlisted and self._journal.heartbeat is not None:
+                arguments = (heartbeat, self._stopped, self._journal.heartbeat)
+                threading.Thread(target=_beat, args=arguments, name="fsm-mediator-heartbeat", daemon=True).start()
+            self.opened = not self._changed
+
+    def _enlist(self) -> None:
+        self._changed = False  # first: what is registered from now on is another change
+        self._journal.enlist(replace(self._driver, definitions=self._definitions()))
+
+    def note_change(self) -> None:
+        """The driver knows other definitions now: enlist it again before it is used, or at the next heartbeat."""
+        self._changed, self.opened = True, False
 
     def renew_lease(self) -> tuple[str, ...]:
         """Renew the lease, and return what `Journal.beat` does; a driver that was forgotten enlists again.
 
         What it owned is free by then, and what of that is driven here ends with its next record.
         """
+        with self._lock:
+            if self._changed and self._enlisted:
+                self._enlist()
         try:
             return self._journal.beat(self._driver.id)
         except LeaseLostError:
@@ -66,7 +82,7 @@ class Membership:
                     logger.warning(
                         "the journal has forgotten this driver, having heard nothing of it for long; it enlists again"
                     )
-                    self._journal.enlist(self._driver)
+                    self._enlist()
             return ()
 
     def suspend(self) -> None:

@@ -14,16 +14,16 @@ import weakref
 from collections.abc import Callable
 
 from fsm_mediator.error_types import safe_repr
-from fsm_mediator.errors import AlreadyDrivenError, JournalError
+from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
-from fsm_mediator.journal.protocol import Entry, turns_of
+from fsm_mediator.journal.protocol import Commit, Entry, turns_of
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.limits import Limits, Slot
 from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
-from fsm_mediator.records import LATE, Failure, InboxItem
+from fsm_mediator.records import LATE, VERBS, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, PROBING, is_settled
 
 logger = logging.getLogger("fsm_mediator")
@@ -148,10 +148,12 @@ class OwnedExecutions:
             DefinitionChangedError, UnknownSagaError: No registered saga can drive it.
         """
         saga_id = active.saga_id
+        if saga_id in self.abandoned:
+            self.refuse_verbs(saga_id)
         self.check_no_running_call(saga_id)
         entry = self._store.entry(saga_id)
         self._store.registry.saga_of(entry.acceptance)
-        if is_settled(entry.state) and not for_command and not self._store.has_branch_news(entry):
+        if is_settled(entry.state) and not for_command and not self._store.has_news(entry):
             return False
         try:
             claimed = self._try_claim(saga_id)
@@ -164,7 +166,7 @@ class OwnedExecutions:
             active.execution = self._store.load_execution(claimed)
             active.epoch = claimed.epoch
             active.listed = self._limits is not None and self._turns is not None
-            if is_settled(claimed.state) and not for_command and not self._store.has_branch_news(claimed):
+            if is_settled(claimed.state) and not for_command and not self._store.has_news(claimed):
                 self.release(saga_id)
                 return False
             # An attempt that was only announced has not begun: it begins now, and nothing about it is in doubt.
@@ -258,10 +260,23 @@ class OwnedExecutions:
             if left.call.answered and left.watched:
                 time.sleep(0.001)  # its answer is just being journaled, in its thread
                 continue
-            raise AlreadyDrivenError(
-                f"execution {saga_id!r}: the abandoned attempt's thread is still running, and must not be overtaken; "
-                f"wait until it has ended, or end this process"
-            )
+            raise AlreadyDrivenError(_still_running(saga_id))
+
+    def refuse_verbs(self, saga_id: str) -> None:
+        """Refuse the verbs in the inbox of an execution that is owned for a thread that cannot be ended."""
+        try:
+            entry = self._journal.find(saga_id)
+            verbs = [item for item in self._journal.inbox(saga_id) if item.kind in VERBS]
+            if verbs and entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
+                why, at = f"{_still_running(saga_id)} ({entry.driver})", self._store.clock()
+                answers = tuple(VerbAnswer(verb.number, verb.name, None, why, at) for verb in verbs)
+                taken = tuple(verb.number for verb in verbs)
+                commit = Commit(saga_id, (), self._driver_id, entry.epoch, taken=taken, answers=answers)
+                self._journal.write(commit)
+        except LeaseLostError:
+            pass  # the thread has just ended: the next driver judges them
+        except JournalError as error:
+            logger.warning("execution %r: its verbs could not be refused yet: %s", saga_id, error)
 
     def _journal_late_answer(self, saga_id: str, left: AbandonedCall) -> None:
         call, effect = left.call, left.effect
@@ -305,3 +320,12 @@ def notify_local_owner(driver_id: str, saga_id: str) -> None:
     owned = _here.get(driver_id)
     if owned is not None and owned.notify is not None and saga_id in owned.active:
         owned.notify(saga_id)
+    elif owned is not None and saga_id in owned.abandoned:
+        owned.refuse_verbs(saga_id)
+
+
+def _still_running(saga_id: str) -> str:
+    return (
+        f"execution {saga_id!r}: the abandoned attempt's thread is still running, and must not be overtaken; wait "
+        f"until it has ended, or end its process"
+    )

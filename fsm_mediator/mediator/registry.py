@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from fsm_mediator.definition.saga import Saga, shape_of
+from fsm_mediator.definition.saga import Saga, all_definitions, shape_of
+from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, UnknownSagaError
 from fsm_mediator.ids import is_branch
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.protocol import Definition
 from fsm_mediator.journal.type_warnings import warn_of_payloads
 from fsm_mediator.records import Acceptance
 
@@ -20,6 +22,9 @@ class SagaRegistry:
         codec: Encodes values for the journal, so that their types are checked; None: the journal keeps objects.
         coroutines: Whether steps may be coroutine functions.
 
+    Attributes:
+        on_change: Called, if set, when another saga was registered.
+
     Raises:
         DefinitionError: As `register`.
     """
@@ -28,6 +33,7 @@ class SagaRegistry:
         self._codec = codec
         self._coroutines = coroutines
         self.by_name: dict[str, Saga] = {}
+        self.on_change: Callable[[], object] | None = None
         self._by_version: dict[tuple[str, str], Saga] = {}
         self._branches: dict[tuple[str, ...], Saga] = {}
         for saga in sagas:
@@ -57,6 +63,8 @@ class SagaRegistry:
             self.by_name[saga.name] = saga
         else:  # running an old definition does not change what its name means
             self.by_name.setdefault(saga.name, saga)
+        if self.on_change is not None:
+            self.on_change()
         return saga
 
     def _check_callbacks(self, saga: Saga) -> None:
@@ -127,10 +135,23 @@ class SagaRegistry:
             f"Register the definition that started it as well, under its version"
         )
 
+    def can_drive(self, acceptance: Acceptance) -> bool:
+        """Whether a registered saga can drive the execution which *acceptance* opened."""
+        try:
+            self.saga_of(acceptance)
+        except (UnknownSagaError, DefinitionChangedError):
+            return False
+        return True
+
     def knows(self, fingerprint: str) -> bool:
         """Whether any registered saga, or a branch of one, has this fingerprint."""
         sagas = any(saga.fingerprint == fingerprint for saga in self.sagas)
         return sagas or any(key[-1] == fingerprint for key in self._branches)
+
+    def definitions(self) -> tuple[Definition, ...]:
+        """Every registered saga, and the branches, as the journal keeps what a driver knows."""
+        known = {each.fingerprint: each for saga in self.sagas for each in all_definitions(saga)}
+        return tuple(Definition(fingerprint, Shape.of(each).to_json()) for fingerprint, each in known.items())
 
     def _names(self) -> str:
         return ", ".join(sorted(self.by_name)) or "none"

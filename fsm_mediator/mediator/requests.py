@@ -9,18 +9,33 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsm_mediator.definition.saga import Saga
-from fsm_mediator.errors import AlreadyDrivenError, JournalError, RefusedError, StillRunningError
+from fsm_mediator.errors import (
+    DefinitionChangedError,
+    JournalError,
+    MediatorError,
+    RefusedError,
+    StillRunningError,
+    UnknownSagaError,
+)
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry, IdTakenError
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import outcome_if_quiescent
-from fsm_mediator.mediator.commands import Command
 from fsm_mediator.mediator.driving import ExecutionDriver
-from fsm_mediator.mediator.joining import feed_command
+from fsm_mediator.mediator.joining import write_records
 from fsm_mediator.mediator.store import raise_unless_succeeded, with_queue_info
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
+from fsm_mediator.mediator.verbs import (
+    ask_driver,
+    command_of,
+    feed_verb,
+    is_known_elsewhere,
+    judge_verbs,
+    outcome_elsewhere,
+)
 from fsm_mediator.mediator.waiting import BRANCHES_POLL
+from fsm_mediator.records import InboxItem
 from fsm_mediator.states import is_settled
 
 if TYPE_CHECKING:
@@ -235,37 +250,61 @@ def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None
     return core.owned.any_branch_of(entry.saga_id)
 
 
-async def command(
-    core: ExecutionDriver, saga_id: str, command: Command, to_stuck_branches: Command | None = None
-) -> Outcome:
-    """Claim an execution for an operator's command, and drive it on: see `Mediator.retry`."""
+async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout: float) -> Outcome:
+    """Have a verb judged, and the execution driven on: here if it can be, else by its driver. See `Mediator.retry`."""
+    check_seconds("timeout (seconds)", timeout)
     await core.open()
+    command_of(core.store, saga_id, verb)
     active = ActiveExecution(saga_id)
     while not core.try_reserve(active):
+        other = core.owned.active.get(saga_id)
+        if other is not None and other.driver is not None and other.driver == core.runtime.current():
+            raise RefusedError(f"a step of execution {saga_id!r} says {verb.kind!r} to its own execution")
         if not await core.wait_until_released(saga_id):
-            raise AlreadyDrivenError(
-                f"execution {saga_id!r} is being driven by this mediator; wait until it is stuck or has ended"
-            )
+            return await _command_elsewhere(core, saga_id, verb, timeout)
         await core.open()
-    outcome = await core.attach(active, _commanded, core, active, command, to_stuck_branches)
+    try:
+        outcome = await core.attach(active, _commanded, core, active, verb)
+    except (UnknownSagaError, DefinitionChangedError):
+        if active.epoch or not await core.runtime.in_thread(is_known_elsewhere, core.store, saga_id):
+            raise
+    if not active.epoch:
+        return await _command_elsewhere(core, saga_id, verb, timeout)
     return outcome if outcome is not None else await core.runtime.in_thread(core.store.outcome, saga_id)
 
 
-async def _commanded(
-    core: ExecutionDriver, active: ActiveExecution, command: Command, to_stuck_branches: Command | None
-) -> Outcome | None:
+async def _commanded(core: ExecutionDriver, active: ActiveExecution, verb: InboxItem) -> Outcome | None:
+    """Claim and drive a reserved execution, if no other driver owns it. Verbs in its inbox came before *verb*."""
     try:
         if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
-            owner = (await core.runtime.in_thread(core.store.entry, active.saga_id)).driver
-            raise AlreadyDrivenError(
-                f"execution {active.saga_id!r} is being driven by {owner or 'somebody'}; wait until it is stuck or "
-                f"has ended"
-            )
-        record = await feed_command(core, active, command, to_stuck_branches)
-        return await core.drive(active, [record])
+            core.owned.finish(active)
+            return None
+        records = await judge_verbs(core, active)
+        try:
+            records.append(await feed_verb(core, active, verb))
+        except MediatorError:
+            if records or active.answers:
+                await write_records(core, active, records)
+                active.background = True
+                core.submit(active)
+            raise
+        return await core.drive(active, records)
     except BaseException as error:
-        core.owned.release_and_finish(active, error)
+        if not active.background:
+            core.owned.release_and_finish(active, error)
         raise
+
+
+async def _command_elsewhere(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout: float) -> Outcome:
+    until = core.runtime.monotonic() + timeout
+    entry = await ask_driver(core, saga_id, verb, timeout)
+    left = max(0.0, until - core.runtime.monotonic())
+    if not core.registry.can_drive(entry.acceptance):
+        return await outcome_elsewhere(core, saga_id, left)
+    try:
+        return await wait(core, saga_id, left, check=False)
+    except StillRunningError:
+        return await core.runtime.in_thread(core.store.outcome, saga_id)
 
 
 async def recover(core: ExecutionDriver) -> list[Outcome]:

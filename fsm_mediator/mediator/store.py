@@ -37,9 +37,9 @@ from fsm_mediator.machine.parts import GROUPS
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.mediator.validation import check_saga_id, is_instance
-from fsm_mediator.records import Acceptance
+from fsm_mediator.records import VERBS, Acceptance
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import COMPENSATING, ENDED, WAITING, path_of, split_state
+from fsm_mediator.states import COMPENSATING, ENDED, WAITING, is_settled, path_of, split_state
 
 _ids = random.Random()  # noqa: S311 - unique, not secret; a generator of its own, because users seed the shared one
 if hasattr(os, "register_at_fork"):
@@ -189,9 +189,17 @@ class ExecutionStore:
             self._parent_results_cache[parent_id, path] = known
         return known
 
-    def has_branch_news(self, entry: Entry) -> bool:
-        """Whether an execution that is stuck in a group is to be looked at, for a branch of it has something to say."""
-        return entry.called and self.waits_in_group(entry)
+    def has_news(self, entry: Entry) -> bool:
+        """Whether an execution that is stuck or has ended is to be looked at: a branch or an operator has spoken."""
+        return entry.called and (self.waits_in_group(entry) or self.has_verbs(entry))
+
+    def has_verbs(self, entry: Entry) -> bool:
+        """Whether an operator has said what is not judged yet, to an execution that is stuck or has ended."""
+        return (
+            entry.called
+            and is_settled(entry.state)
+            and any(item.kind in VERBS for item in self.journal.inbox(entry.saga_id))
+        )
 
     def waits_in_group(self, entry: Entry) -> bool:
         """Whether an execution stands in a group or a choice, so that its branches decide what comes next."""

@@ -19,6 +19,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.shape import PartShape, Shape
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.machine.table import Transition
@@ -36,7 +37,6 @@ from fsm_mediator.states import (
     split_state,
 )
 from fsm_mediator.upgrades.report import Comparison, StateVerdict, Verdict
-from fsm_mediator.upgrades.shape import PartShape, Shape
 
 _DONE: Final = {
     "executed": "is done",

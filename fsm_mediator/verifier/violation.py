@@ -14,7 +14,7 @@ from fsm_mediator.states import PENDING
 from fsm_mediator.verifier.laws import LAWS
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, View
 
 
 @attrs.frozen(kw_only=True)
@@ -68,7 +68,7 @@ class Violation:
             lines.append(f"       and again from {len(lines) - self.around + 1}., for ever")
         return "\n".join(lines)
 
-    def diagram(self, view: str = "detail") -> Diagram:
+    def diagram(self, view: View = "detail") -> Diagram:
         """The diagram of the machine, with the path to the broken law in red."""
         from fsm_mediator.diagram import Diagram
         from fsm_mediator.diagram.history import Run

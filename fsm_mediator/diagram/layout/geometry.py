@@ -118,6 +118,7 @@ class Layout:
     width: float = 0.0
     height: float = 0.0
     down: bool = False  # whether it is one column of steps
+    second: Point | None = None  # where the second picture begins, beside the first or below it; None: there is one
 
     def add(self, other: Layout, right: float, down: float) -> None:
         """Put *other* into this one, moved."""

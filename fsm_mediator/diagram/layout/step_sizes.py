@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from fsm_mediator.diagram.flow import FlowBranch, StepBox
 from fsm_mediator.diagram.layout.geometry import Layout
@@ -10,15 +10,18 @@ from fsm_mediator.diagram.progress import StepState
 from fsm_mediator.diagram.text import fitted, width
 from fsm_mediator.machine.parts import Kind
 
+Direction = Literal["right", "down"]
 RIGHT: Final = "right"
 DOWN: Final = "down"
-DIRECTIONS: Final = (RIGHT, DOWN)
+DIRECTIONS: Final[tuple[Direction, ...]] = (RIGHT, DOWN)
 
 PAGE: Final = 736
 LEAST: Final = 300
 """How many pixels wide a picture is at the most, its margins included: a README's column; and how few they may be."""
 
 PAD: Final = 12.0
+BESIDE: Final = 24.0
+"""Between two pictures side by side."""
 TITLE: Final = 11.0
 SMALL: Final = 9.0
 """Sizes of text: 9 points are 12 pixels."""
@@ -53,6 +56,15 @@ def is_frame(box: StepBox) -> bool:
 def shown_mark(box: StepBox) -> StepBox:
     """The step that a box shows: of a collapsed group, the step of its branches."""
     return box.branches[0].flow.boxes[0] if is_collapsed(box) else box
+
+
+def note_of(box: StepBox) -> str:
+    """The words below a step's small print: its numbers, or its mark in a run."""
+    inner = shown_mark(box)
+    if inner.numbers is not None:
+        return inner.numbers
+    mark = inner.mark or box.mark
+    return mark.note if mark is not None else ""
 
 
 def titled(title: str, room: float) -> list[str]:

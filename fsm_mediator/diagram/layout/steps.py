@@ -13,15 +13,16 @@ A nested saga is a frame around its boxes, one in each row that it is broken ove
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
 
 import msgspec
 
 from fsm_mediator.diagram.flow import Flow, FlowLine, FlowPicture, StepBox
-from fsm_mediator.diagram.layout.geometry import LINE, Box, Frame, Layout, Line, Point, Route, Shape, Text
+from fsm_mediator.diagram.layout.geometry import LINE, Box, Frame, Layout, Line, Route, Shape, Text
 from fsm_mediator.diagram.layout.step_rows import Item, broken
 from fsm_mediator.diagram.layout.step_sizes import (
+    BESIDE,
     BETWEEN,
     CHANNEL,
     DOWN,
@@ -43,8 +44,8 @@ from fsm_mediator.diagram.layout.step_sizes import (
     fitted_note,
     is_frame,
     lead_words,
+    note_of,
     path_through,
-    shown_mark,
     small_print,
     titled,
 )
@@ -55,8 +56,21 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_layout(picture: FlowPicture, direction: str = RIGHT, width: int = PAGE) -> Layout:
-    """The layout of *picture*, at most *width* pixels wide."""
-    return _Page(picture, direction).layout(width * 72 / 96 - 2 * PAD)
+    """The layout of *picture*, at most *width* pixels wide; of two, side by side, or below each other if too wide."""
+    room = width * 72 / 96 - 2 * PAD
+    if picture.beside is None:
+        return _Page(picture, direction).layout(room)
+    half = (room - BESIDE) / 2
+    layout, other = (_Page(each, direction).layout(half) for each in picture.halves)
+    left, top = max(layout.width, half) + BESIDE, 0.0
+    if left + other.width > room * TITLE / (TITLE - 1):
+        layout, other = (_Page(each, direction).layout(room) for each in picture.halves)
+        left, top = 0.0, layout.height + 62 + 12 * max(len(each.subheading) for each in picture.halves)
+    layout.second = (left, top)
+    layout.width = max(layout.width, left + max(other.width, half))
+    layout.height = max(layout.height, top + other.height)
+    layout.add(other, left, top)
+    return layout
 
 
 class _Page:
@@ -78,6 +92,8 @@ class _Page:
             )
         if picture.is_run:
             wants.append(width(ROOM_FOR_A_NOTE, SMALL, True) + 4)
+        if picture.numbers is not None:
+            wants += [width(note_of(box), SMALL, True) for box in shown]
         self.wide = 2 * math.ceil(min(max([LEAST_BOX, *(want + 14 for want in wants)]), most) / 2)
         self.room = self.wide - 14
         self.texts = {box.id: self._text(box) for box in shown}
@@ -88,9 +104,9 @@ class _Page:
         text = [(each, TITLE, True, "ink") for each in titled(box.title, self.room)]
         text += [(fitted(each, SMALL, False, self.room), SMALL, False, "small") for each in small_print(box)]
         if self.picture.is_run:
-            mark = shown_mark(box).mark or box.mark
-            note = mark.note if mark is not None else ""
-            text.append((fitted_note(note, self.room - 14), SMALL, True, "note"))
+            text.append((fitted_note(note_of(box), self.room - 14), SMALL, True, "note"))
+        elif self.picture.numbers is not None:
+            text.append((fitted_note(note_of(box), self.room), SMALL, True, "note"))
         return text
 
     def layout(self, limit: float) -> Layout:
@@ -358,7 +374,7 @@ class _Flow:
             points.append((into.right, end))
         else:
             points += [(into.x + 10, end), (into.x + 10, into.bottom)]
-        self.out.routes.append(Route(line, tuple(_plain(points))))
+        self.out.routes.append(Route(line, tuple(point for point, _ in itertools.groupby(points))))
 
     def _pivot(self, item: Item) -> None:
         half = self.page.high / 2
@@ -375,15 +391,6 @@ class _Flow:
         ]
         long = width(NO_RETURN, SMALL, True)
         self.out.texts.append(Text(NO_RETURN, x - long + 6, item.y - half - 11, SMALL, True, "pivot"))
-
-
-def _plain(points: Sequence[Point]) -> list[Point]:
-    """*points* without repetitions."""
-    kept = list(points[:1])
-    for point in points[1:]:
-        if point != kept[-1]:
-            kept.append(point)
-    return kept
 
 
 def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
@@ -406,11 +413,9 @@ def _group(page: _Page, box: StepBox, limit: float) -> tuple[Layout, float]:
     elif notes:
         y += 13
         words.append(Text(fitted(notes, SMALL, False, wide - 24), 12, y, SMALL, False, "small"))
-    if page.picture.is_run:
+    if page.picture.is_run or page.picture.numbers is not None:
         y += 12
-        words.append(
-            Text(fitted(box.mark.note if box.mark else "", SMALL, True, wide - 24), 12, y, SMALL, True, "note")
-        )
+        words.append(Text(fitted(note_of(box), SMALL, True, wide - 24), 12, y, SMALL, True, "note"))
     out.texts += words
     y += 17
     middles = []

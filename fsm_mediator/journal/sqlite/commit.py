@@ -18,8 +18,10 @@ from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
 from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
+    ANSWERS_KEPT,
     Row,
     acceptance_row,
+    answer_row,
     execution_row,
     item_row,
     items_of,
@@ -28,10 +30,10 @@ from fsm_mediator.journal.rows import (
     stored_name,
 )
 from fsm_mediator.journal.sqlite import sql
-from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver
+from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver, unseen_items
 from fsm_mediator.journal.sqlite.slots import Place, SlotJudge, note
-from fsm_mediator.records import CHILD, Acceptance
-from fsm_mediator.states import ENDED, PENDING, is_stuck
+from fsm_mediator.records import Acceptance
+from fsm_mediator.states import ENDED, PENDING
 
 _Found: TypeAlias = tuple[int, int, int | None, int, bool, int]
 """An execution in the journal: its number, epoch, owner, mail, whether it has a ``wake_at``, its last record."""
@@ -339,6 +341,9 @@ class _Batch:
         """Gather the changes in the row of an existing execution, if there are any."""
         cursor, commit = self._cursor, write.commit
         number, epoch, driver, mail, has_wake, last = execution
+        for answer in commit.answers:
+            cursor.execute(sql.FORGET_ANSWERS, (answer.at - ANSWERS_KEPT,))
+            cursor.execute(sql.KEEP_ANSWER, answer_row(answer))
         for item in commit.taken:
             mail -= cursor.execute(sql.TAKE, (item, number)).rowcount
         if write.rows:
@@ -351,12 +356,10 @@ class _Batch:
             if has_wake:
                 self._wakes.append((wake_at, number, wake_at))
         elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
-            kinds = CHILD if is_stuck(state) else "*"  # a stuck execution is woken by its branches alone
-            unseen = mail and cursor.execute(sql.UNSEEN, (number, commit.seen, kinds)).fetchone()[0]
+            owner = own if write.held else None
+            unseen = unseen_items(cursor, number, mail, state, commit.seen, held=owner is not None)
             self._updated.append(
-                execution_row(
-                    number, own if write.held else None, state, at, mail, wake_at, unseen=unseen, awaits=commit.awaits
-                )
+                execution_row(number, owner, state, at, mail, wake_at, unseen=unseen, awaits=commit.awaits)
             )
         return number, last, mail
 

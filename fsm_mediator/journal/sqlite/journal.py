@@ -34,7 +34,7 @@ from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
-from fsm_mediator.journal.sqlite.reading import JournalReader
+from fsm_mediator.journal.sqlite.operators import OperatorTables, note_definitions
 from fsm_mediator.journal.sqlite.slots import SlotJudge
 from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
@@ -44,7 +44,7 @@ _SETTLED: Final = sql.as_json(sorted((*STUCK_PHASES, *ENDED)))
 _STUCK: Final = sql.as_json(sorted(STUCK_PHASES))
 
 
-class SQLiteJournal(JournalReader):
+class SQLiteJournal(OperatorTables):
     """Keeps records in one SQLite file.
 
     A record is on the disk before `write` returns. Threads that write at the same time share a transaction, and so the
@@ -173,6 +173,7 @@ class SQLiteJournal(JournalReader):
             cursor.execute(sql.ENLIST, (*row, now, self._lease))
             for name, most in driver.limits:
                 cursor.execute(sql.DECLARE, (name, most, driver.id))
+            note_definitions(cursor, driver)
 
         self._perform(job)
 
@@ -231,6 +232,17 @@ class SQLiteJournal(JournalReader):
         if not self._connections.in_memory:
             self._connections.empty_log()
         return deleted
+
+    def repair(self, saga_id: str) -> None:
+        """As `RepairableJournal.repair`."""
+        self._connections.check_writable()
+
+        def job(cursor: sqlite3.Cursor) -> None:
+            self._ids.last_written.pop(saga_id, None)
+            if cursor.execute(sql.ROW_FAULTS, (saga_id,)).fetchone() is not None:
+                cursor.execute(sql.DERIVE_ROW, (saga_id,))
+
+        self._perform(job)
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """As `Journal.claimable`, oldest first by the order of opening."""

@@ -10,10 +10,10 @@ from sqlite3 import Cursor
 from typing import Any
 
 from fsm_mediator.errors import LeaseLostError, UnknownExecutionError
-from fsm_mediator.journal.rows import NOW, Row, execution_row, is_text, is_too_late
+from fsm_mediator.journal.rows import NOW, Row, execution_row, is_text, is_too_late, takes
 from fsm_mediator.journal.sqlite import sql
-from fsm_mediator.records import CHILD, Acceptance, InboxItem
-from fsm_mediator.states import ENDED
+from fsm_mediator.records import CHILD, VERBS, Acceptance, InboxItem
+from fsm_mediator.states import ENDED, is_settled
 
 
 class IdCache:
@@ -67,13 +67,24 @@ def post(cursor: Cursor, saga_id: str, item: Row) -> bool:
     if found is None:
         return False
     number, _, driver, mail, wake_at, state, at = found
-    if state in ENDED:
+    kind, name = item[:2]
+    if kind in VERBS and cursor.execute(sql.VERB_IN, (saga_id, kind, name, name)).fetchone() is not None:
+        return True  # it is posted again, for the answer to the first call was lost
+    if not takes(kind, state):
         return False
     cursor.execute(sql.POST, (number, *item))
-    awaits = item[0] == CHILD or _has_branch_message(cursor, number, mail)
-    row = execution_row(number, driver, state, at, mail + 1, wake_at, awaits=awaits)
-    cursor.execute(sql.UPDATE_ROW[1], row)
+    unseen = unseen_items(cursor, number, mail + 1, state, held=driver is not None)
+    cursor.execute(sql.UPDATE_ROW[1], execution_row(number, driver, state, at, mail + 1, wake_at, unseen=unseen))
     return True
+
+
+def unseen_items(cursor: Cursor, number: int, mail: int, state: str, seen: int = 0, *, held: bool = False) -> int:
+    """The number of items above *seen*, in an inbox of *mail*, that have a driver look at an execution in *state*."""
+    if not mail:
+        return 0
+    kinds = "*" if held or not is_settled(state) else "" if state in ENDED else CHILD
+    found: int = cursor.execute(sql.UNSEEN, (number, seen, kinds)).fetchone()[0]
+    return found
 
 
 def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
@@ -148,10 +159,5 @@ def _execution(cursor: Cursor, saga_id: str) -> Row | None:
 
 def _free(cursor: Cursor, found: Row) -> None:
     number, _, _, mail, wake_at, state, at = found
-    awaits = _has_branch_message(cursor, number, mail)
-    cursor.execute(sql.UPDATE_ROW[1], execution_row(number, None, state, at, mail, wake_at, awaits=awaits))
-
-
-def _has_branch_message(cursor: Cursor, number: int, mail: int) -> bool:
-    """Whether a branch has posted to the inbox: only such an item wakes a stuck execution."""
-    return mail > 0 and cursor.execute(sql.BRANCH_MESSAGE, (number,)).fetchone() is not None
+    unseen = unseen_items(cursor, number, mail, state)
+    cursor.execute(sql.UPDATE_ROW[1], execution_row(number, None, state, at, mail, wake_at, unseen=unseen))

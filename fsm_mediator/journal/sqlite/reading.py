@@ -103,7 +103,20 @@ class JournalReader:
         """As `Journal.check`: SQLite's own check, then whether the rows fit together. It reads the whole file."""
         damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
         damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
-        return damage + [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._read(sql.FAULTS)]
+        return damage + self.damage_of(None)
+
+    def damage_of(self, saga_id: str | None) -> list[str]:
+        """As `RepairableJournal.damage_of`."""
+        return [f"execution {each!r}: {fault}" for each, fault in self._faults(saga_id, sql.FAULTS, sql.ROW_FAULTS)]
+
+    def repairable(self) -> list[str]:
+        """As `RepairableJournal.repairable`."""
+        return [saga_id for saga_id, _ in self._faults(None, sql.ROW_FAULTS)]
+
+    def _faults(self, saga_id: str | None, *queries: str) -> list[Row]:
+        return [
+            row for query in queries for row in self._read(sql.of_all(query) if saga_id is None else query, (saga_id,))
+        ]
 
     def _entries_of(self, rows: list[Row]) -> list[Entry]:
         """The entries of *rows*; each owner is checked only once."""

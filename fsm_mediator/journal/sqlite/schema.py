@@ -34,6 +34,28 @@ from fsm_mediator.errors import JournalError
 APPLICATION_ID: Final = 0x66736D6D  # "fsmm"
 """The application id in the file's header: no other SQLite file has it."""
 
+OPERATORS: Final = """
+    -- What became of verbs (retry, resolve, undo) that were in an inbox.
+    CREATE TABLE answers (
+        number INTEGER PRIMARY KEY, -- the verb's own, in the inbox
+        name TEXT NOT NULL UNIQUE,
+        seq INTEGER,                -- the record that it led to; NULL: it was refused
+        refusal TEXT,
+        at REAL NOT NULL
+    ) STRICT;
+
+    -- The definitions that drivers have enlisted with: their shapes, as JSON, and who knows them.
+    CREATE TABLE shapes (
+        fingerprint TEXT PRIMARY KEY,
+        shape TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE known (
+        driver INTEGER NOT NULL REFERENCES drivers ON DELETE CASCADE,
+        fingerprint TEXT NOT NULL,
+        PRIMARY KEY (driver, fingerprint)
+    ) STRICT, WITHOUT ROWID;
+    """
+
 SLOTS: Final = """
     -- How many attempts at a time each driver allows.
     CREATE TABLE limits (
@@ -134,6 +156,7 @@ STEPS: Sequence[str] = (
         ended_at REAL NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    OPERATORS,
     SLOTS,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""

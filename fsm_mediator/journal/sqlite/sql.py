@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fsm_mediator.records import VERBS
 from fsm_mediator.states import ENDED
 
 
@@ -67,9 +68,13 @@ DUE_AT: Final = f"SELECT r.target, json_extract(r.details, '$.due_at') FROM {_WI
 OWNED_BY: Final = f"""
     SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ?"""
-_TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?)"
+_VERBS: Final = f"({', '.join(map(repr, sorted(VERBS)))})"
+_HAS_VERB: Final = (
+    f"(e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS}))"
+)
+_TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?) AND NOT {_HAS_VERB}"
 """Ended executions whose row names this driver as the owner. If it is surely dead (the second parameter), also those
-that it claimed later, to undo them, and left in their ended state."""
+that it claimed later, to undo them, and left in their ended state; unless that is still to be answered."""
 ENDED_UNDER: Final = f"SELECT 1 FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1"
 MARK_ENDED: Final = f"""
     UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at
@@ -132,8 +137,12 @@ POST: Final = "INSERT INTO inbox (execution, kind, name, value, reason, at) VALU
 TAKE: Final = "DELETE FROM inbox WHERE number = ? AND execution = ?"
 MAIL: Final = """
     SELECT number, kind, name, value, reason, at FROM inbox WHERE execution = ? ORDER BY number"""
-UNSEEN: Final = "SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND kind GLOB ?"
-BRANCH_MESSAGE: Final = "SELECT 1 FROM inbox WHERE execution = ? AND kind = 'child' LIMIT 1"
+UNSEEN: Final = f"""
+    SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
+"""How many items no driver has seen, of those of a kind, and of verbs."""
+VERB_IN: Final = """
+    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.kind = ? AND i.name = ?
+    UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
     FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? ORDER BY i.number"""
@@ -162,6 +171,18 @@ DELETE_DRIVER: Final = "DELETE FROM drivers WHERE number = ?"
 DELETE_DRIVERS: Final = f"""
     DELETE FROM drivers WHERE number IN (SELECT value FROM json_each(?))
     AND number IN (SELECT number FROM ({IDLE_DRIVERS}))"""
+
+# What operators say, and what drivers know.
+
+ANSWER: Final = "SELECT number, name, seq, refusal, at FROM answers WHERE name = ?"
+KEEP_ANSWER: Final = "INSERT OR REPLACE INTO answers (number, name, seq, refusal, at) VALUES (?, ?, ?, ?, ?)"
+FORGET_ANSWER: Final = "DELETE FROM answers WHERE name = ?"
+FORGET_ANSWERS: Final = "DELETE FROM answers WHERE at < ?"
+FORGET_KNOWN: Final = "DELETE FROM known WHERE driver = (SELECT number FROM drivers WHERE id = ?)"
+KNOW: Final = "INSERT OR IGNORE INTO known (driver, fingerprint) SELECT number, ? FROM drivers WHERE id = ?"
+KNOWN: Final = "SELECT driver, fingerprint FROM known"
+KEEP_SHAPE: Final = "INSERT OR IGNORE INTO shapes (fingerprint, shape) VALUES (?, ?)"
+SHAPE: Final = "SELECT shape FROM shapes WHERE fingerprint = ?"
 
 # Limits and their slots. Those of an earlier epoch do not count, nor do those of a dead driver.
 
@@ -231,7 +252,7 @@ UNHELD: Final = f"""
 LEFT_BY: Final = f"""
     SELECT e.number, e.saga_id FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ? AND {_NOT_SKIPPED} AND ({_PHASE} NOT IN (SELECT value FROM json_each(?))
-        OR ({_PHASE} IN (SELECT value FROM json_each(?))
+        OR {_HAS_VERB} OR ({_PHASE} IN (SELECT value FROM json_each(?))
             AND e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind = 'child')))
     ORDER BY e.number LIMIT ?"""
 NEXT_WAKE: Final = """
@@ -276,17 +297,62 @@ FORGET: Final = """
     DELETE FROM forgotten WHERE saga_id IN (
         SELECT saga_id FROM forgotten WHERE ended_at < ? AND saga = coalesce(?, saga) LIMIT 1000)"""
 
-# Damage that SQLite's own check does not know of.
+# Damage that SQLite's own check does not know of, in one execution, whose id is the parameter; in all: `of_all`.
 
 REFERENCES: Final = 'SELECT DISTINCT "table", "parent" FROM pragma_foreign_key_check'
-FAULTS: Final = """
-    SELECT saga_id, 'records are lost, or numbered wrongly' FROM executions e
-        LEFT JOIN (SELECT execution, min(seq) AS first, max(seq) AS last, count(*) AS size FROM records GROUP BY 1) r
-            ON r.execution = e.number
-        WHERE first IS NOT 0 OR last <> size - 1
+_CHOSEN: Final = "e.saga_id = ?1"
+
+
+def of_all(faults: str) -> str:
+    """The query for the faults of all executions; its parameter is NULL."""
+    return faults.replace(_CHOSEN, "?1 IS NULL")
+
+
+FAULTS: Final = f"""
+    SELECT e.saga_id, 'records are lost, or numbered wrongly' FROM executions e
+        WHERE {_CHOSEN} AND (
+            SELECT min(seq) IS NOT 0 OR max(seq) <> count(*) - 1 FROM records WHERE execution = e.number)
     UNION ALL
-    SELECT saga_id, 'record ' || seq || ' cannot be decoded' FROM records r JOIN executions e ON e.number = r.execution
-        WHERE NOT json_valid(details)
+    SELECT e.saga_id, 'record ' || seq || ' cannot be decoded'
+        FROM executions e JOIN records r ON r.execution = e.number WHERE {_CHOSEN} AND NOT json_valid(details)
     UNION ALL
-    SELECT saga_id, 'the inbox has another number of items than is noted' FROM executions e
-        WHERE mail <> (SELECT count(*) FROM inbox i WHERE i.execution = e.number)"""
+    SELECT e.saga_id, 'it is a branch of ''' || e.parent || ''', which is lost'
+        FROM executions e WHERE {_CHOSEN} AND e.parent NOT IN (SELECT saga_id FROM executions)
+    UNION ALL
+    SELECT saga_id, 'its branch ''' || branch || ''' is lost' FROM (
+        SELECT e.saga_id, e.saga_id || '/' || substr(r.target, instr(r.target, '.') + 1) || '.' || c.value AS branch
+        FROM executions e JOIN records r ON r.execution = e.number AND r.target GLOB 'waiting.*'
+            JOIN json_each(iif(json_valid(r.details), r.details, '{{}}'), '$.children') c
+            LEFT JOIN records n ON n.execution = e.number AND n.seq = r.seq + 1
+        WHERE {_CHOSEN} AND n.event IS NOT 'rejected') -- a cancel took hold before the branches were made
+        WHERE branch NOT IN (SELECT saga_id FROM executions)"""
+
+_MAIL_COUNT: Final = "(SELECT count(*) FROM inbox i WHERE i.execution = e.number)"
+_CALLS_NO_DRIVER: Final = f"""
+    e.ended_at IS NULL AND e.driver IS NULL AND e.attention IS NULL AND e.wake_at IS NOT 9e999
+    AND ({_PHASE} IN ('pending', 'executing', 'retrying', 'probing', 'retrying_compensation')
+        OR ({_PHASE} = 'compensating' AND NOT EXISTS (SELECT 1 FROM executions c WHERE c.parent = e.saga_id)))"""
+ROW_FAULTS: Final = f"""
+    SELECT * FROM (
+        SELECT e.saga_id, CASE
+            WHEN e.ended_at IS NOT NULL AND NOT {_ENDED}
+                THEN 'its row says that it has ended, and its last record leads to ''' || r.target || ''''
+            WHEN e.ended_at IS NULL AND e.driver IS NULL AND {_ENDED}
+                THEN 'it has ended in ''' || r.target || ''', and its row does not say so'
+            WHEN e.ended_at <> r.at THEN 'its row and its last record name different times of its end'
+            WHEN e.mail <> {_MAIL_COUNT} THEN 'the inbox has another number of items than is noted'
+            WHEN {_CALLS_NO_DRIVER} THEN 'it is in ''' || r.target || ''', and its row calls no driver'
+            END AS fault
+        FROM {_WITH_LAST_RECORD} WHERE {_CHOSEN})
+    WHERE fault IS NOT NULL"""
+"""The rows that contradict what they are derived from: the last record and the inbox."""
+
+DERIVE_ROW: Final = f"""
+    UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL),
+        driver = iif(o.has_ended, NULL, driver), wake_at = iif(o.is_dormant, wake_at, NULL),
+        attention = iif(o.has_ended OR (o.is_dormant AND o.mail = 0), NULL, -9e999)
+    FROM (SELECT e.number, r.at, {_ENDED} AS has_ended, {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
+        FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
+    WHERE executions.number = o.number"""
+"""Derives a row anew. Unless it has ended, or is dormant, a driver is called, which folds the records and writes the
+rest."""

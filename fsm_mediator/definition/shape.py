@@ -13,8 +13,9 @@ from typing import Any, Final, Self
 
 import attrs
 
+from fsm_mediator.definition.pickling import with_shape
 from fsm_mediator.definition.saga import Saga, fingerprint_of, shape_of
-from fsm_mediator.errors import DefinitionError
+from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Callback, Kind, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
@@ -125,6 +126,31 @@ class Shape:
                 for part in saga.parts
             ),
         )
+
+    def to_json(self) -> str:
+        """The shape as a JSON text."""
+        return json.dumps(_to_json(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The shape that `to_json` wrote."""
+        content = json.loads(text)
+        return cls(content["saga"], content["version"], content["fingerprint"], _from_json(content).parts)
+
+    def saga_without_functions(self) -> Saga:
+        """A saga of this shape, which can be looked at and cannot be run."""
+        return with_shape(lambda: Saga.__new__(Saga), self._values())  # type: ignore[no-any-return]
+
+    def _values(self) -> dict[str, Any]:
+        settings = {"name": self.saga, "version": self.version, "deadline": None, "fingerprint": self.fingerprint}
+        nested = any("." in part.path for part in self.parts)
+        branches = {
+            part.path: {name: branch._values() for name, branch in part.branches}
+            for part in self.parts
+            if part.branches
+        }
+        more = {"single": None, "cancels_siblings": False, "nested": nested}
+        return {**settings, **more, "parts": self._parts(), "branches": branches}
 
     def machine(self, *, every: bool = False) -> CompiledMachine:
         """Its machine: with *every* state that any settings allow, or only with those of the present settings."""

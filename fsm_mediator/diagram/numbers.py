@@ -1,0 +1,105 @@
+"""Numbers on the steps view: put on its boxes and lines, with the classes of the colour ramp. No colours, no format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import attrs
+import msgspec
+
+from fsm_mediator.diagram.flow import Flow, FlowPicture
+from fsm_mediator.diagram.text import listed
+
+LEVELS: Final = 5
+"""How many colours the ramp has."""
+
+ERROR: Final = 0.01
+"""A value is known within one per cent, so that one that reads as a colour's limit has this colour."""
+
+MOST_LISTED: Final = 150
+"""Characters of the numbers in an alternative text."""
+
+_SERIES: Final = (1.0, 3.0)
+
+
+class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of one step."""
+
+    note: str  # a few words for its box
+    value: float | None = None  # the value that its colour shows; None: it has no colour
+    tooltip: str = ""  # all of its numbers, a line each
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Numbers:
+    """The numbers of a saga's steps and transitions."""
+
+    name: str  # what the numbers are, in a word for the title
+    heading: str  # the same in a few words
+    legend: str  # the meaning of signs in the notes, and of boxes without a colour
+    about: tuple[str, ...]  # lines below the title
+    steps: Mapping[str, StepNumbers]  # by the id of the step
+    flows: Mapping[str, Mapping[str, int]]  # by the prefix of the flow: how often each ``event source target`` was made
+    words: Callable[[float], str]  # a value of a step, in words
+
+
+def limits_of(every: Sequence[Numbers]) -> list[float]:
+    """The least value of each colour but the palest: the largest numbers of the series 1, 3, 10 that are reached."""
+    most = max((step.value for numbers in every for step in numbers.steps.values() if step.value), default=0.0)
+    if most <= 0:
+        return []
+    power = math.floor(math.log10(most))
+    series = [figure * 10.0**exponent for exponent in range(power - 3, power + 1) for figure in _SERIES]
+    return [limit for limit in series if limit <= most * (1 + ERROR)][1 - LEVELS :]
+
+
+def with_numbers(
+    picture: FlowPicture, numbers: Numbers, every: Sequence[Numbers], beside: FlowPicture | None = None
+) -> FlowPicture:
+    """*picture* with the *numbers* of its steps, and the picture *beside* it; *every*: the numbers of both.
+
+    A colour and a line's width say the same in both.
+    """
+    limits = limits_of(every)
+    flows = [count for each in every for counts in each.flows.values() for count in counts.values()]
+    most = max(flows, default=0)
+    start = len(picture.flow.prefix)
+
+    def place(flow: Flow) -> Flow:
+        boxes = []
+        for box in flow.boxes:
+            branches = tuple(msgspec.structs.replace(each, flow=place(each.flow)) for each in box.branches)
+            step = numbers.steps.get(box.id[start:], StepNumbers(note=""))
+            level = None if step.value is None else sum(step.value >= limit * (1 - ERROR) for limit in limits)
+            tooltip = f"{box.tooltip}\n{step.tooltip}"
+            boxes.append(
+                msgspec.structs.replace(box, branches=branches, numbers=step.note, level=level, tooltip=tooltip)
+            )
+        counts = numbers.flows.get(flow.prefix[start:], {})
+        lines = []
+        for line in flow.lines:
+            count = sum(counts.get(" ".join(move), 0) for move in line.moves)
+            tooltip = f"{line.tooltip}\n{count:,} times"
+            lines.append(msgspec.structs.replace(line, share=count / most if most else 0.0, tooltip=tooltip))
+        return msgspec.structs.replace(flow, boxes=tuple(boxes), lines=tuple(lines))
+
+    flow = place(picture.flow)
+    words = listed([f"{box.title} {box.numbers}" for box in flow.all_boxes()], MOST_LISTED)
+    on = f"; beside it: {beside.subheading[0]}" if beside is not None and beside.subheading else ""
+    return msgspec.structs.replace(
+        picture,
+        flow=flow,
+        subheading=numbers.about,
+        heading=f"{picture.heading} · {numbers.name}",
+        numbers=(numbers.heading, numbers.legend),
+        scale=scale_of(limits, numbers.words),
+        alt=f"Numbers on the steps of the saga {picture.name} ({numbers.heading}): {words}{on}.",
+        beside=beside,
+    )
+
+
+def scale_of(limits: Sequence[float], words: Callable[[float], str]) -> tuple[str, ...]:
+    """The meaning of each colour, the palest first."""
+    return tuple([f"< {words(limits[0])}", *(f"≥ {words(limit)}" for limit in limits)] if limits else [])

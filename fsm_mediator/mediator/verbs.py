@@ -1,0 +1,187 @@
+"""Verbs: ``retry``, ``resolve`` and ``undo`` are judged by the driver that owns the execution, and answered.
+
+The mediator that was asked owns it if it can. Otherwise the verb is put into the inbox, and the answer waited for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+
+from fsm_mediator.definition.shape import Shape
+from fsm_mediator.errors import (
+    AlreadyDrivenError,
+    JournalError,
+    MediatorError,
+    RefusedError,
+    StillRunningError,
+)
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.operators import for_operators, has_operators
+from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.commands import Command, refuse_branch, resolve_command, retry_command, undo_command
+from fsm_mediator.mediator.core import Core
+from fsm_mediator.mediator.joining import feed_command
+from fsm_mediator.mediator.store import ExecutionStore, uuid7_hex
+from fsm_mediator.records import RESOLVE, RETRY, UNDO, InboxItem, Record, VerbAnswer
+from fsm_mediator.states import is_settled, is_stuck
+
+ANSWER_TIMEOUT: Final = 30.0
+"""Seconds for which the answer of another driver is waited for, unless another number is given."""
+
+_EVENTS: Final = {RETRY: ("retry",), RESOLVE: ("settled_done", "settled_undone"), UNDO: ("undo",)}
+
+
+def new_verb(kind: str, reason: str | None, value: Any = None, *, at: float) -> InboxItem:
+    """A verb for an inbox; *value*: of ``resolve``, a dictionary of ``done`` and ``result``."""
+    return InboxItem(kind, uuid7_hex(at), value, reason, at)
+
+
+def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Command, Command | None]:
+    """The command that *verb* is, and the command to the stuck branches of the execution.
+
+    Raises:
+        RefusedError: No execution could take it.
+    """
+    if verb.kind == RETRY:
+        retry = retry_command(store, verb.reason)
+        return retry, retry
+    if verb.kind == UNDO:
+        refuse_branch(saga_id)
+        return undo_command(store, verb.reason), None
+    return resolve_command(store, verb.reason or "", verb.value["done"], verb.value["result"]), None
+
+
+# By the driver that owns the execution
+
+
+async def feed_verb(core: Core, active: ActiveExecution, verb: InboxItem) -> Record:
+    """Feed *verb* to an owned execution.
+
+    Raises:
+        RefusedError: It does not fit; where an equal verb came first, the message names that one.
+    """
+    try:
+        return await feed_command(core, active, *command_of(core.store, active.saga_id, verb))
+    except RefusedError as refusal:
+        first = _equal_verb_before(active.execution, verb)
+        if first is None:
+            raise
+        why = "" if first.reason is None else f" ({first.reason})"
+        raise RefusedError(f"{refusal}. Another {verb.kind!r} came first: it is record {first.seq}{why}") from None
+
+
+def _equal_verb_before(execution: Execution, verb: InboxItem) -> Record | None:
+    """The record of an equal verb, since which the execution was not stuck again."""
+    for record in reversed(execution.history):
+        if record.event in _EVENTS[verb.kind]:
+            return record
+        if is_stuck(record.target):
+            return None
+    return None
+
+
+async def judge_verbs(core: Core, active: ActiveExecution) -> list[Record]:
+    """Feed the verbs in the inbox to an owned execution, in order. Their answers go into its next commit."""
+    records: list[Record] = []
+    while active.inbox.verbs:
+        verb, at = active.inbox.verbs.pop(0), core.clock()
+        try:
+            records.append(await feed_verb(core, active, verb))
+        except JournalError:
+            raise
+        except MediatorError as refusal:
+            active.answers += (VerbAnswer(verb.number, verb.name, None, str(refusal), at),)
+        else:
+            active.answers += (VerbAnswer(verb.number, verb.name, records[-1].seq, None, at),)
+    return records
+
+
+# For an operator
+
+
+async def ask_driver(core: Core, saga_id: str, verb: InboxItem, timeout: float) -> Entry:
+    """Have the driver that owns an execution, or comes to own it, judge *verb*; the execution, once that is accepted.
+
+    Raises:
+        RefusedError: It was refused.
+        AlreadyDrivenError: The journal keeps no verbs for other drivers.
+        StillRunningError: There was no answer in so many seconds. The verb stays in the inbox.
+        UnknownExecutionError: There is no such execution, or it was deleted meanwhile.
+    """
+    store, journal, runtime = core.store, core.journal, core.runtime
+    if not has_operators(journal):
+        owner = (await runtime.in_thread(store.entry, saga_id)).driver
+        raise AlreadyDrivenError(
+            f"execution {saga_id!r} is being driven by {owner or 'somebody'}; wait until it is stuck or has ended"
+        )
+    operators = for_operators(journal)
+    entry = await runtime.in_thread(post_verb, store, saga_id, verb)
+    until, pause = runtime.monotonic() + timeout, 0.002
+    while (answer := await runtime.in_thread(operators.answer, verb.name)) is None:
+        if entry.driver is not None and entry.driver_alive:
+            await core.notify_owner(entry)
+        elif store.registry.can_drive(entry.acceptance):
+            core.resume(saga_id)  # its driver has ended, or has released it
+        left = until - runtime.monotonic()
+        if left <= 0:
+            who = f"{entry.driver} drives it" if entry.driver is not None else "nothing drives it"
+            raise StillRunningError(
+                *(saga_id, entry.state, timeout),
+                f"execution {saga_id!r} is in {entry.state!r}, and {who}: there was no answer to {verb.kind!r} in "
+                f"{timeout:g} seconds. It stays in the inbox, and counts once a driver reads it: see fsm-mediator show",
+            )
+        await runtime.pause(min(pause, left))
+        pause = min(pause * 1.5, 0.25)
+        entry = await runtime.in_thread(store.entry, saga_id)
+    await runtime.in_thread(operators.forget_answer, verb.name)
+    if answer.refusal is not None:
+        raise RefusedError(answer.refusal)
+    return entry
+
+
+def post_verb(store: ExecutionStore, saga_id: str, verb: InboxItem) -> Entry:
+    """Put *verb* into the inbox of an execution.
+
+    Raises:
+        RefusedError: The execution has ended so that there is nothing to say to it.
+        UnknownExecutionError: There is no such execution.
+    """
+    posted = store.journal.post(saga_id, verb)
+    entry = store.entry(saga_id)
+    if not posted:
+        raise RefusedError(f"execution {saga_id!r} has ended in {entry.state!r}: it takes no {verb.kind!r}")
+    return entry
+
+
+def is_known_elsewhere(store: ExecutionStore, saga_id: str) -> bool:
+    """Whether a living driver knows the definition of an execution."""
+    if not has_operators(store.journal):
+        return False
+    return store.entry(saga_id).acceptance.fingerprint in for_operators(store.journal).known()
+
+
+async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome:
+    """The outcome of an execution of which this mediator has only the shape, once it rests or time is over."""
+    runtime, pause = core.runtime, 0.002
+    until = runtime.monotonic() + timeout
+    while True:
+        entry = await runtime.in_thread(core.store.entry, saga_id)
+        rests = is_settled(entry.state) and not entry.called
+        if rests or (entry.driver is None and entry.wake_at is None) or (left := until - runtime.monotonic()) <= 0:
+            return await runtime.in_thread(_outcome_by_shape, core.store, entry)
+        await runtime.pause(min(pause, left))
+        pause = min(pause * 1.5, 0.25)
+
+
+def _outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:
+    acceptance, codec = entry.acceptance, store.journal.codec
+    text = for_operators(store.journal).shape(acceptance.fingerprint)
+    assert text is not None  # a driver that knows it has enlisted with it
+    shape = attrs.evolve(Shape.from_json(text), saga=acceptance.saga, version=acceptance.version)
+    saga = shape.saga_without_functions()
+    records = codec.decode_records(saga, store.journal.records(entry.saga_id))
+    return Execution.fold(saga, codec.decode_acceptance(saga, acceptance), records).outcome()

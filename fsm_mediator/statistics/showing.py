@@ -1,0 +1,136 @@
+"""Showing: which numbers of the statistics are written on the boxes of a picture, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.diagram.numbers import Numbers, StepNumbers
+from fsm_mediator.diagram.text import seconds
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.machine.parts import Kind, Part
+from fsm_mediator.statistics.machines import MachineStatistics, StepStatistics
+
+Show = Literal["p50", "p95", "failures", "now"]
+
+LEAST_SAMPLES: Final = 20
+"""With fewer samples a number is written and nothing is coloured: it may be chance."""
+
+_PLAIN: Final = f"no colour: fewer than {LEAST_SAMPLES}"
+_NOTHING: Final = MachineStatistics()
+
+
+class _Shown(NamedTuple):
+    """A choice of numbers."""
+
+    heading: str  # what they are
+    legend: str  # the meaning of signs in the notes, and of boxes without a colour
+    note: Callable[[StepStatistics], str]  # the words in a box
+    value: Callable[[StepStatistics], float | None]  # what its colour shows
+    words: Callable[[float], str]  # such a value in words
+    kinds: frozenset[Kind]  # the parts that are coloured
+
+
+def rounded(value: float) -> str:
+    """Seconds in words, with two figures: a percentile is not known any better."""
+    figure, unit = seconds(value).split()
+    return f"{float(f'{float(figure):.2g}'):g} {unit}"
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with two figures."""
+    return f"{float(f'{100 * share:.2g}'):g} %"
+
+
+def _took(name: Literal["p50", "p95"]) -> _Shown:
+    def note(step: StepStatistics) -> str:
+        took: float | None = getattr(step, name)
+        return "no samples" if took is None else f"{rounded(took)} · n {step.samples:,}"
+
+    # A wait is as long as somebody lets it be: beside it every step would be fast.
+    return _Shown(
+        f"{name}: {name[1:]} of 100 took at most",
+        f"n: how many   {_PLAIN}, or a wait",
+        note,
+        lambda step: getattr(step, name),
+        rounded,
+        frozenset({Kind.STEP}),
+    )
+
+
+def _failed(step: StepStatistics) -> str:
+    if not step.samples:
+        return "no samples"
+    again = f" · ↻ {step.retries:,}" if step.retries else ""
+    return f"{percent(step.failures / step.samples)} of {step.samples:,}{again}"
+
+
+def _now(step: StepStatistics) -> str:
+    stuck = f" · {step.stuck:,} stuck" if step.stuck else ""
+    return f"{step.now:,} now{stuck}"
+
+
+SHOWN: Final[Mapping[Show, _Shown]] = {
+    "p50": _took("p50"),
+    "p95": _took("p95"),
+    "failures": _Shown(
+        "failures: given up, of 100",
+        _PLAIN,
+        _failed,
+        lambda step: step.failures / step.samples if step.samples else None,
+        percent,
+        frozenset({Kind.STEP, Kind.SIGNAL, Kind.SLEEP}),
+    ),
+    "now": _Shown(
+        "now: executions in a step",
+        _PLAIN,
+        _now,
+        lambda step: float(step.now),
+        lambda value: f"{value:,.0f}",
+        frozenset({Kind.STEP, Kind.SIGNAL, Kind.SLEEP}),
+    ),
+}
+"""All that can be shown."""
+
+
+def numbers_of(saga: Saga, machines: Mapping[str, MachineStatistics], show: Show, about: Sequence[str]) -> Numbers:
+    """The numbers called *show* of every step of *saga* and of its branches.
+
+    Raises:
+        DefinitionError: There is no such choice.
+    """
+    if show not in SHOWN:
+        raise DefinitionError(f"cannot show {show!r}; there are {', '.join(SHOWN)}")
+    shown = SHOWN[show]
+    steps: dict[str, StepNumbers] = {}
+    flows: dict[str, Mapping[str, int]] = {}
+    for prefix, definition in definitions_in(saga):
+        machine = machines.get(definition.name, _NOTHING)
+        flows[prefix] = machine.moves
+        for part in definition.parts:
+            steps[prefix + part.path] = _numbers(part, machine.step(part.path), show, shown)
+    return Numbers(
+        name=show,
+        heading=shown.heading,
+        legend=shown.legend,
+        about=tuple(about),
+        steps=steps,
+        flows=flows,
+        words=shown.words,
+    )
+
+
+def _numbers(part: Part, step: StepStatistics, show: Show, shown: _Shown) -> StepNumbers:
+    known = (step.now if show == "now" else step.samples) >= LEAST_SAMPLES and part.kind in shown.kinds
+    lines = [f"{each}: {other.note(step)}" for each, other in SHOWN.items()]
+    value = shown.value(step) if known else None
+    return StepNumbers(note=shown.note(step), value=value, tooltip="\n".join(lines))
+
+
+def definitions_in(saga: Saga, prefix: str = "") -> Iterator[tuple[str, Saga]]:
+    """*saga* and the sagas of its branches, each after the text that stands before its ids in a picture."""
+    yield prefix, saga
+    for group, branches in saga.branches.items():
+        for name, branch in branches.items():
+            yield from definitions_in(branch, f"{prefix}{group}.{name}/")

@@ -1,0 +1,259 @@
+"""Statistics: the numbers of a saga's executions, read from a journal or from a JSON file, and drawn on its steps."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self, Unpack
+
+import attrs
+import msgspec
+
+from fsm_mediator.definition.saga import Saga, all_definitions
+from fsm_mediator.diagram import Diagram, Look
+from fsm_mediator.diagram.picture import STEPS
+from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.factory import open_journal, path_of
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.statistics.machines import MachineStatistics, Period, StepStatistics
+from fsm_mediator.statistics.showing import Show, definitions_in, numbers_of, rounded
+
+FORMAT: Final = 1
+"""The number of the format of the JSON."""
+
+MOST_NAMED: Final = 20
+"""How many executions that cannot be read are named; all are counted."""
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """Executions with records that cannot be read.
+
+    Attributes:
+        count: How many there are.
+        named: The ids of the first, each with the reason.
+    """
+
+    count: int = 0
+    named: dict[str, str] = {}
+
+
+class _File(msgspec.Struct, kw_only=True):
+    """The content of the JSON."""
+
+    format: int = FORMAT
+    saga: str
+    version: str
+    since: float | None
+    until: float | None
+    unreadable: Unreadable
+    machines: dict[str, MachineStatistics]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Statistics:
+    """The numbers of a saga's executions: how long its steps take, how often they fail, where executions are now.
+
+    ::
+
+        stats = Statistics.read(checkout, "sagas.db", since=time.time() - 7 * 86400)
+        stats.steps["charge"].p95
+        stats.diagram("p95")
+
+    Attributes:
+        saga: The definition on which the numbers are drawn.
+        version: The version of the executions.
+        since: Records from this time on count, in seconds since the epoch; None: from the first.
+        until: Records before this time count; None: to the last.
+        machines: The counts, by the name of the saga and of its branches.
+        unreadable: The executions that were left out because their records cannot be read.
+    """
+
+    saga: Saga
+    version: str
+    since: float | None = attrs.field(default=None, kw_only=True)
+    until: float | None = attrs.field(default=None, kw_only=True)
+    machines: Mapping[str, MachineStatistics] = attrs.field(kw_only=True)
+    unreadable: Unreadable = attrs.field(default=Unreadable(), kw_only=True)
+
+    @classmethod
+    def read(
+        cls,
+        saga: Saga,
+        journal: Journal | str | os.PathLike[str],
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        progress: Callable[[], object] | None = None,
+    ) -> Self:
+        """Read the executions of *saga* in its version, and their branches, from a journal.
+
+        A journal of any size is read page by page. An execution that cannot be read is counted in `unreadable`.
+
+        Args:
+            saga: The definition.
+            journal: The journal, or its path or URL.
+            since: Only records from this time on are samples, in seconds since the epoch.
+            until: Only records before this time are samples. The states that executions are in are those of now.
+            progress: Called after each execution.
+
+        Raises:
+            DefinitionError: *since* or *until* is no number, or *until* is not after *since*.
+            JournalError: The journal cannot be opened or listed.
+        """
+        for time in (since, until):
+            if time is not None and (isinstance(time, bool) or not isinstance(time, (int, float)) or math.isnan(time)):
+                raise DefinitionError(
+                    f"{time!r} is no time: since and until are seconds since the epoch; of a datetime its .timestamp()"
+                )
+        if since is not None and until is not None and until <= since:
+            raise DefinitionError(f"the period since {since!r} until {until!r} is empty; until must be later")
+        period = Period(-math.inf if since is None else since, math.inf if until is None else until)
+        machines: dict[str, MachineStatistics] = {}
+        lost, named = 0, {}
+        with _opened(journal) as opened:
+            for definition in all_definitions(saga):
+                machine = machines.setdefault(definition.name, MachineStatistics())
+                for entry in opened.entries(saga=definition.name):
+                    if entry.acceptance.version != definition.version:
+                        continue
+                    try:
+                        _count(opened, entry, machine, period)
+                    except JournalError as error:
+                        lost += 1
+                        if lost <= MOST_NAMED:
+                            named[entry.saga_id] = str(error)
+                    if progress is not None:
+                        progress()
+        unreadable = Unreadable(lost, named)
+        return cls(saga, saga.version, since=since, until=until, machines=machines, unreadable=unreadable)
+
+    @classmethod
+    def from_json(cls, saga: Saga, source: str | bytes | Path) -> Self:
+        """Read what `to_json` wrote: the text itself, or a `Path` of a file.
+
+        Args:
+            saga: The definition on which the numbers are drawn; it may be another version than theirs.
+            source: The text, or the file.
+
+        Raises:
+            DefinitionError: The file cannot be read, it holds no statistics, or those of another saga.
+        """
+        where = str(source) if isinstance(source, Path) else "the text"
+        try:
+            text = source.read_bytes() if isinstance(source, Path) else source
+            file = msgspec.json.decode(text, type=_File)
+        except OSError as error:
+            raise DefinitionError(f"{where} cannot be read: {error.strerror or error}") from error
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            raise DefinitionError(
+                f"{where} holds no statistics ({error}); `fsm-mediator stats` and Statistics.to_json write them"
+            ) from error
+        if (file.saga, file.format) != (saga.name, FORMAT):
+            raise DefinitionError(
+                f"{where} holds statistics of saga {file.saga!r} in format {file.format}, not of {saga.name!r} in "
+                f"format {FORMAT}; write them anew with `fsm-mediator stats`"
+            )
+        return cls(
+            saga,
+            file.version,
+            since=file.since,
+            until=file.until,
+            machines=file.machines,
+            unreadable=file.unreadable,
+        )
+
+    def to_json(self) -> str:
+        """The numbers as JSON, for a build without a journal; no payload, result or error is in it."""
+        file = _File(
+            saga=self.saga.name,
+            version=self.version,
+            since=self.since,
+            until=self.until,
+            unreadable=self.unreadable,
+            machines=dict(self.machines),
+        )
+        return json.dumps(msgspec.to_builtins(file, str_keys=True), sort_keys=True, separators=(",", ":")) + "\n"
+
+    @property
+    def steps(self) -> dict[str, StepStatistics]:
+        """The numbers of each step, wait and group, by its id in pictures: ``charge``, ``fulfil.pack/weigh``."""
+        nothing = MachineStatistics()
+        return {
+            prefix + part.path: self.machines.get(definition.name, nothing).step(part.path)
+            for prefix, definition in definitions_in(self.saga)
+            for part in definition.parts
+        }
+
+    def diagram(self, show: Show = "p95", *, beside: Statistics | None = None, **look: Unpack[Look]) -> Diagram:
+        """The steps of the saga with their numbers; lines are as wide as executions took them often.
+
+        A number of fewer than 20 samples has no colour.
+
+        Args:
+            show: ``p50`` or ``p95`` (the seconds that so many per cent took at most), ``failures`` (the share that was
+                given up, and retries) or ``now`` (how many executions are in a step).
+            beside: Other statistics, drawn on the right in the same colours: of another period, or another version. Two
+                pictures that are too wide for that are drawn below each other.
+            look: Attributes of `Diagram`.
+
+        Raises:
+            DefinitionError: There is no such choice.
+        """
+        other = None if beside is None else beside.diagram(show)
+        numbers = numbers_of(self.saga, self.machines, show, tuple(self._about()))
+        return Diagram(self.saga, view=STEPS, numbers=numbers, beside=other, **look)
+
+    def _about(self) -> Iterator[str]:
+        """The lines below the title of a picture."""
+        whole = self.machines.get(self.saga.name, MachineStatistics())
+        p50, p95 = whole.runs.percentile(50), whole.runs.percentile(95)
+        yield f"version {self.version} · {whole.executions:,} executions"
+        if p50 is not None and p95 is not None:
+            yield f"from acceptance to end: {rounded(p50)} (p50), {rounded(p95)} (p95)"
+        if self.since is not None or self.until is not None:
+            ends = zip(("from", "to"), (self.since, self.until), strict=True)
+            yield " ".join(f"{word} {_day(time)}" for word, time in ends if time is not None) + " UTC"
+        if self.unreadable.count:
+            yield f"{self.unreadable.count:,} cannot be read and are left out: {', '.join(self.unreadable.named)}"
+
+    def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
+        """The 95th percentiles on its steps, for a notebook."""
+        return {**self.diagram()._repr_mimebundle_(**kinds), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        whole = self.machines.get(self.saga.name, MachineStatistics())
+        return f"<Statistics of saga {self.saga.name!r} version {self.version}: {whole.executions:,} executions>"
+
+
+def _day(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+@contextmanager
+def _opened(journal: Journal | str | os.PathLike[str]) -> Iterator[Journal]:
+    """The journal, opened for reading and closed afterwards if *journal* is its path."""
+    if not isinstance(journal, (str, os.PathLike)):
+        yield open_journal(journal)
+        return
+    from fsm_mediator.journal.sqlite.journal import SQLiteJournal  # loads sqlite3
+
+    with closing(SQLiteJournal(path_of(os.fspath(journal)), read_only=True)) as opened:
+        yield opened
+
+
+def _count(journal: Journal, entry: Entry, machine: MachineStatistics, period: Period) -> None:
+    """Count one execution.
+
+    Raises:
+        JournalError: Its records cannot be read.
+    """
+    machine.place(entry, period)
+    accepted_at = entry.acceptance.at
+    if entry.seq and period.meets(accepted_at, entry.changed_at):
+        # Records that others wrote since then lead to another state.
+        machine.add(accepted_at, journal.records(entry.saga_id)[: entry.seq], period)
