@@ -35,7 +35,8 @@ from fsm_mediator.cli.commands import cli
 from fsm_mediator.cli.tables import exported
 from fsm_mediator.conformance import conforms
 from fsm_mediator.journal import rows
-from fsm_mediator.journal.protocol import Commit, Plan, Planned
+from fsm_mediator.journal.planning import Plan, Planned
+from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator import commits
 from fsm_mediator.testing.processes import in_a_child, kill
 from tests.commits import DRIVER, acceptance, record

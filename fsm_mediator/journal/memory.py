@@ -18,13 +18,13 @@ from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.memory_operators import OperatorRows
 from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
+from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import (
     Commit,
     Driver,
     Entry,
     Forgotten,
     IdTakenError,
-    Planned,
     Written,
     check_bounds,
     check_unless_mail,
