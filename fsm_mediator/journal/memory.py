@@ -230,7 +230,8 @@ class MemoryJournal(OperatorRows):
             if row is None:
                 return False
             if item.kind in VERBS and (
-                item.name in self._table.answers or any(item.name == each.name for each in row.mail)
+                item.name in self._table.answers
+                or any(item.name == each.name and each.kind in VERBS for each in row.mail)
             ):
                 return True
             if not takes(item.kind, row.state):

@@ -167,8 +167,7 @@ UNSEEN: Final = f"""
     SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
 """How many items no driver has seen, of those of a kind, and of verbs."""
 VERB_IN: Final = f"""
-    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution
-    WHERE e.saga_id = ? AND i.kind IN {_VERBS} AND i.name = ?
+    SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
