@@ -347,11 +347,13 @@ class FaultyRuntime:
             notify_local_owner(root.driver.id, root.saga_id)
 
 
-def faulty_mediator(saga: Saga, injector: FaultInjector, *, coroutines: bool) -> Mediator | AsyncMediator:
-    """A mediator with the faults of *injector*."""
+def faulty_mediator(
+    saga: Saga, injector: FaultInjector, *, coroutines: bool, around: Callable[[Any], Any] = lambda inner: inner
+) -> Mediator | AsyncMediator:
+    """A mediator with the faults of *injector*; *around* wraps its runtime once more, below them."""
 
     def faulty(inner: Runtime) -> Any:
-        return FaultyRuntime(inner, saga, injector)
+        return FaultyRuntime(around(inner), saga, injector)
 
     settings: dict[str, Any] = {"journal": injector.journal, "close_grace": 0.0, "_runtime": faulty}
     if coroutines:
