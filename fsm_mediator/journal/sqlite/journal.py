@@ -169,7 +169,7 @@ class SQLiteJournal(OperatorTables):
 
         self._perform(job)
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
         self._connections.check_writable()
         self._connections.check_files()
@@ -183,7 +183,7 @@ class SQLiteJournal(OperatorTables):
             self._mark_ended(number)
             if not self._connections.in_memory:
                 self._read("PRAGMA wal_checkpoint(PASSIVE)")
-        return tuple(saga_id for (saga_id,) in self._read(sql.WITH_MAIL, (number,)))
+        return tuple(saga_id for (saga_id,) in self._read(sql.HELD if everything else sql.WITH_MAIL, (number,)))
 
     def dismiss(self, driver_id: str) -> None:
         """As `Journal.dismiss`."""
