@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal.operators import for_operators
+from fsm_mediator.journal.operators import Fault, for_operators
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -25,9 +25,11 @@ from fsm_mediator.journal.protocol import (
     IdTakenError,
     InboxChangedError,
     Journal,
+    Plan,
     Recoveries,
+    planned_of,
 )
-from fsm_mediator.records import VERBS, Acceptance, InboxItem, VerbAnswer
+from fsm_mediator.records import VERBS, Acceptance, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import ENDED, is_in_phase
 from tests.commits import (
     Clock,
@@ -116,6 +118,8 @@ class JournalRemembers(RuleBasedStateMachine):
         row["mail"] = [item for item in row["mail"] if item.number not in commit.taken]
         for child in commit.children:
             self.rows[child.saga_id] = self.new(child)
+        if commit.plan is not None:
+            self.apply(commit.plan, row)
         for saga_id, item in commit.posts:
             self.deliver(saga_id, item)
         self.answers.update((answer.name, answer) for answer in commit.answers)
@@ -126,7 +130,18 @@ class JournalRemembers(RuleBasedStateMachine):
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
         row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": []}
-        return row | {"recoveries": NO_RECOVERIES}
+        return row | {"recoveries": NO_RECOVERIES, "fault": (0, None), "planned": {}, "ended": None, "dormant": False}
+
+    def apply(self, plan: Plan, row: dict[str, Any]) -> None:
+        """Do in the model what *plan* says."""
+        later = {branch.successor for branch in plan.branches}
+        row["planned"] |= {n: (branch, branch.saga_id in later) for n, branch in enumerate(plan.branches)}
+        for number in range(*plan.creates) if row["ended"] is None else ():
+            if number in row["planned"]:
+                branch, dormant = row["planned"].pop(number)
+                created = {"wake_at": math.inf, "dormant": True} if dormant else {}
+                self.rows[branch.saga_id] = self.new(branch) | created
+        row["ended"] = row["ended"] or plan.ends
 
     def state(self, row: dict[str, Any]) -> str:
         return row["records"][-1].target if row["records"] else "pending"
@@ -223,6 +238,34 @@ class JournalRemembers(RuleBasedStateMachine):
             commit = self.commit(name, ["waiting.g"], row["driver"], held=True, wake_in=3.0, epoch=row["epoch"])
             self.attempt(msgspec.structs.replace(commit, children=(child,), posts=posts))
 
+    @rule(name=executions, size=st.integers(1, 5), at_most=st.integers(1, 5))
+    def plan_branches(self, name, size, at_most):
+        """The owner enters a large group; once only, as an execution does."""
+        row = self.rows.get(name)
+        if row is None or row["driver"] is None or f"{name}/big.0" in self.rows or row["planned"]:
+            return
+        ids = [f"{name}/big.{n}" for n in range(size)]
+        successors = [*ids[at_most:], *[None] * at_most]
+        branches = tuple(
+            acceptance(saga_id, n, parent=name, at=self.clock.now, successor=successor)
+            for n, (saga_id, successor) in enumerate(zip(ids, successors, strict=False))
+        )
+        commit = self.commit(name, ["waiting.big"], row["driver"], held=True, wake_in=0.0, epoch=row["epoch"])
+        self.attempt(msgspec.structs.replace(commit, plan=Plan(branches)))
+
+    @rule(name=executions, batch=st.integers(1, 3), backward=st.booleans(), twice=st.booleans(), ends=st.booleans())
+    def create_planned(self, name, batch, backward, twice, ends):
+        """The owner creates the next branches, from one end or the other, or ends all; the same twice is the same."""
+        row = self.rows.get(name)
+        if row is None or row["driver"] is None or not row["planned"]:
+            return
+        first, end = min(row["planned"]), max(row["planned"]) + 1
+        creates = (max(first, end - batch), end) if backward else (first, min(end, first + batch))
+        plan = Plan(ends=Failure("ValueError", "no")) if ends else Plan(creates=creates)
+        commit = self.commit(name, [], row["driver"], held=True, wake_in=0.0, epoch=row["epoch"])
+        for _ in range(1 + twice):
+            self.attempt(msgspec.structs.replace(commit, plan=plan))
+
     @rule(name=executions)
     def post(self, name):
         item = InboxItem("cancel", reason="enough", at=self.clock.now)
@@ -233,6 +276,14 @@ class JournalRemembers(RuleBasedStateMachine):
         """An operator speaks; the same again is harmless, even when it was answered."""
         item = InboxItem(kind, f"{called} to {name}", None, "because", self.clock.now)
         assert self.journal.post(name, item) == self.deliver(name, item)
+
+    @rule(name=executions, epoch=st.integers(1, 3), message=st.sampled_from(("no currency", "no price")))
+    def note_fault(self, name, epoch, message):
+        """A driver could not decode it, under this epoch."""
+        fault = Fault("Order", "$.item", message)
+        for_operators(self.journal).note_fault(name, epoch, fault)
+        if name in self.rows:
+            self.rows[name]["fault"] = epoch, fault
 
     @rule(name=executions, called=st.sampled_from("uvwxyz"))
     def forget_answer(self, name, called):
@@ -433,12 +484,22 @@ class JournalRemembers(RuleBasedStateMachine):
             assert entry.state == self.state(row)
             assert (entry.epoch, entry.seq, entry.mail) == (row["epoch"], len(row["records"]), len(row["mail"]))
             assert (entry.wake_at, entry.recoveries) == (row["wake_at"], row["recoveries"])
+            planned = planned_of(self.journal, name)
+            assert (planned is None) == (not row["planned"])
+            if planned is not None:
+                numbers = list(range(planned.first, planned.end))
+                assert numbers == sorted(row["planned"])
+                assert [n for n in numbers if row["planned"][n][1]] == numbers[planned.dormant - planned.first :]
+                assert planned.ended == row["ended"]
             assert (entry.driver.id if entry.driver else None) == row["driver"]
             assert entry.driver_alive == self.alive(row["driver"])
         operators = for_operators(self.journal)
         for name, answer in self.answers.items():
             assert operators.answer(name) == answer
         assert operators.answer("never said") is None
+        going_on = {name: row for name, row in self.rows.items() if self.state(row) not in ENDED}
+        faults = {name: row["fault"][1] for name, row in going_on.items() if row["fault"][0] == row["epoch"]}
+        assert operators.faults() == faults
         known = {each.fingerprint for who, those in self.knows.items() if self.alive(who) for each in those}
         assert operators.known() == known
         assert all(operators.shape(each) == f"shape of {each}" for each in known)
@@ -466,7 +527,7 @@ class JournalRemembers(RuleBasedStateMachine):
                 due += [name] if self.verbs_in(row) else []
                 continue
             waited = row["wake_at"] is not None and row["wake_at"] <= self.clock.now
-            busy = phase in ("pending", "executing", "probing", "compensating")
+            busy = phase in ("pending", "executing", "probing", "compensating") and not row["dormant"]
             if row["driver"] is not None or busy or waited or row["mail"]:
                 due.append(name)
         return due
@@ -480,7 +541,8 @@ class JournalRemembers(RuleBasedStateMachine):
         assert self.journal.claimable(now, 2) == due[:2]
         skipping = [name for name in due if self.rows[name]["opened"].fingerprint != "f-t"]
         assert self.journal.claimable(now, 100, ("f-t", "f-u")) == skipping
-        wakes = [row["wake_at"] for row in self.rows.values() if row["driver"] is None and row["wake_at"] is not None]
+        waiting = [row for row in self.rows.values() if row["driver"] is None and not row["dormant"]]
+        wakes = [row["wake_at"] for row in waiting if row["wake_at"] is not None]
         assert self.journal.next_wake() == min(wakes, default=None)
 
 

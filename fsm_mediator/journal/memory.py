@@ -15,6 +15,7 @@ import msgspec
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
+from fsm_mediator.journal.memory_operators import OperatorRows
 from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import (
@@ -23,12 +24,13 @@ from fsm_mediator.journal.protocol import (
     Entry,
     Forgotten,
     IdTakenError,
+    Planned,
     Written,
     check_bounds,
     check_unless_mail,
 )
 from fsm_mediator.journal.rows import encoded_commit, encoded_item, is_too_late, takes
-from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record, VerbAnswer
+from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED, is_in_phase
 
@@ -36,7 +38,7 @@ KEPT: Final = 10_000
 """How many ended executions are kept, unless another number is given."""
 
 
-class MemoryJournal:
+class MemoryJournal(OperatorRows):
     """Keeps executions in this process, and none longer than that.
 
     The journal belongs to the process that made it: after a fork, the child's is empty.
@@ -109,15 +111,18 @@ class MemoryJournal:
         return results
 
     def _write(self, commit: Commit) -> Written:
-        before = self._rows.get(commit.saga_id)
-        if before is not None and before.has_made(commit, encodes=self.encodes):
-            return before.mail
-        row = self._row_before(commit).after(commit)
+        known = self._rows.get(commit.saga_id)
+        if known is not None and known.has_made(commit, encodes=self.encodes):
+            return known.mail
+        before = self._row_before(commit)
+        row = before.after(commit)
         changed = {commit.saga_id: row}
-        for children, dormant in ((commit.children, False), (commit.dormant, True)):
-            for child in children:
-                changed[child.saga_id] = Row(child, [], dormant=dormant)
-                self._table.index_branch(child)
+        created = [*((child, False) for child in commit.children), *((child, True) for child in commit.dormant)]
+        if commit.plan is not None:
+            created += before.planned.created_by(commit.plan).values()
+        for child, dormant in created:
+            changed[child.saga_id] = Row(child, [], dormant=dormant)
+            self._table.index_branch(child)
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
@@ -309,6 +314,7 @@ class MemoryJournal:
         self.unshare(row)
         row.driver = None
         row.awaits = False
+        row.seen = 0  # whoever owns it next has read nothing
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """As `Journal.claimable`."""
@@ -361,6 +367,12 @@ class MemoryJournal:
             row = self._rows.get(saga_id)
             return [] if row is None else list(row.records)
 
+    def planned(self, saga_id: str) -> Planned | None:
+        """The planned branches of an execution: see `Plan`. None: there are none."""
+        with self._lock:
+            row = self._rows.get(saga_id)
+            return None if row is None else row.planned.interval()
+
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
         with self._lock:
@@ -392,26 +404,6 @@ class MemoryJournal:
             ):
                 limit = None if limit is None else limit - 1
                 yield entry
-
-    # What operators say, and what drivers know
-
-    def answer(self, name: str) -> VerbAnswer | None:
-        """As `OperatorJournal.answer`."""
-        return self._table.answers.get(name)
-
-    def forget_answer(self, name: str) -> None:
-        """As `OperatorJournal.forget_answer`."""
-        with self._lock:
-            self._table.answers.pop(name, None)
-
-    def known(self) -> frozenset[str]:
-        """As `OperatorJournal.known`."""
-        with self._lock:
-            return frozenset(each.fingerprint for driver in self._drivers.values() for each in driver.definitions)
-
-    def shape(self, fingerprint: str) -> str | None:
-        """As `OperatorJournal.shape`."""
-        return self._table.shapes.get(fingerprint)
 
     # Deleting
 

@@ -4,12 +4,50 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Final, NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
-from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
+from fsm_mediator.journal.operators import Fault
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Plan, Planned
 from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
-from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
+from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, PENDING, is_settled
+
+
+class PlannedBranches(NamedTuple):
+    """The planned branches of one execution.
+
+    Attributes:
+        branches: By their number in the group: the branch, and whether it is dormant once it is created.
+        ended: The error with which they ended without being created; None: they will be created.
+    """
+
+    branches: dict[int, tuple[Acceptance, bool]]
+    ended: Failure | None = None
+
+    def created_by(self, plan: Plan) -> dict[int, tuple[Acceptance, bool]]:
+        """The branches that *plan* creates."""
+        if self.ended is not None:
+            return {}
+        return {number: self.branches[number] for number in range(*plan.creates) if number in self.branches}
+
+    def after(self, plan: Plan) -> PlannedBranches:
+        """What is planned after *plan*."""
+        created, later = self.created_by(plan), {branch.successor for branch in plan.branches}
+        left = {number: branch for number, branch in self.branches.items() if number not in created}
+        left |= {number: (branch, branch.saga_id in later) for number, branch in enumerate(plan.branches)}
+        return PlannedBranches(left, self.ended or plan.ends)
+
+    def interval(self) -> Planned | None:
+        """As the journal returns it."""
+        if not self.branches:
+            return None
+        end = max(self.branches) + 1
+        dormant = (number for number, (_, is_dormant) in self.branches.items() if is_dormant)
+        return Planned(min(self.branches), end, min(dormant, default=end), self.ended)
+
+
+NO_BRANCHES: Final = PlannedBranches({})
 
 
 class Row:
@@ -20,7 +58,9 @@ class Row:
         "awaits",
         "driver",
         "epoch",
+        "fault",
         "mail",
+        "planned",
         "records",
         "recoveries",
         "seen",
@@ -41,6 +81,8 @@ class Row:
         self.wake_at: float | None = math.inf if dormant else None
         self.mail: tuple[InboxItem, ...] = ()
         self.recoveries = NO_RECOVERIES
+        self.planned = NO_BRANCHES
+        self.fault: tuple[int, Fault] | None = None
 
     def after(self, commit: Commit) -> Row:
         """The row that takes this one's place with *commit*."""
@@ -52,9 +94,11 @@ class Row:
         row.seen = max(self.seen, commit.seen)
         row.token = commit.token or self.token
         row.mail = self.mail
+        row.fault = self.fault
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
+        row.planned = self.planned if commit.plan is None else self.planned.after(commit.plan)
         return row
 
     def has_made(self, commit: Commit, *, encodes: bool) -> bool:
@@ -106,7 +150,7 @@ class Row:
 
 
 class Table:
-    """The executions of one journal. Callers hold the journal's lock.
+    """The executions of one journal, whose lock its callers hold.
 
     Attributes:
         rows: The executions, by id, in the order of opening.
@@ -126,7 +170,7 @@ class Table:
         self.shapes: dict[str, str] = {}
 
     def index_branch(self, acceptance: Acceptance) -> None:
-        """Note an execution under its parent, if it is a branch."""
+        """Note an execution as a branch of its parent, if it has one."""
         if acceptance.parent is not None:
             self.branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 

@@ -16,7 +16,7 @@ logger = logging.getLogger("fsm_mediator")
 
 
 class Membership:
-    """The place of one driver among those that a journal knows.
+    """One driver, as the journal knows it.
 
     A thread renews its lease, even while a step blocks the event loop.
 

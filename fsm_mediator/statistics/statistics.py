@@ -31,7 +31,7 @@ MOST_NAMED: Final = 20
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """Executions whose records cannot be read.
+    """Executions with records that cannot be read.
 
     Attributes:
         count: How many there are.

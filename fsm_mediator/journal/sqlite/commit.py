@@ -16,7 +16,14 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
+from fsm_mediator.journal.protocol import (
+    Commit,
+    IdTakenError,
+    InboxChangedError,
+    Plan,
+    Written,
+    check_unless_mail,
+)
 from fsm_mediator.journal.rows import (
     ANSWERS_KEPT,
     Row,
@@ -26,7 +33,9 @@ from fsm_mediator.journal.rows import (
     item_row,
     items_of,
     next_attention_at,
+    planned_rows,
     record_rows,
+    storable,
     stored_name,
 )
 from fsm_mediator.journal.sqlite import sql
@@ -51,14 +60,14 @@ class Write:
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_ids", "commit", "held", "opens", "plain", "posts", "rows")
+    __slots__ = ("_ids", "commit", "held", "opens", "plain", "plans", "posts", "rows")
 
     def __init__(self, commit: Commit, ids: IdCache, codec: Codec) -> None:
         self._ids = ids
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
-        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail
+        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail or commit.plan
         self.plain = not more and commit.recoveries is None and not commit.token
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
@@ -68,7 +77,8 @@ class Write:
         if not self.plain:
             self.opens = [(child, acceptance_row(child, codec.json)) for child in (*commit.children, *commit.dormant)]
             self.posts = [(saga_id, item_row(item, saga_id, codec.json)) for saga_id, item in commit.posts]
-            for child, _ in self.opens:
+            self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
+            for child in (*commit.children, *commit.dormant, *(commit.plan.branches if commit.plan else ())):
                 stored_name(child.saga_id, "the id")
 
     @property
@@ -232,6 +242,8 @@ class _Batch:
         self._records: list[Row] = []
         self._updated: list[Row] = []
         self._wakes: list[Row] = []
+        self._planned: list[Row] = []
+        self._created: list[tuple[int, str, int, int, int]] = []
         self._repeated: list[Write] = []
 
     def execute(self) -> list[Any]:
@@ -243,6 +255,11 @@ class _Batch:
         sql.many(cursor, sql.UPDATE_ROW, self._updated)
         if self._wakes:
             cursor.executemany(sql.WAKE, self._wakes)
+        sql.many(cursor, sql.PLAN, self._planned)
+        for before, parent, *which in self._created:
+            cursor.execute(sql.CREATE, (before, parent, *which))
+            cursor.execute(sql.CREATED_RECORD, (before, *which))
+            cursor.execute(sql.CREATED, which)
         for write, plan in planned:
             if not write.plain and not isinstance(plan, JournalError) and write not in self._repeated:
                 for saga_id, row in write.posts:
@@ -326,7 +343,23 @@ class _Batch:
         for index, (child, row) in enumerate(() if write.plain else write.opens):
             wake_at = None if index < len(commit.children) else math.inf  # dormant
             self._records.append((self._open(child, PENDING, 0.0, None, wake_at), *row))
+        if commit.plan is not None:
+            self._gather_plan(write, commit.plan, number)
         return number, last, mail
+
+    def _gather_plan(self, write: Write, plan: Plan, number: int) -> None:
+        """Gather what changes in the planned branches of the execution with this number."""
+        for place, (child, row) in enumerate(zip(plan.branches, write.plans, strict=True)):
+            definition = self._ids.definition(self._cursor, child)
+            self._planned.append((number, place, child.saga_id, definition, *row))
+        first, end = plan.creates
+        if first < end:
+            highest = self._highest or self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0]
+            self._created.append((highest + 1 - first, write.commit.saga_id, number, first, end))
+            self._highest = highest + end - first
+        if plan.ends is not None:
+            ended = sql.as_json((plan.ends.type, storable(plan.ends.message)))
+            self._cursor.execute(sql.END_PLANNED, (ended, number))
 
     def _open(self, acceptance: Acceptance, state: str, at: float, driver: int | None, wake_at: float | None) -> int:
         """Gather the row of a new execution. Returns its number."""
