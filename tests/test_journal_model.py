@@ -445,6 +445,8 @@ class JournalRemembers(RuleBasedStateMachine):
         if self.clock.now - self.beats[who] >= 10.0:
             self.beats[who] = self.clock.now
         assert sorted(called) == sorted(name for name, r in self.rows.items() if r["driver"] == who and r["mail"])
+        held = sorted(name for name, r in self.rows.items() if r["driver"] == who)
+        assert sorted(self.journal.beat(who, everything=True)) == held
 
     @rule(who=who)
     def dismiss(self, who):

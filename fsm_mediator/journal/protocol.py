@@ -283,8 +283,11 @@ class Journal(Protocol):
     def enlist(self, driver: Driver) -> None:
         """Register *driver*, which counts as alive from now on."""
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """Renew a driver's lease. Returns the ids of its executions with items in their inbox.
+
+        With *everything* it returns the ids of all its executions. A driver asks for these after a claim whose answer
+        was lost, and not at each heartbeat, for they may be many.
 
         Raises:
             LeaseLostError: There is no such driver.
