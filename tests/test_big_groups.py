@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from fsm_mediator import (
     DeadlineExceededError,
@@ -29,6 +30,8 @@ from fsm_mediator import (
     SQLiteJournal,
     step,
 )
+from fsm_mediator.cli import console
+from fsm_mediator.cli.commands import cli
 from fsm_mediator.cli.tables import exported
 from fsm_mediator.conformance import conforms
 from fsm_mediator.journal import rows
@@ -513,3 +516,46 @@ def test_damaged_plans_are_found(tmp_path, monkeypatch, most_names):
         assert sorted(faults) == sorted([lost, "its planned branch 0 cannot be decoded"])
         journal.write(Commit("s/g.3", (), None, held=False, acceptance=branches[3]))
         assert any("its branch 's/g.3' is planned, and exists" in fault for fault in journal.check())
+
+
+def test_show_counts_branches_that_have_not_begun(tmp_path, monkeypatch):
+    """While branches are created, and after they ended without being created, `show` and `export` say how many."""
+    monkeypatch.setattr(console.out, "_width", 200)
+    path = tmp_path / "sagas.db"
+    saga = big(World().step("one"))
+
+    def said(*words: str) -> str:
+        result = CliRunner().invoke(cli, [*words, "--journal", str(path)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def die() -> None:
+        raise Died
+
+    with contextlib.closing(SQLiteJournal(path)) as journal:
+        with pytest.raises(Died):
+            Mediator(saga, journal=Watched(journal, after=at(1, die))).run("big", SIZE, saga_id="o-1")
+        assert "waiting.g (7 not begun, 3 pending)" in said("show", "o-1")
+        planned = {"first": 3, "end": 10, "dormant": 10, "ended": None}
+        assert json.loads(said("export").splitlines()[-1])["planned"] == planned
+
+        journal.post("o-1", InboxItem("cancel", at=1.0))
+        with contextlib.closing(Mediator(saga, journal=journal)) as mediator:
+            assert mediator.wait("o-1", check=False).failed
+        assert "branches 3 (7 not begun): fsm-mediator list --parent o-1" in said("show", "o-1")
+
+
+def test_join_of_a_group_before_all_branches_exist_is_no_legal_history(journal):
+    """`conforms` names a parent that goes on although branches of it are only planned."""
+    saga = big(World().step("one"))
+    with contextlib.closing(Mediator(saga, journal=journal)) as mediator:
+        mediator.run("big", 2, saga_id="o-1")
+    entries = [json.loads(line) for line in exported(journal, journal.entries())]
+    assert conforms(entries, saga).ok
+
+    parent = next(entry for entry in entries if entry["saga_id"] == "o-1")
+    parent["planned"] = {"first": 1, "end": 2, "dormant": 2, "ended": None}
+    entries = [entry for entry in entries if entry["saga_id"] != "o-1/g.1"]
+
+    (violation,) = conforms(entries, saga).violations
+    assert violation.why == "its branch 'o-1/g.1' never succeeded, and stands in 'planned'"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal.operators import for_operators
+from fsm_mediator.journal.operators import Fault, for_operators
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -65,7 +65,7 @@ class JournalRemembers(RuleBasedStateMachine):
         self.rows: dict[str, dict[str, Any]] = {}
         self.forgotten: dict[str, Forgotten] = {}
         self.beats: dict[str, float] = {}
-        self.items = 0
+        self.items = self.tokens = 0
         self.answers: dict[str, VerbAnswer] = {}
         self.knows: dict[str, tuple[Definition, ...]] = {}
         self.enlist("d-1", ())
@@ -124,10 +124,13 @@ class JournalRemembers(RuleBasedStateMachine):
             self.deliver(saga_id, item)
         self.answers.update((answer.name, answer) for answer in commit.answers)
         assert written == tuple(row["mail"])
+        if commit.records or commit.token or commit.acceptance is not None:  # its answers are lost, once and twice
+            assert self.journal.write(commit) == self.journal.write(commit) == written
+            assert self.journal.write_all([commit]) == [written]
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
         row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": []}
-        return row | {"recoveries": NO_RECOVERIES, "planned": {}, "ended": None, "dormant": False}
+        return row | {"recoveries": NO_RECOVERIES, "fault": (0, None), "planned": {}, "ended": None, "dormant": False}
 
     def apply(self, plan: Plan, row: dict[str, Any]) -> None:
         """Do in the model what *plan* says."""
@@ -176,7 +179,9 @@ class JournalRemembers(RuleBasedStateMachine):
         held = more.pop("held") and (not targets or targets[-1] not in ENDED)
         wake_in = more.pop("wake_in")
         wake_at = at + wake_in if waits else None
-        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, **more)
+        self.tokens += 1
+        token = 0 if records else self.tokens
+        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, token=token, **more)
 
     @rule(
         target=executions,
@@ -189,8 +194,8 @@ class JournalRemembers(RuleBasedStateMachine):
     def open(self, name, to, who, held, saga):
         opened = acceptance(name, saga=saga, fingerprint=f"f-{saga}", at=self.clock.now)
         commit = self.commit(name, to, who, held=held, wake_in=5.0, acceptance=opened)
-        if name in self.rows:
-            commit = Commit(name, (), who, held=held, acceptance=opened)
+        if name in self.rows:  # by another caller, a little later
+            commit = Commit(name, (), who, held=held, acceptance=msgspec.structs.replace(opened, at=-1.0))
         self.attempt(commit)
         return name
 
@@ -271,6 +276,14 @@ class JournalRemembers(RuleBasedStateMachine):
         """An operator speaks; the same again is harmless, even when it was answered."""
         item = InboxItem(kind, f"{called} to {name}", None, "because", self.clock.now)
         assert self.journal.post(name, item) == self.deliver(name, item)
+
+    @rule(name=executions, epoch=st.integers(1, 3), message=st.sampled_from(("no currency", "no price")))
+    def note_fault(self, name, epoch, message):
+        """A driver could not decode it, under this epoch."""
+        fault = Fault("Order", "$.item", message)
+        for_operators(self.journal).note_fault(name, epoch, fault)
+        if name in self.rows:
+            self.rows[name]["fault"] = epoch, fault
 
     @rule(name=executions, called=st.sampled_from("uvwxyz"))
     def forget_answer(self, name, called):
@@ -482,6 +495,9 @@ class JournalRemembers(RuleBasedStateMachine):
         for name, answer in self.answers.items():
             assert operators.answer(name) == answer
         assert operators.answer("never said") is None
+        going_on = {name: row for name, row in self.rows.items() if self.state(row) not in ENDED}
+        faults = {name: row["fault"][1] for name, row in going_on.items() if row["fault"][0] == row["epoch"]}
+        assert operators.faults() == faults
         known = {each.fingerprint for who, those in self.knows.items() if self.alive(who) for each in those}
         assert operators.known() == known
         assert all(operators.shape(each) == f"shape of {each}" for each in known)

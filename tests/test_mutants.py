@@ -723,7 +723,7 @@ def _(patch):
 
     def take(original, self, item):
         original(self, item)
-        if (self.signals or {}).get(item.name) is item:
+        if self.signals and self.signals.get(item.name) is item:
             self.consumed += (item.number,)
 
     wrapped(patch, "receive", take)

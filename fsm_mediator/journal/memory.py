@@ -15,6 +15,7 @@ import msgspec
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
+from fsm_mediator.journal.memory_operators import OperatorRows
 from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import (
@@ -29,7 +30,7 @@ from fsm_mediator.journal.protocol import (
     check_unless_mail,
 )
 from fsm_mediator.journal.rows import encoded_commit, encoded_item, is_too_late, takes
-from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record, VerbAnswer
+from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED, is_in_phase
 
@@ -37,7 +38,7 @@ KEPT: Final = 10_000
 """How many ended executions are kept, unless another number is given."""
 
 
-class MemoryJournal:
+class MemoryJournal(OperatorRows):
     """Keeps executions in this process, and none longer than that.
 
     The journal belongs to the process that made it: after a fork, the child's is empty.
@@ -110,6 +111,9 @@ class MemoryJournal:
         return results
 
     def _write(self, commit: Commit) -> Written:
+        known = self._rows.get(commit.saga_id)
+        if known is not None and known.has_made(commit, encodes=self.encodes):
+            return known.mail
         before = self._row_before(commit)
         row = before.after(commit)
         changed = {commit.saga_id: row}
@@ -226,7 +230,8 @@ class MemoryJournal:
             if row is None:
                 return False
             if item.kind in VERBS and (
-                item.name in self._table.answers or any(item.name == each.name for each in row.mail)
+                item.name in self._table.answers
+                or any(item.name == each.name and each.kind in VERBS for each in row.mail)
             ):
                 return True
             if not takes(item.kind, row.state):
@@ -399,26 +404,6 @@ class MemoryJournal:
             ):
                 limit = None if limit is None else limit - 1
                 yield entry
-
-    # What operators say, and what drivers know
-
-    def answer(self, name: str) -> VerbAnswer | None:
-        """As `OperatorJournal.answer`."""
-        return self._table.answers.get(name)
-
-    def forget_answer(self, name: str) -> None:
-        """As `OperatorJournal.forget_answer`."""
-        with self._lock:
-            self._table.answers.pop(name, None)
-
-    def known(self) -> frozenset[str]:
-        """As `OperatorJournal.known`."""
-        with self._lock:
-            return frozenset(each.fingerprint for driver in self._drivers.values() for each in driver.definitions)
-
-    def shape(self, fingerprint: str) -> str | None:
-        """As `OperatorJournal.shape`."""
-        return self._table.shapes.get(fingerprint)
 
     # Deleting
 

@@ -7,6 +7,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Plan, Planned
 from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
@@ -57,12 +58,14 @@ class Row:
         "awaits",
         "driver",
         "epoch",
+        "fault",
         "mail",
         "planned",
         "records",
         "recoveries",
         "seen",
         "shared",
+        "token",
         "wake_at",
     )
 
@@ -71,6 +74,7 @@ class Row:
         self.awaits = dormant
         self.shared = False
         self.seen = 0
+        self.token = 0
         self.records = records
         self.epoch = 1
         self.driver: str | None = None
@@ -78,6 +82,7 @@ class Row:
         self.mail: tuple[InboxItem, ...] = ()
         self.recoveries = NO_RECOVERIES
         self.planned = NO_BRANCHES
+        self.fault: tuple[int, Fault] | None = None
 
     def after(self, commit: Commit) -> Row:
         """The row that takes this one's place with *commit*."""
@@ -87,12 +92,27 @@ class Row:
         row.wake_at = commit.wake_at
         row.awaits = commit.awaits
         row.seen = max(self.seen, commit.seen)
+        row.token = commit.token or self.token
         row.mail = self.mail
+        row.fault = self.fault
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
         row.planned = self.planned if commit.plan is None else self.planned.after(commit.plan)
         return row
+
+    def has_made(self, commit: Commit, *, encodes: bool) -> bool:
+        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        if self.epoch != commit.epoch:
+            return False
+        if not commit.records and commit.acceptance is None:
+            return commit.token != 0 and self.token == commit.token
+        seq = commit.records[-1].seq if commit.records else 0
+        if len(self.records) != seq or self.driver != (commit.driver if commit.held else None):
+            return False
+        kept = [*self.records[len(self.records) - len(commit.records) :], self.acceptance]
+        repeated = [*commit.records, commit.acceptance or self.acceptance]
+        return all(one is two or (encodes and one == two) for one, two in zip(kept, repeated, strict=True))
 
     @property
     def state(self) -> str:

@@ -126,6 +126,8 @@ class Commit(msgspec.Struct, frozen=True):
         recoveries: The execution's new count of recoveries; None: it is as it was.
         answers: What became of verbs in the inbox; these are in *taken* too.
         plan: What is done about its planned branches. Only for a journal that has `plans_branches`.
+        token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
+            repeated. 0: it is not.
     """
 
     saga_id: str
@@ -145,6 +147,7 @@ class Commit(msgspec.Struct, frozen=True):
     recoveries: Recoveries | None = None
     answers: tuple[VerbAnswer, ...] = ()
     plan: Plan | None = None
+    token: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -165,6 +168,7 @@ class Entry(msgspec.Struct, frozen=True):
         recoveries: How often it was recovered without getting further.
         abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
         queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
+        undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
     """
 
     acceptance: Acceptance
@@ -180,6 +184,7 @@ class Entry(msgspec.Struct, frozen=True):
     recoveries: Recoveries = NO_RECOVERIES
     abandoned: bool = False
     queued: str | None = None
+    undrivable: str | None = None
 
     @property
     def saga_id(self) -> str:
@@ -228,7 +233,9 @@ class Journal(Protocol):
     A journal may have a method ``planned(saga_id)``, which returns the `Planned` branches of an execution, or None.
     Then it takes commits with a `Plan`. Without it every group is created in one commit, whatever its size.
 
-    Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
+    Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
+    lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
+    has the same result.
     """
 
     encodes: bool
@@ -237,6 +244,9 @@ class Journal(Protocol):
 
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.
+
+        A commit that was made already is recognised, under the same epoch: by its records, which are the last ones
+        kept, or by its token.
 
         Raises:
             IdTakenError: The commit opens an execution, and the id exists, or is forgotten.

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from contextvars import Context
 from typing import Any, Final
 
+from msgspec.structs import replace
+
+from fsm_mediator.errors import PayloadError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.execution.views import Encoding
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
-from fsm_mediator.records import BEGIN, CHILD, LATE, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
 from fsm_mediator.states import SUCCEEDED
+
+logger = logging.getLogger("fsm_mediator")
 
 
 class Inbox:
@@ -172,8 +179,9 @@ class ActiveExecution:
             self.inbox = Inbox()
         inbox, known = self.inbox, len(self.inbox.received)
         encoding = self.execution.encoding
-        for item in items if encoding is None else encoding.decode_items(self.execution.saga, items):
-            if item.number not in inbox.received:
+        for each in items:
+            if each.number not in inbox.received:
+                item = each if encoding is None else self._decoded(each, encoding)
                 inbox.received |= {item.number}
                 inbox.seen = max(inbox.seen, item.number)
                 if item.kind in VERBS:
@@ -187,6 +195,17 @@ class ActiveExecution:
                 if item.kind == LATE:
                     inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason
         return len(inbox.received) > known
+
+    def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
+        """*item* decoded. An unchecked signal with a value of another type does not count, and is taken."""
+        try:
+            (decoded,) = encoding.decode_items(self.execution.saga, (item,))
+        except PayloadError as error:
+            if item.reason != UNCHECKED:
+                raise
+            logger.warning("execution %r: the signal %r does not count: %s", self.saga_id, item.name, error)
+            return replace(item, kind="", value=None)
+        return decoded
 
     @property
     def is_finishing(self) -> bool:

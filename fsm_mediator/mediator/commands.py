@@ -23,6 +23,7 @@ from fsm_mediator.mediator.validation import is_instance
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
+    UNCHECKED,
     InboxItem,
     OperatorRetry,
     OperatorSettled,
@@ -115,17 +116,21 @@ def post_cancel(store: ExecutionStore, saga_id: str, reason: str | None) -> Entr
     """Put a cancel into the execution's inbox; the entry names the owner to notify.
 
     Raises:
-        RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot.
+        RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot. Of an execution
+            that another living driver alone can drive, that driver judges it.
         UnknownExecutionError: There is no such execution.
     """
     entry = store.entry(saga_id)
-    why = _why_not_cancellable(store, entry)
+    elsewhere = store.is_known_elsewhere(entry)
+    if entry.state not in ENDED and not elsewhere:
+        store.load_execution(entry)  # raises where nothing here can carry it out
+    why = None if elsewhere else _why_not_cancellable(store, entry)
     if why is None and not store.journal.post(saga_id, InboxItem(CANCEL, reason=reason, at=store.clock())):
         why = "it has ended meanwhile"
     if why is None:
         entry = store.entry(saga_id)  # anew: if nobody holds it now, nobody sees what was posted unless called
         # It may have gone on while we posted. To have ended in `failed` may be what the cancel did, these cannot.
-        if entry.state == SUCCEEDED or _past_pivot(store, entry):
+        if not elsewhere and (entry.state == SUCCEEDED or _past_pivot(store, entry)):
             why = _why_not_cancellable(store, entry)
     if why is not None:
         raise RefusedError(f"execution {saga_id!r} cannot be cancelled: {why}")
@@ -140,6 +145,12 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
         PayloadError: The value is of another type than the signal's, or cannot be journaled.
         UnknownExecutionError: There is no such execution.
     """
+    entry = store.entry(saga_id)
+    if store.is_known_elsewhere(entry):
+        item = InboxItem(SIGNAL, name, value, UNCHECKED, store.clock())
+        if not store.journal.post(saga_id, item, clock=store.clock):
+            raise RefusedError(f"signal {name!r} of execution {saga_id!r} is not awaited: it has ended, or timed out")
+        return store.entry(saga_id)
     entry, found, path = _find_signal(store, saga_id, name)
     value = _signal_value(store, found.part, value)
     where = f"signal {path!r} of execution {entry.saga_id!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -152,6 +153,7 @@ class CommitBuilder:
             _counted(active, records),
             answers,
             plan,
+            0 if records or opens else uuid.uuid4().int >> 65,
         )
 
     def _plans(self, execution: Execution) -> bool:

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 
 from fsm_mediator.error_types import safe_repr
-from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError
+from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.protocol import Commit, Entry
@@ -183,7 +183,9 @@ class OwnedExecutions:
             active.called = False  # first: what comes from now on is read again
             if claimed.seq or claimed.mail:  # else the commit that begins it returns the inbox
                 active.receive(self._journal.inbox(saga_id))
-        except BaseException:
+        except BaseException as error:
+            if active.epoch and claimed is not None and isinstance(error, PayloadError):
+                self._store.note_fault(claimed, error)
             active.claimed = None
             self.release(saga_id)
             raise

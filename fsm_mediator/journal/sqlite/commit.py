@@ -68,7 +68,7 @@ class Write:
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
         more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail or commit.plan
-        self.plain = not more and commit.recoveries is None
+        self.plain = not more and commit.recoveries is None and not commit.token
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -244,6 +244,7 @@ class _Batch:
         self._wakes: list[Row] = []
         self._planned: list[Row] = []
         self._created: list[tuple[int, str, int, int, int]] = []
+        self._repeated: list[Write] = []
 
     def execute(self) -> list[Any]:
         """Of each write, the inbox after it, or its refusal."""
@@ -260,7 +261,7 @@ class _Batch:
             cursor.execute(sql.CREATED_RECORD, (before, *which))
             cursor.execute(sql.CREATED, which)
         for write, plan in planned:
-            if not write.plain and not isinstance(plan, JournalError):
+            if not write.plain and not isinstance(plan, JournalError) and write not in self._repeated:
                 for saga_id, row in write.posts:
                     post(cursor, saga_id, row)
         results: list[Any] = []
@@ -287,7 +288,29 @@ class _Batch:
         return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
     def _plan(self, write: Write) -> JournalError | _Planned:
-        """Gather the rows of *write*. Returns the execution after it, or the refusal."""
+        """Gather the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
+        planned = self._gather(write) if write.rows or not self._is_written(write) else None
+        if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
+            number, _, _, mail, _, last = self._found[write.commit.saga_id]
+            self._repeated.append(write)
+            return number, last, mail
+        return planned
+
+    def _is_written(self, write: Write) -> bool:
+        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        cursor, commit, rows = self._cursor, write.commit, write.rows
+        execution = self._found.get(commit.saga_id)
+        if execution is None or execution[1] != commit.epoch:
+            return False
+        number, _, driver, _, _, last = execution
+        if not rows:
+            return commit.token != 0 and cursor.execute(sql.LAST_COMMIT, (number,)).fetchone() == (commit.token,)
+        if last != rows[-1][0] or driver != (self._ids.driver(cursor, commit.driver) if write.held else None):
+            return False
+        kept: list[Row] = cursor.execute(sql.ROWS_FROM, (number, rows[0][0])).fetchall()
+        return kept == rows
+
+    def _gather(self, write: Write) -> JournalError | _Planned:
         commit = write.commit
         for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
             if saga_id in self._found or saga_id in self._forgotten:
@@ -314,6 +337,8 @@ class _Batch:
             number, last, mail = self._append(write, owner, execution)
             if commit.recoveries is not None:
                 self._cursor.execute(sql.COUNT_RECOVERIES, (*commit.recoveries, number))
+        if commit.token:
+            self._cursor.execute(sql.KEEP_COMMIT, (commit.token, number))
         self._records.extend((number, *row) for row in write.rows)
         for index, (child, row) in enumerate(() if write.plain else write.opens):
             wake_at = None if index < len(commit.children) else math.inf  # dormant

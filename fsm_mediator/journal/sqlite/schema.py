@@ -54,6 +54,15 @@ OPERATORS: Final = """
         fingerprint TEXT NOT NULL,
         PRIMARY KEY (driver, fingerprint)
     ) STRICT, WITHOUT ROWID;
+
+    -- Executions that a driver could not decode, though it knows their definition.
+    CREATE TABLE faults (
+        execution INTEGER PRIMARY KEY REFERENCES executions ON DELETE CASCADE,
+        epoch INTEGER NOT NULL, -- it counts as long as the execution has this epoch
+        type TEXT NOT NULL,
+        field TEXT NOT NULL,
+        message TEXT NOT NULL
+    ) STRICT;
     """
 
 _PENDING_LAST: Final = """
@@ -77,6 +86,11 @@ PLANNED: Final = """
         ended TEXT,              -- JSON: type and message of the error with which it ended without being created
         PRIMARY KEY (execution, number)
     ) STRICT, WITHOUT ROWID;
+    """
+
+_TOKENS: Final = """
+    -- The last commit without a record: see `Commit.token`.
+    ALTER TABLE executions ADD COLUMN token INTEGER NOT NULL DEFAULT 0;
     """
 
 STEPS: Sequence[str] = (
@@ -160,6 +174,7 @@ STEPS: Sequence[str] = (
     OPERATORS,
     _PENDING_LAST,
     PLANNED,
+    _TOKENS,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

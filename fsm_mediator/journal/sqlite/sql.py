@@ -69,9 +69,8 @@ OWNED_BY: Final = f"""
     SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ?"""
 _VERBS: Final = f"({', '.join(map(repr, sorted(VERBS)))})"
-_HAS_VERB: Final = (
-    f"(e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS}))"
-)
+_VERB_WAITS: Final = f"EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS})"
+_HAS_VERB: Final = f"(e.mail > 0 AND {_VERB_WAITS})"
 _TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?) AND NOT {_HAS_VERB}"
 """Ended executions whose row names this driver as the owner. If it is surely dead (the second parameter), also those
 that it claimed later, to undo them, and left in their ended state; unless that is still to be answered."""
@@ -122,6 +121,10 @@ OPEN_NEXT: Final = _of_many(
 )
 UNDO_OPEN: Final = "DELETE FROM executions WHERE number > ?"
 WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
+KEEP_COMMIT: Final = "UPDATE executions SET token = ? WHERE number = ?"
+LAST_COMMIT: Final = "SELECT token FROM executions WHERE number = ?"
+ROWS_FROM: Final = """
+    SELECT seq, event, source, target, at, details FROM records WHERE execution = ? AND seq >= ? ORDER BY seq"""
 COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here = ? WHERE number = ?"
 CLAIM: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
@@ -163,8 +166,8 @@ MAIL: Final = """
 UNSEEN: Final = f"""
     SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
 """How many items no driver has seen, of those of a kind, and of verbs."""
-VERB_IN: Final = """
-    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.kind = ? AND i.name = ?
+VERB_IN: Final = f"""
+    SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
@@ -206,6 +209,14 @@ KNOW: Final = "INSERT OR IGNORE INTO known (driver, fingerprint) SELECT number, 
 KNOWN: Final = "SELECT driver, fingerprint FROM known"
 KEEP_SHAPE: Final = "INSERT OR IGNORE INTO shapes (fingerprint, shape) VALUES (?, ?)"
 SHAPE: Final = "SELECT shape FROM shapes WHERE fingerprint = ?"
+NOTE_FAULT: Final = """
+    INSERT OR REPLACE INTO faults (execution, epoch, type, field, message)
+    SELECT number, ?, ?, ?, ? FROM executions WHERE saga_id = ?"""
+NOTED_FAULTS: Final = f"""
+    SELECT e.saga_id, f.type, f.field, f.message
+    FROM faults f JOIN executions e ON e.number = f.execution AND e.epoch = f.epoch
+        JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
+    WHERE NOT {_ENDED}"""
 
 # Executions, to read them.
 
@@ -367,9 +378,10 @@ ROW_FAULTS: Final = f"""
         SELECT e.saga_id, CASE
             WHEN e.ended_at IS NOT NULL AND NOT {_ENDED}
                 THEN 'its row says that it has ended, and its last record leads to ''' || r.target || ''''
-            WHEN e.ended_at IS NULL AND e.driver IS NULL AND {_ENDED}
+            WHEN e.ended_at IS NULL AND e.driver IS NULL AND {_ENDED} AND NOT {_VERB_WAITS}
                 THEN 'it has ended in ''' || r.target || ''', and its row does not say so'
             WHEN e.ended_at <> r.at THEN 'its row and its last record name different times of its end'
+            WHEN e.ended_at IS NOT NULL AND {_VERB_WAITS} THEN 'a verb is in its inbox, and its row calls no driver'
             WHEN e.mail <> {_MAIL_COUNT} THEN 'the inbox has another number of items than is noted'
             WHEN {_CALLS_NO_DRIVER} THEN 'it is in ''' || r.target || ''', and its row calls no driver'
             END AS fault
@@ -381,7 +393,8 @@ DERIVE_ROW: Final = f"""
     UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL),
         driver = iif(o.has_ended, NULL, driver), wake_at = iif(o.is_dormant, wake_at, NULL),
         attention = iif(o.has_ended OR (o.is_dormant AND o.mail = 0), NULL, -9e999)
-    FROM (SELECT e.number, r.at, {_ENDED} AS has_ended, {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
+    FROM (SELECT e.number, r.at, {_ENDED} AND NOT {_VERB_WAITS} AS has_ended, {_MAIL_COUNT} AS mail,
+            e.wake_at IS 9e999 AS is_dormant
         FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
     WHERE executions.number = o.number"""
 """Derives a row anew. Unless it has ended, or is dormant, a driver is called, which folds the records and writes the
