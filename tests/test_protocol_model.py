@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fsm_mediator import LeaseLostError, MemoryJournal, SQLiteJournal
-from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, Journal, claim_some
+from fsm_mediator.journal.optional import claim_some
+from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, Journal
 from fsm_mediator.records import InboxItem
 from tests import protocol_model as model
 from tests.commits import Clock, acceptance, record

@@ -23,15 +23,8 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.protocol import (
-    Commit,
-    Entry,
-    IdTakenError,
-    InboxChangedError,
-    Journal,
-    Written,
-    patience_of,
-)
+from fsm_mediator.journal.optional import patience_of
+from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, InboxChangedError, Journal, Written
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.mediator.limits import Limits

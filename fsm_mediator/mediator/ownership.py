@@ -17,7 +17,8 @@ from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
-from fsm_mediator.journal.protocol import Commit, Entry, turns_of
+from fsm_mediator.journal.optional import turns_of
+from fsm_mediator.journal.protocol import Commit, Entry
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.limits import Limits, Slot

@@ -16,7 +16,7 @@ import threading
 from typing import Final, Self
 
 from fsm_mediator.errors import JournalError
-from fsm_mediator.journal.protocol import claim_some
+from fsm_mediator.journal.optional import claim_some
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.runtime import Event
