@@ -21,15 +21,17 @@ from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, err, next_command, ou
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
 from fsm_mediator.conformance.checking import conforms
 from fsm_mediator.definition.saga import Saga, all_definitions
-from fsm_mediator.definition.shape import Shape, read_shapes
+from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, MissingExtraError, PayloadError, UnknownSagaError
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.operators import Fault
-from fsm_mediator.journal.protocol import Entry, Journal, RepairableJournal, damage_of
+from fsm_mediator.journal.optional import RepairableJournal, damage_of
+from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import comparing
 from fsm_mediator.upgrades.report import Comparison
+from fsm_mediator.upgrades.shape_files import read_shapes
 from fsm_mediator.verifier import verify as check_laws
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.violation import Violation

@@ -222,10 +222,10 @@ class PostgresJournal(OperatorTables):
         if has_lock:
             self._locks.hold(found[0])
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed after a third of it."""
         self._check_writable()
-        found = self._connections.read(sql.SEEN_BY_DRIVER, (driver_id,))
+        found = self._connections.read(sql.SEEN_BY_DRIVER, (everything, driver_id))
         if not found:
             raise unknown_driver(driver_id)
         ((age, called),) = found

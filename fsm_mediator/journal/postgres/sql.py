@@ -146,7 +146,7 @@ BEAT: Final = "UPDATE journal.drivers SET beat_at = journal.now_seconds(), lease
 SEEN_BY_DRIVER: Final = """
     SELECT journal.now_seconds() - beat_at, ARRAY(
         SELECT saga_id FROM journal.executions
-        WHERE ended_at IS NULL AND driver = d.id AND attention IS NOT NULL ORDER BY number)
+        WHERE ended_at IS NULL AND driver = d.id AND (%s OR attention IS NOT NULL) ORDER BY number)
     FROM journal.drivers d WHERE id = %s"""
 DRIVERS: Final = """
     SELECT d.number, journal.now_seconds() - d.beat_at, d.lease, NOT d.session_lock OR d.number::bigint IN (
@@ -165,7 +165,8 @@ DELETE_IDLE: Final = f"""
 
 ENTRIES: Final = """
     SELECT e.number, e.saga_id, e.saga, e.version, e.fingerprint, a.details, a.at, e.deadline_at, e.parent, e.state,
-        e.changed_at, e.seq, e.epoch, e.driver, e.wake_at, e.mail, e.attention, e.recoveries, e.recoveries_here
+        e.changed_at, e.seq, e.epoch, e.driver, e.wake_at, e.mail, e.attention, e.recoveries, e.recoveries_here,
+        NULL AS queued
     FROM journal.executions e JOIN journal.records a ON a.execution = e.number AND a.seq = 0"""
 OWNER: Final = "SELECT driver, epoch FROM journal.executions WHERE saga_id = %s"
 CLAIM: Final = f"""
@@ -209,7 +210,7 @@ CLAIM_SOME: Final = f"""
         FROM chosen WHERE number = chosen
             AND EXISTS (SELECT 1 FROM journal.drivers WHERE id = %(driver)s FOR KEY SHARE)
         RETURNING executions.*, owner, rank, due_at)
-    {ENTRIES.replace("journal.executions e", "e").replace("e.recoveries_here", "e.recoveries_here, e.owner")}
+    {ENTRIES.replace("journal.executions e", "e").replace("NULL AS queued", "NULL AS queued, e.owner")}
     ORDER BY e.rank, CASE WHEN e.rank = 2 THEN e.due_at END, e.number"""
 
 # What operators say, and what drivers know.
