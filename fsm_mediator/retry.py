@@ -103,9 +103,10 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
         if isinstance(error, _SPECIAL):
             if not isinstance(error, ExceptionGroup):
                 return False
-            if isinstance(self.on, (type, tuple)) and self.on is not Exception and isinstance(error, self.on):
+            leaves = [leaf for leaf in leaves_of(error) if not isinstance(leaf, StepRejectedError)]
+            if leaves and isinstance(self.on, (type, tuple)) and isinstance(error, self.on):
                 return True
-            return any(self.covers(leaf) for leaf in leaves_of(error))  # type: ignore[arg-type]  # all are Exceptions
+            return any(self.covers(leaf) for leaf in leaves)  # type: ignore[arg-type]  # all are Exceptions
         if self.on is Exception or isinstance(error, RetryAfterError):
             return True
         if isinstance(self.on, (type, tuple)):

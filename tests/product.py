@@ -23,6 +23,7 @@ from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import Status, status_of
 from fsm_mediator.verifier.choices import ChoicePoints
 from fsm_mediator.verifier.effect_ledger import EffectLedger
+from fsm_mediator.verifier.settings_changes import settings_of
 
 OF_BRANCHES = ("branch ", "a person has branch ", "the driver has branch ", "the driver looks ")
 """How the labels begin of what the verifier has happen to branches; here they see to themselves."""
@@ -66,7 +67,7 @@ class Product:
     def __init__(self, saga: Saga, *, to_the_end: bool = True, most: int = 100_000) -> None:
         self.decisions = ChoicePoints(saga)
         self.saga = self.decisions.saga
-        self.possible = ActionModel(self.saga)
+        self.possible = ActionModel(self.saga, thorough=True)
         self.inside = {
             (path, name): ActionModel(branch)
             for path, branches in saga.branches.items()
@@ -97,11 +98,12 @@ class Product:
             def act(move: Action = move) -> World:
                 other = copied(execution)
                 other.history = []
-                try:
-                    move.act(other, 0.0)
-                except RefusedError as error:
-                    self.wrong.add(f"refused: {error}")
-                reached = self.advanced(world, other, move.ledger)
+                with settings_of(move, other):
+                    try:
+                        move.act(other, 0.0)
+                    except RefusedError as error:
+                        self.wrong.add(f"refused: {error}")
+                    reached = self.advanced(world, other, move.ledger)
                 if move.observation.startswith("settled"):
                     settled = reached.settled | {execution.state.partition(".")[2]}
                     reached = World(reached.parent, reached.branches, settled)

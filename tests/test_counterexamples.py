@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.replay import violation_of
 from fsm_mediator.verifier.state_space import StateSpace
+from fsm_mediator.verifier.troubles import is_marked_worth_retrying
 from tests.player import replay as player
 from tests.player.instrumented import RecordingRuntime
 from tests.player.replay import Replay, actor
@@ -30,6 +31,7 @@ from tests.test_mutants import MUTANTS, made, nearest
 pytestmark = pytest.mark.once
 
 TWICE = Retry(attempts=2)
+ONCE = Retry(attempts=1)
 
 
 def run(source: str) -> None:
@@ -78,11 +80,37 @@ def waiting() -> Saga:
 
 
 def ways(saga: Saga) -> list[Violation]:
-    """The shortest way to every situation that the verifier knows, with what is recorded on it."""
+    """The shortest way to every situation that the verifier knows, with what is recorded on it.
+
+    Those on which settings change are played by `test_fewer_attempts_deployed_under_way_keep_the_doubt`.
+    """
     walk = StateSpace(saga, strict=False, most_nodes=10**6)
     walk.explore()
     every = (walk.way(number) for number in range(1, len(walk.nodes)))
-    return [violation_of(saga, 1, "", way, walk.possible, walk.branches) for way in every]
+    return [played_way(walk, way) for way in every if not has_changed_settings(way)]
+
+
+def has_changed_settings(way: Sequence[str]) -> bool:
+    """Whether other settings are deployed on the way."""
+    return any(", which has " in words for words in way)
+
+
+def played_way(walk: StateSpace, way: Sequence[str]) -> Violation:
+    """A way, with what is recorded on it, and a way for each of its branches."""
+    return violation_of(walk.saga, 1, "", way, walk.possible, walk.branches)
+
+
+def ways_of_every_action(saga: Saga) -> list[Violation]:
+    """For each action that the verifier knows anywhere, by its words, a shortest way that ends with it."""
+    walk = StateSpace(saga, strict=False, most_nodes=10**6)
+    walk.explore()
+    shortest: dict[str, list[str]] = {}
+    for number in range(len(walk.nodes)):
+        way = walk.way(number)
+        for _, label, _ in walk.successors(number):
+            if not has_changed_settings([*way, label]) and "comes too late" not in label:
+                shortest.setdefault(label, [*way, label])
+    return [played_way(walk, way) for way in shortest.values()]
 
 
 def go(way: Violation, saga: Saga) -> Replay:
@@ -105,6 +133,34 @@ def test_wherever_the_verifier_comes_a_mediator_can_come(make):
     """What is verified is what runs: every situation is reached by a real mediator, through the same records."""
     for way in ways(make()):
         go(way, make())
+
+
+def troubled() -> Saga:
+    """One step whose settings name errors, and whose answers may come late; a probe."""
+    named: dict[str, Any] = {"in_doubt_on": (OSError,), "no_effect_on": (PermissionError, KeyError)}
+    doubtful = actor("doubtful", compensates=True, retry=TWICE, compensation_retry=TWICE, **named)
+    asked = actor("asked", compensates=True, probes=True, compensation_retry=TWICE, retry=Retry(attempts=2, on=is_odd))
+    return Saga("troubled", [doubtful, asked])
+
+
+def is_odd(error: Exception) -> bool:
+    """What a predicate says that does what the way says."""
+    return is_marked_worth_retrying(error)
+
+
+def slow() -> Saga:
+    """A step whose answers may come after its time-out, within the grace."""
+    return Saga(
+        "slow", [actor("late", compensates=True, retry=TWICE, compensation_retry=ONCE, timeout=0.1, grace=30.0)]
+    )
+
+
+@pytest.mark.parametrize("make", [troubled, slow])
+def test_every_action_of_the_verifier_happens_on_a_mediator(make):
+    """Each exception that settings name, each group of exceptions, each late answer leads where the verifier says."""
+    for way in ways_of_every_action(make()):
+        if "outlives" not in "".join(way.path):
+            go(way, make())
 
 
 def played(patch: Callable[[pytest.MonkeyPatch], None]) -> list[Replay]:

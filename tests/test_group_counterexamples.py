@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fsm_mediator import Choose, Parallel, Report, Retry, Saga, Signal, Sleep, VerificationError, Violation, verify
 from fsm_mediator.errors import DefinitionError
+from fsm_mediator.mediator import branches
 from fsm_mediator.verifier.branch_traces import cheapest_trace
 from fsm_mediator.verifier.branches import FORWARD, Status
 from fsm_mediator.verifier.state_space import StateSpace
@@ -75,6 +76,32 @@ def nested() -> Saga:
 def timed() -> Saga:
     """A branch whose thread may be left behind."""
     return Saga("timed", [acting("a"), Parallel("fan", [acting("x", timeout=1.0)])])
+
+
+def deep() -> Saga:
+    """What cannot be undone, in a group in a branch of a group; and a step that may refuse after it."""
+    note, mail = (acting(name, compensates=False) for name in ("note", "mail"))
+    inner = Saga("inner", [note, Parallel("deep", [mail])])
+    return Saga("deep", [Parallel("fan", [inner]), acting("z")])
+
+
+def test_leftovers_of_a_group_in_a_branch_are_held_to_the_law(monkeypatch):
+    """A mail sent by a branch of a branch is a leftover of the whole; a mediator that forgets it is found."""
+    way = next(way for way in ways(deep()) if any(words.startswith("z raises") for words in way.path))
+
+    assert replay_of(way).records[-1].target == "failed"
+
+    forgetful = lambda store, execution: [part.path for part in execution.saga.parts if part.kind == "step"]  # noqa: E731
+    monkeypatch.setattr(branches, "_uncompensatable_steps", forgetful)
+
+    assert "fan.inner.deep.mail.mail is not among its leftovers" in replay_of(way).broken[2]
+
+
+def replay_of(way: Violation) -> Replay:
+    """The way, gone by a mediator."""
+    replay = Replay(deep())
+    replay.follow(*way.path, branches=way.branches)
+    return replay
 
 
 SAGAS = [fanned, chosen, each, onward, waiting, nested]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal.operators import for_operators
+from fsm_mediator.journal.operators import Fault, for_operators
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -25,10 +25,12 @@ from fsm_mediator.journal.protocol import (
     IdTakenError,
     InboxChangedError,
     Journal,
+    Plan,
     Queued,
     Recoveries,
+    planned_of,
 )
-from fsm_mediator.records import VERBS, Acceptance, InboxItem, VerbAnswer
+from fsm_mediator.records import VERBS, Acceptance, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import ENDED, is_in_phase
 from tests.commits import (
     Clock,
@@ -69,7 +71,7 @@ class JournalRemembers(RuleBasedStateMachine):
         self.rows: dict[str, dict[str, Any]] = {}
         self.forgotten: dict[str, Forgotten] = {}
         self.beats: dict[str, float] = {}
-        self.items = self.arrivals = 0
+        self.items = self.tokens = self.arrivals = 0
         self.answers: dict[str, VerbAnswer] = {}
         self.knows: dict[str, tuple[Definition, ...]] = {}
         self.enlist("d-1", ())
@@ -126,14 +128,30 @@ class JournalRemembers(RuleBasedStateMachine):
         row["mail"] = [item for item in row["mail"] if item.number not in commit.taken]
         for child in commit.children:
             self.rows[child.saga_id] = self.new(child)
+        if commit.plan is not None:
+            self.apply(commit.plan, row)
         for saga_id, item in commit.posts:
             self.deliver(saga_id, item)
         self.answers.update((answer.name, answer) for answer in commit.answers)
         assert written == tuple(row["mail"])
+        if commit.records or commit.token or commit.acceptance is not None:  # its answers are lost, once and twice
+            assert self.journal.write(commit) == self.journal.write(commit) == written
+            assert self.journal.write_all([commit]) == [written]
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
         row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": [], "place": None}
-        return row | {"recoveries": NO_RECOVERIES}
+        return row | {"recoveries": NO_RECOVERIES, "fault": (0, None), "planned": {}, "ended": None, "dormant": False}
+
+    def apply(self, plan: Plan, row: dict[str, Any]) -> None:
+        """Do in the model what *plan* says."""
+        later = {branch.successor for branch in plan.branches}
+        row["planned"] |= {n: (branch, branch.saga_id in later) for n, branch in enumerate(plan.branches)}
+        for number in range(*plan.creates) if row["ended"] is None else ():
+            if number in row["planned"]:
+                branch, dormant = row["planned"].pop(number)
+                created = {"wake_at": math.inf, "dormant": True} if dormant else {}
+                self.rows[branch.saga_id] = self.new(branch) | created
+        row["ended"] = row["ended"] or plan.ends
 
     def ask(self, row: dict[str, Any], commit: Commit) -> bool:
         """Give the execution its place; whether it queues."""
@@ -228,7 +246,9 @@ class JournalRemembers(RuleBasedStateMachine):
         wake_at = at + wake_in if waits else None
         if targets and targets[-1] in ENDED and saga_id in self.rows and self.rows[saga_id]["place"]:
             more["slot"] = ""
-        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, **more)
+        self.tokens += 1
+        token = 0 if records else self.tokens
+        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, token=token, **more)
 
     @rule(
         target=executions,
@@ -241,8 +261,8 @@ class JournalRemembers(RuleBasedStateMachine):
     def open(self, name, to, who, held, saga):
         opened = acceptance(name, saga=saga, fingerprint=f"f-{saga}", at=self.clock.now)
         commit = self.commit(name, to, who, held=held, wake_in=5.0, acceptance=opened)
-        if name in self.rows:
-            commit = Commit(name, (), who, held=held, acceptance=opened)
+        if name in self.rows:  # by another caller, a little later
+            commit = Commit(name, (), who, held=held, acceptance=msgspec.structs.replace(opened, at=-1.0))
         self.attempt(commit)
         return name
 
@@ -316,6 +336,34 @@ class JournalRemembers(RuleBasedStateMachine):
             commit = self.commit(name, ["waiting.g"], row["driver"], held=True, wake_in=3.0, epoch=row["epoch"])
             self.attempt(msgspec.structs.replace(commit, children=(child,), posts=posts))
 
+    @rule(name=executions, size=st.integers(1, 5), at_most=st.integers(1, 5))
+    def plan_branches(self, name, size, at_most):
+        """The owner enters a large group; once only, as an execution does."""
+        row = self.rows.get(name)
+        if row is None or row["driver"] is None or f"{name}/big.0" in self.rows or row["planned"]:
+            return
+        ids = [f"{name}/big.{n}" for n in range(size)]
+        successors = [*ids[at_most:], *[None] * at_most]
+        branches = tuple(
+            acceptance(saga_id, n, parent=name, at=self.clock.now, successor=successor)
+            for n, (saga_id, successor) in enumerate(zip(ids, successors, strict=False))
+        )
+        commit = self.commit(name, ["waiting.big"], row["driver"], held=True, wake_in=0.0, epoch=row["epoch"])
+        self.attempt(msgspec.structs.replace(commit, plan=Plan(branches)))
+
+    @rule(name=executions, batch=st.integers(1, 3), backward=st.booleans(), twice=st.booleans(), ends=st.booleans())
+    def create_planned(self, name, batch, backward, twice, ends):
+        """The owner creates the next branches, from one end or the other, or ends all; the same twice is the same."""
+        row = self.rows.get(name)
+        if row is None or row["driver"] is None or not row["planned"]:
+            return
+        first, end = min(row["planned"]), max(row["planned"]) + 1
+        creates = (max(first, end - batch), end) if backward else (first, min(end, first + batch))
+        plan = Plan(ends=Failure("ValueError", "no")) if ends else Plan(creates=creates)
+        commit = self.commit(name, [], row["driver"], held=True, wake_in=0.0, epoch=row["epoch"])
+        for _ in range(1 + twice):
+            self.attempt(msgspec.structs.replace(commit, plan=plan))
+
     @rule(name=executions)
     def post(self, name):
         item = InboxItem("cancel", reason="enough", at=self.clock.now)
@@ -326,6 +374,14 @@ class JournalRemembers(RuleBasedStateMachine):
         """An operator speaks; the same again is harmless, even when it was answered."""
         item = InboxItem(kind, f"{called} to {name}", None, "because", self.clock.now)
         assert self.journal.post(name, item) == self.deliver(name, item)
+
+    @rule(name=executions, epoch=st.integers(1, 3), message=st.sampled_from(("no currency", "no price")))
+    def note_fault(self, name, epoch, message):
+        """A driver could not decode it, under this epoch."""
+        fault = Fault("Order", "$.item", message)
+        for_operators(self.journal).note_fault(name, epoch, fault)
+        if name in self.rows:
+            self.rows[name]["fault"] = epoch, fault
 
     @rule(name=executions, called=st.sampled_from("uvwxyz"))
     def forget_answer(self, name, called):
@@ -420,6 +476,40 @@ class JournalRemembers(RuleBasedStateMachine):
             assert claimed.abandoned == abandoned
             assert msgspec.structs.replace(claimed, abandoned=False) == self.journal.find(name)
 
+    @rule(
+        who=who,
+        limit=st.integers(0, 3),
+        skip=st.sampled_from(((), ("f-t", "f-u"))),
+        leave=st.sampled_from(((), ("a", "b", "unknown"))),
+    )
+    def claim_some(self, who, limit, skip, leave):
+        """What can be claimed, in order: of the dead, at once, due by time, pending; each as if claimed alone."""
+        if who not in self.beats:
+            with pytest.raises(LeaseLostError):
+                self.journal.claim_some(who, self.clock.now, limit, skip, leave)
+            return
+        free = [name for name in self.due(who) if name not in leave]
+        free = [name for name in free if self.rows[name]["opened"].fingerprint not in skip]
+        expected = sorted(free, key=self.place)[:limit]
+        abandoned = [self.rows[name]["driver"] is not None for name in expected]
+        claimed = self.journal.claim_some(who, self.clock.now, limit, skip, leave)
+        assert [entry.saga_id for entry in claimed] == expected
+        assert [entry.abandoned for entry in claimed] == abandoned
+        for entry in claimed:
+            self.rows[entry.saga_id]["epoch"] += 1
+            self.rows[entry.saga_id]["driver"] = who
+            assert msgspec.structs.replace(entry, abandoned=False) == self.journal.find(entry.saga_id)
+
+    def place(self, name):
+        """Where an execution that can be claimed stands in the order."""
+        row = self.rows[name]
+        phase = self.state(row).partition(".")[0]
+        if row["driver"] is not None:
+            return (0, 0.0)
+        if row["mail"] or phase in ("executing", "probing", "compensating"):
+            return (1, 0.0)
+        return (3, 0.0) if phase == "pending" else (2, row["wake_at"])
+
     @rule(name=executions, epoch=st.integers(1, 3))
     def release(self, name, epoch):
         self.journal.release(name, epoch)
@@ -491,6 +581,13 @@ class JournalRemembers(RuleBasedStateMachine):
             assert entry.state == self.state(row)
             assert (entry.epoch, entry.seq, entry.mail) == (row["epoch"], len(row["records"]), len(row["mail"]))
             assert (entry.wake_at, entry.recoveries) == (row["wake_at"], row["recoveries"])
+            planned = planned_of(self.journal, name)
+            assert (planned is None) == (not row["planned"])
+            if planned is not None:
+                numbers = list(range(planned.first, planned.end))
+                assert numbers == sorted(row["planned"])
+                assert [n for n in numbers if row["planned"][n][1]] == numbers[planned.dormant - planned.first :]
+                assert planned.ended == row["ended"]
             assert (entry.driver.id if entry.driver else None) == row["driver"]
             assert entry.driver_alive == self.alive(row["driver"])
             place = row["place"]
@@ -503,6 +600,9 @@ class JournalRemembers(RuleBasedStateMachine):
         for name, answer in self.answers.items():
             assert operators.answer(name) == answer
         assert operators.answer("never said") is None
+        going_on = {name: row for name, row in self.rows.items() if self.state(row) not in ENDED}
+        faults = {name: row["fault"][1] for name, row in going_on.items() if row["fault"][0] == row["epoch"]}
+        assert operators.faults() == faults
         known = {each.fingerprint for who, those in self.knows.items() if self.alive(who) for each in those}
         assert operators.known() == known
         assert all(operators.shape(each) == f"shape of {each}" for each in known)
@@ -519,28 +619,33 @@ class JournalRemembers(RuleBasedStateMachine):
             chosen = [name for name in newest_first if is_in_phase(entries[name].state, phase)]
             assert ids(self.journal, phase=phase) == chosen
 
-    @invariant()
-    def shows_drivers_what_to_do(self) -> None:
-        if not hasattr(self, "journal"):
-            return
-        now = self.clock.now
+    def due(self, who: str | None = None) -> list[str]:
+        """What can be claimed, oldest first; nobody claims its own."""
         due = []
         for name, row in self.rows.items():
             phase = self.state(row).partition(".")[0]
-            if self.alive(row["driver"]):
+            if self.alive(row["driver"]) or (who is not None and row["driver"] == who):
                 continue
             if phase in (*ENDED, "stuck", "stuck_executing"):
                 due += [name] if self.verbs_in(row) else []
                 continue
-            waited = row["wake_at"] is not None and row["wake_at"] <= now
-            busy = phase in ("pending", "executing", "probing", "compensating")
+            waited = row["wake_at"] is not None and row["wake_at"] <= self.clock.now
+            busy = phase in ("pending", "executing", "probing", "compensating") and not row["dormant"]
             if row["driver"] is not None or busy or waited or row["mail"]:
                 due.append(name)
+        return due
+
+    @invariant()
+    def shows_drivers_what_to_do(self) -> None:
+        if not hasattr(self, "journal"):
+            return
+        now, due = self.clock.now, self.due()
         assert self.journal.claimable(now, 100) == due
         assert self.journal.claimable(now, 2) == due[:2]
         skipping = [name for name in due if self.rows[name]["opened"].fingerprint != "f-t"]
         assert self.journal.claimable(now, 100, ("f-t", "f-u")) == skipping
-        wakes = [row["wake_at"] for row in self.rows.values() if row["driver"] is None and row["wake_at"] is not None]
+        waiting = [row for row in self.rows.values() if row["driver"] is None and not row["dormant"]]
+        wakes = [row["wake_at"] for row in waiting if row["wake_at"] is not None]
         assert self.journal.next_wake() == min(wakes, default=None)
 
 

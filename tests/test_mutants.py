@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from fsm_mediator import Parallel, Retry, Saga, Signal, Sleep, step
-from fsm_mediator.execution import rules
+from fsm_mediator.execution import branching, rules
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import machine
 from fsm_mediator.machine import table as machine_table
@@ -31,14 +31,17 @@ from fsm_mediator.records import (
     Signalled,
     TimedOut,
 )
-from fsm_mediator.verifier import LAWS, Report, Violation, verify
+from fsm_mediator.verifier import LAWS, RULES, Report, Violation, verify
 
 TABLE = Path(__file__).parent.parent / "docs" / "mutants.md"
+RULES_PAGE = TABLE.parent / "rules.md"
+MARK = "<!-- the rules of fsm_mediator.verifier.RULES: written by `python -m tests.test_mutants` -->"
 PATIENT = Retry(attempts=2)
 
 Patch = Callable[[Any, str, Any], None]
 STEPS = ("plain", "leftovers", "timed", "probed", "pivoted")
 """The sagas of steps only."""
+EVERY = (*STEPS, "waiting", "fanned", "limited")
 MUTANTS: dict[str, tuple[set[int], Callable[[Patch], None], tuple[str, ...]]] = {}
 
 
@@ -73,6 +76,7 @@ def sagas() -> list[Saga]:
         Saga("pivoted", [made("a"), pivot, made("after", compensates=False, retry=Retry(attempts=None))]),
         Saga("waiting", [made("a"), Signal("word", timeout=5.0), made("b"), Signal("ever"), Sleep("nap", 1.0)]),
         Saga("fanned", [made("a"), Parallel("fan", [made("x"), made("y", compensates=False)]), made("c")]),
+        Saga("limited", [Parallel("few", [made("x"), made("y"), made("z")], at_most=1)]),
     ]
 
 
@@ -238,7 +242,7 @@ def _(patch):
         patch,
         lambda moves: [
             into(m, m.target.replace("compensating.", "executing."))
-            if m.event == "retry" and m.target.startswith("compensating.") and not m.target.endswith(".fan")
+            if m.event == "retry" and m.target.startswith("compensating.") and not m.target.endswith((".fan", ".few"))
             else m
             for m in moves
         ],
@@ -509,9 +513,261 @@ def _(patch):
     patch(Execution, "replay", forgetful)
 
 
+@mutant(2)
+def _(patch):
+    """What `in_doubt_on` names is taken for no effect."""
+
+    def sure(original, data, part, answer, policy):
+        error, doubt, again = original(data, part, answer, policy)
+        return error, doubt and not isinstance(error, (ConnectionError, TimeoutError)), again
+
+    judged(patch, "_judge", sure)
+
+
+@mutant(2)
+def _(patch):
+    """What `no_effect_on` names leaves doubt, and what surely had no effect is compensated."""
+
+    def doubtful(original, data, part, answer, policy):
+        error, doubt, again = original(data, part, answer, policy)
+        return error, doubt or isinstance(error, ConnectionRefusedError), again
+
+    judged(patch, "_judge", doubtful)
+
+
+@mutant(2)
+def _(patch):
+    """A group of exceptions, one of which leaves doubt, is taken for no effect."""
+    judged(
+        patch,
+        "leaves_doubt",
+        lambda original, part, error: original(part, error) and not isinstance(error, ExceptionGroup),
+    )
+
+
+@mutant(2)
+def _(patch):
+    """A step that ends in its midst is taken to have had no effect."""
+    judged(patch, "leaves_doubt", lambda original, part, error: original(part, error) and isinstance(error, Exception))
+
+
+@mutant(2)
+def _(patch):
+    """A step that is refused is compensated, though it had no effect."""
+    judged(
+        patch,
+        "_give_up",
+        lambda original, part, failure, doubt, *rest, **more: original(part, failure, True, *rest, **more),
+    )
+
+
+@mutant(1)
+def _(patch):
+    """A pivot that is refused without effect is stuck."""
+
+    def stuck(original, part, failure, doubt, *rest, **more):
+        return original(part, failure, doubt or part.pivot, *rest, **more)
+
+    judged(patch, "_give_up", stuck)
+
+
+@mutant(1)
+def _(patch):
+    """A step before the pivot is stuck when its attempts are used up."""
+
+    def stuck(original, part, failure, doubt, *rest, **more):
+        decision = original(part, failure, doubt, *rest, **more)
+        return replace(decision, event="exhausted") if part.timeout is not None else decision
+
+    judged(patch, "_give_up", stuck)
+
+
+@mutant(4)
+def _(patch):
+    """A step in doubt is repeated without asking its probe."""
+    ruled(
+        patch,
+        "executing",
+        lambda rule, self, part, answer, at, chance: rule(self, replace(part, probe=None), answer, at, chance),
+    )
+
+
+@mutant(4)
+def _(patch):
+    """A probe that says that it did not happen is not believed."""
+
+    def deaf(rule, self, part, answer, at, chance):
+        denied = isinstance(answer, Returned) and isinstance(answer.value, NotHappened)
+        return rule(self, part, Returned() if denied else answer, at, chance)
+
+    ruled(patch, "probing", deaf)
+
+
+@mutant(1)
+def _(patch):
+    """One retry too few."""
+    patch(Retry, "allows", lambda self, attempt: self.attempts is None or attempt < self.attempts - 1)
+
+
+@mutant(1)
+def _(patch):
+    """A refusal is attempted again."""
+    patch(Retry, "covers", lambda self, error: True)
+
+
+@mutant(1)
+def _(patch):
+    """An operator's retry does not count anew."""
+
+    def on(original, self, event, record):
+        attempt = self.attempt
+        original(self, event, record)
+        if event == "retry":
+            self.attempt = attempt
+
+    wrapped(patch, "_apply_same_part", on)
+
+
+@mutant(1, 5)
+def _(patch):
+    """An operator's retry does not lift the deadline."""
+
+    def keep(original, self, event, record):
+        deadline_at = self.deadline_at
+        original(self, event, record)
+        self.deadline_at = deadline_at
+
+    wrapped(patch, "_apply_same_part", keep)
+
+
+@mutant(1)
+def _(patch):
+    """The deadline ends a saga after its pivot."""
+
+    def anywhere(original, data, at):
+        phase, part = data.places[data.state]
+        late = data.deadline_at is not None and at >= data.deadline_at
+        if late and part is not None and part.forward_only and phase in ("pending", "executing", "retrying", "waiting"):
+            return rules.Decision("exhausted", error=None)
+        return original(data, at)
+
+    judged(patch, "interrupted", anywhere)
+
+
+@mutant(1)
+def _(patch):
+    """A cancel waits until a retry is due."""
+
+    def later(original, data, at):
+        return None if data.phase == "retrying" else original(data, at)
+
+    judged(patch, "interrupted", later)
+
+
+@mutant(1)
+def _(patch):
+    """A wait between two attempts is cut short."""
+
+    def early(original, self, at):
+        if self.due_at is not None and self.phase == "retrying":
+            self.due_at = at
+        return original(self, at)
+
+    wrapped(patch, "advance", early)
+
+
+@mutant(1, 5)
+def _(patch):
+    """What waits for its next attempt after the pivot is never woken."""
+
+    def asleep(original, self, at):
+        part = self.places[self.state].part
+        return None if self.phase == "retrying" and part.forward_only else original(self, at)
+
+    wrapped(patch, "advance", asleep)
+
+
+@mutant(1)
+def _(patch):
+    """What `RetryAfterError` asks for is not waited for."""
+    judged(patch, "wait_after", lambda original, error, wait: wait)
+
+
+@mutant(4)
+def _(patch):
+    """A step does not see the result of the step before it."""
+    wrapped(patch, "results_seen_by", lambda original, self, part: dict(list(original(self, part).items())[:-1]))
+
+
+@mutant(4)
+def _(patch):
+    """A compensation sees the latest result instead of its own."""
+    wrapped(patch, "_result_seen", lambda original, self, part: next(reversed(self.answered.values()), None))
+
+
+@mutant(2)
+def _(patch):
+    """Where fewer attempts are deployed while a step waits for the next, its doubt is forgotten."""
+
+    def forget(rule, self, part, answer, at, chance):
+        decision = rule(self, part, answer, at, chance)
+        given_up = decision is not None and decision.event == "in_doubt"
+        return replace(decision, event="rejected", in_doubt=False) if given_up else decision
+
+    ruled(patch, "retrying", forget)
+
+
+@mutant(5, on=("waiting",))
+def _(patch):
+    """A signal is deleted from the inbox when it is seen, not when it is used."""
+
+    def take(original, self, item):
+        original(self, item)
+        if self.signals and self.signals.get(item.name) is item:
+            self.consumed += (item.number,)
+
+    wrapped(patch, "receive", take)
+
+
+@mutant(5)
+def _(patch):
+    """A cancel is deleted from the inbox when it is seen, and a crash loses it."""
+
+    def take(original, self, item):
+        original(self, item)
+        if item.kind == "cancel" and self.cancellable:
+            self.consumed += (item.number,)
+
+    wrapped(patch, "receive", take)
+
+
+@mutant(1, on=("waiting",))
+def _(patch):
+    """Of two signals of one name the second counts."""
+
+    def latest(original, self, item):
+        if item.kind == SIGNAL and self.signals and item.name in self.signals:
+            first = self.signals.pop(item.name)
+            self.consumed += (first.number,)
+        original(self, item)
+
+    wrapped(patch, "receive", latest)
+
+
+@mutant(4, on=("limited",))
+def _(patch):
+    """A group begins one branch more than `at_most`."""
+    original = branching._spawn_branches
+    patch(
+        branching,
+        "_spawn_branches",
+        lambda data, part, at, decided: original(data, replace(part, at_most=part.at_most + 1), at, decided),
+    )
+
+
 def test_nothing_is_broken_without_a_mutant():
     """The rules as they are keep every law."""
-    for report in found((*STEPS, "waiting", "fanned")):
+    for report in found(EVERY):
         assert report.ok, str(report)
 
 
@@ -542,6 +798,19 @@ def test_each_mutant_is_caught(what):
     assert laws & broken, f"caught by {broken} only: {what}"
 
 
+def test_each_rule_of_the_table_is_broken_by_a_mutant():
+    """A rule that no fault breaks would say nothing: each is found broken by the verifier."""
+    broken = {
+        rule
+        for what in MUTANTS
+        for report in found_with(what)
+        for each in (report, *report.branches)
+        for rule in each.broken_rules
+    }
+
+    assert broken == RULES.keys()
+
+
 def rendered() -> str:
     """The table, as it stands in the docs."""
     lines = [
@@ -564,10 +833,24 @@ def rendered() -> str:
     return "\n".join(lines) + "\n"
 
 
+def rules_page() -> str:
+    """The page of the rules, with the laws' own table at its end."""
+    text = RULES_PAGE.read_text(encoding="utf-8")
+    above = text[: text.index(MARK) + len(MARK)]
+    rows = [f"| `{name}` | {rule.law} | {rule.says} |" for name, rule in RULES.items()]
+    return "\n".join([above, "", "| rule | law | what it says |", "|---|---|---|", *rows]) + "\n"
+
+
+def test_the_page_of_the_rules_has_the_table_of_the_laws():
+    """The rules that I read are the rules that `verify` holds, word for word."""
+    assert RULES_PAGE.read_text(encoding="utf-8") == rules_page()
+
+
 def test_the_table_in_the_docs_is_what_was_found():
     """What the docs say of the mutants is what the verifier does to them."""
     assert TABLE.read_text(encoding="utf-8") == rendered()
 
 
 if __name__ == "__main__":
+    RULES_PAGE.write_text(rules_page(), encoding="utf-8")
     TABLE.write_text(rendered(), encoding="utf-8")

@@ -118,3 +118,12 @@ def test_retry_is_a_value() -> None:
         Retry().attempts = 5  # type: ignore[misc]
     with pytest.raises(DefinitionError):
         msgspec.structs.replace(Retry(), attempts=-1)
+
+
+@pytest.mark.parametrize("on", [(Exception,), BaseException, ExceptionGroup, lambda error: True])
+def test_group_of_refusals_is_never_worth_another_attempt(on):
+    """Whatever `Retry.on` names, a group in which every leaf is a refusal ends the step, as a refusal does."""
+    refusals = [StepRejectedError("one"), ExceptionGroup("inner", [StepRejectedError("another")])]
+
+    assert not Retry(on=on).covers(ExceptionGroup("several", refusals))
+    assert Retry(on=on).covers(ExceptionGroup("several", [*refusals, ValueError("third")]))

@@ -77,7 +77,18 @@ def test_json_keeps_its_names(broken):
 
     assert told["schema"] == 1
     assert sorted(told) == [
-        *("all_transitions", "bounds", "branches", "complete", "fingerprint", "laws", "moves", "nodes", "ok"),
+        *(
+            "all_transitions",
+            "bounds",
+            "branches",
+            "broken_rules",
+            "complete",
+            "fingerprint",
+            "laws",
+            "moves",
+            "nodes",
+            "ok",
+        ),
         *(
             "overtaking",
             "paths",
@@ -94,7 +105,7 @@ def test_json_keeps_its_names(broken):
     ]
     assert told["laws"][0] == {"law": 1, "text": LAWS[1], "verdict": "holds"}
     assert told["laws"][1]["verdict"] == "broken"
-    assert sorted(told["violations"][0]) == ["branches", "effects", "law", "path", "state", "text", "what"]
+    assert sorted(told["violations"][0]) == ["branches", "effects", "law", "path", "rule", "state", "text", "what"]
     assert told["violations"][0]["path"][0] == {
         "happens": "the saga begins",
         "records": [{"event": "start", "source": "pending", "target": "executing.s0"}],

@@ -30,6 +30,7 @@ from fsm_mediator.verifier.action import DUE, Action, copied
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
+from fsm_mediator.verifier.settings_changes import settings_of
 
 if TYPE_CHECKING:
     from fsm_mediator.explorer.widget import ExplorerWidget
@@ -63,6 +64,7 @@ class Explorer:
             raise DefinitionError(f"explore takes a Saga, not {saga!r}")
         self.saga = saga
         self._actions = ActionModel(saga, strict=strict)
+        self._every_action = ActionModel(saga, strict=strict, thorough=True)
         self._decisions = ChoicePoints(saga)
         self._watchers: list[Callable[[], None]] = []
         acceptance = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0)
@@ -88,7 +90,7 @@ class Explorer:
         """Let something happen at the moment that is shown; what had come after it is dropped.
 
         Args:
-            what: A choice's number, from 1, or its label.
+            what: A choice's number, from 1, or its label; or the label of any other action that `verify` walks.
 
         Returns:
             The moment after it.
@@ -98,6 +100,8 @@ class Explorer:
         """
         moments = [moment for _, moment in self._possible()]
         found = [moment for number, moment in enumerate(moments, 1) if what in (number, moment.label)]
+        if not found and isinstance(what, str):
+            found = [moment for _, moment in self._possible(self._every_action) if moment.label == what]
         if not found:
             possible = "; ".join(f"{number}. {moment.label}" for number, moment in enumerate(moments, 1)) or "nothing"
             raise RefusedError(f"{what!r} cannot happen in {self.now.execution.state!r}; what can: {possible}")
@@ -137,11 +141,11 @@ class Explorer:
         self.theme = theme or self.theme
         self._changed()
 
-    def _possible(self) -> list[tuple[Action, Moment]]:
+    def _possible(self, actions: ActionModel | None = None) -> list[tuple[Action, Moment]]:
         """Everything that can happen, and the moment that each leads to, by the rules that run."""
         return [
             (action, attrs.evolve(after, label=f"{action.label}{decided}"))
-            for action in self._actions.at(self.now.execution, self.now.ledger)
+            for action in (actions or self._actions).at(self.now.execution, self.now.ledger)
             for decided, after in self._decisions.every(partial(self._after, action))
         ]
 
@@ -150,11 +154,12 @@ class Explorer:
         execution = copied(before)
         at = before.history[-1].at if before.history else before.acceptance.at
         at += _duration(action, before)
-        action.act(execution, at)
-        if len(execution.history) > before.seq:
-            at = max(at, execution.history[-1].at)
-        while execution.advance(at) is not None:
-            pass
+        with settings_of(action, execution):
+            action.act(execution, at)
+            if len(execution.history) > before.seq:
+                at = max(at, execution.history[-1].at)
+            while execution.advance(at) is not None:
+                pass
         execution.drain_consumed()  # as a driver does after the commit
         records = tuple(execution.history[before.seq :])
         ledger = self._actions.after(action.ledger, spawned_by(execution, records))

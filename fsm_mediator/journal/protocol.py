@@ -14,7 +14,7 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
+from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -70,6 +70,40 @@ NO_RECOVERIES: Final = Recoveries()
 """Of an execution with no driver that has died in its midst."""
 
 
+class Plan(msgspec.Struct, frozen=True):
+    """The change that a commit makes to planned branches: those of a group too large to be created in one commit.
+
+    A planned branch is no execution: nothing can claim it, and it has no inbox.
+
+    Attributes:
+        branches: The branches that are planned now, all of the group. They are numbered from 0. A branch that another
+            one names as its successor is created dormant.
+        creates: Create the planned branches from this number to before that one. Those that were created before, or
+            have ended, are left alone: the same again changes nothing.
+        ends: End all branches that are still planned, with this error. They are never created.
+    """
+
+    branches: tuple[Acceptance, ...] = ()
+    creates: tuple[int, int] = (0, 0)
+    ends: Failure | None = None
+
+
+class Planned(NamedTuple):
+    """The branches of an execution that are still planned.
+
+    Attributes:
+        first: The number of the first of them in their group.
+        end: The number after that of the last; all between are planned.
+        dormant: The number of the first one that is created dormant, and all after it; *end*: none is.
+        ended: The error with which they ended without being created; None: they will be created.
+    """
+
+    first: int
+    end: int
+    dormant: int
+    ended: Failure | None
+
+
 class Commit(msgspec.Struct, frozen=True):
     """All that is written for one execution in one transaction: everything, or nothing.
 
@@ -96,6 +130,9 @@ class Commit(msgspec.Struct, frozen=True):
             see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
             None: it keeps what it has.
         answers: What became of verbs in the inbox; these are in *taken* too.
+        plan: What is done about its planned branches. Only for a journal that has `plans_branches`.
+        token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
+            repeated. 0: it is not.
     """
 
     saga_id: str
@@ -115,6 +152,8 @@ class Commit(msgspec.Struct, frozen=True):
     recoveries: Recoveries | None = None
     slot: str | None = None
     answers: tuple[VerbAnswer, ...] = ()
+    plan: Plan | None = None
+    token: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -136,6 +175,7 @@ class Entry(msgspec.Struct, frozen=True):
         abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
         queued: The name of the concurrency limit it is queued on. If the journal keeps no slots, only the mediator that
             drives the execution sets it.
+        undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
     """
 
     acceptance: Acceptance
@@ -151,6 +191,7 @@ class Entry(msgspec.Struct, frozen=True):
     recoveries: Recoveries = NO_RECOVERIES
     abandoned: bool = False
     queued: str | None = None
+    undrivable: str | None = None
 
     @property
     def saga_id(self) -> str:
@@ -199,9 +240,15 @@ class Journal(Protocol):
     calls.
 
     A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
-    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0.
+    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
+    optional too: without it a daemon claims one by one.
 
-    Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
+    A journal may have a method ``planned(saga_id)``, which returns the `Planned` branches of an execution, or None.
+    Then it takes commits with a `Plan`. Without it every group is created in one commit, whatever its size.
+
+    Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
+    lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
+    has the same result.
     """
 
     encodes: bool
@@ -210,6 +257,9 @@ class Journal(Protocol):
 
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.
+
+        A commit that was made already is recognised, under the same epoch: by its records, which are the last ones
+        kept, or by its token.
 
         Raises:
             IdTakenError: The commit opens an execution, and the id exists, or is forgotten.
@@ -286,6 +336,28 @@ class Journal(Protocol):
 
         Raises:
             UnknownExecutionError: There is no such execution.
+        """
+
+    def claim_some(
+        self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+    ) -> list[Entry]:
+        """Claim at most *limit* of the executions that `claimable` would list, all in one transaction.
+
+        In this order: those of a dead driver; those that can go on at once, such as with an unseen item; those that
+        are due, by their time; the pending ones. Otherwise the oldest comes first. A driver cannot claim its own.
+
+        Args:
+            driver_id: Their new owner.
+            at: The time, in seconds since the epoch.
+            limit: At most so many: as many as can be driven at once.
+            skip: Fingerprints that the driver cannot drive.
+            leave: Ids of executions that it does not claim now.
+
+        Returns:
+            The claimed executions, each as `claim` returns it.
+
+        Raises:
+            LeaseLostError: There is no such driver.
         """
 
     def release(self, saga_id: str, epoch: int) -> None:
@@ -391,6 +463,28 @@ def patience_of(journal: Journal) -> float | None:
     return patience
 
 
+def claim_some(
+    journal: Journal, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+) -> list[Entry]:
+    """As `Journal.claim_some`; one by one, oldest first, in a journal that has no such method."""
+    if hasattr(journal, "claim_some"):
+        return journal.claim_some(driver_id, at, limit, skip, leave)
+    found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
+    claims = (journal.claim(saga_id, driver_id) for saga_id in found[:limit])
+    return [claimed for claimed in claims if claimed is not None]
+
+
+def plans_branches(journal: Journal) -> bool:
+    """Whether *journal* takes commits with a `Plan`."""
+    return hasattr(journal, "planned")
+
+
+def planned_of(journal: Journal, saga_id: str) -> Planned | None:
+    """The planned branches of an execution; None: there are none."""
+    planned: Planned | None = journal.planned(saga_id) if plans_branches(journal) else None  # type: ignore[attr-defined]
+    return planned
+
+
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:
     """Hold *commit* against the inbox of its execution.
 
@@ -405,14 +499,15 @@ _MEMBERS: Final = (
     *Journal.__annotations__,
     *(name for name, member in vars(Journal).items() if callable(member) and not name.startswith("_")),
 )
+_OPTIONAL: Final = frozenset({"claim_some"})
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:
-    """Whether *candidate* has all members of a journal, if only through ``__getattr__``.
+    """Whether *candidate* has all members of a journal but the optional ones, if only through ``__getattr__``.
 
     From Python 3.12 on ``isinstance`` ignores ``__getattr__``.
     """
-    return all(hasattr(candidate, name) for name in _MEMBERS)
+    return all(hasattr(candidate, name) for name in _MEMBERS if name not in _OPTIONAL)
 
 
 def check_bounds(before: Any, limit: Any) -> None:

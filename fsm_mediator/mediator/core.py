@@ -334,6 +334,16 @@ class Core:
             raise
         return active
 
+    def take_up(self, claimed: Entry) -> ActiveExecution | None:
+        """Have a claimed execution driven in the background, from any thread; None: it is released."""
+        active = ActiveExecution(claimed.saga_id, background=True)
+        active.claimed = claimed
+        if not self.try_reserve(active):
+            self.owned.give_back(claimed)
+            return None
+        self.runtime.post(self.continue_driving, active, self.give_up_driving(active, None))
+        return active
+
     async def _drive_in_background(self, active: ActiveExecution, token: object) -> None:
         if not self.try_take(active, token):
             return

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 
 from fsm_mediator.error_types import safe_repr
-from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError
+from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.protocol import Commit, Entry, turns_of
@@ -110,9 +110,20 @@ class OwnedExecutions:
     ) -> None:
         """Release *active* for the next driver; harmless if it is finished already."""
         if self.active.get(active.saga_id) is active:
-            if active.epoch and active.saga_id not in self.abandoned:
+            if (active.epoch or active.claimed) and active.saga_id not in self.abandoned:
                 self.release(active.saga_id)
             self.finish(active, outcome, error)
+
+    def give_back(self, claimed: Entry) -> None:
+        """Release a claimed execution, unless it was claimed again since."""
+        try:
+            self._journal.release(claimed.saga_id, claimed.epoch)
+        except JournalError as error:
+            self._release_later(claimed.saga_id, error)
+
+    def _release_later(self, saga_id: str, error: JournalError) -> None:
+        logger.warning("execution %r could not be released yet: %s", saga_id, error)
+        self.unreleased.add(saga_id)
 
     def release(self, saga_id: str) -> None:
         """Give up the ownership of an execution, if the journal names this driver as its owner."""
@@ -121,8 +132,7 @@ class OwnedExecutions:
             if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
                 self._journal.release(saga_id, entry.epoch)
         except JournalError as error:
-            logger.warning("execution %r could not be released yet: %s", saga_id, error)
-            self.unreleased.add(saga_id)
+            self._release_later(saga_id, error)
         else:
             self.unreleased.discard(saga_id)
 
@@ -137,7 +147,7 @@ class OwnedExecutions:
                 self.unreleased.discard(saga_id)  # it is driven here again
 
     def claim(self, active: ActiveExecution, *, for_command: bool = False) -> bool:
-        """Claim and load the execution of *active*, which is in `OwnedExecutions.active`.
+        """Claim the execution of *active*, which is in `OwnedExecutions.active`, unless it is claimed, and load it.
 
         Returns:
             False: another driver owns it; or it has ended or is stuck, and this is not for a command.
@@ -150,21 +160,24 @@ class OwnedExecutions:
         saga_id = active.saga_id
         if saga_id in self.abandoned:
             self.refuse_verbs(saga_id)
-        self.check_no_running_call(saga_id)
-        entry = self._store.entry(saga_id)
-        self._store.registry.saga_of(entry.acceptance)
-        if is_settled(entry.state) and not for_command and not self._store.has_news(entry):
-            return False
+        claimed = active.claimed
+        if claimed is None:
+            self.check_no_running_call(saga_id)
+            entry = self._store.entry(saga_id)
+            self._store.registry.saga_of(entry.acceptance)
+            if is_settled(entry.state) and not for_command and not self._store.has_news(entry):
+                return False
         try:
-            claimed = self._try_claim(saga_id)
-            if claimed is None:
+            if claimed is not None:
+                self.check_no_running_call(saga_id)
+            elif (claimed := self._try_claim(saga_id)) is None:
                 if entry.driver is not None:
                     notify_local_owner(
                         entry.driver.id, saga_id
                     )  # whatever it was to be taken up for, its driver is to see
                 return False
             active.execution = self._store.load_execution(claimed)
-            active.epoch = claimed.epoch
+            active.epoch, active.claimed = claimed.epoch, None
             active.listed = self._limits is not None and self._turns is not None
             if is_settled(claimed.state) and not for_command and not self._store.has_news(claimed):
                 self.release(saga_id)
@@ -178,8 +191,12 @@ class OwnedExecutions:
             active.recovered = not active.unbegun
             active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
             active.called = False  # first: what comes from now on is read again
-            active.receive(self._journal.inbox(saga_id))
-        except BaseException:
+            if claimed.seq or claimed.mail:  # else the commit that begins it returns the inbox
+                active.receive(self._journal.inbox(saga_id))
+        except BaseException as error:
+            if active.epoch and claimed is not None and isinstance(error, PayloadError):
+                self._store.note_fault(claimed, error)
+            active.claimed = None
             self.release(saga_id)
             raise
         return True

@@ -256,7 +256,8 @@ class Mediator:
         """The executions in the journal, newest first.
 
         Args:
-            state: Only those in this state, or in this phase: ``stuck`` or ``stuck.charge``.
+            state: Only those in this state or phase: ``stuck.charge``, ``stuck``; or ``undrivable``: those that no
+                living driver can drive.
             saga: Only those of the saga of this name.
             limit: At most so many.
         """

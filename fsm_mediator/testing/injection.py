@@ -6,9 +6,11 @@ step or writes a record. Everything else runs unchanged.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fsm_mediator.definition.waits import EACH
@@ -66,7 +68,15 @@ class FaultInjector:
         changed: Changes of the payload in place, in words. With a journal that encodes, no other attempt sees them.
     """
 
-    def __init__(self, plan: FaultPlan, clock: VirtualClock, journal: Journal, *, idle: bool = False) -> None:
+    def __init__(
+        self,
+        plan: FaultPlan,
+        clock: VirtualClock,
+        journal: Journal,
+        *,
+        idle: bool = False,
+        strike_log: Path | None = None,
+    ) -> None:
         self.plan = plan
         self.clock = clock
         self.journal = journal
@@ -81,6 +91,7 @@ class FaultInjector:
         self._mended = False
         self._at_record: dict[str, tuple[Fault, bool]] = {}
         self._lock = threading.Lock()
+        self._strike_log = strike_log
 
     def heal(self) -> None:
         """Inject no more faults."""
@@ -106,6 +117,9 @@ class FaultInjector:
                 if (fault.part, fault.verb) == place and self._strikes_now(fault, effect.part, self._begun[place]):
                     self._strikes[fault] += 1
                     self.struck.append(fault)
+                    if self._strike_log is not None:  # this process may be killed before anything else is said
+                        with self._strike_log.open("a") as log:
+                            log.write(f"{fault.id}\n")
                     return fault
         return None
 
@@ -167,7 +181,7 @@ class FaultInjector:
         elif kind in (faults.CRASH_RECORDED, faults.KILL_RECORDED):
             self._at_record[saga_id] = (fault, True)
         elif kind == faults.RAISES_AFTER:
-            return Raised(InjectedError("made to fail, after it had taken effect"))
+            return Raised(_named_error(fault))
         elif kind == faults.LOST:
             return Raised(_in_doubt(effect.part, ConnectionError("the answer was made to get lost")))
         elif kind == faults.SLOW_AFTER:
@@ -229,6 +243,14 @@ class FaultInjector:
         if outlives and effect.kind != PROBE:
             return Abandoned(part.timeout + (part.grace if part.grace is not None else part.timeout))
         return TimedOut(part.timeout)
+
+
+def _named_error(fault: Fault) -> Exception:
+    """The error that *fault* names, made anew: an exception that was raised before has a traceback."""
+    message = "made to fail, after it had taken effect"
+    if fault.error is None:
+        return InjectedError(message)
+    return fault.error(message) if isinstance(fault.error, type) else copy.copy(fault.error)
 
 
 def path_of(saga: Saga, saga_id: str, part: Part) -> str:
@@ -325,11 +347,13 @@ class FaultyRuntime:
             notify_local_owner(root.driver.id, root.saga_id)
 
 
-def faulty_mediator(saga: Saga, injector: FaultInjector, *, coroutines: bool) -> Mediator | AsyncMediator:
-    """A mediator with the faults of *injector*."""
+def faulty_mediator(
+    saga: Saga, injector: FaultInjector, *, coroutines: bool, around: Callable[[Any], Any] = lambda inner: inner
+) -> Mediator | AsyncMediator:
+    """A mediator with the faults of *injector*; *around* wraps its runtime once more, below them."""
 
     def faulty(inner: Runtime) -> Any:
-        return FaultyRuntime(inner, saga, injector)
+        return FaultyRuntime(around(inner), saga, injector)
 
     settings: dict[str, Any] = {"journal": injector.journal, "close_grace": 0.0, "_runtime": faulty}
     if coroutines:

@@ -3,9 +3,9 @@
 `verify` searches, `laws` checks each transition, `Report` and `Violation` hold the result.
 """
 
-from fsm_mediator.verifier.laws import LAWS
 from fsm_mediator.verifier.report import Report, VerificationError
+from fsm_mediator.verifier.rules_table import LAWS, RULES
 from fsm_mediator.verifier.state_space import verify
 from fsm_mediator.verifier.violation import Violation
 
-__all__ = ["LAWS", "Report", "VerificationError", "Violation", "verify"]
+__all__ = ["LAWS", "RULES", "Report", "VerificationError", "Violation", "verify"]

@@ -1,24 +1,28 @@
 """Abstract states: the states of a saga's executions without the ledger, and the successors of each.
 
 The reaction of an execution does not depend on the ledger. So each reaction is computed once for each abstract state,
-with the machine and the `feed` of production. Its records are also replayed into a second execution, which must equal
-the first: recovery gives the same state as the run.
+with the machine and the `feed` of production. Its records are also replayed into a second execution, which then gets
+what is left in the inbox and must equal the first: recovery, which has nothing else, gives the same state as the run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import MediatorError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.records import Acceptance, Record
-from fsm_mediator.states import COMPENSATING, PENDING, RETRYING_COMPENSATION
+from fsm_mediator.states import COMPENSATING, PENDING, RETRYING_COMPENSATION, STUCK_EXECUTING
 from fsm_mediator.verifier.action import Action, copied
 from fsm_mediator.verifier.actions import ActionModel
+from fsm_mediator.verifier.attempt_laws import Reaction, begun_at_a_time, broken_by_reaction
 from fsm_mediator.verifier.branches import Births, spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
 from fsm_mediator.verifier.laws import Laws, TransitionView
+from fsm_mediator.verifier.rules_table import Broken, broken
+from fsm_mediator.verifier.settings_changes import settings_of
 
 UNLIMITED_ATTEMPTS: Final = 2
 """With a policy without limit, attempts are distinguished up to this number. Later ones behave like it."""
@@ -34,7 +38,7 @@ class Successor(NamedTuple):
         births: The branches that it starts.
         quiet: Whether nothing was recorded.
         endless: Whether it is a retry under a policy without limit.
-        differs: The difference that recovery would find; None: there is none.
+        broken: The laws that it breaks, whatever the ledger says.
     """
 
     position: AbstractState
@@ -43,7 +47,7 @@ class Successor(NamedTuple):
     births: Births
     quiet: bool
     endless: bool
-    differs: str | None
+    broken: tuple[Broken, ...]
 
 
 class AbstractState:
@@ -59,7 +63,8 @@ class AbstractState:
     __slots__ = ("backward", "execution", "led", "number")
 
     def __init__(self, execution: Execution, number: int, *, backward: bool) -> None:
-        execution.history = []  # no judgement reads it, and kept in every stand it would grow with each path
+        execution.history = []  # no judgement reads it, and kept in every state it would grow with each path
+        execution.forwarded = ()
         self.execution = execution
         self.number = number
         self.backward = backward
@@ -96,45 +101,63 @@ class StateTable:
         """
         known = position.led.get(move.observation)
         if known is None:
-            known = position.led[move.observation] = self._found(position, move)
+            known = self._found(position, move)
+            # Equal reactions are one, so that the search can see that they are.
+            alike = (led for led in position.led.values() if led == known)
+            known = position.led[move.observation] = next(alike, known)
         return known
 
     def _found(self, position: AbstractState, move: Action) -> list[Successor] | str:
-        def make() -> tuple[Execution, tuple[Record, ...]]:
+        def make() -> Successor:
             execution = copied(position.execution)
-            return execution, apply_action(execution, move, 0.0)
-
-        try:
-            every = list(self._decisions.every(make)) if self._decisions.any else [("", make())]
-        except RefusedError as error:
-            return str(error)
-        found = []
-        for decided, (execution, records) in every:
+            with settings_of(move, execution):
+                records = apply_action(execution, move, 0.0)
+                consumed = execution.drain_consumed()
+                parts = execution.saga.parts
+                reaction = Reaction(position.execution, move, records, execution, parts, self._index)
+                broken = (*broken_by_reaction(reaction), *begun_at_a_time(execution, self._index))
+                passage = self._laws.passage(execution, records, position.execution)
+                births = spawned_by(execution, records)
             for record in records:
                 self.states.add(record.target)
                 self.taken.add((record.event, record.source))
-            differs = self._fold_differs(position.execution, execution, move, records)
-            passage = self._laws.passage(execution, records, position.execution)
-            births = spawned_by(execution, records)
+            broken += tuple(self._lost_in_recovery(position.execution, execution, move, records, consumed))
             endless = self._is_without_limit(records)
-            found.append(Successor(self._of(execution), decided, passage, births, not records, endless, differs))
-        return found
+            return Successor(self._of(execution), "", passage, births, not records, endless, broken)
 
-    def _fold_differs(
-        self, before: Execution, after: Execution, move: Action, records: tuple[Record, ...]
-    ) -> str | None:
-        """The difference between the execution and a replay of its records; None if recovery finds the same state."""
+        try:
+            if not self._decisions.any:
+                return [make()]
+            return [led._replace(decided=decided) for decided, led in self._decisions.every(make)]
+        except RefusedError as error:
+            return str(error)
+
+    def _lost_in_recovery(
+        self, before: Execution, after: Execution, move: Action, records: tuple[Record, ...], consumed: tuple[int, ...]
+    ) -> Iterator[Broken]:
+        """The difference between the execution and what another driver finds: the records, and what is in the inbox.
+
+        What an execution has received was in its inbox before. It stays there until a commit deletes it.
+        """
+        inbox = [*(before.signals or {}).values(), *([before.cancel] if before.cancel is not None else [])]
+        if move.item is not None:
+            inbox.append(move.item)
         folded = copied(before)
-        if move.outside:
+        folded.signals = folded.cancel = None
+        if move.outside and move.item is None:
             move.act(folded, 0.0)
-        for record in records:
-            try:
+        try:
+            for record in records:
                 folded.replay(record)
-            except MediatorError as error:
-                return f"its records cannot be folded: {error}"
-        if _essence(folded) == _essence(after):
-            return None
-        return f"folded from its records it is {_essence(folded)}, not {_essence(after)}"
+        except MediatorError as error:
+            yield broken("recovery", f"its records cannot be folded: {error}")
+            return
+        for item in inbox:
+            if item.number not in consumed:
+                folded.receive(item)
+        found, ran = _essence(folded), _essence(after)
+        if found != ran:
+            yield broken("recovery", f"from its records and its inbox it is {found}, not {ran}")
 
     def _is_without_limit(self, records: tuple[Record, ...]) -> bool:
         for record in records:
@@ -173,7 +196,6 @@ def apply_action(execution: Execution, move: Action, at: float) -> tuple[Record,
     move.act(execution, at)
     while execution.advance(at) is not None:
         pass
-    execution.drain_consumed()
     return tuple(execution.history[before:])
 
 
@@ -193,11 +215,16 @@ def _essence(execution: Execution) -> tuple[Any, ...]:
         execution.attempt,
         execution.doubt,
         execution.due_at is not None,
-        execution.deadline_at is not None and execution.cancellable,
+        execution.deadline_at is not None and _deadline_may_count(execution),
         execution.cancelled,
-        tuple(sorted(execution.signals or ())),
+        tuple(sorted((path, item.number) for path, item in (execution.signals or {}).items())),
         tuple(sorted((execution.plans or {}).items())),
         tuple(sorted((execution.branch_leftovers or {}).items())),
         tuple(execution.answered),
         execution.doubtful,
     )
+
+
+def _deadline_may_count(execution: Execution) -> bool:
+    """Whether the deadline can take hold, now or after an operator's retry that must lift it."""
+    return execution.cancellable or (execution.phase == STUCK_EXECUTING and execution.failure is None)

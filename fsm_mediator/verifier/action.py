@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
-from fsm_mediator.errors import OutcomeUnknownError, ResultRefusedError, RetryAfterError, StepRejectedError
+from fsm_mediator.errors import ResultRefusedError
 from fsm_mediator.execution.data import ExecutionData
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.views import Encoding
@@ -27,10 +27,13 @@ DUE: Final = "due"
 CRASHED: Final = "crashed"
 POISONED: Final = "poisoned"
 PROBE_POISONED: Final = "probe poisoned"
+ABANDONED: Final = "abandoned"
+CANCEL_COMES: Final = "cancel"
+DEADLINE_PASSES: Final = "deadline"
 LOOK: Final = "look"
 NOTHING: Final = "nothing"
-"""Observations: the wait is over; the driver died, or did so too often, anywhere or in a probe; the statuses of the
-branches; nothing."""
+"""Observations: the wait is over; the driver died, or did so too often, anywhere or in a probe; a call outlives
+time-out and grace; a cancel; the deadline; the statuses of the branches; nothing."""
 
 JOIN_REFUSED: Final = f"{LOOK}, and their joined result is refused"
 
@@ -43,6 +46,9 @@ class Action(NamedTuple):
 
     *who*: its origin. *crash* and *again* (an operator's retry) may form cycles. *outside*: the records do not contain
     its cause. *observation*: its visible part. The execution reacts in the same way to actions with equal observations.
+    *doubt*: whether a call may have had its effect, as far as anybody can see. *repeats*: whether another attempt
+    follows, if one is left; None: no attempt failed. *raises*: makes the exception of a call that raises. *item*: what
+    comes to the inbox. *settings*: the changed settings that the driver has at this moment (`settings_changes`).
     """
 
     label: str
@@ -53,6 +59,11 @@ class Action(NamedTuple):
     outside: bool = False
     who: str = PARTICIPANT
     observation: str = ""
+    doubt: bool = False
+    repeats: bool | None = None
+    raises: Callable[[], BaseException] | None = None
+    item: InboxItem | None = None
+    settings: str = ""
 
 
 def copied(execution: Execution) -> Execution:
@@ -112,13 +123,7 @@ def unobserved(_execution: Execution, _at: float) -> None:
 
 
 RETURNED: Final = feed_answer(Returned())
+REFUSED: Final = feed_answer(Raised(ResultRefusedError("it cannot be journaled")))
 CRASH: Final = feed_answer(Crashed())
 POISON: Final = feed_answer(Crashed(too_often=True))
 PROBE_CRASHES: Final = feed_answer(Crashed(sys.maxsize))
-TROUBLE: Final = {
-    "raised": feed_answer(Raised(Exception("raised"))),
-    "raised again": feed_answer(Raised(RetryAfterError(0.0))),
-    "rejected": feed_answer(Raised(StepRejectedError("rejected"))),
-    "refused": feed_answer(Raised(ResultRefusedError("it cannot be journaled"))),
-    "unknown": feed_answer(Raised(OutcomeUnknownError("who knows"))),
-}

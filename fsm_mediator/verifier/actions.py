@@ -11,37 +11,29 @@ from collections.abc import Iterator
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
-from fsm_mediator.machine.parts import AWAIT, COMPENSATE, EXECUTE, PROBE, WAIT, Effect, Kind, Part
+from fsm_mediator.machine.parts import AWAIT, PROBE, WAIT, Effect, Kind, Part
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
-    Abandoned,
     Begin,
-    Happened,
     InboxItem,
-    NotHappened,
     OperatorRetry,
     OperatorSettled,
     OperatorUndo,
-    Returned,
-    TimedOut,
 )
-from fsm_mediator.states import PENDING, STUCK_PHASES, WAITING
+from fsm_mediator.states import PENDING, RETRYING, STUCK_PHASES, WAITING
 from fsm_mediator.verifier.action import (
+    CANCEL_COMES,
     CRASH,
     CRASHED,
+    DEADLINE_PASSES,
     DIES,
     DRIVER,
     DUE,
     NOTHING,
     OTHERS,
     PERSON,
-    POISON,
-    POISONED,
-    PROBE_CRASHES,
-    PROBE_POISONED,
-    RETURNED,
-    TROUBLE,
+    Act,
     Action,
     feed_answer,
     passing_the_deadline,
@@ -49,8 +41,11 @@ from fsm_mediator.verifier.action import (
     unobserved,
     waiting_until,
 )
+from fsm_mediator.verifier.attempt_laws import FIRST_VALUE, result_of
+from fsm_mediator.verifier.attempts import Changes, Possible, attempts_of
 from fsm_mediator.verifier.branches import Births, Child, branch_models_of
 from fsm_mediator.verifier.effect_ledger import EffectLedger
+from fsm_mediator.verifier.settings_changes import changes_at, under_changed_settings
 
 
 class ActionModel:
@@ -59,6 +54,8 @@ class ActionModel:
     Args:
         saga: The saga.
         strict: Let steps also raise after their effect without reporting doubt, which breaks the rules.
+        thorough: Let calls also raise what the settings name, groups of exceptions, and end in their midst; have
+            settings changed under way; and let what comes too late come as well.
         children: The branches already searched, with their outcomes, by the path of their group.
         once: Generate actions for only one of several symmetric branches in the same status.
 
@@ -73,10 +70,13 @@ class ActionModel:
         saga: Saga,
         *,
         strict: bool = False,
+        thorough: bool = False,
         children: dict[str, dict[str, Child]] | None = None,
         once: bool = False,
     ) -> None:
         self.strict = strict
+        self.thorough = thorough
+        self._listed: dict[tuple[str, str], list[Possible]] = {}
         self.parts = saga.parts
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
         self.branch_models = branch_models_of(saga, children, once=once)
@@ -108,115 +108,60 @@ class ActionModel:
         effect = execution.effect
         if execution.state == PENDING:
             yield Action("the saga begins", feed_answer(Begin()), ledger, who=DRIVER, observation="begin")
-        if effect is not None:
+        if effect is not None and effect.callback is not None:
             part = effect.part
-            if effect.kind == EXECUTE:
-                yield from self._execute_can_come_to(part, ledger)
-            elif effect.kind == PROBE:
-                yield from self._probe_can_come_to(part, ledger)
-            elif effect.kind == COMPENSATE:
-                yield from self._compensate_can_come_to(part, ledger)
-            elif effect.kind == WAIT:
-                due = waiting_until(execution.due_at or 0.0)
-                yield Action("the wait is over", due, ledger, who=OTHERS, observation=DUE)
-            elif effect.kind == AWAIT and part.kind is Kind.SIGNAL and execution.due_at is not None:
-                due = waiting_until(execution.due_at)
-                yield Action(f"no signal {part.path} comes in time", due, ledger, who=OTHERS, observation=DUE)
+            at = self.index[part.path]
+            ledgers = Changes(ledger, at)
+            for each in self._attempts(effect.kind, part):
+                if each.needs is None or each.needs is ledger.effects[at]:
+                    yield each.under(ledgers)
+        elif effect is not None:
+            yield from self._time_can_pass(execution, effect, ledger)
             yield Action(DIES, CRASH, ledger, crash=True, who=DRIVER, observation=CRASHED)
-            if effect.callback is not None:
-                yield from self._drivers_die_again_and_again(effect, ledger)
+        if self.thorough:
+            yield from self._under_changed_settings(execution, ledger)
         if execution.group:
             yield from self.branch_models[execution.machine.places[execution.state].part.path].moves(execution, ledger)  # type: ignore[union-attr]  # it stands in a group
         yield from self._others_can_say(execution, ledger)
         yield from self._operator_can_say(execution, ledger)
 
-    def _execute_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
-        at = self.index[part.path]
-        done = ledger.with_(at, effect=True)
-        known = ledger.with_(at, effect=True, known=True)
-        name = part.path
-        yield Action(f"{name} takes effect and returns", RETURNED, known, observation="returned")
-        for label, observation in ((f"{name} raises", "raised"), (f"{name} raises, to be tried again", "raised again")):
-            yield Action(f"{label}, without effect", TROUBLE[observation], ledger, observation=observation)
-            if self.strict:
-                yield Action(
-                    f"{label}, after its effect and without saying so",
-                    TROUBLE[observation],
-                    done,
-                    observation=observation,
-                )
-        yield Action(f"{name} rejects, without effect", TROUBLE["rejected"], ledger, observation="rejected")
-        yield Action(
-            f"{name} takes effect and returns what is refused", TROUBLE["refused"], done, observation="refused"
-        )
-        if part.can_outlive_its_timeout:
-            label = f"{name} outlives time-out and grace"
-            yield Action(label, feed_answer(Abandoned(1.0)), ledger._replace(running=at), observation="abandoned")
-            yield Action(
-                f"{name} takes effect and returns late", feed_answer(Returned(late=True)), known, observation="late"
-            )
-        doubts = [(f"{name} says that it does not know", "unknown", TROUBLE["unknown"])]
-        if part.timeout is not None and not part.can_outlive_its_timeout:
-            doubts.append((f"{name} times out", "timed out", feed_answer(TimedOut(part.timeout))))
-        for label, observation, act in doubts:
-            yield Action(f"{label}, without effect", act, ledger, observation=observation)
-            yield Action(f"{label}, after its effect", act, done, observation=observation)
-        label = f"the driver dies after the effect of {name}"
-        yield Action(label, CRASH, done, crash=True, who=DRIVER, observation=CRASHED)
+    def _attempts(self, kind: str, part: Part) -> list[Possible]:
+        """The possible outcomes of an attempt, listed once for each part."""
+        known = self._listed.get((kind, part.path))
+        if known is None:
+            known = attempts_of(kind, part, strict=self.strict, thorough=self.thorough)
+            self._listed[kind, part.path] = known
+        return known
 
-    def _probe_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
-        at = self.index[part.path]
-        name = f"the probe of {part.path}"
-        if ledger.effects[at]:
-            confirmed = ledger.with_(at, effect=True, known=True)
-            yield Action(f"{name}: it happened", feed_answer(Returned(Happened())), confirmed, observation="happened")
+    def _under_changed_settings(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
+        part = execution.machine.places[execution.state].part
+        if part is None or part.kind is not Kind.STEP:
+            return
+        part = self.parts[self.index[part.path]]
+        ledgers = Changes(ledger, self.index[part.path])
+        effect = execution.effect
+        if effect is not None and effect.callback is not None:
+            attempts = self._attempts(effect.kind, part)
+            for settings in changes_at(execution, part):
+                for each in attempts:
+                    if each.action.observation in ("raised", "unknown") and effect.kind != PROBE:
+                        yield under_changed_settings(each.under(ledgers), part, settings)
+        elif effect is not None and execution.phase == RETRYING:
+            over = Action(
+                "the wait is over", waiting_until(execution.due_at or 0.0), ledger, who=OTHERS, observation=DUE
+            )
+            for settings in changes_at(execution, part):
+                yield under_changed_settings(over, part, settings)
+
+    def _time_can_pass(self, execution: Execution, effect: Effect, ledger: EffectLedger) -> Iterator[Action]:
+        part, due_at = effect.part, execution.due_at
+        if effect.kind == WAIT:
+            label = "the wait is over"
+        elif effect.kind == AWAIT and part.kind is Kind.SIGNAL and due_at is not None:
+            label = f"no signal {part.path} comes in time"
         else:
-            yield Action(
-                f"{name}: it did not happen", feed_answer(Returned(NotHappened())), ledger, observation="not happened"
-            )
-        yield Action(f"{name} raises", TROUBLE["raised"], ledger, observation="raised")
-        yield Action(f"{name} returns nonsense", RETURNED, ledger, observation="returned")
-        if part.timeout is not None:
-            yield Action(f"{name} times out", feed_answer(TimedOut(part.timeout)), ledger, observation="timed out")
-
-    def _compensate_can_come_to(self, part: Part, ledger: EffectLedger) -> Iterator[Action]:
-        at = self.index[part.path]
-        begun = ledger._replace(undoing=True)
-        undone = begun.with_(at, effect=False, known=False)
-        name = f"compensating {part.path}"
-        yield Action(f"{name} returns", RETURNED, undone, observation="returned")
-        fails = [
-            ("raises", "raised", TROUBLE["raised"]),
-            ("rejects", "rejected", TROUBLE["rejected"]),
-            ("raises, to be tried again", "raised again", TROUBLE["raised again"]),
-        ]
-        if part.compensation_can_outlive_its_timeout:
-            abandoned = begun._replace(running=at)
-            yield Action(
-                f"{name} outlives time-out and grace", feed_answer(Abandoned(1.0)), abandoned, observation="abandoned"
-            )
-            yield Action(f"{name} returns late", feed_answer(Returned(late=True)), undone, observation="late")
-        elif part.timeout is not None:
-            fails.append(("times out", "timed out", feed_answer(TimedOut(part.timeout))))
-        for label, observation, act in fails:
-            yield Action(f"{name} {label}, without having undone it", act, begun, observation=observation)
-            yield Action(f"{name} {label}, after having undone it", act, undone, observation=observation)
-        yield Action(f"the driver dies after {name}", CRASH, undone, crash=True, who=DRIVER, observation=CRASHED)
-
-    def _drivers_die_again_and_again(self, effect: Effect, ledger: EffectLedger) -> Iterator[Action]:
-        """More often than `max_recoveries` allows; or than a probe is asked."""
-        at, name = self.index[effect.part.path], effect.part.path
-        after = [("before the effect", ledger)]
-        if effect.kind != PROBE:
-            begun = ledger._replace(undoing=True) if effect.kind == COMPENSATE else ledger
-            over = begun.with_(at, effect=effect.kind == EXECUTE, known=False)
-            after = [("before the effect", begun), ("after the effect", over)]
-        else:
-            label = f"drivers die again and again while they ask the probe of {name}"
-            yield Action(label, PROBE_CRASHES, ledger, crash=True, who=DRIVER, observation=PROBE_POISONED)
-        for when, each in after:
-            label = f"every driver dies at {effect.kind} {name}, {when}"
-            yield Action(label, POISON, each, crash=True, who=DRIVER, observation=POISONED)
+            return
+        yield Action(label, waiting_until(due_at or 0.0), ledger, who=OTHERS, observation=DUE)
 
     def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
         """The abandoned thread ends, with or without effect. Until then the saga is stuck and refuses every command."""
@@ -228,34 +173,28 @@ class ActionModel:
         yield Action("the abandoned thread ends after its effect", unobserved, done, observation=NOTHING)
 
     def _others_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
-        if execution.cancellable and not execution.cancelled:
-            cancel = post_item(InboxItem(CANCEL, number=1))
-            yield Action("a cancel comes", cancel, ledger, outside=True, who=OTHERS, observation="cancel")
+        in_time = execution.cancellable and not execution.cancelled
+        if in_time or (self.thorough and not execution.cancelled):
+            item = InboxItem(CANCEL, number=1)
+            label = "a cancel comes" if in_time else "a cancel comes too late"
+            yield _outside(label, post_item(item), ledger, CANCEL_COMES, item)
             if execution.deadline_at is None:
-                yield Action(
-                    "the deadline passes",
-                    passing_the_deadline,
-                    ledger,
-                    outside=True,
-                    who=OTHERS,
-                    observation="deadline",
-                )
+                yield _outside("the deadline passes", passing_the_deadline, ledger, DEADLINE_PASSES)
         for number, path in enumerate(self._signals, 2):
-            signal = post_item(InboxItem(SIGNAL, path, number=number))
+            item = InboxItem(SIGNAL, path, FIRST_VALUE, number=number)
             after = ledger
             if path in (execution.signals or ()):
                 label = f"the signal {path} comes again"
+                item = InboxItem(SIGNAL, path, "another", number=number + len(self._signals) + 1)
             elif execution.awaits_signal(path):
                 label = f"the signal {path} comes"
                 after = ledger.with_(self.index[path], effect=True)
             else:
                 label = f"the signal {path} comes too late"
-            yield Action(label, signal, after, outside=True, who=OTHERS, observation=f"signal {path}")
+            yield _outside(label, post_item(item), after, f"signal {path}", item)
         if execution.phase == WAITING and execution.effect is not None and execution.effect.part.kind is Kind.SIGNAL:
-            unknown = post_item(InboxItem(SIGNAL, "unknown", number=len(self._signals) + 2))
-            yield Action(
-                "a signal comes that nobody knows", unknown, ledger, outside=True, who=OTHERS, observation="unknown"
-            )
+            item = InboxItem(SIGNAL, "unknown", number=2 * len(self._signals) + 3)
+            yield _outside("a signal comes that nobody knows", post_item(item), ledger, "unknown", item)
 
     def _operator_can_say(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         machine, state = execution.machine, execution.state
@@ -270,9 +209,8 @@ class ActionModel:
                 if machine.has_transition(event, state):
                     label = f"a person has made sure: it is {'' if done else 'not '}done"
                     settled = self._settled(part, execution, ledger, done=done)
-                    yield Action(
-                        label, feed_answer(OperatorSettled(done, "seen")), settled, who=PERSON, observation=event
-                    )
+                    word = OperatorSettled(done, "seen", result_of(part) if part.kind is Kind.STEP else None)
+                    yield Action(label, feed_answer(word), settled, who=PERSON, observation=event)
         if machine.has_transition("undo", state):
             yield Action("a person says: undo", feed_answer(OperatorUndo()), ledger, who=PERSON, observation="undo")
 
@@ -282,4 +220,8 @@ class ActionModel:
         if model is not None:
             ledger = model.settled(execution, ledger, done=done)
             return ledger.with_(at, effect=ledger.effects[at], known=done)
-        return ledger.with_(at, effect=done, known=done)
+        return ledger.with_(at, effect=done, known=done)._replace(suspect=False)
+
+
+def _outside(label: str, act: Act, ledger: EffectLedger, observation: str, item: InboxItem | None = None) -> Action:
+    return Action(label, act, ledger, outside=True, who=OTHERS, observation=observation, item=item)

@@ -114,8 +114,17 @@ def status_of(execution: Execution) -> str:
 def child_of(name: str, saga: Saga, outcomes: tuple[frozenset[str], frozenset[str]] = (FORWARD, BACKWARD)) -> Child:
     """A branch that runs *saga*, with its possible outcomes."""
     undoable = saga.machine.has_transition("undo", SUCCEEDED)
-    steps = tuple(part.path for part in saga.parts if part.kind is Kind.STEP)
-    return Child(name, undoable, steps, *outcomes)
+    return Child(name, undoable, tuple(_steps_at_every_depth(saga)), *outcomes)
+
+
+def _steps_at_every_depth(saga: Saga) -> Iterator[str]:
+    """The paths of the steps of *saga* and of the branches in it, as its leftovers name them."""
+    for part in saga.parts:
+        if part.kind is Kind.STEP:
+            yield part.path
+        elif part.kind in GROUPS:
+            for name, branch in saga.branches[part.path].items():
+                yield from (f"{part.path}.{name}.{path}" for path in _steps_at_every_depth(branch))
 
 
 class BranchModel:

@@ -1,5 +1,7 @@
 """Choices: the deciding functions of a saga (``by``, ``over``, ``seconds``) are not called; every answer is tried.
 
+`Retry.on` is not called either, where it is a function: the exceptions of the search say what it answers.
+
 A decision is part of an action. An action with a decision has one successor for each answer.
 """
 
@@ -13,6 +15,8 @@ from msgspec.structs import replace
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.machine.machine import compile_machine
 from fsm_mediator.machine.parts import Callback, Kind, Part
+from fsm_mediator.retry import Retry
+from fsm_mediator.verifier.troubles import is_marked_worth_retrying, is_predicate
 
 MOST_ITEMS: Final = 2
 """The most items of a group over items in a search."""
@@ -47,7 +51,8 @@ class ChoicePoints:
         self._taken: list[tuple[Answer, int]] = []
         self._script: list[int] = []
         self._wanted: list[str] = []
-        self.saga = self._with_choice_points(saga) if self.any else saga
+        asked = any(is_predicate(part.retry) or is_predicate(part.compensation_retry) for part in saga.parts)
+        self.saga = self._with_choice_points(saga) if self.any or asked else saga
 
     def every(self, make: Callable[[], T]) -> Iterator[tuple[str, T]]:
         """Make a move once for each combination of decisions in it: yields the decisions and the result."""
@@ -72,14 +77,13 @@ class ChoicePoints:
         self._wanted = list(words)
 
     def _with_choice_points(self, saga: Saga) -> Saga:
-        parts = tuple(part if part.decide is None else replace(part, decide=self._decider(part)) for part in saga.parts)
-        choosing = Saga.__new__(Saga)
-        for name in Saga.__slots__:
-            object.__setattr__(choosing, name, getattr(saga, name))
-        object.__setattr__(choosing, "parts", parts)
-        object.__setattr__(choosing, "_by_path", {part.path: part for part in parts})
-        object.__setattr__(choosing, "machine", compile_machine(parts))
-        return choosing
+        return saga_of_parts(saga, tuple(self._undecided(part) for part in saga.parts))
+
+    def _undecided(self, part: Part) -> Part:
+        """The part without a function of the user that decides anything."""
+        retry, compensation_retry = map(_without_predicate, (part.retry, part.compensation_retry))
+        decide = None if part.decide is None else self._decider(part)
+        return replace(part, decide=decide, retry=retry, compensation_retry=compensation_retry)
 
     def _decider(self, part: Part) -> Callback:
         assert part.decide is not None
@@ -97,6 +101,22 @@ class ChoicePoints:
             return choice.answer
 
         return Callback(decide, takes_context=False, is_coroutine=False, label=part.decide.label)
+
+
+def _without_predicate(policy: Retry) -> Retry:
+    return replace(policy, on=is_marked_worth_retrying) if is_predicate(policy) else policy
+
+
+def saga_of_parts(saga: Saga, parts: tuple[Part, ...]) -> Saga:
+    """*saga* with other settings of its parts."""
+    other = Saga.__new__(Saga)
+    for name in Saga.__slots__:
+        object.__setattr__(other, name, getattr(saga, name))
+    object.__setattr__(other, "parts", parts)
+    object.__setattr__(other, "_by_path", {part.path: part for part in parts})
+    object.__setattr__(other, "_every", None)
+    object.__setattr__(other, "machine", compile_machine(parts))
+    return other
 
 
 def choices(part: Part) -> Iterator[Answer]:

@@ -13,6 +13,7 @@ class EffectLedger(NamedTuple):
             branch goes on or is to be undone.
         known: For each part, whether its effect is known to the saga, by an answer or a person.
         undoing: Whether a compensation has begun.
+        suspect: Whether the part whose turn it is may have had an effect, as far as anybody can see.
         running: The index of the part whose abandoned thread may still be running; None: there is none.
         branches: For each part that is a group, how its branches stand, as `Status` says; empty where no part is one.
     """
@@ -22,6 +23,7 @@ class EffectLedger(NamedTuple):
     undoing: bool = False
     running: int | None = None
     branches: tuple[tuple[str, ...], ...] = ()
+    suspect: bool = False
 
     def with_(self, at: int, *, effect: bool, known: bool | None = None) -> EffectLedger:
         """A copy with other values for one part."""

@@ -23,30 +23,16 @@ from typing import Final, NamedTuple
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.machine import CompiledMachine
-from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, Kind
+from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING, split_state
+from fsm_mediator.verifier.attempt_laws import AGAIN
 from fsm_mediator.verifier.branches import BranchModel, Status
 from fsm_mediator.verifier.effect_ledger import EffectLedger
-
-LAWS: Final = {
-    1: "from everywhere an end or a visible park is reachable, within the attempts that the policies allow",
-    2: "a failed saga leaves no effect uncompensated, newest first, but those in its leftovers",
-    3: "a saga that succeeded has every effect, and no compensation",
-    4: "no attempt overtakes another, none follows compensation, nothing known is done again",
-    5: "a crash at any point, and recovery, keep the other laws",
-}
-
+from fsm_mediator.verifier.rules_table import Broken, broken
 
 BACKWARD: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION, FAILED})
 """The phases of compensation."""
-
-
-class Broken(NamedTuple):
-    """A broken law, and the problem in words."""
-
-    law: int
-    what: str
 
 
 class TransitionView(NamedTuple):
@@ -55,25 +41,25 @@ class TransitionView(NamedTuple):
     Attributes:
         state: The new state.
         begun: The attempts that it announces: event, phase, and the number of the part.
-        excess: The problem with the number of the next attempt; None: there is none.
         goes_on: Whether an effect follows.
         leftovers: The leftovers that the execution lists.
         groups: If it has ended: the groups that it entered, and the names of their branches.
         turns: If compensation begins: the numbers of the parts with effects that no longer matter, because they are
             signals or will be leftovers. None: it does not begin.
         awaits: The number of the awaited signal; None: it waits for none.
+        stuck: The number of the pivot that gets stuck; None: none does.
         forgets: The leftovers that it lists no more during compensation.
     """
 
     state: str
     begun: tuple[tuple[str, str, int], ...]
-    excess: str | None
     goes_on: bool
     leftovers: frozenset[str]
     groups: tuple[tuple[BranchModel, tuple[str, ...]], ...] = ()
     turns: frozenset[int] | None = None
     forgets: tuple[str, ...] = ()
     awaits: int | None = None
+    stuck: int | None = None
 
 
 class Laws:
@@ -123,26 +109,25 @@ class Laws:
         awaits = None
         if execution.effect is not None and execution.phase == WAITING and execution.effect.part.kind is Kind.SIGNAL:
             awaits = self.index[execution.effect.part.path]
+        stuck = None
+        if records and records[-1].event == "exhausted":
+            at = self.index[split_state(state)[1]]
+            stuck = at if self.parts[at].pivot and self.parts[at].kind is Kind.STEP else None
         return TransitionView(
-            *(state, tuple(begun), _excess(execution), goes_on, frozenset(leftovers), groups, turns, forgets, awaits)
+            *(state, tuple(begun), goes_on, frozenset(leftovers), groups, turns, forgets, awaits, stuck)
         )
 
     def broken_by(self, passage: TransitionView, before: EffectLedger, after: EffectLedger) -> Iterator[Broken]:
         """The laws that a transition breaks, with the ledger *before* and *after* it."""
-        if passage.excess is not None:
-            yield Broken(1, passage.excess)
         if after.running is not None and passage.goes_on:
             path = self.parts[after.running].path
-            yield Broken(4, f"it goes on while a thread of {path} may be running")
+            yield broken("overtaken", f"it goes on while a thread of {path} may be running")
         if passage.awaits is not None and after.effects[passage.awaits]:
-            yield Broken(1, f"it waits for the signal {self.parts[passage.awaits].path}, which has come")
+            yield broken("signal", f"it waits for the signal {self.parts[passage.awaits].path}, which has come")
+        if passage.stuck is not None and not after.suspect:
+            yield broken("stuck", f"the pivot {self.parts[passage.stuck].path} is stuck, and surely had no effect")
         for event, phase, at in passage.begun:
-            if phase != COMPENSATING:
-                yield from self._executed_out_of_order(event, at, before, after)
-            elif True in after.effects[at + 1 :]:
-                yield from self._compensated_out_of_order(at, after)
-            if before.running is not None and not self.parts[at].overtake:
-                yield Broken(4, f"{self.parts[at].path} is attempted while a thread of it may be running")
+            yield from self._begun_wrongly(event, phase, at, before, after)
         if passage.state == SUCCEEDED:
             yield from self._succeeded_without(passage, after)
         elif passage.state == FAILED and (True in after.effects or passage.groups):
@@ -150,24 +135,39 @@ class Laws:
         if passage.turns is not None and True in after.effects:
             yield from self._turns_with(passage.turns, after)
         if passage.forgets:
-            yield Broken(2, f"{', '.join(passage.forgets)} is no longer among its leftovers")
+            yield broken("leftovers", f"{', '.join(passage.forgets)} is no longer among its leftovers")
+
+    def _begun_wrongly(
+        self, event: str, phase: str, at: int, before: EffectLedger, after: EffectLedger
+    ) -> Iterator[Broken]:
+        part = self.parts[at]
+        if phase != COMPENSATING:
+            yield from self._executed_out_of_order(event, at, before, after)
+        else:
+            if True in after.effects[at + 1 :]:
+                yield from self._compensated_out_of_order(at, after)
+            had_effect = after.effects[at] or after.known[at] or after.suspect
+            if part.kind is Kind.STEP and event not in (*AGAIN, "retry") and not had_effect:
+                yield broken("no effect", f"{part.path} is compensated, and surely had no effect")
+        if before.running is not None and not part.overtake:
+            yield broken("overtaken", f"{part.path} is attempted while a thread of it may be running")
 
     def _executed_out_of_order(
         self, event: str, at: int, before: EffectLedger, after: EffectLedger
     ) -> Iterator[Broken]:
         part = self.parts[at]
         if after.undoing:
-            yield Broken(4, f"{part.path} is executed after a compensation")
+            yield broken("forward", f"{part.path} is executed after a compensation")
         if after.known[at]:
-            yield Broken(4, f"{part.path} is executed again, though its answer is known")
-        if not part.repeatable and before.effects[at] and event == "retry_due":
-            yield Broken(4, f"{part.path} is not repeatable, and is repeated in doubt")
+            yield broken("known", f"{part.path} is executed again, though its answer is known")
+        if not part.repeatable and before.suspect and event == "retry_due":
+            yield broken("not repeatable", f"{part.path} is not repeatable, and is repeated in doubt")
 
     def _compensated_out_of_order(self, at: int, after: EffectLedger) -> Iterator[Broken]:
         behind = zip(self.parts[at + 1 :], after.effects[at + 1 :], strict=True)
         later = [part.path for part, effect in behind if effect and part.compensatable]
         if later:
-            yield Broken(2, f"{self.parts[at].path} is compensated before {', '.join(reversed(later))}")
+            yield broken("newest first", f"{self.parts[at].path} is compensated before {', '.join(reversed(later))}")
 
     def _succeeded_without(self, passage: TransitionView, after: EffectLedger) -> Iterator[Broken]:
         if False in after.effects:
@@ -175,32 +175,34 @@ class Laws:
             missing = [part for part, effect in each if not effect and part.kind in (Kind.STEP, Kind.SIGNAL)]
             for part in missing:
                 never = "had no effect" if part.kind is Kind.STEP else "never came"
-                yield Broken(3, f"it succeeded, and {part.path} {never}")
+                yield broken("succeeded", f"it succeeded, and {part.path} {never}")
         for model, name, status in _branches(passage, after):
             if status != Status.SUCCEEDED:
-                yield Broken(3, f"it succeeded, and branch {model.path}.{name} is {status}")
+                yield broken("succeeded", f"it succeeded, and branch {model.path}.{name} is {status}")
         if after.undoing:
-            yield Broken(3, "it succeeded after a compensation")
+            yield broken("no way back", "it succeeded after a compensation")
 
     def _turns_with(self, listed: frozenset[int], after: EffectLedger) -> Iterator[Broken]:
         for at, (part, effect) in enumerate(zip(self.parts, after.effects, strict=True)):
             if effect and part.kind is Kind.STEP and not part.compensatable and not part.pivot and at not in listed:
-                yield Broken(2, f"it turns back, and the effect of {part.path} is not among its leftovers")
+                yield broken("leftovers", f"it turns back, and the effect of {part.path} is not among its leftovers")
 
     def _failed_with(self, passage: TransitionView, after: EffectLedger) -> Iterator[Broken]:
         for part, effect in zip(self.parts, after.effects, strict=True):
             if effect and part.kind in GROUPS:
-                yield Broken(2, f"it failed, and {part.path} has a branch that goes on, is stuck or was not undone")
+                yield broken(
+                    "compensated", f"it failed, and {part.path} has a branch that goes on, is stuck or was not undone"
+                )
             elif effect and part.compensatable:
-                yield Broken(2, f"it failed, and the effect of {part.path} was not compensated")
+                yield broken("compensated", f"it failed, and the effect of {part.path} was not compensated")
             elif effect and part.pivot:
-                yield Broken(2, f"it failed, though its pivot {part.path} took effect")
+                yield broken("pivot", f"it failed, though its pivot {part.path} took effect")
             elif effect and part.kind is Kind.STEP and part.path not in passage.leftovers:
-                yield Broken(2, f"it failed, and the effect of {part.path} is not among its leftovers")
+                yield broken("leftovers", f"it failed, and the effect of {part.path} is not among its leftovers")
         for model, name, status in _branches(passage, after):
             missing = [path for path in model.leftovers_of(name, status) if path not in passage.leftovers]
             if missing:
-                yield Broken(2, f"it failed, and {', '.join(missing)} is not among its leftovers")
+                yield broken("leftovers", f"it failed, and {', '.join(missing)} is not among its leftovers")
 
 
 def _backward(machine: CompiledMachine) -> frozenset[str]:
@@ -216,13 +218,3 @@ def _branches(passage: TransitionView, after: EffectLedger) -> Iterator[tuple[Br
         if statuses:  # else the group was about to be entered, and was not
             for name, status in zip(names, statuses, strict=True):
                 yield model, name, status
-
-
-def _excess(execution: Execution) -> str | None:
-    effect = execution.effect
-    if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
-        return None
-    policy = effect.part.retry if effect.kind == EXECUTE else effect.part.compensation_retry
-    if policy.attempts is None or execution.attempt <= policy.attempts:
-        return None
-    return f"attempt {execution.attempt} of {effect.part.path}, which has {policy.attempts}"

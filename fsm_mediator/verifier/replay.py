@@ -18,6 +18,7 @@ from fsm_mediator.verifier.branch_traces import BranchSearch, cheapest_trace
 from fsm_mediator.verifier.branches import spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
 from fsm_mediator.verifier.effect_ledger import EffectLedger
+from fsm_mediator.verifier.settings_changes import settings_of
 from fsm_mediator.verifier.violation import Violation
 
 Searches: TypeAlias = Mapping[str, Mapping[str, BranchSearch]]
@@ -59,10 +60,12 @@ def replay(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTr
             for place, status in possible.branch_changes(execution, ledger, move.ledger):
                 branch_changes.setdefault(place, []).append(status)
         decisions.are(decided)
-        try:
-            records = apply_action(execution, move, at)
-        except RefusedError:
-            records = ()
+        with settings_of(move, execution):
+            try:
+                records = apply_action(execution, move, at)
+            except RefusedError:
+                records = ()
+        execution.drain_consumed()
         recorded.append(records)
         ledger = possible.after(move.ledger, spawned_by(execution, records))
     return ReplayedTrace(tuple(recorded), ledger, branch_changes)

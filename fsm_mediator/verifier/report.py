@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from fsm_mediator.errors import MediatorError
-from fsm_mediator.verifier.laws import LAWS
+from fsm_mediator.verifier.rules_table import LAWS
 from fsm_mediator.verifier.violation import Violation
 
 JSON_SCHEMA: Final = 1
@@ -44,6 +44,7 @@ class Report:
         transitions: How many of the machine's transitions were taken.
         all_transitions: How many it has.
         violations: The shortest violation of each broken law.
+        broken_rules: The rules under these laws that are broken anywhere, by their names in `RULES`.
         overtaking: Steps with ``overtake``; law 4 does not apply to them.
         bounds: The bounds of the search, in words.
         complete: Whether the search covered everything within the bounds.
@@ -63,6 +64,7 @@ class Report:
     transitions: int
     all_transitions: int
     violations: tuple[Violation, ...]
+    broken_rules: tuple[str, ...] = ()
     overtaking: tuple[str, ...]
     bounds: str
     complete: bool
@@ -107,6 +109,7 @@ class Report:
             "transitions": self.transitions,
             "all_transitions": self.all_transitions,
             "laws": [{"law": law, "text": LAWS[law], "verdict": verdict} for law, verdict in self.verdicts.items()],
+            "broken_rules": list(self.broken_rules),
             "violations": [violation.to_dict() for violation in self.violations],
             "overtaking": list(self.overtaking),
             "bounds": self.bounds,

@@ -32,13 +32,15 @@ from fsm_mediator.verifier.graph import Graph
 from fsm_mediator.verifier.laws import Laws
 from fsm_mediator.verifier.replay import violation_of
 from fsm_mediator.verifier.report import Report
+from fsm_mediator.verifier.rules_table import Broken
+from fsm_mediator.verifier.rules_table import broken as broken_rule
 from fsm_mediator.verifier.violation import Violation
 
 
 class _Found(NamedTuple):
-    """A broken law: the problem, the node, the last actions, and whether these form a cycle."""
+    """A broken rule: the node, the last actions, and whether these form a cycle."""
 
-    what: str
+    broken: Broken
     number: int
     labels: tuple[str, ...]
     goes_round: bool
@@ -99,6 +101,7 @@ class StateSpace:
         self._moves = 0
         self._complete = True
         self._found: dict[int, _Found] = {}  # by law
+        self._broken_rules: set[str] = set()
 
     @property
     def is_broken(self) -> bool:
@@ -124,6 +127,7 @@ class StateSpace:
             transitions=len(self._table.taken & own),
             all_transitions=len(own),
             violations=tuple(self._violation(law) for law in sorted(self._found)),
+            broken_rules=tuple(sorted(self._broken_rules)),
             overtaking=tuple(part.path for part in self.saga.parts if part.overtake),
             bounds=self._bounds(),
             complete=self._complete,
@@ -162,7 +166,7 @@ class StateSpace:
         children = {
             path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
         }
-        self.possible = ActionModel(self.saga, strict=self.strict, children=children, once=self.once)
+        self.possible = ActionModel(self.saga, strict=self.strict, thorough=True, children=children, once=self.once)
         self._laws = Laws(self.saga, self.possible.branch_models)
         self._table = StateTable(self.saga, self.possible, self._laws)
         self._node(self._table.first(), self.possible.nothing, -1, "", crash=False)
@@ -172,23 +176,32 @@ class StateSpace:
                 return
             number = self._queue.popleft()
             position, ledger = self.nodes[number]
-            for move in self.possible.at(position.execution, ledger):
-                self._follow(number, position, ledger, move)
+            moves = list(self.possible.at(position.execution, ledger))
+            alike: set[tuple[int, int, bool, bool]] = set()
+            for move in moves:
+                every = self._table.after(position, move)
+                key = (id(every), id(move.ledger), move.crash, move.again)
+                if isinstance(every, str) or key not in alike:  # else another action has made the same move
+                    alike.add(key)
+                    self._follow(number, position, ledger, move)
 
     def _follow(self, number: int, position: AbstractState, ledger: EffectLedger, move: Action) -> None:
         """Make *move* from a node."""
         every = self._table.after(position, move)
         crashed = bool(self._crashed[number]) or move.crash
         if isinstance(every, str):
-            self._broken(1, f"{move.label!r} is refused: {every}", number, move.label, crashed=crashed)
+            self._broken(
+                broken_rule("refused", f"{move.label!r} is refused: {every}"), number, move.label, crashed=crashed
+            )
             return
         for led in every:
             label = move.label + led.decided
             after = self._born(move, led)
-            if led.differs is not None:
-                self._broken(5, led.differs, number, label, DIES, crashed=crashed)
-            for law, what in self._laws.broken_by(led.passage, ledger, after):
-                self._broken(law, what, number, label, crashed=crashed)
+            for broken in led.broken:
+                crash = [DIES] if broken.rule == "recovery" else []
+                self._broken(broken, number, label, *crash, crashed=crashed)
+            for broken in self._laws.broken_by(led.passage, ledger, after):
+                self._broken(broken, number, label, crashed=crashed)
             after = _settled(after, led)
             if led.quiet and led.position is position and after == ledger and not move.crash:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice
@@ -256,13 +269,14 @@ class StateSpace:
             )
             if lost is not None:
                 state = self.nodes[lost][0].execution.state
-                self._broken(1, f"no end can be reached from {state}", lost, crashed=bool(self._crashed[lost]))
+                dead_end = broken_rule("end", f"no end can be reached from {state}")
+                self._broken(dead_end, lost, crashed=bool(self._crashed[lost]))
         cycle = self._graph.cycle()
         if cycle:
             first = cycle[0]
             what = f"it can go round in {self.nodes[first][0].execution.state} for ever, with nobody asking for it"
             around = [self._label(source, target) for source, target in zip(cycle, [*cycle[1:], first], strict=True)]
-            self._broken(1, what, first, *around, crashed=bool(self._crashed[first]), round_=True)
+            self._broken(broken_rule("round", what), first, *around, crashed=bool(self._crashed[first]), round_=True)
 
     def _label(self, source: int, target: int) -> str:
         """The label of an action from one node to another, neither a crash nor a retry."""
@@ -271,23 +285,28 @@ class StateSpace:
         )
         return next(every)
 
-    def _broken(self, law: int, what: str, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
+    def _broken(self, broken: Broken, number: int, *labels: str, crashed: bool, round_: bool = False) -> None:
         """Keep the first, and so the shortest, path to each broken law. A path with a crash breaks law 5."""
-        self._found.setdefault(5 if crashed else law, _Found(what, number, labels, round_))
+        self._broken_rules.add(broken.rule)
+        law = 5 if crashed else broken.law
+        self._found.setdefault(law, _Found(broken, number, labels, round_))
 
     def _violation(self, law: int) -> Violation:
-        what, number, labels, goes_round = self._found[law]
+        broken, number, labels, goes_round = self._found[law]
         path = [*self.way(number), *labels]
-        violation = violation_of(self.saga, law, what, path, self.possible, self.branches)
-        return attrs.evolve(violation, around=len(labels)) if goes_round else violation
+        violation = violation_of(self.saga, law, broken.what, path, self.possible, self.branches)
+        return attrs.evolve(violation, rule=broken.rule, around=len(labels) if goes_round else 0)
 
 
 def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
     """The ledger without the effects listed as left over when it turns back: they make no difference from there on."""
     listed = led.passage.turns
-    if not listed:
+    if listed is None:
         return ledger
-    return ledger._replace(effects=tuple(effect and at not in listed for at, effect in enumerate(ledger.effects)))
+    effects = (
+        tuple(effect and at not in listed for at, effect in enumerate(ledger.effects)) if listed else ledger.effects
+    )
+    return ledger._replace(effects=effects, suspect=False)
 
 
 def _is_rest(position: AbstractState) -> bool:

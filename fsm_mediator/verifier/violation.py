@@ -11,7 +11,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.narration import place_in_words
 from fsm_mediator.records import Record
 from fsm_mediator.states import PENDING
-from fsm_mediator.verifier.laws import LAWS
+from fsm_mediator.verifier.rules_table import LAWS
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram, View
@@ -24,6 +24,7 @@ class Violation:
     Attributes:
         law: The number of the law.
         what: The problem at the end of the path.
+        rule: The name of the broken rule in `RULES`.
         saga: The definition.
         path: The actions in order, in words.
         recorded: The records of each action; some have none.
@@ -42,6 +43,7 @@ class Violation:
     recorded: tuple[tuple[Record, ...], ...] = attrs.field(repr=False)
     effects: tuple[str, ...]
     strict: bool = False
+    rule: str = ""
     branches: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, repr=False)
     unplayable: str | None = attrs.field(default=None, repr=False)
     around: int = attrs.field(default=0, repr=False)
@@ -93,6 +95,7 @@ class Violation:
             "law": self.law,
             "text": LAWS[self.law],
             "what": self.what,
+            "rule": self.rule,
             "path": [
                 {
                     "happens": words,

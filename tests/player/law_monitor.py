@@ -6,7 +6,7 @@ Nothing here makes anything happen.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,7 +50,7 @@ class Witness:
         self.place = saga_id.partition("/")[2]
         self.about_to_settle = self.is_left = False
         self._replay = replay
-        self._possible = ActionModel(saga, strict=replay.strict)
+        self._possible = ActionModel(saga, strict=replay.strict, thorough=True)
         self._laws = Laws(saga, {path: _Played(self, model) for path, model in self._possible.branch_models.items()})
         self._acceptance = Acceptance(saga_id, saga.name, saga.version, saga.fingerprint, None, 0.0)
         self._before = self._ledger = self._possible.nothing
@@ -93,6 +93,16 @@ class Witness:
             if record.children and self._replay.journal.find(f"{self.saga_id}/{path}.{record.children[0]}"):
                 born[path] = record.children
         return born
+
+    def steps_at_every_depth(self) -> Iterator[str]:
+        """The paths of its steps, and of those of the branches that came into being."""
+        born = self.branches()
+        for part in self.saga.parts:
+            if part.kind is Kind.STEP:
+                yield part.path
+            for name in born.get(part.path, ()):
+                place = f"{part.path}.{name}"
+                yield from (f"{place}.{path}" for path in self.branch(place).steps_at_every_depth())
 
     def branch(self, place: str) -> Role:
         """The branch ``group.name``."""
@@ -157,7 +167,7 @@ class Witness:
                 self._break(5, f"its records cannot be folded: {error}")
                 return
             self._ledger = self._seen(self._ledger)
-            for law, what in self._laws.broken_by(self._laws.passage(execution, new), self._before, self._ledger):
+            for law, what, _ in self._laws.broken_by(self._laws.passage(execution, new), self._before, self._ledger):
                 self._break(law, what)
             self._before = self._ledger
             if execution.state == SUCCEEDED:
@@ -224,6 +234,9 @@ class _Played(BranchModel):
     def leftovers_of(self, name: str, status: str) -> tuple[str, ...]:
         """As `BranchModel.leftovers_of`; for a failed branch, the leftovers of its own outcome."""
         place = f"{self.path}.{name}"
-        if status != Status.LEFT:
-            return super().leftovers_of(name, status)
-        return tuple(f"{place}.{path}" for path in self._witness.branch(place).execution().leftovers)
+        branch = self._witness.branch(place)
+        if status == Status.LEFT:
+            return tuple(f"{place}.{path}" for path in branch.execution().leftovers)
+        if status == Status.SUCCEEDED and not self.child(name).undoable:
+            return tuple(f"{place}.{path}" for path in branch.steps_at_every_depth())
+        return ()

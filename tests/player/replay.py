@@ -27,7 +27,7 @@ from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE, Kind,
 from fsm_mediator.narration import timeline
 from fsm_mediator.records import CANCEL, SIGNAL, Acceptance, InboxItem, Record
 from fsm_mediator.states import PENDING, is_settled
-from fsm_mediator.verifier.laws import LAWS
+from fsm_mediator.verifier.rules_table import LAWS
 from tests.player.instrumented import WatchedJournal, WatchedMediator
 from tests.player.script import BEGINS, CANCELLED, DEADLINE, HANGS, LIFETIME, SIGNALLED, Died, Role
 
@@ -267,6 +267,8 @@ class Replay:
             call()
         except Died:
             pass
+        except SystemExit:  # of a step that ended in its midst, in the caller's own thread: the execution is released
+            self.mediator.take_up(SAGA_ID)
         except MediatorError as error:
             self.broken.setdefault(1, f"the mediator itself is refused what it does: {error}")
 

@@ -7,17 +7,12 @@ at branches, and is told what happens there; where nobody drives it, the `Replay
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any, Final
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import Context
-from fsm_mediator.errors import (
-    OutcomeUnknownError,
-    RefusedError,
-    RetryAfterError,
-    StepRejectedError,
-)
+from fsm_mediator.errors import RefusedError
 from fsm_mediator.journal.protocol import Commit, Recoveries
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, PROBE
 from fsm_mediator.records import SIGNAL, Happened, InboxItem, NotHappened
@@ -63,13 +58,6 @@ _EXECUTED: Final = ((EXECUTE, "returned"), (EXECUTE, "late"), (PROBE, "happened"
 
 _DEATHS: Final = {CRASHED: None, POISONED: Recoveries(1_000, 0), PROBE_POISONED: Recoveries(0, 1_000)}
 """The deaths of a driver, and how often it had been recovered before, if that counts."""
-
-_TROUBLE: Final[dict[str, Callable[[], Exception]]] = {
-    "raised": lambda: Exception("raised"),
-    "raised again": lambda: RetryAfterError(0.0),
-    "rejected": lambda: StepRejectedError("rejected"),
-    "unknown": lambda: OutcomeUnknownError("who knows"),
-}
 
 
 class Died(BaseException):
@@ -133,19 +121,24 @@ class Role(Witness):
         if observation in _DEATHS:
             self.recoveries = _DEATHS[observation]
             self._die()
-        if (trouble := _TROUBLE.get(observation)) is not None:
-            raise trouble()
+        if observation == "rejected late":
+            self._answer_late(context.step)
+        if move.raises is not None:
+            raise move.raises()
         if observation in ("timed out", "abandoned"):
             hold.wait(HANGS)
         elif observation == "late":
-            part = self.saga.part(context.step)
-            assert part.timeout is not None
-            hold.wait(part.timeout * 1.5)
+            self._answer_late(context.step)
         elif observation == "refused":
-            return object()  # which cannot be journaled
+            return Happened(object()) if verb == PROBE else object()  # which cannot be journaled
         elif observation in ("happened", "not happened"):
             return Happened(context.step) if observation == "happened" else NotHappened()
         return f"{verb} of {context.step}"
+
+    def _answer_late(self, path: str) -> None:
+        part = self.saga.part(path)
+        assert part.timeout is not None
+        self._hold.wait(part.timeout * 1.5)
 
     def _comes_to_branches(self, path: str, verb: str, observation: str) -> bool:
         """Whether what follows of a call and its answer is that branches come into being, and it waits for these."""

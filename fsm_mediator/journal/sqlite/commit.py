@@ -16,7 +16,15 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
+from fsm_mediator.journal.protocol import (
+    Commit,
+    IdTakenError,
+    InboxChangedError,
+    Plan,
+    Queued,
+    Written,
+    check_unless_mail,
+)
 from fsm_mediator.journal.rows import (
     ANSWERS_KEPT,
     Row,
@@ -26,7 +34,9 @@ from fsm_mediator.journal.rows import (
     item_row,
     items_of,
     next_attention_at,
+    planned_rows,
     record_rows,
+    storable,
     stored_name,
 )
 from fsm_mediator.journal.sqlite import sql
@@ -52,7 +62,7 @@ class Write:
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_ids", "commit", "held", "opens", "place", "plain", "posts", "rows", "slots")
+    __slots__ = ("_ids", "commit", "held", "opens", "place", "plain", "plans", "posts", "rows", "slots")
 
     def __init__(self, commit: Commit, ids: IdCache, codec: Codec, slots: SlotJudge) -> None:
         self._ids = ids
@@ -61,8 +71,8 @@ class Write:
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
-        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail
-        self.plain = not more and commit.recoveries is None and commit.slot is None
+        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail or commit.plan
+        self.plain = not more and commit.recoveries is None and commit.slot is None and not commit.token
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -71,7 +81,8 @@ class Write:
         if not self.plain:
             self.opens = [(child, acceptance_row(child, codec.json)) for child in (*commit.children, *commit.dormant)]
             self.posts = [(saga_id, item_row(item, saga_id, codec.json)) for saga_id, item in commit.posts]
-            for child, _ in self.opens:
+            self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
+            for child in (*commit.children, *commit.dormant, *(commit.plan.branches if commit.plan else ())):
                 stored_name(child.saga_id, "the id")
 
     def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
@@ -245,6 +256,9 @@ class _Batch:
         self._records: list[Row] = []
         self._updated: list[Row] = []
         self._wakes: list[Row] = []
+        self._planned: list[Row] = []
+        self._created: list[tuple[int, str, int, int, int]] = []
+        self._repeated: list[Write] = []
 
     def execute(self) -> list[Any]:
         """Of each write, the inbox after it, or its refusal."""
@@ -255,8 +269,13 @@ class _Batch:
         sql.many(cursor, sql.UPDATE_ROW, self._updated)
         if self._wakes:
             cursor.executemany(sql.WAKE, self._wakes)
+        sql.many(cursor, sql.PLAN, self._planned)
+        for before, parent, *which in self._created:
+            cursor.execute(sql.CREATE, (before, parent, *which))
+            cursor.execute(sql.CREATED_RECORD, (before, *which))
+            cursor.execute(sql.CREATED, which)
         for write, plan in planned:
-            if not write.plain and not isinstance(plan, JournalError):
+            if not write.plain and not isinstance(plan, JournalError) and write not in self._repeated:
                 for saga_id, row in write.posts:
                     post(cursor, saga_id, row)
         results: list[Any] = []
@@ -267,7 +286,7 @@ class _Batch:
                 continue
             number, last, mail = plan
             write.remember(number, last)
-            if write.place is not None:
+            if write.place is not None and write not in self._repeated:
                 note(cursor, write.commit, number, write.place)
             inbox = items_of(cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ())
             results.append(inbox if write.place is None or write.place.begins else Queued(inbox))
@@ -285,7 +304,32 @@ class _Batch:
         return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
     def _plan(self, write: Write) -> JournalError | _Planned:
-        """Gather the rows of *write*. Returns the execution after it, or the refusal."""
+        """Gather the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
+        planned = self._gather(write) if write.rows or not self._is_written(write) else None
+        if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
+            number, _, _, mail, _, last = self._found[write.commit.saga_id]
+            self._repeated.append(write)
+            if write.commit.slot:
+                slot = self._cursor.execute(sql.SLOT_OF, (number, write.commit.slot, write.commit.epoch)).fetchone()
+                write.place = None if slot is None else Place(slot[0], begins=bool(slot[1]))
+            return number, last, mail
+        return planned
+
+    def _is_written(self, write: Write) -> bool:
+        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        cursor, commit, rows = self._cursor, write.commit, write.rows
+        execution = self._found.get(commit.saga_id)
+        if execution is None or execution[1] != commit.epoch:
+            return False
+        number, _, driver, _, _, last = execution
+        if not rows:
+            return commit.token != 0 and cursor.execute(sql.LAST_COMMIT, (number,)).fetchone() == (commit.token,)
+        if last != rows[-1][0] or driver != (self._ids.driver(cursor, commit.driver) if write.held else None):
+            return False
+        kept: list[Row] = cursor.execute(sql.ROWS_FROM, (number, rows[0][0])).fetchall()
+        return kept == rows
+
+    def _gather(self, write: Write) -> JournalError | _Planned:
         commit = write.commit
         for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
             if saga_id in self._found or saga_id in self._forgotten:
@@ -313,11 +357,29 @@ class _Batch:
             number, last, mail = self._append(write, own, execution)
             if commit.recoveries is not None:
                 self._cursor.execute(sql.COUNT_RECOVERIES, (*commit.recoveries, number))
+        if commit.token:
+            self._cursor.execute(sql.KEEP_COMMIT, (commit.token, number))
         self._records.extend((number, *row) for row in write.rows)
         for index, (child, row) in enumerate(() if write.plain else write.opens):
             wake_at = None if index < len(commit.children) else math.inf  # dormant
             self._records.append((self._open(child, PENDING, 0.0, None, wake_at), *row))
+        if commit.plan is not None:
+            self._gather_plan(write, commit.plan, number)
         return number, last, mail
+
+    def _gather_plan(self, write: Write, plan: Plan, number: int) -> None:
+        """Gather what changes in the planned branches of the execution with this number."""
+        for place, (child, row) in enumerate(zip(plan.branches, write.plans, strict=True)):
+            definition = self._ids.definition(self._cursor, child)
+            self._planned.append((number, place, child.saga_id, definition, *row))
+        first, end = plan.creates
+        if first < end:
+            highest = self._highest or self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0]
+            self._created.append((highest + 1 - first, write.commit.saga_id, number, first, end))
+            self._highest = highest + end - first
+        if plan.ends is not None:
+            ended = sql.as_json((plan.ends.type, storable(plan.ends.message)))
+            self._cursor.execute(sql.END_PLANNED, (ended, number))
 
     def _open(self, acceptance: Acceptance, state: str, at: float, driver: int | None, wake_at: float | None) -> int:
         """Gather the row of a new execution. Returns its number."""

@@ -32,16 +32,12 @@ from fsm_mediator.journal.rows import (
 from fsm_mediator.journal.sqlite import leases, pruning, sql, transaction
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
-from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
+from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.sqlite.operators import OperatorTables, note_definitions
 from fsm_mediator.journal.sqlite.slots import SlotJudge
 from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import ENDED, STUCK_PHASES
-
-_SETTLED: Final = sql.as_json(sorted((*STUCK_PHASES, *ENDED)))
-_STUCK: Final = sql.as_json(sorted(STUCK_PHASES))
 
 
 class SQLiteJournal(OperatorTables):
@@ -214,6 +210,21 @@ class SQLiteJournal(OperatorTables):
         entry = None if abandoned is None else self.find(saga_id)
         return None if entry is None else msgspec.structs.replace(entry, abandoned=abandoned)
 
+    def claim_some(
+        self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+    ) -> list[Entry]:
+        """As `Journal.claim_some`. Nothing is written, and no lock taken, where nothing can be claimed."""
+        if not self._read(sql.DRIVER, (driver_id,)):
+            raise leases.unknown_driver(driver_id)
+        chosen = (sql.as_json(skip), sql.as_json(leave))
+        dead = self._dead_owners()
+        if not leases.find_claimable(self._read, dead, at, 1, *chosen):
+            return []
+        claimed: list[Entry] = self._perform(
+            lambda cursor: leases.claim_some(cursor, self._ids, driver_id, self._is_alive, at, limit, *chosen)
+        )
+        return claimed
+
     def release(self, saga_id: str, epoch: int) -> None:
         """As `Journal.release`."""
         self._perform(lambda cursor: leases.release(cursor, self._ids, saga_id, epoch))
@@ -249,7 +260,7 @@ class SQLiteJournal(OperatorTables):
         skipped = sql.as_json(skip)
         found = self._read(sql.UNHELD, (at, skipped, limit))
         for number in self._dead_owners():
-            found += self._read(sql.LEFT_BY, (number, skipped, _SETTLED, _STUCK, limit))
+            found += self._read(sql.LEFT_BY, (number, skipped, *leases.SETTLED, limit))
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
     def _dead_owners(self) -> list[int]:
@@ -286,6 +297,8 @@ class SQLiteJournal(OperatorTables):
                 return job.execute_single(cursor)
             except BaseException as error:
                 connections.roll_back()
+                if is_busy(error):
+                    return None  # another process writes: `_commit` waits for it
                 self._ids.clear()
                 if isinstance(error, ERRORS):
                     raise to_journal_error(error, self.path, "written", connections.busy_timeout) from error

@@ -1,0 +1,235 @@
+"""The laws of attempts, waits, probes, cancels and results: the reactions that one action may have, under any ledger.
+
+They are stated from the action (`Action.doubt`, `Action.repeats`), never from the notes that the execution took of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Kind, Part
+from fsm_mediator.records import Record
+from fsm_mediator.states import (
+    COMPENSATING,
+    EXECUTING,
+    FAILED,
+    PENDING,
+    PROBING,
+    RETRYING,
+    RETRYING_COMPENSATION,
+    STUCK,
+    STUCK_PHASES,
+    WAITING,
+    path_of,
+    split_name,
+    split_state,
+)
+from fsm_mediator.verifier.action import ABANDONED, CANCEL_COMES, DEADLINE_PASSES, DUE, POISONED, Action
+from fsm_mediator.verifier.rules_table import Broken, broken
+from fsm_mediator.verifier.troubles import ASKED_WAIT
+
+GIVE_UP_EVENTS: Final = frozenset(("rejected", "in_doubt", "exhausted", "compensation_exhausted"))
+"""The events with which a part, or its compensation, is given up."""
+
+AGAIN: Final = frozenset(("retry_due", "compensation_due"))
+"""The events with which the next attempt begins."""
+
+_ERRORED: Final = frozenset(("errored", "unsure", "compensation_errored"))
+
+_BETWEEN_EFFECTS: Final = frozenset((PENDING, EXECUTING, RETRYING, WAITING))
+"""Where a cancel and the deadline take hold."""
+
+_BACKWARD: Final = frozenset((COMPENSATING, RETRYING_COMPENSATION, FAILED, STUCK))
+
+FIRST_VALUE: Final = "the value that came first"
+"""The value of a signal; a second one has another."""
+
+
+class Reaction(NamedTuple):
+    """One action, and the reaction to it.
+
+    Attributes:
+        before: The execution before it.
+        move: The action.
+        records: Its records.
+        after: The execution after it.
+        parts: The parts of the saga, as they were set at that moment.
+        numbers: The number of each, by path.
+    """
+
+    before: Execution
+    move: Action
+    records: Sequence[Record]
+    after: Execution
+    parts: Sequence[Part]
+    numbers: Mapping[str, int]
+
+    @property
+    def part(self) -> Part | None:
+        """The part of the state before it."""
+        _, path = split_state(self.before.state)
+        return self.parts[self.numbers[path]] if path else None
+
+
+def result_of(part: Part) -> str:
+    """The result that every attempt at *part* returns."""
+    return f"the result of {part.path}"
+
+
+def broken_by_reaction(reaction: Reaction) -> Iterator[Broken]:
+    """The laws that a reaction breaks, whatever really has an effect."""
+    if reaction.records:
+        yield from _stuck_where_it_may(reaction)
+        yield from _counted(reaction)
+        yield from _waited_for(reaction)
+        yield from _seen(reaction)
+        part = reaction.part
+        if part is not None and part.kind is Kind.STEP:
+            yield from _attempted_as_often(reaction, part)
+            yield from _asked(reaction, part)
+        yield from _first_signal(reaction)
+    yield from _interrupted(reaction)
+
+
+def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
+    last = reaction.records[-1]
+    (before, path), (after, _) = split_state(last.source), split_state(last.target)
+    if after not in STUCK_PHASES or before in (COMPENSATING, *STUCK_PHASES) or not path:
+        return
+    part = reaction.parts[reaction.numbers[path]]
+    if not part.forward_only and not part.pivot and reaction.move.observation not in (ABANDONED, POISONED):
+        yield broken("stuck", f"{part.path} is stuck before the pivot, and nothing of it can be going on")
+
+
+def _counted(reaction: Reaction) -> Iterator[Broken]:
+    after, event = reaction.after, reaction.records[-1].event
+    effect = after.effect
+    if after.deadline_at is not None and any(record.event == "retry" for record in reaction.records):
+        yield broken("anew", "a person tries again, and the old deadline still counts")
+    if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
+        return
+    due = reaction.before.attempt + 1 if event in AGAIN else 1
+    if after.attempt != due:
+        yield broken("anew", f"attempt {after.attempt} of {effect.part.path} is announced, and it is number {due}")
+    policy = reaction.parts[reaction.numbers[effect.part.path]]
+    limit = policy.retry.attempts if effect.kind == EXECUTE else None  # a compensation that waits makes its attempt
+    if limit is not None and after.attempt > limit:
+        yield broken("at most", f"attempt {after.attempt} of {effect.part.path}, which has {limit}")
+
+
+def _waited_for(reaction: Reaction) -> Iterator[Broken]:
+    due_at = reaction.before.due_at
+    for record in reaction.records:
+        phase, path = split_state(record.source)
+        part = reaction.parts[reaction.numbers[path]] if path else None
+        over = record.event in AGAIN or (phase == WAITING and part is not None and part.kind is Kind.SLEEP)
+        over = over and record.event not in GIVE_UP_EVENTS
+        if over and due_at is not None and record.at < due_at:
+            yield broken("waits", f"the wait in {record.source} is cut short")
+        if part is not None and part.kind is Kind.STEP and record.event in _ERRORED and record.due_at is not None:
+            policy = part.compensation_retry if phase == COMPENSATING else part.retry
+            asked = ASKED_WAIT if reaction.move.observation == "raised again" else 0.0
+            if phase != PROBING and record.due_at - record.at < max(asked, policy.wait_initial) - 1e-9:
+                yield broken("waits", f"the wait after {record.source} is too short")
+        due_at = record.due_at
+
+
+def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
+    move, before, record = reaction.move, reaction.before, reaction.records[0]
+    phase = before.phase
+    if move.repeats is False and record.event in _ERRORED and record.due_at is not None:
+        yield broken("not again", f"{part.path} is attempted again after what is not to be repeated")
+    policy = part.compensation_retry if phase in (COMPENSATING, RETRYING_COMPENSATION) else part.retry
+    is_left = policy.attempts is None or before.attempt < policy.attempts
+    if record.event == "compensation_errored" and not is_left:
+        yield broken("at most", f"attempt {before.attempt + 1} to compensate {part.path}, which has {policy.attempts}")
+    if record.event not in GIVE_UP_EVENTS:
+        return
+    if phase == PROBING:
+        is_left = before.due_at is not None and (part.repeatable or move.observation == "not happened")
+        early = (move.doubt and move.observation not in (POISONED, DUE)) or move.observation == "not happened"
+    elif phase == EXECUTING:
+        early = bool(move.repeats) and (part.repeatable or not (move.doubt or before.doubt))
+    else:
+        early = bool(move.repeats) if phase == COMPENSATING else move.observation.startswith(DUE)
+    if early and is_left:
+        yield broken("at least", f"{part.path} is given up after attempt {before.attempt} in {before.state}")
+
+
+def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
+    move, record = reaction.move, reaction.records[0]
+    phase = reaction.before.phase
+    if part.probe is None or move.observation in (ABANDONED, POISONED):
+        return
+    if phase == EXECUTING and move.doubt and split_state(record.target)[0] != PROBING:
+        yield broken("probe", f"{part.path} is in doubt, and its probe is not asked")
+    if phase == PROBING and move.observation == "happened" and record.event != "executed":
+        yield broken("probe", f"the probe of {part.path} says that it happened, and that does not hold")
+    if phase == PROBING and move.observation == "not happened" and (record.in_doubt or record.event == "executed"):
+        yield broken("probe", f"the probe of {part.path} says that it did not happen, and that does not hold")
+
+
+def _interrupted(reaction: Reaction) -> Iterator[Broken]:
+    before, move, after = reaction.before, reaction.move, reaction.after
+    if move.observation in (CANCEL_COMES, DEADLINE_PASSES):
+        takes_hold = _may_be_interrupted(before, reaction)
+        if takes_hold and not (reaction.records and after.phase in _BACKWARD):
+            yield broken("cancel", f"{move.label} in {before.state}, and it does not take hold")
+        if not takes_hold and reaction.records:
+            yield broken("cancel", f"{move.label} in {before.state}, where it must not take hold")
+    elif (after.cancelled or after.deadline_at is not None) and _may_be_interrupted(after, reaction):
+        yield broken("cancel", f"a cancel or the deadline has come, and it goes on in {after.state}")
+
+
+def _may_be_interrupted(execution: Execution, reaction: Reaction) -> bool:
+    phase, path = split_state(execution.state)
+    part = reaction.parts[reaction.numbers[path] if path else 0]
+    return phase in _BETWEEN_EFFECTS and not part.forward_only and not execution.group
+
+
+def _first_signal(reaction: Reaction) -> Iterator[Broken]:
+    for record in reaction.records:
+        phase, path = split_state(record.source)
+        used = phase == WAITING and record.event == "executed" and record.value != FIRST_VALUE
+        if used and reaction.parts[reaction.numbers[path]].kind is Kind.SIGNAL:
+            yield broken("signal", f"the signal {path} has another value than the one that came first")
+
+
+def _seen(reaction: Reaction) -> Iterator[Broken]:
+    """The view of the next attempt: the results of the steps before it in its saga; a compensation, its own result."""
+    after = reaction.after
+    effect = after.effect
+    if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
+        return
+    part, context = effect.part, after.context(effect)
+    if effect.kind == COMPENSATE:
+        own = result_of(part) if part.path in after.answered else None
+        if context.result != own:
+            yield broken("results", f"the compensation of {part.path} sees the result {context.result!r}, not its own")
+        return
+    earlier = [each for each in reaction.parts[: reaction.numbers[part.path]] if each.path.startswith(part.scope)]
+    names = {split_name(each.path.removeprefix(part.scope))[0] for each in earlier}
+    if context.results.keys() != names:
+        yield broken("results", f"{part.path} sees the results of {', '.join(context.results) or 'nothing'}")
+        return
+    for each in earlier:
+        if each.kind is Kind.STEP and _found(context.results, each.path.removeprefix(part.scope)) != result_of(each):
+            yield broken("results", f"{part.path} sees a wrong result of {each.path}")
+
+
+def _found(results: Mapping[str, Any], path: str) -> Any:
+    name, rest = split_name(path)
+    return _found(results[name], rest) if rest else results.get(name)
+
+
+def begun_at_a_time(execution: Execution, index: Mapping[str, int]) -> Iterator[Broken]:
+    """Whether the branches that *execution* has just created begin no more at a time than their group allows."""
+    born = execution.new_branches
+    if born:
+        part = execution.saga.parts[index[path_of(execution.state)]]
+        waiting = {branch.successor for branch in born if branch.successor is not None}
+        begun = sum(branch.saga_id not in waiting for branch in born)
+        if part.at_most is not None and begun > part.at_most:
+            yield broken("at a time", f"{begun} branches of {part.path} begin at once, and at_most is {part.at_most}")

@@ -1,0 +1,86 @@
+"""Settings changed under way: one answer is taken by a driver with other settings than the driver before and after it.
+
+Settings are read when an answer is taken. So any order of deployments is a sequence of such answers. The shape of a
+saga (paths, compensations, probes, the pivot, `repeatable`) cannot change: its fingerprint names it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.machine.parts import Part
+from fsm_mediator.retry import Retry
+from fsm_mediator.states import COMPENSATING
+from fsm_mediator.verifier.action import Action
+from fsm_mediator.verifier.choices import saga_of_parts
+
+FEWER: Final = "fewer"
+MORE: Final = "more"
+
+_WORDS: Final = {
+    FEWER: "which has only one attempt by now",
+    MORE: "which has one attempt more by now",
+}
+
+
+def changes_at(execution: Execution, part: Part) -> Iterator[str]:
+    """The changes of the attempts that make a difference to *execution*, which is at *part*."""
+    attempts = (part.compensation_retry if execution.phase == COMPENSATING else part.retry).attempts
+    if attempts is None or execution.attempt < attempts:
+        yield FEWER
+    elif execution.attempt == attempts:
+        yield MORE
+
+
+def under_changed_settings(action: Action, part: Part, settings: str) -> Action:
+    """*action*, taken by a driver with these settings."""
+    label = f"{action.label}, at {part.path}, {_WORDS[settings]}"
+    return action._replace(label=label, observation=f"{action.observation} with {settings}", settings=settings)
+
+
+@functools.lru_cache(maxsize=4)
+def with_settings(saga: Saga, settings: str) -> Saga:
+    """*saga*, as it is with these settings."""
+    return saga_of_parts(saga, tuple(_changed(part, settings) for part in saga.parts))
+
+
+def _changed(part: Part, settings: str) -> Part:
+    return replace(
+        part,
+        retry=_allowing(part.retry, settings),
+        compensation_retry=_allowing(part.compensation_retry, settings),
+    )
+
+
+def _allowing(policy: Retry, settings: str) -> Retry:
+    if settings == FEWER:
+        return replace(policy, attempts=1)
+    return policy if policy.attempts is None else replace(policy, attempts=policy.attempts + 1)
+
+
+@contextmanager
+def settings_of(action: Action, execution: Execution) -> Iterator[None]:
+    """Have *execution* go on with the settings of *action*, and afterwards with its own again."""
+    saga = execution.saga
+    if action.settings:
+        _use(execution, with_settings(saga, action.settings))
+    yield
+    if action.settings:
+        _use(execution, saga)
+
+
+def _use(execution: Execution, saga: Saga) -> None:
+    """Have *execution* go on with *saga*, another definition of the same shape."""
+    execution.saga = saga
+    machine = saga.machine if execution.state in saga.machine.states else saga.widest_machine
+    execution.use_machine(machine)
+    entered: Any = machine.states[execution.state].on_enter
+    for each in entered:
+        each.enter(execution)

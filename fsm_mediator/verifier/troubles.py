@@ -1,0 +1,145 @@
+"""Troubles: every kind of exception that a call of a participant can raise, and what the rules page says of each.
+
+What each means is stated here a second time, without the rules' own judgement, so that the laws can hold them to it.
+No function of a user is called: of a predicate both answers are walked.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from fsm_mediator.error_types import leaves_of
+from fsm_mediator.errors import OutcomeUnknownError, RetryAfterError, StepRejectedError, StepSignalError
+from fsm_mediator.machine.parts import Part
+from fsm_mediator.retry import Retry
+
+ASKED_WAIT: Final = 7.0
+"""The seconds that a call asks for by `RetryAfterError`."""
+
+NOT_AGAIN: Final = ", and that is not worth another attempt"
+"""Ends the words of an exception to which `Retry.on` says no."""
+
+
+_JUDGED_APART: Final = (StepSignalError, BaseExceptionGroup)
+"""Exceptions with rows of their own on the rules page."""
+
+
+class Trouble(NamedTuple):
+    """One kind of exception.
+
+    Attributes:
+        words: What the call does.
+        observation: As in `Action`.
+        make: Makes the exception.
+        doubt: Whether the call may have had its effect.
+        repeats: Whether another attempt follows, if any is left.
+    """
+
+    words: str
+    observation: str
+    make: Callable[[], BaseException]
+    doubt: bool
+    repeats: bool
+
+
+def is_marked_worth_retrying(error: BaseException) -> bool:
+    """The answer of a predicate that is not called: as the exception says."""
+    return bool(getattr(error, "is_worth", True))
+
+
+def is_predicate(policy: Retry) -> bool:
+    """Whether `Retry.on` of *policy* is a function."""
+    return not isinstance(policy.on, (type, tuple))
+
+
+def plain_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
+    """The exceptions of any call: an error, a request for another attempt, a refusal."""
+    yield from _answers("raises", "raised", Exception, part, policy)
+    yield Trouble("raises, to be tried again", "raised again", lambda: RetryAfterError(ASKED_WAIT), False, True)
+    yield Trouble("rejects", "rejected", lambda: StepRejectedError("rejected"), False, False)
+
+
+def unknown(part: Part, policy: Retry) -> Iterator[Trouble]:
+    """The exception of a call that cannot tell whether it had its effect."""
+    yield from _answers("says that it does not know", "unknown", OutcomeUnknownError, part, policy)
+
+
+@functools.lru_cache(maxsize=10_000)
+def named_troubles(part: Part, policy: Retry) -> tuple[Trouble, ...]:
+    """The exceptions that the settings of *part* name, groups of exceptions, and an end in its midst."""
+    return tuple(_named_troubles(part, policy))
+
+
+def _named_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
+    on: tuple[Any, ...] = ()
+    if isinstance(policy.on, (type, tuple)):
+        on = policy.on if isinstance(policy.on, tuple) else (policy.on,)
+    for kind in dict.fromkeys((*part.in_doubt_on, *part.no_effect_on, *on)):
+        if kind is not Exception and issubclass(kind, Exception) and not issubclass(kind, _JUDGED_APART):
+            name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+            yield from _answers(f"raises {name}", f"raised {name}", kind, part, policy)
+    yield Trouble("ends in its midst", "ended", lambda: SystemExit("it ends"), True, True)
+    for words, make in (
+        ("raises a group of errors, of which one leaves doubt", _doubtful_group),
+        ("raises a group of refusals", _refusing_group),
+        ("raises a group of a refusal and an error", _mixed_group),
+    ):
+        group = make()
+        leaves = [type(leaf) for leaf in leaves_of(group)]
+        doubt = any(leaves_doubt(part, leaf) for leaf in leaves)
+        repeats = any(_is_repeated(leaf, policy, worth=True) for leaf in leaves)
+        if isinstance(policy.on, (type, tuple)) and isinstance(group, policy.on):
+            repeats = not all(issubclass(leaf, StepRejectedError) for leaf in leaves)
+        yield Trouble(words, words.replace("raises", "raised"), make, doubt, repeats)
+
+
+def _answers(words: str, observation: str, kind: type[BaseException], part: Part, policy: Retry) -> Iterator[Trouble]:
+    """An exception of *kind*; twice where a predicate says whether it is worth another attempt."""
+    doubt = leaves_doubt(part, kind)
+    make = functools.partial(made, kind)
+    yield Trouble(words, observation, make, doubt, _is_repeated(kind, policy, worth=True))
+    if is_predicate(policy) and issubclass(kind, Exception):
+        never = functools.partial(made, kind, is_worth=False)
+        yield Trouble(f"{words}{NOT_AGAIN}", f"{observation}{NOT_AGAIN}", never, doubt, False)
+
+
+def _is_repeated(kind: type[BaseException], policy: Retry, *, worth: bool) -> bool:
+    """Whether `Retry.on` covers *kind*; a refusal never is, an end in the midst always."""
+    if not issubclass(kind, Exception):
+        return True
+    if issubclass(kind, StepRejectedError):
+        return False
+    return worth if is_predicate(policy) else issubclass(kind, policy.on)  # type: ignore[arg-type]  # no predicate
+
+
+def leaves_doubt(part: Part, kind: type[BaseException]) -> bool:
+    """Whether an exception of *kind* leaves *part* in doubt: the most specific class that a setting names counts."""
+    if issubclass(kind, StepSignalError):
+        return issubclass(kind, OutcomeUnknownError)
+    if not issubclass(kind, Exception):
+        return True
+    doubtful = [each for each in part.in_doubt_on if issubclass(kind, each)]
+    sure = [each for each in part.no_effect_on if issubclass(kind, each)]
+    return bool(doubtful) and not any(all(issubclass(no, yes) for yes in doubtful) for no in sure)
+
+
+def made(kind: type[BaseException], *, is_worth: bool = True) -> BaseException:
+    """An exception of *kind*, whatever its constructor wants."""
+    builtin: Any = next(each for each in kind.__mro__ if each.__module__ == "builtins")
+    error: BaseException = builtin.__new__(kind)
+    object.__setattr__(error, "is_worth", is_worth)  # for `is_marked_worth_retrying`
+    return error
+
+
+def _doubtful_group() -> BaseException:
+    return ExceptionGroup("several", [Exception("one"), ExceptionGroup("inner", [OutcomeUnknownError("another")])])
+
+
+def _refusing_group() -> BaseException:
+    return ExceptionGroup("several", [StepRejectedError("one"), StepRejectedError("another")])
+
+
+def _mixed_group() -> BaseException:
+    return ExceptionGroup("several", [StepRejectedError("one"), Exception("another")])
