@@ -179,7 +179,7 @@ def expected(state: State) -> object:
 
 
 def is_repeated(state: State, action: model.Action) -> bool:
-    """Whether *action* repeats the last commit of its driver: a journal may answer it as before, and changes nothing."""
+    """Whether *action* repeats the last commit of its driver: it may be answered as before, and changes nothing."""
     belief, last = state.beliefs[action[1]], state.writers[-1:]
     if belief is None or action[0] not in ("append", "end") or len(state.writers) != belief.seq + 1:
         return False
