@@ -14,7 +14,8 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
+from fsm_mediator.journal.planning import Plan
+from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -39,6 +40,7 @@ class Driver(msgspec.Struct, frozen=True):
         pid_namespace: An id of the namespace in which *pid* counts; empty if the system has none.
         pid: The process.
         started: When the process started, in the system's own count: a later process with this pid has another.
+        limits: Names of limits, and how many attempts each allows at a time. Entries do not name them.
         definitions: What it can drive. Entries do not name them.
     """
 
@@ -48,6 +50,7 @@ class Driver(msgspec.Struct, frozen=True):
     pid_namespace: str = ""
     pid: int = 0
     started: str = ""
+    limits: tuple[tuple[str, int], ...] = ()
     definitions: tuple[Definition, ...] = ()
 
     def __str__(self) -> str:
@@ -66,40 +69,6 @@ class Recoveries(NamedTuple):
 
 NO_RECOVERIES: Final = Recoveries()
 """Of an execution with no driver that has died in its midst."""
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """The change that a commit makes to planned branches: those of a group too large to be created in one commit.
-
-    A planned branch is no execution: nothing can claim it, and it has no inbox.
-
-    Attributes:
-        branches: The branches that are planned now, all of the group. They are numbered from 0. A branch that another
-            one names as its successor is created dormant.
-        creates: Create the planned branches from this number to before that one. Those that were created before, or
-            have ended, are left alone: the same again changes nothing.
-        ends: End all branches that are still planned, with this error. They are never created.
-    """
-
-    branches: tuple[Acceptance, ...] = ()
-    creates: tuple[int, int] = (0, 0)
-    ends: Failure | None = None
-
-
-class Planned(NamedTuple):
-    """The branches of an execution that are still planned.
-
-    Attributes:
-        first: The number of the first of them in their group.
-        end: The number after that of the last; all between are planned.
-        dormant: The number of the first one that is created dormant, and all after it; *end*: none is.
-        ended: The error with which they ended without being created; None: they will be created.
-    """
-
-    first: int
-    end: int
-    dormant: int
-    ended: Failure | None
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -124,8 +93,11 @@ class Commit(msgspec.Struct, frozen=True):
         unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
             by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
         recoveries: The execution's new count of recoveries; None: it is as it was.
+        slot: The name of the limit that an announced attempt falls under, which *driver* declares: it asks for a slot,
+            see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
+            None: it keeps what it has.
         answers: What became of verbs in the inbox; these are in *taken* too.
-        plan: What is done about its planned branches. Only for a journal that has `plans_branches`.
+        plan: What is done about its planned branches. Only for a `PlanningJournal`.
         token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
             repeated. 0: it is not.
     """
@@ -145,6 +117,7 @@ class Commit(msgspec.Struct, frozen=True):
     posts: tuple[tuple[str, InboxItem], ...] = ()
     unless_mail: tuple[str, str] | None = None
     recoveries: Recoveries | None = None
+    slot: str | None = None
     answers: tuple[VerbAnswer, ...] = ()
     plan: Plan | None = None
     token: int = 0
@@ -167,7 +140,8 @@ class Entry(msgspec.Struct, frozen=True):
         called: Whether an item is in its inbox that no driver has seen.
         recoveries: How often it was recovered without getting further.
         abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
-        queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
+        queued: The name of the concurrency limit it is queued on. If the journal keeps no slots, only the mediator that
+            drives the execution sets it.
         undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
     """
 
@@ -217,6 +191,12 @@ class InboxChangedError(JournalError):
 Written: TypeAlias = tuple[InboxItem, ...]
 
 
+class Queued(tuple[InboxItem, ...]):
+    """The inbox after a commit; the attempt that it announces has no slot yet, and may not begin."""
+
+    __slots__ = ()
+
+
 @runtime_checkable
 class Journal(Protocol):
     """A durable log of records, by execution. Every method may be called from any thread.
@@ -230,8 +210,7 @@ class Journal(Protocol):
     once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
     optional too: without it a daemon claims one by one.
 
-    A journal may have a method ``planned(saga_id)``, which returns the `Planned` branches of an execution, or None.
-    Then it takes commits with a `Plan`. Without it every group is created in one commit, whatever its size.
+    A journal may also be a `PlanningJournal`: see ``planning.py``.
 
     Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
     lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
@@ -304,8 +283,11 @@ class Journal(Protocol):
     def enlist(self, driver: Driver) -> None:
         """Register *driver*, which counts as alive from now on."""
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """Renew a driver's lease. Returns the ids of its executions with items in their inbox.
+
+        With *everything* it returns the ids of all its executions. A driver asks for these after a claim whose answer
+        was lost, and not at each heartbeat, for they may be many.
 
         Raises:
             LeaseLostError: There is no such driver.
@@ -391,6 +373,37 @@ class Journal(Protocol):
         """Close files and connections. The journal opens again when it is used again."""
 
 
+class SlotJournal(Journal, Protocol):
+    """A journal that keeps the slots of limits, so that these hold for all processes that use it.
+
+    An attempt under a limit is announced by a commit with `Commit.slot`. In the same transaction the journal decides
+    whether the attempt has a slot. The number of slots is the smallest that any living driver declares for this limit
+    in `Driver.limits`. If no slot is free, or earlier attempts queue for all that are, the attempt queues: the journal
+    returns `Queued`, and the execution has a ``wake_at`` even if the commit has none. A commit with a ``wake_at`` only
+    queues.
+
+    The queue is in the order of arrival. A commit with records arrives anew; a commit without any keeps the place that
+    the execution has, under whatever driver.
+
+    A slot that is free for an attempt in the queue stays free until its driver asks for it. Meanwhile a journal may let
+    later attempts have other free slots, twice as many attempts as there are slots at the most.
+
+    A slot is free again after a commit that gives it up, and once the execution has no living owner, or is claimed. A
+    place in the queue counts only while the execution's owner renews its lease, so that a stopped process does not hold
+    up the others.
+    """
+
+    def turns(self, driver_id: str) -> list[str]:
+        """The queued executions of a driver for which a slot is free now, in the order of arrival."""
+        ...
+
+
+def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
+    """The journal's `SlotJournal.turns`; None: it keeps no slots, and limits hold within a process."""
+    turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
+    return turns
+
+
 def patience_of(journal: Journal) -> float | None:
     """The seconds for which a driver tries a commit on that the journal could not make; None: without limit."""
     patience: float | None = getattr(journal, "patience", 0.0)
@@ -406,17 +419,6 @@ def claim_some(
     found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
     claims = (journal.claim(saga_id, driver_id) for saga_id in found[:limit])
     return [claimed for claimed in claims if claimed is not None]
-
-
-def plans_branches(journal: Journal) -> bool:
-    """Whether *journal* takes commits with a `Plan`."""
-    return hasattr(journal, "planned")
-
-
-def planned_of(journal: Journal, saga_id: str) -> Planned | None:
-    """The planned branches of an execution; None: there are none."""
-    planned: Planned | None = journal.planned(saga_id) if plans_branches(journal) else None  # type: ignore[attr-defined]
-    return planned
 
 
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:

@@ -60,6 +60,7 @@ class RecoveryPoll:
             return self._poll, True
         try:
             self._learn()
+            core.settle_claims()
             now = core.clock()
             leave = (*core.setbacks.waiting(), *self._driven_here)
             claimed = claim_some(core.journal, core.driver.id, now, free, tuple(self._skip), leave)
@@ -75,6 +76,7 @@ class RecoveryPoll:
                 return self._poll if full else SOON, full
             wake = core.journal.next_wake()
         except JournalError as error:
+            core.owned.claims_in_doubt = True
             self._failures += 1
             wait = BACKOFF.wait(self._failures, 0.5)
             logger.warning("the daemon cannot use the journal, and looks again in %.1f s: %s", wait, error)
