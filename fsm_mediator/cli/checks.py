@@ -25,8 +25,8 @@ from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, MissingExtraError, PayloadError, UnknownSagaError
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.operators import Fault
-from fsm_mediator.journal.optional import RepairableJournal, damage_of
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.repair import RepairableJournal, damage_of
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import comparing
