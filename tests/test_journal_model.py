@@ -26,6 +26,7 @@ from fsm_mediator.journal.protocol import (
     InboxChangedError,
     Journal,
     Plan,
+    Queued,
     Recoveries,
     planned_of,
 )
@@ -38,12 +39,16 @@ from tests.commits import (
     record,
 )
 
+LIMITS: dict[str, tuple[tuple[str, int], ...]] = {"d-1": (("x", 1), ("y", 2)), "d-2": (("x", 2),), "d-3": ()}
+"""What each driver declares."""
+
 
 class JournalRemembers(RuleBasedStateMachine):
     """Whatever is done to it, in whatever order: a journal equals a plain model."""
 
     lease: float
     keeps_times = True
+    caps = True
     journal: Journal
 
     executions = Bundle("executions")
@@ -54,6 +59,7 @@ class JournalRemembers(RuleBasedStateMachine):
         )
     )
     who = st.sampled_from(("d-1", "d-2", "d-3"))
+    limits = st.sampled_from(("x", "x", "y"))
 
     @initialize()
     def begin(self) -> None:
@@ -65,7 +71,7 @@ class JournalRemembers(RuleBasedStateMachine):
         self.rows: dict[str, dict[str, Any]] = {}
         self.forgotten: dict[str, Forgotten] = {}
         self.beats: dict[str, float] = {}
-        self.items = self.tokens = 0
+        self.items = self.tokens = self.arrivals = 0
         self.answers: dict[str, VerbAnswer] = {}
         self.knows: dict[str, tuple[Definition, ...]] = {}
         self.enlist("d-1", ())
@@ -111,9 +117,13 @@ class JournalRemembers(RuleBasedStateMachine):
         if commit.acceptance is not None:
             row = self.rows[commit.saga_id] = self.new(commit.acceptance)
         assert row is not None
+        queues = commit.slot is not None and self.ask(row, commit)
+        assert isinstance(written, Queued) == queues
         row["records"] += commit.records
         row["driver"] = commit.driver if commit.held else None
         row["wake_at"] = commit.wake_at
+        if queues and commit.wake_at is None:
+            row["wake_at"] = row["records"][-1].at
         row["recoveries"] = commit.recoveries or row["recoveries"]
         row["mail"] = [item for item in row["mail"] if item.number not in commit.taken]
         for child in commit.children:
@@ -129,7 +139,7 @@ class JournalRemembers(RuleBasedStateMachine):
             assert self.journal.write_all([commit]) == [written]
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
-        row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": []}
+        row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": [], "place": None}
         return row | {"recoveries": NO_RECOVERIES, "fault": (0, None), "planned": {}, "ended": None, "dormant": False}
 
     def apply(self, plan: Plan, row: dict[str, Any]) -> None:
@@ -142,6 +152,61 @@ class JournalRemembers(RuleBasedStateMachine):
                 created = {"wake_at": math.inf, "dormant": True} if dormant else {}
                 self.rows[branch.saga_id] = self.new(branch) | created
         row["ended"] = row["ended"] or plan.ends
+
+    def ask(self, row: dict[str, Any], commit: Commit) -> bool:
+        """Give the execution its place; whether it queues."""
+        before, row["place"] = row["place"], None
+        if not commit.slot:
+            return False
+        void = before is not None and before["begun"] and before["epoch"] != commit.epoch
+        if commit.records or before is None or before["limit"] != commit.slot or void:
+            before = None
+        if before is not None and before["begun"]:
+            row["place"] = before
+            return False
+        self.arrivals += 1
+        place = before or {"number": self.arrivals, "overtaken": 0, "ignored_at": math.inf}
+        place = row["place"] = place | {"limit": commit.slot, "epoch": commit.epoch, "begun": False}
+        row["driver"] = commit.driver
+        if commit.wake_at is not None:
+            return True
+        if place["ignored_at"] <= self.clock.now:
+            place |= {"overtaken": 0, "ignored_at": math.inf}
+        most, free, queue = self.queue(commit.slot, commit.driver)
+        places = [each["place"] for each in queue if each["place"]["ignored_at"] > self.clock.now]
+        earlier = [each for each in places if each["number"] < place["number"]][: max(0, free)]
+        cap = 2 * most if self.caps else math.inf
+        place["begun"] = len(earlier) < free and all(each["overtaken"] < cap for each in earlier)
+        for each in earlier if place["begun"] else ():
+            each["overtaken"] += 1
+            if each["overtaken"] >= cap:
+                each["ignored_at"] = min(each["ignored_at"], self.clock.now + self.lease)
+        return not place["begun"]
+
+    def queue(self, limit: str, who: str | None) -> tuple[int, int, list[dict[str, Any]]]:
+        """The number of slots, those that are free, and the executions in the queue, as the driver *who* sees it."""
+        living = {each for each in self.beats if each == who or self.alive(each)}
+        most = min((dict(LIMITS[each])[limit] for each in living if limit in dict(LIMITS[each])), default=1000)
+        counted = [
+            row
+            for row in self.rows.values()
+            if (place := row["place"]) and (place["limit"], place["epoch"]) == (limit, row["epoch"])
+            if row["driver"] in living
+        ]
+        queue = sorted((r for r in counted if not r["place"]["begun"]), key=lambda row: row["place"]["number"])
+        return most, most - sum(row["place"]["begun"] for row in counted), queue
+
+    def turns(self, limit: str, who: str) -> list[str]:
+        """The executions of *who* in the queue for which a slot is free."""
+        most, free, queue = self.queue(limit, who)
+        queue = [row for row in queue if row["place"]["ignored_at"] > self.clock.now or row["driver"] == who]
+        found = []
+        for row in queue[: max(0, free)]:
+            if row["driver"] == who:
+                found.append(row["opened"].saga_id)
+            if self.caps and row["place"]["overtaken"] >= 2 * most:
+                break
+        return found
 
     def state(self, row: dict[str, Any]) -> str:
         return row["records"][-1].target if row["records"] else "pending"
@@ -179,6 +244,8 @@ class JournalRemembers(RuleBasedStateMachine):
         held = more.pop("held") and (not targets or targets[-1] not in ENDED)
         wake_in = more.pop("wake_in")
         wake_at = at + wake_in if waits else None
+        if targets and targets[-1] in ENDED and saga_id in self.rows and self.rows[saga_id]["place"]:
+            more["slot"] = ""
         self.tokens += 1
         token = 0 if records else self.tokens
         return Commit(saga_id, records, driver, held=held, wake_at=wake_at, token=token, **more)
@@ -228,6 +295,37 @@ class JournalRemembers(RuleBasedStateMachine):
     def intrude(self, name, to, who, epoch, held):
         """Append as any driver, under any epoch."""
         self.attempt(self.commit(name, [to], who, held=held, wake_in=1.0, epoch=epoch))
+
+    @rule(target=executions, name=st.sampled_from("abcdef"), who=who, limit=limits)
+    def open_under_a_limit(self, name, who, limit):
+        """Open with an attempt that asks for a slot."""
+        opened = acceptance(name, saga="s", fingerprint="f-s", at=self.clock.now)
+        more = {
+            "held": True,
+            "wake_in": 1.0,
+            "acceptance": opened,
+            "slot": limit if limit in dict(LIMITS[who]) else None,
+        }
+        self.attempt(self.commit(name, [] if name in self.rows else ["executing.a"], who, **more))
+        return name
+
+    @rule(name=executions, anew=st.booleans(), limit=limits, only_queues=st.sampled_from((False, False, True)))
+    def announce_under_a_limit(self, name, anew, limit, only_queues):
+        """The owner announces an attempt, or has it begin now that was announced before."""
+        row = self.rows.get(name)
+        if row is None or limit not in dict(LIMITS.get(row["driver"], ())) or not (anew or row["records"]):
+            return
+        more = {"held": True, "wake_in": 1.0, "epoch": row["epoch"], "slot": limit}
+        commit = self.commit(name, ["executing.a"] if anew else [], row["driver"], **more)
+        self.attempt(msgspec.structs.replace(commit, wake_at=self.clock.now if only_queues else None))
+
+    @rule(name=executions, to=targets)
+    def record_an_answer(self, name, to):
+        """The owner writes an answer, and gives up the slot."""
+        row = self.rows.get(name)
+        if row is not None and row["driver"] is not None:
+            more = {"held": True, "wake_in": 1.0, "epoch": row["epoch"], "slot": ""}
+            self.attempt(self.commit(name, [to], row["driver"], **more))
 
     @rule(name=executions, branch=st.sampled_from("xy"), other=executions)
     def branch_and_post(self, name, branch, other):
@@ -321,7 +419,8 @@ class JournalRemembers(RuleBasedStateMachine):
         # No driver has seen what has not come, or leaves a verb that it has seen.
         seen = min(seen, self.items, *(number - 1 for number in self.verbs_in(row).values()))
         commit = self.commit(name, ["compensating.a"], row["driver"], held=True, wake_in=1.0, epoch=row["epoch"])
-        commit = msgspec.structs.replace(commit, seen=seen, unless_mail=("signal", signal))
+        taken = tuple(item.number for item in row["mail"] if item.number <= seen)
+        commit = msgspec.structs.replace(commit, seen=seen, taken=taken, unless_mail=("signal", signal))
         if any((item.kind, item.name) == ("signal", signal) and item.number > seen for item in row["mail"]):
             with pytest.raises(InboxChangedError):
                 self.journal.write(commit)
@@ -333,7 +432,7 @@ class JournalRemembers(RuleBasedStateMachine):
     @rule(who=who, known=st.sampled_from(((), ("f-s",), ("f-s", "f-t"))))
     def enlist(self, who, known):
         definitions = tuple(Definition(each, f"shape of {each}") for each in known)
-        self.journal.enlist(Driver(who, host="h", definitions=definitions))
+        self.journal.enlist(Driver(who, host="h", limits=LIMITS[who], definitions=definitions))
         self.beats[who] = self.clock.now
         self.knows[who] = definitions
 
@@ -493,6 +592,12 @@ class JournalRemembers(RuleBasedStateMachine):
                 assert planned.ended == row["ended"]
             assert (entry.driver.id if entry.driver else None) == row["driver"]
             assert entry.driver_alive == self.alive(row["driver"])
+            place = row["place"]
+            waits = place and row["driver"] and not place["begun"] and place["epoch"] == row["epoch"]
+            assert entry.queued == (place["limit"] if waits else None)
+        for who, limits in LIMITS.items():
+            turns = [saga_id for limit, _ in limits for saga_id in self.turns(limit, who)]
+            assert self.journal.turns(who) == (turns if who in self.beats else [])  # type: ignore[attr-defined]
         operators = for_operators(self.journal)
         for name, answer in self.answers.items():
             assert operators.answer(name) == answer
@@ -551,6 +656,7 @@ class MemoryRemembers(JournalRemembers):
 
     lease = math.inf
     keeps_times = False
+    caps = False
 
     def opened(self) -> None:
         self.journal = MemoryJournal()

@@ -16,6 +16,7 @@ from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.memory_operators import OperatorRows
+from fsm_mediator.journal.memory_slots import Slots
 from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import (
@@ -25,6 +26,7 @@ from fsm_mediator.journal.protocol import (
     Forgotten,
     IdTakenError,
     Planned,
+    Queued,
     Written,
     check_bounds,
     check_unless_mail,
@@ -83,6 +85,7 @@ class MemoryJournal(OperatorRows):
         self._table = table = Table()
         self._rows, self._ended = table.rows, table.ended
         self._drivers: dict[str, Driver] = {}
+        self._slots = Slots(table.rows, self._drivers)
         self._last_item = 0
 
     def reset(self) -> None:
@@ -113,9 +116,10 @@ class MemoryJournal(OperatorRows):
     def _write(self, commit: Commit) -> Written:
         known = self._rows.get(commit.saga_id)
         if known is not None and known.has_made(commit, encodes=self.encodes):
-            return known.mail
+            return known.mail if known.queued is None else Queued(known.mail)
         before = self._row_before(commit)
         row = before.after(commit)
+        queued = commit.slot is not None and self._slots.ask(row, commit)
         changed = {commit.saga_id: row}
         created = [*((child, False) for child in commit.children), *((child, True) for child in commit.dormant)]
         if commit.plan is not None:
@@ -138,7 +142,7 @@ class MemoryJournal(OperatorRows):
             self._table.evict(self.keep)
         self._table.keep_answers(commit.answers)
         self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
-        return row.mail
+        return Queued(row.mail) if queued else row.mail
 
     def _row_before(self, commit: Commit) -> Row:
         """The row that *commit* changes; raises if it may not."""
@@ -230,7 +234,8 @@ class MemoryJournal(OperatorRows):
             if row is None:
                 return False
             if item.kind in VERBS and (
-                item.name in self._table.answers or any(item.name == each.name for each in row.mail)
+                item.name in self._table.answers
+                or any(item.name == each.name and each.kind in VERBS for each in row.mail)
             ):
                 return True
             if not takes(item.kind, row.state):
@@ -261,6 +266,13 @@ class MemoryJournal(OperatorRows):
             self._check_driver(driver_id)
             owned = ((saga_id, row) for saga_id, row in self._rows.items() if row.driver == driver_id)
             return tuple(saga_id for saga_id, row in owned if everything or row.mail)
+
+    def turns(self, driver_id: str) -> list[str]:
+        """As `SlotJournal.turns`."""
+        with self._lock:
+            limits = self._drivers[driver_id].limits if driver_id in self._drivers else ()
+            first = (saga_id for name, _ in limits for saga_id in self._slots.next_in_queue(name))
+            return [saga_id for saga_id in first if self._rows[saga_id].driver == driver_id]
 
     def dismiss(self, driver_id: str) -> None:
         """As `Journal.dismiss`."""
@@ -359,6 +371,7 @@ class MemoryJournal(OperatorRows):
             len(row.mail),
             row.has_unseen_message,
             row.recoveries,
+            queued=row.queued,
         )
 
     def records(self, saga_id: str) -> list[Record]:

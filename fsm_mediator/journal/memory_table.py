@@ -50,6 +50,20 @@ class PlannedBranches(NamedTuple):
 NO_BRANCHES: Final = PlannedBranches({})
 
 
+class Place(NamedTuple):
+    """A slot of a limit, or a place in the queue for one.
+
+    Attributes:
+        limit: The limit's name.
+        epoch: The execution's epoch in which it was asked for; in a later one it does not count.
+        begun: Whether it is a slot.
+    """
+
+    limit: str
+    epoch: int
+    begun: bool
+
+
 class Row:
     """One execution. A commit puts a new row in its place; a change of one attribute is made in the row."""
 
@@ -60,6 +74,7 @@ class Row:
         "epoch",
         "fault",
         "mail",
+        "place",
         "planned",
         "records",
         "recoveries",
@@ -83,6 +98,7 @@ class Row:
         self.recoveries = NO_RECOVERIES
         self.planned = NO_BRANCHES
         self.fault: tuple[int, Fault] | None = None
+        self.place: Place | None = None
 
     def after(self, commit: Commit) -> Row:
         """The row that takes this one's place with *commit*."""
@@ -96,6 +112,7 @@ class Row:
         row.mail = self.mail
         row.fault = self.fault
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
+        row.place = self.place
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
         row.planned = self.planned if commit.plan is None else self.planned.after(commit.plan)
@@ -113,6 +130,13 @@ class Row:
         kept = [*self.records[len(self.records) - len(commit.records) :], self.acceptance]
         repeated = [*commit.records, commit.acceptance or self.acceptance]
         return all(one is two or (encodes and one == two) for one, two in zip(kept, repeated, strict=True))
+
+    @property
+    def queued(self) -> str | None:
+        """The name of the limit it is queued on."""
+        place = self.place
+        waits = place is not None and not place.begun and place.epoch == self.epoch and self.driver is not None
+        return place.limit if place is not None and waits else None
 
     @property
     def state(self) -> str:

@@ -39,6 +39,7 @@ class Driver(msgspec.Struct, frozen=True):
         pid_namespace: An id of the namespace in which *pid* counts; empty if the system has none.
         pid: The process.
         started: When the process started, in the system's own count: a later process with this pid has another.
+        limits: Names of limits, and how many attempts each allows at a time. Entries do not name them.
         definitions: What it can drive. Entries do not name them.
     """
 
@@ -48,6 +49,7 @@ class Driver(msgspec.Struct, frozen=True):
     pid_namespace: str = ""
     pid: int = 0
     started: str = ""
+    limits: tuple[tuple[str, int], ...] = ()
     definitions: tuple[Definition, ...] = ()
 
     def __str__(self) -> str:
@@ -124,6 +126,9 @@ class Commit(msgspec.Struct, frozen=True):
         unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
             by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
         recoveries: The execution's new count of recoveries; None: it is as it was.
+        slot: The name of the limit that an announced attempt falls under, which *driver* declares: it asks for a slot,
+            see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
+            None: it keeps what it has.
         answers: What became of verbs in the inbox; these are in *taken* too.
         plan: What is done about its planned branches. Only for a journal that has `plans_branches`.
         token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
@@ -145,6 +150,7 @@ class Commit(msgspec.Struct, frozen=True):
     posts: tuple[tuple[str, InboxItem], ...] = ()
     unless_mail: tuple[str, str] | None = None
     recoveries: Recoveries | None = None
+    slot: str | None = None
     answers: tuple[VerbAnswer, ...] = ()
     plan: Plan | None = None
     token: int = 0
@@ -167,7 +173,8 @@ class Entry(msgspec.Struct, frozen=True):
         called: Whether an item is in its inbox that no driver has seen.
         recoveries: How often it was recovered without getting further.
         abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
-        queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
+        queued: The name of the concurrency limit it is queued on. If the journal keeps no slots, only the mediator that
+            drives the execution sets it.
         undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
     """
 
@@ -215,6 +222,12 @@ class InboxChangedError(JournalError):
 
 
 Written: TypeAlias = tuple[InboxItem, ...]
+
+
+class Queued(tuple[InboxItem, ...]):
+    """The inbox after a commit; the attempt that it announces has no slot yet, and may not begin."""
+
+    __slots__ = ()
 
 
 @runtime_checkable
@@ -392,6 +405,37 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Close files and connections. The journal opens again when it is used again."""
+
+
+class SlotJournal(Journal, Protocol):
+    """A journal that keeps the slots of limits, so that these hold for all processes that use it.
+
+    An attempt under a limit is announced by a commit with `Commit.slot`. In the same transaction the journal decides
+    whether the attempt has a slot. The number of slots is the smallest that any living driver declares for this limit
+    in `Driver.limits`. If no slot is free, or earlier attempts queue for all that are, the attempt queues: the journal
+    returns `Queued`, and the execution has a ``wake_at`` even if the commit has none. A commit with a ``wake_at`` only
+    queues.
+
+    The queue is in the order of arrival. A commit with records arrives anew; a commit without any keeps the place that
+    the execution has, under whatever driver.
+
+    A slot that is free for an attempt in the queue stays free until its driver asks for it. Meanwhile a journal may let
+    later attempts have other free slots, twice as many attempts as there are slots at the most.
+
+    A slot is free again after a commit that gives it up, and once the execution has no living owner, or is claimed. A
+    place in the queue counts only while the execution's owner renews its lease, so that a stopped process does not hold
+    up the others.
+    """
+
+    def turns(self, driver_id: str) -> list[str]:
+        """The queued executions of a driver for which a slot is free now, in the order of arrival."""
+        ...
+
+
+def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
+    """The journal's `SlotJournal.turns`; None: it keeps no slots, and limits hold within a process."""
+    turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
+    return turns
 
 
 @runtime_checkable

@@ -300,9 +300,9 @@ def item_row(item: InboxItem, saga_id: str, encode: _Encode) -> Row:
 
 
 def driver_row(driver: Driver) -> Row:
-    """A driver as a row, without its number, last beat, lease and definitions."""
-    columns = msgspec.structs.astuple(driver)[:-1]
-    return tuple(storable(text) if isinstance(text, str) else text for text in columns)
+    """A driver as a row, without its number, last beat, lease, limits and definitions."""
+    identity = driver.id, driver.host, driver.boot_id, driver.pid_namespace, driver.pid, driver.started
+    return tuple(storable(text) if isinstance(text, str) else text for text in identity)
 
 
 def answer_row(answer: VerbAnswer) -> Row:
@@ -404,9 +404,9 @@ def items_of(rows: Iterable[Row]) -> tuple[InboxItem, ...]:
 
 
 def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
-    """The entry of *row*: number, acceptance, last record, then epoch, owner, wake_at, mail, attention, recoveries."""
+    """The entry of *row*: the columns of ``sql.ENTRIES``."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
-    epoch, _, wake_at, mail, attention, *recoveries = rest
+    epoch, _, wake_at, mail, attention, *recoveries, queued = rest
     try:
         kept = _decode(payload)
     except UNREADABLE_AS:  # whoever drives the execution is told; a list of executions is not ended by one of them
@@ -414,4 +414,5 @@ def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
     acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
     called = mail > 0 and attention == NOW
     counted = Recoveries(*recoveries)
-    return Entry(acceptance, state, changed_at, seq, epoch, driver, alive, wake_at, mail, called, counted)
+    known = state, changed_at, seq, epoch, driver, alive, wake_at, mail, called, counted
+    return Entry(acceptance, *known, queued=queued)

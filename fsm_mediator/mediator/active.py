@@ -113,6 +113,8 @@ class ActiveExecution:
         context: The context variables of the caller that started it in the background.
         call: The call of a step that is under way.
         slot: Its place in the queue of a limit, or its slot.
+        used: The slot of the last attempt, until the answer is written.
+        listed: Whether the journal may have a slot, or a place in the queue, of it.
         unbegun: Whether the announced attempt has not begun, and the journal says so.
         dormant: Whether it may not begin yet, because another branch of its group has to settle first.
         failed_observers: The observers that have raised, which is logged once.
@@ -140,9 +142,9 @@ class ActiveExecution:
             "error",
             "execution",
         ),
-        *("failed_observers", "finished", "group", "inbox", "orphaned", "outcome", "recorded", "recovered"),
+        *("failed_observers", "finished", "group", "inbox", "listed", "orphaned", "outcome", "recorded", "recovered"),
         *("recoveries", "rests", "saga_id", "slot"),
-        *("stopping", "unbegun", "wait"),
+        *("stopping", "unbegun", "used", "wait"),
     )
 
     execution: Execution
@@ -156,7 +158,7 @@ class ActiveExecution:
             self.epoch = 0
         self.background = background
         self.recovered = self.stopping = self.called = self.finished = self.rests = False
-        self.unbegun = self.dormant = self.orphaned = self.decides = False
+        self.unbegun = self.dormant = self.orphaned = self.decides = self.listed = False
         self.recoveries = self.recorded = NO_RECOVERIES
         self.claimed: Entry | None = None
         self.asks_at: float | None = None
@@ -167,6 +169,7 @@ class ActiveExecution:
         self.context: Context | None = None
         self.call: Any = None
         self.slot: Slot | None = None
+        self.used: Slot | None = None
         self.failed_observers: frozenset[int] = frozenset()
         self.inbox = UNREAD
         self.answers: tuple[VerbAnswer, ...] = ()

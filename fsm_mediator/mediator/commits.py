@@ -19,6 +19,7 @@ from fsm_mediator.journal.protocol import (
     Plan,
     Recoveries,
     plans_branches,
+    turns_of,
 )
 from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect, Kind
 from fsm_mediator.mediator.active import ActiveExecution
@@ -79,6 +80,7 @@ class CommitBuilder:
         self._park_after = park_after
         self._sleeps = sleeps
         self._limited = limited
+        self._asks_for_slots = limited and turns_of(journal) is not None
         self._max_recoveries = max_recoveries
 
     def is_straightforward(self, active: ActiveExecution) -> bool:
@@ -151,6 +153,7 @@ class CommitBuilder:
             posts + (() if execution.acceptance.parent is None else _branch_notifications(execution, records)),
             _timed_out_signal(execution, records),
             _counted(active, records),
+            self._slot(active, records, parks=parks) if self._asks_for_slots else None,
             answers,
             plan,
             0 if records or opens else uuid.uuid4().int >> 65,
@@ -159,6 +162,13 @@ class CommitBuilder:
     def _plans(self, execution: Execution) -> bool:
         """Whether the new branches are too many for one commit."""
         return self.created_at_once is not None and len(execution.new_branches) > self.created_at_once
+
+    def _slot(self, active: ActiveExecution, records: Sequence[Record], *, parks: bool) -> str | None:
+        """See `Commit.slot`. What is parked before its attempt began keeps its place for the next driver."""
+        if active.slot is not None and not parks:
+            return active.slot.limit.name
+        keeps = records[-1].abandoned if records else parks and active.unbegun
+        return "" if active.listed and not keeps else None
 
     def should_release(
         self, active: ActiveExecution, *, written: bool, left: Callable[[ActiveExecution, float, float], float]

@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from fsm_mediator import forking
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.error_types import is_interrupt
@@ -124,7 +126,10 @@ class Core:
     def _reset(self) -> None:
         self.patience: float | None = None
         self.lock = threading.Lock()
-        self.driver = self.commits.driver = this_driver()
+        self.driver = this_driver()
+        if self.limits is not None:
+            self.driver = msgspec.structs.replace(self.driver, limits=self.limits.most)
+        self.commits.driver = self.driver
         self.membership = Membership(self.journal, self.driver, self.registry.definitions)
         self.registry.on_change = self.membership.note_change
         self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
@@ -165,10 +170,14 @@ class Core:
         self.membership.suspend()
         self.wake_timers.rearm()
 
-    def heartbeat(self) -> None:
-        """Renew the lease, and notice what other processes posted to the executions that this driver owns."""
+    def heartbeat(self) -> bool:
+        """Renew the lease, and notice what other processes posted to the executions that this driver owns.
+
+        Returns:
+            Whether executions wait for slots that other processes may free, so that the next heartbeat is to come soon.
+        """
         if self.runtime.is_lost():
-            return  # nothing runs any more: let others have it
+            return False  # nothing runs any more: let others have it
         try:
             for saga_id in self.membership.renew_lease():
                 self.runtime.post(self._notify_if_active, saga_id)
@@ -176,10 +185,12 @@ class Core:
                     self.owned.refuse_verbs(saga_id)
             self.owned.retry_releases()
             self.settle_claims()
+            self.owned.look_for_turns()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
         except Exception:  # of a journal that is not ours, say: the heartbeat must not end
             logger.exception("the lease could not be renewed")
+        return bool(self.owned.waiting)
 
     def _notify_if_active(self, saga_id: str) -> None:
         if saga_id in self.owned.active:

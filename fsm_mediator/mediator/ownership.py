@@ -17,10 +17,10 @@ from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
-from fsm_mediator.journal.protocol import Commit, Entry
+from fsm_mediator.journal.protocol import Commit, Entry, turns_of
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.limits import Limits, Slot
 from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import LATE, VERBS, Failure, InboxItem, VerbAnswer
@@ -35,14 +35,16 @@ class AbandonedCall:
     Attributes:
         call: The thread's call.
         effect: What it was to do.
+        slot: Its slot of a limit, if it has one.
         watched: Whether its answer will be journaled.
     """
 
-    __slots__ = ("call", "effect", "watched")
+    __slots__ = ("call", "effect", "slot", "watched")
 
     def __init__(self, call: RunningCall, effect: Effect) -> None:
         self.call = call
         self.effect = effect
+        self.slot: Slot | None = None
         self.watched = False
 
 
@@ -54,6 +56,7 @@ class OwnedExecutions:
         abandoned: The threads that cannot be ended, by the id of their execution, which stays owned.
         unreleased: The ids of executions that it could not release yet.
         claims_in_doubt: Whether a claim failed, and may have been made all the same.
+        waiting: The places of executions that queue in the journal, see `Limit.wait_for_turn`, by id.
         on_empty: Called, if set, whenever the last execution is gone.
         notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
     """
@@ -67,6 +70,8 @@ class OwnedExecutions:
         self.abandoned: dict[str, AbandonedCall] = {}
         self.unreleased: set[str] = set()
         self.claims_in_doubt = False
+        self.waiting: dict[str, Slot] = {}
+        self._turns = turns_of(store.journal)
         self.on_empty: Callable[[], None] | None = None
         self.notify: Callable[[str], object] | None = None
         _here[self._driver_id] = self
@@ -86,8 +91,12 @@ class OwnedExecutions:
         active.error = error
         active.finished = True
         saga_id = active.saga_id
-        if active.slot is not None:
-            self.free_slot(active)
+        while active.used is not None or active.slot is not None:
+            if active.used is None:
+                active.used, active.slot = active.slot, None
+                self.waiting.pop(saga_id, None)
+            if self.free_slot(active):
+                look_for_turns()
         if self.active.get(saga_id) is active:
             del self.active[saga_id]
         if (done := active.wait.done) is not None:
@@ -171,6 +180,7 @@ class OwnedExecutions:
                 return False
             active.execution = self._store.load_execution(claimed)
             active.epoch, active.claimed = claimed.epoch, None
+            active.listed = self._limits is not None and self._turns is not None
             if is_settled(claimed.state) and not for_command and not self._store.has_news(claimed):
                 self.release(saga_id)
                 return False
@@ -209,16 +219,20 @@ class OwnedExecutions:
         """Own the execution for as long as the thread of *call* runs, even when *active* is finished."""
         self.abandoned[active.saga_id] = AbandonedCall(call, effect)
 
-    def free_slot(self, active: ActiveExecution) -> None:
-        """Free the slot of an attempt that is over; an abandoned thread keeps its slot as long as it runs."""
-        slot, active.slot = active.slot, None
-        if slot is None:
-            return
+    def free_slot(self, active: ActiveExecution) -> bool:
+        """Free the slot of an attempt, once the answer is written; an abandoned thread keeps it as long as it runs.
+
+        Returns:
+            Whether the caller has to `look_for_turns`.
+        """
+        slot, active.used = active.used, None
+        assert slot is not None
         left = self.abandoned.get(active.saga_id)
-        if left is None:
-            slot.end()
-        else:
-            left.call.add_done_callback(lambda _: slot.end())
+        if left is not None:
+            left.slot = slot
+            return False
+        slot.end()
+        return any(owned.waiting for owned in list(_here.values()))
 
     def has_slot(self, active: ActiveExecution) -> bool:
         """Whether the limits allow the next attempt; else it queues."""
@@ -228,11 +242,32 @@ class OwnedExecutions:
         if slot is not None and (slot.limit is not limit or slot.ended):
             slot.end()
             slot = active.slot = None
+            self.waiting.pop(active.saga_id, None)
         if limit is None:
             return True
         if slot is None:
-            slot = active.slot = limit.acquire()
+            slot = active.slot = limit.acquire(active.used)
+            slot.asked = self._turns is None
         return slot.has_come
+
+    def wait_for_turn(self, active: ActiveExecution) -> None:
+        """The journal had no slot for the attempt: wait until it has one."""
+        refused = active.slot
+        assert refused is not None
+        self.waiting[active.saga_id] = active.slot = refused.limit.wait_for_turn()
+        refused.end()
+        self.look_for_turns()  # a slot may have become free meanwhile
+
+    def look_for_turns(self) -> None:
+        """Have the executions driven on for which the journal has a slot."""
+        if not self.waiting or self._turns is None:
+            return
+        try:
+            for saga_id in self._turns(self._driver_id):
+                if (place := self.waiting.pop(saga_id, None)) is not None:
+                    place.come()
+        except JournalError as error:  # the next heartbeat looks again
+            logger.warning("the journal could not be asked for free slots: %s", error)
 
     def check_no_running_call(self, saga_id: str) -> None:
         """Refuse to claim an execution with a thread that still runs.
@@ -274,6 +309,9 @@ class OwnedExecutions:
             logger.warning("execution %r: its late answer could not be journaled: %s", saga_id, fault)
         finally:
             self.release(saga_id)
+            if left.slot is not None:
+                left.slot.end()
+                look_for_turns()
             if self.abandoned.get(saga_id) is left:
                 del self.abandoned[saga_id]
             if self.on_empty is not None and not self:
@@ -282,6 +320,15 @@ class OwnedExecutions:
 
 _here: weakref.WeakValueDictionary[str, OwnedExecutions] = weakref.WeakValueDictionary()
 """The executions that the drivers of this process own, by driver."""
+
+
+def look_for_turns() -> None:
+    """A slot of a limit may be free: see whether an execution that a driver of this process owns can have it.
+
+    A driver in another process looks at its next heartbeat.
+    """
+    for owned in list(_here.values()):
+        owned.look_for_turns()
 
 
 def notify_local_owner(driver_id: str, saga_id: str) -> None:

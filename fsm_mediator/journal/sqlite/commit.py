@@ -21,6 +21,7 @@ from fsm_mediator.journal.protocol import (
     IdTakenError,
     InboxChangedError,
     Plan,
+    Queued,
     Written,
     check_unless_mail,
 )
@@ -40,6 +41,7 @@ from fsm_mediator.journal.rows import (
 )
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver, unseen_items
+from fsm_mediator.journal.sqlite.slots import Place, SlotJudge, note
 from fsm_mediator.records import Acceptance
 from fsm_mediator.states import ENDED, PENDING
 
@@ -60,15 +62,17 @@ class Write:
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_ids", "commit", "held", "opens", "plain", "plans", "posts", "rows")
+    __slots__ = ("_ids", "commit", "held", "opens", "place", "plain", "plans", "posts", "rows", "slots")
 
-    def __init__(self, commit: Commit, ids: IdCache, codec: Codec) -> None:
+    def __init__(self, commit: Commit, ids: IdCache, codec: Codec, slots: SlotJudge) -> None:
         self._ids = ids
+        self.slots = slots
+        self.place: Place | None = None
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
         more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail or commit.plan
-        self.plain = not more and commit.recoveries is None and not commit.token
+        self.plain = not more and commit.recoveries is None and commit.slot is None and not commit.token
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -80,6 +84,14 @@ class Write:
             self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
             for child in (*commit.children, *commit.dormant, *(commit.plan.branches if commit.plan else ())):
                 stored_name(child.saga_id, "the id")
+
+    def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
+        """Ask for a slot, or give it up, as the commit says. Returns the ``wake_at``: *at*, if the attempt queues."""
+        commit = self.commit
+        if commit.slot == "":  # at once: it is free for the next one of the batch
+            cursor.execute(sql.GIVE_UP, (execution,))
+        self.place = self.slots.ask(cursor, commit, execution, own) if commit.slot else None
+        return commit.wake_at if self.place is None or self.place.begins or commit.wake_at is not None else at
 
     @property
     def saga_ids(self) -> tuple[str, ...]:
@@ -168,12 +180,14 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
     results: list[Any] = [()] * len(writes)
     left = _fast_path(cursor, writes)
     while left:
-        # Of two writes that open one id, say, the second must find what the first did.
+        # Of two writes that open one id, or ask for a slot, say, the second must find what the first did.
         saga_ids: set[str] = set()
         now, later = [], []
+        asks = False
         for index in left:
-            if saga_ids.isdisjoint(writes[index].saga_ids):
+            if saga_ids.isdisjoint(writes[index].saga_ids) and not (asks and writes[index].commit.slot):
                 saga_ids.update(writes[index].saga_ids)
+                asks = asks or bool(writes[index].commit.slot)
                 now.append(index)
             else:
                 later.append(index)
@@ -272,8 +286,10 @@ class _Batch:
                 continue
             number, last, mail = plan
             write.remember(number, last)
-            inbox = cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ()
-            results.append(items_of(inbox))
+            if write.place is not None and write not in self._repeated:
+                note(cursor, write.commit, number, write.place)
+            inbox = items_of(cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ())
+            results.append(inbox if write.place is None or write.place.begins else Queued(inbox))
         return results
 
     def _load(self) -> tuple[dict[str, _Found], int]:
@@ -293,6 +309,9 @@ class _Batch:
         if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
             number, _, _, mail, _, last = self._found[write.commit.saga_id]
             self._repeated.append(write)
+            if write.commit.slot:
+                slot = self._cursor.execute(sql.SLOT_OF, (number, write.commit.slot, write.commit.epoch)).fetchone()
+                write.place = None if slot is None else Place(slot[0], begins=bool(slot[1]))
             return number, last, mail
         return planned
 
@@ -321,7 +340,8 @@ class _Batch:
         owner = own if write.held else None
         if commit.acceptance is not None:
             state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (PENDING, 0.0)
-            number = self._open(commit.acceptance, state, at, owner, commit.wake_at)
+            wake_at = write.ask_for_slot(self._cursor, None, own, at)
+            number = self._open(commit.acceptance, state, at, owner, wake_at)
             last, mail = write.rows[-1][0], 0
         else:
             execution = self._found.get(commit.saga_id)
@@ -334,7 +354,7 @@ class _Batch:
                     check_unless_mail(commit, items_of(self._cursor.execute(sql.MAIL, (execution[0],)).fetchall()))
                 except InboxChangedError as error:
                     return error
-            number, last, mail = self._append(write, owner, execution)
+            number, last, mail = self._append(write, own, execution)
             if commit.recoveries is not None:
                 self._cursor.execute(sql.COUNT_RECOVERIES, (*commit.recoveries, number))
         if commit.token:
@@ -379,7 +399,7 @@ class _Batch:
         self._opened.append(row)
         return self._highest
 
-    def _append(self, write: Write, owner: int | None, execution: _Found) -> _Planned:
+    def _append(self, write: Write, own: int | None, execution: _Found) -> _Planned:
         """Gather the changes in the row of an existing execution, if there are any."""
         cursor, commit = self._cursor, write.commit
         number, epoch, driver, mail, has_wake, last = execution
@@ -392,14 +412,16 @@ class _Batch:
             last, state, at = write.rows[-1][0], write.rows[-1][3], write.rows[-1][4]
         else:
             state, at = cursor.execute(sql.LAST_RECORD, (number,)).fetchone()
-        has_wake = has_wake or commit.wake_at is not None
+        wake_at = write.ask_for_slot(cursor, number, own, at)
+        has_wake = has_wake or wake_at is not None
         if write.held and not commit.taken:
             if has_wake:
-                self._wakes.append((commit.wake_at, number))
+                self._wakes.append((wake_at, number, wake_at))
         elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
+            owner = own if write.held else None
             unseen = unseen_items(cursor, number, mail, state, commit.seen, held=owner is not None)
             self._updated.append(
-                execution_row(number, owner, state, at, mail, commit.wake_at, unseen=unseen, awaits=commit.awaits)
+                execution_row(number, owner, state, at, mail, wake_at, unseen=unseen, awaits=commit.awaits)
             )
         return number, last, mail
 

@@ -35,6 +35,7 @@ from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.sqlite.operators import OperatorTables, note_definitions
+from fsm_mediator.journal.sqlite.slots import SlotJudge
 from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
 
@@ -112,12 +113,13 @@ class SQLiteJournal(OperatorTables):
         self._group: GroupCommit[transaction.Job] = GroupCommit(self._commit, self._commit_single)
         self._ids = leases.IdCache()
         self._liveness = LivenessCheck(self._clock)
+        self._slots = SlotJudge(self._is_alive, self._clock, self._lease)
 
     # Writing
 
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
-        (written,) = self._group.perform((Write(commit, self._ids, self.codec),))
+        (written,) = self._group.perform((Write(commit, self._ids, self.codec, self._slots),))
         if isinstance(written, tuple):
             return written
         raise written
@@ -128,7 +130,7 @@ class SQLiteJournal(OperatorTables):
         jobs: list[transaction.Job] = []
         for commit in commits:
             try:
-                jobs.append(Write(commit, self._ids, self.codec))
+                jobs.append(Write(commit, self._ids, self.codec, self._slots))
                 results.append(None)
             except PayloadError as error:
                 results.append(UnencodableError(str(error)))
@@ -165,6 +167,8 @@ class SQLiteJournal(OperatorTables):
         def job(cursor: sqlite3.Cursor) -> None:
             cursor.execute(sql.DELETE_DRIVERS, (forgotten,))
             cursor.execute(sql.ENLIST, (*row, now, self._lease))
+            for name, most in driver.limits:
+                cursor.execute(sql.DECLARE, (name, most, driver.id))
             note_definitions(cursor, driver)
 
         self._perform(job)
@@ -184,6 +188,15 @@ class SQLiteJournal(OperatorTables):
             if not self._connections.in_memory:
                 self._read("PRAGMA wal_checkpoint(PASSIVE)")
         return tuple(saga_id for (saga_id,) in self._read(sql.HELD if everything else sql.WITH_MAIL, (number,)))
+
+    def turns(self, driver_id: str) -> list[str]:
+        """As `SlotJournal.turns`."""
+        return [
+            saga_id
+            for (number,) in self._read(sql.DRIVER, (driver_id,))
+            for (name,) in self._read(sql.LIMITS_OF, (number,))
+            for saga_id in self._slots.turns(self._read, name, number)
+        ]
 
     def dismiss(self, driver_id: str) -> None:
         """As `Journal.dismiss`."""

@@ -74,7 +74,7 @@ def post(cursor: Cursor, saga_id: str, item: Row) -> bool:
         return False
     number, _, driver, mail, wake_at, state, at = found
     kind, name = item[:2]
-    if kind in VERBS and cursor.execute(sql.VERB_IN, (saga_id, name, name)).fetchone() is not None:
+    if kind in VERBS and cursor.execute(sql.VERB_IN, (number, name, name)).fetchone() is not None:
         return True  # it is posted again, for the answer to the first call was lost
     if not takes(kind, state):
         return False

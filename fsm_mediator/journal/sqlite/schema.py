@@ -93,6 +93,28 @@ _TOKENS: Final = """
     ALTER TABLE executions ADD COLUMN token INTEGER NOT NULL DEFAULT 0;
     """
 
+SLOTS: Final = """
+    -- How many attempts at a time each driver allows.
+    CREATE TABLE limits (
+        name TEXT NOT NULL,
+        driver INTEGER NOT NULL REFERENCES drivers ON DELETE CASCADE,
+        most INTEGER NOT NULL,
+        PRIMARY KEY (name, driver)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Attempts that have a slot of a limit, or queue for one, in the order of arrival.
+    CREATE TABLE slots (
+        number INTEGER PRIMARY KEY,
+        execution INTEGER NOT NULL UNIQUE REFERENCES executions ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        epoch INTEGER NOT NULL, -- in which it was asked for; in a later one it does not count
+        begun INTEGER NOT NULL, -- 1: it has its slot; 0: it queues
+        overtaken INTEGER NOT NULL DEFAULT 0,   -- how many later attempts began first, while a slot was free for it
+        ignored_at REAL NOT NULL DEFAULT 9e999  -- from when on others do not leave a slot for it, unless it asks again
+    ) STRICT;
+    CREATE INDEX slots_by_name ON slots (name, begun);
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
@@ -175,6 +197,7 @@ STEPS: Sequence[str] = (
     _PENDING_LAST,
     PLANNED,
     _TOKENS,
+    SLOTS,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

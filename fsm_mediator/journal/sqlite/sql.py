@@ -120,7 +120,7 @@ OPEN_NEXT: Final = _of_many(
     "(?, ?, ?, ?)",
 )
 UNDO_OPEN: Final = "DELETE FROM executions WHERE number > ?"
-WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
+WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ? AND wake_at IS NOT ?"
 KEEP_COMMIT: Final = "UPDATE executions SET token = ? WHERE number = ?"
 LAST_COMMIT: Final = "SELECT token FROM executions WHERE number = ?"
 ROWS_FROM: Final = """
@@ -167,8 +167,7 @@ UNSEEN: Final = f"""
     SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
 """How many items no driver has seen, of those of a kind, and of verbs."""
 VERB_IN: Final = f"""
-    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution
-    WHERE e.saga_id = ? AND i.kind IN {_VERBS} AND i.name = ?
+    SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
@@ -222,6 +221,33 @@ NOTED_FAULTS: Final = f"""
         JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
     WHERE NOT {_ENDED}"""
 
+# Limits and their slots. Those of an earlier epoch do not count, nor do those of a dead driver.
+
+DECLARE: Final = "INSERT OR REPLACE INTO limits (name, driver, most) SELECT ?, number, ? FROM drivers WHERE id = ?"
+LIMITS_OF: Final = "SELECT name FROM limits WHERE driver = ?"
+DECLARED: Final = f"""
+    SELECT number, most, {_DRIVER_COLUMNS} FROM limits l JOIN drivers d ON d.number = l.driver WHERE name = ?"""
+_LEAST: Final = "(SELECT coalesce(min(most), 1 << 62) FROM limits WHERE name = ?)"
+HAS_ROOM: Final = f"""
+    SELECT {_LEAST} > (SELECT count(*) FROM (SELECT 1 FROM slots WHERE name = ? AND execution IS NOT ? LIMIT {_LEAST}))
+    AND NOT EXISTS (SELECT 1 FROM slots WHERE name = ? AND begun = 0)"""
+SLOT_OF: Final = """
+    SELECT number, begun FROM slots WHERE execution = ? AND name = ? AND (epoch = ? OR NOT begun)"""
+_OWNED: Final = """
+    slots s JOIN executions e ON e.number = s.execution AND e.epoch = s.epoch
+    WHERE s.name = ? AND e.driver IN (SELECT value FROM json_each(?))"""
+BEGUN: Final = f"SELECT count(*) FROM {_OWNED} AND begun = 1 AND s.execution IS NOT ?"
+QUEUE: Final = f"""
+    SELECT s.number, e.saga_id, e.driver, overtaken FROM {_OWNED} AND begun = 0 AND s.number < ?
+        AND (ignored_at > ? OR e.driver = ?) ORDER BY s.number LIMIT ?"""
+ARRIVE: Final = "INSERT OR REPLACE INTO slots (execution, name, epoch, begun) VALUES (?, ?, ?, ?)"
+KEEP_PLACE: Final = "UPDATE slots SET epoch = ?, begun = ? WHERE number = ? AND (epoch, begun) IS NOT (?, ?)"
+NOTICE: Final = "UPDATE slots SET overtaken = 0, ignored_at = 9e999 WHERE number = ? AND ignored_at <= ?"
+OVERTAKE: Final = """
+    UPDATE slots SET overtaken = overtaken + 1, ignored_at = iif(overtaken + 1 < ?, ignored_at, min(ignored_at, ?))
+    WHERE number IN (SELECT value FROM json_each(?))"""
+GIVE_UP: Final = "DELETE FROM slots WHERE execution = ?"
+
 # Executions, to read them.
 
 # Details as bytes: a text that is no UTF-8 would end the whole query.
@@ -234,7 +260,8 @@ RECORDS: Final = """
 ENTRIES: Final = f"""
     SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, CAST(a.details AS BLOB), a.at, e.deadline_at,
         e.parent, r.target, r.at, r.seq, e.epoch, {_OWNER}, e.wake_at, e.mail, e.attention, e.recoveries,
-        e.recoveries_here
+        e.recoveries_here,
+        (SELECT name FROM slots s WHERE s.execution = e.number AND s.epoch = e.epoch AND NOT begun AND e.driver NOTNULL)
     FROM {_WITH_LAST_RECORD}
         JOIN definitions d ON d.number = e.definition
         JOIN records a ON a.execution = e.number AND a.seq = 0"""
