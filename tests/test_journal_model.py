@@ -16,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal.operators import Fault, for_operators
+from fsm_mediator.journal.planning import Plan, planned_of
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -25,10 +26,8 @@ from fsm_mediator.journal.protocol import (
     IdTakenError,
     InboxChangedError,
     Journal,
-    Plan,
     Queued,
     Recoveries,
-    planned_of,
 )
 from fsm_mediator.records import VERBS, Acceptance, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import ENDED, is_in_phase

@@ -19,13 +19,13 @@ from fsm_mediator.journal.memory_operators import OperatorRows
 from fsm_mediator.journal.memory_slots import Slots
 from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
+from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import (
     Commit,
     Driver,
     Entry,
     Forgotten,
     IdTakenError,
-    Planned,
     Queued,
     Written,
     check_bounds,

@@ -14,7 +14,8 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
+from fsm_mediator.journal.planning import Plan
+from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -70,40 +71,6 @@ NO_RECOVERIES: Final = Recoveries()
 """Of an execution with no driver that has died in its midst."""
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """The change that a commit makes to planned branches: those of a group too large to be created in one commit.
-
-    A planned branch is no execution: nothing can claim it, and it has no inbox.
-
-    Attributes:
-        branches: The branches that are planned now, all of the group. They are numbered from 0. A branch that another
-            one names as its successor is created dormant.
-        creates: Create the planned branches from this number to before that one. Those that were created before, or
-            have ended, are left alone: the same again changes nothing.
-        ends: End all branches that are still planned, with this error. They are never created.
-    """
-
-    branches: tuple[Acceptance, ...] = ()
-    creates: tuple[int, int] = (0, 0)
-    ends: Failure | None = None
-
-
-class Planned(NamedTuple):
-    """The branches of an execution that are still planned.
-
-    Attributes:
-        first: The number of the first of them in their group.
-        end: The number after that of the last; all between are planned.
-        dormant: The number of the first one that is created dormant, and all after it; *end*: none is.
-        ended: The error with which they ended without being created; None: they will be created.
-    """
-
-    first: int
-    end: int
-    dormant: int
-    ended: Failure | None
-
-
 class Commit(msgspec.Struct, frozen=True):
     """All that is written for one execution in one transaction: everything, or nothing.
 
@@ -130,7 +97,7 @@ class Commit(msgspec.Struct, frozen=True):
             see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
             None: it keeps what it has.
         answers: What became of verbs in the inbox; these are in *taken* too.
-        plan: What is done about its planned branches. Only for a journal that has `plans_branches`.
+        plan: What is done about its planned branches. Only for a `PlanningJournal`.
         token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
             repeated. 0: it is not.
     """
@@ -243,8 +210,7 @@ class Journal(Protocol):
     once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
     optional too: without it a daemon claims one by one.
 
-    A journal may have a method ``planned(saga_id)``, which returns the `Planned` branches of an execution, or None.
-    Then it takes commits with a `Plan`. Without it every group is created in one commit, whatever its size.
+    A journal may also be a `PlanningJournal`: see ``planning.py``.
 
     Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
     lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
@@ -475,17 +441,6 @@ def claim_some(
     found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
     claims = (journal.claim(saga_id, driver_id) for saga_id in found[:limit])
     return [claimed for claimed in claims if claimed is not None]
-
-
-def plans_branches(journal: Journal) -> bool:
-    """Whether *journal* takes commits with a `Plan`."""
-    return hasattr(journal, "planned")
-
-
-def planned_of(journal: Journal, saga_id: str) -> Planned | None:
-    """The planned branches of an execution; None: there are none."""
-    planned: Planned | None = journal.planned(saga_id) if plans_branches(journal) else None  # type: ignore[attr-defined]
-    return planned
 
 
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:

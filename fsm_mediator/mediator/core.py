@@ -184,8 +184,8 @@ class Core:
                 if saga_id in self.owned.abandoned and saga_id not in self.owned.active:
                     self.owned.refuse_verbs(saga_id)
             self.owned.retry_releases()
-            self.settle_claims()
             self.owned.look_for_turns()
+            self.settle_claims()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
         except Exception:  # of a journal that is not ours, say: the heartbeat must not end

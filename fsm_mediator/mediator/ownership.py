@@ -55,8 +55,8 @@ class OwnedExecutions:
         active: The executions that it drives, or is about to claim, by id.
         abandoned: The threads that cannot be ended, by the id of their execution, which stays owned.
         unreleased: The ids of executions that it could not release yet.
-        claims_in_doubt: Whether a claim failed, and may have been made all the same.
         waiting: The places of executions that queue in the journal, see `Limit.wait_for_turn`, by id.
+        claims_in_doubt: Whether a claim failed, and may have been made all the same.
         on_empty: Called, if set, whenever the last execution is gone.
         notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
     """
@@ -69,9 +69,9 @@ class OwnedExecutions:
         self.active: dict[str, ActiveExecution] = {}
         self.abandoned: dict[str, AbandonedCall] = {}
         self.unreleased: set[str] = set()
-        self.claims_in_doubt = False
         self.waiting: dict[str, Slot] = {}
         self._turns = turns_of(store.journal)
+        self.claims_in_doubt = False
         self.on_empty: Callable[[], None] | None = None
         self.notify: Callable[[str], object] | None = None
         _here[self._driver_id] = self
