@@ -138,7 +138,8 @@ class Report:
             ),
         ]
         if self.unreached:
-            lines.append(f"not reached under today's settings: {', '.join(self.unreached)}")
+            which = "not reached under today's settings" if self.complete else "not walked, as the search was given up"
+            lines.append(f"{which}: {', '.join(self.unreached)}")
         wide = max(6, *map(len, self.verdicts.values()))
         lines += [f"  {verdict:<{wide}}  {law}. {LAWS[law]}" for law, verdict in self.verdicts.items()]
         if self.overtaking:
