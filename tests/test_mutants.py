@@ -513,6 +513,10 @@ def _(patch):
     patch(Execution, "replay", forgetful)
 
 
+PLAYED = tuple(MUTANTS)
+"""The mutants so far: their counterexamples are also played on a real mediator."""
+
+
 @mutant(2)
 def _(patch):
     """What `in_doubt_on` names is taken for no effect."""
@@ -757,7 +761,7 @@ def _(patch):
 @mutant(4, on=("limited",))
 def _(patch):
     """A group begins one branch more than `at_most`."""
-    original = execution.enter_wait
+    original = vars(execution)["enter_wait"]
 
     def one_more(data, part, *rest):
         return original(data, replace(part, at_most=part.at_most + 1), *rest)
@@ -817,8 +821,9 @@ def rendered() -> str:
         "# Mutants: what the verifier catches",
         "",
         f"{len(MUTANTS)} deliberate faults in the machine or the rules, the laws by which `verify` found each, and how",
-        "many things have to happen until one is broken. The counterexamples, written out as tests, fail with the",
-        "fault in place and pass without it, on a real mediator. [More](verification.md).",
+        f"many things have to happen until one is broken. The first {len(PLAYED)} are also played on a real mediator,",
+        "where the broken rule is about effects: with the fault in place the counterexample fails, without it it passes.",
+        "[More](verification.md).",
         "",
         "Written by `python -m tests.test_mutants`; a test fails when it is stale.",
         "",

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from fsm_mediator import Retry, Saga, VerificationError, step, verify
+from fsm_mediator import Retry, Saga, Signal, VerificationError, step, verify
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import table
 from fsm_mediator.verifier import LAWS, Report
@@ -92,6 +92,7 @@ def test_json_keeps_its_names(broken):
         ),
         *(
             "overtaking",
+            "parks",
             "paths",
             "saga",
             "schema",
@@ -243,6 +244,24 @@ def test_search_that_is_given_up_lists_what_it_did_not_reach():
     assert "not walked, as the search was given up" in str(report)
     assert "executing.s29" in report.unreached
     assert 0 < sum(counted) <= report.nodes
+
+
+def test_report_answers_whether_every_failure_path_ends_compensated():
+    """It does, or it stops at parts that the report lists, each with the fault that it takes."""
+    go = made("go", compensates=False, pivot=True)
+    saga = Saga("s", [made("slow", timeout=1.0), Signal("ok"), go, made("after", compensates=False)])
+
+    report = verify(saga)
+    parks = dict(report.parks)
+
+    assert parks["its compensation is given up, or a branch of it cannot be undone"] == ("slow",)
+    assert parks["a call of it outlives time-out and grace"] == ("slow",)
+    assert parks["every driver dies in it"] == ("slow", "go", "after")
+    assert parks["it is the pivot, and is given up in doubt"] == ("go",)
+    assert parks["it comes after the pivot, and is given up"] == ("after",)
+    assert parks["it waits for its signal, without a time-out"] == ("ok",)
+    assert "every failure path ends compensated, or stops visibly" in str(report)
+    assert "  go: it is the pivot, and is given up in doubt" in str(report)
 
 
 def test_graph_counts_ways_and_finds_cycles():

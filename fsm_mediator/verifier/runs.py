@@ -50,9 +50,12 @@ class Shortened(NamedTuple):
 
     def states(self, walked: set[str]) -> set[str]:
         """The states of the whole saga that are reached if *walked* are those of the shorter one."""
-        return walked | {
-            state for path, other in self.walked_instead.items() for state in _renamed(walked, other, path)
-        }
+        left_out = self.walked_instead.items()
+        return walked | {state for path, other in left_out for state in _renamed(walked, other, path)}
+
+    def paths(self, walked: set[str]) -> set[str]:
+        """The paths of the whole saga for which something holds that holds for *walked*."""
+        return walked | {path for path, other in self.walked_instead.items() if other in walked}
 
     def taken(self, walked: set[tuple[str, str]]) -> set[tuple[str, str]]:
         """The transitions of the whole saga, as event and source, that are taken if *walked* are."""

@@ -30,6 +30,7 @@ from fsm_mediator.verifier.choices import MOST_ITEMS
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.graph import Graph
 from fsm_mediator.verifier.laws import Laws
+from fsm_mediator.verifier.parks import CAUSES, park_of
 from fsm_mediator.verifier.replay import violation_of
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.rules_table import Broken
@@ -130,6 +131,7 @@ class StateSpace:
         self._complete = True
         self._found: dict[int, _Found] = {}  # by law
         self._broken_rules: set[str] = set()
+        self._parks: dict[str, set[str]] = {}
 
     def _of_branch(self, branch: Saga) -> StateSpace:
         return StateSpace(branch, strict=self.strict, most_nodes=self.most_nodes, progress=self._progress)
@@ -167,6 +169,7 @@ class StateSpace:
             all_transitions=len(own),
             violations=tuple(self._violation(law) for law in sorted(self._found)),
             broken_rules=tuple(sorted(self._broken_rules)),
+            parks=self._parks_in_order(),
             overtaking=tuple(part.path for part in self._whole.parts if part.overtake),
             bounds=self._bounds(),
             complete=self._complete,
@@ -174,6 +177,17 @@ class StateSpace:
             seconds=time.perf_counter() - started,
             branches=self._reports,
         )
+
+    def _parks_in_order(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The causes of parks, and the parts of the whole saga that each can stop at."""
+        found = []
+        for cause in CAUSES:
+            paths = self._parks.get(cause, set())
+            if self._shortened is not None:
+                paths = self._shortened.paths(paths)
+            if paths:
+                found.append((cause, tuple(part.path for part in self._whole.parts if part.path in paths)))
+        return tuple(found)
 
     def _bounds(self) -> str:
         bounds = f"policies without limit are told apart up to attempt {UNLIMITED_ATTEMPTS}"
@@ -245,6 +259,10 @@ class StateSpace:
                 self._broken(broken, number, label, *crash, crashed=crashed)
             for broken in self._laws.broken_by(led.passage, ledger, after):
                 self._broken(broken, number, label, crashed=crashed)
+            if not led.quiet:
+                park = park_of(position.execution, move, led.position.execution)
+                if park is not None:
+                    self._parks.setdefault(park[0], set()).add(park[1])
             after = _settled(after, led)
             if led.quiet and led.position is position and after == ledger and not move.crash:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice
