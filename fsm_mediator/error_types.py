@@ -133,6 +133,10 @@ class SagaUndoneError(MediatorError):
     """A person undid the saga after it had succeeded."""
 
 
+class SagaAbandonedError(MediatorError):
+    """A person gave the saga up, because no driver could drive it; nothing was undone."""
+
+
 class RecordedError(MediatorError):
     """Stands for an exception of which only the record is left: it was raised in another process, or long ago.
 
@@ -177,7 +181,13 @@ class UnknownExecutionError(MediatorError, LookupError):
 
 
 class PayloadError(MediatorError, ValueError):
-    """A payload, result or signal value that cannot be encoded, is too large, or is of another type."""
+    """A payload, result or signal value that cannot be encoded, is too large, or is of another type.
+
+    Attributes:
+        type: Of a value that does not come back from the journal: the name of the type it was to be; else empty.
+    """
+
+    type = ""
 
 
 class JournalError(MediatorError):

@@ -24,6 +24,7 @@
     │   └── SiblingFailedError               why a branch failed: another branch of its group did
     ├── DeadlineExceededError                why a saga failed: its deadline passed
     ├── SagaUndoneError                      why a saga failed: a person undid it after it had succeeded
+    ├── SagaAbandonedError                   why a saga failed: a person gave it up, for no driver could drive it
     ├── RecordedError                        stands for an exception of which only the record is left
     ├── RefusedError                         a verb that is not possible in the state the execution is in
     │   ├── AlreadyDrivenError               ... because somebody is driving it
@@ -64,6 +65,7 @@ from fsm_mediator.error_types import (
     RefusedError,
     ResultRefusedError,
     RetryAfterError,
+    SagaAbandonedError,
     SagaCancelledError,
     SagaIdTakenError,
     SagaUndoneError,
@@ -104,6 +106,7 @@ __all__ = [
     "RefusedError",
     "ResultRefusedError",
     "RetryAfterError",
+    "SagaAbandonedError",
     "SagaCancelledError",
     "SagaFailedError",
     "SagaIdTakenError",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.records import Record
-from fsm_mediator.states import COMPENSATING, PENDING, PHASES, split_state
+from fsm_mediator.states import ABANDON, COMPENSATING, PENDING, PHASES, split_state
 
 WORDS = {
     "start": "begins",
@@ -50,7 +50,8 @@ def in_words(record: Record) -> str:
     """What *record* tells, in words: ``charge is executed``."""
     attempt = record.attempt + 1 if record.event in ("retry_due", "compensation_due") else record.attempt
     number = f", attempt {attempt}" if attempt > 1 or record.event in ("errored", "compensation_errored") else ""
-    return f"{record.step or 'the saga'} {WORDS[record.event]}{number}"
+    words = "is given up by a person; nothing is undone" if record.event == ABANDON else WORDS[record.event]
+    return f"{record.step or 'the saga'} {words}{number}"
 
 
 def place_in_words(state: str) -> str:

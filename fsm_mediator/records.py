@@ -16,6 +16,7 @@ from fsm_mediator.error_types import (
     DeadlineExceededError,
     MediatorError,
     RecordedError,
+    SagaAbandonedError,
     SagaCancelledError,
     SagaUndoneError,
     SiblingFailedError,
@@ -152,7 +153,10 @@ def _render_without_causes(error: BaseException, depth: int) -> str:
 
 _CAUSES: Final[dict[str, type[MediatorError]]] = {
     f"{cause.__module__}.{cause.__qualname__}": cause
-    for cause in (SagaCancelledError, SiblingFailedError, DeadlineExceededError, SagaUndoneError)
+    for cause in (
+        *(SagaCancelledError, SiblingFailedError, DeadlineExceededError, SagaUndoneError),
+        SagaAbandonedError,
+    )
 }
 """Why a saga can fail that no step has raised: they say all by their message, and so come back as they were."""
 
@@ -286,7 +290,7 @@ class Branch(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         name: Its name.
-        state: ``succeeded``, ``failed``, ``stuck`` or ``running``.
+        state: ``succeeded``, ``failed``, ``stuck``, ``running``, or ``not begun``: it ended before it was created.
         result: What it returned, where it succeeded.
         error: Why it failed or is stuck.
         undoable: Whether it succeeded and has something to compensate.
@@ -391,6 +395,9 @@ LATE: Final = "late"
 RETRY: Final = "retry"
 RESOLVE: Final = "resolve"
 UNDO: Final = "undo"
+UNCHECKED: Final = "posted where the definition is not registered"
+"""The reason of a signal whose value was not checked: the driver that reads it does that."""
+
 VERBS: Final = frozenset((RETRY, RESOLVE, UNDO))
 """What an operator says. The driver that reads it journals the answer."""
 

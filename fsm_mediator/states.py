@@ -27,6 +27,12 @@ PHASES: Final = (
 ENDED: Final = frozenset({SUCCEEDED, FAILED})
 STUCK_PHASES: Final = frozenset({STUCK, STUCK_EXECUTING})
 
+UNDRIVABLE: Final = "undrivable"
+"""Listed in place of a state: the executions that no living driver can drive, in whatever state."""
+
+ABANDON: Final = "abandon"
+"""The event with which a person closes an execution that no driver can drive; no move of any machine."""
+
 EVENTS: Final[dict[str, str]] = {
     "start": "begins a pending execution",
     "executed": "completes a part that is being executed, probed or waited for",

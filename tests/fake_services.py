@@ -128,6 +128,22 @@ class NeedsItsMemory(Put):
         self.shelf.take(getattr(self, "put_under", ""))
 
 
+class RemembersInItsProcess(Put):
+    """It remembers in its own process what it has done, so that a restart has it do it again."""
+
+    def __init__(self, shelf: FakeService, name: str = "put") -> None:
+        super().__init__(shelf, name)
+        self.done: dict[str, str] = {}
+
+    def execute(self, order, context):
+        if context.idempotency_key not in self.done:
+            self.done[context.idempotency_key] = key = f"{len(self.shelf.held)}"
+            self.shelf.put(key, order["amount"])
+
+    def compensate(self, order, context):
+        self.shelf.take(self.done.pop(context.execute_key, ""))
+
+
 class IsNeverUndone(Put):
     """Its compensation does nothing in doubt."""
 
@@ -183,6 +199,7 @@ BUGS: dict[type[Put], dict[str, Any]] = {
     TrustsTheResult: {},
     ReturnsNoData: {},
     NeedsItsMemory: {},
+    RemembersInItsProcess: {},
     IsNeverUndone: {},
     LosesTheDoubt: {"strict": True},
 }

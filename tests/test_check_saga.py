@@ -28,6 +28,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.testing import Fault, FaultPlan, SagaBrokenError, VirtualClock, check_saga, plans
+from fsm_mediator.testing.faults import faults_of
 from fsm_mediator.testing.processes import in_a_child, kill
 from tests.fake_services import (
     BUGS,
@@ -40,6 +41,7 @@ from tests.fake_services import (
     NeedsItsMemory,
     Put,
     RaisesWithoutExecute,
+    RemembersInItsProcess,
     ReturnsNoData,
     Sends,
     TrustsTheResult,
@@ -50,6 +52,7 @@ TOLD = {
     Forgets: "- 'charge': {}",
     IsNotIdempotent: "as it is when nothing goes wrong",
     NeedsItsMemory: "as it is when nothing goes wrong",
+    RemembersInItsProcess: "was lost with the process that died",
     ReturnsNoData: "the compensation of step 'charge' raised of its own accord AttributeError",
     RaisesWithoutExecute: "the compensation of step 'charge' raised of its own accord KeyError",
     TrustsTheResult: "charge: every attempt takes effect, and its answer is lost",
@@ -140,6 +143,69 @@ def test_line_to_reproduce_reproduces():
 def test_careful_steps_survive_strictly():
     """Steps that say of whatever they raise that it leaves them in doubt survive an exception after the effect."""
     assert check_saga(shop(careful=True), ORDER, strict=True).cases
+
+
+class PayError(Exception):
+    """The one error of a client, for all that can go wrong."""
+
+
+class RightCharge(Put):
+    """A right step: it names the error of its client."""
+
+    in_doubt_on = (PayError, ConnectionError, TimeoutError)
+
+
+def test_strict_is_fair_to_steps_that_name_the_errors_of_their_service():
+    """A step that says which errors leave it in doubt is not made to raise one that its service never raises."""
+    assert not check_saga(shop(RightCharge, careful=False), ORDER, only="charge-answer_lost_after_effect").broken
+    names = {fault.id for fault in faults_of(shop(RightCharge)()[0], strict=True)}
+
+    assert "charge-raises_after_effect" not in names
+    assert "reserve-raises_after_effect" in names
+
+
+def test_strict_raises_the_errors_that_the_user_names():
+    """The errors of a service are raised after the effect, by class or by object, where the user says so."""
+    named: dict[str, list[Any]] = {"charge": [PayError, OSError(5, "input or output")]}
+    assert not check_saga(shop(RightCharge), ORDER, strict={"charge": [PayError]}).broken
+
+    with pytest.raises(SagaBrokenError) as caught:
+        check_saga(shop(RightCharge), ORDER, strict=named)
+
+    [broken] = caught.value.report.broken
+    assert broken.id == "charge-raises_OSError_after_effect"
+    assert "fault      charge: every attempt raises OSError, though it has taken effect (3 attempts)" in str(broken)
+    with pytest.raises(SagaBrokenError):
+        check_saga(shop(RightCharge), ORDER, strict=named, only=broken.id)
+    with pytest.raises(SagaBrokenError):
+        check_saga(shop(), ORDER, strict=[PayError])
+
+
+@pytest.mark.parametrize(
+    ("strict", "says"), [({"pay": [ValueError]}, "no step 'pay'"), ([KeyboardInterrupt], "names exceptions")]
+)
+def test_strict_refuses_what_is_no_error_of_a_step(strict, says):
+    """A slip in the names of errors or steps would try nothing."""
+    with pytest.raises(DefinitionError, match=says):
+        check_saga(shop(), ORDER, strict=strict)
+
+
+def test_the_report_names_the_faults_that_struck():
+    """Of several faults those that struck come first, with their attempts; one that was never met is named as such."""
+    with pytest.raises(SagaBrokenError) as caught:
+        check_saga(shop(TrustsTheResult), ORDER, only="charge-answer_lost_after_effect+ship-is_rejected")
+
+    told = str(caught.value)
+    assert "fault      charge: every attempt takes effect, and its answer is lost (3 attempts)" in told
+    assert "fault      none: the run never came to this: ship: every attempt is refused for good" in told
+
+
+def test_a_fault_that_strikes_once_is_told_as_such_whatever_its_name():
+    """A driver dies once: a name without `_once` means the same fault."""
+    with pytest.raises(SagaBrokenError) as caught:
+        check_saga(shop(RemembersInItsProcess), ORDER, only="charge-crashes_before_record")
+
+    assert "charge: the first attempt has answered, and its driver dies before" in str(caught.value)
 
 
 def test_saga_without_a_way_to_reset_is_undone_after_each_success():

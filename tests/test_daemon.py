@@ -83,12 +83,10 @@ def test_a_daemon_is_not_busy_with_what_it_cannot_drive(tmp_path, undrivable):
     time.sleep(0.06)
     with Mediator(undrivable(path), journal=journal) as mediator:
         rounds = RecoveryPoll(core_of(mediator), poll=5.0)
-        assert rounds.find() == (["o-1"], 0.01)
-        handed_over = core_of(mediator).resume("o-1")
-        rounds.track(handed_over)
-        eventually(lambda: handed_over is None or handed_over.finished)
+        assert rounds.claim(8) == (0.01, False)
+        eventually(lambda: not core_of(mediator).owned.active)
 
-        assert rounds.find() == ([], 5.0)
+        assert rounds.claim(8) == (5.0, False)
         assert journal.claimable(time.time(), 9) == ["o-1"]
         assert (journal.next_wake() or 0.0) < time.time()
     journal.close()
@@ -162,12 +160,12 @@ class Failing:
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def claimable(self, *args):
+    def claim_some(self, *args):
         if self.fails:
             self.fails -= 1
             self.failed.set()
             raise JournalError("the disk is gone")
-        return self.inner.claimable(*args)
+        return self.inner.claim_some(*args)
 
 
 def test_the_daemon_outlives_a_failing_journal(drive, journal, caplog, monkeypatch):

@@ -1300,7 +1300,7 @@ def test_the_short_ways_are_the_long_ones(following):
     if short.state == "succeeded":
         short.feed(OperatorUndo(), 3.0)
     elif following == "a group":
-        short.replay(GIVEN_UP_GROUP)
+        short.replay(ABANDON_GROUP)
         short.feed(Branches(()), 3.5)
     else:
         short.feed(Raised(StepRejectedError("no")) if following == "a step" else Due(), 8.0)
@@ -1353,4 +1353,4 @@ def folded(execution: Execution) -> Execution:
     return Execution.fold(execution.saga, execution.acceptance, execution.history)
 
 
-GIVEN_UP_GROUP = Record("s", "short", 3, "in_doubt", "waiting.g", "compensating.g", 3.0, "g", in_doubt=True)
+ABANDON_GROUP = Record("s", "short", 3, "in_doubt", "waiting.g", "compensating.g", 3.0, "g", in_doubt=True)

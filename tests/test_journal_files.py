@@ -403,11 +403,11 @@ def test_damaged_pages_are_found(path):
     for page in range(1, len(whole) // 4096):
         path.write_bytes(whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :])
         for look in (SQLiteJournal.check, lambda journal: conforms(journal, Saga("s", [step(print)])).damage):
-            with closing(SQLiteJournal(path, read_only=True)) as damaged:
-                try:
+            try:
+                with closing(SQLiteJournal(path, read_only=True)) as damaged:
                     assert look(damaged)
-                except JournalError as error:
-                    assert "is damaged" in str(error)  # noqa: PT017 - either is right
+            except JournalError as error:
+                assert "is damaged" in str(error)  # noqa: PT017 - either is right
 
 
 # Backups

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
-from fsm_mediator.journal.operators import for_operators
+from fsm_mediator.journal.operators import Fault, for_operators
+from fsm_mediator.journal.planning import Plan, planned_of
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -25,9 +26,10 @@ from fsm_mediator.journal.protocol import (
     IdTakenError,
     InboxChangedError,
     Journal,
+    Queued,
     Recoveries,
 )
-from fsm_mediator.records import VERBS, Acceptance, InboxItem, VerbAnswer
+from fsm_mediator.records import VERBS, Acceptance, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import ENDED, is_in_phase
 from tests.commits import (
     Clock,
@@ -36,12 +38,16 @@ from tests.commits import (
     record,
 )
 
+LIMITS: dict[str, tuple[tuple[str, int], ...]] = {"d-1": (("x", 1), ("y", 2)), "d-2": (("x", 2),), "d-3": ()}
+"""What each driver declares."""
+
 
 class JournalRemembers(RuleBasedStateMachine):
     """Whatever is done to it, in whatever order: a journal equals a plain model."""
 
     lease: float
     keeps_times = True
+    caps = True
     journal: Journal
 
     executions = Bundle("executions")
@@ -52,6 +58,7 @@ class JournalRemembers(RuleBasedStateMachine):
         )
     )
     who = st.sampled_from(("d-1", "d-2", "d-3"))
+    limits = st.sampled_from(("x", "x", "y"))
 
     @initialize()
     def begin(self) -> None:
@@ -63,7 +70,7 @@ class JournalRemembers(RuleBasedStateMachine):
         self.rows: dict[str, dict[str, Any]] = {}
         self.forgotten: dict[str, Forgotten] = {}
         self.beats: dict[str, float] = {}
-        self.items = 0
+        self.items = self.tokens = self.arrivals = 0
         self.answers: dict[str, VerbAnswer] = {}
         self.knows: dict[str, tuple[Definition, ...]] = {}
         self.enlist("d-1", ())
@@ -109,21 +116,96 @@ class JournalRemembers(RuleBasedStateMachine):
         if commit.acceptance is not None:
             row = self.rows[commit.saga_id] = self.new(commit.acceptance)
         assert row is not None
+        queues = commit.slot is not None and self.ask(row, commit)
+        assert isinstance(written, Queued) == queues
         row["records"] += commit.records
         row["driver"] = commit.driver if commit.held else None
         row["wake_at"] = commit.wake_at
+        if queues and commit.wake_at is None:
+            row["wake_at"] = row["records"][-1].at
         row["recoveries"] = commit.recoveries or row["recoveries"]
         row["mail"] = [item for item in row["mail"] if item.number not in commit.taken]
         for child in commit.children:
             self.rows[child.saga_id] = self.new(child)
+        if commit.plan is not None:
+            self.apply(commit.plan, row)
         for saga_id, item in commit.posts:
             self.deliver(saga_id, item)
         self.answers.update((answer.name, answer) for answer in commit.answers)
         assert written == tuple(row["mail"])
+        if commit.records or commit.token or commit.acceptance is not None:  # its answers are lost, once and twice
+            assert self.journal.write(commit) == self.journal.write(commit) == written
+            assert self.journal.write_all([commit]) == [written]
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
-        row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": []}
-        return row | {"recoveries": NO_RECOVERIES}
+        row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": [], "place": None}
+        return row | {"recoveries": NO_RECOVERIES, "fault": (0, None), "planned": {}, "ended": None, "dormant": False}
+
+    def apply(self, plan: Plan, row: dict[str, Any]) -> None:
+        """Do in the model what *plan* says."""
+        later = {branch.successor for branch in plan.branches}
+        row["planned"] |= {n: (branch, branch.saga_id in later) for n, branch in enumerate(plan.branches)}
+        for number in range(*plan.creates) if row["ended"] is None else ():
+            if number in row["planned"]:
+                branch, dormant = row["planned"].pop(number)
+                created = {"wake_at": math.inf, "dormant": True} if dormant else {}
+                self.rows[branch.saga_id] = self.new(branch) | created
+        row["ended"] = row["ended"] or plan.ends
+
+    def ask(self, row: dict[str, Any], commit: Commit) -> bool:
+        """Give the execution its place; whether it queues."""
+        before, row["place"] = row["place"], None
+        if not commit.slot:
+            return False
+        void = before is not None and before["begun"] and before["epoch"] != commit.epoch
+        if commit.records or before is None or before["limit"] != commit.slot or void:
+            before = None
+        if before is not None and before["begun"]:
+            row["place"] = before
+            return False
+        self.arrivals += 1
+        place = before or {"number": self.arrivals, "overtaken": 0, "ignored_at": math.inf}
+        place = row["place"] = place | {"limit": commit.slot, "epoch": commit.epoch, "begun": False}
+        row["driver"] = commit.driver
+        if commit.wake_at is not None:
+            return True
+        if place["ignored_at"] <= self.clock.now:
+            place |= {"overtaken": 0, "ignored_at": math.inf}
+        most, free, queue = self.queue(commit.slot, commit.driver)
+        places = [each["place"] for each in queue if each["place"]["ignored_at"] > self.clock.now]
+        earlier = [each for each in places if each["number"] < place["number"]][: max(0, free)]
+        cap = 2 * most if self.caps else math.inf
+        place["begun"] = len(earlier) < free and all(each["overtaken"] < cap for each in earlier)
+        for each in earlier if place["begun"] else ():
+            each["overtaken"] += 1
+            if each["overtaken"] >= cap:
+                each["ignored_at"] = min(each["ignored_at"], self.clock.now + self.lease)
+        return not place["begun"]
+
+    def queue(self, limit: str, who: str | None) -> tuple[int, int, list[dict[str, Any]]]:
+        """The number of slots, those that are free, and the executions in the queue, as the driver *who* sees it."""
+        living = {each for each in self.beats if each == who or self.alive(each)}
+        most = min((dict(LIMITS[each])[limit] for each in living if limit in dict(LIMITS[each])), default=1000)
+        counted = [
+            row
+            for row in self.rows.values()
+            if (place := row["place"]) and (place["limit"], place["epoch"]) == (limit, row["epoch"])
+            if row["driver"] in living
+        ]
+        queue = sorted((r for r in counted if not r["place"]["begun"]), key=lambda row: row["place"]["number"])
+        return most, most - sum(row["place"]["begun"] for row in counted), queue
+
+    def turns(self, limit: str, who: str) -> list[str]:
+        """The executions of *who* in the queue for which a slot is free."""
+        most, free, queue = self.queue(limit, who)
+        queue = [row for row in queue if row["place"]["ignored_at"] > self.clock.now or row["driver"] == who]
+        found = []
+        for row in queue[: max(0, free)]:
+            if row["driver"] == who:
+                found.append(row["opened"].saga_id)
+            if self.caps and row["place"]["overtaken"] >= 2 * most:
+                break
+        return found
 
     def state(self, row: dict[str, Any]) -> str:
         return row["records"][-1].target if row["records"] else "pending"
@@ -161,7 +243,11 @@ class JournalRemembers(RuleBasedStateMachine):
         held = more.pop("held") and (not targets or targets[-1] not in ENDED)
         wake_in = more.pop("wake_in")
         wake_at = at + wake_in if waits else None
-        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, **more)
+        if targets and targets[-1] in ENDED and saga_id in self.rows and self.rows[saga_id]["place"]:
+            more["slot"] = ""
+        self.tokens += 1
+        token = 0 if records else self.tokens
+        return Commit(saga_id, records, driver, held=held, wake_at=wake_at, token=token, **more)
 
     @rule(
         target=executions,
@@ -174,8 +260,8 @@ class JournalRemembers(RuleBasedStateMachine):
     def open(self, name, to, who, held, saga):
         opened = acceptance(name, saga=saga, fingerprint=f"f-{saga}", at=self.clock.now)
         commit = self.commit(name, to, who, held=held, wake_in=5.0, acceptance=opened)
-        if name in self.rows:
-            commit = Commit(name, (), who, held=held, acceptance=opened)
+        if name in self.rows:  # by another caller, a little later
+            commit = Commit(name, (), who, held=held, acceptance=msgspec.structs.replace(opened, at=-1.0))
         self.attempt(commit)
         return name
 
@@ -209,6 +295,37 @@ class JournalRemembers(RuleBasedStateMachine):
         """Append as any driver, under any epoch."""
         self.attempt(self.commit(name, [to], who, held=held, wake_in=1.0, epoch=epoch))
 
+    @rule(target=executions, name=st.sampled_from("abcdef"), who=who, limit=limits)
+    def open_under_a_limit(self, name, who, limit):
+        """Open with an attempt that asks for a slot."""
+        opened = acceptance(name, saga="s", fingerprint="f-s", at=self.clock.now)
+        more = {
+            "held": True,
+            "wake_in": 1.0,
+            "acceptance": opened,
+            "slot": limit if limit in dict(LIMITS[who]) else None,
+        }
+        self.attempt(self.commit(name, [] if name in self.rows else ["executing.a"], who, **more))
+        return name
+
+    @rule(name=executions, anew=st.booleans(), limit=limits, only_queues=st.sampled_from((False, False, True)))
+    def announce_under_a_limit(self, name, anew, limit, only_queues):
+        """The owner announces an attempt, or has it begin now that was announced before."""
+        row = self.rows.get(name)
+        if row is None or limit not in dict(LIMITS.get(row["driver"], ())) or not (anew or row["records"]):
+            return
+        more = {"held": True, "wake_in": 1.0, "epoch": row["epoch"], "slot": limit}
+        commit = self.commit(name, ["executing.a"] if anew else [], row["driver"], **more)
+        self.attempt(msgspec.structs.replace(commit, wake_at=self.clock.now if only_queues else None))
+
+    @rule(name=executions, to=targets)
+    def record_an_answer(self, name, to):
+        """The owner writes an answer, and gives up the slot."""
+        row = self.rows.get(name)
+        if row is not None and row["driver"] is not None:
+            more = {"held": True, "wake_in": 1.0, "epoch": row["epoch"], "slot": ""}
+            self.attempt(self.commit(name, [to], row["driver"], **more))
+
     @rule(name=executions, branch=st.sampled_from("xy"), other=executions)
     def branch_and_post(self, name, branch, other):
         row = self.rows.get(name)
@@ -217,6 +334,34 @@ class JournalRemembers(RuleBasedStateMachine):
             posts = ((other, InboxItem("signal", "n", None, "why", self.clock.now)), ("unknown", InboxItem("cancel")))
             commit = self.commit(name, ["waiting.g"], row["driver"], held=True, wake_in=3.0, epoch=row["epoch"])
             self.attempt(msgspec.structs.replace(commit, children=(child,), posts=posts))
+
+    @rule(name=executions, size=st.integers(1, 5), at_most=st.integers(1, 5))
+    def plan_branches(self, name, size, at_most):
+        """The owner enters a large group; once only, as an execution does."""
+        row = self.rows.get(name)
+        if row is None or row["driver"] is None or f"{name}/big.0" in self.rows or row["planned"]:
+            return
+        ids = [f"{name}/big.{n}" for n in range(size)]
+        successors = [*ids[at_most:], *[None] * at_most]
+        branches = tuple(
+            acceptance(saga_id, n, parent=name, at=self.clock.now, successor=successor)
+            for n, (saga_id, successor) in enumerate(zip(ids, successors, strict=False))
+        )
+        commit = self.commit(name, ["waiting.big"], row["driver"], held=True, wake_in=0.0, epoch=row["epoch"])
+        self.attempt(msgspec.structs.replace(commit, plan=Plan(branches)))
+
+    @rule(name=executions, batch=st.integers(1, 3), backward=st.booleans(), twice=st.booleans(), ends=st.booleans())
+    def create_planned(self, name, batch, backward, twice, ends):
+        """The owner creates the next branches, from one end or the other, or ends all; the same twice is the same."""
+        row = self.rows.get(name)
+        if row is None or row["driver"] is None or not row["planned"]:
+            return
+        first, end = min(row["planned"]), max(row["planned"]) + 1
+        creates = (max(first, end - batch), end) if backward else (first, min(end, first + batch))
+        plan = Plan(ends=Failure("ValueError", "no")) if ends else Plan(creates=creates)
+        commit = self.commit(name, [], row["driver"], held=True, wake_in=0.0, epoch=row["epoch"])
+        for _ in range(1 + twice):
+            self.attempt(msgspec.structs.replace(commit, plan=plan))
 
     @rule(name=executions)
     def post(self, name):
@@ -228,6 +373,14 @@ class JournalRemembers(RuleBasedStateMachine):
         """An operator speaks; the same again is harmless, even when it was answered."""
         item = InboxItem(kind, f"{called} to {name}", None, "because", self.clock.now)
         assert self.journal.post(name, item) == self.deliver(name, item)
+
+    @rule(name=executions, epoch=st.integers(1, 3), message=st.sampled_from(("no currency", "no price")))
+    def note_fault(self, name, epoch, message):
+        """A driver could not decode it, under this epoch."""
+        fault = Fault("Order", "$.item", message)
+        for_operators(self.journal).note_fault(name, epoch, fault)
+        if name in self.rows:
+            self.rows[name]["fault"] = epoch, fault
 
     @rule(name=executions, called=st.sampled_from("uvwxyz"))
     def forget_answer(self, name, called):
@@ -265,7 +418,8 @@ class JournalRemembers(RuleBasedStateMachine):
         # No driver has seen what has not come, or leaves a verb that it has seen.
         seen = min(seen, self.items, *(number - 1 for number in self.verbs_in(row).values()))
         commit = self.commit(name, ["compensating.a"], row["driver"], held=True, wake_in=1.0, epoch=row["epoch"])
-        commit = msgspec.structs.replace(commit, seen=seen, unless_mail=("signal", signal))
+        taken = tuple(item.number for item in row["mail"] if item.number <= seen)
+        commit = msgspec.structs.replace(commit, seen=seen, taken=taken, unless_mail=("signal", signal))
         if any((item.kind, item.name) == ("signal", signal) and item.number > seen for item in row["mail"]):
             with pytest.raises(InboxChangedError):
                 self.journal.write(commit)
@@ -277,7 +431,7 @@ class JournalRemembers(RuleBasedStateMachine):
     @rule(who=who, known=st.sampled_from(((), ("f-s",), ("f-s", "f-t"))))
     def enlist(self, who, known):
         definitions = tuple(Definition(each, f"shape of {each}") for each in known)
-        self.journal.enlist(Driver(who, host="h", definitions=definitions))
+        self.journal.enlist(Driver(who, host="h", limits=LIMITS[who], definitions=definitions))
         self.beats[who] = self.clock.now
         self.knows[who] = definitions
 
@@ -291,6 +445,8 @@ class JournalRemembers(RuleBasedStateMachine):
         if self.clock.now - self.beats[who] >= 10.0:
             self.beats[who] = self.clock.now
         assert sorted(called) == sorted(name for name, r in self.rows.items() if r["driver"] == who and r["mail"])
+        held = sorted(name for name, r in self.rows.items() if r["driver"] == who)
+        assert sorted(self.journal.beat(who, everything=True)) == held
 
     @rule(who=who)
     def dismiss(self, who):
@@ -320,6 +476,40 @@ class JournalRemembers(RuleBasedStateMachine):
             assert claimed is not None
             assert claimed.abandoned == abandoned
             assert msgspec.structs.replace(claimed, abandoned=False) == self.journal.find(name)
+
+    @rule(
+        who=who,
+        limit=st.integers(0, 3),
+        skip=st.sampled_from(((), ("f-t", "f-u"))),
+        leave=st.sampled_from(((), ("a", "b", "unknown"))),
+    )
+    def claim_some(self, who, limit, skip, leave):
+        """What can be claimed, in order: of the dead, at once, due by time, pending; each as if claimed alone."""
+        if who not in self.beats:
+            with pytest.raises(LeaseLostError):
+                self.journal.claim_some(who, self.clock.now, limit, skip, leave)
+            return
+        free = [name for name in self.due(who) if name not in leave]
+        free = [name for name in free if self.rows[name]["opened"].fingerprint not in skip]
+        expected = sorted(free, key=self.place)[:limit]
+        abandoned = [self.rows[name]["driver"] is not None for name in expected]
+        claimed = self.journal.claim_some(who, self.clock.now, limit, skip, leave)
+        assert [entry.saga_id for entry in claimed] == expected
+        assert [entry.abandoned for entry in claimed] == abandoned
+        for entry in claimed:
+            self.rows[entry.saga_id]["epoch"] += 1
+            self.rows[entry.saga_id]["driver"] = who
+            assert msgspec.structs.replace(entry, abandoned=False) == self.journal.find(entry.saga_id)
+
+    def place(self, name):
+        """Where an execution that can be claimed stands in the order."""
+        row = self.rows[name]
+        phase = self.state(row).partition(".")[0]
+        if row["driver"] is not None:
+            return (0, 0.0)
+        if row["mail"] or phase in ("executing", "probing", "compensating"):
+            return (1, 0.0)
+        return (3, 0.0) if phase == "pending" else (2, row["wake_at"])
 
     @rule(name=executions, epoch=st.integers(1, 3))
     def release(self, name, epoch):
@@ -392,12 +582,28 @@ class JournalRemembers(RuleBasedStateMachine):
             assert entry.state == self.state(row)
             assert (entry.epoch, entry.seq, entry.mail) == (row["epoch"], len(row["records"]), len(row["mail"]))
             assert (entry.wake_at, entry.recoveries) == (row["wake_at"], row["recoveries"])
+            planned = planned_of(self.journal, name)
+            assert (planned is None) == (not row["planned"])
+            if planned is not None:
+                numbers = list(range(planned.first, planned.end))
+                assert numbers == sorted(row["planned"])
+                assert [n for n in numbers if row["planned"][n][1]] == numbers[planned.dormant - planned.first :]
+                assert planned.ended == row["ended"]
             assert (entry.driver.id if entry.driver else None) == row["driver"]
             assert entry.driver_alive == self.alive(row["driver"])
+            place = row["place"]
+            waits = place and row["driver"] and not place["begun"] and place["epoch"] == row["epoch"]
+            assert entry.queued == (place["limit"] if waits else None)
+        for who, limits in LIMITS.items():
+            turns = [saga_id for limit, _ in limits for saga_id in self.turns(limit, who)]
+            assert self.journal.turns(who) == (turns if who in self.beats else [])  # type: ignore[attr-defined]
         operators = for_operators(self.journal)
         for name, answer in self.answers.items():
             assert operators.answer(name) == answer
         assert operators.answer("never said") is None
+        going_on = {name: row for name, row in self.rows.items() if self.state(row) not in ENDED}
+        faults = {name: row["fault"][1] for name, row in going_on.items() if row["fault"][0] == row["epoch"]}
+        assert operators.faults() == faults
         known = {each.fingerprint for who, those in self.knows.items() if self.alive(who) for each in those}
         assert operators.known() == known
         assert all(operators.shape(each) == f"shape of {each}" for each in known)
@@ -414,28 +620,33 @@ class JournalRemembers(RuleBasedStateMachine):
             chosen = [name for name in newest_first if is_in_phase(entries[name].state, phase)]
             assert ids(self.journal, phase=phase) == chosen
 
-    @invariant()
-    def shows_drivers_what_to_do(self) -> None:
-        if not hasattr(self, "journal"):
-            return
-        now = self.clock.now
+    def due(self, who: str | None = None) -> list[str]:
+        """What can be claimed, oldest first; nobody claims its own."""
         due = []
         for name, row in self.rows.items():
             phase = self.state(row).partition(".")[0]
-            if self.alive(row["driver"]):
+            if self.alive(row["driver"]) or (who is not None and row["driver"] == who):
                 continue
             if phase in (*ENDED, "stuck", "stuck_executing"):
                 due += [name] if self.verbs_in(row) else []
                 continue
-            waited = row["wake_at"] is not None and row["wake_at"] <= now
-            busy = phase in ("pending", "executing", "probing", "compensating")
+            waited = row["wake_at"] is not None and row["wake_at"] <= self.clock.now
+            busy = phase in ("pending", "executing", "probing", "compensating") and not row["dormant"]
             if row["driver"] is not None or busy or waited or row["mail"]:
                 due.append(name)
+        return due
+
+    @invariant()
+    def shows_drivers_what_to_do(self) -> None:
+        if not hasattr(self, "journal"):
+            return
+        now, due = self.clock.now, self.due()
         assert self.journal.claimable(now, 100) == due
         assert self.journal.claimable(now, 2) == due[:2]
         skipping = [name for name in due if self.rows[name]["opened"].fingerprint != "f-t"]
         assert self.journal.claimable(now, 100, ("f-t", "f-u")) == skipping
-        wakes = [row["wake_at"] for row in self.rows.values() if row["driver"] is None and row["wake_at"] is not None]
+        waiting = [row for row in self.rows.values() if row["driver"] is None and not row["dormant"]]
+        wakes = [row["wake_at"] for row in waiting if row["wake_at"] is not None]
         assert self.journal.next_wake() == min(wakes, default=None)
 
 
@@ -444,6 +655,7 @@ class MemoryRemembers(JournalRemembers):
 
     lease = math.inf
     keeps_times = False
+    caps = False
 
     def opened(self) -> None:
         self.journal = MemoryJournal()

@@ -727,7 +727,7 @@ def _(patch):
 
     def take(original, self, item):
         original(self, item)
-        if item.kind == SIGNAL and self.awaits_signal(item.name):
+        if self.signals and self.signals.get(item.name) is item:
             self.consumed += (item.number,)
 
     wrapped(patch, "receive", take)
@@ -822,7 +822,7 @@ def rendered() -> str:
         "",
         f"{len(MUTANTS)} deliberate faults in the machine or the rules, the laws by which `verify` found each, and how",
         f"many things have to happen until one is broken. The first {len(PLAYED)} are also played on a real mediator,",
-        "where the broken rule is about effects: with the fault in place the counterexample fails, without it it passes.",
+        "where the broken rule is about effects: with the fault the counterexample fails, without it it passes.",
         "[More](verification.md).",
         "",
         "Written by `python -m tests.test_mutants`; a test fails when it is stale.",

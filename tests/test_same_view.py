@@ -9,8 +9,7 @@ import pytest
 
 from fsm_mediator import Choose, MemoryJournal, Parallel, Retry, Saga, SagaIdTakenError, Signal, step
 from fsm_mediator.journal import codec
-from fsm_mediator.testing import check_saga
-from fsm_mediator.testing.check import SagaBrokenError
+from fsm_mediator.testing import SagaBrokenError, check_saga
 from tests.drivers import MORTAL, Died
 
 TWICE = Retry(attempts=2, wait_initial=0.0, wait_jitter=0.0)

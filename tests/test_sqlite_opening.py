@@ -501,6 +501,16 @@ def test_a_file_of_every_version_is_read_for_ever(tmp_path, kept):
         assert journal.prune(1e12) == 5
 
 
+@pytest.mark.parametrize("kept", EVERY, ids=lambda path: path.stem)
+def test_pending_executions_of_every_version_are_claimed_last(tmp_path, kept):
+    """In an older file too, what has begun is claimed before what has not."""
+    shutil.copy(kept, tmp_path / "sagas.db")
+    with closing(SQLiteJournal(tmp_path / "sagas.db", clock=Clock(1_700_000_010.0))) as journal:
+        journal.enlist(Driver("new"))
+        claimed = journal.claim_some("new", 0.0, 9)
+        assert [entry.saga_id for entry in claimed if not entry.abandoned] == ["waits", "pending"]
+
+
 def test_kept_file_equals_a_new_one(tmp_path):
     """The file that is kept for this version holds what today's code writes, row by row."""
     write_every_kind(tmp_path / "today.db")

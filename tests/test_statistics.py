@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from fsm_mediator.cli.commands import cli
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.numbers import LEVELS, Numbers, StepNumbers, limits_of
 from fsm_mediator.diagram.picture import STEPS
+from fsm_mediator.diagram.steps_dot import MOST_PEN
 from fsm_mediator.diagram.themes import DARK, LIGHT, RAMP
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.states import ENDED, PENDING, path_of
@@ -27,6 +30,7 @@ from fsm_mediator.statistics.machines import MachineStatistics, Period
 from fsm_mediator.statistics.showing import LEAST_SAMPLES, SHOWN, definitions_in
 from fsm_mediator.testing import VirtualClock
 from fsm_mediator.testing.strategies import HISTORY_AT, histories, sagas
+from tests.test_diagrams import in_notebook
 from tests.test_steps_view import FIXED, check_can_be_read
 
 HOUR = 3_600.0
@@ -114,6 +118,8 @@ def test_every_record_is_counted_once(data, cut):
     assert whole.moves == {move: moves.count(move) for move in moves}
     assert {move: before.moves.get(move, 0) + after.moves.get(move, 0) for move in whole.moves} == whole.moves
     assert sum(each.samples for each in whole.states.values()) == len(records)
+    assert before.executions == any(at < middle for at in times[: len(records)])
+    assert after.executions == any(at >= middle for at in times[: len(records)])
     assert whole.runs.samples == sum(record.target in ENDED for record in records)
     forward = ("executing.", "probing.", "retrying.", "waiting.")
     left = [
@@ -227,6 +233,29 @@ def test_journal_is_read_one_execution_at_a_time(shop):
     assert [verb for verb, _ in order] == ["listed", "read"] * (len(order) // 2)
     assert len(order) == 2 * 3 * 3
 
+    order.clear()
+    Statistics.read(shop.saga, Watched(), since=HISTORY_AT + 0.5 * HOUR, until=HISTORY_AT + 1.5 * HOUR)
+    assert {saga_id for verb, saga_id in order if verb == "read"} == {"o-1", "o-1/fulfil.pack", "o-1/fulfil.label"}
+
+
+def test_record_that_is_written_meanwhile_waits_for_the_next_reading(shop):
+    """Records that are newer than the listed state are left out: numbers and places are of one moment."""
+    inner = shop.trade(MemoryJournal(), 1)
+
+    class Earlier(MemoryJournal):
+        def entries(self, **chosen):
+            for entry in inner.entries(**chosen):
+                is_whole = entry.saga_id == "o-0"
+                yield msgspec.structs.replace(entry, state="executing.charge", seq=2) if is_whole else entry
+
+        def records(self, saga_id):
+            return inner.records(saga_id)
+
+    stats = Statistics.read(shop.saga, Earlier())
+
+    assert (stats.steps["reserve"].samples, stats.steps["charge"].samples) == (1, 0)
+    assert stats.steps["charge"].now == 1
+
 
 def test_json_holds_all_numbers_and_nothing_else(shop, tmp_path):
     """What is written is read back as it was, and draws the same picture; no payload or error is in it."""
@@ -303,6 +332,19 @@ def test_any_numbers_can_be_read(data, show, direction):
         assert len(diagram.to_markdown_table().splitlines()) >= len(list(diagram.picture.all_nodes())) + 2
 
 
+def busy(saga):
+    """Statistics of a saga with long numbers on every step."""
+    machines: dict[str, MachineStatistics] = {}
+    for _, definition in definitions_in(saga):
+        machine = machines.setdefault(definition.name, MachineStatistics(executions=123_456))
+        for number, part in enumerate(definition.parts):
+            machine.parts[part.path] = Durations({number * 90 - 400: 123_456})
+        for move in definition.machine.moves():
+            machine.moves[" ".join(move)] = 98_765 if move.event in ("start", "executed") else 4_321
+        machine.now |= dict.fromkeys(definition.machine.states, 7_654)
+    return Statistics(saga, "2026.11", since=HISTORY_AT, until=HISTORY_AT + HOUR, machines=machines)
+
+
 def levels(diagram):
     """The colour of each step of a picture."""
     return {box.id: box.level for box in diagram.picture.all_nodes()}
@@ -333,12 +375,14 @@ def test_nothing_is_coloured_below_twenty_samples(shop):
 @pytest.mark.once
 def test_lines_are_as_wide_as_their_flow(shop):
     """Half of the orders fail: the line onward is half as wide as the first one, and one that nobody took is pale."""
-    picture = Statistics.read(shop.saga, shop.trade(MemoryJournal(), 40, failing=20)).diagram().picture
-    shares = {(line.source, line.target): line.share for line in picture.all_edges()}
+    diagram = Statistics.read(shop.saga, shop.trade(MemoryJournal(), 40, failing=20)).diagram()
+    shares = {(line.source, line.target): line.share for line in diagram.picture.all_edges()}
+    pens = re.findall(r'"pending" -> .* penwidth=([\d.]+)|"charge" -> "fulfil" .* penwidth=([\d.]+)', diagram.to_dot())
 
     assert shares[PENDING, "reserve"] == shares["reserve", "charge"] == 1.0
     assert shares["charge", "fulfil"] == shares["charge", "reserve"] == 0.5
     assert shares["fulfil", "reserve"] == shares["delivered", "succeeded"] == 0.0
+    assert sorted(float(one or other) for one, other in pens) == [MOST_PEN / 2, MOST_PEN]
 
 
 @pytest.mark.once
@@ -413,7 +457,7 @@ def test_numbers_are_in_every_format_and_theme(shop):
     assert f"[fill='{LIGHT.ramp[-1]}']{{fill:{DARK.ramp[-1]}}}" in stats.diagram(theme="auto").to_svg()
     assert f"fill:{LIGHT.ramp[-1]}" in stats.diagram().to_mermaid()
     assert len(stats.diagram().alt) <= 300
-    shown = stats._repr_mimebundle_()
+    shown = in_notebook(stats)
     assert "<svg" in shown["image/svg+xml"]
     assert shown["text/plain"] == "<Statistics of saga 'order' version 1: 25 executions>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -373,3 +374,23 @@ def test_a_driver_with_an_abandoned_attempt_refuses_at_its_heartbeat(drive, tmp_
     world.go()
     eventually(lambda: journal.find("x").driver is None)
     assert mediator.retry("x").succeeded
+
+
+def test_a_repaired_row_calls_a_driver_for_the_verb_in_its_inbox(tmp_path, drive):
+    """A row that says it has ended is derived anew: what an operator has said to it is carried out."""
+    journal: Any = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
+    saga = succeed(drive, journal)
+    post(journal, "undo", "ordered twice")
+    assert journal.check() == []
+    with sqlite3.connect(tmp_path / "sagas.db") as connection:
+        connection.execute(
+            "UPDATE executions SET attention = NULL, ended_at = (SELECT max(at) FROM records WHERE seq > 0)"
+        )
+    connection.close()
+    assert journal.repairable() == ["x"]
+
+    journal.repair("x")
+
+    assert journal.check() == []
+    (outcome,) = drive(saga, journal=journal).recover()
+    assert outcome.failed

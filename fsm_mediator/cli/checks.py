@@ -10,20 +10,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import click
+import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fsm_mediator.cli import options
 from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, err, next_command, out, printable, progress_bar, say
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
 from fsm_mediator.conformance.checking import conforms
-from fsm_mediator.definition.saga import all_definitions
+from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.definition.shape import Shape, read_shapes
-from fsm_mediator.errors import DefinitionError, MissingExtraError, UnknownSagaError
+from fsm_mediator.errors import DefinitionError, IllegalRecordError, MissingExtraError, PayloadError, UnknownSagaError
 from fsm_mediator.ids import is_inside
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import Entry, Journal, RepairableJournal, damage_of
+from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import comparing
 from fsm_mediator.upgrades.report import Comparison
@@ -225,11 +228,18 @@ def report_damage(journal: Journal, waiting: Iterable[str]) -> bool:
 # The next deploy
 
 
+def _is_file(spec: str | None) -> TypeGuard[str]:
+    return spec is not None and (spec.endswith(".json") or Path(spec).is_file())
+
+
 def _shapes_of(spec: str | None) -> tuple[Shape, ...]:
     """The shapes of *spec*: a file that `export-shape` wrote, ``module:object``, or None, the configured app."""
-    if spec is not None and (spec.endswith(".json") or Path(spec).is_file()):
-        return read_shapes(spec)
-    return tuple(map(Shape.of, load_app(spec).sagas))
+    return read_shapes(spec) if _is_file(spec) else tuple(map(Shape.of, load_app(spec).sagas))
+
+
+def _sagas_of(spec: str | None) -> tuple[Saga, ...]:
+    """The sagas of *spec*; a file of shapes has none, and no types."""
+    return () if _is_file(spec) else load_app(spec).sagas
 
 
 @click.command()
@@ -246,7 +256,8 @@ def compare(
     """Tell what becomes of executions in flight when NEW is deployed in place of OLD.
 
     Each is module:object, or a file that `export-shape` wrote; without NEW it is the app of pyproject.toml. Ends with 1
-    if the deploy would strand executions: if NEW has no definition of the shape that they were started with.
+    if the deploy would strand executions: if NEW has no definition of the shape that they were started with, or, with
+    --journal, cannot decode what is in flight.
     """
     renamed = dict(map(_split_rename, renames))
     old_shapes, new_shapes = _shapes_of(old), _shapes_of(new)
@@ -260,11 +271,12 @@ def compare(
     for shape in old_shapes:
         own = {before: after for before, after in renamed.items() if shape.paths_under(before)}
         comparisons.append(comparing.compare(shape, new_shapes, own, every=every))
-    in_flight = None
+    in_flight, undecoded = None, []
     if journal is not None:
         with closing(journal_for(journal, None, read_only=True)) as opened:
             in_flight = find_stranded(opened.entries(), new_shapes, name)
-    _report(comparisons, in_flight, as_json=as_json)
+            undecoded = list(find_undecoded(opened, _sagas_of(new), name))
+    _report(comparisons, in_flight, undecoded, as_json=as_json)
 
 
 def _split_rename(rename: str) -> tuple[str, str]:
@@ -294,26 +306,64 @@ def find_stranded(entries: Iterable[Entry], new: Iterable[Shape], name: str | No
     return found
 
 
-def _report(comparisons: Sequence[Comparison], in_flight: dict[str, Counter[str]] | None, *, as_json: bool) -> None:
-    refused = any(not each.ok for each in comparisons) if in_flight is None else bool(in_flight)
+def find_undecoded(journal: Journal, sagas: Iterable[Saga], name: str | None = None) -> Iterator[tuple[str, Fault]]:
+    """The executions in flight that *sagas* can drive and cannot decode: the id, and the first value that fails."""
+    registry = SagaRegistry(sagas, codec=None, coroutines=True)
+    for entry in journal.entries():
+        saga = entry.acceptance.saga
+        if entry.state in ENDED or not (name is None or saga == name or is_inside(saga, name)):
+            continue
+        if registry.can_drive(entry.acceptance):
+            try:
+                _decode(journal, registry.saga_of(entry.acceptance), entry)
+            except (PayloadError, IllegalRecordError) as error:
+                yield entry.saga_id, Fault.of(error)
+
+
+def _decode(journal: Journal, saga: Saga, entry: Entry) -> None:
+    """Decode all values of an execution, as a driver does.
+
+    Raises:
+        PayloadError, IllegalRecordError: One cannot be decoded.
+    """
+    codec = journal.codec
+    codec.decode_acceptance(saga, entry.acceptance)
+    for _ in codec.decode_records(saga, journal.records(entry.saga_id)):
+        pass
+    codec.decode_items(saga, journal.inbox(entry.saga_id))
+
+
+def _report(
+    comparisons: Sequence[Comparison],
+    in_flight: dict[str, Counter[str]] | None,
+    undecoded: Sequence[tuple[str, Fault]],
+    *,
+    as_json: bool,
+) -> None:
+    refused = any(not each.ok for each in comparisons) if in_flight is None else bool(in_flight or undecoded)
     if as_json:
         result: dict[str, object] = {"ok": not refused, "sagas": [each.as_dict() for each in comparisons]}
-        click.echo(json.dumps(result if in_flight is None else {**result, "in_flight": in_flight}, indent=2))
+        faults = [{"saga_id": saga_id, **msgspec.structs.asdict(fault)} for saga_id, fault in undecoded]
+        more = {} if in_flight is None else {"in_flight": in_flight, "undecoded": faults}
+        click.echo(json.dumps({**result, **more}, indent=2))
     else:
         for number, comparison in enumerate(comparisons):
             style = None if comparison.ok or in_flight is not None else "red"
             say(f"{chr(10) if number else ''}{comparison}", style)
         if in_flight is not None:
             out.print()
-            _print_in_flight(in_flight)
+            _print_in_flight(in_flight, undecoded)
     if refused:
         if not as_json:
             err.print("the deploy would strand executions", style="bold red")
         sys.exit(DID_NOT_SUCCEED)
 
 
-def _print_in_flight(in_flight: dict[str, Counter[str]]) -> None:
-    if not in_flight:
+def _print_in_flight(in_flight: dict[str, Counter[str]], undecoded: Sequence[tuple[str, Fault]]) -> None:
+    for saga_id, fault in undecoded:
+        where = f" (type {fault.type}, field {fault.field})" if fault.type else ""
+        say(printable(f"in the journal: execution {saga_id!r} cannot be decoded{where}: {fault.message}"), "red")
+    if not in_flight and not undecoded:
         out.print("in the journal: nothing in flight would be stranded", style="green")
     for saga, states in in_flight.items():
         where = ", ".join(f"{count} in {state}" for state, count in states.items())

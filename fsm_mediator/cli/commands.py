@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing, nullcontext
 from itertools import islice
 from typing import Any, Final
@@ -14,15 +15,17 @@ import msgspec
 from rich.progress import SpinnerColumn
 
 from fsm_mediator.cli import checks, exporting, options, rendering, statistics, tables, trees
-from fsm_mediator.cli.console import DID_NOT_SUCCEED, CommandGroup, err, out, progress_bar
+from fsm_mediator.cli.console import DID_NOT_SUCCEED, CommandGroup, err, out, progress_bar, say
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
 from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
 from fsm_mediator.cli.verbs import say_verb
 from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionChangedError, PayloadError
-from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.journal.abandoning import abandon as give_up
+from fsm_mediator.journal.operators import Drivability
+from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.records import RESOLVE, RETRY, UNDO, Record
-from fsm_mediator.states import ENDED, is_settled, phase_of
+from fsm_mediator.states import ENDED, UNDRIVABLE, is_settled, phase_of
 
 LEFT: Final = 10_000
 """How many unclaimed executions `recover` looks at, to report which sagas they belong to."""
@@ -57,7 +60,7 @@ _reason = click.option("--reason", "-r", help="Why; journaled.")
 @cli.command("list")
 @options.journal
 @click.option(
-    *("--state", "-s", "phase"), type=options.State(), help="Only these: succeeded, stuck, retrying, stuck.charge ..."
+    *("--state", "-s", "phase"), type=options.State(), help="Only these: succeeded, stuck, stuck.charge, undrivable ..."
 )
 @options.executions_of
 @click.option("--older-than", type=options.Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
@@ -78,14 +81,20 @@ def list_(
         if filters["parent"] is not None:
             execution_in(opened, filters["parent"])
         flat = as_json or any(each is not None for each in filters.values())
-        listed = opened.entries(**filters, before=before, limit=limit + 1 if flat else None)
+        look = Drivability(opened)
+        listed: Iterable[Entry]
+        if filters["phase"] == UNDRIVABLE:
+            every = opened.entries(saga=filters["saga"], parent=filters["parent"], before=before)
+            listed = (entry for entry in every if look.why_not(entry) is not None)
+        else:
+            listed = opened.entries(**filters, before=before, limit=limit + 1 if flat else None)
         entries = list(islice((entry for entry in listed if flat or entry.acceptance.parent is None), limit + 1))
         if as_json:
             for entry in entries[:limit]:
-                click.echo(msgspec.json.encode(tables.entry_as_json(entry)))
+                click.echo(msgspec.json.encode({**tables.entry_as_json(entry), "undrivable": look.why_not(entry)}))
             return
         lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry) if not (flat and line.depth)]
-        tables.list_(lines, trees.signals_of(loaded))
+        tables.list_(lines, look, trees.signals_of(loaded))
         if not entries:
             out.print("no executions", style="dim")
             _warn_of_unknown(opened, filters["saga"])
@@ -113,7 +122,7 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
             for line in tables.exported(opened, [entry]):
                 click.echo(line)
         else:
-            tables.show(opened, entry, trees.signals_of(loaded))
+            tables.show(opened, entry, Drivability(opened), trees.signals_of(loaded))
 
 
 @cli.command()
@@ -268,6 +277,19 @@ def cancel(saga_id: str, reason: str | None, app: str | None, journal: str | Non
     """Have an execution end its attempts and compensate, wherever it is driven."""
     drive_app(app, journal, lambda mediator: mediator.cancel(saga_id, reason))
     out.print(f"execution {saga_id!r} will compensate as soon as its attempt under way has ended", markup=False)
+
+
+@cli.command()
+@options.saga_id
+@click.option("--reason", "-r", required=True, callback=options.checked_reason, help="Why; journaled.")
+@options.app
+@options.journal
+def abandon(saga_id: str, reason: str, app: str | None, journal: str | None) -> None:
+    """Give up an execution that no living driver can drive: close it, with its branches, and undo nothing."""
+    with closing(load_journal(app, journal)[1]) as opened:
+        closed = give_up(opened, execution_in(opened, saga_id), reason, time.time())
+    branches = f", with {len(closed) - 1} branches" if len(closed) > 1 else ""
+    say(f"execution {saga_id!r} is given up{branches}; nothing was undone", "yellow")
 
 
 @cli.command()

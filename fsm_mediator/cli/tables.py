@@ -9,10 +9,13 @@ from typing import Any, Final
 import msgspec
 from rich.markup import escape as escape_markup
 
-from fsm_mediator.cli.console import err, out, print_columns, printable, say
+from fsm_mediator.cli.console import err, next_command, out, print_columns, printable, say
 from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
 from fsm_mediator.errors import IllegalRecordError
+from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.ids import place_of
+from fsm_mediator.journal.operators import Drivability, next_moves
+from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry, Journal, damage_of
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import SIGNAL, VERBS, Record
@@ -68,9 +71,11 @@ def exported(journal: Journal, entries: Iterable[Entry]) -> Iterator[bytes]:
     for entry in entries:
         inbox = [{**msgspec.structs.asdict(item), "value": _plain(item.value)} for item in journal.inbox(entry.saga_id)]
         records, why = _records_of(journal, entry)
-        unreadable = {} if why is None else {"unreadable": why}
+        more: dict[str, Any] = {} if why is None else {"unreadable": why}
+        if (planned := planned_of(journal, entry.saga_id)) is not None:
+            more["planned"] = {**planned._asdict(), "ended": planned.ended and str(planned.ended)}
         history = list(map(_record_as_json, records))
-        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history, **unreadable})
+        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history, **more})
 
 
 def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | None]:
@@ -125,15 +130,15 @@ def _state(line: Line, now: float) -> str:
     more = ""
     if is_dormant(entry):
         more = " (dormant)"
+    elif line.branches:
+        more = f" ({', '.join(f'{count} {phase}' for phase, count in sorted(line.branches.items()))})"
     elif entry.wake_at is not None:
         day, hour = _clock(entry.wake_at).split()
         more = f" until {hour}" if day == _clock(now).split()[0] else f" until {day} {hour[:5]}"
-    elif line.branches:
-        more = f" ({', '.join(f'{count} {phase}' for phase, count in sorted(line.branches.items()))})"
     return f"[{STYLES.get(phase_of(entry.state), 'yellow')}]{_escape(entry.state)}[/]{_escape(more)}"
 
 
-def list_(lines: list[Line], signals: Signals | None = None) -> None:
+def list_(lines: list[Line], look: Drivability, signals: Signals | None = None) -> None:
     """Print executions with their branches below them, and the next command for the first few that need a person."""
     now = time.time()
     any_driven = any(line.entry.driver is not None for line in lines)  # else the other columns get the room
@@ -148,13 +153,18 @@ def list_(lines: list[Line], signals: Signals | None = None) -> None:
             [
                 indent + _escape(_name(line)),
                 "" if line.depth else _escape(f"{entry.acceptance.saga} {entry.acceptance.version}"),
-                _state(line, now),
+                _state(line, now) + (" [red](undrivable)[/]" if _is_undrivable(entry, look) else ""),
                 _ago(entry.acceptance.at, now),
                 _ago(entry.changed_at, now),
                 *((_escape(_driver(entry)),) if any_driven else ()),
             ]
         )
     print_columns(rows, spare=(3, 5, 4, 1))
+    undrivable = [line.entry for line in lines if not line.left and _is_undrivable(line.entry, look)]
+    if undrivable:
+        first = undrivable[0]
+        say(f"undrivable: {len(undrivable)}. {first.saga_id!r}: {printable(look.why_not(first) or '')}", "red")
+        say(f"next: {next_command('show', first.saga_id)}", "dim")
     certain = (line for line in lines if line.entry.wake_at is None or signals is not None)
     commands = list(filter(None, (what_next(line, signals) for line in certain)))
     for command in commands[:3]:
@@ -163,14 +173,22 @@ def list_(lines: list[Line], signals: Signals | None = None) -> None:
         out.print(f"      and {len(commands) - 3} more that wait for a person", style="dim")
 
 
-def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None:
+def _is_undrivable(entry: Entry, look: Drivability) -> bool:
+    """Whether to mark it. Where no driver is alive at all, nothing is wrong with the execution."""
+    return bool(look.known or entry.saga_id in look.faults) and look.why_not(entry) is not None
+
+
+def show(journal: Journal, entry: Entry, look: Drivability, signals: Signals | None = None) -> None:
     """Print one execution: its facts, its present branches, the next command, and its timeline.
 
     *signals* are the signals of the app; None: unknown.
     """
     now = time.time()
     lines = list(tree(journal, entry))
-    others = sum(1 for _ in journal.entries(parent=entry.saga_id)) - lines[0].branches.total()
+    planned = planned_of(journal, entry.saga_id)
+    not_begun = 0 if planned is None else planned.end - planned.first
+    here = lines[0].branches.total() - lines[0].branches[NOT_BEGUN]
+    others = sum(1 for _ in journal.entries(parent=entry.saga_id)) - here
     acceptance = entry.acceptance
     saga_id = _escape(acceptance.saga_id)
     payload = _escape(msgspec.json.encode(_plain(acceptance.payload)).decode())
@@ -181,6 +199,9 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
     if acceptance.parent is not None:
         _line(f"branch   of {_escape(acceptance.parent)}")
     _line(f"held by  {_escape(_driver(entry) or 'nobody')}")
+    if (why := look.why_not(entry)) is not None:
+        _line(f"[red]nobody can drive it: {_escape(why)}[/]")
+        _line(f"         {_escape(next_moves(entry.saga_id))}")
     for fault in damage_of(journal, entry.saga_id):
         say(f"damaged  {printable(fault)}; see fsm-mediator check", "red")
     if entry.recoveries.total:
@@ -195,7 +216,8 @@ def show(journal: Journal, entry: Entry, signals: Signals | None = None) -> None
         _line(f"inbox    {_escape(item.kind)}{name} {_escape(moot)}".rstrip())
     if others:
         more = " more" if len(lines) > 1 else ""
-        _line(f"branches {others}{more}: fsm-mediator list --parent {saga_id}")
+        ends = f" ({not_begun} {NOT_BEGUN})" if not_begun and entry.state in ENDED else ""
+        _line(f"branches {others}{more}{ends}: fsm-mediator list --parent {saga_id}")
     for line in lines[1:]:
         text = f"[dim]... {line.left} more[/]" if line.left else f"{_escape(_name(line))}  {_state(line, now)}"
         _line(f"         {INDENT * (line.depth - 1)}{text}")

@@ -16,7 +16,9 @@ import attrs
 from fsm_mediator.cli.console import next_command
 from fsm_mediator.cli.loading import App
 from fsm_mediator.definition.saga import all_definitions
+from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.ids import group_of
+from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import COMPENSATING, ENDED, STUCK_PHASES, SUCCEEDED, WAITING, phase_of, split_state
@@ -57,10 +59,15 @@ def tree(journal: Journal, entry: Entry, depth: int = 0) -> Iterator[Line]:
     """The execution, and below it the branches of its present group, with their branches."""
     phase, path = split_state(entry.state)
     branches: list[Entry] = []
+    planned = None
     if phase in (WAITING, COMPENSATING, *STUCK_PHASES):
         children = islice(journal.entries(parent=entry.saga_id), COUNTED)
         branches = [child for child in children if group_of(child.saga_id) == path][::-1]  # as they were defined
-    yield Line(depth, entry, Counter("dormant" if is_dormant(each) else phase_of(each.state) for each in branches))
+        planned = planned_of(journal, entry.saga_id)
+    counted = Counter("dormant" if is_dormant(each) else phase_of(each.state) for each in branches)
+    if planned is not None:
+        counted[NOT_BEGUN] = planned.end - planned.first
+    yield Line(depth, entry, counted)
     left = len(branches) - SHOWN
     if left > 0:
         branches = sorted(branches, key=lambda branch: (branch.state == SUCCEEDED, is_dormant(branch)))[:SHOWN]

@@ -2,7 +2,8 @@
 
 Parent and branches may each conform, and yet contradict each other: a group is executed only once every branch has
 succeeded, given up only once every branch has settled, and compensated only once every branch has ended and is undone.
-Branches without records are not judged; that a journal has lost some is damage, which `Journal.check` finds.
+Branches without records are not judged, unless they are known to be planned; that a journal has lost some is damage,
+which `Journal.check` finds.
 """
 
 from __future__ import annotations
@@ -16,10 +17,24 @@ import attrs
 from fsm_mediator.conformance.reading import LogEntry, Trace
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.ids import branch_id, is_branch
 from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.records import Record
-from fsm_mediator.states import COMPENSATING, ENDED, PENDING, SUCCEEDED, WAITING, is_settled, path_of, split_state
+from fsm_mediator.states import (
+    COMPENSATING,
+    ENDED,
+    FAILED,
+    PENDING,
+    SUCCEEDED,
+    WAITING,
+    is_settled,
+    path_of,
+    split_state,
+)
+
+PLANNED: Final = "planned"
+"""The state of a branch that is still to be created."""
 
 
 @attrs.frozen
@@ -47,7 +62,7 @@ class _Implied(enum.StrEnum):
         holds = {
             _Implied.SUCCEEDED: SUCCEEDED in end.entered,
             _Implied.SETTLED: any(map(is_settled, end.entered)),
-            _Implied.UNDONE: end.state in ENDED,
+            _Implied.UNDONE: end.state in (*ENDED, NOT_BEGUN),
         }[self]
         if not holds:
             return f"{self}, and stands in {end.state!r}"
@@ -105,6 +120,11 @@ class BranchConsistency:
                 for names in groups.values():
                     self.claims.append(JoinClaim(saga, trace.saga_id, position, before, entry, names, _Implied.SETTLED))
             before = entry
+        if trace.planned is not None and groups:
+            first, end, ended = trace.planned
+            *_, present = groups.values()
+            end_of_all = _End(NOT_BEGUN, frozenset((FAILED,)), False) if ended else _End(PLANNED, frozenset(), False)
+            self.ends.update(dict.fromkeys(present[first:end], end_of_all))
 
     def contradictions(self, reread: Callable[[str], Trace | None]) -> Iterator[tuple[JoinClaim, str]]:
         """The first claim of each parent that a branch contradicts, and why.

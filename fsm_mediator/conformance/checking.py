@@ -23,7 +23,7 @@ from fsm_mediator.journal.protocol import is_journal
 from fsm_mediator.machine.machine import compile_machine
 from fsm_mediator.narration import in_words
 from fsm_mediator.records import Acceptance
-from fsm_mediator.states import EVENTS, EXECUTING
+from fsm_mediator.states import ABANDON, EVENTS, EXECUTING
 
 
 def conforms(
@@ -139,6 +139,8 @@ def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
     phase, part = execution.machine.places[execution.state]
     if "step" in entry.fields and record.step != (part.path if part is not None else None):
         return f"it names the step {record.step!r}, and {record.source!r} belongs to {part.path if part else 'none'!r}"
+    if record.event == ABANDON:
+        return None  # without the definition nobody knows the number of the attempt
     if "attempt" in entry.fields and record.attempt != execution.attempt:
         # An attempt that was announced, and not begun because of a cancel or the deadline, is taken back.
         taken_back = phase == EXECUTING and record.attempt == execution.attempt - 1

@@ -15,6 +15,7 @@ import attrs
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.codec import UNREADABLE
+from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry, Journal, is_journal
 from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import EVENTS, PHASES
@@ -88,6 +89,8 @@ class Trace:
         parent: The execution that it is a branch of.
         moves: Its moves, in the order of the source.
         line: The number of the line that describes the execution itself.
+        planned: The branches of its present group that do not exist: the numbers of the first and after the last, and
+            whether they have ended. None: all exist, or unknown.
     """
 
     saga_id: str
@@ -98,6 +101,7 @@ class Trace:
     parent: str | None = None
     moves: list[LogEntry] = attrs.field(factory=list)
     line: int | None = None
+    planned: tuple[int, int, bool] | None = None
 
     def add(self, move: Any, line: int | None) -> None:
         """Add a move, which a mapping describes; anything else is a broken move."""
@@ -229,6 +233,8 @@ def _trace_of(journal: Journal, entry: Entry) -> Trace:
     try:
         # Later records are left out: they lead to another state than the entry has.
         trace.moves += map(LogEntry, journal.records(entry.saga_id)[: entry.seq])
+        planned = planned_of(journal, entry.saga_id)
+        trace.planned = planned and (planned.first, planned.end, planned.ended is not None)
     except JournalError as error:  # reported as a violation, so that the other executions are still checked
         trace.add_broken(f"its records cannot be read: {error}")
     return trace
@@ -238,6 +244,9 @@ def _exported(item: Mapping[str, Any], line: int | None) -> Trace:
     names = ("version", "fingerprint", "state", "parent")
     known: dict[str, Any] = {name: str(item[name]) for name in names if item.get(name) is not None}
     trace = Trace(str(item.get("saga_id", "")), str(item.get("saga", "")), **known, line=line)
+    planned = item.get("planned")
+    if isinstance(planned, Mapping):
+        trace.planned = int(planned["first"]), int(planned["end"]), planned["ended"] is not None
     history = item["history"]
     for move in history if isinstance(history, list) else [history]:
         trace.add(move, line)

@@ -257,6 +257,8 @@ class ExecutionData:
             if part.kind is STEP:
                 if path in self.doubtful or (path in self.answered and not part.compensatable):
                     found.append(path)
+            elif path in self.doubtful:  # given up, with its branches
+                found.append(path)
             elif self.branch_leftovers is not None:
                 found += self.branch_leftovers.get(path, ())
         return tuple(found)

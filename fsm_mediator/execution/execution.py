@@ -34,7 +34,7 @@ from fsm_mediator.records import (
     Record,
     Signalled,
 )
-from fsm_mediator.states import COMPENSATING, WAITING, path_of
+from fsm_mediator.states import ABANDON, COMPENSATING, FAILED, WAITING, path_of
 
 
 class Execution(ExecutionData):
@@ -69,6 +69,9 @@ class Execution(ExecutionData):
                 f"{self.state!r} and its next record is number {self.seq + 1}",
                 record.seq,
             )
+        if record.event == ABANDON and record.target == FAILED and not self.ended:
+            self._give_up(record)
+            return
         if record.target not in self.machine.states or not self.machine.has_transition(record.event, record.source):
             wider = self.saga.widest_machine
             if record.target not in wider.states:
@@ -224,8 +227,7 @@ class Execution(ExecutionData):
         if found is None or found.group is None or found.branch not in self.branches_of(found.group.path):
             return False
         branch = branch_id(self.saga_id, found.group.path, found.branch)
-        self.forwarded += ((branch, replace(item, name=found.inside, number=0)),)
-        self.consumed += (item.number,)
+        self.forwarded += ((branch, replace(item, name=found.inside)),)
         return True
 
     def drain_consumed(self) -> tuple[int, ...]:
@@ -243,6 +245,7 @@ class Execution(ExecutionData):
     def pop_forwarded(self) -> tuple[tuple[str, InboxItem], ...]:
         """The signals to send on to branches, for the next commit."""
         forwarded, self.forwarded = self.forwarded, ()
+        self.consumed += tuple(item.number for _, item in forwarded)
         return forwarded
 
     # Moves
@@ -330,7 +333,7 @@ class Execution(ExecutionData):
                 if record.value:
                     leftovers = tuple(f"{path}.{left}" for left in record.value)
                     self.branch_leftovers = {**(self.branch_leftovers or {}), path: leftovers}
-            elif event in ("rejected", "undo"):
+            elif event in ("rejected", "undo", ABANDON):
                 self.failure = record.error
                 if record.in_doubt:
                     self.doubtful += (path,)
@@ -343,6 +346,16 @@ class Execution(ExecutionData):
             self._apply_branches(record)
         if self.cancel is not None or self.signals:
             self._discard_obsolete_messages()
+
+    def _give_up(self, record: Record) -> None:
+        """Fail from any state, and undo nothing: a person has abandoned it."""
+        part = self.places[record.source].part
+        self.state, self.effect = FAILED, None
+        self._apply(record, part)
+        kinds = (STEP, *GROUPS)
+        begun = (*self.answered, *(self.plans or ()))
+        done = [each.path for each in self.saga.parts if each.kind in kinds and each.path in begun]
+        self.doubtful += tuple(path for path in done if path not in (*self.doubtful, *self.compensated))
 
     def _apply_branches(self, record: Record) -> None:
         if record.children is not None:

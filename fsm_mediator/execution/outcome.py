@@ -13,6 +13,7 @@ from fsm_mediator.error_types import HOME, MediatorError
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import (
+    ABANDON,
     FAILED,
     PENDING,
     STUCK,
@@ -141,7 +142,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return f"{name} is parked in {self.state!r}; it goes on by itself when what it waits for has come"
 
     def _why_failed(self) -> str:
-        record = self._last("rejected", "in_doubt", "exhausted", "undo")
+        record = self._last("rejected", "in_doubt", "exhausted", "undo", ABANDON)
         if record is None:
             return "for a reason that its history does not tell"
         cause = record.error
@@ -197,7 +198,9 @@ def _times(attempts: int) -> str:
 
 
 def _is_not_the_steps(cause: Any) -> bool:
-    return cause is None or cause.type.split(".")[-1] in ("SagaCancelledError", "DeadlineExceededError")
+    return cause is None or cause.type.split(".")[-1] in (
+        *("SagaCancelledError", "DeadlineExceededError", "SagaAbandonedError"),
+    )
 
 
 class SagaNotSucceededError(MediatorError):

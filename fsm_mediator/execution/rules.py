@@ -65,6 +65,12 @@ from fsm_mediator.states import (
 RUNNING: Final = "running"
 """The state of a `Branch` that has not settled."""
 
+NOT_BEGUN: Final = "not begun"
+"""The state of a `Branch` that was planned, and has ended without being created."""
+
+MOST_NAMED: Final = 20
+"""The most branches in one state that a record names."""
+
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The event that an answer leads to, and what its record says.
@@ -295,15 +301,26 @@ def interrupted(data: ExecutionData, at: float) -> Decision | None:
     if data.cancel is not None:
         reason = data.cancel.reason
         error = _cancelled(data.cancel)
-    elif data.deadline_at is not None and at >= data.deadline_at:
-        seconds = data.deadline_at - data.acceptance.at
-        error = DeadlineExceededError(f"its deadline, {seconds:.3g} seconds after it was accepted, passed")
+    elif (late := _deadline_exceeded(data, at)) is not None:
+        error = late
     else:
         return None
     if part is None:
         return Decision("rejected", error=Failure.of(error), reason=reason)
     # In executing, the attempt has not begun: it was announced, and is taken back.
     return _give_up(part, Failure.of(error), data.doubt, reason, unbegun=1 if phase == EXECUTING else 0)
+
+
+def end_of_planned(data: ExecutionData, part: Part, at: float, failed: InboxItem | None) -> Failure | None:
+    """The error with which the planned branches of the group *part* end without being created; None: they do not.
+
+    *failed*: the cancel for the branches beside one that failed.
+    """
+    if part.forward_only:
+        return None
+    cancel = data.cancel or failed
+    error = _deadline_exceeded(data, at) if cancel is None else _cancelled(cancel)
+    return None if error is None else Failure.of(error)
 
 
 def undecided(data: ExecutionData, part: Part) -> Decision:
@@ -383,6 +400,14 @@ def _refusal(data: ExecutionData, answer: Answer) -> RefusedError:
     return RefusedError(f"saga {data.saga_id!r}: {why}")
 
 
+def _deadline_exceeded(data: ExecutionData, at: float) -> DeadlineExceededError | None:
+    """The error of a deadline that has passed; None: there is none, or it has not."""
+    if data.deadline_at is None or at < data.deadline_at:
+        return None
+    seconds = data.deadline_at - data.acceptance.at
+    return DeadlineExceededError(f"its deadline, {seconds:.3g} seconds after it was accepted, passed")
+
+
 def _cancelled(cancel: InboxItem) -> SagaCancelledError:
     """The error of a cancel; one with a name was sent because that branch failed."""
     return (SiblingFailedError if cancel.name else SagaCancelledError)(cancel.reason or "it was cancelled")
@@ -400,4 +425,9 @@ def _branches_summary(branches: Iterable[Branch]) -> str:
     by_state: dict[str, list[str]] = {}
     for branch in branches:
         by_state.setdefault(branch.state, []).append(branch.name)
-    return "; ".join(f"{state}: {', '.join(names)}" for state, names in by_state.items())
+    return "; ".join(f"{state}: {_listed(names)}" for state, names in by_state.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

@@ -132,9 +132,10 @@ class Codec:
         try:
             return self._decoder(type).decode(raw)
         except Exception as error:  # a __post_init__ can raise anything
-            raise PayloadError(
-                f"{what} does not come back from the journal as {name_of_type(type)}: {safe_repr(error, 1000)}"
-            ) from error
+            name = name_of_type(type)
+            failed = PayloadError(f"{what} does not come back from the journal as {name}: {safe_repr(error, 1000)}")
+            failed.type = name
+            raise failed from error
 
     def _decoder(self, type: Any) -> msgspec.json.Decoder[Any]:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import heapq
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,28 +15,32 @@ import msgspec
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
+from fsm_mediator.journal.memory_operators import OperatorRows
+from fsm_mediator.journal.memory_slots import Slots
 from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
+from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import (
     Commit,
     Driver,
     Entry,
     Forgotten,
     IdTakenError,
+    Queued,
     Written,
     check_bounds,
     check_unless_mail,
 )
-from fsm_mediator.journal.rows import UNFINISHED, encoded_commit, encoded_item, is_too_late, takes
-from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record, VerbAnswer
+from fsm_mediator.journal.rows import encoded_commit, encoded_item, is_too_late, takes
+from fsm_mediator.records import VERBS, Acceptance, InboxItem, Record
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import ENDED, is_in_phase, is_settled, phase_of
+from fsm_mediator.states import ENDED, is_in_phase
 
 KEPT: Final = 10_000
 """How many ended executions are kept, unless another number is given."""
 
 
-class MemoryJournal:
+class MemoryJournal(OperatorRows):
     """Keeps executions in this process, and none longer than that.
 
     The journal belongs to the process that made it: after a fork, the child's is empty.
@@ -79,6 +85,7 @@ class MemoryJournal:
         self._table = table = Table()
         self._rows, self._ended = table.rows, table.ended
         self._drivers: dict[str, Driver] = {}
+        self._slots = Slots(table.rows, self._drivers)
         self._last_item = 0
 
     def reset(self) -> None:
@@ -107,12 +114,19 @@ class MemoryJournal:
         return results
 
     def _write(self, commit: Commit) -> Written:
-        row = self._row_before(commit).after(commit)
+        known = self._rows.get(commit.saga_id)
+        if known is not None and known.has_made(commit, encodes=self.encodes):
+            return known.mail if known.queued is None else Queued(known.mail)
+        before = self._row_before(commit)
+        row = before.after(commit)
+        queued = commit.slot is not None and self._slots.ask(row, commit)
         changed = {commit.saga_id: row}
-        for children, dormant in ((commit.children, False), (commit.dormant, True)):
-            for child in children:
-                changed[child.saga_id] = Row(child, [], dormant=dormant)
-                self._table.index_branch(child)
+        created = [*((child, False) for child in commit.children), *((child, True) for child in commit.dormant)]
+        if commit.plan is not None:
+            created += before.planned.created_by(commit.plan).values()
+        for child, dormant in created:
+            changed[child.saga_id] = Row(child, [], dormant=dormant)
+            self._table.index_branch(child)
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
@@ -128,7 +142,7 @@ class MemoryJournal:
             self._table.evict(self.keep)
         self._table.keep_answers(commit.answers)
         self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
-        return row.mail
+        return Queued(row.mail) if queued else row.mail
 
     def _row_before(self, commit: Commit) -> Row:
         """The row that *commit* changes; raises if it may not."""
@@ -220,7 +234,8 @@ class MemoryJournal:
             if row is None:
                 return False
             if item.kind in VERBS and (
-                item.name in self._table.answers or any(item.name == each.name for each in row.mail)
+                item.name in self._table.answers
+                or any(item.name == each.name and each.kind in VERBS for each in row.mail)
             ):
                 return True
             if not takes(item.kind, row.state):
@@ -245,11 +260,19 @@ class MemoryJournal:
             for each in driver.definitions:
                 self._table.shapes.setdefault(each.fingerprint, each.shape)
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """As `Journal.beat`."""
         with self._lock:
             self._check_driver(driver_id)
-            return tuple(saga_id for saga_id, row in self._rows.items() if row.driver == driver_id and row.mail)
+            owned = ((saga_id, row) for saga_id, row in self._rows.items() if row.driver == driver_id)
+            return tuple(saga_id for saga_id, row in owned if everything or row.mail)
+
+    def turns(self, driver_id: str) -> list[str]:
+        """As `SlotJournal.turns`."""
+        with self._lock:
+            limits = self._drivers[driver_id].limits if driver_id in self._drivers else ()
+            first = (saga_id for name, _ in limits for saga_id in self._slots.next_in_queue(name))
+            return [saga_id for saga_id in first if self._rows[saga_id].driver == driver_id]
 
     def dismiss(self, driver_id: str) -> None:
         """As `Journal.dismiss`."""
@@ -268,11 +291,27 @@ class MemoryJournal:
             self._check_driver(driver_id)
             if row.driver in self._drivers:
                 return None
-            abandoned = row.driver is not None
-            row.epoch += 1  # first, so that an interrupt in between leaves it to no driver, rather than to two
-            self.unshare(row)
-            row.driver = driver_id
-            return msgspec.structs.replace(self._entry(row), abandoned=abandoned)
+            return self._give(row, driver_id)
+
+    def claim_some(
+        self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+    ) -> list[Entry]:
+        """As `Journal.claim_some`."""
+        with self._lock:
+            self._check_driver(driver_id)
+            free = (
+                (row.driver is None, attention, number, row)
+                for number, (saga_id, row, attention) in enumerate(self._claimable(at, skip))
+                if saga_id not in leave
+            )
+            return [self._give(row, driver_id) for *_, row in heapq.nsmallest(limit, free)]
+
+    def _give(self, row: Row, driver_id: str) -> Entry:
+        abandoned = row.driver is not None
+        row.epoch += 1  # first, so that an interrupt in between leaves it to no driver, rather than to two
+        self.unshare(row)
+        row.driver = driver_id
+        return msgspec.structs.replace(self._entry(row), abandoned=abandoned)
 
     def release(self, saga_id: str, epoch: int) -> None:
         """As `Journal.release`."""
@@ -287,22 +326,21 @@ class MemoryJournal:
         self.unshare(row)
         row.driver = None
         row.awaits = False
+        row.seen = 0  # whoever owns it next has read nothing
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """As `Journal.claimable`."""
-        found: list[str] = []
         with self._lock:
-            for saga_id, row in self._rows.items():
-                if len(found) >= limit:
-                    break
-                phase = phase_of(row.state)
-                if row.driver in self._drivers or row.acceptance.fingerprint in skip:
-                    continue
-                due = row.wake_at is not None and row.wake_at <= at
-                abandoned = row.driver is not None or (phase in UNFINISHED and not row.awaits)
-                if row.has_unseen_message or (not is_settled(phase) and (due or abandoned)):
-                    found.append(saga_id)
-        return found
+            return [saga_id for saga_id, *_ in itertools.islice(self._claimable(at, skip), max(0, limit))]
+
+    def _claimable(self, at: float, skip: Sequence[str]) -> Iterator[tuple[str, Row, float]]:
+        """The claimable executions, oldest first, each with its `attention`."""
+        for saga_id, row in self._rows.items():
+            if row.driver in self._drivers or row.acceptance.fingerprint in skip:
+                continue
+            attention = row.attention
+            if attention is not None and attention <= at:
+                yield saga_id, row, attention
 
     def next_wake(self) -> float | None:
         """As `Journal.next_wake`."""
@@ -333,6 +371,7 @@ class MemoryJournal:
             len(row.mail),
             row.has_unseen_message,
             row.recoveries,
+            queued=row.queued,
         )
 
     def records(self, saga_id: str) -> list[Record]:
@@ -340,6 +379,12 @@ class MemoryJournal:
         with self._lock:
             row = self._rows.get(saga_id)
             return [] if row is None else list(row.records)
+
+    def planned(self, saga_id: str) -> Planned | None:
+        """The planned branches of an execution: see `Plan`. None: there are none."""
+        with self._lock:
+            row = self._rows.get(saga_id)
+            return None if row is None else row.planned.interval()
 
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
@@ -372,26 +417,6 @@ class MemoryJournal:
             ):
                 limit = None if limit is None else limit - 1
                 yield entry
-
-    # What operators say, and what drivers know
-
-    def answer(self, name: str) -> VerbAnswer | None:
-        """As `OperatorJournal.answer`."""
-        return self._table.answers.get(name)
-
-    def forget_answer(self, name: str) -> None:
-        """As `OperatorJournal.forget_answer`."""
-        with self._lock:
-            self._table.answers.pop(name, None)
-
-    def known(self) -> frozenset[str]:
-        """As `OperatorJournal.known`."""
-        with self._lock:
-            return frozenset(each.fingerprint for driver in self._drivers.values() for each in driver.definitions)
-
-    def shape(self, fingerprint: str) -> str | None:
-        """As `OperatorJournal.shape`."""
-        return self._table.shapes.get(fingerprint)
 
     # Deleting
 

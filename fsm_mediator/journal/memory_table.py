@@ -4,12 +4,65 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Final, NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
+from fsm_mediator.journal.operators import Fault
+from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
-from fsm_mediator.journal.rows import ANSWERS_KEPT, has_driver_look
-from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
+from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
+from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, PENDING, is_settled
+
+
+class PlannedBranches(NamedTuple):
+    """The planned branches of one execution.
+
+    Attributes:
+        branches: By their number in the group: the branch, and whether it is dormant once it is created.
+        ended: The error with which they ended without being created; None: they will be created.
+    """
+
+    branches: dict[int, tuple[Acceptance, bool]]
+    ended: Failure | None = None
+
+    def created_by(self, plan: Plan) -> dict[int, tuple[Acceptance, bool]]:
+        """The branches that *plan* creates."""
+        if self.ended is not None:
+            return {}
+        return {number: self.branches[number] for number in range(*plan.creates) if number in self.branches}
+
+    def after(self, plan: Plan) -> PlannedBranches:
+        """What is planned after *plan*."""
+        created, later = self.created_by(plan), {branch.successor for branch in plan.branches}
+        left = {number: branch for number, branch in self.branches.items() if number not in created}
+        left |= {number: (branch, branch.saga_id in later) for number, branch in enumerate(plan.branches)}
+        return PlannedBranches(left, self.ended or plan.ends)
+
+    def interval(self) -> Planned | None:
+        """As the journal returns it."""
+        if not self.branches:
+            return None
+        end = max(self.branches) + 1
+        dormant = (number for number, (_, is_dormant) in self.branches.items() if is_dormant)
+        return Planned(min(self.branches), end, min(dormant, default=end), self.ended)
+
+
+NO_BRANCHES: Final = PlannedBranches({})
+
+
+class Place(NamedTuple):
+    """A slot of a limit, or a place in the queue for one.
+
+    Attributes:
+        limit: The limit's name.
+        epoch: The execution's epoch in which it was asked for; in a later one it does not count.
+        begun: Whether it is a slot.
+    """
+
+    limit: str
+    epoch: int
+    begun: bool
 
 
 class Row:
@@ -20,11 +73,15 @@ class Row:
         "awaits",
         "driver",
         "epoch",
+        "fault",
         "mail",
+        "place",
+        "planned",
         "records",
         "recoveries",
         "seen",
         "shared",
+        "token",
         "wake_at",
     )
 
@@ -33,12 +90,16 @@ class Row:
         self.awaits = dormant
         self.shared = False
         self.seen = 0
+        self.token = 0
         self.records = records
         self.epoch = 1
         self.driver: str | None = None
         self.wake_at: float | None = math.inf if dormant else None
         self.mail: tuple[InboxItem, ...] = ()
         self.recoveries = NO_RECOVERIES
+        self.planned = NO_BRANCHES
+        self.fault: tuple[int, Fault] | None = None
+        self.place: Place | None = None
 
     def after(self, commit: Commit) -> Row:
         """The row that takes this one's place with *commit*."""
@@ -48,11 +109,35 @@ class Row:
         row.wake_at = commit.wake_at
         row.awaits = commit.awaits
         row.seen = max(self.seen, commit.seen)
+        row.token = commit.token or self.token
         row.mail = self.mail
+        row.fault = self.fault
         row.recoveries = self.recoveries if commit.recoveries is None else commit.recoveries
+        row.place = self.place
         if commit.taken:
             row.mail = tuple(item for item in self.mail if item.number not in commit.taken)
+        row.planned = self.planned if commit.plan is None else self.planned.after(commit.plan)
         return row
+
+    def has_made(self, commit: Commit, *, encodes: bool) -> bool:
+        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        if self.epoch != commit.epoch:
+            return False
+        if not commit.records and commit.acceptance is None:
+            return commit.token != 0 and self.token == commit.token
+        seq = commit.records[-1].seq if commit.records else 0
+        if len(self.records) != seq or self.driver != (commit.driver if commit.held else None):
+            return False
+        kept = [*self.records[len(self.records) - len(commit.records) :], self.acceptance]
+        repeated = [*commit.records, commit.acceptance or self.acceptance]
+        return all(one is two or (encodes and one == two) for one, two in zip(kept, repeated, strict=True))
+
+    @property
+    def queued(self) -> str | None:
+        """The name of the limit it is queued on."""
+        place = self.place
+        waits = place is not None and not place.begun and place.epoch == self.epoch and self.driver is not None
+        return place.limit if place is not None and waits else None
 
     @property
     def state(self) -> str:
@@ -73,6 +158,13 @@ class Row:
         return any(item.number > self.seen and has_driver_look(item.kind, state) for item in reversed(self.mail))
 
     @property
+    def attention(self) -> float | None:
+        """When a driver should claim it, unless a living one owns it: see `next_attention_at`."""
+        if self.driver is not None and not is_settled(self.state):
+            return NOW
+        return next_attention_at(self.state, False, self.has_unseen_message, self.wake_at, awaits=self.awaits)
+
+    @property
     def is_unfinished(self) -> bool:
         """Whether this branch of an ended whole can still move.
 
@@ -83,7 +175,7 @@ class Row:
 
 
 class Table:
-    """The executions of one journal. Callers hold the journal's lock.
+    """The executions of one journal, whose lock its callers hold.
 
     Attributes:
         rows: The executions, by id, in the order of opening.

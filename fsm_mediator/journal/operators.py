@@ -1,19 +1,46 @@
-"""OperatorJournal: what a journal can do for operators besides the `Journal` protocol.
+"""OperatorJournal: what a journal can do for operators besides the `Journal` protocol; and what can be driven.
 
 A journal without it works; what needs it says so.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from fsm_mediator.errors import JournalError
-from fsm_mediator.journal.protocol import Journal
-from fsm_mediator.records import VerbAnswer
+import msgspec
+
+from fsm_mediator.errors import JournalError, MediatorError
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.records import Failure, VerbAnswer
+from fsm_mediator.states import ENDED
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a driver that knows the definition of an execution could not decode it.
+
+    Attributes:
+        type: The name of the type that a value was to be; empty: a record is damaged.
+        field: The field, as a path from the value: ``$.currency``.
+        message: What went wrong.
+    """
+
+    type: str
+    field: str
+    message: str
+
+    @classmethod
+    def of(cls, error: MediatorError) -> Fault:
+        """The fault that *error* is, which decoding raised."""
+        why = Failure.of(error.__cause__ or error).message
+        at, missing = re.search(r"at `(\$[^`]*)`", why), re.search(r"required field `([^`]*)`", why)
+        field = (at[1] if at else "$") + (f".{missing[1]}" if missing else "")
+        return cls(getattr(error, "type", ""), field, str(error))
 
 
 class OperatorJournal(Protocol):
-    """A journal that answers verbs in inboxes, and knows which definitions living drivers know."""
+    """A journal that answers verbs in inboxes, and knows what drivers can drive."""
 
     def answer(self, name: str) -> VerbAnswer | None:
         """What became of the verb of this name; None: it was not judged yet, or the answer is forgotten."""
@@ -26,6 +53,12 @@ class OperatorJournal(Protocol):
 
     def shape(self, fingerprint: str) -> str | None:
         """The shape with this fingerprint, as JSON; None: no driver has enlisted with it."""
+
+    def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
+        """Note that a driver could not decode the execution. It counts until the execution has another epoch."""
+
+    def faults(self) -> Mapping[str, Fault]:
+        """The faults of executions that have not ended, by id."""
 
 
 _MEMBERS: Final = tuple(name for name in vars(OperatorJournal) if not name.startswith("_"))
@@ -49,3 +82,37 @@ def for_operators(journal: Journal) -> OperatorJournal:
         )
     found: Any = journal
     return found  # type: ignore[no-any-return]
+
+
+class Drivability:
+    """Which executions can be driven, as of one look at the journal.
+
+    Attributes:
+        known: The fingerprints that living drivers know; None: the journal cannot tell.
+        faults: The executions that a driver could not decode, by id.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        operators = for_operators(journal) if has_operators(journal) else None
+        self.known = None if operators is None else operators.known()
+        self.faults = {} if operators is None else operators.faults()
+
+    def why_not(self, entry: Entry) -> str | None:
+        """Why an execution is undrivable, in words; None: it is not, as far as is known."""
+        if entry.state in ENDED or self.known is None:
+            return None
+        fault = self.faults.get(entry.saga_id)
+        if fault is not None:
+            where = f" (type {fault.type}, field {fault.field})" if fault.type else ""
+            return f"a driver could not decode it: {fault.message}{where}"
+        if entry.acceptance.fingerprint in self.known or entry.driver_alive:
+            return None
+        return "no living driver knows its definition"
+
+
+def next_moves(saga_id: str) -> str:
+    """What a person can do about an undrivable execution, in words."""
+    return (
+        f"Register the version that wrote it as well, under its version; or give it up, which undoes nothing: "
+        f"fsm-mediator abandon {saga_id} --reason ..."
+    )

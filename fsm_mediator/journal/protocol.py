@@ -14,6 +14,7 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.planning import Plan
 from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
 
 
@@ -39,6 +40,7 @@ class Driver(msgspec.Struct, frozen=True):
         pid_namespace: An id of the namespace in which *pid* counts; empty if the system has none.
         pid: The process.
         started: When the process started, in the system's own count: a later process with this pid has another.
+        limits: Names of limits, and how many attempts each allows at a time. Entries do not name them.
         definitions: What it can drive. Entries do not name them.
     """
 
@@ -48,6 +50,7 @@ class Driver(msgspec.Struct, frozen=True):
     pid_namespace: str = ""
     pid: int = 0
     started: str = ""
+    limits: tuple[tuple[str, int], ...] = ()
     definitions: tuple[Definition, ...] = ()
 
     def __str__(self) -> str:
@@ -90,7 +93,13 @@ class Commit(msgspec.Struct, frozen=True):
         unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
             by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
         recoveries: The execution's new count of recoveries; None: it is as it was.
+        slot: The name of the limit that an announced attempt falls under, which *driver* declares: it asks for a slot,
+            see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
+            None: it keeps what it has.
         answers: What became of verbs in the inbox; these are in *taken* too.
+        plan: What is done about its planned branches. Only for a `PlanningJournal`.
+        token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
+            repeated. 0: it is not.
     """
 
     saga_id: str
@@ -108,7 +117,10 @@ class Commit(msgspec.Struct, frozen=True):
     posts: tuple[tuple[str, InboxItem], ...] = ()
     unless_mail: tuple[str, str] | None = None
     recoveries: Recoveries | None = None
+    slot: str | None = None
     answers: tuple[VerbAnswer, ...] = ()
+    plan: Plan | None = None
+    token: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -128,7 +140,9 @@ class Entry(msgspec.Struct, frozen=True):
         called: Whether an item is in its inbox that no driver has seen.
         recoveries: How often it was recovered without getting further.
         abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
-        queued: The name of the concurrency limit it is queued on. Set only by the mediator that drives it.
+        queued: The name of the concurrency limit it is queued on. If the journal keeps no slots, only the mediator that
+            drives the execution sets it.
+        undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
     """
 
     acceptance: Acceptance
@@ -144,6 +158,7 @@ class Entry(msgspec.Struct, frozen=True):
     recoveries: Recoveries = NO_RECOVERIES
     abandoned: bool = False
     queued: str | None = None
+    undrivable: str | None = None
 
     @property
     def saga_id(self) -> str:
@@ -176,6 +191,12 @@ class InboxChangedError(JournalError):
 Written: TypeAlias = tuple[InboxItem, ...]
 
 
+class Queued(tuple[InboxItem, ...]):
+    """The inbox after a commit; the attempt that it announces has no slot yet, and may not begin."""
+
+    __slots__ = ()
+
+
 @runtime_checkable
 class Journal(Protocol):
     """A durable log of records, by execution. Every method may be called from any thread.
@@ -186,9 +207,14 @@ class Journal(Protocol):
     calls.
 
     A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
-    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0.
+    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
+    optional too: without it a daemon claims one by one.
 
-    Every method raises `JournalError` if the journal cannot do its work; then nothing was written.
+    A journal may also be a `PlanningJournal`: see ``planning.py``.
+
+    Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
+    lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
+    has the same result.
     """
 
     encodes: bool
@@ -197,6 +223,9 @@ class Journal(Protocol):
 
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.
+
+        A commit that was made already is recognised, under the same epoch: by its records, which are the last ones
+        kept, or by its token.
 
         Raises:
             IdTakenError: The commit opens an execution, and the id exists, or is forgotten.
@@ -254,8 +283,11 @@ class Journal(Protocol):
     def enlist(self, driver: Driver) -> None:
         """Register *driver*, which counts as alive from now on."""
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """Renew a driver's lease. Returns the ids of its executions with items in their inbox.
+
+        With *everything* it returns the ids of all its executions. A driver asks for these after a claim whose answer
+        was lost, and not at each heartbeat, for they may be many.
 
         Raises:
             LeaseLostError: There is no such driver.
@@ -273,6 +305,28 @@ class Journal(Protocol):
 
         Raises:
             UnknownExecutionError: There is no such execution.
+        """
+
+    def claim_some(
+        self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+    ) -> list[Entry]:
+        """Claim at most *limit* of the executions that `claimable` would list, all in one transaction.
+
+        In this order: those of a dead driver; those that can go on at once, such as with an unseen item; those that
+        are due, by their time; the pending ones. Otherwise the oldest comes first. A driver cannot claim its own.
+
+        Args:
+            driver_id: Their new owner.
+            at: The time, in seconds since the epoch.
+            limit: At most so many: as many as can be driven at once.
+            skip: Fingerprints that the driver cannot drive.
+            leave: Ids of executions that it does not claim now.
+
+        Returns:
+            The claimed executions, each as `claim` returns it.
+
+        Raises:
+            LeaseLostError: There is no such driver.
         """
 
     def release(self, saga_id: str, epoch: int) -> None:
@@ -319,6 +373,37 @@ class Journal(Protocol):
         """Close files and connections. The journal opens again when it is used again."""
 
 
+class SlotJournal(Journal, Protocol):
+    """A journal that keeps the slots of limits, so that these hold for all processes that use it.
+
+    An attempt under a limit is announced by a commit with `Commit.slot`. In the same transaction the journal decides
+    whether the attempt has a slot. The number of slots is the smallest that any living driver declares for this limit
+    in `Driver.limits`. If no slot is free, or earlier attempts queue for all that are, the attempt queues: the journal
+    returns `Queued`, and the execution has a ``wake_at`` even if the commit has none. A commit with a ``wake_at`` only
+    queues.
+
+    The queue is in the order of arrival. A commit with records arrives anew; a commit without any keeps the place that
+    the execution has, under whatever driver.
+
+    A slot that is free for an attempt in the queue stays free until its driver asks for it. Meanwhile a journal may let
+    later attempts have other free slots, twice as many attempts as there are slots at the most.
+
+    A slot is free again after a commit that gives it up, and once the execution has no living owner, or is claimed. A
+    place in the queue counts only while the execution's owner renews its lease, so that a stopped process does not hold
+    up the others.
+    """
+
+    def turns(self, driver_id: str) -> list[str]:
+        """The queued executions of a driver for which a slot is free now, in the order of arrival."""
+        ...
+
+
+def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
+    """The journal's `SlotJournal.turns`; None: it keeps no slots, and limits hold within a process."""
+    turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
+    return turns
+
+
 @runtime_checkable
 class RepairableJournal(Protocol):
     """Further methods of a journal that keeps rows which are derived from its records."""
@@ -347,6 +432,17 @@ def patience_of(journal: Journal) -> float | None:
     return patience
 
 
+def claim_some(
+    journal: Journal, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+) -> list[Entry]:
+    """As `Journal.claim_some`; one by one, oldest first, in a journal that has no such method."""
+    if hasattr(journal, "claim_some"):
+        return journal.claim_some(driver_id, at, limit, skip, leave)
+    found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
+    claims = (journal.claim(saga_id, driver_id) for saga_id in found[:limit])
+    return [claimed for claimed in claims if claimed is not None]
+
+
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:
     """Hold *commit* against the inbox of its execution.
 
@@ -361,14 +457,15 @@ _MEMBERS: Final = (
     *Journal.__annotations__,
     *(name for name, member in vars(Journal).items() if callable(member) and not name.startswith("_")),
 )
+_OPTIONAL: Final = frozenset({"claim_some"})
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:
-    """Whether *candidate* has all members of a journal, if only through ``__getattr__``.
+    """Whether *candidate* has all members of a journal but the optional ones, if only through ``__getattr__``.
 
     From Python 3.12 on ``isinstance`` ignores ``__getattr__``.
     """
-    return all(hasattr(candidate, name) for name in _MEMBERS)
+    return all(hasattr(candidate, name) for name in _MEMBERS if name not in _OPTIONAL)
 
 
 def check_bounds(before: Any, limit: Any) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from fsm_mediator.errors import IllegalRecordError, JournalError, PayloadError
 from fsm_mediator.journal.codec import UNREADABLE, Codec
+from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Recoveries
 from fsm_mediator.records import CHILD, SIGNAL, VERBS, Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import (
@@ -33,11 +34,17 @@ Row: TypeAlias = tuple[Any, ...]
 NOW: Final = -math.inf
 """The `next_attention_at` of an execution that a driver should look at whatever the time is."""
 
+PENDING_NOW: Final = -1e300
+"""The `next_attention_at` of a pending execution without items: as `NOW`, after all that has begun."""
+
 MESSAGE_LIMIT: Final = 16 * 1024
 """Characters of an error's message that are kept."""
 
 TRACEBACK_LIMIT: Final = 64 * 1024
 """Characters of a traceback that are kept."""
+
+MOST_NAMES: Final = 1000
+"""Names of branches that a record holds as they are, though they are numbers."""
 
 UNFINISHED: Final = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
 """Phases in which a living driver is doing something."""
@@ -65,14 +72,15 @@ def next_attention_at(
         awaits: Whether it is between two attempts and waits for *wake_at* or an item.
 
     Returns:
-        `NOW`: whatever the time is; None: not without a new item.
+        `NOW` or `PENDING_NOW`: whatever the time is; None: not without a new item.
     """
     if held:
         return NOW if mail else None
     if is_settled(state):
         return NOW if mail else None
-    if mail or (phase_of(state) in UNFINISHED and not awaits):
-        return NOW
+    phase = phase_of(state)
+    if mail or (phase in UNFINISHED and not awaits):
+        return PENDING_NOW if phase == PENDING and not mail else NOW
     return wake_at
 
 
@@ -102,7 +110,7 @@ class _Details(msgspec.Struct, omit_defaults=True):
     due_at: float | None = None
     reason: str | None = None
     abandoned: bool = False
-    children: tuple[str, ...] | None = None
+    children: tuple[str, ...] | int | None = None  # a number: so many, named 0, 1, 2 ...
 
 
 _NOTHING: Final = msgspec.Raw()
@@ -194,7 +202,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
             details.reason = storable(record.reason)
             details.abandoned = record.abandoned
         if record.children is not None:
-            details.children = record.children
+            details.children = _shortened(record.children)
         try:
             json = codec.to_json(details)
         except Exception:  # a property or an iterator of the value can raise anything
@@ -207,6 +215,11 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
             encoded(record.value, _value_of(record), _encode_of(record, codec))
         rows.append((seq, record.event, record.source, record.target, record.at, json.decode()))
     return rows
+
+
+def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
+    """The names of branches, or their number where there are many and they are numbered."""
+    return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 
 def _encode_of(record: Record, codec: Codec) -> _Encode:
@@ -230,6 +243,30 @@ def acceptance_row(acceptance: Acceptance, encode: _Encode) -> Row:
     payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", encode)
     next_one = "" if acceptance.successor is None else f',"step":{msgspec.json.encode(acceptance.successor).decode()}'
     return (0, _ACCEPTED, "", PENDING, acceptance.at, f'{{"value":{payload.decode()}{next_one}}}')
+
+
+def planned_rows(plan: Plan, codec: Codec) -> list[Row]:
+    """Planned branches as rows: deadline_at, dormant, and the columns ``at`` and ``details`` of the later record 0.
+
+    Raises:
+        PayloadError: A payload cannot be journaled.
+    """
+    later = {branch.successor for branch in plan.branches}
+    rows = []
+    for branch in plan.branches:
+        *_, at, details = acceptance_row(branch, codec.json)
+        rows.append((branch.deadline_at, branch.saga_id in later, at, details))
+    return rows
+
+
+def planned_from(first: int, end: int, dormant: int | None, ended: str | None) -> Planned:
+    """The planned branches between two numbers, the first dormant one, and the error that ended them as JSON."""
+    return Planned(
+        first,
+        end,
+        end if dormant is None else dormant,
+        None if ended is None else Failure(*msgspec.json.decode(ended, type=tuple[str, str])),
+    )
 
 
 def execution_row(
@@ -264,9 +301,9 @@ def item_row(item: InboxItem, saga_id: str, encode: _Encode) -> Row:
 
 
 def driver_row(driver: Driver) -> Row:
-    """A driver as a row, without its number, last beat, lease and definitions."""
-    columns = msgspec.structs.astuple(driver)[:-1]
-    return tuple(storable(text) if isinstance(text, str) else text for text in columns)
+    """A driver as a row, without its number, last beat, lease, limits and definitions."""
+    identity = driver.id, driver.host, driver.boot_id, driver.pid_namespace, driver.pid, driver.started
+    return tuple(storable(text) if isinstance(text, str) else text for text in identity)
 
 
 def answer_row(answer: VerbAnswer) -> Row:
@@ -312,8 +349,14 @@ def encoded_commit(commit: Commit, codec: Codec) -> Commit:
         error = record.error and Failure(record.error.type, record.error.message, record.error.traceback)
         return msgspec.structs.replace(record, value=value, error=error)
 
+    plan = commit.plan
+    if plan is not None:
+        ends = plan.ends and Failure(plan.ends.type, plan.ends.message)
+        branches = tuple(accepted(branch, codec.json) for branch in plan.branches)
+        plan = msgspec.structs.replace(plan, branches=branches, ends=ends)
     return msgspec.structs.replace(
         commit,
+        plan=plan,
         records=tuple(map(recorded, commit.records)),
         acceptance=commit.acceptance and accepted(commit.acceptance, codec.encode),
         children=tuple(accepted(child, codec.json) for child in commit.children),
@@ -348,8 +391,9 @@ def record_of(row: Row, saga_id: str, saga: str) -> Record:
         ) from why
     value = None if kept.value is _NOTHING else kept.value
     error = None if kept.error is None else Failure(*kept.error)
-    more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned, kept.children
-    return Record(saga_id, saga, seq, event, source, target, at, kept.step, kept.attempt, value, error, *more)
+    children = tuple(map(str, range(kept.children))) if isinstance(kept.children, int) else kept.children
+    more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned
+    return Record(saga_id, saga, seq, event, source, target, at, kept.step, kept.attempt, value, error, *more, children)
 
 
 def items_of(rows: Iterable[Row]) -> tuple[InboxItem, ...]:
@@ -361,9 +405,9 @@ def items_of(rows: Iterable[Row]) -> tuple[InboxItem, ...]:
 
 
 def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
-    """The entry of *row*: number, acceptance, last record, then epoch, owner, wake_at, mail, attention, recoveries."""
+    """The entry of *row*: the columns of ``sql.ENTRIES``."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
-    epoch, _, wake_at, mail, attention, *recoveries = rest
+    epoch, _, wake_at, mail, attention, *recoveries, queued = rest
     try:
         kept = _decode(payload)
     except UNREADABLE_AS:  # whoever drives the execution is told; a list of executions is not ended by one of them
@@ -371,4 +415,5 @@ def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
     acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
     called = mail > 0 and attention == NOW
     counted = Recoveries(*recoveries)
-    return Entry(acceptance, state, changed_at, seq, epoch, driver, alive, wake_at, mail, called, counted)
+    known = state, changed_at, seq, epoch, driver, alive, wake_at, mail, called, counted
+    return Entry(acceptance, *known, queued=queued)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from contextvars import Context
 from typing import Any, Final
 
+from msgspec.structs import replace
+
+from fsm_mediator.errors import PayloadError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.protocol import NO_RECOVERIES
+from fsm_mediator.execution.views import Encoding
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
-from fsm_mediator.records import BEGIN, LATE, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
+from fsm_mediator.states import SUCCEEDED
+
+logger = logging.getLogger("fsm_mediator")
 
 
 class Inbox:
@@ -22,12 +30,14 @@ class Inbox:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
         late: The answers of abandoned attempts, in words; None: there are none.
+        trouble: Whether a branch has left the way forward, or is stuck, since the driver last looked at the branches.
         verbs: The verbs that are not judged yet, in order.
     """
 
     received: frozenset[int] = frozenset()
     seen = 0
     late: str | None = None
+    trouble = False
 
     def __init__(self) -> None:
         self.verbs: list[InboxItem] = []
@@ -62,11 +72,13 @@ class Group:
         notified: The ids of the branches to which a cancel was posted.
         quiescent: Whether none of the branches goes on by itself.
         must_retry: Whether a branch that must be undone could not be commanded yet.
+        planned: Whether branches are planned that this driver is to create.
     """
 
     notified: frozenset[str] = frozenset()
     quiescent = False
     must_retry = False
+    planned = False
 
 
 UNREAD: Final = Inbox()
@@ -82,7 +94,8 @@ class ActiveExecution:
     Attributes:
         saga_id: Its id.
         execution: The execution; not set before it is claimed.
-        epoch: The epoch it is driven under; 0: it is not claimed yet.
+        claimed: What it was claimed as, until it is loaded. None: it is yet to be claimed.
+        epoch: The epoch it is driven under; 0: it is not loaded yet.
         background: Whether it is driven in the background, so that long waits need no owner.
         recoveries: How often it was claimed from a dead driver without getting further.
         recorded: The same, as the journal has it.
@@ -100,6 +113,8 @@ class ActiveExecution:
         context: The context variables of the caller that started it in the background.
         call: The call of a step that is under way.
         slot: Its place in the queue of a limit, or its slot.
+        used: The slot of the last attempt, until the answer is written.
+        listed: Whether the journal may have a slot, or a place in the queue, of it.
         unbegun: Whether the announced attempt has not begun, and the journal says so.
         dormant: Whether it may not begin yet, because another branch of its group has to settle first.
         failed_observers: The observers that have raised, which is logged once.
@@ -117,6 +132,7 @@ class ActiveExecution:
             "background",
             "call",
             "called",
+            "claimed",
             "context",
             "decides",
             "dormant",
@@ -126,9 +142,9 @@ class ActiveExecution:
             "error",
             "execution",
         ),
-        *("failed_observers", "finished", "group", "inbox", "orphaned", "outcome", "recorded", "recovered"),
+        *("failed_observers", "finished", "group", "inbox", "listed", "orphaned", "outcome", "recorded", "recovered"),
         *("recoveries", "rests", "saga_id", "slot"),
-        *("stopping", "unbegun", "wait"),
+        *("stopping", "unbegun", "used", "wait"),
     )
 
     execution: Execution
@@ -142,8 +158,9 @@ class ActiveExecution:
             self.epoch = 0
         self.background = background
         self.recovered = self.stopping = self.called = self.finished = self.rests = False
-        self.unbegun = self.dormant = self.orphaned = self.decides = False
+        self.unbegun = self.dormant = self.orphaned = self.decides = self.listed = False
         self.recoveries = self.recorded = NO_RECOVERIES
+        self.claimed: Entry | None = None
         self.asks_at: float | None = None
         self.elapsed = -math.inf
         self.outcome: Outcome | None = None
@@ -152,6 +169,7 @@ class ActiveExecution:
         self.context: Context | None = None
         self.call: Any = None
         self.slot: Slot | None = None
+        self.used: Slot | None = None
         self.failed_observers: frozenset[int] = frozenset()
         self.inbox = UNREAD
         self.answers: tuple[VerbAnswer, ...] = ()
@@ -164,8 +182,9 @@ class ActiveExecution:
             self.inbox = Inbox()
         inbox, known = self.inbox, len(self.inbox.received)
         encoding = self.execution.encoding
-        for item in items if encoding is None else encoding.decode_items(self.execution.saga, items):
-            if item.number not in inbox.received:
+        for each in items:
+            if each.number not in inbox.received:
+                item = each if encoding is None else self._decoded(each, encoding)
                 inbox.received |= {item.number}
                 inbox.seen = max(inbox.seen, item.number)
                 if item.kind in VERBS:
@@ -174,9 +193,22 @@ class ActiveExecution:
                 self.execution.receive(item)
                 if item.kind == BEGIN:
                     self.dormant = False
+                if item.kind == CHILD and item.value != SUCCEEDED:
+                    inbox.trouble = True
                 if item.kind == LATE:
                     inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason
         return len(inbox.received) > known
+
+    def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
+        """*item* decoded. An unchecked signal with a value of another type does not count, and is taken."""
+        try:
+            (decoded,) = encoding.decode_items(self.execution.saga, (item,))
+        except PayloadError as error:
+            if item.reason != UNCHECKED:
+                raise
+            logger.warning("execution %r: the signal %r does not count: %s", self.saga_id, item.name, error)
+            return replace(item, kind="", value=None)
+        return decoded
 
     @property
     def is_finishing(self) -> bool:

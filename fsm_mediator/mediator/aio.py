@@ -43,8 +43,9 @@ class AsyncMediator:
         observers: Called with each `Record` after its commit, on the loop's thread.
         max_workers: The most threads that run plain functions at a time.
         park_after: An execution in the background that waits longer than so many seconds is held by nobody meanwhile.
-        limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Who comes later
-            queues, first come first served. A `Limits` can be shared by several mediators of a process.
+        limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Later attempts
+            queue in the order of arrival. A SQLite journal keeps the slots for all processes that set the limit; of
+            different numbers the smallest counts. A `Limits` can be shared by several mediators of a process.
         max_recoveries: How often a driver may die in the midst of an execution that does not get further. After that
             the execution is stuck: a person decides.
         close_grace: Seconds that `close` waits for attempts under way.
@@ -252,7 +253,8 @@ class AsyncMediator:
         """The executions in the journal, newest first.
 
         Args:
-            state: Only those in this state, or in this phase: ``stuck`` or ``stuck.charge``.
+            state: Only those in this state or phase: ``stuck.charge``, ``stuck``; or ``undrivable``: those that no
+                living driver can drive.
             saga: Only those of the saga of this name.
             limit: At most so many.
         """

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from fsm_mediator.errors import JournalError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.execution.rules import RUNNING
+from fsm_mediator.execution.rules import NOT_BEGUN, RUNNING
 from fsm_mediator.ids import branch_id, branch_name
+from fsm_mediator.journal.planning import Planned, planned_of
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.mediator.active import is_quiescent
@@ -46,6 +47,7 @@ class BranchesStatus(NamedTuple):
         unowned: The ids of branches, at any depth, that should go on and have no owner.
         failed: The name of a branch that has left the way forward, if the group cancels the others then; else empty.
         unbegun: The branches that have not begun, and have no owner.
+        planned: The branches that are still to be created; None: there are none.
     """
 
     branches: Branches
@@ -56,6 +58,7 @@ class BranchesStatus(NamedTuple):
     unowned: tuple[str, ...]
     failed: str = ""
     unbegun: tuple[Entry, ...] = ()
+    planned: Planned | None = None
 
 
 def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStatus:
@@ -66,28 +69,58 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     """
     part = execution.machine.places[execution.state].part
     assert part is not None
-    listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
-    try:
-        entries = [listed[branch_id(execution.saga_id, part.path, name)] for name in execution.group]
-    except KeyError as missing:
-        raise JournalError(f"execution {execution.saga_id!r} has a branch {missing} that the journal lacks") from None
+    entries, planned = _entries_of(store, execution, part.path)
     going_on = [entry for entry in entries if not is_settled(entry.state)]
     stuck = tuple(entry.saga_id for entry in entries if is_settled(entry.state) and entry.state not in ENDED)
     undo: tuple[str, ...] = ()
     if execution.phase == COMPENSATING:
         undo = tuple(entry.saga_id for entry in entries if entry.state == SUCCEEDED and _is_undoable(store, entry))
-    if not going_on and not undo:
-        branches = Branches(tuple(_branch(store, entry) for entry in entries))
+    ended = planned is not None and planned.ended is not None
+    to_create = planned if planned is not None and not ended else None
+    if not going_on and not undo and to_create is None:
+        seen = [_branch(store, entry) for entry in entries]
     else:  # nothing is decided yet; but that is the execution's to say, as the verifier walks it
-        branches = Branches(tuple(_branch_summary(entry, undo) for entry in entries))
-    quiescent = bool(going_on) and not undo and all(is_branch_quiescent(store, entry) for entry in going_on)
+        seen = [_branch_summary(entry, undo) for entry in entries]
+    if planned is not None:
+        seen[planned.first : planned.first] = _planned_branches(execution, planned)
+    branches = Branches(tuple(seen))
+    quiescent = (
+        to_create is None
+        and bool(going_on)
+        and not undo
+        and all(is_branch_quiescent(store, entry) for entry in going_on)
+    )
     unowned = () if quiescent else tuple(saga_id for entry in going_on for saga_id in _unowned(store, entry))
     failed = ""
-    if execution.phase == WAITING and part.cancels_on_failure and not part.forward_only and going_on:
+    if execution.phase == WAITING and part.cancels_on_failure and not part.forward_only and (going_on or to_create):
         failed = next((branch_name(entry.saga_id) for entry in entries if _has_failed(store, entry)), "")
     unbegun = tuple(entry for entry in going_on if entry.seq == 0 and entry.driver is None)
     ids = tuple(entry.saga_id for entry in going_on)
-    return BranchesStatus(branches, ids, undo, stuck, quiescent, unowned, failed, unbegun)
+    return BranchesStatus(branches, ids, undo, stuck, quiescent, unowned, failed, unbegun, to_create)
+
+
+def _entries_of(store: ExecutionStore, execution: Execution, path: str) -> tuple[list[Entry], Planned | None]:
+    """The existing branches, as the journal lists them, and the planned ones."""
+    ids = [branch_id(execution.saga_id, path, name) for name in execution.group]
+    planned = None
+    listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
+    if not all(saga_id in listed for saga_id in ids):
+        planned = planned_of(store.journal, execution.saga_id)
+        listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}  # created since
+        if planned is not None:
+            ids[planned.first : planned.end] = []
+    try:
+        return [listed[saga_id] for saga_id in ids], planned
+    except KeyError as missing:
+        raise JournalError(f"execution {execution.saga_id!r} has a branch {missing} that the journal lacks") from None
+
+
+def _planned_branches(execution: Execution, planned: Planned) -> list[Branch]:
+    names = execution.group[planned.first : planned.end]
+    if planned.ended is None:
+        return [Branch(name, RUNNING) for name in names]
+    error = planned.ended.raised()
+    return [Branch(name, NOT_BEGUN, error=error) for name in names]
 
 
 def _has_failed(store: ExecutionStore, entry: Entry) -> bool:
@@ -113,7 +146,7 @@ def _unowned(store: ExecutionStore, entry: Entry) -> tuple[str, ...]:
         execution = store.load_execution(entry)
         if execution.group:  # still: it may have gone on since it was listed
             status = branches_status(store, execution)
-            return status.unowned or ((entry.saga_id,) if not status.going_on else ())
+            return status.unowned or ((entry.saga_id,) if not status.going_on or status.planned else ())
     return (entry.saga_id,)
 
 

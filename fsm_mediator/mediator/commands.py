@@ -16,6 +16,7 @@ from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import group_of, is_branch, parent_of
 from fsm_mediator.journal.codec import are_equal
+from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Part
 from fsm_mediator.mediator.store import ExecutionStore
@@ -23,6 +24,7 @@ from fsm_mediator.mediator.validation import is_instance
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
+    UNCHECKED,
     InboxItem,
     OperatorRetry,
     OperatorSettled,
@@ -115,17 +117,21 @@ def post_cancel(store: ExecutionStore, saga_id: str, reason: str | None) -> Entr
     """Put a cancel into the execution's inbox; the entry names the owner to notify.
 
     Raises:
-        RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot.
+        RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot. Of an execution
+            that another living driver alone can drive, that driver judges it.
         UnknownExecutionError: There is no such execution.
     """
     entry = store.entry(saga_id)
-    why = _why_not_cancellable(store, entry)
+    elsewhere = store.is_known_elsewhere(entry)
+    if entry.state not in ENDED and not elsewhere:
+        store.load_execution(entry)  # raises where nothing here can carry it out
+    why = None if elsewhere else _why_not_cancellable(store, entry)
     if why is None and not store.journal.post(saga_id, InboxItem(CANCEL, reason=reason, at=store.clock())):
         why = "it has ended meanwhile"
     if why is None:
         entry = store.entry(saga_id)  # anew: if nobody holds it now, nobody sees what was posted unless called
         # It may have gone on while we posted. To have ended in `failed` may be what the cancel did, these cannot.
-        if entry.state == SUCCEEDED or _past_pivot(store, entry):
+        if not elsewhere and (entry.state == SUCCEEDED or _past_pivot(store, entry)):
             why = _why_not_cancellable(store, entry)
     if why is not None:
         raise RefusedError(f"execution {saga_id!r} cannot be cancelled: {why}")
@@ -140,10 +146,16 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
         PayloadError: The value is of another type than the signal's, or cannot be journaled.
         UnknownExecutionError: There is no such execution.
     """
+    entry = store.entry(saga_id)
+    if store.is_known_elsewhere(entry):
+        item = InboxItem(SIGNAL, name, value, UNCHECKED, store.clock())
+        if not store.journal.post(saga_id, item, clock=store.clock):
+            raise RefusedError(f"signal {name!r} of execution {saga_id!r} is not awaited: it has ended, or timed out")
+        return store.entry(saga_id)
     entry, found, path = _find_signal(store, saga_id, name)
     value = _signal_value(store, found.part, value)
     where = f"signal {path!r} of execution {entry.saga_id!r}"
-    if _already_received(store, entry, path, value, where):
+    if _already_received(store, entry, found, path, value, where):
         return entry
     posted = store.journal.post(entry.saga_id, InboxItem(SIGNAL, path, value, at=store.clock()), clock=store.clock)
     entry = store.entry(entry.saga_id)  # anew: it may have gone on while we posted, and another may have been first
@@ -152,23 +164,35 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
         raise RefusedError(f"{where} is not awaited: {why}")
     if (branch := _born_branch(store, entry, found)) is not None:
         return branch  # which has it by now, or gets it from its parent
-    if not _already_received(store, entry, path, value, where):
+    if not _already_received(store, entry, found, path, value, where):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
     return entry
 
 
-def _already_received(store: ExecutionStore, entry: Entry, path: str, value: Any, where: str) -> bool:
+def _already_received(
+    store: ExecutionStore, entry: Entry, found: SignalPlace, path: str, value: Any, where: str
+) -> bool:
     """Whether this very value has come; False: none has, and it is awaited."""
     execution = store.load_execution(entry)
     items = store.journal.codec.decode_items(execution.saga, store.journal.inbox(entry.saga_id))
     first = [item.value for item in items if item.kind == SIGNAL and item.name == path]
     if path in execution.answered:
         first.insert(0, execution.answered[path])
-    elif not execution.awaits_signal(path):
+    elif not (execution.awaits_signal(path) or _is_kept_for_branch(store, execution, entry, found)):
         raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
     if first and not are_equal(first[0], value):
         raise RefusedError(f"{where} has come with another value, and the first one counts: {safe_repr(first[0])}")
     return bool(first)
+
+
+def _is_kept_for_branch(store: ExecutionStore, execution: Execution, entry: Entry, found: SignalPlace) -> bool:
+    """Whether the parent takes a signal for a branch that is planned, or was just created."""
+    if found.group is None or found.group.path != path_of(execution.state) or found.branch not in execution.group:
+        return False
+    planned = planned_of(store.journal, execution.saga_id)
+    if planned is not None and planned.first <= execution.group.index(found.branch) < planned.end:
+        return planned.ended is None
+    return _born_branch(store, entry, found) is not None
 
 
 def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, SignalPlace, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -10,7 +11,8 @@ from fsm_mediator.errors import DecisionError, ResultRefusedError, SignalTimedOu
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.rules import MOST_CRASHES
 from fsm_mediator.ids import branch_name
-from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Journal, Recoveries
+from fsm_mediator.journal.planning import Plan, plans_branches
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Journal, Recoveries, turns_of
 from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect, Kind
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.records import (
@@ -28,6 +30,9 @@ from fsm_mediator.records import (
 )
 from fsm_mediator.states import FAILED, PENDING, WAITING, is_settled, phase_of
 
+CREATED_AT_ONCE: Final = 1000
+"""The most branches that are created in one commit."""
+
 
 class CommitBuilder:
     """Decides which commits a driver writes for an execution.
@@ -43,6 +48,8 @@ class CommitBuilder:
 
     Attributes:
         driver: The driver that writes.
+        created_at_once: The most branches of a group that one commit creates. None: all of them, in the commit of the
+            record that enters the group, because the journal keeps no plans.
     """
 
     driver: Driver
@@ -60,10 +67,12 @@ class CommitBuilder:
     ) -> None:
         self.clock = clock
         self.chance = chance
+        self.created_at_once = CREATED_AT_ONCE if plans_branches(journal) else None
         self._codec = journal.codec if journal.encodes else None
         self._park_after = park_after
         self._sleeps = sleeps
         self._limited = limited
+        self._asks_for_slots = limited and turns_of(journal) is not None
         self._max_recoveries = max_recoveries
 
     def is_straightforward(self, active: ActiveExecution) -> bool:
@@ -89,6 +98,7 @@ class CommitBuilder:
         opens: bool = False,
         parks: bool = False,
         queues: bool = False,
+        plan: Plan | None = None,
     ) -> Commit:
         """The commit of *records*; *queues*: the attempt that they announce has to wait for its slot."""
         execution = active.execution
@@ -106,10 +116,17 @@ class CommitBuilder:
         held = (at_work and not parks) or (bool(records) and records[-1].abandoned)
         children: tuple[Acceptance, ...] = ()
         dormant: tuple[Acceptance, ...] = ()
-        if new := execution.pop_new_branches():
+        if self._plans(execution):
+            plan = Plan(execution.pop_new_branches())
+        elif new := execution.pop_new_branches():
             later = {acceptance.successor for acceptance in new}
             children = tuple(acceptance for acceptance in new if acceptance.saga_id not in later)
             dormant = tuple(acceptance for acceptance in new if acceptance.saga_id in later)
+        posts: tuple[tuple[str, InboxItem], ...] = ()
+        if active.group.planned or (plan is not None and plan.branches):
+            wake_at = self.clock()  # whoever owns it: if its driver leaves it, another is to create the others
+        else:
+            posts = execution.pop_forwarded()
         return Commit(
             execution.saga_id,
             tuple(records),
@@ -125,12 +142,25 @@ class CommitBuilder:
             execution.acceptance if opens else None,
             children,
             dormant,
-            execution.pop_forwarded()
-            + (() if execution.acceptance.parent is None else _branch_notifications(execution, records)),
+            posts + (() if execution.acceptance.parent is None else _branch_notifications(execution, records)),
             _timed_out_signal(execution, records),
             _counted(active, records),
+            self._slot(active, records, parks=parks) if self._asks_for_slots else None,
             answers,
+            plan,
+            0 if records or opens else uuid.uuid4().int >> 65,
         )
+
+    def _plans(self, execution: Execution) -> bool:
+        """Whether the new branches are too many for one commit."""
+        return self.created_at_once is not None and len(execution.new_branches) > self.created_at_once
+
+    def _slot(self, active: ActiveExecution, records: Sequence[Record], *, parks: bool) -> str | None:
+        """See `Commit.slot`. What is parked before its attempt began keeps its place for the next driver."""
+        if active.slot is not None and not parks:
+            return active.slot.limit.name
+        keeps = records[-1].abandoned if records else parks and active.unbegun
+        return "" if active.listed and not keeps else None
 
     def should_release(
         self, active: ActiveExecution, *, written: bool, left: Callable[[ActiveExecution, float, float], float]
@@ -154,7 +184,8 @@ class CommitBuilder:
         if effect.part.kind in GROUPS:
             # New branches notify their parent; others may have settled before, and their parent must look at them
             # first. A parent in the foreground waits until its branches settle.
-            may_park = (written or bool(execution.new_branches)) and not active.group.must_retry
+            created = bool(execution.new_branches) and not self._plans(execution)
+            may_park = (written or created) and not active.group.must_retry
             return may_park and (active.background or (written and active.group.quiescent))
         if effect.kind == AWAIT:
             return True

@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from fsm_mediator import forking
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.error_types import is_interrupt
@@ -124,7 +126,10 @@ class Core:
     def _reset(self) -> None:
         self.patience: float | None = None
         self.lock = threading.Lock()
-        self.driver = self.commits.driver = this_driver()
+        self.driver = this_driver()
+        if self.limits is not None:
+            self.driver = msgspec.structs.replace(self.driver, limits=self.limits.most)
+        self.commits.driver = self.driver
         self.membership = Membership(self.journal, self.driver, self.registry.definitions)
         self.registry.on_change = self.membership.note_change
         self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
@@ -165,20 +170,27 @@ class Core:
         self.membership.suspend()
         self.wake_timers.rearm()
 
-    def heartbeat(self) -> None:
-        """Renew the lease, and notice what other processes posted to the executions that this driver owns."""
+    def heartbeat(self) -> bool:
+        """Renew the lease, and notice what other processes posted to the executions that this driver owns.
+
+        Returns:
+            Whether executions wait for slots that other processes may free, so that the next heartbeat is to come soon.
+        """
         if self.runtime.is_lost():
-            return  # nothing runs any more: let others have it
+            return False  # nothing runs any more: let others have it
         try:
             for saga_id in self.membership.renew_lease():
                 self.runtime.post(self._notify_if_active, saga_id)
                 if saga_id in self.owned.abandoned and saga_id not in self.owned.active:
                     self.owned.refuse_verbs(saga_id)
             self.owned.retry_releases()
+            self.owned.look_for_turns()
+            self.settle_claims()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
         except Exception:  # of a journal that is not ours, say: the heartbeat must not end
             logger.exception("the lease could not be renewed")
+        return bool(self.owned.waiting)
 
     def _notify_if_active(self, saga_id: str) -> None:
         if saga_id in self.owned.active:
@@ -321,6 +333,26 @@ class Core:
         except BaseException as error:
             self.release_if_unstarted(active, error)
             raise
+        return active
+
+    def settle_claims(self) -> None:
+        """Drive the executions that this driver owns without knowing it: the answer to their claim was lost."""
+        owned = self.owned
+        if owned.claims_in_doubt:
+            held = self.journal.beat(self.driver.id, everything=True)
+            owned.claims_in_doubt = False
+            for saga_id in held:
+                if saga_id not in owned.active and saga_id not in owned.abandoned:
+                    self.runtime.post(self.resume, saga_id)
+
+    def take_up(self, claimed: Entry) -> ActiveExecution | None:
+        """Have a claimed execution driven in the background, from any thread; None: it is released."""
+        active = ActiveExecution(claimed.saga_id, background=True)
+        active.claimed = claimed
+        if not self.try_reserve(active):
+            self.owned.give_back(claimed)
+            return None
+        self.runtime.post(self.continue_driving, active, self.give_up_driving(active, None))
         return active
 
     async def _drive_in_background(self, active: ActiveExecution, token: object) -> None:

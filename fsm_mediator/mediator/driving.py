@@ -81,8 +81,9 @@ class ExecutionDriver(WaitingDriver):
                     queues = not parks and (active.asks_at is not None or not self.owned.has_slot(active))
                 if active.decides and not records:
                     forget_decision(active)
+                asks = queues is not active.unbegun or (active.slot is not None and not active.slot.asked)
                 counted = active.recoveries is not active.recorded
-                if records or parks or queues is not active.unbegun or counted or active.answers:
+                if records or parks or asks or counted or active.answers:
                     commit = commits.commit(active, records, opens=opens, parks=parks, queues=queues)
                     try:
                         mail = await self.write(commit)
@@ -92,6 +93,8 @@ class ExecutionDriver(WaitingDriver):
                         continue
                     opens, active.unbegun, active.decides = False, queues, False
                     active.recorded = active.recoveries
+                    if commit.slot is not None or active.used is not None:
+                        queues = active.unbegun = await self._note_slots(active, commit, mail)
                     if self.observers:
                         report(self.observers, active, records)
                     records = []
@@ -127,7 +130,7 @@ class ExecutionDriver(WaitingDriver):
                 else:
                     answer = await self._call(active, effect)
                     if active.slot is not None:
-                        self.owned.free_slot(active)
+                        active.used, active.slot = active.slot, None
                     at = self.clock()
                     record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self.chance())
                     if record is not None:

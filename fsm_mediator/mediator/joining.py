@@ -8,9 +8,10 @@ from typing import Final
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.protocol import Commit, Entry
 from fsm_mediator.mediator.active import NO_GROUP, ActiveExecution, Group
-from fsm_mediator.mediator.branches import branches_status, cancel_message, stuck_branches
+from fsm_mediator.mediator.branches import BranchesStatus, branches_status, cancel_message, stuck_branches
 from fsm_mediator.mediator.commands import Command, undo_command
 from fsm_mediator.mediator.core import Core
+from fsm_mediator.mediator.creating import create_branches
 from fsm_mediator.mediator.notifications import report
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import InboxItem, Record
@@ -22,11 +23,13 @@ UNBEGUN_AT_A_TIME: Final = 100
 async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     """Look at the branches that an execution waits for, and command them; its record, once one can be made."""
     execution = active.execution
-    status = await core.runtime.in_thread(branches_status, core.store, execution)
-    at = core.clock()  # after the look, for what it has found had happened by now
     if active.group is NO_GROUP:
         active.group = Group()
     group = active.group
+    status = await _status_of_all(core, active)
+    if status is None:
+        return None
+    at = core.clock()  # after the look, for what it has found had happened by now
     group.quiescent = status.quiescent
     if not active.background:
         for saga_id in status.unowned:
@@ -48,6 +51,17 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
         if not await core.runtime.uncancellable(command_branch, core, saga_id, undo):
             group.must_retry = True
     return execution.feed(status.branches, at)
+
+
+async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus | None:
+    """The status of the branches, once all of them are created; None: some are left to the next driver."""
+    status = await core.runtime.in_thread(branches_status, core.store, active.execution)
+    if status.planned is None:
+        return status
+    active.group.quiescent = False
+    if not await create_branches(core, active, status.planned, status.failed):
+        return None
+    return await core.runtime.in_thread(branches_status, core.store, active.execution)
 
 
 async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxItem) -> set[str]:

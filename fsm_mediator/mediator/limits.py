@@ -2,6 +2,9 @@
 
 A slot is acquired before an attempt is announced in the journal. So an attempt that only queued is never in doubt.
 All of it may be used from any thread, and one `Limits` may serve several mediators of a process.
+
+Of other processes nothing is known here. A journal that keeps slots for all processes has the last word, see
+`SlotJournal`. An attempt that has to queue there frees its slot here, and waits for its turn without one.
 """
 
 from __future__ import annotations
@@ -35,16 +38,32 @@ class Limit:
         self._holders: set[Slot] = set()
         self._queue: deque[Slot] = deque()
 
-    def acquire(self) -> Slot:
-        """A slot, or a place in the queue."""
+    def acquire(self, used: Slot | None = None) -> Slot:
+        """A slot, or a place in the queue. If nothing queues, *used*, the slot of the attempt before, is passed on."""
         slot = Slot(self)
         with self._lock:
+            if used in self._holders and not self._queue:
+                self._holders.remove(used)
+                used.ended = True
             if len(self._holders) < self.most and not self._queue:
                 self._holders.add(slot)
                 slot.has_come = True
             else:
                 self._queue.append(slot)
         return slot
+
+    def wait_for_turn(self) -> Slot:
+        """A place in the journal's queue: it ends, by `Slot.come`, when the attempt may ask the journal again."""
+        slot = Slot(self)
+        slot.asked = True
+        return slot
+
+    def _come(self, slot: Slot) -> None:
+        with self._lock:
+            called = None if slot.ended else slot.call
+            slot.ended = True
+        if called is not None:
+            called()
 
     def _end(self, slot: Slot) -> None:
         called: Callable[[], object] | None = None
@@ -66,7 +85,7 @@ class Limit:
 
     def _on_grant(self, slot: Slot, call: Callable[[], object]) -> bool:
         with self._lock:
-            if slot.has_come:
+            if slot.has_come or slot.ended:
                 return False
             slot.call = call
             return True
@@ -77,15 +96,17 @@ class Slot:
 
     Attributes:
         limit: What it is a slot of.
+        asked: Whether the journal knows that the attempt asks for a slot.
         has_come: Whether it has its slot.
         ended: Whether it gave its slot or its place back.
         call: What is called when its slot comes.
     """
 
-    __slots__ = ("call", "ended", "has_come", "limit")
+    __slots__ = ("asked", "call", "ended", "has_come", "limit")
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
+        self.asked = False
         self.has_come = False
         self.ended = False
         self.call: Callable[[], object] | None = None
@@ -93,6 +114,10 @@ class Slot:
     def on_grant(self, call: Callable[[], object]) -> bool:
         """Have *call* called, once, in whatever thread, when the slot comes. False: it has come, nothing is called."""
         return self.limit._on_grant(self, call)
+
+    def come(self) -> None:
+        """Its turn in the journal has come: see `Limit.wait_for_turn`."""
+        self.limit._come(self)
 
     def end(self) -> None:
         """Give the slot, or the place in the queue, back; again is harmless."""
@@ -119,6 +144,11 @@ class Limits:
                 raise DefinitionError(f"limits: {name!r} must be a whole number of at least 1, not {number!r}")
         self._limits = {name: Limit(name, number) for name, number in most.items()}
         forking.register(self)
+
+    @property
+    def most(self) -> tuple[tuple[str, int], ...]:
+        """The names, and how many attempts each allows at a time."""
+        return tuple((limit.name, limit.most) for limit in self._limits.values())
 
     def of(self, effect: Effect) -> Limit | None:
         """The limit that an effect falls under; None: none. Probes only ask, and are not counted."""

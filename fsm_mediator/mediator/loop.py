@@ -23,7 +23,7 @@ from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.protocol import Commit, Journal, Written
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.mediator.runtime import JOURNAL_RETRY, StepCall
-from fsm_mediator.mediator.tasks import LoopEvent, LoopTimer, TaskCall, answer_of
+from fsm_mediator.mediator.tasks import LoopEvent, LoopTimer, TaskCall, Workers, answer_of
 from fsm_mediator.records import Abandoned, Answer, Raised, Returned, TimedOut
 from fsm_mediator.retry import Retry
 
@@ -58,6 +58,7 @@ class LoopRuntime:
     cancelled: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
     current = staticmethod(asyncio.current_task)
     loop: asyncio.AbstractEventLoop
+    _workers: Workers
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class LoopRuntime:
             raise RefusedError("an AsyncMediator belongs to one event loop; make another one for this loop")
         self._begin()
         self._bound = self.loop = loop
+        self._workers = Workers(loop, self._max_workers)
         return True
 
     def is_bound(self) -> bool:
@@ -117,6 +119,10 @@ class LoopRuntime:
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
         """See `Runtime.wait`."""
+        with self._workers.aside():
+            return await self._wait(event, seconds)
+
+    async def _wait(self, event: Any, seconds: float | None) -> bool:
         if event.is_set():
             return True
         try:
@@ -130,11 +136,13 @@ class LoopRuntime:
 
     async def pause(self, seconds: float) -> None:
         """See `Runtime.pause`."""
-        await asyncio.sleep(seconds)
+        with self._workers.aside():
+            await asyncio.sleep(seconds)
 
     async def sleep(self, seconds: float) -> None:
         """See `Runtime.sleep`."""
-        await (self._sleep or asyncio.sleep)(seconds)
+        with self._workers.aside():
+            await (self._sleep or asyncio.sleep)(seconds)
 
     def check_cancelled(self) -> None:
         """See `Runtime.check_cancelled`: a step may have swallowed it."""
@@ -199,12 +207,13 @@ class LoopRuntime:
         assert callback is not None
         if not callback.is_coroutine:
             return await self._call_in_thread(call)
-        if call.effect.part.timeout is not None:
-            return await self._await_in_time(call, callback.function(*call.arguments))
-        try:
-            value = await callback.function(*call.arguments)
-        except BaseException as error:
-            return self.raised(error)
+        with self._workers.aside(waits=False):
+            if call.effect.part.timeout is not None:
+                return await self._await_in_time(call, callback.function(*call.arguments))
+            try:
+                value = await callback.function(*call.arguments)
+            except BaseException as error:
+                return self.raised(error)
         return Returned(value)
 
     async def _await_in_time(self, call: StepCall, awaitable: Awaitable[Any]) -> Answer:
@@ -253,12 +262,12 @@ class LoopRuntime:
             thread.add_done_callback(lambda _: ended.set())
             try:
                 thread.start()
-                if not await self.wait(ended, seconds):
+                if not await self._wait(ended, seconds):
                     assert seconds is not None
                     if call.may_be_overtaken:
                         return TimedOut(seconds)
                     late = True
-                    if not await self.wait(ended, call.grace):
+                    if not await self._wait(ended, call.grace):
                         return Abandoned(seconds + call.grace)
             except RuntimeError as error:
                 if thread.revoke() and not thread.answered:
@@ -355,7 +364,18 @@ class LoopRuntime:
         never_ran: Callable[[], object],
     ) -> None:
         """See `Runtime.submit`: as a task."""
-        self._spawn(work()).add_done_callback(lambda _: never_ran())
+        task = self._spawn(work())
+        self._workers.add(task)
+        task.add_done_callback(lambda _: never_ran())
+
+    @property
+    def freed(self) -> LoopEvent:
+        """See `Runtime.freed`."""
+        return self._workers.freed
+
+    def free_workers(self) -> int:
+        """See `Runtime.free_workers`: tasks in coroutines count less than tasks in plain functions."""
+        return self._workers.free
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
         """See `Runtime.post`: soon, on the loop."""

@@ -6,11 +6,16 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Final
 
 from msgspec.structs import replace
 
 from fsm_mediator.errors import JournalError, LeaseLostError
 from fsm_mediator.journal.protocol import Definition, Driver, Journal
+from fsm_mediator.mediator.ownership import look_for_turns
+
+HURRY: Final = 10
+"""How many times as often the heartbeat comes while executions wait for slots that other processes may free."""
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -39,7 +44,7 @@ class Membership:
         self._enlisted = False
         self._stopped = threading.Event()
 
-    def enlist(self, heartbeat: weakref.WeakMethod[Callable[[], None]]) -> None:
+    def enlist(self, heartbeat: weakref.WeakMethod[Callable[[], bool]]) -> None:
         """Be known to the journal, and have *heartbeat* called from now on; harmless if it is."""
         with self._lock:
             if self.closed:
@@ -100,12 +105,14 @@ class Membership:
                 self._journal.dismiss(self._driver.id)
             except JournalError as error:
                 logger.warning("closed, but the journal could not be told: %s", error)
+            look_for_turns()  # its limits do not count any more
 
 
-def _beat(heartbeat: weakref.WeakMethod[Callable[[], None]], stopped: threading.Event, seconds: float) -> None:
-    while not stopped.wait(seconds):
+def _beat(heartbeat: weakref.WeakMethod[Callable[[], bool]], stopped: threading.Event, seconds: float) -> None:
+    wait = seconds
+    while not stopped.wait(wait):
         call = heartbeat()
         if call is None:
             return
-        call()
+        wait = seconds / HURRY if call() else seconds
         del call

@@ -14,13 +14,13 @@ import weakref
 from collections.abc import Callable
 
 from fsm_mediator.error_types import safe_repr
-from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError
+from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
-from fsm_mediator.journal.protocol import Commit, Entry
+from fsm_mediator.journal.protocol import Commit, Entry, turns_of
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution
-from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.limits import Limits, Slot
 from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import LATE, VERBS, Failure, InboxItem, VerbAnswer
@@ -35,14 +35,16 @@ class AbandonedCall:
     Attributes:
         call: The thread's call.
         effect: What it was to do.
+        slot: Its slot of a limit, if it has one.
         watched: Whether its answer will be journaled.
     """
 
-    __slots__ = ("call", "effect", "watched")
+    __slots__ = ("call", "effect", "slot", "watched")
 
     def __init__(self, call: RunningCall, effect: Effect) -> None:
         self.call = call
         self.effect = effect
+        self.slot: Slot | None = None
         self.watched = False
 
 
@@ -53,6 +55,8 @@ class OwnedExecutions:
         active: The executions that it drives, or is about to claim, by id.
         abandoned: The threads that cannot be ended, by the id of their execution, which stays owned.
         unreleased: The ids of executions that it could not release yet.
+        waiting: The places of executions that queue in the journal, see `Limit.wait_for_turn`, by id.
+        claims_in_doubt: Whether a claim failed, and may have been made all the same.
         on_empty: Called, if set, whenever the last execution is gone.
         notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
     """
@@ -65,6 +69,9 @@ class OwnedExecutions:
         self.active: dict[str, ActiveExecution] = {}
         self.abandoned: dict[str, AbandonedCall] = {}
         self.unreleased: set[str] = set()
+        self.waiting: dict[str, Slot] = {}
+        self._turns = turns_of(store.journal)
+        self.claims_in_doubt = False
         self.on_empty: Callable[[], None] | None = None
         self.notify: Callable[[str], object] | None = None
         _here[self._driver_id] = self
@@ -84,8 +91,12 @@ class OwnedExecutions:
         active.error = error
         active.finished = True
         saga_id = active.saga_id
-        if active.slot is not None:
-            self.free_slot(active)
+        while active.used is not None or active.slot is not None:
+            if active.used is None:
+                active.used, active.slot = active.slot, None
+                self.waiting.pop(saga_id, None)
+            if self.free_slot(active):
+                look_for_turns()
         if self.active.get(saga_id) is active:
             del self.active[saga_id]
         if (done := active.wait.done) is not None:
@@ -101,9 +112,20 @@ class OwnedExecutions:
     ) -> None:
         """Release *active* for the next driver; harmless if it is finished already."""
         if self.active.get(active.saga_id) is active:
-            if active.epoch and active.saga_id not in self.abandoned:
+            if (active.epoch or active.claimed) and active.saga_id not in self.abandoned:
                 self.release(active.saga_id)
             self.finish(active, outcome, error)
+
+    def give_back(self, claimed: Entry) -> None:
+        """Release a claimed execution, unless it was claimed again since."""
+        try:
+            self._journal.release(claimed.saga_id, claimed.epoch)
+        except JournalError as error:
+            self._release_later(claimed.saga_id, error)
+
+    def _release_later(self, saga_id: str, error: JournalError) -> None:
+        logger.warning("execution %r could not be released yet: %s", saga_id, error)
+        self.unreleased.add(saga_id)
 
     def release(self, saga_id: str) -> None:
         """Give up the ownership of an execution, if the journal names this driver as its owner."""
@@ -112,8 +134,7 @@ class OwnedExecutions:
             if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
                 self._journal.release(saga_id, entry.epoch)
         except JournalError as error:
-            logger.warning("execution %r could not be released yet: %s", saga_id, error)
-            self.unreleased.add(saga_id)
+            self._release_later(saga_id, error)
         else:
             self.unreleased.discard(saga_id)
 
@@ -128,7 +149,7 @@ class OwnedExecutions:
                 self.unreleased.discard(saga_id)  # it is driven here again
 
     def claim(self, active: ActiveExecution, *, for_command: bool = False) -> bool:
-        """Claim and load the execution of *active*, which is in `OwnedExecutions.active`.
+        """Claim the execution of *active*, which is in `OwnedExecutions.active`, unless it is claimed, and load it.
 
         Returns:
             False: another driver owns it; or it has ended or is stuck, and this is not for a command.
@@ -141,21 +162,25 @@ class OwnedExecutions:
         saga_id = active.saga_id
         if saga_id in self.abandoned:
             self.refuse_verbs(saga_id)
-        self.check_no_running_call(saga_id)
-        entry = self._store.entry(saga_id)
-        self._store.registry.saga_of(entry.acceptance)
-        if is_settled(entry.state) and not for_command and not self._store.has_news(entry):
-            return False
+        claimed = active.claimed
+        if claimed is None:
+            self.check_no_running_call(saga_id)
+            entry = self._store.entry(saga_id)
+            self._store.registry.saga_of(entry.acceptance)
+            if is_settled(entry.state) and not for_command and not self._store.has_news(entry):
+                return False
         try:
-            claimed = self._try_claim(saga_id)
-            if claimed is None:
+            if claimed is not None:
+                self.check_no_running_call(saga_id)
+            elif (claimed := self._try_claim(saga_id)) is None:
                 if entry.driver is not None:
                     notify_local_owner(
                         entry.driver.id, saga_id
                     )  # whatever it was to be taken up for, its driver is to see
                 return False
             active.execution = self._store.load_execution(claimed)
-            active.epoch = claimed.epoch
+            active.epoch, active.claimed = claimed.epoch, None
+            active.listed = self._limits is not None and self._turns is not None
             if is_settled(claimed.state) and not for_command and not self._store.has_news(claimed):
                 self.release(saga_id)
                 return False
@@ -168,8 +193,12 @@ class OwnedExecutions:
             active.recovered = not active.unbegun
             active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
             active.called = False  # first: what comes from now on is read again
-            active.receive(self._journal.inbox(saga_id))
-        except BaseException:
+            if claimed.seq or claimed.mail:  # else the commit that begins it returns the inbox
+                active.receive(self._journal.inbox(saga_id))
+        except BaseException as error:
+            if active.epoch and claimed is not None and isinstance(error, PayloadError):
+                self._store.note_fault(claimed, error)
+            active.claimed = None
             self.release(saga_id)
             raise
         return True
@@ -190,16 +219,20 @@ class OwnedExecutions:
         """Own the execution for as long as the thread of *call* runs, even when *active* is finished."""
         self.abandoned[active.saga_id] = AbandonedCall(call, effect)
 
-    def free_slot(self, active: ActiveExecution) -> None:
-        """Free the slot of an attempt that is over; an abandoned thread keeps its slot as long as it runs."""
-        slot, active.slot = active.slot, None
-        if slot is None:
-            return
+    def free_slot(self, active: ActiveExecution) -> bool:
+        """Free the slot of an attempt, once the answer is written; an abandoned thread keeps it as long as it runs.
+
+        Returns:
+            Whether the caller has to `look_for_turns`.
+        """
+        slot, active.used = active.used, None
+        assert slot is not None
         left = self.abandoned.get(active.saga_id)
-        if left is None:
-            slot.end()
-        else:
-            left.call.add_done_callback(lambda _: slot.end())
+        if left is not None:
+            left.slot = slot
+            return False
+        slot.end()
+        return any(owned.waiting for owned in list(_here.values()))
 
     def has_slot(self, active: ActiveExecution) -> bool:
         """Whether the limits allow the next attempt; else it queues."""
@@ -209,11 +242,32 @@ class OwnedExecutions:
         if slot is not None and (slot.limit is not limit or slot.ended):
             slot.end()
             slot = active.slot = None
+            self.waiting.pop(active.saga_id, None)
         if limit is None:
             return True
         if slot is None:
-            slot = active.slot = limit.acquire()
+            slot = active.slot = limit.acquire(active.used)
+            slot.asked = self._turns is None
         return slot.has_come
+
+    def wait_for_turn(self, active: ActiveExecution) -> None:
+        """The journal had no slot for the attempt: wait until it has one."""
+        refused = active.slot
+        assert refused is not None
+        self.waiting[active.saga_id] = active.slot = refused.limit.wait_for_turn()
+        refused.end()
+        self.look_for_turns()  # a slot may have become free meanwhile
+
+    def look_for_turns(self) -> None:
+        """Have the executions driven on for which the journal has a slot."""
+        if not self.waiting or self._turns is None:
+            return
+        try:
+            for saga_id in self._turns(self._driver_id):
+                if (place := self.waiting.pop(saga_id, None)) is not None:
+                    place.come()
+        except JournalError as error:  # the next heartbeat looks again
+            logger.warning("the journal could not be asked for free slots: %s", error)
 
     def check_no_running_call(self, saga_id: str) -> None:
         """Refuse to claim an execution with a thread that still runs.
@@ -255,6 +309,9 @@ class OwnedExecutions:
             logger.warning("execution %r: its late answer could not be journaled: %s", saga_id, fault)
         finally:
             self.release(saga_id)
+            if left.slot is not None:
+                left.slot.end()
+                look_for_turns()
             if self.abandoned.get(saga_id) is left:
                 del self.abandoned[saga_id]
             if self.on_empty is not None and not self:
@@ -263,6 +320,15 @@ class OwnedExecutions:
 
 _here: weakref.WeakValueDictionary[str, OwnedExecutions] = weakref.WeakValueDictionary()
 """The executions that the drivers of this process own, by driver."""
+
+
+def look_for_turns() -> None:
+    """A slot of a limit may be free: see whether an execution that a driver of this process owns can have it.
+
+    A driver in another process looks at its next heartbeat.
+    """
+    for owned in list(_here.values()):
+        owned.look_for_turns()
 
 
 def notify_local_owner(driver_id: str, saga_id: str) -> None:

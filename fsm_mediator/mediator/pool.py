@@ -31,6 +31,9 @@ class ThreadPool:
     """At most *most* threads that run what they are given, in order; made when needed.
 
     A thread that waits for the work of others (`blocked`) does not count, so that jobs which wait for jobs go on.
+
+    Attributes:
+        freed: Set whenever another job could begin.
     """
 
     def __init__(self, most: int, name: str) -> None:
@@ -45,6 +48,13 @@ class ThreadPool:
         self._queued = 0  # the jobs that none of them has taken yet
         self._blocked = 0
         self._stopped = False
+        self.freed = threading.Event()
+
+    @property
+    def free(self) -> int:
+        """How many more jobs could begin at once."""
+        with self._lock:
+            return max(0, self._most + self._blocked - (self._threads - self._idle) - self._queued)
 
     def submit(self, job: Callable[[], None], context: contextvars.Context | None = None) -> bool:
         """Have *job* run soon, in a copy of *context*; what it raises is logged. False: the pool was stopped."""
@@ -73,6 +83,7 @@ class ThreadPool:
         with self._lock:
             self._blocked += 1
         self._grow()
+        self.freed.set()
         try:
             yield
         finally:
@@ -122,6 +133,7 @@ class ThreadPool:
                 if self._threads - self._blocked > self._most:  # it stood in for one that was blocked
                     self._thread_exits()
                     return
+            self.freed.set()
 
     def _perform(self, job: Callable[[], None]) -> None:
         _pool.set(self)

@@ -1,7 +1,8 @@
 """Recovery: the daemon, which claims every execution that needs a driver and has none, whatever fails.
 
-It finds executions whose driver is gone, parked ones that are due, and those with new items in their inbox. A round
-hands what it finds to the mediator. An execution that no registered saga can drive is left until one can, and logged
+It claims executions whose driver is gone, parked ones that are due, and those with new items in their inbox; then those
+that are pending. A round claims as many as there are free workers, in one transaction, so that none waits for a worker
+here while another process has one. An execution that no registered saga can drive is left until one can, and logged
 once. Any other that could not be driven is tried again, after growing waits: see ``setbacks``.
 
 Source: the saga daemon of Garcia-Molina & Salem, "Sagas", 1987, section 7.
@@ -15,6 +16,7 @@ import threading
 from typing import Final, Self
 
 from fsm_mediator.errors import JournalError
+from fsm_mediator.journal.protocol import claim_some
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.runtime import Event
@@ -26,12 +28,12 @@ logger = logging.getLogger("fsm_mediator")
 BACKOFF: Final = Retry(attempts=None, wait_initial=0.5, wait_max=30.0, wait_jitter=0.5)
 """How long the daemon waits after a round that the journal could not serve."""
 
-BATCH: Final = 256
-"""How many executions a round hands over at the most, so that a backlog does not fill the memory."""
+SOON: Final = 0.01
+"""Seconds until the next look, after a look that found something."""
 
 
 class RecoveryPoll:
-    """Decides in each round which executions to claim, and how long to wait then.
+    """Claims executions for the workers that are free, and decides how long to wait then.
 
     Args:
         core: The mediator's.
@@ -43,51 +45,56 @@ class RecoveryPoll:
         self._core = core
         self._poll = poll
         self._failures = 0
-        self._handed: list[ActiveExecution] = []
+        self._taken_up: list[ActiveExecution] = []
         self._skip: set[str] = set()
+        self._driven_here: set[str] = set()
 
-    def find(self) -> tuple[list[str], float]:
-        """The executions to claim now, and the seconds to wait after that. An error of the journal is logged."""
+    def claim(self, free: int) -> tuple[float, bool]:
+        """Claim executions for so many free workers, and have them driven. An error of the journal is logged.
+
+        Returns:
+            The seconds to wait then, and whether to wait for a free worker rather.
+        """
+        core = self._core
+        if free <= 0:
+            return self._poll, True
         try:
-            self._forget_claimed()
-            core = self._core
-            room = BATCH - len(self._handed)
-            if room <= 0:
-                return [], min(self._poll, 0.05)
+            self._learn()
+            core.settle_claims()
             now = core.clock()
-            known = len(self._handed) + len(core.setbacks)
-            claimable = core.journal.claimable(now, room + known, tuple(self._skip))
-            found = [id_ for id_ in claimable if not core.setbacks.is_waiting(id_) and id_ not in core.owned.active]
-            found = found[:room]
-            if found:
-                wait = 0.0 if len(found) == room else 0.01
-            else:
-                wake = core.journal.next_wake()
-                # What is due and was not found cannot be driven here, or is: it is not looked for all the time.
-                wait = self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now))
+            leave = (*core.setbacks.waiting(), *self._driven_here)
+            claimed = claim_some(core.journal, core.driver.id, now, free, tuple(self._skip), leave)
+            self._failures = 0
+            for entry in claimed:
+                active = core.take_up(entry)
+                if active is None:
+                    self._driven_here.add(entry.saga_id)
+                else:
+                    self._taken_up.append(active)
+            if claimed:
+                full = len(claimed) == free and not self._driven_here
+                return self._poll if full else SOON, full
+            wake = core.journal.next_wake()
         except JournalError as error:
+            core.owned.claims_in_doubt = True
             self._failures += 1
             wait = BACKOFF.wait(self._failures, 0.5)
             logger.warning("the daemon cannot use the journal, and looks again in %.1f s: %s", wait, error)
-            return [], wait
-        self._failures = 0
-        return found, wait
+            return wait, False
+        # What is due and was not claimed cannot be driven here, or is: it is not looked for all the time.
+        return self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now)), False
 
-    def track(self, active: ActiveExecution | None) -> None:
-        """Watch an execution that was handed over; None: it was driven already."""
-        if active is not None:
-            self._handed.append(active)
-
-    def _forget_claimed(self) -> None:
-        """Forget the claimed executions, and remember the fingerprints that nothing here can drive, until it can."""
+    def _learn(self) -> None:
+        """Note the fingerprints that no saga here has, and forget the executions that are not driven here any more."""
         waiting = []
-        for active in self._handed:
+        for active in self._taken_up:
             if active.epoch == 0 and not active.finished:
                 waiting.append(active)
             elif (fingerprint := self._core.store.missing_definition(active)) is not None:
                 self._skip.add(fingerprint)
-        self._handed = waiting
+        self._taken_up = waiting
         self._skip = {each for each in self._skip if not self._core.registry.knows(each)}
+        self._driven_here = {each for each in self._driven_here if each in self._core.owned.active}
 
 
 async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:
@@ -95,13 +102,12 @@ async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:
     while not stopped.is_set() and not core.closed:
         try:
             await core.open()
-            found, wait = await core.runtime.in_thread(poll.find)
-            for saga_id in found:
-                poll.track(core.resume(saga_id))
+            core.runtime.freed.clear()  # first: a worker that is free from now on ends the wait
+            wait, full = await core.runtime.in_thread(poll.claim, core.runtime.free_workers())
         except Exception:
-            wait = BACKOFF.wait_max
+            wait, full = BACKOFF.wait_max, False
             logger.exception("a round of the daemon ended with an error; the next one is in %.0f s", wait)
-        await core.runtime.wait(stopped, wait)
+        await core.runtime.wait(core.runtime.freed if full else stopped, wait)
 
 
 class Daemon:
@@ -131,6 +137,7 @@ class Daemon:
     def stop(self) -> None:
         """Claim nothing any more; claimed executions go on."""
         self._stopped.set()
+        self._core.runtime.freed.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -146,10 +153,12 @@ class AsyncDaemon:
     def __init__(self, core: Core, poll: float) -> None:
         self._core = core
         self._poll = RecoveryPoll(core, poll)
+        self._stopped = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        work = recover_until(self._core, self._poll, asyncio.Event())
+        self._stopped.clear()
+        work = recover_until(self._core, self._poll, self._stopped)
         self._task = asyncio.get_running_loop().create_task(work)
         return self
 
@@ -158,7 +167,9 @@ class AsyncDaemon:
 
     async def stop(self) -> None:
         """Claim nothing any more; claimed executions go on."""
+        self._stopped.set()
         if self._task is not None:
-            self._task.cancel()
+            if self._core.runtime.is_bound():
+                self._core.runtime.freed.set()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None

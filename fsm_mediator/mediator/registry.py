@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 
 from fsm_mediator.definition.saga import Saga, all_definitions, shape_of
 from fsm_mediator.definition.shape import Shape
+from fsm_mediator.definition.shape_changes import differences
 from fsm_mediator.errors import DefinitionChangedError, DefinitionError, UnknownSagaError
 from fsm_mediator.ids import is_branch
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.operators import next_moves
 from fsm_mediator.journal.protocol import Definition
 from fsm_mediator.journal.type_warnings import warn_of_payloads
 from fsm_mediator.records import Acceptance
@@ -24,6 +26,7 @@ class SagaRegistry:
 
     Attributes:
         on_change: Called, if set, when another saga was registered.
+        stored_shape: Returns the shape with a fingerprint, as the journal keeps it; None: it keeps none.
 
     Raises:
         DefinitionError: As `register`.
@@ -34,6 +37,7 @@ class SagaRegistry:
         self._coroutines = coroutines
         self.by_name: dict[str, Saga] = {}
         self.on_change: Callable[[], object] | None = None
+        self.stored_shape: Callable[[str], str | None] = lambda _: None
         self._by_version: dict[tuple[str, str], Saga] = {}
         self._branches: dict[tuple[str, ...], Saga] = {}
         for saga in sagas:
@@ -125,15 +129,22 @@ class SagaRegistry:
         who = f"execution {acceptance.saga_id!r} of saga {acceptance.saga!r} version {acceptance.version}"
         if not named:
             raise UnknownSagaError(
-                f"{who} cannot be driven: no saga of that name is registered; registered: {self._names()}"
+                f"{who} cannot be driven: no saga of that name is registered; registered: {self._names()}. "
+                f"{next_moves(acceptance.saga_id)}"
             )
         nearest = same or named[-1]
         raise DefinitionChangedError(
             f"{who} cannot be driven: its definition had fingerprint {acceptance.fingerprint}, and the registered "
-            f"version {nearest.version} has {nearest.fingerprint} "
-            f"({', '.join(path for path, *_ in shape_of(nearest.parts))}). "
-            f"Register the definition that started it as well, under its version"
+            f"version {nearest.version} has {nearest.fingerprint}: {self._differences(acceptance, nearest)}. "
+            f"{next_moves(acceptance.saga_id)}"
         )
+
+    def _differences(self, acceptance: Acceptance, nearest: Saga) -> str:
+        """The parts of *nearest* that differ from the definition that wrote an execution, in words."""
+        stored = self.stored_shape(acceptance.fingerprint)
+        if stored is None:  # it was written before journals kept shapes
+            return f"it has {', '.join(path for path, *_ in shape_of(nearest.parts))}"
+        return "; ".join(differences(Shape.from_json(stored), Shape.of(nearest)))
 
     def can_drive(self, acceptance: Acceptance) -> bool:
         """Whether a registered saga can drive the execution which *acceptance* opened."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsm_mediator.definition.saga import Saga
@@ -22,21 +23,21 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry, IdTakenError
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import outcome_if_quiescent
+from fsm_mediator.mediator.commands import post_cancel
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.joining import write_records
-from fsm_mediator.mediator.store import raise_unless_succeeded, with_queue_info
+from fsm_mediator.mediator.store import raise_unless_succeeded, with_drivability, with_queue_info
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
 from fsm_mediator.mediator.verbs import (
     ask_driver,
     command_of,
     feed_verb,
-    is_known_elsewhere,
     judge_verbs,
     outcome_elsewhere,
 )
 from fsm_mediator.mediator.waiting import BRANCHES_POLL
 from fsm_mediator.records import InboxItem
-from fsm_mediator.states import is_settled
+from fsm_mediator.states import COMPENSATING, FAILED, RETRYING_COMPENSATION, UNDRIVABLE, is_settled, phase_of
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -266,7 +267,8 @@ async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout:
     try:
         outcome = await core.attach(active, _commanded, core, active, verb)
     except (UnknownSagaError, DefinitionChangedError):
-        if active.epoch or not await core.runtime.in_thread(is_known_elsewhere, core.store, saga_id):
+        entry = await core.runtime.in_thread(core.store.entry, saga_id)
+        if active.epoch or not await core.runtime.in_thread(core.store.is_known_elsewhere, entry):
             raise
     if not active.epoch:
         return await _command_elsewhere(core, saga_id, verb, timeout)
@@ -355,10 +357,34 @@ async def diagram(core: ExecutionDriver, saga_id: str, view: str) -> Diagram:
 
 async def executions(core: ExecutionDriver, state: str | None, saga: str | None, limit: int | None) -> list[Entry]:
     """The executions in the journal, newest first: see `Mediator.executions`."""
-    entries = await ask(core, lambda: list(core.journal.entries(phase=state, saga=saga, limit=limit)))
-    return with_queue_info(entries, core.owned.active)
+    chosen: Iterable[Entry]
+    if state == UNDRIVABLE:
+        every = with_drivability(core.journal, core.journal.entries(saga=saga))
+        chosen = islice((entry for entry in every if entry.undrivable is not None), limit)
+    else:
+        chosen = with_drivability(core.journal, core.journal.entries(phase=state, saga=saga, limit=limit))
+    return with_queue_info(await ask(core, list, chosen), core.owned.active)
 
 
 async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: Any) -> None:
-    """Post a cancel or a signal to an execution, and notify its owner."""
-    await core.notify_owner(await ask(core, post, core.store, *arguments))
+    """Post a cancel or a signal to an execution, and notify its owner.
+
+    If the journal fails, the execution is looked at again before the next try: the item may have come.
+    """
+    attempt, retry = 1, core.runtime.journal_retry
+    while True:
+        try:
+            return await core.notify_owner(await ask(core, post, core.store, *arguments))
+        except RefusedError:
+            if attempt == 1 or post is not post_cancel:
+                raise
+            entry = await core.runtime.in_thread(core.store.entry, arguments[0])
+            if phase_of(entry.state) not in (COMPENSATING, RETRYING_COMPENSATION, FAILED):
+                raise
+            return None  # it is what an earlier try has done
+        except JournalError as error:
+            if type(error) is not JournalError or not retry.allows(attempt):
+                raise
+            logger.warning("execution %r: %s; trying again", arguments[0], error)
+        await core.runtime.pause(retry.wait(attempt, core.chance()))
+        attempt += 1

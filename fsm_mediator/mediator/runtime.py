@@ -91,6 +91,7 @@ class Runtime(Protocol):
         sleeps: Whether the user gave a *sleep*.
         journal_retry: How often a commit that failed is tried again.
         cancelled: The exceptions that end a task from outside.
+        freed: Set when something driven in the background has ended or waits, and left its worker to another.
     """
 
     inline: bool
@@ -100,6 +101,9 @@ class Runtime(Protocol):
     sleeps: bool
     journal_retry: Retry
     cancelled: tuple[type[BaseException], ...]
+
+    @property
+    def freed(self) -> Event: ...  # noqa: D102
 
     def bind(self) -> bool:
         """Belong to where the caller runs; True: what ran elsewhere is gone.
@@ -182,6 +186,10 @@ class Runtime(Protocol):
         self, work: Callable[[], Coroutine[Any, Any, None]], context: Context | None, never_ran: Callable[[], object]
     ) -> None:
         """Run *work* in the background; *never_ran* is called if it ended before it began, or will not begin."""
+
+    def free_workers(self) -> int:
+        """How many more executions could be driven in the background without waiting for a worker."""
+        ...
 
     def post(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call *function* where drivers run: now, or soon."""

@@ -32,9 +32,6 @@ class Setbacks:
         self._monotonic = monotonic
         self._failed: dict[str, tuple[int, float]] = {}
 
-    def __len__(self) -> int:
-        return len(self._failed)
-
     def log(self, saga_id: str, error: MediatorError) -> float | None:
         """Log that nothing drives it any more; the seconds after which to claim it again, None: only a daemon does."""
         timer = type(error) is JournalError
@@ -54,6 +51,10 @@ class Setbacks:
         """It could be driven."""
         self._failed.pop(saga_id, None)
 
+    def waiting(self) -> list[str]:
+        """The executions for which it is too early: see `is_waiting`."""
+        return [saga_id for saga_id in list(self._failed) if self.is_waiting(saga_id)]
+
     def is_waiting(self, saga_id: str) -> bool:
         """Whether it is too early for a daemon to try again."""
-        return saga_id in self._failed and self._monotonic() < self._failed[saga_id][1]
+        return self._monotonic() < self._failed.get(saga_id, (0, -math.inf))[1]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import (
     DefinitionChangedError,
+    IllegalRecordError,
+    JournalError,
+    MediatorError,
     PayloadError,
     SagaFailedError,
     SagaIdTakenError,
@@ -32,6 +36,7 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import group_of, is_branch, root_of
 from fsm_mediator.journal.codec import are_equal
+from fsm_mediator.journal.operators import Drivability, Fault, for_operators, has_operators, next_moves
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import GROUPS
 from fsm_mediator.mediator.active import ActiveExecution
@@ -40,6 +45,8 @@ from fsm_mediator.mediator.validation import check_saga_id, is_instance
 from fsm_mediator.records import VERBS, Acceptance
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import COMPENSATING, ENDED, WAITING, is_settled, path_of, split_state
+
+logger = logging.getLogger("fsm_mediator")
 
 _ids = random.Random()  # noqa: S311 - unique, not secret; a generator of its own, because users seed the shared one
 if hasattr(os, "register_at_fork"):
@@ -74,6 +81,10 @@ class ExecutionStore:
         self.journal = journal
         self.clock = clock
         self._encoding = journal.codec if journal.encodes else None
+        self._operators = for_operators(journal) if has_operators(journal) else None
+        self._noted: dict[str, tuple[int, Fault]] = {}
+        if self._operators is not None:
+            registry.stored_shape = self._operators.shape
         self._parent_results_cache: dict[tuple[str, str], Callable[[], Mapping[str, Any]]] = {}
 
     def new_execution(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
@@ -157,16 +168,41 @@ class ExecutionStore:
 
         Raises:
             UnknownExecutionError: It was pruned, or forgotten, since it was listed.
+            UnknownSagaError, DefinitionChangedError: No registered saga can drive it.
+            PayloadError, IllegalRecordError: It cannot be decoded, which is noted in the journal.
         """
         saga = self.registry.saga_of(entry.acceptance)
-        records = self.journal.codec.decode_records(saga, self.journal.records(entry.saga_id))
-        execution = Execution.fold(saga, self.journal.codec.decode_acceptance(saga, entry.acceptance), records)
+        try:
+            records = self.journal.codec.decode_records(saga, self.journal.records(entry.saga_id) if entry.seq else [])
+            execution = Execution.fold(saga, self.journal.codec.decode_acceptance(saga, entry.acceptance), records)
+        except (PayloadError, IllegalRecordError) as error:
+            self.note_fault(entry, error)
+            if error.args and isinstance(error.args[0], str):
+                error.args = (f"{error.args[0]}. {next_moves(entry.saga_id)}",)
+            raise
         if execution.seq < entry.seq:
             raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
         execution.encoding = self._encoding
         if saga.single is not None and entry.acceptance.parent is not None:
             execution.parent_results = self._parent_results(entry.acceptance.parent, entry.saga_id)
         return execution
+
+    def note_fault(self, entry: Entry, error: MediatorError) -> None:
+        """Note beside an execution why it cannot be decoded here."""
+        noted = entry.epoch, Fault.of(error)
+        if self._operators is None or entry.state in ENDED or self._noted.get(entry.saga_id) == noted:
+            return
+        try:
+            self._operators.note_fault(entry.saga_id, *noted)
+            self._noted[entry.saga_id] = noted
+        except JournalError as fault:
+            logger.warning("execution %r: it could not be noted that it cannot be decoded: %s", entry.saga_id, fault)
+
+    def is_known_elsewhere(self, entry: Entry) -> bool:
+        """Whether no registered saga can drive an execution, and another living driver knows its definition."""
+        if self._operators is None or self.registry.can_drive(entry.acceptance):
+            return False
+        return entry.acceptance.fingerprint in self._operators.known()
 
     def _parent_results(self, parent_id: str, branch_id: str) -> Callable[[], Mapping[str, Any]]:
         """The results that a branch's parent had when it came to the group: they do not change any more."""
@@ -194,7 +230,7 @@ class ExecutionStore:
         return entry.called and (self.waits_in_group(entry) or self.has_verbs(entry))
 
     def has_verbs(self, entry: Entry) -> bool:
-        """Whether an operator has said what is not judged yet, to an execution that is stuck or has ended."""
+        """Whether verbs wait in the inbox of an execution that is stuck or has ended."""
         return (
             entry.called
             and is_settled(entry.state)
@@ -277,6 +313,14 @@ class ExecutionStore:
             if entry is not None and not self.registry.knows(entry.acceptance.fingerprint):
                 return entry.acceptance.fingerprint
         return None
+
+
+def with_drivability(journal: Journal, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """*entries*, with the reason of each that is undrivable."""
+    look = Drivability(journal)
+    for entry in entries:
+        why = look.why_not(entry)
+        yield entry if why is None else msgspec.structs.replace(entry, undrivable=why)
 
 
 def with_queue_info(entries: Iterable[Entry], driven: Mapping[str, ActiveExecution]) -> list[Entry]:

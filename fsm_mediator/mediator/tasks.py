@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from fsm_mediator.error_types import is_interrupt
 from fsm_mediator.mediator.pool import without_own_frame
 from fsm_mediator.records import Answer, Raised, Returned
+
+MOST_AT_WORK: Final = 256
+"""The most executions at work in the background of one event loop, beyond which no more are claimed."""
 
 
 class LoopEvent(asyncio.Event):
@@ -26,6 +29,69 @@ class LoopEvent(asyncio.Event):
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing waits there any more
                 self._home.call_soon_threadsafe(super().set)
+
+
+class Workers:
+    """The tasks that drive executions in the background. A task that waits does not count as at work.
+
+    Args:
+        loop: Their loop.
+        most: How many may be at work at a time in anything but a coroutine.
+
+    Attributes:
+        freed: Set whenever one ends or waits.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
+        self.freed = LoopEvent(loop)
+        self._most = most
+        self._all: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._in_coroutines: set[asyncio.Task[Any]] = set()
+        self._waits, self._awaits = _Aside(self, self._waiting), _Aside(self, self._in_coroutines)
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """Count *task* until it ends."""
+        self._all.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._all.discard(task)
+        self.freed.set()
+
+    @property
+    def free(self) -> int:
+        """How many more would be at work at once: `MOST_AT_WORK` in all."""
+        at_work = self._all - self._waiting
+        return max(0, min(MOST_AT_WORK - len(at_work), self._most - len(at_work - self._in_coroutines)))
+
+    def aside(self, *, waits: bool = True) -> contextlib.AbstractContextManager[None]:
+        """While this lasts the current task waits, or else is in a coroutine of a step."""
+        if asyncio.current_task() not in self._all:
+            return _NO_WORKER
+        return self._waits if waits else self._awaits
+
+
+class _Aside(contextlib.AbstractContextManager[None]):
+    """Marks the current task; a class, for a generator would add its frame to the errors of steps."""
+
+    def __init__(self, workers: Workers, those: set[asyncio.Task[Any]]) -> None:
+        self._workers = workers
+        self._those = those
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._those.add(task)
+        self._workers.freed.set()
+
+    def __exit__(self, *_: object) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._those.discard(task)
+
+
+_NO_WORKER: Final = contextlib.nullcontext()
 
 
 class LoopTimer:

@@ -73,6 +73,15 @@ class ThreadRuntime:
         self._timers = TimerThread(self._clock, "fsm-mediator-timers")
         self.at = self._timers.at
 
+    @property
+    def freed(self) -> threading.Event:
+        """See `Runtime.freed`."""
+        return self._pool.freed
+
+    def free_workers(self) -> int:
+        """See `Runtime.free_workers`: the workers of the pool."""
+        return self._pool.free
+
     def bind(self) -> bool:
         """See `Runtime.bind`: threads come from anywhere."""
         return False

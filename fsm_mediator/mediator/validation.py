@@ -9,7 +9,7 @@ from typing import Any
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, RefusedError, UnknownExecutionError
 from fsm_mediator.retry import check_number, takes_number
-from fsm_mediator.states import PHASES, phase_of
+from fsm_mediator.states import PHASES, UNDRIVABLE, phase_of
 
 
 def check_settings(
@@ -72,9 +72,10 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
     Raises:
         DefinitionError: There is no such state, or what is given is of another type.
     """
-    if state is not None and (not isinstance(state, str) or phase_of(state) not in PHASES):
+    if state is not None and (not isinstance(state, str) or phase_of(state) not in (*PHASES, UNDRIVABLE)):
         raise DefinitionError(
-            f"state={safe_repr(state)} is no state; a state is, or begins with, one of {', '.join(PHASES)}"
+            f"state={safe_repr(state)} is no state; a state is, or begins with, one of {', '.join(PHASES)}; "
+            f"{UNDRIVABLE!r} lists what no living driver can drive"
         )
     if saga is not None and not isinstance(saga, str):
         raise DefinitionError(

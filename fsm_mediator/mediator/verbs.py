@@ -157,13 +157,6 @@ def post_verb(store: ExecutionStore, saga_id: str, verb: InboxItem) -> Entry:
     return entry
 
 
-def is_known_elsewhere(store: ExecutionStore, saga_id: str) -> bool:
-    """Whether a living driver knows the definition of an execution."""
-    if not has_operators(store.journal):
-        return False
-    return store.entry(saga_id).acceptance.fingerprint in for_operators(store.journal).known()
-
-
 async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome:
     """The outcome of an execution of which this mediator has only the shape, once it rests or time is over."""
     runtime, pause = core.runtime, 0.002

@@ -6,8 +6,10 @@ import functools
 import math
 from typing import Final
 
+from fsm_mediator.journal.protocol import Commit, Queued, Written
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
+from fsm_mediator.mediator.ownership import look_for_turns
 
 BRANCHES_POLL: Final = 1.0
 """The most seconds between two looks at branches that are waited for: other processes may drive some."""
@@ -86,6 +88,20 @@ class WaitingDriver(Core):
                 active.wait.timer = self.runtime.at(at, functools.partial(self.continue_driving, active, token))
         if active.called or active.stopping or self.closed:  # that came before the token was there
             self.continue_driving(active, token)
+
+    async def _note_slots(self, active: ActiveExecution, commit: Commit, mail: Written) -> bool:
+        """After *commit*: free the slot of the attempt before. Returns whether the next one queues."""
+        queues = active.unbegun
+        if commit.slot is not None:
+            active.listed = bool(commit.slot)
+        if active.slot is not None:
+            active.slot.asked = True
+        if active.used is not None and self.owned.free_slot(active):
+            await self.runtime.in_thread(look_for_turns)
+        if type(mail) is Queued and not queues:
+            await self.runtime.in_thread(self.owned.wait_for_turn, active)
+            return True
+        return queues
 
     async def _wait_for_slot(self, active: ActiveExecution) -> bool:
         """Wait for the slot of an attempt; False: the driver has left, the slot will have the execution driven on."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsm_mediator.lazy import lazy_names as _lazy_names
-from fsm_mediator.testing.check import Case, CheckReport, SagaBrokenError, check_saga
+from fsm_mediator.testing.check import check_saga
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.contracts import Promise, PromiseBrokenError, PromiseReport, check_promises
 from fsm_mediator.testing.faults import Fault, FaultPlan, plans
 from fsm_mediator.testing.injection import InjectedError
+from fsm_mediator.testing.report import Case, CheckReport, SagaBrokenError
+from fsm_mediator.testing.together import InterferenceError, TogetherReport, check_together
 
 if TYPE_CHECKING:
     from fsm_mediator.testing.stateful import SagaMachine, SagaMachineError, saga_state_machine
@@ -36,16 +38,19 @@ __all__ = [
     "Fault",
     "FaultPlan",
     "InjectedError",
+    "InterferenceError",
     "Promise",
     "PromiseBrokenError",
     "PromiseReport",
     "SagaBrokenError",
     "SagaMachine",
     "SagaMachineError",
+    "TogetherReport",
     "VirtualClock",
     "acceptance_of",
     "check_promises",
     "check_saga",
+    "check_together",
     "fault_plans",
     "histories",
     "plans",

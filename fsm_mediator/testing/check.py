@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-import textwrap
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
-
-import attrs
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
@@ -22,138 +20,13 @@ from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.narration import timeline
 from fsm_mediator.testing import faults
-from fsm_mediator.testing.faults import FaultPlan, checked_plan, faults_of, pairs_of, why_it_must_succeed
+from fsm_mediator.testing.faults import FaultPlan, Strict, checked_plan, faults_of, pairs_of, why_it_must_succeed
+from fsm_mediator.testing.memory import ProcessMemory
+from fsm_mediator.testing.report import Case, CheckReport
 from fsm_mediator.testing.runner import CallRunner, FaultRunner, Trial
 from fsm_mediator.testing.world import World, Worlds, differences, without
 
 SAGA_ID = "checked"
-
-
-class SagaBrokenError(MediatorError, AssertionError):
-    """A fault leaves the world in a wrong state. The message has the fault, the timeline, and a way to reproduce it.
-
-    Attributes:
-        report: What was checked, the broken cases included.
-    """
-
-    def __init__(self, report: CheckReport) -> None:
-        super().__init__(str(report))
-        self.report = report
-
-
-@attrs.frozen(repr=False)
-class Case:
-    """One run under one plan of faults.
-
-    Attributes:
-        plan: The faults of the run.
-        outcome: The outcome of the run.
-        struck: Whether all faults struck; False: the run never reached the call of one.
-        problem: The problem with its result; empty: none.
-        branches: The outcomes of the branches of its groups, by id.
-        deaths: How often its driver crashed and another one recovered it.
-    """
-
-    plan: FaultPlan
-    outcome: Outcome
-    struck: bool
-    problem: str = ""
-    branches: Mapping[str, Outcome] = attrs.field(factory=dict)
-    deaths: int = 0
-
-    @property
-    def id(self) -> str:
-        """The plan's name."""
-        return self.plan.id
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """Its path through the machine: every event with its target state; then the paths of the branches."""
-        way = [f"{record.event} {record.target}" for record in self.outcome.history]
-        for saga_id, branch in sorted(self.branches.items()):
-            way += [f"{saga_id} {record.event} {record.target}" for record in branch.history]
-        return tuple(way)
-
-    def __repr__(self) -> str:
-        return f"<Case {self.id}: {self.outcome.state}{', broken' if self.problem else ''}>"
-
-    @property
-    def _ended(self) -> str:
-        return self.outcome.summary().replace(f"saga {self.outcome.saga_id!r} ({self.outcome.saga.name}) ", "", 1)
-
-    def __str__(self) -> str:
-        lines = [
-            _wrapped(f"fault      {self.plan}"),
-            _wrapped(f"ended      {self._ended}"),
-            f"but        {self.problem}",
-        ]
-        lines.append(f"timeline\n{timeline(self.outcome.history)}")
-        lines += [f"timeline of {saga_id}\n{timeline(each.history)}" for saga_id, each in self.branches.items()]
-        lines += [f'reproduce  check_saga(..., only="{self.id}")']
-        return "\n".join(lines)
-
-
-@attrs.frozen
-class CheckReport:
-    """The result of `check_saga`.
-
-    Attributes:
-        saga: The saga.
-        cases: Every run, the fault-free one first.
-    """
-
-    saga: Saga
-    cases: tuple[Case, ...]
-
-    @property
-    def broken(self) -> tuple[Case, ...]:
-        """The cases with a problem, the simplest first: few faults, then a short timeline."""
-        return tuple(sorted((case for case in self.cases if case.problem), key=_complexity))
-
-    @property
-    def paths(self) -> frozenset[tuple[str, ...]]:
-        """The failure paths that were taken: the paths through the machine with at least one fault."""
-        return frozenset(case.path for case in self.cases if case.plan.all or case.plan.undone)
-
-    @property
-    def transitions(self) -> frozenset[tuple[str, str]]:
-        """The transitions of the machine that were taken: (event, source)."""
-        return frozenset((record.event, record.source) for case in self.cases for record in case.outcome.history)
-
-    @property
-    def missed(self) -> tuple[Case, ...]:
-        """The cases in which a fault never struck: the run did not reach its call."""
-        return tuple(case for case in self.cases if not case.struck)
-
-    def raise_for_problems(self) -> None:
-        """Raise if a case has a problem.
-
-        Raises:
-            SagaBrokenError: With the simplest case in full.
-        """
-        __tracebackhide__ = True
-        if self.broken:
-            raise SagaBrokenError(self)
-
-    def __str__(self) -> str:
-        faulty = sum(bool(case.plan.all) or case.plan.undone for case in self.cases)
-        name = f"saga {self.saga.name!r}"
-        known = sum(1 for _ in self.saga.machine.moves())
-        covered = (
-            f"{len(self.paths)} failure paths, {len(self.transitions)} of {known} transitions of its machine; "
-            f"{sum(case.outcome.failed for case in self.cases)} runs failed and were compensated"
-        )
-        broken = self.broken
-        if not broken:
-            return f"{name} survives all {faulty} faults\n{covered}"
-        lines = [f"{name} does not survive {len(broken)} of {faulty} faults", str(broken[0])]
-        if len(broken) > 1:
-            lines += ["", "nor does it survive", *(f"    {case.id}" for case in broken[1:])]
-        return "\n".join(lines)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 110, subsequent_indent=" " * 11, break_long_words=False, break_on_hyphens=False)
 
 
 listeners: list[Callable[[CheckReport], None]] = []
@@ -167,7 +40,7 @@ def check_saga(
     observe: Callable[[], Any] | None = None,
     reset: Callable[[], Any] | None = None,
     signals: Mapping[str, Any] | None = None,
-    strict: bool = False,
+    strict: Strict = False,
     pairs: bool = False,
     kill: bool = False,
     encode: bool = True,
@@ -186,7 +59,9 @@ def check_saga(
         reset: Restores the world to its initial state. Only with a saga.
         signals: The value of each signal that it waits for.
         strict: Let steps also raise *after* their effect, to find the steps that must report doubt: with
-            `OutcomeUnknownError`, or with ``in_doubt_on``.
+            `OutcomeUnknownError`, or with ``in_doubt_on``. True: each step that names no errors of its own in
+            ``in_doubt_on`` raises an error that it does not know. A list of exceptions or exception classes: each step
+            raises each of these; a mapping of such lists: the steps that it names.
         pairs: Also run each fault with every further fault after it: some hundred times as many runs.
         kill: Also kill the driving process (SIGKILL) wherever a driver can die. It is a forked child, with a
             SQLite journal from which this process recovers. The world must outlive a process (files, a database), and
@@ -244,10 +119,6 @@ def _signals_of(saga: Saga) -> Iterator[str]:
                 yield f"{part.path}.{name}.{inside}"
 
 
-def _complexity(case: Case) -> tuple[int, int]:
-    return len(case.plan.all) + case.plan.undone, len(case.outcome.history)
-
-
 class Checking:
     """A check of one saga: compares each run with the fault-free run."""
 
@@ -273,6 +144,8 @@ class Checking:
         self._good: Any = None
         self._fault_free: Case | None = None
         self._outlives = False
+        self._of_world: set[str] = set()
+        self._memory: ProcessMemory | None = None
 
     def close(self) -> None:
         """Close the event loop, and files."""
@@ -283,7 +156,7 @@ class Checking:
         self,
         only: str | FaultPlan | Collection[str | FaultPlan] | None,
         *,
-        strict: bool,
+        strict: Strict,
         pairs: bool,
         kill: bool,
     ) -> Iterator[Case]:
@@ -299,14 +172,14 @@ class Checking:
         self,
         only: str | FaultPlan | Collection[str | FaultPlan] | None,
         *,
-        strict: bool,
+        strict: Strict,
         pairs: bool,
         kill: bool,
     ) -> Iterator[FaultPlan]:
         """The plans to run, without the fault-free one; no step is called to find them."""
         if only is not None:
             wanted = only if isinstance(only, Iterable) and not isinstance(only, str) else [only]
-            plans = [checked_plan(self.saga, plan) for plan in wanted]
+            plans = [checked_plan(self.saga, plan, strict) for plan in wanted]
             yield from (plan for plan in plans if plan.all or plan.undone)
             return
         singles = faults.plans(self.saga, strict=strict, kill=kill)
@@ -330,9 +203,18 @@ class Checking:
         if any(fault.kind in faults.KILLS for fault in plan.all) and not self._outlives:
             self._see_that_it_outlives()
         before, trial, after, left = self._run(plan)
-        problem = trial.problem or self._not_absorbed(trial) or self.judged(trial.outcome, before, after) or left
+        problem = "; ".join(trial.injector.loop_problems)
+        problem = (
+            problem or trial.problem or self._not_absorbed(trial) or self.judged(trial.outcome, before, after) or left
+        )
+        if problem and self._memory is not None and self._memory.lost:
+            problem += (
+                f"\n           {self._memory} was lost with the process that died, as in a restart."
+                f"\n           Keep it in the step's result, or in the service. What is of the world, observe must show"
+            )
         struck = set(trial.injector.struck) >= set(plan.all)
-        return Case(plan, trial.outcome, struck, problem, trial.branches, trial.deaths)
+        strikes = Counter(trial.injector.struck)
+        return Case(plan, trial.outcome, struck, problem, trial.branches, trial.deaths, strikes)
 
     def _not_absorbed(self, trial: Trial) -> str:
         struck = bool(trial.injector.struck) and not trial.outcome.succeeded
@@ -351,7 +233,7 @@ class Checking:
                 f"It must show what the saga does, or every run would pass"
             )
         self._good = after
-        problem = left or "; ".join(trial.injector.changed)
+        problem = left or "; ".join((*trial.injector.changed, *trial.injector.loop_problems))
         return Case(trial.plan, trial.outcome, True, problem, trial.branches, trial.deaths)
 
     def _see_that_it_outlives(self) -> None:
@@ -391,14 +273,18 @@ class Checking:
         """The world before the run, the run, the world after it, and the problem found after undoing it, if any."""
         world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)
+        self._memory = memory = ProcessMemory(world.saga, lambda: self._worlds.look(world), self._of_world)
         try:
-            outside = outside or any(fault.kind in faults.KILLS for fault in plan.all)
-            run = self._runner.run_in_subprocess if outside else self._runner.run
-            trial = run(world.saga, self._payload, plan, saga_id)
+            if outside or any(fault.kind in faults.KILLS for fault in plan.all):
+                trial = self._runner.run_in_subprocess(world.saga, self._payload, plan, saga_id)
+            else:
+                trial = self._runner.run(world.saga, self._payload, plan, saga_id, died=memory.lose)
         except MediatorError as error:
             error.add_note("if the saga only ever runs without a durable journal: check_saga(..., encode=False)")
             raise
         after = self._worlds.look(world)
+        if not plan.all:
+            memory.learn()
         left = ""
         if trial.outcome.succeeded:
             left = self.put_back(world, before, lambda: self._runner.undo(world.saga, trial))

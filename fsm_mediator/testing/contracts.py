@@ -20,6 +20,7 @@ from fsm_mediator.errors import DefinitionError, MediatorError, SagaUndoneError
 from fsm_mediator.execution.data import nested_results
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Callback, Kind, Part
 from fsm_mediator.records import Failure
+from fsm_mediator.testing.memory import ProcessMemory
 from fsm_mediator.testing.runner import CallRunner
 from fsm_mediator.testing.world import World, Worlds, differences
 
@@ -266,6 +267,7 @@ class _ContractTrial:
         self._part = world.saga.part(path)
         self._results: dict[str, Any] = {}
         self._executed: list[Part] = []
+        self._memory = ProcessMemory(world.saga, self._look, set())
 
     def execute_those_before(self) -> None:
         for part in self._world.saga.parts:
@@ -347,14 +349,17 @@ class _ContractTrial:
         assert part.execute is not None
         context = self._context(part, EXECUTE, attempt=attempt, in_doubt=attempt > 1)
         self._results[part.path] = self._trying.called(part.execute, context)
+        self._memory.learn()
         if part not in self._executed:
             self._executed.append(part)
 
     def _execute_again(self, part: Part) -> None:
+        self._memory.lose()
         self._execute(part, 2)
 
     def _compensate(self, part: Part) -> None:
         assert part.compensate is not None
+        self._memory.lose()
         known = part.path in self._results
         error = Failure.of(SagaUndoneError("undone by the test"))
         result = self._results.get(part.path)

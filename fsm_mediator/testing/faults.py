@@ -5,11 +5,12 @@ The possible faults of a saga follow from its parts; no step is called to find t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import attrs
 
+from fsm_mediator.definition.checks import DEFAULT_IN_DOUBT_ON
 from fsm_mediator.definition.saga import Saga, check_is_saga
 from fsm_mediator.errors import DefinitionError, OutcomeUnknownError
 from fsm_mediator.execution.judging import leaves_doubt
@@ -25,6 +26,7 @@ CRASH_BEFORE: Final = "crashes_before_effect"
 CRASH_AFTER: Final = "crashes_after_effect"
 CRASH_UNRECORDED: Final = "crashes_before_record"
 CRASH_RECORDED: Final = "crashes_after_record"
+CUT_SHORT: Final = "is_cut_short"
 CANCELLED: Final = "cancelled_meanwhile"
 OVERDUE: Final = "overdue_meanwhile"
 KILL_BEFORE: Final = "killed_before_effect"
@@ -43,6 +45,7 @@ WORDS: Final = {
     CRASH_AFTER: "has just taken effect when its driver dies",
     CRASH_UNRECORDED: "has answered, and its driver dies before that is journaled",
     CRASH_RECORDED: "has answered, and its driver dies right after that is journaled",
+    CUT_SHORT: "is cancelled at its first await, as by a time-out",
     CANCELLED: "is at work when somebody cancels the saga",
     OVERDUE: "is at work when the saga's deadline passes",
     KILL_BEFORE: "has not begun when its process is killed",
@@ -64,6 +67,9 @@ STRICT: Final = frozenset({RAISES_AFTER})
 UNDONE: Final = "is_undone"
 """The name of the plan without faults in which an operator undoes the successful saga."""
 
+Strict: TypeAlias = "bool | Sequence[Exception | type[Exception]] | Mapping[str, Sequence[Exception | type[Exception]]]"
+"""What steps raise after their effect, without a word about doubt; a mapping: by the step's path."""
+
 NO_FAULT: Final = "no_fault"
 """The name of the plan without faults."""
 
@@ -81,6 +87,8 @@ class Fault:
         verb: The call that it strikes: ``execute``, ``compensate`` or ``probe``.
         once: Strike only the first attempt. False: every attempt, until the step is given up or an operator fixes it.
         absorbed: Whether the rules have the step's `Retry` absorb it, so that the run must end as one without faults.
+        error: What is raised after the effect, where that is named; a class is called with a message.
+        named: The name of its class, if the caller of the check named it.
     """
 
     part: str
@@ -88,16 +96,20 @@ class Fault:
     verb: str = EXECUTE
     once: bool = False
     absorbed: bool = attrs.field(default=False, eq=False)
+    error: Exception | type[Exception] | None = attrs.field(default=None, eq=False)
+    named: str = ""
 
     @property
     def id(self) -> str:
         """Its name: ``charge-times_out_after_effect_once``; ``undo_charge-...`` where it meets a compensation."""
-        return f"{_VERBS[self.verb]}{self.part}-{self.kind}{_ONCE if self.once else ''}"
+        kind = self.kind.replace("raises", f"raises_{self.named}", 1) if self.named else self.kind
+        return f"{_VERBS[self.verb]}{self.part}-{kind}{_ONCE if self.once else ''}"
 
     def __str__(self) -> str:
         doing = {EXECUTE: "", COMPENSATE: "the compensation of ", PROBE: "the probe of "}[self.verb]
         which = "the first attempt" if self.once else "every attempt"
-        return f"{doing}{self.part}: {which} {WORDS[self.kind]}"
+        words = WORDS[self.kind].replace("raises", f"raises {self.named}", 1) if self.named else WORDS[self.kind]
+        return f"{doing}{self.part}: {which} {words}"
 
 
 @attrs.frozen
@@ -135,16 +147,16 @@ class FaultPlan:
         return "; ".join(sentences) or "nothing goes wrong"
 
 
-def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[FaultPlan, ...]:
+def plans(saga: Saga, *, strict: Strict = False, kill: bool = False) -> tuple[FaultPlan, ...]:
     """Every plan with a single possible fault of *saga*, without the fault-free plan.
 
     Args:
         saga: The saga; no step of it is called.
-        strict: Let steps also raise after their effect, without reporting doubt.
+        strict: Let steps also raise after their effect, without reporting doubt: as for `check_saga`.
         kill: Also kill the process, at every point where a driver can die.
 
     Raises:
-        DefinitionError: *saga* is no `Saga`.
+        DefinitionError: *saga* is no `Saga`, or *strict* names a step that it does not have, or no exceptions.
     """
     check_is_saga("plans()", saga)
     found = [_plan(saga, fault) for fault in faults_of(saga, strict=strict, kill=kill)]
@@ -153,9 +165,27 @@ def plans(saga: Saga, *, strict: bool = False, kill: bool = False) -> tuple[Faul
     return tuple(found)
 
 
-def faults_of(saga: Saga, *, strict: bool = False, kill: bool = False) -> Iterator[Fault]:
+def faults_of(saga: Saga, *, strict: Strict = False, kill: bool = False) -> Iterator[Fault]:
     """Every possible fault in the calls of *saga* and its branches, in the order of the parts."""
-    yield from _faults_of(saga, strict=strict, kill=kill, overdue=saga.deadline is not None)
+    found = list(_faults_of(saga, strict=strict is True, kill=kill, overdue=saga.deadline is not None))
+    yield from found
+    if not isinstance(strict, bool):
+        yield from _named_faults(strict, {fault.part: fault for fault in found if fault.kind == LOST})
+
+
+def _named_faults(
+    strict: Sequence[object] | Mapping[str, Sequence[object]], steps: Mapping[str, Fault]
+) -> Iterator[Fault]:
+    """The faults of the errors that *strict* names, at each step or at the steps in its mapping."""
+    by_step = strict if isinstance(strict, Mapping) else dict.fromkeys(steps, strict)
+    for path, errors in by_step.items():
+        if path not in steps:
+            raise DefinitionError(f"strict: the saga has no step {path!r}; it has {', '.join(steps)}")
+        for error in errors if isinstance(errors, Sequence) else (errors,):
+            kind = error if isinstance(error, type) else type(error)
+            if not issubclass(kind, Exception):
+                raise DefinitionError(f"strict names exceptions, or classes of them, not {error!r}")
+            yield Fault(path, RAISES_AFTER, error=error, named=kind.__name__)  # type: ignore[arg-type]
 
 
 def _faults_of(saga: Saga, *, strict: bool, kill: bool, overdue: bool) -> Iterator[Fault]:
@@ -182,19 +212,26 @@ def _faults_of(saga: Saga, *, strict: bool, kill: bool, overdue: bool) -> Iterat
 
 def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
     repeated = [RAISES_BEFORE, LOST, SLOW_BEFORE, SLOW_AFTER, CRASH_BEFORE, CRASH_AFTER]
-    if strict:
+    if strict and _declares_nothing(part):
         repeated.append(RAISES_AFTER)
     for kind in repeated:
         yield Fault(part.path, kind)
         if part.retry.attempts != 1:
             yield Fault(part.path, kind, once=True, absorbed=_is_absorbed(part, kind))
     yield Fault(part.path, REJECTED)
+    if part.execute is not None and part.execute.is_coroutine:
+        yield Fault(part.path, CUT_SHORT, once=True)
     yield Fault(part.path, CRASH_UNRECORDED, once=True, absorbed=_is_absorbed(part, CRASH_UNRECORDED))
     yield Fault(part.path, CRASH_RECORDED, once=True)  # which is a crash of what comes after it
     if not part.forward_only:
         yield Fault(part.path, CANCELLED, once=True)
         if overdue:
             yield Fault(part.path, OVERDUE, once=True)
+
+
+def _declares_nothing(part: Part) -> bool:
+    """Whether the step names no errors of its own service that leave doubt: then it can raise any after its effect."""
+    return part.in_doubt_on in (DEFAULT_IN_DOUBT_ON, ()) or leaves_doubt(part, Exception("any"))
 
 
 def _is_absorbed(part: Part, kind: str) -> bool:
@@ -221,7 +258,8 @@ def _of_compensate(part: Part) -> Iterator[Fault]:
     if part.timeout is not None:
         yield Fault(part.path, SLOW_BEFORE, COMPENSATE, once=True)
         yield Fault(part.path, SLOW_AFTER, COMPENSATE, once=True)
-    for kind in (CRASH_BEFORE, CRASH_AFTER, CRASH_UNRECORDED, CRASH_RECORDED):
+    cut = (CUT_SHORT,) if part.compensate is not None and part.compensate.is_coroutine else ()
+    for kind in (*cut, CRASH_BEFORE, CRASH_AFTER, CRASH_UNRECORDED, CRASH_RECORDED):
         yield Fault(part.path, kind, COMPENSATE, once=True)
 
 
@@ -267,7 +305,7 @@ def why_it_must_succeed(saga: Saga, plan: FaultPlan) -> str:
     )
 
 
-def plan_of(saga: Saga, name: str) -> FaultPlan:
+def plan_of(saga: Saga, name: str, strict: Strict = False) -> FaultPlan:
     """The plan of this name, with or without the saga's name before it.
 
     Raises:
@@ -277,28 +315,34 @@ def plan_of(saga: Saga, name: str) -> FaultPlan:
         return FaultPlan()
     if name in (UNDONE, f"{saga.name}-{UNDONE}"):
         return FaultPlan(undone=True)
-    faults = tuple(_fault_of(saga, each) for each in name.split("+"))
+    faults = tuple(_fault_of(saga, each, strict) for each in name.split("+"))
     verbs = {fault.verb for fault in faults}
     because = _plan(saga, faults[0]) if EXECUTE not in verbs else FaultPlan()
     return FaultPlan(faults, because.because, because.undone)
 
 
-def checked_plan(saga: Saga, plan: object) -> FaultPlan:
+def checked_plan(saga: Saga, plan: object, strict: Strict = False) -> FaultPlan:
     """*plan*, or the plan of that name, checked: *saga* makes every call that its faults strike.
 
     Raises:
         DefinitionError: There is no such step or fault; it would never strike.
     """
     if isinstance(plan, str):
-        return plan_of(saga, plan)
+        return plan_of(saga, plan, strict)
     if not isinstance(plan, FaultPlan):
         raise DefinitionError(f"only= is the name of a fault, a FaultPlan, or a list of those, not {plan!r}")
     for fault in plan.all:
-        _fault_of(saga, fault.id)
+        if fault.error is None:
+            _fault_of(saga, fault.id, strict)
     return plan
 
 
-def _fault_of(saga: Saga, name: str) -> Fault:
+def _fault_of(saga: Saga, name: str, strict: Strict) -> Fault:
+    known = {fault.id: fault for fault in faults_of(saga, strict=strict, kill=True)}
+    for each in (name, name.removeprefix(f"{saga.name}-")):
+        # Of a fault that strikes but once, the name may do without saying so.
+        if (found := known.get(each) or known.get(f"{each}{_ONCE}")) is not None:
+            return attrs.evolve(found, absorbed=False)
     where, _, what = name.rpartition("-")
     once = what.endswith(_ONCE)
     kind = what.removesuffix(_ONCE)

@@ -6,9 +6,11 @@ step or writes a record. Everything else runs unchanged.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fsm_mediator.definition.waits import EACH
@@ -34,6 +36,7 @@ from fsm_mediator.records import (
 )
 from fsm_mediator.testing import faults
 from fsm_mediator.testing.clock import VirtualClock
+from fsm_mediator.testing.coroutines import blocking_calls_noted, cut_short
 from fsm_mediator.testing.faults import Fault, FaultPlan
 from fsm_mediator.testing.processes import kill
 
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from fsm_mediator.definition.saga import Saga
 
 T = TypeVar("T")
+
+_BLOCKS: Final = "blocks the event loop ({}), and with it every other saga: await it, or use asyncio.to_thread"
 
 OUTAGE: Final = 3
 """How many attempts a fault lasts under a policy without limit."""
@@ -64,9 +69,18 @@ class FaultInjector:
         since: The calls after the first fault struck.
         own: The latest exception that was not injected, by (step, verb).
         changed: Changes of the payload in place, in words. With a journal that encodes, no other attempt sees them.
+        loop_problems: Coroutines that block their event loop, or swallow their cancellation, in words.
     """
 
-    def __init__(self, plan: FaultPlan, clock: VirtualClock, journal: Journal, *, idle: bool = False) -> None:
+    def __init__(
+        self,
+        plan: FaultPlan,
+        clock: VirtualClock,
+        journal: Journal,
+        *,
+        idle: bool = False,
+        strike_log: Path | None = None,
+    ) -> None:
         self.plan = plan
         self.clock = clock
         self.journal = journal
@@ -75,12 +89,14 @@ class FaultInjector:
         self.since: list[tuple[str, str]] = []
         self.own: dict[tuple[str, str], BaseException] = {}
         self.changed: list[str] = []
+        self.loop_problems: list[str] = []
         self._idle = idle
         self._begun: Counter[tuple[str, str]] = Counter()
         self._strikes: Counter[Fault] = Counter()
         self._mended = False
         self._at_record: dict[str, tuple[Fault, bool]] = {}
         self._lock = threading.Lock()
+        self._strike_log = strike_log
 
     def heal(self) -> None:
         """Inject no more faults."""
@@ -106,6 +122,9 @@ class FaultInjector:
                 if (fault.part, fault.verb) == place and self._strikes_now(fault, effect.part, self._begun[place]):
                     self._strikes[fault] += 1
                     self.struck.append(fault)
+                    if self._strike_log is not None:  # this process may be killed before anything else is said
+                        with self._strike_log.open("a") as log:
+                            log.write(f"{fault.id}\n")
                     return fault
         return None
 
@@ -167,7 +186,7 @@ class FaultInjector:
         elif kind in (faults.CRASH_RECORDED, faults.KILL_RECORDED):
             self._at_record[saga_id] = (fault, True)
         elif kind == faults.RAISES_AFTER:
-            return Raised(InjectedError("made to fail, after it had taken effect"))
+            return Raised(_named_error(fault))
         elif kind == faults.LOST:
             return Raised(_in_doubt(effect.part, ConnectionError("the answer was made to get lost")))
         elif kind == faults.SLOW_AFTER:
@@ -194,6 +213,11 @@ class FaultInjector:
                 f"{place[1]} of {place[0]!r} changes {' and '.join(changed)} in place, which no other attempt sees: "
                 f"return the value as the step's result, or change a copy"
             )
+
+    def note_loop_problem(self, problem: str) -> None:
+        """Note what a coroutine does to its event loop."""
+        if problem not in self.loop_problems:
+            self.loop_problems.append(problem)
 
     def before_record(self, saga_id: str) -> None:
         """A record of this execution is about to be written.
@@ -229,6 +253,14 @@ class FaultInjector:
         if outlives and effect.kind != PROBE:
             return Abandoned(part.timeout + (part.grace if part.grace is not None else part.timeout))
         return TimedOut(part.timeout)
+
+
+def _named_error(fault: Fault) -> Exception:
+    """The error that *fault* names, made anew: an exception that was raised before has a traceback."""
+    message = "made to fail, after it had taken effect"
+    if fault.error is None:
+        return InjectedError(message)
+    return fault.error(message) if isinstance(fault.error, type) else copy.copy(fault.error)
 
 
 def path_of(saga: Saga, saga_id: str, part: Part) -> str:
@@ -285,7 +317,7 @@ class FaultyRuntime:
                 made = injector.idled(effect)
                 if made is None:
                     payload = injector.payload_before(call)
-                    made = await self._inner.call(call)
+                    made = await self._call_really(call, place, fault)
                     injector.look_for_changes(place, call, payload)
                 answer = injector.after_call(fault, place, saga_id, effect, made)
             self._check_alive()
@@ -293,6 +325,16 @@ class FaultyRuntime:
             self._die(saga_id)
             raise
         return answer
+
+    async def _call_really(self, call: StepCall, place: tuple[str, str], fault: Fault | None) -> Answer:
+        callback, injector = call.effect.callback, self._injector
+        if callback is None or not callback.is_coroutine:
+            return await self._inner.call(call)
+        who = f"{place[1]} of {place[0]!r}"
+        if fault is not None and fault.kind == faults.CUT_SHORT:
+            return await cut_short(call, lambda problem: injector.note_loop_problem(f"{who} {problem}"))
+        with blocking_calls_noted(lambda what: injector.note_loop_problem(f"{who} {_BLOCKS.format(what)}")):
+            return await self._inner.call(call)
 
     async def write(self, commit: Commit) -> Written:
         """As `Runtime.write`, with faults."""
@@ -325,11 +367,13 @@ class FaultyRuntime:
             notify_local_owner(root.driver.id, root.saga_id)
 
 
-def faulty_mediator(saga: Saga, injector: FaultInjector, *, coroutines: bool) -> Mediator | AsyncMediator:
-    """A mediator with the faults of *injector*."""
+def faulty_mediator(
+    saga: Saga, injector: FaultInjector, *, coroutines: bool, around: Callable[[Any], Any] = lambda inner: inner
+) -> Mediator | AsyncMediator:
+    """A mediator with the faults of *injector*; *around* wraps its runtime once more, below them."""
 
     def faulty(inner: Runtime) -> Any:
-        return FaultyRuntime(inner, saga, injector)
+        return FaultyRuntime(around(inner), saga, injector)
 
     settings: dict[str, Any] = {"journal": injector.journal, "close_grace": 0.0, "_runtime": faulty}
     if coroutines:

@@ -23,9 +23,10 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.testing import check
-from fsm_mediator.testing.check import Case, Checking, CheckReport
+from fsm_mediator.testing.check import Checking
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import FaultPlan
+from fsm_mediator.testing.report import Case, CheckReport
 
 MARKER = (
     "saga(saga, payload=None, *, observe=None, reset=None, signals=None, strict=False, pairs=False, kill=False, "

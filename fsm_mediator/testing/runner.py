@@ -110,10 +110,19 @@ class FaultRunner:
         self._opened: list[SQLiteJournal] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def run(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str, *, idle: bool = False) -> Trial:
-        """Run *saga* under *plan*."""
+    def run(
+        self,
+        saga: Saga,
+        payload: Any,
+        plan: FaultPlan,
+        saga_id: str,
+        *,
+        idle: bool = False,
+        died: Callable[[], None] = lambda: None,
+    ) -> Trial:
+        """Run *saga* under *plan*; *died* is called when a driver has crashed, before another one comes."""
         injector = FaultInjector(plan, VirtualClock(), self._journal(), idle=idle)
-        return _Run(self, saga, payload, injector, saga_id).finish()
+        return _Run(self, saga, payload, injector, saga_id, died).finish()
 
     def run_in_subprocess(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str) -> Trial:
         """Run *saga* under *plan* in a child of this process, which may be killed, and then to its end in this process.
@@ -123,10 +132,12 @@ class FaultRunner:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="fsm-mediator-")
         path = Path(self._folder.name) / f"{len(self._opened)}.db"
+        strikes = path.with_suffix(".struck")
+        strikes.touch()
 
         def in_the_child() -> None:
             runner = FaultRunner(CallRunner(), self._journal, self.signals, coroutines=self._coroutines)
-            injector = FaultInjector(plan, VirtualClock(), SQLiteJournal(path, durability="normal"))
+            injector = FaultInjector(plan, VirtualClock(), SQLiteJournal(path, durability="normal"), strike_log=strikes)
             _Run(runner, saga, payload, injector, saga_id).finish()
 
         killed = in_a_child(in_the_child)
@@ -134,8 +145,8 @@ class FaultRunner:
         journal = SQLiteJournal(path, durability="normal")
         self._opened.append(journal)
         injector = FaultInjector(rest, VirtualClock(), journal)
-        if killed:
-            injector.struck += plan.all
+        by_id = {fault.id: fault for fault in plan.all}
+        injector.struck += [by_id[name] for name in strikes.read_text().split()]
         trial = _Run(self, saga, payload, injector, saga_id).finish()
         return attrs.evolve(trial, plan=plan, deaths=trial.deaths + killed)
 
@@ -172,8 +183,17 @@ class FaultRunner:
 
 
 class _Run:
-    def __init__(self, runner: FaultRunner, saga: Saga, payload: Any, injector: FaultInjector, saga_id: str) -> None:
+    def __init__(
+        self,
+        runner: FaultRunner,
+        saga: Saga,
+        payload: Any,
+        injector: FaultInjector,
+        saga_id: str,
+        died: Callable[[], None] = lambda: None,
+    ) -> None:
         self.runner = runner
+        self.died = died
         self.saga = saga
         self.payload = payload
         self.injector = injector
@@ -255,6 +275,7 @@ class _Run:
             except SimulatedCrash:
                 self.deaths += 1
                 self._leave()
+                self.died()
                 self.mediator = self.runner.driver(self.saga, self.injector)
                 # Of a group's branches, each is taken up by itself.
                 to_say = [("recover", (), {}), again] if self.saga.branches else [again]

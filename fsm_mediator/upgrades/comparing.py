@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.shape import PartShape, Shape
+from fsm_mediator.definition.shape_changes import changes, other_kind
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.machine.table import Transition
@@ -276,7 +277,7 @@ class _Reachability:
         if now is None:
             return f"{path!r} is no part of it any more"
         if now.kind is not was.kind:
-            return _other_kind(path, was, now)
+            return other_kind(path, was, now)
         why = self.why_other_branches(was, now)
         if why is not None or self.names.state(state) in self.new_machine.states:
             return why
@@ -315,43 +316,7 @@ def _all_fold(comparison: Comparison) -> bool:
 
 def _changes(old: Shape, new: Shape, names: _Renaming, branches: Iterable[Comparison]) -> Iterator[str]:
     """The differences, part by part, in words."""
-    after = {part.path: part for part in new.parts}
-    before = {names.paths[part.path]: part for part in old.parts}
-    for path, part in before.items():
-        if path not in after:
-            yield f"{path!r} is gone"
-        elif part.path != path:
-            yield f"{part.path!r} is called {path!r} now"
-    for number, part in enumerate(new.parts):
-        if part.path not in before:
-            place = f"after {new.parts[number - 1].path!r}" if number else "at the beginning"
-            yield f"{part.path!r} is new, {place}"
-    kept = [path for path in before if path in after]
-    if kept != [path for path in after if path in before]:
-        yield f"the order is another: {', '.join(after)}"
-    for path in kept:
-        yield from _changes_of(path, before[path], after[path])
+    yield from changes(old, new, names.paths)
     for branch in branches:
         for change in branch.changes:
             yield f"branch {branch.saga!r}: {change}"
-
-
-def _changes_of(path: str, was: PartShape, now: PartShape) -> Iterator[str]:
-    if was.kind is not now.kind:
-        yield _other_kind(path, was, now)
-        return
-    for name, gained, lost in (
-        ("compensatable", "can now be compensated", "can no longer be compensated"),
-        ("probed", "has a probe now", "has no probe any more"),
-        ("pivot", "is the pivot now", "is no longer the pivot"),
-        ("repeatable", "may now be repeated in doubt", "may no longer be repeated in doubt"),
-    ):
-        if getattr(was, name) != getattr(now, name):
-            yield f"{path!r} {gained if getattr(now, name) else lost}"
-    before, after = dict(was.branches), dict(now.branches)
-    yield from (f"the branch {name!r} of {path!r} is gone" for name in before.keys() - after.keys())
-    yield from (f"the branch {name!r} of {path!r} is new" for name in after.keys() - before.keys())
-
-
-def _other_kind(path: str, was: PartShape, now: PartShape) -> str:
-    return f"{path!r} was a {was.kind.value} and is a {now.kind.value}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from diagrams.generate import diagrams, sagas
+from fsm_mediator.statistics.showing import SHOWN
 from tests.browser.lab import CHROMIUM_ARGS, chromium
+from tests.test_statistics import busy
 from tests.test_steps_view import FIXED
 
 pytestmark = pytest.mark.browser
@@ -46,6 +48,9 @@ def pictures():
         for look in ({"view": "steps"}, {"view": "steps", "direction": "down"}, {"view": "steps", "width": 360}):
             yield f"{name} {look}", make().diagram(**look)
         yield f"{name} in detail", make().diagram()
+        for show in SHOWN:
+            yield f"{name} with {show}", busy(make()).diagram(show)
+        yield f"{name} beside itself", busy(make()).diagram("failures", beside=busy(make()), direction="down")
     for name, _, diagram in diagrams():
         yield name, diagram
     for name, saga in sagas().items():

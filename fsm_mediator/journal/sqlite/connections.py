@@ -19,7 +19,7 @@ from fsm_mediator.errors import JournalError
 from fsm_mediator.forking import CREATING
 from fsm_mediator.journal.sqlite import path as paths
 from fsm_mediator.journal.sqlite import schema
-from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
+from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
 
 MEMORY: Final = ":memory:"
 
@@ -280,14 +280,13 @@ class Connections:
         ):
             connection.execute(f"PRAGMA {setting}")
         # Fails if the file cannot be written. If another process writes at this moment, it can be.
-        connection.execute("PRAGMA busy_timeout=0")
+        connection.execute("PRAGMA busy_timeout=0")  # from now on `transaction.begin` waits
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            if not is_busy(error):
                 raise
-        connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")
 
     def _use_wal(self, connection: sqlite3.Connection, *, is_new: bool) -> None:
         # If several processes create one file at the same moment, some get "locked" at once: SQLite does not wait where
@@ -301,7 +300,7 @@ class Connections:
                 (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
                 break
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                if not is_busy(error) or time.monotonic() >= until:
                     raise
             time.sleep(0.005)
         connection.execute(f"PRAGMA busy_timeout={int(self.busy_timeout * 1000)}")

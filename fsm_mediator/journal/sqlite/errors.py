@@ -75,6 +75,11 @@ def to_journal_error(error: BaseException, path: str, doing: str, busy_timeout: 
     return wrapped
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether another connection has the lock."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def is_statement_error(error: BaseException) -> bool:
     """Whether *error* belongs to one job of a transaction, and not to the transaction."""
     if not isinstance(error, sqlite3.Error):

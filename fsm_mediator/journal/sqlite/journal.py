@@ -32,15 +32,12 @@ from fsm_mediator.journal.rows import (
 from fsm_mediator.journal.sqlite import leases, pruning, sql, transaction
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
-from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
+from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
 from fsm_mediator.journal.sqlite.operators import OperatorTables, note_definitions
+from fsm_mediator.journal.sqlite.slots import SlotJudge
 from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
-from fsm_mediator.states import ENDED, STUCK_PHASES
-
-_SETTLED: Final = sql.as_json(sorted((*STUCK_PHASES, *ENDED)))
-_STUCK: Final = sql.as_json(sorted(STUCK_PHASES))
 
 
 class SQLiteJournal(OperatorTables):
@@ -116,12 +113,13 @@ class SQLiteJournal(OperatorTables):
         self._group: GroupCommit[transaction.Job] = GroupCommit(self._commit, self._commit_single)
         self._ids = leases.IdCache()
         self._liveness = LivenessCheck(self._clock)
+        self._slots = SlotJudge(self._is_alive, self._clock, self._lease)
 
     # Writing
 
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
-        (written,) = self._group.perform((Write(commit, self._ids, self.codec),))
+        (written,) = self._group.perform((Write(commit, self._ids, self.codec, self._slots),))
         if isinstance(written, tuple):
             return written
         raise written
@@ -132,7 +130,7 @@ class SQLiteJournal(OperatorTables):
         jobs: list[transaction.Job] = []
         for commit in commits:
             try:
-                jobs.append(Write(commit, self._ids, self.codec))
+                jobs.append(Write(commit, self._ids, self.codec, self._slots))
                 results.append(None)
             except PayloadError as error:
                 results.append(UnencodableError(str(error)))
@@ -169,11 +167,13 @@ class SQLiteJournal(OperatorTables):
         def job(cursor: sqlite3.Cursor) -> None:
             cursor.execute(sql.DELETE_DRIVERS, (forgotten,))
             cursor.execute(sql.ENLIST, (*row, now, self._lease))
+            for name, most in driver.limits:
+                cursor.execute(sql.DECLARE, (name, most, driver.id))
             note_definitions(cursor, driver)
 
         self._perform(job)
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
         self._connections.check_writable()
         self._connections.check_files()
@@ -187,7 +187,16 @@ class SQLiteJournal(OperatorTables):
             self._mark_ended(number)
             if not self._connections.in_memory:
                 self._read("PRAGMA wal_checkpoint(PASSIVE)")
-        return tuple(saga_id for (saga_id,) in self._read(sql.WITH_MAIL, (number,)))
+        return tuple(saga_id for (saga_id,) in self._read(sql.HELD if everything else sql.WITH_MAIL, (number,)))
+
+    def turns(self, driver_id: str) -> list[str]:
+        """As `SlotJournal.turns`."""
+        return [
+            saga_id
+            for (number,) in self._read(sql.DRIVER, (driver_id,))
+            for (name,) in self._read(sql.LIMITS_OF, (number,))
+            for saga_id in self._slots.turns(self._read, name, number)
+        ]
 
     def dismiss(self, driver_id: str) -> None:
         """As `Journal.dismiss`."""
@@ -200,6 +209,21 @@ class SQLiteJournal(OperatorTables):
         abandoned = self._perform(lambda cursor: leases.claim(cursor, self._ids, saga_id, driver_id, self._is_alive))
         entry = None if abandoned is None else self.find(saga_id)
         return None if entry is None else msgspec.structs.replace(entry, abandoned=abandoned)
+
+    def claim_some(
+        self, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
+    ) -> list[Entry]:
+        """As `Journal.claim_some`. Nothing is written, and no lock taken, where nothing can be claimed."""
+        if not self._read(sql.DRIVER, (driver_id,)):
+            raise leases.unknown_driver(driver_id)
+        chosen = (sql.as_json(skip), sql.as_json(leave))
+        dead = self._dead_owners()
+        if not leases.find_claimable(self._read, dead, at, 1, *chosen):
+            return []
+        claimed: list[Entry] = self._perform(
+            lambda cursor: leases.claim_some(cursor, self._ids, driver_id, self._is_alive, at, limit, *chosen)
+        )
+        return claimed
 
     def release(self, saga_id: str, epoch: int) -> None:
         """As `Journal.release`."""
@@ -236,7 +260,7 @@ class SQLiteJournal(OperatorTables):
         skipped = sql.as_json(skip)
         found = self._read(sql.UNHELD, (at, skipped, limit))
         for number in self._dead_owners():
-            found += self._read(sql.LEFT_BY, (number, skipped, _SETTLED, _STUCK, limit))
+            found += self._read(sql.LEFT_BY, (number, skipped, *leases.SETTLED, limit))
         return [saga_id for _, saga_id in sorted(found)[:limit]]
 
     def _dead_owners(self) -> list[int]:
@@ -273,6 +297,8 @@ class SQLiteJournal(OperatorTables):
                 return job.execute_single(cursor)
             except BaseException as error:
                 connections.roll_back()
+                if is_busy(error):
+                    return None  # another process writes: `_commit` waits for it
                 self._ids.clear()
                 if isinstance(error, ERRORS):
                     raise to_journal_error(error, self.path, "written", connections.busy_timeout) from error

@@ -5,15 +5,21 @@ Every function works within a transaction that the caller began, and refuses bef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sqlite3 import Cursor
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from fsm_mediator.errors import LeaseLostError, UnknownExecutionError
-from fsm_mediator.journal.rows import NOW, Row, execution_row, is_text, is_too_late, takes
+from fsm_mediator.journal.protocol import Driver, Entry
+from fsm_mediator.journal.rows import NOW, Row, entry_of, execution_row, is_text, is_too_late, takes
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.records import CHILD, VERBS, Acceptance, InboxItem
-from fsm_mediator.states import ENDED, is_settled
+from fsm_mediator.states import ENDED, STUCK_PHASES, is_settled
+
+SETTLED: Final = (sql.as_json(sorted((*STUCK_PHASES, *ENDED))), sql.as_json(sorted(STUCK_PHASES)))
+"""The phases in which an execution of a dead driver is left, and those of these that a branch's message ends."""
 
 
 class IdCache:
@@ -68,7 +74,7 @@ def post(cursor: Cursor, saga_id: str, item: Row) -> bool:
         return False
     number, _, driver, mail, wake_at, state, at = found
     kind, name = item[:2]
-    if kind in VERBS and cursor.execute(sql.VERB_IN, (saga_id, kind, name, name)).fetchone() is not None:
+    if kind in VERBS and cursor.execute(sql.VERB_IN, (number, name, name)).fetchone() is not None:
         return True  # it is posted again, for the answer to the first call was lost
     if not takes(kind, state):
         return False
@@ -123,6 +129,62 @@ def claim(
             return None
     cursor.execute(sql.CLAIM, (own, NOW if mail else None, number))
     return owner is not None
+
+
+def find_claimable(
+    read: Callable[[str, Sequence[Any]], list[Row]], dead: Iterable[int], at: float, limit: int, skip: str, leave: str
+) -> list[tuple[int, int | None]]:
+    """Number and owner of the executions that `Journal.claim_some` claims, in its order.
+
+    Args:
+        read: Executes a query.
+        dead: The numbers of dead drivers.
+        at: The time, in seconds since the epoch.
+        limit: At most so many.
+        skip: Fingerprints, as JSON.
+        leave: Ids, as JSON.
+    """
+    found: list[Row] = []
+    for owner in dead:
+        for attention in (None, NOW):
+            found += read(sql.ABANDONED, (owner, skip, *SETTLED, leave, attention, limit))
+    found = sorted(found)[:limit]
+    for query, *time in ((sql.FREE_NOW,), (sql.FREE_DUE, at), (sql.FREE_PENDING,)):
+        if len(found) < limit:
+            found += read(query, (*time, skip, leave, limit - len(found)))
+    return [(number, owner) for number, owner in found]
+
+
+def claim_some(
+    cursor: Cursor,
+    ids: IdCache,
+    driver_id: str,
+    is_alive: Callable[[int, Sequence[Any]], bool],
+    at: float,
+    limit: int,
+    skip: str,
+    leave: str,
+) -> list[Entry]:
+    """Give the executions that `find_claimable` finds to a driver."""
+    ids.drivers.pop(driver_id, None)
+    own = ids.driver(cursor, driver_id)
+    if own is None:
+        raise unknown_driver(driver_id)
+    drivers = {number: row for number, *row in cursor.execute(sql.OWNERS).fetchall()}
+    dead = [number for number, row in drivers.items() if number != own and not is_alive(number, row)]
+
+    def read(query: str, parameters: Sequence[Any]) -> list[Row]:
+        return cursor.execute(query, parameters).fetchall()
+
+    owners = dict(find_claimable(read, dead, at, limit, skip, leave))
+    if not owners:
+        return []
+    numbers = sql.as_json(owners)
+    cursor.execute(sql.CLAIM_ALL, (own, numbers))
+    row = drivers.get(own) or cursor.execute(sql.DRIVER_ROW, (own,)).fetchone()
+    alive = is_alive(own, row)
+    entries = {each[0]: entry_of(each, Driver(*row[2:]), alive) for each in read(sql.LISTED, (numbers,))}
+    return [msgspec.structs.replace(entries[each], abandoned=owners[each] is not None) for each in owners]
 
 
 def release(cursor: Cursor, ids: IdCache, saga_id: str, epoch: int) -> None:

@@ -6,7 +6,11 @@ from collections.abc import Callable
 from sqlite3 import Cursor
 from typing import Any
 
+import msgspec
+
+from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.protocol import Driver
+from fsm_mediator.journal.rows import storable
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.reading import JournalReader
 from fsm_mediator.records import VerbAnswer
@@ -38,6 +42,15 @@ class OperatorTables(JournalReader):
         """As `OperatorJournal.shape`."""
         rows = self._read_of(sql.SHAPE, fingerprint)
         return str(rows[0][0]) if rows else None
+
+    def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
+        """As `OperatorJournal.note_fault`."""
+        row = (epoch, *map(storable, msgspec.structs.astuple(fault)), saga_id)
+        self._perform(lambda cursor: cursor.execute(sql.NOTE_FAULT, row).rowcount)
+
+    def faults(self) -> dict[str, Fault]:
+        """As `OperatorJournal.faults`."""
+        return {saga_id: Fault(*row) for saga_id, *row in self._read(sql.NOTED_FAULTS)}
 
 
 def note_definitions(cursor: Cursor, driver: Driver) -> None:

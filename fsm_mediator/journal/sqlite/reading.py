@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from fsm_mediator.journal.liveness import LivenessCheck
+from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
-from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, record_of
+from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, planned_from, record_of
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.connections import Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
@@ -43,6 +44,12 @@ class JournalReader:
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
         return items_of(self._read_of(sql.MAIL_OF, saga_id))
+
+    def planned(self, saga_id: str) -> Planned | None:
+        """The planned branches of an execution: see `Plan`. None: there are none."""
+        rows = self._read_of(sql.PLANNED, saga_id)
+        with self._reading():
+            return planned_from(*rows[0]) if rows else None
 
     def entries(
         self,

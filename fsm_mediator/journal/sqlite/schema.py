@@ -54,6 +54,65 @@ OPERATORS: Final = """
         fingerprint TEXT NOT NULL,
         PRIMARY KEY (driver, fingerprint)
     ) STRICT, WITHOUT ROWID;
+
+    -- Executions that a driver could not decode, though it knows their definition.
+    CREATE TABLE faults (
+        execution INTEGER PRIMARY KEY REFERENCES executions ON DELETE CASCADE,
+        epoch INTEGER NOT NULL, -- it counts as long as the execution has this epoch
+        type TEXT NOT NULL,
+        field TEXT NOT NULL,
+        message TEXT NOT NULL
+    ) STRICT;
+    """
+
+_PENDING_LAST: Final = """
+    -- A pending execution is claimed after those that have begun: see `rows.PENDING_NOW`.
+    UPDATE executions SET attention = -1e300
+    WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999 AND mail = 0
+        AND (SELECT max(seq) FROM records WHERE execution = number) = 0;
+    """
+
+PLANNED: Final = """
+    -- Branches of large groups that are no executions yet: see `Plan` in ``journal/planning.py``.
+    CREATE TABLE planned (
+        execution INTEGER NOT NULL REFERENCES executions ON DELETE CASCADE, -- whose group it is
+        number INTEGER NOT NULL, -- in the group
+        saga_id TEXT NOT NULL,
+        definition INTEGER NOT NULL REFERENCES definitions,
+        deadline_at REAL,
+        dormant INTEGER NOT NULL,
+        at REAL NOT NULL,
+        details TEXT NOT NULL,   -- of its record 0
+        ended TEXT,              -- JSON: type and message of the error with which it ended without being created
+        PRIMARY KEY (execution, number)
+    ) STRICT, WITHOUT ROWID;
+    """
+
+_TOKENS: Final = """
+    -- The last commit without a record: see `Commit.token`.
+    ALTER TABLE executions ADD COLUMN token INTEGER NOT NULL DEFAULT 0;
+    """
+
+SLOTS: Final = """
+    -- How many attempts at a time each driver allows.
+    CREATE TABLE limits (
+        name TEXT NOT NULL,
+        driver INTEGER NOT NULL REFERENCES drivers ON DELETE CASCADE,
+        most INTEGER NOT NULL,
+        PRIMARY KEY (name, driver)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Attempts that have a slot of a limit, or queue for one, in the order of arrival.
+    CREATE TABLE slots (
+        number INTEGER PRIMARY KEY,
+        execution INTEGER NOT NULL UNIQUE REFERENCES executions ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        epoch INTEGER NOT NULL, -- in which it was asked for; in a later one it does not count
+        begun INTEGER NOT NULL, -- 1: it has its slot; 0: it queues
+        overtaken INTEGER NOT NULL DEFAULT 0,   -- how many later attempts began first, while a slot was free for it
+        ignored_at REAL NOT NULL DEFAULT 9e999  -- from when on others do not leave a slot for it, unless it asks again
+    ) STRICT;
+    CREATE INDEX slots_by_name ON slots (name, begun);
     """
 
 STEPS: Sequence[str] = (
@@ -135,6 +194,10 @@ STEPS: Sequence[str] = (
     ) STRICT, WITHOUT ROWID;
     """,
     OPERATORS,
+    _PENDING_LAST,
+    PLANNED,
+    _TOKENS,
+    SLOTS,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

@@ -69,9 +69,8 @@ OWNED_BY: Final = f"""
     SELECT e.number, e.epoch, e.driver, e.mail, e.wake_at, r.target, r.at FROM {_WITH_LAST_RECORD}
     WHERE e.ended_at IS NULL AND e.driver = ?"""
 _VERBS: Final = f"({', '.join(map(repr, sorted(VERBS)))})"
-_HAS_VERB: Final = (
-    f"(e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS}))"
-)
+_VERB_WAITS: Final = f"EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS})"
+_HAS_VERB: Final = f"(e.mail > 0 AND {_VERB_WAITS})"
 _TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?) AND NOT {_HAS_VERB}"
 """Ended executions whose row names this driver as the owner. If it is surely dead (the second parameter), also those
 that it claimed later, to undo them, and left in their ended state; unless that is still to be answered."""
@@ -121,10 +120,37 @@ OPEN_NEXT: Final = _of_many(
     "(?, ?, ?, ?)",
 )
 UNDO_OPEN: Final = "DELETE FROM executions WHERE number > ?"
-WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ?"
+WAKE: Final = "UPDATE executions SET wake_at = ? WHERE number = ? AND wake_at IS NOT ?"
+KEEP_COMMIT: Final = "UPDATE executions SET token = ? WHERE number = ?"
+LAST_COMMIT: Final = "SELECT token FROM executions WHERE number = ?"
+ROWS_FROM: Final = """
+    SELECT seq, event, source, target, at, details FROM records WHERE execution = ? AND seq >= ? ORDER BY seq"""
 COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here = ? WHERE number = ?"
 CLAIM: Final = """
     UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
+
+# Planned branches. An execution's number is found from the branch's number in its group.
+
+PLAN: Final = _of_many(
+    """
+    INSERT INTO planned (execution, number, saga_id, definition, deadline_at, dormant, at, details) VALUES {}""",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
+)
+_TO_CREATE: Final = "FROM planned WHERE execution = ? AND number >= ? AND number < ? AND ended IS NULL"
+CREATE: Final = f"""
+    INSERT INTO executions (number, saga_id, definition, deadline_at, parent, wake_at, attention, epoch, mail)
+    SELECT ? + number, saga_id, definition, deadline_at, ?, iif(dormant, 9e999, NULL), iif(dormant, NULL, -1e300), 1, 0
+    {_TO_CREATE}"""
+CREATED_RECORD: Final = f"""
+    INSERT INTO records (execution, seq, event, source, target, at, details)
+    SELECT ? + number, 0, 'accepted', '', 'pending', at, details {_TO_CREATE}"""
+CREATED: Final = f"DELETE {_TO_CREATE}"
+END_PLANNED: Final = "UPDATE planned SET ended = ? WHERE execution = ? AND ended IS NULL"
+_PLANNED_OF: Final = "FROM planned WHERE execution = e.number"
+PLANNED: Final = f"""
+    SELECT (SELECT min(number) {_PLANNED_OF}), (SELECT max(number) + 1 {_PLANNED_OF}),
+        (SELECT min(number) {_PLANNED_OF} AND dormant), (SELECT ended {_PLANNED_OF} LIMIT 1)
+    FROM executions e WHERE e.saga_id = ? AND EXISTS (SELECT 1 {_PLANNED_OF})"""
 
 # Definitions.
 
@@ -140,8 +166,8 @@ MAIL: Final = """
 UNSEEN: Final = f"""
     SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
 """How many items no driver has seen, of those of a kind, and of verbs."""
-VERB_IN: Final = """
-    SELECT 1 FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.kind = ? AND i.name = ?
+VERB_IN: Final = f"""
+    SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
     SELECT i.number, kind, name, value, reason, at
@@ -167,6 +193,9 @@ BEAT: Final = "UPDATE drivers SET beat_at = ?, lease = ? WHERE id = ?"
 LAST_BEAT: Final = "SELECT number, beat_at FROM drivers WHERE id = ?"
 WITH_MAIL: Final = """
     SELECT saga_id FROM executions WHERE ended_at IS NULL AND driver = ? AND attention IS NOT NULL ORDER BY number"""
+HELD: Final = f"""
+    SELECT e.saga_id FROM {_WITH_LAST_RECORD}
+    WHERE e.ended_at IS NULL AND e.driver = ? AND NOT {_JUST_ENDED} ORDER BY e.number"""
 DELETE_DRIVER: Final = "DELETE FROM drivers WHERE number = ?"
 DELETE_DRIVERS: Final = f"""
     DELETE FROM drivers WHERE number IN (SELECT value FROM json_each(?))
@@ -183,6 +212,41 @@ KNOW: Final = "INSERT OR IGNORE INTO known (driver, fingerprint) SELECT number, 
 KNOWN: Final = "SELECT driver, fingerprint FROM known"
 KEEP_SHAPE: Final = "INSERT OR IGNORE INTO shapes (fingerprint, shape) VALUES (?, ?)"
 SHAPE: Final = "SELECT shape FROM shapes WHERE fingerprint = ?"
+NOTE_FAULT: Final = """
+    INSERT OR REPLACE INTO faults (execution, epoch, type, field, message)
+    SELECT number, ?, ?, ?, ? FROM executions WHERE saga_id = ?"""
+NOTED_FAULTS: Final = f"""
+    SELECT e.saga_id, f.type, f.field, f.message
+    FROM faults f JOIN executions e ON e.number = f.execution AND e.epoch = f.epoch
+        JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
+    WHERE NOT {_ENDED}"""
+
+# Limits and their slots. Those of an earlier epoch do not count, nor do those of a dead driver.
+
+DECLARE: Final = "INSERT OR REPLACE INTO limits (name, driver, most) SELECT ?, number, ? FROM drivers WHERE id = ?"
+LIMITS_OF: Final = "SELECT name FROM limits WHERE driver = ?"
+DECLARED: Final = f"""
+    SELECT number, most, {_DRIVER_COLUMNS} FROM limits l JOIN drivers d ON d.number = l.driver WHERE name = ?"""
+_LEAST: Final = "(SELECT coalesce(min(most), 1 << 62) FROM limits WHERE name = ?)"
+HAS_ROOM: Final = f"""
+    SELECT {_LEAST} > (SELECT count(*) FROM (SELECT 1 FROM slots WHERE name = ? AND execution IS NOT ? LIMIT {_LEAST}))
+    AND NOT EXISTS (SELECT 1 FROM slots WHERE name = ? AND begun = 0)"""
+SLOT_OF: Final = """
+    SELECT number, begun FROM slots WHERE execution = ? AND name = ? AND (epoch = ? OR NOT begun)"""
+_OWNED: Final = """
+    slots s JOIN executions e ON e.number = s.execution AND e.epoch = s.epoch
+    WHERE s.name = ? AND e.driver IN (SELECT value FROM json_each(?))"""
+BEGUN: Final = f"SELECT count(*) FROM {_OWNED} AND begun = 1 AND s.execution IS NOT ?"
+QUEUE: Final = f"""
+    SELECT s.number, e.saga_id, e.driver, overtaken FROM {_OWNED} AND begun = 0 AND s.number < ?
+        AND (ignored_at > ? OR e.driver = ?) ORDER BY s.number LIMIT ?"""
+ARRIVE: Final = "INSERT OR REPLACE INTO slots (execution, name, epoch, begun) VALUES (?, ?, ?, ?)"
+KEEP_PLACE: Final = "UPDATE slots SET epoch = ?, begun = ? WHERE number = ? AND (epoch, begun) IS NOT (?, ?)"
+NOTICE: Final = "UPDATE slots SET overtaken = 0, ignored_at = 9e999 WHERE number = ? AND ignored_at <= ?"
+OVERTAKE: Final = """
+    UPDATE slots SET overtaken = overtaken + 1, ignored_at = iif(overtaken + 1 < ?, ignored_at, min(ignored_at, ?))
+    WHERE number IN (SELECT value FROM json_each(?))"""
+GIVE_UP: Final = "DELETE FROM slots WHERE execution = ?"
 
 # Executions, to read them.
 
@@ -196,7 +260,8 @@ RECORDS: Final = """
 ENTRIES: Final = f"""
     SELECT e.number, e.saga_id, d.saga, d.version, d.fingerprint, CAST(a.details AS BLOB), a.at, e.deadline_at,
         e.parent, r.target, r.at, r.seq, e.epoch, {_OWNER}, e.wake_at, e.mail, e.attention, e.recoveries,
-        e.recoveries_here
+        e.recoveries_here,
+        (SELECT name FROM slots s WHERE s.execution = e.number AND s.epoch = e.epoch AND NOT begun AND e.driver NOTNULL)
     FROM {_WITH_LAST_RECORD}
         JOIN definitions d ON d.number = e.definition
         JOIN records a ON a.execution = e.number AND a.seq = 0"""
@@ -229,9 +294,24 @@ LEFT_BY: Final = f"""
     ORDER BY e.number LIMIT ?"""
 NEXT_WAKE: Final = """
     SELECT min(wake) FROM (
-        SELECT min(attention) AS wake FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention > -9e999
+        SELECT min(attention) AS wake FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention > -1e300
         UNION ALL
         SELECT min(wake_at) FROM executions WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999)"""
+
+# Executions that a driver claims. Each is the number and the owner, and each is read in the order of the index.
+
+_FREE: Final = f"""
+    SELECT number, driver FROM executions WHERE ended_at IS NULL AND driver IS NULL AND {{}} AND {_NOT_SKIPPED}
+        AND saga_id NOT IN (SELECT value FROM json_each(?)) ORDER BY attention, number LIMIT ?"""
+FREE_NOW: Final = _FREE.format("attention = -9e999")
+FREE_DUE: Final = _FREE.format("attention > -1e300 AND attention <= ?")
+FREE_PENDING: Final = _FREE.format("attention = -1e300")
+ABANDONED: Final = LEFT_BY.replace("e.saga_id FROM", "e.driver FROM").replace(
+    "ORDER BY", "AND e.saga_id NOT IN (SELECT value FROM json_each(?)) AND e.attention IS ? ORDER BY"
+)
+CLAIM_ALL: Final = """
+    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = iif(mail > 0, -9e999, NULL), ended_at = NULL
+    WHERE number IN (SELECT value FROM json_each(?))"""
 
 # Ended executions that can be deleted, with all their branches, once none of these can move. A stuck branch of an ended
 # whole cannot: a person has settled it with the whole.
@@ -273,6 +353,8 @@ FORGET: Final = """
 
 REFERENCES: Final = 'SELECT DISTINCT "table", "parent" FROM pragma_foreign_key_check'
 _CHOSEN: Final = "e.saga_id = ?1"
+_IS_NUMBERED: Final = "json_type(iif(json_valid(r.details), r.details, '{}'), '$.children') IS 'integer'"
+_IS_IN_GROUP: Final = "substr(b.saga_id, 1, length(g.saga_id || g.place) + 2) = g.saga_id || '/' || g.place || '.'"
 
 
 def of_all(faults: str) -> str:
@@ -294,10 +376,28 @@ FAULTS: Final = f"""
     SELECT saga_id, 'its branch ''' || branch || ''' is lost' FROM (
         SELECT e.saga_id, e.saga_id || '/' || substr(r.target, instr(r.target, '.') + 1) || '.' || c.value AS branch
         FROM executions e JOIN records r ON r.execution = e.number AND r.target GLOB 'waiting.*'
-            JOIN json_each(iif(json_valid(r.details), r.details, '{{}}'), '$.children') c
+            JOIN json_each(iif(json_valid(r.details), r.details, '{{}}'), '$.children') c ON NOT {_IS_NUMBERED}
             LEFT JOIN records n ON n.execution = e.number AND n.seq = r.seq + 1
         WHERE {_CHOSEN} AND n.event IS NOT 'rejected') -- a cancel took hold before the branches were made
-        WHERE branch NOT IN (SELECT saga_id FROM executions)"""
+        WHERE branch NOT IN (SELECT saga_id FROM executions UNION ALL SELECT saga_id FROM planned)
+    UNION ALL
+    SELECT saga_id, 'branches of ''' || place || ''' are lost' FROM (
+        SELECT e.number, e.saga_id, substr(r.target, instr(r.target, '.') + 1) AS place,
+            json_extract(r.details, '$.children') AS size
+        FROM executions e JOIN records r ON r.execution = e.number AND r.target GLOB 'waiting.*' AND {_IS_NUMBERED}
+            LEFT JOIN records n ON n.execution = e.number AND n.seq = r.seq + 1
+        WHERE {_CHOSEN} AND n.event IS NOT 'rejected') g
+        WHERE size <>
+            (SELECT count(*) FROM executions b WHERE b.parent = g.saga_id AND {_IS_IN_GROUP})
+            + (SELECT count(*) FROM planned b WHERE b.execution = g.number AND {_IS_IN_GROUP})
+    UNION ALL
+    SELECT e.saga_id, 'its planned branch ' || p.number || ' cannot be decoded'
+        FROM executions e JOIN planned p ON p.execution = e.number
+        WHERE {_CHOSEN} AND NOT (json_valid(details) AND json_valid(coalesce(ended, '[]')))
+    UNION ALL
+    SELECT e.saga_id, 'its branch ''' || p.saga_id || ''' is planned, and exists'
+        FROM executions e JOIN planned p ON p.execution = e.number
+        WHERE {_CHOSEN} AND p.saga_id IN (SELECT saga_id FROM executions)"""
 
 _MAIL_COUNT: Final = "(SELECT count(*) FROM inbox i WHERE i.execution = e.number)"
 _CALLS_NO_DRIVER: Final = f"""
@@ -309,9 +409,10 @@ ROW_FAULTS: Final = f"""
         SELECT e.saga_id, CASE
             WHEN e.ended_at IS NOT NULL AND NOT {_ENDED}
                 THEN 'its row says that it has ended, and its last record leads to ''' || r.target || ''''
-            WHEN e.ended_at IS NULL AND e.driver IS NULL AND {_ENDED}
+            WHEN e.ended_at IS NULL AND e.driver IS NULL AND {_ENDED} AND NOT {_VERB_WAITS}
                 THEN 'it has ended in ''' || r.target || ''', and its row does not say so'
             WHEN e.ended_at <> r.at THEN 'its row and its last record name different times of its end'
+            WHEN e.ended_at IS NOT NULL AND {_VERB_WAITS} THEN 'a verb is in its inbox, and its row calls no driver'
             WHEN e.mail <> {_MAIL_COUNT} THEN 'the inbox has another number of items than is noted'
             WHEN {_CALLS_NO_DRIVER} THEN 'it is in ''' || r.target || ''', and its row calls no driver'
             END AS fault
@@ -323,7 +424,8 @@ DERIVE_ROW: Final = f"""
     UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL),
         driver = iif(o.has_ended, NULL, driver), wake_at = iif(o.is_dormant, wake_at, NULL),
         attention = iif(o.has_ended OR (o.is_dormant AND o.mail = 0), NULL, -9e999)
-    FROM (SELECT e.number, r.at, {_ENDED} AS has_ended, {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
+    FROM (SELECT e.number, r.at, {_ENDED} AND NOT {_VERB_WAITS} AS has_ended, {_MAIL_COUNT} AS mail,
+            e.wake_at IS 9e999 AS is_dormant
         FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
     WHERE executions.number = o.number"""
 """Derives a row anew. Unless it has ended, or is dormant, a driver is called, which folds the records and writes the

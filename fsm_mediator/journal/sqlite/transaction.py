@@ -7,14 +7,18 @@ done again with a savepoint around each job. That is rare, and only then are sav
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from fsm_mediator.errors import MediatorError
 from fsm_mediator.journal.sqlite.commit import Write, execute_batch
-from fsm_mediator.journal.sqlite.errors import ERRORS, is_statement_error, to_journal_error
+from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, is_statement_error, to_journal_error
 from fsm_mediator.journal.sqlite.group_commit import Waiter
 from fsm_mediator.journal.sqlite.leases import IdCache
+
+PAUSE: Final = 0.0005
+"""Seconds between two tries to begin while another process writes."""
 
 Job: TypeAlias = Callable[[sqlite3.Cursor], Any]
 """Does its work within a transaction and returns the result; raises a `MediatorError` to refuse it."""
@@ -45,13 +49,13 @@ def perform(
     results: list[Any] = []
     jobs = waiters[0].jobs if len(waiters) == 1 else [job for waiter in waiters for job in waiter.jobs]
     try:
-        cursor.execute("BEGIN IMMEDIATE")
+        _begin(cursor, busy_timeout)
         try:
             results = _do_all(cursor, jobs, ids)
         except _HalfDone:
             cursor.execute("ROLLBACK")
             ids.clear()
-            cursor.execute("BEGIN IMMEDIATE")
+            _begin(cursor, busy_timeout)
             results = [_do_in_savepoint(cursor, job, ids, path) for job in jobs]
         committing = True
         cursor.execute("COMMIT")
@@ -66,6 +70,26 @@ def perform(
         else:
             ids.clear()
         raise
+
+
+def _begin(cursor: sqlite3.Cursor, busy_timeout: float) -> None:
+    """Begin, once no other process writes.
+
+    SQLite's own wait looks again after 1, 2, 5, 10 ... ms, so that nobody writes for most of the time when several
+    processes always want to.
+    """
+    until: float | None = None
+    while True:
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            now = time.monotonic()
+            until = now + busy_timeout if until is None else until
+            if not is_busy(error) or now >= until:
+                raise
+            time.sleep(PAUSE)
+        else:
+            return
 
 
 def _set_results(waiters: Sequence[Waiter[Job]], results: list[Any]) -> None:

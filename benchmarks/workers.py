@@ -1,0 +1,111 @@
+"""Several processes with a daemon each drain one backlog in one SQLite file: sagas a second, and claims a saga.
+
+Run with ``python -m benchmarks.workers``. The figures are medians, see ``--help``. A process that is slower beside
+others than alone would show: three are to be no slower than one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from fsm_mediator import Mediator, Saga, SQLiteJournal, step
+from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.records import Acceptance
+
+
+@step
+def reserve(order: str) -> None:
+    """Do nothing."""
+
+
+@step
+def charge(order: str) -> None:
+    """Do nothing."""
+
+
+@step
+def ship(order: str) -> None:
+    """Do nothing."""
+
+
+SAGA = Saga("three", [reserve, charge, ship])
+
+
+def work(path: str) -> None:
+    """Drive what is in the file, until standard input is closed."""
+    with Mediator(SAGA, journal=SQLiteJournal(path)) as mediator:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        with mediator.daemon(poll=0.2):
+            sys.stdin.read()
+
+
+def drained(workers: int, sagas: int, folder: Path) -> tuple[float, float]:
+    """Sagas a second, and claims a saga, of so many processes on one new file."""
+    path = str(folder / f"{workers}-{time.monotonic_ns()}.db")
+    journal = SQLiteJournal(path)
+    for start in range(0, sagas, 100):
+        accepted = [
+            Acceptance(f"s-{number}", SAGA.name, SAGA.version, SAGA.fingerprint, f"order {number}", time.time())
+            for number in range(start, min(start + 100, sagas))
+        ]
+        journal.write_all([Commit(each.saga_id, (), held=False, acceptance=each) for each in accepted])
+    command = [sys.executable, "-m", "benchmarks.workers", "--work", path]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        for _ in range(workers)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+    began = time.time()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    while next(journal.entries(phase="pending", limit=1), None) is not None:
+        time.sleep(0.1)
+    while any(entry.driver is not None for entry in journal.entries()):
+        time.sleep(0.1)
+    entries = list(journal.entries())
+    assert all(entry.state == "succeeded" for entry in entries)
+    for process in processes:
+        process.communicate(timeout=30)
+    journal.close()
+    seconds = max(entry.changed_at for entry in entries) - began
+    return sagas / seconds, sum(entry.epoch - 1 for entry in entries) / sagas
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sagas", type=int, default=1200, help="in the backlog")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median is printed")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 3], help="numbers of processes")
+    parser.add_argument("--folder", type=Path, default=None, help="where the files are made; a temporary folder")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.work)
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        rounds = [
+            [drained(workers, options.sagas, Path(folder)) for workers in options.workers]
+            for _ in range(options.rounds)
+        ]
+    for index, workers in enumerate(options.workers):
+        speed = statistics.median(each[index][0] for each in rounds)
+        claims = statistics.median(each[index][1] for each in rounds)
+        name = "process " if workers == 1 else "processes"
+        print(f"{workers} {name}: {speed:6.0f} sagas/s, {claims:.2f} claims a saga")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Slots: the limits of a `MemoryJournal`, see `SlotJournal`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from fsm_mediator.journal.memory_table import Place, Row
+from fsm_mediator.journal.protocol import Commit, Driver
+
+
+class Slots:
+    """Decides which attempts have a slot. `Row.place` says what an execution has; here it is found by limit.
+
+    Args:
+        rows: The executions, by id.
+        drivers: The drivers, by id.
+    """
+
+    def __init__(self, rows: Mapping[str, Row], drivers: Mapping[str, Driver]) -> None:
+        self._rows = rows
+        self._drivers = drivers
+        # By the limit's name and whether they have their slot, in the order of arrival: ids, some of them no longer.
+        self._ids: dict[tuple[str, bool], dict[str, None]] = {}
+
+    def ask(self, row: Row, commit: Commit) -> bool:
+        """Set the place of *row*, which is to be the execution after *commit*. Returns whether it queues."""
+        saga_id, limit, before = commit.saga_id, commit.slot, row.place
+        row.place = None
+        if not limit:
+            return False
+        begins = before == Place(limit, row.epoch, begun=True) and not commit.records
+        if not begins:
+            keeps = before is not None and before.limit == limit and not (before.begun or commit.records)
+            queue = self._ids.setdefault((limit, False), {})
+            if not keeps:
+                queue.pop(saga_id, None)
+            queue.setdefault(saga_id)
+            begins = commit.wake_at is None and saga_id in self.next_in_queue(limit, saga_id)
+            if begins:
+                self._ids.setdefault((limit, True), {})[saga_id] = None
+        row.place = Place(limit, row.epoch, begins)
+        if not begins and row.wake_at is None:
+            row.wake_at = row.changed_at
+        return not begins
+
+    def next_in_queue(self, limit: str, candidate: str | None = None) -> list[str]:
+        """The queued executions for which a slot is free; *candidate* asks for one, and counts as queued."""
+        most = [number for driver in self._drivers.values() for name, number in driver.limits if name == limit]
+        free = min(most, default=math.inf) - sum(saga_id != candidate for saga_id in self._owned(limit, begun=True))
+        queue = self._owned(limit, begun=False, candidate=candidate)
+        return list(queue if free == math.inf else islice(queue, max(0, int(free))))
+
+    def _owned(self, limit: str, *, begun: bool, candidate: str | None = None) -> Iterator[str]:
+        ids = self._ids.get((limit, begun), {})
+        for saga_id in list(ids):
+            row = self._rows.get(saga_id)
+            place = None if row is None else row.place
+            if saga_id == candidate:
+                yield saga_id
+            elif row is None or place is None or (place.limit, place.begun) != (limit, begun):
+                del ids[saga_id]
+            elif place.epoch == row.epoch and row.driver in self._drivers:
+                yield saga_id

@@ -1,0 +1,140 @@
+"""SlotJudge: which attempts have a slot of a limit, and which queue. See `SlotJournal`.
+
+Nearly always there is room and no queue, and one query says so. Only otherwise are drivers looked for that have died.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from sqlite3 import Cursor
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.journal.rows import Row
+from fsm_mediator.journal.sqlite import sql
+
+_Read: TypeAlias = Callable[[str, Sequence[Any]], list[Row]]
+
+_LAST: Final = 1 << 62
+
+OVERTAKEN: Final = 2
+"""How often an attempt in the queue, for which a slot is free, can be overtaken: so many times for each slot."""
+
+
+class Place(NamedTuple):
+    """What an attempt gets that asks for a slot.
+
+    Attributes:
+        number: Its place in the order of arrival; None: it arrives now.
+        begins: Whether it has its slot.
+    """
+
+    number: int | None
+    begins: bool
+
+
+class _Free(NamedTuple):
+    """The free slots of a limit.
+
+    Attributes:
+        most: How many slots there are.
+        free: How many of them are free.
+        prompt: The drivers whose places in the queue count, as JSON.
+        now: The time, in seconds since the epoch.
+    """
+
+    most: int
+    free: int
+    prompt: str
+    now: float
+
+
+class SlotJudge:
+    """Decides about slots, within a transaction or for a look.
+
+    Args:
+        is_alive: Whether the driver with this number and row is alive.
+        clock: Returns the time, in seconds since the epoch.
+        patience: Seconds for which nothing overtakes an attempt that was overtaken often. From then on no slot is left
+            for it until it asks: its driver seems to be unable to begin it.
+    """
+
+    def __init__(
+        self, is_alive: Callable[[int, Sequence[Any]], bool], clock: Callable[[], float], patience: float
+    ) -> None:
+        self._is_alive = is_alive
+        self._clock = clock
+        self._patience = patience
+
+    def ask(self, cursor: Cursor, commit: Commit, execution: int | None, own: int | None) -> Place:
+        """The place of an attempt.
+
+        Args:
+            cursor: Within a transaction.
+            commit: The commit that announces it, with the limit.
+            execution: The execution's number; None: it is being opened.
+            own: The number of its driver.
+        """
+        name, number = commit.slot, None
+        if execution is not None and not commit.records:
+            found = cursor.execute(sql.SLOT_OF, (execution, name, commit.epoch)).fetchone()
+            if found is not None:
+                number, begun = found
+                if begun:
+                    return Place(number, begins=True)
+        if commit.wake_at is not None:
+            return Place(number, begins=False)
+        if cursor.execute(sql.HAS_ROOM, (name, name, execution, name, name)).fetchone()[0]:
+            return Place(number, begins=True)
+
+        def read(query: str, parameters: Sequence[Any]) -> list[Row]:
+            return cursor.execute(query, parameters).fetchall()
+
+        room = self._room(read, name, own, execution)
+        if number is not None:
+            cursor.execute(sql.NOTICE, (number, room.now))
+        earlier = self._queue(read, name, room, _LAST if number is None else number, None)
+        cap = OVERTAKEN * room.most
+        begins = len(earlier) < room.free and all(overtaken < cap for *_, overtaken in earlier)
+        if begins and earlier:
+            passed = sql.as_json(each for each, *_ in earlier)
+            cursor.execute(sql.OVERTAKE, (cap, room.now + self._patience, passed))
+        return Place(number, begins)
+
+    def turns(self, read: _Read, name: str, own: int) -> list[str]:
+        """The queued executions of the driver *own* for which a slot is free."""
+        room = self._room(read, name, own, None)
+        found = []
+        for _, saga_id, driver, overtaken in self._queue(read, name, room, _LAST, own):
+            if driver == own:
+                found.append(saga_id)
+            if overtaken >= OVERTAKEN * room.most:
+                break
+        return found
+
+    def _queue(self, read: _Read, name: str | None, room: _Free, before: int, own: int | None) -> list[Row]:
+        """The first of the queue, as many as there are free slots; those of *own* even if others ignore them."""
+        parameters = (name, room.prompt, before, room.now, own, room.free)
+        return read(sql.QUEUE, parameters) if room.free > 0 else []
+
+    def _room(self, read: _Read, name: str | None, own: int | None, execution: int | None) -> _Free:
+        now, most = self._clock(), _LAST
+        alive, prompt = [], []
+        for number, allowed, *row in read(sql.DECLARED, (name,)):
+            if number == own or self._is_alive(number, row):
+                alive.append(number)
+                most = min(most, allowed)
+                last_beat, lease, *_ = row
+                if number == own or now - last_beat <= lease:
+                    prompt.append(number)
+        ((begun,),) = read(sql.BEGUN, (name, sql.as_json(alive), execution))
+        return _Free(most, most - begun, sql.as_json(prompt), now)
+
+
+def note(cursor: Cursor, commit: Commit, execution: int, place: Place) -> None:
+    """Write the place of the attempt that *commit* announces."""
+    if place.number is None:
+        cursor.execute(sql.ARRIVE, (execution, commit.slot, commit.epoch, place.begins))
+    else:
+        now = commit.epoch, place.begins
+        cursor.execute(sql.KEEP_PLACE, (*now, place.number, *now))
