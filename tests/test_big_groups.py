@@ -35,7 +35,8 @@ from fsm_mediator.cli.commands import cli
 from fsm_mediator.cli.tables import exported
 from fsm_mediator.conformance import conforms
 from fsm_mediator.journal import rows
-from fsm_mediator.journal.protocol import Commit, Plan, Planned
+from fsm_mediator.journal.planning import Plan, Planned
+from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator import commits
 from fsm_mediator.testing.processes import in_a_child, kill
 from tests.commits import DRIVER, acceptance, record
@@ -559,3 +560,32 @@ def test_join_of_a_group_before_all_branches_exist_is_no_legal_history(journal):
 
     (violation,) = conforms(entries, saga).violations
     assert violation.why == "its branch 'o-1/g.1' never succeeded, and stands in 'planned'"
+
+
+def test_lost_answers_create_nothing_twice(drive, journal, impatient):
+    """The answer to every commit with a plan is lost once, and the commit is written again: each branch exists once."""
+    world = World()
+    asked: list[int] = []
+
+    def over(size: int) -> range:
+        asked.append(size)
+        return range(size)
+
+    lost: list[Commit] = []
+
+    class Forgetful(Watched):
+        def write(self, commit: Commit) -> Any:
+            written = super().write(commit)
+            if commit.plan is not None and not any(each is commit for each in lost):
+                lost.append(commit)
+                raise JournalError("the answer was lost")
+            return written
+
+    forgetful = Forgetful(journal)
+    saga = Saga("big", [world.step("hold"), Parallel.each("g", world.step("one"), over=over)])
+    assert len(drive(saga, journal=forgetful).run("big", SIZE, saga_id="o-1").results["g"]) == SIZE
+
+    assert asked == [SIZE]
+    assert len(lost) == 1 + math.ceil(SIZE / BATCH)
+    assert names(journal) == [str(n) for n in range(SIZE)]
+    assert len(set(world.keys)) == len(world.keys)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from fsm_mediator import AsyncMediator, MemoryJournal, Retry, Saga, SQLiteJournal, step
-from fsm_mediator.journal import protocol
+from fsm_mediator.journal import optional
 from fsm_mediator.journal.protocol import Commit, Driver, is_journal
 from fsm_mediator.mediator import tasks
 from fsm_mediator.mediator.active import ActiveExecution
@@ -183,7 +183,7 @@ def test_a_journal_without_batches_is_claimed_from_one_by_one(drive, journal):
     assert is_journal(older)
     accept(journal, saga, "a", "b", "c")
     journal.enlist(Driver("d-1"))
-    assert [entry.saga_id for entry in protocol.claim_some(older, "d-1", 1e12, 1, (), ("a",))] == ["b"]
+    assert [entry.saga_id for entry in optional.claim_some(older, "d-1", 1e12, 1, (), ("a",))] == ["b"]
     with daemon_of(drive(saga, journal=older)):
         eventually(lambda: {found(journal, each).state for each in "ac"} == {"succeeded"})
 

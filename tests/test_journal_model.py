@@ -16,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal.operators import Fault, for_operators
+from fsm_mediator.journal.planning import Plan, planned_of
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -25,10 +26,8 @@ from fsm_mediator.journal.protocol import (
     IdTakenError,
     InboxChangedError,
     Journal,
-    Plan,
     Queued,
     Recoveries,
-    planned_of,
 )
 from fsm_mediator.records import VERBS, Acceptance, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import ENDED, is_in_phase
@@ -447,6 +446,8 @@ class JournalRemembers(RuleBasedStateMachine):
         if self.clock.now - self.beats[who] >= 10.0:
             self.beats[who] = self.clock.now
         assert sorted(called) == sorted(name for name, r in self.rows.items() if r["driver"] == who and r["mail"])
+        held = sorted(name for name, r in self.rows.items() if r["driver"] == who)
+        assert sorted(self.journal.beat(who, everything=True)) == held
 
     @rule(who=who)
     def dismiss(self, who):

@@ -6,11 +6,14 @@ import logging
 
 import pytest
 
-from fsm_mediator import JournalError, Parallel, Saga, Signal, Sleep
+from fsm_mediator import JournalError, Parallel, Retry, Saga, Signal, Sleep
 from fsm_mediator.journal.protocol import Commit, Driver
+from fsm_mediator.mediator import recovery
 from fsm_mediator.records import InboxItem
 from tests.commits import found, going_on, opening
-from tests.drivers import World, eventually, impatient  # noqa: F401 - a fixture
+from tests.drivers import World, core_of, eventually, impatient  # noqa: F401 - a fixture
+from tests.test_claims import accept
+from tests.test_daemon import daemon_of
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -35,7 +38,8 @@ class Deaf:
             answer = attribute(*args, **kwargs)
             if name == "write_all":
                 return [self.heard(commit, each) for commit, each in zip(args[0], answer, strict=True)]
-            heard = self.heard((name, args), answer)
+            about = {"post": lambda: args[1].kind, "claim_some": lambda: "any time"}.get(name, lambda: args[1:])()
+            heard = self.heard((name, args[0], about), answer)
             if heard is not answer:
                 raise heard
             return answer
@@ -122,3 +126,69 @@ def test_another_drivers_commit_is_not_taken_for_a_repeated_one(journal):
     for stale in (going_on("x", 2), going_on("x", 2, held=False)):
         with pytest.raises(JournalError):
             journal.write(stale)
+
+
+def test_a_claim_whose_answer_was_lost_is_driven_all_the_same(drive, journal, times, monkeypatch):
+    """The driver finds out what it holds, and drives it."""
+    monkeypatch.setattr(recovery, "BACKOFF", Retry(attempts=None, wait_initial=0.01, wait_jitter=0.0))
+    world = World()
+    saga = Saga("order", [world.step("ship")])
+    accept(journal, saga, "a", "b", "c")
+    mediator = drive(saga, journal=Deaf(journal, times, "claim_some"), max_workers=1)
+    with daemon_of(mediator):
+        eventually(lambda: [found(journal, each).state for each in "abc"] == ["succeeded"] * 3)
+    assert world.calls == ["ship"] * 3
+    assert {found(journal, each).driver for each in "abc"} == {None}
+
+
+def test_repetitions_of_other_calls_change_nothing(journal):
+    """Enlisting, beating, releasing and dismissing may each be repeated."""
+    driver = Driver("d-1")
+    for _ in range(3):
+        journal.enlist(driver)
+    journal.write(opening("x", "executing.a"))
+    assert [journal.beat("d-1") for _ in range(3)] == [()] * 3
+    for _ in range(3):
+        journal.release("x", 1)
+        assert found(journal, "x").driver is None
+    journal.enlist(Driver("d-2"))
+    claimed = journal.claim("x", "d-2")
+    journal.release("x", 1)  # of the driver before, late
+    assert found(journal, "x").epoch == claimed.epoch
+    assert found(journal, "x").driver == Driver("d-2")
+    for _ in range(3):
+        journal.dismiss("d-2")
+    assert found(journal, "x").driver is None
+
+
+def test_a_signal_whose_answer_was_lost_is_not_doubled(drive, journal, times):
+    """It is accepted once, and its sender is told so."""
+    saga = Saga("order", [Signal("paid"), Signal("sent")])
+    mediator = drive(saga, journal=Deaf(journal, times, "post"), park_after=0.0)
+    mediator.start("order", saga_id="o-1")
+    eventually(lambda: found(journal, "o-1").state == "waiting.paid" and found(journal, "o-1").driver is None)
+    mediator.signal("o-1", "sent", 7)
+    assert len(journal.inbox("o-1")) == 1
+    mediator.signal("o-1", "paid", 8)
+    eventually(lambda: found(journal, "o-1").state == "succeeded")
+    assert journal.inbox("o-1") == ()
+
+
+def test_a_cancel_whose_answer_was_lost_is_no_refusal(drive, journal, times):
+    """An execution that has been cancelled by then is not too late to cancel."""
+    world = World()
+    saga = Saga("order", [world.step("reserve"), Signal("paid")])
+    mediator = drive(saga, journal=journal, park_after=0.0)
+    mediator.start("order", saga_id="o-1")
+    eventually(lambda: found(journal, "o-1").state == "waiting.paid" and found(journal, "o-1").driver is None)
+
+    class Elsewhere(Deaf):
+        """The cancel takes effect before its sender tries again."""
+
+        def heard(self, call, answer):
+            mediator.recover()
+            return super().heard(call, answer)
+
+    drive(saga, journal=Elsewhere(journal, times, "post")).cancel("o-1")
+    assert found(journal, "o-1").state == "failed"
+    assert world.calls == ["reserve", "undo reserve"]

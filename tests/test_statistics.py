@@ -30,6 +30,7 @@ from fsm_mediator.statistics.machines import MachineStatistics, Period
 from fsm_mediator.statistics.showing import LEAST_SAMPLES, SHOWN, definitions_in
 from fsm_mediator.testing import VirtualClock
 from fsm_mediator.testing.strategies import HISTORY_AT, histories, sagas
+from tests.test_diagrams import in_notebook
 from tests.test_steps_view import FIXED, check_can_be_read
 
 HOUR = 3_600.0
@@ -456,7 +457,7 @@ def test_numbers_are_in_every_format_and_theme(shop):
     assert f"[fill='{LIGHT.ramp[-1]}']{{fill:{DARK.ramp[-1]}}}" in stats.diagram(theme="auto").to_svg()
     assert f"fill:{LIGHT.ramp[-1]}" in stats.diagram().to_mermaid()
     assert len(stats.diagram().alt) <= 300
-    shown = stats._repr_mimebundle_()
+    shown = in_notebook(stats)
     assert "<svg" in shown["image/svg+xml"]
     assert shown["text/plain"] == "<Statistics of saga 'order' version 1: 25 executions>"
 

@@ -18,11 +18,11 @@ from fsm_mediator.cli import options
 from fsm_mediator.cli.console import say
 from fsm_mediator.cli.loading import load_app
 from fsm_mediator.definition.saga import Saga, all_definitions
-from fsm_mediator.definition.shape import dump_shapes
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.exports import to_asl, to_bpmn, to_scxml, to_table, to_tla
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.sqlite.path import owner_if_other
+from fsm_mediator.upgrades.shape_files import dump_shapes
 
 _SQLITE: Final = b"SQLite format 3\0"
 """The first bytes of every SQLite file."""

@@ -18,7 +18,8 @@ from fsm_mediator.cli.loading import App
 from fsm_mediator.definition.saga import all_definitions
 from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.ids import group_of
-from fsm_mediator.journal.protocol import Entry, Journal, planned_of
+from fsm_mediator.journal.planning import planned_of
+from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import COMPENSATING, ENDED, STUCK_PHASES, SUCCEEDED, WAITING, phase_of, split_state
 

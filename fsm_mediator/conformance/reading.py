@@ -15,7 +15,8 @@ import attrs
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.codec import UNREADABLE
-from fsm_mediator.journal.protocol import Entry, Journal, is_journal, planned_of
+from fsm_mediator.journal.planning import planned_of
+from fsm_mediator.journal.protocol import Entry, Journal, is_journal
 from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import EVENTS, PHASES
 

@@ -7,23 +7,17 @@ A file of shapes is JSON, written by ``fsm-mediator export-shape``; ``docs/upgra
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final, Self
 
-import attrs
+import msgspec
 
 from fsm_mediator.definition.pickling import with_shape
-from fsm_mediator.definition.saga import Saga, fingerprint_of, shape_of
-from fsm_mediator.error_types import DefinitionError
+from fsm_mediator.definition.saga import Saga, shape_of
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine
 from fsm_mediator.machine.parts import GROUPS, Callback, Kind, Part
-from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry
 from fsm_mediator.states import is_within
-
-FORMAT: Final = 1
-"""The number of the file's format."""
 
 _COPIED: Final = (
     *("path", "kind", "compensatable", "calls_compensation", "pivot", "forward_only", "repeatable", "each"),
@@ -31,8 +25,7 @@ _COPIED: Final = (
 """The fields that a part and its shape have in common."""
 
 
-@attrs.frozen
-class PartShape:
+class PartShape(msgspec.Struct, frozen=True):
     """One part of a saga, as far as the machine's table depends on it.
 
     Attributes:
@@ -86,12 +79,11 @@ class PartShape:
             each=self.each,
             branches=tuple(name for name, _ in self.branches),
             group_compensates=self.calls_compensation and self.kind in GROUPS,
-            shape=tuple((name, shape_of(branch._parts())) for name, branch in self.branches) or None,
+            shape=tuple((name, shape_of(branch.without_functions())) for name, branch in self.branches) or None,
         )
 
 
-@attrs.frozen
-class Shape:
+class Shape(msgspec.Struct, frozen=True):
     """The shape of one version of a saga.
 
     Attributes:
@@ -129,13 +121,13 @@ class Shape:
 
     def to_json(self) -> str:
         """The shape as a JSON text."""
-        return json.dumps(_to_json(self))
+        return json.dumps(shape_as_data(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The shape that `to_json` wrote."""
         content = json.loads(text)
-        return cls(content["saga"], content["version"], content["fingerprint"], _from_json(content).parts)
+        return cls(content["saga"], content["version"], content["fingerprint"], shape_from_data(content).parts)
 
     def saga_without_functions(self) -> Saga:
         """A saga of this shape, which can be looked at and cannot be run."""
@@ -150,13 +142,14 @@ class Shape:
             if part.branches
         }
         more = {"single": None, "cancels_siblings": False, "nested": nested}
-        return {**settings, **more, "parts": self._parts(), "branches": branches}
+        return {**settings, **more, "parts": self.without_functions(), "branches": branches}
 
     def machine(self, *, every: bool = False) -> CompiledMachine:
         """Its machine: with *every* state that any settings allow, or only with those of the present settings."""
-        return compile_machine(self._parts(), every=every)
+        return compile_machine(self.without_functions(), every=every)
 
-    def _parts(self) -> tuple[Part, ...]:
+    def without_functions(self) -> tuple[Part, ...]:
+        """Parts of this shape, to compile a machine; they cannot be executed."""
         return tuple(part.part() for part in self.parts)
 
     def part(self, path: str) -> PartShape | None:
@@ -171,58 +164,25 @@ class Shape:
         return f"saga {self.saga!r} version {self.version} ({self.fingerprint})"
 
 
+_DEFAULTS: Final = dict(zip(PartShape.__struct_fields__[1:], PartShape.__struct_defaults__, strict=True))
 _NOTHING: Final = Callback(lambda: None, takes_context=False, is_coroutine=False, label="nothing")
 
 
-def dump_shapes(sagas: Iterable[Saga | Shape]) -> str:
-    """The text of a file with the shapes of *sagas*."""
-    shapes = [_to_json(saga if isinstance(saga, Shape) else Shape.of(saga)) for saga in sagas]
-    return json.dumps({"fsm_mediator_shapes": FORMAT, "table_format": TABLE_FORMAT, "sagas": shapes}, indent=2)
-
-
-def _to_json(shape: Shape) -> dict[str, Any]:
-    parts = []
+def shape_as_data(shape: Shape) -> dict[str, Any]:
+    """The shape as plain data for JSON. A part's fields with their defaults are left out."""
+    parts: list[dict[str, Any]] = []
     for part in shape.parts:
-        parts.append(attrs.asdict(part, recurse=False, filter=lambda field, value: value != field.default))
+        fields = ((name, getattr(part, name)) for name in part.__struct_fields__)
+        parts.append({name: value for name, value in fields if name == "path" or value != _DEFAULTS[name]})
         if part.branches:
-            parts[-1]["branches"] = {name: _to_json(branch) for name, branch in part.branches}
+            parts[-1]["branches"] = {name: shape_as_data(branch) for name, branch in part.branches}
     return {"saga": shape.saga, "version": shape.version, "fingerprint": shape.fingerprint, "parts": parts}
 
 
-def read_shapes(path: Path | str) -> tuple[Shape, ...]:
-    """The shapes in a file that ``fsm-mediator export-shape`` wrote.
-
-    Raises:
-        DefinitionError: It cannot be read, has no shapes, was changed, or has another format than this version.
-    """
-    path = Path(path)
-    advice = "Write it anew, with the code that it is of: fsm-mediator export-shape APP -o FILE"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        formats = content["fsm_mediator_shapes"], content["table_format"]
-        shapes = tuple(map(_from_json, content["sagas"])) if formats == (FORMAT, TABLE_FORMAT) else ()
-    except OSError as error:
-        raise DefinitionError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:  # its repr is the whole file
-        raise DefinitionError(f"{path} holds no shapes of sagas, nor text: {error.reason}. {advice}") from error
-    except RecursionError as error:
-        raise DefinitionError(f"{path} holds no shapes of sagas: it is nested too deep. {advice}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DefinitionError(f"{path} holds no shapes of sagas ({error!r}). {advice}") from error
-    if formats != (FORMAT, TABLE_FORMAT):
-        raise DefinitionError(
-            f"{path} has format {formats[0]} and tables of format {formats[1]}; this version compares format {FORMAT} "
-            f"and {TABLE_FORMAT}. Executions of another table's format are driven by no newer code: let them end first"
-        )
-    for shape in shapes:
-        if fingerprint_of(shape._parts()) != shape.fingerprint:
-            raise DefinitionError(f"{path}: {shape} does not have that fingerprint: the file was changed. {advice}")
-    return shapes
-
-
-def _from_json(content: Mapping[str, Any]) -> Shape:
+def shape_from_data(content: Mapping[str, Any]) -> Shape:
+    """The shape that `shape_as_data` returned."""
     parts = []
     for each in content["parts"]:
-        branches = tuple((name, _from_json(branch)) for name, branch in each.get("branches", {}).items())
+        branches = tuple((name, shape_from_data(branch)) for name, branch in each.get("branches", {}).items())
         parts.append(PartShape(**{**each, "kind": Kind(each.get("kind", "step")), "branches": branches}))
     return Shape(str(content["saga"]), str(content["version"]), str(content["fingerprint"]), tuple(parts))

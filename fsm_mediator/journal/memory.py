@@ -19,13 +19,13 @@ from fsm_mediator.journal.memory_operators import OperatorRows
 from fsm_mediator.journal.memory_slots import Slots
 from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
+from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import (
     Commit,
     Driver,
     Entry,
     Forgotten,
     IdTakenError,
-    Planned,
     Queued,
     Written,
     check_bounds,
@@ -260,11 +260,12 @@ class MemoryJournal(OperatorRows):
             for each in driver.definitions:
                 self._table.shapes.setdefault(each.fingerprint, each.shape)
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """As `Journal.beat`."""
         with self._lock:
             self._check_driver(driver_id)
-            return tuple(saga_id for saga_id, row in self._rows.items() if row.driver == driver_id and row.mail)
+            owned = ((saga_id, row) for saga_id, row in self._rows.items() if row.driver == driver_id)
+            return tuple(saga_id for saga_id, row in owned if everything or row.mail)
 
     def turns(self, driver_id: str) -> list[str]:
         """As `SlotJournal.turns`."""

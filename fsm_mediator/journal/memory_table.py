@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.operators import Fault
-from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Plan, Planned
+from fsm_mediator.journal.planning import Plan, Planned
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
 from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, PENDING, is_settled

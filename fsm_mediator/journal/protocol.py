@@ -14,7 +14,8 @@ import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
+from fsm_mediator.journal.planning import Plan
+from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -70,40 +71,6 @@ NO_RECOVERIES: Final = Recoveries()
 """Of an execution with no driver that has died in its midst."""
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """The change that a commit makes to planned branches: those of a group too large to be created in one commit.
-
-    A planned branch is no execution: nothing can claim it, and it has no inbox.
-
-    Attributes:
-        branches: The branches that are planned now, all of the group. They are numbered from 0. A branch that another
-            one names as its successor is created dormant.
-        creates: Create the planned branches from this number to before that one. Those that were created before, or
-            have ended, are left alone: the same again changes nothing.
-        ends: End all branches that are still planned, with this error. They are never created.
-    """
-
-    branches: tuple[Acceptance, ...] = ()
-    creates: tuple[int, int] = (0, 0)
-    ends: Failure | None = None
-
-
-class Planned(NamedTuple):
-    """The branches of an execution that are still planned.
-
-    Attributes:
-        first: The number of the first of them in their group.
-        end: The number after that of the last; all between are planned.
-        dormant: The number of the first one that is created dormant, and all after it; *end*: none is.
-        ended: The error with which they ended without being created; None: they will be created.
-    """
-
-    first: int
-    end: int
-    dormant: int
-    ended: Failure | None
-
-
 class Commit(msgspec.Struct, frozen=True):
     """All that is written for one execution in one transaction: everything, or nothing.
 
@@ -130,7 +97,7 @@ class Commit(msgspec.Struct, frozen=True):
             see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
             None: it keeps what it has.
         answers: What became of verbs in the inbox; these are in *taken* too.
-        plan: What is done about its planned branches. Only for a journal that has `plans_branches`.
+        plan: What is done about its planned branches. Only for a `PlanningJournal`.
         token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
             repeated. 0: it is not.
     """
@@ -243,8 +210,7 @@ class Journal(Protocol):
     once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
     optional too: without it a daemon claims one by one.
 
-    A journal may have a method ``planned(saga_id)``, which returns the `Planned` branches of an execution, or None.
-    Then it takes commits with a `Plan`. Without it every group is created in one commit, whatever its size.
+    A journal may also be a `PlanningJournal`: see ``planning.py``.
 
     Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
     lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
@@ -317,8 +283,11 @@ class Journal(Protocol):
     def enlist(self, driver: Driver) -> None:
         """Register *driver*, which counts as alive from now on."""
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """Renew a driver's lease. Returns the ids of its executions with items in their inbox.
+
+        With *everything* it returns the ids of all its executions. A driver asks for these after a claim whose answer
+        was lost, and not at each heartbeat, for they may be many.
 
         Raises:
             LeaseLostError: There is no such driver.
@@ -402,87 +371,6 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Close files and connections. The journal opens again when it is used again."""
-
-
-class SlotJournal(Journal, Protocol):
-    """A journal that keeps the slots of limits, so that these hold for all processes that use it.
-
-    An attempt under a limit is announced by a commit with `Commit.slot`. In the same transaction the journal decides
-    whether the attempt has a slot. The number of slots is the smallest that any living driver declares for this limit
-    in `Driver.limits`. If no slot is free, or earlier attempts queue for all that are, the attempt queues: the journal
-    returns `Queued`, and the execution has a ``wake_at`` even if the commit has none. A commit with a ``wake_at`` only
-    queues.
-
-    The queue is in the order of arrival. A commit with records arrives anew; a commit without any keeps the place that
-    the execution has, under whatever driver.
-
-    A slot that is free for an attempt in the queue stays free until its driver asks for it. Meanwhile a journal may let
-    later attempts have other free slots, twice as many attempts as there are slots at the most.
-
-    A slot is free again after a commit that gives it up, and once the execution has no living owner, or is claimed. A
-    place in the queue counts only while the execution's owner renews its lease, so that a stopped process does not hold
-    up the others.
-    """
-
-    def turns(self, driver_id: str) -> list[str]:
-        """The queued executions of a driver for which a slot is free now, in the order of arrival."""
-        ...
-
-
-def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
-    """The journal's `SlotJournal.turns`; None: it keeps no slots, and limits hold within a process."""
-    turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
-    return turns
-
-
-@runtime_checkable
-class RepairableJournal(Protocol):
-    """Further methods of a journal that keeps rows which are derived from its records."""
-
-    def damage_of(self, saga_id: str | None) -> list[str]:
-        """The damage in the records and the row of one execution, each fault in words; None: of every execution."""
-
-    def repairable(self) -> list[str]:
-        """The ids of executions with a row that contradicts their records or their inbox."""
-
-    def repair(self, saga_id: str) -> None:
-        """Derive the row of an execution anew from its records and its inbox, of which nothing is lost.
-
-        Its driver, if it has one, is fenced. Does nothing if the row contradicts nothing.
-        """
-
-
-def damage_of(journal: Journal, saga_id: str) -> list[str]:
-    """The damage that *journal* finds in one execution; empty where it cannot look."""
-    return journal.damage_of(saga_id) if isinstance(journal, RepairableJournal) else []
-
-
-def patience_of(journal: Journal) -> float | None:
-    """The seconds for which a driver tries a commit on that the journal could not make; None: without limit."""
-    patience: float | None = getattr(journal, "patience", 0.0)
-    return patience
-
-
-def claim_some(
-    journal: Journal, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
-) -> list[Entry]:
-    """As `Journal.claim_some`; one by one, oldest first, in a journal that has no such method."""
-    if hasattr(journal, "claim_some"):
-        return journal.claim_some(driver_id, at, limit, skip, leave)
-    found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
-    claims = (journal.claim(saga_id, driver_id) for saga_id in found[:limit])
-    return [claimed for claimed in claims if claimed is not None]
-
-
-def plans_branches(journal: Journal) -> bool:
-    """Whether *journal* takes commits with a `Plan`."""
-    return hasattr(journal, "planned")
-
-
-def planned_of(journal: Journal, saga_id: str) -> Planned | None:
-    """The planned branches of an execution; None: there are none."""
-    planned: Planned | None = journal.planned(saga_id) if plans_branches(journal) else None  # type: ignore[attr-defined]
-    return planned
 
 
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:

@@ -14,7 +14,8 @@ import msgspec
 
 from fsm_mediator.errors import IllegalRecordError, JournalError, PayloadError
 from fsm_mediator.journal.codec import UNREADABLE, Codec
-from fsm_mediator.journal.protocol import Commit, Driver, Entry, Plan, Planned, Recoveries
+from fsm_mediator.journal.planning import Plan, Planned
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, Recoveries
 from fsm_mediator.records import CHILD, SIGNAL, VERBS, Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import (
     COMPENSATING,

@@ -14,7 +14,8 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.execution.rules import NOT_BEGUN, RUNNING
 from fsm_mediator.ids import branch_id, branch_name
-from fsm_mediator.journal.protocol import Entry, Planned, planned_of
+from fsm_mediator.journal.planning import Planned, planned_of
+from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.mediator.active import is_quiescent
 from fsm_mediator.mediator.store import ExecutionStore

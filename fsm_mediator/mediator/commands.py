@@ -16,7 +16,8 @@ from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import group_of, is_branch, parent_of
 from fsm_mediator.journal.codec import are_equal
-from fsm_mediator.journal.protocol import Entry, planned_of
+from fsm_mediator.journal.planning import planned_of
+from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Part
 from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.mediator.validation import is_instance

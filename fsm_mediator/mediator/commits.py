@@ -11,16 +11,9 @@ from fsm_mediator.errors import DecisionError, ResultRefusedError, SignalTimedOu
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.rules import MOST_CRASHES
 from fsm_mediator.ids import branch_name
-from fsm_mediator.journal.protocol import (
-    NO_RECOVERIES,
-    Commit,
-    Driver,
-    Journal,
-    Plan,
-    Recoveries,
-    plans_branches,
-    turns_of,
-)
+from fsm_mediator.journal.optional import turns_of
+from fsm_mediator.journal.planning import Plan, plans_branches
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Journal, Recoveries
 from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect, Kind
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.records import (

@@ -23,15 +23,8 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.protocol import (
-    Commit,
-    Entry,
-    IdTakenError,
-    InboxChangedError,
-    Journal,
-    Written,
-    patience_of,
-)
+from fsm_mediator.journal.optional import patience_of
+from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, InboxChangedError, Journal, Written
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.mediator.limits import Limits
@@ -185,6 +178,7 @@ class Core:
                     self.owned.refuse_verbs(saga_id)
             self.owned.retry_releases()
             self.owned.look_for_turns()
+            self.settle_claims()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
         except Exception:  # of a journal that is not ours, say: the heartbeat must not end
@@ -333,6 +327,16 @@ class Core:
             self.release_if_unstarted(active, error)
             raise
         return active
+
+    def settle_claims(self) -> None:
+        """Drive the executions that this driver owns without knowing it: the answer to their claim was lost."""
+        owned = self.owned
+        if owned.claims_in_doubt:
+            held = self.journal.beat(self.driver.id, everything=True)
+            owned.claims_in_doubt = False
+            for saga_id in held:
+                if saga_id not in owned.active and saga_id not in owned.abandoned:
+                    self.runtime.post(self.resume, saga_id)
 
     def take_up(self, claimed: Entry) -> ActiveExecution | None:
         """Have a claimed execution driven in the background, from any thread; None: it is released."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fsm_mediator.execution.rules import end_of_planned
 from fsm_mediator.ids import branch_id
-from fsm_mediator.journal.protocol import Plan, Planned
+from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import branches_status, cancel_message
 from fsm_mediator.mediator.core import Core

@@ -17,7 +17,8 @@ from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
-from fsm_mediator.journal.protocol import Commit, Entry, turns_of
+from fsm_mediator.journal.optional import turns_of
+from fsm_mediator.journal.protocol import Commit, Entry
 from fsm_mediator.machine.parts import Effect
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.limits import Limits, Slot
@@ -56,6 +57,7 @@ class OwnedExecutions:
         abandoned: The threads that cannot be ended, by the id of their execution, which stays owned.
         unreleased: The ids of executions that it could not release yet.
         waiting: The places of executions that queue in the journal, see `Limit.wait_for_turn`, by id.
+        claims_in_doubt: Whether a claim failed, and may have been made all the same.
         on_empty: Called, if set, whenever the last execution is gone.
         notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
     """
@@ -70,6 +72,7 @@ class OwnedExecutions:
         self.unreleased: set[str] = set()
         self.waiting: dict[str, Slot] = {}
         self._turns = turns_of(store.journal)
+        self.claims_in_doubt = False
         self.on_empty: Callable[[], None] | None = None
         self.notify: Callable[[str], object] | None = None
         _here[self._driver_id] = self
@@ -245,7 +248,6 @@ class OwnedExecutions:
             return True
         if slot is None:
             slot = active.slot = limit.acquire(active.used)
-            slot.asked = self._turns is None
         return slot.has_come
 
     def wait_for_turn(self, active: ActiveExecution) -> None:

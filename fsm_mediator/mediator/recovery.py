@@ -16,7 +16,7 @@ import threading
 from typing import Final, Self
 
 from fsm_mediator.errors import JournalError
-from fsm_mediator.journal.protocol import claim_some
+from fsm_mediator.journal.optional import claim_some
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.runtime import Event
@@ -60,6 +60,7 @@ class RecoveryPoll:
             return self._poll, True
         try:
             self._learn()
+            core.settle_claims()
             now = core.clock()
             leave = (*core.setbacks.waiting(), *self._driven_here)
             claimed = claim_some(core.journal, core.driver.id, now, free, tuple(self._skip), leave)
@@ -75,6 +76,7 @@ class RecoveryPoll:
                 return self._poll if full else SOON, full
             wake = core.journal.next_wake()
         except JournalError as error:
+            core.owned.claims_in_doubt = True
             self._failures += 1
             wait = BACKOFF.wait(self._failures, 0.5)
             logger.warning("the daemon cannot use the journal, and looks again in %.1f s: %s", wait, error)

@@ -23,6 +23,7 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry, IdTakenError
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import outcome_if_quiescent
+from fsm_mediator.mediator.commands import post_cancel
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.joining import write_records
 from fsm_mediator.mediator.store import raise_unless_succeeded, with_drivability, with_queue_info
@@ -36,7 +37,7 @@ from fsm_mediator.mediator.verbs import (
 )
 from fsm_mediator.mediator.waiting import BRANCHES_POLL
 from fsm_mediator.records import InboxItem
-from fsm_mediator.states import UNDRIVABLE, is_settled
+from fsm_mediator.states import COMPENSATING, FAILED, RETRYING_COMPENSATION, UNDRIVABLE, is_settled, phase_of
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram
@@ -366,5 +367,24 @@ async def executions(core: ExecutionDriver, state: str | None, saga: str | None,
 
 
 async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: Any) -> None:
-    """Post a cancel or a signal to an execution, and notify its owner."""
-    await core.notify_owner(await ask(core, post, core.store, *arguments))
+    """Post a cancel or a signal to an execution, and notify its owner.
+
+    If the journal fails, the execution is looked at again before the next try: the item may have come.
+    """
+    attempt, retry = 1, core.runtime.journal_retry
+    while True:
+        try:
+            return await core.notify_owner(await ask(core, post, core.store, *arguments))
+        except RefusedError:
+            if attempt == 1 or post is not post_cancel:
+                raise
+            entry = await core.runtime.in_thread(core.store.entry, arguments[0])
+            if phase_of(entry.state) not in (COMPENSATING, RETRYING_COMPENSATION, FAILED):
+                raise
+            return None  # it is what an earlier try has done
+        except JournalError as error:
+            if type(error) is not JournalError or not retry.allows(attempt):
+                raise
+            logger.warning("execution %r: %s; trying again", arguments[0], error)
+        await core.runtime.pause(retry.wait(attempt, core.chance()))
+        attempt += 1

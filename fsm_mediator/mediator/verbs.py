@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import attrs
+from msgspec.structs import replace
 
 from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import (
@@ -174,7 +174,7 @@ def _outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:
     acceptance, codec = entry.acceptance, store.journal.codec
     text = for_operators(store.journal).shape(acceptance.fingerprint)
     assert text is not None  # a driver that knows it has enlisted with it
-    shape = attrs.evolve(Shape.from_json(text), saga=acceptance.saga, version=acceptance.version)
+    shape = replace(Shape.from_json(text), saga=acceptance.saga, version=acceptance.version)
     saga = shape.saga_without_functions()
     records = codec.decode_records(saga, store.journal.records(entry.saga_id))
     return Execution.fold(saga, codec.decode_acceptance(saga, acceptance), records).outcome()

@@ -203,7 +203,10 @@ class Checking:
         if any(fault.kind in faults.KILLS for fault in plan.all) and not self._outlives:
             self._see_that_it_outlives()
         before, trial, after, left = self._run(plan)
-        problem = trial.problem or self._not_absorbed(trial) or self.judged(trial.outcome, before, after) or left
+        problem = "; ".join(trial.injector.loop_problems)
+        problem = (
+            problem or trial.problem or self._not_absorbed(trial) or self.judged(trial.outcome, before, after) or left
+        )
         if problem and self._memory is not None and self._memory.lost:
             problem += (
                 f"\n           {self._memory} was lost with the process that died, as in a restart."
@@ -230,7 +233,7 @@ class Checking:
                 f"It must show what the saga does, or every run would pass"
             )
         self._good = after
-        problem = left or "; ".join(trial.injector.changed)
+        problem = left or "; ".join((*trial.injector.changed, *trial.injector.loop_problems))
         return Case(trial.plan, trial.outcome, True, problem, trial.branches, trial.deaths)
 
     def _see_that_it_outlives(self) -> None:

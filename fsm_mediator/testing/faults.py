@@ -26,6 +26,7 @@ CRASH_BEFORE: Final = "crashes_before_effect"
 CRASH_AFTER: Final = "crashes_after_effect"
 CRASH_UNRECORDED: Final = "crashes_before_record"
 CRASH_RECORDED: Final = "crashes_after_record"
+CUT_SHORT: Final = "is_cut_short"
 CANCELLED: Final = "cancelled_meanwhile"
 OVERDUE: Final = "overdue_meanwhile"
 KILL_BEFORE: Final = "killed_before_effect"
@@ -44,6 +45,7 @@ WORDS: Final = {
     CRASH_AFTER: "has just taken effect when its driver dies",
     CRASH_UNRECORDED: "has answered, and its driver dies before that is journaled",
     CRASH_RECORDED: "has answered, and its driver dies right after that is journaled",
+    CUT_SHORT: "is cancelled at its first await, as by a time-out",
     CANCELLED: "is at work when somebody cancels the saga",
     OVERDUE: "is at work when the saga's deadline passes",
     KILL_BEFORE: "has not begun when its process is killed",
@@ -217,6 +219,8 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
         if part.retry.attempts != 1:
             yield Fault(part.path, kind, once=True, absorbed=_is_absorbed(part, kind))
     yield Fault(part.path, REJECTED)
+    if part.execute is not None and part.execute.is_coroutine:
+        yield Fault(part.path, CUT_SHORT, once=True)
     yield Fault(part.path, CRASH_UNRECORDED, once=True, absorbed=_is_absorbed(part, CRASH_UNRECORDED))
     yield Fault(part.path, CRASH_RECORDED, once=True)  # which is a crash of what comes after it
     if not part.forward_only:
@@ -254,7 +258,8 @@ def _of_compensate(part: Part) -> Iterator[Fault]:
     if part.timeout is not None:
         yield Fault(part.path, SLOW_BEFORE, COMPENSATE, once=True)
         yield Fault(part.path, SLOW_AFTER, COMPENSATE, once=True)
-    for kind in (CRASH_BEFORE, CRASH_AFTER, CRASH_UNRECORDED, CRASH_RECORDED):
+    cut = (CUT_SHORT,) if part.compensate is not None and part.compensate.is_coroutine else ()
+    for kind in (*cut, CRASH_BEFORE, CRASH_AFTER, CRASH_UNRECORDED, CRASH_RECORDED):
         yield Fault(part.path, kind, COMPENSATE, once=True)
 
 

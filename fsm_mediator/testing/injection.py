@@ -36,6 +36,7 @@ from fsm_mediator.records import (
 )
 from fsm_mediator.testing import faults
 from fsm_mediator.testing.clock import VirtualClock
+from fsm_mediator.testing.coroutines import blocking_calls_noted, cut_short
 from fsm_mediator.testing.faults import Fault, FaultPlan
 from fsm_mediator.testing.processes import kill
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from fsm_mediator.definition.saga import Saga
 
 T = TypeVar("T")
+
+_BLOCKS: Final = "blocks the event loop ({}), and with it every other saga: await it, or use asyncio.to_thread"
 
 OUTAGE: Final = 3
 """How many attempts a fault lasts under a policy without limit."""
@@ -66,6 +69,7 @@ class FaultInjector:
         since: The calls after the first fault struck.
         own: The latest exception that was not injected, by (step, verb).
         changed: Changes of the payload in place, in words. With a journal that encodes, no other attempt sees them.
+        loop_problems: Coroutines that block their event loop, or swallow their cancellation, in words.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class FaultInjector:
         self.since: list[tuple[str, str]] = []
         self.own: dict[tuple[str, str], BaseException] = {}
         self.changed: list[str] = []
+        self.loop_problems: list[str] = []
         self._idle = idle
         self._begun: Counter[tuple[str, str]] = Counter()
         self._strikes: Counter[Fault] = Counter()
@@ -209,6 +214,11 @@ class FaultInjector:
                 f"return the value as the step's result, or change a copy"
             )
 
+    def note_loop_problem(self, problem: str) -> None:
+        """Note what a coroutine does to its event loop."""
+        if problem not in self.loop_problems:
+            self.loop_problems.append(problem)
+
     def before_record(self, saga_id: str) -> None:
         """A record of this execution is about to be written.
 
@@ -307,7 +317,7 @@ class FaultyRuntime:
                 made = injector.idled(effect)
                 if made is None:
                     payload = injector.payload_before(call)
-                    made = await self._inner.call(call)
+                    made = await self._call_really(call, place, fault)
                     injector.look_for_changes(place, call, payload)
                 answer = injector.after_call(fault, place, saga_id, effect, made)
             self._check_alive()
@@ -315,6 +325,16 @@ class FaultyRuntime:
             self._die(saga_id)
             raise
         return answer
+
+    async def _call_really(self, call: StepCall, place: tuple[str, str], fault: Fault | None) -> Answer:
+        callback, injector = call.effect.callback, self._injector
+        if callback is None or not callback.is_coroutine:
+            return await self._inner.call(call)
+        who = f"{place[1]} of {place[0]!r}"
+        if fault is not None and fault.kind == faults.CUT_SHORT:
+            return await cut_short(call, lambda problem: injector.note_loop_problem(f"{who} {problem}"))
+        with blocking_calls_noted(lambda what: injector.note_loop_problem(f"{who} {_BLOCKS.format(what)}")):
+            return await self._inner.call(call)
 
     async def write(self, commit: Commit) -> Written:
         """As `Runtime.write`, with faults."""

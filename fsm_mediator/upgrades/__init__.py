@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fsm_mediator.definition.shape import PartShape, Shape, dump_shapes, read_shapes
+from fsm_mediator.definition.shape import PartShape, Shape
 from fsm_mediator.upgrades.comparing import compare
 from fsm_mediator.upgrades.report import Comparison, StateVerdict, StrandedError, Verdict
+from fsm_mediator.upgrades.shape_files import dump_shapes, read_shapes
 
 __all__ = [
     "Comparison",

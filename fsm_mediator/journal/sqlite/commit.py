@@ -16,15 +16,8 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
 from fsm_mediator.journal.codec import Codec
-from fsm_mediator.journal.protocol import (
-    Commit,
-    IdTakenError,
-    InboxChangedError,
-    Plan,
-    Queued,
-    Written,
-    check_unless_mail,
-)
+from fsm_mediator.journal.planning import Plan
+from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
     ANSWERS_KEPT,
     Row,

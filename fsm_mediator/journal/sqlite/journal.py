@@ -173,7 +173,7 @@ class SQLiteJournal(OperatorTables):
 
         self._perform(job)
 
-    def beat(self, driver_id: str) -> tuple[str, ...]:
+    def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """As `Journal.beat`. The lease is renewed after a third of it; rows are marked as ended by the way."""
         self._connections.check_writable()
         self._connections.check_files()
@@ -187,7 +187,7 @@ class SQLiteJournal(OperatorTables):
             self._mark_ended(number)
             if not self._connections.in_memory:
                 self._read("PRAGMA wal_checkpoint(PASSIVE)")
-        return tuple(saga_id for (saga_id,) in self._read(sql.WITH_MAIL, (number,)))
+        return tuple(saga_id for (saga_id,) in self._read(sql.HELD if everything else sql.WITH_MAIL, (number,)))
 
     def turns(self, driver_id: str) -> list[str]:
         """As `SlotJournal.turns`."""

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from fsm_mediator.journal.liveness import LivenessCheck
-from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Planned, Written, check_bounds
+from fsm_mediator.journal.planning import Planned
+from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
 from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, planned_from, record_of
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.connections import Connections

@@ -73,7 +73,7 @@ _PENDING_LAST: Final = """
     """
 
 PLANNED: Final = """
-    -- Branches of large groups that are no executions yet: see `Plan` in ``journal/protocol.py``.
+    -- Branches of large groups that are no executions yet: see `Plan` in ``journal/planning.py``.
     CREATE TABLE planned (
         execution INTEGER NOT NULL REFERENCES executions ON DELETE CASCADE, -- whose group it is
         number INTEGER NOT NULL, -- in the group

@@ -193,6 +193,9 @@ BEAT: Final = "UPDATE drivers SET beat_at = ?, lease = ? WHERE id = ?"
 LAST_BEAT: Final = "SELECT number, beat_at FROM drivers WHERE id = ?"
 WITH_MAIL: Final = """
     SELECT saga_id FROM executions WHERE ended_at IS NULL AND driver = ? AND attention IS NOT NULL ORDER BY number"""
+HELD: Final = f"""
+    SELECT e.saga_id FROM {_WITH_LAST_RECORD}
+    WHERE e.ended_at IS NULL AND e.driver = ? AND NOT {_JUST_ENDED} ORDER BY e.number"""
 DELETE_DRIVER: Final = "DELETE FROM drivers WHERE number = ?"
 DELETE_DRIVERS: Final = f"""
     DELETE FROM drivers WHERE number IN (SELECT value FROM json_each(?))

@@ -1,0 +1,87 @@
+"""Coroutines of steps: calls that block the event loop, and cancellations that a coroutine swallows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
+
+from fsm_mediator.mediator.runtime import StepCall
+from fsm_mediator.records import Answer, Raised, Returned, TimedOut
+
+PATIENCE: Final = 1.0
+"""Real seconds for which a cancelled coroutine may clean up."""
+
+_BLOCKING: Final = frozenset({"time.sleep", "socket.connect", "socket.getaddrinfo", "urllib.Request"})
+"""The audit events of calls that block a thread; of ``time.sleep`` no Python before 3.13 has one, so it is profiled."""
+
+_watching: contextvars.ContextVar[tuple[int, Callable[[str], None]] | None] = contextvars.ContextVar(
+    "_watching", default=None
+)
+_hook_lock = threading.Lock()
+_profiled = threading.local()
+_hooked = False
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if event not in _BLOCKING or (watching := _watching.get()) is None:
+        return
+    thread, note = watching
+    if thread != threading.get_ident() or (event == "socket.connect" and arguments[0].gettimeout() == 0):
+        return  # in a thread of its own, or without waiting
+    note(event)
+
+
+@contextmanager
+def blocking_calls_noted(note: Callable[[str], None]) -> Iterator[None]:
+    """Call *note* with the name of each blocking call that is made in this thread on behalf of this context."""
+    global _hooked  # noqa: PLW0603 - an audit hook cannot be removed
+    with _hook_lock:
+        if not _hooked:
+            sys.addaudithook(_hook)
+            _hooked = True
+    token = _watching.set((threading.get_ident(), note))
+    _profiled.calls = getattr(_profiled, "calls", 0) + 1  # coroutines of one thread overlap
+    if sys.getprofile() is None:
+        sys.setprofile(_profile)
+    try:
+        yield
+    finally:
+        _watching.reset(token)
+        _profiled.calls -= 1
+        if not _profiled.calls and sys.getprofile() is _profile:
+            sys.setprofile(None)
+
+
+def _profile(_frame: FrameType, event: str, function: Any) -> None:
+    if event == "c_call" and function is time.sleep:
+        _hook("time.sleep", ())
+
+
+async def cut_short(call: StepCall, note: Callable[[str], None]) -> Answer:
+    """Call a coroutine function and cancel it at its first await, as a time-out does; return the answer.
+
+    *note* is called with the problem if it goes on all the same.
+    """
+    callback = call.effect.callback
+    assert callback is not None
+    task = asyncio.ensure_future(callback.function(*call.arguments))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    late = not task.done()
+    if late:
+        task.cancel()
+        await asyncio.wait({task}, timeout=PATIENCE)
+    if not task.done():
+        note(f"swallows its cancellation, and still runs {PATIENCE:g} s later: let CancelledError pass")
+        task.cancel()
+    if not task.done() or task.cancelled():
+        return TimedOut(call.effect.part.timeout or PATIENCE)
+    error = task.exception()
+    return Returned(task.result(), late) if error is None else Raised(error, late)
