@@ -239,7 +239,8 @@ class JournalRemembers(RuleBasedStateMachine):
             msgspec.structs.replace(record(saga_id, seq + n, target, at=at), saga=opened.saga)
             for n, target in enumerate(targets, 1)
         )
-        waits = targets and targets[-1].startswith(("retrying", "waiting"))
+        state = targets[-1] if targets else self.state(self.rows[saga_id]) if saga_id in self.rows else "pending"
+        waits = state.startswith(("retrying", "waiting"))  # parked without a record too
         held = more.pop("held") and (not targets or targets[-1] not in ENDED)
         wake_in = more.pop("wake_in")
         wake_at = at + wake_in if waits else None
