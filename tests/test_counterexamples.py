@@ -9,19 +9,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fsm_mediator import Retry, Saga, Signal, Sleep, Violation, verify
+from fsm_mediator import Mediator, Retry, Saga, Signal, Sleep, SQLiteJournal, Violation, step, verify
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.replay import violation_of
 from fsm_mediator.verifier.state_space import StateSpace
 from fsm_mediator.verifier.troubles import is_marked_worth_retrying
+from tests.drivers import eventually
 from tests.player import replay as player
 from tests.player.instrumented import RecordingRuntime
 from tests.player.replay import Replay, actor
@@ -335,3 +337,40 @@ def test_timed_out_and_abandoned_attempts_are_played_in_real_threads():
     assert not replay.broken, replay.told()
     assert replay.records[-1].target == "failed"
     assert not verify(replay.saga).violations
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_fewer_attempts_deployed_under_way_keep_the_doubt(tmp_path, attempts):
+    """A step waits in doubt for its third attempt, and the next deployment allows fewer: it is compensated itself."""
+    calls: list[str] = []
+    late = 0.0
+
+    def deployed(allowed: int) -> Mediator:
+        retry = Retry(attempts=allowed, wait_initial=600.0, wait_max=600.0, wait_jitter=0.0)
+
+        @step(name="pay", retry=retry)
+        def pay(payload):
+            calls.append("pay")
+            raise ConnectionError("the answer is lost")
+
+        @pay.compensation
+        def refund(payload):
+            calls.append("refund")
+
+        journal = SQLiteJournal(tmp_path / "sagas.db")
+        return Mediator(Saga("shop", [pay]), journal=journal, clock=lambda: time.time() + late)
+
+    with deployed(3) as mediator:
+        mediator.start("shop", saga_id="o-1")
+        eventually(lambda: mediator.outcome("o-1").state == "retrying.pay")
+    late = 601.0
+    if attempts == 2:
+        with deployed(3) as mediator:
+            mediator.recover()
+            eventually(lambda: calls == ["pay", "pay"])
+        late = 2400.0
+    with deployed(attempts) as mediator:
+        mediator.recover()
+        assert mediator.wait("o-1", check=False).failed
+
+    assert calls == ["pay"] * attempts + ["refund"]

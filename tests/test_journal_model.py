@@ -298,8 +298,8 @@ class JournalRemembers(RuleBasedStateMachine):
 
     @rule(target=executions, name=st.sampled_from("abcdef"), who=who, limit=limits)
     def open_under_a_limit(self, name, who, limit):
-        """Open with an attempt that asks for a slot."""
-        opened = acceptance(name, saga="s", fingerprint="f-s", at=self.clock.now)
+        """Open with an attempt that asks for a slot; by another caller, a little later, if it exists."""
+        opened = acceptance(name, saga="s", fingerprint="f-s", at=-1.0 if name in self.rows else self.clock.now)
         more = {
             "held": True,
             "wake_in": 1.0,
