@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+from msgspec.structs import replace
+
 DRIVERS = (0, 1)
 RECORDS = 3
 EPOCHS = 3
@@ -24,7 +27,7 @@ class Belief(NamedTuple):
     mail: tuple[int, ...] = ()
 
 
-class State(NamedTuple):
+class State(msgspec.Struct, frozen=True):
     """The journal and the drivers.
 
     *writers*: of each record the driver and the epoch that it believed in, then the owner and the epoch in the journal.
@@ -48,7 +51,7 @@ class State(NamedTuple):
 
     def believing(self, driver: int, belief: Belief | None) -> State:
         """The state in which *driver* believes this."""
-        return self._replace(beliefs=tuple(belief if each == driver else self.beliefs[each] for each in DRIVERS))
+        return replace(self, beliefs=tuple(belief if each == driver else self.beliefs[each] for each in DRIVERS))
 
     def accepts(self, driver: int, belief: Belief) -> bool:
         """Whether the journal takes the next commit of a driver that believes this."""
@@ -69,16 +72,16 @@ def steps(state: State) -> Iterator[Step]:
             yield ("post", 0), "refused", state
         else:
             number = state.posted + 1
-            yield ("post", 0), "done", state._replace(mail=(*state.mail, number), posted=number)
+            yield ("post", 0), "done", replace(state, mail=(*state.mail, number), posted=number)
     for driver in DRIVERS:
         belief = state.beliefs[driver]
         yield from _of_idle(state, driver) if belief is None else _of_driving(state, driver, belief)
         if state.alive[driver] and state.epoch < EPOCHS:
             alive = tuple(each != driver and state.alive[each] for each in DRIVERS)
-            yield ("dismiss", driver), "done", state._replace(alive=alive, owner=_unless(state.owner, driver))
+            yield ("dismiss", driver), "done", replace(state, alive=alive, owner=_unless(state.owner, driver))
         if not state.alive[driver]:
             alive = tuple(each == driver or state.alive[each] for each in DRIVERS)
-            yield ("enlist", driver), "done", state._replace(alive=alive)
+            yield ("enlist", driver), "done", replace(state, alive=alive)
 
 
 def _of_idle(state: State, driver: int) -> Iterator[Step]:
@@ -86,7 +89,7 @@ def _of_idle(state: State, driver: int) -> Iterator[Step]:
     if not state.alive[driver]:
         return
     if not state.epoch:
-        opened = state._replace(owner=driver, epoch=1, writers=((driver, 1, driver, 1),))
+        opened = replace(state, owner=driver, epoch=1, writers=((driver, 1, driver, 1),))
         yield ("open", driver), "done", opened.believing(driver, Belief(1, 1))
         yield ("open_lost", driver), "done", opened
         return
@@ -100,7 +103,7 @@ def _of_idle(state: State, driver: int) -> Iterator[Step]:
             yield ("claim", driver), "held", state
             yield ("claim_some", driver), "none", state
     elif state.epoch <= EPOCHS:
-        claimed = state._replace(owner=driver, epoch=state.epoch + 1)
+        claimed = replace(state, owner=driver, epoch=state.epoch + 1)
         believed = claimed.believing(driver, Belief(claimed.epoch, len(state.writers), state.mail))
         yield ("claim", driver), "done", believed
         yield ("claim_some", driver), "done", believed
@@ -114,12 +117,13 @@ def _of_driving(state: State, driver: int, belief: Belief) -> Iterator[Step]:
     if belief.epoch != state.epoch or state.owner is None:
         yield ("release", driver), "done", idle
     elif state.epoch <= EPOCHS:
-        yield ("release", driver), "done", idle._replace(owner=None)
+        yield ("release", driver), "done", replace(idle, owner=None)
     verb = "end" if belief.seq == RECORDS - 1 else "append"
     if not state.accepts(driver, belief):
         yield (verb, driver), "fenced", idle
         return
-    written = state._replace(
+    written = replace(
+        state,
         writers=(*state.writers, (driver, belief.epoch, state.owner, state.epoch)),
         mail=tuple(each for each in state.mail if each not in belief.mail),
         taken=(*state.taken, *belief.mail),

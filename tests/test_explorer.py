@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -482,12 +483,13 @@ def test_without_anywidget_the_bundle_is_the_picture(monkeypatch):
 def test_marimo_is_given_the_widget_or_the_picture(monkeypatch):
     """In marimo is shown what `_display_` returns: the widget, or without the extra the picture."""
     play = explore(checkout())
+    show_in_marimo = operator.methodcaller("_display_")
 
-    assert play._display_() is play.widget
+    assert show_in_marimo(play) is play.widget
 
     monkeypatch.setitem(sys.modules, "anywidget", None)
     monkeypatch.delitem(sys.modules, "fsm_mediator.explorer.widget", raising=False)
-    assert isinstance(explore(checkout())._display_(), Diagram)
+    assert isinstance(show_in_marimo(explore(checkout())), Diagram)
 
 
 def test_widget_follows_the_play_and_its_buttons_play():

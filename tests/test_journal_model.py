@@ -244,7 +244,8 @@ class JournalRemembers(RuleBasedStateMachine):
             msgspec.structs.replace(record(saga_id, seq + n, target, at=at), saga=opened.saga)
             for n, target in enumerate(targets, 1)
         )
-        waits = targets and targets[-1].startswith(("retrying", "waiting"))
+        state = targets[-1] if targets else self.state(self.rows[saga_id]) if saga_id in self.rows else "pending"
+        waits = state.startswith(("retrying", "waiting"))  # parked without a record too
         held = more.pop("held") and (not targets or targets[-1] not in ENDED)
         wake_in = more.pop("wake_in")
         wake_at = at + wake_in if waits else None
@@ -302,8 +303,8 @@ class JournalRemembers(RuleBasedStateMachine):
 
     @rule(target=executions, name=st.sampled_from("abcdef"), who=who, limit=limits)
     def open_under_a_limit(self, name, who, limit):
-        """Open with an attempt that asks for a slot."""
-        opened = acceptance(name, saga="s", fingerprint="f-s", at=self.clock.now)
+        """Open with an attempt that asks for a slot; by another caller, a little later, if it exists."""
+        opened = acceptance(name, saga="s", fingerprint="f-s", at=-1.0 if name in self.rows else self.clock.now)
         more = {
             "held": True,
             "wake_in": 1.0,

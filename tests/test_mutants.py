@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from fsm_mediator import Parallel, Retry, Saga, Signal, Sleep, step
-from fsm_mediator.execution import branching, rules
+from fsm_mediator.execution import execution, rules
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import machine
 from fsm_mediator.machine import table as machine_table
@@ -31,7 +31,7 @@ from fsm_mediator.records import (
     Signalled,
     TimedOut,
 )
-from fsm_mediator.verifier import LAWS, RULES, Report, Violation, verify
+from fsm_mediator.verifier import LAWS, RULES, Report, Violation, runs, verify
 
 TABLE = Path(__file__).parent.parent / "docs" / "mutants.md"
 RULES_PAGE = TABLE.parent / "rules.md"
@@ -513,6 +513,10 @@ def _(patch):
     patch(Execution, "replay", forgetful)
 
 
+PLAYED = tuple(MUTANTS)
+"""The mutants so far: their counterexamples are also played on a real mediator."""
+
+
 @mutant(2)
 def _(patch):
     """What `in_doubt_on` names is taken for no effect."""
@@ -757,12 +761,12 @@ def _(patch):
 @mutant(4, on=("limited",))
 def _(patch):
     """A group begins one branch more than `at_most`."""
-    original = branching._spawn_branches
-    patch(
-        branching,
-        "_spawn_branches",
-        lambda data, part, at, decided: original(data, replace(part, at_most=part.at_most + 1), at, decided),
-    )
+    original = vars(execution)["enter_wait"]
+
+    def one_more(data, part, *rest):
+        return original(data, replace(part, at_most=part.at_most + 1), *rest)
+
+    patch(execution, "enter_wait", one_more)
 
 
 def test_nothing_is_broken_without_a_mutant():
@@ -817,8 +821,9 @@ def rendered() -> str:
         "# Mutants: what the verifier catches",
         "",
         f"{len(MUTANTS)} deliberate faults in the machine or the rules, the laws by which `verify` found each, and how",
-        "many things have to happen until one is broken. The counterexamples, written out as tests, fail with the",
-        "fault in place and pass without it, on a real mediator. [More](verification.md).",
+        f"many things have to happen until one is broken. The first {len(PLAYED)} are also played on a real mediator,",
+        "where the broken rule is about effects: with the fault the counterexample fails, without it it passes.",
+        "[More](verification.md).",
         "",
         "Written by `python -m tests.test_mutants`; a test fails when it is stale.",
         "",
@@ -831,6 +836,28 @@ def rendered() -> str:
         lines.append(f"| {what} | {', '.join(map(str, sorted(ways)))} | {shortest} |")
     lines += ["", "The laws:", "", *(f"{law}. {text}" for law, text in LAWS.items())]
     return "\n".join(lines) + "\n"
+
+
+def run_of_equal_steps() -> Saga:
+    """Eight steps with equal settings."""
+    return Saga("run", [made(f"s{number}", retry=PATIENT) for number in range(8)])
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("what", [what for what, (_, _, on) in MUTANTS.items() if on is STEPS])
+def test_shortened_run_breaks_the_rules_that_the_whole_breaks(what, monkeypatch):
+    """Whatever fault is in the machine or the rules: steps left out of a run hide nothing."""
+    monkeypatch.setattr(runs, "WHOLE", 4)
+    MUTANTS[what][1](monkeypatch.setattr)
+    shorter = runs.shortened(run_of_equal_steps())
+    monkeypatch.setattr(runs, "WHOLE", 40)
+
+    if shorter is not None:  # else the fault has made the rows of its steps differ
+        assert len(shorter.saga.parts) == 6
+        whole = verify(run_of_equal_steps(), most_nodes=5000)
+        few = verify(shorter.saga, most_nodes=5000)
+        assert few.broken_rules == whole.broken_rules
+        assert few.verdicts == whole.verdicts
 
 
 def rules_page() -> str:

@@ -7,13 +7,14 @@ import re
 
 import pytest
 
-from fsm_mediator import Retry, Saga, VerificationError, step, verify
+from fsm_mediator import Retry, Saga, Signal, VerificationError, step, verify
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import table
 from fsm_mediator.verifier import LAWS, Report
 from fsm_mediator.verifier.abstract_states import initial_execution
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.graph import Graph
+from fsm_mediator.verifier.runs import shortened
 
 
 def made(name, *, compensates=True, **settings):
@@ -91,6 +92,7 @@ def test_json_keeps_its_names(broken):
         ),
         *(
             "overtaking",
+            "parks",
             "paths",
             "saga",
             "schema",
@@ -202,6 +204,64 @@ def test_what_can_happen_has_a_name_of_its_own_everywhere():
                 seen.add((other.state, move.ledger))
                 todo.append((other, move.ledger))
     assert len(seen) > 50
+
+
+def test_long_runs_of_equal_steps_are_walked_as_a_few():
+    """A hundred equal steps take the time of a few; the report has every state, and says what was left out."""
+    few, many = verify(chain(50, 2)), verify(chain(100, 2))
+
+    assert many.ok
+    assert many.nodes == few.nodes
+    assert "94 steps have the settings and the transitions of the steps around them" in many.bounds
+    assert set(many.states) | set(many.unreached) == set(chain(100, 2).widest_machine.states)
+    assert many.transitions == many.all_transitions
+
+
+def test_small_sagas_and_steps_with_other_settings_are_walked_whole():
+    """Up to forty parts nothing is left out, nor where settings differ from step to step."""
+    assert shortened(chain(40)) is None
+    assert shortened(Saga("s", [made(f"s{i}", retry=Retry(attempts=1 + i % 2)) for i in range(60)])) is None
+
+
+@pytest.mark.usefixtures("broken")
+def test_law_broken_by_a_long_saga_is_shown_on_the_whole_of_it():
+    """Where a law is broken, the counterexample is a path of the machine that runs, with every step of it."""
+    saga = chain(45, 1)
+
+    (found,) = [violation for violation in verify(saga).violations if violation.law == 2]
+
+    assert found.saga is saga
+    assert all(record.target in saga.machine.states for record in found.records)
+    assert [record.seq for record in found.records] == list(range(1, len(found.records) + 1))
+
+
+def test_search_that_is_given_up_lists_what_it_did_not_reach():
+    """The bound on time and memory is mine, and the report names the states behind it."""
+    counted: list[int] = []
+
+    report = verify(chain(30), most_nodes=300, progress=counted.append)
+
+    assert "not walked, as the search was given up" in str(report)
+    assert "executing.s29" in report.unreached
+    assert 0 < sum(counted) <= report.nodes
+
+
+def test_report_answers_whether_every_failure_path_ends_compensated():
+    """It does, or it stops at parts that the report lists, each with the fault that it takes."""
+    go = made("go", compensates=False, pivot=True)
+    saga = Saga("s", [made("slow", timeout=1.0), Signal("ok"), go, made("after", compensates=False)])
+
+    report = verify(saga)
+    parks = dict(report.parks)
+
+    assert parks["its compensation is given up, or a branch of it cannot be undone"] == ("slow",)
+    assert parks["a call of it outlives time-out and grace"] == ("slow",)
+    assert parks["every driver dies in it"] == ("slow", "go", "after")
+    assert parks["it is the pivot, and is given up in doubt"] == ("go",)
+    assert parks["it comes after the pivot, and is given up"] == ("after",)
+    assert parks["it waits for its signal, without a time-out"] == ("ok",)
+    assert "every failure path ends compensated, or stops visibly" in str(report)
+    assert "  go: it is the pivot, and is given up in doubt" in str(report)
 
 
 def test_graph_counts_ways_and_finds_cycles():

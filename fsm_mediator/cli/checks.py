@@ -25,8 +25,8 @@ from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, MissingExtraError, PayloadError, UnknownSagaError
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.operators import Fault
-from fsm_mediator.journal.optional import RepairableJournal, damage_of
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.repair import RepairableJournal, damage_of
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.states import ENDED
 from fsm_mediator.upgrades import comparing
@@ -54,8 +54,17 @@ def _progress_bar(what: str, total: int | None = None) -> AbstractContextManager
     type=click.Path(file_okay=False, path_type=Path),
     help="Write each broken law's shortest way there: a timeline, a picture and a test.",
 )
+@click.option(
+    *("--most", "most_nodes"),
+    type=click.IntRange(min=1),
+    default=1_000_000,
+    show_default=True,
+    help="Give a search up after so many situations, and list the states that it did not reach.",
+)
 @options.as_json
-def verify(app: str | None, name: str | None, strict: bool, folder: Path | None, as_json: bool) -> None:
+def verify(
+    app: str | None, name: str | None, strict: bool, folder: Path | None, most_nodes: int, as_json: bool
+) -> None:
     """Check every failure path of the sagas of APP against the laws.
 
     APP is module:object, as for --app. No step is called. Ends with 1 if a law is broken, and shows the shortest way
@@ -63,10 +72,9 @@ def verify(app: str | None, name: str | None, strict: bool, folder: Path | None,
     """
     sagas = load_app(app).sagas_named(name)
     broken = False
-    with _progress_bar("verifying", len(sagas)) as advance:
+    with _progress_bar("verifying: situations") as advance:
         for number, saga in enumerate(sagas):
-            report = check_laws(saga, strict=strict)
-            advance()
+            report = check_laws(saga, strict=strict, most_nodes=most_nodes, progress=advance)
             broken = broken or not report.ok
             files = [] if folder is None else [file for each in _violations(report) for file in _save(each, folder)]
             if as_json:

@@ -27,8 +27,8 @@ from fsm_mediator.definition.steps import Step
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
 from fsm_mediator.journal.factory import is_postgres, path_of, without_password
-from fsm_mediator.journal.optional import damage_of
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.repair import damage_of
 from fsm_mediator.journal.sqlite.connections import MEMORY
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 

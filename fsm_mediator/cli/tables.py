@@ -15,9 +15,9 @@ from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.operators import Drivability, next_moves
-from fsm_mediator.journal.optional import damage_of
 from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.repair import damage_of
 from fsm_mediator.narration import details, in_words, place_in_words
 from fsm_mediator.records import SIGNAL, VERBS, Record
 from fsm_mediator.states import ENDED, phase_of

@@ -58,7 +58,8 @@ def say_verb(
         answer = _answer(opened, verb.name, timeout)
         if answer is None:
             execution_in(opened, saga_id)
-            fail(f"no answer to {kind!r} in {timeout:g} seconds. It stays in the inbox: see {_show(saga_id)}", 1)
+            why = f"no answer to {kind!r} in {timeout:g} seconds. It stays in the inbox: see {_show(saga_id)}"
+            fail(why, DID_NOT_SUCCEED)
         if answer.refusal is not None:
             raise RefusedError(answer.refusal)
         state = execution_in(opened, saga_id).state

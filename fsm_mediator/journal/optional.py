@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from fsm_mediator.journal.protocol import Entry, Journal
 
@@ -37,28 +37,6 @@ def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
     """The journal's `SlotJournal.turns`; None: it keeps no slots, and limits hold within a process."""
     turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
     return turns
-
-
-@runtime_checkable
-class RepairableJournal(Protocol):
-    """Further methods of a journal that keeps rows which are derived from its records."""
-
-    def damage_of(self, saga_id: str | None) -> list[str]:
-        """The damage in the records and the row of one execution, each fault in words; None: of every execution."""
-
-    def repairable(self) -> list[str]:
-        """The ids of executions with a row that contradicts their records or their inbox."""
-
-    def repair(self, saga_id: str) -> None:
-        """Derive the row of an execution anew from its records and its inbox, of which nothing is lost.
-
-        Its driver, if it has one, is fenced. Does nothing if the row contradicts nothing.
-        """
-
-
-def damage_of(journal: Journal, saga_id: str) -> list[str]:
-    """The damage that *journal* finds in one execution; empty where it cannot look."""
-    return journal.damage_of(saga_id) if isinstance(journal, RepairableJournal) else []
 
 
 def patience_of(journal: Journal) -> float | None:

@@ -81,9 +81,8 @@ class ExecutionDriver(WaitingDriver):
                     queues = not parks and (active.asks_at is not None or not self.owned.has_slot(active))
                 if active.decides and not records:
                     forget_decision(active)
-                asks = queues is not active.unbegun or (active.slot is not None and not active.slot.asked)
                 counted = active.recoveries is not active.recorded
-                if records or parks or asks or counted or active.answers:
+                if records or parks or queues is not active.unbegun or counted or active.answers:
                     commit = commits.commit(active, records, opens=opens, parks=parks, queues=queues)
                     try:
                         mail = await self.write(commit)

@@ -54,9 +54,7 @@ class Limit:
 
     def wait_for_turn(self) -> Slot:
         """A place in the journal's queue: it ends, by `Slot.come`, when the attempt may ask the journal again."""
-        slot = Slot(self)
-        slot.asked = True
-        return slot
+        return Slot(self)
 
     def _come(self, slot: Slot) -> None:
         with self._lock:
@@ -96,17 +94,15 @@ class Slot:
 
     Attributes:
         limit: What it is a slot of.
-        asked: Whether the journal knows that the attempt asks for a slot.
         has_come: Whether it has its slot.
         ended: Whether it gave its slot or its place back.
         call: What is called when its slot comes.
     """
 
-    __slots__ = ("asked", "call", "ended", "has_come", "limit")
+    __slots__ = ("call", "ended", "has_come", "limit")
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
-        self.asked = False
         self.has_come = False
         self.ended = False
         self.call: Callable[[], object] | None = None

@@ -248,7 +248,6 @@ class OwnedExecutions:
             return True
         if slot is None:
             slot = active.slot = limit.acquire(active.used)
-            slot.asked = self._turns is None
         return slot.has_come
 
     def wait_for_turn(self, active: ActiveExecution) -> None:

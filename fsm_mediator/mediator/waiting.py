@@ -94,8 +94,6 @@ class WaitingDriver(Core):
         queues = active.unbegun
         if commit.slot is not None:
             active.listed = bool(commit.slot)
-        if active.slot is not None:
-            active.slot.asked = True
         if active.used is not None and self.owned.free_slot(active):
             await self.runtime.in_thread(look_for_turns)
         if type(mail) is Queued and not queues:

@@ -45,6 +45,7 @@ class Report:
         all_transitions: How many it has.
         violations: The shortest violation of each broken law.
         broken_rules: The rules under these laws that are broken anywhere, by their names in `RULES`.
+        parks: The causes for which it stops until a person or a signal comes, and the parts at which it can.
         overtaking: Steps with ``overtake``; law 4 does not apply to them.
         bounds: The bounds of the search, in words.
         complete: Whether the search covered everything within the bounds.
@@ -65,6 +66,7 @@ class Report:
     all_transitions: int
     violations: tuple[Violation, ...]
     broken_rules: tuple[str, ...] = ()
+    parks: tuple[tuple[str, tuple[str, ...]], ...] = ()
     overtaking: tuple[str, ...]
     bounds: str
     complete: bool
@@ -111,6 +113,7 @@ class Report:
             "laws": [{"law": law, "text": LAWS[law], "verdict": verdict} for law, verdict in self.verdicts.items()],
             "broken_rules": list(self.broken_rules),
             "violations": [violation.to_dict() for violation in self.violations],
+            "parks": [{"cause": cause, "parts": list(paths)} for cause, paths in self.parks],
             "overtaking": list(self.overtaking),
             "bounds": self.bounds,
             "complete": self.complete,
@@ -128,6 +131,15 @@ class Report:
         shown = self.violations[0].diagram("steps")._repr_mimebundle_(**kinds) if self.violations else {}
         return {**shown, "text/plain": str(self)}
 
+    def _does_every_failure_path_end_compensated(self) -> list[str]:
+        """The answer in words; none if a law is broken, or the search was given up."""
+        if not self.complete or self.violations:
+            return []
+        if not self.parks:
+            return ["every failure path ends compensated"]
+        why = "every failure path ends compensated, or stops visibly until a person or a signal comes:"
+        return [why, *(f"  {_listed(paths)}: {cause}" for cause, paths in self.parks)]
+
     def __str__(self) -> str:
         lines = [
             f"saga {self.saga!r} version {self.version} ({self.fingerprint})",
@@ -138,9 +150,11 @@ class Report:
             ),
         ]
         if self.unreached:
-            lines.append(f"not reached under today's settings: {', '.join(self.unreached)}")
+            which = "not reached under today's settings" if self.complete else "not walked, as the search was given up"
+            lines.append(f"{which}: {', '.join(self.unreached)}")
         wide = max(6, *map(len, self.verdicts.values()))
         lines += [f"  {verdict:<{wide}}  {law}. {LAWS[law]}" for law, verdict in self.verdicts.items()]
+        lines += self._does_every_failure_path_end_compensated()
         if self.overtaking:
             lines.append(f"law 4 is not claimed for steps that may be overtaken: {', '.join(self.overtaking)}")
         for branch in self.branches:
@@ -153,6 +167,11 @@ class Report:
         lines += [f"\n{violation}" for violation in self.violations]
         lines += [f"\n{branch}" for branch in self.branches if not branch.ok]
         return "\n".join(lines)
+
+
+def _listed(paths: tuple[str, ...]) -> str:
+    shown = ", ".join(paths[:4])
+    return shown if len(paths) <= 4 else f"{shown} and {len(paths) - 4} more"
 
 
 def _many(number: int) -> str:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 import attrs
 
@@ -30,11 +30,16 @@ from fsm_mediator.verifier.choices import MOST_ITEMS
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.graph import Graph
 from fsm_mediator.verifier.laws import Laws
+from fsm_mediator.verifier.parks import CAUSES, park_of
 from fsm_mediator.verifier.replay import violation_of
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.rules_table import Broken
 from fsm_mediator.verifier.rules_table import broken as broken_rule
+from fsm_mediator.verifier.runs import shortened
 from fsm_mediator.verifier.violation import Violation
+
+_REPORTED: Final = 100
+"""Progress is reported after so many situations."""
 
 
 class _Found(NamedTuple):
@@ -46,14 +51,22 @@ class _Found(NamedTuple):
     goes_round: bool
 
 
-def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> Report:
+def verify(
+    saga: Saga,
+    *,
+    strict: bool = False,
+    most_nodes: int = 1_000_000,
+    progress: Callable[[int], object] | None = None,
+) -> Report:
     """Check every failure path of *saga*, as it really runs, against the five laws.
 
     Args:
         saga: The saga; no step of it is called.
         strict: Let steps also raise after their effect without reporting doubt. This breaks the rules, and finds the
             steps that must report it.
-        most_nodes: The search is given up after this many situations; the report then says so.
+        most_nodes: The search is given up after this many situations; the report then says so, and lists the states
+            that it did not reach. This bounds time and memory.
+        progress: Called now and then with the number of situations walked since the last call.
 
     Returns:
         The report. Broken laws are in it; `Report.raise_for_violations` raises for them.
@@ -64,16 +77,17 @@ def verify(saga: Saga, *, strict: bool = False, most_nodes: int = 1_000_000) -> 
     check_is_saga("verify()", saga)
     if type(most_nodes) is not int or most_nodes < 1:
         raise DefinitionError(f"verify(): most_nodes must be a whole number of at least 1, not {most_nodes!r}")
-    return StateSpace(saga, strict=strict, most_nodes=most_nodes).report()
+    return StateSpace(saga, strict=strict, most_nodes=most_nodes, progress=progress).report()
 
 
 class StateSpace:
     """The search over everything that can happen to a saga's executions.
 
     Args:
-        saga: The saga.
+        saga: The saga; one with long runs of equal steps is shortened.
         strict: As in `verify`.
         most_nodes: As in `verify`.
+        progress: As in `verify`.
         once: Whether one of several symmetric branches in the same status is enough.
 
     Attributes:
@@ -82,13 +96,28 @@ class StateSpace:
         branches: The searches over the branches of its groups, by the group's path and the branch's name.
     """
 
-    def __init__(self, saga: Saga, *, strict: bool, most_nodes: int, once: bool = True) -> None:
-        self.saga = saga
+    def __init__(
+        self,
+        saga: Saga,
+        *,
+        strict: bool,
+        most_nodes: int,
+        once: bool = True,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
         self.strict = strict
         self.once = once
         self.most_nodes = most_nodes
+        self._progress = progress
+        self._whole = saga
+        self._shortened = shortened(saga)
+        self._begin(saga if self._shortened is None else self._shortened.saga)
+
+    def _begin(self, saga: Saga) -> None:
+        """Begin a search over *saga*."""
+        self.saga = saga
         self.branches = {
-            path: {name: StateSpace(branch, strict=strict, most_nodes=most_nodes) for name, branch in branches.items()}
+            path: {name: self._of_branch(branch) for name, branch in branches.items()}
             for path, branches in saga.branches.items()
         }
         self.nodes: list[tuple[AbstractState, EffectLedger]] = []
@@ -102,6 +131,10 @@ class StateSpace:
         self._complete = True
         self._found: dict[int, _Found] = {}  # by law
         self._broken_rules: set[str] = set()
+        self._parks: dict[str, set[str]] = {}
+
+    def _of_branch(self, branch: Saga) -> StateSpace:
+        return StateSpace(branch, strict=self.strict, most_nodes=self.most_nodes, progress=self._progress)
 
     @property
     def is_broken(self) -> bool:
@@ -113,8 +146,16 @@ class StateSpace:
         started = time.perf_counter()
         self.explore()
         self._check_liveness()
-        machine = self.saga.machine
+        if self._found and self._shortened is not None:
+            self._shortened = None
+            self._begin(self._whole)
+            self.explore()
+            self._check_liveness()
+        machine = self._whole.machine
         own = {(move.event, move.source) for move in machine.moves()}
+        states, taken = self._table.states, self._table.taken
+        if self._shortened is not None:
+            states, taken = self._shortened.states(states), self._shortened.taken(taken)
         return Report(
             saga=self.saga.name,
             version=self.saga.version,
@@ -122,13 +163,14 @@ class StateSpace:
             nodes=len(self.nodes),
             moves=self._moves,
             paths=self._graph.ways(),
-            states=tuple(sorted(self._table.states)),
-            unreached=tuple(sorted(machine.states.keys() - self._table.states)),
-            transitions=len(self._table.taken & own),
+            states=tuple(sorted(states)),
+            unreached=tuple(sorted(machine.states.keys() - states)),
+            transitions=len(taken & own),
             all_transitions=len(own),
             violations=tuple(self._violation(law) for law in sorted(self._found)),
             broken_rules=tuple(sorted(self._broken_rules)),
-            overtaking=tuple(part.path for part in self.saga.parts if part.overtake),
+            parks=self._parks_in_order(),
+            overtaking=tuple(part.path for part in self._whole.parts if part.overtake),
             bounds=self._bounds(),
             complete=self._complete,
             strict=self.strict,
@@ -136,10 +178,23 @@ class StateSpace:
             branches=self._reports,
         )
 
+    def _parks_in_order(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The causes of parks, and the parts of the whole saga that each can stop at."""
+        found = []
+        for cause in CAUSES:
+            paths = self._parks.get(cause, set())
+            if self._shortened is not None:
+                paths = self._shortened.paths(paths)
+            if paths:
+                found.append((cause, tuple(part.path for part in self._whole.parts if part.path in paths)))
+        return tuple(found)
+
     def _bounds(self) -> str:
         bounds = f"policies without limit are told apart up to attempt {UNLIMITED_ATTEMPTS}"
         if any(part.each for part in self.saga.parts):
             bounds += f"; groups over items have at most {MOST_ITEMS}"
+        if self._shortened is not None:
+            bounds += f"; {self._shortened.in_words()}"
         if not self._complete:
             bounds += f"; GIVEN UP after {self.most_nodes:,} situations, so that nothing is proved about the rest"
         return bounds
@@ -149,11 +204,11 @@ class StateSpace:
     def _child(self, name: str) -> Child:
         """A branch that runs this saga, with the outcomes found by this search."""
         if not self._complete or self._found:
-            return child_of(name, self.saga)  # anything may become of it
+            return child_of(name, self._whole)  # anything may become of it
         succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
         forward = self._statuses(self._graph.reached([0], leave=succeeded)) & FORWARD
         backward = self._statuses(self._graph.reached(self._undone)) & BACKWARD
-        return child_of(name, self.saga, (forward, backward))
+        return child_of(name, self._whole, (forward, backward))
 
     def _statuses(self, numbers: set[int]) -> frozenset[str]:
         return frozenset(status_of(self.nodes[number][0].execution) for number in numbers) - {Status.RUNNING}
@@ -175,6 +230,8 @@ class StateSpace:
                 self._complete = False
                 return
             number = self._queue.popleft()
+            if self._progress is not None and number and number % _REPORTED == 0:
+                self._progress(_REPORTED)
             position, ledger = self.nodes[number]
             moves = list(self.possible.at(position.execution, ledger))
             alike: set[tuple[int, int, bool, bool]] = set()
@@ -202,6 +259,10 @@ class StateSpace:
                 self._broken(broken, number, label, *crash, crashed=crashed)
             for broken in self._laws.broken_by(led.passage, ledger, after):
                 self._broken(broken, number, label, crashed=crashed)
+            if not led.quiet:
+                park = park_of(position.execution, move, led.position.execution)
+                if park is not None:
+                    self._parks.setdefault(park[0], set()).add(park[1])
             after = _settled(after, led)
             if led.quiet and led.position is position and after == ledger and not move.crash:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice

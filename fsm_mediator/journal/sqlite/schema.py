@@ -65,7 +65,7 @@ OPERATORS: Final = """
     ) STRICT;
     """
 
-_PENDING_LAST: Final = """
+PENDING_LAST: Final = """
     -- A pending execution is claimed after those that have begun: see `rows.PENDING_NOW`.
     UPDATE executions SET attention = -1e300
     WHERE ended_at IS NULL AND driver IS NULL AND attention = -9e999 AND mail = 0
@@ -88,7 +88,7 @@ PLANNED: Final = """
     ) STRICT, WITHOUT ROWID;
     """
 
-_TOKENS: Final = """
+TOKENS: Final = """
     -- The last commit without a record: see `Commit.token`.
     ALTER TABLE executions ADD COLUMN token INTEGER NOT NULL DEFAULT 0;
     """
@@ -193,11 +193,7 @@ STEPS: Sequence[str] = (
         ended_at REAL NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
-    OPERATORS,
-    _PENDING_LAST,
-    PLANNED,
-    _TOKENS,
-    SLOTS,
+    OPERATORS + PENDING_LAST + PLANNED + TOKENS + SLOTS,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 
