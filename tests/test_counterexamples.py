@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import Mediator, Retry, Saga, Signal, Sleep, SQLiteJournal, Violation, step, verify
+from fsm_mediator import Mediator, NotHappened, Retry, Saga, Signal, Sleep, SQLiteJournal, Step, Violation, step, verify
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.verifier.actions import ActionModel
@@ -60,13 +60,14 @@ ABOUT_EFFECTS = frozenset(
 """The rules that a player holds against what really has an effect. The others are held by `verify` alone."""
 
 
+def is_playable(violation: Violation) -> bool:
+    """Whether a player can reproduce a counterexample."""
+    return violation.rule in ABOUT_EFFECTS and not has_changed_settings(violation.path)
+
+
 def playable(what: str) -> dict[int, Violation]:
     """The counterexamples of a mutant that a player can reproduce."""
-    return {
-        law: violation
-        for law, violation in nearest(what).items()
-        if violation.rule in ABOUT_EFFECTS and not has_changed_settings(violation.path)
-    }
+    return {law: violation for law, violation in nearest(what).items() if is_playable(violation)}
 
 
 @pytest.mark.parametrize("what", PLAYED)
@@ -374,3 +375,35 @@ def test_fewer_attempts_deployed_under_way_keep_the_doubt(tmp_path, attempts):
         assert mediator.wait("o-1", check=False).failed
 
     assert calls == ["pay"] * attempts + ["refund"]
+
+
+def test_fewer_attempts_deployed_while_a_probe_is_asked_end_the_attempts(tmp_path):
+    """The probe of an attempt that was to be repeated answers after the next deployment allows no other attempt."""
+    calls: list[str] = []
+
+    def deployed(allowed: int, *, dies: bool) -> Mediator:
+        class Pay(Step):
+            name = "pay"
+            retry = Retry(attempts=allowed, wait_initial=0.01, wait_jitter=0.0)
+            repeatable = False
+
+            def execute(self, payload: Any) -> None:
+                calls.append("pay")
+                raise ConnectionError("the answer is lost")
+
+            def probe(self, payload: Any) -> NotHappened:
+                calls.append("probe")
+                if dies:
+                    raise KeyboardInterrupt
+                return NotHappened()
+
+        return Mediator(Saga("shop", [Pay()]), journal=SQLiteJournal(tmp_path / "sagas.db"))
+
+    with deployed(2, dies=True) as mediator, pytest.raises(KeyboardInterrupt):
+        mediator.run("shop", saga_id="o-1")
+    with deployed(1, dies=False) as mediator:
+        assert mediator.outcome("o-1").state == "probing.pay"
+        mediator.recover()
+        assert mediator.wait("o-1", check=False).failed
+
+    assert calls == ["pay", "probe", "probe"]

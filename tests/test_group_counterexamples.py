@@ -128,6 +128,9 @@ def found(what: str, saga: Saga) -> list[Violation]:
         return list(every(verify(saga, most_nodes=3000)))
 
 
+UNPLAYED = {("Doubt is forgotten from one attempt to the next.", "recovery")}
+"""Mutants and rules that a player cannot see broken: it compares effects, and the doubt that is lost changes none."""
+
 OF_GROUPS = [what for what, (_, _, on) in MUTANTS.items() if on == ("fanned",)]
 OF_ALL = [
     "Compensation goes oldest first.",
@@ -151,6 +154,8 @@ def test_each_counterexample_with_branches_is_reproduced_by_the_test_it_writes(w
     violations = found(what, make())
     names = {violation.saga.name for violation in violations}
     for violation in violations:
+        if (what, violation.rule) in UNPLAYED:
+            continue
         test, law = playing_test(violation), f"law {violation.law} is broken"
         if violation.unplayable is not None:
             assert any(name.startswith(f"{violation.saga.name}/") for name in names)
@@ -328,7 +333,8 @@ def test_written_test_tells_the_ways_of_the_branches():
 def test_what_goes_round_for_ever_is_gone_round_until_no_policy_allows_it():
     """A law that is broken by going round shows in the real run: it makes more attempts than there are."""
     [what] = [what for what in MUTANTS if "comes too late" in what]
-    [violation] = found(what, Saga("s", [acting("a"), Signal("word"), actor("b", retry=TWICE)]))
+    saga = Saga("s", [acting("a"), Signal("word"), actor("b", retry=TWICE)])
+    [violation] = [each for each in found(what, saga) if each.around > 1]
 
     assert violation.around == 3
     assert "and again from 4., for ever" in str(violation)

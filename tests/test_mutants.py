@@ -857,7 +857,8 @@ def test_shortened_run_breaks_the_rules_that_the_whole_breaks(what, monkeypatch)
         whole = verify(run_of_equal_steps(), most_nodes=5000)
         few = verify(shorter.saga, most_nodes=5000)
         assert few.broken_rules == whole.broken_rules
-        assert few.verdicts == whole.verdicts
+        proved = {law: verdict for law, verdict in whole.verdicts.items() if verdict != "unproved"}
+        assert {law: few.verdicts[law] for law in proved} == proved
 
 
 def rules_page() -> str:

@@ -51,6 +51,10 @@ UNCHECKED = {
     ("docs/embedding.md", "order"): "quotes the files of examples/in_apps, which are checked below",
     ("docs/tutorial.md", "trip"): "quotes docs/trip.py, which is checked below",
     ("docs/notebooks.md", "weekend"): "its steps have no code yet: `explore` calls none",
+    ("docs/operation.py", "order"): "its steps have no effects: they let virtual time pass, for pictures and numbers",
+    ("docs/operation.py", "by_hand"): "a branch of the one above",
+    ("notebooks/6_operations.ipynb", "shop"): "its steps have no effects: they let virtual time pass, for numbers",
+    ("notebooks/6_operations.ipynb", "by_hand"): "a branch of the one above",
 }
 """Sagas without a check, by file and name, and the reason.
 

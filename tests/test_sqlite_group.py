@@ -124,14 +124,14 @@ def test_refused_commit_does_not_affect_the_others(journal):
     results = journal.write_all(
         [
             opening("new", "executing.a"),
-            opening("taken", "executing.a"),
+            opening("taken", "executing.a", payload="another"),
             going_on("lost", 2),
             going_on("unknown", 1),
             opening("nobody", "executing.a", driver="d-9"),
             going_on("taken", 2),
             Commit("lost", (), "d-2", taken=(7,), children=(acceptance("taken"),)),
             opening("twin", "executing.a"),
-            opening("twin", "executing.a"),
+            opening("twin", "executing.a", payload="another"),
         ]
     )
 
@@ -184,12 +184,12 @@ def test_unusual_commit_in_a_queue_of_plain_ones_is_found(journal, path, clock, 
         elif what == "has mail":
             other.post("odd", InboxItem("cancel"))
         elif what == "ahead":
-            other.write(going_on("odd", 2))
+            other.write(going_on("odd", 2, value="another"))
 
     with statements(journal) as executed:
         odd, usual, new = journal.write_all(
             [
-                opening("odd", "executing.a") if what == "taken" else going_on("odd", 2),
+                opening("odd", "executing.a", payload="another") if what == "taken" else going_on("odd", 2),
                 going_on("usual", 2),
                 opening("new", "executing.a"),
             ]

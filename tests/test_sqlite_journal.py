@@ -492,6 +492,7 @@ def test_a_paused_process_is_not_robbed_and_a_dead_one_noticed_at_once(path):
 def test_two_processes_that_open_one_file_at_once_make_one_journal(tmp_path):
     """The first process creates it, no process fails, and each id is accepted once."""
     code = f"""
+import os
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from fsm_mediator.journal.protocol import Commit, IdTakenError
@@ -502,7 +503,7 @@ won = 0
 for number in range(10):
     journal = SQLiteJournal(sys.argv[1] + str(number))
     try:
-        journal.write(Commit("x", (), None, acceptance=Acceptance("x", "s", "1", "f", None, 1.0)))
+        journal.write(Commit("x", (), None, acceptance=Acceptance("x", "s", "1", "f", None, float(os.getpid()))))
         won += 1
     except IdTakenError:
         pass

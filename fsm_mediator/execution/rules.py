@@ -161,7 +161,8 @@ def _probing(data: ExecutionData, part: Part, answer: Answer, at: float, _chance
         reason = f"its probe could not tell: whoever asked it ended before the answer, {answer.times} times"
     else:
         return _ignore_or_refuse(data, answer)
-    if data.due_at is not None and (part.repeatable or not doubt):
+    # The policy is read live: it may allow fewer attempts by now than when the probe was decided on.
+    if data.due_at is not None and part.retry.allows(data.attempt) and (part.repeatable or not doubt):
         return Decision("errored", None, data.trouble, doubt, max(data.due_at, at), reason)
     return _give_up(part, data.trouble, doubt, reason)
 

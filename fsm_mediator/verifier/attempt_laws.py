@@ -148,7 +148,7 @@ def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
     if record.event not in GIVE_UP_EVENTS:
         return
     if phase == PROBING:
-        is_left = before.due_at is not None and (part.repeatable or move.observation == "not happened")
+        is_left = is_left and before.due_at is not None and (part.repeatable or move.observation == "not happened")
         early = (move.doubt and move.observation not in (POISONED, DUE)) or move.observation == "not happened"
     elif phase == EXECUTING:
         early = bool(move.repeats) and (part.repeatable or not (move.doubt or before.doubt))

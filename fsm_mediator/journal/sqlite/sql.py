@@ -217,8 +217,8 @@ NOTE_FAULT: Final = """
     SELECT number, ?, ?, ?, ? FROM executions WHERE saga_id = ?"""
 NOTED_FAULTS: Final = f"""
     SELECT e.saga_id, f.type, f.field, f.message
-    FROM faults f JOIN executions e ON e.number = f.execution AND e.epoch = f.epoch
-        JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
+    FROM faults f CROSS JOIN executions e ON e.number = f.execution AND e.epoch = f.epoch
+        CROSS JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
     WHERE NOT {_ENDED}"""
 
 # Limits and their slots. Those of an earlier epoch do not count, nor do those of a dead driver.
