@@ -39,6 +39,8 @@ THE_SAME_ON_EVERY_PYTHON = frozenset(
         *("test_crashes", "test_disk", "test_explorer", "test_forgotten_ids", "test_group_counterexamples"),
         *("test_house", "test_journal_files", "test_mutants", "test_profile_sync", "test_promises"),
         *("test_pytest_plugin", "test_pytest_source", "test_sqlite_opening", "test_strategies", "test_upgrades"),
+        *("test_big_groups", "test_check_together", "test_limits_across", "test_process_memory", "test_protocol_model"),
+        *("test_statistics", "test_undrivable"),
         *("test_verifier", "test_verify_examples", "test_verify_waits", "test_versions"),
     )
 )

@@ -336,7 +336,7 @@ def test_journals_can_be_named_in_every_way(tmp_path, monkeypatch):
     assert open_journal(journal) is journal
     assert isinstance(journal, Journal)
     for wrong, words in {
-        "postgres://host/db": "no journal for 'postgres://'",
+        "mysql://host/db": "no journal for 'mysql://'",
         "sqlite://sagas.db": "sqlite:///sagas.db",
         "": "names no file",
         7: "no journal",

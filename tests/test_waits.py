@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from fsm_mediator import (
     Signal,
     SignalTimedOutError,
     Sleep,
+    SQLiteJournal,
     UnknownExecutionError,
 )
 from fsm_mediator.records import SIGNAL
@@ -478,3 +480,20 @@ def test_waits_are_immutable_and_can_be_renamed():
     with pytest.raises(AttributeError, match=r"immutable"):
         signal.timeout = 7
     assert Saga("both", [signal, second]).machine.states.keys() >= {"waiting.approval", "waiting.second"}
+
+
+def test_a_signal_that_is_used_while_its_acceptance_is_looked_up_is_accepted(tmp_path):
+    """Its driver takes it from the inbox at once; the caller finds it in the records then, and nothing is refused."""
+
+    class Delayed(SQLiteJournal):
+        def inbox(self, saga_id):
+            if threading.current_thread() is threading.main_thread() and super().inbox(saga_id):
+                eventually(lambda: self.records(saga_id)[-1].target == "succeeded")
+            return super().inbox(saga_id)
+
+    journal = Delayed(tmp_path / "sagas.db")
+    with Mediator(Saga("s", [Signal("go", payload=int)]), journal=journal) as mediator, mediator.daemon(poll=0.01):
+        mediator.start("s", saga_id="o-1")
+        eventually(lambda: mediator.outcome("o-1").state == "waiting.go")
+        mediator.signal("o-1", "go", 1)
+        assert mediator.wait("o-1").succeeded

@@ -173,8 +173,9 @@ def _already_received(
     store: ExecutionStore, entry: Entry, found: SignalPlace, path: str, value: Any, where: str
 ) -> bool:
     """Whether this very value has come; False: none has, and it is awaited."""
+    mail = store.journal.inbox(entry.saga_id)  # before the records: what a driver takes from it in between is in these
     execution = store.load_execution(entry)
-    items = store.journal.codec.decode_items(execution.saga, store.journal.inbox(entry.saga_id))
+    items = store.journal.codec.decode_items(execution.saga, mail)
     first = [item.value for item in items if item.kind == SIGNAL and item.name == path]
     if path in execution.answered:
         first.insert(0, execution.answered[path])

@@ -98,8 +98,10 @@ def passed_over(path: Path) -> Counter[int]:
     [(20, 2, 0.02), pytest.param(300, 30, 0.02, marks=pytest.mark.torture)],
     ids=["some", "many"],
 )
-def test_no_more_than_the_limit_in_four_processes_that_are_killed(tmp_path, sagas, kills, seconds):
+def test_no_more_than_the_limit_in_four_processes_that_are_killed(tmp_path, sagas, kills, seconds, torture_seconds):
     """Four processes share three slots. Processes are killed, and others go on; each attempt gets its turn in order."""
+    share = min(1.0, torture_seconds / 60)
+    sagas, kills = max(20, int(sagas * share)), max(2, int(kills * share))
     path = tmp_path / "sagas.db"
     journal = SQLiteJournal(path, durability="normal")
     sqlite3.connect(path).executescript(LOG)
