@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import sqlite3
+from contextlib import closing
 
 import attrs
 import msgspec
@@ -351,7 +352,7 @@ def test_a_damaged_journal_is_named(tmp_path):
     with Mediator(checkout, journal=str(path)) as mediator:
         for number in range(3):
             mediator.run(checkout, "", saga_id=f"o-{number}")
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE records SET target = 'executing.ship' WHERE seq = 2 AND execution = 2")
     connection.close()
     journal = SQLiteJournal(path, read_only=True)

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -199,7 +200,7 @@ def test_row_that_cannot_be_read_is_counted_and_named(shop, tmp_path):
     """A damaged record takes one execution out of the numbers, says which, and ends nothing."""
     path = tmp_path / "sagas.db"
     shop.trade(SQLiteJournal(path), 5).close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "UPDATE records SET details = 'no' WHERE seq = 2 AND execution = "
             "(SELECT number FROM executions WHERE saga_id = 'o-3')"
@@ -527,7 +528,7 @@ def test_commands_count_and_draw(here):
 def test_command_takes_a_period_and_names_what_it_cannot_read(here):
     """--since and --until are ago; executions that cannot be read are said."""
     Shop().trade(SQLiteJournal("sagas.db"), 3).close()
-    with sqlite3.connect("sagas.db") as connection:
+    with closing(sqlite3.connect("sagas.db")) as connection, connection:
         connection.execute("UPDATE records SET details = 'no' WHERE seq = 2")
     connection.close()
 

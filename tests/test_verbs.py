@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -382,7 +383,7 @@ def test_a_repaired_row_calls_a_driver_for_the_verb_in_its_inbox(tmp_path, drive
     saga = succeed(drive, journal)
     post(journal, "undo", "ordered twice")
     assert journal.check() == []
-    with sqlite3.connect(tmp_path / "sagas.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "sagas.db")) as connection, connection:
         connection.execute(
             "UPDATE executions SET attention = NULL, ended_at = (SELECT max(at) FROM records WHERE seq > 0)"
         )

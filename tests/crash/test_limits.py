@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,9 @@ def passed_over(path: Path) -> Counter[int]:
     arrivals: dict[int, int] = {}
     queued: set[int] = set()
     passed: Counter[int] = Counter()
-    for number, execution, arrived, begun, moved in sqlite3.connect(path).execute(query):
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(query).fetchall()
+    for number, execution, arrived, begun, moved in rows:
         if arrived:
             arrivals[execution] = number
             queued.add(number)
@@ -104,7 +107,8 @@ def test_no_more_than_the_limit_in_four_processes_that_are_killed(tmp_path, saga
     sagas, kills = max(20, int(sagas * share)), max(2, int(kills * share))
     path = tmp_path / "sagas.db"
     journal = SQLiteJournal(path, durability="normal")
-    sqlite3.connect(path).executescript(LOG)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(LOG)
     chance = random.Random(1)  # noqa: S311 - repeatable, not secret
     workers = [Worker(tmp_path, sagas, seconds) for _ in range(PROCESSES + 1)]
     try:
