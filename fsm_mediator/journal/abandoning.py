@@ -1,6 +1,6 @@
 """Abandoning: an execution that no driver can drive is closed by a person, with a record. Nothing is undone.
 
-It needs no definition: the record is no move of any machine, and whoever replays it takes it from any state.
+It needs no definition: the record is no move of any machine. A replay accepts it in any state.
 """
 
 from __future__ import annotations

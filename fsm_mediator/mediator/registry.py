@@ -40,6 +40,7 @@ class SagaRegistry:
         self.stored_shape: Callable[[str], str | None] = lambda _: None
         self._by_version: dict[tuple[str, str], Saga] = {}
         self._branches: dict[tuple[str, ...], Saga] = {}
+        self._shapes: dict[Saga, str] = {}
         for saga in sagas:
             self.register(saga)
 
@@ -162,7 +163,10 @@ class SagaRegistry:
     def definitions(self) -> tuple[Definition, ...]:
         """Every registered saga, and the branches, as the journal keeps what a driver knows."""
         known = {each.fingerprint: each for saga in self.sagas for each in all_definitions(saga)}
-        return tuple(Definition(fingerprint, Shape.of(each).to_json()) for fingerprint, each in known.items())
+        for each in known.values():
+            if each not in self._shapes:  # they are asked for again whenever a saga is registered
+                self._shapes[each] = Shape.of(each).to_json()
+        return tuple(Definition(fingerprint, self._shapes[each]) for fingerprint, each in known.items())
 
     def _names(self) -> str:
         return ", ".join(sorted(self.by_name)) or "none"

@@ -35,7 +35,7 @@ from fsm_mediator.mediator.verbs import (
     judge_verbs,
     outcome_elsewhere,
 )
-from fsm_mediator.mediator.waiting import BRANCHES_POLL
+from fsm_mediator.mediator.waiting import BRANCHES_POLL, longer
 from fsm_mediator.records import InboxItem
 from fsm_mediator.states import COMPENSATING, FAILED, RETRYING_COMPENSATION, UNDRIVABLE, is_settled, phase_of
 
@@ -158,7 +158,7 @@ async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
             entry = await core.runtime.in_thread(find, saga_id)
             break
         await core.is_finished(active, pause)  # it is about to be written, or refused
-        pause = min(pause * 1.5, 0.25)
+        pause = longer(pause)
     if entry is not None:
         core.store.check_same(entry, execution)
     else:
@@ -241,7 +241,7 @@ async def _waited(
         return None, pause
     # Another driver owns it, or it is parked: look again, less and less often.
     await runtime.pause(pause if left is None else min(pause, left))
-    return None, min(pause * 1.5, 0.25)
+    return None, longer(pause)
 
 
 def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None:

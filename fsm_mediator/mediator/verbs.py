@@ -26,6 +26,7 @@ from fsm_mediator.mediator.commands import Command, refuse_branch, resolve_comma
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.joining import feed_command
 from fsm_mediator.mediator.store import ExecutionStore, uuid7_hex
+from fsm_mediator.mediator.waiting import longer
 from fsm_mediator.records import RESOLVE, RETRY, UNDO, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import is_settled, is_stuck
 
@@ -135,7 +136,7 @@ async def ask_driver(core: Core, saga_id: str, verb: InboxItem, timeout: float) 
                 f"{timeout:g} seconds. It stays in the inbox, and counts once a driver reads it: see fsm-mediator show",
             )
         await runtime.pause(min(pause, left))
-        pause = min(pause * 1.5, 0.25)
+        pause = longer(pause)
         entry = await runtime.in_thread(store.entry, saga_id)
     await runtime.in_thread(operators.forget_answer, verb.name)
     if answer.refusal is not None:
@@ -167,7 +168,7 @@ async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome
         if rests or (entry.driver is None and entry.wake_at is None) or (left := until - runtime.monotonic()) <= 0:
             return await runtime.in_thread(_outcome_by_shape, core.store, entry)
         await runtime.pause(min(pause, left))
-        pause = min(pause * 1.5, 0.25)
+        pause = longer(pause)
 
 
 def _outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:

@@ -15,6 +15,11 @@ BRANCHES_POLL: Final = 1.0
 """The most seconds between two looks at branches that are waited for: other processes may drive some."""
 
 
+def longer(pause: float) -> float:
+    """The seconds before the next look, after a look that came *pause* seconds after the one before."""
+    return min(pause * 1.5, 0.25)
+
+
 class WaitingDriver(Core):
     """Waits for the executions that a `Core` owns."""
 

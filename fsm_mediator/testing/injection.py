@@ -256,7 +256,7 @@ class FaultInjector:
 
 
 def _named_error(fault: Fault) -> Exception:
-    """The error that *fault* names, made anew: an exception that was raised before has a traceback."""
+    """A new error of the kind that *fault* names. One that was raised before would have a traceback."""
     message = "made to fail, after it had taken effect"
     if fault.error is None:
         return InjectedError(message)

@@ -11,7 +11,7 @@ from fsm_mediator.execution.data import ExecutionData
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.views import Encoding
 from fsm_mediator.machine.parts import Part
-from fsm_mediator.records import Answer, Branches, Crashed, InboxItem, Raised, Record, Returned
+from fsm_mediator.records import Answer, Branches, Crashed, InboxItem, Raised, Record
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 
 Act = Callable[[Execution, float], Record | None]
@@ -122,7 +122,6 @@ def unobserved(_execution: Execution, _at: float) -> None:
     """Change the ledger only; the execution does not observe it."""
 
 
-RETURNED: Final = feed_answer(Returned())
 REFUSED: Final = feed_answer(Raised(ResultRefusedError("it cannot be journaled")))
 CRASH: Final = feed_answer(Crashed())
 POISON: Final = feed_answer(Crashed(too_often=True))

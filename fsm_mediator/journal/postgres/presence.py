@@ -39,7 +39,7 @@ class SecondLook:
         self._absent: dict[int, tuple[float, float]] = {}
 
     def forget(self) -> None:
-        """Begin anew: this process was cut off itself, and so may the absent drivers have been."""
+        """Begin again: this process was cut off, and the absent drivers may have been cut off too."""
         self._absent.clear()
 
     @staticmethod
