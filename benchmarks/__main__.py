@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import compare, composition, durable, environments, floors, rendering, report, verifying
+from benchmarks import compare, composition, durable, environments, floors, postgres, rendering, report, verifying
 from benchmarks.measure import pin_to_one_core
 
-GROUPS = ("in_memory", "durable", "imports", "journal", "floors", "verifying", "rendering", "composition")
+GROUPS = ("in_memory", "durable", "imports", "journal", "floors", "verifying", "rendering", "composition", "postgres")
 PICTURES = (3, 10)  # Graphviz needs most of a minute for those of 40 steps: ``python -m benchmarks.rendering``
 PEERS = ("in_memory", "durable", "imports")
 
@@ -88,6 +88,9 @@ def measured(groups: tuple[str, ...], effort: compare.Effort, *, million: bool) 
     if "composition" in groups:
         say("composition")
         results["told"]["composition"] = composition.run(rounds=effort.few)
+    if "postgres" in groups:
+        say("postgres")
+        results["told"]["postgres"] = postgres.run()
     say("done")
     return results
 

@@ -89,7 +89,7 @@ def written(saga: Saga, saga_id: str) -> Written:
     while execution.effect is not None:
         records.append(execution.succeed(None, time.time()))
     codec = Codec()
-    return saga_id, acceptance_row(acceptance, codec.encode), record_rows(records, saga_id, codec)
+    return saga_id, acceptance_row(acceptance, codec.encode, None), record_rows(records, saga_id, codec)
 
 
 class Sharing:

@@ -270,6 +270,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "verifying": lambda results: told(results, "verifying"),
     "rendering": lambda results: told(results, "rendering"),
     "composition": lambda results: told(results, "composition"),
+    "postgres": lambda results: told(results, "postgres"),
 }
 
 

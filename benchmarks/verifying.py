@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -60,9 +61,35 @@ def run() -> str:
     lines = table("verify, 5 attempts a step", "steps", (3, 10, 20, 40), lambda size: of_steps(size, 5), 5)
     lines += table("verify, 5 attempts, every other step compensated", "steps", (10, 20, 40), halves, 5)
     lines += table("verify, 10 steps", "attempts", (5, 10, 20), lambda size: of_steps(10, size), 10)
+    lines += table("verify, steps with settings drawn at random", "steps", (30, 100), drawn, 1)
     lines += table("verify, a group of branches that are alike", "branches", (2, 4, 8), of_branches, 1)
     lines.append("us for each: of steps and attempts, their product; of branches, their number")
     return "\n".join(lines)
+
+
+def drawn(size: int) -> Saga:
+    """A saga whose steps have settings that are drawn at random."""
+    chance = random.Random(1)  # noqa: S311 - a draw that can be repeated
+    return Saga("verified", [drawn_step(f"s{number}", chance) for number in range(size)])
+
+
+def drawn_step(name: str, chance: random.Random) -> Step:
+    """A step with attempts, errors, a time-out, a compensation and a probe as *chance* has it."""
+    kinds: tuple[type[Exception], ...] = (Exception, OSError, ValueError)
+    one = step(
+        name=name,
+        retry=Retry(attempts=chance.choice([1, 2, 3, 5, None]), on=chance.choice(kinds)),
+        compensation_retry=Retry(attempts=chance.choice([1, 2, 4, None])),
+        timeout=1.0 if chance.random() < 0.3 else None,
+        repeatable=chance.random() < 0.8,
+        in_doubt_on=(ConnectionError,) if chance.random() < 0.3 else (),
+        no_effect_on=(KeyError,) if chance.random() < 0.2 else (),
+    )(lambda payload: None)
+    if chance.random() < 0.7:
+        one.compensation(lambda payload: None)
+    if chance.random() < 0.3:
+        one.probing(lambda payload: None)
+    return one
 
 
 def halves(size: int) -> Saga:

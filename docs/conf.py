@@ -6,6 +6,7 @@ a public name that the reference does not mention is listed at its end.
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +29,19 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 saga_diagram_theme = "auto"
 
+if find_spec("sphinxcontrib.cairosvgconverter") is not None:  # of the extra `books`: LaTeX reads no SVG
+    extensions.append("sphinxcontrib.cairosvgconverter")
+latex_documents = [
+    ("index", "documentation.tex", r"fsm\_mediator", r"fsm\_mediator contributors", "manual")
+]  # a picture is called as the project is
+SIGNS = {"21A9": "hookleftarrow", "21BB": "circlearrowright"}
+latex_elements = {
+    "fontpkg": r"\usepackage{mathptmx}\usepackage[scaled]{helvet}\usepackage{courier}",
+    "preamble": "".join(
+        rf"\DeclareUnicodeCharacter{{{sign}}}{{\ensuremath{{\{name}}}}}" for sign, name in SIGNS.items()
+    ),
+}
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
@@ -37,9 +51,15 @@ KINDS = {
     "tutorial": ["tutorial"],
     "how-to": [
         "embedding",
+        "saga_files",
         "diagrams",
         "operating",
+        "secrets",
         "scaling",
+        "telemetry",
+        "engines",
+        "exactly_once",
+        "monitor",
         "testing",
         "upgrades",
         "exports",

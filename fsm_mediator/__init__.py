@@ -23,6 +23,7 @@ from fsm_mediator.errors import (
     DefinitionError,
     DefinitionWarning,
     IllegalRecordError,
+    InvalidSagaIdError,
     JournalError,
     LeaseLostError,
     MediatorClosedError,
@@ -58,20 +59,25 @@ from fsm_mediator.lazy import lazy_names as _lazy_names
 from fsm_mediator.mediator.limits import Limits
 from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.narration import timeline
+from fsm_mediator.observe.notices import Notice
 from fsm_mediator.observe.observers import LoggingObserver, Observer, RecordingObserver
 from fsm_mediator.records import Acceptance, Failure, Happened, InboxItem, NotHappened, Record
 from fsm_mediator.retry import Retry
 
 if TYPE_CHECKING:
+    from fsm_mediator.ciphers import AesGcm
     from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
     from fsm_mediator.explorer import Explorer, explore
     from fsm_mediator.journal.sqlite.journal import SQLiteJournal
     from fsm_mediator.mediator.aio import AsyncMediator
+    from fsm_mediator.saga_files import load_saga
     from fsm_mediator.statistics import Statistics, StepStatistics
     from fsm_mediator.upgrades import Comparison, StateVerdict, StrandedError, Verdict, compare
     from fsm_mediator.verifier import Report, VerificationError, Violation, verify
+    from fsm_mediator.version import __version__ as __version__
 
 _LATER = {
+    "AesGcm": "fsm_mediator.ciphers",
     "AsyncMediator": "fsm_mediator.mediator.aio",
     "Comparison": "fsm_mediator.upgrades",
     "Conformance": "fsm_mediator.conformance",
@@ -88,17 +94,18 @@ _LATER = {
     "Verdict": "fsm_mediator.upgrades",
     "VerificationError": "fsm_mediator.verifier",
     "Violation": "fsm_mediator.verifier",
+    "__version__": "fsm_mediator.version",
     "compare": "fsm_mediator.upgrades",
     "conforms": "fsm_mediator.conformance",
     "explore": "fsm_mediator.explorer",
+    "load_saga": "fsm_mediator.saga_files",
     "verify": "fsm_mediator.verifier",
 }
 """What is imported when it is first asked for, because it brings asyncio, sqlite3 or an optional dependency."""
 
-__version__ = "0.1.0"
-
 __all__ = [
     "Acceptance",
+    "AesGcm",
     "AlreadyDrivenError",
     "AsyncMediator",
     "AttemptCrashedError",
@@ -125,6 +132,7 @@ __all__ = [
     "IllegalMove",
     "IllegalRecordError",
     "InboxItem",
+    "InvalidSagaIdError",
     "Journal",
     "JournalError",
     "LeaseLostError",
@@ -136,6 +144,7 @@ __all__ = [
     "MemoryJournal",
     "MissingExtraError",
     "NotHappened",
+    "Notice",
     "Observer",
     "Outcome",
     "OutcomeUnknownError",
@@ -180,6 +189,7 @@ __all__ = [
     "compare",
     "conforms",
     "explore",
+    "load_saga",
     "load_step",
     "registered_steps",
     "step",

@@ -5,6 +5,7 @@ The folders up to `execution` import them from here. All others, and users, impo
 
 from __future__ import annotations
 
+from _thread import TIMEOUT_MAX
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -80,15 +81,21 @@ class RetryAfterError(StepSignalError):
 
     Attributes:
         seconds: The least wait. The step's `Retry` may wait longer; attempts are counted as ever.
+
+    Raises:
+        DefinitionError: *seconds* is no number of at least 0, or more than this system can wait.
     """
 
     def __init__(self, seconds: float, message: str = "") -> None:
         try:
-            possible = 0 <= seconds < float("inf")
+            possible = 0 <= seconds <= TIMEOUT_MAX
         except TypeError:
             possible = False
         if not possible:
-            raise DefinitionError(f"RetryAfterError: seconds must be a finite number of at least 0, not {seconds!r}")
+            raise DefinitionError(
+                f"RetryAfterError: seconds must be a number of at least 0 that this system can wait, "
+                f"at most {TIMEOUT_MAX:g}, not {seconds!r}"
+            )
         super().__init__(message or f"try again in {seconds:g} seconds")
         self.seconds = seconds
 
@@ -162,6 +169,10 @@ class AlreadyDrivenError(RefusedError):
 
     With a journal that keeps no verbs for other drivers: while any driver owns the execution.
     """
+
+
+class InvalidSagaIdError(RefusedError, ValueError):
+    """A text that cannot be a saga_id: empty, too long, or with reserved characters."""
 
 
 class SagaIdTakenError(RefusedError, ValueError):

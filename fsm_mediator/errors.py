@@ -28,6 +28,7 @@
     ├── RecordedError                        stands for an exception of which only the record is left
     ├── RefusedError                         a verb that is not possible in the state the execution is in
     │   ├── AlreadyDrivenError               ... because somebody is driving it
+    │   ├── InvalidSagaIdError (ValueError)  the text cannot be a saga_id
     │   ├── SagaIdTakenError (ValueError)    the id belongs to another saga or another payload
     │   └── MediatorClosedError              the mediator was closed
     ├── UnknownSagaError (LookupError)       no such saga is registered
@@ -54,6 +55,7 @@ from fsm_mediator.error_types import (
     DefinitionError,
     DefinitionWarning,
     IllegalRecordError,
+    InvalidSagaIdError,
     JournalError,
     LeaseLostError,
     MediatorClosedError,
@@ -95,6 +97,7 @@ __all__ = [
     "DefinitionError",
     "DefinitionWarning",
     "IllegalRecordError",
+    "InvalidSagaIdError",
     "JournalError",
     "LeaseLostError",
     "MediatorClosedError",

@@ -6,6 +6,8 @@ branch's own name. Neither ``/`` nor ``:`` may stand in an id that a user gives,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 def branch_id(parent: str, group: str, branch: str) -> str:
     """The id of *branch* of the group at path *group*, in the execution *parent*."""
@@ -22,9 +24,21 @@ def root_of(saga_id: str) -> str:
     return saga_id.partition("/")[0]
 
 
+def depth_of(saga_id: str) -> int:
+    """The number of groups around a branch, each in a branch of the next; 0 for a whole."""
+    return saga_id.count("/")
+
+
 def parent_of(saga_id: str) -> str:
     """The id of the execution that waits for the branch *saga_id*; empty where it is no branch."""
     return saga_id.rpartition("/")[0]
+
+
+def ancestors(saga_id: str) -> Iterator[tuple[str, str]]:
+    """For a branch and for each branch around it, from the inside out: its id, and that of its parent."""
+    while parent := parent_of(saga_id):
+        yield saga_id, parent
+        saga_id = parent
 
 
 def place_of(saga_id: str) -> str:

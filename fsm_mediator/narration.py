@@ -69,11 +69,17 @@ def details(record: Record) -> list[str]:
         found.append("its thread may be running still")
     elif record.in_doubt and not record.target.startswith((COMPENSATING, PENDING)) and record.event != "retry_due":
         found.append("it may have had its effect")
-    if record.reason and (record.error is None or record.reason not in record.error.message):
-        found.append(record.reason)
+    reason = record.reason if record.error is None or (record.reason or "") not in record.error.message else None
+    if words := who_and_why(record.actor, reason):
+        found.append(words)
     if record.due_at is not None and record.due_at > record.at:
         found.append(f"waits {span(record.due_at - record.at)}")
     return found
+
+
+def who_and_why(actor: str | None, reason: str | None) -> str:
+    """The actor and the reason of a record or an item: ``by ann: the power is back``; empty: there are neither."""
+    return ": ".join(filter(None, (actor and f"by {actor}", reason)))
 
 
 def span(seconds: float) -> str:
@@ -82,6 +88,13 @@ def span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def note_in_words(kind: str, value: object) -> str:
+    """What a note tells, in words: ``attributes: tenant=acme``."""
+    if isinstance(value, dict):
+        value = ", ".join(f"{name}={each}" for name, each in value.items())
+    return kind.replace("_", " ") + ("" if value is None else f": {value}")
 
 
 def timeline(records: Iterable[Record]) -> str:

@@ -181,6 +181,7 @@ class Record(msgspec.Struct, frozen=True):
         reason: Words of a person, or of the library where an event needs some.
         abandoned: The attempt's thread outlived time-out and grace and may still be running.
         children: Where *target* waits for branches: their names, in order, as they were decided. None: it does not.
+        actor: The name of the person or program that said so, where somebody did and gave a name.
     """
 
     saga_id: str
@@ -199,6 +200,7 @@ class Record(msgspec.Struct, frozen=True):
     reason: str | None = None
     abandoned: bool = False
     children: tuple[str, ...] | None = None
+    actor: str | None = None
 
 
 class Acceptance(msgspec.Struct, frozen=True):
@@ -216,6 +218,8 @@ class Acceptance(msgspec.Struct, frozen=True):
         successor: The branch of the same group that may begin once this one has settled (``at_most``).
         original: A copy of the payload as it was given, where steps see the object itself and may change it: a second
             start of the id is compared with it. Not journaled. Unset: the payload is as it was.
+        notes: Notes that the commit which opens it writes as well. Not journaled with it.
+        carrier: The context of the trace that it was accepted in: ``traceparent`` and ``tracestate``. None: of none.
     """
 
     saga_id: str
@@ -228,6 +232,8 @@ class Acceptance(msgspec.Struct, frozen=True):
     parent: str | None = None
     successor: str | None = None
     original: Any = msgspec.UNSET
+    notes: tuple[Any, ...] = ()
+    carrier: dict[str, str] | None = None
 
 
 # What came of an effect: the answers that `Execution.feed` takes.
@@ -279,10 +285,11 @@ class Due(msgspec.Struct, frozen=True):
     """The time that was waited for has come."""
 
 
-class Signalled(msgspec.Struct, frozen=True):
+class Signalled(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """The signal that was waited for has come."""
 
     value: Any = None
+    actor: str | None = None
 
 
 class Branch(msgspec.Struct, frozen=True, eq=False):
@@ -318,6 +325,7 @@ class OperatorRetry(msgspec.Struct, frozen=True):
     """The cause is mended: try again, attempts count anew."""
 
     reason: str | None = None
+    actor: str | None = None
 
 
 class OperatorSettled(msgspec.Struct, frozen=True):
@@ -326,12 +334,14 @@ class OperatorSettled(msgspec.Struct, frozen=True):
     done: bool
     reason: str
     result: Any = None
+    actor: str | None = None
 
 
 class OperatorUndo(msgspec.Struct, frozen=True):
     """Undo a saga that has succeeded."""
 
     reason: str | None = None
+    actor: str | None = None
 
 
 Answer: TypeAlias = (
@@ -370,13 +380,15 @@ class InboxItem(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``cancel``, ``signal``, ``child`` (a branch has ended or is stuck), ``begin`` (a branch may begin),
-            ``late`` (the late answer of an abandoned attempt), or a verb: ``retry``, ``resolve`` or ``undo``.
+            ``late`` (the late answer of an abandoned attempt), ``wake`` (a hold was lifted), or a verb: ``retry``,
+            ``resolve`` or ``undo``.
         name: The signal's path, or the branch's name; of a cancel: the branch that failed, where that is why; of a
             verb: a name that no other verb has, by which its answer is found.
         value: The signal's value, or the branch's state; of ``resolve``: a dictionary of ``done`` and ``result``.
         reason: Why, in the words of who said it.
         at: When, in seconds since the epoch.
         number: Given by the journal; names the item when it is taken.
+        actor: The name of the person or program that says it, if it gave one.
     """
 
     kind: str
@@ -385,6 +397,7 @@ class InboxItem(msgspec.Struct, frozen=True):
     reason: str | None = None
     at: float = 0.0
     number: int = 0
+    actor: str | None = None
 
 
 CANCEL: Final = "cancel"
@@ -392,6 +405,7 @@ SIGNAL: Final = "signal"
 CHILD: Final = "child"
 BEGIN: Final = "begin"
 LATE: Final = "late"
+WAKE: Final = "wake"
 RETRY: Final = "retry"
 RESOLVE: Final = "resolve"
 UNDO: Final = "undo"

@@ -3,7 +3,7 @@
 Each runs in a kernel and a folder of its own. Not compared are what the clock and the machine put into an output
 (durations, temporary folders, process ids), how many situations a check went through, and of a picture anything but
 what it says for those who cannot see it. Widgets live in a kernel, and so are not kept: in their place stands the
-picture that a front end without widgets shows.
+picture that a front end without widgets shows. nbformat is imported where it is used: that takes three seconds.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
-
-import nbformat
-from nbclient import NotebookClient
 
 HERE: Final = Path(__file__).resolve().parent
 NOTEBOOKS: Final = sorted(HERE.glob("[0-9]*.ipynb"))
@@ -54,6 +51,9 @@ _SAYS: Final = re.compile(r'(?:aria-label|alt)="([^"]*)"')
 
 def executed(notebook: Any) -> Any:
     """*notebook* with what it shows when it is run now, in a kernel and an empty folder of its own."""
+    import nbformat
+    from nbclient import NotebookClient
+
     fresh = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory(prefix="notebook-") as folder:
         home = Path(folder)
@@ -71,6 +71,8 @@ def executed(notebook: Any) -> Any:
 
 def normalise_svg(notebook: Any) -> Any:
     """*notebook* without what belongs to a kernel, a machine or a moment, and not to the notebook."""
+    import nbformat
+
     notebook.metadata = nbformat.from_dict(KERNEL)  # type: ignore[no-untyped-call]
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({})  # type: ignore[no-untyped-call]
@@ -93,7 +95,7 @@ def _joined(outputs: Iterable[Any]) -> Iterator[Any]:
             output.data.pop(WIDGET, None)
             if HTML in output.data:
                 output.data.pop(SVG, None)  # the same picture once more
-            output.metadata = nbformat.from_dict({})  # type: ignore[no-untyped-call]
+            output.metadata = type(output)()
         last = output
         yield output
 
@@ -134,6 +136,8 @@ def measureless(text: str) -> str:
 
 def read(path: Path) -> Any:
     """The notebook at *path*."""
+    import nbformat
+
     return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
@@ -157,6 +161,8 @@ def main() -> int:
         if options.check:
             found += stale(path)
         else:
+            import nbformat
+
             nbformat.write(executed(read(path)), path)  # type: ignore[no-untyped-call]
     if found:
         sys.stdout.write("\n".join([*found, "", "Notebooks are stale. Run them anew: python notebooks/run.py", ""]))

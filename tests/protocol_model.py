@@ -31,7 +31,8 @@ class State(msgspec.Struct, frozen=True):
     """The journal and the drivers.
 
     *writers*: of each record the driver and the epoch that it believed in, then the owner and the epoch in the journal.
-    *taken*: the inbox items that were dealt with.
+    *taken*: the inbox items that were dealt with. *posted*: how many items were accepted under a token that is kept.
+    *pruned*: how often the execution was deleted, and *told*: how often a pruning caller was told so.
     """
 
     owner: int | None = None
@@ -41,13 +42,17 @@ class State(msgspec.Struct, frozen=True):
     mail: tuple[int, ...] = ()
     taken: tuple[int, ...] = ()
     posted: int = 0
+    pruned: int = 0
+    told: int = 0
     alive: tuple[bool, ...] = (True, True)
     beliefs: tuple[Belief | None, ...] = (None, None)
 
     @property
     def is_free(self) -> bool:
         """Whether a driver may claim it."""
-        return self.epoch > 0 and not self.ended and (self.owner is None or not self.alive[self.owner])
+        return (
+            self.epoch > 0 and not self.ended and not self.pruned and (self.owner is None or not self.alive[self.owner])
+        )
 
     def believing(self, driver: int, belief: Belief | None) -> State:
         """The state in which *driver* believes this."""
@@ -55,7 +60,8 @@ class State(msgspec.Struct, frozen=True):
 
     def accepts(self, driver: int, belief: Belief) -> bool:
         """Whether the journal takes the next commit of a driver that believes this."""
-        return (self.owner, self.epoch) == (driver, belief.epoch) and len(self.writers) == belief.seq
+        fits = (self.owner, self.epoch) == (driver, belief.epoch) and len(self.writers) == belief.seq
+        return fits and not self.pruned
 
 
 Action: TypeAlias = "tuple[str, int]"
@@ -67,12 +73,7 @@ Step: TypeAlias = "tuple[Action, str, State]"
 
 def steps(state: State) -> Iterator[Step]:
     """Every step that is possible in *state*."""
-    if state.epoch and state.posted < POSTS:
-        if state.ended:
-            yield ("post", 0), "refused", state
-        else:
-            number = state.posted + 1
-            yield ("post", 0), "done", replace(state, mail=(*state.mail, number), posted=number)
+    yield from _of_others(state)
     for driver in DRIVERS:
         belief = state.beliefs[driver]
         yield from _of_idle(state, driver) if belief is None else _of_driving(state, driver, belief)
@@ -82,6 +83,23 @@ def steps(state: State) -> Iterator[Step]:
         if not state.alive[driver]:
             alive = tuple(each == driver or state.alive[each] for each in DRIVERS)
             yield ("enlist", driver), "done", replace(state, alive=alive)
+
+
+def _of_others(state: State) -> Iterator[Step]:
+    """The steps of a sender and of a person who prunes. A call with ``_again`` has the token of the one before."""
+    if state.epoch and state.posted < POSTS:
+        if state.ended:
+            yield ("post", 0), "refused", state
+        else:
+            number = state.posted + 1
+            yield ("post", 0), "done", replace(state, mail=(*state.mail, number), posted=number)
+    if state.posted:
+        yield ("post_again", 0), "refused" if state.pruned else "done", state
+    if state.ended and not state.pruned:
+        yield ("prune", 0), "1", replace(state, pruned=1, told=1)
+        yield ("prune_lost", 0), "1", replace(state, pruned=1)
+    if state.pruned:
+        yield ("prune_again", 0), "1", replace(state, told=1)
 
 
 def _of_idle(state: State, driver: int) -> Iterator[Step]:
@@ -95,9 +113,15 @@ def _of_idle(state: State, driver: int) -> Iterator[Step]:
         return
     yield ("open", driver), "taken", state
     if state.owner == driver:
-        # It cannot claim its own: it finds out that the answer to its claim or its commit was lost.
-        yield ("look", driver), "own", state.believing(driver, Belief(state.epoch, len(state.writers), state.mail))
-        yield ("claim", driver), "held", state
+        # The answer to its claim or its commit was lost: it finds out, or claims again. It does not claim its own among
+        # others.
+        own = state.believing(driver, Belief(state.epoch, len(state.writers), state.mail))
+        yield ("look", driver), "own", own
+        yield ("claim_again", driver), "done", own
+        yield ("claim_some", driver), "none", state
+    elif state.pruned:
+        yield ("claim", driver), "unknown", state
+        yield ("claim_some", driver), "none", state
     elif not state.is_free:
         if not state.ended:
             yield ("claim", driver), "held", state
@@ -108,13 +132,14 @@ def _of_idle(state: State, driver: int) -> Iterator[Step]:
         yield ("claim", driver), "done", believed
         yield ("claim_some", driver), "done", believed
         yield ("claim_lost", driver), "done", claimed
+        yield ("claim_some_lost", driver), "done", claimed
 
 
 def _of_driving(state: State, driver: int, belief: Belief) -> Iterator[Step]:
     """The steps of a driver that believes that it drives."""
     idle = state.believing(driver, None)
     yield ("restart", driver), "done", idle  # its process loses its memory
-    if belief.epoch != state.epoch or state.owner is None:
+    if belief.epoch != state.epoch or state.owner is None or state.pruned:
         yield ("release", driver), "done", idle
     elif state.epoch <= EPOCHS:
         yield ("release", driver), "done", replace(idle, owner=None)
@@ -142,7 +167,8 @@ def _unless(owner: int | None, driver: int) -> int | None:
 NAMES = {
     "one writer": "a record is written by the owner alone, under its epoch; a driver that was robbed writes nothing",
     "no gap, no fork": "records are numbered without a gap, and none is written twice, also where a commit is repeated",
-    "each item once": "an accepted item is in the inbox, or was taken by exactly one commit",
+    "each item once": "an accepted item is in the inbox, or was taken by one commit, also where it is posted again",
+    "counted once": "a deleted execution is deleted once, and a pruning caller is told of no more",
     "nothing after the end": "an ended execution has no owner, and no record after its end",
     "never abandoned": "from every state the execution can end: a lost answer leaves none that nobody can drive",
 }
@@ -155,6 +181,7 @@ def broken(state: State) -> list[str]:
         "one writer": all(each[:2] == each[2:] for each in state.writers),
         "no gap, no fork": len(state.writers) <= RECORDS,
         "each item once": sorted((*state.mail, *state.taken)) == list(range(1, state.posted + 1)),
+        "counted once": state.told <= state.pruned <= 1,
         "nothing after the end": not state.ended or (state.owner is None and len(state.writers) == RECORDS),
     }
     return [name for name, holding in holds.items() if not holding]

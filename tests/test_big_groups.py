@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -40,18 +40,11 @@ from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.mediator import commits
 from fsm_mediator.testing.processes import in_a_child, kill
 from tests.commits import DRIVER, acceptance, record
-from tests.drivers import JOURNALS, ONCE, Clock, Died, World, core_of, eventually, in_thread
+from tests.drivers import ONCE, Clock, Died, World, core_of, eventually, in_thread
 
 BATCH = 3
 SIZE = 10
 TABLES = ("definitions", "executions", "records", "inbox", "planned")
-
-
-@pytest.fixture(params=[name for name in JOURNALS if name != "postgres"])
-def journal(request, tmp_path) -> Iterator[Any]:
-    """Each journal that plans branches: on PostgreSQL every group is created in one commit."""
-    with contextlib.closing(JOURNALS[request.param](tmp_path)) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -227,8 +220,11 @@ def test_process_dies_at_every_batch_and_the_first_answer_counts(tmp_path, where
 
     assert created == ([0, 3, 6, 9, 10] if where == "after" else [0, 3, 6, 9])
     expected = [f"0-{n}" for n in range(SIZE)]
-    with contextlib.closing(SQLiteJournal(tmp_path / "sagas.db")) as journal:
-        assert Mediator(saga, journal=journal).outcome("o-1").results["g"] == expected
+    with (
+        contextlib.closing(SQLiteJournal(tmp_path / "sagas.db")) as journal,
+        Mediator(saga, journal=journal) as mediator,
+    ):
+        assert mediator.outcome("o-1").results["g"] == expected
         assert names(journal) == [str(n) for n in range(SIZE)]
         assert journal.check() == []
         assert conforms(journal, saga).ok
@@ -255,9 +251,9 @@ def test_process_dies_before_the_plan_is_written(tmp_path):
     deadly = Watched(SQLiteJournal(path), before=at(0, kill))
     assert in_a_child(lambda: Mediator(saga, journal=deadly).run("big", saga_id="o-1"))
 
-    with contextlib.closing(SQLiteJournal(path)) as journal:
+    with contextlib.closing(SQLiteJournal(path)) as journal, Mediator(saga, journal=journal) as mediator:
         assert names(journal) == []
-        assert Mediator(saga, journal=journal).run("big", saga_id="o-1").results["g"] == list(range(2 * SIZE))
+        assert mediator.run("big", saga_id="o-1").results["g"] == list(range(2 * SIZE))
 
 
 def test_rows_of_the_longest_transaction(tmp_path):

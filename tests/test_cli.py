@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from fsm_mediator import Mediator, SQLiteJournal
 from fsm_mediator.cli import console as codes
 from fsm_mediator.cli.commands import cli
 from fsm_mediator.cli.console import APP, DID_NOT_SUCCEED, JOURNAL, NOT_FOUND, REFUSED, USAGE
+from fsm_mediator.journal.notes import Note, for_notes
 from fsm_mediator.journal.protocol import Commit
 from tests import cli_app
 
@@ -78,7 +80,7 @@ def test_list_needs_no_app_and_filters(desk, journal):
     assert "good" not in desk("list", "-j", journal, "--state", "failed")
     assert "no executions" in desk("list", "-j", journal, "--saga", "another")
     assert "no executions" in desk("list", "-j", journal, "--older-than", "1h")
-    assert "and more" in desk("list", "-j", journal, "--limit", 1)
+    assert "... and 2 more" in desk("list", "-j", journal, "--limit", 1)
 
 
 def test_list_and_show_speak_json(desk, journal):
@@ -169,11 +171,11 @@ def test_a_verb_is_carried_out_by_whoever_serves(desk, journal, world):
 def test_a_verb_with_no_driver_alive_says_so_at_once(desk, journal, world):
     """Nothing is waited for; the verb stays in the inbox, and the next move is told."""
     (world / "warehouse_closed").unlink()
-    said = desk("retry", "held", "-r", "it is open again", "-j", journal, code=DID_NOT_SUCCEED)
+    said = desk("retry", "held", "-r", "it is open again", "--actor", "ann", "-j", journal, code=DID_NOT_SUCCEED)
 
     assert "no living driver knows saga 'checkout'" in said
     assert "fsm-mediator serve" in said
-    assert "inbox    retry it is open again" in desk("show", "held", "-j", journal)
+    assert "inbox    retry by ann: it is open again" in desk("show", "held", "-j", journal)
     desk("recover", "-j", journal, *APP_OPTION)
     assert done(world) == ["release"]
 
@@ -212,7 +214,7 @@ def test_run_from_the_command_line(desk, world):
 
 def test_what_is_no_json_says_so(desk, journal, world):
     """Most often a text without its quotes; or JSON, and not of the saga's type. Nothing is started."""
-    before = desk("list", "-j", journal)
+    ids = [entry.saga_id for entry in SQLiteJournal(journal).entries()]
     said = desk("run", "checkout", "-p", "x" * 100, "-j", journal, *APP_OPTION, code=USAGE)
     assert f"the payload '{'x' * 60}...' is not JSON (JSON is malformed: invalid character (byte 0))" in said
     assert "a text needs quotes" in said
@@ -224,7 +226,7 @@ def test_what_is_no_json_says_so(desk, journal, world):
         *APP_OPTION,
         code=USAGE,
     )
-    assert desk("list", "-j", journal) == before
+    assert [entry.saga_id for entry in SQLiteJournal(journal).entries()] == ids
     assert "succeeded" in desk("run", "typed", "-p", '{"amount": 3}', "-j", journal, *app)
 
 
@@ -368,3 +370,166 @@ def test_serve_drives_until_it_is_told_to_stop(world):
         process.send_signal(signal.SIGTERM)
         _, complaints = process.communicate(timeout=60)
     assert process.returncode == 0, complaints
+
+
+def test_commands_name_the_user_who_types_them(desk, journal, monkeypatch):
+    """The command line journals my login name, unless --actor says another."""
+    monkeypatch.setattr("getpass.getuser", lambda: "carol")
+    desk("undo", "good", "--drive", "-j", journal, "-a", "tests.cli_app:sagas", code=None)
+    with Mediator(journal=str(journal)) as mediator:
+        history = mediator.journal.records("good")
+    assert [record.actor for record in history if record.event == "undo"] == ["carol"]
+
+    shown = desk("show", "good", "-j", journal)
+    exported = json.loads(desk("show", "good", "-j", journal, "--json"))
+    assert "by carol" in shown
+    assert "carol" in [record["actor"] for record in exported["history"]]
+
+
+def test_command_names_another_actor(desk, journal):
+    """A chat bot that types for somebody says who that is."""
+    desk("undo", "good", "--drive", "--actor", "dora", "-j", journal, "-a", "tests.cli_app:sagas", code=None)
+
+    assert "by dora" in desk("show", "good", "-j", journal)
+
+
+def test_show_tells_notes_between_the_records(desk, journal):
+    """What was said about an execution stands in its timeline at its time, with who said it."""
+    with Mediator(journal=str(journal)) as mediator:
+        records = mediator.journal.records("good")
+        at = (records[0].at + records[1].at) / 2
+        for_notes(mediator.journal).add_note(
+            Note("seen", "good", value={"by": "phone"}, actor="ann", reason="she asked", at=at)
+        )
+
+    lines = desk("show", "good", "-j", journal).splitlines()
+    where = [number for number, line in enumerate(lines) if "seen: by=phone" in line]
+    begins = [number for number, line in enumerate(lines) if "the saga begins" in line]
+    ends = [number for number, line in enumerate(lines) if "is executed" in line]
+    assert begins[0] < where[0] < ends[-1]
+    assert "by ann: she asked" in lines[where[0] + 1]
+    assert json.loads(desk("show", "good", "-j", journal, "--json"))["notes"][0]["kind"] == "seen"
+
+
+def test_list_finds_by_where_and_pages(desk, journal):
+    """I find executions by what went wrong with them and by attributes, page by page, and am told how many follow."""
+    where = ("list", "-j", journal, "--json", "--where")
+    desk("attributes", "bad", "tenant=acme", "order=17", "-j", journal)
+
+    def found(*words):
+        return [json.loads(line)["saga_id"] for line in desk(*where, *words).splitlines()]
+
+    assert found("state=failed,stuck saga=checkout") == ["held", "bad"]
+    assert found("@tenant=acme @order=17 since=1h") == ["bad"]
+    assert found("@order='\"17\"'") == []
+    assert found("until=1h") == []
+    assert found("since=2026-01-01 text=oo") == ["good"]
+    first = desk("list", "-j", journal, "--limit", 1)
+    assert "and 2 more" in first
+    cursor = re.search(r"--after '(.+)'", first)
+    assert cursor is not None
+    assert [line.split()[0] for line in desk("list", "-j", journal, "--after", cursor[1]).splitlines()[1:]] == [
+        "bad",
+        "good",
+    ]
+
+
+def test_where_that_means_nothing_says_what_there_is(desk, journal):
+    """A mistyped filter is a usage error that names what can be asked."""
+    assert "there is no 'sgaa'" in desk("list", "-j", journal, "--where", "sgaa=x", code=USAGE)
+    assert "no name=value" in desk("list", "-j", journal, "--where", "order", code=USAGE)
+    assert "is no state" in desk("list", "-j", journal, "--where", "state=over", code=USAGE)
+    assert "give 15m" in desk("list", "-j", journal, "--where", "since=yesterday", code=USAGE)
+    assert "no cursor" in desk("list", "-j", journal, "--after", "x", code=JOURNAL)
+
+
+def test_count_groups_failures(desk, journal):
+    """I see what fails most, and where, without reading a list."""
+    assert desk("count", "-j", journal).split() == ["3"]
+    assert desk("count", "-j", journal, "--by", "state", "--where", "state=succeeded,failed").split() == [
+        *("1", "failed", "1", "succeeded")
+    ]
+    assert json.loads(desk("count", "-j", journal, "--by", "saga", "--json")) == {"checkout": 3}
+    assert "charge" in desk("count", "-j", journal, "--by", "step", "--where", "state=failed")
+
+
+def test_attributes_are_shown_and_changed(desk, journal):
+    """I label an execution from the command line; `show` tells the labels, and who gave them."""
+    assert desk(
+        "attributes", "good", "tenant=acme", "vip=true", "note=x=y", "--actor", "ann", "-j", journal
+    ).split() == [*('note="x=y"', 'tenant="acme"', "vip=true")]
+    assert desk("attributes", "good", "vip=", "note=", "-j", journal).split() == ['tenant="acme"']
+    shown = desk("show", "good", "-j", journal)
+    assert 'known by tenant="acme"' in shown
+    assert "by ann" in shown
+    assert "set an attribute" in desk("attributes", "good", "vip", "-j", journal, code=USAGE)
+
+
+def test_hold_and_unhold_are_said_and_shown(desk, journal):
+    """I hold what I name, see what is held and by whom, and lift the hold by the same name."""
+    assert "execution 'held' is held" in desk("hold", "held", "-r", "look first", "--actor", "ann", "-j", journal)
+    desk("hold", "--saga", "checkout", "--step", "charge", "--compensations", "--actor", "bob", "-j", journal)
+    listed = desk("holds", "-j", journal).splitlines()
+    assert [line.partition("  ")[0] for line in listed] == [
+        *("execution 'held'", "step 'charge' of saga 'checkout' and its compensations")
+    ]
+    assert "by ann: look first" in listed[0]
+    assert "on hold  execution 'held' by ann: look first" in desk("show", "held", "-j", journal)
+
+    assert "goes on" in desk("unhold", "held", "-j", journal)
+    assert "is not held" in desk("unhold", "held", "-j", journal, code=REFUSED)
+    desk("unhold", "--saga", "checkout", "--step", "charge", "-j", journal)
+    assert "nothing is held" in desk("holds", "-j", journal)
+    desk("hold", "unknown", "-j", journal, code=NOT_FOUND)
+    desk("hold", "-j", journal, code=USAGE)
+
+
+def test_again_runs_once_more_what_failed(desk, journal, world):
+    """From the command line too: what failed is run again under a new id, and `show` tells both of each other."""
+    desk("again", "good", *APP_OPTION, "-j", journal, code=REFUSED)
+    ran = desk("again", "bad", "--actor", "ann", *APP_OPTION, "-j", journal, code=None)
+
+    assert "is run again as 'bad~2'" in ran
+    assert "run again: id=bad~2" in desk("show", "bad", "-j", journal)
+    assert "runs again: id=bad" in desk("show", "bad~2", "-j", journal)
+    desk("again", "held", *APP_OPTION, "-j", journal, code=REFUSED)
+
+
+def test_preview_tells_what_undo_would_do(desk, journal):
+    """Before I undo from the command line I see the steps in order, and the command to type."""
+    shown = desk("preview", "good", *APP_OPTION, "-j", journal)
+
+    assert "1  compensate charge" in shown or "1  compensate reserve" in shown
+    assert "undo" in shown.splitlines()[-1]
+    assert "has ended" in desk("preview", "bad", *APP_OPTION, "-j", journal, code=REFUSED)
+
+
+def test_commands_of_the_operators_page_run(desk, journal, monkeypatch):
+    """What I copy from the page on operating, in its order, works: each command ends as the page says."""
+    monkeypatch.setenv("FSM_MEDIATOR_JOURNAL", str(journal))
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    typed = re.findall(r"^(?:\$ )?fsm-mediator (.+)$", page, re.MULTILINE)
+    commands = [shlex.split(line) for line in typed if not line.startswith("serve")]  # it has no end of its own
+    assert {words[0] for words in commands} >= {"list", "count", "hold", "unhold", "check"}
+    for words in commands:
+        desk(*("good" if word == "o-1" else word for word in words), code=0)
+
+
+def test_bulk_does_to_many_and_says_what_came_of_each(desk, journal, world):
+    """I look first, then do to all that fit; what refuses is counted, and a batch can be named to go on."""
+    (world / "warehouse_closed").unlink()
+    fits = ("--where", "state=stuck,failed saga=checkout")
+    assert "retry would be given to 2 executions" in desk("bulk", "retry", *fits, "--dry-run", "-j", journal)
+
+    done = desk(
+        "bulk", "retry", *fits, "-r", "open again", "--actor", "ann", *APP_OPTION, "-j", journal, code=DID_NOT_SUCCEED
+    )
+
+    assert "1 done, 1 refused" in done
+    assert "held  failed" in done
+    assert "by ann: open again" in desk("show", "held", "-j", journal)
+    batch = re.search(r"batch (\w+):", done)
+    assert batch is not None
+    assert "0 done, 0 refused" in desk("bulk", "--resume", batch[1], *APP_OPTION, "-j", journal)
+    assert "name a verb" in desk("bulk", "-j", journal, code=USAGE)
+    assert "no batch" in desk("bulk", "--resume", "unknown", *APP_OPTION, "-j", journal, code=REFUSED)

@@ -73,7 +73,7 @@ def test_an_export_is_whole_or_what_was_there_stays(desk, journal, world, monkey
     assert len(target.read_text().splitlines()) == 3
     target.chmod(0o640)
 
-    def breaks(opened, entries):
+    def breaks(*_):
         yield b"{}"
         raise OSError(28, "No space left on device")
 

@@ -12,7 +12,7 @@ from fsm_mediator import AsyncMediator, MediatorClosedError, Parallel, Saga, ste
 from fsm_mediator.states import ENDED
 from tests.drivers import World, core_of, eventually, in_thread
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 @step

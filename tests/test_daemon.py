@@ -22,7 +22,7 @@ from fsm_mediator.records import Acceptance
 from tests.drivers import Looping, core_of, eventually
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ from fsm_mediator import (
 )
 from fsm_mediator.definition.checks import check_name, plain_signature, snake_case
 from fsm_mediator.exports import to_scxml, to_table, to_tla
+from fsm_mediator.machine.machine import compile_machine
 from fsm_mediator.machine.parts import Part
 
 
@@ -1075,3 +1076,74 @@ def test_most_functions_are_read_off_their_code():
     assert plain_signature(_two_later) == (True, True)
     assert plain_signature(Methods().two) == (True, False)
     assert plain_signature(_wrapped(_two_later)) is plain_signature(_gen) is plain_signature(_agen) is None
+
+
+# Size
+
+
+def tower(groups: int) -> Saga:
+    """A saga with so many groups, each in a branch of the one around it, each in a saga of its own."""
+    innermost = step(name="x")(lambda order: None)
+    inner: Any = innermost
+    for number in range(groups):
+        beside = step(name="y")(lambda order: None)
+        inner = Saga(f"s{number}", [Parallel(f"g{number}", [beside, inner])])
+    return inner  # type: ignore[no-any-return]
+
+
+def test_nested_groups_are_compiled_once_each(monkeypatch):
+    """A saga that is placed in a branch keeps its machine: a tower of groups takes no square of its height."""
+    compiled = []
+
+    def counted(parts: tuple[Part, ...]) -> Any:
+        compiled.append(parts)
+        return compile_machine(parts)
+
+    monkeypatch.setattr("fsm_mediator.definition.saga.compile_machine", counted)
+
+    saga = tower(20)
+
+    assert len(compiled) <= 3 * 20
+    inside = saga.branches["g19"]["s18"]
+    assert (inside.name, inside.payload, inside.version) == ("s19/g19.s18", None, "1")
+    assert inside.branches["g18"]["s17"].name == "s19/g19.s18/g18.s17"
+    assert inside.branches["g18"]["y"].single == "y"
+
+
+def test_saga_in_a_branch_takes_payload_and_version_of_the_whole():
+    """A branch is driven as the whole says: its payload is of the whole's type, at every depth."""
+    inner = Saga("inner", [Parallel("deep", [step(name="x")(lambda order: None)])], payload=int, version=7)
+
+    whole = Saga("whole", [Parallel("fan", [inner], on_failure="settle")], payload=dict, version=2)
+    branch = whole.branches["fan"]["inner"]
+
+    assert (branch.payload, branch.version, branch.cancels_siblings) == (dict, "2", False)
+    assert (branch.branches["deep"]["x"].payload, branch.branches["deep"]["x"].cancels_siblings) == (dict, True)
+    assert inner.branches["deep"]["x"].payload is int
+
+
+def test_saga_in_a_branch_inherits_the_policies_of_the_whole():
+    """A saga that sets no policy takes that of the saga around its group, though it has been defined by itself."""
+    inner = Saga("inner", [step(name="x")(lambda order: None)])
+
+    whole = Saga("whole", [Parallel("fan", [inner])], retry=Retry(attempts=9))
+
+    assert whole.branches["fan"]["inner"].parts[0].retry.attempts == 9
+    assert inner.parts[0].retry.attempts == 3
+
+
+@pytest.mark.parametrize("make", [tower, lambda groups: Saga("n", [nested(groups)])], ids=["sagas", "groups"])
+def test_groups_nested_too_deep_are_refused_in_words(make):
+    """Three hundred groups, each in a branch of another, are refused where they are defined, with the next move."""
+    assert make(100).parts
+
+    with pytest.raises(DefinitionError, match=r"nested more than 100 deep.*as a saga of its own"):
+        make(300)
+
+
+def nested(groups: int) -> Any:
+    """So many groups, each the only branch of the one around it."""
+    inner: Any = step(name="x")(lambda order: None)
+    for number in range(groups):
+        inner = Parallel(f"g{number}", [inner])
+    return inner

@@ -34,7 +34,7 @@ def test_page_does_what_it_says(monkeypatch, pytestconfig):
     """Whoever pastes the page's code sees the page's output, the real bug that is caught included."""
     # As the plugin does, which is not imported here: the runs within this one load it themselves.
     pytestconfig.addinivalue_line("markers", "saga: one test for every fault")
-    assert run(PAGE.read_text(encoding="utf-8"), monkeypatch) == 10
+    assert run(PAGE.read_text(encoding="utf-8"), monkeypatch) == 11
 
 
 def test_page_shows_where_hypothesis_gets_to():

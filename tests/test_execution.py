@@ -77,7 +77,7 @@ FOLDED = (
 )
 OF_THE_INBOX = ("cancel", "signals", "consumed", "forwarded")
 # What is only there until the next commit, or is given by who drives.
-OF_THE_DRIVER = ("new_branches", "undecided", "poison", "parent_results", "encoding")
+OF_THE_DRIVER = ("new_branches", "undecided", "poison", "parent_results", "encoding", "around")
 
 
 def everything(execution: Execution) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -65,10 +66,12 @@ def garbage(run: Callable[[], Any]) -> float:
 @pytest.mark.parametrize(
     ("retry", "timeout"), [(TWICE, None), (SOON, None), (TWICE, 10.0)], ids=["at once", "later", "in time"]
 )
-def test_nothing_is_left_to_the_garbage_collector(tmp_path, journal, check, retry, timeout):
+@pytest.mark.parametrize("hooked", [False, True])
+def test_nothing_is_left_to_the_garbage_collector(tmp_path, journal, check, retry, timeout, hooked):
     """An error keeps the frames that it came through; were the run kept by those, each failure would be a circle."""
     kept = JOURNALS[journal](tmp_path)
-    with Mediator(sagas(retry, coroutines=False, timeout=timeout), journal=kept) as mediator:
+    around = [contextlib.nullcontext] if hooked else []
+    with Mediator(sagas(retry, coroutines=False, timeout=timeout), journal=kept, around=around) as mediator:
 
         def run() -> None:
             try:
@@ -82,12 +85,15 @@ def test_nothing_is_left_to_the_garbage_collector(tmp_path, journal, check, retr
 
 @pytest.mark.parametrize("journal", JOURNALS)
 @pytest.mark.parametrize("retry", [TWICE, SOON], ids=["at once", "later"])
-def test_nor_on_an_event_loop(tmp_path, journal, retry):
+@pytest.mark.parametrize("hooked", [False, True])
+def test_nor_on_an_event_loop(tmp_path, journal, retry, hooked):
     """The same with coroutine functions."""
     kept = JOURNALS[journal](tmp_path)
 
     async def main() -> float:
-        async with AsyncMediator(sagas(retry, coroutines=True, timeout=None), journal=kept) as mediator:
+        around = [contextlib.nullcontext] if hooked else []
+        saga = sagas(retry, coroutines=True, timeout=None)
+        async with AsyncMediator(saga, journal=kept, around=around) as mediator:
 
             async def run() -> None:
                 await mediator.run("s", check=False)

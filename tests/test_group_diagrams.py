@@ -25,7 +25,8 @@ saga = Saga(
     "fulfilment",
     [
         part("reserve"),
-        Parallel("fulfil", [part("pack"), Saga("label", [part("weigh", back=False), stick])]),
+        # Else the failed branch may end the other before it begins.
+        Parallel("fulfil", [part("pack"), Saga("label", [part("weigh", back=False), stick])], on_failure="settle"),
         Choose("carrier", {"fast": part("courier"), "cheap": part("post")}, by=lambda order: order["by"]),
     ],
 )
@@ -71,7 +72,7 @@ def test_each_branch_s_machine_stands_below_in_a_frame_of_its_own():
 
 
 def test_machines_of_branches_neither_overlap_nor_make_a_ribbon():
-    """The branches' machines stand beside and below each other: the picture stays a page."""
+    """The branches' machines stand beside or below each other: the picture stays as narrow as a page."""
     wide = Saga("wide", [Parallel("all", [part(f"branch_{number}") for number in range(9)])])
     layout = detail_layout(wide.diagram().picture)
 
@@ -82,7 +83,7 @@ def test_machines_of_branches_neither_overlap_nor_make_a_ribbon():
         for other in frames[:number]:
             beside = one.left >= other.right or other.left >= one.right
             assert beside or one.top >= other.bottom or other.top >= one.bottom
-    assert 0.5 < layout.width / layout.height < 2
+    assert layout.width < 1100
 
 
 def test_run_shows_the_way_of_each_branch(failed):

@@ -142,6 +142,7 @@ def test_an_order_from_the_web(shop):
     """An order is placed, approved and shipped; repeated requests change nothing; errors have fitting HTTP statuses."""
     shop.open()
     assert shop.ask("PUT", "o-1", {"item": "lamp"})[0] == 422
+    assert shop.ask("PUT", "o:1", ORDER)[0] == 422
     assert shop.ask("PUT", "o-1", ORDER)[0] == 202
     assert shop.ask("PUT", "o-1", ORDER)[0] == 202
     status, body = shop.ask("PUT", "o-1", {**ORDER, "cents": 1})

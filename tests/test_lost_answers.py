@@ -8,7 +8,7 @@ import pytest
 
 from fsm_mediator import JournalError, Parallel, Retry, Saga, Signal, Sleep
 from fsm_mediator.journal.protocol import Commit, Driver
-from fsm_mediator.mediator import recovery
+from fsm_mediator.mediator import recovery, setbacks
 from fsm_mediator.records import InboxItem
 from tests.commits import found, going_on, opening
 from tests.drivers import World, core_of, eventually, impatient  # noqa: F401 - a fixture
@@ -192,3 +192,118 @@ def test_a_cancel_whose_answer_was_lost_is_no_refusal(drive, journal, times):
     drive(saga, journal=Elsewhere(journal, times, "post")).cancel("o-1")
     assert found(journal, "o-1").state == "failed"
     assert world.calls == ["reserve", "undo reserve"]
+
+
+def test_a_repeated_claim_gives_what_was_claimed(journal, times):
+    """The same execution under the same epoch, to its owner alone; another driver gets nothing."""
+    for each in ("d-1", "d-2", "d-3"):
+        journal.enlist(Driver(each))
+    journal.write(opening("x", "executing.a"))
+    journal.release("x", 1)
+    first = journal.claim("x", "d-2")
+    assert first.epoch == 2
+    assert [journal.claim("x", "d-2") for _ in range(times)] == [first] * times
+    assert journal.claim("x", "d-3") is None
+    journal.write(going_on("x", 2, driver="d-2", epoch=2, held=False, wake_at=1e12))
+    assert journal.claim("x", "d-3").epoch == 3
+
+
+def test_an_execution_whose_claims_are_not_answered_is_driven_all_the_same(drive, journal, times, monkeypatch):
+    """It is claimed anew, by the driver that owns it already."""
+    monkeypatch.setattr(setbacks, "BACKOFF", Retry(attempts=None, wait_initial=0.01, wait_jitter=0.0))
+    world = World()
+    saga = Saga("order", [world.step("ship")])
+    accept(journal, saga, "a")
+    mediator = drive(saga, journal=Deaf(journal, times, "claim"))
+    mediator.recover()
+    eventually(lambda: found(journal, "a").state == "succeeded")
+    assert world.calls == ["ship"]
+    assert found(journal, "a").driver is None
+
+
+@pytest.mark.parametrize("order", ["the daemon first", "the daemon last", "the daemon alone"])
+def test_what_one_driver_claims_twice_at_once_is_driven_once(drive, journal, order, monkeypatch):
+    """The daemon claims what another part of its mediator is about to claim: neither takes it from the other."""
+    monkeypatch.setattr(setbacks, "BACKOFF", Retry(attempts=None, wait_initial=0.01, wait_jitter=0.0))
+    world = World()
+    saga = Saga("order", [world.step("ship")])
+    accept(journal, saga, "a")
+
+    class Overtaken(Deaf):
+        """Just before the first claim, the daemon claims; it finds out before or after it that it came too late."""
+
+        def claim(self, saga_id, driver_id):
+            if self.lost:
+                return journal.claim(saga_id, driver_id)
+            self.lost["claim"] = 1
+            (claimed,) = journal.claim_some(driver_id, 1e10, 1)
+            if order == "the daemon first":
+                core_of(mediator).take_up(claimed)
+            claimed_here = journal.claim(saga_id, driver_id)
+            if order != "the daemon first":
+                core_of(mediator).take_up(claimed)
+            if order == "the daemon alone":
+                raise JournalError("the answer was lost")
+            return claimed_here
+
+    mediator = drive(saga, journal=Overtaken(journal, 0))
+    mediator.recover()
+    eventually(lambda: found(journal, "a").state == "succeeded")
+    assert world.calls == ["ship"]
+    assert found(journal, "a").driver is None
+    assert core_of(mediator).owned.to_release == {}
+
+
+@pytest.mark.parametrize("kind", ["signal", "cancel"])
+def test_a_post_with_a_token_is_made_once(journal, times, kind):
+    """Whatever became of the item meanwhile; another token is another item."""
+    journal.enlist(Driver("d-1"))
+    journal.write(opening("x", "executing.a"))
+    item = InboxItem(kind, "paid", 7 if kind == "signal" else None)
+    deaf = Deaf(journal, times, "post")
+    for _ in range(times):
+        with pytest.raises(JournalError):
+            deaf.post("x", item, clock=lambda: 5.0, token=1)
+    assert deaf.post("x", item, token=1)
+    assert journal.post("x", item, token=2)
+    first, second = journal.inbox("x")
+    journal.write(going_on("x", 2, taken=(first.number,)))
+    assert journal.post("x", item, token=1)
+    assert journal.inbox("x") == (second,)
+    journal.write(going_on("x", 3, "failed", held=False, taken=(second.number,)))
+    assert [journal.post("x", item, token=each) for each in (1, 2, 3)] == [True, True, False]
+
+
+def test_a_signal_for_another_driver_is_not_doubled(drive, journal, times):
+    """The mediator that does not know the definition posts it once too, though it cannot look whether it has come."""
+    saga = Saga("order", [Signal("paid"), Signal("sent")])
+    theirs = drive(saga, journal=journal, park_after=0.0)
+    theirs.start("order", saga_id="o-1")
+    eventually(lambda: found(journal, "o-1").state == "waiting.paid" and found(journal, "o-1").driver is None)
+    drive(Saga("other", [Signal("x")]), journal=Deaf(journal, times, "post")).signal("o-1", "sent", 7)
+    assert len(journal.inbox("o-1")) == 1
+
+
+@pytest.mark.parametrize("forget_ids", [False, True], ids=["remembers ids", "forgets ids"])
+def test_a_repeated_prune_says_how_many_it_has_deleted(journal, times, forget_ids):
+    """Under its token it goes on where it stopped, and tells the whole number."""
+    for each in "abcde":
+        journal.write(opening(each, "succeeded", driver=None, held=False))
+    chosen = {"limit": 3, "forget_ids": forget_ids, "token": 7}
+    deaf = Deaf(journal, times, "prune")
+    for _ in range(times):
+        with pytest.raises(JournalError):
+            deaf.prune(1e9, **chosen)
+    assert deaf.prune(1e9, **chosen) == 3
+    assert [entry.saga_id for entry in journal.entries()] == ["e", "d"]
+    assert journal.prune(1e9, limit=3, token=8) == 2
+    assert journal.prune(1e9, **chosen) == 3
+
+
+def test_a_prune_that_stopped_on_its_way_tells_both_parts(journal):
+    """What was deleted before it failed counts."""
+    for each in "abcde":
+        journal.write(opening(each, "succeeded", driver=None, held=False))
+    assert journal.prune(1e9, limit=2, token=7) == 2
+    assert journal.prune(1e9, limit=4, token=7) == 4
+    assert [entry.saga_id for entry in journal.entries()] == ["e"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fsm_mediator import Saga, step
+import pytest
+
+from fsm_mediator import DefinitionError, Mediator, Saga, step
 
 
 def test_an_execution_is_drawn_from_the_journal(drive, journal):
@@ -11,3 +13,12 @@ def test_an_execution_is_drawn_from_the_journal(drive, journal):
     mediator.run("drawn", saga_id="d-1")
 
     assert "d-1" in mediator.diagram("d-1").to_dot()
+
+
+def test_type_checkers_know_the_views():
+    """A misspelled view is refused; the comment below is an error of mypy's if it lets the slip pass."""
+    with Mediator(Saga("drawn", [step(name="a")(lambda order: None)])) as mediator:
+        mediator.run("drawn", saga_id="d-1")
+
+        with pytest.raises(DefinitionError, match="there is no view 'step'; there are steps, detail"):
+            mediator.diagram("d-1", view="step")  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from fsm_mediator import Parallel, Retry, Saga, Signal, Sleep, step
 from fsm_mediator.execution import execution, rules
+from fsm_mediator.execution.branching import enter_wait
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import machine
 from fsm_mediator.machine import table as machine_table
@@ -31,17 +32,20 @@ from fsm_mediator.records import (
     Signalled,
     TimedOut,
 )
-from fsm_mediator.verifier import LAWS, RULES, Report, Violation, runs, verify
+from fsm_mediator.verifier import LAWS, RULES, Report, Violation, shortening, state_space, verify
+from fsm_mediator.verifier.state_space import StateSpace
 
 TABLE = Path(__file__).parent.parent / "docs" / "mutants.md"
 RULES_PAGE = TABLE.parent / "rules.md"
 MARK = "<!-- the rules of fsm_mediator.verifier.RULES: written by `python -m tests.test_mutants` -->"
+MADE_BY_RULE = "## Faults made by rule\n"
+"""The heading of the other table, which `python -m tests.mutation --write` writes."""
 PATIENT = Retry(attempts=2)
 
 Patch = Callable[[Any, str, Any], None]
 STEPS = ("plain", "leftovers", "timed", "probed", "pivoted")
 """The sagas of steps only."""
-EVERY = (*STEPS, "waiting", "fanned", "limited")
+EVERY = (*STEPS, "waiting", "fanned", "limited", "planned")
 MUTANTS: dict[str, tuple[set[int], Callable[[Patch], None], tuple[str, ...]]] = {}
 
 
@@ -63,6 +67,10 @@ def made(name, *, compensates=True, **settings):
     return one
 
 
+PLANNED = Saga("planned", [Parallel.each("all", made("i"), over=lambda p: [])])
+"""A group whose branches may be planned; made once, for its mutants are of the rules and not of the machine."""
+
+
 def sagas() -> list[Saga]:
     """Together they have every feature of a saga."""
     asked = made("asked")
@@ -77,6 +85,7 @@ def sagas() -> list[Saga]:
         Saga("waiting", [made("a"), Signal("word", timeout=5.0), made("b"), Signal("ever"), Sleep("nap", 1.0)]),
         Saga("fanned", [made("a"), Parallel("fan", [made("x"), made("y", compensates=False)]), made("c")]),
         Saga("limited", [Parallel("few", [made("x"), made("y"), made("z")], at_most=1)]),
+        PLANNED,
     ]
 
 
@@ -501,6 +510,28 @@ def _(patch):
     wrapped(patch, "_apply", forget)
 
 
+def unbegun(state: str):
+    """Branches that have not begun count as ones that stand so where a group is joined."""
+
+    def count(original, self, part, branches, at):
+        seen = [Branch(b.name, state, error=b.error) if b.state == rules.NOT_BEGUN else b for b in branches]
+        return original(self, part, seen, at)
+
+    return count
+
+
+@mutant(3, on=("planned",))
+def _(patch):
+    """A planned branch that ended without having begun counts as succeeded."""
+    judged(patch, "_joined", unbegun("succeeded"))
+
+
+@mutant(1, on=("planned",))
+def _(patch):
+    """A planned branch that ended without having begun is waited for."""
+    judged(patch, "_joined", unbegun("running"))
+
+
 @mutant(5, on=("fanned",))
 def _(patch):
     """A recovery does not find the branches of a group."""
@@ -511,10 +542,6 @@ def _(patch):
         self.plans = None
 
     patch(Execution, "replay", forgetful)
-
-
-PLAYED = tuple(MUTANTS)
-"""The mutants so far: their counterexamples are also played on a real mediator."""
 
 
 @mutant(2)
@@ -721,6 +748,34 @@ def _(patch):
     ruled(patch, "retrying", forget)
 
 
+@mutant(2)
+def _(patch):
+    """A step that is refused names no error."""
+
+    def nameless(rule, self, part, answer, at, chance):
+        decision = rule(self, part, answer, at, chance)
+        return replace(decision, error=None) if decision is not None and decision.event == "rejected" else decision
+
+    ruled(patch, "executing", nameless)
+
+
+@mutant(1)
+def _(patch):
+    """A command that does not fit the state is passed over without a word."""
+    patch(rules, "_ignore_or_refuse", lambda data, answer: None)
+
+
+@mutant(4, on=("waiting",))
+def _(patch):
+    """A sleep and a time-out of a signal last half as long as they say."""
+
+    def hasty(data, part, at, value, before):
+        due_at, children = enter_wait(data, part, at, value, before)
+        return (None if due_at is None else at + (due_at - at) / 2), children
+
+    patch(execution, "enter_wait", hasty)
+
+
 @mutant(5, on=("waiting",))
 def _(patch):
     """A signal is deleted from the inbox when it is seen, not when it is used."""
@@ -776,11 +831,16 @@ def test_nothing_is_broken_without_a_mutant():
 
 
 @functools.cache
-def found_with(what: str) -> list[Report]:
-    """What the verifier says of each saga while a mutant is in place."""
+def report_with(what: str, name: str) -> Report:
+    """What the verifier says of the saga of that name while a mutant is in place."""
     with pytest.MonkeyPatch.context() as patches:
         MUTANTS[what][1](patches.setattr)
-        return found(MUTANTS[what][2])
+        return found((name,))[0]
+
+
+def found_with(what: str) -> list[Report]:
+    """What the verifier says of each saga while a mutant is in place."""
+    return [report_with(what, saga.name) for saga in sagas() if saga.name in MUTANTS[what][2]]
 
 
 def nearest(what: str) -> dict[int, Violation]:
@@ -818,11 +878,15 @@ def test_each_rule_of_the_table_is_broken_by_a_mutant():
 def rendered() -> str:
     """The table, as it stands in the docs."""
     lines = [
-        "# Mutants: what the verifier catches",
+        "# Mutants: what the verifier and the tests catch",
+        "",
+        "Two tables: faults written by hand, each a mistake in the rules; and faults made by rule, a measure.",
+        "",
+        "## Faults written by hand",
         "",
         f"{len(MUTANTS)} deliberate faults in the machine or the rules, the laws by which `verify` found each, and how",
-        f"many things have to happen until one is broken. The first {len(PLAYED)} are also played on a real mediator,",
-        "where the broken rule is about effects: with the fault the counterexample fails, without it it passes.",
+        "many things have to happen until one is broken. All but those that `tests/test_counterexamples.py` names,",
+        "with a reason, are also played on a real mediator: with the fault it breaks the law, or goes a forbidden way.",
         "[More](verification.md).",
         "",
         "Written by `python -m tests.test_mutants`; a test fails when it is stale.",
@@ -834,29 +898,60 @@ def rendered() -> str:
         ways = nearest(what)
         shortest = min(len(violation.path) for violation in ways.values())
         lines.append(f"| {what} | {', '.join(map(str, sorted(ways)))} | {shortest} |")
-    lines += ["", "The laws:", "", *(f"{law}. {text}" for law, text in LAWS.items())]
-    return "\n".join(lines) + "\n"
+    lines += ["", "The laws:", "", *(f"{law}. {text}" for law, text in LAWS.items()), "", ""]
+    return "\n".join(lines)
 
 
-def run_of_equal_steps() -> Saga:
+def equal_steps() -> Saga:
     """Eight steps with equal settings."""
-    return Saga("run", [made(f"s{number}", retry=PATIENT) for number in range(8)])
+    return Saga("equal", [made(f"s{number}", retry=PATIENT) for number in range(8)])
+
+
+def mixed_steps() -> Saga:
+    """Steps of three kinds, one after another: with five attempts, that cannot be compensated, and with a time-out."""
+    kinds: list[dict[str, Any]] = [{"retry": Retry(attempts=5)}, {"compensates": False}, {"timeout": 1.0}]
+    return Saga("mixed", [made(f"s{number}", **kinds[number % 3]) for number in range(11)])
+
+
+def steps_alike_on_the_way_back() -> Saga:
+    """Steps of four kinds on the way forward, of which three are one kind on the way back."""
+    kinds: list[dict[str, Any]] = [{}, {"retry": Retry(attempts=1)}, {"repeatable": False}, {"compensates": False}]
+    return Saga("alike", [made(f"s{number}", **kinds[number % 4]) for number in range(12)])
+
+
+OF_STEPS = [what for what, (_, _, on) in MUTANTS.items() if on is STEPS]
+
+
+@pytest.mark.parametrize("make", [equal_steps, mixed_steps, steps_alike_on_the_way_back])
+def test_steps_that_are_alike_are_left_out(make, monkeypatch):
+    """Whole, or on the way back."""
+    monkeypatch.setattr(shortening, "WHOLE", 4)
+    shorter = shortening.shortened(make())
+
+    assert shorter is not None
+    assert len(shorter.saga.parts) < len(make().parts)
+    assert shorter.passed or make is not steps_alike_on_the_way_back
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("what", [what for what, (_, _, on) in MUTANTS.items() if on is STEPS])
-def test_shortened_run_breaks_the_rules_that_the_whole_breaks(what, monkeypatch):
-    """Whatever fault is in the machine or the rules: steps left out of a run hide nothing."""
-    monkeypatch.setattr(runs, "WHOLE", 4)
+@pytest.mark.parametrize("make", [equal_steps, mixed_steps, steps_alike_on_the_way_back])
+@pytest.mark.parametrize(
+    "what", [what if at % 4 == 0 else pytest.param(what, marks=pytest.mark.torture) for at, what in enumerate(OF_STEPS)]
+)
+def test_shortened_saga_breaks_the_rules_that_the_whole_breaks(what, make, monkeypatch):
+    """Whatever fault is in the machine or the rules: steps and attempts that are left out hide nothing."""
+    monkeypatch.setattr(shortening, "WHOLE", 4)
     MUTANTS[what][1](monkeypatch.setattr)
-    shorter = runs.shortened(run_of_equal_steps())
-    monkeypatch.setattr(runs, "WHOLE", 40)
+    shorter = shortening.shortened(make())
+    monkeypatch.setattr(shortening, "WHOLE", 40)
 
     if shorter is not None:  # else the fault has made the rows of its steps differ
-        assert len(shorter.saga.parts) == 6
-        whole = verify(run_of_equal_steps(), most_nodes=5000)
-        few = verify(shorter.saga, most_nodes=5000)
-        assert few.broken_rules == whole.broken_rules
+        whole = verify(make(), most_nodes=5000)
+        monkeypatch.setattr(state_space, "shortened", lambda saga: shorter)
+        monkeypatch.setattr(StateSpace, "walk_whole", lambda space: None)
+        few = verify(make(), most_nodes=5000)
+        assert set(few.broken_rules) >= set(whole.broken_rules)
+        assert few.broken_rules == whole.broken_rules or not whole.complete
         proved = {law: verdict for law, verdict in whole.verdicts.items() if verdict != "unproved"}
         assert {law: few.verdicts[law] for law in proved} == proved
 
@@ -876,9 +971,10 @@ def test_the_page_of_the_rules_has_the_table_of_the_laws():
 
 def test_the_table_in_the_docs_is_what_was_found():
     """What the docs say of the mutants is what the verifier does to them."""
-    assert TABLE.read_text(encoding="utf-8") == rendered()
+    assert TABLE.read_text(encoding="utf-8").partition(MADE_BY_RULE)[0] == rendered()
 
 
 if __name__ == "__main__":
     RULES_PAGE.write_text(rules_page(), encoding="utf-8")
-    TABLE.write_text(rendered(), encoding="utf-8")
+    made_by_rule = "".join(TABLE.read_text(encoding="utf-8").partition(MADE_BY_RULE)[1:])
+    TABLE.write_text(f"{rendered()}{made_by_rule}", encoding="utf-8")

@@ -125,7 +125,8 @@ def test_unfinished_executions_of_old_journals_go_on(old):
 def test_it_is_only_read_where_it_is_only_looked_at(old):
     """Looking at an old journal, read-only, changes no byte of it. Before it is migrated it cannot be read so."""
     before = old.read_bytes()
-    if old.read_bytes() == (JOURNALS / f"shop-v{len(STEPS)}.db").read_bytes():
+    newest = JOURNALS / f"shop-v{len(STEPS)}.db"  # written last, once a schema is finished
+    if newest.is_file() and before == newest.read_bytes():
         journal = SQLiteJournal(old, read_only=True)
         assert len(list(journal.entries())) == 5
         journal.close()

@@ -170,6 +170,7 @@ def test_ids_in_an_svg_are_unique_names_of_xml(view):
     [
         ({"hide": {"errors"}}, "cannot hide errors; there are retrying, stuck, undo, unreached"),
         ({"width": 10}, "a width of at least 300"),
+        ({"width": 0}, "a width of at least 300"),
         ({"view": "detail", "width": 500}, "'detail' cannot be drawn"),
     ],
 )

@@ -18,13 +18,14 @@ from fsm_mediator import DefinitionError, JournalError, Mediator, Parallel, Saga
 from fsm_mediator.cli.commands import cli
 from fsm_mediator.errors import MissingExtraError
 from fsm_mediator.journal.factory import open_journal, without_password
-from fsm_mediator.journal.postgres import PostgresJournal
+from fsm_mediator.journal.postgres import PostgresJournal, sql
 from fsm_mediator.journal.postgres.connections import Session
+from fsm_mediator.journal.postgres.schema import STEPS, qualified
 from fsm_mediator.journal.protocol import Driver, IdTakenError
 from fsm_mediator.records import InboxItem
 from tests.commits import DRIVER, OTHER, ROOT, ending, found, going_on, opening, seen
 from tests.drivers import World, eventually, in_thread
-from tests.postgres_server import Server, connections_of, liveness_of, server
+from tests.postgres_server import Server, connections_of, liveness_of, server, until_unlocked
 
 ELSEWHERE = Driver("far", host="other", boot_id="another boot", pid=1, started="1")
 SECRET = "s3cr3t:t@p/x?y#z%"  # noqa: S105 - of a server that lives as long as the tests
@@ -114,7 +115,7 @@ def test_opening_and_going_on_are_one_statement_each(journal, monkeypatch):
     monkeypatch.setattr(Session, "execute", noted)
     assert journal.write(opening("o-1", "executing.a")) == ()
     assert journal.write(going_on("o-1", 2)) == ()
-    assert journal.write(ending("o-1", 3)) == ()
+    assert journal.write_all([ending("o-1", 3)]) == [()]  # as a mediator on asyncio writes a single one
     assert executed == [("IDLE", "WITH")] * 3
 
 
@@ -140,6 +141,33 @@ def test_two_that_open_the_same_ids_at_the_same_time(journal):
         assert sorted(map(str, map(type, (one, two)))) == sorted(map(str, (tuple, IdTakenError)))
 
 
+def test_a_client_that_is_stopped_in_a_transaction_keeps_nobody_waiting_for_longer_than_its_lease(journal):
+    """The server ends the transaction, and others get at the rows; the client is told, and can try again."""
+    journal.write(opening("o-1", "executing.a"))
+    with closing(again(journal, lease=1.0)) as stopped:
+
+        def lock_and_stop() -> None:
+            with connections_of(stopped).session("written") as session, session.connection.transaction():
+                session.execute(sql.LOCK, (["o-1"],))
+                assert journal.post("o-1", InboxItem("signal", "x", at=1.0))  # it waits for the row
+                session.execute(sql.LOCK, (["o-1"],))
+
+        with pytest.raises(JournalError, match="longer than the lease"):
+            lock_and_stop()
+        assert [item.name for item in stopped.inbox("o-1")] == ["x"]
+
+
+def test_transactions_see_what_they_have_waited_for(journal, monkeypatch):
+    """Whatever the database's default is: a decision after a lock is made on what was committed before it."""
+    monkeypatch.setenv("PGOPTIONS", "-c default_transaction_isolation=serializable")
+    with (
+        closing(again(journal)) as other,
+        connections_of(other).session("written") as session,
+        session.connection.transaction(),
+    ):
+        assert session.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
+
+
 def test_a_reason_with_a_nul_is_kept(journal):
     """PostgreSQL's text has no NUL; a reason that holds one is kept with its escape."""
     journal.write(opening("o-1", "executing.a"))
@@ -163,6 +191,7 @@ def test_a_driver_elsewhere_is_gone_at_the_second_look(journal):
         far.write(opening("o-1", "executing.a", driver="far"))
         assert (look(journal, 0.0), look(journal, 9.0)) == ([], [])
         assert found(journal, "o-1").driver_alive
+    until_unlocked(journal, "far")
     assert look(journal, 10.0) == []
     assert look(journal, 11.9) == []
     assert journal.claim("o-1", "d-1") is None
@@ -186,6 +215,7 @@ def test_a_looker_that_was_cut_off_begins_anew(journal):
     with closing(again(journal)) as far:
         far.enlist(ELSEWHERE)
         far.write(opening("o-1", "executing.a", driver="far"))
+    until_unlocked(journal, "far")
     assert look(journal, 0.0) == []
     with pytest.raises(JournalError), connections_of(journal).session("read"):
         raise psycopg.OperationalError("the connection was cut")
@@ -207,6 +237,7 @@ def test_a_restart_of_the_server_declares_nobody_dead():
             far.beat("far")
             assert look(journal, 102.0) == []
             far.close()
+            until_unlocked(journal, "far")
             assert (look(journal, 200.0), look(journal, 202.0)) == ([], ["o-1"])
     finally:
         own.remove()
@@ -329,6 +360,21 @@ def test_processes_that_migrate_at_the_same_moment_wait_for_each_other():
     opened = [in_thread(server().journal, "at_once") for _ in range(6)]
     for call in opened:
         call().close()
+
+
+def test_tables_of_an_earlier_version_are_brought_up_to_date_by_one_of_many():
+    """What is in them stays; those that come at the same moment wait, and find them made."""
+    made = "CREATE SCHEMA older; CREATE TABLE journal.version (number int); INSERT INTO journal.version VALUES (1);"
+    row = "INSERT INTO journal.executions (saga_id, saga, version, fingerprint, state, changed_at, seq, epoch, mail)"
+    kept = f"{row} VALUES ('o-1', 's', '1', 'f', 'pending', 1, 0, 1, 0);"
+    kept += """INSERT INTO journal.records VALUES (1, 0, 'accepted', '', 'pending', 1, '{"value":7}');"""
+    server().execute(qualified(made + STEPS[0] + kept, "older"))
+    opened = [in_thread(server().journal, "older") for _ in range(4)]
+    for call in opened:
+        with closing(call()) as journal:
+            assert msgspec.json.decode(found(journal, "o-1").acceptance.payload) == 7
+            assert journal.migration() == ""
+            assert journal.planned("o-1") is None
 
 
 def test_tables_of_a_later_version_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fsm_mediator import LeaseLostError, MemoryJournal, SQLiteJournal
+from fsm_mediator import JournalError, MemoryJournal, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal.optional import claim_some
-from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, Journal
+from fsm_mediator.journal.protocol import Commit, Driver, IdTakenError, Journal, new_token
 from fsm_mediator.records import InboxItem
 from tests import protocol_model as model
 from tests.commits import Clock, acceptance, record
@@ -37,9 +38,9 @@ def test_every_state_keeps_the_invariants(graph):
     assert model.traps(graph) == set()
 
 
-def without(name: str) -> Callable[[State], Iterator[Step]]:
-    """The steps of the model without those of one kind."""
-    return lambda state: (step for step in model.steps(state) if step[0][0] != name)
+def without(*names: str) -> Callable[[State], Iterator[Step]]:
+    """The steps of the model without those of some kinds."""
+    return lambda state: (step for step in model.steps(state) if step[0][0] not in names)
 
 
 def unfenced(state: State) -> Iterator[Step]:
@@ -55,6 +56,35 @@ def unfenced(state: State) -> Iterator[Step]:
             )
 
 
+def doubling(state: State) -> Iterator[Step]:
+    """The steps of the model, with a journal that knows no tokens: what is posted again comes again."""
+    for action, answer, after in model.steps(state):
+        doubles = action[0] == "post_again" and not state.ended
+        yield action, answer, replace(after, mail=(*state.mail, state.posted)) if doubles else after
+
+
+def doubting(state: State) -> Iterator[Step]:
+    """The steps of the model, with a journal that counts a repeated `prune` anew."""
+    for action, answer, after in model.steps(state):
+        yield action, answer, replace(after, told=after.told + state.told) if action[0] == "prune_again" else after
+
+
+def stealing(state: State) -> Iterator[Step]:
+    """The steps of the model, with a journal that gives a repeated claim to any driver, under the epoch that it has."""
+    yield from model.steps(state)
+    for driver in DRIVERS:
+        if state.owner not in (None, driver) and state.alive[driver] and not state.ended and not state.pruned:
+            yield (
+                ("claim_again", driver),
+                "done",
+                state.believing(driver, Belief(state.epoch, len(state.writers), state.mail)),
+            )
+            belief = state.beliefs[driver]
+            if belief is not None and belief.epoch == state.epoch and len(state.writers) == belief.seq:
+                writer = driver, belief.epoch, state.owner, state.epoch
+                yield ("append", driver), "done", replace(state, writers=(*state.writers, writer))
+
+
 def repeating(state: State) -> Iterator[Step]:
     """The steps of the model, with a journal that takes a repeated commit again."""
     for action, answer, after in model.steps(state):
@@ -65,10 +95,17 @@ def repeating(state: State) -> Iterator[Step]:
 
 @pytest.mark.parametrize(
     ("possible", "breaks"),
-    [(unfenced, "one writer"), (repeating, "no gap, no fork"), (without("look"), "never abandoned")],
+    [
+        (unfenced, "one writer"),
+        (stealing, "one writer"),
+        (repeating, "no gap, no fork"),
+        (doubling, "each item once"),
+        (doubting, "counted once"),
+        (without("look", "claim_again"), "never abandoned"),
+    ],
 )
 def test_the_search_finds_a_protocol_that_is_wrong(possible, breaks):
-    """Without the epoch, with a commit that counts twice, or without a look after a lost answer an invariant breaks."""
+    """Without the epoch, with a call that counts twice, or without a look after a lost answer an invariant breaks."""
     found: set[str] = set()
     graph: model.Graph = {State(): (None, None)}
     todo = [State()]
@@ -105,21 +142,26 @@ class Replay:
         self.saga_id = f"x-{number}"
         self.drivers = [Driver(f"d-{number}-{each}") for each in DRIVERS]
         self.items: list[int] = []
+        self.token, self.pruning = 0, new_token()
         for driver in self.drivers:
             journal.enlist(driver)
 
     def answer(self, action: model.Action, belief: Belief | None) -> str:
         """Do what *action* says, and say what the journal answered."""
         verb, number = action
-        verb, driver, saga_id, journal = verb.removesuffix("_lost"), self.drivers[number], self.saga_id, self.journal
+        verb = verb.removesuffix("_lost").removesuffix("_again")
+        driver, saga_id, journal = self.drivers[number], self.saga_id, self.journal
         if verb == "enlist":
             journal.enlist(driver)
         elif verb == "dismiss":
             journal.dismiss(driver.id)
         elif verb == "post":
-            if not journal.post(saga_id, InboxItem("signal", "s")):
+            self.token = self.token if action[0] == "post_again" else new_token()
+            if not journal.post(saga_id, InboxItem("signal", "s"), token=self.token):
                 return "refused"
-            self.items.append(max(item.number for item in journal.inbox(saga_id)))
+            self.items += [item.number for item in journal.inbox(saga_id) if item.number not in self.items]
+        elif verb == "prune":
+            return str(journal.prune(math.inf, saga=saga_id, token=self.pruning))
         elif verb in ("claim", "claim_some"):
             return self._claimed(verb, driver.id)
         elif verb == "look":
@@ -135,7 +177,10 @@ class Replay:
     def _claimed(self, verb: str, driver_id: str) -> str:
         journal, saga_id = self.journal, self.saga_id
         if verb == "claim":
-            return "held" if journal.claim(saga_id, driver_id) is None else "done"
+            try:
+                return "held" if journal.claim(saga_id, driver_id) is None else "done"
+            except UnknownExecutionError:
+                return "unknown"
         others = [entry.saga_id for entry in journal.entries() if entry.saga_id != saga_id]
         return "done" if claim_some(journal, driver_id, 1e9, 1, (), others) else "none"
 
@@ -148,13 +193,13 @@ class Replay:
             held=verb != "end",
             seen=max(taken, default=0),
             taken=taken,
-            acceptance=acceptance(self.saga_id) if verb == "open" else None,
+            acceptance=acceptance(self.saga_id, saga=self.saga_id) if verb == "open" else None,
         )
         try:
             self.journal.write(commit)
         except IdTakenError:
             return "taken"
-        except LeaseLostError:
+        except JournalError:  # it is another's, or was deleted
             return "fenced"
         return "done"
 
@@ -172,7 +217,7 @@ class Replay:
 
 def expected(state: State) -> object:
     """What a journal shows in *state*."""
-    if not state.epoch:
+    if not state.epoch or state.pruned:
         return None
     count = len(state.writers)
     where = "succeeded" if state.ended else "executing.a"
@@ -181,10 +226,15 @@ def expected(state: State) -> object:
 
 def is_repeated(state: State, action: model.Action) -> bool:
     """Whether *action* repeats the last commit of its driver: it may be answered as before, and changes nothing."""
-    belief, last = state.beliefs[action[1]], state.writers[-1:]
-    if belief is None or action[0] not in ("append", "end") or len(state.writers) != belief.seq + 1:
+    verb, driver = action[:2]
+    belief, last = state.beliefs[driver], state.writers[-1:]
+    if state.pruned:
         return False
-    return state.epoch == belief.epoch and last[0][:2] == (action[1], belief.epoch)
+    if verb == "open" and belief is None:  # the answer to its own open was lost
+        return state.owner == driver and state.epoch == 1 and last[0][:2] == (driver, 1) and len(state.writers) == 1
+    if belief is None or verb not in ("append", "end") or len(state.writers) != belief.seq + 1:
+        return False
+    return state.epoch == belief.epoch and last[0][:2] == (driver, belief.epoch)
 
 
 def replayed(graph: model.Graph, journal: Journal, states: list[State]) -> int:

@@ -48,6 +48,15 @@ pytestmark = pytest.mark.once
 ROOT = Path(__file__).parent.parent
 
 UNCHECKED = {
+    ("docs/exactly_once.md", "payment"): "is run by tests/test_outbox.py, and checked by the tests of transactions",
+    ("examples/shop/__init__.py", "order"): "its steps only take their time; its workers are killed in tests/cluster",
+    (
+        "examples/bank/__init__.py",
+        "southward",
+    ): "is checked by tests/test_transactions_checked.py, on its two databases",
+    ("examples/bank/__init__.py", "northward"): "the other direction of the one above",
+    ("docs/telemetry.md", "checkout"): "shows what surrounds a step, which has no effect",
+    ("docs/telemetry.md", "picking"): "the same",
     ("docs/embedding.md", "order"): "quotes the files of examples/in_apps, which are checked below",
     ("docs/tutorial.md", "trip"): "quotes docs/trip.py, which is checked below",
     ("docs/notebooks.md", "weekend"): "its steps have no code yet: `explore` calls none",

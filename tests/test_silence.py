@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import traceback
@@ -184,6 +185,10 @@ def test_unknown_result_names_the_known_ones(encode, nested):
     outcome = Mediator(saga, journal=MemoryJournal(encode=encode)).run("s", check=False)
     assert isinstance(outcome.error, KeyError)
     assert "there is no result 'reserv'; there are reserve" in str(outcome.error)
+    unpickled = pickle.loads(pickle.dumps(outcome))  # noqa: S301 - it was pickled here
+    for known in (outcome.results, unpickled.results):
+        with pytest.raises(KeyError, match=r"there is no result 'reserv'; there are (reserve|inner)"):
+            known["reserv"]
 
 
 def test_saga_parked_inside_a_choice_names_the_signal():
@@ -261,3 +266,32 @@ def test_saga_that_runs_itself_without_end_is_named(caplog):
     (said,) = [record.message for record in caplog.records if "runs itself" in record.message]
     assert "saga 'loop' runs itself" in said
     assert "start()" in said
+
+
+TOO_LONG = 1e11
+"""Seconds: more than a lock can wait on any system."""
+
+
+@pytest.mark.parametrize(
+    "settings", [{"park_after": TOO_LONG}, {"close_grace": TOO_LONG}], ids=["park_after", "close_grace"]
+)
+def test_settings_that_no_system_can_wait_are_refused(drive, settings):
+    """At once, and not as an OverflowError out of a run or a close that is under way."""
+    with pytest.raises(DefinitionError, match="more than this system can wait"):
+        drive(Saga("s", [step(name="a")(lambda p: None)]), **settings)
+
+
+def test_waits_of_a_caller_that_no_system_can_wait_are_refused(drive):
+    """In every call that takes seconds; nothing was started."""
+    mediator = drive(Saga("s", [step(name="a")(lambda p: None)]))
+    for call in (
+        lambda: mediator.run("s", timeout=TOO_LONG),
+        lambda: mediator.start("s", deadline=TOO_LONG),
+        lambda: mediator.wait("o-1", timeout=TOO_LONG),
+        lambda: mediator.retry("o-1", timeout=TOO_LONG),
+        lambda: mediator.close(grace=TOO_LONG),
+        lambda: mediator.daemon(poll=TOO_LONG),
+    ):
+        with pytest.raises(DefinitionError, match="more than this system can wait"):
+            call()
+    assert mediator.executions() == []

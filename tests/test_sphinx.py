@@ -241,7 +241,6 @@ def test_numbers_are_drawn_from_a_file(site):
     [
         (":stats: nowhere.json", "cannot be read: No such file"),
         (":stats: index.rst", "holds no statistics"),
-        (":stats: week.json\n   :view: detail", "numbers are drawn on the view 'steps'"),
     ],
 )
 def test_numbers_that_cannot_be_drawn_are_a_warning(site, options, says):

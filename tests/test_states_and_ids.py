@@ -5,7 +5,27 @@ from __future__ import annotations
 import pytest
 
 from fsm_mediator.ids import branch_id, branch_name, group_of, parent_of, place_of, root_of
-from fsm_mediator.states import is_within, name_of, outer_path, path_within, scopes_of, split_name
+from fsm_mediator.states import (
+    ABANDON,
+    ENDED,
+    EVENTS,
+    PHASES,
+    STUCK_PHASES,
+    UNDRIVABLE,
+    is_ended,
+    is_in_phase,
+    is_settled,
+    is_stuck,
+    is_within,
+    name_of,
+    outer_path,
+    path_of,
+    path_within,
+    phase_of,
+    scopes_of,
+    split_name,
+    split_state,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +65,57 @@ def test_branch_id_is_taken_apart_as_it_was_built(parent):
 def test_id_of_a_whole_has_no_parent_and_no_place():
     """An execution that is no branch is its own whole, also where its id holds dots."""
     assert (parent_of("o.1"), place_of("o.1"), root_of("o.1")) == ("", "o.1", "o.1")
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "path", "ended", "stuck"),
+    [
+        ("pending", "pending", "", False, False),
+        ("executing.ship.pack", "executing", "ship.pack", False, False),
+        ("waiting.word", "waiting", "word", False, False),
+        ("compensating.a", "compensating", "a", False, False),
+        ("stuck.a", "stuck", "a", False, True),
+        ("stuck_executing.ship.pack", "stuck_executing", "ship.pack", False, True),
+        ("succeeded", "succeeded", "", True, False),
+        ("failed", "failed", "", True, False),
+    ],
+)
+def test_state_tells_its_phase_its_part_and_whether_anything_moves_it(state, phase, path, ended, stuck):
+    """A state is a phase and a path; ended and stuck ones move by a person's command only."""
+    assert (split_state(state), phase_of(state), path_of(state)) == ((phase, path), phase, path)
+    assert (is_ended(state), is_stuck(state), is_settled(state)) == (ended, stuck, ended or stuck)
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "is_in"),
+    [
+        ("executing.a", "executing", True),
+        ("executing.a", "executing.a", True),
+        ("executing.a", "executing.b", False),
+        ("stuck_executing.a", "stuck", True),
+        ("stuck_executing.a", "stuck_executing", True),
+        ("stuck.a", "stuck_executing", False),
+        ("failed", "failed", True),
+        ("executing.a", "stuck", False),
+        ("stuck_executing.a", "failed", False),
+    ],
+)
+def test_state_is_found_by_its_phase(state, phase, is_in):
+    """A list is filtered by a phase, by a whole state, and by `stuck` for both ways to be stuck."""
+    assert is_in_phase(state, phase) is is_in
+
+
+def test_names_of_phases_are_as_journaled():
+    """The words that are in journals never change."""
+    assert (
+        *("pending", "executing", "retrying", "probing", "waiting"),
+        *("compensating", "retrying_compensation", "stuck", "stuck_executing", "succeeded", "failed"),
+    ) == PHASES
+    assert (UNDRIVABLE, ABANDON) == ("undrivable", "abandon")
+    assert frozenset({"succeeded", "failed"}) == ENDED
+    assert frozenset({"stuck", "stuck_executing"}) == STUCK_PHASES
+    assert list(EVENTS) == [
+        *("start", "executed", "errored", "unsure", "retry_due", "rejected", "in_doubt", "exhausted", "compensated"),
+        *("compensation_errored", "compensation_due", "compensation_exhausted", "retry", "settled_undone"),
+        *("settled_done", "undo"),
+    ]

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from fsm_mediator import Mediator, MemoryJournal, Parallel, Retry, Saga, Signal, SQLiteJournal, step
 from fsm_mediator.cli.commands import cli
+from fsm_mediator.diagram.dot import MOST_PEN
+from fsm_mediator.diagram.layout.detail import detail_layout
 from fsm_mediator.diagram.layout.steps import steps_layout
+from fsm_mediator.diagram.mermaid import chart_label
 from fsm_mediator.diagram.numbers import LEVELS, Numbers, StepNumbers, limits_of
 from fsm_mediator.diagram.picture import STEPS
-from fsm_mediator.diagram.steps_dot import MOST_PEN
 from fsm_mediator.diagram.themes import DARK, LIGHT, RAMP
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.states import ENDED, PENDING, path_of
@@ -31,6 +33,7 @@ from fsm_mediator.statistics.machines import MachineStatistics, Period
 from fsm_mediator.statistics.showing import LEAST_SAMPLES, SHOWN, definitions_in
 from fsm_mediator.testing import VirtualClock
 from fsm_mediator.testing.strategies import HISTORY_AT, histories, sagas
+from tests.test_detail_view import check_can_be_read as check_detail_can_be_read
 from tests.test_diagrams import in_notebook
 from tests.test_steps_view import FIXED, check_can_be_read
 
@@ -468,8 +471,31 @@ def test_unknown_choice_is_refused(shop):
     stats = Statistics.read(shop.saga, MemoryJournal())
     with pytest.raises(DefinitionError, match="cannot show 'mean'; there are p50, p95, failures, now"):
         stats.diagram("mean")  # type: ignore[arg-type]
-    with pytest.raises(DefinitionError, match="numbers are drawn on the view 'steps', not on 'detail'"):
-        stats.diagram().with_(view="detail")
+    with pytest.raises(DefinitionError, match="side by side in the view 'steps', not in 'detail'"):
+        stats.diagram(beside=stats).with_(view="detail")
+
+
+@pytest.mark.once
+def test_numbers_are_on_the_states_of_the_detail_view_as_well():
+    """Each executing or waiting state has the numbers and the colour of its step, each line its own count."""
+    saga = FIXED["waits"]()
+    stats = busy(saga)
+    steps, detail = stats.diagram("failures"), stats.diagram("failures", view="detail")
+    boxes = {box.id: box for box in steps.picture.all_nodes()}
+    shown = {node.id.replace(f"{node.phase}.", ""): node for node in detail.picture.all_nodes() if node.numbers}
+
+    assert shown.keys() == boxes.keys()
+    for name, node in shown.items():
+        assert (node.numbers, node.level) == (boxes[name].numbers, boxes[name].level)
+        assert any(line[0] == node.numbers for line in detail_layout(detail.picture).lines[node.id])
+    moves = {(edge.source, edge.event): edge.share for edge in detail.picture.edges}
+    assert max(edge.share for edge in detail.picture.all_edges()) > 0
+    assert 0 <= moves["pending", "start"] <= 1
+    assert detail.alt.startswith("Numbers on the steps of the saga order")
+    assert steps.picture.heading == detail.picture.heading
+    assert "how often it was taken" in detail.to_dot()
+    assert sum(chart_label(node.numbers) in detail.to_mermaid() for node in shown.values()) == len(shown)
+    check_detail_can_be_read(detail.picture)
 
 
 @pytest.mark.once
@@ -547,7 +573,6 @@ def test_command_takes_a_period_and_names_what_it_cannot_read(here):
     [
         ("--show", "p95", "-o", "a.svg"),
         ("--stats", "a.json", "-o", "folder/"),
-        ("--stats", "a.json", "-o", "a.svg", "--view", "detail"),
         ("--stats", "a.json", "-o", "a.svg", "--id", "o-1"),
         *[("--stats", "a.json") * 3 + ("-o", "a.svg")],
     ],

@@ -21,7 +21,7 @@ from fsm_mediator import (
 )
 from tests.drivers import ONCE, QUICK, World, eventually, in_thread
 
-SOON = 0.1
+SOON = 0.2
 """Seconds of a time-out that is to pass."""
 
 

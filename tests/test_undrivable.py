@@ -6,6 +6,7 @@ import dataclasses
 import decimal
 import enum
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from fsm_mediator import (
     SagaAbandonedError,
     Signal,
     SQLiteJournal,
+    Statistics,
+    UnknownExecutionError,
     UnknownSagaError,
     conforms,
     step,
@@ -358,6 +361,35 @@ def test_an_execution_is_given_up(drive, journal):
     assert journal.prune(1e12) == 1
 
 
+def test_a_mediator_gives_an_execution_up(drive, journal):
+    """One that does not know its definition; with a reason, and only what no living driver can drive."""
+    park(drive, journal)
+    mediator = drive(changed_saga(), journal=journal)
+    assert Statistics.read(waits(), journal).undrivable == 0  # nobody is alive yet
+    assert [entry.undrivable is None for entry in mediator.executions()] == [False]
+    assert Statistics.read(waits(), journal).undrivable == 1
+    with pytest.raises(RefusedError, match="needs a reason"):
+        mediator.abandon("x", reason=" ")
+    with pytest.raises(UnknownExecutionError):
+        mediator.abandon("y", reason="gone")
+
+    assert mediator.abandon("x", reason="the customer is gone") == ["x"]
+
+    assert journal.find("x").state == "failed"
+    assert journal.records("x")[-1].reason == "the customer is gone"
+    assert Statistics.read(waits(), journal).undrivable == 0
+    with pytest.raises(RefusedError, match="has ended"):
+        mediator.abandon("x", reason="again")
+
+
+def test_a_mediator_does_not_give_up_what_it_can_drive(drive, journal):
+    """It is to be cancelled, and compensated."""
+    park(drive, journal)
+    with pytest.raises(RefusedError, match="can be driven"):
+        drive(waits(), journal=journal).abandon("x", reason="gone")
+    assert journal.find("x").state != "failed"
+
+
 def test_no_move_follows_what_was_given_up(drive, journal):
     """A record after it, or of what had ended, is one that no driver can have made."""
     park(drive, journal)
@@ -477,6 +509,9 @@ def path(tmp_path, drive, monkeypatch) -> Any:
 def test_list_and_show_name_what_nobody_can_drive(path, drive):
     """Operators see it where they look first, with the next moves."""
     assert "undrivable" not in ran("list", "-j", path)  # nobody is alive: nothing is wrong with it
+    shown = ran("show", "x", "-j", path)
+    assert "nobody can drive it" not in shown
+    assert "no driver is alive now; fsm-mediator serve starts one" in shown
     mediator = drive(waits(PricedOrder), journal=path)
     with pytest.raises(PayloadError):
         mediator.outcome("x")
@@ -488,6 +523,23 @@ def test_list_and_show_name_what_nobody_can_drive(path, drive):
     (line,) = ran("list", "--state", "undrivable", "--json", "-j", path).splitlines()
     assert "field $.currency" in json.loads(line)["undrivable"]
     mediator.close()
+
+
+def test_stats_count_the_undrivable_ones(path, drive):
+    """In the JSON, and in a line that names the command that lists them; while nobody is alive there are none."""
+    (path.parent / "undrivable_app.py").write_text("from tests.test_undrivable import waits\nsaga = waits()\n")
+    sys.path.insert(0, str(path.parent))
+    try:
+        assert '"undrivable":0' in ran("stats", "undrivable_app:saga", "-j", path)
+        mediator = drive(changed_saga(), journal=path)
+        mediator.executions()
+        said = ran("stats", "undrivable_app:saga", "-j", path)
+        assert '"undrivable":1' in said
+        assert "1 undrivable: no living driver can drive them; see fsm-mediator list " in said
+        assert "--state undrivable" in said
+        mediator.close()
+    finally:
+        sys.path.remove(str(path.parent))
 
 
 def test_abandon_on_the_command_line(path):

@@ -363,7 +363,7 @@ def test_a_driver_with_an_abandoned_attempt_refuses_at_its_heartbeat(drive, tmp_
     """Another process owns the execution for a thread that cannot be ended: it refuses, and names itself."""
     journal: Any = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
     world = World()
-    hangs = world.step("a", world.gate(), timeout=0.05, grace=0.0, pivot=True, undo=None)
+    hangs = world.step("a", world.gate(), timeout=0.3, grace=0.0, pivot=True, undo=None)
     mediator = drive(Saga("s", [hangs]), journal=journal)
     assert mediator.run("s", saga_id="x", check=False).stuck
     verb = post(journal, "retry", "now")  # nothing in this process is told

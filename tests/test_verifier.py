@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
+import attrs
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fsm_mediator import Retry, Saga, Signal, VerificationError, step, verify
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import table
-from fsm_mediator.verifier import LAWS, Report
-from fsm_mediator.verifier.abstract_states import initial_execution
+from fsm_mediator.verifier import LAWS, Report, shortening, state_space
+from fsm_mediator.verifier.abstract_states import StateTable, initial_execution
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.graph import Graph
-from fsm_mediator.verifier.runs import shortened
+from fsm_mediator.verifier.shortening import shortened
 
 
 def made(name, *, compensates=True, **settings):
@@ -206,21 +210,165 @@ def test_what_can_happen_has_a_name_of_its_own_everywhere():
     assert len(seen) > 50
 
 
-def test_long_runs_of_equal_steps_are_walked_as_a_few():
-    """A hundred equal steps take the time of a few; the report has every state, and says what was left out."""
-    few, many = verify(chain(50, 2)), verify(chain(100, 2))
+def kinds_of_steps(steps: int) -> Saga:
+    """Steps whose settings differ: attempts, waits, time-outs, compensations, probes."""
+    parts = []
+    for number in range(steps):
+        retry = Retry(attempts=(1, 3, 7)[number % 3], wait_initial=0.1 + number / 1000)
+        timeout = 1.0 + number if number % 5 == 0 else None
+        parts.append(made(f"s{number}", compensates=number % 4 > 0, retry=retry, timeout=timeout))
+        if number % 7 == 0:
+            parts[-1].probing(lambda payload: None)
+    return Saga("kinds", parts)
+
+
+def test_long_saga_is_walked_as_a_few_of_each_kind_of_step():
+    """A thousand steps are walked as few are; the report has every state, and says what was left out."""
+    few, many = verify(chain(50, 2)), verify(chain(1000, 2))
 
     assert many.ok
     assert many.nodes == few.nodes
-    assert "94 steps have the settings and the transitions of the steps around them" in many.bounds
-    assert set(many.states) | set(many.unreached) == set(chain(100, 2).widest_machine.states)
+    assert "996 steps have the settings and the transitions of others" in many.bounds
+    assert set(many.states) | set(many.unreached) == set(chain(1000, 2).widest_machine.states)
     assert many.transitions == many.all_transitions
 
 
-def test_small_sagas_and_steps_with_other_settings_are_walked_whole():
-    """Up to forty parts nothing is left out, nor where settings differ from step to step."""
-    assert shortened(chain(40)) is None
-    assert shortened(Saga("s", [made(f"s{i}", retry=Retry(attempts=1 + i % 2)) for i in range(60)])) is None
+def test_a_thousand_differing_steps_are_walked_as_few_of_each_kind():
+    """Settings that differ in numbers of seconds, or in attempts above three, do not make a kind of their own."""
+    few, many = shortened(kinds_of_steps(500)), shortened(kinds_of_steps(1000))
+
+    assert few is not None
+    assert many is not None
+    assert len(few.saga.parts) < 40
+    assert len(many.saga.parts) < 40
+    assert "up to 10 attempts were walked as 3" in many.in_words()
+
+
+def test_differing_steps_have_the_states_and_the_parks_of_the_whole(monkeypatch):
+    """What is said of a step that was not walked is what is found where it is walked."""
+    few = verify(kinds_of_steps(36))
+    monkeypatch.setattr(shortening, "WHOLE", 40)
+    whole = verify(kinds_of_steps(36))
+
+    assert whole.ok
+    assert few.ok
+    assert few.nodes < whole.nodes / 2
+    assert few.states == whole.states
+    assert few.unreached == whole.unreached
+    assert few.transitions == whole.transitions
+    assert few.parks == whole.parks
+
+
+def test_steps_alike_on_the_way_back_are_walked_there_as_a_few():
+    """Steps that differ on the way forward alone are compensated as one of them is; the report says so."""
+    parts = [
+        made(f"s{number}", retry=Retry(attempts=number % 3 + 1), repeatable=number % 2 > 0) for number in range(30)
+    ]
+
+    shorter = shortened(Saga("s", parts))
+
+    assert shorter is not None
+    assert 0 < len(shorter.saga.parts) - len(shorter.passed) <= 4
+    assert "compensated as others are" in shorter.in_words()
+
+
+def test_equal_records_are_judged_once(monkeypatch):
+    """Twenty errors that lead to one record are one judgement: that is most of the time that a search takes."""
+    calls: list[str] = []
+
+    def counted(name):
+        method = getattr(StateTable, name)
+
+        def call(*args):
+            calls.append(name)
+            return method(*args)
+
+        monkeypatch.setattr(StateTable, name, call)
+
+    counted("_led")
+    counted("_found")
+
+    assert verify(Saga("s", [made("a"), made("b", timeout=1.0)])).ok
+    assert calls.count("_led") < 0.7 * calls.count("_found")
+
+
+@st.composite
+def steps_with_exceptions(draw: st.DrawFn) -> Saga:
+    """Two steps whose settings name exceptions."""
+    parts = []
+    for number in range(2):
+        on = draw(st.sampled_from((OSError, Exception, lambda error: True)))
+        chosen: dict[str, Any] = {
+            "retry": Retry(attempts=draw(st.integers(1, 3)), on=on),
+            "compensation_retry": Retry(attempts=2, on=draw(st.sampled_from((OSError, Exception)))),
+            "in_doubt_on": draw(st.sampled_from(((OSError,), (ConnectionError, TimeoutError), ()))),
+            "no_effect_on": draw(st.sampled_from(((ConnectionRefusedError,), ()))),
+            "timeout": draw(st.sampled_from((None, 1.0))),
+            "repeatable": draw(st.booleans()),
+        }
+        parts.append(made(f"s{number}", compensates=draw(st.booleans()), **chosen))
+        if draw(st.booleans()):
+            parts[-1].probing(lambda payload: None)
+    return Saga("drawn", parts)
+
+
+def walked_with_equal_errors_as_one(saga: Saga, tried: list[str]) -> Report:
+    """The report of a walk that tries one of several exceptions that mean the same to a state."""
+
+    class Sharing(StateTable):
+        def __init__(self, saga, possible, laws, **_):
+            super().__init__(saga, possible, laws, errors_alike=True)
+
+        def _found(self, position, move):
+            tried.append(move.observation)
+            return super()._found(position, move)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_space, "StateTable", Sharing)
+        return verify(saga)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps_with_exceptions())
+def test_exceptions_that_mean_the_same_are_one_in_a_long_saga(saga):
+    """A walk that shares what equal exceptions lead to finds what the full walk finds, move for move."""
+    shared, full = walked_with_equal_errors_as_one(saga, []), verify(saga)
+
+    assert attrs.evolve(shared, seconds=0.0) == attrs.evolve(full, seconds=0.0)
+
+
+def test_equal_exceptions_are_tried_once_in_each_state():
+    """In the second attempt and in doubt, a refusal and an error that is not repeated are no longer tried apart."""
+    tried: list[str] = []
+    patient = Retry(attempts=3, on=(OSError, ValueError, KeyError))
+    saga = Saga("s", [made("a", retry=patient), made("b", timeout=1.0, retry=patient)])
+    shared = walked_with_equal_errors_as_one(saga, tried)
+
+    assert shared.moves == verify(saga).moves
+    assert tried.count("raised ValueError") <= tried.count("raised OSError")
+    assert tried.count("raised KeyError") < tried.count("rejected")
+
+
+def test_late_error_of_a_compensation_is_held_to_its_own_policy():
+    """A step that retries on `OSError` alone breaks no law, whatever its compensation is retried on."""
+    assert verify(Saga("s", [made("a", timeout=1.0, retry=Retry(attempts=2, on=OSError))])).ok
+
+
+def test_small_sagas_are_walked_whole():
+    """In sagas of up to twenty parts nothing is left out."""
+    assert shortened(chain(20)) is None
+
+
+def test_waits_and_the_steps_beside_them_are_walked():
+    """Signals, groups and the pivot are of a kind of their own, and so are the steps before and after them."""
+    parts = [made(f"s{number}") for number in range(60)]
+    parts[30:30] = [Signal("ok")]
+
+    shorter = shortened(Saga("s", parts))
+
+    assert shorter is not None
+    assert {"s29", "ok", "s30"} <= {part.path for part in shorter.saga.parts}
+    assert len(shorter.saga.parts) < 10
 
 
 @pytest.mark.usefixtures("broken")
@@ -239,10 +387,10 @@ def test_search_that_is_given_up_lists_what_it_did_not_reach():
     """The bound on time and memory is mine, and the report names the states behind it."""
     counted: list[int] = []
 
-    report = verify(chain(30), most_nodes=300, progress=counted.append)
+    report = verify(chain(20), most_nodes=300, progress=counted.append)
 
     assert "not walked, as the search was given up" in str(report)
-    assert "executing.s29" in report.unreached
+    assert "executing.s19" in report.unreached
     assert 0 < sum(counted) <= report.nodes
 
 
@@ -256,6 +404,7 @@ def test_report_answers_whether_every_failure_path_ends_compensated():
 
     assert parks["its compensation is given up, or a branch of it cannot be undone"] == ("slow",)
     assert parks["a call of it outlives time-out and grace"] == ("slow",)
+    assert parks["a call of it outlives a time-out that a new version gives it"] == ("go", "after")
     assert parks["every driver dies in it"] == ("slow", "go", "after")
     assert parks["it is the pivot, and is given up in doubt"] == ("go",)
     assert parks["it comes after the pivot, and is given up"] == ("after",)

@@ -22,7 +22,7 @@ ONCE = Retry(attempts=1)
 
 def made(name, *, compensates=True, **settings):
     """A step that is tried once."""
-    one = step(name=name, retry=ONCE, compensation_retry=ONCE, **settings)(lambda payload: None)
+    one = step(name=name, **{"retry": ONCE, "compensation_retry": ONCE, **settings})(lambda payload: None)
     if compensates:
         one.compensation(lambda payload: None)
     return one
@@ -164,6 +164,15 @@ def test_alike_branches_are_walked_as_one_is():
     assert few.ok
     assert many.ok
     assert many.nodes < 30 * few.nodes
+
+
+def test_group_in_a_group_of_which_nothing_can_be_undone_keeps_every_law():
+    """A branch that waits for a group can get stuck on its way back; a person has it go on, and it ends."""
+    inner = Parallel("inner", [made("mail", compensates=False)])
+
+    report = verify(Saga("s", [made("a"), Parallel("fan", [inner])]))
+
+    assert report.ok, str(report)
 
 
 def test_report_has_every_branch():

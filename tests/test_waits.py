@@ -32,7 +32,7 @@ from fsm_mediator import (
     UnknownExecutionError,
 )
 from fsm_mediator.records import SIGNAL
-from tests.drivers import ONCE, Clock, World, eventually
+from tests.drivers import ONCE, Clock, World, eventually, in_thread
 
 
 def approved(world: World, **settings: Any) -> Saga:
@@ -461,6 +461,7 @@ def test_sleep_whose_function_raises_after_the_pivot_is_stuck(drive, journal):
         (lambda: Sleep("s", 1, until=2e9), "takes either seconds"),
         (lambda: Sleep("s", -1), "seconds must be a finite number of at least 0"),
         (lambda: Sleep("s", until=5), "is no moment of these years"),
+        (lambda: Sleep("s", until=1e12), "it lies after the year 9999"),
         (lambda: Sleep("s", until=dt.datetime(2030, 1, 1)), "has no time zone"),  # noqa: DTZ001 - what is refused
         (lambda: Sleep("s", lambda: 3), "must take (payload) or (payload, context)"),
     ],
@@ -480,6 +481,24 @@ def test_waits_are_immutable_and_can_be_renamed():
     with pytest.raises(AttributeError, match=r"immutable"):
         signal.timeout = 7
     assert Saga("both", [signal, second]).machine.states.keys() >= {"waiting.approval", "waiting.second"}
+
+
+def test_a_signal_of_an_execution_that_begins_meanwhile_is_accepted(tmp_path):
+    """It was pending when the signal was put into its inbox; its driver has begun it and used the signal at once."""
+    saga, path = Saga("s", [Signal("go", payload=int)]), tmp_path / "sagas.db"
+
+    class Delayed(SQLiteJournal):
+        def inbox(self, saga_id):
+            if threading.current_thread() is threading.main_thread() and super().inbox(saga_id):
+                with Mediator(saga, journal=path) as other:
+                    in_thread(other.recover)()
+            return super().inbox(saga_id)
+
+    mediator = Mediator(saga, journal=Delayed(path))
+    mediator.enqueue("s", saga_id="o-1")
+    mediator.signal("o-1", "go", 1)
+    assert mediator.wait("o-1").succeeded
+    mediator.close()
 
 
 def test_a_signal_that_is_used_while_its_acceptance_is_looked_up_is_accepted(tmp_path):

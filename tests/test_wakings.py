@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsm_mediator import Saga, Signal
+from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.timers import WakeTimers
+from tests.commits import found
+from tests.drivers import core_of, eventually
 
 
 class Bell:
@@ -36,9 +41,9 @@ def test_all_are_woken_in_time_and_once(times):
     woken: list[tuple[str, float]] = []
     wakings = WakeTimers(bell.at, lambda: bell.now, lambda saga_id, _: woken.append((saga_id, bell.now)))
     due: dict[str, float] = {}
-    for number, (time, passes) in enumerate(times):
-        due[f"s{number}"] = max(bell.now, float(time))
-        wakings.add(float(time), f"s{number}")
+    for number, (moment, passes) in enumerate(times):
+        due[f"s{number}"] = max(bell.now, float(moment))
+        wakings.add(float(moment), f"s{number}")
         if passes:
             bell.wind(bell.now + 1)
     for now in range(int(bell.now), 60):
@@ -61,3 +66,27 @@ def test_a_clock_that_was_lost_is_rearm():
     bell.wind(5.0)
 
     assert woken == ["s"]
+
+
+def test_a_timer_that_meets_a_caller_wakes_again(drive, journal):
+    """A caller that looks at a parked execution at the moment it is due, and leaves it, does not cost it its timer."""
+    mediator = drive(Saga("s", [Signal("ok", timeout=1000.0)]), journal=journal)
+    mediator.run("s", None, saga_id="x", check=False)
+    eventually(lambda: found(journal, "x").driver is None)
+    core, looks = core_of(mediator), ActiveExecution("x")
+    assert core.try_reserve(looks)
+    core.wake("x")
+    core.runtime.post(core.owned.finish, looks, None)
+
+    eventually(lambda: found(journal, "x").epoch == 2)
+
+
+def test_what_is_overdue_is_driven_by_who_waits_for_it(drive, journal):
+    """Parked by a process that is gone, and due since: whoever waits for it drives it, with no daemon anywhere."""
+    saga = Saga("s", [Signal("ok", timeout=1000.0)])
+    gone = drive(saga, journal=journal)
+    assert gone.run("s", None, saga_id="x", check=False).state == "waiting.ok"
+    gone.close()
+
+    later = drive(saga, journal=journal, clock=lambda: time.time() + 2000)
+    assert later.wait("x", check=False).failed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import selectors
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from unittest import mock
 from fsm_mediator import AsyncMediator, Mediator, Outcome, Saga
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.pool import ThreadCall
+from fsm_mediator.testing.virtual_loop import VirtualLoop
 from tests.drivers import MORTAL
 
 HANGS = 60.0
@@ -94,41 +94,13 @@ class SyncDriver:
         self.mediator.close()
 
 
-class _Jumping(selectors.DefaultSelector):
-    """A selector that does not wait for the clock, but moves it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0)
-        if ready or timeout == 0:
-            return ready
-        if timeout is None:  # nothing is set for any time: a thread is at work
-            return super().select(HANGS)
-        self.now += max(timeout, 0.0)
-        return []
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes as fast as nothing happens."""
-
-    def __init__(self) -> None:
-        self.jumping = _Jumping()
-        super().__init__(self.jumping)
-
-    def time(self) -> float:
-        return self.jumping.now
-
-
 class AsyncDriver:
     """`AsyncMediator`, on an event loop whose waits and time-outs take no time."""
 
     coroutines = True
 
     def __init__(self, saga: Saga, journal: Journal) -> None:
-        self.loop = _VirtualLoop()
+        self.loop = VirtualLoop()
         self.thread = threading.get_ident()
         self.mediator = AsyncMediator(
             saga, journal=journal, clock=self.loop.time, chance=lambda: 0.5, close_grace=0.0, **MORTAL

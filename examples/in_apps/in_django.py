@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import atexit
 import functools
-import json
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import django
-import msgspec
 from django.conf import settings
 
 from examples.in_apps import shop
-from examples.in_apps.responses import http_status, order_status
-from fsm_mediator import Context, Mediator, MediatorError, PayloadError, Saga, Signal, UnknownExecutionError, step
+from examples.in_apps.responses import order_status
+from fsm_mediator import Context, Mediator, Saga, Signal, UnknownExecutionError, step
+from fsm_mediator.contrib.django import fresh_connections, json_errors, payload_from
 
 if not settings.configured:
     settings.configure(
         ALLOWED_HOSTS=["127.0.0.1"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": shop.FOLDER / "django.db"}},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        FSM_MEDIATOR_APP=f"{__name__}:mediator",
+        INSTALLED_APPS=["fsm_mediator.contrib.django"],
         ROOT_URLCONF=__name__,
         SECRET_KEY="for this example only",  # noqa: S106
         USE_TZ=True,
@@ -32,7 +31,7 @@ if not settings.configured:
     django.setup()
 
 from django.core.wsgi import get_wsgi_application
-from django.db import close_old_connections, models, transaction
+from django.db import models, transaction
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
@@ -51,22 +50,7 @@ class Purchase(models.Model):
         app_label = "shop"
 
 
-def with_fresh_connections(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Close old database connections around a step. Django does so only around requests; steps run in other threads."""
-
-    @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
-        close_old_connections()
-        try:
-            return function(*arguments)
-        finally:
-            close_old_connections()
-
-    return call
-
-
 @step
-@with_fresh_connections
 def mark_paid(order: shop.Order, context: Context) -> None:
     """Show the order as paid. Safe to repeat."""
     Purchase.objects.filter(order_id=context.saga_id).update(paid=True)
@@ -75,17 +59,15 @@ def mark_paid(order: shop.Order, context: Context) -> None:
 order = Saga(
     "order", [shop.reserve, Signal("approval", payload=bool), shop.charge, shop.ship, mark_paid], payload=shop.Order
 )
-mediator = Mediator(order, journal=shop.JOURNAL, close_grace=10.0)
+mediator = Mediator(order, journal=shop.JOURNAL, close_grace=10.0, around=[fresh_connections])
 atexit.register(mediator.close)
 
 
+@json_errors
 def order_view(request: HttpRequest, order_id: str) -> JsonResponse:
     """PUT places an order, GET reports its status, DELETE cancels it."""
     if request.method == "PUT":
-        try:
-            body = msgspec.convert(json.loads(request.body), shop.Order)
-        except ValueError as error:
-            raise PayloadError(f"invalid order: {error}") from error
+        body = payload_from(request.body, shop.Order)
         with transaction.atomic():
             Purchase.objects.get_or_create(order_id=order_id, defaults={"item": body.item, "cents": body.cents})
             # Start the saga after the commit: the row can still be rolled back before it.
@@ -95,6 +77,7 @@ def order_view(request: HttpRequest, order_id: str) -> JsonResponse:
     return status_response(order_id, 200 if request.method == "GET" else 202)
 
 
+@json_errors
 def approval_view(request: HttpRequest, order_id: str) -> JsonResponse:
     """Approve or refuse an order. A webhook can be delivered twice: the first value counts."""
     mediator.signal(order_id, "approval", request.GET["approved"] == "true")
@@ -104,19 +87,6 @@ def approval_view(request: HttpRequest, order_id: str) -> JsonResponse:
 def status_response(order_id: str, status: int) -> JsonResponse:
     """Return the status of an order as JSON."""
     return JsonResponse(asdict(order_status(mediator.outcome(order_id))), status=status)
-
-
-def json_errors(view: Callable[..., JsonResponse]) -> Callable[..., JsonResponse]:
-    """Return the errors of the mediator as JSON."""
-
-    @functools.wraps(view)
-    def call(request: HttpRequest, **kwargs: Any) -> JsonResponse:
-        try:
-            return view(request, **kwargs)
-        except MediatorError as error:
-            return JsonResponse({"error": str(error)}, status=http_status(error))
-
-    return call
 
 
 def start_missing_sagas() -> None:
@@ -129,7 +99,7 @@ def start_missing_sagas() -> None:
 
 
 urlpatterns = [
-    path("orders/<str:order_id>", json_errors(order_view)),
-    path("orders/<str:order_id>/approval", json_errors(approval_view)),
+    path("orders/<str:order_id>", order_view),
+    path("orders/<str:order_id>/approval", approval_view),
 ]
 application = get_wsgi_application()

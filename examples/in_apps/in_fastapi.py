@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated
+from fastapi import FastAPI
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse
-
-from examples.in_apps.responses import OrderStatus, http_status, order_status
+from examples.in_apps.responses import OrderStatus, order_status
 from examples.in_apps.shop import JOURNAL, Order, order
-from fsm_mediator import AsyncMediator, MediatorError
+from fsm_mediator.contrib.fastapi import MediatorDep, add_error_responses, saga_lifespan
 
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Open a mediator on the worker's event loop. Its daemon recovers the sagas of workers that died."""
-    async with AsyncMediator(order, journal=JOURNAL, close_grace=10.0) as mediator, mediator.daemon():
-        app.state.mediator = mediator
-        yield
-
-
-def get_mediator(request: Request) -> AsyncMediator:
-    """The mediator of this worker."""
-    mediator: AsyncMediator = request.app.state.mediator
-    return mediator
-
-
-MediatorDep = Annotated[AsyncMediator, Depends(get_mediator)]
-app = FastAPI(lifespan=lifespan)
+app = FastAPI(lifespan=saga_lifespan(order, journal=JOURNAL, close_grace=10.0))
+add_error_responses(app)
 
 
 @app.put("/orders/{order_id}", status_code=202)
@@ -57,9 +37,3 @@ async def cancel_order(order_id: str, mediator: MediatorDep) -> OrderStatus:
     """Cancel an order. Refused with 409 once the card is charged."""
     await mediator.cancel(order_id, "the customer cancelled")
     return order_status(await mediator.outcome(order_id))
-
-
-@app.exception_handler(MediatorError)
-async def error_response(request: Request, error: MediatorError) -> JSONResponse:
-    """Return the message of the error as JSON."""
-    return JSONResponse({"error": str(error)}, http_status(error))

@@ -5,28 +5,22 @@ Start ``fsm-mediator serve --app examples.in_apps.in_flask:mediator`` beside it.
 
 from __future__ import annotations
 
-import atexit
-
-import msgspec
 from flask import Flask, Response, jsonify, request
 
-from examples.in_apps.responses import http_status, order_status
+from examples.in_apps.responses import order_status
 from examples.in_apps.shop import JOURNAL, Order, order
-from fsm_mediator import Mediator, MediatorError, PayloadError
+from fsm_mediator import Mediator
+from fsm_mediator.contrib.flask import payload_from, use_mediator
 
 mediator = Mediator(order, journal=JOURNAL, close_grace=10.0)
-atexit.register(mediator.close)
 app = Flask(__name__)
+use_mediator(app, mediator)
 
 
 @app.put("/orders/<order_id>")
 def place_order(order_id: str) -> tuple[Response, int]:
     """Start the saga. The response means that the order is on disk; threads of the mediator drive it."""
-    try:
-        body = msgspec.convert(request.get_json(), Order)
-    except msgspec.ValidationError as error:
-        raise PayloadError(f"invalid order: {error}") from error
-    mediator.start("order", body, saga_id=order_id)
+    mediator.start("order", payload_from(request.get_data(), Order), saga_id=order_id)
     return jsonify(order_status(mediator.outcome(order_id))), 202
 
 
@@ -48,9 +42,3 @@ def cancel_order(order_id: str) -> tuple[Response, int]:
     """Cancel an order. Refused with 409 once the card is charged."""
     mediator.cancel(order_id, "the customer cancelled")
     return jsonify(order_status(mediator.outcome(order_id))), 202
-
-
-@app.errorhandler(MediatorError)
-def error_response(error: MediatorError) -> tuple[Response, int]:
-    """Return the message of the error as JSON."""
-    return jsonify({"error": str(error)}), http_status(error)

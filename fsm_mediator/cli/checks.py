@@ -25,6 +25,7 @@ from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionError, IllegalRecordError, MissingExtraError, PayloadError, UnknownSagaError
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.operators import Fault
+from fsm_mediator.journal.optional import damage_in
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.repair import RepairableJournal, damage_of
 from fsm_mediator.mediator.registry import SagaRegistry
@@ -135,8 +136,8 @@ class _FilteredJournal:
 @options.journal
 @click.option(
     *("--from", "path"),
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Check this file instead: what `export` wrote, or a log with the lines of LoggingObserver.",
+    type=click.Path(path_type=Path),
+    help="Check this instead: what `export` wrote, an archive, or a log with the lines of LoggingObserver.",
 )
 @click.option("--id", "saga_id", help="Only this execution of the journal, with its branches.")
 @click.option("--saga", "name", help="Only executions of the saga of this name.")
@@ -193,14 +194,14 @@ def check(journal: str | None, app: str | None, repair: bool) -> None:
     With --repair, each execution's row that contradicts its records is derived anew. No record is lost or changed.
     """
     with closing(load_journal(app, journal, read_only=not repair)[1]) as opened:
-        damage = opened.check()
+        damage = damage_in(opened)
         for fault in damage:
             say(printable(fault), "red")
         repairable = opened.repairable() if damage and isinstance(opened, RepairableJournal) else []
         if repair and repairable and isinstance(opened, RepairableJournal):
             for saga_id in repairable:
                 opened.repair(saga_id)
-            damage = opened.check()
+            damage = damage_in(opened)
             say(f"derived anew from the records: {len(repairable)} rows; {len(damage)} faults are left")
             repairable = []
     if repairable:

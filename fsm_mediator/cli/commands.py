@@ -5,27 +5,57 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import closing, nullcontext
-from itertools import islice
+from contextlib import ExitStack, closing, nullcontext
+from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import click
-import msgspec
 from rich.progress import SpinnerColumn
 
-from fsm_mediator.cli import checks, exporting, options, rendering, statistics, tables, trees
-from fsm_mediator.cli.console import DID_NOT_SUCCEED, CommandGroup, err, out, progress_bar, say
+from fsm_mediator.alerts import Alerts
+from fsm_mediator.cli import (
+    again,
+    bulk,
+    checks,
+    cluster,
+    copying,
+    exporting,
+    holding,
+    listing,
+    monitor,
+    options,
+    rendering,
+    starting,
+    statistics,
+    tables,
+    trees,
+)
+from fsm_mediator.cli.console import DID_NOT_SUCCEED, CommandGroup, err, next_command, out, printable, progress_bar, say
 from fsm_mediator.cli.driving import drive, drive_app, report, run_daemon, signal_and_drive
-from fsm_mediator.cli.loading import execution_in, journal_for, load_app, load_journal, with_branches
+from fsm_mediator.cli.lag import ShownLag
+from fsm_mediator.cli.loading import (
+    archived,
+    execution_in,
+    journal_for,
+    load_app,
+    load_journal,
+    redaction,
+    with_branches,
+)
 from fsm_mediator.cli.verbs import say_verb
 from fsm_mediator.definition.shape import Shape
 from fsm_mediator.errors import DefinitionChangedError, PayloadError
 from fsm_mediator.journal.abandoning import abandon as give_up
+from fsm_mediator.journal.archive import Archive
+from fsm_mediator.journal.lines import Lines
 from fsm_mediator.journal.operators import Drivability
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.optional import prune_ended
+from fsm_mediator.journal.retention import Retention
+from fsm_mediator.prometheus import Numbers
 from fsm_mediator.records import RESOLVE, RETRY, UNDO, Record
-from fsm_mediator.states import ENDED, UNDRIVABLE, is_settled, phase_of
+from fsm_mediator.states import ENDED, is_settled, phase_of
+from fsm_mediator.statistics.side_store import filling
 
 LEFT: Final = 10_000
 """How many unclaimed executions `recover` looks at, to report which sagas they belong to."""
@@ -33,7 +63,13 @@ LEFT: Final = 10_000
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fsm-mediator")
-def cli() -> None:
+@click.option(
+    "--cipher",
+    envvar=options.CIPHER_VARIABLE,
+    help="What opens sealed texts: module:object, or env:NAME, a variable with keys as ID:BASE64.",
+)
+@click.option("--redact", multiple=True, help="Hide this field, or what this /regular expression/ matches.")
+def cli(**_: Any) -> None:
     """Look at sagas, and decide what only a person can decide.
 
     Exit codes: 0 done; 1 the saga did not end as asked, or a check found something; 2 wrong usage; 3 no such
@@ -42,18 +78,25 @@ def cli() -> None:
     """
 
 
-for command in (rendering.render, *checks.COMMANDS, *exporting.COMMANDS, *statistics.COMMANDS):
+for command in (
+    again.again,
+    bulk.bulk,
+    rendering.render,
+    cluster.cluster,
+    monitor.ui,
+    *checks.COMMANDS,
+    *copying.COMMANDS,
+    *exporting.COMMANDS,
+    *holding.COMMANDS,
+    *listing.COMMANDS,
+    *starting.COMMANDS,
+    *statistics.COMMANDS,
+):
     cli.add_command(command)
 
 
 # Looking
 
-_app_for_signals = click.option(
-    "--app",
-    "-a",
-    envvar=options.APP_VARIABLE,
-    help="module:object; with it, signals with a time-out are told from sleeps.",
-)
 _reason = click.option("--reason", "-r", help="Why; journaled.")
 
 
@@ -79,72 +122,28 @@ def migrate(journal: str | None, app: str | None, as_sql: bool) -> None:
         out.print("the tables are up to date" if script else "the tables were up to date")
 
 
-@cli.command("list")
-@options.journal
-@click.option(
-    *("--state", "-s", "phase"), type=options.State(), help="Only these: succeeded, stuck, stuck.charge, undrivable ..."
-)
-@options.executions_of
-@click.option("--older-than", type=options.Duration(), help="Only those unchanged for so long: 15m, 2h, 7d.")
-@click.option("--parent", help="Only the branches of the execution with this id.")
-@click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
-@_app_for_signals
-@options.json_lines
-def list_(
-    journal: str | None, app: str | None, older_than: float | None, limit: int, as_json: bool, **filters: str | None
-) -> None:
-    """List executions, newest first; below each that waits for branches: those.
-
-    With --state, --saga, --parent or --json every execution that fits stands for itself, branches too.
-    """
-    loaded, found = load_journal(app, journal, read_only=True, wants_app=True)
-    with closing(found) as opened:
-        before = None if older_than is None else time.time() - older_than
-        if filters["parent"] is not None:
-            execution_in(opened, filters["parent"])
-        flat = as_json or any(each is not None for each in filters.values())
-        look = Drivability(opened)
-        listed: Iterable[Entry]
-        if filters["phase"] == UNDRIVABLE:
-            every = opened.entries(saga=filters["saga"], parent=filters["parent"], before=before)
-            listed = (entry for entry in every if look.why_not(entry) is not None)
-        else:
-            listed = opened.entries(**filters, before=before, limit=limit + 1 if flat else None)
-        entries = list(islice((entry for entry in listed if flat or entry.acceptance.parent is None), limit + 1))
-        if as_json:
-            for entry in entries[:limit]:
-                click.echo(msgspec.json.encode({**tables.entry_as_json(entry), "undrivable": look.why_not(entry)}))
-            return
-        lines = [line for entry in entries[:limit] for line in trees.tree(opened, entry) if not (flat and line.depth)]
-        tables.list_(lines, look, trees.signals_of(loaded))
-        if not entries:
-            out.print("no executions", style="dim")
-            _warn_of_unknown(opened, filters["saga"])
-        elif len(entries) > limit:
-            out.print(f"... and more; see them with --limit {limit * 10}", style="dim")
-
-
-def _warn_of_unknown(journal: Journal, saga: str | None) -> None:
-    """Warn if no execution has this saga: the name may be mistyped, and an empty list looks as if all were well."""
-    if saga is not None and not any(True for _ in journal.entries(saga=saga, limit=1)):
-        err.print(f"the journal has no execution of a saga {saga!r}", style="yellow", markup=False, highlight=False)
-
-
 @cli.command()
 @options.saga_id
 @options.journal
-@_app_for_signals
+@options.app_for_signals
 @options.json_lines
-def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> None:
+@click.option(
+    *("--from", "path"),
+    type=click.Path(exists=True, path_type=Path),
+    help="Read an archive, or what `export` wrote, in place of a journal.",
+)
+def show(saga_id: str, journal: str | None, app: str | None, as_json: bool, path: Path | None) -> None:
     """Show one execution: its timeline with attempts, waits and errors."""
-    loaded, found = load_journal(app, journal, read_only=True, wants_app=True)
+    loaded, found = (
+        load_journal(app, journal, read_only=True, wants_app=True) if path is None else archived(path, saga_id, app)
+    )
     with closing(found) as opened:
         entry = execution_in(opened, saga_id)
         if as_json:
-            for line in tables.exported(opened, [entry]):
+            for line in tables.exported(opened, [entry], Lines(redaction=redaction())):
                 click.echo(line)
         else:
-            tables.show(opened, entry, Drivability(opened), trees.signals_of(loaded))
+            tables.show(opened, entry, Drivability(opened), trees.signals_of(loaded), redaction())
 
 
 @cli.command()
@@ -154,10 +153,20 @@ def show(saga_id: str, journal: str | None, app: str | None, as_json: bool) -> N
 @click.option("--id", "saga_id", help="Only this execution, with its branches.")
 @options.app
 @options.output
+@click.option("--decrypt", is_flag=True, help="Write in plain text what the journal's cipher can open.")
 def export(
-    journal: str | None, app: str | None, saga: str | None, state: str | None, saga_id: str | None, output: str
+    journal: str | None,
+    app: str | None,
+    saga: str | None,
+    state: str | None,
+    saga_id: str | None,
+    output: str,
+    decrypt: bool,
 ) -> None:
-    """Write executions with all their records as JSON lines."""
+    """Write executions with all their records as JSON lines.
+
+    What is sealed in the journal stays sealed, and is sealed anew if the cipher is given.
+    """
     if saga_id is not None and (saga is not None or state is not None):
         raise click.UsageError("--id names one execution, and --saga and --state choose among all: give one of them")
     count = 0
@@ -168,14 +177,15 @@ def export(
         exporting.open_output(output, exporting.mode_of(opened)) as file,
     ):
         entries = opened.entries(phase=state, saga=saga) if found is None else with_branches(opened, found)
-        for line in tables.exported(opened, entries):
+        lines = Lines(None if decrypt else opened.codec.cipher, redaction())
+        for line in tables.exported(opened, entries, lines):
             file.write(line + b"\n")
             count += 1
             advance()
     if output != "-" or not count:
         err.print(f"exported {count} executions", style="dim", highlight=False)
         if not count:
-            _warn_of_unknown(opened, saga)
+            listing.warn_of_unknown(opened, saga)
 
 
 @cli.command()
@@ -184,28 +194,49 @@ def export(
     "--older-than", type=options.Duration(unit=True), required=True, help="How long ago they ended: 30d, 12h."
 )
 @options.executions_of
+@click.option("--state", "-s", type=click.Choice(sorted(ENDED)), help="Only those that ended in this state.")
+@click.option(
+    *("--archive", "folder"),
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write them into this folder first, compressed.",
+)
 @click.option("--forget-ids", is_flag=True, help="Keep nothing of them: their ids can be run again.")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 @options.app
 def prune(
-    journal: str | None, older_than: float, saga: str | None, forget_ids: bool, dry_run: bool, app: str | None
+    journal: str | None,
+    older_than: float,
+    saga: str | None,
+    state: str | None,
+    folder: Path | None,
+    forget_ids: bool,
+    dry_run: bool,
+    app: str | None,
 ) -> None:
     """Delete executions that ended some time ago, with their records and branches.
 
     Their ids stay known, and a start of one is refused.
     """
     before, deleted = time.time() - older_than, 0
+    states = sorted(ENDED) if state is None else [state]
+    if forget_ids and (folder is not None or state is not None):
+        raise click.UsageError("--forget-ids deletes what ended in any state, and archives nothing; give it alone")
     if dry_run:
         with closing(load_journal(app, journal, read_only=True)[1]) as opened:
-            ended = (entry for phase in ENDED for entry in opened.entries(phase=phase, saga=saga, before=before))
+            ended = (entry for phase in states for entry in opened.entries(phase=phase, saga=saga, before=before))
             count = sum(entry.acceptance.parent is None for entry in ended)
             out.print(f"would delete {count} executions that had ended, with their branches")
         return
     _, opened = load_journal(app, journal)
     with progress_bar("pruning") as advance:
-        while count := opened.prune(before, saga=saga, forget_ids=forget_ids):
-            deleted += count
-            advance(count)
+        if state is not None or folder is not None:
+            archive = None if folder is None else Archive(folder, redaction())
+            retention = Retention(dict.fromkeys(states, older_than), archive=archive)
+            deleted = retention.sweep(opened, saga=saga, advance=advance)
+        else:
+            while count := prune_ended(opened, before, saga=saga, forget_ids=forget_ids):
+                deleted += count
+                advance(count)
     opened.close()
     out.print(f"deleted {deleted} executions that had ended")
 
@@ -240,9 +271,10 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
 @options.saga_id
 @click.argument("name")
 @click.argument("value", default="null")
+@options.actor
 @options.app
 @options.journal
-def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str | None) -> None:
+def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | None, journal: str | None) -> None:
     """Tell an execution what it waits for: the signal NAME, with VALUE.
 
     VALUE is JSON (a text needs quotes: '"yes"'); @FILE reads it from a file, - from input. In a branch, NAME is
@@ -250,7 +282,7 @@ def signal_(saga_id: str, name: str, value: str, app: str | None, journal: str |
     another process is at it.
     """
     parsed = options.parse_json(options.read_text(value), "the signal's value")
-    outcome = drive_app(app, journal, lambda mediator: signal_and_drive(mediator, saga_id, name, parsed))
+    outcome = drive_app(app, journal, lambda mediator: signal_and_drive(mediator, saga_id, name, parsed, actor))
     report(outcome, good=not (outcome.failed or outcome.stuck))
 
 
@@ -292,24 +324,42 @@ def resolve(
 
 @cli.command()
 @options.saga_id
-@_reason
 @options.app
 @options.journal
-def cancel(saga_id: str, reason: str | None, app: str | None, journal: str | None) -> None:
+def preview(saga_id: str, app: str | None, journal: str | None) -> None:
+    """Show what `cancel`, or `undo` of what has succeeded, would compensate, and what would be left over."""
+    seen = drive_app(app, journal, lambda mediator: mediator.preview(saga_id))
+    if seen.under_way is not None:
+        say(printable(f"under way, its effect is not known yet: {seen.under_way}"), "yellow")
+    for number, path in enumerate(seen.compensates, 1):
+        say(printable(f"{number:>3}  compensate {path}"), "")
+    for path in seen.leftovers:
+        say(printable(f"     left over  {path}"), "red")
+    say(f"next: {next_command(seen.verb, saga_id)}", "dim")
+
+
+@cli.command()
+@options.saga_id
+@_reason
+@options.actor
+@options.app
+@options.journal
+def cancel(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
     """Have an execution end its attempts and compensate, wherever it is driven."""
-    drive_app(app, journal, lambda mediator: mediator.cancel(saga_id, reason))
+    drive_app(app, journal, lambda mediator: mediator.cancel(saga_id, reason, actor=actor))
     out.print(f"execution {saga_id!r} will compensate as soon as its attempt under way has ended", markup=False)
 
 
 @cli.command()
 @options.saga_id
 @click.option("--reason", "-r", required=True, callback=options.checked_reason, help="Why; journaled.")
+@options.actor
 @options.app
 @options.journal
-def abandon(saga_id: str, reason: str, app: str | None, journal: str | None) -> None:
+def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journal: str | None) -> None:
     """Give up an execution that no living driver can drive: close it, with its branches, and undo nothing."""
     with closing(load_journal(app, journal)[1]) as opened:
-        closed = give_up(opened, execution_in(opened, saga_id), reason, time.time())
+        closed = give_up(opened, execution_in(opened, saga_id), reason, time.time(), actor)
     branches = f", with {len(closed) - 1} branches" if len(closed) > 1 else ""
     say(f"execution {saga_id!r} is given up{branches}; nothing was undone", "yellow")
 
@@ -360,7 +410,32 @@ def recover(app: str | None, journal: str | None) -> None:
 @cli.command()
 @options.app
 @options.journal
-def serve(app: str | None, journal: str | None) -> None:
+@click.option("--alert-url", envvar=options.ALERT_VARIABLE, help="A webhook that is told what needs a person.")
+@click.option("--stuck-for", type=options.Duration(), default="10m", show_default=True, help="Report stuck ones then.")
+@click.option("--undriven-for", type=options.Duration(), default="5m", show_default=True, help="Report undriven ones.")
+@click.option("--attempts", type=click.IntRange(1), default=5, show_default=True, help="Report after failed attempts.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics for Prometheus; 0: any port.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address for --metrics-port.")
+def serve(
+    app: str | None,
+    journal: str | None,
+    alert_url: str | None,
+    metrics_port: int | None,
+    metrics_host: str,
+    **limits: Any,
+) -> None:
     """Be the saga daemon: recover and wake executions until told to stop (Ctrl-C, SIGTERM)."""
     loaded = load_app(app)
-    run_daemon(loaded, journal_for(journal, loaded, creates=True))
+    watching: list[Any] = [] if alert_url is None else [Alerts(alert_url, **limits)]
+    with ExitStack() as stack:
+        if metrics_port is not None:
+            watching.append(numbers := Numbers())
+            port = stack.enter_context(numbers.served(metrics_host, metrics_port))
+            say(f"numbers at http://{metrics_host}:{port}/metrics", "dim", to=err)
+        settings = {name: (*loaded.settings.get(name, ()), *watching) for name in ("observers", "relays")}
+        settings["relays"] += (ShownLag(),)
+        watched = attrs.evolve(loaded, settings={**loaded.settings, **settings})
+        opened = journal_for(journal, loaded, creates=True)
+        stack.callback(opened.close)  # the filling may have opened it again
+        stack.enter_context(filling(opened))
+        run_daemon(watched, opened)

@@ -149,4 +149,6 @@ def next_command(verb: str, *words: str) -> str:
                 options += [flag, without_password(value)]
     if any(word.startswith("-") for word in words):
         options.append("--")  # after it nothing is an option, whatever it begins with
-    return shlex.join(["fsm-mediator", verb, *options, *words])
+    cipher = context and context.find_root().params.get("cipher")
+    is_typed = context is not None and context.find_root().get_parameter_source("cipher") is ParameterSource.COMMANDLINE
+    return shlex.join(["fsm-mediator", *(("--cipher", str(cipher)) if is_typed else ()), verb, *options, *words])

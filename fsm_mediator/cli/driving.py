@@ -14,7 +14,7 @@ from inspect import isawaitable
 from typing import Any, Final
 
 from fsm_mediator.cli.console import DID_NOT_SUCCEED, err, fail, next_command, printable, say
-from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, with_branches
+from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, redaction, with_branches
 from fsm_mediator.errors import StillRunningError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Entry, Journal
@@ -70,9 +70,9 @@ def drive_app(app: str | None, journal: str | None, act: Callable[[Any], Any]) -
     return drive(loaded, journal_for(journal, loaded), act)
 
 
-async def signal_and_drive(mediator: Any, saga_id: str, name: str, value: Any) -> Outcome:
+async def signal_and_drive(mediator: Any, saga_id: str, name: str, value: Any, actor: str | None) -> Outcome:
     """Send a signal and drive the execution until it ends, rests, waits for longer, or is driven elsewhere."""
-    await _result(mediator.signal(saga_id, name, value))
+    await _result(mediator.signal(saga_id, name, value, actor=actor))
     while True:
         try:
             return await _result(mediator.wait(saga_id, timeout=ROUND, check=False))  # type: ignore[no-any-return]
@@ -101,7 +101,7 @@ def report(outcome: Outcome, *, good: bool) -> None:
             f"next: {next_command('retry', saga_id)}  (once the cause is mended)",
             f"  or: {next_command('resolve', saga_id)} --reason ...  (settles it by hand)",
         ]
-    say(printable(outcome.summary(next_move=False)), "green" if good else "red")
+    say(printable(redaction().text(outcome.summary(next_move=False))), "green" if good else "red")
     for hint in hints:
         say(hint, "dim")
     if not good:

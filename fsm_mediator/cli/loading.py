@@ -5,6 +5,8 @@
     [tool.fsm-mediator]
     app = "shop.sagas:mediator"   # a mediator, a saga, a list of sagas, or a function that returns one of these
     journal = "sagas.db"
+    cipher = "env:SHOP_KEYS"      # what opens sealed texts
+    redact = ["card*"]            # what is never shown
 """
 
 from __future__ import annotations
@@ -21,19 +23,26 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
+import click
 
+from fsm_mediator.ciphers import AesGcm, Cipher, check_cipher
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.definition.steps import Step
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, UnknownExecutionError, UnknownSagaError
+from fsm_mediator.journal.archive import ArchivedExecution
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.factory import is_postgres, path_of, without_password
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.repair import damage_of
 from fsm_mediator.journal.sqlite.connections import MEMORY
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
+from fsm_mediator.redaction import Redaction
 
-SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict}
+SETTINGS: Final[dict[str, type]] = {"app": str, "journal": str, "diagrams": dict, "cipher": str, "redact": list}
 """The settings of ``[tool.fsm-mediator]``, with their types."""
+
+_KINDS: Final[dict[type, str]] = {str: "text", dict: "table", list: "list"}
 
 _VARIABLE: Final = "env:"
 """Before the name of an environment variable that holds the journal's path or URL."""
@@ -105,7 +114,7 @@ def _checked(table: dict[str, Any], path: Path) -> dict[str, Any]:
         if kind is None:
             raise DefinitionError(f"{where} has {name!r}, which means nothing; there are {', '.join(SETTINGS)}")
         if not isinstance(value, kind) or not value:
-            raise DefinitionError(f"{where}: {name} must be a {'text' if kind is str else 'table'}, not {value!r}")
+            raise DefinitionError(f"{where}: {name} must be a {_KINDS[kind]}, not {value!r}")
     return found
 
 
@@ -189,6 +198,13 @@ def load_journal(
         except DefinitionError as error:
             raise DefinitionError(f"{error}; a journal needs no app if you name it with --journal") from error
     return loaded, journal_for(journal, loaded, read_only=read_only, creates=migrates)
+
+
+def archived(path: Path, saga_id: str, app: str | None) -> tuple[App | None, Any]:
+    """The app, if it is named, and an archive as the journal of one execution and its branches."""
+    loaded = None if app is None else load_app(app)
+    codec = None if loaded is None or loaded.journal is None else loaded.journal.codec
+    return loaded, ArchivedExecution(path, saga_id, _cipher_for(codec))
 
 
 def execution_in(journal: Journal, saga_id: str) -> Entry:
@@ -283,6 +299,7 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
         JournalError: No journal is named, it is missing, or it cannot be opened.
     """
     if spec is None and app is not None and app.journal is not None and app.journal.heartbeat is not None:
+        app.journal.codec.cipher = _cipher_for(app.journal.codec)
         return app.journal
     if spec is None:
         found = settings()
@@ -300,19 +317,49 @@ def journal_for(spec: str | None, app: App | None, *, read_only: bool = False, c
         if "://" not in spec and not spec.startswith(_VARIABLE):
             spec = str(Path(found["folder"]) / spec)
     spec = from_environment(spec)
-    types = app.journal.codec.types if app is not None and app.journal is not None else None
+    codec = None if app is None or app.journal is None else app.journal.codec
+    types, cipher = None if codec is None else codec.types, _cipher_for(codec)
     if is_postgres(spec):
         from fsm_mediator.journal.postgres import PostgresJournal
 
-        return PostgresJournal(spec, read_only=read_only, migrate=creates, types=types)
+        return PostgresJournal(spec, read_only=read_only, migrate=creates, types=types, cipher=cipher)
     path = _path_of(spec)
     if not creates and not read_only and not Path(path).exists():
         raise JournalError(f"there is no journal at {path!r}; `fsm-mediator run` and `serve` make one, where it is new")
-    return SQLiteJournal(path, read_only=read_only, types=types)
+    return SQLiteJournal(path, read_only=read_only, types=types, cipher=cipher)
 
 
-def from_environment(spec: str) -> str:
-    """The path or URL that *spec* names: of ``env:NAME``, the value of that environment variable.
+def _group_option(option: str) -> Any:
+    """The value of an option of the whole command line."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.find_root().params.get(option)
+
+
+def redaction() -> Redaction:
+    """What is hidden: by the option --redact, and by ``redact`` in ``pyproject.toml``."""
+    return Redaction((*(_group_option("redact") or ()), *settings().get("redact", ())))
+
+
+def _cipher_for(codec: Codec | None) -> Cipher | None:
+    """The cipher of the option --cipher, else that of the app's journal, else that of ``pyproject.toml``.
+
+    Raises:
+        DefinitionError: It cannot be loaded, or is no cipher.
+        JournalError: The environment variable is not set.
+    """
+    spec = _group_option("cipher") or ((codec is None or codec.cipher is None) and settings().get("cipher"))
+    if not spec:
+        return None if codec is None else codec.cipher
+    if spec.startswith(_VARIABLE):
+        return AesGcm.from_text(from_environment(spec, "--cipher", "keys, each as ID:BASE64"))
+    found = load_object(spec)
+    found = found() if callable(found) and not hasattr(found, "seal") else found
+    check_cipher(f"--cipher {spec}", found)
+    return found  # type: ignore[no-any-return]
+
+
+def from_environment(spec: str, option: str = "--journal", what: str = "a path or a URL") -> str:
+    """The text that *spec* stands for: of ``env:NAME``, the value of that environment variable.
 
     Raises:
         JournalError: There is no such variable.
@@ -321,7 +368,7 @@ def from_environment(spec: str) -> str:
         return spec
     name = spec.removeprefix(_VARIABLE)
     if not os.environ.get(name):
-        raise JournalError(f"--journal {spec}: the environment variable {name!r} is not set; set it to a path or a URL")
+        raise JournalError(f"{option} {spec}: the environment variable {name!r} is not set; set it to {what}")
     return os.environ[name]
 
 

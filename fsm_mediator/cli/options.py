@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 import sys
 from collections.abc import Callable
@@ -16,12 +17,21 @@ from fsm_mediator.mediator.validation import check_listing, check_saga_id
 
 JOURNAL_VARIABLE: Final = "FSM_MEDIATOR_JOURNAL"
 APP_VARIABLE: Final = "FSM_MEDIATOR_APP"
+ALERT_VARIABLE: Final = "FSM_MEDIATOR_ALERT_URL"
+CIPHER_VARIABLE: Final = "FSM_MEDIATOR_CIPHER"
+ACTOR_VARIABLE: Final = "FSM_MEDIATOR_ACTOR"
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 journal = click.option(
     "--journal", "-j", envvar=JOURNAL_VARIABLE, help="The journal's file or URL; env:NAME reads it from a variable."
 )
 app = click.option("--app", "-a", envvar=APP_VARIABLE, help="Where the sagas are: module:object.")
+app_for_signals = click.option(
+    "--app",
+    "-a",
+    envvar=APP_VARIABLE,
+    help="module:object; with it, signals with a time-out are told from sleeps.",
+)
 saga_id = click.argument("saga_id")
 saga_name = click.option("--saga", "name", help="Only the saga of this name.")
 executions_of = click.option("--saga", help="Only executions of the saga of this name.")
@@ -30,13 +40,30 @@ json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON li
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def _login_name() -> str | None:
+    """The login name of the process; None: this process has no such user."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container with a bare number for a user, say
+        return None
+
+
+actor = click.option(
+    *("--actor", "actor"),
+    envvar=ACTOR_VARIABLE,
+    default=_login_name,
+    show_default="your login name",
+    help="Who says it; journaled with the reason.",
+)
+
+
 def by_whom(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options --drive and --timeout of what an operator says to an execution."""
+    """The options --actor, --drive and --timeout of what an operator says to an execution."""
     drives = click.option("--drive", is_flag=True, help="Drive the execution here, with the sagas of --app.")
     waits = click.option(
         "--timeout", type=Duration(), default="30s", show_default=True, help="How long to wait for the driver's answer."
     )
-    return drives(waits(command))
+    return actor(drives(waits(command)))
 
 
 _APP_OPTION: Final = f"{__name__}.app"

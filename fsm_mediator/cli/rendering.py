@@ -25,7 +25,7 @@ from fsm_mediator.diagram import Diagram, Look
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS
-from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, VIEWS, View, check_view
+from fsm_mediator.diagram.picture import HIDDEN, STEPS, VIEWS, View, check_view
 from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError
@@ -169,7 +169,7 @@ def _refuse_ignored(outputs: tuple[str, ...], picked: dict[str, Any], *, check: 
         raise click.UsageError("-o - writes one picture, in one --format, to standard output; give it alone")
     if picked["animate"] and not picked["saga_id"]:
         raise click.UsageError("--animate shows the way of an execution; say which with --id")
-    if picked["stats"] and (picked["saga_id"] or picked["view"] == DETAIL or len(picked["stats"]) > 2):
+    if picked["stats"] and (picked["saga_id"] or len(picked["stats"]) > 2):
         raise click.UsageError("--stats is for the steps of a saga, from one file or two; give it without --id")
     if picked["show"] and not picked["stats"]:
         raise click.UsageError("--show chooses among the numbers of a file; name it with --stats")
@@ -202,7 +202,7 @@ def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
     if options.stats:
         first, *second = (Statistics.from_json(saga, path) for path in options.stats)
         beside = second[0] if second else None
-        return first.diagram(options.show or "p95", beside=beside, **options.look), mode
+        return first.diagram(options.show or "p95", view=options.views[0], beside=beside, **options.look), mode
     return Diagram(saga, run, view=options.views[0], **options.look), mode
 
 

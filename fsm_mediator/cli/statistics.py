@@ -8,10 +8,12 @@ from contextlib import closing
 import click
 
 from fsm_mediator.cli import options
-from fsm_mediator.cli.console import err, progress_bar
+from fsm_mediator.cli.console import err, next_command, progress_bar
 from fsm_mediator.cli.exporting import open_output
-from fsm_mediator.cli.loading import journal_for, load_app, one_saga
+from fsm_mediator.cli.loading import journal_for, load_app, load_journal, one_saga
+from fsm_mediator.errors import JournalError
 from fsm_mediator.statistics import Statistics
+from fsm_mediator.statistics.side_store import side_store_of
 
 
 @click.command()
@@ -21,8 +23,18 @@ from fsm_mediator.statistics import Statistics
 @click.option("--since", type=options.Duration(unit=True), help="Only the records of the last 12h, 7d, 4w.")
 @click.option("--until", type=options.Duration(unit=True), help="Only the records older than 12h, 7d, 4w.")
 @options.output
+@click.option("--refresh", is_flag=True, help="Fill the side store with what is new; where there is none, make it.")
+@click.option("--rebuild", is_flag=True, help="Empty the side store, and fill it.")
 def stats(
-    app: str | None, name: str | None, journal: str | None, since: float | None, until: float | None, output: str
+    app: str | None,
+    name: str | None,
+    journal: str | None,
+    since: float | None,
+    until: float | None,
+    output: str,
+    *,
+    refresh: bool,
+    rebuild: bool,
 ) -> None:
     """Count a saga's executions step by step: durations, failures, retries, where they are now.
 
@@ -33,8 +45,14 @@ def stats(
     fsm-mediator stats shop.sagas:checkout --journal sagas.db --since 7d -o week.json
     fsm-mediator render shop.sagas:checkout --stats week.json --show p95 -o week.svg
 
-    An execution that cannot be read is counted and named.
+    An execution that cannot be read is counted and named. Executions that no living driver can drive are counted.
+
+    --refresh and --rebuild need no APP and print no JSON. They fill the side store, a file beside the journal, from
+    which counts, texts and the operator's page are read. `serve` fills it too, once it is there.
     """  # noqa: D301 - click's mark of lines that are not to be joined
+    if refresh or rebuild:
+        fill_store(app, journal, rebuild=rebuild)
+        return
     loaded, now = load_app(app), time.time()
     ends = {"since": since, "until": until}
     with closing(journal_for(journal, loaded, read_only=True)) as opened, progress_bar("reading") as advance:
@@ -48,10 +66,28 @@ def stats(
         file.write(found.to_json().encode())
     lost = found.unreadable
     err.print(f"{found.machines[found.saga.name].executions} executions", style="dim", highlight=False)
+    if found.undrivable:
+        listed = f"{next_command('list')} --state undrivable"
+        err.print(
+            f"{found.undrivable} undrivable: no living driver can drive them; see {listed}", style="dim", markup=False
+        )
     for saga_id, why in lost.named.items():
         err.print(f"left out: {saga_id}: {why}", style="yellow", markup=False, highlight=False)
     if lost.count > len(lost.named):
         err.print(f"left out: {lost.count - len(lost.named)} more", style="yellow", highlight=False)
+
+
+def fill_store(app: str | None, journal: str | None, *, rebuild: bool) -> None:
+    """Fill the side store of a journal, and say what it holds."""
+    with closing(load_journal(app, journal)[1]) as opened, progress_bar("counting") as advance:
+        store = side_store_of(opened)
+        if store is None:
+            raise JournalError(
+                "only a SQLite journal in a file can have a side store; the counts of others are computed"
+            )
+        counted = store.rebuild(advance) if rebuild else store.refresh(advance)
+        kept = sum(states.total() for states in store.states().values())
+    err.print(f"{store.path}: {counted} changes read, {kept} executions", style="dim", markup=False, highlight=False)
 
 
 COMMANDS = (stats,)

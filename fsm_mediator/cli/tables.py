@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from rich.markup import escape as escape_markup
@@ -14,12 +14,18 @@ from fsm_mediator.cli.trees import Line, Signals, is_dormant, tree, what_next
 from fsm_mediator.errors import IllegalRecordError
 from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.ids import place_of
+from fsm_mediator.journal.finding import attributes_of
+from fsm_mediator.journal.lines import Lines, hide_reason, hide_texts, plain
+from fsm_mediator.journal.notes import Note, notes_of
 from fsm_mediator.journal.operators import Drivability, next_moves
 from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.repair import damage_of
-from fsm_mediator.narration import details, in_words, place_in_words
+from fsm_mediator.journal.sealing import is_sealed, why_sealed
+from fsm_mediator.mediator.holding import Held, hold_of
+from fsm_mediator.narration import details, in_words, note_in_words, place_in_words, who_and_why
 from fsm_mediator.records import SIGNAL, VERBS, Record
+from fsm_mediator.redaction import Redaction
 from fsm_mediator.states import ENDED, phase_of
 
 STYLES: Final = {"succeeded": "green", "failed": "red", "stuck": "bold magenta", "stuck_executing": "bold magenta"}
@@ -29,54 +35,12 @@ INDENT: Final = "  "
 # As JSON
 
 
-def _plain(value: Any) -> Any:
-    """*value* as JSON types; a value that the journal returned encoded is decoded."""
-    if not isinstance(value, msgspec.Raw):
-        return msgspec.to_builtins(value, enc_hook=repr)
-    try:
-        return msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:  # the other executions are shown all the same
-        return f"(unreadable: {error})"
-
-
-def entry_as_json(entry: Entry) -> dict[str, Any]:
-    """An execution as JSON types."""
-    acceptance = entry.acceptance
-    return {
-        "saga_id": acceptance.saga_id,
-        "saga": acceptance.saga,
-        "version": acceptance.version,
-        "fingerprint": acceptance.fingerprint,
-        "state": entry.state,
-        "accepted_at": acceptance.at,
-        "changed_at": entry.changed_at,
-        "deadline_at": acceptance.deadline_at,
-        "parent": acceptance.parent,
-        "records": entry.seq,
-        "wake_at": None if is_dormant(entry) else entry.wake_at,
-        "dormant": is_dormant(entry),
-        "inbox": entry.mail,
-        "driver": None if entry.driver is None else {"process": str(entry.driver), "alive": entry.driver_alive},
-        "payload": _plain(acceptance.payload),
-    }
-
-
-def _record_as_json(record: Record) -> dict[str, Any]:
-    error = record.error
-    failure = error and {"type": error.type, "message": error.message, "traceback": error.traceback}
-    return {**msgspec.structs.asdict(record), "value": _plain(record.value), "error": failure}
-
-
-def exported(journal: Journal, entries: Iterable[Entry]) -> Iterator[bytes]:
+def exported(journal: Journal, entries: Iterable[Entry], lines: Lines | None = None) -> Iterator[bytes]:
     """JSON lines: one for each execution, with its inbox and all its records. Records that cannot be read are named."""
-    for entry in entries:
-        inbox = [{**msgspec.structs.asdict(item), "value": _plain(item.value)} for item in journal.inbox(entry.saga_id)]
-        records, why = _records_of(journal, entry)
-        more: dict[str, Any] = {} if why is None else {"unreadable": why}
-        if (planned := planned_of(journal, entry.saga_id)) is not None:
-            more["planned"] = {**planned._asdict(), "ended": planned.ended and str(planned.ended)}
-        history = list(map(_record_as_json, records))
-        yield msgspec.json.encode({**entry_as_json(entry), "mail": inbox, "history": history, **more})
+    for line in (lines or Lines()).of(journal, entries):
+        if "unreadable" in line:
+            err.print(line["unreadable"], style="yellow", markup=False, highlight=False)
+        yield msgspec.json.encode(line)
 
 
 def _records_of(journal: Journal, entry: Entry) -> tuple[list[Record], str | None]:
@@ -154,14 +118,14 @@ def list_(lines: list[Line], look: Drivability, signals: Signals | None = None) 
             [
                 indent + _escape(_name(line)),
                 "" if line.depth else _escape(f"{entry.acceptance.saga} {entry.acceptance.version}"),
-                _state(line, now) + (" [red](undrivable)[/]" if _is_undrivable(entry, look) else ""),
+                _state(line, now) + (" [red](undrivable)[/]" if look.is_undrivable(entry) else ""),
                 _ago(entry.acceptance.at, now),
                 _ago(entry.changed_at, now),
                 *((_escape(_driver(entry)),) if any_driven else ()),
             ]
         )
     print_columns(rows, spare=(3, 5, 4, 1))
-    undrivable = [line.entry for line in lines if not line.left and _is_undrivable(line.entry, look)]
+    undrivable = [line.entry for line in lines if not line.left and look.is_undrivable(line.entry)]
     if undrivable:
         first = undrivable[0]
         say(f"undrivable: {len(undrivable)}. {first.saga_id!r}: {printable(look.why_not(first) or '')}", "red")
@@ -174,12 +138,23 @@ def list_(lines: list[Line], look: Drivability, signals: Signals | None = None) 
         out.print(f"      and {len(commands) - 3} more that wait for a person", style="dim")
 
 
-def _is_undrivable(entry: Entry, look: Drivability) -> bool:
-    """Whether to mark it. Where no driver is alive at all, nothing is wrong with the execution."""
-    return bool(look.known or entry.saga_id in look.faults) and look.why_not(entry) is not None
+def _why_not_driven(look: Drivability, entry: Entry) -> Iterator[str]:
+    """Why no living driver can drive an execution, and the next moves; nothing, if one can."""
+    why = look.why_not(entry)
+    if why is not None and look.is_undrivable(entry):
+        yield f"[red]nobody can drive it: {_escape(why)}[/]"
+        yield f"         {_escape(next_moves(entry.saga_id))}"
+    elif why is not None:
+        yield "         no driver is alive now; fsm-mediator serve starts one"
 
 
-def show(journal: Journal, entry: Entry, look: Drivability, signals: Signals | None = None) -> None:
+def show(
+    journal: Journal,
+    entry: Entry,
+    look: Drivability,
+    signals: Signals | None = None,
+    redaction: Redaction = Redaction(),  # noqa: B008 - it never changes
+) -> None:
     """Print one execution: its facts, its present branches, the next command, and its timeline.
 
     *signals* are the signals of the app; None: unknown.
@@ -192,29 +167,29 @@ def show(journal: Journal, entry: Entry, look: Drivability, signals: Signals | N
     others = sum(1 for _ in journal.entries(parent=entry.saga_id)) - here
     acceptance = entry.acceptance
     saga_id = _escape(acceptance.saga_id)
-    payload = _escape(msgspec.json.encode(_plain(acceptance.payload)).decode())
+    shown = redaction.field("payload", plain(acceptance.payload))
+    payload = _escape(msgspec.json.encode(shown).decode())
     words = "" if entry.state in ENDED else f", {_escape(place_in_words(entry.state))}"
     _line(f"[bold]{saga_id}[/]  {_escape(acceptance.saga)} version {_escape(acceptance.version)}")
     _line(f"state    {_state(lines[0], now)}{words}")
     out.print(f"accepted {_clock(acceptance.at)}   payload {payload}", overflow="ellipsis", no_wrap=True)
+    _attributes(journal, entry)
     if acceptance.parent is not None:
         _line(f"branch   of {_escape(acceptance.parent)}")
     _line(f"held by  {_escape(_driver(entry) or 'nobody')}")
-    if (why := look.why_not(entry)) is not None:
-        _line(f"[red]nobody can drive it: {_escape(why)}[/]")
-        _line(f"         {_escape(next_moves(entry.saga_id))}")
+    for reason in _why_not_driven(look, entry):
+        _line(reason)
+    if is_sealed(acceptance.payload):
+        _line(f"sealed   its payload {_escape(why_sealed(acceptance.payload, journal.codec.cipher))}")
     for fault in damage_of(journal, entry.saga_id):
         say(f"damaged  {printable(fault)}; see fsm-mediator check", "red")
+    _hold(journal, entry)
     if entry.recoveries.total:
         _line(f"died     {entry.recoveries.total} of its drivers since it last got further (see max_recoveries)")
     if is_dormant(entry):
         out.print("dormant  it begins when another branch of its group has settled (at_most)")
     records, _ = _records_of(journal, entry)
-    failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
-    for item in journal.inbox(entry.saga_id):
-        moot = "moot: the saga failed, or ended, before it" if item.kind == SIGNAL and failed else item.reason or ""
-        name = "" if item.kind in VERBS else f" {_escape(item.name)}"
-        _line(f"inbox    {_escape(item.kind)}{name} {_escape(moot)}".rstrip())
+    _show_inbox(journal, entry, records, redaction)
     if others:
         more = " more" if len(lines) > 1 else ""
         ends = f" ({not_begun} {NOT_BEGUN})" if not_begun and entry.state in ENDED else ""
@@ -226,17 +201,47 @@ def show(journal: Journal, entry: Entry, look: Drivability, signals: Signals | N
         if (next_ := what_next(line, signals)) is not None:
             say(f"next     {next_}", "dim")
     out.print()
-    print_columns(_timeline(records, acceptance.at), spare=(1, 2))
+    hidden = [hide_texts(redaction, record) for record in records]
+    notes = [hide_reason(redaction, note) for note in notes_of(journal, entry.saga_id)]
+    print_columns(_timeline(hidden, notes, acceptance.at), spare=(1, 2))
+
+
+def _show_inbox(journal: Journal, entry: Entry, records: Sequence[Record], redaction: Redaction) -> None:
+    """Print a line for each item in the inbox."""
+    failed = entry.state in ENDED or any(record.event in ("rejected", "in_doubt", "undo") for record in records)
+    for item in journal.inbox(entry.saga_id):
+        words = redaction.field("reason", who_and_why(item.actor, item.reason))
+        moot = "moot: the saga failed, or ended, before it" if item.kind == SIGNAL and failed else words
+        name = "" if item.kind in VERBS else f" {_escape(item.name)}"
+        _line(f"inbox    {_escape(item.kind)}{name} {_escape(moot)}".rstrip())
+
+
+def _attributes(journal: Journal, entry: Entry) -> None:
+    """Print the attributes of an execution, if it has any."""
+    if kept := attributes_of(journal, entry.saga_id):
+        words = " ".join(f"{name}={msgspec.json.encode(value).decode()}" for name, value in kept.items())
+        _line(f"known by {_escape(words)}")
+
+
+def _hold(journal: Journal, entry: Entry) -> None:
+    """Print the hold that an execution is under, if there is one."""
+    note = None if entry.state in ENDED else hold_of(journal, entry)
+    if note is not None:
+        words = f"{Held.of(note)} {who_and_why(note.actor, note.reason)}".rstrip()
+        _line(f"[yellow]on hold[/]  {_escape(words)}")
 
 
 def _header(*names: str) -> list[str]:
     return [f"[bold]{name}[/]" for name in names]
 
 
-def _timeline(records: Sequence[Record], before: float) -> list[list[str]]:
-    """A row for each record, and one for each line of its details."""
+def _timeline(records: Sequence[Record], notes: Sequence[Note], before: float) -> list[list[str]]:
+    """A row for each record, and one for each line of its details; between them the notes, by their time."""
     rows = [_header("#".rjust(len(str(len(records)))), "at", "after", "what happened", "then")]
+    left = list(notes)
     for record in records:
+        while left and left[0].at < record.at:
+            rows += _note(left.pop(0))
         words = _escape(in_words(record))
         if record.error is not None:
             words = f"[red]{words}[/]"
@@ -245,4 +250,12 @@ def _timeline(records: Sequence[Record], before: float) -> list[list[str]]:
         rows.append([number, _clock(record.at), after, words, _escape(place_in_words(record.target))])
         rows += [[f"    [dim]{_escape(line)}[/]"] for detail in details(record) for line in detail.splitlines()]
         before = record.at
-    return rows
+    return rows + [row for note in left for row in _note(note)]
+
+
+def _note(note: Note) -> list[list[str]]:
+    """The row of a note, and one for its actor and reason."""
+    words = _escape(note_in_words(note.kind, note.value))
+    rows = [["", _clock(note.at), "", f"[cyan]{words}[/]", ""]]
+    more = who_and_why(note.actor, note.reason)
+    return rows + [[f"    [dim]{_escape(line)}[/]"] for line in more.splitlines()]

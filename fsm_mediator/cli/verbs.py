@@ -30,22 +30,22 @@ def say_verb(
         kind: The verb.
         saga_id: The execution.
         reason: Why.
-        arguments: The options ``timeout`` and ``drive``; of ``resolve`` also ``done`` and ``result``.
+        arguments: The options ``actor``, ``timeout`` and ``drive``; of ``resolve`` also ``done`` and ``result``.
         journal: The option --journal.
         app: The option --app.
 
     Raises:
         RefusedError: It was refused.
     """
-    timeout, drives = arguments.pop("timeout"), arguments.pop("drive")
+    timeout, drives, actor = (arguments.pop(name) for name in ("timeout", "drive", "actor"))
     if drives:
-        _drive(kind, saga_id, reason, arguments, journal, app)
+        _drive(kind, saga_id, {"reason": reason, "actor": actor}, arguments, journal, app)
         return
     _, found = load_journal(app, journal)
     with closing(found) as opened:
         entry = execution_in(opened, saga_id)
         operators, acceptance = for_operators(opened), entry.acceptance
-        verb = new_verb(kind, reason, arguments or None, at=time.time())
+        verb = new_verb(kind, reason, arguments or None, at=time.time(), actor=actor)
         if not opened.post(saga_id, verb):
             raise RefusedError(f"execution {saga_id!r} has ended in {entry.state!r}: it takes no {kind!r}")
         if acceptance.fingerprint not in operators.known():
@@ -83,7 +83,12 @@ def _answer(journal: Journal, name: str, timeout: float) -> VerbAnswer | None:
 
 
 def _drive(
-    kind: str, saga_id: str, reason: str | None, arguments: dict[str, Any], journal: str | None, app: str | None
+    kind: str,
+    saga_id: str,
+    words: dict[str, str | None],
+    arguments: dict[str, Any],
+    journal: str | None,
+    app: str | None,
 ) -> None:
     """Drive the execution here; an equal verb that waits in its inbox is carried out in place of another one."""
     loaded = load_app(app)
@@ -93,7 +98,7 @@ def _drive(
     if (kind, arguments or None) in waiting:
         outcome = drive(loaded, opened, lambda mediator: mediator.wait(saga_id, check=False))
     else:
-        outcome = drive(loaded, opened, lambda mediator: getattr(mediator, kind)(saga_id, reason=reason, **arguments))
+        outcome = drive(loaded, opened, lambda mediator: getattr(mediator, kind)(saga_id, **words, **arguments))
     report(outcome, good=outcome.failed if kind == "undo" else outcome.ended)
 
 

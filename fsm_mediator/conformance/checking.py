@@ -58,7 +58,7 @@ def conforms(
     executions = moves = 0
     violations: list[IllegalMove] = []
     unchecked: list[Unchecked] = []
-    damage = tuple(records.check()) if is_journal(records) else ()
+    damage = tuple(records.check()) if is_journal(records) and hasattr(records, "check") else ()
     for trace in reader.traces(records):
         candidates, why = _candidates(sagas, trace)
         if candidates:

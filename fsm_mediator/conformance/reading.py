@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from fsm_mediator.errors import JournalError
+from fsm_mediator.journal.archive import read_lines
 from fsm_mediator.journal.codec import UNREADABLE
 from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry, Journal, is_journal
@@ -47,6 +48,7 @@ _TYPES: Final[dict[str, Any]] = {
     "in_doubt": bool,
     "abandoned": bool,
     "reason": (str, type(None)),
+    "actor": (str, type(None)),
     "children": (list, tuple, type(None)),
 }
 """The types of the fields that a mapping may have."""
@@ -167,11 +169,7 @@ class Reader:
         return self._read(source, "")
 
     def _read_file(self, path: Path) -> Iterator[Trace]:
-        try:
-            with path.open(encoding="utf-8", errors="replace") as file:
-                yield from self._read(file, str(path))
-        except OSError as error:
-            raise JournalError(f"{path} cannot be read: {error.strerror or error}") from error
+        yield from self._read(read_lines(path), str(path))
 
     def _read(self, items: Iterable[Any], path: str) -> Iterator[Trace]:
         """Whole executions as they come; the executions of single moves at the end."""

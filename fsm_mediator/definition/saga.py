@@ -16,10 +16,11 @@ from fsm_mediator.definition.checks import check_name
 from fsm_mediator.definition.flatten import flatten, with_pivot
 from fsm_mediator.definition.part_sequence import PartSequence
 from fsm_mediator.definition.pickling import check_parts, shape_values, with_shape
+from fsm_mediator.definition.placing import at_its_place, is_placed_as_defined, name_at
 from fsm_mediator.definition.steps import Step
 from fsm_mediator.definition.waits import EACH, Wait, check_payload_type
 from fsm_mediator.error_types import DefinitionError
-from fsm_mediator.machine.machine import CompiledMachine, compile_machine
+from fsm_mediator.machine.machine import CompiledMachine, compile_machine, without_collection
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.machine.table import TABLE_FORMAT
 from fsm_mediator.retry import Retry, check_wait
@@ -111,7 +112,8 @@ class Saga(PartSequence):
             raise DefinitionError(f"saga {name!r}: version must be a short text or a whole number, not {version!r}")
         check_payload_type(f"saga {name!r}", payload)
 
-        self._set_up(name, contents, payload, str(version), retry, compensation_retry, deadline)
+        with without_collection(len(contents)):
+            self._set_up(name, contents, payload, str(version), retry, compensation_retry, deadline)
 
     def _set_up(
         self,
@@ -259,26 +261,30 @@ def _branches(saga: str, payload: Any, version: str, group: Part) -> Iterator[tu
     """The branches of *group* as sagas of their own, each named after its place: ``checkout/fulfil.pack``."""
     wait = group.subject
     for name, part in wait.branches.items():
-        where = f"{saga}/{group.path}" if name == EACH else f"{saga}/{group.path}.{name}"
+        where = name_at(saga, group, name)
         takes = payload
         if group.each:
             takes = wait.payload if wait.payload is not None else getattr(part, "payload", None)
-        branch = Saga.__new__(Saga)
+        cancels_siblings = group.cancels_on_failure and not group.forward_only
         if isinstance(part, PartSequence):
             if part.deadline is not None:
                 raise DefinitionError(f"{where!r} has a deadline; only the outermost saga can have one")
             parts, single = part.contents, None
             retry = part.retry or group.retry
             compensation_retry = part.compensation_retry or group.compensation_retry
+            if isinstance(part, Saga) and is_placed_as_defined(part, group, retry, compensation_retry):
+                yield name, at_its_place(part, where, takes, version, cancels_siblings=cancels_siblings)
+                continue
         else:
             parts, single = (part,), part.name
             retry, compensation_retry = group.retry, group.compensation_retry
+        branch = Saga.__new__(Saga)
         branch._set_up(
             *(where, parts, takes, version, retry, compensation_retry),
             branch=True,
             forward_only=group.forward_only,
             single=single,
-            cancels_siblings=group.cancels_on_failure and not group.forward_only,
+            cancels_siblings=cancels_siblings,
         )
         yield name, branch
 

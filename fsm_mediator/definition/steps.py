@@ -48,6 +48,8 @@ class Context(msgspec.Struct, frozen=True, eq=False):
         result: When compensating: what this step's `execute` returned; None where it never answered.
         in_doubt: Whether an earlier attempt of `execute` may have had an effect that nobody saw.
         error: When compensating: what set compensation off.
+        seq: The number of the record that announced this attempt. Unlike *attempt* it never falls in an execution, so
+            that of two attempts the one that began later can be told.
     """
 
     saga_id: str
@@ -58,6 +60,7 @@ class Context(msgspec.Struct, frozen=True, eq=False):
     result: Any = None
     in_doubt: bool = False
     error: Failure | None = None
+    seq: int = 0
 
     @property
     def idempotency_key(self) -> str:
@@ -121,7 +124,7 @@ class Step:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__ and not is_of_instances(inspect.getattr_static(cls, "name", None)):
             cls.name = snake_case(cls.__name__.removesuffix("Step") or cls.__name__)
-        if cls.__module__ != __name__:
+        if not cls.__module__.startswith("fsm_mediator."):  # whose own subclasses decorate as `FunctionStep` does
             refuse_misspelt(cls)
         check_settings(cls.__qualname__, cls)
 

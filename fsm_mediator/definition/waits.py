@@ -25,6 +25,9 @@ Branch: TypeAlias = "Step | PartSequence | Wait"
 _SEPTEMBER_2001 = 1e9
 """Seconds since the epoch below which a number is surely a duration, and no moment."""
 
+_YEAR_10000 = 253_402_300_800
+"""Seconds since the epoch from which on no calendar can show a moment."""
+
 
 class Wait:
     """A part that waits; not made by itself.
@@ -193,6 +196,8 @@ def _moment(value: Any) -> float:
         raise DecisionError(
             f"{safe_repr(value)} is no moment: give a datetime with a time zone, or seconds since the epoch"
         )
+    if value >= _YEAR_10000:
+        raise DecisionError(f"{safe_repr(value)} is no moment of these years: it lies after the year 9999")
     if value < _SEPTEMBER_2001:
         raise DecisionError(
             f"{safe_repr(value)} is no moment of these years: seconds since the epoch? A duration is seconds="

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from fsm_mediator.diagram.dot import Canvas, font, table
+from fsm_mediator.diagram.dot import Canvas, font, pen_of, table
 from fsm_mediator.diagram.layout.geometry import Box, Layout, Route, Text
-from fsm_mediator.diagram.layout.router import CAPTION, SMALL_PHASES, inset_of
+from fsm_mediator.diagram.layout.router import CAPTION, MOST_END, SMALL_PHASES, inset_of
 from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
 from fsm_mediator.diagram.text import dot_id, dot_name, dot_text, markup, shorten
 from fsm_mediator.diagram.themes import EDGES, NODES, Theme
@@ -36,8 +36,8 @@ class _Writer(Canvas):
         for box, label, back in self.layout.bands:
             colour = theme.back_band if back else theme.forward_band
             yield from self.cluster(box, f'style=filled color="{colour}" fillcolor="{colour}"')
-            y = box.bottom - 9 if back else box.top + 9
-            yield from self.words(Text(label, box.left + 8, y, CAPTION, False, "small"))
+            if label:
+                yield from self.words(Text(label, box.left + 8, box.top + 9, CAPTION, False, "small"))
         for frame in self.layout.frames:
             if frame.content.path.endswith("//"):
                 yield from self._frames(frame.content.path, (), ())
@@ -48,7 +48,8 @@ class _Writer(Canvas):
         yield from self._clusters(picture.clusters)
         yield from self._children(picture)
         yield from self.title(picture.heading, [line for line in picture.subheading if line.strip()], (_LEFT, 0.0))
-        yield from self.meanings(self._meanings(), self.layout.height + 14, _LEFT)
+        yield from self.ramp(picture.numbers, picture.scale, self.layout.height + 14, _LEFT)
+        yield from self.meanings(self._meanings(), self.layout.height + (30 if picture.numbers else 14), _LEFT)
         routed = list(zip(picture.all_edges(), self.layout.routes, strict=True))
         nodes = list(picture.all_nodes())
         if picture.is_run:
@@ -66,6 +67,9 @@ class _Writer(Canvas):
         """The meanings of the signs and styles, and whether this picture has them."""
         kinds = {edge.kind for edge in self.picture.all_edges()}
         nodes = list(self.picture.all_nodes())
+        if self.picture.numbers is not None:
+            yield self.picture.numbers[1], True
+            yield "width of a line: how often it was taken", True
         yield "↻ an attempt is repeated later", False
         yield "? a probe asks whether an attempt took effect", False
         yield "↩ an effect is undone", False
@@ -102,20 +106,25 @@ class _Writer(Canvas):
         line, ground = theme.nodes[node.phase]
         double = node.ended or (node.pivot and node.phase == EXECUTING)
         pen = 1.0 if node.phase in SMALL_PHASES - STUCK_PHASES else 1.6 if double and node.pivot else 1.3
-        if node.pale:
+        if self.picture.numbers is not None:
+            ground = theme.ground if node.level is None else theme.ramp[node.level]
+        elif node.pale:
             line, ground, pen = theme.pale, theme.ground, 0.9
         elif mark is not None:
             if mark.failed:
                 line, pen = theme.nodes[STUCK].line, 2.2
             if mark.current:
                 ground, pen = ground if mark.ended else theme.here, 3.0
+        shape, style = look.shape, look.style
+        if node.phase == FAILED and box.height > MOST_END:
+            shape, style = "box", "rounded,filled"
         rim = 8 if double else 0
         classes = [node.phase, *(["pivot"] if node.pivot else [])]
         if mark is not None:
             classes.append("reached" if mark.reached else "never")
             classes += [name for name in ("current", "failed", "undone") if getattr(mark, name)]
         how = (
-            f'shape={look.shape} style="{look.style}" color="{line}" fillcolor="{ground}" penwidth={pen:g}'
+            f'shape={shape} style="{style}" color="{line}" fillcolor="{ground}" penwidth={pen:g}'
             f'{" peripheries=2" if double else ""} id={dot_id(node.id)} class="{" ".join(classes)}" '
             f"label=<{self._text(node, box, line)}>"
         )
@@ -123,13 +132,20 @@ class _Writer(Canvas):
         return self.shape(node.id, inner, how, node.tooltip)
 
     def _text(self, node: Node, box: Box, line: str) -> str:
-        theme, room, rows = self.theme, box.width - inset_of(node), []
+        theme, rows = self.theme, []
+        is_end = not node.path and node.phase in (PENDING, SUCCEEDED, FAILED)
+        room = box.width - (10 if is_end else inset_of(node))
         for number, (text, size, bold, tone) in enumerate(self.layout.lines[node.id]):
-            colour = theme.pale_ink if node.pale else {"line": line, "ink": theme.ink}.get(tone, theme.faint)
+            colour = (
+                theme.pale_ink
+                if node.pale
+                else {"line": line, "ink": theme.ink, "note": theme.ink}.get(
+                    tone, theme.ink if node.level else theme.faint
+                )
+            )
             rows.append(font(text if number else NODES[node.phase].sign + text, size, colour, bold=bold))
         if node.mark is not None and (note := node.mark.signed_note):
             rows.append(font(shorten(note, int(room / CAPTION / 0.58)), CAPTION, theme.ink, bold=True))
-        is_end = not node.path and node.phase in (PENDING, SUCCEEDED, FAILED)
         return "<BR/>".join(rows) if is_end else table(rows, room)
 
     def _edge(self, edge: Edge, route: Route) -> str:
@@ -142,7 +158,9 @@ class _Writer(Canvas):
         elif edge.reached:
             pen += 1.2
             classes += " reached"
-        elif edge.pale:
+        elif edge.share:
+            pen = pen_of(edge.share)
+        elif edge.pale or edge.share == 0:
             colour, ink, pen = theme.pale, theme.pale_ink, 0.8
             classes += " never"
         if mark is not None and mark.failed:

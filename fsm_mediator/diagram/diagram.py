@@ -21,7 +21,7 @@ from fsm_mediator.diagram.layout.step_sizes import DIRECTIONS, LEAST, PAGE, RIGH
 from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.mermaid import MOST_EDGES, MOST_TEXT, to_mermaid
 from fsm_mediator.diagram.notebook import NotebookImage
-from fsm_mediator.diagram.numbers import Numbers, with_numbers
+from fsm_mediator.diagram.numbers import Numbers, with_numbers, with_numbers_on_states
 from fsm_mediator.diagram.picture import DETAIL, HIDDEN, STEPS, Hidden, Picture, View, check_view, saga_picture
 from fsm_mediator.diagram.steps_dot import steps_lines
 from fsm_mediator.diagram.steps_text import steps_mermaid, steps_table
@@ -81,8 +81,8 @@ class Diagram:
         hide: What is left out: ``stuck``, ``retrying``, ``undo``, or ``unreached`` (all but a run's own path).
         title: The title. None: the saga's name, and the run's id.
         legend: True: the meaning of every sign. False: no legend. None: of the signs in the picture.
-        numbers: Of the steps view: the numbers of many runs on its steps; `Statistics.diagram` gives them. None: none.
-        beside: With numbers: the diagram on its right, with numbers of its own, in the same colours.
+        numbers: The numbers of many runs on its steps; `Statistics.diagram` gives them. None: none.
+        beside: Of the steps view, with numbers: the diagram on its right, with numbers of its own, in the same colours.
 
     Raises:
         DefinitionError: There is no such view, theme or direction, or nothing like that can be hidden.
@@ -103,7 +103,7 @@ class Diagram:
 
     def __attrs_post_init__(self) -> None:
         theme_of(self.theme)
-        wrong = self.direction not in (None, *DIRECTIONS) or (self.width or LEAST) < LEAST
+        wrong = self.direction not in (None, *DIRECTIONS) or (LEAST if self.width is None else self.width) < LEAST
         if (self.direction is not None or self.width is not None) and (wrong or self.view != STEPS):
             raise DefinitionError(
                 f"the view {self.view!r} cannot be drawn with direction={self.direction!r} and width={self.width!r}; "
@@ -112,8 +112,8 @@ class Diagram:
         if unknown := self.hide - HIDDEN:
             raise DefinitionError(f"cannot hide {', '.join(sorted(unknown))}; there are {', '.join(sorted(HIDDEN))}")
 
-        if self.numbers is not None and self.view != STEPS:
-            raise DefinitionError(f"numbers are drawn on the view {STEPS!r}, not on {self.view!r}")
+        if self.beside is not None and self.view != STEPS:
+            raise DefinitionError(f"two pictures are drawn side by side in the view {STEPS!r}, not in {self.view!r}")
 
     def with_(self, *, view: View | None = None, **look: Unpack[Look]) -> Diagram:
         """The same diagram with other attributes: ``diagram.with_(theme="dark")``."""
@@ -154,6 +154,8 @@ class Diagram:
                 shown = self._with_numbers(shown, self.numbers)
             return shown, steps_layout(shown, self.direction or RIGHT, self.width or PAGE)
         detail = self._titled(saga_picture(saga, run, about=about))
+        if self.numbers is not None:
+            detail = with_numbers_on_states(detail, self.numbers)
         return detail, detail_layout(detail)
 
     def _titled(self, picture: P) -> P:

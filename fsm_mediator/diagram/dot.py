@@ -20,6 +20,9 @@ HEADING: Final = 15.0
 PRINT: Final = 9.0
 """Sizes of the title and of the small print around a picture, in points."""
 
+MOST_PEN: Final = 5.0
+"""The width of the line that was taken most, in points."""
+
 _ARROW: Final = 5.5
 _CORNER: Final = 6.0
 
@@ -109,6 +112,20 @@ class Canvas:
         for number, line in enumerate(filter(None, lines)):
             yield from self.words(Text(line, left, top + 12 * number, PRINT, False, "small"))
 
+    def ramp(
+        self, numbers: tuple[str, str] | None, scale: Sequence[str], top: float, left: float = 0.0
+    ) -> Iterator[str]:
+        """The meaning of each colour of a picture with *numbers*, in one line."""
+        if self.legend is False or numbers is None:
+            return
+        yield from self.words(Text(numbers[0], left, top, PRINT, True, "small"))
+        left += width(numbers[0], PRINT, True) + 14
+        for colour, words in zip(self.theme.ramp, scale, strict=False):
+            paint = f'shape=box style=filled color="{self.theme.faint}" penwidth=0.8 fillcolor="{colour}"'
+            yield self.shape(f"colour {colour}", Box(left, top - 5, 14, 10), paint)
+            yield from self.words(Text(words, left + 19, top, PRINT, False, "small"))
+            left += 19 + width(words, PRINT) + 16
+
     def spline(self, points: Sequence[Point], arrow: bool, gap: float = 0.0) -> str:
         """Straight lines with round corners, up to an arrow's head; *gap*: how far before its end it ends."""
         points = [(round(x), round(self.high - y)) for x, y in points]
@@ -127,6 +144,11 @@ class Canvas:
             drawn += [_straight(here, into), *map(_point, (*bent, out))]
             here = out
         return end + " ".join([*drawn, _straight(here, points[-1])])
+
+
+def pen_of(share: float) -> float:
+    """The width of a line that was taken so often, relative to the line that was taken most often."""
+    return max(0.8, MOST_PEN * share)
 
 
 def _straight(one: Point, other: Point) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from fsm_mediator.diagram.text import seconds
 from fsm_mediator.machine.machine import CompiledMachine
+from fsm_mediator.narration import who_and_why
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, ENDED, EXECUTING, PENDING, WAITING, path_of
 
@@ -46,11 +47,11 @@ class Highlight(msgspec.Struct, kw_only=True):
     branches: str = ""  # of a group: how many of its branches are in which state
 
     def add(self, record: Record) -> None:
-        """Add the error and the reason of *record*."""
+        """Add the error of *record*, its actor and its reason."""
         if record.error is not None and record.event in WITH_ERROR:
             self.errors[str(record.error)] = None
-        if record.reason:
-            self.reasons[record.reason] = None
+        if words := who_and_why(record.actor, record.reason):
+            self.reasons[words] = None
         self.failed = self.failed or record.event in FAILURES
 
     @property

@@ -72,6 +72,8 @@ class _Writer:
         before, after = NODES[node.phase].brackets
         lines = [chart_label(node.caption), *([f"<b>{chart_label(node.title)}</b>"] if node.title else [])]
         lines += map(chart_label, node.notes)
+        if node.numbers:
+            lines.append(f"<b>{chart_label(node.numbers)}</b>")
         if node.mark is not None and node.mark.note:
             lines.append(f"<i>{chart_label(node.mark.signed_note)}</i>")
         return f'  {self.names[node.id]}{before}"{"<br/>".join(lines)}"{after}:::{_style(node)}'

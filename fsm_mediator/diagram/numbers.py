@@ -1,16 +1,18 @@
-"""Numbers on the steps view: put on its boxes and lines, with the classes of the colour ramp. No colours, no format."""
+"""Numbers on a picture: put on its boxes and lines, with the classes of the colour ramp. No colours, no format."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import msgspec
 
 from fsm_mediator.diagram.flow import Flow, FlowPicture
+from fsm_mediator.diagram.picture import Picture
 from fsm_mediator.diagram.text import listed
+from fsm_mediator.states import EXECUTING, WAITING
 
 LEVELS: Final = 5
 """How many colours the ramp has."""
@@ -30,6 +32,13 @@ class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
     note: str  # a few words for its box
     value: float | None = None  # the value that its colour shows; None: it has no colour
     tooltip: str = ""  # all of its numbers, a line each
+
+    def level(self, limits: Sequence[float]) -> int | None:
+        """The class of its value in the colour ramp."""
+        return None if self.value is None else sum(self.value >= limit * (1 - ERROR) for limit in limits)
+
+
+_NONE: Final = StepNumbers(note="")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -62,18 +71,15 @@ def with_numbers(
 
     A colour and a line's width say the same in both.
     """
-    limits = limits_of(every)
-    flows = [count for each in every for counts in each.flows.values() for count in counts.values()]
-    most = max(flows, default=0)
+    limits, most = limits_of(every), _most_of(every)
     start = len(picture.flow.prefix)
 
     def place(flow: Flow) -> Flow:
         boxes = []
         for box in flow.boxes:
             branches = tuple(msgspec.structs.replace(each, flow=place(each.flow)) for each in box.branches)
-            step = numbers.steps.get(box.id[start:], StepNumbers(note=""))
-            level = None if step.value is None else sum(step.value >= limit * (1 - ERROR) for limit in limits)
-            tooltip = f"{box.tooltip}\n{step.tooltip}"
+            step = numbers.steps.get(box.id[start:], _NONE)
+            level, tooltip = step.level(limits), f"{box.tooltip}\n{step.tooltip}"
             boxes.append(
                 msgspec.structs.replace(box, branches=branches, numbers=step.note, level=level, tooltip=tooltip)
             )
@@ -82,22 +88,59 @@ def with_numbers(
         for line in flow.lines:
             count = sum(counts.get(" ".join(move), 0) for move in line.moves)
             tooltip = f"{line.tooltip}\n{count:,} times"
-            lines.append(msgspec.structs.replace(line, share=count / most if most else 0.0, tooltip=tooltip))
+            lines.append(msgspec.structs.replace(line, share=count / most, tooltip=tooltip))
         return msgspec.structs.replace(flow, boxes=tuple(boxes), lines=tuple(lines))
 
     flow = place(picture.flow)
-    words = listed([f"{box.title} {box.numbers}" for box in flow.all_boxes()], MOST_LISTED)
+    words = [f"{box.title} {box.numbers}" for box in flow.all_boxes()]
     on = f"; beside it: {beside.subheading[0]}" if beside is not None and beside.subheading else ""
-    return msgspec.structs.replace(
-        picture,
-        flow=flow,
-        subheading=numbers.about,
-        heading=f"{picture.heading} · {numbers.name}",
-        numbers=(numbers.heading, numbers.legend),
-        scale=scale_of(limits, numbers.words),
-        alt=f"Numbers on the steps of the saga {picture.name} ({numbers.heading}): {words}{on}.",
-        beside=beside,
-    )
+    return msgspec.structs.replace(picture, flow=flow, beside=beside, **_about(picture, numbers, limits, words, on))
+
+
+def with_numbers_on_states(picture: Picture, numbers: Numbers) -> Picture:
+    """*picture* with the *numbers* of its parts on the states that execute them, and of its transitions."""
+    limits, most = limits_of([numbers]), _most_of([numbers])
+    words: list[str] = []
+
+    def place(part: Picture) -> Picture:
+        counts, start = numbers.flows.get(part.prefix, {}), len(part.prefix)
+        nodes, edges = [], []
+        for node in part.nodes:
+            step = numbers.steps.get(part.prefix + node.path)
+            if step is not None and node.phase in (EXECUTING, WAITING):
+                words.append(f"{node.title} {step.note}")
+                tooltip = f"{node.tooltip}\n{step.tooltip}"
+                shown = {"numbers": step.note, "level": step.level(limits), "tooltip": tooltip}
+                nodes.append(msgspec.structs.replace(node, **shown))
+            else:
+                nodes.append(node)
+        for edge in part.edges:
+            count = counts.get(f"{edge.event} {edge.source[start:]} {edge.target[start:]}", 0)
+            tooltip = f"{edge.tooltip}\n{count:,} times"
+            edges.append(msgspec.structs.replace(edge, share=count / most, tooltip=tooltip))
+        children = tuple(map(place, part.children))
+        return msgspec.structs.replace(part, nodes=tuple(nodes), edges=tuple(edges), children=children)
+
+    return msgspec.structs.replace(place(picture), **_about(picture, numbers, limits, words))
+
+
+def _most_of(every: Sequence[Numbers]) -> int:
+    """How often the transition was made that was made most."""
+    return max([1, *(count for each in every for counts in each.flows.values() for count in counts.values())])
+
+
+def _about(
+    picture: Picture | FlowPicture, numbers: Numbers, limits: Sequence[float], words: Sequence[str], on: str = ""
+) -> dict[str, Any]:
+    """The title, the texts and the legend of a picture with numbers."""
+    listing = listed(words, MOST_LISTED)
+    return {
+        "subheading": numbers.about,
+        "heading": f"{picture.heading} · {numbers.name}",
+        "numbers": (numbers.heading, numbers.legend),
+        "scale": scale_of(limits, numbers.words),
+        "alt": f"Numbers on the steps of the saga {picture.name} ({numbers.heading}): {listing}{on}.",
+    }
 
 
 def scale_of(limits: Sequence[float], words: Callable[[float], str]) -> tuple[str, ...]:

@@ -136,6 +136,8 @@ class Node(Shown, frozen=True, kw_only=True):
     pivot: bool = False  # whether the part is the go/no-go step
     forward_only: bool = False  # whether the part is the pivot or comes after it
     ended: bool = False  # whether the state is final
+    numbers: str = ""  # the numbers of many runs, in a few words
+    level: int | None = None  # the class of these numbers in the colour ramp; None: no colour
 
 
 class Edge(Shown, frozen=True, kw_only=True):
@@ -146,6 +148,7 @@ class Edge(Shown, frozen=True, kw_only=True):
     target: str  # the id of the node it enters
     label: str  # the event in words
     kind: EdgeKind
+    share: float | None = None  # how often it was taken, of the edge that was taken most; None: not known
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +174,8 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     group: str = ""  # of a branch: the path of its group in the machine around it
     is_run: bool = False  # whether it marks a run
     alt: str = ""  # the machine, or the run, in a sentence: the alternative text
+    numbers: tuple[str, str] | None = None  # what the numbers on its nodes are, and the meaning of their signs
+    scale: tuple[str, ...] = ()  # the meaning of each colour, the palest first
 
     def without(self, hide: Collection[str]) -> Picture:
         """The picture without what *hide* names, as in `Diagram`; its ends and its first part are always shown."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fsm_mediator.diagram.dot import Canvas, font, table
+from fsm_mediator.diagram.dot import Canvas, font, pen_of, table
 from fsm_mediator.diagram.flow import FlowPicture, StepBox
-from fsm_mediator.diagram.layout.geometry import Box, Layout, Route, Shape, Text
+from fsm_mediator.diagram.layout.geometry import Box, Layout, Route, Shape
 from fsm_mediator.diagram.layout.step_sizes import SMALL, is_collapsed, is_frame, shown_mark, small_print
 from fsm_mediator.diagram.picture import EdgeKind
 from fsm_mediator.diagram.progress import StepMark, StepState
-from fsm_mediator.diagram.text import dot_id, dot_name, dot_text, fitted, width
+from fsm_mediator.diagram.text import dot_id, dot_name, dot_text, fitted
 from fsm_mediator.diagram.themes import Paint, Theme
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, PENDING, STUCK, SUCCEEDED, WAITING
@@ -26,9 +26,6 @@ SIGNS: Final = {
     StepState.RUNNING: "▶ ",
 }
 """The text before a step's state, so that states differ without colour."""
-
-MOST_PEN: Final = 5.0
-"""The width of the line that was taken most, in points."""
 
 _HERE: Final = frozenset({StepState.RUNNING, StepState.WAITING, StepState.STUCK})
 
@@ -74,24 +71,9 @@ class _Writer(Canvas):
             below = [*half.subheading, *[" "] * (most - len(half.subheading))]
             yield from self.title(half.heading, below, place, room)
             room = layout.width - second[0]
-        yield from self._ramp(layout.height + 14)
+        yield from self.ramp(picture.numbers, picture.scale, layout.height + 14)
         yield from self.meanings(self._meanings(), layout.height + (30 if picture.numbers else 14))
         yield from map(self._route, sorted(layout.routes, key=lambda route: bool(route.edge.reached)))
-
-    def _ramp(self, top: float) -> Iterator[str]:
-        """The meaning of each colour, in one line."""
-        if self.legend is False or self.picture.numbers is None:
-            return
-        heading = self.picture.numbers[0]
-        yield from self.words(Text(heading, 0, top, SMALL, True, "small"))
-        left = width(heading, SMALL, True) + 14
-        for number, words in enumerate(self.picture.scale):
-            paint = (
-                f'shape=box style=filled color="{self.theme.faint}" penwidth=0.8 fillcolor="{self.theme.ramp[number]}"'
-            )
-            yield self.shape(f"colour {number}", Box(left, top - 5, 14, 10), paint)
-            yield from self.words(Text(words, left + 19, top, SMALL, False, "small"))
-            left += 19 + width(words, SMALL) + 16
 
     def _paint(self, shape: Shape) -> str:
         """The look of a fork or join, of a choice, or of the line of no return."""
@@ -197,7 +179,7 @@ class _Writer(Canvas):
         colour = theme.edges[EdgeKind.BACKWARD if line.back else EdgeKind.FORWARD]
         pen, style = (0.9, "dashed") if line.back else (1.5, "solid")
         if line.share is not None:
-            pen = max(0.8, MOST_PEN * line.share)
+            pen = pen_of(line.share)
         if line.reached is False or line.share == 0:
             colour, pen = theme.pale, 0.8
         elif line.reached:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
+from fsm_mediator.diagram.dot import MOST_PEN
 from fsm_mediator.diagram.flow import Flow, FlowBranch, FlowPicture, StepBox
 from fsm_mediator.diagram.layout.step_sizes import DOWN, is_collapsed, is_frame, note_of, shown_mark, small_print
-from fsm_mediator.diagram.mermaid import chart_head, chart_label, frame_style
-from fsm_mediator.diagram.picture import EdgeKind
-from fsm_mediator.diagram.steps_dot import MOST_PEN, SIGNS, paint_of
+from fsm_mediator.diagram.mermaid import MOST_EDGES, MOST_TEXT, chart_head, chart_label, frame_style
+from fsm_mediator.diagram.picture import MOST_BRANCHES, EdgeKind
+from fsm_mediator.diagram.steps_dot import SIGNS, paint_of
 from fsm_mediator.diagram.table import markdown_table
 from fsm_mediator.diagram.themes import Theme
 from fsm_mediator.machine.parts import Kind
@@ -16,8 +19,23 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED, name_of, scopes_of
 
 
 def steps_mermaid(picture: FlowPicture, theme: Theme, direction: str) -> str:
-    """The picture as a Mermaid flowchart."""
-    return _Chart(picture, theme, direction).text()
+    """The picture as a Mermaid flowchart, with some branches of each group only if Mermaid refused it with all."""
+    chart = _Chart(picture, theme, direction)
+    text = chart.text()
+    if len(chart.links) <= MOST_EDGES and len(text) <= MOST_TEXT:
+        return text
+    return _Chart(msgspec.structs.replace(picture, flow=_with_few(picture.flow)), theme, direction).text()
+
+
+def _with_few(flow: Flow) -> Flow:
+    """The steps with the first branches of each group, and the number of the others."""
+    boxes = []
+    for box in flow.boxes:
+        few = tuple(msgspec.structs.replace(each, flow=_with_few(each.flow)) for each in box.branches[:MOST_BRANCHES])
+        more = len(box.branches) - len(few)
+        notes = (*box.notes, f"and {more} branches more") if more else box.notes
+        boxes.append(msgspec.structs.replace(box, branches=few, notes=notes))
+    return msgspec.structs.replace(flow, boxes=tuple(boxes))
 
 
 class _Chart:

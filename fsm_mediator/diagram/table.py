@@ -8,6 +8,7 @@ from typing import Final
 
 from fsm_mediator.diagram.picture import Picture
 from fsm_mediator.diagram.text import clean, seconds, shorten
+from fsm_mediator.narration import who_and_why
 from fsm_mediator.records import Record
 from fsm_mediator.states import EVENTS
 
@@ -25,7 +26,7 @@ def records_table(records: Sequence[Record]) -> str:
 
 
 def _row(record: Record, after: float) -> tuple[str, ...]:
-    reasons = (str(record.error) if record.error is not None else "", record.reason or "")
+    reasons = (str(record.error) if record.error is not None else "", who_and_why(record.actor, record.reason))
     why = " · ".join(shorten(each, 200) for each in reasons if each)
     number, attempt = str(record.seq), str(record.attempt or "")
     return number, seconds(after) if after > 0 else "0 s", record.source, record.event, record.target, attempt, why

@@ -50,10 +50,13 @@ def _decide(data: ExecutionData, part: Part) -> Any:
     assert part.decide is not None
     if data.poison is not None:
         raise data.poison
-    payload = data.payload_seen()
-    if not part.decide.takes_context:
-        return part.decide.function(payload)
-    return part.decide.function(payload, Context(data.saga_id, part.path, 0, "decide", data.results_seen_by(part)))
+    payload, decide = data.payload_seen(), part.decide.function
+    if data.around is None and not part.decide.takes_context:
+        return decide(payload)
+    context = Context(data.saga_id, part.path, 0, "decide", data.results_seen_by(part))
+    if data.around is not None:
+        decide = data.around(decide, context)
+    return decide(payload, context) if part.decide.takes_context else decide(payload)
 
 
 def _spawn_branches(data: ExecutionData, part: Part, at: float, decided: Any) -> tuple[str, ...]:
@@ -91,6 +94,7 @@ def _spawn_branches(data: ExecutionData, part: Part, at: float, decided: Any) ->
             None if part.forward_only else data.deadline_at,
             data.saga_id,
             ids[number + after] if number + after < len(ids) else None,
+            carrier=mine.carrier,
         )
         for number, (branch_id, name, payload) in enumerate(zip(ids, names, payloads, strict=False))
     )

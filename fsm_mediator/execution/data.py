@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.definition.steps import Context
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.execution.views import Encoding, FreshResults, Results
+from fsm_mediator.machine.fast import DirectEvent
 from fsm_mediator.machine.machine import CompiledMachine, StateInfo
 from fsm_mediator.machine.parts import COMPENSATE, GROUPS, Effect, Kind, Part
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record
@@ -34,6 +35,9 @@ from fsm_mediator.states import (
 
 STEP: Final = Kind.STEP
 """The member itself: before Python 3.12 it takes its time to look one up in an enumeration."""
+
+Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
+"""Puts something around a function that is called with a context."""
 
 INTERRUPTIBLE: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
 """The phases in which a cancel or the deadline takes hold: between effects, never inside one."""
@@ -75,10 +79,21 @@ class ExecutionData:
         parent_results: For a branch of one step: returns the results that its parent had when the group began.
         encoding: Where the journal encodes: payloads and results as the journal gives them back. None: every attempt
             sees the objects themselves.
+        around: What is put around a function that decides. None: nothing.
     """
 
     __slots__ = (
-        *("acceptance", "answered", "attempt", "branch_leftovers", "cancel", "compensated", "consumed", "deadline_at"),
+        *(
+            "acceptance",
+            "answered",
+            "around",
+            "attempt",
+            "branch_leftovers",
+            "cancel",
+            "compensated",
+            "consumed",
+            "deadline_at",
+        ),
         *("doubt", "doubtful", "due_at", "effect", "encoding", "events", "failure", "forwarded", "history"),
         *("machine", "new_branches", "parent_results", "places", "plans", "poison", "saga", "saga_id", "seq"),
         *("signals", "state", "trouble", "undecided"),
@@ -113,12 +128,13 @@ class ExecutionData:
         self.poison: Exception | None = None
         self.parent_results: Callable[[], Mapping[str, Any]] | None = None
         self.encoding: Encoding | None = None
+        self.around: Around | None = None
 
     def use_machine(self, machine: CompiledMachine) -> None:
         """Run on *machine* from now on."""
         self.machine = machine
         self.places: dict[str, StateInfo] = machine.places
-        self.events = machine.events
+        self.events: dict[str, DirectEvent] = machine.events  # type: ignore[assignment]  # of `CompiledMachine.event_cls`
 
     @property
     def phase(self) -> str:
@@ -241,6 +257,7 @@ class ExecutionData:
             self._result_seen(part) if compensating else None,
             self.doubt,
             self.failure if compensating else None,
+            self.seq,
         )
 
     def _result_seen(self, part: Part) -> Any:
@@ -276,7 +293,7 @@ class ExecutionData:
                 why = self.trouble if self.phase in STUCK_PHASES else self.failure
             error = why.raised() if why is not None else None
         saga, answered = self.saga, self.answered
-        results = nested_results(answered, "") if saga.nested else dict(answered)
+        results = nested_results(answered, "") if saga.nested else Results(answered)
         return Outcome(self.saga_id, saga, state, results, error, leftovers, self.compensated, tuple(self.history))
 
     def __repr__(self) -> str:

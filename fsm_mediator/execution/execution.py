@@ -84,7 +84,7 @@ class Execution(ExecutionData):
         if not self.machine.has_transition(record.event, record.source):
             raise IllegalRecordError(f"{where}: {self.machine.refusal(record.event, record.source)}", record.seq)
         part = self.places[record.source].part
-        self.events[record.event].trigger(self)
+        self.events[record.event].move(self)
         if self.state != record.target:
             raise IllegalRecordError(
                 f"{where}: {record.event!r} leads from {record.source!r} to {self.state!r}, not to {record.target!r}",
@@ -136,7 +136,7 @@ class Execution(ExecutionData):
         else:
             part = effect.part
             event = "compensated" if effect.kind == COMPENSATE else "executed"
-        self.events[event].trigger(self)
+        self.events[event].move(self)
         following = self.effect
         attempt = 0
         due_at: float | None = None
@@ -194,7 +194,7 @@ class Execution(ExecutionData):
 
     def _advance_wait(self, part: Part, at: float) -> Record | None:
         if part.kind is Kind.SIGNAL and self.signals and part.path in self.signals:
-            return self.feed(Signalled(self.signals[part.path].value), at)
+            return self.feed(Signalled((item := self.signals[part.path]).value, item.actor), at)
         if part.kind in GROUPS:
             plan = self.plans.get(part.path) if self.plans else None
             if plan is not None:
@@ -255,12 +255,12 @@ class Execution(ExecutionData):
         event, source, value, due_at = decision.event, self.state, decision.value, decision.due_at
         known = self.events.get(event)
         if known is None or source not in known.transitions:
-            if not decision.poisoned:
+            if not decision.widest:
                 raise self._refusal(event)
             self.use_machine(self.saga.widest_machine)
             known = self.events[event]
         part = self.places[source].part
-        known.trigger(self)
+        known.move(self)
         effect = self.effect
         children = None
         if effect is not None and effect.part.kind is not STEP and due_at is None:
@@ -282,6 +282,7 @@ class Execution(ExecutionData):
             decision.reason,
             decision.abandoned,
             children,
+            decision.actor,
         )
         self._apply(record, part)
         return record
@@ -295,7 +296,7 @@ class Execution(ExecutionData):
         known = self.events.get(event)
         if known is None or source not in known.transitions:
             raise self._refusal(event)
-        known.trigger(self)
+        known.move(self)
         attempt, path = self.attempt, self.effect.part.path  # type: ignore[union-attr]  # both states have an effect
         self.seq = seq = self.seq + 1
         saga_id, name, state, reason = self.saga_id, self.saga.name, self.state, decision.reason

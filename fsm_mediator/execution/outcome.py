@@ -10,6 +10,7 @@ import msgspec
 
 from fsm_mediator.definition.saga import Saga, signal_names, without_functions
 from fsm_mediator.error_types import HOME, MediatorError
+from fsm_mediator.execution.views import Results
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import (
@@ -87,7 +88,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     def __reduce__(self) -> tuple[Any, ...]:
         error = None if self.error is None else Failure(*Failure.of(self.error).__reduce__()[1]).raised()
-        results = dict(self.results)
+        results = Results(self.results)
         fields = (self.state, results, error, self.leftovers, self.compensated, self.history)
         return Outcome, (self.saga_id, without_functions(self.saga), *fields)
 

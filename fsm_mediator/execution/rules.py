@@ -79,7 +79,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         event: One of the machine's events.
         value: As in `Record`, as the others.
         unbegun: How many attempts were announced and will not be made.
-        poisoned: Whether it is a move of the widest machine, which the saga's own need not have.
+        widest: Whether it is a move of the widest machine: the saga's own need not have it, under the present settings.
     """
 
     event: str
@@ -90,7 +90,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     abandoned: bool = False
     unbegun: int = 0
-    poisoned: bool = False
+    widest: bool = False
+    actor: str | None = None
 
 
 MOST_CRASHES: Final = 10
@@ -108,23 +109,23 @@ def _pending(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chan
 
 
 def _executing(data: ExecutionData, part: Part, answer: Answer, at: float, chance: float) -> Decision | None:
-    if isinstance(answer, Returned):
-        return Decision("executed", answer.value, reason="answered late" if answer.late else None)
-    if isinstance(answer, Abandoned):
-        overdue = Failure.of(_error_of(data, answer, _attempt_of(data, part)))
-        return Decision("exhausted", error=overdue, in_doubt=True, abandoned=True)
-    if isinstance(answer, Crashed) and answer.too_often:
-        return _poisoned(data, part, "exhausted", doubt=True)
+    if type(answer) is not Raised:
+        if isinstance(answer, Returned):
+            return Decision("executed", answer.value, reason="answered late" if answer.late else None)
+        if isinstance(answer, Abandoned):
+            overdue = Failure.of(_error_of(data, answer, _attempt_of(data, part)))
+            return Decision("exhausted", error=overdue, in_doubt=True, abandoned=True)
+        if isinstance(answer, Crashed) and answer.too_often:
+            return _poisoned(data, part, "exhausted", doubt=True)
     policy = part.retry
     error, doubt, again = _judge(data, part, answer, policy)
-    again = again and policy.allows(data.attempt)
     failure = Failure.of(error)
     doubted = data.doubt or doubt
     due_at = None
-    if again:
+    if again and policy.allows(data.attempt):
         wait = policy.wait(data.attempt, chance)
         due_at = at + (wait_after(error, wait) if isinstance(error, SPECIAL) else wait)
-    again = again and (not doubted or part.repeatable)
+    again = due_at is not None and (not doubted or part.repeatable)
     if part.probe is not None and (doubt or (doubted and not again)):
         return Decision("unsure", None, failure, True, due_at)
     if again:
@@ -172,9 +173,9 @@ def _waiting(data: ExecutionData, part: Part, answer: Answer, at: float, _chance
         return Decision("executed")
     if isinstance(answer, Due) and part.kind is Kind.SIGNAL:
         late = SignalTimedOutError(f"the signal {part.path!r} did not come within {part.seconds or 0:g} seconds")
-        return _give_up(part, Failure.of(late), doubt=False)
+        return _give_up(part, Failure.of(late), doubt=False, widest=True)  # it may have no time-out by now
     if isinstance(answer, Signalled) and part.kind is Kind.SIGNAL:
-        return Decision("executed", answer.value)
+        return Decision("executed", answer.value, actor=answer.actor)
     if isinstance(answer, Branches) and part.kind in GROUPS:
         return _joined(data, part, answer.branches, at)
     return _ignore_or_refuse(data, answer)
@@ -257,18 +258,18 @@ def _stuck(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance
             return None  # its branches have succeeded, and their joined result was refused: a person has to help
         return Decision("retry", in_doubt=data.doubt, reason="none of its branches is stuck any more")
     if isinstance(answer, OperatorRetry):
-        return Decision("retry", in_doubt=data.doubt, reason=answer.reason)
+        return Decision("retry", in_doubt=data.doubt, reason=answer.reason, actor=answer.actor)
     if isinstance(answer, OperatorSettled):
         if answer.done:
-            return Decision("settled_done", answer.result, reason=answer.reason)
-        return Decision("settled_undone", reason=answer.reason)
+            return Decision("settled_done", answer.result, reason=answer.reason, actor=answer.actor)
+        return Decision("settled_undone", reason=answer.reason, actor=answer.actor)
     return _ignore_or_refuse(data, answer)
 
 
 def _ended(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance: float) -> Decision | None:
     if isinstance(answer, OperatorUndo):
         error = SagaUndoneError(f"it was undone: {answer.reason}" if answer.reason else "it was undone")
-        return Decision("undo", error=Failure.of(error), reason=answer.reason)
+        return Decision("undo", error=Failure.of(error), reason=answer.reason, actor=answer.actor)
     return _ignore_or_refuse(data, answer)
 
 
@@ -298,18 +299,18 @@ def interrupted(data: ExecutionData, at: float) -> Decision | None:
     if data.group and not data.new_branches:
         return None  # its branches exist: they get the cancel or the deadline, and are waited for
     error: Exception
-    reason = None
+    reason = actor = None
     if data.cancel is not None:
-        reason = data.cancel.reason
+        reason, actor = data.cancel.reason, data.cancel.actor
         error = _cancelled(data.cancel)
     elif (late := _deadline_exceeded(data, at)) is not None:
         error = late
     else:
         return None
     if part is None:
-        return Decision("rejected", error=Failure.of(error), reason=reason)
+        return Decision("rejected", error=Failure.of(error), reason=reason, actor=actor)
     # In executing, the attempt has not begun: it was announced, and is taken back.
-    return _give_up(part, Failure.of(error), data.doubt, reason, unbegun=1 if phase == EXECUTING else 0)
+    return _give_up(part, Failure.of(error), data.doubt, reason, unbegun=1 if phase == EXECUTING else 0, actor=actor)
 
 
 def end_of_planned(data: ExecutionData, part: Part, at: float, failed: InboxItem | None) -> Failure | None:
@@ -327,7 +328,7 @@ def end_of_planned(data: ExecutionData, part: Part, at: float, failed: InboxItem
 def undecided(data: ExecutionData, part: Part) -> Decision:
     """*part* is given up, because what it waits for was not decided."""
     error = data.undecided or DecisionError(f"it was never decided what {part.path!r} waits for")
-    return _give_up(part, Failure.of(error), doubt=False)
+    return _give_up(part, Failure.of(error), doubt=False, widest=True)  # nothing may have to be decided by now
 
 
 # What the rules share.
@@ -361,7 +362,14 @@ def _error_of(data: ExecutionData, answer: Answer, attempt: str) -> BaseExceptio
 
 
 def _give_up(
-    part: Part, failure: Failure | None, doubt: bool, reason: str | None = None, *, unbegun: int = 0
+    part: Part,
+    failure: Failure | None,
+    doubt: bool,
+    reason: str | None = None,
+    *,
+    unbegun: int = 0,
+    widest: bool = False,
+    actor: str | None = None,
 ) -> Decision:
     """No more attempts at *part*: back, or on to a person."""
     if part.forward_only or (part.pivot and doubt):
@@ -370,7 +378,7 @@ def _give_up(
         event = "in_doubt"
     else:
         event = "rejected"
-    return Decision(event, None, failure, doubt, None, reason, False, unbegun)
+    return Decision(event, None, failure, doubt, None, reason, False, unbegun, widest, actor)
 
 
 def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> Decision:
@@ -378,7 +386,7 @@ def _poisoned(data: ExecutionData, part: Part, event: str, *, doubt: bool) -> De
     error = AttemptCrashedError(
         f"{part.path!r}: one driver after another died in {data.phase}, more often than max_recoveries allows"
     )
-    return Decision(event, error=Failure.of(error), in_doubt=doubt, poisoned=True)
+    return Decision(event, error=Failure.of(error), in_doubt=doubt, widest=True)
 
 
 def _ignore_or_refuse(data: ExecutionData, answer: Answer) -> Decision | None:
@@ -406,7 +414,7 @@ def _deadline_exceeded(data: ExecutionData, at: float) -> DeadlineExceededError 
     if data.deadline_at is None or at < data.deadline_at:
         return None
     seconds = data.deadline_at - data.acceptance.at
-    return DeadlineExceededError(f"its deadline, {seconds:.3g} seconds after it was accepted, passed")
+    return DeadlineExceededError(f"its deadline, {seconds:g} seconds after it was accepted, passed")
 
 
 def _cancelled(cancel: InboxItem) -> SagaCancelledError:

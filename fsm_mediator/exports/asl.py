@@ -19,7 +19,7 @@ from fsm_mediator.states import FAILED, PENDING, SUCCEEDED
 MOST: Final = 80
 """Characters of the name of a state."""
 
-WITHOUT_LIMIT: Final = 99_999_999
+WITHOUT_LIMIT: Final = 99_999_998
 """The most repetitions that the language knows."""
 
 

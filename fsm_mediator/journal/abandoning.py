@@ -16,7 +16,7 @@ from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import ABANDON, ENDED, FAILED, PENDING, SUCCEEDED, WAITING, path_of, phase_of
 
 
-def abandon(journal: Journal, entry: Entry, reason: str, at: float) -> list[str]:
+def abandon(journal: Journal, entry: Entry, reason: str, at: float, actor: str | None = None) -> list[str]:
     """Close an undrivable execution as given up, with all its branches that have not ended.
 
     Args:
@@ -24,6 +24,7 @@ def abandon(journal: Journal, entry: Entry, reason: str, at: float) -> list[str]
         entry: The execution.
         reason: Why; journaled.
         at: The time, in seconds since the epoch.
+        actor: The name of the person that gives it up.
 
     Returns:
         The ids of the executions that were closed.
@@ -51,7 +52,7 @@ def abandon(journal: Journal, entry: Entry, reason: str, at: float) -> list[str]
                 claimed.append(found)
             elif each.state not in ENDED:
                 raise AlreadyDrivenError(f"execution {each.saga_id!r} is being driven by {each.driver}; end that first")
-        commits = [_closing(journal, each, driver.id, reason, at) for each in claimed]
+        commits = [_closing(journal, each, driver.id, reason, at, actor) for each in claimed]
         for result in journal.write_all(commits):
             if isinstance(result, JournalError):
                 raise result
@@ -66,7 +67,7 @@ def _with_branches(journal: Journal, entry: Entry) -> Iterator[Entry]:
         yield from _with_branches(journal, branch)
 
 
-def _closing(journal: Journal, entry: Entry, driver_id: str, reason: str, at: float) -> Commit:
+def _closing(journal: Journal, entry: Entry, driver_id: str, reason: str, at: float, actor: str | None) -> Commit:
     """The commit that closes one execution."""
     state, mail = entry.state, journal.inbox(entry.saga_id)
     record = Record(
@@ -81,6 +82,7 @@ def _closing(journal: Journal, entry: Entry, driver_id: str, reason: str, at: fl
         error=Failure.of(SagaAbandonedError(f"a person gave it up: {reason}")),
         in_doubt=phase_of(state) not in (PENDING, WAITING, SUCCEEDED),
         reason=reason,
+        actor=actor,
     )
     taken = tuple(item.number for item in mail)
     return Commit(entry.saga_id, (record,), driver_id, entry.epoch, held=False, taken=taken)

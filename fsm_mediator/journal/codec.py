@@ -16,6 +16,7 @@ from typing import Any, Final, Never, NoReturn
 
 import msgspec
 
+from fsm_mediator.ciphers import Cipher, check_cipher
 from fsm_mediator.definition.flatten import users_level
 from fsm_mediator.definition.saga import Saga, find_signal
 from fsm_mediator.error_types import safe_repr
@@ -30,6 +31,7 @@ from fsm_mediator.journal.plain import (
     to_plain,
     types_within,
 )
+from fsm_mediator.journal.sealing import is_sealed, why_sealed
 from fsm_mediator.machine.parts import Part
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 
@@ -49,17 +51,20 @@ class Codec:
     Args:
         limit: The most bytes of one value.
         types: The hooks for types that msgspec does not know.
+        cipher: What seals the texts: see ``sealing.py``. The journal uses it on rows.
 
     Attributes:
-        limit: As above, as *types*.
+        limit: As above, as *types* and *cipher*.
         to_json: Encodes anything, without a check.
 
     Raises:
-        DefinitionError: *types* is no pair of functions.
+        DefinitionError: *types* is no pair of functions, or *cipher* no cipher.
     """
 
-    def __init__(self, limit: int = MAX_BYTES, types: Types | None = None) -> None:
+    def __init__(self, limit: int = MAX_BYTES, types: Types | None = None, cipher: Cipher | None = None) -> None:
         check_hooks("a journal", types)
+        check_cipher("a journal", cipher)
+        self.cipher = cipher
         self.limit = limit
         self.types = types
         to_hook, from_hook = types or (None, None)
@@ -81,6 +86,8 @@ class Codec:
         """
         try:
             return self.to_json(value)
+        except RecursionError as error:
+            raise _too_deep(what) from error
         except Exception as error:  # a property or an iterator of the value can raise anything
             raise PayloadError(
                 f"{what} cannot be journaled: {Failure.of(error).message}. Plain data can be: attrs, dataclasses, "
@@ -103,10 +110,7 @@ class Codec:
                 f"journal=SQLiteJournal(path, max_value_bytes=...)"
             )
         if len(encoded) > MAX_DEPTH and is_nested_deeper(encoded, MAX_DEPTH):
-            raise PayloadError(
-                f"{what} cannot be journaled: it is nested deeper than {MAX_DEPTH} levels. Keep it elsewhere and pass "
-                f"its name, or pass it as a text"
-            )
+            raise _too_deep(what)
         # The encoder writes null for NaN, which would come back as None. Only a value with a null in it is searched.
         if b"null" in encoded and value is not None and self._holds_no_number(value):
             raise PayloadError(
@@ -132,6 +136,8 @@ class Codec:
         try:
             return self._decoder(type).decode(raw)
         except Exception as error:  # a __post_init__ can raise anything
+            if is_sealed(raw):
+                raise PayloadError(f"{what} {why_sealed(raw, self.cipher)}") from None
             name = name_of_type(type)
             failed = PayloadError(f"{what} does not come back from the journal as {name}: {safe_repr(error, 1000)}")
             failed.type = name
@@ -324,6 +330,13 @@ def result_type(part: Part) -> Any:
 
 def _result_of(part: Part) -> str:
     return f"the result of {'step' if part.execute is not None else part.kind.value} {part.path!r}"
+
+
+def _too_deep(what: str) -> PayloadError:
+    return PayloadError(
+        f"{what} cannot be journaled: it is nested deeper than {MAX_DEPTH} levels. Keep it elsewhere and pass its "
+        f"name, or pass it as a text"
+    )
 
 
 def is_nested_deeper(json: bytes, levels: int) -> bool:

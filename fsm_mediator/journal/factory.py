@@ -41,6 +41,23 @@ def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
     raise DefinitionError(f"journal={journal!r} is no journal. It can be: {_SUPPORTED}")
 
 
+def open_for_reading(spec: str | os.PathLike[str]) -> Journal:
+    """Open a path or URL of a journal that exists, only for reading.
+
+    Raises:
+        DefinitionError: It is no path and no URL of a journal.
+        MissingExtraError: It is on PostgreSQL, and psycopg is not installed.
+        JournalError: There is no journal.
+    """
+    if is_postgres(spec := os.fspath(spec)):
+        from fsm_mediator.journal.postgres import PostgresJournal  # loads psycopg
+
+        return PostgresJournal(spec, read_only=True)
+    from fsm_mediator.journal.sqlite.journal import SQLiteJournal  # loads sqlite3
+
+    return SQLiteJournal(path_of(spec), read_only=True)
+
+
 def is_postgres(spec: str) -> bool:
     """Whether a journal's URL names a PostgreSQL database."""
     return isinstance(spec, str) and spec.startswith(("postgresql://", "postgres://"))

@@ -88,7 +88,9 @@ class LivenessCheck:
 
 
 def process_exists(driver: Driver) -> bool | None:
-    """Whether *driver*'s process exists; None: that cannot be seen from here."""
+    """Whether *driver*'s process exists; None: that cannot be seen from here. An engine always exists."""
+    if driver.is_engine:
+        return True
     if not driver.boot_id or (driver.boot_id, driver.pid_namespace) != (boot_id(), pid_namespace()):
         return None
     if not driver.started or not proc_shows_our_pids():

@@ -15,11 +15,11 @@ import msgspec
 from fsm_mediator import forking
 from fsm_mediator.errors import JournalError, LeaseLostError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
+from fsm_mediator.journal.memory_finding import FindingRows
 from fsm_mediator.journal.memory_operators import OperatorRows
 from fsm_mediator.journal.memory_slots import Slots
 from fsm_mediator.journal.memory_table import Row, Table
 from fsm_mediator.journal.plain import Types
-from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import (
     Commit,
     Driver,
@@ -40,7 +40,7 @@ KEPT: Final = 10_000
 """How many ended executions are kept, unless another number is given."""
 
 
-class MemoryJournal(OperatorRows):
+class MemoryJournal(FindingRows, OperatorRows):
     """Keeps executions in this process, and none longer than that.
 
     The journal belongs to the process that made it: after a fork, the child's is empty.
@@ -141,6 +141,9 @@ class MemoryJournal(OperatorRows):
             self._ended.append(commit.saga_id)
             self._table.evict(self.keep)
         self._table.keep_answers(commit.answers)
+        for note in commit.notes:
+            if note.saga_id is None or note.saga_id in changed or note.saga_id in self._rows:
+                self._table.notes.add(note)
         self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
         return Queued(row.mail) if queued else row.mail
 
@@ -225,7 +228,7 @@ class MemoryJournal(OperatorRows):
 
     # The inbox
 
-    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
+    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
         """As `Journal.post`."""
         if self.encodes:
             item = encoded_item(saga_id, item, self.codec.encode)
@@ -238,6 +241,8 @@ class MemoryJournal(OperatorRows):
                 or any(item.name == each.name and each.kind in VERBS for each in row.mail)
             ):
                 return True
+            if token and token in self._table.posted.get(saga_id, ()):
+                return True
             if not takes(item.kind, row.state):
                 return False
             if clock is not None:
@@ -245,6 +250,8 @@ class MemoryJournal(OperatorRows):
                 if is_too_late(item, row.state, row.records[-1].due_at if row.records else None):
                     return False
             self._deliver(row, item)
+            if token:
+                self._table.posted.setdefault(saga_id, set()).add(token)
             return True
 
     def _deliver(self, row: Row, item: InboxItem) -> None:
@@ -289,6 +296,8 @@ class MemoryJournal(OperatorRows):
             if row is None:
                 raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
             self._check_driver(driver_id)
+            if row.driver == driver_id:
+                return msgspec.structs.replace(self._entry(row), abandoned=row.abandoned)
             if row.driver in self._drivers:
                 return None
             return self._give(row, driver_id)
@@ -307,17 +316,17 @@ class MemoryJournal(OperatorRows):
             return [self._give(row, driver_id) for *_, row in heapq.nsmallest(limit, free)]
 
     def _give(self, row: Row, driver_id: str) -> Entry:
-        abandoned = row.driver is not None
+        row.abandoned = row.driver is not None
         row.epoch += 1  # first, so that an interrupt in between leaves it to no driver, rather than to two
         self.unshare(row)
         row.driver = driver_id
-        return msgspec.structs.replace(self._entry(row), abandoned=abandoned)
+        return msgspec.structs.replace(self._entry(row), abandoned=row.abandoned)
 
     def release(self, saga_id: str, epoch: int) -> None:
         """As `Journal.release`."""
         with self._lock:
             row = self._rows.get(saga_id)
-            if row is not None and row.epoch == epoch:
+            if row is not None and row.epoch == epoch and row.driver is not None:
                 if row.shared and row.state in ENDED:
                     self._ended.append(saga_id)  # an interrupt came before `end_shared` did
                 self._free(row)
@@ -380,12 +389,6 @@ class MemoryJournal(OperatorRows):
             row = self._rows.get(saga_id)
             return [] if row is None else list(row.records)
 
-    def planned(self, saga_id: str) -> Planned | None:
-        """The planned branches of an execution: see `Plan`. None: there are none."""
-        with self._lock:
-            row = self._rows.get(saga_id)
-            return None if row is None else row.planned.interval()
-
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
         with self._lock:
@@ -420,11 +423,13 @@ class MemoryJournal(OperatorRows):
 
     # Deleting
 
-    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
-        """As `Journal.prune`."""
+    def prune(
+        self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
+    ) -> int:
+        """As `Journal.prune`. The tokens of the last 1,000 calls are kept."""
         check_bounds(before, limit)
         with self._lock:
-            return self._table.prune(before, saga, limit, forget_ids=forget_ids)
+            return self._table.prune(before, saga, limit, forget_ids=forget_ids, token=token)
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
         """As `Journal.forgotten`. Neither its saga nor its state is kept."""

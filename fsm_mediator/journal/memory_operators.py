@@ -1,18 +1,25 @@
-"""OperatorRows: what operators say, and what drivers know, in a `MemoryJournal`."""
+"""OperatorRows: optional parts of a `MemoryJournal`: for operators, for the branches of groups, for long inboxes."""
 
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+from operator import attrgetter
 
 from fsm_mediator.journal.memory_table import Table
+from fsm_mediator.journal.notes import Note
 from fsm_mediator.journal.operators import Fault
-from fsm_mediator.journal.protocol import Driver
+from fsm_mediator.journal.planning import Planned
+from fsm_mediator.journal.protocol import Driver, Written
 from fsm_mediator.records import VerbAnswer
-from fsm_mediator.states import ENDED
+from fsm_mediator.states import ENDED, phase_of
 
 
 class OperatorRows:
-    """The part of `MemoryJournal` that makes it an `OperatorJournal`."""
+    """Has a `MemoryJournal` answer verbs, keep notes, plan and count branches, and read later items alone."""
 
     _table: Table
     _drivers: dict[str, Driver]
@@ -26,6 +33,11 @@ class OperatorRows:
         """As `OperatorJournal.forget_answer`."""
         with self._lock:
             self._table.answers.pop(name, None)
+
+    def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
+        """As `RetainingJournal.prune_these`."""
+        with self._lock:
+            return self._table.prune_these(saga_ids, before)
 
     def known(self) -> frozenset[str]:
         """As `OperatorJournal.known`."""
@@ -47,3 +59,37 @@ class OperatorRows:
         with self._lock:
             noted = ((saga_id, row, row.fault) for saga_id, row in self._table.rows.items() if row.state not in ENDED)
             return {saga_id: fault[1] for saga_id, row, fault in noted if fault is not None and fault[0] == row.epoch}
+
+    def inbox_after(self, saga_id: str, number: int) -> Written:
+        """As `LaterItemsJournal.inbox_after`."""
+        with self._lock:
+            row = self._table.rows.get(saga_id)
+            mail = () if row is None else row.mail
+        return mail[bisect_right(mail, number, key=attrgetter("number")) :]
+
+    def planned(self, saga_id: str) -> Planned | None:
+        """The planned branches of an execution: see `Plan`. None: there are none."""
+        with self._lock:
+            row = self._table.rows.get(saga_id)
+            return None if row is None else row.planned.interval()
+
+    def count_branches(self, saga_id: str) -> dict[str, int]:
+        """As `CountingJournal.count_branches`."""
+        with self._lock:
+            rows = (self._table.rows.get(branch) for branch in self._table.branches.get(saga_id, ()))
+            return dict(Counter(phase_of(row.state) for row in rows if row is not None))
+
+    def add_note(self, note: Note, *, token: int = 0) -> int:
+        """As `NotesJournal.add_note`."""
+        with self._lock:
+            if note.saga_id is not None and note.saga_id not in self._table.rows:
+                return 0
+            return self._table.notes.add(note, token)
+
+    def notes(
+        self, saga_id: str | None = None, *, kind: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[Note]:
+        """As `NotesJournal.notes`."""
+        with self._lock:
+            kept = self._table.notes.of(saga_id)
+            return list(islice((note for note in kept if kind in (None, note.kind) and note.number > after), limit))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from fsm_mediator.journal.forgetting import ForgottenIds
+from fsm_mediator.journal.memory_notes import Notes
 from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
 from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, PENDING, is_settled
+
+TOKENS_KEPT: Final = 1000
+"""How many tokens of `Journal.prune` are kept: those of the last calls."""
 
 
 class PlannedBranches(NamedTuple):
@@ -69,6 +74,7 @@ class Row:
     """One execution. A commit puts a new row in its place; a change of one attribute is made in the row."""
 
     __slots__ = (
+        "abandoned",
         "acceptance",
         "awaits",
         "driver",
@@ -87,6 +93,7 @@ class Row:
 
     def __init__(self, acceptance: Acceptance, records: list[Record], *, dormant: bool = False) -> None:
         self.acceptance = acceptance
+        self.abandoned = False
         self.awaits = dormant
         self.shared = False
         self.seen = 0
@@ -106,6 +113,7 @@ class Row:
         row = Row(self.acceptance, [*self.records, *commit.records])
         row.epoch = self.epoch
         row.driver = commit.driver if commit.held else None
+        row.abandoned = self.abandoned
         row.wake_at = commit.wake_at
         row.awaits = commit.awaits
         row.seen = max(self.seen, commit.seen)
@@ -175,7 +183,7 @@ class Row:
 
 
 class Table:
-    """The executions of one journal, whose lock its callers hold.
+    """The executions of one journal. Callers hold its lock.
 
     Attributes:
         rows: The executions, by id, in the order of opening.
@@ -184,6 +192,9 @@ class Table:
         forgotten: The ids of those that are deleted.
         answers: The answers to verbs, by the verb's name, oldest first.
         shapes: The shapes that drivers have enlisted with, by fingerprint.
+        posted: The tokens of items that were posted to an execution, by its id.
+        pruned: How many executions were deleted under a token.
+        notes: The notes.
     """
 
     def __init__(self) -> None:
@@ -193,6 +204,9 @@ class Table:
         self.forgotten = ForgottenIds()
         self.answers: dict[str, VerbAnswer] = {}
         self.shapes: dict[str, str] = {}
+        self.posted: dict[str, set[int]] = {}
+        self.pruned: dict[int, int] = {}
+        self.notes = Notes()
 
     def index_branch(self, acceptance: Acceptance) -> None:
         """Note an execution as a branch of its parent, if it has one."""
@@ -206,9 +220,9 @@ class Table:
             while (oldest := next(iter(self.answers.values()))).at < answer.at - ANSWERS_KEPT:
                 del self.answers[oldest.name]
 
-    def prune(self, before: float, saga: str | None, limit: int, *, forget_ids: bool) -> int:
+    def prune(self, before: float, saga: str | None, limit: int, *, forget_ids: bool, token: int) -> int:
         """As `Journal.prune`."""
-        rows, deleted = self.rows, 0
+        rows, deleted = self.rows, self.pruned.get(token, 0)
         for root in [saga_id for saga_id, row in rows.items() if row.acceptance.parent not in rows]:
             row = rows[root]
             if row.changed_at < before and saga in (None, row.acceptance.saga):
@@ -217,10 +231,29 @@ class Table:
                     break
                 self._delete(whole, forget_ids=forget_ids)
                 deleted += len(whole)
-        left = [saga_id for saga_id in self.ended if saga_id in rows]
+        self._drop_deleted()
+        if token:
+            self.pruned[token] = deleted
+            if len(self.pruned) > TOKENS_KEPT:
+                del self.pruned[next(iter(self.pruned))]
+        return deleted
+
+    def prune_these(self, roots: Iterable[str], before: float) -> int:
+        """As `RetainingJournal.prune_these`."""
+        deleted = 0
+        for root in roots:
+            row = self.rows.get(root)
+            if row is not None and row.acceptance.parent not in self.rows and row.changed_at < before:
+                whole = self._ended_whole(root)
+                self._delete(whole)
+                deleted += len(whole)
+        self._drop_deleted()
+        return deleted
+
+    def _drop_deleted(self) -> None:
+        left = [saga_id for saga_id in self.ended if saga_id in self.rows]
         self.ended.clear()
         self.ended.extend(left)
-        return deleted
 
     def evict(self, keep: int) -> None:
         """Delete executions that ended first, two at most, until *keep* are left; queue them again if they go on."""
@@ -233,6 +266,8 @@ class Table:
             if row.driver is None and oldest not in self.branches and row.state in ENDED and not row.mail:
                 self.forgotten.add(oldest)
                 del rows[oldest]
+                self.posted.pop(oldest, None)
+                self.notes.forget(oldest)
             elif whole := self._ended_whole(oldest):
                 self._delete(whole)
             else:
@@ -254,3 +289,5 @@ class Table:
         for saga_id in reversed(whole):  # so that there is never a branch without its parent
             del self.rows[saga_id]
             self.branches.pop(saga_id, None)
+            self.posted.pop(saga_id, None)
+            self.notes.forget(saga_id)

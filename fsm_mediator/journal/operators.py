@@ -6,13 +6,16 @@ A journal without it works; what needs it says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.rows import storable
+from fsm_mediator.journal.sealing import seal, unseal
 from fsm_mediator.records import Failure, VerbAnswer
 from fsm_mediator.states import ENDED
 
@@ -37,6 +40,18 @@ class Fault(msgspec.Struct, frozen=True):
         at, missing = re.search(r"at `(\$[^`]*)`", why), re.search(r"required field `([^`]*)`", why)
         field = (at[1] if at else "$") + (f".{missing[1]}" if missing else "")
         return cls(getattr(error, "type", ""), field, str(error))
+
+
+def fault_row(fault: Fault, saga_id: str, cipher: Cipher | None) -> tuple[str | None, ...]:
+    """A fault as a row: type, field and message, which may name a value and is sealed."""
+    kind, field, message = map(storable, msgspec.structs.astuple(fault))
+    return kind, field, seal(message, cipher, f"{saga_id}/fault")
+
+
+def fault_of(row: Sequence[str], saga_id: str, cipher: Cipher | None) -> Fault:
+    """The fault of *row*."""
+    kind, field, message = row
+    return Fault(kind, field, unseal(message, cipher, f"{saga_id}/fault") or "")
 
 
 class OperatorJournal(Protocol):
@@ -108,6 +123,10 @@ class Drivability:
         if entry.acceptance.fingerprint in self.known or entry.driver_alive:
             return None
         return "no living driver knows its definition"
+
+    def is_undrivable(self, entry: Entry) -> bool:
+        """Whether to mark and count it. While no driver is alive at all, nothing is wrong with an execution."""
+        return bool(self.known or entry.saga_id in self.faults) and self.why_not(entry) is not None
 
 
 def next_moves(saga_id: str) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
 
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.protocol import Entry, Forgotten, Journal, Written
+from fsm_mediator.records import Acceptance, InboxItem
+
+OVERTAKEN: Final = 2
+"""How often an attempt in the queue, for which a slot is free, can be overtaken: so many times for each slot."""
 
 
 class SlotJournal(Journal, Protocol):
@@ -39,6 +45,55 @@ def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
     return turns
 
 
+class LaterItemsJournal(Journal, Protocol):
+    """A journal that reads the newest items of an inbox alone: each branch of a group adds one to that of its parent.
+
+    Without it a driver reads the inbox whole each time.
+    """
+
+    def inbox_after(self, saga_id: str, number: int) -> Written:
+        """The items of an execution's inbox with a higher number than this one, oldest first."""
+        ...
+
+
+def inbox_after(journal: Journal, saga_id: str, number: int) -> Written:
+    """As `LaterItemsJournal.inbox_after`; the whole inbox, if the journal has no such method."""
+    read: Callable[[str, int], Written] | None = getattr(journal, "inbox_after", None)
+    return journal.inbox(saga_id) if read is None else read(saga_id, number)
+
+
+class TransactionJournal(Journal, Protocol):
+    """A journal in a database of the application's, which opens executions in the application's own transactions."""
+
+    async def open_within(self, connection: Any, acceptance: Acceptance) -> Entry | None:
+        """Open an execution, pending and without an owner, in the transaction that *connection* is in.
+
+        It is there once the caller commits. A refusal leaves the transaction usable.
+
+        Returns:
+            The execution that has this id already; None: it was opened.
+
+        Raises:
+            DefinitionError, RefusedError: The connection cannot be used. Nothing was sent on it.
+            IdTakenError: The id is forgotten.
+        """
+
+
+def open_within_of(journal: Journal) -> Callable[[Any, Acceptance], Awaitable[Entry | None]]:
+    """The journal's `TransactionJournal.open_within`.
+
+    Raises:
+        DefinitionError: It has none.
+    """
+    found: Callable[[Any, Acceptance], Awaitable[Entry | None]] | None = getattr(journal, "open_within", None)
+    if found is None:
+        raise DefinitionError(
+            f"enqueue(connection=...) needs a journal on PostgreSQL, and this one is a {type(journal).__name__}, whose "
+            f"commits belong to no transaction of yours; leave connection= out"
+        )
+    return found
+
+
 def patience_of(journal: Journal) -> float | None:
     """The seconds for which a driver tries a commit on that the journal could not make; None: without limit."""
     patience: float | None = getattr(journal, "patience", 0.0)
@@ -54,3 +109,60 @@ def claim_some(
     found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
     claims = (journal.claim(saga_id, driver_id) for saga_id in found[:limit])
     return [claimed for claimed in claims if claimed is not None]
+
+
+# Members and parameters that came later than a journal may have been written.
+
+
+def post_item(
+    journal: Journal, saga_id: str, item: InboxItem, token: int, clock: Callable[[], float] | None = None
+) -> bool:
+    """As `Journal.post`. If its method takes no token, a repeated call may post the item twice."""
+    return journal.post(saga_id, item, clock=clock, **_taken_by(journal.post, token=token))
+
+
+def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
+    """`Journal.beat` with *everything*. A journal without it is asked for all executions, of all drivers."""
+    if everything := _taken_by(journal.beat, everything=True):
+        return journal.beat(driver_id, **everything)
+    journal.beat(driver_id)
+    owners = ((entry.saga_id, entry.driver) for entry in journal.entries())
+    return tuple(saga_id for saga_id, owner in owners if owner is not None and owner.id == driver_id)
+
+
+def forgotten_of(journal: Journal, saga_id: str) -> Forgotten | None:
+    """As `Journal.forgotten`; None, if the journal has no such method: it keeps nothing of what it deletes."""
+    return journal.forgotten(saga_id) if hasattr(journal, "forgotten") else None
+
+
+def damage_in(journal: Journal) -> list[str]:
+    """As `Journal.check`.
+
+    Raises:
+        JournalError: The journal has no such method, or is so damaged that it cannot be read.
+    """
+    if not hasattr(journal, "check"):
+        raise JournalError(f"a {type(journal).__name__} cannot be checked for damage: it has no method check")
+    return journal.check()
+
+
+def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids: bool) -> int:
+    """As `Journal.prune`.
+
+    Raises:
+        JournalError: It cannot, or ids are to be forgotten, and its method does not take *forget_ids*.
+    """
+    taken = _taken_by(journal.prune, forget_ids=forget_ids)
+    if forget_ids and not taken:
+        raise JournalError(
+            f"a {type(journal).__name__} does not say what becomes of the ids that it deletes: its method prune takes "
+            f"no forget_ids. Prune without it; nothing was deleted"
+        )
+    return journal.prune(before, saga=saga, **taken)
+
+
+def _taken_by(method: Callable[..., Any], **settings: Any) -> dict[str, Any]:
+    """The *settings* that the method has parameters for."""
+    parameters = inspect.signature(method).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    return {name: value for name, value in settings.items() if takes_any or name in parameters}

@@ -1,7 +1,8 @@
-"""Planning: the branches of a group that is too large for one commit, while they are in the journal and not created."""
+"""Planning: the branches of a large group, while they are in the journal and not created; and how many there are."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeGuard
 
 import msgspec
@@ -51,6 +52,22 @@ class PlanningJournal(Protocol):
 
     def planned(self, saga_id: str) -> Planned | None:
         """The planned branches of an execution; None: there are none."""
+
+
+class CountingJournal(Protocol):
+    """A further method of a journal, so that the driver of a large group need not list all branches at each look.
+
+    Without it all are listed.
+    """
+
+    def count_branches(self, saga_id: str) -> dict[str, int]:
+        """How many branches of an execution are in each phase. Planned ones are not counted."""
+
+
+def branches_counted(journal: object, saga_id: str) -> dict[str, int] | None:
+    """As `CountingJournal.count_branches`; None: the journal does not count."""
+    count: Callable[[str], dict[str, int]] | None = getattr(journal, "count_branches", None)
+    return None if count is None else count(saga_id)
 
 
 def plans_branches(journal: object) -> TypeGuard[PlanningJournal]:

@@ -7,13 +7,15 @@ execution. It never calls a step, an observer or a machine, and reads only those
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.notes import Note
 from fsm_mediator.journal.planning import Plan
 from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
 
@@ -28,6 +30,10 @@ class Definition(msgspec.Struct, frozen=True):
 
     fingerprint: str
     shape: str
+
+
+ENGINE: Final = "engine:"
+"""Begins the id of a driver that is an engine."""
 
 
 class Driver(msgspec.Struct, frozen=True):
@@ -53,7 +59,14 @@ class Driver(msgspec.Struct, frozen=True):
     limits: tuple[tuple[str, int], ...] = ()
     definitions: tuple[Definition, ...] = ()
 
+    @property
+    def is_engine(self) -> bool:
+        """Whether it is an engine, which has no process, and counts as alive for ever."""
+        return self.id.startswith(ENGINE)
+
     def __str__(self) -> str:
+        if self.is_engine:
+            return f"the engine {self.host}"
         return f"process {self.pid} on {self.host or 'this machine'}"
 
 
@@ -100,6 +113,7 @@ class Commit(msgspec.Struct, frozen=True):
         plan: What is done about its planned branches. Only for a `PlanningJournal`.
         token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
             repeated. 0: it is not.
+        notes: Notes about the execution or others. Only for a `NotesJournal`.
     """
 
     saga_id: str
@@ -121,6 +135,7 @@ class Commit(msgspec.Struct, frozen=True):
     answers: tuple[VerbAnswer, ...] = ()
     plan: Plan | None = None
     token: int = 0
+    notes: tuple[Note, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -143,6 +158,8 @@ class Entry(msgspec.Struct, frozen=True):
         queued: The name of the concurrency limit it is queued on. If the journal keeps no slots, only the mediator that
             drives the execution sets it.
         undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
+        cursor: Its place in a listing, for ``after=``; None: it was not listed.
+        attributes: Its attributes. Set by mediators.
     """
 
     acceptance: Acceptance
@@ -159,6 +176,8 @@ class Entry(msgspec.Struct, frozen=True):
     abandoned: bool = False
     queued: str | None = None
     undrivable: str | None = None
+    cursor: str | None = None
+    attributes: Mapping[str, str | int | float | bool] = {}
 
     @property
     def saga_id(self) -> str:
@@ -207,14 +226,17 @@ class Journal(Protocol):
     calls.
 
     A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
-    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some` is
-    optional too: without it a daemon claims one by one.
+    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some`,
+    `forgotten`, `check` and the parameters *token*, *everything* and *forget_ids* are optional too, since they came
+    later: ``optional.py`` says what happens without them.
 
-    A journal may also be a `PlanningJournal`: see ``planning.py``.
+    A journal may also be a `PlanningJournal` and a `CountingJournal`: see ``planning.py``.
 
     Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
     lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
-    has the same result.
+    has the same result. For `post` and `prune` it is the same call if it has the same token, a number that no other
+    call has; without one, 0, an item is posted again, and more is deleted. `claim_some` alone claims further
+    executions when it is repeated: `beat` names all that the driver owns, and `claim` returns each as it was claimed.
     """
 
     encodes: bool
@@ -267,10 +289,10 @@ class Journal(Protocol):
             limit: At most so many.
         """
 
-    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
+    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
         """Put *item* into an inbox, durably. False, and nothing is done: the execution has ended or is unknown.
 
-        An execution that has succeeded takes verbs.
+        An execution that has succeeded takes verbs. A verb is recognised by its name, and needs no token.
 
         Args:
             saga_id: The execution.
@@ -278,6 +300,8 @@ class Journal(Protocol):
             clock: If given, it is asked for the time of the item in the transaction that writes it. A signal is then
                 put nowhere, and False returned, if the execution is in that signal's wait and its time is over: if its
                 state is ``waiting.NAME``, and the ``due_at`` of its last record is not later than the time.
+            token: By which the call is recognised when it is repeated, see `new_token`. It is kept as long as the
+                execution is.
         """
 
     def enlist(self, driver: Driver) -> None:
@@ -301,7 +325,8 @@ class Journal(Protocol):
 
         `Entry.abandoned` says whether a dead driver owned it.
 
-        A driver cannot claim its own executions.
+        A driver that owns it already is given what it owns, under the epoch that it has: the answer to its claim may
+        have been lost.
 
         Raises:
             UnknownExecutionError: There is no such execution.
@@ -313,7 +338,7 @@ class Journal(Protocol):
         """Claim at most *limit* of the executions that `claimable` would list, all in one transaction.
 
         In this order: those of a dead driver; those that can go on at once, such as with an unseen item; those that
-        are due, by their time; the pending ones. Otherwise the oldest comes first. A driver cannot claim its own.
+        are due, by their time; the pending ones. Otherwise the oldest comes first. Its own are not among them.
 
         Args:
             driver_id: Their new owner.
@@ -349,7 +374,9 @@ class Journal(Protocol):
     def next_wake(self) -> float | None:
         """The earliest ``wake_at`` of all executions without an owner."""
 
-    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
+    def prune(
+        self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
+    ) -> int:
         """Delete at most *limit* executions that ended before that time, with their records. Returns how many.
 
         An execution is deleted together with its branches, once none of these can move. A stuck branch cannot, if the
@@ -357,6 +384,9 @@ class Journal(Protocol):
 
         A deleted id cannot be opened again, see `forgotten`. With *forget_ids* it can: nothing is kept of it, nor, in a
         journal that keeps when they ended, of those deleted earlier that ended before that time.
+
+        A call with the token of an earlier one goes on where that one ended, and returns the number of both. Tokens
+        are kept for a day.
         """
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
@@ -373,6 +403,11 @@ class Journal(Protocol):
         """Close files and connections. The journal opens again when it is used again."""
 
 
+def new_token() -> int:
+    """A number that no other call has: see `Journal`."""
+    return uuid.uuid4().int >> 65
+
+
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:
     """Hold *commit* against the inbox of its execution.
 
@@ -387,7 +422,7 @@ _MEMBERS: Final = (
     *Journal.__annotations__,
     *(name for name, member in vars(Journal).items() if callable(member) and not name.startswith("_")),
 )
-_OPTIONAL: Final = frozenset({"claim_some"})
+_OPTIONAL: Final = frozenset({"claim_some", "forgotten", "check"})
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:

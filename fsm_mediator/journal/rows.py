@@ -12,15 +12,18 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import IllegalRecordError, JournalError, PayloadError
 from fsm_mediator.journal.codec import UNREADABLE, Codec
 from fsm_mediator.journal.planning import Plan, Planned
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Recoveries
+from fsm_mediator.journal.sealing import NO_VALUE, Details, KeptDetails, open_details, seal, seal_details, unseal
 from fsm_mediator.records import CHILD, SIGNAL, VERBS, Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import (
     COMPENSATING,
     ENDED,
     EXECUTING,
+    FAILED,
     PENDING,
     PROBING,
     SUCCEEDED,
@@ -99,29 +102,6 @@ def is_too_late(item: InboxItem, state: str, due_at: float | None) -> bool:
     return item.kind == SIGNAL and state == f"{WAITING}.{item.name}" and due_at is not None and item.at >= due_at
 
 
-class _Details(msgspec.Struct, omit_defaults=True):
-    """The fields of a record besides event, states and time. Defaults are not written, so that fields can be added."""
-
-    step: str | None = None
-    attempt: int = 0
-    value: Any = None
-    error: tuple[str, str, str] | None = None
-    in_doubt: bool = False
-    due_at: float | None = None
-    reason: str | None = None
-    abandoned: bool = False
-    children: tuple[str, ...] | int | None = None  # a number: so many, named 0, 1, 2 ...
-
-
-_NOTHING: Final = msgspec.Raw()
-
-
-class _KeptDetails(_Details, omit_defaults=True):
-    value: msgspec.Raw = _NOTHING
-
-
-_decode: Final = msgspec.json.Decoder(_KeptDetails).decode
-
 _Encode: TypeAlias = Callable[[Any, str], bytes]
 """`Codec.encode`; of a value that was accepted before, `Codec.json`."""
 
@@ -177,6 +157,25 @@ def storable(text: str | None) -> str | None:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def about_record(saga_id: str, seq: int) -> str:
+    """The row that a record's details belong to, for a cipher."""
+    return f"{saga_id}/{seq}"
+
+
+def about_item(saga_id: str, name: str) -> str:
+    """The row that an inbox item's texts belong to, for a cipher."""
+    return f"{saga_id}/inbox/{name}"
+
+
+def are_same(kept: Sequence[Row], rows: Sequence[Row], saga_id: str, cipher: Cipher | None) -> bool:
+    """Whether two lists of records' rows hold the same. The same text is sealed differently each time."""
+    if cipher is None or len(kept) != len(rows):
+        return kept == rows
+    opened = ([open_details(row[5], cipher, about_record(saga_id, row[0])) for row in each] for each in (kept, rows))
+    values = [[(row.step, bytes(row.value), row.error, row.reason) for row in each] for each in opened]
+    return [row[:5] for row in kept] == [row[:5] for row in rows] and values[0] == values[1]
+
+
 def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[Row]:
     """Records as rows, without the number of their execution.
 
@@ -193,14 +192,16 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
                 f"records of execution {saga_id!r} do not follow one another: {record.seq} of {record.saga_id!r} comes "
                 f"where {seq} was to come. Nothing was written"
             )
-        details = _Details(record.step, record.attempt, record.value)
+        details = Details(record.step, record.attempt, record.value)
         if record.error is not None:
-            details.error = _failure_row(record.error)
+            details.error = failure_row(record.error)
         if record.in_doubt or record.due_at is not None or record.reason is not None or record.abandoned:
             details.in_doubt = record.in_doubt
             details.due_at = record.due_at
             details.reason = storable(record.reason)
             details.abandoned = record.abandoned
+        if record.actor is not None:
+            details.actor = storable(record.actor)
         if record.children is not None:
             details.children = _shortened(record.children)
         try:
@@ -213,7 +214,9 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
             ) from None
         if len(json) > codec.limit or b"null" in json or record.value.__class__ is msgspec.Raw:
             encoded(record.value, _value_of(record), _encode_of(record, codec))
-        rows.append((seq, record.event, record.source, record.target, record.at, json.decode()))
+        cipher = codec.cipher
+        kept = json.decode() if cipher is None else seal_details(json, cipher, about_record(saga_id, seq))
+        rows.append((seq, record.event, record.source, record.target, record.at, kept))
     return rows
 
 
@@ -234,15 +237,20 @@ def _value_of(record: Record) -> str:
     return f"execution {record.saga_id!r}: the value of record {record.seq} ({record.event!r} of {record.step!r})"
 
 
-def acceptance_row(acceptance: Acceptance, encode: _Encode) -> Row:
+def acceptance_row(acceptance: Acceptance, encode: _Encode, cipher: Cipher | None) -> Row:
     """An acceptance as the execution's record 0, without the number of the execution.
 
     Raises:
         PayloadError: The payload cannot be journaled.
     """
     payload = encoded(acceptance.payload, f"the payload of execution {acceptance.saga_id!r}", encode)
-    next_one = "" if acceptance.successor is None else f',"step":{msgspec.json.encode(acceptance.successor).decode()}'
-    return (0, _ACCEPTED, "", PENDING, acceptance.at, f'{{"value":{payload.decode()}{next_one}}}')
+    more = "" if acceptance.successor is None else f',"step":{msgspec.json.encode(acceptance.successor).decode()}'
+    if acceptance.carrier is not None:
+        more += f',"carrier":{msgspec.json.encode(acceptance.carrier).decode()}'
+    details = f'{{"value":{payload.decode()}{more}}}'
+    if cipher is not None:
+        details = seal_details(details.encode(), cipher, about_record(acceptance.saga_id, 0))
+    return (0, _ACCEPTED, "", PENDING, acceptance.at, details)
 
 
 def planned_rows(plan: Plan, codec: Codec) -> list[Row]:
@@ -254,19 +262,24 @@ def planned_rows(plan: Plan, codec: Codec) -> list[Row]:
     later = {branch.successor for branch in plan.branches}
     rows = []
     for branch in plan.branches:
-        *_, at, details = acceptance_row(branch, codec.json)
+        *_, at, details = acceptance_row(branch, codec.json, codec.cipher)
         rows.append((branch.deadline_at, branch.saga_id in later, at, details))
     return rows
 
 
-def planned_from(first: int, end: int, dormant: int | None, ended: str | None) -> Planned:
-    """The planned branches between two numbers, the first dormant one, and the error that ended them as JSON."""
-    return Planned(
-        first,
-        end,
-        end if dormant is None else dormant,
-        None if ended is None else Failure(*msgspec.json.decode(ended, type=tuple[str, str])),
-    )
+def ended_row(failure: Failure, saga_id: str, cipher: Cipher | None) -> str:
+    """The error that ends planned branches, as JSON."""
+    return msgspec.json.encode((failure.type, seal(storable(failure.message), cipher, f"{saga_id}/planned"))).decode()
+
+
+def planned_from(row: Row, saga_id: str, cipher: Cipher | None) -> Planned:
+    """The planned branches between two numbers, from these, the first dormant one, and the error that ended them."""
+    first, end, dormant, ended = row
+    failure = None
+    if ended is not None:
+        kind, message = msgspec.json.decode(ended, type=tuple[str, str])
+        failure = Failure(kind, unseal(message, cipher, f"{saga_id}/planned") or "")
+    return Planned(first, end, end if dormant is None else dormant, failure)
 
 
 def execution_row(
@@ -277,19 +290,19 @@ def execution_row(
     mail: int,
     wake_at: float | None,
     *,
-    unseen: int | None = None,
+    unseen: bool | None = None,
     awaits: bool = False,
 ) -> Row:
-    """What changes in an execution's row: driver, wake_at, attention, mail, ended_at; then its number.
+    """What changes in an execution's row: driver, wake_at, attention, mail, ended_at, failed; then its number.
 
-    *unseen*: how much of *mail* no driver has seen, if not all of it.
+    *unseen*: whether no driver has seen some of *mail*; None: all of it.
     """
     attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
     ended_at = at if driver is None and state in ENDED and attention is None else None
-    return driver, wake_at, attention, mail, ended_at, number
+    return driver, wake_at, attention, mail, ended_at, state == FAILED, number
 
 
-def item_row(item: InboxItem, saga_id: str, encode: _Encode) -> Row:
+def item_row(item: InboxItem, saga_id: str, encode: _Encode, cipher: Cipher | None) -> Row:
     """An inbox item as a row, without its number and that of its execution.
 
     Raises:
@@ -297,7 +310,9 @@ def item_row(item: InboxItem, saga_id: str, encode: _Encode) -> Row:
     """
     what = f"what is posted to execution {saga_id!r} ({item.kind} {item.name!r})"
     value = None if item.value is None else encoded(item.value, what, encode).decode()
-    return stored_name(item.kind, what), stored_name(item.name, what), value, storable(item.reason), item.at
+    value, reason = (seal(text, cipher, about_item(saga_id, item.name)) for text in (value, storable(item.reason)))
+    names = stored_name(item.kind, what), stored_name(item.name, what)
+    return *names, value, reason, storable(item.actor), item.at
 
 
 def driver_row(driver: Driver) -> Row:
@@ -306,12 +321,19 @@ def driver_row(driver: Driver) -> Row:
     return tuple(storable(text) if isinstance(text, str) else text for text in identity)
 
 
-def answer_row(answer: VerbAnswer) -> Row:
+def answer_row(answer: VerbAnswer, cipher: Cipher | None) -> Row:
     """The answer to a verb as a row."""
-    return answer.number, answer.name, answer.seq, storable(answer.refusal), answer.at
+    return answer.number, answer.name, answer.seq, seal(storable(answer.refusal), cipher, answer.name), answer.at
 
 
-def _failure_row(failure: Failure) -> tuple[str, str, str]:
+def answer_of(row: Row, cipher: Cipher | None) -> VerbAnswer:
+    """The answer to a verb of *row*."""
+    number, name, seq, refusal, at = row
+    return VerbAnswer(number, name, seq, unseal(refusal, cipher, name), at)
+
+
+def failure_row(failure: Failure) -> tuple[str, str, str]:
+    """A failure as type, message and traceback, each cut to its limit."""
     limits = (MESSAGE_LIMIT, MESSAGE_LIMIT, TRACEBACK_LIMIT)
     kind, message, traceback = map(_cut, (failure.type, failure.message, failure.traceback), limits)
     return kind, message, traceback
@@ -376,7 +398,7 @@ def encoded_item(saga_id: str, item: InboxItem, encode: _Encode) -> InboxItem:
     return msgspec.structs.replace(item, value=msgspec.Raw(encode(item.value, f"execution {saga_id!r}: {item.name!r}")))
 
 
-def record_of(row: Row, saga_id: str, saga: str) -> Record:
+def record_of(row: Row, saga_id: str, saga: str, cipher: Cipher | None) -> Record:
     """The record of *row*, which holds the columns from ``seq`` on.
 
     Raises:
@@ -384,35 +406,39 @@ def record_of(row: Row, saga_id: str, saga: str) -> Record:
     """
     seq, event, source, target, at, details = row
     try:
-        kept = _decode(details)
+        kept = open_details(details, cipher, about_record(saga_id, seq))
     except UNREADABLE_AS as why:
         raise IllegalRecordError(
             f"execution {saga_id!r}: record {seq} cannot be read: its row is damaged, or nested too deeply ({why})", seq
         ) from why
-    value = None if kept.value is _NOTHING else kept.value
+    value = None if kept.value is NO_VALUE else kept.value
     error = None if kept.error is None else Failure(*kept.error)
     children = tuple(map(str, range(kept.children))) if isinstance(kept.children, int) else kept.children
-    more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned
-    return Record(saga_id, saga, seq, event, source, target, at, kept.step, kept.attempt, value, error, *more, children)
+    more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned, children, kept.actor
+    return Record(saga_id, saga, seq, event, source, target, at, kept.step, kept.attempt, value, error, *more)
 
 
-def items_of(rows: Iterable[Row]) -> tuple[InboxItem, ...]:
+def items_of(rows: Iterable[Row], saga_id: str, cipher: Cipher | None) -> tuple[InboxItem, ...]:
     """The inbox items of *rows*."""
-    return tuple(
-        InboxItem(kind, name, None if value is None else msgspec.Raw(value), reason, at, number)
-        for number, kind, name, value, reason, at in rows
-    )
+    items = []
+    for number, kind, name, *texts, actor, at in rows:
+        text, reason = (unseal(each, cipher, about_item(saga_id, name)) for each in texts)
+        value = None if text is None else msgspec.Raw(text.encode())
+        items.append(InboxItem(kind, name, value, reason, at, number, actor))
+    return tuple(items)
 
 
-def entry_of(row: Row, driver: Driver | None, alive: bool) -> Entry:
+def entry_of(row: Row, driver: Driver | None, alive: bool, *, cipher: Cipher | None) -> Entry:
     """The entry of *row*: the columns of ``sql.ENTRIES``."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
     epoch, _, wake_at, mail, attention, *recoveries, queued = rest
     try:
-        kept = _decode(payload)
+        kept = open_details(payload, cipher, about_record(saga_id, 0))
     except UNREADABLE_AS:  # whoever drives the execution is told; a list of executions is not ended by one of them
-        kept = _KeptDetails(value=UNREADABLE)
+        kept = KeptDetails(value=UNREADABLE)
     acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
+    if kept.carrier is not None:
+        acceptance = msgspec.structs.replace(acceptance, carrier=kept.carrier)
     called = mail > 0 and attention == NOW
     counted = Recoveries(*recoveries)
     known = state, changed_at, seq, epoch, driver, alive, wake_at, mail, called, counted

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -34,7 +35,7 @@ from fsm_mediator.states import (
 )
 
 MANY: Final = 1000
-"""More parts than that are compiled without garbage collection."""
+"""More parts than that are defined and compiled without garbage collection."""
 
 
 class StateInfo(NamedTuple):
@@ -104,13 +105,27 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
     Raises:
         DefinitionError: The table is not a sound machine. That is a bug of this library.
     """
-    if len(parts) > MANY and gc.isenabled():
-        # Nothing made here is garbage, and to look for some again and again takes twice as long as all the rest.
-        gc.disable()
-        try:
-            return compile_machine(parts, every=every, stock=stock)
-        finally:
-            gc.enable()
+    with without_collection(len(parts)):
+        return _compiled(parts, every=every, stock=stock)
+
+
+@contextmanager
+def without_collection(parts: int) -> Iterator[None]:
+    """Collect no garbage while so many parts are defined, if they are many.
+
+    None of what is made then is garbage, and to look for some again and again takes as long as all the rest.
+    """
+    if parts <= MANY or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _compiled(parts: Sequence[Part], *, every: bool, stock: bool) -> CompiledMachine:
     table = list(transitions_of(parts, every=every))
     by_path = {part.path: part for part in parts}
     names = dict.fromkeys((PENDING, *chain.from_iterable((move.source, move.target) for move in table)))

@@ -167,10 +167,6 @@ class Effect:
         """The machine's ``on_enter``: set the next effect, without I/O."""
         event.model.effect = self
 
-    def enter(self, model: Any) -> None:
-        """The same as the call, without the machine's event object."""
-        model.effect = self
-
     def __repr__(self) -> str:
         return f"<{self.kind} {self.callback.label if self.callback else self.part.path}>"
 
@@ -183,10 +179,6 @@ class Rest:
     def __call__(self, event: Any) -> None:
         """The machine's ``on_enter``."""
         event.model.effect = None
-
-    def enter(self, model: Any) -> None:
-        """The same as the call, without the machine's event object."""
-        model.effect = None
 
     def __repr__(self) -> str:
         return "<rest>"

@@ -30,16 +30,18 @@ class Inbox:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
         late: The answers of abandoned attempts, in words; None: there are none.
+        successes: How many messages said that a branch has succeeded.
         trouble: Whether a branch has left the way forward, or is stuck, since the driver last looked at the branches.
         verbs: The verbs that are not judged yet, in order.
     """
 
-    received: frozenset[int] = frozenset()
     seen = 0
+    successes = 0
     late: str | None = None
     trouble = False
 
     def __init__(self) -> None:
+        self.received: set[int] = set()
         self.verbs: list[InboxItem] = []
 
 
@@ -73,12 +75,16 @@ class Group:
         quiescent: Whether none of the branches goes on by itself.
         must_retry: Whether a branch that must be undone could not be commanded yet.
         planned: Whether branches are planned that this driver is to create.
+        enough: How many messages of success there must be before all branches can have settled.
+        listed_until: The monotonic time until which the last listing of the branches will do, if all go on.
     """
 
     notified: frozenset[str] = frozenset()
     quiescent = False
     must_retry = False
     planned = False
+    enough = 0
+    listed_until = -math.inf
 
 
 UNREAD: Final = Inbox()
@@ -185,7 +191,7 @@ class ActiveExecution:
         for each in items:
             if each.number not in inbox.received:
                 item = each if encoding is None else self._decoded(each, encoding)
-                inbox.received |= {item.number}
+                inbox.received.add(item.number)
                 inbox.seen = max(inbox.seen, item.number)
                 if item.kind in VERBS:
                     inbox.verbs.append(item)
@@ -193,7 +199,9 @@ class ActiveExecution:
                 self.execution.receive(item)
                 if item.kind == BEGIN:
                     self.dormant = False
-                if item.kind == CHILD and item.value != SUCCEEDED:
+                if item.kind == CHILD and item.value == SUCCEEDED:
+                    inbox.successes += 1
+                elif item.kind == CHILD:
                     inbox.trouble = True
                 if item.kind == LATE:
                     inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason

@@ -7,14 +7,14 @@ may be lost, late or doubled, and the next driver of an execution finds everythi
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.execution.rules import NOT_BEGUN, RUNNING
 from fsm_mediator.ids import branch_id, branch_name
-from fsm_mediator.journal.planning import Planned, planned_of
+from fsm_mediator.journal.planning import Planned, branches_counted, planned_of
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Kind
 from fsm_mediator.mediator.active import is_quiescent
@@ -23,7 +23,11 @@ from fsm_mediator.records import CANCEL, Branch, Branches, InboxItem
 from fsm_mediator.states import (
     COMPENSATING,
     ENDED,
+    EXECUTING,
     FAILED,
+    PENDING,
+    PROBING,
+    RETRYING,
     RETRYING_COMPENSATION,
     STUCK,
     STUCK_PHASES,
@@ -33,6 +37,12 @@ from fsm_mediator.states import (
     phase_of,
     split_state,
 )
+
+COUNTED: Final = 100
+"""The least branches of a group that are counted before they are listed."""
+
+_AT_WORK: Final = frozenset((EXECUTING, RETRYING, PROBING))
+_ON_THE_WAY: Final = _AT_WORK | {PENDING, WAITING, SUCCEEDED}
 
 
 class BranchesStatus(NamedTuple):
@@ -97,6 +107,21 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     unbegun = tuple(entry for entry in going_on if entry.seq == 0 and entry.driver is None)
     ids = tuple(entry.saga_id for entry in going_on)
     return BranchesStatus(branches, ids, undo, stuck, quiescent, unowned, failed, unbegun, to_create)
+
+
+def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
+    """How many branches of a large group have not settled, if none has left the way forward and one goes on by itself.
+
+    Then nothing can be decided, and the branches need not be listed: of thousands that takes seconds. Else 0.
+    """
+    part = execution.machine.places[execution.state].part
+    if execution.phase != WAITING or execution.cancelled or part is None or len(execution.group) < COUNTED:
+        return 0
+    phases = branches_counted(store.journal, execution.saga_id)
+    if phases is None or sum(phases.values()) < len(execution.group) or not phases.keys() <= _ON_THE_WAY:
+        return 0
+    goes_on = any(phase in _AT_WORK or (phase == PENDING and part.at_most is None) for phase in phases)
+    return sum(phases.values()) - phases.get(SUCCEEDED, 0) if goes_on else 0
 
 
 def _entries_of(store: ExecutionStore, execution: Execution, path: str) -> tuple[list[Entry], Planned | None]:
@@ -202,12 +227,18 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
         return False
     execution = store.load_execution(entry)
     # It may have gone on since it was listed.
-    return execution.state == entry.state and branches_status(store, execution).quiescent
+    if execution.state != entry.state or surely_going_on(store, execution):
+        return False
+    return branches_status(store, execution).quiescent
 
 
 def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
-    """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it goes on."""
-    if store.has_verbs(entry):
+    """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it goes on.
+
+    One that waits, and whose time is over, goes on as soon as it is claimed.
+    """
+    is_due = entry.wake_at is not None and entry.wake_at <= store.clock()
+    if store.has_verbs(entry) or (is_due and not is_settled(entry.state) and not store.waits_in_group(entry)):
         return None
     execution = store.load_execution(entry)
     quiescent = bool(execution.group) and is_branch_quiescent(store, entry)

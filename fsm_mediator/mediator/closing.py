@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 
 from fsm_mediator import forking
+from fsm_mediator.errors import MediatorClosedError
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
 
@@ -104,3 +105,11 @@ def _stop(core: Core, active: ActiveExecution) -> None:
         wake.set()
     if core.try_take(active):
         core.owned.release_and_finish(active, outcome=active.execution.outcome() if active.epoch else None)
+
+
+def closed_error(saga_id: str, state: str) -> MediatorClosedError:
+    """The error for a caller of an execution that closing released."""
+    return MediatorClosedError(
+        f"this mediator was closed while execution {saga_id!r} stood in {state!r}; it goes on when it is "
+        f"recovered, or when its id is run again"
+    )

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fsm_mediator import ids
-from fsm_mediator.definition.saga import SignalPlace, find_signal, signal_names
+from fsm_mediator.definition.saga import Saga, SignalPlace, find_signal, signal_names
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import PayloadError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import group_of, is_branch, parent_of
 from fsm_mediator.journal.codec import are_equal
+from fsm_mediator.journal.optional import post_item
 from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.machine.parts import GROUPS, Part
@@ -47,25 +48,27 @@ Command: TypeAlias = Callable[[Execution, str | None], Record | None]
 """Feeds a command to an execution; the text is the late answer of an abandoned attempt, if there is one."""
 
 
-def retry_command(store: ExecutionStore, reason: str | None) -> Command:
+def retry_command(store: ExecutionStore, reason: str | None, actor: str | None = None) -> Command:
     """The verb ``retry``.
 
     Said to a branch, it raises a RefusedError where the whole was settled by hand and has gone on without it.
     """
 
     def command(execution: Execution, late: str | None) -> Record | None:
-        _check_parent_still_waits(store, execution)
-        return execution.feed(OperatorRetry(_with_late_answer(reason, late)), store.clock())
+        _check_parents_still_wait(store, execution)
+        return execution.feed(OperatorRetry(_with_late_answer(reason, late), actor), store.clock())
 
     return command
 
 
-def undo_command(store: ExecutionStore, reason: str | None) -> Command:
+def undo_command(store: ExecutionStore, reason: str | None, actor: str | None = None) -> Command:
     """The verb ``undo``."""
-    return lambda execution, late: execution.feed(OperatorUndo(_with_late_answer(reason, late)), store.clock())
+    return lambda execution, late: execution.feed(OperatorUndo(_with_late_answer(reason, late), actor), store.clock())
 
 
-def resolve_command(store: ExecutionStore, reason: str, done: bool | None, result: Any) -> Command:
+def resolve_command(
+    store: ExecutionStore, reason: str, done: bool | None, result: Any, actor: str | None = None
+) -> Command:
     """The verb ``resolve``.
 
     Raises:
@@ -98,7 +101,9 @@ def resolve_command(store: ExecutionStore, reason: str, done: bool | None, resul
             )
         if meant and store.journal.encodes and part is not None:
             value = store.journal.codec.accept_result(part, result)
-        return execution.feed(OperatorSettled(meant, _with_late_answer(reason, late) or reason, value), store.clock())
+        return execution.feed(
+            OperatorSettled(meant, _with_late_answer(reason, late) or reason, value, actor), store.clock()
+        )
 
     return command
 
@@ -113,8 +118,8 @@ def _not_stuck(execution: Execution) -> str:
     return where
 
 
-def post_cancel(store: ExecutionStore, saga_id: str, reason: str | None) -> Entry:
-    """Put a cancel into the execution's inbox; the entry names the owner to notify.
+def post_cancel(store: ExecutionStore, token: int, saga_id: str, reason: str | None, actor: str | None = None) -> Entry:
+    """Put a cancel into the execution's inbox; the entry names the owner to notify. *token*: see `Journal.post`.
 
     Raises:
         RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot. Of an execution
@@ -125,21 +130,25 @@ def post_cancel(store: ExecutionStore, saga_id: str, reason: str | None) -> Entr
     elsewhere = store.is_known_elsewhere(entry)
     if entry.state not in ENDED and not elsewhere:
         store.load_execution(entry)  # raises where nothing here can carry it out
-    why = None if elsewhere else _why_not_cancellable(store, entry)
-    if why is None and not store.journal.post(saga_id, InboxItem(CANCEL, reason=reason, at=store.clock())):
+    why = None if elsewhere else why_not_cancellable(store.registry.saga_of(entry.acceptance), entry.state)
+    cancel = InboxItem(CANCEL, reason=reason, at=store.clock(), actor=actor)
+    if why is None and not post_item(store.journal, saga_id, cancel, token):
         why = "it has ended meanwhile"
     if why is None:
         entry = store.entry(saga_id)  # anew: if nobody holds it now, nobody sees what was posted unless called
         # It may have gone on while we posted. To have ended in `failed` may be what the cancel did, these cannot.
-        if not elsewhere and (entry.state == SUCCEEDED or _past_pivot(store, entry)):
-            why = _why_not_cancellable(store, entry)
+        saga = None if elsewhere else store.registry.saga_of(entry.acceptance)
+        if saga is not None and (entry.state == SUCCEEDED or _past_pivot(saga, entry.state)):
+            why = why_not_cancellable(saga, entry.state)
     if why is not None:
         raise RefusedError(f"execution {saga_id!r} cannot be cancelled: {why}")
     return entry
 
 
-def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> Entry:
-    """Put a signal into the execution's inbox; the entry names the owner to notify.
+def post_signal(
+    store: ExecutionStore, token: int, saga_id: str, name: str, value: Any, actor: str | None = None
+) -> Entry:
+    """Put a signal into the execution's inbox; the entry names the owner to notify. *token*: see `Journal.post`.
 
     Raises:
         RefusedError: It awaits no such signal (any more), or another value has come first.
@@ -148,8 +157,8 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
     """
     entry = store.entry(saga_id)
     if store.is_known_elsewhere(entry):
-        item = InboxItem(SIGNAL, name, value, UNCHECKED, store.clock())
-        if not store.journal.post(saga_id, item, clock=store.clock):
+        item = InboxItem(SIGNAL, name, value, UNCHECKED, store.clock(), actor=actor)
+        if not post_item(store.journal, saga_id, item, token, store.clock):
             raise RefusedError(f"signal {name!r} of execution {saga_id!r} is not awaited: it has ended, or timed out")
         return store.entry(saga_id)
     entry, found, path = _find_signal(store, saga_id, name)
@@ -157,7 +166,8 @@ def post_signal(store: ExecutionStore, saga_id: str, name: str, value: Any) -> E
     where = f"signal {path!r} of execution {entry.saga_id!r}"
     if _already_received(store, entry, found, path, value, where):
         return entry
-    posted = store.journal.post(entry.saga_id, InboxItem(SIGNAL, path, value, at=store.clock()), clock=store.clock)
+    item = InboxItem(SIGNAL, path, value, at=store.clock(), actor=actor)
+    posted = post_item(store.journal, entry.saga_id, item, token, store.clock)
     entry = store.entry(entry.saga_id)  # anew: it may have gone on while we posted, and another may have been first
     if not posted:
         why = "the execution has ended" if entry.state in ENDED else "it came after the time-out of its wait"
@@ -174,6 +184,7 @@ def _already_received(
 ) -> bool:
     """Whether this very value has come; False: none has, and it is awaited."""
     mail = store.journal.inbox(entry.saga_id)  # before the records: what a driver takes from it in between is in these
+    entry = store.entry(entry.saga_id)  # which may have begun in between
     execution = store.load_execution(entry)
     items = store.journal.codec.decode_items(execution.saga, mail)
     first = [item.value for item in items if item.kind == SIGNAL and item.name == path]
@@ -244,37 +255,42 @@ def refuse_branch(saga_id: str) -> None:
         )
 
 
-def _check_parent_still_waits(store: ExecutionStore, execution: Execution) -> None:
-    """Refuse to have a branch do anything once the whole does not wait for it any more."""
-    branch_id, parent_id = execution.saga_id, execution.acceptance.parent
-    while parent_id is not None:
-        whole = store.entry(parent_id)
-        group = group_of(branch_id)
-        if path_of(whole.state) != group:
-            raise RefusedError(
-                f"{execution.saga_id!r} is a branch of {parent_id!r}, which does not wait for its group {group!r} any "
-                f"more: it stands in {whole.state!r}, and what the branch did now would come too late"
-            )
-        branch_id, parent_id = parent_id, whole.acceptance.parent
+def check_parent_waits(saga_id: str, branch: str, parent_state: str) -> None:
+    """Refuse to have *saga_id* do anything once the parent of *branch*, itself or one around it, does not wait for it.
+
+    Raises:
+        RefusedError: The parent's state says so.
+    """
+    group = group_of(branch)
+    if path_of(parent_state) != group:
+        raise RefusedError(
+            f"{saga_id!r} is a branch of {parent_of(branch)!r}, which does not wait for its group {group!r} any more: "
+            f"it stands in {parent_state!r}, and what the branch did now would come too late"
+        )
 
 
-def _why_not_cancellable(store: ExecutionStore, entry: Entry) -> str | None:
-    phase = phase_of(entry.state)
-    if entry.state in ENDED:
-        return f"it has ended in {entry.state!r}"
-    if _past_pivot(store, entry):
-        return f"it is past its pivot, in {entry.state!r}, and can only go forward"
+def _check_parents_still_wait(store: ExecutionStore, execution: Execution) -> None:
+    for branch, parent in ids.ancestors(execution.saga_id):
+        check_parent_waits(execution.saga_id, branch, store.entry(parent).state)
+
+
+def why_not_cancellable(saga: Saga, state: str) -> str | None:
+    """Why an execution of *saga* in *state* takes no cancel, in words; None: it takes one."""
+    phase = phase_of(state)
+    if state in ENDED:
+        return f"it has ended in {state!r}"
+    if _past_pivot(saga, state):
+        return f"it is past its pivot, in {state!r}, and can only go forward"
     if phase in (COMPENSATING, RETRYING_COMPENSATION):
-        return f"it is compensating already, in {entry.state!r}"
+        return f"it is compensating already, in {state!r}"
     if phase in STUCK_PHASES:
-        return f"it is stuck, in {entry.state!r}"
+        return f"it is stuck, in {state!r}"
     return None
 
 
-def _past_pivot(store: ExecutionStore, entry: Entry) -> bool:
-    saga = store.registry.saga_of(entry.acceptance)
-    machine = saga.machine_with(entry.state)
-    part = machine.places[entry.state].part if machine is not None else None
+def _past_pivot(saga: Saga, state: str) -> bool:
+    machine = saga.machine_with(state)
+    part = machine.places[state].part if machine is not None else None
     return (part or saga.parts[0]).forward_only
 
 

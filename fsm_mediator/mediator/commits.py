@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -11,11 +10,13 @@ from fsm_mediator.errors import DecisionError, ResultRefusedError, SignalTimedOu
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.rules import MOST_CRASHES
 from fsm_mediator.ids import branch_name
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.optional import turns_of
 from fsm_mediator.journal.planning import Plan, plans_branches
-from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Journal, Recoveries
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Driver, Journal, Recoveries, new_token
 from fsm_mediator.machine.parts import AWAIT, EXECUTE, GROUPS, PROBE, Effect, Kind
 from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.holding import Holds
 from fsm_mediator.records import (
     BEGIN,
     CHILD,
@@ -29,7 +30,7 @@ from fsm_mediator.records import (
     Record,
     Returned,
 )
-from fsm_mediator.states import FAILED, PENDING, WAITING, is_settled, phase_of
+from fsm_mediator.states import FAILED, FURTHER, PENDING, WAITING, is_settled, phase_of
 
 CREATED_AT_ONCE: Final = 1000
 """The most branches that are created in one commit."""
@@ -49,11 +50,13 @@ class CommitBuilder:
 
     Attributes:
         driver: The driver that writes.
+        holds: What is held, as the driver knows it.
         created_at_once: The most branches of a group that one commit creates. None: all of them, in the commit of the
             record that enters the group, because the journal keeps no plans.
     """
 
     driver: Driver
+    holds: Holds
 
     def __init__(
         self,
@@ -72,7 +75,6 @@ class CommitBuilder:
         self._codec = journal.codec if journal.encodes else None
         self._park_after = park_after
         self._sleeps = sleeps
-        self._limited = limited
         self._asks_for_slots = limited and turns_of(journal) is not None
         self._max_recoveries = max_recoveries
 
@@ -85,7 +87,7 @@ class CommitBuilder:
         effect = execution.effect
         return not (
             (effect is not None and effect.callback is None)
-            or self._limited
+            or self.holds.restricts
             or active.stopping
             or active.unbegun
             or execution.is_interruptible
@@ -149,7 +151,8 @@ class CommitBuilder:
             self._slot(active, records, parks=parks) if self._asks_for_slots else None,
             answers,
             plan,
-            0 if records or opens else uuid.uuid4().int >> 65,
+            0 if records or opens else new_token(),
+            execution.acceptance.notes if opens else (),
         )
 
     def _plans(self, execution: Execution) -> bool:
@@ -242,17 +245,20 @@ class CommitBuilder:
 
     def encode_result(self, effect: Effect, answer: Returned) -> Returned | Raised:
         """*answer* with the value that later steps will see."""
-        if self._codec is None:
-            return answer
-        value = answer.value
-        try:
-            if effect.kind == EXECUTE:
-                value = self._codec.accept_result(effect.part, value)
-            elif effect.kind == PROBE and isinstance(value, Happened):
-                value = Happened(self._codec.accept_result(effect.part, value.result))
-        except ResultRefusedError as error:
-            return Raised(error, answer.late)
-        return Returned(value, answer.late)
+        return answer if self._codec is None else encoded_answer(self._codec, effect, answer)
+
+
+def encoded_answer(codec: Codec, effect: Effect, answer: Returned) -> Returned | Raised:
+    """*answer* with the value that later steps will see, as *codec* returns it."""
+    value = answer.value
+    try:
+        if effect.kind == EXECUTE:
+            value = codec.accept_result(effect.part, value)
+        elif effect.kind == PROBE and isinstance(value, Happened):
+            value = Happened(codec.accept_result(effect.part, value.result))
+    except ResultRefusedError as error:
+        return Raised(error, answer.late)
+    return Returned(value, answer.late)
 
 
 def forget_decision(active: ActiveExecution) -> None:
@@ -286,13 +292,9 @@ def _counted(active: ActiveExecution, records: Sequence[Record]) -> Recoveries |
     if active.recoveries is NO_RECOVERIES and active.recorded is NO_RECOVERIES:
         return None
     for record in records:
-        further = record.event in _FURTHER or phase_of(record.target) == WAITING
+        further = record.event in FURTHER or phase_of(record.target) == WAITING
         active.recoveries = NO_RECOVERIES if further else Recoveries(active.recoveries.total)
     return None if active.recoveries is active.recorded else active.recoveries
-
-
-_FURTHER: Final = frozenset(("executed", "compensated", "settled_done", "settled_undone", "retry", "undo"))
-"""The events after which an execution has got further, or a person has judged it."""
 
 
 def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[str, str] | None:

@@ -23,7 +23,7 @@ from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.journal.optional import patience_of
+from fsm_mediator.journal.optional import inbox_after, owned_by, patience_of
 from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, InboxChangedError, Journal, Written
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commits import CommitBuilder
@@ -34,14 +34,17 @@ from fsm_mediator.mediator.ownership import OwnedExecutions, notify_local_owner
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.mediator.runtime import Event, Runtime, StepCall
 from fsm_mediator.mediator.setbacks import Setbacks
-from fsm_mediator.mediator.store import ExecutionStore, raise_unless_succeeded
+from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.mediator.timers import WakeTimers
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Record
-from fsm_mediator.retry import check_number
+from fsm_mediator.retry import check_wait
 
 RECLAIM_AFTER: Final = 1.0
 """Seconds after which a mediator claims again what its driver in the background had to leave."""
+
+WOKEN_AGAIN: Final = 0.05
+"""Seconds after which a timer wakes an execution again that a caller had reserved."""
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -70,6 +73,9 @@ class Core:
         patience: Until when `close` waits for executions, in seconds since the epoch.
     """
 
+    owned_type: type[OwnedExecutions] = OwnedExecutions
+    around: tuple[Any, ...] = ()
+
     def __init__(
         self,
         sagas: Iterable[Saga],
@@ -86,7 +92,7 @@ class Core:
         chance: Callable[[], float] | None,
     ) -> None:
         self.owns_journal = journal is None or isinstance(journal, (str, os.PathLike))
-        check_number("park_after (seconds)", park_after)
+        check_wait("park_after", park_after)
         self.journal = open_journal(journal)
         self.clock = clock or time.time
         self.chance = chance or random.random
@@ -125,10 +131,10 @@ class Core:
         self.commits.driver = self.driver
         self.membership = Membership(self.journal, self.driver, self.registry.definitions)
         self.registry.on_change = self.membership.note_change
-        self.owned = OwnedExecutions(self.store, self.driver.id, self.limits)
-        self.owned.notify = functools.partial(_notify, weakref.ref(self))
+        self.owned = self.owned_type(self.store, self.driver.id, self.limits)
+        self.owned.notify, self.commits.holds = functools.partial(_notify, weakref.ref(self)), self.owned.holds
         self.setbacks = Setbacks(self.runtime.monotonic)
-        self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.resume)
+        self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.wake)
 
     def reset(self) -> None:
         """In a forked child: be another driver, for the one before lives on in the parent."""
@@ -143,12 +149,21 @@ class Core:
         Raises:
             MediatorClosedError: The mediator is closed.
         """
+        self.bind()
+        if not self.membership.opened:
+            await self.runtime.in_thread(self.membership.enlist, weakref.WeakMethod(self.heartbeat))
+            await self.runtime.in_thread(self.owned.refresh_holds)
+            self._check_open()  # it may have been closed meanwhile
+
+    def bind(self) -> None:
+        """Belong to the event loop of the caller, if there is one, and be no driver yet.
+
+        Raises:
+            MediatorClosedError: The mediator is closed.
+        """
         self._check_open()
         if self.runtime.bind():
             self.rebind()
-        if not self.membership.opened:
-            await self.runtime.in_thread(self.membership.enlist, weakref.WeakMethod(self.heartbeat))
-            self._check_open()  # it may have been closed meanwhile
 
     def _check_open(self) -> None:
         if self.closed:
@@ -176,8 +191,7 @@ class Core:
                 self.runtime.post(self._notify_if_active, saga_id)
                 if saga_id in self.owned.abandoned and saga_id not in self.owned.active:
                     self.owned.refuse_verbs(saga_id)
-            self.owned.retry_releases()
-            self.owned.look_for_turns()
+            self.owned.catch_up()
             self.settle_claims()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
@@ -227,7 +241,7 @@ class Core:
     async def read_inbox(self, active: ActiveExecution) -> None:
         """Have the execution receive what came to its inbox."""
         active.called = False  # first: what comes during the read is read again
-        active.receive(await self.runtime.in_thread(self.journal.inbox, active.saga_id))
+        active.receive(await self.runtime.in_thread(inbox_after, self.journal, active.saga_id, active.inbox.seen))
 
     def wake_event(self, active: ActiveExecution) -> Event:
         """Set when the driver of *active* is to look at its inbox, or to stop."""
@@ -328,11 +342,17 @@ class Core:
             raise
         return active
 
+    def wake(self, saga_id: str, elapsed: float = -math.inf) -> None:
+        """As `resume`, for a timer: again in a moment, if a caller has reserved the execution and may not drive it."""
+        active = self.owned.active.get(saga_id)
+        if self.resume(saga_id, elapsed) is None and not self.closed and (active is None or not active.epoch):
+            self.wake_timers.add(self.clock() + WOKEN_AGAIN, saga_id, elapsed)
+
     def settle_claims(self) -> None:
         """Drive the executions that this driver owns without knowing it: the answer to their claim was lost."""
         owned = self.owned
         if owned.claims_in_doubt:
-            held = self.journal.beat(self.driver.id, everything=True)
+            held = owned_by(self.journal, self.driver.id)
             owned.claims_in_doubt = False
             for saga_id in held:
                 if saga_id not in owned.active and saga_id not in owned.abandoned:
@@ -412,21 +432,6 @@ class Core:
             self.resume(child.saga_id)
         for saga_id, _ in commit.posts:
             self.notify(saga_id)
-
-    # Errors of callers
-
-    def closed_error(self, saga_id: str, state: str) -> MediatorClosedError:
-        """The error for a caller of an execution that closing released."""
-        return MediatorClosedError(
-            f"this mediator was closed while execution {saga_id!r} stood in {state!r}; it goes on when it is "
-            f"recovered, or when its id is run again"
-        )
-
-    def checked(self, active: ActiveExecution, outcome: Outcome, check: bool) -> Outcome:
-        """*outcome*; with *check*, any other outcome than success is raised as an error."""
-        if check and not active.rests and self.closed:
-            raise self.closed_error(active.saga_id, outcome.state)
-        return raise_unless_succeeded(outcome, check)
 
 
 def _notify(core: weakref.ref[Core], saga_id: str) -> None:

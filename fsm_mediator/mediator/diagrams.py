@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram import Diagram, View
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.protocol import Entry, Journal
@@ -27,7 +27,7 @@ def run_of(journal: Journal, entry: Entry) -> Run:
     )
 
 
-def diagram_of(store: ExecutionStore, saga_id: str, view: str) -> Diagram:
+def diagram_of(store: ExecutionStore, saga_id: str, view: View) -> Diagram:
     """The picture of an execution's way through its machine, and of its branches' through theirs.
 
     Raises:

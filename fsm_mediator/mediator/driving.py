@@ -77,6 +77,8 @@ class ExecutionDriver(WaitingDriver):
                             records = [record]
                             continue
                     written = not records
+                    if self.owned.holds.any or active.asks_at is not None:
+                        self.owned.hold_back(active, at)
                     parks = commits.should_release(active, written=written, left=self._left)
                     queues = not parks and (active.asks_at is not None or not self.owned.has_slot(active))
                 if active.decides and not records:
@@ -185,6 +187,8 @@ class ExecutionDriver(WaitingDriver):
         ended = outcome.state in ENDED
         active.rests = ended or is_quiescent(execution, mail=active.called, branches_quiescent=active.group.quiescent)
         self.owned.finish(active, outcome)
+        if active.asks_at is not None and self.owned.holds.any:
+            self.owned.holds.parked.add(active.saga_id)
         if not ended and not active.stopping:
             if active.called:  # even if it is stuck: a branch may have been settled meanwhile
                 self.resume(active.saga_id)
@@ -198,7 +202,8 @@ class ExecutionDriver(WaitingDriver):
 
     def drive_new(self, active: ActiveExecution) -> Coroutine[Any, Any, Outcome | None]:
         """Drive a new execution."""
-        return self.drive_in_memory(active) if self.memory is not None else self.drive(active, opens=True)
+        plain = self.memory is not None and not (active.execution.acceptance.notes or self.owned.holds.any)
+        return self.drive_in_memory(active) if plain else self.drive(active, opens=True)
 
     async def drive_in_memory(self, active: ActiveExecution) -> Outcome | None:  # noqa: C901 - one loop
         """As `drive`, of a new execution in memory, for as long as steps are attempted and nothing else happens.

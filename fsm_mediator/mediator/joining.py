@@ -8,13 +8,25 @@ from typing import Final
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.protocol import Commit, Entry
 from fsm_mediator.mediator.active import NO_GROUP, ActiveExecution, Group
-from fsm_mediator.mediator.branches import BranchesStatus, branches_status, cancel_message, stuck_branches
+from fsm_mediator.mediator.branches import (
+    BranchesStatus,
+    branches_status,
+    cancel_message,
+    stuck_branches,
+    surely_going_on,
+)
 from fsm_mediator.mediator.commands import Command, undo_command
+from fsm_mediator.mediator.commits import append_immediate_moves
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.creating import create_branches
 from fsm_mediator.mediator.notifications import report
 from fsm_mediator.mediator.store import ExecutionStore
+from fsm_mediator.mediator.waiting import BRANCHES_POLL
 from fsm_mediator.records import InboxItem, Record
+from fsm_mediator.states import WAITING
+
+LISTED_RARELY: Final = 10
+"""All branches are listed again, to find those without an owner, once the listing took so few of the seconds passed."""
 
 UNBEGUN_AT_A_TIME: Final = 100
 """How many branches that have not begun are ended in one commit."""
@@ -54,14 +66,32 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
 
 
 async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus | None:
-    """The status of the branches, once all of them are created; None: some are left to the next driver."""
-    status = await core.runtime.in_thread(branches_status, core.store, active.execution)
+    """The status of the branches; None: nothing can be decided yet, or the next driver is to create the others."""
+    group, in_thread, began = active.group, core.runtime.in_thread, core.runtime.monotonic()
+    if (active.background or began < group.listed_until) and await _surely_goes_on(core, active):
+        group.quiescent = False
+        return None
+    status = await in_thread(branches_status, core.store, active.execution)
+    now = core.runtime.monotonic()
+    group.listed_until = now + max(BRANCHES_POLL, LISTED_RARELY * (now - began))
     if status.planned is None:
         return status
-    active.group.quiescent = False
+    group.quiescent = False
     if not await create_branches(core, active, status.planned, status.failed):
         return None
     return await core.runtime.in_thread(branches_status, core.store, active.execution)
+
+
+async def _surely_goes_on(core: Core, active: ActiveExecution) -> bool:
+    """Whether branches surely go on, so that nothing can be decided yet. It is asked of the journal now and then."""
+    execution, group, inbox = active.execution, active.group, active.inbox
+    if group.planned or group.notified or execution.cancelled or execution.phase != WAITING:
+        return False
+    if inbox.trouble or inbox.successes >= group.enough:
+        going_on = await core.runtime.in_thread(surely_going_on, core.store, execution)
+        group.enough = inbox.successes + going_on
+        return going_on > 0
+    return True
 
 
 async def _end_unbegun(core: Core, branches: tuple[Entry, ...], cancel: InboxItem) -> set[str]:
@@ -104,9 +134,14 @@ async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_br
         if not await core.runtime.in_thread(functools.partial(core.owned.claim, active, for_command=True)):
             core.owned.finish(active)
             return False
-        record = await feed_command(core, active, command, to_stuck_branches)
-        await write_records(core, active, [record])
-        core.submit(active)
+        records = [await feed_command(core, active, command, to_stuck_branches)]
+        append_immediate_moves(active, records, records[0].at)  # in one commit: a group over no items is undone at once
+        await write_records(core, active, records)
+        if active.execution.effect is not None:
+            core.submit(active)
+        else:
+            active.rests = True
+            core.owned.finish(active, active.execution.outcome())
     except BaseException as error:
         core.release_if_unstarted(active, error)
         raise

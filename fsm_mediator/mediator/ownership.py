@@ -13,14 +13,17 @@ import time
 import weakref
 from collections.abc import Callable
 
+import msgspec
+
 from fsm_mediator.error_types import safe_repr
 from fsm_mediator.errors import AlreadyDrivenError, JournalError, LeaseLostError, PayloadError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import is_inside
 from fsm_mediator.journal.optional import turns_of
-from fsm_mediator.journal.protocol import Commit, Entry
-from fsm_mediator.machine.parts import Effect
+from fsm_mediator.journal.protocol import Commit, Entry, Journal
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Effect
 from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.holding import Holds
 from fsm_mediator.mediator.limits import Limits, Slot
 from fsm_mediator.mediator.pool import RunningCall
 from fsm_mediator.mediator.store import ExecutionStore
@@ -56,7 +59,10 @@ class OwnedExecutions:
         active: The executions that it drives, or is about to claim, by id.
         abandoned: The threads that cannot be ended, by the id of their execution, which stays owned.
         unreleased: The ids of executions that it could not release yet.
+        to_release: The epochs of executions that were claimed for a worker while another one here was about to claim
+            them, and may have found that they are owned here; by id.
         waiting: The places of executions that queue in the journal, see `Limit.wait_for_turn`, by id.
+        holds: What is held, as this driver knows it.
         claims_in_doubt: Whether a claim failed, and may have been made all the same.
         on_empty: Called, if set, whenever the last execution is gone.
         notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
@@ -64,14 +70,16 @@ class OwnedExecutions:
 
     def __init__(self, store: ExecutionStore, driver_id: str, limits: Limits | None = None) -> None:
         self._store = store
-        self._journal = store.journal
+        self.journal = self._journal = store.journal
         self._driver_id = driver_id
         self._limits = limits
         self.active: dict[str, ActiveExecution] = {}
         self.abandoned: dict[str, AbandonedCall] = {}
         self.unreleased: set[str] = set()
+        self.to_release: dict[str, int] = {}
         self.waiting: dict[str, Slot] = {}
         self._turns = turns_of(store.journal)
+        self.holds = Holds(store.journal, limited=limits is not None)
         self.claims_in_doubt = False
         self.on_empty: Callable[[], None] | None = None
         self.notify: Callable[[str], object] | None = None
@@ -100,6 +108,8 @@ class OwnedExecutions:
                 look_for_turns()
         if self.active.get(saga_id) is active:
             del self.active[saga_id]
+        if saga_id in self.to_release:
+            self._release_claimed(saga_id)
         if (done := active.wait.done) is not None:
             done.set()
         if self.abandoned and (left := self.abandoned.get(saga_id)) is not None and not left.watched:
@@ -118,11 +128,18 @@ class OwnedExecutions:
             self.finish(active, outcome, error)
 
     def give_back(self, claimed: Entry) -> None:
-        """Release a claimed execution, unless it was claimed again since."""
-        try:
-            self._journal.release(claimed.saga_id, claimed.epoch)
-        except JournalError as error:
-            self._release_later(claimed.saga_id, error)
+        """Release a claimed execution once nothing here is about to claim it, unless it was claimed again since."""
+        self.to_release[claimed.saga_id] = claimed.epoch
+        if claimed.saga_id not in self.active:
+            self._release_claimed(claimed.saga_id)
+
+    def _release_claimed(self, saga_id: str) -> None:
+        epoch = self.to_release.pop(saga_id, None)
+        if epoch is not None:
+            try:
+                self._journal.release(saga_id, epoch)
+            except JournalError as error:
+                self._release_later(saga_id, error)
 
     def _release_later(self, saga_id: str, error: JournalError) -> None:
         logger.warning("execution %r could not be released yet: %s", saga_id, error)
@@ -173,7 +190,7 @@ class OwnedExecutions:
         try:
             if claimed is not None:
                 self.check_no_running_call(saga_id)
-            elif (claimed := self._try_claim(saga_id)) is None:
+            elif (claimed := self._try_claim(entry)) is None:
                 if entry.driver is not None:
                     notify_local_owner(
                         entry.driver.id, saga_id
@@ -204,14 +221,15 @@ class OwnedExecutions:
             raise
         return True
 
-    def _try_claim(self, saga_id: str) -> Entry | None:
+    def _try_claim(self, entry: Entry) -> Entry | None:
+        saga_id = entry.saga_id
         claimed = self._journal.claim(saga_id, self._driver_id)
-        if claimed is None:
-            entry = self._journal.find(saga_id)
-            if entry is not None and entry.driver is not None and entry.driver.id == self._driver_id:
-                # Owned here, and not driven: it could not be released, or an interrupt hit between two lines.
-                self._journal.release(saga_id, entry.epoch)
-                claimed = self._journal.claim(saga_id, self._driver_id)
+        if claimed is not None and entry.driver is not None and entry.driver.id == self._driver_id:
+            # Owned here, and not driven: it could not be released, the answer to its claim was lost, or an interrupt
+            # hit between two lines. What may still be written under its epoch is to be refused.
+            self._journal.release(saga_id, claimed.epoch)
+            again = self._journal.claim(saga_id, self._driver_id)
+            claimed = again and msgspec.structs.replace(again, abandoned=again.abandoned or claimed.abandoned)
         return claimed
 
     # Threads that cannot be ended
@@ -234,6 +252,31 @@ class OwnedExecutions:
             return False
         slot.end()
         return any(owned.waiting for owned in list(_here.values()))
+
+    def catch_up(self) -> None:
+        """At a heartbeat: release what could not be released before, look for free slots, and read new holds."""
+        self.retry_releases()
+        self.look_for_turns()
+        self.refresh_holds()
+
+    def refresh_holds(self) -> None:
+        """Read new holds, and have the executions looked at that these concern."""
+        if not self.holds.refresh() or self.notify is None:
+            return
+        parked, self.holds.parked = self.holds.parked, set()
+        for saga_id in (*self.active, *parked):
+            self.notify(saga_id)
+
+    def hold_back(self, active: ActiveExecution, at: float) -> None:
+        """Have the next attempt wait, if it is held; else let it begin."""
+        execution = active.execution
+        effect = execution.effect
+        if effect is None or effect.kind not in (EXECUTE, COMPENSATE):
+            return
+        if not self.holds.any or not self.holds.holds(execution, effect):
+            active.asks_at = None
+        elif active.asks_at is None or active.asks_at <= at:
+            active.asks_at = self.holds.until(execution, at)
 
     def has_slot(self, active: ActiveExecution) -> bool:
         """Whether the limits allow the next attempt; else it queues."""
@@ -329,6 +372,13 @@ def look_for_turns() -> None:
     """
     for owned in list(_here.values()):
         owned.look_for_turns()
+
+
+def refresh_holds(journal: Journal) -> None:
+    """Have the drivers of this process on *journal* read new holds; others do at their next heartbeat."""
+    for owned in list(_here.values()):
+        if owned.journal is journal:
+            owned.refresh_holds()
 
 
 def notify_local_owner(driver_id: str, saga_id: str) -> None:

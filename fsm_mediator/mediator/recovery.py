@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import Final, Self
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from fsm_mediator.errors import JournalError
 from fsm_mediator.journal.optional import claim_some
@@ -21,7 +22,7 @@ from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.runtime import Event
 from fsm_mediator.mediator.threads import run_blocking
-from fsm_mediator.retry import Retry, check_number
+from fsm_mediator.retry import Retry, check_wait
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -41,7 +42,7 @@ class RecoveryPoll:
     """
 
     def __init__(self, core: Core, poll: float) -> None:
-        check_number("poll (seconds)", poll, above=True)
+        check_wait("poll", poll, above=True)
         self._core = core
         self._poll = poll
         self._failures = 0
@@ -110,26 +111,58 @@ async def recover_until(core: Core, poll: RecoveryPoll, stopped: Event) -> None:
         await core.runtime.wait(core.runtime.freed if full else stopped, wait)
 
 
+class Relay(Protocol):
+    """Passes things on to a mediator, round by round, in its daemon: an outbox, for one."""
+
+    async def pass_on(self, mediator: Any) -> int:
+        """Pass on all that waits; return how much that was."""
+
+
+PassOn: TypeAlias = Callable[[], Coroutine[Any, Any, int]]
+
+
+async def relay_until(core: Core, pass_on: PassOn, poll: float, stopped: Event) -> None:
+    """Have things passed on, round by round, until *stopped* is set or the mediator is closed."""
+    failures = 0
+    while not stopped.is_set() and not core.closed:
+        try:
+            await pass_on()
+            failures, wait = 0, poll
+        except Exception:
+            failures += 1
+            wait = BACKOFF.wait(failures, 0.5)
+            logger.exception("a relay could not pass on what waits, and looks again in %.1f s", wait)
+        await core.runtime.wait(stopped, wait)
+
+
 class Daemon:
     """The daemon of a `Mediator`: a thread, for as long as the ``with`` block lasts.
 
     Args:
         core: The mediator's.
         poll: The most seconds between two looks at the journal.
+        relays: What else is passed on.
     """
 
-    def __init__(self, core: Core, poll: float) -> None:
+    def __init__(self, core: Core, poll: float, relays: Sequence[PassOn]) -> None:
         self._core = core
+        self._seconds = poll
+        self._relays = relays
         self._poll = RecoveryPoll(core, poll)
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         self._stopped.clear()
-        arguments = (recover_until, self._core, self._poll, self._stopped)
-        self._thread = threading.Thread(target=run_blocking, args=arguments, name="fsm-mediator-daemon", daemon=True)
-        self._thread.start()
+        self._run("fsm-mediator-daemon", recover_until, self._core, self._poll, self._stopped)
+        for relay in self._relays:
+            self._run("fsm-mediator-relay", relay_until, self._core, relay, self._seconds, self._stopped)
         return self
+
+    def _run(self, name: str, *arguments: Any) -> None:
+        thread = threading.Thread(target=run_blocking, args=arguments, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -138,8 +171,10 @@ class Daemon:
         """Claim nothing any more; claimed executions go on."""
         self._stopped.set()
         self._core.runtime.freed.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        self._threads.clear()
 
 
 class AsyncDaemon:
@@ -148,18 +183,23 @@ class AsyncDaemon:
     Args:
         core: The mediator's.
         poll: The most seconds between two looks at the journal.
+        relays: What else is passed on.
     """
 
-    def __init__(self, core: Core, poll: float) -> None:
+    def __init__(self, core: Core, poll: float, relays: Sequence[PassOn]) -> None:
         self._core = core
+        self._seconds = poll
+        self._relays = relays
         self._poll = RecoveryPoll(core, poll)
         self._stopped = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._stopped.clear()
-        work = recover_until(self._core, self._poll, self._stopped)
-        self._task = asyncio.get_running_loop().create_task(work)
+        loop = asyncio.get_running_loop()
+        work = [recover_until(self._core, self._poll, self._stopped)]
+        work += [relay_until(self._core, relay, self._seconds, self._stopped) for relay in self._relays]
+        self._tasks = [loop.create_task(each) for each in work]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -168,8 +208,8 @@ class AsyncDaemon:
     async def stop(self) -> None:
         """Claim nothing any more; claimed executions go on."""
         self._stopped.set()
-        if self._task is not None:
+        if self._tasks:
             if self._core.runtime.is_bound():
                 self._core.runtime.freed.set()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks = []

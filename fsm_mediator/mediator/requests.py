@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsm_mediator.definition.saga import Saga
@@ -15,18 +14,23 @@ from fsm_mediator.errors import (
     JournalError,
     MediatorError,
     RefusedError,
+    SagaFailedError,
     StillRunningError,
     UnknownSagaError,
 )
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.protocol import Entry, IdTakenError
+from fsm_mediator.journal.abandoning import abandon as give_up
+from fsm_mediator.journal.optional import open_within_of
+from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, new_token
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.branches import outcome_if_quiescent
+from fsm_mediator.mediator.closing import closed_error
 from fsm_mediator.mediator.commands import post_cancel
 from fsm_mediator.mediator.driving import ExecutionDriver
+from fsm_mediator.mediator.finding import give_attributes
 from fsm_mediator.mediator.joining import write_records
-from fsm_mediator.mediator.store import raise_unless_succeeded, with_drivability, with_queue_info
+from fsm_mediator.mediator.store import raise_unless_succeeded
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
 from fsm_mediator.mediator.verbs import (
     ask_driver,
@@ -37,10 +41,10 @@ from fsm_mediator.mediator.verbs import (
 )
 from fsm_mediator.mediator.waiting import BRANCHES_POLL, longer
 from fsm_mediator.records import InboxItem
-from fsm_mediator.states import COMPENSATING, FAILED, RETRYING_COMPENSATION, UNDRIVABLE, is_settled, phase_of
+from fsm_mediator.states import COMPENSATING, ENDED, FAILED, RETRYING_COMPENSATION, is_settled, phase_of
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, View
 
 T = TypeVar("T")
 
@@ -57,11 +61,14 @@ async def run(  # noqa: C901 - one path, read as a whole
     timeout: float | None,
     deadline: float | None,
     check: bool,
+    attributes: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run a saga to its end for a waiting caller: see `Mediator.run`."""
     if not core.membership.opened or not core.runtime.is_bound():
         await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
+    if attributes:
+        give_attributes(core, execution, attributes)
     if timeout is not None:
         check_seconds("timeout (seconds)", timeout)
         await core.runtime.uncancellable(accept, core, execution)
@@ -70,10 +77,10 @@ async def run(  # noqa: C901 - one path, read as a whole
     try:
         if core.owned.active.setdefault(execution.saga_id, active) is active:
             if core.closed:
-                raise core.closed_error(execution.saga_id, execution.state)
+                raise closed_error(execution.saga_id, execution.state)
             if core.runtime.detaches:
                 outcome = await core.attach(active, core.drive_new, active)
-            elif core.memory is not None:
+            elif core.memory is not None and not (execution.acceptance.notes or core.owned.holds.any):
                 outcome = await core.drive_in_memory(active)
             else:
                 outcome = await core.drive(active, opens=True)
@@ -88,13 +95,26 @@ async def run(  # noqa: C901 - one path, read as a whole
             return outcome
         _warn_of_recursion(outcome)
         try:
-            return core.checked(active, outcome, check)
+            return _checked(core, active, outcome, check)
         finally:
             del active, outcome, execution  # as in `ExecutionDriver.drive_in_memory`
     saga_id = execution.saga_id
     if await _exists(core, execution):
-        return await wait(core, saga_id, None, check)
-    return await run(core, saga, payload, saga_id, None, deadline, check)
+        ended = (await core.runtime.in_thread(core.store.entry, saga_id)).state in ENDED
+        try:
+            return await wait(core, saga_id, None, check)
+        except SagaFailedError as error:
+            if ended:
+                error.add_note(f"It had ended before this call, which ran nothing. Next: mediator.again({saga_id!r})")
+            raise
+    return await run(core, saga, payload, saga_id, None, deadline, check, attributes)
+
+
+def _checked(core: ExecutionDriver, active: ActiveExecution, outcome: Outcome, check: bool) -> Outcome:
+    """*outcome*; with *check*, any other outcome than success is raised as an error."""
+    if check and not active.rests and core.closed:
+        raise closed_error(active.saga_id, outcome.state)
+    return raise_unless_succeeded(outcome, check)
 
 
 def _warn_of_recursion(outcome: Outcome) -> None:
@@ -112,13 +132,38 @@ def _warn_of_recursion(outcome: Outcome) -> None:
 
 
 async def start(
-    core: ExecutionDriver, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None
+    core: ExecutionDriver,
+    saga: Saga | str,
+    payload: Any,
+    saga_id: str | None,
+    deadline: float | None,
+    attributes: Mapping[str, Any] | None,
 ) -> str:
     """Accept a saga, and have it driven in the background: see `Mediator.start`."""
     await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
+    if attributes:
+        give_attributes(core, execution, attributes)
     await core.runtime.uncancellable(accept, core, execution)
     return execution.saga_id
+
+
+async def enqueue(
+    core: ExecutionDriver, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None, connection: Any
+) -> str:
+    """Accept a saga, and drive it not: see `Mediator.enqueue`."""
+    core.bind()
+    execution = core.store.new_execution(saga, payload, saga_id, deadline)
+    acceptance, saga_id = execution.acceptance, execution.saga_id
+    try:
+        if connection is None:
+            await core.write(Commit(saga_id, (), None, held=False, acceptance=acceptance))
+        elif (entry := await open_within_of(core.journal)(connection, acceptance)) is not None:
+            core.store.check_same(entry.acceptance, execution)
+    except IdTakenError:
+        if not await _exists(core, execution):
+            return await enqueue(core, saga, payload, saga_id, deadline, connection)
+    return saga_id
 
 
 async def accept(core: ExecutionDriver, execution: Execution) -> None:
@@ -131,7 +176,7 @@ async def accept(core: ExecutionDriver, execution: Execution) -> None:
             if await _exists(core, execution):
                 return
         if core.closed:
-            raise core.closed_error(saga_id, execution.state)
+            raise closed_error(saga_id, execution.state)
         await core.write(core.commits.commit(active, (), opens=True))
         core.submit(active)
     except IdTakenError as error:
@@ -160,7 +205,7 @@ async def _exists(core: ExecutionDriver, execution: Execution) -> bool:
         await core.is_finished(active, pause)  # it is about to be written, or refused
         pause = longer(pause)
     if entry is not None:
-        core.store.check_same(entry, execution)
+        core.store.check_same(entry.acceptance, execution)
     else:
         await core.runtime.in_thread(core.store.check_not_forgotten, saga_id)
     return entry is not None
@@ -183,7 +228,7 @@ async def wait(core: ExecutionDriver, saga_id: str, timeout: float | None, check
             if await core.is_finished(active, left):
                 outcome = core.store.outcome_for_waiter(active, closed=core.closed)
                 if outcome is not None:
-                    return core.checked(active, outcome, check)
+                    return _checked(core, active, outcome, check)
                 if left is not None and type(active.error) is JournalError:
                     raise active.error  # else: what its driver could not do, this caller tries itself
                 continue
@@ -214,7 +259,7 @@ async def _waited(
         if outcome is not None:
             return outcome, pause
     if core.closed:
-        raise core.closed_error(saga_id, entry.state)
+        raise closed_error(saga_id, entry.state)
     if abandoned is not None:
         answered = runtime.event()
         abandoned.call.add_done_callback(lambda _: answered.set())
@@ -348,33 +393,34 @@ async def outcome(core: ExecutionDriver, saga_id: str) -> Outcome:
     return await ask(core, core.store.outcome, saga_id)
 
 
-async def diagram(core: ExecutionDriver, saga_id: str, view: str) -> Diagram:
+async def diagram(core: ExecutionDriver, saga_id: str, view: View) -> Diagram:
     """The picture of an execution: see `Mediator.diagram`."""
     from fsm_mediator.mediator.diagrams import diagram_of  # loaded when it is used
 
     return await ask(core, diagram_of, core.store, saga_id, view)
 
 
-async def executions(core: ExecutionDriver, state: str | None, saga: str | None, limit: int | None) -> list[Entry]:
-    """The executions in the journal, newest first: see `Mediator.executions`."""
-    chosen: Iterable[Entry]
-    if state == UNDRIVABLE:
-        every = with_drivability(core.journal, core.journal.entries(saga=saga))
-        chosen = islice((entry for entry in every if entry.undrivable is not None), limit)
-    else:
-        chosen = with_drivability(core.journal, core.journal.entries(phase=state, saga=saga, limit=limit))
-    return with_queue_info(await ask(core, list, chosen), core.owned.active)
+async def abandon(core: ExecutionDriver, saga_id: str, reason: str, actor: str | None) -> list[str]:
+    """Close an execution that no living driver can drive: see `Mediator.abandon`."""
+    if not reason or not reason.strip():
+        raise RefusedError("abandon needs a reason: say in words why it is given up; it is journaled")
+    await core.open()
+
+    def close() -> list[str]:
+        return give_up(core.journal, core.store.entry(saga_id), reason, core.clock(), actor)
+
+    return await core.runtime.in_thread(close)
 
 
 async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: Any) -> None:
     """Post a cancel or a signal to an execution, and notify its owner.
 
-    If the journal fails, the execution is looked at again before the next try: the item may have come.
+    If the journal fails, it is tried again under the same token, after another look: the item may have come.
     """
-    attempt, retry = 1, core.runtime.journal_retry
+    attempt, retry, token = 1, core.runtime.journal_retry, new_token()
     while True:
         try:
-            return await core.notify_owner(await ask(core, post, core.store, *arguments))
+            return await core.notify_owner(await ask(core, post, core.store, token, *arguments))
         except RefusedError:
             if attempt == 1 or post is not post_cancel:
                 raise

@@ -32,18 +32,20 @@ from fsm_mediator.errors import (
     UnknownExecutionError,
     UnknownSagaError,
 )
+from fsm_mediator.execution.data import Around
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import group_of, is_branch, root_of
 from fsm_mediator.journal.codec import are_equal
 from fsm_mediator.journal.operators import Drivability, Fault, for_operators, has_operators, next_moves
+from fsm_mediator.journal.optional import forgotten_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.machine.parts import GROUPS
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.registry import SagaRegistry
 from fsm_mediator.mediator.validation import check_saga_id, is_instance
 from fsm_mediator.records import VERBS, Acceptance
-from fsm_mediator.retry import check_number
+from fsm_mediator.retry import check_wait
 from fsm_mediator.states import COMPENSATING, ENDED, WAITING, is_settled, path_of, split_state
 
 logger = logging.getLogger("fsm_mediator")
@@ -74,12 +76,18 @@ class ExecutionStore:
         registry: The sagas.
         journal: The journal.
         clock: Returns the time, in seconds since the epoch.
+
+    Attributes:
+        around_decision: What is put around a function that decides; None: nothing.
+        carrier: Returns the context of the caller's trace, for a new execution; None: there are no traces.
     """
 
     def __init__(self, registry: SagaRegistry, journal: Journal, clock: Callable[[], float]) -> None:
         self.registry = registry
         self.journal = journal
         self.clock = clock
+        self.around_decision: Around | None = None
+        self.carrier: Callable[[], dict[str, str] | None] | None = None
         self._encoding = journal.codec if journal.encodes else None
         self._operators = for_operators(journal) if has_operators(journal) else None
         self._noted: dict[str, tuple[int, Fault]] = {}
@@ -108,7 +116,7 @@ class ExecutionStore:
         if deadline is None:
             deadline = definition.deadline
         else:
-            check_number("deadline (seconds)", deadline, above=True)
+            check_wait("deadline", deadline, above=True)
         if self.journal.encodes:
             payload = self.journal.codec.accept_payload(definition, payload)
         elif isinstance(definition.payload, type) and not is_instance(payload, definition.payload):
@@ -127,9 +135,10 @@ class ExecutionStore:
                 at,
                 None if deadline is None else at + deadline,
                 original=original,
+                carrier=None if self.carrier is None else self.carrier(),
             ),
         )
-        execution.encoding = self._encoding
+        execution.encoding, execution.around = self._encoding, self.around_decision
         return execution
 
     def entry(self, saga_id: str) -> Entry:
@@ -146,7 +155,7 @@ class ExecutionStore:
 
     def _forgotten(self, saga_id: str) -> str | None:
         """The end of an execution that was deleted, in words; None: it was not deleted, or is not known."""
-        known = self.journal.forgotten(saga_id)
+        known = forgotten_of(self.journal, saga_id)
         if known is None:
             return None
         saga = "" if known.saga is None else f" of saga {known.saga!r}"
@@ -182,7 +191,7 @@ class ExecutionStore:
             raise
         if execution.seq < entry.seq:
             raise UnknownExecutionError(f"the journal knows execution {entry.saga_id!r} no more: it was just forgotten")
-        execution.encoding = self._encoding
+        execution.encoding, execution.around = self._encoding, self.around_decision
         if saga.single is not None and entry.acceptance.parent is not None:
             execution.parent_results = self._parent_results(entry.acceptance.parent, entry.saga_id)
         return execution
@@ -249,13 +258,13 @@ class ExecutionStore:
         """Where the execution stands, as far as it is journaled."""
         return self.load_execution(self.entry(saga_id)).outcome()
 
-    def check_same(self, entry: Entry, opened: Execution) -> None:
+    def check_same(self, theirs: Acceptance, opened: Execution) -> None:
         """Refuse to join an execution that is another operation than the one asked for.
 
         Raises:
             SagaIdTakenError: It is of another saga, or was given another payload.
         """
-        theirs, ours = entry.acceptance, opened.acceptance
+        ours = opened.acceptance
         if theirs.saga != ours.saga:
             raise SagaIdTakenError(
                 f"the id {ours.saga_id!r} belongs to an execution of saga {theirs.saga!r}, not of {ours.saga!r}"

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.outcome import Outcome
-from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.around import Hook, make_driver
+from fsm_mediator.mediator.bulk_operations import BulkOperations
 from fsm_mediator.mediator.closing import close
-from fsm_mediator.mediator.commands import post_cancel, post_signal
-from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.limits import Limits
+from fsm_mediator.mediator.numbers import NumbersOperations
+from fsm_mediator.mediator.operations import Operations
 from fsm_mediator.mediator.runtime import Runtime
 from fsm_mediator.mediator.threads import ThreadRuntime, run_blocking
 from fsm_mediator.mediator.validation import (
-    check_id_argument,
-    check_listing,
+    check_blocking,
     check_not_coroutine,
     check_seconds,
     check_settings,
+    checked_relays,
 )
-from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT, new_verb
+from fsm_mediator.mediator.watching import WatchOperations
 from fsm_mediator.observe.observers import Observer
-from fsm_mediator.records import RESOLVE, RETRY, UNDO, InboxItem
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
-    from fsm_mediator.mediator.recovery import Daemon
+    from fsm_mediator.journal.retention import Retention
+    from fsm_mediator.mediator.recovery import Daemon, Relay
 
 
-class Mediator:
+class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
     """Drives executions of sagas with plain functions as steps.
 
     It opens on first use, and anew after a fork; any number of threads may use it at once. Closing it (or leaving its
@@ -44,6 +46,11 @@ class Mediator:
         journal: Where records are kept: a path or URL of a SQLite file, a `Journal`, or None for memory. One that is
             handed over ready is not closed by `close`.
         observers: Called with each `Record` after its commit.
+        around: Functions that take the `Context` of an attempt and return a context manager, which is entered where the
+            step, its compensation, its probe or a function that decides is called. It cannot change what they answer.
+        relays: What the daemon has passed on besides, such as `Transactions`: starts that the user's database holds.
+        retention: How long the daemon keeps what has ended: ``{"succeeded": "30d", "failed": "1y"}``; a `Retention`
+            with an archive. None: for ever.
         max_workers: The most threads that drive executions in the background.
         park_after: An execution in the background that waits longer than so many seconds is held by nobody meanwhile.
         limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Later attempts
@@ -66,6 +73,9 @@ class Mediator:
         *sagas: Saga,
         journal: Journal | str | os.PathLike[str] | None = None,
         observers: Iterable[Observer] = (),
+        around: Iterable[Hook] = (),
+        relays: Iterable[Relay] = (),
+        retention: Mapping[str, str | float] | Retention | None = None,
         max_workers: int = 8,
         park_after: float = 60.0,
         limits: Limits | Mapping[str, int] | None = None,
@@ -77,10 +87,12 @@ class Mediator:
         _runtime: Callable[[ThreadRuntime], Runtime] | None = None,
     ) -> None:
         settings = {"max_workers": max_workers, "max_recoveries": max_recoveries, "close_grace": close_grace}
+        self._relays = checked_relays(relays, retention)
         check_settings(**settings, observers=observers, clock=clock, sleep=sleep, chance=chance)
         check_not_coroutine(sleep)
         self._close_grace = close_grace
-        self._core = ExecutionDriver(
+        self._core = make_driver(
+            around,
             sagas,
             journal,
             lambda journal, clock: ThreadRuntime(journal, int(max_workers), clock, sleep),
@@ -123,7 +135,8 @@ class Mediator:
     def settings(self) -> Mapping[str, Any]:
         """What makes another mediator drive as this one does, by the names of `__init__`'s arguments."""
         core = self._core
-        return {name: getattr(core, name) for name in ("limits", "observers", "park_after", "max_recoveries")}
+        kept = {name: getattr(core, name) for name in ("around", "limits", "observers", "park_after", "max_recoveries")}
+        return {**kept, "relays": self._relays}
 
     # Running
 
@@ -135,6 +148,7 @@ class Mediator:
         saga_id: str | None = None,
         timeout: float | None = None,
         deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         check: bool = True,
     ) -> Outcome:
         """Run a saga to its end in the caller's thread, through retries and sleeps. A return means it succeeded.
@@ -147,6 +161,7 @@ class Mediator:
             saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
             timeout: Seconds to wait for the end; the saga then goes on in the background.
             deadline: Seconds from now within which it must have succeeded, else it compensates.
+            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
             check: False: return the outcome whatever it is.
 
         Raises:
@@ -159,10 +174,16 @@ class Mediator:
             JournalError: The journal cannot be written. The saga goes on from where it stood when the id is run again.
             MediatorClosedError: The mediator is, or was meanwhile, closed.
         """
-        return run_blocking(requests.run, self._core, saga, payload, saga_id, timeout, deadline, check)
+        return run_blocking(requests.run, self._core, saga, payload, saga_id, timeout, deadline, check, attributes)
 
     def start(
-        self, saga: Saga | str, payload: Any = None, *, saga_id: str | None = None, deadline: float | None = None
+        self,
+        saga: Saga | str,
+        payload: Any = None,
+        *,
+        saga_id: str | None = None,
+        deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> str:
         """Accept a saga durably, drive it in the background, and return its id at once.
 
@@ -171,12 +192,45 @@ class Mediator:
             payload: What every step is given.
             saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
             deadline: Seconds from now within which it must have succeeded, else it compensates.
+            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
 
         Raises:
             PayloadError: The payload is refused; nothing was started.
             SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
         """
-        return run_blocking(requests.start, self._core, saga, payload, saga_id, deadline)
+        return run_blocking(requests.start, self._core, saga, payload, saga_id, deadline, attributes)
+
+    def enqueue(
+        self,
+        saga: Saga | str,
+        payload: Any = None,
+        *,
+        saga_id: str | None = None,
+        deadline: float | None = None,
+        connection: Any = None,
+    ) -> str:
+        """Accept a saga durably, and drive it not: a daemon or `recover` of any mediator on the journal will.
+
+        This mediator needs no definition of the steps' services for that, and becomes no driver.
+
+        Args:
+            saga: The saga or its name.
+            payload: What every step is given.
+            saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
+                The same again is harmless.
+            deadline: Seconds from now within which it must have succeeded, else it compensates.
+            connection: A connection of psycopg 3 to the journal's own PostgreSQL database, not an asynchronous one. The
+                execution is part of its transaction: it is there once you commit, and never was if you roll back. Every
+                refusal but one by the server leaves the transaction usable. None: it is durable on return.
+
+        Raises:
+            PayloadError: The payload is refused; nothing was written.
+            SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
+            DefinitionError: *connection* is no such connection, or the journal is not on PostgreSQL.
+            RefusedError: *connection* is closed, in a failed transaction, or one to another database.
+        """
+        check_blocking(connection)
+        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, connection)
 
     def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
@@ -221,145 +275,9 @@ class Mediator:
         from fsm_mediator.mediator.recovery import Daemon  # loaded when it is used
 
         run_blocking(self._core.open)
-        return Daemon(self._core, poll)
+        return Daemon(self._core, poll, [functools.partial(each.pass_on, self) for each in self._relays])
 
-    # Reading, and an operator's commands
-
-    def outcome(self, saga_id: str) -> Outcome:
-        """Where an execution stands, as far as it is journaled.
-
-        Args:
-            saga_id: The execution.
-
-        Raises:
-            UnknownExecutionError: The journal knows no execution with this id.
-        """
-        check_id_argument(saga_id)
-        return run_blocking(requests.outcome, self._core, saga_id)
-
-    def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
-        """The picture of the machine with an execution's way through it, as far as it is journaled.
-
-        Of a saga with groups or choices also the branches' machines, each with its own execution's way.
-
-        Args:
-            saga_id: The execution.
-            view: ``detail`` (every state) or ``steps`` (a box a step, for readers).
-
-        Raises:
-            UnknownExecutionError: The journal knows no execution with this id.
-        """
-        check_id_argument(saga_id)
-        return run_blocking(requests.diagram, self._core, saga_id, view)
-
-    def executions(self, *, state: str | None = None, saga: str | None = None, limit: int | None = None) -> list[Entry]:
-        """The executions in the journal, newest first.
-
-        Args:
-            state: Only those in this state or phase: ``stuck.charge``, ``stuck``; or ``undrivable``: those that no
-                living driver can drive.
-            saga: Only those of the saga of this name.
-            limit: At most so many.
-        """
-        check_listing(state, saga, limit)
-        return run_blocking(requests.executions, self._core, state, saga, limit)
-
-    def cancel(self, saga_id: str, reason: str | None = None) -> None:
-        """Have an execution end its attempts and compensate, wherever it is driven.
-
-        An attempt under way is waited for; should it complete the pivot or the last part, that counts.
-
-        Args:
-            saga_id: The execution.
-            reason: Why; journaled.
-
-        Raises:
-            RefusedError: It has ended, is compensating already, is stuck, or is past its pivot.
-            UnknownExecutionError: The journal knows no execution with this id.
-        """
-        check_id_argument(saga_id, reason)
-        run_blocking(requests.post, self._core, post_cancel, saga_id, reason)
-
-    def retry(self, saga_id: str, reason: str | None = None, *, timeout: float = ANSWER_TIMEOUT) -> Outcome:
-        """Try the part that an execution is stuck in again, and drive it on; attempts count anew.
-
-        Args:
-            saga_id: The execution.
-            reason: What was mended; journaled.
-            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
-
-        Returns:
-            Where it stands then, succeeded or not.
-
-        Raises:
-            RefusedError: It is not stuck, or the thread of an abandoned attempt still runs.
-            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
-        """
-        check_id_argument(saga_id, reason)
-        return run_blocking(requests.command, self._core, saga_id, self._verb(RETRY, reason), timeout)
-
-    def signal(self, saga_id: str, name: str, value: Any = None) -> None:
-        """Say to an execution what it waits for, or will: it goes on with *value* as the signal's result.
-
-        The first value counts. The same again is harmless, and what comes before it is waited for is kept.
-
-        Args:
-            saga_id: The execution.
-            name: The signal; in a nested saga ``inner.signal``, in a branch ``group.branch.signal``.
-            value: Of the signal's `payload` type.
-
-        Raises:
-            RefusedError: There is no such signal, it is not awaited any more, or came with another value.
-            PayloadError: The value is of another type, or cannot be journaled.
-            UnknownExecutionError: The journal knows no execution with this id.
-        """
-        check_id_argument(saga_id)
-        run_blocking(requests.post, self._core, post_signal, saga_id, name, value)
-
-    def resolve(
-        self,
-        saga_id: str,
-        *,
-        reason: str,
-        done: bool | None = None,
-        result: Any = None,
-        timeout: float = ANSWER_TIMEOUT,
-    ) -> Outcome:
-        """Settle by hand the part that an execution is stuck in, and drive it on.
-
-        Args:
-            saga_id: The execution.
-            reason: How you made sure; journaled.
-            done: True: the step has its effect, *result* is its result. False: it has none. May be left out where only
-                one of the two is possible.
-            result: What the step would have returned.
-            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
-
-        Raises:
-            RefusedError: It is not stuck, the thread of an abandoned attempt still runs, or *done* does not fit.
-            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
-        """
-        check_id_argument(saga_id)
-        verb = self._verb(RESOLVE, reason, {"done": done, "result": result})
-        return run_blocking(requests.command, self._core, saga_id, verb, timeout)
-
-    def undo(self, saga_id: str, reason: str | None = None, *, timeout: float = ANSWER_TIMEOUT) -> Outcome:
-        """Compensate an execution that has succeeded, newest first; it ends ``failed`` with a `SagaUndoneError`.
-
-        Args:
-            saga_id: The execution.
-            reason: Why; journaled.
-            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
-
-        Raises:
-            RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
-            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
-        """
-        check_id_argument(saga_id, reason)
-        return run_blocking(requests.command, self._core, saga_id, self._verb(UNDO, reason), timeout)
-
-    def _verb(self, kind: str, reason: str | None, value: Any = None) -> InboxItem:
-        return new_verb(kind, reason, value, at=self._core.clock())
+    # Closing
 
     def close(self, grace: float | None = None) -> None:
         """Take no new work, let attempts under way go on for a while, then release the rest; again is harmless.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from fsm_mediator.error_types import safe_repr
-from fsm_mediator.errors import DefinitionError, RefusedError, UnknownExecutionError
-from fsm_mediator.retry import check_number, takes_number
+from fsm_mediator.errors import DefinitionError, InvalidSagaIdError, RefusedError, UnknownExecutionError
+from fsm_mediator.retry import check_wait, takes_number
 from fsm_mediator.states import PHASES, UNDRIVABLE, phase_of
 
 
@@ -23,12 +23,28 @@ def check_settings(
     for name, number in (("max_workers", max_workers), ("max_recoveries", max_recoveries)):
         if type(number) is not int or number < 1:
             raise DefinitionError(f"{name} must be a whole number of at least 1, not {safe_repr(number)}")
-    check_number("close_grace (seconds)", close_grace)
+    check_wait("close_grace", close_grace)
     if not isinstance(observers, Iterable):
         raise DefinitionError(f"observers is a list of callables that take a Record, not {safe_repr(observers)}")
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise DefinitionError(f"{name} must be a function, not {safe_repr(function)}")
+
+
+def checked_relays(relays: Any, retention: Any = None) -> tuple[Any, ...]:
+    """The relays of a mediator, its retention among them.
+
+    Raises:
+        DefinitionError: One has no `pass_on`, or the retention cannot be used.
+    """
+    if retention is not None:
+        from fsm_mediator.journal.retention import Retention  # brings asyncio
+
+        relays = (*relays, retention if isinstance(retention, Retention) else Retention(retention))
+    for relay in relays:
+        if not callable(getattr(relay, "pass_on", None)):
+            raise DefinitionError(f"relays is a list of Transactions, or of others with pass_on(), not {relay!r}")
+    return tuple(relays)
 
 
 def check_not_coroutine(sleep: Any) -> None:
@@ -43,27 +59,43 @@ def check_not_coroutine(sleep: Any) -> None:
         )
 
 
+def check_blocking(connection: Any) -> None:
+    """Refuse an asynchronous connection: a `Mediator` cannot await its answers.
+
+    Raises:
+        DefinitionError: It is an asynchronous one.
+    """
+    if inspect.iscoroutinefunction(getattr(connection, "execute", None)):
+        raise DefinitionError(
+            f"connection= is a {type(connection).__name__}, which Mediator cannot await; use AsyncMediator, or a "
+            f"psycopg.Connection"
+        )
+
+
 def check_seconds(what: str, seconds: Any) -> None:
     """Refuse any value but a finite number of seconds. A negative number counts as no time left.
 
     Raises:
-        DefinitionError: It is no finite number.
+        DefinitionError: It is no finite number, or more than this system can wait.
     """
     if not takes_number(seconds):
         raise DefinitionError(f"{what} must be a finite number, not {safe_repr(seconds)}")
+    check_wait(what, max(0.0, seconds))
 
 
-def check_id_argument(saga_id: Any, reason: Any = None) -> None:
-    """Refuse an id that cannot be one, and a reason that is not said in words.
+def check_id_argument(saga_id: Any, reason: Any = None, actor: Any = None) -> None:
+    """Refuse an id that cannot be one, and a reason or an actor that is no text.
 
     Raises:
         UnknownExecutionError: The id is no text: an `Outcome` or an `Entry`, say.
-        RefusedError: The reason is no text.
+        RefusedError: The reason or the actor is no text.
     """
     if not isinstance(saga_id, str):
         raise UnknownExecutionError(f"an execution is asked for by its saga_id, a text, not by {safe_repr(saga_id)}")
     if reason is not None and not isinstance(reason, str):
         raise RefusedError(f"a reason is said in words, and journaled; {safe_repr(reason)} is no text")
+    if actor is not None and not isinstance(actor, str):
+        raise RefusedError(f"actor= is a name, and journaled; {safe_repr(actor)} is no text")
 
 
 def check_listing(state: Any, saga: Any, limit: Any) -> None:
@@ -97,7 +129,7 @@ def check_saga_id(saga_id: Any) -> None:
     """Refuse an id that a journal, a group or a shell could not tell from another.
 
     Raises:
-        RefusedError: Says which characters are reserved.
+        InvalidSagaIdError: Says which characters are reserved.
     """
     if (
         not isinstance(saga_id, str)
@@ -107,7 +139,7 @@ def check_saga_id(saga_id: Any) -> None:
         or not saga_id.isprintable()
         or saga_id != saga_id.strip()
     ):
-        raise RefusedError(
+        raise InvalidSagaIdError(
             f"{safe_repr(saga_id)} cannot be a saga_id: it must be a text of 1 to 255 printable characters, without "
             f"'/' and ':' (which mark the children of a group and the parts of a key) and without space around it"
         )

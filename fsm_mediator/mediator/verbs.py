@@ -36,9 +36,9 @@ ANSWER_TIMEOUT: Final = 30.0
 _EVENTS: Final = {RETRY: ("retry",), RESOLVE: ("settled_done", "settled_undone"), UNDO: ("undo",)}
 
 
-def new_verb(kind: str, reason: str | None, value: Any = None, *, at: float) -> InboxItem:
+def new_verb(kind: str, reason: str | None, value: Any = None, *, at: float, actor: str | None = None) -> InboxItem:
     """A verb for an inbox; *value*: of ``resolve``, a dictionary of ``done`` and ``result``."""
-    return InboxItem(kind, uuid7_hex(at), value, reason, at)
+    return InboxItem(kind, uuid7_hex(at), value, reason, at, actor=actor)
 
 
 def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Command, Command | None]:
@@ -48,12 +48,13 @@ def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Co
         RefusedError: No execution could take it.
     """
     if verb.kind == RETRY:
-        retry = retry_command(store, verb.reason)
+        retry = retry_command(store, verb.reason, verb.actor)
         return retry, retry
     if verb.kind == UNDO:
         refuse_branch(saga_id)
-        return undo_command(store, verb.reason), None
-    return resolve_command(store, verb.reason or "", verb.value["done"], verb.value["result"]), None
+        return undo_command(store, verb.reason, verb.actor), None
+    value = verb.value
+    return resolve_command(store, verb.reason or "", value["done"], value["result"], verb.actor), None
 
 
 # By the driver that owns the execution
@@ -166,15 +167,23 @@ async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome
         entry = await runtime.in_thread(core.store.entry, saga_id)
         rests = is_settled(entry.state) and not entry.called
         if rests or (entry.driver is None and entry.wake_at is None) or (left := until - runtime.monotonic()) <= 0:
-            return await runtime.in_thread(_outcome_by_shape, core.store, entry)
+            return await runtime.in_thread(outcome_by_shape, core.store, entry)
         await runtime.pause(min(pause, left))
         pause = longer(pause)
 
 
-def _outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:
+def outcome_by_shape(store: ExecutionStore, entry: Entry) -> Outcome:
+    """The outcome of an execution by the shape in the journal, for its definition is not registered.
+
+    Raises:
+        RefusedError: The journal keeps no such shape.
+    """
     acceptance, codec = entry.acceptance, store.journal.codec
     text = for_operators(store.journal).shape(acceptance.fingerprint)
-    assert text is not None  # a driver that knows it has enlisted with it
+    if text is None:
+        raise RefusedError(
+            f"execution {entry.saga_id!r}: no driver has enlisted with its definition, so that nothing is known of it"
+        )
     shape = replace(Shape.from_json(text), saga=acceptance.saga, version=acceptance.version)
     saga = shape.saga_without_functions()
     records = codec.decode_records(saga, store.journal.records(entry.saga_id))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Protocol
 
 from fsm_mediator.errors import DefinitionError
-from fsm_mediator.records import Record
+from fsm_mediator.records import Failure, Record
+from fsm_mediator.redaction import Pattern, Redaction
 
 
 class Observer(Protocol):
@@ -31,9 +33,10 @@ class LoggingObserver:
         level: For what goes as it should.
         trouble_level: For an attempt that failed, and for giving up.
         stuck_level: For what needs a person.
+        redact: Patterns of what is hidden in the messages of errors: see `Redaction`.
 
     Raises:
-        DefinitionError: That is no logger, or a level is no number.
+        DefinitionError: That is no logger, a level is no number, or a pattern cannot be used.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class LoggingObserver:
         level: int = logging.INFO,
         trouble_level: int = logging.WARNING,
         stuck_level: int = logging.ERROR,
+        redact: Iterable[Pattern] = (),
     ) -> None:
         if not isinstance(logger, str) and not hasattr(logger, "isEnabledFor"):
             raise DefinitionError(f"LoggingObserver: the logger is a logging.Logger or the name of one, not {logger!r}")
@@ -54,6 +58,7 @@ class LoggingObserver:
         self.level = level
         self.trouble_level = trouble_level
         self.stuck_level = stuck_level
+        self._redaction = Redaction(redact)
 
     def __call__(self, record: Record) -> None:
         """Log *record*."""
@@ -65,7 +70,10 @@ class LoggingObserver:
             return
         attempt = f" attempt {record.attempt}" if record.attempt else ""
         # One line, whatever the message holds: nobody forges a log line with an error. `extra` has it as it is.
-        failure = f": {record.error}".replace("\r", "\\r").replace("\n", "\\n") if record.error is not None else ""
+        error = record.error
+        if error is not None:
+            error = Failure(error.type, self._redaction.field("message", error.message))
+        failure = f": {error}".replace("\r", "\\r").replace("\n", "\\n") if error is not None else ""
         doubt = " (in doubt)" if record.in_doubt else ""
         self.logger.log(
             level,
@@ -80,7 +88,7 @@ class LoggingObserver:
                 "saga_target": record.target,
                 "saga_step": record.step,
                 "saga_attempt": record.attempt,
-                "saga_error": str(record.error) if record.error is not None else None,
+                "saga_error": str(error) if error is not None else None,
             },
         )
 

@@ -20,6 +20,11 @@ SHORTEST: Final = 1e-6
 _GROWTH: Final = math.log((1 + ERROR) / (1 - ERROR))
 
 
+def size_of(seconds: float) -> int:
+    """The number of the size of a duration. A clock that was set back makes none shorter than `SHORTEST`."""
+    return math.ceil(math.log(max(seconds, SHORTEST)) / _GROWTH)
+
+
 class Durations(msgspec.Struct):
     """Durations in seconds, counted by size.
 
@@ -30,9 +35,12 @@ class Durations(msgspec.Struct):
     counts: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
-        """Count one duration. A clock that was set back makes none shorter than `SHORTEST`."""
-        size = math.ceil(math.log(max(seconds, SHORTEST)) / _GROWTH)
-        self.counts[size] = self.counts.get(size, 0) + 1
+        """Count one duration."""
+        self.count(size_of(seconds), 1)
+
+    def count(self, size: int, count: int) -> None:
+        """Count *count* durations of one size: see `size_of`."""
+        self.counts[size] = self.counts.get(size, 0) + count
 
     @property
     def samples(self) -> int:

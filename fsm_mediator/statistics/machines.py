@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final, Protocol
 
 import msgspec
 
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.records import Record
 from fsm_mediator.states import EXECUTING, PROBING, RETRYING, WAITING, is_ended, is_stuck, path_of, phase_of
-from fsm_mediator.statistics.durations import Durations
+from fsm_mediator.statistics.durations import Durations, size_of
 
 _FORWARD = frozenset({EXECUTING, PROBING, RETRYING, WAITING})
 _GAVE_UP = frozenset({"rejected", "in_doubt", "exhausted"})
@@ -29,6 +30,64 @@ class Period(msgspec.Struct, frozen=True):
     def meets(self, begin: float, end: float) -> bool:
         """Whether the time between *begin* and *end* has a part in the period."""
         return end >= self.since and begin < self.until
+
+
+RUN: Final = "run"
+STATE: Final = "state"
+PART: Final = "part"
+MOVE: Final = "move"
+DOUBT: Final = "doubt"
+
+
+class Moved(Protocol):
+    """The fields of a record that are counted."""
+
+    @property
+    def event(self) -> str:
+        """The event."""
+
+    @property
+    def source(self) -> str:
+        """The state before it."""
+
+    @property
+    def target(self) -> str:
+        """The state after it."""
+
+    @property
+    def at(self) -> float:
+        """The time, in seconds since the epoch."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is in doubt."""
+
+
+def samples(accepted_at: float, records: Iterable[Moved]) -> Iterator[tuple[float, str, str, float]]:
+    """The samples of the records of one execution: time, kind, name, seconds.
+
+    ``state``: how long a state was held; ``move``: a transition was made (``event source target``); ``doubt``: an
+    attempt to execute the step *name* ended in doubt; ``run``: from the acceptance to an end; ``part``: how long a
+    step, wait or group took forward. The samples of more records begin with those of fewer.
+    """
+    entered = begun = accepted_at
+    for record in records:
+        source, target, at = record.source, record.target, record.at
+        path = path_of(source)
+        yield at, STATE, source, at - entered
+        yield at, MOVE, f"{record.event} {source} {target}", 0.0
+        if record.in_doubt and phase_of(source) == EXECUTING:
+            yield at, DOUBT, path, 0.0
+        if is_ended(target):
+            yield at, RUN, "", at - accepted_at
+        left = phase_of(source) in _FORWARD
+        onward = phase_of(target) in _FORWARD
+        if left and not (onward and path_of(target) == path):
+            yield at, PART, path, at - begun
+            left = False
+        if onward and not left:
+            begun = at
+        entered = at
 
 
 class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +122,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
         states: How long each state was held, by state.
         parts: How long each step, wait or group took forward, by path.
         moves: How often each transition was made: ``event source target``.
+        doubts: How many attempts to execute ended in doubt, by the path of the step.
     """
 
     executions: int = 0
@@ -71,6 +131,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
     states: dict[str, Durations] = {}
     parts: dict[str, Durations] = {}
     moves: dict[str, int] = {}
+    doubts: dict[str, int] = {}
 
     def place(self, entry: Entry, period: Period) -> None:
         """Count the state that an execution is in."""
@@ -79,28 +140,25 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
 
     def add(self, accepted_at: float, records: Iterable[Record], period: Period) -> None:
         """Count the records of one execution, from the first on; only those in *period* are samples."""
-        entered = begun = accepted_at
         counted = False
-        for record in records:
-            source, target = record.source, record.target
-            path = path_of(source)
-            if inside := period.has(record.at):
+        for at, kind, name, seconds in samples(accepted_at, records):
+            if period.has(at):
                 counted = True
-                self.states.setdefault(source, Durations()).add(record.at - entered)
-                move = f"{record.event} {source} {target}"
-                self.moves[move] = self.moves.get(move, 0) + 1
-                if is_ended(target):
-                    self.runs.add(record.at - accepted_at)
-            left = phase_of(source) in _FORWARD
-            onward = phase_of(target) in _FORWARD
-            if left and not (onward and path_of(target) == path):
-                if inside:
-                    self.parts.setdefault(path, Durations()).add(record.at - begun)
-                left = False
-            if onward and not left:
-                begun = record.at
-            entered = record.at
+                self.count_sample(kind, name, size_of(seconds), 1)
         self.executions += counted
+
+    def count_sample(self, kind: str, name: str, size: int, count: int) -> None:
+        """Count *count* equal samples: see `samples`."""
+        if kind == RUN:
+            self.runs.count(size, count)
+        elif kind == STATE:
+            self.states.setdefault(name, Durations()).count(size, count)
+        elif kind == PART:
+            self.parts.setdefault(name, Durations()).count(size, count)
+        elif kind == MOVE:
+            self.moves[name] = self.moves.get(name, 0) + count
+        elif kind == DOUBT:
+            self.doubts[name] = self.doubts.get(name, 0) + count
 
     def step(self, path: str) -> StepStatistics:
         """The numbers of the part at *path*."""

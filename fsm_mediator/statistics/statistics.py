@@ -16,9 +16,10 @@ import msgspec
 
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram, Look
-from fsm_mediator.diagram.picture import STEPS
+from fsm_mediator.diagram.picture import STEPS, View
 from fsm_mediator.errors import DefinitionError, JournalError
-from fsm_mediator.journal.factory import open_journal, path_of
+from fsm_mediator.journal.factory import open_for_reading, open_journal
+from fsm_mediator.journal.operators import Drivability
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.statistics.machines import MachineStatistics, Period, StepStatistics
 from fsm_mediator.statistics.showing import Show, definitions_in, numbers_of, rounded
@@ -51,6 +52,7 @@ class _File(msgspec.Struct, kw_only=True):
     since: float | None
     until: float | None
     unreadable: Unreadable
+    undrivable: int = 0
     machines: dict[str, MachineStatistics]
 
 
@@ -71,6 +73,8 @@ class Statistics:
         until: Records before this time count; None: to the last.
         machines: The counts, by the name of the saga and of its branches.
         unreadable: The executions that were left out because their records cannot be read.
+        undrivable: How many executions, of whatever version, could not be driven when this was read, though drivers
+            were alive.
     """
 
     saga: Saga
@@ -79,6 +83,7 @@ class Statistics:
     until: float | None = attrs.field(default=None, kw_only=True)
     machines: Mapping[str, MachineStatistics] = attrs.field(kw_only=True)
     unreadable: Unreadable = attrs.field(default=Unreadable(), kw_only=True)
+    undrivable: int = attrs.field(default=0, kw_only=True)
 
     @classmethod
     def read(
@@ -114,11 +119,13 @@ class Statistics:
             raise DefinitionError(f"the period since {since!r} until {until!r} is empty; until must be later")
         period = Period(-math.inf if since is None else since, math.inf if until is None else until)
         machines: dict[str, MachineStatistics] = {}
-        lost, named = 0, {}
+        lost, undrivable, named = 0, 0, {}
         with _opened(journal) as opened:
+            look = Drivability(opened)
             for definition in all_definitions(saga):
                 machine = machines.setdefault(definition.name, MachineStatistics())
                 for entry in opened.entries(saga=definition.name):
+                    undrivable += look.is_undrivable(entry)
                     if entry.acceptance.version != definition.version:
                         continue
                     try:
@@ -130,7 +137,8 @@ class Statistics:
                     if progress is not None:
                         progress()
         unreadable = Unreadable(lost, named)
-        return cls(saga, saga.version, since=since, until=until, machines=machines, unreadable=unreadable)
+        counts: dict[str, Any] = {"machines": machines, "unreadable": unreadable, "undrivable": undrivable}
+        return cls(saga, saga.version, since=since, until=until, **counts)
 
     @classmethod
     def from_json(cls, saga: Saga, source: str | bytes | Path) -> Self:
@@ -165,6 +173,7 @@ class Statistics:
             until=file.until,
             machines=file.machines,
             unreadable=file.unreadable,
+            undrivable=file.undrivable,
         )
 
     def to_json(self) -> str:
@@ -175,6 +184,7 @@ class Statistics:
             since=self.since,
             until=self.until,
             unreadable=self.unreadable,
+            undrivable=self.undrivable,
             machines=dict(self.machines),
         )
         return json.dumps(msgspec.to_builtins(file, str_keys=True), sort_keys=True, separators=(",", ":")) + "\n"
@@ -189,7 +199,9 @@ class Statistics:
             for part in definition.parts
         }
 
-    def diagram(self, show: Show = "p95", *, beside: Statistics | None = None, **look: Unpack[Look]) -> Diagram:
+    def diagram(
+        self, show: Show = "p95", *, view: View = STEPS, beside: Statistics | None = None, **look: Unpack[Look]
+    ) -> Diagram:
         """The steps of the saga with their numbers; lines are as wide as executions took them often.
 
         A number of fewer than 20 samples has no colour.
@@ -197,8 +209,9 @@ class Statistics:
         Args:
             show: ``p50`` or ``p95`` (the seconds that so many per cent took at most), ``failures`` (the share that was
                 given up, and retries) or ``now`` (how many executions are in a step).
-            beside: Other statistics, drawn on the right in the same colours: of another period, or another version. Two
-                pictures that are too wide for that are drawn below each other.
+            view: ``steps``, or ``detail``: every state, and how often each transition was made.
+            beside: Of the steps view: other statistics, drawn on the right in the same colours: of another period, or
+                another version. Two pictures that are too wide for that are drawn below each other.
             look: Attributes of `Diagram`.
 
         Raises:
@@ -206,7 +219,7 @@ class Statistics:
         """
         other = None if beside is None else beside.diagram(show)
         numbers = numbers_of(self.saga, self.machines, show, tuple(self._about()))
-        return Diagram(self.saga, view=STEPS, numbers=numbers, beside=other, **look)
+        return Diagram(self.saga, view=view, numbers=numbers, beside=other, **look)
 
     def _about(self) -> Iterator[str]:
         """The lines below the title of a picture."""
@@ -240,9 +253,7 @@ def _opened(journal: Journal | str | os.PathLike[str]) -> Iterator[Journal]:
     if not isinstance(journal, (str, os.PathLike)):
         yield open_journal(journal)
         return
-    from fsm_mediator.journal.sqlite.journal import SQLiteJournal  # loads sqlite3
-
-    with closing(SQLiteJournal(path_of(os.fspath(journal)), read_only=True)) as opened:
+    with closing(open_for_reading(journal)) as opened:
         yield opened
 
 

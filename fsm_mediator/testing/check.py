@@ -97,7 +97,7 @@ def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(signals or {})
 
 
-def _check_signals(saga: Saga, values: Mapping[str, Any]) -> None:
+def check_signals(saga: Saga, values: Mapping[str, Any]) -> None:
     """Check that the saga, or one of its branches, waits for each of the signals."""
     known = list(_signals_of(saga))
     for name in values:
@@ -139,7 +139,7 @@ class Checking:
         self._runner = FaultRunner(self.call, lambda: MemoryJournal(encode=encode), values)
         self._first: World | None = self._worlds.next()
         self.saga = self._first.saga
-        _check_signals(self.saga, values)
+        check_signals(self.saga, values)
         self._runs = 0
         self._good: Any = None
         self._fault_free: Case | None = None

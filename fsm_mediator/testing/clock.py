@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.retry import check_number
+from fsm_mediator.testing.virtual_loop import VirtualLoop
 
 
 class VirtualClock:
     """A clock for mediators under test. It stands still; each wait moves it forward and returns at once.
 
     ``Mediator(saga, **clock.settings)``, ``AsyncMediator(saga, **clock.async_settings)``. Only waits of the
-    mediator take no time: a step that sleeps by itself, and the timeout of a step, take real time.
+    mediator take no time: a step that sleeps by itself, and the timeout of a step, take real time. On `event_loop`
+    the waits and timeouts of coroutines take no time either: ``asyncio.Runner(loop_factory=clock.event_loop)``.
 
     Attributes:
         now: The time, in seconds since the epoch.
@@ -45,8 +48,18 @@ class VirtualClock:
             self.now += seconds
 
     async def sleep_async(self, seconds: float) -> None:
-        """As `sleep`, awaited."""
-        self.sleep(seconds)
+        """As `sleep`, awaited; on a loop of `event_loop` other tasks go on meanwhile, in the order of their times."""
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, VirtualLoop) and loop.clock is self:
+            with self._lock:
+                self.slept.append(round(seconds, 6))
+            await asyncio.sleep(seconds)
+        else:
+            self.sleep(seconds)
+
+    def event_loop(self) -> VirtualLoop:
+        """A new event loop that moves this clock: its time jumps to the next timer when nothing else is to be done."""
+        return VirtualLoop(self)
 
     def advance(self, seconds: float) -> None:
         """Let *seconds* pass without a wait.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -267,6 +268,7 @@ class _ContractTrial:
         self._part = world.saga.part(path)
         self._results: dict[str, Any] = {}
         self._executed: list[Part] = []
+        self._seq = itertools.count(1)
         self._memory = ProcessMemory(world.saga, self._look, set())
 
     def execute_those_before(self) -> None:
@@ -369,4 +371,4 @@ class _ContractTrial:
     def _context(self, part: Part, verb: str, *, attempt: int = 1, **facts: Any) -> Context:
         results = {path: result for path, result in self._results.items() if path != part.path}
         seen = MappingProxyType(nested_results(results, part.scope))
-        return Context(self._saga_id, part.path, attempt, verb, seen, **facts)
+        return Context(self._saga_id, part.path, attempt, verb, seen, seq=next(self._seq), **facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import subprocess
 import sys
 import threading
 import time
@@ -15,11 +16,18 @@ from typing import Any, Final
 from fsm_mediator.mediator.runtime import StepCall
 from fsm_mediator.records import Answer, Raised, Returned, TimedOut
 
-PATIENCE: Final = 1.0
-"""Real seconds for which a cancelled coroutine may clean up."""
+PATIENCE: Final = 60.0
+"""Seconds of the event loop's time, which is virtual, for which a cancelled coroutine may clean up."""
 
 _BLOCKING: Final = frozenset({"time.sleep", "socket.connect", "socket.getaddrinfo", "urllib.Request"})
 """The audit events of calls that block a thread; of ``time.sleep`` no Python before 3.13 has one, so it is profiled."""
+
+_WAITS: Final = {
+    threading.Condition.wait.__code__: "threading.Condition.wait",
+    threading.Thread.join.__code__: "threading.Thread.join",
+    subprocess.Popen.wait.__code__: "subprocess.Popen.wait",
+}
+"""Functions in which a thread waits for others: events, queues, futures and barriers wait in a condition."""
 
 _watching: contextvars.ContextVar[tuple[int, Callable[[str], None]] | None] = contextvars.ContextVar(
     "_watching", default=None
@@ -30,12 +38,14 @@ _hooked = False
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in _BLOCKING or (watching := _watching.get()) is None:
-        return
-    thread, note = watching
-    if thread != threading.get_ident() or (event == "socket.connect" and arguments[0].gettimeout() == 0):
-        return  # in a thread of its own, or without waiting
-    note(event)
+    if event in _BLOCKING and not (event == "socket.connect" and arguments[0].gettimeout() == 0):
+        _note(event)
+
+
+def _note(what: str) -> None:
+    watching = _watching.get()
+    if watching is not None and watching[0] == threading.get_ident():  # else it is in a thread of its own
+        watching[1](what)
 
 
 @contextmanager
@@ -59,9 +69,14 @@ def blocking_calls_noted(note: Callable[[str], None]) -> Iterator[None]:
             sys.setprofile(None)
 
 
-def _profile(_frame: FrameType, event: str, function: Any) -> None:
+def _profile(frame: FrameType, event: str, function: Any) -> None:
     if event == "c_call" and function is time.sleep:
-        _hook("time.sleep", ())
+        _note("time.sleep")
+    elif event == "call" and frame.f_code in _WAITS and frame.f_locals.get("timeout") != 0:
+        event_wait = frame.f_back
+        caller = None if event_wait is None else event_wait.f_back
+        if caller is None or caller.f_code is not threading.Thread.start.__code__:  # which only waits for its beginning
+            _note(_WAITS[frame.f_code])
 
 
 async def cut_short(call: StepCall, note: Callable[[str], None]) -> Answer:

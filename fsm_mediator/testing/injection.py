@@ -39,6 +39,7 @@ from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.coroutines import blocking_calls_noted, cut_short
 from fsm_mediator.testing.faults import Fault, FaultPlan
 from fsm_mediator.testing.processes import kill
+from fsm_mediator.testing.virtual_loop import thread_awaited
 
 if TYPE_CHECKING:
     from fsm_mediator.definition.saga import Saga
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BLOCKS: Final = "blocks the event loop ({}), and with it every other saga: await it, or use asyncio.to_thread"
+
+WORKERS: Final = 1000
+"""Threads for branches: more than a checked saga has, so that none waits for another's thread."""
 
 OUTAGE: Final = 3
 """How many attempts a fault lasts under a policy without limit."""
@@ -329,7 +333,8 @@ class FaultyRuntime:
     async def _call_really(self, call: StepCall, place: tuple[str, str], fault: Fault | None) -> Answer:
         callback, injector = call.effect.callback, self._injector
         if callback is None or not callback.is_coroutine:
-            return await self._inner.call(call)
+            with thread_awaited():
+                return await self._inner.call(call)
         who = f"{place[1]} of {place[0]!r}"
         if fault is not None and fault.kind == faults.CUT_SHORT:
             return await cut_short(call, lambda problem: injector.note_loop_problem(f"{who} {problem}"))
@@ -375,7 +380,12 @@ def faulty_mediator(
     def faulty(inner: Runtime) -> Any:
         return FaultyRuntime(around(inner), saga, injector)
 
-    settings: dict[str, Any] = {"journal": injector.journal, "close_grace": 0.0, "_runtime": faulty}
+    settings: dict[str, Any] = {
+        "journal": injector.journal,
+        "close_grace": 0.0,
+        "max_workers": 1000,
+        "_runtime": faulty,
+    }
     if coroutines:
         return AsyncMediator(saga, **settings, **injector.clock.async_settings)
     return Mediator(saga, **settings, **injector.clock.settings)

@@ -29,6 +29,7 @@ from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import KILLS, FaultPlan
 from fsm_mediator.testing.injection import FaultInjector, SimulatedCrash, faulty_mediator
 from fsm_mediator.testing.processes import in_a_child
+from fsm_mediator.testing.virtual_loop import VirtualLoop
 
 logger = logging.getLogger("fsm_mediator")
 
@@ -37,10 +38,29 @@ ROUNDS: Final = 200
 
 
 class CallRunner:
-    """Calls functions and coroutine functions, the latter on its own event loop, created at first use."""
+    """Calls functions, and coroutine functions on its own event loop in virtual time, which is made at first use.
 
-    def __init__(self) -> None:
+    Args:
+        prepare: Called with the loop when it is made.
+    """
+
+    def __init__(self, prepare: Callable[[VirtualLoop], object] | None = None) -> None:
+        self._prepare = prepare
         self._runner: asyncio.Runner | None = None
+        self._clock: VirtualClock | None = None
+        self.loop: VirtualLoop | None = None
+
+    def live_by(self, clock: VirtualClock) -> None:
+        """Have the event loop move *clock* from now on."""
+        if self.loop is not None:
+            self.loop.clock = clock
+        self._clock = clock
+
+    def _new_loop(self) -> VirtualLoop:
+        self.loop = VirtualLoop(self._clock)
+        if self._prepare is not None:
+            self._prepare(self.loop)
+        return self.loop
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call *function*; return its result, awaited if needed."""
@@ -50,7 +70,7 @@ class CallRunner:
             try:
                 asyncio.get_running_loop()
             except RuntimeError:
-                self._runner = asyncio.Runner()
+                self._runner = asyncio.Runner(loop_factory=self._new_loop)
             else:
                 raise DefinitionError(
                     "a check of coroutines brings its own event loop, and one is running: call it from a plain function"
@@ -61,7 +81,7 @@ class CallRunner:
         """Close the event loop, if one was created."""
         if self._runner is not None:
             self._runner.close()
-            self._runner = None
+            self._runner = self.loop = None
 
 
 @attrs.frozen(kw_only=True)
@@ -172,6 +192,10 @@ class FaultRunner:
             self.command(mediator, "close")
         return outcome
 
+    def live_by(self, clock: VirtualClock) -> None:
+        """Have the event loop move *clock*."""
+        self._call.live_by(clock)
+
     def driver(self, saga: Saga, injector: FaultInjector) -> Mediator | AsyncMediator:
         """A mediator of the kind that this saga needs."""
         coroutines = has_coroutines(saga) if self._coroutines is None else self._coroutines
@@ -201,6 +225,7 @@ class _Run:
         self.deaths = 0
         self.asked: list[str] = []
         self.signalled: set[str] = set()
+        runner.live_by(injector.clock)
         self.mediator = runner.driver(saga, injector)
 
     def finish(self) -> Trial:

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import attrs
+import msgspec
 
 from fsm_mediator.definition.saga import Saga
-from fsm_mediator.errors import DefinitionError, MediatorError
+from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError, UnknownExecutionError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
-from fsm_mediator.machine.parts import EXECUTE, Kind
+from fsm_mediator.journal.protocol import new_token
+from fsm_mediator.machine.parts import EXECUTE, Effect
+from fsm_mediator.mediator.commands import post_signal
 from fsm_mediator.mediator.runtime import Runtime, StepCall
+from fsm_mediator.mediator.threads import ThreadRuntime, run_blocking
 from fsm_mediator.records import Answer
+from fsm_mediator.testing.check import as_signals, check_signals
 from fsm_mediator.testing.clock import VirtualClock
-from fsm_mediator.testing.faults import REJECTED, Fault, FaultPlan
+from fsm_mediator.testing.faults import CANCELLED, REJECTED, Fault, FaultPlan, faults_of
 from fsm_mediator.testing.injection import FaultInjector, faulty_mediator, path_of
 from fsm_mediator.testing.interleaving import EndlessRunError, Schedule, Scheduler, schedules
 from fsm_mediator.testing.runner import CallRunner, has_coroutines
+from fsm_mediator.testing.virtual_loop import VirtualLoop
 from fsm_mediator.testing.world import World, Worlds, differences
 
 
@@ -100,14 +106,16 @@ def check_together(
     *,
     observe: Callable[[], Any] | None = None,
     reset: Callable[[], Any] | None = None,
+    signals: Mapping[str, Any] | None = None,
     most: int = 400,
     only: str | None = None,
 ) -> TogetherReport:
     """Run one execution of a saga for each payload, all at once, under searched interleavings.
 
-    A scheduler runs the steps one at a time, and switches between the executions before and after each call and at each
-    line of the steps. It tries every schedule with few preemptions first. In half of the runs the last step of the
-    first execution that can refuse does so: its compensations meet the other executions.
+    A scheduler runs the steps one at a time, and switches between the executions, their branches and the senders of
+    their signals: before and after each call and at each line of the steps. While an execution sleeps, others go on. It
+    tries every schedule with few preemptions first. In half of the runs the last step of the first execution that can
+    refuse does so: its compensations meet the other executions.
 
     The world must be as if the failed executions had never run, and the others one after the other, in some order.
 
@@ -116,6 +124,7 @@ def check_together(
         payloads: One payload for each execution, at least two. They share keys or resources if the payloads do.
         observe: As for `check_saga`. It must not show numbers that a service draws for each call.
         reset: As for `check_saga`.
+        signals: The value of each signal that it waits for. Each execution gets them, in this order, at any moment.
         most: At most so many interleavings.
         only: The name of one run.
 
@@ -131,7 +140,7 @@ def check_together(
         raise DefinitionError("check_together needs at least two payloads, one for each execution")
     if isinstance(saga, Saga) and reset is None:
         raise DefinitionError("check_together needs reset=, or a function that makes (saga, observe) anew for each run")
-    with contextlib.closing(_Together(saga, payloads, observe, reset)) as checking:
+    with contextlib.closing(_Together(saga, payloads, observe, reset, signals)) as checking:
         report = checking.report(most, only)
     if report.broken:
         raise InterferenceError(report)
@@ -145,10 +154,13 @@ class _Together:
         payloads: Sequence[Any],
         observe: Callable[[], Any] | None,
         reset: Callable[[], Any] | None,
+        signals: Mapping[str, Any] | None,
     ) -> None:
         self._call = CallRunner()
         self._worlds = Worlds(saga, observe, reset, self._call)
         self._payloads = payloads
+        self._signals = as_signals(signals)
+        self._called: set[str] = set()
         self._serial: dict[frozenset[int], list[Any]] = {}
         self._points: list[tuple[int, str]] = []
 
@@ -158,11 +170,10 @@ class _Together:
     def report(self, most: int, only: str | None) -> TogetherReport:
         world = self._worlds.next()
         saga = world.saga
-        if saga.branches or any(part.kind is not Kind.STEP for part in saga.parts):
-            raise DefinitionError(f"check_together runs sagas of steps; {saga.name!r} has groups, signals or sleeps")
+        check_signals(saga, self._signals)
         self._run_serially()
-        refusing = next((part.path for part in reversed(saga.parts) if not part.forward_only), None)
-        plans = [FaultPlan()] + ([] if refusing is None else [FaultPlan((Fault(refusing, REJECTED),))])
+        refusing = [fault.part for fault in faults_of(saga) if fault.kind == CANCELLED and fault.part in self._called]
+        plans = [FaultPlan(), *(FaultPlan((Fault(last, REJECTED),)) for last in refusing[-1:])]
         if only is not None:
             kind, _, schedule = only.partition("-")
             run = self._run(plans[kind == "refused"], Schedule.parse(schedule))
@@ -201,7 +212,7 @@ class _Together:
         self._points = scheduler.points
         problem = problem or self._problem(outcomes, self._worlds.look(world))
         ended = tuple(outcomes[number] for number in numbers if number in outcomes)
-        return TogetherRun(name, ended, problem, tuple(_switches(scheduler.points)))
+        return TogetherRun(name, ended, problem, tuple(_switches(scheduler)))
 
     def _problem(self, outcomes: dict[int, Outcome], found: Any) -> str:
         unended = [outcome for outcome in outcomes.values() if not outcome.ended]
@@ -222,49 +233,113 @@ class _Together:
     ) -> dict[int, Outcome]:
         """Run executions on one journal, each by a mediator of its own; without a scheduler one after the other."""
         journal, clock = MemoryJournal(encode=True), VirtualClock()
-        outcomes: dict[int, Outcome] = {}
-
-        def run(number: int) -> None:
-            injector = FaultInjector(plan if number == 0 else FaultPlan(), clock, journal)
-
-            def around(inner: Runtime) -> Any:
-                return inner if scheduler is None else _SwitchingRuntime(inner, world.saga, scheduler, number)
-
-            mediator = faulty_mediator(world.saga, injector, coroutines=has_coroutines(world.saga), around=around)
-            with contextlib.closing(CallRunner()) as call:
-                try:
-                    outcomes[number] = call(
-                        mediator.run, world.saga, self._payloads[number], saga_id=f"checked-{number}", check=False
-                    )
-                finally:
-                    call(mediator.close)
-
-        functions = [partial(run, number) for number in numbers]
+        driven = [
+            _Driven(world.saga, number, FaultInjector(FaultPlan() if number else plan, clock, journal), self._signals)
+            for number in numbers
+        ]
         if scheduler is None:
-            for function in functions:
-                function()
+            for each in driven:
+                each.run(self._payloads[each.number], None)
+                self._called.update(path for path, _ in each.injector.calls)
         else:
-            scheduler.run(functions)
-        return outcomes
+            functions = [(each.saga_id, partial(each.run, self._payloads[each.number], scheduler)) for each in driven]
+            senders = [(f"the signals of {each.saga_id}", partial(each.send, scheduler)) for each in driven]
+            scheduler.run([*functions, *(senders if self._signals else ())])
+        return {each.number: each.outcome for each in driven if each.outcome is not None}
 
 
-def _switches(points: Sequence[tuple[int, str]]) -> Iterator[str]:
-    """Where the turn passed from one execution to another."""
-    for (number, place), (following, there) in itertools.pairwise(points):
+class _Driven:
+    """One execution, driven by a mediator of its own, and the signals that are sent to it."""
+
+    outcome: Outcome | None = None
+    mediator: Any = None
+
+    def __init__(self, saga: Saga, number: int, injector: FaultInjector, signals: Mapping[str, Any]) -> None:
+        self._saga = saga
+        self.number = number
+        self.injector = injector
+        self.saga_id = f"checked-{number}"
+        self._unsent = list(signals.items())
+
+    def run(self, payload: Any, scheduler: Scheduler | None) -> None:
+        """Run it to its end, or until it waits for nothing that could come."""
+        runtimes: list[_SwitchingRuntime] = []
+
+        def around(inner: Runtime) -> Any:
+            if scheduler is None:
+                return inner
+            runtimes.append(_SwitchingRuntime(inner, self._saga, scheduler, self.injector.clock))
+            return runtimes[0]
+
+        prepare = None if scheduler is None else partial(_share, scheduler)
+        self.mediator = faulty_mediator(self._saga, self.injector, coroutines=has_coroutines(self._saga), around=around)
+        with contextlib.closing(CallRunner(prepare)) as call:
+            call.live_by(self.injector.clock)
+            try:
+                while True:
+                    left = len(self._unsent)
+                    self.outcome = outcome = call(
+                        self.mediator.run, self._saga, payload, saga_id=self.saga_id, check=False
+                    )
+                    if outcome.ended or outcome.stuck:
+                        return
+                    if scheduler is None and left:
+                        self._send_next()
+                    elif scheduler is not None and left and left == len(self._unsent):
+                        scheduler.wait(lambda left=left: len(self._unsent) < left)  # type: ignore[misc]
+                    elif not left and not any(runtime.wake_next() for runtime in runtimes):
+                        return
+            finally:
+                call(self.mediator.close)
+
+    def send(self, scheduler: Scheduler) -> None:
+        """Send its signals, once it is accepted."""
+        scheduler.wait(lambda: self.injector.journal.find(self.saga_id) is not None, timed=True)
+        while self._unsent:
+            scheduler.switch_point(f"the signal {self._unsent[0][0]}")
+            self._send_next()
+
+    def _send_next(self) -> None:
+        name, value = self._unsent[0]
+        core = self.mediator._core
+        with contextlib.suppress(RefusedError, UnknownExecutionError):  # it has ended, or was too late
+            entry = post_signal(core.store, new_token(), self.saga_id, name, value)
+            if entry.saga_id in core.owned.active:
+                core.runtime.post(core.notify, entry.saga_id)
+        del self._unsent[0]
+
+
+def _switches(scheduler: Scheduler) -> Iterator[str]:
+    """Where the turn passed from one function to another."""
+    for (number, place), (following, there) in itertools.pairwise(scheduler.points):
         if number != following:
-            yield f"checked-{number} stops at {place}, checked-{following} comes to {there}"
+            yield f"{scheduler.names[number]} stops at {place}, {scheduler.names[following]} comes to {there}"
+
+
+def _share(scheduler: Scheduler, loop: VirtualLoop) -> None:
+    """Have others go on where *loop* has nothing to do, and where it would let time pass."""
+
+    def idle(select: Callable[[float | None], list[Any]], timeout: float | None) -> list[Any]:
+        if loop.in_threads:  # a step works in a thread: its execution keeps its turn
+            return select(timeout)
+        return scheduler.leave(lambda: select(timeout), lambda: loop.is_woken)
+
+    loop.idle = idle
+    loop.jumps = lambda: scheduler.switch_point("a wait", yields=True)
 
 
 class _SwitchingRuntime:
-    """A runtime with a switch point before and after each call."""
+    """A runtime with a switch point before and after each call, and in each wait."""
 
     direct = False
 
-    def __init__(self, inner: Runtime, saga: Saga, scheduler: Scheduler, number: int) -> None:
+    def __init__(self, inner: Runtime, saga: Saga, scheduler: Scheduler, clock: VirtualClock) -> None:
         self._inner = inner
         self._saga = saga
         self._scheduler = scheduler
-        self._number = number
+        self._clock = clock
+        self._blocks = isinstance(inner, ThreadRuntime)
+        self._timers: list[tuple[float, Callable[[], object]]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -274,8 +349,62 @@ class _SwitchingRuntime:
         effect = call.effect
         path = path_of(self._saga, call.saga_id, effect.part)
         place = path if effect.kind == EXECUTE else f"{effect.kind} {path}"
-        self._scheduler.switch_point(self._number, f"the call of {place}")
-        with self._scheduler.at_each_line(self._number):
+        self._scheduler.switch_point(f"the call of {place}")
+        here, callback = self._scheduler.here, effect.callback
+        if not (self._blocks or here is None or callback is None or callback.is_coroutine or effect.part.timeout):
+            function = self._scheduler.traced(here, callback.function)  # in a thread of its own
+            call.effect = Effect(effect.kind, effect.part, msgspec.structs.replace(callback, function=function))
+        with self._scheduler.at_each_line():
             answer = await self._inner.call(call)
-        self._scheduler.switch_point(self._number, f"the answer of {place}")
+        self._scheduler.switch_point(f"the answer of {place}")
         return answer
+
+    async def sleep(self, seconds: float) -> None:
+        """As `Runtime.sleep`; others go on meanwhile."""
+        if self._blocks:
+            until = self._clock() + seconds
+            self._scheduler.switch_point("a wait", yields=True)
+            seconds = max(0.0, until - self._clock())
+        await self._inner.sleep(seconds)
+
+    async def wait(self, event: Any, seconds: float | None) -> bool:
+        """As `Runtime.wait`; others go on meanwhile."""
+        if not self._blocks or self._scheduler.here is None:
+            return await self._inner.wait(event, seconds)
+        return bool(event.is_set()) or self._scheduler.wait(event.is_set, timed=seconds is not None)
+
+    async def pause(self, seconds: float) -> None:
+        """As `Runtime.pause`; others go on meanwhile."""
+        if not self._blocks:
+            await self._inner.pause(seconds)
+        self._scheduler.switch_point("a look", yields=True)
+
+    def submit(self, work: Any, context: Any, never_ran: Callable[[], object]) -> None:
+        """As `Runtime.submit`; of a thread, under the schedule."""
+        if not self._blocks:
+            self._inner.submit(work, context, never_ran)
+            return
+        scheduler, number = self._scheduler, self._scheduler.add(work.args[0].saga_id)
+
+        async def scheduled() -> None:
+            scheduler.run_one(number, partial(run_blocking, work))
+
+        def never() -> None:
+            scheduler.end(number)
+            never_ran()
+
+        self._inner.submit(scheduled, context, never)
+
+    def at(self, time: float, call: Callable[[], object]) -> None:
+        """Keep *call* until `wake_next`: nothing happens at a time of its own."""
+        self._timers.append((time, call))
+
+    def wake_next(self) -> bool:
+        """Let time pass until the earliest call is due, and make it; False: none is set."""
+        if not self._timers:
+            return False
+        first = min(self._timers, key=lambda timer: timer[0])
+        self._timers.remove(first)
+        self._clock.advance(max(0.0, first[0] - self._clock()))
+        first[1]()
+        return True

@@ -7,7 +7,7 @@ what is left in the inbox and must equal the first: recovery, which has nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from fsm_mediator.definition.saga import Saga
@@ -17,7 +17,8 @@ from fsm_mediator.records import Acceptance, Record
 from fsm_mediator.states import COMPENSATING, PENDING, RETRYING_COMPENSATION, STUCK_EXECUTING
 from fsm_mediator.verifier.action import Action, copied
 from fsm_mediator.verifier.actions import ActionModel
-from fsm_mediator.verifier.attempt_laws import Reaction, begun_at_a_time, broken_by_reaction
+from fsm_mediator.verifier.answer_laws import broken_by_answer, created_wrongly
+from fsm_mediator.verifier.attempt_laws import Reaction, begun_at_a_time, broken_by_reaction, broken_by_records
 from fsm_mediator.verifier.branches import Births, spawned_by
 from fsm_mediator.verifier.choices import ChoicePoints
 from fsm_mediator.verifier.laws import Laws, TransitionView
@@ -57,18 +58,50 @@ class AbstractState:
         execution: An execution in this state.
         number: Its number, from 0.
         backward: Whether the execution compensates, or has failed.
+        leftovers: The leftovers that it lists on the way back.
         led: The successors, by observation; a text is the reason of a refusal.
     """
 
-    __slots__ = ("backward", "execution", "led", "number")
+    __slots__ = ("backward", "execution", "led", "leftovers", "number")
 
-    def __init__(self, execution: Execution, number: int, *, backward: bool) -> None:
+    def __init__(self, execution: Execution, number: int, *, backward: bool, leftovers: frozenset[str]) -> None:
         execution.history = []  # no judgement reads it, and kept in every state it would grow with each path
         execution.forwarded = ()
         self.execution = execution
         self.number = number
         self.backward = backward
+        self.leftovers = leftovers
         self.led: dict[str, list[Successor] | str] = {}
+
+
+class EqualErrors:
+    """Exceptions that mean the same to a state: rules judge an exception, and never by the situation that it comes in.
+
+    In the first situation of each state every exception is tried. Of those that led to the same there, and of which the
+    settings say the same, one is tried in the state's other situations.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, AbstractState] = {}
+        self._of_class: dict[Any, str] = {}
+        self._instead: dict[tuple[str, str], str] = {}
+
+    def equal(self, position: AbstractState, move: Action) -> str | None:
+        """The observation of an equal exception that was tried in *position*; None: this one has to be tried."""
+        state = position.execution.state
+        if move.raises is None or self._first.get(state, position) is position:
+            return None
+        instead = self._instead.get((state, move.observation))
+        return instead if instead in position.led else None
+
+    def note(self, position: AbstractState, move: Action) -> None:
+        """Take note of what *move* has led to, in the first situation of its state."""
+        state = position.execution.state
+        if move.raises is None or self._first.setdefault(state, position) is not position:
+            return
+        led = position.led[move.observation]
+        meaning = move.doubt, move.repeats, move.settings, move.seen.endswith(" late"), move.seen == "raised again"
+        self._instead[state, move.observation] = self._of_class.setdefault((id(led), *meaning), move.observation)
 
 
 class StateTable:
@@ -76,11 +109,12 @@ class StateTable:
 
     Attributes:
         saga: The saga to search, with every deciding function replaced.
+        errors_alike: Whether exceptions that lead to the same in the first situation of a state are one in its others.
         states: The machine's states that were reached.
         taken: Its transitions that were taken, by event and source.
     """
 
-    def __init__(self, saga: Saga, possible: ActionModel, laws: Laws) -> None:
+    def __init__(self, saga: Saga, possible: ActionModel, laws: Laws, *, errors_alike: bool = False) -> None:
         self._decisions = ChoicePoints(saga)
         self.saga = self._decisions.saga
         self._index = possible.index
@@ -88,10 +122,15 @@ class StateTable:
         self._known: dict[Any, AbstractState] = {}
         self.states = {PENDING}
         self.taken: set[tuple[str, str]] = set()
+        self._latest: AbstractState | None = None
+        self._led_to: dict[Any, Successor] = {}
+        self._right_views: set[tuple[str, str]] = set()
+        self._errors = EqualErrors() if errors_alike else None
 
     def first(self) -> AbstractState:
         """The state of an accepted execution before its start."""
-        return self._of(initial_execution(self.saga))
+        execution = initial_execution(self.saga)
+        return self._of(execution, _essence(execution), frozenset())
 
     def after(self, position: AbstractState, move: Action) -> list[Successor] | str:
         """The successors of *position* under a move, one for each combination of decisions in it.
@@ -101,29 +140,37 @@ class StateTable:
         """
         known = position.led.get(move.observation)
         if known is None:
-            known = self._found(position, move)
+            other = self._errors.equal(position, move) if self._errors is not None else None
+            known = self._found(position, move) if other is None else position.led[other]
             # Equal reactions are one, so that the search can see that they are.
             alike = (led for led in position.led.values() if led == known)
             known = position.led[move.observation] = next(alike, known)
+            if self._errors is not None:
+                self._errors.note(position, move)
         return known
 
     def _found(self, position: AbstractState, move: Action) -> list[Successor] | str:
+        if self._latest is not position:
+            self._latest = position
+            self._led_to = {}
+
         def make() -> Successor:
             execution = copied(position.execution)
             with settings_of(move, execution):
                 records = apply_action(execution, move, 0.0)
                 consumed = execution.drain_consumed()
                 parts = execution.saga.parts
-                reaction = Reaction(position.execution, move, records, execution, parts, self._index)
-                broken = (*broken_by_reaction(reaction), *begun_at_a_time(execution, self._index))
-                passage = self._laws.passage(execution, records, position.execution)
-                births = spawned_by(execution, records)
-            for record in records:
-                self.states.add(record.target)
-                self.taken.add((record.event, record.source))
-            broken += tuple(self._lost_in_recovery(position.execution, execution, move, records, consumed))
-            endless = self._is_without_limit(records)
-            return Successor(self._of(execution), "", passage, births, not records, endless, broken)
+                reaction = Reaction(position.execution, move, records, execution, parts, self._index, self._right_views)
+                decided = self._decisions.latest
+                broken = (*broken_by_reaction(reaction), *broken_by_answer(reaction, decided))
+                broken += tuple(created_wrongly(execution, self.saga, decided))
+                essence = _essence(execution)
+                inbox = (consumed, move.outside, move.item.number if move.item is not None else 0, move.settings)
+                key = (essence, inbox, tuple(map(_likeness, records)))
+                led = self._led_to.get(key)
+                if led is None:
+                    led = self._led_to[key] = self._led(position, reaction, essence, consumed)
+            return led if not broken else led._replace(broken=led.broken + broken)
 
         try:
             if not self._decisions.any:
@@ -132,8 +179,28 @@ class StateTable:
         except RefusedError as error:
             return str(error)
 
+    def _led(
+        self, position: AbstractState, reaction: Reaction, essence: tuple[Any, ...], consumed: tuple[int, ...]
+    ) -> Successor:
+        """The successor that the records of a reaction lead to."""
+        execution, records = reaction.after, reaction.records
+        broken = (*broken_by_records(reaction), *begun_at_a_time(execution, self._index))
+        passage = self._laws.passage(execution, records, position.leftovers)
+        births = spawned_by(execution, records)
+        for record in records:
+            self.states.add(record.target)
+            self.taken.add((record.event, record.source))
+        broken += tuple(self._lost_in_recovery(position.execution, essence, reaction.move, records, consumed))
+        after = self._of(execution, essence, passage.leftovers)
+        return Successor(after, "", passage, births, not records, self._is_without_limit(records), broken)
+
     def _lost_in_recovery(
-        self, before: Execution, after: Execution, move: Action, records: tuple[Record, ...], consumed: tuple[int, ...]
+        self,
+        before: Execution,
+        ran: tuple[Any, ...],
+        move: Action,
+        records: Sequence[Record],
+        consumed: tuple[int, ...],
     ) -> Iterator[Broken]:
         """The difference between the execution and what another driver finds: the records, and what is in the inbox.
 
@@ -155,11 +222,11 @@ class StateTable:
         for item in inbox:
             if item.number not in consumed:
                 folded.receive(item)
-        found, ran = _essence(folded), _essence(after)
+        found = _essence(folded)
         if found != ran:
             yield broken("recovery", f"from its records and its inbox it is {found}, not {ran}")
 
-    def _is_without_limit(self, records: tuple[Record, ...]) -> bool:
+    def _is_without_limit(self, records: Sequence[Record]) -> bool:
         for record in records:
             if record.step is not None and record.event in ("retry_due", "compensation_due"):
                 part = self.saga.parts[self._index[record.step]]
@@ -168,22 +235,26 @@ class StateTable:
                     return True
         return False
 
-    def _of(self, execution: Execution) -> AbstractState:
-        """The abstract state of an execution. Executions with the same future share one."""
-        state, _, *rest, answered, doubtful = _essence(execution)
+    def _of(self, execution: Execution, essence: tuple[Any, ...], leftovers: frozenset[str]) -> AbstractState:
+        """The abstract state of an execution. Executions with the same future share one.
+
+        *leftovers*: those that it lists on the way back. There they are what they were where it turned back
+        (`TransitionView.turns`, `.forgets`).
+        """
+        state, _, *rest, answered, doubtful = essence
         backward = execution.state in self._laws.backward
-        # On the way back the leftovers are what they were where it turned back (`TransitionView.turns`, `.forgets`).
-        distinguishing = (bool(execution.leftovers),) if backward else (answered, doubtful)
+        distinguishing = (bool(leftovers),) if backward else (answered, doubtful)
         key = (state, _state_key(execution), *rest, *distinguishing)
         position = self._known.get(key)
         if position is None:
-            position = self._known[key] = AbstractState(execution, len(self._known), backward=backward)
+            position = AbstractState(execution, len(self._known), backward=backward, leftovers=leftovers)
+            self._known[key] = position
         return position
 
 
 def initial_execution(saga: Saga) -> Execution:
     """An accepted execution before its start."""
-    return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, None, 0.0))
+    return Execution(saga, Acceptance("verified", saga.name, saga.version, saga.fingerprint, "the payload", 0.0))
 
 
 def apply_action(execution: Execution, move: Action, at: float) -> tuple[Record, ...]:
@@ -206,6 +277,14 @@ def _state_key(execution: Execution) -> int:
         return 0
     policy = part.compensation_retry if execution.phase in (COMPENSATING, RETRYING_COMPENSATION) else part.retry
     return min(execution.attempt, UNLIMITED_ATTEMPTS) if policy.attempts is None else execution.attempt
+
+
+def _likeness(record: Record) -> tuple[Any, ...]:
+    """All that a fold reads of a record; of an error, that there is one: its words decide nothing."""
+    return (
+        *(record.event, record.source, record.target, record.at, record.step, record.attempt, str(record.value)),
+        *(record.error is None, record.in_doubt, record.due_at, record.abandoned, record.children),
+    )
 
 
 def _essence(execution: Execution) -> tuple[Any, ...]:

@@ -23,17 +23,22 @@ OTHERS: Final = "others"
 PERSON: Final = "person"
 """The origin of an action: the participant's code, the driver, a writer to the inbox (or a clock), an operator."""
 
+RETURNED: Final = "returned"
+REFUSED_RESULT: Final = "refused"
+TIMED_OUT: Final = "timed out"
 DUE: Final = "due"
 CRASHED: Final = "crashed"
 POISONED: Final = "poisoned"
 PROBE_POISONED: Final = "probe poisoned"
 ABANDONED: Final = "abandoned"
 CANCEL_COMES: Final = "cancel"
+SIBLING_FAILED: Final = "cancel for a branch that failed"
 DEADLINE_PASSES: Final = "deadline"
 LOOK: Final = "look"
 NOTHING: Final = "nothing"
-"""Observations: the wait is over; the driver died, or did so too often, anywhere or in a probe; a call outlives
-time-out and grace; a cancel; the deadline; the statuses of the branches; nothing."""
+"""Observations: a call returns, returns what is refused, or times out; the wait is over; the driver died, or did so
+too often, anywhere or in a probe; a call outlives time-out and grace; a cancel, or one for a branch that failed; the
+deadline; the statuses of the branches; nothing."""
 
 JOIN_REFUSED: Final = f"{LOOK}, and their joined result is refused"
 
@@ -65,17 +70,28 @@ class Action(NamedTuple):
     item: InboxItem | None = None
     settings: str = ""
 
+    @property
+    def seen(self) -> str:
+        """The observation, whatever the settings are."""
+        return self.observation.removesuffix(f" with {self.settings}") if self.settings else self.observation
+
 
 def copied(execution: Execution) -> Execution:
     """A copy of *execution*, in the same state."""
     other = Execution.__new__(Execution)
-    for name in ExecutionData.__slots__:
-        setattr(other, name, getattr(execution, name))
+    for get, put in _SLOTS:
+        put(other, get(execution))
     other.history = list(execution.history)
     other.answered = dict(execution.answered)
     if execution.signals is not None:
         other.signals = dict(execution.signals)
     return other
+
+
+_SLOTS: Final = tuple(
+    (slot.__get__, slot.__set__) for slot in (vars(ExecutionData)[name] for name in ExecutionData.__slots__)
+)
+"""The getter and the setter of each attribute: a copy is made for every reaction."""
 
 
 def feed_answer(answer: Answer) -> Act:
@@ -111,6 +127,11 @@ def post_item(item: InboxItem) -> Act:
 def waiting_until(due_at: float) -> Act:
     """Let time pass, at least until *due_at*."""
     return lambda execution, at: execution.advance(max(at, due_at))
+
+
+def waking_at(at: float) -> Act:
+    """Have a driver look at that time, whether or not the wait is over."""
+    return lambda execution, _at: execution.advance(at)
 
 
 def passing_the_deadline(execution: Execution, at: float) -> None:

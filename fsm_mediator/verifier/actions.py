@@ -8,10 +8,12 @@ verifier tries all actions; the explorer offers them to its user.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
-from fsm_mediator.machine.parts import AWAIT, PROBE, WAIT, Effect, Kind, Part
+from fsm_mediator.ids import is_branch
+from fsm_mediator.machine.parts import AWAIT, COMPENSATE, EXECUTE, PROBE, WAIT, Effect, Kind, Part
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
@@ -23,6 +25,7 @@ from fsm_mediator.records import (
 )
 from fsm_mediator.states import PENDING, RETRYING, STUCK_PHASES, WAITING
 from fsm_mediator.verifier.action import (
+    ABANDONED,
     CANCEL_COMES,
     CRASH,
     CRASHED,
@@ -33,6 +36,8 @@ from fsm_mediator.verifier.action import (
     NOTHING,
     OTHERS,
     PERSON,
+    RETURNED,
+    SIBLING_FAILED,
     Act,
     Action,
     feed_answer,
@@ -40,12 +45,16 @@ from fsm_mediator.verifier.action import (
     post_item,
     unobserved,
     waiting_until,
+    waking_at,
 )
 from fsm_mediator.verifier.attempt_laws import FIRST_VALUE, result_of
 from fsm_mediator.verifier.attempts import Changes, Possible, attempts_of
 from fsm_mediator.verifier.branches import Births, Child, branch_models_of
 from fsm_mediator.verifier.effect_ledger import EffectLedger
-from fsm_mediator.verifier.settings_changes import changes_at, under_changed_settings
+from fsm_mediator.verifier.settings_changes import changes_at, timeout_change, under_changed_settings, with_timeout
+
+_LONG: Final = 1e6
+"""Seconds by which a driver is late."""
 
 
 class ActionModel:
@@ -58,6 +67,7 @@ class ActionModel:
             settings changed under way; and let what comes too late come as well.
         children: The branches already searched, with their outcomes, by the path of their group.
         once: Generate actions for only one of several symmetric branches in the same status.
+        passed: The paths of the steps whose compensations return, and do nothing else.
 
     Attributes:
         index: The number of each part, by path: its position in an `EffectLedger`.
@@ -73,10 +83,13 @@ class ActionModel:
         thorough: bool = False,
         children: dict[str, dict[str, Child]] | None = None,
         once: bool = False,
+        passed: frozenset[str] = frozenset(),
     ) -> None:
+        self._passed = passed
         self.strict = strict
         self.thorough = thorough
         self._listed: dict[tuple[str, str], list[Possible]] = {}
+        self._is_branch = is_branch(saga.name)
         self.parts = saga.parts
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
         self.branch_models = branch_models_of(saga, children, once=once)
@@ -112,7 +125,11 @@ class ActionModel:
             part = effect.part
             at = self.index[part.path]
             ledgers = Changes(ledger, at)
-            for each in self._attempts(effect.kind, part):
+            attempts = self._attempts(effect.kind, part)
+            if effect.kind == COMPENSATE and part.path in self._passed:
+                yield next(each for each in attempts if each.action.observation == RETURNED).under(ledgers)
+                return
+            for each in attempts:
                 if each.needs is None or each.needs is ledger.effects[at]:
                     yield each.under(ledgers)
         elif effect is not None:
@@ -126,32 +143,55 @@ class ActionModel:
         yield from self._operator_can_say(execution, ledger)
 
     def _attempts(self, kind: str, part: Part) -> list[Possible]:
-        """The possible outcomes of an attempt, listed once for each part."""
+        """The possible outcomes of an attempt, listed once for each part; of ``timed execute``: with a time-out."""
         known = self._listed.get((kind, part.path))
         if known is None:
-            known = attempts_of(kind, part, strict=self.strict, thorough=self.thorough)
+            verb, timed = kind.removeprefix("timed "), kind.startswith("timed ")
+            which = with_timeout(part) if timed else part
+            known = attempts_of(verb, which, strict=self.strict, thorough=self.thorough)
             self._listed[kind, part.path] = known
         return known
 
     def _under_changed_settings(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
         part = execution.machine.places[execution.state].part
-        if part is None or part.kind is not Kind.STEP:
+        if part is None or part.kind not in (Kind.STEP, Kind.SIGNAL):
             return
-        part = self.parts[self.index[part.path]]
-        ledgers = Changes(ledger, self.index[part.path])
+        at = self.index[part.path]
+        part = self.parts[at]
         effect = execution.effect
-        if effect is not None and effect.callback is not None:
-            attempts = self._attempts(effect.kind, part)
-            for settings in changes_at(execution, part):
-                for each in attempts:
-                    if each.action.observation in ("raised", "unknown") and effect.kind != PROBE:
-                        yield under_changed_settings(each.under(ledgers), part, settings)
+        if part.kind is Kind.SIGNAL:
+            if execution.due_at is not None and effect is not None:
+                for late in self._time_can_pass(execution, effect, ledger):
+                    yield under_changed_settings(late, part, timeout_change(part))
+        elif effect is not None and effect.callback is not None:
+            yield from self._attempts_under_changed_settings(execution, effect.kind, at, ledger)
         elif effect is not None and execution.phase == RETRYING:
             over = Action(
                 "the wait is over", waiting_until(execution.due_at or 0.0), ledger, who=OTHERS, observation=DUE
             )
             for settings in changes_at(execution, part):
                 yield under_changed_settings(over, part, settings)
+        elif execution.phase in STUCK_PHASES and part.timeout is not None:
+            for command in self._operator_can_say(execution, ledger):
+                yield under_changed_settings(command, part, timeout_change(part))
+
+    def _attempts_under_changed_settings(
+        self, execution: Execution, kind: str, at: int, ledger: EffectLedger
+    ) -> Iterator[Action]:
+        part, ledgers = self.parts[at], Changes(ledger, at)
+        following = self.parts[at + 1] if at + 1 < len(self.parts) else None
+        attempts = self._attempts(kind, part)
+        for settings in changes_at(execution, part):
+            for each in attempts:
+                if each.action.observation in ("raised", "unknown") and kind != PROBE:
+                    yield under_changed_settings(each.under(ledgers), part, settings)
+        if part.timeout is None and kind != PROBE:
+            for each in self._attempts(f"timed {kind}", part):
+                if each.action.observation in (ABANDONED, "timed out"):
+                    yield under_changed_settings(each.under(ledgers), part, timeout_change(part))
+        if kind == EXECUTE and following is not None and following.kind is Kind.SIGNAL:
+            returns = next(each for each in attempts if each.action.observation == RETURNED)
+            yield under_changed_settings(returns.under(ledgers), following, timeout_change(following))
 
     def _time_can_pass(self, execution: Execution, effect: Effect, ledger: EffectLedger) -> Iterator[Action]:
         part, due_at = effect.part, execution.due_at
@@ -162,6 +202,10 @@ class ActionModel:
         else:
             return
         yield Action(label, waiting_until(due_at or 0.0), ledger, who=OTHERS, observation=DUE)
+        if self.thorough and due_at:
+            for when, at in (("before the wait is over", due_at / 2), ("long after the wait is over", due_at + _LONG)):
+                label = f"a driver wakes {when}"
+                yield Action(label, waking_at(at), ledger, who=OTHERS, observation=f"wakes {when}")
 
     def _abandoned_thread_ends(self, ledger: EffectLedger) -> Iterator[Action]:
         """The abandoned thread ends, with or without effect. Until then the saga is stuck and refuses every command."""
@@ -178,6 +222,10 @@ class ActionModel:
             item = InboxItem(CANCEL, number=1)
             label = "a cancel comes" if in_time else "a cancel comes too late"
             yield _outside(label, post_item(item), ledger, CANCEL_COMES, item)
+            if self.thorough and self._is_branch:
+                beside = InboxItem(CANCEL, "another branch", number=1)
+                label = f"{label}, for a branch beside it has failed"
+                yield _outside(label, post_item(beside), ledger, SIBLING_FAILED, beside)
             if execution.deadline_at is None:
                 yield _outside("the deadline passes", passing_the_deadline, ledger, DEADLINE_PASSES)
         for number, path in enumerate(self._signals, 2):

@@ -26,7 +26,7 @@ from fsm_mediator.states import (
     split_name,
     split_state,
 )
-from fsm_mediator.verifier.action import ABANDONED, CANCEL_COMES, DEADLINE_PASSES, DUE, POISONED, Action
+from fsm_mediator.verifier.action import ABANDONED, CANCEL_COMES, DEADLINE_PASSES, DUE, POISONED, SIBLING_FAILED, Action
 from fsm_mediator.verifier.rules_table import Broken, broken
 from fsm_mediator.verifier.troubles import ASKED_WAIT
 
@@ -36,7 +36,8 @@ GIVE_UP_EVENTS: Final = frozenset(("rejected", "in_doubt", "exhausted", "compens
 AGAIN: Final = frozenset(("retry_due", "compensation_due"))
 """The events with which the next attempt begins."""
 
-_ERRORED: Final = frozenset(("errored", "unsure", "compensation_errored"))
+ERRORED: Final = frozenset(("errored", "unsure", "compensation_errored"))
+"""The events with which an attempt, or its compensation, has failed and is not given up."""
 
 _BETWEEN_EFFECTS: Final = frozenset((PENDING, EXECUTING, RETRYING, WAITING))
 """Where a cancel and the deadline take hold."""
@@ -57,6 +58,7 @@ class Reaction(NamedTuple):
         after: The execution after it.
         parts: The parts of the saga, as they were set at that moment.
         numbers: The number of each, by path.
+        right: The views of attempts that were found to be right, as part and text.
     """
 
     before: Execution
@@ -65,6 +67,7 @@ class Reaction(NamedTuple):
     after: Execution
     parts: Sequence[Part]
     numbers: Mapping[str, int]
+    right: set[tuple[str, str]]
 
     @property
     def part(self) -> Part | None:
@@ -78,13 +81,18 @@ def result_of(part: Part) -> str:
     return f"the result of {part.path}"
 
 
+def broken_by_records(reaction: Reaction) -> Iterator[Broken]:
+    """The laws that the records of a reaction break, whatever led to them."""
+    if reaction.records:
+        yield from _counted(reaction)
+        yield from _seen(reaction)
+
+
 def broken_by_reaction(reaction: Reaction) -> Iterator[Broken]:
-    """The laws that a reaction breaks, whatever really has an effect."""
+    """The laws that a reaction to its action breaks, whatever really has an effect."""
     if reaction.records:
         yield from _stuck_where_it_may(reaction)
-        yield from _counted(reaction)
         yield from _waited_for(reaction)
-        yield from _seen(reaction)
         part = reaction.part
         if part is not None and part.kind is Kind.STEP:
             yield from _attempted_as_often(reaction, part)
@@ -99,7 +107,7 @@ def _stuck_where_it_may(reaction: Reaction) -> Iterator[Broken]:
     if after not in STUCK_PHASES or before in (COMPENSATING, *STUCK_PHASES) or not path:
         return
     part = reaction.parts[reaction.numbers[path]]
-    if not part.forward_only and not part.pivot and reaction.move.observation not in (ABANDONED, POISONED):
+    if not part.forward_only and not part.pivot and reaction.move.seen not in (ABANDONED, POISONED):
         yield broken("stuck", f"{part.path} is stuck before the pivot, and nothing of it can be going on")
 
 
@@ -128,9 +136,9 @@ def _waited_for(reaction: Reaction) -> Iterator[Broken]:
         over = over and record.event not in GIVE_UP_EVENTS
         if over and due_at is not None and record.at < due_at:
             yield broken("waits", f"the wait in {record.source} is cut short")
-        if part is not None and part.kind is Kind.STEP and record.event in _ERRORED and record.due_at is not None:
+        if part is not None and part.kind is Kind.STEP and record.event in ERRORED and record.due_at is not None:
             policy = part.compensation_retry if phase == COMPENSATING else part.retry
-            asked = ASKED_WAIT if reaction.move.observation == "raised again" else 0.0
+            asked = ASKED_WAIT if reaction.move.seen == "raised again" else 0.0
             if phase != PROBING and record.due_at - record.at < max(asked, policy.wait_initial) - 1e-9:
                 yield broken("waits", f"the wait after {record.source} is too short")
         due_at = record.due_at
@@ -139,7 +147,7 @@ def _waited_for(reaction: Reaction) -> Iterator[Broken]:
 def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
     move, before, record = reaction.move, reaction.before, reaction.records[0]
     phase = before.phase
-    if move.repeats is False and record.event in _ERRORED and record.due_at is not None:
+    if move.repeats is False and record.event in ERRORED and record.due_at is not None:
         yield broken("not again", f"{part.path} is attempted again after what is not to be repeated")
     policy = part.compensation_retry if phase in (COMPENSATING, RETRYING_COMPENSATION) else part.retry
     is_left = policy.attempts is None or before.attempt < policy.attempts
@@ -148,12 +156,12 @@ def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
     if record.event not in GIVE_UP_EVENTS:
         return
     if phase == PROBING:
-        is_left = is_left and before.due_at is not None and (part.repeatable or move.observation == "not happened")
-        early = (move.doubt and move.observation not in (POISONED, DUE)) or move.observation == "not happened"
+        is_left = is_left and before.due_at is not None and (part.repeatable or move.seen == "not happened")
+        early = (move.doubt and move.seen not in (POISONED, DUE)) or move.seen == "not happened"
     elif phase == EXECUTING:
         early = bool(move.repeats) and (part.repeatable or not (move.doubt or before.doubt))
     else:
-        early = bool(move.repeats) if phase == COMPENSATING else move.observation.startswith(DUE)
+        early = bool(move.repeats) if phase == COMPENSATING else move.seen.startswith(DUE)
     if early and is_left:
         yield broken("at least", f"{part.path} is given up after attempt {before.attempt} in {before.state}")
 
@@ -161,22 +169,26 @@ def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
 def _asked(reaction: Reaction, part: Part) -> Iterator[Broken]:
     move, record = reaction.move, reaction.records[0]
     phase = reaction.before.phase
-    if part.probe is None or move.observation in (ABANDONED, POISONED):
+    if part.probe is None or move.seen in (ABANDONED, POISONED):
         return
-    if phase == EXECUTING and move.doubt and split_state(record.target)[0] != PROBING:
+    if phase == EXECUTING and move.doubt and not (split_state(record.target)[0] == PROBING and record.in_doubt):
         yield broken("probe", f"{part.path} is in doubt, and its probe is not asked")
-    if phase == PROBING and move.observation == "happened" and record.event != "executed":
+    if phase == PROBING and move.seen == "happened" and record.event != "executed":
         yield broken("probe", f"the probe of {part.path} says that it happened, and that does not hold")
-    if phase == PROBING and move.observation == "not happened" and (record.in_doubt or record.event == "executed"):
+    if phase == PROBING and move.seen == "not happened" and (record.in_doubt or record.event == "executed"):
         yield broken("probe", f"the probe of {part.path} says that it did not happen, and that does not hold")
 
 
 def _interrupted(reaction: Reaction) -> Iterator[Broken]:
     before, move, after = reaction.before, reaction.move, reaction.after
-    if move.observation in (CANCEL_COMES, DEADLINE_PASSES):
+    if move.seen in (CANCEL_COMES, SIBLING_FAILED, DEADLINE_PASSES):
         takes_hold = _may_be_interrupted(before, reaction)
         if takes_hold and not (reaction.records and after.phase in _BACKWARD):
             yield broken("cancel", f"{move.label} in {before.state}, and it does not take hold")
+        if takes_hold and reaction.records and before.phase != PENDING:
+            begun = before.attempt - (before.phase == EXECUTING)  # the attempt that was announced is taken back
+            if reaction.records[0].attempt != begun:
+                yield broken("anew", f"{reaction.records[0].attempt} attempts are recorded, and {begun} had begun")
         if not takes_hold and reaction.records:
             yield broken("cancel", f"{move.label} in {before.state}, where it must not take hold")
     elif (after.cancelled or after.deadline_at is not None) and _may_be_interrupted(after, reaction):
@@ -209,13 +221,23 @@ def _seen(reaction: Reaction) -> Iterator[Broken]:
         if context.result != own:
             yield broken("results", f"the compensation of {part.path} sees the result {context.result!r}, not its own")
         return
+    view = part.path, repr(context.results)
+    if view not in reaction.right:
+        wrong = list(seen_wrongly(reaction, part, context.results))
+        if not wrong:
+            reaction.right.add(view)
+        yield from wrong
+
+
+def seen_wrongly(reaction: Reaction, part: Part, results: Mapping[str, Any]) -> Iterator[Broken]:
+    """Whether *part* is given other *results* than those of the parts before it in its saga."""
     earlier = [each for each in reaction.parts[: reaction.numbers[part.path]] if each.path.startswith(part.scope)]
     names = {split_name(each.path.removeprefix(part.scope))[0] for each in earlier}
-    if context.results.keys() != names:
-        yield broken("results", f"{part.path} sees the results of {', '.join(context.results) or 'nothing'}")
+    if results.keys() != names:
+        yield broken("results", f"{part.path} sees the results of {', '.join(results) or 'nothing'}")
         return
     for each in earlier:
-        if each.kind is Kind.STEP and _found(context.results, each.path.removeprefix(part.scope)) != result_of(each):
+        if each.kind is Kind.STEP and _found(results, each.path.removeprefix(part.scope)) != result_of(each):
             yield broken("results", f"{part.path} sees a wrong result of {each.path}")
 
 
@@ -231,5 +253,5 @@ def begun_at_a_time(execution: Execution, index: Mapping[str, int]) -> Iterator[
         part = execution.saga.parts[index[path_of(execution.state)]]
         waiting = {branch.successor for branch in born if branch.successor is not None}
         begun = sum(branch.saga_id not in waiting for branch in born)
-        if part.at_most is not None and begun > part.at_most:
+        if begun != min(part.at_most or len(born), len(born)):
             yield broken("at a time", f"{begun} branches of {part.path} begin at once, and at_most is {part.at_most}")

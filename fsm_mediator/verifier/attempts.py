@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, PROBE, Part
 from fsm_mediator.records import Abandoned, Happened, NotHappened, Raised, Returned, TimedOut
+from fsm_mediator.retry import Retry
 from fsm_mediator.verifier.action import (
     ABANDONED,
     CRASH,
@@ -22,6 +23,9 @@ from fsm_mediator.verifier.action import (
     PROBE_CRASHES,
     PROBE_POISONED,
     REFUSED,
+    REFUSED_RESULT,
+    RETURNED,
+    TIMED_OUT,
     Action,
     feed_answer,
 )
@@ -154,7 +158,7 @@ def _without_and_with_effect(action: Action) -> Iterator[Possible]:
 def _execute(part: Part, *, strict: bool, thorough: bool) -> Iterator[Possible]:
     name, policy = part.path, part.retry
     result = result_of(part)
-    yield Possible(_answered(f"{name} takes effect and returns", feed_answer(Returned(result)), "returned"), _KNOWN)
+    yield Possible(_answered(f"{name} takes effect and returns", feed_answer(Returned(result)), RETURNED), _KNOWN)
     troubles = [*plain_troubles(part, policy), *unknown(part, policy)]
     if thorough:
         troubles += named_troubles(part, policy)
@@ -166,7 +170,7 @@ def _execute(part: Part, *, strict: bool, thorough: bool) -> Iterator[Possible]:
         yield Possible(_saying(raised, ", without effect"), _SAME)
         if strict and not trouble.observation.startswith("rejected"):
             yield Possible(_saying(raised, ", after its effect and without saying so"), _HIDDEN)
-    refused = _answered(f"{name} takes effect and returns what is refused", REFUSED, "refused", doubt=True)
+    refused = _answered(f"{name} takes effect and returns what is refused", REFUSED, REFUSED_RESULT, doubt=True)
     yield Possible(refused._replace(repeats=False), _DONE)
     if part.can_outlive_its_timeout:
         outlives = _answered(f"{name} outlives time-out and grace", feed_answer(Abandoned(1.0)), ABANDONED)
@@ -174,20 +178,21 @@ def _execute(part: Part, *, strict: bool, thorough: bool) -> Iterator[Possible]:
         late = _answered(f"{name} takes effect and returns late", feed_answer(Returned(result, True)), "late")
         yield Possible(late, _KNOWN)
         if thorough:
-            yield from (Possible(each, _SAME) for each in _raised_late(part, name, ", without effect"))
+            yield from (Possible(each, _SAME) for each in _raised_late(part, policy, name, ", without effect"))
     if part.timeout is not None and not part.can_outlive_its_timeout:
-        timed_out = _answered(f"{name} times out", feed_answer(TimedOut(part.timeout)), "timed out")
+        timed_out = _answered(f"{name} times out", feed_answer(TimedOut(part.timeout)), TIMED_OUT)
         yield from _without_and_with_effect(timed_out._replace(doubt=True, repeats=True))
     dies = _answered(f"the driver dies after the effect of {name}", CRASH, CRASHED, doubt=True, repeats=True)
     yield Possible(dies._replace(crash=True, who=DRIVER), _DONE)
 
 
-def _raised_late(part: Part, name: str, words: str) -> Iterator[Action]:
-    """A refusal that comes after the time-out, within the grace."""
-    refusal = next(trouble for trouble in plain_troubles(part, part.retry) if trouble.observation == "rejected")
-    act = feed_answer(Raised(refusal.make(), late=True))
-    late = refusal._replace(words="rejects late", observation="rejected late")
-    yield _saying(_raised(name, late)._replace(act=act), words)
+def _raised_late(part: Part, policy: Retry, name: str, words: str) -> Iterator[Action]:
+    """An error and a refusal that come after the time-out, within the grace."""
+    for trouble in plain_troubles(part, policy):
+        if trouble.observation in ("raised", "rejected"):
+            late = trouble._replace(words=f"{trouble.words} late", observation=f"{trouble.observation} late")
+            act = feed_answer(Raised(trouble.make(), late=True))
+            yield _saying(_raised(name, late)._replace(act=act), words)
 
 
 def _probe(part: Part, *, thorough: bool) -> Iterator[Possible]:
@@ -200,14 +205,14 @@ def _probe(part: Part, *, thorough: bool) -> Iterator[Possible]:
     if thorough:
         troubles += [each for each in plain_troubles(part, part.retry) if each.observation == "rejected"]
         troubles += [each for each in named_troubles(part, part.retry) if each.observation == "ended"]
-        refused = _answered(f"{name}: it happened, with a result that is refused", REFUSED, "refused", doubt=True)
+        refused = _answered(f"{name}: it happened, with a result that is refused", REFUSED, REFUSED_RESULT, doubt=True)
         yield Possible(refused, _SAME, needs=True)
     for trouble in troubles:
         yield Possible(_raised(name, trouble)._replace(doubt=True, repeats=None), _SAME)
-    nonsense = _answered(f"{name} returns nonsense", feed_answer(Returned()), "returned", doubt=True)
+    nonsense = _answered(f"{name} returns nonsense", feed_answer(Returned()), RETURNED, doubt=True)
     yield Possible(nonsense, _SAME)
     if part.timeout is not None:
-        timed_out = _answered(f"{name} times out", feed_answer(TimedOut(part.timeout)), "timed out", doubt=True)
+        timed_out = _answered(f"{name} times out", feed_answer(TimedOut(part.timeout)), TIMED_OUT, doubt=True)
         yield Possible(timed_out, _SAME)
     if thorough and part.can_outlive_its_timeout:
         outlives = _answered(f"{name} outlives time-out and grace", feed_answer(Abandoned(1.0)), ABANDONED)
@@ -216,7 +221,7 @@ def _probe(part: Part, *, thorough: bool) -> Iterator[Possible]:
 
 def _compensate(part: Part, *, thorough: bool) -> Iterator[Possible]:
     name, policy = f"compensating {part.path}", part.compensation_retry
-    yield Possible(_answered(f"{name} returns", feed_answer(Returned()), "returned"), _UNDONE)
+    yield Possible(_answered(f"{name} returns", feed_answer(Returned()), RETURNED), _UNDONE)
     troubles = [*plain_troubles(part, policy)]
     if thorough:
         troubles += named_troubles(part, policy)
@@ -226,9 +231,9 @@ def _compensate(part: Part, *, thorough: bool) -> Iterator[Possible]:
         yield Possible(outlives._replace(repeats=False), _UNDOING)
         yield Possible(_answered(f"{name} returns late", feed_answer(Returned(late=True)), "late"), _UNDONE)
         if thorough:
-            fails += _raised_late(part, name, "")
+            fails += _raised_late(part, policy, name, "")
     elif part.timeout is not None:
-        fails.append(_answered(f"{name} times out", feed_answer(TimedOut(part.timeout)), "timed out", repeats=True))
+        fails.append(_answered(f"{name} times out", feed_answer(TimedOut(part.timeout)), TIMED_OUT, repeats=True))
     for action in fails:
         yield Possible(_saying(action, ", without having undone it"), _BEGUN)
         yield Possible(_saying(action, ", after having undone it"), _UNDONE)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from fsm_mediator.definition.saga import Saga
-from fsm_mediator.verifier.action import NOTHING, PARTICIPANT, POISONED, PROBE_POISONED, Action
+from fsm_mediator.verifier.action import NOTHING, PARTICIPANT, POISONED, PROBE_POISONED, SIBLING_FAILED, Action
 from fsm_mediator.verifier.actions import ActionModel
 from fsm_mediator.verifier.branches import AGAIN, GOING_ON, status_of
 
@@ -23,6 +23,7 @@ _EFFORT: Final = {
     "retry": 1,
     "undo": 1,
     "cancel": 100,
+    SIBLING_FAILED: 1_000,
     "settled_done": 1_000,
     "settled_undone": 1_000,
     "timed out": 10_000,
@@ -126,7 +127,7 @@ def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tup
         or position not in (*GOING_ON, *AGAIN, wanted[0])
     ):
         return None
-    effort = _EFFORT.get(move.observation, 1)
+    effort = _EFFORT.get(move.observation, 1) if not move.settings else _BY_HAND
     if position in AGAIN and position != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it
         effort += _UNSEEN
     return effort, int(position == wanted[0])

@@ -13,11 +13,13 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.waits import EACH
-from fsm_mediator.errors import StepRejectedError
+from fsm_mediator.errors import SiblingFailedError, StepRejectedError
+from fsm_mediator.execution import rules
 from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.rules import NOT_BEGUN
 from fsm_mediator.execution.rules import RUNNING as GOES_ON
 from fsm_mediator.machine.parts import GROUPS, Kind, Part
-from fsm_mediator.records import Branch, Branches, Record
+from fsm_mediator.records import CANCEL, Branch, Branches, Failure, InboxItem, Record
 from fsm_mediator.states import COMPENSATING, FAILED, STUCK, STUCK_PHASES, SUCCEEDED, WAITING, path_of
 from fsm_mediator.verifier.action import (
     DRIVER,
@@ -44,6 +46,7 @@ class Status:
     STUCK: Final = "stuck"
     UNDOING: Final = "being undone"
     STUCK_UNDOING: Final = "stuck being undone"
+    NOT_BEGUN: Final = NOT_BEGUN
 
 
 FORWARD: Final = frozenset((Status.SUCCEEDED, Status.FAILED, Status.LEFT, Status.STUCK, Status.STUCK_UNDOING))
@@ -62,6 +65,11 @@ _BECOMES: Final = {
     Status.STUCK: "gets stuck",
     Status.STUCK_UNDOING: "gets stuck compensating",
 }
+_EFFECTLESS: Final = frozenset((Status.FAILED, Status.LEFT, Status.NOT_BEGUN))
+"""A branch in one of these has nothing that can be undone."""
+_FAILED: Final = frozenset((Status.FAILED, Status.LEFT, Status.STUCK_UNDOING))
+"""A settled branch in one of these has left the way forward."""
+
 LEFTOVER: Final = "left"
 """The name used for the leftover of a branch."""
 
@@ -86,6 +94,11 @@ class Child(NamedTuple):
     steps: tuple[str, ...]
     forward: frozenset[str] = FORWARD
     backward: frozenset[str] = BACKWARD
+
+
+def result_of_branch(path: str, name: str) -> str:
+    """The result that every branch of this name returns."""
+    return f"the result of {path}.{name}"
 
 
 def spawned_by(execution: Execution, records: Iterable[Record]) -> Births:
@@ -141,6 +154,7 @@ class BranchModel:
         self.path = part.path
         self.at = at
         self.known = known
+        self._part = part
         self.once = once
         first: dict[tuple[Any, ...], str] = {}
         for name, child in known.items():
@@ -181,7 +195,7 @@ class BranchModel:
 
     def has_pending_effect(self, name: str, status: str) -> bool:
         """Whether a failing saga still has to undo, or wait for, a branch in this status."""
-        return status not in (Status.FAILED, Status.LEFT) and (status != Status.SUCCEEDED or self.child(name).undoable)
+        return status not in _EFFECTLESS and (status != Status.SUCCEEDED or self.child(name).undoable)
 
     def leftovers_of(self, name: str, status: str) -> tuple[str, ...]:
         """The leftovers of a branch in this status. A failed saga must list them."""
@@ -218,10 +232,12 @@ class BranchModel:
             elif status == Status.SUCCEEDED and calls_compensation and self.child(name).undoable:
                 label = f"the driver has {branch} undone"
                 yield Action(label, unobserved, become(Status.UNDOING), who=DRIVER, observation=NOTHING)
+        yield from self._planned_branches_end(execution, ledger)
         if execution.phase in (WAITING, COMPENSATING, STUCK):
+            ended = self._end_of_planned(execution, statuses)
             answer = Branches(
                 tuple(
-                    self._seen(name, status, calls_compensation=calls_compensation)
+                    self._seen(name, status, ended, calls_compensation=calls_compensation)
                     for name, status in zip(names, statuses, strict=True)
                 )
             )
@@ -230,6 +246,25 @@ class BranchModel:
             if execution.phase == WAITING and set(statuses) == {Status.SUCCEEDED}:
                 label = f"the joined result of {self.path} is refused"
                 yield Action(label, join_refused(answer), ledger, who=DRIVER, observation=JOIN_REFUSED)
+
+    def _planned_branches_end(self, execution: Execution, ledger: EffectLedger) -> Iterator[Action]:
+        """The planned branches of a large group end together: for each possible number of branches already created."""
+        names, statuses = execution.group, self.statuses(execution, ledger)
+        if not self._part.each or len(names) < 2 or execution.phase != WAITING:
+            return  # one branch alone is always created with its group
+        if self._end_of_planned(execution, statuses) is None:
+            return
+        for first, name in enumerate(names):
+            if set(statuses[first:]) == {Status.RUNNING}:
+                ended = (*statuses[:first], *(Status.NOT_BEGUN,) * (len(names) - first))
+                label = f"the branches of {self.path} from {name} on, which are only planned, are {NOT_BEGUN}"
+                after = self.with_statuses(ledger, names, ended)
+                yield Action(label, unobserved, after, who=DRIVER, observation=NOTHING)
+
+    def _end_of_planned(self, execution: Execution, statuses: tuple[str, ...]) -> Failure | None:
+        """The error with which planned branches end now; None: they do not. A group may fail fast by now, or settle."""
+        failed = InboxItem(CANCEL, "another branch") if _FAILED.intersection(statuses) else None
+        return rules.end_of_planned(execution, self._part, execution.deadline_at or 0.0, failed)
 
     def all_retried(self, execution: Execution, ledger: EffectLedger) -> EffectLedger:
         """The ledger after an operator retried every stuck branch."""
@@ -241,15 +276,20 @@ class BranchModel:
         status = Status.SUCCEEDED if done else Status.FAILED
         return self.with_statuses(ledger, execution.group, (status,) * len(execution.group))
 
-    def _seen(self, name: str, status: str, *, calls_compensation: bool) -> Branch:
-        """A branch in this status, as the driver reports it."""
+    def _seen(self, name: str, status: str, ended: Failure | None, *, calls_compensation: bool) -> Branch:
+        """The `Branch` that the driver reports for this status. *ended*: the error of a branch that has not begun."""
         prefix = len(f"{self.path}.{name}.")
         leftovers = tuple(path[prefix:] for path in self.leftovers_of(name, status))
         if status in GOING_ON:
             return Branch(name, GOES_ON)
+        if status == Status.NOT_BEGUN:
+            # The branch that failed may be on its way again by now: the error was kept when it ended the planned ones.
+            error = SiblingFailedError("another branch failed") if ended is None else ended.raised()
+            return Branch(name, NOT_BEGUN, error=error)
         if status == Status.SUCCEEDED:
+            result = result_of_branch(self.path, name)
             return Branch(
-                name, SUCCEEDED, undoable=calls_compensation and self.child(name).undoable, leftovers=leftovers
+                name, SUCCEEDED, result, undoable=calls_compensation and self.child(name).undoable, leftovers=leftovers
             )
         state = FAILED if status in (Status.FAILED, Status.LEFT) else STUCK
         return Branch(name, state, error=StepRejectedError("rejected"), leftovers=leftovers)

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Context
 from fsm_mediator.machine.machine import compile_machine
 from fsm_mediator.machine.parts import Callback, Kind, Part
 from fsm_mediator.retry import Retry
@@ -38,17 +39,27 @@ class Answer(NamedTuple):
     answer: Any
 
 
+class Taken(NamedTuple):
+    """What the deciding function of the part at *path* answered, and the context that it was given, if it takes one."""
+
+    path: str
+    answer: Any
+    context: Context | None
+
+
 class ChoicePoints:
     """The decisions of an action, and a saga that takes its decisions from here.
 
     Attributes:
         saga: The saga, with every deciding function replaced.
         any: Whether the saga has a deciding function.
+        latest: What was decided in the latest move.
     """
 
     def __init__(self, saga: Saga) -> None:
         self.any = any(part.decide is not None for part in saga.parts)
         self._taken: list[tuple[Answer, int]] = []
+        self.latest: list[Taken] = []
         self._script: list[int] = []
         self._wanted: list[str] = []
         asked = any(is_predicate(part.retry) or is_predicate(part.compensation_retry) for part in saga.parts)
@@ -59,6 +70,7 @@ class ChoicePoints:
         self._script = []
         while True:
             self._taken = []
+            self.latest = []
             made = make()
             taken = list(self._taken)
             yield "".join(f"; {choice.words}" for choice, _ in taken), made
@@ -89,18 +101,19 @@ class ChoicePoints:
         assert part.decide is not None
         every = list(choices(part))
 
-        def decide(_payload: Any) -> Any:
+        def decide(_payload: Any, context: Context | None = None) -> Any:
             place = len(self._taken)
             if place < len(self._wanted):
                 choice = next(choice for choice in every if choice.words == self._wanted[place])
             else:
                 choice = every[self._script[place] if place < len(self._script) else 0]
             self._taken.append((choice, len(every)))
+            self.latest.append(Taken(part.path, choice.answer, context))
             if isinstance(choice.answer, Exception):
                 raise choice.answer
             return choice.answer
 
-        return Callback(decide, takes_context=False, is_coroutine=False, label=part.decide.label)
+        return Callback(decide, takes_context=part.decide.takes_context, is_coroutine=False, label=part.decide.label)
 
 
 def _without_predicate(policy: Retry) -> Retry:
@@ -132,5 +145,8 @@ def choices(part: Part) -> Iterator[Answer]:
         yield Answer(f"{path} is to last", _FAR)
     else:
         for number in range(MOST_ITEMS, -1, -1):
-            yield Answer(f"{path} goes over {number} {'item' if number == 1 else 'items'}", [None] * number)
+            yield Answer(
+                f"{path} goes over {number} {'item' if number == 1 else 'items'}",
+                [f"item {each}" for each in range(number)],
+            )
     yield Answer(f"{path} cannot be decided", Undecidable("it cannot be decided"))

@@ -18,7 +18,7 @@ Source: the ledger is a history variable, as in Abadi and Lamport, "The Existenc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
@@ -74,14 +74,21 @@ class Laws:
         self.index = {part.path: number for number, part in enumerate(saga.parts)}
         self.branch_models = branch_models
         self.signals = tuple(at for at, part in enumerate(saga.parts) if part.kind is Kind.SIGNAL)
+        self._left_over = tuple(
+            at
+            for at, part in enumerate(saga.parts)
+            if part.kind is Kind.STEP and not part.compensatable and not part.pivot
+        )
         self.backward = _backward(saga.machine)
+        self._listed: dict[Any, frozenset[str]] = {}
+        self._turns: dict[frozenset[str], frozenset[int]] = {}
 
     def passage(
-        self, execution: Execution, records: Sequence[Record], before: Execution | None = None
+        self, execution: Execution, records: Sequence[Record], before: frozenset[str] = frozenset()
     ) -> TransitionView:
         """The view of the transition that made *records* and led to the state of *execution*.
 
-        *before*: the execution before it, if known.
+        *before*: the leftovers that the execution listed before it, if it was on the way back.
         """
         begun = []
         for record in records:
@@ -89,17 +96,15 @@ class Laws:
             if phase in (EXECUTING, COMPENSATING) or (phase == WAITING and path in self.branch_models):
                 begun.append((record.event, phase, self.index[path]))
         state = execution.state
-        leftovers: tuple[str, ...] = ()
+        leftovers: frozenset[str] = frozenset()
         turns: frozenset[int] | None = None
         forgets: tuple[str, ...] = ()
         if state in self.backward:
-            leftovers = execution.leftovers
+            leftovers = self._leftovers(execution) if records else before
             if records and records[0].source not in self.backward:
-                listed = [self.index[path] for path in leftovers if path in self.index]
-                listed += self.signals
-                turns = frozenset(at for at in listed if not self.parts[at].pivot)  # which has no way back at all
-            elif before is not None:
-                forgets = tuple(path for path in before.leftovers if path not in leftovers)
+                turns = self._turning(leftovers)
+            elif before:
+                forgets = tuple(sorted(before.difference(leftovers)))
         groups = tuple(
             (model, execution.plans[path])
             for path, model in self.branch_models.items()
@@ -113,9 +118,26 @@ class Laws:
         if records and records[-1].event == "exhausted":
             at = self.index[split_state(state)[1]]
             stuck = at if self.parts[at].pivot and self.parts[at].kind is Kind.STEP else None
-        return TransitionView(
-            *(state, tuple(begun), goes_on, frozenset(leftovers), groups, turns, forgets, awaits, stuck)
-        )
+        return TransitionView(*(state, tuple(begun), goes_on, leftovers, groups, turns, forgets, awaits, stuck))
+
+    def _leftovers(self, execution: Execution) -> frozenset[str]:
+        """What *execution* lists, asked for once for each of the answers, doubts and branches that it is made from."""
+        branches = tuple(sorted((execution.branch_leftovers or {}).items()))
+        key = (tuple(execution.answered), execution.doubtful, branches)
+        found = self._listed.get(key)
+        if found is None:
+            found = self._listed[key] = frozenset(execution.leftovers)
+        return found
+
+    def _turning(self, leftovers: frozenset[str]) -> frozenset[int]:
+        """The numbers of the parts with effects that no longer matter once it turns back with these *leftovers*."""
+        found = self._turns.get(leftovers)
+        if found is None:
+            listed = [self.index[path] for path in leftovers if path in self.index]
+            listed += self.signals
+            found = frozenset(at for at in listed if not self.parts[at].pivot)  # which has no way back at all
+            self._turns[leftovers] = found
+        return found
 
     def broken_by(self, passage: TransitionView, before: EffectLedger, after: EffectLedger) -> Iterator[Broken]:
         """The laws that a transition breaks, with the ledger *before* and *after* it."""
@@ -183,9 +205,10 @@ class Laws:
             yield broken("no way back", "it succeeded after a compensation")
 
     def _turns_with(self, listed: frozenset[int], after: EffectLedger) -> Iterator[Broken]:
-        for at, (part, effect) in enumerate(zip(self.parts, after.effects, strict=True)):
-            if effect and part.kind is Kind.STEP and not part.compensatable and not part.pivot and at not in listed:
-                yield broken("leftovers", f"it turns back, and the effect of {part.path} is not among its leftovers")
+        for at in self._left_over:
+            if after.effects[at] and at not in listed:
+                path = self.parts[at].path
+                yield broken("leftovers", f"it turns back, and the effect of {path} is not among its leftovers")
 
     def _failed_with(self, passage: TransitionView, after: EffectLedger) -> Iterator[Broken]:
         for part, effect in zip(self.parts, after.effects, strict=True):

@@ -12,6 +12,7 @@ from fsm_mediator.verifier.action import ABANDONED, POISONED, Action
 CAUSES: Final = (
     COMPENSATION_FAILS := "its compensation is given up, or a branch of it cannot be undone",
     OUTLIVES := "a call of it outlives time-out and grace",
+    OUTLIVES_A_NEW_ONE := "a call of it outlives a time-out that a new version gives it",
     EVERY_DRIVER_DIES := "every driver dies in it",
     PIVOT_IN_DOUBT := "it is the pivot, and is given up in doubt",
     AFTER_THE_PIVOT := "it comes after the pivot, and is given up",
@@ -20,19 +21,19 @@ CAUSES: Final = (
 """The causes of a park, in words."""
 
 
-def park_of(before: Execution, move: Action, after: Execution) -> tuple[str, str] | None:
-    """The cause, and the path of the part at which *after* stops; None: it goes on, or had stopped before."""
+def park_of(before: Execution, move: Action, after: Execution) -> str | None:
+    """The cause for which *after* stops; None: it goes on, or had stopped before."""
     part = after.machine.places[after.state].part
     if part is None or before.phase in STUCK_PHASES:
         return None
     if after.phase == WAITING and part.kind is Kind.SIGNAL and after.due_at is None:
-        return WAITS_FOR_A_SIGNAL, part.path
+        return WAITS_FOR_A_SIGNAL
     if after.phase not in STUCK_PHASES:
         return None
-    if move.observation == POISONED:
-        return EVERY_DRIVER_DIES, part.path
-    if move.observation == ABANDONED:
-        return OUTLIVES, part.path
+    if move.seen == POISONED:
+        return EVERY_DRIVER_DIES
+    if move.seen == ABANDONED:
+        return OUTLIVES if part.timeout is not None else OUTLIVES_A_NEW_ONE
     if before.phase == COMPENSATING:
-        return COMPENSATION_FAILS, part.path
-    return (PIVOT_IN_DOUBT if part.pivot else AFTER_THE_PIVOT), part.path
+        return COMPENSATION_FAILS
+    return PIVOT_IN_DOUBT if part.pivot else AFTER_THE_PIVOT

@@ -54,9 +54,9 @@ def replay(saga: Saga, path: Sequence[str], possible: ActionModel) -> ReplayedTr
         move = next((move for move in possible.at(execution, ledger) if move.label == label), None)
         if move is None:  # nothing is under way that a crash could interrupt
             break
-        if move.observation == DUE:
+        if move.seen == DUE:
             at = max(at, execution.due_at or 0.0)
-        if not move.observation.startswith("settled"):  # by hand: the branches themselves stand as they did
+        if not move.seen.startswith("settled"):  # by hand: the branches themselves stand as they did
             for place, status in possible.branch_changes(execution, ledger, move.ledger):
                 branch_changes.setdefault(place, []).append(status)
         decisions.are(decided)
@@ -120,7 +120,7 @@ def branch_traces_of(walks: Searches, branch_changes: Mapping[str, Sequence[str]
     for place, statuses in branch_changes.items():
         group, name = group_of(place), branch_name(place)
         walk = walks[group].get(name) or walks[group][EACH]
-        way = cheapest_trace(walk, statuses)
+        way = cheapest_trace(walk, statuses)  # none if it has not begun: it has no records then
         if way is None:
             wanted = ", then ".join(statuses)
             why = "; as it breaks a law itself, anything was taken to become of it" if walk.is_broken else ""

@@ -28,7 +28,9 @@ RULES: Final = {
         1, "from every situation an end can be reached, or a state that visibly waits for a person or a signal"
     ),
     "round": Rule(1, "nothing goes round for ever, unless a person, a crash or a `Retry` without limit makes it"),
-    "refused": Rule(1, "every answer that can come is taken"),
+    "refused": Rule(
+        1, "every answer that can come is taken and recorded; what does not fit the state is refused, in words"
+    ),
     "at most": Rule(
         1,
         "no round has more attempts than its `Retry` allows, as it is set when the next one is decided",
@@ -51,6 +53,11 @@ RULES: Final = {
     "cancel": Rule(1, "a cancel and the deadline take hold between effects and before the pivot, and nowhere else"),
     "compensated": Rule(2, "a failed saga has compensated every effect that can be compensated, of branches too"),
     "newest first": Rule(2, "nothing is compensated before what took effect after it"),
+    "error": Rule(
+        2,
+        "whatever fails or is given up names its error: of the call, its time-out, its driver's death, a cancel, the "
+        "deadline, its branches",
+    ),
     "leftovers": Rule(
         2, "every other effect of a failed saga is in its leftovers, those of branches at every depth too"
     ),
@@ -58,13 +65,22 @@ RULES: Final = {
     "no effect": Rule(2, "what was never executed, or surely had no effect, is not compensated"),
     "succeeded": Rule(3, "a saga that succeeded has every effect, of branches too, and every signal"),
     "no way back": Rule(3, "a saga that has begun to compensate does not succeed"),
-    "overtaken": Rule(4, "nothing is begun while a call that outlived time-out and grace may go on"),
+    "overtaken": Rule(
+        4, "nothing is begun while a call that outlived time-out and grace may go on; its record says so"
+    ),
     "forward": Rule(4, "no step is executed after a compensation has begun"),
     "known": Rule(4, "no step is executed again after its answer is known"),
     "not repeatable": Rule(4, "a step that is not repeatable is not repeated in doubt"),
     "probe": Rule(4, "where there is a probe, an attempt in doubt is asked about, and its answer holds"),
-    "results": Rule(4, "each step sees the results of the steps before it, and each compensation its own"),
-    "at a time": Rule(4, "a group begins no more than `at_most` branches at a time"),
+    "results": Rule(
+        4, "each step and each deciding function sees the results of the parts before it, each compensation its own"
+    ),
+    "decided": Rule(
+        4,
+        "a group has the branches, each with its payload, and a wait has the time, that were set or decided; they are "
+        "given up undecided only where the function raises",
+    ),
+    "at a time": Rule(4, "a group begins `at_most` branches at a time, no more and no fewer"),
     "recovery": Rule(5, "what is folded from the records, with what is left in the inbox, is the execution that ran"),
 }
 """Every rule, by its name."""

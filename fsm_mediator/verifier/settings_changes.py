@@ -1,7 +1,9 @@
 """Settings changed under way: one answer is taken by a driver with other settings than the driver before and after it.
 
-Settings are read when an answer is taken. So any order of deployments is a sequence of such answers. The shape of a
-saga (paths, compensations, probes, the pivot, `repeatable`) cannot change: its fingerprint names it.
+Settings are read when an answer is taken. So any order of deployments is a sequence of such answers: with fewer or more
+attempts, with a time-out that there was not, without the one that there was. `on_failure` needs no move of its own: a
+mediator alone reads it, and a cancel may come to a branch, or not, in any situation. The shape of a saga (paths,
+compensations, probes, the pivot, `repeatable`) cannot change: its fingerprint names it.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
-from fsm_mediator.machine.parts import Part
+from fsm_mediator.machine.parts import Effect, Kind, Part
 from fsm_mediator.retry import Retry
 from fsm_mediator.states import COMPENSATING
 from fsm_mediator.verifier.action import Action
@@ -24,10 +26,18 @@ from fsm_mediator.verifier.choices import saga_of_parts
 FEWER: Final = "fewer"
 MORE: Final = "more"
 
+TIMED: Final = "a time-out"
+UNTIMED: Final = "no time-out"
+
 _WORDS: Final = {
     FEWER: "which has only one attempt by now",
     MORE: "which has one attempt more by now",
+    TIMED: "which has a time-out by now",
+    UNTIMED: "which has no time-out any more",
 }
+
+_SECONDS: Final = 1.0
+"""The time-out of a part that has got one."""
 
 
 def changes_at(execution: Execution, part: Part) -> Iterator[str]:
@@ -39,19 +49,38 @@ def changes_at(execution: Execution, part: Part) -> Iterator[str]:
         yield MORE
 
 
+def timeout_change(part: Part) -> str:
+    """The change of the time-out of *part*, a step or a signal: it gets one, or loses its own."""
+    has_one = (part.seconds if part.kind is Kind.SIGNAL else part.timeout) is not None
+    return UNTIMED if has_one else TIMED
+
+
+def with_timeout(part: Part) -> Part:
+    """*part*, as it is once it has a time-out."""
+    if part.kind is Kind.SIGNAL:
+        return replace(part, seconds=part.seconds or _SECONDS)
+    return part if part.timeout is not None else replace(part, timeout=_SECONDS, grace=_SECONDS)
+
+
 def under_changed_settings(action: Action, part: Part, settings: str) -> Action:
     """*action*, taken by a driver with these settings."""
     label = f"{action.label}, at {part.path}, {_WORDS[settings]}"
     return action._replace(label=label, observation=f"{action.observation} with {settings}", settings=settings)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def with_settings(saga: Saga, settings: str) -> Saga:
     """*saga*, as it is with these settings."""
     return saga_of_parts(saga, tuple(_changed(part, settings) for part in saga.parts))
 
 
 def _changed(part: Part, settings: str) -> Part:
+    if settings in (TIMED, UNTIMED):
+        if part.kind not in (Kind.STEP, Kind.SIGNAL):
+            return part
+        if settings == TIMED:
+            return with_timeout(part)
+        return replace(part, **({"seconds": None} if part.kind is Kind.SIGNAL else {"timeout": None, "grace": None}))
     return replace(
         part,
         retry=_allowing(part.retry, settings),
@@ -81,6 +110,5 @@ def _use(execution: Execution, saga: Saga) -> None:
     execution.saga = saga
     machine = saga.machine if execution.state in saga.machine.states else saga.widest_machine
     execution.use_machine(machine)
-    entered: Any = machine.states[execution.state].on_enter
-    for each in entered:
-        each.enter(execution)
+    entered = machine.states[execution.state].on_enter
+    execution.effect = next((each for each in entered if isinstance(each, Effect)), None)

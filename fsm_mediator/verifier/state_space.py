@@ -21,13 +21,15 @@ import attrs
 from fsm_mediator.definition.saga import Saga, check_is_saga
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.machine.parts import Kind
-from fsm_mediator.states import SUCCEEDED, WAITING, is_settled
+from fsm_mediator.states import SUCCEEDED, WAITING, is_settled, path_of
 from fsm_mediator.verifier.abstract_states import UNLIMITED_ATTEMPTS, AbstractState, StateTable, Successor
 from fsm_mediator.verifier.action import DIES, Action
 from fsm_mediator.verifier.actions import ActionModel
+from fsm_mediator.verifier.answer_laws import accepted_wrongly
 from fsm_mediator.verifier.branches import BACKWARD, FORWARD, Child, Status, child_of, status_of
 from fsm_mediator.verifier.choices import MOST_ITEMS
 from fsm_mediator.verifier.effect_ledger import EffectLedger
+from fsm_mediator.verifier.equal_branches import FewBranches, with_few_branches
 from fsm_mediator.verifier.graph import Graph
 from fsm_mediator.verifier.laws import Laws
 from fsm_mediator.verifier.parks import CAUSES, park_of
@@ -35,7 +37,7 @@ from fsm_mediator.verifier.replay import violation_of
 from fsm_mediator.verifier.report import Report
 from fsm_mediator.verifier.rules_table import Broken
 from fsm_mediator.verifier.rules_table import broken as broken_rule
-from fsm_mediator.verifier.runs import shortened
+from fsm_mediator.verifier.shortening import shortened
 from fsm_mediator.verifier.violation import Violation
 
 _REPORTED: Final = 100
@@ -109,7 +111,8 @@ class StateSpace:
         self.once = once
         self.most_nodes = most_nodes
         self._progress = progress
-        self._whole = saga
+        self._few = with_few_branches(saga) if once else FewBranches(saga, {})
+        self._whole = saga = self._few.saga
         self._shortened = shortened(saga)
         self._begin(saga if self._shortened is None else self._shortened.saga)
 
@@ -147,10 +150,7 @@ class StateSpace:
         self.explore()
         self._check_liveness()
         if self._found and self._shortened is not None:
-            self._shortened = None
-            self._begin(self._whole)
-            self.explore()
-            self._check_liveness()
+            self.walk_whole()
         machine = self._whole.machine
         own = {(move.event, move.source) for move in machine.moves()}
         states, taken = self._table.states, self._table.taken
@@ -178,13 +178,21 @@ class StateSpace:
             branches=self._reports,
         )
 
+    def walk_whole(self) -> None:
+        """Search the whole saga, since a shortened one breaks a law: a counterexample is a path of what runs."""
+        self._shortened = None
+        self._begin(self._whole)
+        self.explore()
+        self._check_liveness()
+
     def _parks_in_order(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The causes of parks, and the parts of the whole saga that each can stop at."""
         found = []
         for cause in CAUSES:
-            paths = self._parks.get(cause, set())
+            states = self._parks.get(cause, set())
             if self._shortened is not None:
-                paths = self._shortened.paths(paths)
+                states = self._shortened.states(states)
+            paths = {path_of(state) for state in states}
             if paths:
                 found.append((cause, tuple(part.path for part in self._whole.parts if part.path in paths)))
         return tuple(found)
@@ -195,6 +203,8 @@ class StateSpace:
             bounds += f"; groups over items have at most {MOST_ITEMS}"
         if self._shortened is not None:
             bounds += f"; {self._shortened.in_words()}"
+        if self._few.left_out:
+            bounds += f"; {self._few.in_words()}"
         if not self._complete:
             bounds += f"; GIVEN UP after {self.most_nodes:,} situations, so that nothing is proved about the rest"
         return bounds
@@ -207,7 +217,13 @@ class StateSpace:
             return child_of(name, self._whole)  # anything may become of it
         succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
         forward = self._statuses(self._graph.reached([0], leave=succeeded)) & FORWARD
-        backward = self._statuses(self._graph.reached(self._undone)) & BACKWARD
+        # One that got stuck compensating goes back as well, though nothing of it may have to be undone.
+        stuck = {
+            number
+            for number, (position, _) in enumerate(self.nodes)
+            if status_of(position.execution) == Status.STUCK_UNDOING
+        }
+        backward = self._statuses(self._graph.reached(self._undone | stuck)) & BACKWARD
         return child_of(name, self._whole, (forward, backward))
 
     def _statuses(self, numbers: set[int]) -> frozenset[str]:
@@ -221,9 +237,12 @@ class StateSpace:
         children = {
             path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
         }
-        self.possible = ActionModel(self.saga, strict=self.strict, thorough=True, children=children, once=self.once)
+        passed = self._shortened.passed if self._shortened is not None else frozenset[str]()
+        self.possible = ActionModel(
+            self.saga, strict=self.strict, thorough=True, children=children, once=self.once, passed=passed
+        )
         self._laws = Laws(self.saga, self.possible.branch_models)
-        self._table = StateTable(self.saga, self.possible, self._laws)
+        self._table = StateTable(self.saga, self.possible, self._laws, errors_alike=self._shortened is not None)
         self._node(self._table.first(), self.possible.nothing, -1, "", crash=False)
         while self._queue:
             if len(self.nodes) > self.most_nodes:
@@ -233,6 +252,9 @@ class StateSpace:
             if self._progress is not None and number and number % _REPORTED == 0:
                 self._progress(_REPORTED)
             position, ledger = self.nodes[number]
+            if not position.led:
+                for broken in accepted_wrongly(position.execution):
+                    self._broken(broken, number, crashed=bool(self._crashed[number]))
             moves = list(self.possible.at(position.execution, ledger))
             alike: set[tuple[int, int, bool, bool]] = set()
             for move in moves:
@@ -240,11 +262,11 @@ class StateSpace:
                 key = (id(every), id(move.ledger), move.crash, move.again)
                 if isinstance(every, str) or key not in alike:  # else another action has made the same move
                     alike.add(key)
-                    self._follow(number, position, ledger, move)
+                    self._follow(number, move, every)
 
-    def _follow(self, number: int, position: AbstractState, ledger: EffectLedger, move: Action) -> None:
-        """Make *move* from a node."""
-        every = self._table.after(position, move)
+    def _follow(self, number: int, move: Action, every: list[Successor] | str) -> None:
+        """Make *move* from a node, to *every* successor."""
+        position, ledger = self.nodes[number]
         crashed = bool(self._crashed[number]) or move.crash
         if isinstance(every, str):
             self._broken(
@@ -260,9 +282,9 @@ class StateSpace:
             for broken in self._laws.broken_by(led.passage, ledger, after):
                 self._broken(broken, number, label, crashed=crashed)
             if not led.quiet:
-                park = park_of(position.execution, move, led.position.execution)
-                if park is not None:
-                    self._parks.setdefault(park[0], set()).add(park[1])
+                cause = park_of(position.execution, move, led.position.execution)
+                if cause is not None:
+                    self._parks.setdefault(cause, set()).add(led.position.execution.state)
             after = _settled(after, led)
             if led.quiet and led.position is position and after == ledger and not move.crash:
                 continue  # it was heard, and has changed nothing: such as a signal that comes twice
@@ -288,8 +310,8 @@ class StateSpace:
     def _key(self, position: AbstractState, ledger: EffectLedger) -> Any:
         """The key of a node: equal for nodes with the same future."""
         branches = self._in_order(position, ledger) if ledger.branches else ()
-        if position.backward and ledger.undoing and ledger.running is None:
-            return (position.number, ledger.effects, branches)  # on the way back it does not matter what is known
+        if position.backward and ledger.undoing:  # on the way back it does not matter what is known
+            return (position.number, ledger.effects, ledger.running, branches)
         return (position.number, ledger._replace(branches=()), branches)
 
     def _node(self, position: AbstractState, ledger: EffectLedger, parent: int, label: str, *, crash: bool) -> int:
@@ -360,14 +382,14 @@ class StateSpace:
 
 
 def _settled(ledger: EffectLedger, led: Successor) -> EffectLedger:
-    """The ledger without the effects listed as left over when it turns back: they make no difference from there on."""
+    """The ledger; where it turns back without the effects that are left over: they make no difference from there on."""
     listed = led.passage.turns
     if listed is None:
         return ledger
-    effects = (
-        tuple(effect and at not in listed for at, effect in enumerate(ledger.effects)) if listed else ledger.effects
-    )
-    return ledger._replace(effects=effects, suspect=False)
+    effects = list(ledger.effects)
+    for at in listed:
+        effects[at] = False
+    return ledger._replace(effects=tuple(effects), suspect=False, undoing=True)
 
 
 def _is_rest(position: AbstractState) -> bool:

@@ -228,7 +228,8 @@ def test_everything_that_can_be_pressed_has_a_name(explorer):
 
 def test_steps_and_full_size_can_be_pressed(explorer):
     """A box a step instead of every state; and the picture as large as it is, scrolled to where the saga stands."""
-    _, found = explorer
+    page, found = explorer
+    page.set_viewport_size({"width": 900, "height": 900})  # less than the picture is wide
     for label in LOST:
         choose(found, label)
     found.get_by_role("button", name="Steps").click()
@@ -244,6 +245,7 @@ def test_steps_and_full_size_can_be_pressed(explorer):
     inside = "(e) => { const [n, f] = [e.querySelector('g.node.current'), e].map((x) => x.getBoundingClientRect());"
     inside += " return n.left >= f.left && n.right <= f.right && n.top >= f.top && n.bottom <= f.bottom }"
     assert frame.evaluate(inside)
+    page.set_viewport_size({"width": 1280, "height": 1000})
 
 
 def test_hostile_names_do_nothing_but_look_odd(place):
@@ -269,6 +271,7 @@ def test_plain_diagram_is_seen_and_fits_the_page(place):
     place.run_all(page)
     image = page.locator(".jp-OutputArea-output img")
     image.wait_for()
+    page.set_viewport_size({"width": 900, "height": 900})
 
     wide, shown, room = image.evaluate("(e) => [e.naturalWidth, e.width, e.closest('.jp-OutputArea').clientWidth]")
 

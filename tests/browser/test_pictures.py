@@ -50,6 +50,7 @@ def pictures():
         yield f"{name} in detail", make().diagram()
         for show in SHOWN:
             yield f"{name} with {show}", busy(make()).diagram(show)
+        yield f"{name} in detail with numbers", busy(make()).diagram("failures", view="detail")
         yield f"{name} beside itself", busy(make()).diagram("failures", beside=busy(make()), direction="down")
     for name, _, diagram in diagrams():
         yield name, diagram

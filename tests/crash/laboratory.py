@@ -21,7 +21,9 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
+
+import psycopg
 
 import fsm_mediator
 from fsm_mediator import (
@@ -39,6 +41,8 @@ from fsm_mediator import (
     Step,
     StepRejectedError,
 )
+from fsm_mediator.journal.postgres import PostgresJournal
+from fsm_mediator.journal.postgres.connections import Session
 from fsm_mediator.testing.processes import in_a_child, kill
 
 SAGA_ID = "s"
@@ -71,10 +75,11 @@ class StepPlan(TypedDict):
 
 
 class Scenario(TypedDict):
-    """What to do: the steps, and at which of its points each child in turn is to die."""
+    """What to do: the steps, and at which of its points each child in turn is to die; the URL of another journal."""
 
     steps: list[StepPlan]
     kills: list[int]
+    journal: NotRequired[str]
 
 
 class Answer(TypedDict):
@@ -195,17 +200,48 @@ class ScriptedStep(Step):
         return {"done": self.name}
 
 
-class DyingJournal(SQLiteJournal):
-    """A SQLite journal with a crash point before and after every write."""
+class DyingJournal:
+    """A journal with a crash point before and after every write."""
 
-    death: Death
+    def __init__(self, inner: Any, death: Death) -> None:
+        self.inner = inner
+        self.death = death
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
     def write(self, commit: Any) -> Any:
         """Write, and pass two points."""
         self.death.point()
-        written = super().write(commit)
+        written = self.inner.write(commit)
         self.death.point()
         return written
+
+
+def journal_of(scenario: Scenario, folder: Path) -> Any:
+    """The scenario's journal, with nothing in it the first time; on PostgreSQL, in a schema of its own."""
+    if "journal" in scenario:
+        return PostgresJournal(scenario["journal"], schema=f"crash_{folder.name}")
+    return SQLiteJournal(folder / "sagas.db")
+
+
+def forget(scenario: Scenario, folder: Path) -> None:
+    """Drop the schema of a scenario on PostgreSQL."""
+    if "journal" in scenario:
+        with psycopg.connect(scenario["journal"], autocommit=True) as connection:
+            connection.execute(f"DROP SCHEMA crash_{folder.name} CASCADE".encode())
+
+
+def die_between_statements(death: Death) -> None:
+    """Have this process pass a point within each transaction of several statements, before each that follows."""
+    execute = Session.execute
+
+    def dying(self: Session, *arguments: Any) -> Any:
+        if self.connection.info.transaction_status.name != "IDLE":
+            death.point()
+        return execute(self, *arguments)
+
+    Session.execute = dying  # type: ignore[assignment, method-assign]
 
 
 def saga_of(steps: Sequence[StepPlan], ledger: Ledger, death: Death) -> Saga:
@@ -227,8 +263,9 @@ def part_of(plan: StepPlan, ledger: Ledger, death: Death) -> Any:
 def child(scenario: Scenario, folder: Path, kill_at: int | None) -> None:
     """Start the saga, or take it up, and drive it on; dies on the way if it is to."""
     death = Death(kill_at, folder / "points")
-    journal = DyingJournal(folder / "sagas.db")
-    journal.death = death
+    journal: Any = DyingJournal(journal_of(scenario, folder), death)
+    if "journal" in scenario:
+        die_between_statements(death)
     ledger = Ledger(folder / "ledger")
     mediator = Mediator(saga_of(scenario["steps"], ledger, death), journal=journal, max_recoveries=MAX_RECOVERIES)
     mediator.recover()
@@ -261,8 +298,10 @@ def perform(scenario: Scenario) -> Answer:
         death = Death(None, folder / "unused")
         ledger = Ledger(folder / "ledger")
         saga = saga_of(scenario["steps"], ledger, death)
-        with Mediator(saga, journal=SQLiteJournal(folder / "sagas.db")) as mediator:
+        with contextlib.closing(journal_of(scenario, folder)) as journal, Mediator(saga, journal=journal) as mediator:
             outcome = mediator.outcome(SAGA_ID)
+            assert journal.check() == []
+        forget(scenario, folder)
         return {
             "state": outcome.state,
             "ledger": ledger.lines(),

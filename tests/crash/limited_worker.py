@@ -1,4 +1,4 @@
-"""One of several processes under one limit: ``python -m tests.crash.limited_worker FOLDER SAGAS SLOTS SECONDS``.
+"""One of several processes under one limit: ``python -m tests.crash.limited_worker FOLDER SAGAS SLOTS SECONDS [URL]``.
 
 Once it is sent a line, it starts its own sagas, and takes up those of processes that were killed. Each attempt takes
 one of as many locks as there are slots. The system gives a lock back when the process ends, whatever ends it.
@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 from fsm_mediator import Mediator, Retry, Saga, SQLiteJournal, step
+from fsm_mediator.journal.factory import open_journal
 
 
 def limited_saga(folder: Path, slots: int, seconds: float) -> Saga:
@@ -36,9 +37,9 @@ def limited_saga(folder: Path, slots: int, seconds: float) -> Saga:
     return Saga("limited", [call])
 
 
-def main(folder: Path, sagas: int, slots: int, seconds: float) -> None:
+def main(folder: Path, sagas: int, slots: int, seconds: float, *url: str) -> None:
     """Start sagas, and serve until the process is killed."""
-    journal = SQLiteJournal(folder / "sagas.db", durability="normal")
+    journal = open_journal(*url) if url else SQLiteJournal(folder / "sagas.db", durability="normal")
     saga = limited_saga(folder, slots, seconds)
     mediator = Mediator(saga, journal=journal, limits={"call": slots}, max_workers=2 * slots, max_recoveries=1000)
     sys.stdout.write("ready\n")
@@ -51,4 +52,4 @@ def main(folder: Path, sagas: int, slots: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:])

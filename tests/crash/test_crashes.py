@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 
 from tests.crash.laboratory import Answer, Scenario, StepPlan
 from tests.crash.laws import broken_laws
+from tests.postgres_server import server
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120
@@ -153,14 +155,37 @@ def test_killed_at_every_point(laboratory: Laboratory, torture_seconds: float) -
             kill_at_points(name, laboratory, 1, 1)
 
 
-def kill_at_points(name: str, laboratory: Laboratory, first: int, stride: int) -> None:
+@pytest.mark.parametrize("name", ["fails_at_the_end", "group_fails", "waits_for_a_signal"])
+def test_killed_at_some_points_on_postgres(name: str, laboratory: Laboratory) -> None:
+    """The same on PostgreSQL, also within a transaction: one point in twelve, drawn by POSTGRES_SEED."""
+    seed = zlib.crc32(f"{os.environ.get('POSTGRES_SEED', '')}{name}".encode())
+    kill_at_points(name, laboratory, 1 + seed % 12, 12, journal=server().url())
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("name", SMALL)
+def test_killed_at_every_other_point_on_postgres(name: str, laboratory: Laboratory) -> None:
+    """All small sagas, killed at every other point."""
+    kill_at_points(name, laboratory, 1 + len(name) % 2, 2, journal=server().url())
+
+
+@pytest.mark.torture
+def test_killed_at_every_point_on_postgres(laboratory: Laboratory, torture_seconds: float) -> None:
+    """At every point, of as many sagas as there is time for."""
+    until = time.monotonic() + torture_seconds
+    for name in random.sample(sorted(SMALL), len(SMALL)):
+        if time.monotonic() < until:
+            kill_at_points(name, laboratory, 1, 1, journal=server().url())
+
+
+def kill_at_points(name: str, laboratory: Laboratory, first: int, stride: int, **where: str) -> None:
     """Kill it at these points, each time a new run."""
-    whole = laboratory.perform({"steps": SMALL[name], "kills": []})
-    check({"steps": SMALL[name], "kills": []}, whole)
+    whole = laboratory.perform(planned(name, [], **where))
+    check(planned(name, [], **where), whole)
     survived = 0
     points = itertools.count(first, stride)
     for kill_at in itertools.islice(points, 4) if whole["deaths"] else points:  # what kills itself has no last point
-        scenario: Scenario = {"steps": SMALL[name], "kills": [kill_at]}
+        scenario = planned(name, [kill_at], **where)
         answer = laboratory.perform(scenario)
         check(scenario, answer)
         if not answer["deaths"] and not whole["deaths"]:
@@ -168,7 +193,13 @@ def kill_at_points(name: str, laboratory: Laboratory, first: int, stride: int) -
                 break
             survived += 1
     # Branches run in threads: how often the whole looks at them, and so how many writes there are, is not always alike.
-    assert survived <= (whole["points"] // 8 if "group" in name else 0)
+    assert survived <= (whole["points"] // 8 if "group" in name or "branch" in name else 0)
+
+
+def planned(name: str, kills: list[int], **where: str) -> Scenario:
+    """The scenario of a small saga; *where* has the URL of its journal."""
+    scenario: Scenario = {"steps": SMALL[name], "kills": kills}
+    return {**scenario, "journal": where["journal"]} if where else scenario
 
 
 def test_killed_again_in_recovery(laboratory: Laboratory) -> None:

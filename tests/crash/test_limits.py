@@ -11,13 +11,15 @@ import threading
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fsm_mediator import SQLiteJournal
-from fsm_mediator.journal.sqlite.slots import OVERTAKEN
+from fsm_mediator.journal.optional import OVERTAKEN
 from fsm_mediator.states import ENDED
 from tests.drivers import PATIENCE
+from tests.postgres_server import changed, connections_of, server
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 4
@@ -34,12 +36,24 @@ LOG = """
 """
 """Has the journal note, in each transaction, what becomes of the attempts under a limit."""
 
+LOG_ON_POSTGRES = """
+    CREATE TABLE log (
+        number bigint GENERATED ALWAYS AS IDENTITY, execution bigint, arrived boolean, begun boolean, moved boolean);
+    CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        EXECUTE format('INSERT INTO %I.log (execution, arrived, begun, moved) VALUES ($1, $2, $3, $4)', TG_TABLE_SCHEMA)
+            USING new.execution, TG_OP = 'INSERT' OR new.number <> old.number, new.begun,
+                TG_OP = 'UPDATE' AND new.number = old.number AND new.epoch <> old.epoch;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER noted AFTER INSERT OR UPDATE OF number, epoch, begun ON slots FOR EACH ROW EXECUTE FUNCTION noted();
+"""
+
 
 class Worker:
     """A process that starts sagas once it is let go."""
 
-    def __init__(self, folder: Path, sagas: int, seconds: float) -> None:
-        arguments = [str(folder), str(sagas), str(SLOTS), str(seconds)]
+    def __init__(self, folder: Path, sagas: int, seconds: float, *url: str) -> None:
+        arguments = [str(folder), str(sagas), str(SLOTS), str(seconds), *url]
         command = [sys.executable, "-m", "tests.crash.limited_worker", *arguments]
         self.process = subprocess.Popen(
             command,
@@ -70,17 +84,14 @@ class Worker:
         self.stdout.close()
 
 
-def passed_over(path: Path) -> Counter[int]:
+def passed_over(rows: list[tuple[Any, ...]]) -> Counter[int]:
     """By attempts that queued: how many later ones began before it. A place that another process took over is left out.
 
     While its process is dead, nothing waits for it.
     """
-    query = "SELECT number, execution, arrived, begun, moved FROM log ORDER BY number"
     arrivals: dict[int, int] = {}
     queued: set[int] = set()
     passed: Counter[int] = Counter()
-    with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute(query).fetchall()
     for number, execution, arrived, begun, moved in rows:
         if arrived:
             arrivals[execution] = number
@@ -109,8 +120,31 @@ def test_no_more_than_the_limit_in_four_processes_that_are_killed(tmp_path, saga
     journal = SQLiteJournal(path, durability="normal")
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(LOG)
+    fight(tmp_path, journal, sagas, kills, seconds)
+    query = "SELECT number, execution, arrived, begun, moved FROM log ORDER BY number"
+    with closing(sqlite3.connect(path)) as connection:
+        passed = passed_over(connection.execute(query).fetchall())
+    assert len(passed) > sagas / 2
+    assert max(passed.values()) <= OVERTAKEN * SLOTS
+
+
+@pytest.mark.postgres
+def test_no_more_than_the_limit_on_postgres(tmp_path):
+    """The same for processes that share a database."""
+    with closing(server().journal()) as journal:
+        schema = connections_of(journal).schema
+        changed(journal, LOG_ON_POSTGRES)
+        fight(tmp_path, journal, 20, 4, 0.02, f"{server().url()}&schema={schema}")
+        query = f"SELECT number, execution, arrived, begun, moved FROM {schema}.log ORDER BY number"  # noqa: S608
+        passed = passed_over(connections_of(journal).read(query))
+    assert len(passed) > 10
+    assert max(passed.values()) <= OVERTAKEN * SLOTS
+
+
+def fight(tmp_path: Path, journal: Any, sagas: int, kills: int, seconds: float, *url: str) -> None:
+    """Have processes run sagas under the limit, kill some on the way, and wait until all sagas have succeeded."""
     chance = random.Random(1)  # noqa: S311 - repeatable, not secret
-    workers = [Worker(tmp_path, sagas, seconds) for _ in range(PROCESSES + 1)]
+    workers = [Worker(tmp_path, sagas, seconds, *url) for _ in range(PROCESSES + 1)]
     try:
         for worker in workers:
             assert worker.is_ready()
@@ -120,7 +154,7 @@ def test_no_more_than_the_limit_in_four_processes_that_are_killed(tmp_path, saga
             threading.Event().wait(chance.uniform(0.05, 0.3))
             workers.pop(chance.randrange(PROCESSES)).kill()
             workers[-1].go()
-            workers.append(Worker(tmp_path, 2, seconds))
+            workers.append(Worker(tmp_path, 2, seconds, *url))
             assert workers[-1].is_ready()
         while not all(entry.state in ENDED for entry in journal.entries()):
             assert all(worker.process.poll() is None for worker in workers)
@@ -131,6 +165,3 @@ def test_no_more_than_the_limit_in_four_processes_that_are_killed(tmp_path, saga
 
     assert {entry.state for entry in journal.entries()} == {"succeeded"}
     assert not (tmp_path / "too-many").exists()
-    passed = passed_over(path)
-    assert len(passed) > sagas / 2
-    assert max(passed.values()) <= OVERTAKEN * SLOTS

@@ -293,7 +293,7 @@ class Replay:
                 self.pass_time(2 * LIFETIME)
             elif label == CANCELLED:
                 self.journal.post(SAGA_ID, InboxItem(CANCEL))
-            else:
+            elif label:  # else the way is left: what it says next cannot happen
                 self.journal.post(SAGA_ID, InboxItem(SIGNAL, label.split(" ")[2]))
         self.take_up(root)
 

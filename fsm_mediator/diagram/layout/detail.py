@@ -1,408 +1,288 @@
 """The layout of the detail view: every state of every part. Plain geometry; no format, no colour.
 
-The happy path is one straight line along the top of a row; what comes back runs
-below it, so that nothing ever crosses it. A part is a column::
+The happy path runs down the left side; what goes wrong runs to the right of it, and comes back up. A part is a strip::
 
-      trunk
-        |   ┌──────────────────────────┐
-      ──┼──▶│ executing                ├──── executed ───▶
-        |   └┬──────┬▲───────────┬─────┘
-        |    │      ▼│           ▼
-        |    ├─ retrying ◀─── probing ── executed ──▶ joins the path
-        |    ├───────────────────┘
-    ◀───┼────┤ rejected              what gives up goes down the trunk, which forks:
-        |    ▼ in doubt              to the compensation before, or to the part's own
-      ◀─────┬──────────────────────────┐
-        |   │ compensating             │◀─── compensated ──
-        |   └────┬▲──────────────┬▲────┘
-        |        ▼│              ▼│
-    ◀─────── stuck            retrying
+                  ┌─────────── given up ───────────────▲ to the compensation above
+    ┌───────────┐ │            trunk       in doubt  ┌──────────────┐ exhausted ┌───────┐
+    │ executing ├─┴────────────────────┬────────────▶│ compensating ├──────────▶│ stuck │
+    │           │ errored   ┌──────────┴┐            │              │           └───────┘
+    │           ├──────────▶│ retrying  │            │              │ errored   ┌──────────┐
+    │           │◀──────────┤           │            │              ├──────────▶│ retrying │
+    └─────┬─────┘ retry due └───────────┘            └──────▲───────┘           └──────────┘
+          │ executed                                        │ compensated
 
-A long saga is broken into rows, read like the lines of a text. The machines of a group's branches are in a frame right
-below the row of the group, tied to it by a line.
+The machines of a group's branches are in a frame right below the group's strip, tied to it by a line. The way forward
+passes the frame on its left, the way back on its right.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
 
-from fsm_mediator.diagram.layout.columns import (
-    ASPECT,
-    BETWEEN,
-    Column,
-    Row,
-    between,
-    broken_columns,
-    group_layout,
-    margin,
+from fsm_mediator.diagram.layout.geometry import Band, Box, Frame, Layout, Text
+from fsm_mediator.diagram.layout.lanes import Lanes
+from fsm_mediator.diagram.layout.router import CAPTION, END, GOOD_END, LOOP
+from fsm_mediator.diagram.layout.strips import (
+    ASIDE,
+    BELOW,
+    BELOW_TRUNK,
+    ENTRY,
+    ENTRY_OF_NONE,
+    FORK,
+    OFF,
+    PATH,
+    RIGHT_OF_LANE,
+    Strip,
+    arranged,
+    common,
+    reach_of,
 )
-from fsm_mediator.diagram.layout.geometry import Band, Box, Frame, Layout, Point
-from fsm_mediator.diagram.layout.router import END, GAP, GOOD_END, LOOP, Router, own_points
-from fsm_mediator.diagram.picture import Cluster, Edge, EdgeKind, Node, Picture
+from fsm_mediator.diagram.picture import Cluster, Node, Picture
+from fsm_mediator.diagram.text import shorten
 from fsm_mediator.states import (
-    COMPENSATING,
-    EXECUTING,
     FAILED,
     PENDING,
     PROBING,
-    RETRYING_COMPENSATION,
-    STUCK,
-    STUCK_EXECUTING,
     SUCCEEDED,
-    WAITING,
 )
 
-_ORDER: Final = {PROBING: 1, STUCK_EXECUTING: 2, STUCK: 2, RETRYING_COMPENSATION: 3}
-"""The order of small nodes from left to right."""
+
+def detail_layout(picture: Picture, wider: float = 0.0) -> Layout:
+    """The layout of *picture*, *wider* than it has to be; the routes are in the order of `Picture.all_edges`."""
+    beside, below = Strips(picture, 0.0), Strips(picture, 0.0, narrow=True)
+    tried = [each.layout() for each in ((beside, below) if below.can_be_narrow else (beside,))]
+    best = min(tried, key=lambda each: each.width**2 * each.height)  # text is as large as its column is not wide
+    return Strips(picture, wider, narrow=best is not tried[0]).layout() if wider else best
 
 
-def detail_layout(picture: Picture) -> Layout:
-    """The layout of *picture*; the routes are in the order of `Picture.all_edges`."""
-    return Lanes(picture).layout()
+class Strips(Lanes):
+    """The places of all states, a strip for each part."""
 
+    def __init__(self, picture: Picture, wider: float, *, narrow: bool = False) -> None:
+        super().__init__(picture, narrow=narrow)
+        self.wider = wider
+        for child in picture.children:
+            self.strips[child.group].branches.append((child, detail_layout(child)))
 
-class Lanes(Router):
-    """The places of all states, a column for each part, and the routes between them."""
-
-    def __init__(self, picture: Picture) -> None:
-        super().__init__(picture)
-        forward = [node for node in picture.nodes if node.phase in (EXECUTING, WAITING)]
-        self.columns = {node.path: Column(node) for node in forward}
-        self.ends = {node.phase: node.id for node in picture.nodes if not node.path}
-        self.compensated = {node.path for node in picture.nodes if node.phase == COMPENSATING}
-        for node in sorted(picture.nodes, key=lambda node: _ORDER.get(node.phase, 0)):
-            if node.path:
-                self._put(node, self.columns[node.path])
-        self.rows = [Row(columns) for columns in broken_columns(list(self.columns.values()))]
-        for number, row in enumerate(self.rows):
-            for column in row.columns:
-                column.row = number
-
-    def _put(self, node: Node, column: Column) -> None:
-        if node is column.forward:
-            return
-        if node.phase == COMPENSATING or (node.phase == STUCK and column.forward.forward_only):
-            column.lower = node
-        elif node.phase == RETRYING_COMPENSATION or (node.phase == STUCK and node.path in self.compensated):
-            column.under.append(node)
-        else:
-            column.small.append(node)
-
-    # Nodes.
+    @property
+    def can_be_narrow(self) -> bool:
+        """Whether there are small nodes right of compensations, one at the most of each, and no others there."""
+        unders = [strip for strip in self.all if strip.under]
+        return bool(unders) and all(strip.lower is not None and len(strip.under) == 1 for strip in unders)
 
     def layout(self) -> Layout:
         """Place the nodes, then the lines, then the labels."""
-        for column in self.columns.values():
-            self._measure(column)
-        self.first = END + GAP
-        self.margin = self.first - GAP - 6
-        for row in self.rows:
-            self._place_columns(row)
-        self.right = max(row.columns[-1].right for row in self.rows)
-        self._measure_groups()
-        top = 0.0
-        for row in self.rows:
-            top = self._place_row(row, top)
-        self._place_ends()
+        self._measure()
+        self._place()
         for edge in self.picture.edges:
             self._route(edge)
         self.place_labels()
-        far = max(box.right for box in self.boxes.values())
-        if len(self.rows) > 1:
-            far = max(far, self.right + GAP + 24)
-        out, last = self.out, self.rows[-1]
-        out.bands += self._bands(far)
+        out = self.out
         out.frames += [frame for cluster in self.picture.clusters for frame in self._frames(cluster, 1)]
-        for row in self.rows:
-            for column, inner, box in row.groups:
-                self._placegroup_layout(row, column, inner, box)
-                far = max(far, box.right)
-        out.width, out.height = far, last.bottom + last.groups_height
+        out.width = max(
+            [self.right, *(box.right for box in self.boxes.values())]
+            + [frame.box.right for frame in out.frames]
+            + [x for route in self.routes for x, _ in route.points]
+        )
+        bands = list(self._bands())
+        for strip in self.all:
+            self._place_group(strip)
+        out.bands[:0] = bands
         return out
 
-    # Groups.
+    def _measure(self) -> None:
+        """Find the sizes of strips, and the places of what they have in common, from left to right."""
 
-    def _measure_groups(self) -> None:
-        """Lay the branches of each group out, and find the places of groups below their row."""
-        inner = {child.prefix: detail_layout(child) for child in self.picture.children}
-        full = sum((each.width + 64) * (each.height + 50) for each in inner.values())
-        full += sum(300 * (row.columns[-1].right + GAP) for row in self.rows)
-        most = max([self.right, *(each.width + 72 for each in inner.values()), math.sqrt(full * ASPECT)])
-        for row in self.rows:
-            left = top = bottom = 0.0
-            for column in row.columns:
-                path = column.forward.path
-                blocks = [(child, inner[child.prefix]) for child in self.picture.children if child.group == path]
-                if not blocks:
-                    continue
-                group = group_layout(path, blocks, most)
-                if left and left + group.width > most:
-                    left, top = 0.0, bottom
-                row.groups.append((column, group, Box(left, top, group.width, group.height)))
-                left += group.width + BETWEEN
-                bottom = max(bottom, top + group.height + BETWEEN)
-            row.groups_height = bottom + 14 if row.groups else 0.0
-            self.right = max([self.right, *(box.right for *_, box in row.groups)]) if len(self.rows) > 1 else self.right
+        def wide(nodes: Iterable[Node | None]) -> float:
+            return max((self.sizes[node.id][0] for node in nodes if node is not None), default=0.0)
 
-    def _placegroup_layout(self, row: Row, column: Column, inner: Layout, box: Box) -> None:
-        """Put the branches of a group below its row, and tie them to its column."""
-        top = row.bottom + BETWEEN
-        self.out.add(inner, box.left, top + box.top)
-        lowest = column.lower if column.lower is not None and not column.is_stuck_below else column.forward
-        start = (column.left + 7, self.boxes[lowest.id].bottom)
-        if box.top:  # below another group: around that one
-            left = -24 - 5 * row.columns.index(column)
-            bus = row.bottom + 6
-            points = [start, (start[0], bus), (left, bus), (left, top + box.top + 24), (box.left, top + box.top + 24)]
-        else:
-            x = min(max(start[0], box.left + 14), box.right - 14)
-            bus = top - 10
-            points = [start, (start[0], bus), (x, bus), (x, top)] if x != start[0] else [start, (x, top)]
-        self.out.ties.append(points)
+        strips = self.all
+        self.depth = max(len(strip.scopes) for strip in strips)
+        self.left = 9.0 * self.depth
+        self.forward_right = self.left + max(116.0, wide(strip.forward for strip in strips))
+        small = wide(node for strip in strips for node in strip.small)
+        self.small_left = self.forward_right + LOOP
+        self.small_right = self.small_left + small if small else self.forward_right
+        self.fork = max(self.small_right + FORK, self.forward_right + 46)
+        only_end = FAILED in self.ends and not self.compensated  # in the right lane
+        self.back_left = self.fork + (ENTRY_OF_NONE if only_end else ENTRY)
+        under = wide(node for strip in strips for node in strip.under)
+        lower = max(wide(strip.lower for strip in strips), END if FAILED in self.ends else 0.0)
+        self.back_right = self.back_left + lower
+        if self.narrow:
+            self.back_right = max(self.back_right, self.back_left + OFF + RIGHT_OF_LANE + max(under, 84) / 2 + 24)
+        self.lane = self.back_left + OFF if self.narrow else (self.back_left + self.back_right) / 2
+        self.around = 0.0  # where a line passes a compensation that has its small node below it
+        self.words = self.lane + 5 if self.compensated else self.fork + (3 if only_end else -8)
+        self.under_left = self.lane + 20 if only_end else self.back_right + (LOOP if self.compensated else 0.0)
+        right = self.under_left + under if under else self.back_right if lower else self.small_right
+        if self.narrow:
+            self.under_left = self.lane + RIGHT_OF_LANE
+            right = self.around = max(self.lane + 160, self.back_right + 10, self.under_left + under + 10)
+        for strip in strips:
+            strip.height = self._height(strip)
+        arranged(strips, right - self.left - ASIDE - 12, detail_layout)
+        groups = [self.left + ASIDE + 12 + strip.group.width for strip in strips if strip.group is not None]
+        self.right = max([right + self.wider, *groups])
+        self._spread((self.right - right) / (2 if under and not self.narrow else 1))
 
-    def _measure(self, column: Column) -> None:
-        """Set the width of *column*: its rows of nodes must have room."""
+    def _spread(self, spare: float) -> None:
+        """Move the nodes that compensate right by *spare*, and those right of them by that again."""
+        self.back_left += spare
+        self.back_right += spare
+        self.lane += spare
+        self.words += spare
+        self.around += spare
+        self.under_left += 2 * spare if self.back_right > self.back_left and not self.narrow else spare
 
-        def wide(*nodes: Node | None) -> float:
-            return sum(self.sizes[node.id][0] for node in nodes if node is not None)
+    def _height(self, strip: Strip) -> float:
+        def tall(nodes: Sequence[Node]) -> float:
+            return sum(self.sizes[node.id][1] for node in nodes) + self.gap * (len(nodes) - 1)
 
-        small = 40 + wide(*column.small) + sum(map(between, column.small, column.small[1:]))
-        column.width = max(
-            132.0,
-            wide(column.forward),
-            wide(column.lower) + (74 if column.is_stuck_below else 0),
-            small + (34 if column.is_stuck_below else 14) if column.small else 0,
-            28 + wide(*column.under) + 16 * (len(column.under) - 1) if column.under else 0,
-        )
+        room = [self.sizes[strip.forward.id][1], 40.0]
+        if strip.small:
+            loops = any(node.phase == PROBING for node in strip.small) * (14.0 + self.more)
+            room.append(BELOW_TRUNK + tall(strip.small) + loops + (18 if strip.is_stuck_below else 0))
+        if self.narrow and strip.lower is not None and strip.under:
+            room.append(self._lower_height(strip) + BELOW + self.more + tall(strip.under))
+        elif strip.under:
+            room.append(tall(strip.under) + (20 if strip.is_stuck_below else 0))
+        if strip.lower is not None:
+            room.append(self.sizes[strip.lower.id][1])
+        return max(room)
 
-    def _place_columns(self, row: Row) -> None:
-        left = self.first
-        row.depth = max(len(column.scopes()) for column in row.columns)
-        row.columns[0].before = left - GAP / 2
-        for column, following in itertools.zip_longest(row.columns, row.columns[1:]):
-            column.left = left
-            here, there = column.scopes(), following.scopes() if following is not None else ()
-            shared = sum(1 for one, other in zip(here, there, strict=False) if one == other)
-            closing = margin(row, shared + 1) if len(here) > shared else 0.0
-            opening = margin(row, shared + 1) if len(there) > shared else 0.0
-            column.gap = GAP + closing + opening
-            left = column.right + column.gap
-            column.after = (column.right + closing + left - opening) / 2
-            if following is not None:
-                following.before = column.after
+    def _lower_height(self, strip: Strip) -> float:
+        """The height of a compensation above its small node."""
+        return max(60.0, self.sizes[strip.lower.id][1] if strip.lower is not None else 0.0)
 
-    def _place_row(self, row: Row, top: float) -> float:
-        """Place the nodes of *row* at *top*; return the top of the next row."""
-
-        def high(nodes: Iterable[Node | None]) -> float:
-            return max((self.sizes[node.id][1] for node in nodes if node is not None), default=0.0)
-
-        columns = row.columns
-        forward = high(column.forward for column in columns)
-        small = high(node for column in columns for node in column.small)
-        lower = max(high(column.lower for column in columns), 34.0 if row is self.rows[0] else 0.0)
-        under = high(node for column in columns for node in column.under)
-        row.top = top
-        row.path = top + 20 + 15 * row.depth + forward / 2
-        row.small = row.path + forward / 2 + (LOOP if small else 0)
-        row.small_bottom = row.small + small
-        row.fork = row.small_bottom + 32
-        row.lower = row.fork + 30
-        row.lane = row.lower + lower / 2
-        row.under = row.lower + lower + (LOOP if under else 0)
-        row.inner_bottom = row.under + under
-        row.bottom = row.inner_bottom + 24 + 5 * row.depth
-        for column in columns:
-            self.boxes[column.forward.id] = Box(column.left, row.path - forward / 2, column.width, forward)
-            left, before = column.left + 40, None
-            for node in column.small:
-                left += 0 if before is None else between(before, node)
-                self.boxes[node.id] = Box(left, row.small, self.sizes[node.id][0], small)
-                left, before = self.boxes[node.id].right, node
-            if column.lower is not None:
-                wide, tall = self.sizes[column.lower.id] if column.is_stuck_below else (column.width, lower)
-                inset = 40.0 if column.is_stuck_below else 0.0
-                self.boxes[column.lower.id] = Box(column.left + inset, row.lane - tall / 2, wide, tall)
-            left = column.left + 14
-            for node in column.under:
-                self.boxes[node.id] = Box(left, row.under, self.sizes[node.id][0], under)
-                left = self.boxes[node.id].right + 16
-        return row.bottom + row.groups_height + 58
-
-    def _place_ends(self) -> None:
-        first, last = self.rows[0], self.rows[-1]
-        tall = 34.0 if not self.picture.is_run else 42.0
-        self.boxes[self.ends[PENDING]] = Box(0, first.path - tall / 2, END, tall)
+    def _place(self) -> None:
+        """Place the nodes from the top down."""
+        tall = max(self.sizes[identity][1] for identity in self.ends.values())
+        self.boxes[self.ends[PENDING]] = Box(self.left + PATH - END / 2, self.head, END, tall)
         if FAILED in self.ends:  # after the pivot a saga only goes forward
-            self.boxes[self.ends[FAILED]] = Box(0, first.lane - tall / 2, END, tall)
-        column = last.columns[-1]
-        self.boxes[self.ends[SUCCEEDED]] = Box(column.right + column.gap, last.path - tall / 2, GOOD_END, tall)
+            self.boxes[self.ends[FAILED]] = Box(self.lane - END / 2, self.head, END, tall)
+        self.start = self.head + tall
+        top = self._below(self.start + 4, None, self.all[0])
+        for strip, following in itertools.zip_longest(self.all, self.all[1:]):
+            self._place_strip(strip, top)
+            top = self._below(self._after(strip), strip, following)
+        last = self.all[-1]
+        alone = [edge.source for edge in self.picture.edges].count(last.forward.id) == 1
+        left, top = self.left + ASIDE + LOOP, self._after(last) + 8.0 * len(last.scopes) + self.more
+        if alone and not last.small and last.group is None:
+            left, top = self.forward_right + LOOP, last.top + (last.height - tall) / 2
+        self.boxes[self.ends[SUCCEEDED]] = Box(left, top, GOOD_END, tall)
+        self.out.height = max(last.bottom, top + tall) + 6
+        self._place_back()
 
-    def _bands(self, far: float) -> Iterable[Band]:
-        left, wide = -14.0, far + 28
-        below = "← COMPENSATION" if self.compensated else "GIVEN UP"
-        for row in self.rows:
-            middle = row.fork - 15
-            yield Band(Box(left, row.top, wide, middle - row.top), "FORWARD →", back=False)
-            yield Band(Box(left, middle, wide, row.bottom - middle), below, back=True)
+    def _below(self, top: float, strip: Strip | None, following: Strip | None) -> float:
+        """Leave room below *strip*, for the sides of frames and for labels; return the top of the one *following*."""
+        here = strip.scopes if strip is not None else ()
+        there = following.scopes if following is not None else ()
+        shared = common(here, there)
+        top += 8.0 * (len(here) - shared)
+        if strip is not None and (strip.group is not None or len(here) > shared):
+            strip.low = top + 3
+            top += 10
+        end = top + 15 + self.more
+        if strip is not None:
+            strip.labels, strip.end = top, end
+        else:
+            self.labels, self.labels_end = top, end
+        rises = following is not None and bool(following.under)
+        return end + 17.0 * (len(there) - shared) + (11 if rises else 4)
 
-    def _frames(self, cluster: Cluster, depth: int) -> Iterable[Frame]:
-        for row in self.rows:
-            inside = [column for column in row.columns if cluster.path in column.scopes()]
-            if inside:
-                room = margin(row, depth)
-                top = row.top + 17 + 15 * (depth - 1)
-                bottom = row.inner_bottom + 6 + 5 * (row.depth - depth)
-                left, right = inside[0].left - room, inside[-1].right + room
-                yield Frame(cluster, Box(left, top, right - left, bottom - top))
+    def _after(self, strip: Strip) -> float:
+        """The bottom of *strip* with the lines that join its own, and with its branches."""
+        bottom = strip.bottom + 4 + (13 + self.more) * len(strip.joining)
+        if strip.group is None:
+            return bottom
+        return bottom + 12 + strip.group.height + 4
+
+    def _group_top(self, strip: Strip) -> float:
+        """The top of the frame of a group's branches."""
+        return strip.bottom + 16 + (13 + self.more) * len(strip.joining)
+
+    def _place_strip(self, strip: Strip, top: float) -> None:
+        strip.top = top
+        self.boxes[strip.forward.id] = Box(self.left, top, self.forward_right - self.left, strip.height)
+        down, before = top + BELOW_TRUNK, None
+        for node in strip.small:
+            if before is not None:
+                down += self.gap + (14 + self.more if node.phase == PROBING else 0)
+            self.boxes[node.id] = Box(self.small_left, down, *self.sizes[node.id])
+            down, before = self.boxes[node.id].bottom, node
+
+    def _place_back(self) -> None:
+        """Place what parts are given up to, as tall as these parts are together, and the small nodes beside it."""
+        succeeded, covered = self.boxes[self.ends[SUCCEEDED]], self.all
+        end = succeeded.bottom
+        if succeeded.top < covered[-1].bottom:  # it is in the row of the last part
+            covered, end = covered[:-1], 0.0
+        reach = reach_of(covered, (), end) if FAILED in self.ends else 0.0
+        if reach > self.start:
+            wide = self.back_right - self.back_left
+            self.boxes[self.ends[FAILED]] = Box(self.back_left, self.head, wide, reach - self.head)
+            self.start = reach
+        for strip in self.all:
+            if strip.lower is not None:
+                self._place_lower(strip, strip.lower, covered, end)
+            down = strip.top
+            if self.narrow and strip.lower is not None:
+                down = self.boxes[strip.lower.id].bottom + BELOW + self.more
+            for node in strip.under:
+                wide, tall = self.sizes[node.id]
+                self.boxes[node.id] = Box(self.under_left, down, max(wide, 84.0) if self.narrow else wide, tall)
+                down = self.boxes[node.id].bottom + self.gap
+
+    def _place_lower(self, strip: Strip, lower: Node, covered: Sequence[Strip], end: float) -> None:
+        strip.reach = strip.bottom
+        if strip.group is None and not any(node.id in strip.joining for node in strip.under):
+            strip.reach = max(strip.reach, reach_of(covered[strip.number + 1 :], strip.scopes, end))
+        high = strip.reach - strip.top
+        if self.narrow and strip.under:
+            high -= BELOW + self.more + self.sizes[strip.under[0].id][1]
+        self.boxes[lower.id] = Box(self.back_left, strip.top, self.back_right - self.back_left, high)
+
+    def _place_group(self, strip: Strip) -> None:
+        """Put the branches of a group below its strip, and tie them to it."""
+        if strip.group is None:
+            return
+        left, top = self.left + ASIDE + 12, self._group_top(strip)
+        self.out.add(strip.group, left, top)
+        x = left + 8
+        self.out.ties.append([(x, strip.bottom), (x, top)])
+
+    def _bands(self) -> Iterable[Band]:
+        """The grounds of both lanes, from each frame of branches to the next."""
+        left, right, middle = -14.0, self.out.width + 14, self.fork - 8
+        below = "↑ COMPENSATION" if self.compensated else "GIVEN UP"
+        goes_back = FAILED in self.ends or any(strip.under for strip in self.all)
+        top, first = 0.0, not self.picture.prefix
+        ends = [self._after(strip) - 4 for strip in self.all if strip.group is not None]
+        begins = [self._group_top(strip) for strip in self.all if strip.group is not None]
+        for bottom, after in [*zip(begins, ends, strict=True), (self.out.height, 0.0)]:
+            wide = (middle if goes_back else right) - left
+            yield Band(Box(left, top, wide, bottom - top), "FORWARD ↓" if first else "", back=False)
+            if goes_back:
+                yield Band(Box(middle, top, right - middle, bottom - top), below if first else "", back=True)
+            top, first = after, False
+
+    def _frames(self, cluster: Cluster, level: int) -> Iterable[Frame]:
+        inside = [strip for strip in self.all if cluster.path in strip.scopes]
+        if inside:
+            opening = len(inside[0].scopes) - level
+            top = inside[0].top - (12 if inside[0].under else 4) - 17 * opening - 15
+            closing = common(inside[-1].scopes, self._following(inside[-1]))
+            bottom = inside[-1].low - 7 - 8.0 * (level - closing - 1)
+            left = self.left - 9 * (self.depth - level + 1)
+            yield Frame(cluster, Box(left, top, self._edge(level) - left, bottom - top))
+            words = Text(shorten(cluster.label, 40), self.left + PATH + 8, top + 9, CAPTION + 1, False, "small")
+            self.out.texts.append(words)
         for inner in cluster.clusters:
-            yield from self._frames(inner, depth + 1)
+            yield from self._frames(inner, level + 1)
 
-    # Lines.
-
-    def _route(self, edge: Edge) -> None:
-        source, target = self.nodes[edge.source], self.nodes[edge.target]
-        box, other = self.boxes[edge.source], self.boxes[edge.target]
-        column = self.columns.get(source.path)
-        if (source.phase, target.phase) == (PENDING, FAILED):
-            self.vertical(edge, box.x, 1, y=box.bottom + 22)
-        elif source.phase == PENDING:
-            self.horizontal(edge, box.y)
-        elif column is None:  # a succeeded saga is undone: back into the lane of compensation
-            row = self.rows[-1]
-            start = ((box.x, box.bottom), (box.x, row.lane))
-            points = (*start, *self._to_lane(len(self.rows) - 1, edge))
-            self.route(edge, *points, at=(box.x - 4, (box.bottom + row.fork) / 2, -1, 0))
-        elif column is self.columns.get(target.path):
-            self._route_within(edge, column, source, target)
-        elif target.phase in (EXECUTING, WAITING, SUCCEEDED):
-            self._route_executed(edge, column, source)
-        elif source in (column.lower, *column.under):
-            self._route_compensated(edge, column, source)
-        else:
-            self._route_failed(edge, column, source, other)
-
-    def _row_of(self, identity: str) -> int:
-        node = self.nodes[identity]
-        if node.path:
-            return self.columns[node.path].row
-        return len(self.rows) - 1 if node.phase == SUCCEEDED else 0
-
-    def _route_within(self, edge: Edge, column: Column, source: Node, target: Node) -> None:
-        """Between two nodes of one part."""
-        row = self.rows[column.row]
-        box, other = self.boxes[edge.source], self.boxes[edge.target]
-        forward, lower, small = column.forward, column.lower, column.small
-        if source in small and target in small:
-            self.horizontal(edge, box.y, shift=2)
-        elif source is forward and target in small:
-            probing = target.phase == PROBING
-            self.vertical(edge, other.x - (0 if probing else 7), 1 if probing else -1)
-        elif target is forward and source in small:
-            self.vertical(edge, box.x + (0 if source.phase == PROBING else 7), 1)
-        elif target is lower and source in (forward, *small):
-            start = self._to_trunk(column, source)
-            end = [(column.trunk, other.top)]
-            if column.is_stuck_below:
-                end = [(column.trunk, other.y - 4), (other.left, other.y - 4)]
-            at = (column.trunk + 4, (row.fork + other.top) / 2, 1, 0)
-            self.route(edge, *start, *end, at=at, key=(column, "down"), own=own_points(start))
-        elif source is lower and target is forward:
-            x, y = column.right - 12, box.y - 8
-            self.route(edge, (box.right, y), (x, y), (x, other.bottom), at=(x - 4, row.fork + 4, -1, 0))
-        elif source is lower:
-            self.vertical(edge, other.x - 7, -1)
-        else:
-            self.vertical(edge, box.x + 7, 1)
-
-    def _to_trunk(self, column: Column, source: Node) -> list[Point]:
-        """From a node to the trunk."""
-        box = self.boxes[source.id]
-        if source is column.forward:
-            return [(column.trunk, box.bottom)]
-        if source is column.small[0]:
-            return [(box.left, box.y), (column.trunk, box.y)]
-        x = box.x - 10 if source.phase == PROBING else box.x
-        y = self.rows[column.row].small_bottom + 14
-        return [(x, box.bottom), (x, y), (column.trunk, y)]
-
-    def _route_executed(self, edge: Edge, column: Column, source: Node) -> None:
-        """Along the happy path, or up to it: to the next part, or to the end."""
-        row, number = self.rows[column.row], self._row_of(edge.target)
-        box, other = self.boxes[edge.source], self.boxes[edge.target]
-        is_lower = source is column.lower
-        merge = column.right + (28 if is_lower else 16)
-        at, narrow = (column.after, row.path - 3, 0.0, -1.0), source is not column.forward
-        start: list[Point] = [(box.right, row.path)]
-        if narrow:
-            if is_lower or source is column.small[-1]:
-                y = box.y + (8 if is_lower else 0)
-                start = [(box.right, y), (merge, y)]
-                at = (merge + (16 if column.is_stuck_below and not is_lower else 4), y - 2, 1, -1)
-            else:
-                y = row.small_bottom + 7
-                start = [(box.x + 10, box.bottom), (box.x + 10, y), (merge, y)]
-                at = (merge + 4, y - 2, 1, 0)
-            start.append((merge, row.path))
-        own = own_points(start)
-        if number > column.row:
-            below = self.rows[number]
-            outer, channel, inner = self.right + GAP + 12, below.top - 20, self.first - 24
-            start += [(outer, row.path), (outer, channel), (inner, channel), (inner, below.path)]
-        self.route(edge, *start, (other.left, other.y), at=at, narrow=narrow, own=own)
-
-    def _route_failed(self, edge: Edge, column: Column, source: Node, other: Box) -> None:
-        """Down the trunk and to the left: to the nearest compensation before, or to the end."""
-        row, box = self.rows[column.row], self.boxes[edge.source]
-        start = self._to_trunk(column, source)
-        key, at = None, (box.x + 2, row.small_bottom + 16, -1.0, 1.0)
-        if edge.kind is not EdgeKind.PERSON:
-            key, at = (column, "left"), (column.before, row.fork - 3, 0, -1)
-        if self._row_of(edge.target) == column.row:
-            x = other.right - (20 if self.nodes[edge.target].path else 16)
-            end = other.bottom if row.fork > other.bottom else other.top
-            points = (*start, (column.trunk, row.fork), (x, row.fork), (x, end))
-        else:
-            points = (*start, (column.trunk, row.fork), (self.margin, row.fork), *self._up(edge, column.row))
-        self.route(edge, *points, at=at, key=key, own=own_points(start))
-
-    def _route_compensated(self, edge: Edge, column: Column, source: Node) -> None:
-        """Along the lane of compensation, or up to it: to the compensation before, or to the end."""
-        row, box = self.rows[column.row], self.boxes[edge.source]
-        is_lower = source is column.lower
-        start = [(box.left, row.lane)]
-        at, own = (column.before, row.lane - 3, 0.0, -1.0), None if is_lower else 3
-        if source.phase != COMPENSATING:
-            merge = column.left - 20
-            y = box.y + (9 if is_lower else 0)
-            start = [(box.left, y), (merge, y), (merge, row.lane)]
-            at = ((merge + box.left) / 2, y + 3, 0, 1) if is_lower else (merge - 3, y, -1, 0)
-        end = self._to_lane(column.row, edge)
-        if self._row_of(edge.target) < column.row and is_lower and source.phase == STUCK:
-            # The edges that give a part of this row up rise at the margin as well, from a little higher.
-            start += [(self.margin, row.lane), (self.margin, row.fork)]
-            own, end = len(start), end[1:]
-        self.route(edge, *start, *end, at=at, narrow=not is_lower, own=own)
-
-    def _to_lane(self, number: int, edge: Edge) -> list[Point]:
-        """From the lane of compensation of a row to the edge's target, in the same row or in one above."""
-        other = self.boxes[edge.target]
-        if self._row_of(edge.target) == number:
-            return [(other.right, other.y)]
-        return [(self.margin, self.rows[number].lane), *self._up(edge, number)]
-
-    def _up(self, edge: Edge, number: int) -> Iterable[Point]:
-        """From the left margin of a row to the edge's target in a row above."""
-        other = self.boxes[edge.target]
-        inner = self.right + 26
-        while number > self._row_of(edge.target):
-            channel = self.rows[number].top - 38
-            number -= 1
-            lane = self.rows[number].lane
-            yield from ((self.margin, channel), (inner, channel), (inner, lane))
-            if number > self._row_of(edge.target):
-                yield (self.margin, lane)
-        yield (other.right, other.y)
+    def _following(self, strip: Strip) -> tuple[str, ...]:
+        after = self.all[strip.number + 1 : strip.number + 2]
+        return after[0].scopes if after else ()

@@ -21,18 +21,20 @@ LABEL: Final = 8.5
 """Sizes of text, in points."""
 
 PAD: Final = 10.0
-END: Final = 78.0
-GOOD_END: Final = END + 22
+END: Final = 72.0
+GOOD_END: Final = END + 24
+"""Widths of the ends."""
+
+MOST_END: Final = 39.0
+"""An end taller than this is a box: all that is given up to it is beside it."""
+
 MOST_TITLE: Final = 26
 MOST_NOTE: Final = 34
 MOST_SMALL: Final = 26
 """Characters of a title, of small print, of small print in a small node."""
 
-GAP: Final = 72.0
-"""Between two parts: a label must have room there."""
-
-LOOP: Final = 40.0
-"""Between a node and a small one below it, likewise."""
+LOOP: Final = 52.0
+"""Between a node and a small one beside it: a label must have room there."""
 
 SMALL_PHASES: Final = frozenset({RETRYING, PROBING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING})
 """The phases with small nodes, off the happy path."""
@@ -54,6 +56,8 @@ def lines_of(node: Node) -> list[Line]:
         small = [(shorten(note, MOST_SMALL), CAPTION, False, "small") for note in node.notes]
         return [(node.caption, SMALL + 0.5, True, "line"), *small]
     notes = [(shorten(note, MOST_NOTE), SMALL, False, "small") for note in node.notes]
+    if node.numbers:
+        notes.append((node.numbers, SMALL, True, "note"))
     if not node.title:
         return [(node.caption, SMALL + 2, True, "line"), *notes]
     return [(node.caption, CAPTION, False, "line"), (shorten(node.title, MOST_TITLE), TITLE, True, "ink"), *notes]
@@ -118,11 +122,11 @@ class Router:
             y = (start + end) / 2 + (-2 if down else 2)
         self.route(edge, (x, start), (x, end), at=(x + 4 * side, y, side, 0))
 
-    def horizontal(self, edge: Edge, y: float, *, shift: float = 0) -> None:
-        """Draw an edge straight to the right or left; its label lies above the middle."""
+    def horizontal(self, edge: Edge, y: float, *, below: bool = False) -> None:
+        """Draw an edge straight to the right or left; its label lies above the middle, or *below* it."""
         box, other = self.boxes[edge.source], self.boxes[edge.target]
         start, end = (box.right, other.left) if box.left < other.left else (box.left, other.right)
-        self.route(edge, (start, y), (end, y), at=((start + end) / 2 + shift, y - 3, 0, -1))
+        self.route(edge, (start, y), (end, y), at=((start + end) / 2, y + (3 if below else -3), 0, 1 if below else -1))
 
     def place_labels(self) -> None:
         """Give each route its label; of edges that share one, the first that the run took gets it."""

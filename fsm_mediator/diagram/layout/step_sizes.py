@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from fsm_mediator.diagram.flow import FlowBranch, StepBox
@@ -27,6 +28,10 @@ SMALL: Final = 9.0
 """Sizes of text: 9 points are 12 pixels."""
 
 LEAST_BOX, MOST_BOX, MOST_DOWN = 84.0, 140.0, 190.0
+SHARES: Final = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3)
+"""The shares of the room in which rows are tried: steps beside a tall group, or above a wide one, leave much blank."""
+SAVED: Final = 0.97
+"""A narrower layout is taken where it needs at most this share of the area."""
 MARGIN: Final = 54.0
 """Left of the first box of a row: where it starts, and where the way back ends."""
 GAP: Final = 22.0
@@ -51,6 +56,12 @@ def is_collapsed(box: StepBox) -> bool:
 def is_frame(box: StepBox) -> bool:
     """Whether it is drawn as a frame around branches."""
     return bool(box.branches) and not is_collapsed(box)
+
+
+def least_blank(tried: Sequence[Layout]) -> Layout:
+    """The first layout, or the one of the least area if that is much smaller."""
+    first, best = tried[0], min(tried, key=lambda each: each.width * each.height)
+    return best if best.width * best.height < SAVED * first.width * first.height else first
 
 
 def shown_mark(box: StepBox) -> StepBox:

@@ -39,11 +39,13 @@ from fsm_mediator.diagram.layout.step_sizes import (
     RAIL,
     RIGHT,
     ROOM_FOR_A_NOTE,
+    SHARES,
     SMALL,
     TITLE,
     fitted_note,
     is_frame,
     lead_words,
+    least_blank,
     note_of,
     path_through,
     small_print,
@@ -84,12 +86,9 @@ class _Page:
         prints = [line for box in shown for line in small_print(box)]
         wants = [width(line, SMALL) for line in prints]
         for box in shown:
-            whole, pieces = box.title, titled(box.title, most / 1.6)
-            wants.append(
-                width(whole, TITLE, True)
-                if width(whole, TITLE, True) < 92
-                else max(width(each, TITLE, True) for each in pieces)
-            )
+            whole = width(box.title, TITLE, True)
+            pieces = [width(each, TITLE, True) for each in titled(box.title, most / 1.6)]
+            wants.append(whole if whole < 92 else max(pieces))
         if picture.is_run:
             wants.append(width(ROOM_FOR_A_NOTE, SMALL, True) + 4)
         if picture.numbers is not None:
@@ -112,7 +111,8 @@ class _Page:
     def layout(self, limit: float) -> Layout:
         """All of it, at most *limit* points wide."""
         flow = self.picture.flow
-        layout = _Flow(self, flow, limit, whole=True, down=self.down).layout()
+        shares = [_Flow(self, flow, limit * share, whole=True, down=self.down) for share in SHARES]
+        layout = least_blank([each.layout() for each in shares])
         layout.down = self.down
         return layout
 

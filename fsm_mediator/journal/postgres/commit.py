@@ -15,22 +15,31 @@ from typing import Any
 
 import msgspec
 
+from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import JournalError, LeaseLostError
+from fsm_mediator.journal.attributes import changed_attributes
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.note_rows import note_row
+from fsm_mediator.journal.notes import ATTRIBUTES, Note
+from fsm_mediator.journal.planning import Plan
 from fsm_mediator.journal.postgres import sql
 from fsm_mediator.journal.postgres.connections import Session
 from fsm_mediator.journal.postgres.errors import unknown_driver
-from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Written, check_unless_mail
+from fsm_mediator.journal.postgres.slots import SlotJudge, SlotRules, in_columns
+from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
     ANSWERS_KEPT,
     Row,
     acceptance_row,
     answer_row,
+    are_same,
+    ended_row,
     has_driver_look,
     is_text,
     item_row,
     items_of,
     next_attention_at,
+    planned_rows,
     record_rows,
     stored_name,
 )
@@ -46,28 +55,37 @@ class Write:
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("commit", "opens", "owner", "posts", "rows", "saga_ids")
+    __slots__ = ("cipher", "commit", "notes", "opens", "owner", "plans", "posts", "rows", "saga_ids")
 
     def __init__(self, commit: Commit, codec: Codec) -> None:
         self.commit = commit
+        self.cipher = cipher = codec.cipher
         self.owner = commit.driver if commit.held else None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
         self.opens: list[tuple[Acceptance, Row]] = []
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
-            self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode))
-        self.opens = [(child, acceptance_row(child, codec.json)) for child in (*commit.children, *commit.dormant)]
-        self.posts = [(to, item_parameters(item_row(item, to, codec.json), to)) for to, item in commit.posts]
+            self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode, cipher))
+        self.opens = [
+            (child, acceptance_row(child, codec.json, cipher)) for child in (*commit.children, *commit.dormant)
+        ]
+        self.posts = [(to, item_parameters(item_row(item, to, codec.json, cipher), to)) for to, item in commit.posts]
+        self.notes = [note_parameters(note, cipher) for note in commit.notes]
+        planned = () if commit.plan is None else commit.plan.branches
+        self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
         new_ids = [child.saga_id for child, _ in self.opens]
-        for saga_id in (commit.saga_id, *new_ids) if commit.acceptance is not None else new_ids:
+        opened = (commit.saga_id, *new_ids) if commit.acceptance is not None else new_ids
+        for saga_id in (*opened, *(branch.saga_id for branch in planned)):
             stored_name(saga_id, "the id")
         self.saga_ids = (commit.saga_id, *new_ids)
 
     def as_one_statement(self) -> tuple[str, dict[str, Any]] | None:
         """The statement, with its parameters, that writes it if all is as the driver knows it; None: there is none."""
         commit, rows, acceptance = self.commit, self.rows, self.commit.acceptance
-        if commit.taken or self.opens or self.posts or commit.token or not rows:
+        if commit.taken or self.opens or self.posts or commit.token or commit.plan or commit.slot or not rows:
+            return None
+        if commit.notes:
             return None
         last, _, _, state, changed_at, _ = rows[-1]
         columns = zip(("seqs", "events", "sources", "targets", "ats", "details"), zip(*rows, strict=True), strict=True)
@@ -89,12 +107,23 @@ class Write:
             return sql.OPEN, parameters
         total, here = commit.recoveries or (None, None)
         parameters |= {"driver": commit.driver, "epoch": commit.epoch, "before": rows[0][0] - 1}
-        return sql.GO_ON, parameters | {"recoveries": total, "recoveries_here": here}
+        statement = sql.GO_ON if commit.slot is None else sql.GO_ON_WITHOUT_SLOT
+        return statement, parameters | {"recoveries": total, "recoveries_here": here}
 
 
 def item_parameters(row: Row, saga_id: str) -> dict[str, Any]:
     """An inbox item's row as parameters of `sql.POST`."""
-    return {"saga_id": saga_id, **dict(zip(("kind", "name", "value", "reason", "at"), without_nul(row), strict=True))}
+    names = "kind", "name", "value", "reason", "actor", "at"
+    return {"saga_id": saga_id, **dict(zip(names, without_nul(row), strict=True))}
+
+
+def note_parameters(note: Note, cipher: Cipher | None, token: int = 0) -> dict[str, Any]:
+    """A note as parameters of `sql.NOTE`."""
+    names = "saga", "step", "kind", "value", "actor", "reason", "at"
+    row = dict(zip(names, without_nul(note_row(note, cipher)), strict=True))
+    kept, removed = changed_attributes(note.value) if note.kind == ATTRIBUTES else ({}, [])
+    changes = {"names": list(kept), "values": list(kept.values()), "removed": removed}
+    return {"saga_id": note.saga_id, "token": token or None, **row, **changes}
 
 
 def without_nul(row: Iterable[Any]) -> list[Any]:
@@ -128,16 +157,23 @@ class _Standing(msgspec.Struct):
 
 
 class Batch:
-    """Commits that are written in one transaction, which the caller began: two round trips, whatever their number."""
+    """Commits that are written in one transaction, which the caller began: two round trips, whatever their number.
 
-    def __init__(self, session: Session, writes: Sequence[Write]) -> None:
+    Slots take one more; some more, if no slot is free.
+    """
+
+    def __init__(self, session: Session, writes: Sequence[Write], rules: SlotRules) -> None:
         self._session = session
         self._writes = writes
         self._records: list[Row] = []
         self._taken: list[int] = []
         self._answers: list[Row] = []
         self._repeated: list[Write] = []
+        self._plans: list[tuple[str, Any]] = []
+        self._without_slot: list[int] = []
+        self._queued: set[str] = set()
         self._load()
+        self._slots = SlotJudge(session, [write.commit for write in writes if write.commit.slot], rules)
 
     def _load(self) -> None:
         """Lock and read all rows that the commits read or change."""
@@ -150,7 +186,7 @@ class Batch:
             drivers = execute(sql.LOCK_DRIVERS, (owners,))
             locked = execute(sql.LOCK, (list(filter(is_text, named)),))
             forgotten = execute(sql.FORGOTTEN_OF, (opening,))
-            inboxes = execute(sql.INBOXES, (list(filter(is_text, going_on)),))
+            inboxes = execute(sql.INBOXES, (list(filter(is_text, going_on)),)) if going_on else ()
         self._drivers = {driver_id for (driver_id,) in drivers}
         self._found = {saga_id: _Standing(*row) for saga_id, *row in locked}
         self._forgotten = {saga_id for (saga_id,) in forgotten}
@@ -171,21 +207,30 @@ class Batch:
                 (sql.UPDATE, [_row_of(its) for its in self._found.values() if its.is_changed and its.number]),
                 (sql.RECORD, self._records),
                 (sql.TAKE, [(number,) for number in self._taken]),
+                (sql.GIVE_UP, [(number,) for number in self._without_slot]),
             ):
                 if rows:
-                    execute(statement, [list(column) for column in zip(*rows, strict=True)])
+                    execute(statement, in_columns(rows))
+            for planned in (*self._plans, *self._slots.statements()):
+                execute(*planned)
             for answer in self._answers:
                 execute(sql.KEEP_ANSWER, answer)
             for _, parameters in posts:
                 execute(sql.POST, parameters)
+            for note in (note for write in done if write not in self._repeated for note in write.notes):
+                execute(sql.NOTE, note)
             mail = execute(sql.INBOXES, (with_mail,)) if with_mail else None
         inboxes: dict[str, list[Row]] = {}
         for saga_id, *row in mail or ():
             inboxes.setdefault(saga_id, []).append(tuple(row))
         return [
-            items_of(inboxes.get(write.commit.saga_id, ())) if refusal is None else refusal
+            self._result(write, inboxes.get(write.commit.saga_id, ())) if refusal is None else refusal
             for write, refusal in zip(self._writes, refusals, strict=True)
         ]
+
+    def _result(self, write: Write, inbox: Iterable[Row]) -> Written:
+        items = items_of(inbox, write.commit.saga_id, write.cipher)
+        return Queued(items) if write.commit.saga_id in self._queued else items
 
     def _plan(self, write: Write) -> JournalError | None:
         """Gather the changes of one commit. Returns the refusal; None: it is to be written, or is written already."""
@@ -193,6 +238,8 @@ class Batch:
         its = found.get(commit.saga_id)
         if its is not None and self._is_written(write, its):
             self._repeated.append(write)
+            if commit.slot and self._slots.is_queued(commit):
+                self._queued.add(commit.saga_id)
             return None
         for saga_id in write.saga_ids if commit.acceptance is not None else write.saga_ids[1:]:
             if saga_id in found or saga_id in self._forgotten:
@@ -200,9 +247,9 @@ class Batch:
         if write.owner is not None and write.owner not in self._drivers:
             return unknown_driver(write.owner)
         if commit.acceptance is not None:
-            found[commit.saga_id] = _opened(commit.acceptance, write.rows, write.owner, commit.wake_at)
+            its = found[commit.saga_id] = _opened(commit.acceptance, write.rows, write.owner, commit.wake_at)
         else:
-            refusal = _refusal(write, its)
+            refusal = refusal_of(write, its)
             if refusal is not None:
                 return refusal
             assert its is not None
@@ -212,7 +259,34 @@ class Batch:
             wake_at = None if index < len(commit.children) else math.inf  # dormant
             found[child.saga_id] = _opened(child, [row], None, wake_at)
             self._records.append((child.saga_id, *row))
+        self._ask_for_slot(commit, its)
+        if commit.plan is not None:
+            self._plan_branches(write, commit.plan)
         return None
+
+    def _ask_for_slot(self, commit: Commit, its: _Standing) -> None:
+        """Ask for a slot, or give it up, as the commit says."""
+        if commit.slot and self._slots.ask(commit):
+            self._queued.add(commit.saga_id)
+            its.wake_at = its.changed_at if commit.wake_at is None else commit.wake_at
+        elif commit.slot == "" and its.number is not None:
+            self._slots.give_up(commit.saga_id)
+            self._without_slot.append(its.number)
+
+    def _plan_branches(self, write: Write, plan: Plan) -> None:
+        """Gather what changes in the planned branches of an execution."""
+        saga_id, (first, end) = write.commit.saga_id, plan.creates
+        rows = [
+            (saga_id, number, child.saga_id, child.saga, child.version, child.fingerprint, *row)
+            for number, (child, row) in enumerate(zip(plan.branches, write.plans, strict=True))
+        ]
+        if rows:
+            self._plans.append((sql.PLAN, in_columns(rows)))
+        if first < end:
+            self._plans.append((sql.CREATE, {"saga_id": saga_id, "first": first, "end": end}))
+        if plan.ends is not None:
+            ended = ended_row(plan.ends, saga_id, write.cipher)
+            self._plans.append((sql.END_PLANNED, (ended, saga_id)))
 
     def _go_on(self, write: Write, its: _Standing) -> None:
         """Change the row of an existing execution."""
@@ -230,7 +304,9 @@ class Batch:
         its.driver, its.wake_at = write.owner, commit.wake_at
         its.recoveries = commit.recoveries or its.recoveries
         its.last_token = commit.token or its.last_token
-        self._answers += [(answer.at - ANSWERS_KEPT, *without_nul(answer_row(answer))) for answer in commit.answers]
+        self._answers += [
+            (answer.at - ANSWERS_KEPT, *without_nul(answer_row(answer, write.cipher))) for answer in commit.answers
+        ]
         its.is_changed = True
 
     def _is_written(self, write: Write, its: _Standing) -> bool:
@@ -243,7 +319,7 @@ class Batch:
         if its.driver != write.owner or its.seq != rows[-1][0]:
             return False
         kept = self._session.execute(sql.KEPT, (its.number, rows[0][0], rows[-1][0])).fetchall()
-        return kept == rows
+        return are_same(kept, rows, commit.saga_id, write.cipher)
 
 
 def _opened(acceptance: Acceptance, rows: Sequence[Row], owner: str | None, wake_at: float | None) -> _Standing:
@@ -279,7 +355,7 @@ def _row_of(its: _Standing) -> Row:
     return (its.number, *standing, its.last_token, *its.recoveries)
 
 
-def _refusal(write: Write, its: _Standing | None) -> JournalError | None:
+def refusal_of(write: Write, its: _Standing | None) -> JournalError | None:
     """The reason why the commit cannot be added to this execution; None: it can."""
     commit = write.commit
     if its is None:
@@ -296,7 +372,7 @@ def _refusal(write: Write, its: _Standing | None) -> JournalError | None:
         )
     if commit.unless_mail is not None:
         try:
-            check_unless_mail(commit, items_of(its.inbox))
+            check_unless_mail(commit, items_of(its.inbox, commit.saga_id, None))
         except InboxChangedError as error:
             return error
     return None

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from fsm_mediator.journal.postgres.address import Address
@@ -50,6 +51,8 @@ class Connections:
         schema: The schema of the journal's tables.
         most: How many connections may be open at a time. Further threads wait.
         pooled: Whether a pooler of connections such as PgBouncer is in between; None: it is found out.
+        patience: Seconds after which the server ends a transaction that waits for its client, which may be gone or
+            stopped: until then others wait for the rows that it has locked. Not behind a pooler: sessions are shared.
         when_cut_off: Called when the database could not be reached.
 
     Attributes:
@@ -58,12 +61,20 @@ class Connections:
     """
 
     def __init__(
-        self, address: Address, schema: str, *, most: int, pooled: bool | None, when_cut_off: Callable[[], object]
+        self,
+        address: Address,
+        schema: str,
+        *,
+        most: int,
+        pooled: bool | None,
+        patience: float,
+        when_cut_off: Callable[[], object],
     ) -> None:
         self.address = address
         self.schema = schema
         self._most = most
         self._pooled = pooled
+        self._patience = patience
         self._when_cut_off = when_cut_off
         self.reset()
 
@@ -90,6 +101,10 @@ class Connections:
             self._pooled = found is None or found[0] != number
         if self._pooled:
             connection.prepare_threshold = None
+        else:
+            limit = f"{max(1, round(1000 * self._patience))}ms"
+            connection.execute("SELECT set_config('idle_in_transaction_session_timeout', %s, false)", (limit,))
+        connection.isolation_level = IsolationLevel.READ_COMMITTED  # a statement after a lock sees what it waited for
         return connection
 
     @contextmanager
@@ -132,7 +147,7 @@ class Connections:
             connection.close()
         return None
 
-    def read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    def read(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """The rows of a query.
 
         Raises:

@@ -28,6 +28,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "42P01": ("a table is missing", _MIGRATE),
     "3F": ("the schema is missing", _MIGRATE),
     "25006": ("the server is read-only: a standby", "name the primary; for reading alone, open it with read_only=True"),
+    "25P03": (
+        "its transaction waited for this process for longer than the lease, and the server ended it",
+        "try again",
+    ),
     "53100": ("the server's disk is full", "make room, then try again"),
     "53300": ("the server has no connection left", "raise max_connections, lower most_connections, or use PgBouncer"),
     "40": ("other transactions were in its way", "try again"),

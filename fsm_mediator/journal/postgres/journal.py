@@ -14,18 +14,21 @@ from typing import Final
 import msgspec
 
 from fsm_mediator import forking
+from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import JournalError, PayloadError, UnknownExecutionError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import is_forgettable
 from fsm_mediator.journal.plain import Types
-from fsm_mediator.journal.postgres import pruning, sql
+from fsm_mediator.journal.postgres import damage, pruning, slots, sql
 from fsm_mediator.journal.postgres.address import Address
 from fsm_mediator.journal.postgres.commit import Batch, Write, item_parameters, without_nul
 from fsm_mediator.journal.postgres.connections import Connections
+from fsm_mediator.journal.postgres.copying import CopyTables
 from fsm_mediator.journal.postgres.errors import RETRIED, unknown_driver
-from fsm_mediator.journal.postgres.operators import OperatorTables
+from fsm_mediator.journal.postgres.following import ChangeOrder
 from fsm_mediator.journal.postgres.presence import SecondLook, SessionLocks
 from fsm_mediator.journal.postgres.schema import STEPS, check_schema, migrate, script, version_of
+from fsm_mediator.journal.postgres.transactions import CallersTransactions
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
 from fsm_mediator.journal.rows import UnencodableError, driver_row, entry_of, is_text, is_too_late, item_row, record_of
 from fsm_mediator.records import SIGNAL, VERBS, InboxItem
@@ -36,7 +39,7 @@ _TRIES: Final = 5
 """How often a transaction is executed that met others."""
 
 
-class PostgresJournal(OperatorTables):
+class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
     """Keeps records in a PostgreSQL database (12 or later), for processes on any number of machines.
 
     A record is as durable as the database makes it before `write` returns. An outage of the server is waited for: a
@@ -55,6 +58,7 @@ class PostgresJournal(OperatorTables):
         pooled: Whether a pooler in transaction mode is in between; None: it is found out.
         max_value_bytes: The limit of one payload, result or signal value, as JSON.
         types: Hooks, as of `SQLiteJournal`.
+        cipher: Seals what users write, as of `SQLiteJournal`.
         read_only: Only read; a standby will do.
         migrate: Whether to make and update the tables; None: they are not even looked for, until `migrate`.
 
@@ -75,6 +79,7 @@ class PostgresJournal(OperatorTables):
         pooled: bool | None = None,
         max_value_bytes: int = MAX_BYTES,
         types: Types | None = None,
+        cipher: Cipher | None = None,
         read_only: bool = False,
         migrate: bool | None = True,
     ) -> None:
@@ -83,7 +88,7 @@ class PostgresJournal(OperatorTables):
         check_number("PostgresJournal: max_value_bytes", max_value_bytes, above=True)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.codec = Codec(max_value_bytes, types)
+        self.codec = Codec(max_value_bytes, types, cipher)
         self._lease = lease
         self._liveness = SecondLook(2 * self.heartbeat)
         address = Address(url)
@@ -92,9 +97,11 @@ class PostgresJournal(OperatorTables):
             check_schema(schema or address.schema or "fsm_mediator"),
             most=most_connections,
             pooled=pooled,
+            patience=lease,
             when_cut_off=self._liveness.forget,
         )
         self._locks = SessionLocks(self._connections)
+        self._slots = slots.SlotRules(self._connections.schema, self._liveness.is_gone, lease)
         self._numbers: dict[str, int] = {}
         weakref.finalize(self, self._connections.close)
         weakref.finalize(self, self._locks.close)
@@ -144,11 +151,7 @@ class PostgresJournal(OperatorTables):
     def write(self, commit: Commit) -> Written:
         """As `Journal.write`."""
         self._check_writable()
-        write = Write(commit, self.codec)
-        usual = write.as_one_statement()
-        if usual is not None and self._connections.write(*usual) is not None:
-            return ()
-        (written,) = self._execute([write])
+        (written,) = self._execute([Write(commit, self.codec)])
         if isinstance(written, tuple):
             return written
         raise written
@@ -169,36 +172,47 @@ class PostgresJournal(OperatorTables):
         return [refused[index] if index in refused else next(written) for index in range(len(commits))]
 
     def _execute(self, writes: Sequence[Write]) -> list[Written | JournalError]:
-        """Write commits of any kind in one transaction; again, if another one was in its way."""
+        """Write commits of any kind in one transaction; again, if another one was in its way.
+
+        The usual commit, alone, is one statement.
+        """
+        usual = writes[0].as_one_statement() if len(writes) == 1 else None
         tries = 0
         while True:
             tries += 1
             try:
+                if usual is not None and self._connections.write(*usual) is not None:
+                    return [()]
                 with self._connections.session("written") as session, session.connection.transaction():
-                    return Batch(session, writes).execute()
+                    return Batch(session, writes, self._slots).execute()
             except JournalError as error:
                 if not isinstance(error.__cause__, RETRIED) or tries == _TRIES:
                     raise
 
-    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
+    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
         """As `Journal.post`."""
         self._check_writable()
         if not is_text(saga_id):
             return False
-        parameters = item_parameters(item_row(item, saga_id, self.codec.encode), saga_id)
-        if clock is None:
+        parameters = item_parameters(item_row(item, saga_id, self.codec.encode, self.codec.cipher), saga_id)
+        if clock is None and not token:
             return self._connections.write(sql.POST, parameters) is not None or (
                 item.kind in VERBS and self._connections.write(sql.POSTED, parameters) is not None
             )
         with self._connections.session("written") as session, session.connection.transaction():
             # Locked first, so that no other transaction lies between the time and what it is the time of.
             last = session.execute(sql.LAST_RECORD, (saga_id,)).fetchone()
-            timed = msgspec.structs.replace(item, at=clock())
-            if last is not None and item.kind == SIGNAL and last[0] == f"{WAITING}.{item.name}":
-                entered = record_of((0, "", "", last[0], 0.0, last[1]), saga_id, "")
+            if token and session.execute(sql.IS_POSTED, (token,)).fetchone() is not None:
+                return True
+            timed = item if clock is None else msgspec.structs.replace(item, at=clock())
+            if clock is not None and last is not None and item.kind == SIGNAL and last[0] == f"{WAITING}.{item.name}":
+                entered = record_of((0, "", "", last[0], 0.0, last[1]), saga_id, "", None)
                 if is_too_late(timed, last[0], entered.due_at):
                     return False
-            return session.execute(sql.POST, {**parameters, "at": timed.at}).fetchone() is not None
+            posted = session.execute(sql.POST, {**parameters, "at": timed.at}).fetchone() is not None
+            if posted and token:
+                session.execute(sql.KEEP_POST, (token, saga_id))
+            return posted
 
     # Drivers, and the executions they own
 
@@ -215,6 +229,8 @@ class PostgresJournal(OperatorTables):
         assert found is not None
         self._numbers[driver.id] = found[0]
         with self._connections.session("written") as session, session.connection.transaction():
+            for name, most in driver.limits:
+                session.execute(sql.DECLARE, (name, found[0], most))
             session.execute(sql.FORGET_KNOWN, (found[0],))
             for each in driver.definitions:
                 session.execute(sql.KEEP_SHAPE, (each.fingerprint, each.shape))
@@ -234,6 +250,11 @@ class PostgresJournal(OperatorTables):
         self._locks.renew()
         return tuple(called)
 
+    def turns(self, driver_id: str) -> list[str]:
+        """As `SlotJournal.turns`."""
+        with self._connections.session("read") as session:
+            return slots.turns(session, driver_id, self._slots)
+
     def dismiss(self, driver_id: str) -> None:
         """As `Journal.dismiss`."""
         self._check_writable()
@@ -251,18 +272,30 @@ class PostgresJournal(OperatorTables):
         found = self._read_of(sql.OWNER, saga_id)
         if not found:
             raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
-        ((owner, epoch),) = found
+        ((owner, epoch, _),) = found
         drivers = {row[5]: row for row in self._drivers(sql.DRIVERS_OF_IDS, [driver_id, owner or driver_id])}
         if driver_id not in drivers:
             raise unknown_driver(driver_id)
         if owner == driver_id or (owner in drivers and not self._liveness.is_gone(drivers[owner])):
-            return None
+            return self._claimed_before(saga_id, driver_id)
         parameters = {"saga_id": saga_id, "driver": driver_id, "epoch": epoch, "owner": owner}
         row = self._connections.write(sql.CLAIM, parameters)
-        if row is None:  # another driver was faster
-            return None
-        entry = entry_of(row, Driver(*drivers[driver_id][5:]), self._liveness.is_present(drivers[driver_id]))
+        if row is None:  # another driver was faster; or this one, which was cut off
+            return self._claimed_before(saga_id, driver_id)
+        entry = entry_of(
+            row,
+            Driver(*drivers[driver_id][5:]),
+            self._liveness.is_present(drivers[driver_id]),
+            cipher=self.codec.cipher,
+        )
         return msgspec.structs.replace(entry, abandoned=owner is not None)
+
+    def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
+        """What the driver owns, if it does: the answer to its claim was lost."""
+        for owner, _, abandoned in self._read_of(sql.OWNER, saga_id):
+            if owner == driver_id and (entry := self.find(saga_id)) is not None:
+                return msgspec.structs.replace(entry, abandoned=abandoned)
+        return None
 
     def release(self, saga_id: str, epoch: int) -> None:
         """As `Journal.release`."""
@@ -290,16 +323,32 @@ class PostgresJournal(OperatorTables):
         parameters = {"driver": driver_id, "gone": gone, "at": at, "limit": limit}
         parameters |= {"skip": list(skip), "leave": list(filter(is_text, leave))}
         with self._connections.session("written") as session:
-            rows = session.execute(sql.CLAIM_SOME, parameters).fetchall()
+            rows = session.execute(sql.CLAIM_SOME if gone else sql.CLAIM_FREE, parameters).fetchall()
         me, alive = Driver(*drivers[0][5:]), self._liveness.is_present(drivers[0])
-        entries = [(entry_of(tuple(row), me, alive), owner is not None) for *row, owner in rows]
+        entries = [
+            (entry_of(tuple(row), me, alive, cipher=self.codec.cipher), owner is not None) for *row, owner in rows
+        ]
         return [msgspec.structs.replace(entry, abandoned=abandoned) for entry, abandoned in entries]
 
-    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
+    def prune(
+        self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
+    ) -> int:
         """As `Journal.prune`. The branches of an execution count, and are never deleted without it."""
         check_bounds(before, limit)
         self._check_writable()
-        return pruning.prune(self._connections, before, saga=saga, limit=limit, forget_ids=forget_ids)
+        return pruning.prune(self._connections, before, saga=saga, limit=limit, forget_ids=forget_ids, token=token)
+
+    def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
+        """As `RetainingJournal.prune_these`."""
+        check_bounds(before, None)
+        self._check_writable()
+        return pruning.prune_these(self._connections, saga_ids, before)
+
+    def repair(self, saga_id: str) -> None:
+        """As `RepairableJournal.repair`."""
+        self._check_writable()
+        if is_text(saga_id):
+            damage.repair(self._connections, saga_id)
 
     def _check_writable(self) -> None:
         if self.read_only:

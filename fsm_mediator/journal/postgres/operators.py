@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Any
 
-from fsm_mediator.journal.operators import Fault
+from fsm_mediator.journal.note_rows import note_of
+from fsm_mediator.journal.notes import HOLD, UNHOLD, Note
+from fsm_mediator.journal.operators import Fault, fault_of, fault_row
 from fsm_mediator.journal.postgres import sql
-from fsm_mediator.journal.postgres.commit import without_nul
-from fsm_mediator.journal.postgres.reading import JournalReader
-from fsm_mediator.journal.rows import storable
+from fsm_mediator.journal.postgres.commit import note_parameters, without_nul
+from fsm_mediator.journal.postgres.finding import FindingTables
+from fsm_mediator.journal.postgres.schema import lock_class
+from fsm_mediator.journal.rows import answer_of, is_text
 from fsm_mediator.records import VerbAnswer
 
 
-class OperatorTables(JournalReader):
-    """The tables ``answers``, ``shapes``, ``known`` and ``faults`` of `PostgresJournal`."""
+class OperatorTables(FindingTables):
+    """The tables ``answers``, ``shapes``, ``known``, ``faults`` and ``notes`` of `PostgresJournal`."""
 
     def answer(self, name: str) -> VerbAnswer | None:
         """As `OperatorJournal.answer`."""
-        return next((VerbAnswer(*row) for row in self._read_of(sql.ANSWER, name)), None)
+        return next((answer_of(row, self.codec.cipher) for row in self._read_of(sql.ANSWER, name)), None)
 
     def forget_answer(self, name: str) -> None:
         """As `OperatorJournal.forget_answer`."""
@@ -34,9 +37,38 @@ class OperatorTables(JournalReader):
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
         """As `OperatorJournal.note_fault`."""
-        texts = without_nul(map(storable, msgspec.structs.astuple(fault)))
+        texts = without_nul(fault_row(fault, saga_id, self.codec.cipher))
         self._connections.write(sql.NOTE_FAULT, (epoch, *texts, saga_id))
 
     def faults(self) -> dict[str, Fault]:
         """As `OperatorJournal.faults`."""
-        return {saga_id: Fault(*row) for saga_id, *row in self._connections.read(sql.NOTED_FAULTS)}
+        cipher = self.codec.cipher
+        found = self._connections.read(sql.NOTED_FAULTS)
+        return {saga_id: fault_of(row, saga_id, cipher) for saga_id, *row in found}
+
+    def add_note(self, note: Note, *, token: int = 0) -> int:
+        """As `NotesJournal.add_note`."""
+        if note.saga_id is not None and not is_text(note.saga_id):
+            return 0
+        parameters = note_parameters(note, self.codec.cipher, token)
+        if note.kind not in (HOLD, UNHOLD):
+            found = self._connections.write(sql.NOTE, parameters)
+        else:  # drivers read these by number: a later number must not be committed first
+            with self._connections.session("written") as session, session.connection.transaction():
+                session.execute(sql.LOCK_HOLDS, (lock_class(self._connections.schema),))
+                found = session.execute(sql.NOTE, parameters).fetchone()
+        return 0 if found is None else int(found[0])
+
+    def notes(
+        self, saga_id: str | None = None, *, kind: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[Note]:
+        """As `NotesJournal.notes`."""
+        if saga_id is not None and not is_text(saga_id):
+            return []
+        query, parameters = sql.NOTES, list[Any]((after,))
+        for value, condition in ((saga_id, sql.NOTES_OF), (kind, sql.OF_KIND)):
+            if value is not None:
+                query += condition
+                parameters.append(value)
+        rows = self._connections.read(f"{query} ORDER BY n.number LIMIT %s", (*parameters, limit))
+        return [note_of(row, self.codec.cipher) for row in rows]

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from fsm_mediator.journal.postgres import sql
 from fsm_mediator.journal.postgres.connections import Connections
+from fsm_mediator.journal.rows import ANSWERS_KEPT, is_text
 
 _PAGE: Final = 50
 """Executions that are looked for at a time."""
 
 
-def prune(connections: Connections, before: float, *, saga: str | None, limit: int, forget_ids: bool) -> int:
+def prune(
+    connections: Connections, before: float, *, saga: str | None, limit: int, forget_ids: bool, token: int
+) -> int:
     """As `Journal.prune`."""
-    deleted, after = 0, -1
+    earlier = connections.read(sql.PRUNED, (token,)) if token else ()
+    deleted: int = sum(count for (count,) in earlier)
+    after = -1
     while deleted < limit and (roots := connections.read(sql.PRUNABLE, (after, before, saga, saga, _PAGE))):
         for (root,) in roots:
             after = root
-            whole = _delete(connections, root, limit - deleted if deleted else None, forget_ids=forget_ids)
+            most = limit - deleted if deleted else None
+            whole = _delete(connections, root, most, forget_ids=forget_ids, token=token)
             if whole is None:
                 roots = []
                 break
@@ -31,15 +38,37 @@ def prune(connections: Connections, before: float, *, saga: str | None, limit: i
     return deleted
 
 
-def _delete(connections: Connections, root: int, most: int | None, *, forget_ids: bool) -> int | None:
-    """Delete an execution with its branches, unless one of these can move. Returns how many; None: more than *most*."""
+def prune_these(connections: Connections, saga_ids: Sequence[str], before: float) -> int:
+    """As `RetainingJournal.prune_these`."""
+    roots = connections.read(sql.PRUNABLE_THESE, (list(filter(is_text, saga_ids)), before))
+    deleted = (_delete(connections, root, None, forget_ids=False, token=0, before=before) for (root,) in roots)
+    return sum(filter(None, deleted))
+
+
+def _delete(
+    connections: Connections,
+    root: int,
+    most: int | None,
+    *,
+    forget_ids: bool,
+    token: int,
+    before: float | None = None,
+) -> int | None:
+    """Delete an execution with its branches, unless one of these can move. Returns how many; None: more than *most*.
+
+    *before*: unless it has ended again since that time.
+    """
     with connections.session("written") as session, session.connection.transaction():
         whole = session.execute(sql.WHOLE, (root, root)).fetchall()
         if not whole or any(can_move for _, can_move in whole):
+            return 0
+        if before is not None and session.execute(sql.ENDED_SINCE, (root, before)).fetchone() is not None:
             return 0
         if most is not None and len(whole) > most:
             return None
         if not forget_ids:
             session.execute(sql.REMEMBER, (root,))
         session.execute(sql.DELETE, {"numbers": [number for number, _ in whole]})
+        if token:
+            session.execute(sql.COUNT_PRUNED, (ANSWERS_KEPT, token, token, len(whole)))
         return len(whole)

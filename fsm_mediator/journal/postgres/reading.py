@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from fsm_mediator.journal.postgres import sql
+from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.planning import Planned
+from fsm_mediator.journal.postgres import damage, sql
 from fsm_mediator.journal.postgres.connections import Connections
 from fsm_mediator.journal.postgres.presence import SecondLook
 from fsm_mediator.journal.postgres.schema import lock_class
 from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
-from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, record_of
+from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, planned_from, record_of
 from fsm_mediator.records import Record
 from fsm_mediator.states import STUCK, STUCK_EXECUTING
 
@@ -23,6 +25,7 @@ class JournalReader:
     """The reading half of `PostgresJournal`, which makes the connections."""
 
     encodes: bool = True
+    codec: Codec
     _connections: Connections
     _liveness: SecondLook
 
@@ -33,11 +36,27 @@ class JournalReader:
 
     def records(self, saga_id: str) -> list[Record]:
         """As `Journal.records`."""
-        return [record_of(tuple(row), saga_id, saga) for saga, *row in self._read_of(sql.RECORDS, saga_id)]
+        return [
+            record_of(tuple(row), saga_id, saga, self.codec.cipher)
+            for saga, *row in self._read_of(sql.RECORDS, saga_id)
+        ]
 
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
-        return items_of(self._read_of(sql.MAIL, saga_id))
+        return self.inbox_after(saga_id, 0)
+
+    def inbox_after(self, saga_id: str, number: int) -> Written:
+        """As `LaterItemsJournal.inbox_after`."""
+        return items_of(self._read_of(sql.MAIL, saga_id, number), saga_id, self.codec.cipher)
+
+    def planned(self, saga_id: str) -> Planned | None:
+        """As `PlanningJournal.planned`."""
+        rows = self._read_of(sql.PLANNED, saga_id)
+        return planned_from(rows[0], saga_id, self.codec.cipher) if rows else None
+
+    def count_branches(self, saga_id: str) -> dict[str, int]:
+        """As `CountingJournal.count_branches`."""
+        return dict(self._read_of(sql.COUNT_BRANCHES, saga_id))
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
         """As `Journal.forgotten`."""
@@ -82,7 +101,15 @@ class JournalReader:
 
     def check(self) -> list[str]:
         """As `Journal.check`: whether the rows fit together. PostgreSQL has tools for its files: ``pg_amcheck``."""
-        return [f"execution {saga_id!r}: {fault}" for saga_id, fault in self._connections.read(sql.FAULTS)]
+        return self.damage_of(None)
+
+    def damage_of(self, saga_id: str | None) -> list[str]:
+        """As `RepairableJournal.damage_of`."""
+        return [f"execution {each!r}: {fault}" for each, fault in damage.faults(self._connections, saga_id)]
+
+    def repairable(self) -> list[str]:
+        """As `RepairableJournal.repairable`."""
+        return [each for each, _ in damage.faults(self._connections, None, rows_alone=True)]
 
     def _drivers(self, query: str, *parameters: Any) -> list[Row]:
         """The rows of drivers that a query of `sql.DRIVERS` finds."""
@@ -94,7 +121,7 @@ class JournalReader:
         drivers = {owner: (Driver(owner), False) for owner in owners}
         for row in self._drivers(sql.DRIVERS_OF_IDS, list(owners)) if owners else ():
             drivers[row[5]] = Driver(*row[5:]), self._liveness.is_present(row)
-        return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
+        return [entry_of(row, *drivers.get(row[13], (None, False)), cipher=self.codec.cipher) for row in rows]
 
-    def _read_of(self, query: str, saga_id: str) -> list[Row]:
-        return self._connections.read(query, (saga_id,)) if is_text(saga_id) else []
+    def _read_of(self, query: str, saga_id: str, *parameters: Any) -> list[Row]:
+        return self._connections.read(query, (saga_id, *parameters)) if is_text(saga_id) else []

@@ -18,11 +18,130 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
 from fsm_mediator.errors import DefinitionError, JournalError
+
+REPEATED: Final = """
+    -- Whether the owner claimed it from a dead driver.
+    ALTER TABLE journal.executions ADD COLUMN abandoned boolean NOT NULL DEFAULT false;
+
+    -- Calls that are recognised when they are repeated.
+    CREATE TABLE journal.posted (token bigint PRIMARY KEY, execution bigint NOT NULL);
+    CREATE INDEX posted_to ON journal.posted (execution);
+    CREATE TABLE journal.pruned (token bigint PRIMARY KEY, deleted int NOT NULL, at float8 NOT NULL);
+    """
+
+SLOTS: Final = """
+    -- How many attempts at a time each driver allows.
+    CREATE TABLE journal.limits (
+        name text NOT NULL,
+        driver int NOT NULL REFERENCES journal.drivers ON DELETE CASCADE,
+        most bigint NOT NULL,
+        PRIMARY KEY (name, driver)
+    );
+
+    -- Attempts that have a slot of a limit, or queue for one, in the order of arrival.
+    CREATE TABLE journal.slots (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        execution bigint NOT NULL UNIQUE,
+        name text NOT NULL,
+        epoch int NOT NULL, -- in which it was asked for; in a later one it does not count
+        begun boolean NOT NULL, -- it has its slot; if not, it queues
+        overtaken int NOT NULL DEFAULT 0, -- how many later attempts began first, while a slot was free for it
+        ignored_at float8 NOT NULL DEFAULT 'Infinity' -- from when on others leave no slot for it, until it asks again
+    );
+    CREATE INDEX slots_by_name ON journal.slots (name, begun, number);
+    """
+
+PLANNED: Final = """
+    -- Branches of large groups that are no executions yet: see `Plan` in ``journal/planning.py``.
+    CREATE TABLE journal.planned (
+        execution bigint NOT NULL, -- whose group it is
+        number int NOT NULL, -- in the group
+        saga_id text NOT NULL,
+        saga text NOT NULL,
+        version text NOT NULL,
+        fingerprint text NOT NULL,
+        deadline_at float8,
+        dormant boolean NOT NULL,
+        at float8 NOT NULL,
+        details text NOT NULL, -- of its record 0
+        ended text, -- JSON: type and message of the error with which it ended without being created
+        PRIMARY KEY (execution, number)
+    );
+    """
+
+CHECKS: Final = """
+    CREATE FUNCTION journal.is_json(value text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS '
+        BEGIN
+            PERFORM value::json;
+            RETURN true;
+        EXCEPTION WHEN others THEN
+            RETURN false;
+        END';
+    """
+
+CLAIMS: Final = """
+    -- Executions without an owner, in the order in which they are claimed; those with one, by owner.
+    CREATE INDEX to_claim ON journal.executions (attention, number) WHERE ended_at IS NULL AND driver IS NULL;
+    DROP INDEX journal.in_hand;
+    CREATE INDEX in_hand ON journal.executions (driver, number) WHERE ended_at IS NULL AND driver IS NOT NULL;
+    """
+
+FOLLOWING: Final = """
+    -- The transaction that wrote the record, for all who follow the journal. Its index is small: numbers only grow.
+    ALTER TABLE journal.records ADD COLUMN transaction bigint NOT NULL DEFAULT txid_current();
+    CREATE INDEX changes ON journal.records USING brin (transaction) WITH (pages_per_range = 8, autosummarize = on);
+    """
+
+ACTORS: Final = """
+    -- The person or program that says what an item says.
+    ALTER TABLE journal.inbox ADD COLUMN actor text;
+    """
+
+NOTES: Final = """
+    -- What is said about executions, sagas and steps without moving an execution: see ``journal/notes.py``.
+    CREATE TABLE journal.notes (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        execution bigint, -- NULL: it is about a saga or a step
+        saga text,
+        step text,
+        kind text NOT NULL,
+        value text, -- JSON
+        actor text,
+        reason text,
+        at float8 NOT NULL,
+        token bigint UNIQUE -- of the call that added it
+    );
+    CREATE INDEX notes_of ON journal.notes (execution, number) WHERE execution IS NOT NULL;
+    CREATE INDEX notes_by_kind ON journal.notes (kind, number);
+    """
+
+LATER_ITEMS: Final = """
+    -- The newest items of an inbox are read without the earlier ones: that of a large group is long.
+    DROP INDEX journal.inbox_of;
+    CREATE INDEX inbox_of ON journal.inbox (execution, number);
+    """
+
+FINDING: Final = """
+    -- Names with JSON scalars, by which executions are found.
+    CREATE TABLE journal.attributes (
+        execution bigint NOT NULL,
+        name text NOT NULL,
+        value text NOT NULL, -- JSON
+        PRIMARY KEY (execution, name)
+    );
+    CREATE INDEX attributes_by_value ON journal.attributes (name, value, execution);
+
+    -- Ended executions are found by saga, by failure and by time. Only the commit that ends an execution writes to
+    -- these indexes.
+    CREATE INDEX ended_by_saga ON journal.executions (saga, number) WHERE ended_at IS NOT NULL;
+    CREATE INDEX ended_in_failed ON journal.executions (number) WHERE ended_at IS NOT NULL AND state = 'failed';
+    CREATE INDEX ended_by_time ON journal.executions (ended_at) WHERE ended_at IS NOT NULL;
+    """
 
 STEPS: Sequence[str] = (
     """
@@ -126,6 +245,8 @@ STEPS: Sequence[str] = (
         message text NOT NULL
     );
     """,
+    REPEATED + SLOTS + PLANNED + CHECKS + CLAIMS + FOLLOWING,
+    ACTORS + NOTES + LATER_ITEMS + FINDING,
 )
 """The SQL that leads from each version to the next. The schema keeps its version in the table ``version``."""
 

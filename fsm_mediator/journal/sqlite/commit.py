@@ -16,6 +16,7 @@ import msgspec
 
 from fsm_mediator.errors import JournalError, LeaseLostError, MediatorError
 from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.note_rows import note_row
 from fsm_mediator.journal.planning import Plan
 from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
@@ -23,20 +24,23 @@ from fsm_mediator.journal.rows import (
     Row,
     acceptance_row,
     answer_row,
+    are_same,
+    ended_row,
     execution_row,
     item_row,
     items_of,
     next_attention_at,
     planned_rows,
     record_rows,
-    storable,
     stored_name,
 )
 from fsm_mediator.journal.sqlite import sql
-from fsm_mediator.journal.sqlite.leases import IdCache, post, unknown_driver, unseen_items
+from fsm_mediator.journal.sqlite.leases import IdCache, has_unseen, post, unknown_driver
+from fsm_mediator.journal.sqlite.many_rows import many
+from fsm_mediator.journal.sqlite.notes import add as add_note
 from fsm_mediator.journal.sqlite.slots import Place, SlotJudge, note
 from fsm_mediator.records import Acceptance
-from fsm_mediator.states import ENDED, PENDING
+from fsm_mediator.states import ENDED, FAILED, PENDING
 
 _Found: TypeAlias = tuple[int, int, int | None, int, bool, int]
 """An execution in the journal: its number, epoch, owner, mail, whether it has a ``wake_at``, its last record."""
@@ -55,27 +59,32 @@ class Write:
         JournalError: Its records do not follow one another.
     """
 
-    __slots__ = ("_ids", "commit", "held", "opens", "place", "plain", "plans", "posts", "rows", "slots")
+    __slots__ = (
+        *("_ids", "cipher", "commit", "held", "notes", "opens", "place", "plain", "plans", "posts", "rows", "slots"),
+    )
 
     def __init__(self, commit: Commit, ids: IdCache, codec: Codec, slots: SlotJudge) -> None:
         self._ids = ids
+        self.cipher = cipher = codec.cipher
         self.slots = slots
         self.place: Place | None = None
         self.commit = commit
         self.held = commit.held and commit.driver is not None
         self.rows = record_rows(commit.records, commit.saga_id, codec)
         more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail or commit.plan
-        self.plain = not more and commit.recoveries is None and commit.slot is None and not commit.token
+        self.plain = not (more or commit.notes or commit.token) and commit.recoveries is None and commit.slot is None
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
             stored_name(commit.saga_id, "the id")
-            self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode))
+            self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode, cipher))
         if not self.plain:
-            self.opens = [(child, acceptance_row(child, codec.json)) for child in (*commit.children, *commit.dormant)]
-            self.posts = [(saga_id, item_row(item, saga_id, codec.json)) for saga_id, item in commit.posts]
+            born = (*commit.children, *commit.dormant)
+            self.opens = [(child, acceptance_row(child, codec.json, cipher)) for child in born]
+            self.posts = [(saga_id, item_row(item, saga_id, codec.json, cipher)) for saga_id, item in commit.posts]
             self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
-            for child in (*commit.children, *commit.dormant, *(commit.plan.branches if commit.plan else ())):
+            self.notes = [(note.saga_id, note_row(note, cipher)) for note in commit.notes]
+            for child in (*born, *(commit.plan.branches if commit.plan else ())):
                 stored_name(child.saga_id, "the id")
 
     def ask_for_slot(self, cursor: Cursor, execution: int | None, own: int | None, at: float) -> float | None:
@@ -211,8 +220,7 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
             opens[index] = opening
     done: dict[int, int] = {}
     for (epoch, own), numbers in appends.items():
-        # By number and id: the number of a pruned execution may have been given to another. The count is right only if
-        # each number belongs to one of these ids, and then it is its own.
+        # By number and id: the number of a pruned execution may be another's. The count is right if each is its own.
         wanted = sql.as_json(numbers.values()), sql.as_json(writes[index].commit.saga_id for index in numbers)
         if cursor.execute(sql.COUNT_OWNED, (*wanted, epoch, own)).fetchone()[0] == len(numbers):
             done.update(numbers)
@@ -221,12 +229,12 @@ def _fast_path(cursor: Cursor, writes: Sequence[Write]) -> list[int]:
         highest = cursor.execute(sql.HIGHEST_NUMBER).fetchone()[0] or 0
         opened_as = dict(zip(opens, range(highest + 1, highest + 1 + len(opens)), strict=True))
         rows = [(number, writes[index].commit.saga_id, *opens[index]) for index, number in opened_as.items()]
-        if sql.many(cursor, sql.OPEN_NEXT, rows) == len(rows):
+        if many(cursor, sql.OPEN_NEXT, rows) == len(rows):
             done.update(opened_as)
         else:  # one of them exists
             cursor.execute(sql.UNDO_OPEN, (highest,))
     records = [(number, *row) for index, number in done.items() for row in writes[index].rows]
-    sql.many(cursor, sql.RECORD, records)
+    many(cursor, sql.RECORD, records)
     for index, number in done.items():
         writes[index].remember(number, writes[index].rows[-1][0])
     return [index for index in range(len(writes)) if index not in done]
@@ -257,12 +265,12 @@ class _Batch:
         """Of each write, the inbox after it, or its refusal."""
         cursor = self._cursor
         planned = list(zip(self._writes, map(self._plan, self._writes), strict=True))
-        sql.many(cursor, sql.OPEN, self._opened)
-        sql.many(cursor, sql.RECORD, self._records)
-        sql.many(cursor, sql.UPDATE_ROW, self._updated)
+        many(cursor, sql.OPEN, self._opened)
+        many(cursor, sql.RECORD, self._records)
+        many(cursor, sql.UPDATE_ROW, self._updated)
         if self._wakes:
             cursor.executemany(sql.WAKE, self._wakes)
-        sql.many(cursor, sql.PLAN, self._planned)
+        many(cursor, sql.PLAN, self._planned)
         for before, parent, *which in self._created:
             cursor.execute(sql.CREATE, (before, parent, *which))
             cursor.execute(sql.CREATED_RECORD, (before, *which))
@@ -271,6 +279,8 @@ class _Batch:
             if not write.plain and not isinstance(plan, JournalError) and write not in self._repeated:
                 for saga_id, row in write.posts:
                     post(cursor, saga_id, row)
+                for about, row in write.notes:
+                    add_note(cursor, about, row)
         results: list[Any] = []
         for write, plan in planned:
             if isinstance(plan, JournalError):
@@ -281,7 +291,8 @@ class _Batch:
             write.remember(number, last)
             if write.place is not None and write not in self._repeated:
                 note(cursor, write.commit, number, write.place)
-            inbox = items_of(cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ())
+            mail_rows = cursor.execute(sql.MAIL, (number,)).fetchall() if mail or not write.plain else ()
+            inbox = items_of(mail_rows, write.commit.saga_id, write.cipher)
             results.append(inbox if write.place is None or write.place.begins else Queued(inbox))
         return results
 
@@ -320,7 +331,7 @@ class _Batch:
         if last != rows[-1][0] or driver != (self._ids.driver(cursor, commit.driver) if write.held else None):
             return False
         kept: list[Row] = cursor.execute(sql.ROWS_FROM, (number, rows[0][0])).fetchall()
-        return kept == rows
+        return are_same(kept, rows, commit.saga_id, write.cipher)
 
     def _gather(self, write: Write) -> JournalError | _Planned:
         commit = write.commit
@@ -344,7 +355,8 @@ class _Batch:
             assert execution is not None
             if commit.unless_mail is not None:
                 try:
-                    check_unless_mail(commit, items_of(self._cursor.execute(sql.MAIL, (execution[0],)).fetchall()))
+                    rows = self._cursor.execute(sql.MAIL, (execution[0],)).fetchall()
+                    check_unless_mail(commit, items_of(rows, commit.saga_id, None))
                 except InboxChangedError as error:
                     return error
             number, last, mail = self._append(write, own, execution)
@@ -371,7 +383,7 @@ class _Batch:
             self._created.append((highest + 1 - first, write.commit.saga_id, number, first, end))
             self._highest = highest + end - first
         if plan.ends is not None:
-            ended = sql.as_json((plan.ends.type, storable(plan.ends.message)))
+            ended = ended_row(plan.ends, write.commit.saga_id, write.cipher)
             self._cursor.execute(sql.END_PLANNED, (ended, number))
 
     def _open(self, acceptance: Acceptance, state: str, at: float, driver: int | None, wake_at: float | None) -> int:
@@ -388,6 +400,7 @@ class _Batch:
             wake_at,
             next_attention_at(state, driver is not None, 0, None if dormant else wake_at, awaits=dormant),
             at if driver is None and state in ENDED else None,
+            state == FAILED,
         )
         self._opened.append(row)
         return self._highest
@@ -398,7 +411,7 @@ class _Batch:
         number, epoch, driver, mail, has_wake, last = execution
         for answer in commit.answers:
             cursor.execute(sql.FORGET_ANSWERS, (answer.at - ANSWERS_KEPT,))
-            cursor.execute(sql.KEEP_ANSWER, answer_row(answer))
+            cursor.execute(sql.KEEP_ANSWER, answer_row(answer, write.cipher))
         for item in commit.taken:
             mail -= cursor.execute(sql.TAKE, (item, number)).rowcount
         if write.rows:
@@ -412,7 +425,7 @@ class _Batch:
                 self._wakes.append((wake_at, number, wake_at))
         elif driver is None or commit.taken or epoch != 1 or state not in ENDED or mail or has_wake:
             owner = own if write.held else None
-            unseen = unseen_items(cursor, number, mail, state, commit.seen, held=owner is not None)
+            unseen = has_unseen(cursor, number, mail, state, commit.seen, held=owner is not None)
             self._updated.append(
                 execution_row(number, owner, state, at, mail, wake_at, unseen=unseen, awaits=commit.awaits)
             )

@@ -7,6 +7,7 @@ deletes the write-ahead log that the child goes on to write to.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -20,6 +21,8 @@ from fsm_mediator.forking import CREATING
 from fsm_mediator.journal.sqlite import path as paths
 from fsm_mediator.journal.sqlite import schema
 from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
+
+logger = logging.getLogger("fsm_mediator")
 
 MEMORY: Final = ":memory:"
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from fsm_mediator import forking
+from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import DefinitionError, JournalError, PayloadError
 from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
@@ -32,15 +33,17 @@ from fsm_mediator.journal.rows import (
 from fsm_mediator.journal.sqlite import leases, pruning, sql, transaction
 from fsm_mediator.journal.sqlite.commit import Write
 from fsm_mediator.journal.sqlite.connections import MEMORY, Connections
+from fsm_mediator.journal.sqlite.copying import CopyTables
 from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
+from fsm_mediator.journal.sqlite.following import ChangeTable
 from fsm_mediator.journal.sqlite.group_commit import GroupCommit, Waiter
-from fsm_mediator.journal.sqlite.operators import OperatorTables, note_definitions
+from fsm_mediator.journal.sqlite.operators import note_definitions
 from fsm_mediator.journal.sqlite.slots import SlotJudge
 from fsm_mediator.records import InboxItem
 from fsm_mediator.retry import check_number
 
 
-class SQLiteJournal(OperatorTables):
+class SQLiteJournal(ChangeTable, CopyTables):
     """Keeps records in one SQLite file.
 
     A record is on the disk before `write` returns. Threads that write at the same time share a transaction, and so the
@@ -58,6 +61,8 @@ class SQLiteJournal(OperatorTables):
         max_value_bytes: The limit of one payload, result or signal value, as JSON.
         types: Hooks for types that msgspec does not know: ``to_plain(value)`` returns plain data and ``from_plain(type,
             plain)`` the value; each raises NotImplementedError for a type that it does not know.
+        cipher: Seals payloads, results, signal values, messages of errors and reasons: an `AesGcm`. Every process that
+            uses the file needs it. Ids, names, states, times and the types of errors stay readable.
         read_only: Only read: the file is never created nor changed, and writers are not kept waiting.
 
     Raises:
@@ -74,6 +79,7 @@ class SQLiteJournal(OperatorTables):
         clock: Callable[[], float] = time.time,
         max_value_bytes: int = MAX_BYTES,
         types: Types | None = None,
+        cipher: Cipher | None = None,
         read_only: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
@@ -86,7 +92,7 @@ class SQLiteJournal(OperatorTables):
         self.path = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.codec = Codec(max_value_bytes, types)
+        self.codec = Codec(max_value_bytes, types, cipher)
         self._lease = lease
         self._clock = clock
         self._connections = Connections(
@@ -139,18 +145,20 @@ class SQLiteJournal(OperatorTables):
         done = iter(self._group.perform(jobs) if jobs else ())
         return [next(done) if result is None else result for result in results]
 
-    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None) -> bool:
+    def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
         """As `Journal.post`."""
         if not is_text(saga_id):
             return False
-        row = item_row(item, saga_id, self.codec.encode)
+        row = item_row(item, saga_id, self.codec.encode, self.codec.cipher)
 
         def job(cursor: sqlite3.Cursor) -> bool:
+            if leases.is_posted(cursor, token):
+                return True
             if clock is None:
-                return leases.post(cursor, saga_id, row)
+                return leases.post(cursor, saga_id, row, token)
             timed = msgspec.structs.replace(item, at=clock())
             return not leases.is_past_its_wait(cursor, saga_id, timed) and leases.post(
-                cursor, saga_id, (*row[:-1], timed.at)
+                cursor, saga_id, (*row[:-1], timed.at), token
             )
 
         return bool(self._perform(job))
@@ -221,7 +229,9 @@ class SQLiteJournal(OperatorTables):
         if not leases.find_claimable(self._read, dead, at, 1, *chosen):
             return []
         claimed: list[Entry] = self._perform(
-            lambda cursor: leases.claim_some(cursor, self._ids, driver_id, self._is_alive, at, limit, *chosen)
+            lambda cursor: leases.claim_some(
+                cursor, self._ids, driver_id, self._is_alive, self.codec.cipher, at, limit, *chosen
+            )
         )
         return claimed
 
@@ -229,7 +239,9 @@ class SQLiteJournal(OperatorTables):
         """As `Journal.release`."""
         self._perform(lambda cursor: leases.release(cursor, self._ids, saga_id, epoch))
 
-    def prune(self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False) -> int:
+    def prune(
+        self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
+    ) -> int:
         """As `Journal.prune`. The branches of an execution count, and are never deleted without it.
 
         *forget_ids* also deletes what earlier calls have kept of executions that ended before that time. Disk space is
@@ -239,10 +251,24 @@ class SQLiteJournal(OperatorTables):
         self._connections.check_writable()
         for number, *_ in self._read(sql.OWNERS):
             self._mark_ended(number)
-        deleted = pruning.prune(self._read, self._perform, before, saga=saga, limit=limit, forget_ids=forget_ids)
+        deleted = pruning.prune(
+            *(self._read, self._perform, before),
+            saga=saga,
+            limit=limit,
+            forget_ids=forget_ids,
+            token=(token, self._clock()) if token else None,
+        )
         if not self._connections.in_memory:
             self._connections.empty_log()
         return deleted
+
+    def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
+        """As `RetainingJournal.prune_these`. Disk space is given back."""
+        check_bounds(before, None)
+        self._connections.check_writable()
+        for number, *_ in self._read(sql.OWNERS):
+            self._mark_ended(number)
+        return pruning.prune_these(self._read, self._perform, list(filter(is_text, saga_ids)), before)
 
     def repair(self, saga_id: str) -> None:
         """As `RepairableJournal.repair`."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import LeaseLostError, UnknownExecutionError
 from fsm_mediator.journal.protocol import Driver, Entry
 from fsm_mediator.journal.rows import NOW, Row, entry_of, execution_row, is_text, is_too_late, takes
@@ -67,7 +68,7 @@ class IdCache:
         return number
 
 
-def post(cursor: Cursor, saga_id: str, item: Row) -> bool:
+def post(cursor: Cursor, saga_id: str, item: Row, token: int = 0) -> bool:
     """Put an item into an execution's inbox; False: the execution has ended, or is unknown."""
     found = _execution(cursor, saga_id)
     if found is None:
@@ -79,18 +80,24 @@ def post(cursor: Cursor, saga_id: str, item: Row) -> bool:
     if not takes(kind, state):
         return False
     cursor.execute(sql.POST, (number, *item))
-    unseen = unseen_items(cursor, number, mail + 1, state, held=driver is not None)
+    if token:
+        cursor.execute(sql.KEEP_POST, (token, number))
+    unseen = has_unseen(cursor, number, mail + 1, state, held=driver is not None)
     cursor.execute(sql.UPDATE_ROW[1], execution_row(number, driver, state, at, mail + 1, wake_at, unseen=unseen))
     return True
 
 
-def unseen_items(cursor: Cursor, number: int, mail: int, state: str, seen: int = 0, *, held: bool = False) -> int:
-    """The number of items above *seen*, in an inbox of *mail*, that have a driver look at an execution in *state*."""
+def has_unseen(cursor: Cursor, number: int, mail: int, state: str, seen: int = 0, *, held: bool = False) -> bool:
+    """Whether an item above *seen*, in an inbox of *mail*, has a driver look at an execution in *state*."""
     if not mail:
-        return 0
+        return False
     kinds = "*" if held or not is_settled(state) else "" if state in ENDED else CHILD
-    found: int = cursor.execute(sql.UNSEEN, (number, seen, kinds)).fetchone()[0]
-    return found
+    return bool(cursor.execute(sql.UNSEEN, (number, seen, kinds)).fetchone()[0])
+
+
+def is_posted(cursor: Cursor, token: int) -> bool:
+    """Whether an item was posted under this token."""
+    return bool(token) and cursor.execute(sql.POSTED, (token,)).fetchone() is not None
 
 
 def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
@@ -102,7 +109,7 @@ def is_past_its_wait(cursor: Cursor, saga_id: str, item: InboxItem) -> bool:
 def claim(
     cursor: Cursor, ids: IdCache, saga_id: str, driver_id: str, is_alive: Callable[[int, Sequence[Any]], bool]
 ) -> bool | None:
-    """Give an execution to a driver, and say whether a dead driver owned it; None: a living driver owns it.
+    """Give an execution to a driver, and say whether a dead driver owned it; None: another living driver owns it.
 
     Args:
         cursor: Within a transaction.
@@ -123,11 +130,13 @@ def claim(
     own = ids.driver(cursor, driver_id)
     if own is None:
         raise unknown_driver(driver_id)
+    if owner == own:  # the answer to its claim was lost
+        return bool(cursor.execute(sql.CLAIMED, (number,)).fetchone()[0])
     if owner is not None:
         row = cursor.execute(sql.DRIVER_ROW, (owner,)).fetchone()
-        if owner == own or (row is not None and is_alive(owner, row)):
+        if row is not None and is_alive(owner, row):
             return None
-    cursor.execute(sql.CLAIM, (own, NOW if mail else None, number))
+    cursor.execute(sql.CLAIM, (own, NOW if mail else None, owner is not None, number))
     return owner is not None
 
 
@@ -160,6 +169,7 @@ def claim_some(
     ids: IdCache,
     driver_id: str,
     is_alive: Callable[[int, Sequence[Any]], bool],
+    cipher: Cipher | None,
     at: float,
     limit: int,
     skip: str,
@@ -183,7 +193,7 @@ def claim_some(
     cursor.execute(sql.CLAIM_ALL, (own, numbers))
     row = drivers.get(own) or cursor.execute(sql.DRIVER_ROW, (own,)).fetchone()
     alive = is_alive(own, row)
-    entries = {each[0]: entry_of(each, Driver(*row[2:]), alive) for each in read(sql.LISTED, (numbers,))}
+    entries = {each[0]: entry_of(each, Driver(*row[2:]), alive, cipher=cipher) for each in read(sql.LISTED, (numbers,))}
     return [msgspec.structs.replace(entries[each], abandoned=owners[each] is not None) for each in owners]
 
 
@@ -221,5 +231,5 @@ def _execution(cursor: Cursor, saga_id: str) -> Row | None:
 
 def _free(cursor: Cursor, found: Row) -> None:
     number, _, _, mail, wake_at, state, at = found
-    unseen = unseen_items(cursor, number, mail, state)
+    unseen = has_unseen(cursor, number, mail, state)
     cursor.execute(sql.UPDATE_ROW[1], execution_row(number, None, state, at, mail, wake_at, unseen=unseen))

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from sqlite3 import Cursor
 from typing import Any
 
-import msgspec
-
-from fsm_mediator.journal.operators import Fault
+from fsm_mediator.journal.note_rows import note_of, note_row
+from fsm_mediator.journal.notes import Note
+from fsm_mediator.journal.operators import Fault, fault_of, fault_row
 from fsm_mediator.journal.protocol import Driver
-from fsm_mediator.journal.rows import storable
-from fsm_mediator.journal.sqlite import sql
-from fsm_mediator.journal.sqlite.reading import JournalReader
+from fsm_mediator.journal.rows import answer_of, is_text
+from fsm_mediator.journal.sqlite import notes, sql
+from fsm_mediator.journal.sqlite.finding import FindingTables
 from fsm_mediator.records import VerbAnswer
 
 
-class OperatorTables(JournalReader):
-    """The tables ``answers``, ``shapes`` and ``known`` of `SQLiteJournal`, which makes the connections."""
+class OperatorTables(FindingTables):
+    """The tables ``answers``, ``shapes``, ``known`` and ``notes`` of `SQLiteJournal`, which makes the connections."""
 
     def _perform(self, job: Callable[[Cursor], Any]) -> Any:
         """Have *job* done within a transaction."""
@@ -26,7 +26,7 @@ class OperatorTables(JournalReader):
     def answer(self, name: str) -> VerbAnswer | None:
         """As `OperatorJournal.answer`."""
         rows = self._read_of(sql.ANSWER, name)
-        return VerbAnswer(*rows[0]) if rows else None
+        return answer_of(rows[0], self.codec.cipher) if rows else None
 
     def forget_answer(self, name: str) -> None:
         """As `OperatorJournal.forget_answer`."""
@@ -45,12 +45,32 @@ class OperatorTables(JournalReader):
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
         """As `OperatorJournal.note_fault`."""
-        row = (epoch, *map(storable, msgspec.structs.astuple(fault)), saga_id)
+        row = (epoch, *fault_row(fault, saga_id, self.codec.cipher), saga_id)
         self._perform(lambda cursor: cursor.execute(sql.NOTE_FAULT, row).rowcount)
 
     def faults(self) -> dict[str, Fault]:
         """As `OperatorJournal.faults`."""
-        return {saga_id: Fault(*row) for saga_id, *row in self._read(sql.NOTED_FAULTS)}
+        return {saga_id: fault_of(row, saga_id, self.codec.cipher) for saga_id, *row in self._read(sql.NOTED_FAULTS)}
+
+    def add_note(self, note: Note, *, token: int = 0) -> int:
+        """As `NotesJournal.add_note`."""
+        row = note_row(note, self.codec.cipher)
+        number: int = self._perform(lambda cursor: notes.add(cursor, note.saga_id, row, token))
+        return number
+
+    def notes(
+        self, saga_id: str | None = None, *, kind: str | None = None, after: int = 0, limit: int | None = None
+    ) -> list[Note]:
+        """As `NotesJournal.notes`."""
+        query, parameters = notes.NOTES, list[Any]((after,))
+        for value, condition in ((saga_id, notes.NOTES_OF), (kind, notes.OF_KIND)):
+            if value is not None:
+                query += condition
+                parameters.append(value)
+        if saga_id is not None and not is_text(saga_id):
+            return []
+        rows = self._read(f"{query} ORDER BY n.number LIMIT ?", (*parameters, limit or -1))
+        return [note_of(row, self.codec.cipher) for row in rows]
 
 
 def note_definitions(cursor: Cursor, driver: Driver) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from sqlite3 import Cursor
 from typing import Any, Final
 
-from fsm_mediator.journal.rows import Row
+from fsm_mediator.journal.rows import ANSWERS_KEPT, Row
 from fsm_mediator.journal.sqlite import sql
 
 BATCH: Final = 50
@@ -15,6 +15,13 @@ BATCH: Final = 50
 
 PAGES: Final = 1000
 """The most pages that are given back in one transaction."""
+
+
+_PRUNABLE_THESE: Final = """
+    SELECT e.number FROM executions e
+    WHERE e.saga_id IN (SELECT value FROM json_each(?)) AND e.ended_at < ?
+        AND (e.parent IS NULL OR NOT EXISTS (SELECT 1 FROM executions p WHERE p.saga_id = e.parent))"""
+_ENDED_SINCE: Final = "SELECT 1 FROM executions WHERE number = ? AND ended_at >= ?"
 
 
 def prune(
@@ -25,6 +32,7 @@ def prune(
     saga: str | None,
     limit: int,
     forget_ids: bool,
+    token: tuple[int, float] | None,
 ) -> int:
     """Delete executions for `SQLiteJournal.prune`. Returns how many.
 
@@ -35,8 +43,11 @@ def prune(
         saga: The name of their saga.
         limit: At most so many.
         forget_ids: Whether nothing is kept of them.
+        token: The call's token, and the time.
     """
-    deleted, after = 0, -1
+    earlier = () if token is None else read(sql.PRUNED, token[:1])
+    deleted: int = sum(count for (count,) in earlier)
+    after = -1
     query, parameters = (sql.PRUNABLE, ()) if saga is None else (sql.PRUNABLE_OF_SAGA, (saga,))
     while deleted < limit:
         numbers: list[int] = []
@@ -49,7 +60,7 @@ def prune(
         if not numbers:
             break
         after = numbers[-1]
-        deleted += perform(partial(_delete, numbers=numbers, forget_ids=forget_ids))
+        deleted += perform(partial(_delete, numbers=numbers, forget_ids=forget_ids, token=token))
     while forget_ids and perform(lambda cursor: cursor.execute(sql.FORGET, (before, saga)).rowcount):
         pass
     while read("PRAGMA freelist_count", ())[0][0] and perform(_give_back):
@@ -57,16 +68,46 @@ def prune(
     return deleted
 
 
-def _delete(cursor: Cursor, numbers: Sequence[int], *, forget_ids: bool) -> int:
-    """Delete executions with their branches, unless one of these was claimed again. Returns how many."""
+def prune_these(
+    read: Callable[[str, Sequence[Any]], list[Row]],
+    perform: Callable[[Callable[[Cursor], Any]], Any],
+    saga_ids: Sequence[str],
+    before: float,
+) -> int:
+    """Delete executions for `SQLiteJournal.prune_these`, each with its branches in a transaction. Returns how many."""
+    deleted = 0
+    for (number,) in read(_PRUNABLE_THESE, (sql.as_json(saga_ids), before)):
+        deleted += perform(partial(_delete, numbers=(number,), forget_ids=False, token=None, before=before))
+    while read("PRAGMA freelist_count", ())[0][0] and perform(_give_back):
+        pass
+    return deleted
+
+
+def _delete(
+    cursor: Cursor,
+    numbers: Sequence[int],
+    *,
+    forget_ids: bool,
+    token: tuple[int, float] | None,
+    before: float | None = None,
+) -> int:
+    """Delete executions with their branches, unless one of these was claimed again. Returns how many.
+
+    *before*: unless one has ended again since that time.
+    """
     deleted = 0
     for number in numbers:
         whole = cursor.execute(sql.WHOLE, (number,)).fetchall()
-        if not any(is_unfinished for _, is_unfinished in whole):
+        late = before is not None and cursor.execute(_ENDED_SINCE, (number, before)).fetchone() is not None
+        if not late and not any(is_unfinished for _, is_unfinished in whole):
             if not forget_ids:
                 cursor.execute(sql.REMEMBER, (number,))
             cursor.executemany(sql.PRUNE, [(each,) for each, _ in whole])
             deleted += len(whole)
+    if token is not None:
+        number, at = token
+        cursor.execute(sql.COUNT_PRUNED, (number, deleted, at))
+        cursor.execute(sql.FORGET_PRUNED, (at - ANSWERS_KEPT,))
     _give_back(cursor)
     return deleted
 

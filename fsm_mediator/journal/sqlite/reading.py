@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.liveness import LivenessCheck
 from fsm_mediator.journal.planning import Planned
 from fsm_mediator.journal.protocol import Driver, Entry, Forgotten, Written, check_bounds
@@ -15,6 +16,7 @@ from fsm_mediator.journal.rows import Row, entry_of, is_text, items_of, planned_
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.connections import Connections
 from fsm_mediator.journal.sqlite.errors import ERRORS, to_journal_error
+from fsm_mediator.journal.sqlite.log import hidden_commits
 from fsm_mediator.records import Record
 from fsm_mediator.states import ENDED, STUCK, STUCK_EXECUTING
 
@@ -27,6 +29,7 @@ class JournalReader:
 
     encodes: bool = True
     path: str
+    codec: Codec
     _connections: Connections
     _liveness: LivenessCheck
 
@@ -39,17 +42,21 @@ class JournalReader:
         """As `Journal.records`."""
         rows = self._read_of(sql.RECORDS, saga_id)
         with self._reading():
-            return [record_of(tuple(row), saga_id, saga) for saga, *row in rows]
+            return [record_of(tuple(row), saga_id, saga, self.codec.cipher) for saga, *row in rows]
 
     def inbox(self, saga_id: str) -> Written:
         """As `Journal.inbox`."""
-        return items_of(self._read_of(sql.MAIL_OF, saga_id))
+        return self.inbox_after(saga_id, 0)
+
+    def inbox_after(self, saga_id: str, number: int) -> Written:
+        """As `LaterItemsJournal.inbox_after`."""
+        return items_of(self._read_of(sql.MAIL_OF, saga_id, number), saga_id, self.codec.cipher)
 
     def planned(self, saga_id: str) -> Planned | None:
         """The planned branches of an execution: see `Plan`. None: there are none."""
         rows = self._read_of(sql.PLANNED, saga_id)
         with self._reading():
-            return planned_from(*rows[0]) if rows else None
+            return planned_from(rows[0], saga_id, self.codec.cipher) if rows else None
 
     def entries(
         self,
@@ -96,6 +103,10 @@ class JournalReader:
             yield page
             below = page[-1]
 
+    def count_branches(self, saga_id: str) -> dict[str, int]:
+        """As `CountingJournal.count_branches`."""
+        return dict(self._read_of(sql.COUNT_BRANCHES, saga_id))
+
     def forgotten(self, saga_id: str) -> Forgotten | None:
         """As `Journal.forgotten`."""
         rows = self._read_of(sql.FORGOTTEN, saga_id)
@@ -107,10 +118,10 @@ class JournalReader:
         return None if wake is None else float(wake)
 
     def check(self) -> list[str]:
-        """As `Journal.check`: SQLite's own check, then whether the rows fit together. It reads the whole file."""
+        """As `Journal.check`: SQLite's own check, the log, and whether the rows fit together. It reads all of both."""
         damage = [fault for (fault,) in self._read("PRAGMA integrity_check") if fault != "ok"]
         damage += [f"a row of {name!r} refers to one of {to!r} that is lost" for name, to in self._read(sql.REFERENCES)]
-        return damage + self.damage_of(None)
+        return damage + hidden_commits(self.path) + self.damage_of(None)
 
     def damage_of(self, saga_id: str | None) -> list[str]:
         """As `RepairableJournal.damage_of`."""
@@ -134,14 +145,14 @@ class JournalReader:
                 if number in owners:
                     drivers[number] = Driver(*row[2:]), self._is_alive(number, row)
         with self._reading():
-            return [entry_of(row, *drivers.get(row[13], (None, False))) for row in rows]
+            return [entry_of(row, *drivers.get(row[13], (None, False)), cipher=self.codec.cipher) for row in rows]
 
     def _is_alive(self, number: int, row: Sequence[Any]) -> bool:
         last_beat, lease, *identity = row
         return self._liveness.is_alive(number, Driver(*identity), last_beat, lease)
 
-    def _read_of(self, query: str, saga_id: str) -> list[Row]:
-        return self._read(query, (saga_id,)) if is_text(saga_id) else []
+    def _read_of(self, query: str, saga_id: str, *parameters: Any) -> list[Row]:
+        return self._read(query, (saga_id, *parameters)) if is_text(saga_id) else []
 
     def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Row]:
         with self._reading():

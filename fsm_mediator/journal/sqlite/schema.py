@@ -115,6 +115,66 @@ SLOTS: Final = """
     CREATE INDEX slots_by_name ON slots (name, begun);
     """
 
+REPEATED: Final = """
+    -- Whether the owner claimed it from a dead driver.
+    ALTER TABLE executions ADD COLUMN abandoned INTEGER NOT NULL DEFAULT 0;
+
+    -- Calls that are recognised when they are repeated: see `Journal` in ``journal/protocol.py``.
+    CREATE TABLE posted (
+        token INTEGER PRIMARY KEY,
+        execution INTEGER NOT NULL REFERENCES executions ON DELETE CASCADE
+    ) STRICT;
+    CREATE INDEX posted_to ON posted (execution);
+    CREATE TABLE pruned (
+        token INTEGER PRIMARY KEY,
+        deleted INTEGER NOT NULL,
+        at REAL NOT NULL
+    ) STRICT;
+    """
+
+ACTORS: Final = """
+    -- The person or program that says what an item says.
+    ALTER TABLE inbox ADD COLUMN actor TEXT;
+    """
+
+NOTES: Final = """
+    -- What is said about executions, sagas and steps without moving an execution: see ``journal/notes.py``.
+    CREATE TABLE notes (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        execution INTEGER REFERENCES executions ON DELETE CASCADE, -- NULL: it is about a saga or a step
+        saga TEXT,
+        step TEXT,
+        kind TEXT NOT NULL,
+        value TEXT,          -- JSON
+        actor TEXT,
+        reason TEXT,
+        at REAL NOT NULL,
+        token INTEGER UNIQUE -- of the call that added it
+    ) STRICT;
+    CREATE INDEX notes_of ON notes (execution);
+    CREATE INDEX notes_by_kind ON notes (kind);
+    """
+
+FINDING: Final = """
+    -- Names with JSON scalars, by which executions are found.
+    CREATE TABLE attributes (
+        execution INTEGER NOT NULL REFERENCES executions ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL, -- JSON
+        PRIMARY KEY (execution, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX attributes_by_value ON attributes (name, value, execution);
+
+    -- Ended executions are found by saga, by failure and by time. An execution comes into these indexes when its row is
+    -- marked as ended: no commit that opens an execution or adds a record writes to them.
+    ALTER TABLE executions ADD COLUMN failed INTEGER NOT NULL DEFAULT 0; -- of one that has ended: whether in `failed`
+    UPDATE executions SET failed = 1 WHERE ended_at IS NOT NULL
+        AND (SELECT target FROM records WHERE execution = number ORDER BY seq DESC LIMIT 1) = 'failed';
+    CREATE INDEX ended_by_saga ON executions (definition) WHERE ended_at IS NOT NULL;
+    CREATE INDEX ended_in_failed ON executions (definition) WHERE ended_at IS NOT NULL AND failed = 1;
+    CREATE INDEX ended_by_time ON executions (ended_at) WHERE ended_at IS NOT NULL;
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE TABLE definitions (
@@ -194,6 +254,8 @@ STEPS: Sequence[str] = (
     ) STRICT, WITHOUT ROWID;
     """,
     OPERATORS + PENDING_LAST + PLANNED + TOKENS + SLOTS,
+    REPEATED,
+    ACTORS + NOTES + FINDING,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

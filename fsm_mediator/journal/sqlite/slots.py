@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from sqlite3 import Cursor
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from fsm_mediator.journal.optional import OVERTAKEN
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.journal.rows import Row
 from fsm_mediator.journal.sqlite import sql
@@ -16,9 +17,6 @@ from fsm_mediator.journal.sqlite import sql
 _Read: TypeAlias = Callable[[str, Sequence[Any]], list[Row]]
 
 _LAST: Final = 1 << 62
-
-OVERTAKEN: Final = 2
-"""How often an attempt in the queue, for which a slot is free, can be overtaken: so many times for each slot."""
 
 
 class Place(NamedTuple):

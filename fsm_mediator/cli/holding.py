@@ -1,0 +1,92 @@
+"""The commands that hold executions, sagas and steps, lift holds, and list them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Final
+
+import click
+
+from fsm_mediator.cli import options
+from fsm_mediator.cli.console import next_command, out, printable, say
+from fsm_mediator.cli.loading import execution_in, load_journal
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.journal.notes import HOLD, UNHOLD
+from fsm_mediator.journal.protocol import new_token
+from fsm_mediator.mediator.holding import Held, add_hold, current_holds, held_of, hold_note
+from fsm_mediator.narration import who_and_why
+
+
+def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument and the options that name the subject of a hold, and the options of every verb."""
+    for option in (
+        *(options.journal, options.app, options.actor),
+        click.option("--reason", "-r", help="Why; journaled."),
+        click.option("--step", help="The name or the path of the step."),
+        click.option("--saga", help="The name of the saga, whatever its version."),
+        click.argument("saga_id", required=False),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_subject
+@click.option("--compensations", is_flag=True, help="Let no compensation begin either.")
+def hold(compensations: bool, **words: Any) -> None:
+    """Let no new attempt begin: of the execution SAGA_ID, of a saga, of a step, or of a step of a saga.
+
+    Attempts under way end, and a cancel and the deadline take hold as ever.
+    """
+    held = _add(HOLD, {"compensations": True} if compensations else None, **words)
+    say(printable(f"{held} is held: no attempt begins later than a heartbeat and a second from now"), "yellow")
+    say(f"next: {next_command('holds')}", "dim")
+
+
+@click.command()
+@_subject
+def unhold(**words: Any) -> None:
+    """Lift a hold, named as it was held: what it held goes on."""
+    say(printable(f"{_add(UNHOLD, None, **words)} goes on"), "green")
+
+
+def _add(
+    kind: str,
+    value: Any,
+    saga_id: str | None,
+    saga: str | None,
+    step: str | None,
+    reason: str | None,
+    actor: str | None,
+    app: str | None,
+    journal: str | None,
+) -> Held:
+    try:
+        held = held_of(saga_id, saga, step)
+    except DefinitionError:
+        raise click.UsageError("name the execution by its id, or give --saga, --step or both") from None
+    with closing(load_journal(app, journal)[1]) as opened:
+        if saga_id is not None:
+            execution_in(opened, saga_id)
+        add_hold(opened, hold_note(kind, held, value, reason, actor, time.time()), new_token())
+    return held
+
+
+@click.command()
+@options.app
+@options.journal
+def holds(app: str | None, journal: str | None) -> None:
+    """List the present holds, oldest first, with their actors and reasons."""
+    with closing(load_journal(app, journal, read_only=True)[1]) as opened:
+        found = current_holds(opened)
+    for held, note in found.items():
+        more = " and its compensations" if note.value else ""
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(note.at))
+        say(printable(f"{held}{more}  since {since}  {who_and_why(note.actor, note.reason)}".rstrip()), "")
+    if not found:
+        out.print("nothing is held", style="dim")
+
+
+COMMANDS: Final = (hold, unhold, holds)

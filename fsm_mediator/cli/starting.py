@@ -1,0 +1,60 @@
+"""The commands for a new project: one writes its files, the other prints the schema of saga files."""
+
+from __future__ import annotations
+
+import keyword
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Final
+
+import click
+
+from fsm_mediator.cli.console import say
+from fsm_mediator.saga_files import saga_file_schema
+
+FILES: Final = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "__init__.py": "{name}/__init__.py",
+    "services.py": "{name}/services.py",
+    "sagas.py": "{name}/sagas.py",
+    "app.py": "{name}/app.py",
+    "test_sagas.py": "tests/test_sagas.py",
+}
+"""The files of the template, each with its path in a project."""
+
+
+@click.command()
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to write it; else a new folder of that name.")
+def init(name: str, folder: Path | None) -> None:
+    """Write a small project: a saga with its steps, tests and a FastAPI app.
+
+    No file is overwritten.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise click.UsageError(f"{name!r} cannot be the name of a Python package: use letters, digits and underscores")
+    root = Path(name) if folder is None else folder
+    targets = {source: root / path.format(name=name) for source, path in FILES.items()}
+    if taken := [str(path) for path in targets.values() if path.exists()]:
+        raise click.UsageError(f"{', '.join(taken)} exists already; choose another name or --folder")
+    template = resources.files("fsm_mediator.cli").joinpath("template")
+    for source, path in targets.items():
+        text = template.joinpath(f"{source}.txt").read_text(encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(Template(text).substitute(name=name), encoding="utf-8")
+        say(str(path))
+    say(f"next: cd {root} && pip install -e '.[dev]' && pytest", "dim")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of saga files, for an editor.
+
+    `load_saga` reads saga files: TOML or YAML that puts registered steps together.
+    """
+    click.echo(saga_file_schema(), nl=False)
+
+
+COMMANDS: Final = (init, schema)

@@ -1,0 +1,79 @@
+"""The option --where: which executions are meant, in one text."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import click
+
+from fsm_mediator.cli.options import Duration
+from fsm_mediator.errors import DefinitionError, PayloadError
+from fsm_mediator.journal.attributes import scalar_of
+from fsm_mediator.journal.finding import Filter
+from fsm_mediator.mediator.finding import filter_of
+
+TEXTS: Final = ("saga", "version", "error", "step", "parent", "text")
+TIMES: Final = ("since", "until")
+
+where = click.option(
+    *("--where", "-w", "words"),
+    multiple=True,
+    help="Only those that fit all of it: 'saga=order error=ConnectionError state=failed,stuck since=2h @tenant=acme'. "
+    f"Names: {', '.join(TEXTS)}, state, {', '.join(TIMES)}, and @ for attributes.",
+)
+
+
+def parse_where(words: Iterable[str], **more: Any) -> Filter:
+    """The filter that the texts of --where and the other options describe; the latter win.
+
+    Raises:
+        click.BadParameter: It says nothing that could be looked for.
+    """
+    asked: dict[str, Any] = {"attributes": {}}
+    for word in (word for text in words for word in _split(text)):
+        name, is_pair, value = word.partition("=")
+        if not is_pair:
+            raise click.BadParameter(
+                f"--where: {word!r} is no name=value; a value with spaces needs quotes: text='a b'"
+            )
+        if name.startswith("@"):
+            asked["attributes"][name[1:]] = scalar_of(value)
+        elif name == "state":
+            asked["state"] = tuple(value.split(","))
+        elif name in TIMES:
+            asked[name] = _time(name, value)
+        elif name in TEXTS:
+            asked[name] = value
+        else:
+            known = ", ".join((*TEXTS, "state", *TIMES))
+            raise click.BadParameter(f"--where: there is no {name!r}; there are {known}, and @NAME for an attribute")
+    asked |= {name: value for name, value in more.items() if value is not None}
+    try:
+        return filter_of(**asked)
+    except (DefinitionError, PayloadError) as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise click.BadParameter(f"--where {text!r}: {error}") from error
+
+
+def _time(name: str, text: str) -> float:
+    """A time, from how long ago it was (``2h``), or from a date (``2026-11-29T10:00``), in seconds since the epoch."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        pass
+    try:
+        return time.time() - Duration(unit=True).convert(text, None, None)
+    except click.BadParameter as error:
+        raise click.BadParameter(
+            f"--where {name}={text}: give 15m, 2h or 7d ago, or a date: 2026-11-29T10:00"
+        ) from error

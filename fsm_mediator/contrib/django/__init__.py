@@ -1,0 +1,24 @@
+"""Sagas in Django: an app with a system check, a list in the admin and ``manage.py sagas``, and helpers for views.
+
+::
+
+    INSTALLED_APPS = [..., "fsm_mediator.contrib.django"]
+    FSM_MEDIATOR_APP = "shop.sagas:mediator"
+
+`json_errors` answers errors of the mediator in a view; `fresh_connections` goes into ``Mediator(around=[...])``. The
+app makes no tables: those of transactional steps belong to ``fsm_mediator.transactions.django_app``.
+"""
+
+from __future__ import annotations
+
+from fsm_mediator.errors import MissingExtraError
+
+try:
+    import django  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("fsm_mediator.contrib.django", "django") from error
+
+from fsm_mediator.contrib.django.helpers import fresh_connections, json_errors
+from fsm_mediator.contrib.http import payload_from
+
+__all__ = ["fresh_connections", "json_errors", "payload_from"]

@@ -1,0 +1,73 @@
+"""Sagas in FastAPI: a lifespan that opens a mediator for each worker, a dependency, and responses for its errors.
+
+::
+
+    app = FastAPI(lifespan=saga_lifespan(order, journal="orders.db"))
+    add_error_responses(app)
+
+    @app.put("/orders/{order_id}", status_code=202)
+    async def place_order(order_id: str, body: Order, mediator: MediatorDep) -> None:
+        await mediator.start("order", body, saga_id=order_id)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Annotated, Any
+
+from fsm_mediator.contrib.http import error_body, error_status
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.errors import MissingExtraError
+from fsm_mediator.mediator.aio import AsyncMediator
+
+try:
+    from fastapi import Depends, FastAPI, Request
+    from fastapi.responses import JSONResponse
+except ImportError as error:
+    raise MissingExtraError("fsm_mediator.contrib.fastapi", "fastapi") from error
+
+from fsm_mediator.errors import MediatorError
+
+__all__ = ["MediatorDep", "add_error_responses", "get_mediator", "saga_lifespan"]
+
+
+def saga_lifespan(
+    *sagas: Saga, daemon: bool = True, **settings: Any
+) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, AsyncMediator]]]:
+    """A lifespan for ``FastAPI(lifespan=...)``: opens a mediator on the worker's event loop, and closes it at the end.
+
+    Args:
+        *sagas: The sagas.
+        daemon: Whether the worker also recovers the sagas of workers that died. False: ``fsm-mediator serve`` does.
+        **settings: Settings of `AsyncMediator`: ``journal``, ``close_grace`` and so on.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, AsyncMediator]]:
+        async with AsyncMediator(*sagas, **settings) as mediator:
+            if not daemon:
+                yield {"mediator": mediator}
+                return
+            async with mediator.daemon():
+                yield {"mediator": mediator}
+
+    return lifespan
+
+
+def get_mediator(request: Request) -> AsyncMediator:
+    """The mediator of this worker, as a dependency: see `MediatorDep`."""
+    mediator: AsyncMediator = request.state.mediator
+    return mediator
+
+
+MediatorDep = Annotated[AsyncMediator, Depends(get_mediator)]
+"""The type of a parameter that gets the mediator of this worker."""
+
+
+def add_error_responses(app: FastAPI) -> None:
+    """Answer errors of the mediator with JSON and the status of `fsm_mediator.contrib.http.error_status`."""
+
+    @app.exception_handler(MediatorError)
+    async def error_response(_request: Request, error: MediatorError) -> JSONResponse:
+        return JSONResponse(error_body(error), error_status(error))

@@ -1,0 +1,57 @@
+"""Sagas in Flask: a mediator that belongs to the app, and responses for its errors.
+
+::
+
+    app = Flask(__name__)
+    use_mediator(app, Mediator(order, journal="orders.db", close_grace=10.0))
+
+    @app.put("/orders/<order_id>")
+    def place_order(order_id: str):
+        get_mediator().start("order", payload_from(request.get_data(), Order), saga_id=order_id)
+        return {}, 202
+
+Run ``fsm-mediator serve`` beside the server: it recovers the sagas of workers that died.
+"""
+
+from __future__ import annotations
+
+import atexit
+
+from fsm_mediator.contrib.http import error_body, error_status, payload_from
+from fsm_mediator.errors import DefinitionError, MediatorError, MissingExtraError
+from fsm_mediator.mediator.sync import Mediator
+
+try:
+    from flask import Flask, current_app
+except ImportError as error:
+    raise MissingExtraError("fsm_mediator.contrib.flask", "flask") from error
+
+__all__ = ["get_mediator", "payload_from", "use_mediator"]
+
+_NAME = "fsm_mediator"
+
+
+def use_mediator(app: Flask, mediator: Mediator) -> None:
+    """Give the app its mediator: `get_mediator` returns it, its errors become JSON, and it is closed at exit.
+
+    A server that forks its workers after the import, ``gunicorn --preload``, may do so: a mediator is usable in each.
+    """
+    app.extensions[_NAME] = mediator
+    app.register_error_handler(MediatorError, _error_response)
+    atexit.register(mediator.close)
+
+
+def get_mediator() -> Mediator:
+    """The mediator of the current app.
+
+    Raises:
+        DefinitionError: The app has none.
+    """
+    mediator: Mediator | None = current_app.extensions.get(_NAME)
+    if mediator is None:
+        raise DefinitionError("this Flask app has no mediator: call use_mediator(app, mediator) where it is made")
+    return mediator
+
+
+def _error_response(error: MediatorError) -> tuple[dict[str, str], int]:
+    return error_body(error), error_status(error)

@@ -1,0 +1,50 @@
+"""HTTP under every framework: the status code for an error of the mediator, and the body of a request as a payload."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from fsm_mediator.errors import (
+    InvalidSagaIdError,
+    JournalError,
+    MediatorError,
+    PayloadError,
+    RefusedError,
+    StillRunningError,
+    UnknownExecutionError,
+)
+
+T = TypeVar("T")
+
+_STATUSES: Final = (
+    (UnknownExecutionError, 404),
+    ((PayloadError, InvalidSagaIdError), 422),
+    (RefusedError, 409),  # already ended, another payload under the same id, driven by another process ...
+    (StillRunningError, 202),  # `run(timeout=...)` has stopped waiting; the saga goes on
+    (JournalError, 503),  # nothing was started, or the saga continues later: send the request again
+)
+
+
+def error_status(error: MediatorError) -> int:
+    """The HTTP status code for an error of the mediator: 404, 422, 409, 202 or 503; 500 for any other."""
+    return next((status for kinds, status in _STATUSES if isinstance(error, kinds)), 500)
+
+
+def error_body(error: MediatorError) -> dict[str, str]:
+    """The body of a response: the message. The client sees no text of an error of status 500 or 503."""
+    status = error_status(error)
+    return {"error": str(error) if status < 500 else "the operation is not available now; send the request again"}
+
+
+def payload_from(body: bytes, type: type[T]) -> T:
+    """The body of a request, JSON, as a payload of this type.
+
+    Raises:
+        PayloadError: The body is not JSON, or does not fit the type. `error_status` of it is 422.
+    """
+    try:
+        return msgspec.json.decode(body, type=type)
+    except msgspec.DecodeError as error:
+        raise PayloadError(f"the body of the request is not valid: {error}") from error

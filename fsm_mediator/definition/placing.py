@@ -1,0 +1,76 @@
+"""Placing: a saga as a branch of a group, under the name of its place, with its own parts and machine.
+
+A branch keeps the parts and the machine that its saga already has. Compiling them again at each depth would take time
+that grows with the square of the depth.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Final
+
+from fsm_mediator.definition.waits import EACH
+from fsm_mediator.error_types import DefinitionError
+from fsm_mediator.ids import depth_of, root_of
+from fsm_mediator.machine.parts import GROUPS, Part
+from fsm_mediator.retry import Retry
+
+MOST_NESTED: Final = 100
+"""Groups may be nested so deep: each depth takes frames of the stack to define, verify and draw it."""
+
+
+def name_at(saga: str, group: Part, name: str) -> str:
+    """The name of a branch, after its place: ``checkout/fulfil.pack``.
+
+    Raises:
+        DefinitionError: Its group is nested too deep.
+    """
+    if depth_of(saga) >= MOST_NESTED:
+        raise DefinitionError(
+            f"saga {root_of(saga)!r}: its groups and choices are nested more than {MOST_NESTED} deep, down to "
+            f"{group.path!r}. Let a step start what is deeper, as a saga of its own"
+        )
+    return f"{saga}/{group.path}" if name == EACH else f"{saga}/{group.path}.{name}"
+
+
+def is_placed_as_defined(saga: Any, group: Part, retry: Retry | None, compensation_retry: Retry | None) -> bool:
+    """Whether a branch of *saga* has the same parts as *saga*: it inherits nothing, and can go back."""
+    inherits_nothing = retry is saga.retry and compensation_retry is saga.compensation_retry
+    return inherits_nothing and not group.forward_only and not any(part.pivot for part in saga.parts)
+
+
+def at_its_place(saga: Any, name: str, payload: Any, version: str, *, cancels_siblings: bool) -> Any:
+    """*saga* as the branch *name* of a saga of this version and payload.
+
+    Raises:
+        DefinitionError: Its groups are nested too deep.
+    """
+    branches = {
+        group.path: MappingProxyType(
+            {
+                inner: at_its_place(
+                    branch,
+                    name_at(name, group, inner),
+                    branch.payload if group.each else payload,
+                    version,
+                    cancels_siblings=branch.cancels_siblings,
+                )
+                for inner, branch in saga.branches[group.path].items()
+            }
+        )
+        for group in saga.parts
+        if group.kind in GROUPS
+    }
+    values = {name: getattr(saga, name) for name in saga.__slots__} | {
+        "name": name,
+        "payload": payload,
+        "version": version,
+        "branches": MappingProxyType(branches),
+        "cancels_siblings": cancels_siblings,
+        "_every": None,
+        "_warned": False,
+    }
+    placed: Any = object.__new__(type(saga))
+    for attribute, value in values.items():
+        object.__setattr__(placed, attribute, value)
+    return placed

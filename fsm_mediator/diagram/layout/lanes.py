@@ -1,0 +1,218 @@
+"""The lines of the detail view's layout, between nodes that have their places. Nothing is placed here but labels."""
+
+from __future__ import annotations
+
+from fsm_mediator.diagram.layout.geometry import Point
+from fsm_mediator.diagram.layout.router import MOST_END, Router, own_points
+from fsm_mediator.diagram.layout.strips import ASIDE, HEAD, LEVEL, ORDER, PATH, Strip, common
+from fsm_mediator.diagram.picture import Edge, EdgeKind, Node, Picture
+from fsm_mediator.states import (
+    COMPENSATING,
+    EXECUTING,
+    FAILED,
+    PENDING,
+    PROBING,
+    RETRYING_COMPENSATION,
+    STUCK,
+    SUCCEEDED,
+    WAITING,
+)
+
+
+class Lanes(Router):
+    """The strips of a machine, the lines that its nodes and lanes are on, and the routes between its nodes."""
+
+    left: float  # the left side of the strips
+    right: float  # and the right one
+    depth: int  # how many nested sagas are in each other
+    small_left: float
+    small_right: float  # the sides of the small nodes of the forward lane
+    fork: float  # where parts are given up, up to what compensates
+    back_left: float  # the left side of what compensates
+    lane: float  # the way back
+    around: float  # where a line passes a compensation that has its small node below it
+    words: float  # where labels of lines to a person begin
+    start: float  # the lower edge of what is given up to the end
+    labels: float
+    labels_end: float  # the room for labels above the first strip
+
+    def __init__(self, picture: Picture, *, narrow: bool) -> None:
+        super().__init__(picture)
+        self.narrow = narrow
+        forward = [node for node in picture.nodes if node.phase in (EXECUTING, WAITING)]
+        self.strips = {node.path: Strip(node, number) for number, node in enumerate(forward)}
+        self.all = list(self.strips.values())
+        self.ends = {node.phase: node.id for node in picture.nodes if not node.path}
+        self.compensated = {node.path for node in picture.nodes if node.phase == COMPENSATING}
+        self.head = HEAD if not picture.prefix else 4.0
+        self.more = 10.0 if picture.is_run else 0.0  # a label has the numbers of its records above it
+        self.gap = 6.0 + self.more  # between small nodes, one below the other
+        for node in sorted(picture.nodes, key=lambda node: ORDER.get(node.phase, 0)):
+            if node.path:
+                self._put(node, self.strips[node.path])
+        self._find_joining()
+
+    def _put(self, node: Node, strip: Strip) -> None:
+        if node is strip.forward:
+            return
+        if node.phase == COMPENSATING:
+            strip.lower = node
+        elif node.phase in (RETRYING_COMPENSATION, STUCK):
+            strip.under.append(node)
+        else:
+            strip.small.append(node)
+
+    def _find_joining(self) -> None:
+        """Find the small nodes from which a part is done: the last of them first, then the stuck node."""
+        done = {edge.source for edge in self.picture.edges if self._goes_on(edge)}
+        for strip in self.all:
+            nodes = [*reversed(strip.small), *strip.under]
+            strip.joining = [node.id for node in nodes if node.id in done]
+
+    def _goes_on(self, edge: Edge) -> bool:
+        target, source = self.nodes[edge.target], self.nodes[edge.source]
+        return target.phase in (EXECUTING, WAITING, SUCCEEDED) and bool(source.path) and source.path != target.path
+
+    def _edge(self, level: int) -> float:
+        """The right side of a frame *level* deep."""
+        return self.right + LEVEL * (self.depth - level + 1)
+
+    def _route(self, edge: Edge) -> None:
+        source, target = self.nodes[edge.source], self.nodes[edge.target]
+        box, other = self.boxes[edge.source], self.boxes[edge.target]
+        strip = self.strips.get(source.path)
+        if (source.phase, target.phase) == (PENDING, FAILED):
+            self.horizontal(edge, box.y)
+        elif source.phase == PENDING:
+            y = (self.labels + self.labels_end) / 2
+            self.route(edge, (box.x, box.bottom), (box.x, other.top), at=(box.x + 4, y, 1, 0))
+        elif strip is None:  # a succeeded saga is undone: back into the lane of compensation
+            points = self._up(edge, len(self.all), [(box.right, box.y), (self.lane, box.y)])
+            self.route(edge, *points, at=((box.right + points[1][0]) / 2, box.y - 3, 0, -1))
+        elif strip is self.strips.get(target.path):
+            self._route_within(edge, strip, source, target)
+        elif self._goes_on(edge):
+            self._route_executed(edge, strip, source)
+        elif source is strip.lower or source in strip.under:
+            self._route_compensated(edge, strip, source)
+        else:
+            self._route_failed(edge, strip, source)
+
+    def _route_within(self, edge: Edge, strip: Strip, source: Node, target: Node) -> None:
+        """Between two nodes of one part."""
+        box, other = self.boxes[edge.source], self.boxes[edge.target]
+        forward, lower, small = strip.forward, strip.lower, strip.small
+        if source in small and target in small:
+            self.vertical(edge, box.x, 1)
+        elif source in (forward, *small) and (target is lower or target in strip.under):
+            start = self._to_trunk(strip, source)
+            y, end = strip.trunk - 3, (other.left, strip.trunk)
+            at = (self.back_left - 8, y, -1.0, -1.0) if target is lower else (self.words, y, 1.0, -1.0)
+            self.route(edge, *start, end, at=at, key=(strip, "down"), own=own_points(start))
+        elif source in strip.under and target is forward:
+            x, y = box.x - 10, strip.bottom - 6
+            self.route(edge, (x, box.bottom), (x, y), (other.right, y), at=(self.words, y - 3, 1, -1))
+        elif self.narrow and (source in strip.under or target in strip.under):
+            side = -1 if source is lower else 1
+            self.vertical(edge, (other if source is lower else box).x + 20 * side, side)
+        elif target in small or target in strip.under:
+            loops = target.phase != PROBING
+            self.horizontal(edge, other.y - (7 if loops else 0))
+        else:
+            self.horizontal(edge, box.y + 7, below=True)
+
+    def _to_trunk(self, strip: Strip, source: Node) -> list[Point]:
+        """From a node to the trunk."""
+        box = self.boxes[source.id]
+        if source is strip.forward:
+            return [(box.right, strip.trunk)]
+        if source is strip.small[0]:
+            return [(box.x, box.top), (box.x, strip.trunk)]
+        x = self.small_right + 12
+        return [(box.right, box.y), (x, box.y), (x, strip.trunk)]
+
+    def _route_executed(self, edge: Edge, strip: Strip, source: Node) -> None:
+        """Down the happy path, or up to it: to the next part, or to the end."""
+        box, other = self.boxes[edge.source], self.boxes[edge.target]
+        ends = self.nodes[edge.target].phase == SUCCEEDED
+        path = self.left + (ASIDE if ends or strip.group is not None else PATH)
+        end = [(path, other.y), (other.left, other.y)] if ends else [(path, other.top)]
+        if source is strip.forward and ends and other.top < box.bottom:
+            self.horizontal(edge, other.y)
+            return
+        if source is strip.forward:
+            at = (path + 4, (strip.labels + strip.end) / 2, 1.0, 0.0)
+            if ends:
+                at = ((path + other.left) / 2, other.y - 3, 0.0, -1.0)
+            self.route(edge, (path, box.bottom), *end, at=at)
+            return
+        y = strip.bottom + 4 + (13 + self.more) * (1 + strip.joining.index(source.id))
+        if source in strip.under:
+            start, at = [(box.x + 10, box.bottom), (box.x + 10, y)], (self.words, y - 3, 1.0, -1.0)
+        else:
+            at = (self.small_left - 4, y - 3, -1.0, -1.0)
+            start = [(box.x, box.bottom), (box.x, y)]
+            if source is not strip.small[-1]:
+                x = self.small_right + 5
+                start = [(box.right, box.y + 8), (x, box.y + 8), (x, y)]
+        start.append((path, y))
+        self.route(edge, *start, *end, at=at, own=own_points(start))
+
+    def _route_failed(self, edge: Edge, strip: Strip, source: Node) -> None:
+        """Along the trunk and up: to the nearest compensation above, or to the end."""
+        box, start = self.boxes[edge.source], self._to_trunk(strip, source)
+        key, at = None, (self.fork + 4, box.top - 7, 1.0, 1.0)
+        if edge.kind is not EdgeKind.PERSON:
+            key, at = (strip, "left"), (self.fork - 4, strip.trunk - 3, -1.0, -1.0)
+        points = self._up(edge, strip.number, [*start, (self.fork, strip.trunk)])
+        self.route(edge, *points, at=at, key=key, own=own_points(start), narrow=key is None)
+
+    def _route_compensated(self, edge: Edge, strip: Strip, source: Node) -> None:
+        """Up the lane of compensation, or up to it: to the compensation above, or to the end."""
+        box, own = self.boxes[edge.source], None
+        start = [(self.lane, box.top)]
+        at = (self.lane + 4, self._above(strip), 1.0, 0.0)
+        if source in strip.under:
+            y = strip.top - 8
+            start = [(box.x, box.top), (box.x, y), (self.lane, y)]
+            at, own = (box.x - 4, y - 3, -1.0, -1.0), 3 if strip.lower is not None else None
+            if self.narrow and strip.lower is not None:
+                start, own = [(box.right, box.y), (self.around, box.y), (self.around, y), (self.lane, y)], 4
+                at = (self.around - 2, y - 3, -1.0, -1.0)
+            elif self.narrow:
+                at = (self.lane + 5, y - 3, 1.0, -1.0)
+        points = self._up(edge, strip.number, start)
+        self.route(edge, *points, at=at, own=own)
+
+    def _above(self, strip: Strip) -> float:
+        """The middle of the room for labels above *strip*."""
+        if strip.number == 0:
+            return (self.labels + self.labels_end) / 2
+        before = self.all[strip.number - 1]
+        return (before.labels + before.end) / 2
+
+    def _up(self, edge: Edge, number: int, start: list[Point]) -> list[Point]:
+        """From the end of *start*, in the strip *number*, up to the edge's target, around obstacles."""
+        other, path = self.boxes[edge.target], self.nodes[edge.target].path
+        first = self.strips[path].number if path else -1
+        scopes = self.all[number].scopes if number < len(self.all) else ()
+        mine = self.strips[path].scopes if path else ()
+        between = self.all[max(first, 0) : number]
+        barriers = [strip.number for strip in between if strip.group is not None]
+        barriers += [
+            strip.number
+            for strip in between
+            if strip.number > first and any(each not in scopes and each not in mine for each in strip.scopes)
+        ]
+        x = start[-1][0]
+        if barriers:
+            channel = self._edge(common(scopes, mine)) - LEVEL / 2
+            low = self.all[max(barriers)].low
+            high = (self.strips[path].reach if path else self.start) + 9
+            return [*start, (x, low), (channel, low), (channel, high), (self.lane, high), (self.lane, other.bottom)]
+        if start[-1][1] < other.bottom:
+            return [*start[:-1], (other.left, start[-1][1])]
+        if x == self.lane:
+            return [*start, (x, other.bottom)]
+        y = other.bottom - 12 if other.height > MOST_END else other.y
+        return [*start, (x, y), (other.left, y)]

@@ -1,0 +1,162 @@
+"""The parts of the detail view's layout: a strip for each part, and the branches of a group in their frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import attrs
+
+from fsm_mediator.diagram.layout.geometry import Box, Frame, Layout
+from fsm_mediator.diagram.picture import Cluster, Node, Picture
+from fsm_mediator.states import PROBING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING, outer_path, scopes_of
+
+ORDER: Final = {PROBING: 1, STUCK_EXECUTING: 2, STUCK: 2, RETRYING_COMPENSATION: 3}
+"""The order of small nodes from the top down."""
+
+HEAD: Final = 16.0
+"""Room for the names of the lanes."""
+
+PATH: Final = 48.0
+ASIDE: Final = 12.0
+"""How far right of a strip's left edge the happy path leaves it; the same where it passes the branches of a group."""
+
+BELOW_TRUNK: Final = 24.0
+"""How far below a strip's top its first small node is."""
+
+FORK: Final = 18.0
+ENTRY: Final = 45.0
+"""From the small nodes to the line on which parts are given up, and from there to the nodes that compensate."""
+
+ENTRY_OF_NONE: Final = 28.0
+"""The same where nothing can be undone: from that line to the end."""
+
+BELOW: Final = 30.0
+"""Between a compensation and a small node below it: a label must have room there."""
+
+OFF: Final = 24.0
+"""How far right of a compensation's left edge the way back passes it, if its small node is below it."""
+
+RIGHT_OF_LANE: Final = 30.0
+"""From there to the left edge of the small node."""
+
+LEVEL: Final = 18.0
+"""The distance of the right sides of two frames, one in the other; a line runs between them."""
+
+BESIDE: Final = 12.0
+"""The distance of two branches of a group."""
+
+INSET: Final = 20.0
+"""How far the machine of a branch stands off the sides of its frame."""
+
+MOST: Final = 1000.0
+"""The most width to which branches are put side by side; a single one may be wider."""
+
+
+@attrs.define(eq=False)
+class Strip:
+    """A part, and its nodes by place."""
+
+    forward: Node  # executes the part, or waits
+    number: int  # its place among the strips
+    small: list[Node] = attrs.Factory(list)  # the small nodes right of it, from the top down
+    lower: Node | None = None  # compensates the part
+    under: list[Node] = attrs.Factory(list)  # the small nodes right of that
+    joining: list[str] = attrs.Factory(list)  # the ids of other nodes from which the part is done, in order
+    branches: list[tuple[Picture, Layout]] = attrs.Factory(list)  # of a group
+    group: Layout | None = None  # the frame of its branches, below it
+    top: float = 0.0
+    height: float = 0.0
+    reach: float = 0.0  # the lower edge of what is given up to its compensation first
+    low: float = 0.0  # where lines pass below it and its branches
+    labels: float = 0.0  # the top of the room for labels, below it and its branches
+    end: float = 0.0  # the bottom of that room
+
+    @property
+    def bottom(self) -> float:
+        """The lower edge."""
+        return self.top + self.height
+
+    @property
+    def trunk(self) -> float:
+        """The height of the line along which a part is given up."""
+        return self.top + 14
+
+    @property
+    def is_stuck_below(self) -> bool:
+        """Whether the part cannot be compensated, so that its stuck node goes back to the part."""
+        return self.lower is None and any(node.phase == STUCK for node in self.under)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The nested sagas around the part, the outermost first."""
+        return scopes_of(self.forward.scope)
+
+
+def reach_of(below: Sequence[Strip], scopes: Sequence[str], end: float) -> float:
+    """The lower edge of the first parts of *below* that are given up to the same, in the nested sagas *scopes*.
+
+    Such a part has no compensation, and no state in which it waits for a person; a group has one of both. If all are
+    such parts, it is *end*, the lower edge of the whole machine; if none is, 0.
+    """
+    reach = 0.0
+    for strip in below:
+        if strip.lower is not None or strip.under or strip.scopes != scopes:
+            return reach
+        reach = strip.bottom
+    return reach if scopes else max(reach, end)
+
+
+def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: float) -> Layout:
+    """The branches of a group in its frame, each where there is room highest up."""
+    out, placed = Layout(), list[Box]()
+    for child, inner in blocks:
+        wide, high = inner.width + 2 * INSET, inner.height + 28
+        spots = []  # left of all, or right of a branch; as high as the branches above it allow
+        for left in (BESIDE, *(box.right + BESIDE for box in placed)):
+            if left == BESIDE or left + wide + BESIDE <= most:
+                above = (box for box in placed if box.left < left + wide + BESIDE and left < box.right + BESIDE)
+                spots.append((max((box.bottom + BESIDE for box in above), default=24.0), left))
+        top, left = min(spots)
+        placed.append(Box(left, top, wide, high))
+        out.frames.append(Frame(Cluster(path=child.prefix, label=child.heading), placed[-1]))
+        out.add(inner, left + INSET, top + 20)
+    out.width, out.height = (max(getattr(box, side) for box in placed) + BESIDE for side in ("right", "bottom"))
+    prefix = outer_path(blocks[0][0].prefix.removesuffix("/"))
+    out.frames.insert(0, Frame(Cluster(path=f"{prefix}//", label=path), Box(0, 0, out.width, out.height)))
+    return out
+
+
+def arranged(strips: Sequence[Strip], base: float, laid_out: Callable[[Picture, float], Layout]) -> None:
+    """Lay the branches of each group out, so that the machine, *base* wide without them, covers the least area."""
+    groups = [strip for strip in strips if strip.branches]
+    wide = [inner.width + 2 * (INSET + BESIDE) for strip in groups for _, inner in strip.branches]
+    least = max([base, *wide])
+    rest = sum(strip.height + 30 for strip in strips)
+
+    def tried(most: float) -> tuple[float, float, list[Layout]]:
+        found = [group_layout(strip.forward.path, strip.branches, most) for strip in groups]
+        area = max([base, *(each.width for each in found)]) * (rest + sum(each.height + 50 for each in found))
+        return area, most, found
+
+    widths = [least, *(most for most in range(500, int(MOST) + 1, 50) if most > least)]
+    _, most, best = min(map(tried, widths), key=lambda each: each[0])
+    room = max([base, *(each.width for each in best)])
+    for strip, found in zip(groups, best, strict=True):
+        lefts = {frame.content.path: frame.box.left for frame in found.frames}
+        widest: dict[float, float] = {}
+        for child, inner in strip.branches:
+            left = lefts[child.prefix]
+            widest[left] = max(widest.get(left, 0.0), inner.width)
+        if len(widest) == 1:  # one column, as wide as the machine
+            widest = {left: wide + room - found.width for left, wide in widest.items()}
+        blocks = [
+            (child, laid_out(child, spare) if (spare := widest[lefts[child.prefix]] - inner.width) else inner)
+            for child, inner in strip.branches
+        ]
+        strip.group = group_layout(strip.forward.path, blocks, max(most, room))
+
+
+def common(here: Sequence[str], there: Sequence[str]) -> int:
+    """How many nested sagas, from the outside, are around both of two parts."""
+    return sum(one == other for one, other in zip(here, there, strict=False))

@@ -1,0 +1,214 @@
+"""Branching: how an execution has the branches of its groups begun, cancelled and undone, whatever the engine.
+
+A branch is an execution of its own on the engine. It notifies its parent when it leaves the way forward, is stuck or
+rests. When it ends, its result is all that is known of it, so that it can be begun again to be undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from fsm_mediator.engines.replay import Data
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.rules import RUNNING
+from fsm_mediator.ids import branch_id, branch_name
+from fsm_mediator.records import CANCEL, UNDO
+from fsm_mediator.states import COMPENSATING, FAILED, STUCK, SUCCEEDED, WAITING, is_settled
+
+POST: Final = "post"
+NEWS: Final = "news"
+COMMAND: Final = "command"
+"""What executions tell one another: an item for an inbox, how a branch stands, a verb for a branch."""
+
+
+class Branching:
+    """What is known of the branches of an execution's groups.
+
+    Attributes:
+        execution: The execution, folded from its records.
+        start: What the engine was given when the execution began here.
+        items: The inbox.
+        unread: Whether something came to the inbox that no turn was given.
+        verbs: The verbs that are not judged yet, each with what the engine needs to answer it.
+        branches: What is known of each branch, by the path of its group and by name.
+        openings: What opens each branch of the present group, by id.
+        cancels: Whether a branch of the present group that fails has the others cancelled.
+        begun: The names of the branches of the present group that have begun.
+        going_on: The names of those that have not ended.
+        posted: Items for branches that have not begun, by id.
+        cancelled: The names of the branches that a cancel was sent to.
+        changed: Whether a branch has changed since the last look.
+    """
+
+    inherited: tuple[str, ...] = ()
+    """The keys of *start* that branches are given as well."""
+
+    def __init__(self) -> None:
+        self.execution: Execution | None = None
+        self.start: Data = {}
+        self.items: list[list[Any]] = []
+        self.unread = False
+        self.verbs: list[tuple[Data, Any]] = []
+        self.branches: dict[str, dict[str, Data]] = {}
+        self.openings: dict[str, Data] = {}
+        self.cancels = False
+        self.begun: set[str] = set()
+        self.going_on: set[str] = set()
+        self.posted: dict[str, list[list[Any]]] = {}
+        self.cancelled: set[str] = set()
+        self.changed = False
+
+    # What an adapter does
+
+    async def now(self) -> float:
+        """The time, in seconds since the epoch: the same when the engine replays its log."""
+        raise NotImplementedError
+
+    async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
+        """Wait until *holds* does, or that time has come.
+
+        Args:
+            holds: Whether something has come that ends the wait.
+            until: Seconds since the epoch.
+            rests: Whether the projection is to follow before a long wait.
+
+        Returns:
+            Whether the time has come.
+        """
+        raise NotImplementedError
+
+    def begin_branch(self, path: str, name: str, start: Data) -> None:
+        """Have the engine begin an execution. When it has ended, `branch_ended` or `branch_lost` is called."""
+        raise NotImplementedError
+
+    async def tell(self, saga_id: str, what: str, *words: Any) -> None:
+        """Tell another execution `POST`, `NEWS` or `COMMAND`. If it has ended, nothing happens."""
+        raise NotImplementedError
+
+    # What the loop does
+
+    async def turn(self, **request: Any) -> Data:
+        """Have the next turn made, and fold its records."""
+        raise NotImplementedError
+
+    async def report(self, execution: Execution) -> None:
+        """Notify the execution that waits for this one, if it is a branch."""
+        raise NotImplementedError
+
+    async def join(self, execution: Execution) -> None:
+        """Have the branches of a group begin or undone, and wait until all have settled."""
+        part = execution.machine.places[execution.state].part
+        assert part is not None
+        path = part.path
+        if execution.phase == WAITING and path not in self.branches:
+            self._begin_branches(execution, path)
+        elif execution.phase == COMPENSATING:
+            self._undo_branches(execution, path)
+        await self._cancel_branches(execution, path, cancellable=not part.forward_only)
+        of = self.branches[path]
+        if self.unread or not any(each["summary"]["state"] == RUNNING for each in of.values()):
+            self.changed = False
+            if (await self.turn(branches=self.summaries(execution)))["rows"]:
+                return
+        await self.report(execution)
+        await self.pause(lambda: self.changed or self.unread or bool(self.verbs))
+        self.changed = False
+
+    def _begin_branches(self, execution: Execution, path: str) -> None:
+        ids = {name: branch_id(execution.saga_id, path, name) for name in execution.group}
+        self.begun, self.going_on = set(), set()
+        self.branches[path] = {name: {"summary": {"state": RUNNING}} for name in ids}
+        later = {opening.get("successor") for opening in self.openings.values()}
+        for name, saga_id in ids.items():
+            if saga_id not in later:
+                self._begin(path, name, {"opening": self.openings[saga_id], "items": self.posted.pop(saga_id, [])})
+
+    def _undo_branches(self, execution: Execution, path: str) -> None:
+        for name, kept in self.branches.get(path, {}).items():
+            if kept["summary"].get("undoable") and kept["summary"]["state"] == SUCCEEDED:
+                kept["summary"] = {"state": RUNNING}
+                reason = f"{execution.saga_id!r} compensates its group"
+                known = {each: kept[each] for each in ("opening", "rows", "branches")}
+                self._begin(path, name, {**known, "verb": {"kind": UNDO, "reason": reason, "whole": True}})
+
+    def _begin(self, path: str, name: str, start: Data) -> None:
+        self.begun.add(name)
+        self.going_on.add(name)
+        self.begin_branch(path, name, {**{each: self.start[each] for each in self.inherited}, **start})
+
+    def branch_ended(self, path: str, name: str, kept: Data) -> None:
+        """Note the result of a branch that has ended."""
+        self.going_on.discard(name)
+        self.branches[path][name] = kept
+        self.note(path, name, kept["summary"])
+
+    def branch_lost(self, path: str, name: str, start: Data, why: object) -> None:
+        """Note that the engine knows no result of a branch: a person has ended it, or taken its id."""
+        error = ["fsm_mediator.errors.JournalError", f"its execution was ended from outside: {why}", ""]
+        self.branch_ended(path, name, {**start, "summary": {"state": STUCK, "error": error}})
+
+    def note(self, path: str, name: str, summary: Data) -> None:
+        """Note how a branch stands. Once it has settled its successor begins, unless its failure cancels the others."""
+        self.changed = True
+        self.branches[path][name]["summary"] = summary
+        successor = self.openings.get(branch_id(self.start["opening"]["saga_id"], path, name), {}).get("successor")
+        if is_settled(summary["state"]) and successor is not None and not (summary["state"] == FAILED and self.cancels):
+            following = branch_name(successor)
+            if following not in self.begun:
+                start = {"opening": self.openings[successor], "items": self.posted.pop(successor, [])}
+                self._begin(path, following, start)
+
+    def path_of_group(self) -> str:
+        """The path of the part that the execution is in."""
+        assert self.execution is not None
+        part = self.execution.machine.places[self.execution.state].part
+        return part.path if part is not None else ""
+
+    async def _cancel_branches(self, execution: Execution, path: str, *, cancellable: bool) -> None:
+        """Hand a cancel on to the branches, or cancel the branches beside a failed one."""
+        if execution.phase != WAITING or not cancellable:
+            return
+        summaries = {name: each["summary"] for name, each in self.branches[path].items()}
+        failed = next((name for name, each in summaries.items() if each.get("failing")), None) if self.cancels else None
+        if any(item[0] == CANCEL for item in self.items):
+            reason = f"{execution.saga_id!r}, whose branch it is, was cancelled"
+            cancel: list[Any] = [CANCEL, "", None, reason]
+        elif failed is not None:
+            cancel = [CANCEL, failed, None, f"branch {failed} failed"]
+        else:
+            return
+        others = [name for name, each in summaries.items() if each["state"] == RUNNING and name not in self.cancelled]
+        if others:
+            cancel += [await self.now(), 0]
+            self.cancelled.update(others)
+            for name in others:
+                await self.send(name, branch_id(execution.saga_id, path, name), cancel, begins=True)
+
+    async def send(self, name: str, saga_id: str, item: list[Any], *, begins: bool = False) -> None:
+        """Put an item into a branch's inbox. A branch that has not begun gets it when it begins: now, if *begins*."""
+        if name in self.begun or saga_id not in self.openings:
+            await self.tell(saga_id, POST, item)
+            return
+        self.posted.setdefault(saga_id, []).append(item)
+        if begins:
+            start = {"opening": self.openings[saga_id], "items": self.posted.pop(saga_id)}
+            self._begin(self.path_of_group(), name, start)
+
+    def summaries(self, execution: Execution) -> list[Data]:
+        """How the branches of the present group stand, for a turn."""
+        of = self.branches.get(self.path_of_group(), {})
+        undone = execution.phase == COMPENSATING
+        found = []
+        for name in execution.group:
+            summary = of[name]["summary"]
+            found.append({**summary, "name": name, "undo": undone and bool(summary.get("undoable"))})
+        return found
+
+    async def retry_branches(self, execution: Execution, verb: Data) -> None:
+        """Say *verb* to the stuck branches: the whole is meant."""
+        path = execution.machine.places[execution.state].part.path  # type: ignore[union-attr]  # it is in a group
+        for name, kept in self.branches.get(path, {}).items():
+            if kept["summary"]["state"] == STUCK and name in self.going_on:
+                kept["summary"] = {"state": RUNNING}
+                await self.tell(branch_id(execution.saga_id, path, name), COMMAND, verb)

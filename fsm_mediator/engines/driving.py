@@ -1,0 +1,224 @@
+"""Driving: the loop that drives one execution on an engine. It folds records, waits, and decides nothing itself.
+
+It knows no engine. What differs between engines is how a turn is made durable, how time passes, how executions tell one
+another something, and how a branch begins: an adapter's subclass does these. The loop's way from one of them to the
+next depends on records and on what the engine has logged alone, so that a replay goes the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fsm_mediator.engines.branching import NEWS, Branching
+from fsm_mediator.engines.questions import awaits_signal, leftovers_of, may_decide
+from fsm_mediator.engines.replay import Data, Row, Turns
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.rules import RUNNING
+from fsm_mediator.ids import branch_name
+from fsm_mediator.records import RETRY
+from fsm_mediator.states import FURTHER, SUCCEEDED, WAITING, is_stuck, phase_of
+
+
+class Driving(Branching):
+    """One execution on an engine, and the loop that drives it.
+
+    Attributes:
+        turns: Makes the turns.
+        rows: Its records.
+        crashes: How often a worker was lost: since the execution got further, and in this place.
+        closing: Whether a turn is under way whose time has come, so that a signal comes too late.
+        reported: What the execution that waits for this branch was notified of.
+        summary: How this branch stands, as its last turn has it.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self.turns = turns
+        self.rows: list[Row] = []
+        self.numbered = 0
+        self.crashes = [0, 0]
+        self.closing = False
+        self.reported = RUNNING
+        self.summary: Data = {}
+
+    # What an adapter does
+
+    async def make_turn(self, request: Data) -> Data | None:
+        """Have a worker make a turn, and the engine log it; None: the worker was lost in the midst of it."""
+        raise NotImplementedError
+
+    async def follow(self) -> None:
+        """Have the projection follow, if there is one, up to where the execution rests."""
+        raise NotImplementedError
+
+    async def answer(self, asked: Any, refusal: str | None) -> None:
+        """Answer a verb that is done, or refused for a reason."""
+        raise NotImplementedError
+
+    async def renew(self) -> None:
+        """Begin a new log, where the engine's grows too long."""
+
+    async def finish(self) -> None:
+        """Wait until everything that came is answered."""
+
+    # What comes
+
+    def open(self, start: Data) -> None:
+        """Take up an execution that the engine was given."""
+        self.start, self.rows = start, list(start.get("rows", ()))
+        self.branches = start.get("branches", {})
+        self.crashes = start.get("crashes", self.crashes)
+        self.execution = self.turns.load(start["opening"], self.rows)
+        for item in start.get("items", ()):
+            self.put(item)
+
+    def put(self, item: list[Any]) -> None:
+        """Put an item into the inbox."""
+        self.numbered += 1
+        self.items.append([*item[:5], self.numbered, *item[6:]])
+        self.unread = True
+
+    def calls(self) -> bool:
+        """Whether the next turn may call a function of the user's."""
+        assert self.execution is not None
+        effect = self.execution.effect
+        return (effect is not None and effect.callback is not None) or may_decide(self.execution)
+
+    # Turns
+
+    async def turn(self, **request: Any) -> Data:
+        """Have the next turn made, and fold its records."""
+        execution = self.execution
+        assert execution is not None
+        before = self.crashes[1]
+        while True:
+            if self.items:
+                request["items"] = list(self.items)
+            if self.crashes[1] > before:
+                request["crashes"] = list(self.crashes)
+            self.unread = False
+            if (done := await self.make_turn(request)) is None:  # the rules of doubt decide
+                self.crashes = [self.crashes[0] + 1, self.crashes[1] + 1]
+                continue
+            if "asks_at" not in done:
+                break
+            await self.pause(lambda: False, done["asks_at"])
+            before = self.crashes[1]
+            del request["crashes"]
+        self._fold(execution, done)
+        for branch, item in done.get("forwarded", ()):
+            await self.send(branch_name(branch), branch, item)
+        return done
+
+    def _fold(self, execution: Execution, done: Data) -> None:
+        rows = done["rows"]
+        self.turns.replay(execution, rows)
+        self.rows += rows
+        if rows:
+            further = any(row[1] in FURTHER or phase_of(row[3]) == WAITING for row in rows)
+            self.crashes = [0 if further else self.crashes[0], 0]
+        if taken := done.get("taken"):
+            self.items = [item for item in self.items if item[5] not in taken]
+        if new := done.get("new"):
+            self.openings = {opening["saga_id"]: opening for opening in new}
+            self.cancels, self.cancelled = done["cancels"], set()
+        self.summary = done.get("summary", self.summary)
+
+    # The loop
+
+    async def drive(self) -> Data:
+        """Drive the execution to its end; the result is all that is known of it."""
+        execution = self.execution
+        assert execution is not None
+        if "verb" in self.start:
+            await self.turn(verb=self.start["verb"])
+        while not execution.ended:
+            await self._refuse_verbs(execution)
+            await self.report(execution)
+            if is_stuck(execution.state):
+                await self._wait_for_person(execution)
+            elif execution.group:
+                await self.join(execution)
+            elif execution.effect is not None and execution.effect.callback is None:
+                await self._wait(execution)
+            else:
+                await self.turn()
+            await self.renew()
+        await self._refuse_verbs(execution)
+        await self.follow()
+        await self.finish()
+        return self._result(execution)
+
+    def _result(self, execution: Execution) -> Data:
+        result = {"opening": self.start["opening"], "rows": self.rows, "branches": self.branches}
+        if self.start["opening"].get("parent") is not None:
+            if execution.state == SUCCEEDED:
+                below = {
+                    path: {name: each["summary"] for name, each in of.items()} for path, of in self.branches.items()
+                }
+                self.summary["leftovers"] = leftovers_of(execution, below)
+            result["summary"] = self.summary
+        return result
+
+    async def _wait(self, execution: Execution) -> None:
+        """Wait for a time, or for what comes to the inbox."""
+        until = execution.wake_at
+        due = await self.pause(lambda: self.unread or bool(self.verbs), until, rests=True)
+        if self.verbs and not self.unread:
+            return
+        self.closing = due and not self.unread
+        try:
+            await self.turn(**({"not_before": until} if due else {}))
+        finally:
+            self.closing = False
+
+    # Operators
+
+    async def _refuse_verbs(self, execution: Execution) -> None:
+        """Refuse verbs that came to an execution which has gone on meanwhile."""
+        if not is_stuck(execution.state):
+            refused, self.verbs = self.verbs, []
+            for _, asked in refused:
+                await self.answer(
+                    asked, f"execution {execution.saga_id!r} is not stuck, but stands in {execution.state!r}"
+                )
+
+    async def _wait_for_person(self, execution: Execution) -> None:
+        await self.follow()
+        await self.pause(lambda: bool(self.verbs) or self.unread or (self.changed and bool(execution.group)))
+        if self.verbs:
+            verb, asked = self.verbs.pop(0)
+            if verb["kind"] == RETRY and execution.group:
+                await self.retry_branches(execution, verb)
+            await self.answer(asked, (await self.turn(verb=verb)).get("refusal"))
+            return
+        self.changed = False
+        await self.turn(**({"branches": self.summaries(execution)} if execution.group else {}))
+
+    # What others are told
+
+    def rests(self, execution: Execution) -> bool:
+        """Whether nothing goes on by itself until a person or a signal comes."""
+        if execution.ended or is_stuck(execution.state):
+            return True
+        if self.unread:
+            return False
+        if not execution.group:
+            return awaits_signal(execution)
+        of: Iterable[Data] = self.branches.get(self.path_of_group(), {}).values()
+        going_on = [each["summary"] for each in of if each["summary"]["state"] == RUNNING]
+        dormant = len(execution.group) > len(self.begun)
+        return bool(going_on) and not dormant and all(each.get("rests") for each in going_on)
+
+    async def report(self, execution: Execution) -> None:
+        """Notify the execution that waits for this branch, when something has changed for it."""
+        parent = self.start["opening"].get("parent")
+        if parent is None or execution.ended:
+            return
+        summary = {**self.summary, "rests": self.rests(execution)} if self.summary else {"state": RUNNING}
+        seen = f"{summary['state']} {summary.get('failing')} {summary.get('rests')}"
+        if seen == self.reported or (self.reported == RUNNING and seen == f"{RUNNING} False False"):
+            return
+        self.reported = seen
+        await self.tell(parent, NEWS, execution.saga_id, summary)

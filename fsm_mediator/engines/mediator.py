@@ -1,0 +1,327 @@
+"""EngineMediator: the verbs of a mediator, awaited, over what an engine's adapter can do. It knows no engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import msgspec
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.engines.questions import target_of_signal
+from fsm_mediator.engines.replay import Data, Turns
+from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, UnknownExecutionError
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.ids import ancestors
+from fsm_mediator.mediator.commands import check_parent_waits
+from fsm_mediator.mediator.store import raise_unless_succeeded
+from fsm_mediator.mediator.validation import check_id_argument, check_seconds
+from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT
+from fsm_mediator.records import CANCEL, RESOLVE, RETRY, UNDO, VERBS, InboxItem
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Diagram
+
+FIRST_LOOK: Final = 1.0
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two looks at an execution that is waited for; the first after `FIRST_LOOK`, then less often."""
+
+_NOT_HERE: Final = {
+    "around": "a worker of {engine} has interceptors, which are called around each attempt",
+    "journal": "the log of {engine} takes its place; a projection follows it into a journal",
+    "limits": "bound the attempts of each worker by max_workers; for one limit over all, use a journal",
+    "observers": "a record is observed before {engine} has it; follow it into a journal, and observe that",
+    "park_after": "{engine} keeps what waits, whoever began it",
+}
+"""Settings of a `Mediator` that engines do not have, and the next move."""
+
+
+class EngineMediator:
+    """Starts sagas on an engine, and says to them what `Mediator` says. Workers drive them.
+
+    Args:
+        sagas: The sagas it knows.
+        settings: As of `Turns`.
+
+    Raises:
+        DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
+    """
+
+    engine = "this engine"
+
+    def __init__(self, *sagas: Saga, **settings: Any) -> None:
+        for name, move in _NOT_HERE.items():
+            if name in settings:
+                self._refuse(name, move.format(engine=self.engine))
+        self.turns = Turns(*sagas, **settings)
+
+    # What an adapter does
+
+    async def _open(self, opening: Data) -> bool:
+        """Have the engine begin an execution; False: there is one with this id."""
+        raise NotImplementedError
+
+    async def _standing(self, saga_id: str) -> Data:
+        """The state of an execution: ``opening``, ``rows``, ``items`` and ``rests``.
+
+        Raises:
+            UnknownExecutionError: There is none.
+        """
+        raise NotImplementedError
+
+    async def _look(self, saga_id: str) -> Data:
+        """As `_standing`, of an execution that goes on."""
+        return await self._standing(saga_id)
+
+    async def _ended(self, saga_id: str) -> Data:
+        """What `_standing` returns, once the execution has ended; may be cancelled."""
+        raise NotImplementedError
+
+    async def _new_ended(self, saga_id: str) -> Data:
+        """As `_ended`, of an execution that was begun by the same call."""
+        return await self._ended(saga_id)
+
+    async def _say(self, saga_id: str, words: Data, timeout: float) -> None:
+        """Have a worker take a verb, or an item for the inbox.
+
+        Raises:
+            RefusedError: The machine refuses it.
+            StillRunningError: No worker has answered.
+        """
+        raise NotImplementedError
+
+    async def _undo(self, standing: Data, verb: Data) -> None:
+        """Begin the execution that has succeeded again, where it stands, with the verb ``undo``."""
+        raise NotImplementedError
+
+    # Running
+
+    def register(self, saga: Saga) -> None:
+        """Make another saga known here. Workers have to know it as well."""
+        self.turns.registry.register(saga)
+
+    @property
+    def sagas(self) -> tuple[Saga, ...]:
+        """Every registered saga."""
+        return self.turns.registry.sagas
+
+    async def start(
+        self, saga: Saga | str, payload: Any = None, *, saga_id: str | None = None, deadline: float | None = None
+    ) -> str:
+        """Have the engine accept a saga durably, and return its id at once. As `Mediator.start`."""
+        return (await self._start(saga, payload, saga_id, deadline))[0]
+
+    async def _start(
+        self, saga: Saga | str, payload: Any, asked: str | None, deadline: float | None
+    ) -> tuple[str, bool]:
+        """The id of the execution, and whether it is new."""
+        opening = self.turns.opening(saga, payload, asked, deadline)
+        new = await self._open(opening)
+        if not new:
+            self.turns.check_same(opening, (await self._standing(opening["saga_id"]))["opening"])
+        return str(opening["saga_id"]), new
+
+    async def run(
+        self,
+        saga: Saga | str,
+        payload: Any = None,
+        *,
+        saga_id: str | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        check: bool = True,
+    ) -> Outcome:
+        """Run a saga to its end, on the engine's workers. As `Mediator.run`."""
+        if timeout is not None:
+            check_seconds("timeout (seconds)", timeout)
+        saga_id, new = await self._start(saga, payload, saga_id, deadline)
+        return await self._wait(saga_id, timeout, check, new=new)
+
+    async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
+        """Wait until an execution ends, is stuck or parked. As `Mediator.wait`."""
+        check_id_argument(saga_id)
+        if timeout is not None:
+            check_seconds("timeout (seconds)", timeout)
+        return await self._wait(saga_id, timeout, check, new=False)
+
+    async def _wait(self, saga_id: str, timeout: float | None, check: bool, *, new: bool) -> Outcome:
+        loop, pause = asyncio.get_running_loop(), FIRST_LOOK
+        until = None if timeout is None else loop.time() + timeout
+        ended = asyncio.ensure_future((self._new_ended if new else self._ended)(saga_id))
+        try:
+            while True:
+                left = pause if until is None else min(pause, max(0.0, until - loop.time()))
+                await asyncio.wait((ended,), timeout=left)
+                over = until is not None and loop.time() >= until
+                try:
+                    standing = ended.result() if ended.done() else await self._look(saga_id)
+                except JournalError:  # no worker has answered yet
+                    if over or ended.done():
+                        raise
+                else:
+                    if standing["rests"]:
+                        outcome = self.turns.outcome(standing["opening"], standing["rows"])
+                        return raise_unless_succeeded(outcome, check)
+                    if over and timeout is not None:
+                        raise StillRunningError(saga_id, self._load(standing).state, timeout)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            ended.cancel()
+
+    def _load(self, standing: Data) -> Execution:
+        return self.turns.load(standing["opening"], standing["rows"])
+
+    # Reading, and an operator's commands
+
+    async def outcome(self, saga_id: str) -> Outcome:
+        """Where an execution stands, as far as the engine has logged it.
+
+        Raises:
+            UnknownExecutionError: The engine knows no execution with this id.
+        """
+        check_id_argument(saga_id)
+        standing = await self._standing(saga_id)
+        return self.turns.outcome(standing["opening"], standing["rows"])
+
+    async def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
+        """The picture of the machine with an execution's way through it. As `Mediator.diagram`, without branches."""
+        return (await self.outcome(saga_id)).diagram(view)  # type: ignore[arg-type]  # it says which views there are
+
+    async def cancel(
+        self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
+    ) -> None:
+        """Have an execution end its attempts and compensate. As `Mediator.cancel`; a worker has to answer."""
+        check_id_argument(saga_id, reason, actor)
+        await self._say(saga_id, {"item": self.turns.item(CANCEL, reason=reason, actor=actor)}, timeout)
+
+    async def signal(
+        self,
+        saga_id: str,
+        name: str,
+        value: Any = None,
+        *,
+        actor: str | None = None,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> None:
+        """Say to an execution what it waits for, or will. As `Mediator.signal`; a worker has to answer."""
+        check_id_argument(saga_id)
+        standing = await self._standing(saga_id)
+        execution = self._load(standing)
+        target = target_of_signal(execution, name)
+        if target is not None and await self._exists(target[0]):
+            branch, inside = target
+            return await self.signal(branch, inside, value, actor=actor, timeout=timeout)
+        item = self.turns.signal(standing["opening"], name, value, actor)
+        if self.turns.check_item(execution, standing["items"], item):
+            await self._say(saga_id, {"item": item}, timeout)
+        return None
+
+    async def _exists(self, saga_id: str) -> bool:
+        try:
+            await self._standing(saga_id)
+        except UnknownExecutionError:
+            return False
+        return True
+
+    async def retry(
+        self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
+    ) -> Outcome:
+        """Try the part that an execution is stuck in again. As `Mediator.retry`."""
+        check_id_argument(saga_id, reason, actor)
+        for branch, parent in ancestors(saga_id):
+            check_parent_waits(saga_id, branch, self._load(await self._standing(parent)).state)
+        return await self._command(saga_id, {"kind": RETRY, "reason": reason, "actor": actor}, timeout)
+
+    async def resolve(
+        self,
+        saga_id: str,
+        *,
+        reason: str,
+        done: bool | None = None,
+        result: Any = None,
+        actor: str | None = None,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> Outcome:
+        """Settle by hand the part that an execution is stuck in. As `Mediator.resolve`."""
+        check_id_argument(saga_id)
+        json = None if result is None else self.turns.codec.encode(result, f"the result of {saga_id!r}").decode()
+        verb: Data = {"kind": RESOLVE, "reason": reason, "actor": actor, "done": done, "result": json}
+        return await self._command(saga_id, verb, timeout)
+
+    async def _command(self, saga_id: str, verb: Data, timeout: float) -> Outcome:
+        await self._order(saga_id, verb, timeout)
+        try:
+            return await self.wait(saga_id, timeout=timeout, check=False)
+        except StillRunningError:
+            return await self.outcome(saga_id)
+
+    async def undo(
+        self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
+    ) -> Outcome:
+        """Compensate an execution that has succeeded. As `Mediator.undo`."""
+        check_id_argument(saga_id, reason, actor)
+        return await self._command(saga_id, {"kind": UNDO, "reason": reason, "actor": actor}, timeout)
+
+    async def _order(self, saga_id: str, verb: Data, timeout: float) -> None:
+        standing = await self._standing(saga_id)
+        self.turns.check_verb(standing["opening"], standing["rows"], verb)
+        if verb["kind"] == UNDO:
+            await self._undo(standing, verb)
+        else:
+            await self._say(saga_id, verb, timeout)
+
+    async def hand_on(self, saga_id: str, item: InboxItem) -> None:
+        """Have the engine take an item that came to the inbox of an execution in a journal which follows the engine.
+
+        Raises:
+            RefusedError: The machine refuses it.
+            StillRunningError: No worker has answered.
+        """
+        value = None if item.value is None else bytes(item.value).decode()
+        if item.kind not in VERBS:
+            words: Data = {"item": [item.kind, item.name, value, item.reason, item.at, 0, item.actor]}
+            return await self._say(saga_id, words, ANSWER_TIMEOUT)
+        verb: Data = {"kind": item.kind, "reason": item.reason, "actor": item.actor}
+        if item.kind == RESOLVE:
+            meant = msgspec.json.decode(item.value)
+            result = None if meant["result"] is None else msgspec.json.encode(meant["result"]).decode()
+            verb |= {"done": meant["done"], "result": result}
+        return await self._order(saga_id, verb, ANSWER_TIMEOUT)
+
+    # What engines do not have
+
+    def recover(self) -> NoReturn:
+        """Refused: the engine's workers recover.
+
+        Raises:
+            RefusedError: Always.
+        """
+        self._refuse("recover", f"run a worker: {self.engine} hands it what needs one, after a crash too")
+
+    def daemon(self) -> NoReturn:
+        """Refused: an engine has workers.
+
+        Raises:
+            RefusedError: Always.
+        """
+        self._refuse("daemon", f"run a worker of {self.engine}")
+
+    def executions(self) -> NoReturn:
+        """Refused: an engine keeps no list of records.
+
+        Raises:
+            RefusedError: Always.
+        """
+        self._refuse("executions", "follow the engine into a journal (fsm_mediator.engines.projection), and list that")
+
+    def enqueue(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: an engine has no transaction of the caller's.
+
+        Raises:
+            RefusedError: Always.
+        """
+        self._refuse("enqueue", "use start, which accepts and does not drive; or a journal in your own database")
+
+    def _refuse(self, what: str, move: str) -> NoReturn:
+        raise RefusedError(f"{type(self).__name__} has no {what!r}: {move}")

@@ -1,0 +1,216 @@
+"""Projection: a journal that follows an engine, so that list, show, pictures and conform work, and people's words.
+
+The engine's log stays the truth. A turn first has the journal follow up to the records that it was given: these are in
+the log, so the journal is never ahead. Where an execution rests or ends, the journal has all of it. Its executions are
+owned by the engine, which never dies: no driver of this library claims them. A cancel, a signal or a verb that comes to
+an inbox in the journal is handed to the engine, and its refusal comes back as the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from fsm_mediator.engines.mediator import EngineMediator
+from fsm_mediator.engines.replay import Row, Turns
+from fsm_mediator.errors import JournalError, MediatorError, RefusedError
+from fsm_mediator.journal.factory import open_journal
+from fsm_mediator.journal.protocol import ENGINE, Commit, Definition, Driver, Entry, IdTakenError, Journal, new_token
+from fsm_mediator.records import SIGNAL, VERBS, Acceptance, InboxItem, Record, VerbAnswer
+from fsm_mediator.states import ENDED, SUCCEEDED
+
+logger = logging.getLogger("fsm_mediator")
+
+TRIES: Final = 5
+"""How often a commit is tried that another worker was faster with."""
+
+REMEMBERED: Final = 10_000
+"""Items that were handed over and are remembered. An item that is forgotten may be handed over again, harmlessly."""
+
+
+class Projection:
+    """Follows an engine into a journal.
+
+    Args:
+        journal: The journal, its path or its URL. It has to encode.
+        engine: The engine's name, for people.
+    """
+
+    def __init__(self, journal: Journal | str | os.PathLike[str], engine: str = "temporal") -> None:
+        self.journal = open_journal(journal)
+        self.id = f"{ENGINE}{engine}"
+        self._driver = Driver(self.id, host=engine)
+        self.journal.enlist(self._driver)
+        self._definitions: dict[str, Definition] = {}
+        self._handed: set[tuple[str, int]] = set()
+
+    def follow(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        """Have the journal hold *rows*, which the engine has logged. The same again does nothing.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        acceptance = turns.acceptance(opening)
+        self._know(turns)
+        for attempt in range(1, TRIES + 1):
+            entry = self._owned(acceptance)
+            if entry is None or len(rows) <= (known := entry.seq):
+                return
+            records = tuple(turns.records(opening, rows[known:]))
+            # What has succeeded can be undone: only the engine may do that.
+            held = records[-1].target not in ENDED or records[-1].target == SUCCEEDED
+            taken = self._used(entry, records) if entry.mail else ()
+            try:
+                self.journal.write(Commit(*(acceptance.saga_id, records, self.id, entry.epoch, held), taken=taken))
+            except JournalError:
+                if attempt == TRIES or not self._has_more(acceptance.saga_id, known):
+                    raise
+            else:
+                return
+
+    async def follow_apart(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        """As `follow`, in a thread of its own."""
+        await asyncio.to_thread(self.follow, turns, opening, rows)
+
+    async def keep_up(self, turns: Turns, opening: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        """As `follow_apart`, before a turn: a journal that cannot be written holds nothing up."""
+        try:
+            await self.follow_apart(turns, opening, rows)
+        except MediatorError as error:
+            logger.warning("execution %r: the projection does not follow yet: %s", opening["saga_id"], error)
+
+    def _know(self, turns: Turns) -> None:
+        """Have the journal know the shapes that the engine can drive, so that verbs are put into inboxes for it."""
+        new = [each for each in turns.registry.definitions() if each.fingerprint not in self._definitions]
+        if new:
+            known = {**self._definitions, **{each.fingerprint: each for each in new}}
+            self.journal.enlist(replace(self._driver, definitions=tuple(known.values())))
+            self._definitions = known
+
+    def _owned(self, acceptance: Acceptance) -> Entry | None:
+        """The execution in the journal, opened if need be, owned by the engine; None: it is released.
+
+        It is opened dormant, so that no driver claims it before the engine does.
+        """
+        saga_id = acceptance.saga_id
+        entry = self.journal.find(saga_id)
+        if entry is None:
+            with contextlib.suppress(IdTakenError):
+                opening = Commit(saga_id, (), None, held=False, wake_at=math.inf, awaits=True, acceptance=acceptance)
+                self.journal.write(opening)
+            entry = self.journal.find(saga_id)
+        if entry is not None and entry.driver is None and entry.state not in ENDED:
+            entry = self.journal.claim(saga_id, self.id) or self.journal.find(saga_id)
+        return entry if entry is None or entry.driver is not None else None
+
+    def _used(self, entry: Entry, records: Sequence[Record]) -> tuple[int, ...]:
+        """The numbers of the signals in the inbox that *records* use; of everything but verbs, once it has ended."""
+        ended = bool(records) and records[-1].target in ENDED
+        paths = {record.step for record in records if record.event == "executed"}
+        return tuple(
+            item.number
+            for item in self.journal.inbox(entry.saga_id)
+            if (item.kind == SIGNAL and item.name in paths) or (ended and item.kind not in VERBS)
+        )
+
+    def _has_more(self, saga_id: str, known: int) -> bool:
+        entry = self.journal.find(saga_id)
+        return entry is not None and entry.seq > known
+
+    def release(self, before: float) -> int:
+        """Give up executions that have succeeded before that time. Then they can be pruned, and not be undone any more.
+
+        Args:
+            before: Seconds since the epoch.
+
+        Returns:
+            How many.
+        """
+        found = [
+            entry
+            for entry in self.journal.entries(phase=SUCCEEDED, before=before)
+            if entry.driver is not None and entry.driver.id == self.id
+        ]
+        for entry in found:
+            self.journal.release(entry.saga_id, entry.epoch)
+        return len(found)
+
+    @contextlib.asynccontextmanager
+    async def bridge(self, mediator: EngineMediator, *, poll: float = 0.5) -> AsyncIterator[None]:
+        """While this lasts, what comes to inboxes in the journal is handed to the engine.
+
+        One process is enough. With several an item may be handed over twice, which is harmless.
+
+        Args:
+            mediator: The engine's mediator.
+            poll: Seconds between two looks.
+        """
+        task = asyncio.create_task(self._hand_over(mediator, poll))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _hand_over(self, mediator: EngineMediator, poll: float) -> None:
+        while True:
+            try:
+                await self.hand_over(mediator)
+            except MediatorError as error:
+                logger.warning("the journal's inboxes could not be read: %s; trying again", error)
+            await asyncio.sleep(poll)
+
+    async def hand_over(self, mediator: EngineMediator) -> None:
+        """Hand over all that is in inboxes now."""
+        for saga_id in await asyncio.to_thread(self.journal.beat, self.id):
+            for item in await asyncio.to_thread(self.journal.inbox, saga_id):
+                refusal = None
+                if (saga_id, item.number) in self._handed:
+                    continue
+                try:
+                    await mediator.hand_on(saga_id, item)
+                except RefusedError as error:
+                    refusal = str(error)
+                    logger.warning("execution %r: %s %r is refused: %s", saga_id, item.kind, item.name, error)
+                except MediatorError as error:
+                    logger.warning("execution %r: %s %r waits: %s", saga_id, item.kind, item.name, error)
+                    continue
+                await asyncio.to_thread(self._take, saga_id, item, refusal)
+                if len(self._handed) >= REMEMBERED:
+                    self._handed.clear()
+                self._handed.add((saga_id, item.number))
+
+    def _take(self, saga_id: str, item: InboxItem, refusal: str | None) -> None:
+        """Take an item from the inbox. A signal that was accepted is kept until its record has come."""
+        for attempt in range(1, TRIES + 1):
+            entry = self.journal.find(saga_id)
+            if entry is None:
+                return
+            answers: tuple[VerbAnswer, ...] = ()
+            if item.kind in VERBS:
+                seq = None if refusal is not None else entry.seq + 1
+                answers = (VerbAnswer(item.number, item.name, seq, refusal, item.at),)
+            held = entry.driver is not None
+            try:
+                self.journal.write(
+                    Commit(
+                        *(saga_id, (), self.id if held else None, entry.epoch, held),
+                        seen=item.number,
+                        taken=() if item.kind == SIGNAL and refusal is None else (item.number,),
+                        answers=answers,
+                        token=new_token(),
+                    )
+                )
+            except JournalError:
+                if attempt == TRIES:
+                    raise
+            else:
+                return

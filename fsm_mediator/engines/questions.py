@@ -1,0 +1,55 @@
+"""Questions: what an engine's adapter asks of an execution between turns. The answers depend on the shape alone.
+
+So they are the same when the engine replays its log, whatever settings and functions are by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fsm_mediator.definition.saga import find_signal
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.ids import branch_id
+from fsm_mediator.machine.parts import Kind
+from fsm_mediator.states import PENDING, WAITING
+
+
+def awaits_signal(execution: Execution) -> bool:
+    """Whether it waits for a signal of its own."""
+    part = execution.machine.places[execution.state].part
+    return execution.phase == WAITING and part is not None and part.kind is Kind.SIGNAL
+
+
+def may_decide(execution: Execution) -> bool:
+    """Whether the next move may enter a wait, so that a user's function may be called on the way."""
+    if execution.phase not in (PENDING, WAITING):
+        return False
+    parts, part = execution.saga.parts, execution.machine.places[execution.state].part
+    following = 0 if part is None else parts.index(part) + 1
+    return following < len(parts) and parts[following].kind is not Kind.STEP
+
+
+def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """The steps with an effect of a branch that has succeeded and cannot be undone, those of its branches too.
+
+    *below*: what is known of its branches, with their ``summary``, by the path of their group and by name.
+    """
+    found: list[str] = []
+    for part in execution.saga.parts:
+        if part.kind is Kind.STEP:
+            found.append(part.path)
+        standing = below.get(part.path, {})
+        for name in execution.branches_of(part.path):
+            found += (
+                f"{part.path}.{name}.{left}" for left in standing.get(name, {}).get("summary", {}).get("leftovers", ())
+            )
+    return found
+
+
+def target_of_signal(execution: Execution, name: str) -> tuple[str, str] | None:
+    """The branch that takes the signal *name*, and the signal's name there; None: the execution takes it itself."""
+    found = find_signal(execution.saga, name)
+    if found is None or found.group is None or found.branch not in execution.branches_of(found.group.path):
+        return None
+    return branch_id(execution.saga_id, found.group.path, found.branch), found.inside

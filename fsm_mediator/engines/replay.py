@@ -1,0 +1,441 @@
+"""Turns: what an engine's adapter needs of this library, free of any engine. The seam for adapters to other engines.
+
+An engine logs what a turn returns: the records that were made, as rows. A turn performs at most one effect, judges its
+answer, and makes every move that needs no effect in between. When the engine replays its log, the rows are folded by
+`Turns.replay`. So nothing is judged twice: retry policies are read when an attempt ends, exceptions need not be
+pickled, and functions that decide are called by turns alone.
+
+An adapter keeps, for each execution, what opened it, its rows and its inbox. It asks `Execution.effect` what comes
+next, waits where that is a wait, and otherwise has the engine log the result of `Turns.turn`. Everything that crosses
+to the engine is plain data for JSON, with values as JSON texts.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from fsm_mediator.definition.saga import Saga, find_signal, signal_names
+from fsm_mediator.engines.questions import may_decide
+from fsm_mediator.error_types import safe_repr
+from fsm_mediator.errors import DecisionError, RefusedError
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.execution.rules import MOST_CRASHES, RUNNING
+from fsm_mediator.journal.codec import MAX_BYTES, are_equal, result_type
+from fsm_mediator.journal.memory import MemoryJournal
+from fsm_mediator.journal.plain import Types
+from fsm_mediator.journal.rows import failure_row, is_too_late, items_of, record_of, record_rows
+from fsm_mediator.machine.parts import Effect
+from fsm_mediator.mediator.commands import refuse_branch, resolve_command, why_not_cancellable
+from fsm_mediator.mediator.commits import arguments_of, encoded_answer
+from fsm_mediator.mediator.loop import LoopRuntime
+from fsm_mediator.mediator.registry import SagaRegistry
+from fsm_mediator.mediator.runtime import StepCall
+from fsm_mediator.mediator.store import ExecutionStore
+from fsm_mediator.records import (
+    CANCEL,
+    RESOLVE,
+    RETRY,
+    SIGNAL,
+    UNDO,
+    Acceptance,
+    Answer,
+    Begin,
+    Branch,
+    Branches,
+    Crashed,
+    Failure,
+    InboxItem,
+    OperatorRetry,
+    OperatorUndo,
+    Record,
+    Returned,
+)
+from fsm_mediator.states import PENDING, STUCK, STUCK_PHASES, SUCCEEDED, phase_of
+
+Data: TypeAlias = dict[str, Any]
+"""Plain data that crosses to an engine."""
+
+Row: TypeAlias = list[Any]
+"""A record as an engine keeps it: seq, event, source, target, at, and the other fields as a JSON text."""
+
+
+class Turns:
+    """The sagas that an engine's worker can drive, and the turns of their executions.
+
+    Args:
+        sagas: The sagas.
+        max_value_bytes: The most bytes of one payload, result or signal value as JSON.
+        types: Hooks for types that msgspec does not know, as of a journal.
+        max_workers: The most plain functions that run at a time; each has a thread.
+        max_recoveries: After how many crashes without getting further an execution is stuck.
+        clock: Returns the time, in seconds since the epoch.
+        chance: Draws a number from 0 to 1, for the jitter of waits.
+
+    Raises:
+        DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        *sagas: Saga,
+        max_value_bytes: int = MAX_BYTES,
+        types: Types | None = None,
+        max_workers: int = 16,
+        max_recoveries: int = 50,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        journal = MemoryJournal(encode=True, max_value_bytes=max_value_bytes, types=types)
+        self.codec = journal.codec
+        self.clock = clock
+        self.registry = SagaRegistry(sagas, codec=self.codec, coroutines=True)
+        self.store = ExecutionStore(self.registry, journal, clock)
+        self._chance = chance
+        self._max_recoveries = max_recoveries
+        self._runtime = LoopRuntime(journal, max_workers, clock)
+
+    # What opens an execution
+
+    def opening(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None = None) -> Data:
+        """What opens a new execution, for the engine to keep.
+
+        Args:
+            saga: The saga or its name.
+            payload: What every step is given.
+            saga_id: Names the execution; None: an id is made.
+            deadline: Seconds from now within which it must have succeeded, else it compensates.
+
+        Raises:
+            PayloadError: The payload is refused.
+            RefusedError: The id is malformed.
+            UnknownSagaError: No saga of this name is registered.
+        """
+        return self._opening_of(self.store.new_execution(saga, payload, saga_id, deadline).acceptance)
+
+    def _opening_of(self, acceptance: Acceptance) -> Data:
+        payload = self.codec.json(acceptance.payload, "the payload").decode()
+        return {**_fields(acceptance), "payload": payload}
+
+    def begun(self, opening: Mapping[str, Any]) -> list[Row]:
+        """The rows with which a new execution begins its first step, to be logged with its opening: that saves a turn.
+
+        Empty: its first part is a wait, which a turn has to enter.
+        """
+        execution = self.load(opening)
+        if may_decide(execution):
+            return []
+        execution.begin(execution.acceptance.at)
+        return [list(row) for row in record_rows(execution.history, execution.saga_id, self.codec)]
+
+    def acceptance(self, opening: Mapping[str, Any]) -> Acceptance:
+        """The acceptance that *opening* holds, its payload as `msgspec.Raw`."""
+        fields: Data = {name: opening.get(name) for name in _ACCEPTANCE_FIELDS}
+        return Acceptance(**fields, payload=msgspec.Raw(opening["payload"].encode()))
+
+    def check_same(self, opening: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+        """Refuse to join an execution that is another operation than the one asked for.
+
+        Raises:
+            SagaIdTakenError: *known* is of another saga, or was given another payload.
+        """
+        self.store.check_same(self.acceptance(known), self.load(opening))
+
+    # Folding
+
+    def load(self, opening: Mapping[str, Any], rows: Iterable[Row] = ()) -> Execution:
+        """The execution that *opening* opened and that wrote *rows*.
+
+        Raises:
+            UnknownSagaError, DefinitionChangedError: No registered saga can drive it.
+            PayloadError, IllegalRecordError: It cannot be decoded.
+        """
+        acceptance = self.acceptance(opening)
+        saga = self.registry.saga_of(acceptance)
+        execution = Execution(saga, self.codec.decode_acceptance(saga, acceptance))
+        execution.encoding = self.codec
+        if opening.get("seen") is not None:
+            execution.parent_results = self._results_seen(opening["seen"])
+        self.replay(execution, rows)
+        return execution
+
+    def replay(self, execution: Execution, rows: Iterable[Row]) -> None:
+        """Fold *rows*: the moves that they describe are made, and nothing is judged."""
+        records = self.records(_fields(execution.acceptance), rows)
+        for record in self.codec.decode_records(execution.saga, records):
+            execution.replay(record)
+
+    def records(self, opening: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Record]:
+        """The records that *rows* are, their values as `msgspec.Raw`."""
+        return (record_of(tuple(row), opening["saga_id"], opening["saga"], self.codec.cipher) for row in rows)
+
+    def outcome(self, opening: Mapping[str, Any], rows: Iterable[Row]) -> Outcome:
+        """Where an execution stands."""
+        return self.load(opening, rows).outcome()
+
+    def _seen_by_branches(self, execution: Execution, path: str) -> Data:
+        """The results that the branches of the group at *path* see, with the ids of their parent."""
+        results = {
+            each: self.codec.json(value, f"the result of {each!r}").decode()
+            for each, value in execution.answered.items()
+        }
+        own = {name: getattr(execution.acceptance, name) for name in ("saga_id", "saga", "version", "fingerprint")}
+        return {**own, "path": path, "results": results}
+
+    def _results_seen(self, seen: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
+        acceptance = Acceptance(seen["saga_id"], seen["saga"], seen["version"], seen["fingerprint"], None, 0.0)
+        parent = Execution(saga := self.registry.saga_of(acceptance), acceptance)
+        parent.encoding = self.codec
+        for path, json in seen["results"].items():
+            what = f"the result of {path!r}"
+            parent.answered[path] = self.codec.decode(json.encode(), result_type(saga.part(path)), what)
+        if seen.get("seen") is not None:
+            parent.parent_results = self._results_seen(seen["seen"])
+        return functools.partial(parent.results_seen_by, saga.part(seen["path"]))
+
+    # The inbox
+
+    def item(
+        self, kind: str, name: str = "", value: Any = None, reason: str | None = None, actor: str | None = None
+    ) -> list[Any]:
+        """An inbox item, now; its number is the adapter's to give, as the element at 5."""
+        json = None if value is None else self.codec.json(value, f"the value of {kind} {name!r}").decode()
+        return [kind, name, json, reason, self.clock(), 0, actor]
+
+    def receive(self, execution: Execution, items: Iterable[list[Any]]) -> None:
+        """Hand *items* of its inbox to an execution."""
+        for item in self._items(execution, items):
+            execution.receive(item)
+
+    def _items(self, execution: Execution, items: Iterable[list[Any]]) -> tuple[InboxItem, ...]:
+        rows = (
+            (number, kind, name, value, reason, *(actor or (None,)), at)
+            for kind, name, value, reason, at, number, *actor in items  # without an actor: of an earlier version
+        )
+        return self.codec.decode_items(execution.saga, items_of(rows, execution.saga_id, None))
+
+    def check_item(self, execution: Execution, items: Iterable[list[Any]], item: list[Any]) -> bool:
+        """Whether a cancel or a signal for the inbox is news; False: this very signal has come already.
+
+        Args:
+            execution: The execution.
+            items: Its inbox.
+            item: The cancel or signal.
+
+        Raises:
+            RefusedError: It is too late for the cancel; or no such signal is awaited, or another value came first.
+        """
+        if item[0] == CANCEL:
+            if (why := why_not_cancellable(execution.saga, execution.state)) is not None:
+                raise RefusedError(f"execution {execution.saga_id!r} cannot be cancelled: {why}")
+            return True
+        (signal,) = self._items(execution, [item])
+        where = f"signal {signal.name!r} of execution {execution.saga_id!r}"
+        if (found := find_signal(execution.saga, signal.name)) is None:
+            raise RefusedError(
+                f"{where}: saga {execution.saga.name!r} has no such signal; it has "
+                f"{', '.join(signal_names(execution.saga)) or 'none'}"
+            )
+        first = [
+            each.value for each in self._items(execution, items) if (each.kind, each.name) == (SIGNAL, signal.name)
+        ]
+        if signal.name in execution.answered:
+            first.insert(0, execution.answered[signal.name])
+        elif not (
+            execution.awaits_signal(signal.name) or (found.group is not None and found.branch in execution.group)
+        ) or is_too_late(signal, execution.state, execution.due_at):
+            raise RefusedError(f"{where} is not awaited: the execution stands in {execution.state!r}")
+        if first and not are_equal(first[0], signal.value):
+            raise RefusedError(f"{where} has come with another value, and the first one counts: {safe_repr(first[0])}")
+        return not first
+
+    def signal(self, opening: Mapping[str, Any], name: str, value: Any, actor: str | None = None) -> list[Any]:
+        """A signal for an inbox, its value checked.
+
+        Raises:
+            RefusedError: The saga has no such signal.
+            PayloadError: The value is of another type than the signal's.
+        """
+        found = find_signal(self.registry.saga_of(self.acceptance(opening)), name)
+        checked = value if found is None else self.codec.accept_signal(found.part, value)
+        return self.item(SIGNAL, name, checked, actor=actor)
+
+    # A turn
+
+    async def turn(self, opening: Mapping[str, Any], rows: Iterable[Row], request: Mapping[str, Any]) -> Data:
+        """Do what comes next, and make all moves that follow with no effect in between.
+
+        Args:
+            opening: What opened the execution.
+            rows: Its records.
+            request: What the adapter knows, each key optional. ``items``: the inbox. ``verb``: what an operator says.
+                ``branches``: how the branches stand. ``crashes``: how often the engine lost whoever made this turn:
+                since the execution got further, and in this place. ``not_before``: a time that has come.
+
+        Returns:
+            ``rows``, and where there are some: ``new``, the openings of branches to begin (a successor begins once
+            its predecessor has settled), with ``cancels``, whether one that fails has the others cancelled;
+            ``taken``, numbers of items that are dealt with; ``forwarded``, items for branches; ``summary``, how a
+            branch has settled; ``asks_at``, when the same turn is to be made again; ``refusal``, why a verb is refused.
+
+        Raises:
+            UnknownSagaError, DefinitionChangedError, PayloadError, IllegalRecordError: The execution cannot be loaded
+                here. Nothing was called.
+        """
+        return await self.turn_of(self.load(opening, rows), opening, request)
+
+    async def turn_of(self, execution: Execution, opening: Mapping[str, Any], request: Mapping[str, Any]) -> Data:
+        """As `turn`, of an execution that is loaded."""
+        self._runtime.bind()
+        self.receive(execution, request.get("items", ()))
+        before, done = execution.seq, Data()
+        if "verb" in request:
+            try:
+                self.feed_verb(execution, request["verb"])
+            except RefusedError as refusal:
+                return {"rows": [], "refusal": str(refusal)}
+        else:
+            await self._go_on(execution, request, done)
+        at = self._now(request)
+        while execution.advance(at) is not None:
+            pass
+        made = execution.history[before:]
+        done["rows"] = [list(row) for row in record_rows(made, execution.saga_id, self.codec)]
+        if new := execution.pop_new_branches():
+            part = execution.machine.places[execution.state].part
+            assert part is not None
+            done["cancels"] = part.cancels_on_failure and not part.forward_only
+            done["new"] = list(self._openings(execution, new, part.path, opening))
+        if forwarded := execution.pop_forwarded():
+            done["forwarded"] = [[branch, self._item_of(item)] for branch, item in forwarded]
+        if taken := execution.drain_consumed():
+            done["taken"] = list(taken)
+        if opening.get("parent") is not None:
+            done["summary"] = self._summary(execution)
+        return done
+
+    def _now(self, request: Mapping[str, Any]) -> float:
+        return max(self.clock(), request.get("not_before") or 0.0)
+
+    async def _go_on(self, execution: Execution, request: Mapping[str, Any], done: Data) -> None:
+        at, crashes = self._now(request), request.get("crashes")
+        if crashes is not None and crashes[1] >= MOST_CRASHES:
+            execution.poison = DecisionError(
+                f"what comes next was never decided: its worker ended {crashes[1]} times while the function was called"
+            )
+        if "branches" in request:
+            execution.feed(self._branches(request["branches"]), at)
+        elif execution.advance(at) is None:
+            effect = execution.effect
+            if execution.state == PENDING:
+                execution.feed(Begin(), at)
+            elif effect is not None and effect.callback is not None:
+                if crashes is None:
+                    answer = await self._call(execution, effect)
+                else:
+                    answer = Crashed(crashes[1], too_often=crashes[0] > self._max_recoveries)
+                at = self.clock()
+                record = execution.feed(answer, at, 0.0 if type(answer) is Returned else self._chance())
+                if record is None and crashes is not None:
+                    done["asks_at"] = at + effect.part.retry.wait(crashes[1], self._chance())
+
+    async def _call(self, execution: Execution, effect: Effect) -> Answer:
+        call = StepCall(execution.saga_id, effect, arguments_of(execution, effect))
+        answer = await self._runtime.call(call)
+        return encoded_answer(self.codec, effect, answer) if type(answer) is Returned else answer
+
+    def _openings(
+        self, execution: Execution, new: Iterable[Acceptance], path: str, opening: Mapping[str, Any]
+    ) -> Iterator[Data]:
+        seen: Data | None = None
+        for acceptance in new:
+            data = self._opening_of(acceptance)
+            if self.registry.saga_of(acceptance).single is not None:
+                if seen is None:
+                    seen = self._seen_by_branches(execution, path)
+                    if opening.get("seen") is not None:
+                        seen["seen"] = opening["seen"]
+                data["seen"] = seen
+            yield data
+
+    def _item_of(self, item: InboxItem) -> list[Any]:
+        value = None if item.value is None else self.codec.json(item.value, f"the value of {item.name!r}").decode()
+        return [item.kind, item.name, value, item.reason, item.at, 0, item.actor]
+
+    # Branches
+
+    def _summary(self, execution: Execution) -> Data:
+        """How a branch stands, for the execution that waits for it."""
+        state, outcome = execution.state, execution.outcome()
+        if state == SUCCEEDED:
+            saga, results = execution.saga, execution.results
+            result = dict(results) if saga.single is None else results[saga.single]
+            json = self.codec.json(result, f"the result of branch {execution.saga_id!r}").decode()
+            return {"state": state, "result": json, "undoable": saga.machine.has_transition("undo", SUCCEEDED)}
+        stuck = phase_of(state) in STUCK_PHASES
+        summary: Data = {"state": state if execution.ended else STUCK if stuck else RUNNING}
+        summary["failing"] = execution.failure is not None
+        if summary["state"] != RUNNING:
+            summary["leftovers"] = list(outcome.leftovers)
+            if outcome.error is not None:
+                summary["error"] = list(failure_row(Failure.of(outcome.error)))
+        return summary
+
+    def _branches(self, summaries: Iterable[Mapping[str, Any]]) -> Branches:
+        return Branches(
+            tuple(
+                Branch(
+                    each["name"],
+                    each["state"],
+                    None if each.get("result") is None else msgspec.json.decode(each["result"]),
+                    None if each.get("error") is None else Failure(*each["error"]).raised(),
+                    bool(each.get("undo")),
+                    tuple(each.get("leftovers", ())),
+                )
+                for each in summaries
+            )
+        )
+
+    # Verbs
+
+    def feed_verb(self, execution: Execution, verb: Mapping[str, Any]) -> Record | None:
+        """Feed what an operator says: ``kind``, ``reason``, ``actor``, ``done``, ``result``, ``whole``.
+
+        ``whole``: the execution that a branch belongs to says it.
+
+        Raises:
+            RefusedError: It does not fit; nothing has changed.
+        """
+        reason, actor = verb.get("reason"), verb.get("actor")
+        if verb["kind"] == RETRY:
+            return execution.feed(OperatorRetry(reason, actor), self.clock())
+        if verb["kind"] == UNDO:
+            if not verb.get("whole"):
+                refuse_branch(execution.saga_id)
+            return execution.feed(OperatorUndo(reason, actor), self.clock())
+        assert verb["kind"] == RESOLVE
+        result = None if verb.get("result") is None else msgspec.json.decode(verb["result"])
+        return resolve_command(self.store, reason or "", verb.get("done"), result, actor)(execution, None)
+
+    def check_verb(self, opening: Mapping[str, Any], rows: Iterable[Row], verb: Mapping[str, Any]) -> None:
+        """Refuse a verb that does not fit where the execution stands.
+
+        Raises:
+            RefusedError: It does not fit.
+        """
+        self.feed_verb(self.load(opening, rows), verb)
+
+
+_ACCEPTANCE_FIELDS: Final = tuple(
+    name for name in Acceptance.__struct_fields__ if name not in ("payload", "original", "notes")
+)
+
+
+def _fields(acceptance: Acceptance) -> Data:
+    return {name: value for name in _ACCEPTANCE_FIELDS if (value := getattr(acceptance, name)) is not None}

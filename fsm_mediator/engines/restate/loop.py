@@ -1,0 +1,338 @@
+"""The workflow that drives an execution on Restate. The loop itself is in `fsm_mediator.engines.driving`.
+
+Each turn is a `run` of Restate's, whose result is in Restate's journal before it is folded. What others say comes as
+promises, which are numbered; so they are heard in one order, also in a replay.
+
+**Whether a turn was begun before.** Restate's journal does not say that a `run` has begun. So the `run` before it is
+its announcement, and names the process that made it. That process alone may begin the next turn, and knows whether it
+has. Any other has Restate log first that a turn was lost, which counts as a crash. After a wait or a long turn Restate
+may have taken the execution from the process in between, and no crash is to blame; there an empty `run` announces the
+next.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+import restate
+from restate import RestateDurableFuture, RunOptions, TerminalError, WorkflowContext, WorkflowSharedContext
+from restate.serde import JsonSerde
+
+from fsm_mediator.engines.branching import COMMAND, NEWS, POST
+from fsm_mediator.engines.driving import Driving
+from fsm_mediator.engines.projection import Projection
+from fsm_mediator.engines.replay import Data, Turns
+from fsm_mediator.engines.restate.attempts import Attempts
+from fsm_mediator.errors import JournalError, MediatorError
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.ids import branch_name, group_of
+
+SAGA: Final = "fsm_mediator"
+UNDONE: Final = "fsm_mediator_undo"
+"""The names of two services: one drives executions, the other undoes succeeded ones. Both have the saga_id as key."""
+
+SAY: Final = "say"
+ALREADY: Final = "promise was already completed"
+"""The message by which Restate refuses to complete a promise again."""
+
+JSON: Final[JsonSerde[Any]] = JsonSerde()
+LOGGED: Final[RunOptions[Any]] = RunOptions(serde=JSON)
+
+
+def promise(context: WorkflowContext | WorkflowSharedContext, name: str, number: int) -> Any:
+    """A promise of the execution: ``message`` or ``answer``, and its number."""
+    return context.promise(f"{name}-{number}", serde=JSON)
+
+
+class SagaRun(Driving):
+    """One execution, in the handler of its workflow.
+
+    Attributes:
+        context: Restate's.
+        service: The service that it runs in: `SAGA` or `UNDONE`.
+        invocation: The id of this run of it.
+        heard: How many messages were taken.
+        asked: The items that people said and that are not judged yet, by the number of their message.
+        announced: Whether what is in Restate's journal announces the next turn.
+        fresh: Whether this process has announced the next turn.
+    """
+
+    inherited = ("follow",)
+
+    def __init__(
+        self,
+        turns: Turns,
+        context: WorkflowContext,
+        service: str,
+        attempts: Attempts,
+        projection: Projection | None,
+    ) -> None:
+        super().__init__(turns)
+        self.context = context
+        self.service = service
+        self.invocation = context.request().id
+        self.heard = 0
+        self.asked: dict[int, list[Any]] = {}
+        self.announced = self.fresh = False
+        self._attempts = attempts
+        self._projection = projection
+        self._logged = 0
+        self._message: RestateDurableFuture[Data] = promise(context, "message", 0).value()
+        self._futures: dict[str, tuple[str, Data, RestateDurableFuture[bytes]]] = {}
+        self._services: dict[str, str] = {}
+        self._timers: dict[float, RestateDurableFuture[None]] = {}
+        self._standing: Data = {"items": [], "rests": False}
+
+    async def run(self, start: Data) -> Data:
+        """Drive the execution to its end."""
+        self.context.set("opening", {"opening": start["opening"], "invocation": self.invocation}, JSON)
+        if start.get("rows"):
+            self._keep_rows(start["rows"])
+        self.open(start)
+        return await self.drive()
+
+    def _keep_rows(self, rows: list[Any]) -> None:
+        self.context.set(f"rows-{len(self.rows):06}", rows, JSON)
+
+    def _keep_standing(self) -> None:
+        """Keep what a reader of the execution is to know besides its records."""
+        assert self.execution is not None
+        standing = {"items": list(self.items), "rests": self.rests(self.execution)}
+        if standing != self._standing:
+            self._standing = standing
+            self.context.set("standing", standing, JSON)
+
+    # What Restate logs
+
+    async def _any(self, *futures: RestateDurableFuture[Any]) -> RestateDurableFuture[Any] | None:
+        """Wait for one of *futures*; None: a message came, or a branch has ended, and is taken."""
+        branches = {name: future for name, (_, _, future) in self._futures.items()}
+        completed, _ = await restate.wait_completed(*futures, self._message, *branches.values())
+        for future in futures:
+            if future in completed:
+                return future
+        if self._message in completed:
+            self._hear(await self._message)
+            return None
+        name = next(name for name, future in branches.items() if future in completed)
+        path, start, future = self._futures.pop(name)
+        try:
+            kept = msgspec.json.decode(await future)
+        except TerminalError as error:
+            self.branch_lost(path, name, start, error.message)
+        else:
+            self.branch_ended(path, name, kept)
+        return None
+
+    async def _log(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
+        """Have Restate log what *make* returns, and hear what comes meanwhile."""
+        future = self.context.run_typed(name, make, LOGGED)
+        while await self._any(future) is None:
+            if not self.closing:
+                await self._judge()
+        return await future
+
+    # Turns
+
+    async def make_turn(self, request: Data) -> Data | None:
+        """Have a `run` make a turn."""
+        await self._judge()
+        self._keep_standing()
+        done = await self._made(request)
+        while done.get("not_begun"):
+            self.announced = False
+            done = await self._made(request)
+        if done.get("lost"):
+            return None
+        self.announced = not done.pop("apart", False)
+        if done["rows"]:
+            self._keep_rows(done["rows"])
+        return done
+
+    async def _made(self, request: Data) -> Data:
+        calls = self.calls()
+        if calls and not self.announced:
+            announcement = await self._log("announce", self._attempts.announce)
+            self.announced, self.fresh = True, announcement["by"] == self._attempts.id
+        self._logged += 1
+        number = self._logged
+        assert self.execution is not None
+        make = functools.partial(self._turn, request, number, lost=calls and not self.fresh)
+        done: Data = await self._log(self.execution.state, make)
+        self._attempts.forget(self.invocation, number)
+        self.fresh = done.pop("by", None) == self._attempts.id
+        return done
+
+    async def _turn(self, request: Data, number: int, *, lost: bool) -> Data:
+        if lost and not self._attempts.knows(self.invocation, number):
+            return {"lost": True, "by": self._attempts.id}
+        opening, rows = self.start["opening"], list(self.rows)
+
+        async def turn() -> Data:
+            if self._projection is not None:
+                await self._projection.keep_up(self.turns, opening, rows)
+            return await self.turns.turn(opening, rows, request)
+
+        return await self._attempts.once(self.invocation, number, turn)
+
+    async def follow(self) -> None:
+        """Have the projection follow, if there is one, up to where the execution rests."""
+        if self.start.get("follow"):
+            await self._log("follow", self._follow)
+            self.announced = False
+
+    async def _follow(self) -> None:
+        if self._projection is None:
+            raise JournalError("this worker was given no projection=, which the execution's follow=True asks for")
+        await self._projection.follow_apart(self.turns, self.start["opening"], list(self.rows))
+
+    # Time
+
+    async def now(self) -> float:
+        """The time when this was first asked."""
+        return await self.context.time()
+
+    async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
+        """Wait for a condition, or a time."""
+        await self._judge()
+        if not holds() and rests and self._is_long(until):
+            await self.follow()
+        while not holds():
+            self.announced = False
+            self._keep_standing()
+            if await self._any(*self._timer(until)) is not None:
+                return True
+            await self._judge()
+        return False
+
+    def _is_long(self, until: float | None) -> bool:
+        since = self.rows[-1][4] if self.rows else self.start["opening"]["at"]
+        return until is None or until - since > 1.0
+
+    def _timer(self, until: float | None) -> list[RestateDurableFuture[None]]:
+        if until is None:
+            return []
+        if until not in self._timers:
+            left = max(0.0, until - time.time()) + 0.001  # Restate counts whole milliseconds
+            self._timers = {until: self.context.sleep(timedelta(seconds=left))}
+        return [self._timers[until]]
+
+    # Messages
+
+    def _hear(self, message: Data) -> None:
+        number, what, words = self.heard, message["what"], message["words"]
+        self.heard += 1
+        self._message = promise(self.context, "message", self.heard).value()
+        self.context.set("heard", self.heard, JSON)
+        if what == POST:
+            self.put(*words)
+        elif what == NEWS:
+            saga_id, summary = words
+            group, name = group_of(saga_id), branch_name(saga_id)
+            if self._futures.get(name, ("",))[0] == group:  # its result may have been faster
+                self.note(group, name, summary)
+        elif what == COMMAND:
+            self.verbs.append((*words, None))
+        elif "item" in words[0]:
+            self.asked[number] = words[0]["item"]
+        else:
+            self.verbs.append((*words, number))
+
+    async def _judge(self) -> None:
+        """Judge the items that people said, in their order: the machine refuses what does not fit."""
+        while self.asked:
+            number = min(self.asked)
+            item = self.asked.pop(number)
+            future = self.context.run_typed("judge", functools.partial(self._judged, item), LOGGED)
+            judged: Data = await future
+            if judged["news"]:
+                self.put(item)
+            await self.answer(number, judged["refusal"])
+
+    async def _judged(self, item: list[Any]) -> Data:
+        assert self.execution is not None
+        try:
+            return {"news": self.turns.check_item(self.execution, self.items, item), "refusal": None}
+        except MediatorError as refusal:
+            return {"news": False, "refusal": str(refusal)}
+
+    async def answer(self, asked: int | None, refusal: str | None) -> None:
+        """Complete the promise that the handler waits for."""
+        if asked is not None:
+            self._keep_standing()
+            await promise(self.context, "answer", asked).resolve({"refusal": refusal})
+
+    async def tell(self, saga_id: str, what: str, *words: Any) -> None:
+        """Call the handler of another workflow, which keeps it as a message."""
+        service: str = self._services.get(saga_id) or self.start["of"]
+        message = msgspec.json.encode({"what": what, "words": words})
+        await self.context.generic_call(service, "tell", message, key=saga_id)
+
+    async def finish(self) -> None:
+        """Answer what has come."""
+        await self._judge()
+
+    # Branches
+
+    def begin_branch(self, path: str, name: str, start: Data) -> None:
+        """Call another workflow."""
+        saga_id = start["opening"]["saga_id"]
+        service = self._services[saga_id] = UNDONE if "verb" in start else SAGA
+        begun = msgspec.json.encode({**start, "of": self.service})
+        self._futures[name] = (path, start, self.context.generic_call(service, "run", begun, key=saga_id))
+
+    async def report(self, execution: Execution) -> None:
+        """As of every engine; the log has one entry more, so that the next turn is announced apart."""
+        before = self.reported
+        await super().report(execution)
+        if self.reported != before:
+            self.announced = False
+
+
+async def tell(context: WorkflowSharedContext, message: Data) -> int:
+    """Keep a message for the execution, once, also if a worker is lost meanwhile; its number."""
+    mine = context.request().id
+    number: int = await context.get("heard", JSON) or 0
+    while True:
+        try:
+            await promise(context, "message", number).resolve({**message, "id": mine})
+        except TerminalError as error:
+            if error.message != ALREADY:
+                raise
+            if (await promise(context, "message", number).peek())["id"] == mine:
+                return number
+            number += 1
+        else:
+            return number
+
+
+async def say(context: WorkflowSharedContext, words: Data) -> Data:
+    """Have the execution take a cancel, a signal or a verb: why it is refused."""
+    number = await tell(context, {"what": SAY, "words": [words]})
+    answer = promise(context, "answer", number)
+    begun = await context.get("opening", JSON)
+    if begun is None:
+        return dict(await answer.value())
+    ended = context.attach_invocation(begun["invocation"], JSON)
+    await restate.wait_completed(answer.value(), ended)
+    if (answered := await answer.peek()) is not None:
+        return dict(answered)
+    state = (await ended)["rows"][-1][3]
+    refusal = f"execution {context.key()!r} has ended in {state!r}: it takes nothing any more"
+    return {"refusal": refusal}
+
+
+async def standing(context: WorkflowSharedContext) -> Data | None:
+    """The execution's opening, records and inbox, and whether it rests; None: it has not begun."""
+    begun = await context.get("opening", JSON)
+    if begun is None:
+        return None
+    keys = sorted(key for key in await context.state_keys() if key.startswith("rows-"))
+    rows = [row for key in keys for row in await context.get(key, JSON) or ()]
+    known = await context.get("standing", JSON) or {"items": [], "rests": False}
+    return {"opening": begun["opening"], "rows": rows, **known}

@@ -1,0 +1,154 @@
+"""RestateMediator: the verbs of `Mediator`, awaited, for sagas that Restate drives."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.engines.mediator import EngineMediator
+from fsm_mediator.engines.replay import Data
+from fsm_mediator.engines.restate.loop import SAGA, UNDONE
+from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, UnknownExecutionError
+from fsm_mediator.states import SUCCEEDED
+
+PAUSE: Final = 0.5
+"""Seconds before Restate is asked again, where it did not answer, or the execution has not begun."""
+
+PATIENCE: Final = 10.0
+"""Seconds for which a worker may be silent that is asked how an execution stands."""
+
+NOT_FOUND: Final = 404
+NOT_READY: Final = 470
+
+
+class _Absent(enum.Enum):
+    """Why there is no result of an execution."""
+
+    UNKNOWN = enum.auto()
+    GOES_ON = enum.auto()
+
+
+class RestateMediator(EngineMediator):
+    """Starts sagas on Restate, and says to them what `Mediator` says, awaited. A `worker` drives them.
+
+    An execution is a workflow, whose key is the saga_id.
+
+    Args:
+        sagas: The sagas it knows.
+        client: An HTTP client whose ``base_url`` is that of Restate's ingress, with the headers that it asks for.
+        follow: Whether the workers' projection follows the executions; see `fsm_mediator.engines.projection`.
+        settings: As of `Turns`.
+    """
+
+    engine = "Restate"
+
+    def __init__(self, *sagas: Saga, client: httpx.AsyncClient, follow: bool = False, **settings: Any) -> None:
+        super().__init__(*sagas, **settings)
+        self._client = client
+        self._common = {"follow": follow}
+
+    async def _ask(self, path: str, body: Any = None, *, method: str = "POST", timeout: float = PATIENCE) -> Any:
+        """Restate's answer to a request.
+
+        Raises:
+            JournalError: It does not answer, or has no worker for sagas.
+        """
+        try:
+            more = {} if body is None else {"json": body}
+            answer = await self._client.request(method, path, timeout=timeout or None, **more)
+        except httpx.TransportError as error:
+            raise JournalError(
+                f"Restate does not answer at {self._client.base_url}: {type(error).__name__} {error}. If it was asked "
+                f"to start an execution, start it again with the same saga_id"
+            ) from error
+        if answer.is_error and answer.status_code != NOT_READY:
+            message = answer.json().get("message", answer.text)
+            if answer.status_code == NOT_FOUND and "invocation" in message:
+                return _Absent.UNKNOWN
+            why = "has a worker made itself known?" if method == "POST" else "was the workflow ended by hand?"
+            raise JournalError(f"Restate answers {answer.status_code} to {path}: {message} ({why})")
+        return _Absent.GOES_ON if answer.is_error else answer.json()
+
+    async def _open(self, opening: Data) -> bool:
+        return await self._begin(SAGA, {**self._common, "opening": opening, "rows": self.turns.begun(opening)})
+
+    async def _begin(self, service: str, start: Data) -> bool:
+        accepted = await self._ask(f"/{service}/{_key(start['opening']['saga_id'])}/run/send", start)
+        return bool(accepted["status"] == "Accepted")
+
+    async def _result(self, saga_id: str, service: str, how: str = "output") -> Any:
+        """The result of an execution. *how*: ``output``, or ``attach``, which waits for it."""
+        path = f"/restate/workflow/{service}/{_key(saga_id)}/{how}"
+        return await self._ask(path, method="GET", timeout=PATIENCE if how == "output" else 0)
+
+    async def _last(self, saga_id: str, how: str = "output", *, new: bool = False) -> tuple[str, Any]:
+        """The service that an execution ran in last, and its result there. One that is *new* was not undone yet."""
+        result = await self._result(saga_id, SAGA, how)
+        if result is _Absent.UNKNOWN:
+            raise UnknownExecutionError(f"Restate knows no execution {saga_id!r}, or its retention is over")
+        if not new and result is not _Absent.GOES_ON and result["rows"][-1][3] == SUCCEEDED:
+            undone = await self._result(saga_id, UNDONE)
+            if undone is not _Absent.UNKNOWN:
+                return UNDONE, await self._result(saga_id, UNDONE, how)
+        return SAGA, result
+
+    async def _standing(self, saga_id: str) -> Data:
+        service, result = await self._last(saga_id)
+        if result is not _Absent.GOES_ON:
+            return {**result, "items": [], "rests": True}
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            known = await self._ask(f"/{service}/{_key(saga_id)}/standing")
+            if known is not None:
+                return dict(known)
+            if asyncio.get_running_loop().time() >= until:
+                raise JournalError(
+                    f"execution {saga_id!r} is on Restate, but no worker that knows its saga has begun it"
+                )
+            await asyncio.sleep(PAUSE / 10)
+
+    async def _ended(self, saga_id: str, *, new: bool = False) -> Data:
+        while True:
+            try:
+                _, result = await self._last(saga_id, "attach", new=new)
+            except JournalError as error:
+                if not isinstance(error.__cause__, httpx.TransportError):
+                    raise
+                await asyncio.sleep(PAUSE)
+            else:
+                return {**result, "items": [], "rests": True}
+
+    async def _new_ended(self, saga_id: str) -> Data:
+        return await self._ended(saga_id, new=True)
+
+    async def _say(self, saga_id: str, words: Data, timeout: float) -> None:
+        service, result = await self._last(saga_id)
+        if result is not _Absent.GOES_ON:
+            state = result["rows"][-1][3]
+            raise RefusedError(f"execution {saga_id!r} has ended in {state!r}: it takes nothing any more")
+        try:
+            answer = await self._ask(f"/{service}/{_key(saga_id)}/say", words, timeout=timeout)
+        except JournalError as error:
+            if not isinstance(error.__cause__, httpx.TimeoutException):
+                raise
+            message = (
+                f"execution {saga_id!r}: no worker has answered in {timeout:g} seconds. What was said may still be "
+                f"taken: look at its outcome, and see that a worker runs that Restate knows"
+            )
+            raise StillRunningError(saga_id, "unknown", timeout, message) from None
+        if answer["refusal"] is not None:
+            raise RefusedError(answer["refusal"])
+
+    async def _undo(self, standing: Data, verb: Data) -> None:
+        known = {name: standing[name] for name in ("opening", "rows", "branches")}
+        if not await self._begin(UNDONE, {**self._common, **known, "verb": verb}):
+            raise RefusedError(f"execution {standing['opening']['saga_id']!r} is being undone already")
+
+
+def _key(saga_id: str) -> str:
+    return quote(saga_id, safe="")

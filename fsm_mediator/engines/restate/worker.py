@@ -1,0 +1,165 @@
+"""The worker: serves the workflows of executions to Restate, over HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import weakref
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any, Final
+
+import httpx
+import restate
+from hypercorn.asyncio import serve
+from hypercorn.config import Config, Sockets
+from restate import InvocationRetryPolicy, Workflow, WorkflowContext
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.engines.projection import Projection
+from fsm_mediator.engines.replay import Data, Turns
+from fsm_mediator.engines.restate import loop
+from fsm_mediator.engines.restate.attempts import Attempts
+from fsm_mediator.engines.restate.loop import JSON, SAGA, UNDONE, SagaRun
+from fsm_mediator.errors import JournalError
+
+RETENTION: Final = 30 * 86_400.0
+"""Seconds for which Restate keeps an execution after its end, unless another time is named."""
+
+INACTIVITY: Final = 60.0
+"""Seconds without a message after which Restate suspends an execution, which then costs a worker nothing."""
+
+FOREVER: Final = timedelta(days=3650)
+RETRIES: Final = InvocationRetryPolicy(
+    initial_interval=timedelta(milliseconds=50),
+    exponentiation_factor=2.0,
+    max_interval=timedelta(seconds=10),
+    max_attempts=10**9,  # Restate would pause after 70
+)
+"""When Restate asks a worker again after one was lost, or did not know the definition."""
+
+STREAMS: Final = 100_000
+"""The most executions that Restate may have open on one connection. One that runs or waits for a branch is open."""
+
+
+class _Listener(socket.socket):
+    """A listening socket that remembers its connections, so that they can be ended from this side.
+
+    Restate sees them break, and asks the next worker. To the server it looks as if Restate had ended them.
+    """
+
+    connections: weakref.WeakSet[socket.socket]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection."""
+        connection, address = super().accept()
+        self.connections.add(connection)
+        return connection, address
+
+
+class _Listening(Config):
+    """Hypercorn's settings, with such sockets."""
+
+    def __init__(self, bind: str) -> None:
+        super().__init__()
+        self.bind = [bind]
+        self.loglevel = "ERROR"
+        self.h2_max_concurrent_streams = STREAMS
+        self.keep_alive_timeout = 3600.0
+        self.connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def create_sockets(self) -> Sockets:
+        """Listen."""
+        sockets = super().create_sockets()
+        for number, each in enumerate(sockets.insecure_sockets):
+            sockets.insecure_sockets[number] = listener = _Listener(fileno=each.detach())
+            listener.connections = self.connections
+        return sockets
+
+    def end_connections(self) -> None:
+        """End every connection."""
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):  # it has ended
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def _workflow(name: str, turns: Turns, attempts: Attempts, projection: Projection | None, kept: float) -> Workflow:
+    workflow = Workflow(
+        name,
+        inactivity_timeout=timedelta(seconds=INACTIVITY),
+        abort_timeout=FOREVER,  # a step takes as long as it takes
+        invocation_retry_policy=RETRIES,
+        journal_retention=timedelta(0),
+    )
+
+    @workflow.main(input_serde=JSON, output_serde=JSON, workflow_retention=timedelta(seconds=kept))
+    async def run(context: WorkflowContext, start: Data) -> Data:
+        return await SagaRun(turns, context, name, attempts, projection).run(start)
+
+    for handler in (loop.tell, loop.say, loop.standing):
+        workflow.handler(input_serde=JSON, output_serde=JSON)(handler)
+    return workflow
+
+
+@contextlib.asynccontextmanager
+async def worker(
+    *sagas: Saga,
+    bind: str = "127.0.0.1:9080",
+    admin: str | None = None,
+    url: str | None = None,
+    max_workers: int = 16,
+    close_grace: float = 30.0,
+    retention: float = RETENTION,
+    projection: Projection | None = None,
+    identity_keys: list[str] | None = None,
+    **settings: Any,
+) -> AsyncIterator[None]:
+    """Drive executions of *sagas*, for as long as the context lasts.
+
+    Args:
+        sagas: The sagas.
+        bind: Where it listens: ``HOST:PORT``.
+        admin: The URL of Restate's admin API, where the worker makes itself known. None: it is known there already.
+        url: The worker's URL as Restate reaches it. None: ``http://`` and *bind*.
+        max_workers: The most attempts under way at a time.
+        close_grace: Seconds for which attempts under way may go on once the worker is to stop. After that they count
+            as crashed.
+        retention: Seconds for which Restate keeps an execution after its end. Until then its id joins, and it can be
+            undone.
+        projection: Follows the executions into a journal.
+        identity_keys: Keys by which Restate signs its requests; others are refused then.
+        settings: As of `Turns`.
+
+    Raises:
+        JournalError: Restate does not accept the worker.
+    """
+    turns = Turns(*sagas, max_workers=max_workers, **settings)
+    attempts = Attempts(max_workers, INACTIVITY / 2)
+    workflows = [_workflow(name, turns, attempts, projection, retention) for name in (SAGA, UNDONE)]
+    config, stop = _Listening(bind), asyncio.Event()
+    app = restate.app(workflows, identity_keys=identity_keys)
+    serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))
+    try:
+        if admin is not None:
+            await _make_known(admin, url or f"http://{bind}", serving)
+        yield
+    finally:
+        await attempts.close(close_grace)
+        stop.set()
+        while not serving.done():
+            config.end_connections()
+            await asyncio.wait((serving,), timeout=0.1)
+        serving.result()
+
+
+async def _make_known(admin: str, url: str, serving: asyncio.Task[None]) -> None:
+    async with httpx.AsyncClient(base_url=admin, timeout=30.0) as client:
+        try:
+            answer = await client.post("/deployments", json={"uri": url, "force": True})
+        except httpx.TransportError as error:
+            raise JournalError(f"Restate's admin API does not answer at {admin}: {error}") from error
+    if serving.done():
+        serving.result()
+    if answer.is_error:
+        raise JournalError(f"Restate does not accept the worker at {url}: {answer.text}")

@@ -1,0 +1,221 @@
+"""The workflow that drives an execution on Temporal. The loop itself is in `fsm_mediator.engines.driving`.
+
+Each turn is an activity, whose result is in Temporal's history before it is folded. A turn that calls nothing of the
+user's is a local activity. The history is replayed by folding the rows again, so that settings and functions may change
+meanwhile. What may never change is the order of the commands: `LOOPS` holds every loop that was ever released, and a
+workflow names its own in its input. A branch is a child workflow, whose id is the branch's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    ChildWorkflowError,
+    FailureError,
+    WorkflowAlreadyStartedError,
+)
+
+from fsm_mediator.engines.driving import Driving
+from fsm_mediator.engines.replay import Data
+from fsm_mediator.errors import RefusedError
+from fsm_mediator.ids import branch_name, group_of
+from fsm_mediator.records import SIGNAL
+
+WORKFLOW: Final = "fsm_mediator.saga"
+
+LOOP: Final = 1
+"""The number of the loop that new executions run on; see `LOOPS`."""
+
+TURN: Final = "fsm_mediator.turn"
+FOLLOW: Final = "fsm_mediator.follow"
+TURNS: Final = "fsm_mediator_turns"
+"""The extern function by which a worker hands its `Turns` to workflows."""
+
+NOT_BEGUN: Final = "fsm_mediator.NotBegun"
+"""The type of the error of an activity that has called nothing: this worker cannot drive the execution."""
+
+REFUSED: Final = "RefusedError"
+
+ONCE: Final = RetryPolicy(maximum_attempts=1)
+FOREVER: Final = timedelta(days=3650)
+LOCAL: Final = timedelta(seconds=60)
+MOST_PAUSE: Final = 60.0
+"""The longest pause, in seconds, before a worker is asked again that may know the definition."""
+
+
+@workflow.defn(name=WORKFLOW)
+class SagaWorkflow(Driving):
+    """One execution. Its id is the saga_id; the branches of its groups are child workflows."""
+
+    inherited = ("loop", "heartbeat", "follow")
+
+    def __init__(self) -> None:
+        super().__init__(workflow.extern_functions()[TURNS]())
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    @workflow.run
+    async def run(self, start: Data) -> Data:
+        """Drive the execution to its end; the result is all that is known of it."""
+        self.open(start)
+        return await LOOPS[start["loop"]](self)
+
+    # What others ask and say
+
+    @workflow.query
+    def standing(self) -> Data:
+        """The execution's opening, records and inbox, and whether it rests."""
+        rests = self.execution is not None and self.rests(self.execution)
+        return {"opening": self.start.get("opening"), "rows": self.rows, "items": self.items, "rests": rests}
+
+    @workflow.signal
+    def post(self, item: list[Any]) -> None:
+        """Put an item into the inbox."""
+        self.put(item)
+
+    @workflow.signal
+    def news(self, saga_id: str, summary: Data) -> None:
+        """Note how a branch stands that has not ended."""
+        self.note(group_of(saga_id), branch_name(saga_id), summary)
+
+    @workflow.signal
+    def command(self, verb: Data) -> None:
+        """Take a verb from the execution that waits for this branch."""
+        self.verbs.append((verb, {}))
+
+    @workflow.update
+    async def say(self, verb: Data) -> None:
+        """Take a cancel, a signal or a verb, which the machine has accepted."""
+        if "item" in verb:
+            self.put(verb["item"])
+            return
+        answer: Data = {}
+        self.verbs.append((verb, answer))
+        await workflow.wait_condition(lambda: bool(answer))
+        if answer["refusal"] is not None:
+            raise ApplicationError(answer["refusal"], type=REFUSED, non_retryable=True)
+
+    @say.validator
+    def check(self, verb: Data) -> None:
+        """Refuse what does not fit. Nothing of it comes into the history."""
+        execution = self.execution
+        if execution is None:
+            return
+        try:
+            if "item" not in verb:
+                self.turns.check_verb(self.start["opening"], self.rows, verb)
+            elif self.closing and verb["item"][0] == SIGNAL:
+                raise RefusedError(f"signal {verb['item'][1]!r} of {execution.saga_id!r} came after its time-out")
+            else:
+                self.turns.check_item(execution, self.items, verb["item"])
+        except RefusedError as refusal:
+            raise ApplicationError(str(refusal), type=REFUSED, non_retryable=True) from None
+
+    async def answer(self, asked: Data, refusal: str | None) -> None:
+        """Answer the update that waits for it."""
+        asked["refusal"] = refusal
+
+    async def tell(self, saga_id: str, what: str, *words: Any) -> None:
+        """Signal another workflow, unless it has ended."""
+        with contextlib.suppress(FailureError):
+            await workflow.get_external_workflow_handle(saga_id).signal(what, args=list(words))
+
+    # Turns
+
+    async def make_turn(self, request: Data) -> Data | None:
+        """Have an activity make a turn. A worker that does not know the definition leaves it to another."""
+        pause = 1.0
+        while True:
+            try:
+                return await self._activity([self.start["opening"], self.rows, request])
+            except ActivityError as error:
+                if not (isinstance(error.cause, ApplicationError) and error.cause.type == NOT_BEGUN):
+                    return None  # the worker is gone, or did not answer for too long
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, MOST_PAUSE)
+
+    async def _activity(self, arguments: list[Any]) -> Data:
+        execution = self.execution
+        assert execution is not None
+        if not self.calls():
+            return await workflow.execute_local_activity(TURN, args=arguments, start_to_close_timeout=LOCAL)
+        effect = execution.effect
+        calls = effect is not None and effect.callback is not None
+        summary = f"{effect.kind} {effect.part.path}" if calls and effect is not None else execution.state
+        return await workflow.execute_activity(
+            TURN,
+            args=arguments,
+            retry_policy=ONCE,
+            start_to_close_timeout=FOREVER,
+            heartbeat_timeout=timedelta(seconds=self.start["heartbeat"]),
+            summary=summary,
+        )
+
+    # Time
+
+    async def now(self) -> float:
+        """The workflow's time."""
+        return workflow.time()
+
+    async def pause(self, holds: Callable[[], bool], until: float | None = None, *, rests: bool = False) -> bool:
+        """Wait for a condition, or a time."""
+        if until is None or until > workflow.time():
+            if rests and (until is None or until - workflow.time() > 1.0):
+                await self.follow()
+            timeout = None if until is None else until - workflow.time()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await workflow.wait_condition(holds, timeout=timeout)
+        return until is not None and workflow.time() >= until
+
+    # Branches, and a history that grows
+
+    def begin_branch(self, path: str, name: str, start: Data) -> None:
+        """Begin a child workflow."""
+        task = asyncio.create_task(self._branch(path, name, start))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _branch(self, path: str, name: str, start: Data) -> None:
+        try:
+            kept: Data = await workflow.execute_child_workflow(
+                WORKFLOW,
+                start,
+                id=start["opening"]["saga_id"],
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            )
+        except (ChildWorkflowError, WorkflowAlreadyStartedError) as error:
+            self.branch_lost(path, name, start, error.__cause__ or error)
+        else:
+            self.branch_ended(path, name, kept)
+
+    async def renew(self) -> None:
+        """Continue as a new run, with the records and the inbox, before the history is too long."""
+        if not workflow.info().is_continue_as_new_suggested() or self.tasks or self.verbs:
+            return
+        await self.finish()
+        kept = {"rows": self.rows, "items": self.items, "branches": self.branches, "crashes": self.crashes}
+        start = {name: value for name, value in self.start.items() if name != "verb"}
+        workflow.continue_as_new({**start, **kept})
+
+    async def finish(self) -> None:
+        """Wait until each update is answered."""
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    async def follow(self) -> None:
+        """Have the projection follow, if there is one, up to where the execution rests."""
+        if self.start.get("follow"):
+            await workflow.execute_local_activity(
+                FOLLOW, args=[self.start["opening"], self.rows], start_to_close_timeout=LOCAL
+            )
+
+
+LOOPS: Final[dict[int, Callable[[SagaWorkflow], Awaitable[Data]]]] = {1: SagaWorkflow.drive}
+"""Every loop that was released, by number. A loop never changes the order of its commands; a new one is added."""

@@ -1,0 +1,136 @@
+"""The worker: has the turns of executions made, as activities, and keeps their workflows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    Interceptor,
+    Replayer,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.engines.projection import Projection
+from fsm_mediator.engines.replay import Data, Row, Turns
+from fsm_mediator.engines.temporal.loop import FOLLOW, NOT_BEGUN, TURN, TURNS, SagaWorkflow
+from fsm_mediator.errors import MediatorError
+
+QUEUE = "fsm_mediator"
+"""The task queue of executions, unless another is named."""
+
+
+class _HandsTurns(Interceptor):
+    """Gives workflows the worker's `Turns`."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def workflow_interceptor_class(
+        self,
+        input: WorkflowInterceptorClassInput,  # noqa: A002 - Temporal's name
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """Add the function that returns them."""
+        input.unsafe_extern_functions[TURNS] = lambda: self._turns
+        return None
+
+
+class _Activities:
+    def __init__(self, turns: Turns, projection: Projection | None) -> None:
+        self._turns = turns
+        self._projection = projection
+
+    @activity.defn(name=FOLLOW)
+    async def follow(self, opening: Data, rows: list[Row]) -> None:
+        """Have the projection follow."""
+        if self._projection is None:
+            raise ApplicationError("this worker was given no projection=, which the execution's follow=True asks for")
+        await self._projection.follow_apart(self._turns, opening, rows)
+
+    @activity.defn(name=TURN)
+    async def turn(self, opening: Data, rows: list[Row], request: Data) -> Data:
+        """Make a turn; heartbeats say meanwhile that this worker lives."""
+        try:
+            execution = self._turns.load(opening, rows)
+        except MediatorError as error:
+            raise ApplicationError(str(error), type=NOT_BEGUN) from error
+        if self._projection is not None:
+            await self._projection.keep_up(self._turns, opening, rows)
+        beat = activity.info().heartbeat_timeout
+        async with _heartbeats(beat):
+            return await self._turns.turn_of(execution, opening, request)
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats(timeout: timedelta | None) -> AsyncIterator[None]:
+    async def beat(seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            activity.heartbeat()
+
+    task = None if timeout is None else asyncio.create_task(beat(timeout.total_seconds() / 4))
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+
+
+def worker(
+    *sagas: Saga,
+    client: Client,
+    task_queue: str = QUEUE,
+    max_workers: int = 16,
+    close_grace: float = 30.0,
+    projection: Projection | None = None,
+    temporal: Any = None,
+    **settings: Any,
+) -> Worker:
+    """A worker that drives executions of *sagas*, for as long as its context lasts.
+
+    Args:
+        sagas: The sagas.
+        client: Temporal's client.
+        task_queue: Where executions queue, as their `TemporalMediator` has it.
+        max_workers: The most attempts under way at a time.
+        close_grace: Seconds for which attempts under way may go on once the worker is to stop. After that they count
+            as crashed.
+        projection: Follows the executions into a journal.
+        temporal: More arguments for `temporalio.worker.Worker`, as a dictionary.
+        settings: As of `Turns`.
+    """
+    turns = Turns(*sagas, max_workers=max_workers, **settings)
+    more: dict[str, Any] = {"max_concurrent_activities": max_workers, **(temporal or {})}
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=[SagaWorkflow],
+        activities=_activities(turns, projection),
+        workflow_runner=UnsandboxedWorkflowRunner(),  # it only folds; the sandbox would import every saga again
+        graceful_shutdown_timeout=timedelta(seconds=close_grace),
+        interceptors=[_HandsTurns(turns), *more.pop("interceptors", ())],
+        **more,
+    )
+
+
+def _activities(turns: Turns, projection: Projection | None) -> list[Any]:
+    activities = _Activities(turns, projection)
+    return [activities.turn, activities.follow]
+
+
+def replayer(*sagas: Saga, **settings: Any) -> Replayer:
+    """Replays saved histories on *sagas*, to prove that a changed library or definition still follows them."""
+    turns = Turns(*sagas, **settings)
+    return Replayer(
+        workflows=[SagaWorkflow], workflow_runner=UnsandboxedWorkflowRunner(), interceptors=[_HandsTurns(turns)]
+    )

@@ -1,0 +1,211 @@
+"""Archive: executions in files of JSON lines, compressed, outside of every journal; and how they are read again.
+
+A line is that of ``fsm-mediator export``: see ``lines.py``. A file is written whole or not at all, and never changed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from fsm_mediator.ciphers import Cipher
+from fsm_mediator.errors import JournalError
+from fsm_mediator.ids import root_of
+from fsm_mediator.journal.codec import Codec
+from fsm_mediator.journal.lines import Lines
+from fsm_mediator.journal.note_rows import about_note
+from fsm_mediator.journal.notes import Note
+from fsm_mediator.journal.protocol import Entry, Journal, Written
+from fsm_mediator.journal.rows import about_record
+from fsm_mediator.journal.sealing import open_secrets, unseal
+from fsm_mediator.records import Acceptance, Failure, Record
+from fsm_mediator.redaction import Redaction
+
+_GZIP: Final = b"\x1f\x8b"
+"""The first bytes of every compressed file."""
+
+ENDING: Final = ".jsonl.gz"
+
+
+class Archive:
+    """A folder of compressed files with executions that ended.
+
+    What the journal's cipher seals is sealed in the archive, too, with the key that seals now.
+
+    Args:
+        folder: The folder; it is made, for its owner alone, when the first file is.
+        redaction: Hides parts of values and texts for ever.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], redaction: Redaction | None = None) -> None:
+        self.folder: Final = Path(folder)
+        self._redaction = redaction or Redaction()
+
+    def add(self, journal: Journal, entries: Sequence[Entry]) -> Path:
+        """Write executions with all their records into a new file, which is on the disk on return.
+
+        Raises:
+            JournalError: The file cannot be written, or some records cannot be read.
+        """
+        cipher = journal.codec.cipher if journal.encodes else None
+        encoded = []
+        for line in Lines(cipher, self._redaction).of(journal, entries):
+            if "unreadable" in line:
+                raise JournalError(f"{line['unreadable']}; it is not archived. See fsm-mediator check")
+            encoded.append(msgspec.json.encode(line))
+        at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        path = self.folder / f"{at}-{uuid.uuid4().hex}{ENDING}"
+        unfinished = path.with_name(f".{path.name}")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(gzip.compress(b"\n".join(encoded) + b"\n"))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise JournalError(
+                f"the archive {str(self.folder)!r} cannot be written: {error.strerror or error}; nothing was deleted"
+            ) from error
+        return path
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, compressed or not; of a folder, those of its archived files, in the order of writing.
+
+    Raises:
+        JournalError: A file cannot be read, or is damaged.
+    """
+    for each in sorted(path.glob(f"[!.]*{ENDING}")) if path.is_dir() else (path,):
+        try:
+            with each.open("rb") as file:
+                compressed = file.read(len(_GZIP)) == _GZIP
+            with gzip.open(each) if compressed else each.open("rb") as lines:
+                yield from lines
+        except (OSError, EOFError, zlib.error) as error:
+            why = getattr(error, "strerror", None) or error
+            raise JournalError(f"{each} cannot be read: {why}") from error
+
+
+def archived_page(folder: Path, before: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    """The lines of the newest archived file with a name below *before*, the newest first.
+
+    Returns:
+        These, and the name of their file, below which the next page is; None: it is the oldest.
+
+    Raises:
+        JournalError: The file cannot be read.
+    """
+    files = sorted(folder.glob(f"[!.]*{ENDING}"), reverse=True)
+    older = [each for each in files if before is None or each.name < before]
+    if not older:
+        return [], None
+    found = [_decoded(line, older[0]) for line in read_lines(older[0])]
+    return found[::-1], older[0].name if len(older) > 1 else None
+
+
+class ArchivedExecution:
+    """An execution of an archive with its branches, as a journal that can only be read.
+
+    Args:
+        path: An archive's folder or file, or what ``export`` wrote.
+        saga_id: The execution.
+        cipher: Opens what is sealed.
+
+    Raises:
+        JournalError: A file cannot be read.
+    """
+
+    encodes: Final = True
+    heartbeat: Final = None
+
+    def __init__(self, path: Path, saga_id: str, cipher: Cipher | None = None) -> None:
+        self.codec: Final = Codec(cipher=cipher)
+        self._lines: dict[str, dict[str, Any]] = {}
+        wanted = root_of(saga_id).encode()
+        for line in read_lines(path):
+            if wanted in line or b"\\" in line:
+                found = _decoded(line, path)
+                if root_of(str(found["saga_id"])) == root_of(saga_id):
+                    self._lines.pop(found["saga_id"], None)
+                    self._lines[found["saga_id"]] = found  # one that was archived twice is as it was the last time
+
+    def find(self, saga_id: str) -> Entry | None:
+        """As `Journal.find`."""
+        line = self._lines.get(saga_id)
+        if line is None:
+            return None
+        if "sealed" in line:
+            payload, _, _ = open_secrets(line["sealed"], self.codec.cipher, about_record(saga_id, 0))
+        else:
+            payload = msgspec.Raw(msgspec.json.encode(line["payload"]))
+        names = line["saga"], line["version"], line["fingerprint"]
+        opened = Acceptance(saga_id, *names, payload, line["accepted_at"], line["deadline_at"], line["parent"])
+        return Entry(opened, line["state"], line["changed_at"], line["records"], 1)
+
+    def records(self, saga_id: str) -> list[Record]:
+        """As `Journal.records`."""
+        return [self._record(each) for each in self._lines[saga_id]["history"]]
+
+    def _record(self, line: dict[str, Any]) -> Record:
+        known = {name: line[name] for name in Record.__struct_fields__ if name in line}
+        texts = None if line["error"] is None else (line["error"]["message"], line["error"]["traceback"])
+        value: msgspec.Raw | None = None
+        if "sealed" in line:
+            about = about_record(line["saga_id"], line["seq"])
+            value, texts, known["reason"] = open_secrets(line["sealed"], self.codec.cipher, about)
+        elif line["value"] is not None:
+            value = msgspec.Raw(msgspec.json.encode(line["value"]))
+        error = None if line["error"] is None else Failure(line["error"]["type"], *(texts or ()))
+        children = None if line["children"] is None else tuple(line["children"])
+        return Record(**{**known, "value": value, "error": error, "children": children})
+
+    def inbox(self, saga_id: str) -> Written:  # noqa: ARG002
+        """As `Journal.inbox`; always empty."""
+        return ()
+
+    def entries(self, *, parent: str | None = None, **_: Any) -> Iterator[Entry]:
+        """As `Journal.entries`, all of them or the branches of one."""
+        for saga_id in reversed(self._lines):
+            entry = self.find(saga_id)
+            if entry is not None and parent in (None, entry.acceptance.parent):
+                yield entry
+
+    def add_note(self, *_: Any, **_more: Any) -> int:
+        """As `NotesJournal.add_note`, refused."""
+        raise JournalError("an archive is only read")
+
+    def notes(self, saga_id: str, **_: Any) -> list[Note]:
+        """As `NotesJournal.notes`, about one execution."""
+        found = [msgspec.convert(each, Note) for each in self._lines[saga_id].get("notes", ())]
+        about = about_note(saga_id)
+        return [msgspec.structs.replace(note, reason=unseal(note.reason, self.codec.cipher, about)) for note in found]
+
+    def close(self) -> None:
+        """As `Journal.close`."""
+
+
+def _decoded(line: bytes, path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise JournalError(f"{path} holds a line that is no execution: {error}") from error
+    if not isinstance(found.get("saga_id"), str) or "history" not in found:
+        raise JournalError(f"{path} holds a line that is no execution: it has no saga_id, or no history")
+    return found

@@ -1,0 +1,86 @@
+"""Attributes: names with JSON scalars, by which executions are found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from fsm_mediator.error_types import safe_repr
+from fsm_mediator.errors import PayloadError
+from fsm_mediator.journal.rows import is_text
+
+Scalar: TypeAlias = str | int | float | bool
+
+MOST: Final = 32
+"""How many attributes an execution can have."""
+
+LONGEST_NAME: Final = 64
+LONGEST_TEXT: Final = 256
+"""Characters of a name, and of a value that is a text: both are in an index."""
+
+
+def checked_attributes(attributes: Any, *, removes: bool = False) -> dict[str, Scalar | None]:
+    """The attributes that a caller gives, as they are kept: a float without a fraction is kept as an integer.
+
+    Args:
+        attributes: By their names.
+        removes: Whether None as a value is accepted: it removes the attribute.
+
+    Raises:
+        PayloadError: It is no mapping, there are too many, or a name or a value cannot be kept.
+    """
+    if not isinstance(attributes, Mapping):
+        raise PayloadError(f"attributes= is a mapping of names to JSON scalars, not {safe_repr(attributes)}")
+    if len(attributes) > MOST:
+        raise PayloadError(f"an execution has at most {MOST} attributes, and {len(attributes)} are given")
+    return {
+        _name(name): None if removes and value is None else _value(name, value) for name, value in attributes.items()
+    }
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or not is_text(name):
+        raise PayloadError(
+            f"{safe_repr(name)} is no name of an attribute: give a text of 1 to {LONGEST_NAME} characters"
+        )
+    if any(character.isspace() or character in "=@" for character in name):
+        raise PayloadError(f"{name!r} is no name of an attribute: it holds a space, = or @")
+    return name
+
+
+def _value(name: str, value: Any) -> Scalar:
+    if isinstance(value, str) and len(value) <= LONGEST_TEXT and is_text(value):
+        return value
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    raise PayloadError(
+        f"the attribute {name!r} is {safe_repr(value)}: give a text of at most {LONGEST_TEXT} characters, an integer "
+        f"of 64 bits, a finite float, or a bool"
+    )
+
+
+def attribute_text(value: Scalar) -> str:
+    """The value of an attribute as it is kept and looked up: JSON."""
+    return msgspec.json.encode(value).decode()
+
+
+def changed_attributes(value: Any) -> tuple[dict[str, str], list[str]]:
+    """The changes that the value of a note of kind ``attributes`` describes: values as JSON, and removed names."""
+    kept = {name: attribute_text(each) for name, each in value.items() if each is not None}
+    return kept, [name for name, each in value.items() if each is None]
+
+
+def scalar_of(text: str) -> Scalar:
+    """The JSON scalar that a person has written; anything else is a text."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError):
+        return text
+    return value if isinstance(value, (str, int, float, bool)) else text

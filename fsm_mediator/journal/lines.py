@@ -1,0 +1,153 @@
+"""Lines: executions as JSON, one a line, in exports and archives, with texts sealed or hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from fsm_mediator.ciphers import Cipher
+from fsm_mediator.errors import IllegalRecordError
+from fsm_mediator.journal.finding import attributes_of
+from fsm_mediator.journal.note_rows import about_note
+from fsm_mediator.journal.notes import Note, notes_of
+from fsm_mediator.journal.planning import planned_of
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.rows import about_item, about_record
+from fsm_mediator.journal.sealing import MARK, NO_VALUE, is_sealed, seal, seal_secrets
+from fsm_mediator.records import Failure, InboxItem, Record
+from fsm_mediator.redaction import Redaction
+
+_ALL_SHOWN: Final = Redaction()
+
+
+def plain(value: Any) -> Any:
+    """*value* as JSON types; a value that the journal returned encoded is decoded."""
+    if not isinstance(value, msgspec.Raw):
+        return msgspec.to_builtins(value, enc_hook=repr)
+    if is_sealed(value):
+        return f"({MARK[:-1]})"
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:  # the other executions are shown all the same
+        return f"(unreadable: {error})"
+
+
+def hide_texts(redaction: Redaction, record: Record) -> Record:
+    """*record* with what must not be seen hidden in its error and its reason."""
+    error = record.error
+    if error is not None:
+        texts = (redaction.field(name, getattr(error, name)) for name in ("message", "traceback"))
+        error = Failure(error.type, *texts)
+    return msgspec.structs.replace(record, error=error, reason=redaction.field("reason", record.reason))
+
+
+def hide_reason(redaction: Redaction, note: Note) -> Note:
+    """*note* with what must not be seen hidden in its reason."""
+    return msgspec.structs.replace(note, reason=redaction.field("reason", note.reason))
+
+
+class Lines:
+    """Makes the lines.
+
+    Args:
+        cipher: Seals what users write; None: it is written as the journal returns it. What the journal could not open
+            stays sealed.
+        redaction: Hides parts of values and texts.
+    """
+
+    def __init__(self, cipher: Cipher | None = None, redaction: Redaction = _ALL_SHOWN) -> None:
+        self._cipher = cipher
+        self._hidden = redaction.field
+
+    def of(self, journal: Journal, entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
+        """For each execution what a line holds: with its inbox and all its records, or why these cannot be read."""
+        for listed in entries:
+            entry = msgspec.structs.replace(listed, attributes=attributes_of(journal, listed.saga_id))
+            inbox = [self._item(entry.saga_id, item) for item in journal.inbox(entry.saga_id)]
+            more: dict[str, Any] = {}
+            try:
+                records = journal.records(entry.saga_id)
+            except IllegalRecordError as error:
+                records, more["unreadable"] = [], str(error)
+            if (planned := planned_of(journal, entry.saga_id)) is not None:
+                ended = None if planned.ended is None else str(planned.ended)
+                more["planned"] = {**planned._asdict(), "ended": self._text("message", ended, entry.saga_id)}
+            if notes := notes_of(journal, entry.saga_id):
+                more["notes"] = list(map(self._note, notes))
+            yield {**self.entry(entry), "mail": inbox, "history": list(map(self._record, records)), **more}
+
+    def entry(self, entry: Entry) -> dict[str, Any]:
+        """An execution as JSON types, without its records."""
+        acceptance = entry.acceptance
+        dormant = entry.wake_at == float("inf")
+        return {
+            "saga_id": acceptance.saga_id,
+            "saga": acceptance.saga,
+            "version": acceptance.version,
+            "fingerprint": acceptance.fingerprint,
+            "state": entry.state,
+            "accepted_at": acceptance.at,
+            "changed_at": entry.changed_at,
+            "deadline_at": acceptance.deadline_at,
+            "parent": acceptance.parent,
+            "records": entry.seq,
+            "wake_at": None if dormant else entry.wake_at,
+            "dormant": dormant,
+            "inbox": entry.mail,
+            "driver": None if entry.driver is None else {"process": str(entry.driver), "alive": entry.driver_alive},
+            "attributes": dict(entry.attributes),
+            "cursor": entry.cursor,
+            **self._secrets("payload", acceptance.payload, None, None, about_record(acceptance.saga_id, 0)),
+        }
+
+    def _record(self, record: Record) -> dict[str, Any]:
+        error = record.error
+        failure = None
+        if error is not None:
+            failure = {"type": error.type, "message": error.message, "traceback": error.traceback}
+        about = about_record(record.saga_id, record.seq)
+        return msgspec.structs.asdict(record) | self._secrets("value", record.value, failure, record.reason, about)
+
+    def _secrets(
+        self, name: str, value: Any, error: dict[str, Any] | None, reason: str | None, about: str
+    ) -> dict[str, Any]:
+        """The fields that a user's code or a person has written: *name*, ``error``, ``reason``; or these sealed."""
+        fields = {"error": error, "reason": reason} if name == "value" else {}
+        if is_sealed(value):
+            return {**fields, name: None, "sealed": bytes(value).decode()}
+        shown = {each: text if each == "type" else self._hidden(each, text) for each, text in (error or {}).items()}
+        hidden = self._hidden(name, plain(value)), self._hidden("reason", reason)
+        if self._cipher is None or (value is None and fields == {"error": None, "reason": None}):
+            fields = {"error": shown or None, "reason": hidden[1]} if fields else {}
+            return {**fields, name: hidden[0]}
+        secret = (shown["message"], shown["traceback"]) if shown else None
+        json = NO_VALUE if value is None and name == "value" else msgspec.Raw(msgspec.json.encode(hidden[0]))
+        sealed = seal_secrets(json, secret, hidden[1], self._cipher, about)
+        fields = (
+            {"error": (shown and {**shown, "message": "", "traceback": ""}) or None, "reason": None} if fields else {}
+        )
+        return {**fields, name: None, "sealed": sealed}
+
+    def _item(self, saga_id: str, item: InboxItem) -> dict[str, Any]:
+        found, about = msgspec.structs.asdict(item), about_item(saga_id, item.name)
+        found["reason"] = self._text("reason", item.reason, about)
+        if is_sealed(item.value):
+            return {**found, "value": None, "sealed": bytes(item.value).decode()}
+        found["value"] = self._hidden("value", plain(item.value))
+        if self._cipher is None or item.value is None:
+            return found
+        text = msgspec.json.encode(found["value"]).decode()
+        return {**found, "value": None, "sealed": seal(text, self._cipher, about)}
+
+    def _note(self, note: Note) -> dict[str, Any]:
+        reason = self._text("reason", note.reason, about_note(note.saga_id))
+        return {**msgspec.structs.asdict(note), "value": self._hidden("value", note.value), "reason": reason}
+
+    def _text(self, name: str, text: str | None, about: str) -> str | None:
+        """A text, hidden or sealed. A sealed text stays as it is."""
+        if text is None or MARK in text:
+            return text
+        hidden: str = self._hidden(name, text)
+        return hidden if self._cipher is None else seal(hidden, self._cipher, about)

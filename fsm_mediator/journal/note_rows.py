@@ -1,0 +1,33 @@
+"""Notes as rows of plain data, and back, for journals that keep text in a database."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fsm_mediator.ciphers import Cipher
+from fsm_mediator.journal.notes import Note, note_text
+from fsm_mediator.journal.rows import Row, storable
+from fsm_mediator.journal.sealing import seal, unseal
+
+
+def note_row(note: Note, cipher: Cipher | None) -> Row:
+    """A note as a row, without its number and that of its execution.
+
+    Raises:
+        JournalError: Its value is no JSON.
+    """
+    names = storable(note.saga), storable(note.step), storable(note.kind)
+    reason = seal(storable(note.reason), cipher, about_note(note.saga_id))
+    return *names, note_text(note), storable(note.actor), reason, note.at
+
+
+def note_of(row: Row, cipher: Cipher | None) -> Note:
+    """The note of a row."""
+    number, saga_id, saga, step, kind, value, actor, reason, at = row
+    decoded = None if value is None else msgspec.json.decode(value)
+    return Note(kind, saga_id, saga, step, decoded, actor, unseal(reason, cipher, about_note(saga_id)), at, number)
+
+
+def about_note(saga_id: str | None) -> str:
+    """The row that a note's reason belongs to, for a cipher."""
+    return f"{saga_id or ''}/note"

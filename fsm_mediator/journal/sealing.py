@@ -1,0 +1,136 @@
+"""Sealing: which texts of a journal its cipher seals, and how a sealed text is known from a plain one.
+
+All that a user's code or a person has said goes through here on its way into a table and back: values, messages and
+tracebacks of errors, reasons. Names, ids, states, times and the types of errors stay readable.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from fsm_mediator.ciphers import CannotOpenError, Cipher
+
+MARK: Final = "sealed:"
+"""Begins each sealed text. No JSON begins with it; a plain text that does is written with another colon after it."""
+
+NO_VALUE: Final = msgspec.Raw()
+"""Stands in a record's details for a value that is not there."""
+
+
+class Details(msgspec.Struct, omit_defaults=True):
+    """The fields of a record besides event, states and time. Defaults are not written, so that fields can be added.
+
+    *sealed* holds `_Secrets`, sealed; *value* and *reason* are not there then, and *error* has its type alone.
+    """
+
+    step: str | None = None
+    attempt: int = 0
+    value: object = None
+    error: tuple[str, str, str] | None = None
+    in_doubt: bool = False
+    due_at: float | None = None
+    reason: str | None = None
+    abandoned: bool = False
+    sealed: str | None = None
+    actor: str | None = None
+    carrier: dict[str, str] | None = None  # of record 0 alone
+    children: tuple[str, ...] | int | None = None  # the last one; a number: so many, named 0, 1, 2 ...
+
+
+class KeptDetails(Details, omit_defaults=True):
+    """`Details` as they are read, the value still encoded."""
+
+    value: msgspec.Raw = NO_VALUE
+
+
+class _Secrets(msgspec.Struct, omit_defaults=True):
+    value: msgspec.Raw = NO_VALUE
+    error: tuple[str, str] | None = None  # message and traceback
+    reason: str | None = None
+
+
+_decode: Final = msgspec.json.Decoder(KeptDetails).decode
+_decode_secrets: Final = msgspec.json.Decoder(_Secrets).decode
+
+
+def seal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
+    """*text* as a table keeps it. *about* names its row."""
+    if text is None:
+        return None
+    if cipher is not None:
+        return MARK + cipher.seal(text, about)
+    return f"{MARK}:{text[len(MARK) :]}" if text.startswith(MARK) else text
+
+
+def unseal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
+    """The text that was kept as *text*; *text* itself where it cannot be opened."""
+    if text is None or not text.startswith(MARK):
+        return text
+    sealed = text[len(MARK) :]
+    if sealed.startswith(":"):
+        return MARK + sealed[1:]
+    try:
+        return text if cipher is None else cipher.open(sealed, about)
+    except CannotOpenError:
+        return text
+
+
+def seal_secrets(
+    value: msgspec.Raw, error: tuple[str, str] | None, reason: str | None, cipher: Cipher, about: str
+) -> str:
+    """The secret parts of a record, sealed: its value as JSON, message and traceback of its error, its reason."""
+    secrets = _Secrets(value, error, reason)
+    return MARK + cipher.seal(msgspec.json.encode(secrets).decode(), about)
+
+
+def seal_details(json: bytes, cipher: Cipher, about: str) -> str:
+    """The details of a record, as JSON, as they are kept."""
+    kept = _decode(json)
+    error = None if kept.error is None else kept.error[1:]
+    if kept.value is NO_VALUE and error is None and kept.reason is None:
+        return json.decode()
+    kept.sealed = seal_secrets(kept.value, error, kept.reason, cipher, about)
+    kept.value, kept.reason = NO_VALUE, None
+    if kept.error is not None:
+        kept.error = (kept.error[0], "", "")
+    return msgspec.json.encode(kept).decode()
+
+
+def open_details(json: bytes | str, cipher: Cipher | None, about: str) -> KeptDetails:
+    """The details that were kept as *json*. Where they cannot be opened, *value* is what `is_sealed` knows.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeError, RecursionError, TypeError: They are damaged.
+    """
+    kept = _decode(json)
+    if kept.sealed is not None:
+        kept.value, secret, kept.reason = open_secrets(kept.sealed, cipher, about)
+        if kept.error is not None:
+            kept.error = (kept.error[0], *(secret or ("", "")))
+    return kept
+
+
+def open_secrets(
+    sealed: str, cipher: Cipher | None, about: str
+) -> tuple[msgspec.Raw, tuple[str, str] | None, str | None]:
+    """The parts that `seal_secrets` sealed. Where they cannot be opened, `is_sealed` says so of the value."""
+    text = unseal(sealed, cipher, about)
+    if text is None or text.startswith(MARK):
+        return msgspec.Raw(sealed.encode()), ("(sealed)", ""), None
+    found = _decode_secrets(text)
+    return found.value, found.error, found.reason
+
+
+def is_sealed(value: object) -> bool:
+    """Whether *value* is what stands for a sealed value that could not be opened."""
+    return isinstance(value, msgspec.Raw) and bytes(value).startswith(MARK.encode())
+
+
+def why_sealed(value: bytes | msgspec.Raw, cipher: Cipher | None) -> str:
+    """Why a sealed value cannot be opened, in words."""
+    key_id = bytes(value).decode("ascii", "replace").removeprefix(MARK)[:80].partition(":")[0]
+    if cipher is None:
+        return f"is sealed with the key {key_id!r}. Give the journal its cipher (--cipher, on the command line)"
+    return f"is sealed, and {cipher!r} cannot open it: the key {key_id!r} is missing or another one, or the row changed"

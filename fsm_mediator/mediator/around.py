@@ -1,0 +1,351 @@
+"""Around: the user's context managers around each attempt, and the notices of an execution's drivers.
+
+A mediator that was given none has an `ExecutionDriver`, which knows nothing of them and pays nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, TypeAlias
+
+import msgspec
+
+from fsm_mediator.definition.steps import Context
+from fsm_mediator.error_types import is_interrupt, safe_repr
+from fsm_mediator.errors import DefinitionError, LeaseLostError
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.protocol import Commit, Written
+from fsm_mediator.machine.parts import Effect
+from fsm_mediator.mediator.active import ActiveExecution
+from fsm_mediator.mediator.driving import ExecutionDriver
+from fsm_mediator.mediator.ownership import OwnedExecutions
+from fsm_mediator.observe import notices
+from fsm_mediator.observe.notices import Notice
+from fsm_mediator.observe.observers import Observer
+from fsm_mediator.records import Answer, Raised, Record
+from fsm_mediator.states import is_settled
+
+logger = logging.getLogger("fsm_mediator")
+
+Hook: TypeAlias = Callable[[Context], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
+"""Returns what is entered around one attempt."""
+
+Entered: TypeAlias = list[tuple[Any, Hook]]
+"""What was entered, in order, each with the hook that made it."""
+
+
+class Hooks:
+    """The hooks around the attempts of a mediator.
+
+    What a step returns or raises is fixed before the first of them leaves. A hook that raises is logged.
+
+    Args:
+        hooks: As the user gave them.
+        coroutines: Whether the mediator can await.
+
+    Attributes:
+        awaited: Those that make asynchronous context managers.
+
+    Raises:
+        DefinitionError: One cannot be called, or cannot be awaited by this mediator.
+    """
+
+    def __init__(self, hooks: Iterable[Hook], *, coroutines: bool) -> None:
+        self.hooks = tuple(hooks)
+        self.awaited = tuple(hook for hook in self.hooks if _is_awaited(hook))
+        self._plain = tuple(hook for hook in self.hooks if hook not in self.awaited)
+        if self.awaited and not coroutines:
+            raise DefinitionError(
+                f"around: {safe_repr(self.awaited[0])} makes an asynchronous context manager, which Mediator cannot "
+                f"enter; make it with contextlib.contextmanager, or use AsyncMediator"
+            )
+
+    def around(self, function: Callable[..., Any], context: Context) -> Callable[..., Any]:
+        """*function*, a plain one, with the hooks entered where it is called; the asynchronous ones are left out."""
+        return functools.partial(self._call, function, context)
+
+    def around_coroutine(self, function: Callable[..., Any], context: Context) -> Callable[..., Any]:
+        """*function*, a coroutine function, with all hooks entered where it is awaited."""
+        return functools.partial(self.call_and_await, self.hooks, function, context)
+
+    def _call(self, function: Callable[..., Any], context: Context, *arguments: Any) -> Any:
+        entered: Entered = []
+        try:
+            for hook in self._plain:
+                _enter(hook, context, entered)
+            value = function(*arguments)
+        except BaseException as error:
+            _leave(entered, error)
+            raise
+        _leave(entered, None)
+        return value
+
+    async def call_and_await(
+        self, hooks: tuple[Hook, ...], function: Callable[..., Any], context: Context, *arguments: Any
+    ) -> Any:
+        """Await what *function* returns, with *hooks* entered around it. An answer that is no success counts as one."""
+        entered: Entered = []
+        try:
+            for hook in hooks:
+                if hook in self.awaited:
+                    await _enter_awaited(hook, context, entered)
+                else:
+                    _enter(hook, context, entered)
+            value = await function(*arguments)
+        except BaseException as error:
+            await _leave_awaited(entered, error)
+            raise
+        await _leave_awaited(entered, value.error if type(value) is Raised else None)
+        return value
+
+
+def _is_awaited(hook: Any) -> bool:
+    """Whether *hook* makes asynchronous context managers.
+
+    Raises:
+        DefinitionError: It cannot be called with a context.
+    """
+    call: Any = hook.func if isinstance(hook, functools.partial) else hook
+    if not isinstance(call, type) and not inspect.isroutine(call):
+        call = getattr(type(call), "__call__", None)  # noqa: B004
+    if not callable(hook) or isinstance(hook, (AbstractContextManager, AbstractAsyncContextManager)):
+        raise DefinitionError(
+            f"around is a list of functions that take the context of an attempt and return a context manager for it, "
+            f"not of {safe_repr(hook)}"
+        )
+    function = inspect.unwrap(call)
+    if function is call and any(
+        kind(function)
+        for kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    ):
+        raise DefinitionError(
+            f"around: {safe_repr(hook)} returns no context manager; decorate it with contextlib.contextmanager or "
+            f"contextlib.asynccontextmanager"
+        )
+    if isinstance(call, type):
+        return hasattr(call, "__aenter__") and not hasattr(call, "__enter__")
+    return inspect.isasyncgenfunction(function)
+
+
+def _enter(hook: Hook, context: Context, entered: Entered) -> None:
+    try:
+        manager: Any = hook(context)
+        type(manager).__enter__(manager)
+    except BaseException as fault:
+        if is_interrupt(fault):
+            raise
+        _log_left_out(hook, context, fault)
+    else:
+        entered.append((manager, hook))
+
+
+async def _enter_awaited(hook: Hook, context: Context, entered: Entered) -> None:
+    try:
+        manager: Any = hook(context)
+        await type(manager).__aenter__(manager)
+    except Exception as fault:  # the cancellation of the task is for the attempt
+        _log_left_out(hook, context, fault)
+    else:
+        entered.append((manager, hook))
+
+
+def _log_left_out(hook: Hook, context: Context, fault: BaseException) -> None:
+    logger.error(
+        "around: %r raised on entering, and is left out for this attempt to %s %r of execution %r",
+        *(hook, context.verb, context.step, context.saga_id),
+        exc_info=fault,
+    )
+
+
+def _leave(entered: Entered, error: BaseException | None) -> None:
+    """Leave the last that was entered first. What comes of it is ignored; an interrupt goes on."""
+    if not entered:
+        return
+    manager, hook = entered.pop()
+    trace = error.__traceback__ if error is not None else None
+    try:
+        type(manager).__exit__(manager, *_raised(error))
+    except BaseException as fault:
+        if is_interrupt(fault):
+            raise
+        _log_on_leaving(hook, fault, error)
+    finally:
+        if error is not None:
+            error.__traceback__ = trace
+        _leave(entered, error)
+
+
+async def _leave_awaited(entered: Entered, error: BaseException | None) -> None:
+    """As `_leave`. A cancellation counts from the next wait of the driver on, which has the answer by then."""
+    while entered:
+        manager, hook = entered[-1]
+        if hasattr(type(manager), "__enter__"):
+            last = [entered.pop()]
+            _leave(last, error)
+            continue
+        entered.pop()
+        trace = error.__traceback__ if error is not None else None
+        try:
+            await type(manager).__aexit__(manager, *_raised(error))
+        except BaseException as fault:
+            if is_interrupt(fault) or isinstance(fault, GeneratorExit):
+                raise
+            _log_on_leaving(hook, fault, error)
+        finally:
+            if error is not None:
+                error.__traceback__ = trace
+
+
+def _raised(error: BaseException | None) -> tuple[Any, Any, Any]:
+    return (None, None, None) if error is None else (type(error), error, error.__traceback__)
+
+
+def _log_on_leaving(hook: Hook, fault: BaseException, error: BaseException | None) -> None:
+    if fault is not error:  # else it only passes the step's own error on
+        logger.error("around: %r raised on leaving; the step's answer counts", hook, exc_info=fault)
+
+
+class NoticedExecutions(OwnedExecutions):
+    """As `OwnedExecutions`; gives notice of each execution that is taken up or left.
+
+    Attributes:
+        listeners: What is called with each notice.
+    """
+
+    listeners: tuple[Callable[[Notice], object], ...] = ()
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._begun: set[ActiveExecution] = set()
+
+    def begin(self, active: ActiveExecution, *, opens: bool = False) -> None:
+        """Give notice that *active* is taken up, once."""
+        if active not in self._begun:
+            self._begun.add(active)
+            effect = active.execution.effect if active.recovered else None
+            midway = effect is not None and effect.callback is not None
+            self._tell(notices.RECOVERED if active.orphaned or midway else notices.CLAIMED, active, opens=opens)
+
+    def finish(
+        self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
+    ) -> None:
+        """See `OwnedExecutions.finish`. The notice is given before a waiting caller goes on."""
+        if active in self._begun:
+            self._begun.discard(active)
+            if outcome is None:
+                kind = notices.LEASE_LOST if isinstance(error, LeaseLostError) else notices.RELEASED
+            elif is_settled(outcome.state):
+                kind = notices.SETTLED
+            else:
+                kind = notices.RELEASED if active.stopping else notices.PARKED
+            self._tell(kind, active, error=error)
+        super().finish(active, outcome, error)
+
+    def _tell(
+        self, kind: str, active: ActiveExecution, *, opens: bool = False, error: BaseException | None = None
+    ) -> None:
+        if not self.listeners:
+            return
+        execution = active.execution
+        notice = Notice(
+            kind,
+            active.saga_id,
+            execution.saga,
+            execution.acceptance,
+            execution.state,
+            self._store.clock(),
+            opens,
+            error,
+        )
+        for listener in self.listeners:
+            try:
+                listener(notice)
+            except Exception:
+                logger.exception("%r raised at a notice of execution %r; the saga goes on", listener, active.saga_id)
+
+
+class AroundDriver(ExecutionDriver):
+    """As `ExecutionDriver`, with hooks around each attempt, and with notices."""
+
+    owned: NoticedExecutions
+    owned_type = NoticedExecutions
+
+    def __init__(self, *arguments: Any, around: Iterable[Hook], coroutines: bool, **settings: Any) -> None:
+        self.hooks = Hooks(around, coroutines=coroutines)
+        self.around = self.hooks.hooks
+        super().__init__(*arguments, coroutines=coroutines, **settings)
+        self.memory = None  # there steps are called without a word
+        self.store.around_decision = self.hooks.around
+        self.store.carrier = next((hook.carrier for hook in self.around if hasattr(hook, "carrier")), None)
+        self._listen()
+
+    def _listen(self) -> None:
+        found = {id(each): each.notice for each in (*self.around, *self.observers) if hasattr(each, "notice")}
+        self.owned.listeners = tuple(found.values())
+
+    def reset(self) -> None:
+        """See `Core.reset`."""
+        super().reset()
+        self._listen()
+
+    def drive(
+        self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
+    ) -> Coroutine[Any, Any, Outcome | None]:
+        """See `ExecutionDriver.drive`. It adds no frame: an error of a step would keep it."""
+        if not opens:
+            self.owned.begin(active)
+        return super().drive(active, records, opens=opens)
+
+    async def write(self, commit: Commit) -> Written:
+        """See `Core.write`: an execution that is opened is taken up once that is written."""
+        written = await super().write(commit)
+        if commit.acceptance is not None and (active := self.owned.active.get(commit.saga_id)) is not None:
+            self.owned.begin(active, opens=not active.background)
+        return written
+
+    async def _call(self, active: ActiveExecution, effect: Effect) -> Answer:
+        callback, context, hooks = effect.callback, active.execution.context(effect), self.hooks
+        assert callback is not None
+        answer: Answer | None = None
+        wrap = hooks.around_coroutine if callback.is_coroutine else hooks.around
+        function = wrap(callback.function, context)
+        wrapped = Effect(effect.kind, effect.part, msgspec.structs.replace(callback, function=function))
+        call = super()._call
+        try:
+            if callback.is_coroutine or not hooks.awaited:
+                answer = await call(active, wrapped)
+            else:  # in this task, for the function is called in a thread
+                answer = await hooks.call_and_await(hooks.awaited, call, context, active, wrapped)
+            return _without_own_frames(answer)
+        finally:
+            del active, answer, wrapped, function, call, context
+
+
+def _without_own_frames(answer: Answer) -> Answer:
+    """*answer*; the traceback of an error begins in the step."""
+    if type(answer) is Raised:
+        trace = answer.error.__traceback__
+        while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+            trace = trace.tb_next
+        answer.error.__traceback__ = trace
+    return answer
+
+
+def make_driver(
+    around: Iterable[Hook], *arguments: Any, observers: Iterable[Observer], **settings: Any
+) -> ExecutionDriver:
+    """An `AroundDriver` where there is anything around attempts or anything to notify, else an `ExecutionDriver`.
+
+    Raises:
+        DefinitionError: *around* is no list, or one in it is no hook.
+    """
+    if not isinstance(around, Iterable):
+        raise DefinitionError(f"around is a list of functions that return a context manager, not {safe_repr(around)}")
+    hooks, observers = tuple(around), tuple(observers)
+    if hooks or any(hasattr(each, "notice") for each in observers):
+        return AroundDriver(*arguments, around=hooks, observers=observers, **settings)
+    return ExecutionDriver(*arguments, observers=observers, **settings)

@@ -1,0 +1,148 @@
+"""Bulk: one verb for many executions. Their ids are frozen in the journal before the first is touched.
+
+A batch that was interrupted goes on under its name: it does only what has no result, and its filter is not asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from fsm_mediator.errors import DefinitionError, RefusedError
+from fsm_mediator.journal.notes import BATCH, BATCH_RESULT, Note, NotesJournal, for_notes
+from fsm_mediator.journal.protocol import Journal, new_token
+from fsm_mediator.mediator.core import Core
+from fsm_mediator.mediator.finding import executions, filter_of
+from fsm_mediator.mediator.store import uuid7_hex
+from fsm_mediator.records import CANCEL, RESOLVE, RETRY, SIGNAL, UNDO
+
+VERBS_IN_BULK: Final = (RETRY, RESOLVE, CANCEL, UNDO, SIGNAL, "again", "hold", "unhold")
+"""The verbs that can be given to many executions at once: methods of the mediators."""
+
+CHUNK: Final = 1000
+"""Ids in one note."""
+
+
+class BulkResult(NamedTuple):
+    """What came of a verb for one execution of a batch.
+
+    Attributes:
+        saga_id: The execution.
+        done: Whether the verb was accepted.
+        message: Its state after that, or the words of the refusal.
+    """
+
+    saga_id: str
+    done: bool
+    message: str
+
+
+class Batch:
+    """A verb for many executions, as the journal keeps it.
+
+    Args:
+        journal: The journal.
+        name: The batch's name.
+
+    Attributes:
+        name: The batch's name.
+        verb: The verb.
+        arguments: The arguments of the verb, for each execution the same.
+        ids: The executions, in order.
+        reason: Why.
+        actor: The name of the person or program that confirmed it.
+
+    Raises:
+        RefusedError: There is no such batch, or it was never confirmed.
+    """
+
+    def __init__(self, journal: Journal, name: str) -> None:
+        self._notes: NotesJournal = for_notes(journal)
+        kept = [note for note in self._notes.notes(kind=BATCH) if note.value["batch"] == name]
+        if not kept or not kept[-1].value["last"]:
+            raise RefusedError(f"there is no batch {name!r}, or it was interrupted before it was confirmed; begin anew")
+        self.name, self._first = name, kept[0].number
+        self.verb: str = kept[0].value["verb"]
+        self.arguments: dict[str, Any] = kept[0].value["arguments"]
+        self.ids = [saga_id for note in kept for saga_id in note.value["ids"]]
+        self.reason, self.actor = kept[0].reason, kept[0].actor
+
+    def results(self) -> list[BulkResult]:
+        """The results so far, in the order in which they came."""
+        notes = self._notes.notes(kind=BATCH_RESULT, after=self._first)
+        own = (note for note in notes if note.value["batch"] == self.name)
+        return [BulkResult(note.value["id"], note.value["done"], note.reason or "") for note in own]
+
+    def left(self) -> list[str]:
+        """The executions without a result, in order."""
+        done = {result.saga_id for result in self.results()}
+        return [saga_id for saga_id in self.ids if saga_id not in done]
+
+    def words(self) -> dict[str, Any]:
+        """The keyword arguments of the verb."""
+        words = {**self.arguments, "actor": self.actor}
+        return words if self.verb == SIGNAL else {**words, "reason": self.reason}
+
+    def keep(self, result: BulkResult, at: float) -> None:
+        """Keep the result of one execution."""
+        value = {"batch": self.name, "verb": self.verb, "done": result.done, "id": result.saga_id}
+        note = Note(BATCH_RESULT, result.saga_id, None, None, value, self.actor, result.message, at)
+        if not self._notes.add_note(note):  # it was deleted meanwhile
+            self._notes.add_note(Note(BATCH_RESULT, None, None, None, value, self.actor, result.message, at))
+
+
+def freeze(
+    journal: Journal,
+    verb: str,
+    ids: Iterable[str],
+    arguments: Mapping[str, Any],
+    reason: str | None,
+    actor: str | None,
+    at: float,
+) -> Batch:
+    """Confirm a batch: from then on it concerns these executions, and no others.
+
+    Raises:
+        DefinitionError: There is no such verb for many.
+    """
+    if verb not in VERBS_IN_BULK:
+        raise DefinitionError(f"bulk({verb!r}): the verbs for many are {', '.join(VERBS_IN_BULK)}")
+    notes, name, each = for_notes(journal), uuid7_hex(at), list(ids)
+    for start in range(0, max(1, len(each)), CHUNK):
+        value: dict[str, Any] = {
+            "batch": name,
+            "verb": verb,
+            "arguments": dict(arguments),
+            "ids": each[start : start + CHUNK],
+        }
+        value["last"] = start + CHUNK >= len(each)
+        note = Note(BATCH, None, None, None, value, actor, reason, at)
+        notes.add_note(note, token=new_token())
+    return Batch(journal, name)
+
+
+def batch_for(
+    core: Core,
+    verb: str,
+    name: str | None,
+    arguments: Mapping[str, Any] | None,
+    reason: str | None,
+    actor: str | None,
+    **asked: Any,
+) -> Batch:
+    """The batch of this *name*; None: a new one, of all executions that fit *asked*, the arguments of `filter_of`.
+
+    Raises:
+        DefinitionError: There is no such verb for many, or the filter can match nothing.
+        RefusedError: There is no such batch.
+    """
+    if name is not None:
+        return Batch(core.journal, name)
+    ids = [entry.saga_id for entry in executions(core, filter_of(**asked), None, None)]
+    return freeze(core.journal, verb, ids, arguments or {}, reason, actor, core.clock())
+
+
+def result_of(saga_id: str, answer: Any) -> BulkResult:
+    """The result of a verb that returned *answer*: an outcome, the new id of `again`, or nothing."""
+    message = getattr(answer, "state", None) or getattr(answer, "saga_id", None) or "accepted"
+    return BulkResult(saga_id, done=True, message=str(message))

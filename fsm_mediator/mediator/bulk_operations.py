@@ -1,0 +1,165 @@
+"""BulkOperations: how a mediator gives one verb to many executions; the same for an asynchronous one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from typing import Any
+
+from fsm_mediator.errors import JournalError, MediatorError
+from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.bulk import BulkResult, batch_for, result_of
+from fsm_mediator.mediator.driving import ExecutionDriver
+from fsm_mediator.mediator.threads import run_blocking
+
+
+class BulkOperations:
+    """The verb for many of `Mediator`."""
+
+    _core: ExecutionDriver
+
+    def bulk(
+        self,
+        verb: str = "",
+        *,
+        batch: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        state: str | Collection[str] | None = None,
+        saga: str | None = None,
+        version: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        step: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        parent: str | None = None,
+        text: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> Iterator[BulkResult]:
+        """Give one verb to all executions that fit, one after another, and yield a result for each.
+
+        Their ids are frozen in the journal before the first one is touched. If this is interrupted, *batch* goes on
+        with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
+
+        Args:
+            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
+            batch: The name of an interrupted batch to go on with, in place of all that follows.
+            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            state: As for `executions`.
+            saga: As for `executions`.
+            version: As for `executions`.
+            attributes: As for `executions`.
+            error: As for `executions`.
+            step: As for `executions`.
+            since: As for `executions`.
+            until: As for `executions`.
+            parent: As for `executions`.
+            text: As for `executions`.
+            reason: Why; journaled for each.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Raises:
+            DefinitionError: There is no such verb for many, or the filter can match nothing.
+            RefusedError: There is no such batch.
+        """
+        core = self._core
+        asked = {
+            "state": state,
+            "saga": saga,
+            "version": version,
+            "attributes": attributes,
+            "error": error,
+            "step": step,
+            "since": since,
+            "until": until,
+            "parent": parent,
+            "text": text,
+        }
+        begin = functools.partial(batch_for, core, verb, batch, arguments, reason, actor, **asked)
+        found = run_blocking(requests.ask, core, begin)
+        for saga_id in run_blocking(requests.ask, core, found.left):
+            try:
+                result = result_of(saga_id, getattr(self, found.verb)(saga_id, **found.words()))
+            except JournalError:
+                raise
+            except MediatorError as error_of_one:
+                result = BulkResult(saga_id, done=False, message=str(error_of_one))
+            run_blocking(requests.ask, core, found.keep, result, core.clock())
+            yield result
+
+
+class AsyncBulkOperations:
+    """The verb for many of `AsyncMediator`."""
+
+    _core: ExecutionDriver
+
+    async def bulk(
+        self,
+        verb: str = "",
+        *,
+        batch: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        state: str | Collection[str] | None = None,
+        saga: str | None = None,
+        version: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        step: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        parent: str | None = None,
+        text: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> AsyncIterator[BulkResult]:
+        """Give one verb to all executions that fit, one after another, and yield a result for each.
+
+        Their ids are frozen in the journal before the first one is touched. If this is interrupted, *batch* goes on
+        with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
+
+        Args:
+            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
+            batch: The name of an interrupted batch to go on with, in place of all that follows.
+            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            state: As for `executions`.
+            saga: As for `executions`.
+            version: As for `executions`.
+            attributes: As for `executions`.
+            error: As for `executions`.
+            step: As for `executions`.
+            since: As for `executions`.
+            until: As for `executions`.
+            parent: As for `executions`.
+            text: As for `executions`.
+            reason: Why; journaled for each.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Raises:
+            DefinitionError: There is no such verb for many, or the filter can match nothing.
+            RefusedError: There is no such batch.
+        """
+        core = self._core
+        asked = {
+            "state": state,
+            "saga": saga,
+            "version": version,
+            "attributes": attributes,
+            "error": error,
+            "step": step,
+            "since": since,
+            "until": until,
+            "parent": parent,
+            "text": text,
+        }
+        begin = functools.partial(batch_for, core, verb, batch, arguments, reason, actor, **asked)
+        found = await requests.ask(core, begin)
+        for saga_id in await requests.ask(core, found.left):
+            try:
+                result = result_of(saga_id, await getattr(self, found.verb)(saga_id, **found.words()))
+            except JournalError:
+                raise
+            except MediatorError as error_of_one:
+                result = BulkResult(saga_id, done=False, message=str(error_of_one))
+            await requests.ask(core, found.keep, result, core.clock())
+            yield result

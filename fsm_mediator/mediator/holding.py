@@ -1,0 +1,176 @@
+"""Holds: attempts that may not begin, of one execution, of a saga or of a step, until the hold is lifted.
+
+A hold is a note. Each driver reads new ones with its heartbeat, and keeps what holds now in memory. A held attempt is
+announced in the journal as one that has not begun, like an attempt that queues for a limit. So a cancel and the
+deadline take hold as ever, and nothing is in doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from fsm_mediator.errors import DefinitionError, JournalError, RefusedError
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.ids import is_inside
+from fsm_mediator.journal.notes import HOLD, UNHOLD, Note, NotesJournal, for_notes, keeps_notes
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Effect
+from fsm_mediator.records import WAKE, InboxItem
+from fsm_mediator.states import COMPENSATING, EXECUTING, name_of, path_of
+
+LOOK: Final = 3600.0
+"""Seconds after which a driver looks again at a held execution that nothing has woken."""
+
+
+class Held(NamedTuple):
+    """The subject of a hold: an execution with its branches, or a saga, a step, or a step of a saga."""
+
+    saga_id: str | None = None
+    saga: str | None = None
+    step: str | None = None
+
+    @classmethod
+    def of(cls, note: Note) -> Held:
+        """The subject of *note*."""
+        return cls(note.saga_id, note.saga, note.step)
+
+    def covers(self, saga_id: str, saga: str, path: str) -> bool:
+        """Whether an attempt is held: the part at *path* of an execution of *saga*."""
+        if self.saga_id is not None:
+            return saga_id == self.saga_id or is_inside(saga_id, self.saga_id)
+        is_saga = self.saga is None or saga == self.saga or saga.startswith(f"{self.saga}/")
+        return is_saga and self.step in (None, path, name_of(path))
+
+    def __str__(self) -> str:
+        if self.saga_id is not None:
+            return f"execution {self.saga_id!r}"
+        names = (f"{kind} {name!r}" for kind, name in (("step", self.step), ("saga", self.saga)) if name is not None)
+        return " of ".join(names)
+
+
+def held_of(saga_id: str | None, saga: str | None, step: str | None) -> Held:
+    """The subject that a caller names.
+
+    Raises:
+        DefinitionError: It names none, or an execution and something else.
+    """
+    named = [each for each in (saga_id, saga, step) if each is not None]
+    if not named or not all(isinstance(each, str) and each for each in named) or (saga_id and len(named) > 1):
+        raise DefinitionError("hold what? Give the id of an execution, or saga=, step= or both, each a text")
+    return Held(saga_id, saga, step)
+
+
+class Holds:
+    """The holds that one driver knows.
+
+    Attributes:
+        restricts: Whether an attempt may have to wait for a slot or for a hold to be lifted.
+        any: Whether anything is held.
+        parked: The ids of executions that were released because they are held.
+    """
+
+    def __init__(self, journal: Journal, *, limited: bool) -> None:
+        self._journal = journal
+        self._limited = limited
+        self._held: dict[Held, Note] = {}
+        self._last = 0
+        self.restricts = limited
+        self.any = False
+        self.parked: set[str] = set()
+
+    def refresh(self) -> bool:
+        """Read the holds that are new. Returns whether there are any."""
+        if not keeps_notes(self._journal):
+            return False
+        new = _notes_of_holds(self._journal, self._last)
+        _follow(self._held, new)
+        if new:
+            self._last = new[-1].number
+        self.any = bool(self._held)
+        self.restricts = self._limited or self.any
+        return bool(new)
+
+    def holds(self, execution: Execution, effect: Effect) -> bool:
+        """Whether this effect may not begin now."""
+        if effect.kind not in (EXECUTE, COMPENSATE):
+            return False
+        of = execution.saga_id, execution.saga.name, effect.part.path
+        return any(
+            (effect.kind == EXECUTE or (note.value and note.value.get("compensations"))) and held.covers(*of)
+            for held, note in self._held.items()
+        )
+
+    def until(self, execution: Execution, at: float) -> float:
+        """When a driver must look at a held execution again: at its deadline, if that is to come."""
+        deadline = execution.deadline_at
+        return at + LOOK if deadline is None or deadline <= at else min(deadline, at + LOOK)
+
+
+# For an operator
+
+
+def add_hold(journal: Journal, note: Note, token: int) -> list[str]:
+    """Keep a note of kind ``hold`` or ``unhold``. Returns the ids of the woken executions.
+
+    Raises:
+        RefusedError: There is no such hold to lift.
+        JournalError: The journal keeps no notes.
+    """
+    notes, held = for_notes(journal), Held.of(note)
+    if note.kind == UNHOLD and held not in current_holds(journal):
+        raise RefusedError(f"{held} is not held: see fsm-mediator holds")
+    if not notes.add_note(note, token=token):
+        raise JournalError(f"{held} was just deleted; nothing was written")
+    if note.kind == HOLD:
+        return []
+    parked = [entry.saga_id for entry in _parked(journal) if held.covers(*_place_of(entry))]
+    for saga_id in parked:
+        journal.post(saga_id, InboxItem(WAKE, at=note.at))
+    return parked
+
+
+def _parked(journal: Journal) -> Iterator[Entry]:
+    """The executions with an attempt that was announced, did not begin, and that no driver owns."""
+    for phase in (EXECUTING, COMPENSATING):
+        for entry in journal.entries(phase=phase):
+            if entry.driver is None and entry.wake_at is not None:
+                yield entry
+
+
+def _place_of(entry: Entry) -> tuple[str, str, str]:
+    return entry.saga_id, entry.acceptance.saga, path_of(entry.state)
+
+
+def current_holds(journal: Journal) -> dict[Held, Note]:
+    """What is held now, each with the note that says so, oldest first."""
+    if not keeps_notes(journal):
+        return {}
+    found: dict[Held, Note] = {}
+    _follow(found, _notes_of_holds(journal))
+    return found
+
+
+def _notes_of_holds(journal: NotesJournal, after: int = 0) -> list[Note]:
+    """The notes that hold something or lift a hold, with a higher number than *after*, in the order of writing."""
+    notes = (note for kind in (HOLD, UNHOLD) for note in journal.notes(kind=kind, after=after))
+    return sorted(notes, key=lambda note: note.number)
+
+
+def _follow(held: dict[Held, Note], notes: Iterable[Note]) -> None:
+    """Change the holds in *held* as these notes say."""
+    for note in notes:
+        held.pop(Held.of(note), None)
+        if note.kind == HOLD:
+            held[Held.of(note)] = note
+
+
+def hold_of(journal: Journal, entry: Entry) -> Note | None:
+    """The hold that an execution is under: of itself, of its parent, of its saga, or of its step."""
+    of = _place_of(entry)
+    return next((note for held, note in current_holds(journal).items() if held.covers(*of)), None)
+
+
+def hold_note(kind: str, held: Held, value: Any, reason: str | None, actor: str | None, at: float) -> Note:
+    """The note that holds something, or lifts the hold."""
+    return Note(kind, *held, value=value, actor=actor, reason=reason, at=at)

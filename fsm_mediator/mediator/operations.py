@@ -1,0 +1,435 @@
+"""Operations: how a mediator reads executions, and what an operator does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.attributes import Scalar
+from fsm_mediator.journal.notes import HOLD, UNHOLD, Note
+from fsm_mediator.journal.protocol import Entry, new_token
+from fsm_mediator.mediator import finding, holding, noting, requests
+from fsm_mediator.mediator.again import Again
+from fsm_mediator.mediator.commands import post_cancel, post_signal
+from fsm_mediator.mediator.driving import ExecutionDriver
+from fsm_mediator.mediator.preview import Preview, preview
+from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.mediator.validation import check_id_argument, check_listing
+from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT, new_verb
+from fsm_mediator.records import RESOLVE, RETRY, UNDO, InboxItem
+
+if TYPE_CHECKING:
+    from fsm_mediator.diagram import Diagram, View
+
+
+class Operations:
+    """The methods of `Mediator` that read the journal or carry out what an operator says."""
+
+    _core: ExecutionDriver
+
+    def outcome(self, saga_id: str) -> Outcome:
+        """Where an execution stands, as far as it is journaled.
+
+        Args:
+            saga_id: The execution.
+
+        Raises:
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        check_id_argument(saga_id)
+        return run_blocking(requests.outcome, self._core, saga_id)
+
+    def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
+        """The picture of the machine with an execution's way through it, as far as it is journaled.
+
+        Of a saga with groups or choices also the branches' machines, each with its own execution's way.
+
+        Args:
+            saga_id: The execution.
+            view: ``detail`` (every state) or ``steps`` (a box a step, for readers).
+
+        Raises:
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        check_id_argument(saga_id)
+        return run_blocking(requests.diagram, self._core, saga_id, view)
+
+    def executions(
+        self,
+        *,
+        state: str | Collection[str] | None = None,
+        saga: str | None = None,
+        version: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        step: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        parent: str | None = None,
+        text: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[Entry]:
+        """The executions in the journal, newest first.
+
+        Args:
+            state: Only those in this state or phase, or in one of several: ``stuck.charge``, ``stuck``; ``undrivable``:
+                those that no living driver can drive.
+            saga: Only those of the saga of this name.
+            version: Only those of this version.
+            attributes: Only those with all these attributes: ``{"tenant": "acme"}``.
+            error: Only those that failed, are stuck or are retried with an error of this type: its full name, or the
+                last part of it.
+            step: Only those that are at the step of this path, or failed there.
+            since: Only those that entered their state at this time or later, in seconds since the epoch.
+            until: Only those that entered their state before this time.
+            parent: Only the branches of this execution.
+            text: Only those with this text in their id.
+            after: Only those after this one in the list: the `cursor` of the last execution of the page before.
+            limit: At most so many.
+
+        Raises:
+            DefinitionError: The filter can match nothing: there is no such state, say.
+            JournalError: The journal cannot look for that, or *after* is no cursor of it.
+        """
+        check_listing(None, saga, limit)
+        chosen = finding.filter_of(
+            state=state,
+            saga=saga,
+            version=version,
+            attributes=attributes,
+            error=error,
+            step=step,
+            since=since,
+            until=until,
+            parent=parent,
+            text=text,
+        )
+        return run_blocking(requests.ask, self._core, finding.executions, self._core, chosen, after, limit)
+
+    def count(
+        self,
+        *,
+        by: str | None = None,
+        state: str | Collection[str] | None = None,
+        saga: str | None = None,
+        version: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        step: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        parent: str | None = None,
+        text: str | None = None,
+    ) -> int | dict[str, int]:
+        """The number of executions that `executions` would list.
+
+        The side store answers if there is one that is fresh. Otherwise all may have to be read, which takes seconds.
+
+        Args:
+            by: ``state``, ``saga``, ``version``, ``error`` or ``step``: count them by that. The result
+                is then a dictionary, the largest number first; an empty text counts those without. None: one number.
+            state: Only those in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
+            saga: Only those of the saga of this name.
+            version: Only those of this version.
+            attributes: Only those with all these attributes: ``{"tenant": "acme"}``.
+            error: Only those that failed, are stuck or are retried with an error of this type: its full name, or the
+                last part of it.
+            step: Only those that are at the step of this path, or failed there.
+            since: Only those that entered their state at this time or later, in seconds since the epoch.
+            until: Only those that entered their state before this time.
+            parent: Only the branches of this execution.
+            text: Only those with this text in their id.
+
+        Raises:
+            DefinitionError: The filter can match nothing, or *by* is none of these.
+            JournalError: The journal does not count.
+        """
+        chosen = finding.filter_of(
+            state=state,
+            saga=saga,
+            version=version,
+            attributes=attributes,
+            error=error,
+            step=step,
+            since=since,
+            until=until,
+            parent=parent,
+            text=text,
+        )
+        counted: int | dict[str, int] = run_blocking(requests.ask, self._core, finding.count, self._core, chosen, by)
+        return counted
+
+    def set_attributes(
+        self, saga_id: str, attributes: Mapping[str, Any], *, reason: str | None = None, actor: str | None = None
+    ) -> dict[str, Scalar]:
+        """Change attributes of an execution, by which `executions` finds it. Returns all of its attributes.
+
+        Args:
+            saga_id: The execution.
+            attributes: JSON scalars by name; None removes an attribute. Those that are not named stay.
+            reason: Why; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Raises:
+            PayloadError: A name or a value cannot be kept, or there would be more than 32.
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        check_id_argument(saga_id, reason, actor)
+        token = new_token()
+        return run_blocking(
+            requests.ask, self._core, finding.set_attributes, self._core, saga_id, attributes, reason, actor, token
+        )
+
+    def notes(self, saga_id: str) -> list[Note]:
+        """The notes about an execution, in order.
+
+        Args:
+            saga_id: The execution.
+
+        Raises:
+            JournalError: The journal keeps no notes.
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        check_id_argument(saga_id)
+        return run_blocking(noting.notes, self._core, saga_id)
+
+    def preview(self, saga_id: str) -> Preview:
+        """What `cancel`, or of an execution that has succeeded `undo`, would compensate, and what would be left over.
+
+        Args:
+            saga_id: The execution.
+
+        Raises:
+            RefusedError: Neither is possible: it has failed, is stuck, or is past its pivot.
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        check_id_argument(saga_id)
+        made: Preview = run_blocking(requests.ask, self._core, preview, self._core.store, saga_id)
+        return made
+
+    def cancel(self, saga_id: str, reason: str | None = None, *, actor: str | None = None) -> None:
+        """Have an execution end its attempts and compensate, wherever it is driven.
+
+        An attempt under way is waited for; should it complete the pivot or the last part, that counts.
+
+        Args:
+            saga_id: The execution.
+            reason: Why; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Raises:
+            RefusedError: It has ended, is compensating already, is stuck, or is past its pivot.
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        check_id_argument(saga_id, reason, actor)
+        run_blocking(requests.post, self._core, post_cancel, saga_id, reason, actor)
+
+    def again(
+        self,
+        saga_id: str,
+        *,
+        new_id: str | None = None,
+        despite_leftovers: bool = False,
+        even_if_succeeded: bool = False,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> Again:
+        """Run an execution once more that has failed: as a new one with its payload and attributes, in the background.
+
+        It runs under today's definition. Notes link the two. The same call again joins the same execution.
+
+        Args:
+            saga_id: The execution that has ended.
+            new_id: Names the new one; if not given ``ID~2``, and ``ID~3`` where that is run again.
+            despite_leftovers: Whether effects that no compensation undid are accepted.
+            even_if_succeeded: Whether one that has succeeded is run again too.
+            reason: Why; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Returns:
+            The new id, and whether the definition is another one.
+
+        Raises:
+            RefusedError: It has not ended, has succeeded, is a branch, or has leftovers, which are named.
+            SagaIdTakenError: The new id belongs to another execution.
+            UnknownSagaError: No saga of its name is registered.
+        """
+        check_id_argument(saga_id, reason, actor)
+        allowed = despite_leftovers, even_if_succeeded
+        made: Again = run_blocking(noting.again, self._core, saga_id, new_id, reason, actor, *allowed)
+        return made
+
+    def hold(
+        self,
+        saga_id: str | None = None,
+        *,
+        saga: str | None = None,
+        step: str | None = None,
+        compensations: bool = False,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> None:
+        """Let no new attempt begin, of an execution with its branches, of a saga, of a step, or of a step of a saga.
+
+        Attempts under way end. Compensations go on. A cancel, the deadline and time-outs take hold as ever. In another
+        process it counts from its driver's next heartbeat on, in any case within that and one second.
+
+        Args:
+            saga_id: The execution; or give *saga*, *step* or both.
+            saga: The name of the saga, whatever its version.
+            step: The name or the path of the step.
+            compensations: Whether no compensation begins either.
+            reason: Why; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Raises:
+            DefinitionError: Nothing is named, or an execution and something else.
+            UnknownExecutionError: The journal knows no execution with this id.
+            JournalError: The journal keeps no notes.
+        """
+        check_id_argument(saga_id or "", reason, actor)
+        held = holding.held_of(saga_id, saga, step)
+        value = {"compensations": True} if compensations else None
+        note = holding.hold_note(HOLD, held, value, reason, actor, self._core.clock())
+        run_blocking(noting.hold, self._core, note, new_token())
+
+    def unhold(
+        self,
+        saga_id: str | None = None,
+        *,
+        saga: str | None = None,
+        step: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> None:
+        """Lift a hold: what it held goes on.
+
+        Args:
+            saga_id: The execution, as it was held.
+            saga: The name of the saga, as it was held.
+            step: The name or the path of the step, as it was held.
+            reason: Why; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Raises:
+            RefusedError: This very hold is not there.
+        """
+        check_id_argument(saga_id or "", reason, actor)
+        held = holding.held_of(saga_id, saga, step)
+        note = holding.hold_note(UNHOLD, held, None, reason, actor, self._core.clock())
+        run_blocking(noting.hold, self._core, note, new_token())
+
+    def holds(self) -> list[Note]:
+        """What is held now, as the notes that say so, oldest first."""
+        return list(run_blocking(requests.ask, self._core, holding.current_holds, self._core.journal).values())
+
+    def retry(
+        self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
+    ) -> Outcome:
+        """Try the part that an execution is stuck in again, and drive it on; attempts count anew.
+
+        Args:
+            saga_id: The execution.
+            reason: What was mended; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
+
+        Returns:
+            Where it stands then, succeeded or not.
+
+        Raises:
+            RefusedError: It is not stuck, or the thread of an abandoned attempt still runs.
+            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
+        """
+        check_id_argument(saga_id, reason, actor)
+        return run_blocking(requests.command, self._core, saga_id, self._verb(RETRY, reason, actor), timeout)
+
+    def signal(self, saga_id: str, name: str, value: Any = None, *, actor: str | None = None) -> None:
+        """Say to an execution what it waits for, or will: it goes on with *value* as the signal's result.
+
+        The first value counts. The same again is harmless, and what comes before it is waited for is kept.
+
+        Args:
+            saga_id: The execution.
+            name: The signal; in a nested saga ``inner.signal``, in a branch ``group.branch.signal``.
+            value: Of the signal's `payload` type.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Raises:
+            RefusedError: There is no such signal, it is not awaited any more, or came with another value.
+            PayloadError: The value is of another type, or cannot be journaled.
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        check_id_argument(saga_id, None, actor)
+        run_blocking(requests.post, self._core, post_signal, saga_id, name, value, actor)
+
+    def resolve(
+        self,
+        saga_id: str,
+        *,
+        reason: str,
+        done: bool | None = None,
+        result: Any = None,
+        actor: str | None = None,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> Outcome:
+        """Settle by hand the part that an execution is stuck in, and drive it on.
+
+        Args:
+            saga_id: The execution.
+            reason: How you made sure; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+            done: True: the step has its effect, *result* is its result. False: it has none. May be left out where only
+                one of the two is possible.
+            result: What the step would have returned.
+            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
+
+        Raises:
+            RefusedError: It is not stuck, the thread of an abandoned attempt still runs, or *done* does not fit.
+            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
+        """
+        check_id_argument(saga_id, None, actor)
+        verb = self._verb(RESOLVE, reason, actor, {"done": done, "result": result})
+        return run_blocking(requests.command, self._core, saga_id, verb, timeout)
+
+    def undo(
+        self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
+    ) -> Outcome:
+        """Compensate an execution that has succeeded, newest first; it ends ``failed`` with a `SagaUndoneError`.
+
+        Args:
+            saga_id: The execution.
+            reason: Why; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+            timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
+
+        Raises:
+            RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
+            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
+        """
+        check_id_argument(saga_id, reason, actor)
+        return run_blocking(requests.command, self._core, saga_id, self._verb(UNDO, reason, actor), timeout)
+
+    def abandon(self, saga_id: str, *, reason: str, actor: str | None = None) -> list[str]:
+        """Give up an execution that no living driver can drive: close it with its branches as ``failed``; undo nothing.
+
+        Args:
+            saga_id: The execution.
+            reason: Why; journaled.
+            actor: The name of the person or program that says it; journaled with the reason.
+
+        Returns:
+            The ids of the executions that were closed.
+
+        Raises:
+            RefusedError: It can be driven, has ended, or is a branch; or no reason is given.
+            AlreadyDrivenError: A living driver owns it or a branch.
+            UnknownExecutionError: The journal knows no execution with this id.
+        """
+        check_id_argument(saga_id, reason, actor)
+        return run_blocking(requests.abandon, self._core, saga_id, reason, actor)
+
+    def _verb(self, kind: str, reason: str | None, actor: str | None, value: Any = None) -> InboxItem:
+        return new_verb(kind, reason, value, at=self._core.clock(), actor=actor)

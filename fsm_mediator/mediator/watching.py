@@ -1,0 +1,231 @@
+"""Watching: records of an execution, or of many, as they are committed by whichever process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from fsm_mediator.error_types import safe_repr
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.execution.outcome import Outcome
+from fsm_mediator.journal.finding import for_finding
+from fsm_mediator.journal.following import changes_of
+from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.driving import ExecutionDriver
+from fsm_mediator.mediator.finding import filter_of
+from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.mediator.validation import check_id_argument, check_seconds
+from fsm_mediator.records import Record
+
+POLL: Final = 0.5
+"""Seconds between two looks at the journal, unless the caller says otherwise."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """Something that happened to an execution.
+
+    Attributes:
+        saga_id: The execution.
+        record: Its record; None: it was accepted, or this is the last moment.
+        outcome: How it ended: of the last moment of one execution. None: it goes on.
+        cursor: The place after it, with which a watch of many goes on; empty in a watch of one.
+    """
+
+    saga_id: str
+    record: Record | None = None
+    outcome: Outcome | None = None
+    cursor: str = ""
+
+
+class WatchOfOne:
+    """Reads one execution again and again.
+
+    Args:
+        core: The mediator's driver.
+        saga_id: The execution.
+        from_seq: The number of the first record that is yielded.
+    """
+
+    def __init__(self, core: ExecutionDriver, saga_id: str, from_seq: int) -> None:
+        self._core = core
+        self._saga_id = saga_id
+        self._next = from_seq
+        self._seen = 0
+        self.ended = False
+
+    def look(self) -> list[Moment]:
+        """The moments since the last look.
+
+        Raises:
+            UnknownExecutionError: There is no such execution.
+        """
+        entry = self._core.store.entry(self._saga_id)
+        if entry.seq == self._seen and entry.seq:
+            return []
+        outcome = self._core.store.outcome(self._saga_id)
+        records = [record for record in outcome.history if record.seq >= self._next]
+        self._seen = len(outcome.history)
+        self._next = max(self._next, self._seen + 1)
+        self.ended = outcome.ended
+        moments = [Moment(self._saga_id, record) for record in records]
+        return [*moments, Moment(self._saga_id, outcome=outcome)] if self.ended else moments
+
+
+class WatchOfMany:
+    """Follows a journal.
+
+    Args:
+        core: The mediator's driver.
+        attributes: Only executions with all these attributes.
+        cursor: The place to go on from; empty: from the beginning.
+
+    Raises:
+        JournalError: The journal cannot be followed.
+        PayloadError: There can be no such attribute.
+    """
+
+    ended = False
+
+    def __init__(self, core: ExecutionDriver, attributes: Mapping[str, Any], cursor: str) -> None:
+        self._journal = core.journal
+        self._cursor = cursor
+        self._chosen = filter_of(attributes=attributes)
+        if self._chosen.attributes:
+            for_finding(self._journal)
+        changes_of(self._journal, cursor, 1)
+
+    def look(self) -> list[Moment]:
+        """The moments since the last look."""
+        changes = changes_of(self._journal, self._cursor)
+        if not changes:
+            return []
+        self._cursor = changes[-1].cursor
+        wanted = self._wanted({change.saga_id for change in changes})
+        return [
+            Moment(change.saga_id, change.record, cursor=change.cursor)
+            for change in changes
+            if change.saga_id in wanted
+        ]
+
+    def _wanted(self, saga_ids: set[str]) -> set[str]:
+        if not self._chosen.attributes:
+            return saga_ids
+        known = for_finding(self._journal).attributes(sorted(saga_ids))
+        return {saga_id for saga_id, kept in known.items() if self._chosen.fits_attributes(kept)}
+
+
+def watch_of(
+    core: ExecutionDriver,
+    saga_id: str | None,
+    attributes: Mapping[str, Any] | None,
+    from_seq: int,
+    cursor: str,
+    poll: float,
+) -> WatchOfOne | WatchOfMany:
+    """The watch that a caller asks for.
+
+    Raises:
+        DefinitionError: The arguments do not go together.
+    """
+    check_seconds("poll (seconds)", poll)
+    if saga_id is None:
+        if from_seq != 1:
+            raise DefinitionError(
+                f"from_seq={safe_repr(from_seq)} counts the records of one execution; many go on from cursor="
+            )
+        return WatchOfMany(core, attributes or {}, cursor)
+    check_id_argument(saga_id)
+    if attributes is not None or cursor:
+        raise DefinitionError("attributes= and cursor= are of a watch of many; one execution is watched by its id")
+    if type(from_seq) is not int or from_seq < 1:
+        raise DefinitionError(f"from_seq={safe_repr(from_seq)} must be the number of a record, from 1")
+    return WatchOfOne(core, saga_id, from_seq)
+
+
+class WatchOperations:
+    """The watch of `Mediator`."""
+
+    _core: ExecutionDriver
+
+    def watch(
+        self,
+        saga_id: str | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        from_seq: int = 1,
+        cursor: str = "",
+        poll: float = POLL,
+    ) -> Iterator[Moment]:
+        """Yield the records of an execution, then each new one as it is committed, by whichever process.
+
+        A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
+        a journal in SQLite or PostgreSQL.
+
+        Args:
+            saga_id: The execution; None: all that *attributes* fit.
+            attributes: Only executions with all these attributes; None: all.
+            from_seq: Of one execution: the number of the first record that is yielded.
+            cursor: Of many: the `Moment.cursor` to go on from, so that nothing is missed; empty: from the beginning.
+            poll: Seconds between two looks at the journal.
+
+        Raises:
+            UnknownExecutionError: There is no such execution.
+            DefinitionError: The arguments do not go together.
+            JournalError: The journal cannot be followed.
+        """
+        core, never = self._core, threading.Event()
+        watch = run_blocking(requests.ask, core, watch_of, core, saga_id, attributes, from_seq, cursor, poll)
+        while True:
+            yield from (moments := run_blocking(requests.ask, core, watch.look))
+            if watch.ended:
+                return
+            if not moments:
+                never.wait(poll)
+
+
+class AsyncWatchOperations:
+    """The watch of `AsyncMediator`."""
+
+    _core: ExecutionDriver
+
+    async def watch(
+        self,
+        saga_id: str | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        from_seq: int = 1,
+        cursor: str = "",
+        poll: float = POLL,
+    ) -> AsyncIterator[Moment]:
+        """Yield the records of an execution, then each new one as it is committed, by whichever process.
+
+        A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
+        a journal in SQLite or PostgreSQL.
+
+        Args:
+            saga_id: The execution; None: all that *attributes* fit.
+            attributes: Only executions with all these attributes; None: all.
+            from_seq: Of one execution: the number of the first record that is yielded.
+            cursor: Of many: the `Moment.cursor` to go on from, so that nothing is missed; empty: from the beginning.
+            poll: Seconds between two looks at the journal.
+
+        Raises:
+            UnknownExecutionError: There is no such execution.
+            DefinitionError: The arguments do not go together.
+            JournalError: The journal cannot be followed.
+        """
+        import asyncio  # not loaded by what needs no event loop
+
+        core = self._core
+        watch = await requests.ask(core, watch_of, core, saga_id, attributes, from_seq, cursor, poll)
+        while True:
+            moments = await requests.ask(core, watch.look)
+            for moment in moments:
+                yield moment
+            if watch.ended:
+                return
+            if not moments:
+                await asyncio.sleep(poll)

@@ -1,0 +1,99 @@
+"""Redaction: hides what must not be seen, by patterns, in logs, on the command line, in exports and telemetry.
+
+Nothing that a journal keeps is changed by it: a cipher does that, see ``ciphers.py``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+from fsm_mediator.error_types import DefinitionError
+
+HIDDEN: Final = "***"
+"""Stands where something was hidden."""
+
+Pattern: TypeAlias = "str | re.Pattern[str]"
+
+
+class Redaction:
+    r"""Hides values and parts of texts.
+
+    Args:
+        patterns: A name of a field, such as ``"password"`` or ``"card*"``: its value is hidden at any depth, whatever
+            the case of the name; ``payload``, ``value`` (a result or a signal's value), ``message``, ``traceback`` and
+            ``reason`` are such names, too. A regular expression, compiled or as text between slashes, such as
+            ``r"/\b\d{13,19}\b/"``: what it matches is hidden in every text.
+
+    Raises:
+        DefinitionError: A pattern is neither, or no regular expression.
+    """
+
+    def __init__(self, patterns: Iterable[Pattern] = ()) -> None:
+        if isinstance(patterns, (str, bytes)) or not isinstance(patterns, Iterable):
+            raise DefinitionError(f"redact is a list of names of fields and regular expressions, not {patterns!r}")
+        names: list[str] = []
+        texts: list[re.Pattern[str]] = []
+        for pattern in patterns:
+            if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
+                texts.append(pattern)
+            elif isinstance(pattern, str) and len(pattern) > 2 and pattern[0] == pattern[-1] == "/":
+                try:
+                    texts.append(re.compile(pattern[1:-1]))
+                except re.error as error:
+                    raise DefinitionError(f"redact: {pattern!r} is no regular expression: {error}") from error
+            elif isinstance(pattern, str) and pattern:
+                names.append(fnmatch.translate(pattern.casefold()))
+            else:
+                raise DefinitionError(f"redact: {pattern!r} is neither the name of a field nor a regular expression")
+        self._names = re.compile("|".join(names) or r"(?!)")
+        self._texts = texts
+
+    def text(self, text: str) -> str:
+        """*text*, with every match of a regular expression hidden."""
+        for pattern in self._texts:
+            text = pattern.sub(HIDDEN, text)
+        return text
+
+    def field(self, name: str, value: Any) -> Any:
+        """The value of the field *name*, of JSON types, with what must not be seen hidden."""
+        if value is not None and self._names.match(name.casefold()):
+            return HIDDEN
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(key): self.field(key, each) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.field("", each) for each in value]
+        shown = self.text(number := str(value)) if isinstance(value, (int, float)) else None
+        return value if shown is None or shown == number else shown
+
+
+class RedactingFilter(logging.Filter):
+    """A filter of `logging` that hides parts of messages and tracebacks. Add it to a handler.
+
+    A filter of a logger does not see what its child loggers write; that of a handler sees all.
+
+    Args:
+        patterns: As of `Redaction`; only the regular expressions count.
+    """
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        super().__init__()
+        self._redaction = Redaction(patterns)
+        self._formatter = logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hide what must not be seen in *record*; always True."""
+        record.msg, record.args = self._redaction.text(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self._formatter.formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text, record.exc_info = self._redaction.text(record.exc_text), None
+        for name, value in vars(record).items():
+            if name.startswith("saga") and isinstance(value, str):
+                setattr(record, name, self._redaction.text(value))
+        return True

@@ -1,0 +1,204 @@
+"""Telemetry: a span for each stint of an execution and each attempt in it, and metrics, by OpenTelemetry's API alone.
+
+A span never outlives a stint: one that is open for days is never exported, and one that a crash leaves open is lost. So
+a stint is a trace of its own, with a link to the trace in which the execution was accepted, whose context is journaled.
+The global provider is used, or the given one, and neither is ever set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from fsm_mediator import forking
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Context
+from fsm_mediator.error_types import MissingExtraError, StepRejectedError
+from fsm_mediator.execution.judging import leaves_doubt
+from fsm_mediator.observe.notices import LEASE_LOST, RECOVERED, RELEASED, Notice
+from fsm_mediator.records import Record
+from fsm_mediator.states import ENDED, STUCK_PHASES, phase_of
+from fsm_mediator.telemetry.logs import log_context
+
+try:
+    from opentelemetry import context as otel_context
+    from opentelemetry import metrics, trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ImportError as error:
+    raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from error
+
+NAME = "fsm_mediator"
+"""The name of the tracer and of the meter, and what the names of attributes and instruments begin with."""
+
+OUTCOMES = {"execute": "executed", "compensate": "compensated", "probe": "probed", "decide": "decided"}
+"""What an attempt that returns has done, by its verb."""
+
+_propagator = TraceContextTextMapPropagator()
+
+
+class _Stint:
+    """A span that is open, and what its attempts need of it."""
+
+    def __init__(self, notice: Notice, span: trace.Span) -> None:
+        self.saga = notice.saga
+        self.accepted_at = notice.acceptance.at
+        self.span = span
+
+
+class Telemetry:
+    """Spans and metrics for OpenTelemetry. Each mediator needs one of its own.
+
+    Give it to a mediator twice: ``Mediator(checkout, around=[telemetry], observers=[telemetry])``.
+
+    Args:
+        tracer_provider: Makes the tracer; None: the global provider, as it is when the first span begins.
+        meter_provider: Makes the meter; None: the global provider.
+        record_exceptions: Whether the span of an attempt gets the message and the traceback of what its step raised.
+
+    Raises:
+        MissingExtraError: The extra ``otel`` is not installed.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        *,
+        record_exceptions: bool = True,
+    ) -> None:
+        self._tracer = trace.get_tracer(NAME, tracer_provider=tracer_provider)
+        self._record_exceptions = record_exceptions
+        self._stints: dict[str, _Stint] = {}
+        meter = metrics.get_meter(NAME, meter_provider=meter_provider)
+        self._duration = meter.create_histogram(f"{NAME}.saga.duration", "s", "From acceptance to the end")
+        self._started = meter.create_counter(f"{NAME}.saga.started", "{saga}", "Executions that have begun")
+        self._stuck = meter.create_counter(f"{NAME}.saga.stuck", "{saga}", "Executions that came to wait for a person")
+        self._recovered = meter.create_counter(f"{NAME}.saga.recovered", "{saga}", "Executions taken over midway")
+        self._attempts = meter.create_histogram(f"{NAME}.attempt.duration", "s", "Calls of a step's functions")
+        self._active = meter.create_up_down_counter(f"{NAME}.attempt.active", "{attempt}", "Calls under way")
+        forking.register(self)
+
+    def reset(self) -> None:
+        """In a forked child: the open spans are the parent's."""
+        self._stints = {}
+
+    def carrier(self) -> dict[str, str] | None:
+        """The context of the caller's trace, to be journaled with a new execution; None: it is in none."""
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier)
+        return carrier or None
+
+    # Stints
+
+    def notice(self, notice: Notice) -> None:
+        """Begin or end the span of a stint."""
+        if not notice.begins:
+            self._end(notice)
+            return
+        acceptance = notice.acceptance
+        if notice.kind == RECOVERED:
+            self._recovered.add(1, _named(notice.saga))
+        parent = self._stints.get(acceptance.parent or "")
+        links = []
+        if notice.opens:
+            context = otel_context.get_current()  # the caller's span lasts as long as this stint
+        elif parent is not None:
+            context = trace.set_span_in_context(parent.span, otel_context.Context())
+        else:
+            context = otel_context.Context()
+            origin = trace.get_current_span(_propagator.extract(acceptance.carrier or {}, context)).get_span_context()
+            if origin.is_valid:
+                links.append(trace.Link(origin, {f"{NAME}.link": "origin"}))
+        attributes = {**_named(notice.saga), f"{NAME}.saga_id": notice.saga_id, f"{NAME}.stint": notice.kind}
+        span = self._tracer.start_span(f"saga {acceptance.saga}", context, attributes=attributes, links=links)
+        self._stints[notice.saga_id] = _Stint(notice, span)
+
+    def _end(self, notice: Notice) -> None:
+        stint = self._stints.pop(notice.saga_id, None)
+        if stint is None:
+            return  # it was begun before a fork
+        span = stint.span
+        if span.is_recording():
+            span.set_attribute(f"{NAME}.state", notice.state)
+            span.set_attribute(f"{NAME}.left", notice.kind)
+            unwell = notice.kind == LEASE_LOST or (notice.kind == RELEASED and notice.error is not None)
+            if unwell or phase_of(notice.state) in STUCK_PHASES:
+                span.set_status(trace.StatusCode.ERROR, notice.state if notice.error is None else _kind(notice.error))
+        span.end()
+
+    def __call__(self, thing: Record | Context) -> Any:
+        """Of a record, as an observer: note it. Of a context, as a hook: the span of the attempt, to be entered."""
+        return self._observe(thing) if isinstance(thing, Record) else self._attempt(thing)
+
+    def _observe(self, record: Record) -> None:
+        stint = self._stints.get(record.saga_id)
+        if stint is None:
+            return
+        if record.due_at is not None and stint.span.is_recording():
+            wait: dict[str, str | float] = {
+                f"{NAME}.state": record.target,
+                f"{NAME}.wait": max(0.0, record.due_at - record.at),
+            }
+            stint.span.add_event("wait", wait)
+        attributes = _named(stint.saga)
+        phase = phase_of(record.target)
+        if record.seq == 1:
+            self._started.add(1, attributes)
+        if phase in STUCK_PHASES:
+            self._stuck.add(1, {**attributes, f"{NAME}.step": record.step or ""})
+        elif phase in ENDED:
+            self._duration.record(record.at - stint.accepted_at, {**attributes, f"{NAME}.state": phase})
+
+    # Attempts
+
+    @contextlib.contextmanager
+    def _attempt(self, context: Context) -> Iterator[None]:
+        stint = self._stints.get(context.saga_id)
+        around = otel_context.get_current()
+        parent = around if stint is None else trace.set_span_in_context(stint.span, around)
+        kind = {f"{NAME}.step": context.step, f"{NAME}.kind": context.verb}
+        if stint is not None:
+            kind[f"{NAME}.saga"] = stint.saga.name
+        span = self._tracer.start_span(f"{context.verb} {context.step}", parent, attributes=kind)
+        if span.is_recording():
+            span.set_attributes({f"{NAME}.saga_id": context.saga_id, f"{NAME}.attempt": context.attempt})
+        outcome, began = {f"{NAME}.outcome": OUTCOMES[context.verb]}, time.perf_counter()
+        self._active.add(1, kind)
+        try:
+            with (
+                log_context(context),
+                trace.use_span(
+                    span,
+                    record_exception=self._record_exceptions,
+                    set_status_on_exception=False,
+                ),
+            ):
+                yield
+        except BaseException as error:
+            outcome = {f"{NAME}.outcome": _outcome(stint, context, error), "error.type": _kind(error)}
+            span.set_status(trace.StatusCode.ERROR, _kind(error))
+            raise
+        finally:
+            self._active.add(-1, kind)
+            self._attempts.record(time.perf_counter() - began, {**kind, **outcome})
+            span.set_attributes(outcome)
+            span.end()
+
+
+def _named(saga: Saga) -> dict[str, str]:
+    return {f"{NAME}.saga": saga.name, f"{NAME}.version": saga.version}
+
+
+def _outcome(stint: _Stint | None, context: Context, error: BaseException) -> str:
+    if isinstance(error, StepRejectedError):
+        return "rejected"
+    if stint is not None and context.verb == "execute" and leaves_doubt(stint.saga.part(context.step), error):
+        return "in_doubt"
+    return "errored"
+
+
+def _kind(error: BaseException) -> str:
+    """The class of an error: there are as many as the code has, however many messages there are."""
+    return type(error).__qualname__

@@ -1,0 +1,115 @@
+"""VirtualLoop: an event loop on which time passes when nothing else is to be done: hours of waiting take none."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """A clock that can be moved."""
+
+    def advance(self, seconds: float) -> None:
+        """Let *seconds* pass."""
+
+
+class _Jumping(selectors.DefaultSelector):
+    """A selector that does not wait for a time: it has the time come."""
+
+    loop: VirtualLoop
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        self.loop.is_woken = False
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is not None and not self.loop.awaits_others:
+            self.loop.jumps()
+            if ready := super().select(0):
+                return ready
+            self.loop.pass_time(timeout)
+            return []
+        began = time.monotonic()
+        ready = self.loop.idle(super().select, timeout)
+        if timeout is not None:
+            self.loop.pass_time(min(timeout, time.monotonic() - began) if ready else timeout)
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time, which jumps to the next timer as soon as nothing else is to be done.
+
+    While a thread works for it, or a socket is waited for, time passes as it really does: what waits for the
+    real world must not be late because of a jump.
+
+    Args:
+        clock: A clock that goes with it: it is moved by the seconds that pass.
+
+    Attributes:
+        clock: As given.
+        jumps: Called before time jumps.
+        idle: Called with the blocking `select` and its timeout, when nothing is to be done before others do something.
+        is_woken: Whether another thread has something called that was not called yet.
+        in_threads: The calls that threads are at.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        selector = _Jumping()
+        selector.loop = self
+        self._now = 0.0
+        self.clock = clock
+        self.in_threads: set[object] = set()
+        super().__init__(selector)
+        self._own_files = len(selector.get_map())
+        self.jumps: Callable[[], object] = lambda: None
+        self.idle: Callable[..., list[Any]] = lambda select, timeout: select(timeout)
+        self.is_woken = False
+
+    def time(self) -> float:
+        """The time of this loop, in seconds."""
+        return self._now
+
+    def pass_time(self, seconds: float) -> None:
+        """Let *seconds* pass."""
+        if seconds > 0:
+            self._now += seconds
+            if self.clock is not None:
+                self.clock.advance(seconds)
+
+    @property
+    def awaits_others(self) -> bool:
+        """Whether a thread is at work, or a socket is waited for."""
+        return bool(self.in_threads) or len(self._selector.get_map()) > self._own_files  # type: ignore[attr-defined]
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
+        """As any loop, however long that takes: since Python 3.12 it has a time-out, which would pass in a jump."""
+        await super().shutdown_default_executor()
+
+    def call_soon_threadsafe(self, *arguments: Any, **settings: Any) -> asyncio.Handle:  # type: ignore[override]
+        """As any loop."""
+        self.is_woken = True
+        return super().call_soon_threadsafe(*arguments, **settings)
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """As any loop; time does not jump until the thread has answered."""
+        future = super().run_in_executor(executor, func, *args)
+        self.in_threads.add(future)
+        future.add_done_callback(self.in_threads.discard)
+        return future
+
+
+@contextmanager
+def thread_awaited() -> Iterator[None]:
+    """While this lasts, the running loop, if its time is virtual, waits for a thread that is not of an executor."""
+    loop, call = asyncio._get_running_loop(), object()
+    if isinstance(loop, VirtualLoop):
+        loop.in_threads.add(call)
+    try:
+        yield
+    finally:
+        if isinstance(loop, VirtualLoop):
+            loop.in_threads.discard(call)

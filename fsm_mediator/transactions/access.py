@@ -1,0 +1,53 @@
+"""Access: the user's database, with the tables of `Transactions` in it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fsm_mediator.transactions.databases.base import Database
+from fsm_mediator.transactions.tables import Tables
+
+T = TypeVar("T")
+
+
+class Access:
+    """Executes statements on the tables, and makes transactions.
+
+    Args:
+        database: The database.
+        tables: The tables.
+
+    Attributes:
+        database: As given, as *tables*.
+    """
+
+    def __init__(self, database: Database, tables: Tables) -> None:
+        self.database = database
+        self.tables = tables
+
+    async def query(self, session: Any, statement: str, **values: Any) -> Any:
+        """Execute one of the statements of `Tables`, and return its rows."""
+        return await self.database.query(session, self.tables.in_dialect(statement, self.database.dialect), values)
+
+    async def transact(
+        self,
+        work: Callable[[Any], Awaitable[T]],
+        isolation: str | None = None,
+        commit: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> T:
+        """The result of *work*, which is given a session in a new transaction.
+
+        Args:
+            work: Called once. If it raises, the transaction is rolled back.
+            isolation: The isolation level. None: the database's own.
+            commit: Commits, in place of the database's own method.
+        """
+        session = await self.database.begin(isolation)
+        try:
+            value = await work(session)
+        except BaseException as error:
+            await self.database.rollback(session, error)
+            raise
+        await (commit or self.database.commit)(session)
+        return value

@@ -1,0 +1,66 @@
+"""The tables of `Transactions` in migrations of Alembic's.
+
+```python
+from alembic import op
+
+from fsm_mediator.transactions.alembic import create_tables, drop_tables
+
+
+def upgrade():
+    create_tables(op)
+
+
+def downgrade():
+    drop_tables(op)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fsm_mediator.transactions.databases.base import dialect_of
+from fsm_mediator.transactions.tables import Tables
+
+
+def create_tables(op: Any, **names: Any) -> None:
+    """Make the tables, where they are missing; to be called in ``upgrade()``, offline too (``--sql``).
+
+    Args:
+        op: ``alembic.op``.
+        **names: ``table``, ``outbox`` and ``schema``, as of `Transactions`.
+
+    Raises:
+        DefinitionError: A name is no plain identifier, or the database is neither PostgreSQL nor SQLite.
+    """
+    for statement in Tables(**names).statements(dialect_of(op.get_context().dialect.name)):
+        op.execute(statement)
+
+
+def drop_tables(op: Any, **names: Any) -> None:
+    """Drop the tables; to be called in ``downgrade()``. The schema stays.
+
+    Args:
+        op: ``alembic.op``.
+        **names: As of `create_tables`.
+    """
+    for statement in Tables(**names).drops():
+        op.execute(statement)
+
+
+def include_name(**names: Any) -> Callable[[str | None, str, Mapping[str, Any]], bool]:
+    """A filter for ``context.configure(include_name=include_name())`` in ``env.py``.
+
+    Without it ``--autogenerate`` finds tables that no model has, and proposes to drop them.
+
+    Args:
+        **names: As of `create_tables`.
+    """
+    tables = Tables(**names)
+
+    def is_of_the_user(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+        ours = name in tables.names and parents.get("schema_name") == tables.schema
+        return kind != "table" or not ours
+
+    return is_of_the_user

@@ -1,0 +1,1 @@
+"""The databases that `Transactions` can use, each behind the same few questions."""

@@ -1,0 +1,78 @@
+"""A database of Django's, by its alias: models, managers and cursors take part, as in ``transaction.atomic``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from fsm_mediator.transactions.databases.base import Dialect, dialect_of, in_format, refused_by
+from fsm_mediator.transactions.errors import TransactionError
+
+
+class DjangoDatabase:
+    """Transactions on the connection that Django keeps for the thread, which is the session."""
+
+    asynchronous = False
+
+    def __init__(self, using: str) -> None:
+        from django.db import connections, transaction
+
+        self._using = using
+        self._connections = connections
+        self._transaction = transaction
+        self._open: dict[int, Any] = {}
+
+    @property
+    def dialect(self) -> Dialect:
+        """The vendor, which Django knows once it is set up."""
+        return dialect_of(self._connections[self._using].vendor)
+
+    async def begin(self, isolation: str | None) -> Any:
+        """As `Database.begin`."""
+        session = self._connections[self._using]
+        if not session.in_atomic_block:
+            session.close_if_unusable_or_obsolete()  # in a worker's thread no request does it
+        atomic = self._transaction.atomic(self._using, durable=True)
+        try:
+            atomic.__enter__()
+        except RuntimeError as error:
+            raise TransactionError(
+                f"a transactional step is a transaction of its own, and this thread is in one already (atomic, "
+                f"ATOMIC_REQUESTS): it would be rolled back with that. start() the saga, or run it from "
+                f"transaction.on_commit, or decorate the view with non_atomic_requests({self._using!r})"
+            ) from error
+        self._open[id(session)] = atomic
+        if isolation is not None and session.vendor == "postgresql":
+            try:
+                with session.cursor() as cursor:
+                    cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+            except BaseException as error:
+                await self.rollback(session, error)
+                raise
+        return session
+
+    async def query(self, session: Any, statement: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        """As `Database.query`."""
+        with session.cursor() as cursor:
+            cursor.execute(in_format(statement), values)
+            return cursor.fetchall() if cursor.description else ()
+
+    def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - of the protocol
+        """As `Database.guard`: Django refuses `commit` and `rollback` in ``atomic``."""
+        return refused_by(self._transaction.TransactionManagementError, "forbidden when an 'atomic' block")
+
+    async def commit(self, session: Any) -> None:
+        """As `Database.commit`."""
+        self._open.pop(id(session)).__exit__(None, None, None)
+
+    async def rollback(self, session: Any, error: BaseException) -> None:
+        """As `Database.rollback`."""
+        self._open.pop(id(session)).__exit__(type(error), error, error.__traceback__)
+
+
+def names_in_settings() -> dict[str, str]:
+    """The names of the tables in Django's setting ``FSM_MEDIATOR``; empty where there is none."""
+    from django.conf import settings
+
+    return dict(getattr(settings, "FSM_MEDIATOR", {}))

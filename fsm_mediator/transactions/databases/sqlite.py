@@ -1,0 +1,70 @@
+"""SQLite by the standard library."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fsm_mediator.transactions.databases.base import MAY_NOT_END, Dialect
+from fsm_mediator.transactions.errors import TransactionError
+
+
+class SQLiteDatabase:
+    """A file; each transaction has a connection of its own, and the write lock from its first statement on."""
+
+    dialect: Dialect = "sqlite"
+    asynchronous = False
+
+    def __init__(self, path: str | Path, patience: float) -> None:
+        self._path = path
+        self._patience = patience
+
+    async def begin(self, isolation: str | None) -> sqlite3.Connection:  # noqa: ARG002 - of the protocol
+        """As `Database.begin`; every isolation is serializable here."""
+        session = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None)
+        try:
+            session.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    async def query(
+        self, session: sqlite3.Connection, statement: str, values: dict[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """As `Database.query`."""
+        return session.execute(statement, values).fetchall()
+
+    @contextmanager
+    def guard(self, session: sqlite3.Connection) -> Iterator[None]:
+        """As `Database.guard`: SQLite itself refuses what would end the transaction."""
+        refused = False
+
+        def authorize(action: int, *_: object) -> int:
+            nonlocal refused
+            refused |= action == sqlite3.SQLITE_TRANSACTION
+            return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_TRANSACTION else sqlite3.SQLITE_OK
+
+        session.set_authorizer(authorize)
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if refused:
+                raise TransactionError(MAY_NOT_END) from error
+            raise
+        finally:
+            session.set_authorizer(None)
+        if refused:
+            raise TransactionError(MAY_NOT_END)
+
+    async def commit(self, session: sqlite3.Connection) -> None:
+        """As `Database.commit`."""
+        session.execute("COMMIT")
+        session.close()
+
+    async def rollback(self, session: sqlite3.Connection, error: BaseException) -> None:  # noqa: ARG002 - of the protocol
+        """As `Database.rollback`."""
+        session.close()  # which rolls back

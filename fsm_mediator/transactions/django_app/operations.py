@@ -1,0 +1,40 @@
+"""CreateTables: the operation of the migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import router
+from django.db.migrations.operations.base import Operation
+
+from fsm_mediator.transactions.databases.base import dialect_of
+from fsm_mediator.transactions.databases.django import names_in_settings
+from fsm_mediator.transactions.tables import Tables
+
+
+class CreateTables(Operation):
+    """Makes the tables, by the names in the setting ``FSM_MEDIATOR``, in each database that the router allows."""
+
+    reversible = True
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        """Nothing: the tables have no models."""
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
+        """Make them."""
+        vendor = schema_editor.connection.vendor
+        self._execute(app_label, schema_editor, Tables(**names_in_settings()).statements(dialect_of(vendor)))
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
+        """Drop them."""
+        self._execute(app_label, schema_editor, Tables(**names_in_settings()).drops())
+
+    def _execute(self, app_label: str, schema_editor: Any, statements: Iterable[str]) -> None:
+        if router.allow_migrate(schema_editor.connection.alias, app_label):
+            for statement in statements:
+                schema_editor.execute(statement)
+
+    def describe(self) -> str:
+        """As ``manage.py migrate --plan`` shows it."""
+        return "Make the tables of transactional steps"

@@ -1,0 +1,238 @@
+"""Outbox: starts, signals and messages that a transaction of the user's writes, and what passes them on.
+
+A row is committed with the user's own rows, or not at all. A relay passes it on and deletes it afterwards, so that it
+is passed on at least once: a start or a signal that comes twice is the same to the mediator, and a message has an id.
+Messages are published by one relay at a time, which has a lease, so that two do not publish the same ones.
+Rows are read in the order of their numbers, and only where nothing with a lower number can be committed any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from fsm_mediator.error_types import MediatorClosedError, MediatorError
+from fsm_mediator.errors import JournalError
+from fsm_mediator.journal.codec import Codec, payload_type
+from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.transactions.access import Access
+from fsm_mediator.transactions.databases.base import settled
+from fsm_mediator.transactions.tables import Tables
+
+logger = logging.getLogger("fsm_mediator")
+
+Kind: TypeAlias = Literal["start", "signal", "message"]
+
+BATCH: Final = 100
+"""How many rows are read at a time."""
+
+LEASE: Final = 10.0
+"""Seconds for which a relay alone publishes messages. It renews that before it is half over."""
+
+Publish: TypeAlias = Callable[[str, Any, str, str], object]
+"""``publish(topic, payload, key, message_id)``, a function or a coroutine function."""
+
+
+class Lag(NamedTuple):
+    """The rows that an outbox holds, counted.
+
+    Attributes:
+        waiting: How many rows are to be passed on.
+        refused: How many were refused for good; the column ``refused`` says why.
+        seconds: The age of the oldest row that waits.
+    """
+
+    waiting: int
+    refused: int
+    seconds: float
+
+
+class Row(NamedTuple):
+    """One row of the outbox.
+
+    Attributes:
+        number: Its number.
+        kind: What it is.
+        name: The saga, the signal or the topic.
+        key: The id of the execution, or the key within which messages stay in order.
+        body: The payload or the value, as JSON; of a start with the deadline.
+    """
+
+    number: int
+    kind: Kind
+    name: str
+    key: str
+    body: str
+
+
+class _Start(msgspec.Struct):
+    """The body of a start."""
+
+    payload: msgspec.Raw
+    deadline: float | None
+
+
+class MediatorLike(Protocol):
+    """The mediator that a relay passes starts and signals to: a `Mediator` or an `AsyncMediator`."""
+
+    @property
+    def sagas(self) -> Any:
+        """Its registered sagas."""
+
+    def start(self, saga: Any, payload: Any, *, saga_id: str, deadline: float | None) -> Any:
+        """Accept a saga."""
+
+    def signal(self, saga_id: str, name: str, value: Any) -> Any:
+        """Send a signal."""
+
+
+class _Lease:
+    """The right to publish messages, of one pass.
+
+    Args:
+        execute: Executes a statement in a transaction of its own.
+        tables: The tables.
+    """
+
+    def __init__(self, execute: Callable[..., Awaitable[Any]], tables: Tables) -> None:
+        self._execute = execute
+        self._tables = tables
+        self._owner = uuid.uuid4().hex
+        self._renew_at = 0.0
+        self.held = False
+
+    async def take(self) -> bool:
+        """Take it, unless another relay has it. It ends by itself where a relay has died."""
+        return await self._ask(self._tables.lease)
+
+    async def keep(self) -> bool:
+        """Whether it is still held; renewed where it is half over."""
+        return self.held and (time.monotonic() < self._renew_at or await self._ask(self._tables.renew))
+
+    async def _ask(self, statement: str) -> bool:
+        self._renew_at = time.monotonic() + LEASE / 2
+        self.held = bool(await self._execute(statement, owner=self._owner, seconds=LEASE))
+        return self.held
+
+    async def release(self) -> None:
+        """Let another relay publish."""
+        if self.held:
+            await self._execute(self._tables.release, owner=self._owner)
+
+
+class Outbox:
+    """The outbox of one database.
+
+    Args:
+        access: The database, with the tables.
+        publish: What publishes messages. None: messages wait for a process that has one.
+    """
+
+    def __init__(self, access: Access, publish: Publish | None) -> None:
+        self._access = access
+        self._tables = access.tables
+        self._publish = publish
+        self._codec = Codec()
+
+    async def put(self, session: Any, kind: Kind, name: str, key: str, value: Any, deadline: float | None) -> None:
+        """Write a row in the transaction of *session*.
+
+        Raises:
+            PayloadError: The value cannot be encoded.
+        """
+        body = self._codec.encode(value, f"the {'payload' if kind != 'signal' else 'value'} of {name!r}")
+        if kind == "start":
+            body = msgspec.json.encode(_Start(msgspec.Raw(body), deadline))
+        await self._access.query(session, self._tables.put, kind=kind, name=name, key=key, body=body.decode())
+
+    async def lag(self) -> Lag:
+        """Count the rows."""
+        return Lag(*(await self._whole(self._tables.lag))[0])
+
+    async def pass_on(self, mediator: MediatorLike) -> int:
+        """Pass on all that waits, in order; return how many rows.
+
+        A message whose publishing fails holds back what has the same key; a start or a signal that the journal cannot
+        take is tried again by the next call.
+        """
+        lease = _Lease(self._whole, self._tables)
+        passed, after, held_back = 0, 0, set[str]()
+        try:
+            while rows := await self._read(after):
+                publishes = self._publish is not None and any(row.kind == "message" for row in rows)
+                if publishes and not lease.held and await lease.take():
+                    rows = await self._read(after)  # another relay may have published some of them meanwhile
+                for row in rows:
+                    after = row.number
+                    if row.key not in held_back and not await self._pass_row(mediator, row, lease):
+                        held_back.add(row.key)
+                    else:
+                        passed += row.key not in held_back
+                if len(rows) < BATCH:
+                    break
+        finally:
+            await lease.release()
+        return passed
+
+    async def _read(self, after: int) -> list[Row]:
+        """The rows after a number, as many as are read at a time."""
+        return [Row(*row) for row in await self._whole(self._tables.waiting, after=after, limit=BATCH)]
+
+    async def _pass_row(self, mediator: MediatorLike, row: Row, lease: _Lease) -> bool:
+        """Whether the row is done with."""
+        try:
+            if row.kind == "message":
+                if self._publish is None or not await lease.keep():
+                    return False
+                payload = self._codec.decode(row.body.encode(), Any, f"message {row.number}")
+                await settled(self._publish(row.name, payload, row.key, f"{self._tables.outbox}:{row.number}"))
+            elif row.kind == "signal":
+                value = self._codec.decode(row.body.encode(), Any, f"signal {row.name!r}")
+                await settled(mediator.signal(row.key, row.name, value))
+            else:
+                known = [each for each in mediator.sagas if each.name == row.name]
+                if not known:
+                    return False  # another process may know it
+                begins = self._codec.decode(row.body.encode(), _Start, f"start {row.number}")
+                payload = self._codec.decode(begins.payload, payload_type(known[-1]), f"the payload of {row.key!r}")
+                await settled(mediator.start(row.name, payload, saga_id=row.key, deadline=begins.deadline))
+        except (JournalError, OSError) as error:
+            logger.warning("outbox row %d (%s %r) is passed on later: %s", row.number, row.kind, row.name, error)
+            return False
+        except MediatorClosedError:
+            return False
+        except MediatorError as error:
+            logger.error("outbox row %d (%s %r for %r) is refused: %s", *row[:4], error)  # noqa: TRY400 - it says all
+            await self._whole(self._tables.refuse, number=row.number, reason=str(error))
+            return True
+        except Exception:
+            if row.kind != "message":
+                raise
+            logger.exception("message %d for %r could not be published, and is tried again", row.number, row.name)
+            return False
+        await self._whole(self._tables.passed, number=row.number)
+        return True
+
+    async def _whole(self, statement: str, **values: Any) -> Any:
+        """The rows of a statement that is a transaction of its own."""
+
+        def work(session: Any) -> Awaitable[Any]:
+            return self._access.query(session, statement, **values)
+
+        if not self._access.database.asynchronous and _in_loop():
+            return await asyncio.to_thread(run_blocking, self._access.transact, work)
+        return await self._access.transact(work)
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

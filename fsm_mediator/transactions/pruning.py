@@ -1,0 +1,53 @@
+"""Pruning: keys are deleted once nothing can ask for them any more."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from fsm_mediator.journal.optional import forgotten_of
+from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.states import ENDED
+from fsm_mediator.transactions.access import Access
+
+BATCH: Final = 500
+"""How many executions are looked up, and whose keys are deleted, in one transaction."""
+
+
+class Pruned(NamedTuple):
+    """The keys and executions that `Transactions.prune` met.
+
+    Attributes:
+        deleted: How many keys it deleted.
+        open: How many executions have not ended, and keep theirs.
+        unknown: How many executions the journal never knew, and keep theirs.
+    """
+
+    deleted: int
+    open: int
+    unknown: int
+
+
+async def prune_keys(access: Access, journal: Journal, older_than: float) -> Pruned:
+    """Delete the keys that are older than so many seconds, of executions that have ended."""
+    total, after = Pruned(0, 0, 0), ""
+
+    async def prune_batch(session: Any) -> tuple[Pruned, str]:
+        """Prune the executions after *after*; return the counts and the last of them, empty if there are no more."""
+        tables = access.tables
+        rows = await access.query(session, tables.old, seconds=older_than, after=after, limit=BATCH)
+        deleted = still_open = unknown = 0
+        for (saga_id,) in rows:
+            entry = journal.find(saga_id)
+            if entry is None and forgotten_of(journal, saga_id) is None:
+                unknown += 1
+            elif entry is not None and entry.state not in ENDED:
+                still_open += 1
+            else:
+                deleted += len(await access.query(session, tables.forget, saga_id=saga_id, seconds=older_than))
+        return Pruned(deleted, still_open, unknown), rows[-1][0] if len(rows) == BATCH else ""
+
+    while True:
+        found, after = await access.transact(prune_batch)
+        total = Pruned(*(one + other for one, other in zip(total, found, strict=True)))
+        if not after:
+            return total

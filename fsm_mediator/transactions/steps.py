@@ -1,0 +1,114 @@
+"""TransactionalStep: its effect, its key and its result are one transaction of the user's database."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fsm_mediator.definition.checks import check_name
+from fsm_mediator.definition.steps import FunctionStep
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.mediator.threads import run_blocking
+from fsm_mediator.transactions.door import Door
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class TransactionalStep(FunctionStep):
+    """A step made by `Transactions.step`. Calling it calls the function, with a session of the caller's."""
+
+    probe: Callable[..., Any]
+    compensate: Callable[..., Any]
+
+    def __init__(self, function: Callable[..., Any], name: str, settings: dict[str, Any], door: Door, coroutine: bool):
+        self._function = function
+        self._door = door
+        self._coroutine = coroutine
+        super().__init__(self._with_session(function, door.execute), check_name("a step", name), settings)
+        self.__dict__["probe"] = _as_callback(door.probe, coroutine)
+
+    def compensation(self, function: F) -> F:
+        """Decorator: ``function(session, payload, context)`` undoes the step's effect, in a transaction of its own.
+
+        It is called only if the step took effect and was not undone yet.
+        """
+        self._attach("compensate", self._with_session(function, self._door.compensate))
+        return function
+
+    def probing(self, function: F) -> F:  # noqa: ARG002 - as the method that it overrides
+        """Refused: the key tells whether the step took effect.
+
+        Raises:
+            DefinitionError: Always.
+        """
+        raise DefinitionError(f"step {self.name!r} needs no probe: its key in the database tells whether it happened")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function as it was before it became a step."""
+        return self._function(*args, **kwargs)
+
+    def _with_session(self, function: Callable[..., Any], does: Callable[..., Any]) -> Callable[..., Any]:
+        """The callback ``(payload, context)`` that *does* what there is to do with *function* and a session."""
+        if inspect.iscoroutinefunction(function) is not self._coroutine:
+            raise DefinitionError(
+                f"{getattr(function, '__qualname__', function)} must be a "
+                f"{'coroutine ' if self._coroutine else ''}function: its sessions are"
+                f"{'' if self._coroutine else ' not'} for coroutines"
+            )
+        takes_context = takes_context_of(function)
+
+        def work(session: Any, payload: Any, context: Any) -> Any:
+            return function(session, payload, context) if takes_context else function(session, payload)
+
+        callback = _as_callback(functools.partial(does, work), self._coroutine)
+        functools.update_wrapper(callback, function, updated=())
+        parameters = list(inspect.signature(function).parameters.values())[1:2]
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        callback.__signature__ = inspect.Signature([*parameters, context])  # type: ignore[attr-defined]
+        names = {parameters[0].name, "return"}
+        callback.__annotations__ = {
+            name: hint for name, hint in inspect.get_annotations(function).items() if name in names
+        }
+        return callback
+
+
+def _as_callback(does: Callable[..., Any], coroutine: bool) -> Callable[..., Any]:
+    if coroutine:
+
+        async def call_in_loop(payload: Any, context: Any) -> Any:
+            return await does(payload, context)
+
+        return call_in_loop
+
+    def call(payload: Any, context: Any) -> Any:
+        return run_blocking(does, payload, context)
+
+    return call
+
+
+def takes_context_of(function: Callable[..., Any]) -> bool:
+    """Whether *function* takes a context after the session and the payload.
+
+    Raises:
+        DefinitionError: It takes neither ``(session, payload)`` nor ``(session, payload, context)``.
+    """
+    parameters = [
+        each
+        for each in inspect.signature(function).parameters.values()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(parameters) not in (2, 3):
+        raise DefinitionError(
+            f"{getattr(function, '__qualname__', function)}{inspect.signature(function)} must take (session, payload) "
+            f"or (session, payload, context)"
+        )
+    return len(parameters) == 3
+
+
+def result_type_of(function: Callable[..., Any]) -> Any:
+    """The annotation of what *function* returns; ``Any`` where there is none."""
+    returns = typing.get_type_hints(function).get("return", Any)
+    return returns if returns is not typing.NoReturn and returns is not typing.Never else Any

@@ -1,0 +1,147 @@
+"""The tables of `Transactions` in the user's database, and the statements on them."""
+
+# ruff: noqa: S608 - statements are put together from names that are checked; values are always parameters
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from fsm_mediator.errors import DefinitionError
+from fsm_mediator.transactions.databases.base import Dialect
+
+BEGUN: Final = "begun"
+"""The state of a key whose transaction is under way. Nobody but that transaction sees it."""
+
+DONE: Final = "done"
+"""The state of a key whose step took effect."""
+
+TRANSACTION: Final = "this_transaction()"
+"""Stands in statements for the number of the transaction, as the dialect has it."""
+
+BEFORE: Final = "seconds_ago()"
+"""Stands for the time that is ``:seconds`` before now."""
+
+SETTLED: Final = "settled()"
+"""Stands for the condition that nothing with a lower number can be committed any more."""
+
+AGE: Final = "age()"
+"""Stands for the seconds since the oldest row that waits was written."""
+
+NOW: Final = "seconds_now()"
+"""Stands for the database's time, in seconds."""
+
+_IN_POSTGRES: Final = {
+    NOW: "extract(epoch FROM clock_timestamp())::float8",
+    TRANSACTION: "pg_current_xact_id()::text",
+    BEFORE: "now() - make_interval(secs => :seconds)",
+    SETTLED: "written_by < pg_snapshot_xmin(pg_current_snapshot())",
+    AGE: "COALESCE(extract(epoch FROM now() - min(at) FILTER (WHERE refused IS NULL))::float8, 0)",
+}
+_IN_SQLITE: Final = {  # it numbers no transactions, lets none be ended in its midst, and has one writer at a time
+    NOW: "((julianday('now') - 2440587.5) * 86400.0)",
+    TRANSACTION: "''",
+    BEFORE: "datetime('now', '-' || :seconds || ' seconds')",
+    SETTLED: "TRUE",
+    AGE: "COALESCE((julianday('now') - julianday(min(at) FILTER (WHERE refused IS NULL))) * 86400.0, 0)",
+}
+
+CLOSED: Final = "closed"
+"""The state of a key whose step did not take effect, or was undone: no attempt up to the fence will."""
+
+
+class Tables:
+    """The tables, by their names.
+
+    Args:
+        table: The table of keys.
+        outbox: The table of what is to be passed on.
+        schema: The schema of both on PostgreSQL. None: the first of the search path.
+
+    Raises:
+        DefinitionError: A name is no plain identifier.
+    """
+
+    def __init__(
+        self, table: str = "fsm_mediator_done", outbox: str = "fsm_mediator_outbox", schema: str | None = None
+    ) -> None:
+        for what, name in (("table", table), ("outbox", outbox), ("schema", schema)):
+            if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise DefinitionError(f"Transactions: {what} must be a plain identifier, not {name!r}")
+        prefix = "" if schema is None else f"{schema}."
+        self.schema = schema
+        self.names = (table, outbox, f"{outbox}_relay")
+        self.done = done = prefix + table
+        self.outbox = outbox = prefix + outbox
+        self.relay = relay = f"{outbox}_relay"
+        self.take = (
+            f"INSERT INTO {done} (key, saga_id, state, fence) VALUES (:key, :saga_id, '{BEGUN}', 0) "
+            f"ON CONFLICT (key) DO NOTHING RETURNING {TRANSACTION}"
+        )
+        self.look = f"SELECT state, result, fence FROM {done} WHERE key = :key"
+        self.retake = f"UPDATE {done} SET state = '{BEGUN}' WHERE key = :key RETURNING {TRANSACTION}"
+        self.keep = (
+            f"UPDATE {done} SET state = '{DONE}', result = :result, at = CURRENT_TIMESTAMP "
+            f"WHERE key = :key AND state = '{BEGUN}' AND {TRANSACTION} = :transaction RETURNING key"
+        )
+        self.close = (
+            f"INSERT INTO {done} AS known (key, saga_id, state, fence) VALUES (:key, :saga_id, '{CLOSED}', :fence) "
+            f"ON CONFLICT (key) DO UPDATE SET "
+            f"fence = CASE WHEN known.fence > excluded.fence THEN known.fence ELSE excluded.fence END, "
+            f"result = COALESCE(known.result, 'null') RETURNING state, result"
+        )  # so that the result is NULL where there was no row before
+        self.lock_timeout = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', :limit, true)"
+        self.undo = f"UPDATE {done} SET state = '{CLOSED}', at = CURRENT_TIMESTAMP WHERE key = :key"
+        self.old = (
+            f"SELECT DISTINCT saga_id FROM {done} WHERE at < {BEFORE} AND saga_id > :after "
+            f"ORDER BY saga_id LIMIT :limit"
+        )
+        self.forget = f"DELETE FROM {done} WHERE saga_id = :saga_id AND at < {BEFORE} RETURNING key"
+        self.put = f"INSERT INTO {outbox} (kind, name, key, body) VALUES (:kind, :name, :key, :body)"
+        self.waiting = (
+            f"SELECT number, kind, name, key, body FROM {outbox} "
+            f"WHERE number > :after AND refused IS NULL AND {SETTLED} ORDER BY number LIMIT :limit"
+        )
+        self.passed = f"DELETE FROM {outbox} WHERE number = :number"
+        self.refuse = f"UPDATE {outbox} SET refused = :reason WHERE number = :number"
+        self.lease = (
+            f"INSERT INTO {relay} AS known (what, owner, until) VALUES ('messages', :owner, {NOW} + :seconds) "
+            f"ON CONFLICT (what) DO UPDATE SET owner = excluded.owner, until = excluded.until "
+            f"WHERE known.until < {NOW} RETURNING owner"
+        )
+        self.renew = f"UPDATE {relay} SET until = {NOW} + :seconds WHERE owner = :owner RETURNING owner"
+        self.release = f"UPDATE {relay} SET until = 0 WHERE owner = :owner"
+        self.lag = f"SELECT count(*) - count(refused), count(refused), {AGE} FROM {outbox}"
+
+    @staticmethod
+    def in_dialect(statement: str, dialect: Dialect) -> str:
+        """*statement* as the dialect has it."""
+        for token, meaning in (_IN_POSTGRES if dialect == "postgresql" else _IN_SQLITE).items():
+            statement = statement.replace(token, meaning)
+        return statement
+
+    def statements(self, dialect: Dialect) -> Sequence[str]:
+        """The statements that make the tables; they may be executed again."""
+        number = (
+            "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+            if dialect == "postgresql"
+            else "integer PRIMARY KEY AUTOINCREMENT"
+        )
+        written_by = ", written_by xid8 NOT NULL DEFAULT pg_current_xact_id()" if dialect == "postgresql" else ""
+        made = [] if self.schema is None or dialect != "postgresql" else [f"CREATE SCHEMA IF NOT EXISTS {self.schema}"]
+        at = f"{'timestamptz' if dialect == 'postgresql' else 'text'} NOT NULL DEFAULT CURRENT_TIMESTAMP"
+        keys = "key text PRIMARY KEY, saga_id text NOT NULL, state text NOT NULL, result text, fence bigint NOT NULL"
+        texts = ", ".join(f"{column} text NOT NULL" for column in ("kind", "name", "key", "body"))
+        until = "until double precision NOT NULL"
+        return (
+            *made,
+            f"CREATE TABLE IF NOT EXISTS {self.done} ({keys}, at {at})",
+            f"CREATE INDEX IF NOT EXISTS {self.names[0]}_at ON {self.done} (at)",
+            f"CREATE TABLE IF NOT EXISTS {self.outbox} (number {number}, {texts}, refused text, at {at}{written_by})",
+            f"CREATE TABLE IF NOT EXISTS {self.relay} (what text PRIMARY KEY, owner text NOT NULL, {until})",
+        )
+
+    def drops(self) -> Sequence[str]:
+        """The statements that drop the tables."""
+        return [f"DROP TABLE IF EXISTS {table}" for table in (self.done, self.outbox, self.relay)]

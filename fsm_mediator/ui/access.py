@@ -1,0 +1,99 @@
+"""Access: the operator of a request, what that operator may do, and whether a request comes from our own pages."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+from starlette.datastructures import Headers
+
+from fsm_mediator.errors import DefinitionError
+
+LOOK: Final = "look"
+"""The permission to read every page."""
+
+VERBS: Final = ("retry", "resolve", "cancel", "signal", "undo", "abandon", "again", "hold", "unhold")
+"""The verbs that an operator can be permitted."""
+
+_PERMISSIONS: Final = frozenset({LOOK, *VERBS})
+
+_POLICY: Final = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+SAFETY_HEADERS: Final = (
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Sent with every response: no script or style but our own files, nothing from another host, in no frame."""
+
+
+def _as_set(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
+
+
+@attrs.frozen
+class Operator:
+    """A user of the monitor.
+
+    Attributes:
+        name: The name that is journaled with each verb.
+        may: The permissions: ``look``, and verbs such as ``retry``. `Operator.acting` has all of them.
+
+    Raises:
+        DefinitionError: There is no such permission.
+    """
+
+    name: str
+    may: frozenset[str] = attrs.field(default=frozenset({LOOK}), converter=_as_set)
+
+    def __attrs_post_init__(self) -> None:
+        if unknown := self.may - _PERMISSIONS:
+            raise DefinitionError(
+                f"operator {self.name!r} has unknown permissions {', '.join(sorted(unknown))}; "
+                f"there are {', '.join(sorted(_PERMISSIONS))}"
+            )
+
+    @classmethod
+    def acting(cls, name: str) -> Operator:
+        """An operator with the permission to look and to use every verb."""
+        return cls(name, _PERMISSIONS)
+
+    def without(self, permissions: Iterable[str]) -> Operator:
+        """The same operator without these permissions."""
+        return attrs.evolve(self, may=self.may - frozenset(permissions))
+
+
+class FormTokens:
+    """Tokens that show that a form was rendered by this monitor.
+
+    Args:
+        secret: The key of the tokens; every process that serves the same monitor needs the same. None: a random key.
+    """
+
+    def __init__(self, secret: bytes | None) -> None:
+        self._key = secrets.token_bytes(32) if secret is None else secret
+
+    def token_of(self, operator: Operator) -> str:
+        """The token in the forms of *operator*."""
+        return hmac.new(self._key, f"form:{operator.name}".encode(), "sha256").hexdigest()
+
+    def why_refused(self, operator: Operator, headers: Headers, token: str) -> str | None:
+        """Why a POST is refused; None: it comes from a form of ours.
+
+        A browser says of each request whether it comes from the same origin. Where it does not, over plain HTTP or in
+        an old browser, the form's token decides.
+        """
+        site = headers.get("sec-fetch-site")
+        if site is not None:
+            return None if site == "same-origin" else f"the request comes from another site ({site})"
+        if hmac.compare_digest(token.encode(), self.token_of(operator).encode()):
+            return None
+        return (
+            "the form was not rendered by this process: open the page again. "
+            "Behind several processes give each the same Monitor(..., secret=...)"
+        )

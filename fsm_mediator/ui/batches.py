@@ -1,0 +1,109 @@
+"""Batches: one verb for all executions of a filter, confirmed on a page, frozen in the journal, and its results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from inspect import isasyncgenfunction
+from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from fsm_mediator.errors import DefinitionError, MediatorError
+from fsm_mediator.mediator.bulk import Batch, freeze
+from fsm_mediator.ui.reading import Reader
+
+IN_BULK: Final = ("retry", "cancel", "again", "hold", "unhold")
+"""The verbs that a batch can give: those that need no more than a reason."""
+
+MOST: Final = 10_000
+"""The most executions of one batch that begins here."""
+
+SHOWN: Final = 200
+
+PREVIEWED: Final = 50
+"""How many executions are named before a batch is confirmed."""
+
+logger = logging.getLogger("fsm_mediator")
+
+
+class Batches:
+    """Begins batches, goes on with them, and reads what became of them.
+
+    Args:
+        reader: Reads the journal.
+        mediator: Gives the verbs; None: there is none.
+    """
+
+    def __init__(self, reader: Reader, mediator: Any) -> None:
+        self._reader = reader
+        self._mediator = mediator
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def preview(self, asked: Mapping[str, str | None]) -> tuple[int, list[str]]:
+        """How many executions fit, at most one more than a batch takes; and the ids of the newest."""
+        _check_filtered(asked)
+        fitting = self._reader.executions(asked, None, PREVIEWED)
+        return self._reader.count_fitting(asked, MOST + 1), [entry.saga_id for entry in fitting]
+
+    def chosen(self, asked: Mapping[str, str | None]) -> list[str]:
+        """The ids of the executions that fit, the newest first; at most one more than a batch takes."""
+        _check_filtered(asked)
+        return [entry.saga_id for entry in self._reader.executions(asked, None, MOST + 1)]
+
+    async def begin(self, verb: str, asked: Mapping[str, str | None], reason: str | None, actor: str) -> str:
+        """Freeze the executions that fit, begin to give them the verb, and return the batch's name.
+
+        Raises:
+            DefinitionError: There are too many, or there is no filter.
+        """
+        ids = await run_in_threadpool(self.chosen, asked)
+        if len(ids) > MOST:
+            raise DefinitionError(f"more than {MOST:,} executions fit: narrow the filter, or use fsm-mediator bulk")
+        now = self._reader.clock()
+        batch = await run_in_threadpool(freeze, self._reader.journal, verb, ids, {}, reason, actor, now)
+        self.go_on(batch.name)
+        return batch.name
+
+    def go_on(self, name: str) -> None:
+        """Give the verb of a batch to those without a result, unless this process is at it."""
+        if name not in self._running:
+            task = asyncio.ensure_future(self._give(name))
+            self._running[name] = task
+            task.add_done_callback(lambda _: self._running.pop(name, None))
+
+    async def _give(self, name: str) -> None:
+        bulk = self._mediator.bulk
+        try:
+            if isasyncgenfunction(bulk):
+                async for _ in bulk(batch=name):
+                    pass
+            else:
+                await run_in_threadpool(lambda: list(bulk(batch=name)))
+        except MediatorError as error:  # the page says how many are left, and goes on from there
+            logger.warning("batch %r is interrupted: %s", name, error)
+
+    def found(self, name: str) -> dict[str, Any]:
+        """A batch and its results.
+
+        Raises:
+            RefusedError: There is no such batch.
+        """
+        batch = Batch(self._reader.journal, name)
+        redact = self._reader.redact
+        results = [each._replace(message=redact(each.message)) for each in batch.results()]
+        refused = [each for each in results if not each.done]
+        return {
+            "batch": batch,
+            "left": len(batch.ids) - len(results),
+            "refused": refused[:SHOWN],
+            "done": [each for each in results if each.done][-SHOWN:],
+            "counts": (len(results) - len(refused), len(refused)),
+            "running": name in self._running,
+        }
+
+
+def _check_filtered(asked: Mapping[str, str | None]) -> None:
+    if not any(asked.values()):
+        raise DefinitionError("a batch needs a filter: say which executions are meant")

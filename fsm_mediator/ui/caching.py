@@ -1,0 +1,60 @@
+"""Cached: values that take long to compute, kept for a while; a page says how old they are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable
+from typing import Any, Final, NamedTuple
+
+from starlette.concurrency import run_in_threadpool
+
+KEPT: Final = 200
+"""The most values that are kept."""
+
+
+SHARE: Final = 20
+"""A value is kept at least so many times as long as it took."""
+
+
+class _Kept(NamedTuple):
+    made_at: float
+    took: float
+    value: Any
+
+
+class Cached:
+    """Values by key; each is computed in a thread, once for all requests at the same time.
+
+    While a value is computed again, requests are answered with the one before.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[Hashable, _Kept] = {}
+        self._running: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def get(self, key: Hashable, compute: Callable[[], Any], *, seconds: float) -> tuple[Any, float]:
+        """The value of *key* and its age in seconds; after so many *seconds* it is computed again.
+
+        Raises:
+            Exception: What *compute* raises; nothing is kept then.
+        """
+        kept = self._values.get(key)
+        if kept is not None and (age := time.monotonic() - kept.made_at) <= max(seconds, SHARE * kept.took):
+            return kept.value, age
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._compute(key, compute))
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        if kept is not None:
+            return kept.value, time.monotonic() - kept.made_at
+        return await asyncio.shield(task), 0.0
+
+    async def _compute(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        value = await run_in_threadpool(compute)
+        if len(self._values) >= KEPT:
+            self._values.pop(next(iter(self._values)))
+        self._values[key] = _Kept(began, time.monotonic() - began, value)
+        return value

@@ -1,0 +1,189 @@
+"""Offers: the verbs that an execution takes now, as its machine has it, with the fields of their forms."""
+
+from __future__ import annotations
+
+import enum
+import typing
+from collections.abc import Iterator, Mapping
+from types import NoneType
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.error_types import safe_repr
+from fsm_mediator.errors import PayloadError
+from fsm_mediator.ids import is_branch
+from fsm_mediator.journal.codec import result_type
+from fsm_mediator.journal.notes import Note
+from fsm_mediator.journal.plain import name_of_type
+from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.machine.parts import Kind, Part
+from fsm_mediator.mediator.commands import why_not_cancellable
+from fsm_mediator.states import FAILED, STUCK_PHASES, SUCCEEDED, WAITING, is_ended, path_of, phase_of
+
+YES: Final = "yes"
+NO: Final = "no"
+
+
+@attrs.frozen
+class Field:
+    """A field of a form.
+
+    Attributes:
+        name: Its name in the form.
+        label: The words before it.
+        choices: What can be chosen, as (value, words); empty: a text is written.
+        json: Whether the text is JSON; otherwise it is taken as it is.
+        required: Whether it must be filled in.
+        hint: The words below it.
+    """
+
+    name: str
+    label: str
+    choices: tuple[tuple[str, str], ...] = ()
+    json: bool = False
+    required: bool = False
+    hint: str = ""
+
+
+REASON: Final = Field("reason", "Reason", hint="It is journaled.")
+_WHY: Final = attrs.evolve(REASON, required=True, hint="How did you make sure? It is journaled.")
+
+
+@attrs.frozen
+class Offer:
+    """A verb that an execution takes now.
+
+    Attributes:
+        verb: The method of the mediator.
+        label: The words on its button.
+        does: What it does, in a sentence.
+        fields: The fields of its form.
+    """
+
+    verb: str
+    label: str
+    does: str
+    fields: tuple[Field, ...] = (REASON,)
+
+
+def offers(saga: Saga | None, entry: Entry, undrivable: str | None, hold: Note | None = None) -> Iterator[Offer]:
+    """The verbs that an execution takes now.
+
+    Args:
+        saga: Its definition; None: unknown here.
+        entry: The execution.
+        undrivable: Why no living driver can drive it; None: one can.
+        hold: The hold that it is under; None: none.
+    """
+    branch = is_branch(entry.saga_id)
+    if undrivable is not None and not branch and not is_ended(entry.state):
+        yield Offer("abandon", "Give up", "Closes it as failed. Nothing is undone.", (_WHY,))
+    machine = None if saga is None else saga.machine_with(entry.state)
+    if saga is None or machine is None:
+        return
+    part = machine.places[entry.state].part
+    if phase_of(entry.state) in STUCK_PHASES and part is not None:
+        yield Offer("retry", "Try again", f"Tries {part.path} again. Its attempts count anew.")
+        can = tuple(
+            choice
+            for event, choice in (("settled_done", (YES, "It has its effect")), ("settled_undone", (NO, "It has none")))
+            if machine.has_transition(event, entry.state)
+        )
+        yield Offer("resolve", "Settle by hand", f"Settles {part.path} on your word.", tuple(_settling(part, can)))
+    if phase_of(entry.state) == WAITING and part is not None and part.kind is Kind.SIGNAL:
+        yield Offer(
+            "signal",
+            f"Send {part.path}",
+            f"It goes on with this value as the result of {part.path}.",
+            (value_field("value", "Value", part.returns),),
+        )
+    if why_not_cancellable(saga, entry.state) is None:
+        yield Offer("cancel", "Cancel", "Ends its attempts, and compensates all that was done, newest first.")
+    if entry.state == FAILED and not branch:
+        yield Offer("again", "Run again", "Starts a new execution with the payload of this one.")
+    if not is_ended(entry.state) and hold is None:
+        yield Offer("hold", "Hold", "No new attempt of a step begins. Compensations go on.")
+    if hold is not None and hold.saga_id == entry.saga_id:
+        yield Offer("unhold", "Lift the hold", "Attempts begin again.")
+    if entry.state == SUCCEEDED and machine.has_transition("undo", entry.state) and not branch:
+        yield Offer("undo", "Undo", "Compensates all that was done, newest first. It ends as failed.")
+
+
+def _settling(part: Part, can: tuple[tuple[str, str], ...]) -> Iterator[Field]:
+    yield Field("done", f"Does {part.path} have its effect?", choices=can, required=True)
+    if any(value == YES for value, _ in can):
+        label = f"Result of {part.path}"
+        field = value_field("result", label, result_type(part))
+        yield attrs.evolve(field, required=False, hint=f"Only where it has its effect. {field.hint}".strip())
+    yield _WHY
+
+
+def value_field(name: str, label: str, type: Any) -> Field:
+    """The field for a value of *type*.
+
+    Truth values, choices and texts are chosen or written as they are; everything else is written as JSON.
+    """
+    optional = False
+    if typing.get_origin(type) in (typing.Union, getattr(typing, "UnionType", None)) or "|" in str(type):
+        members = typing.get_args(type)
+        optional = NoneType in members
+        rest = [each for each in members if each is not NoneType]
+        type = rest[0] if len(rest) == 1 else type
+    words = "" if type is Any or type is NoneType else name_of_type(type)
+    none = (("", "none"),) if optional else ()
+    if type is bool:
+        return Field(name, label, choices=(*none, ("true", "true"), ("false", "false")), json=True)
+    if typing.get_origin(type) is typing.Literal:
+        choices = tuple((_json(each), str(each)) for each in typing.get_args(type))
+        return Field(name, label, choices=(*none, *choices), json=True)
+    if isinstance(type, enum.EnumType):
+        members = tuple((_json(each.value), str(each.name)) for each in type)  # type: ignore[var-annotated]
+        return Field(name, label, choices=(*none, *members), json=True)
+    if type is str:
+        return Field(name, label, hint="Text, as it is.")
+    return Field(name, label, json=True, hint=f"JSON{f', a {words}' if words else ''}; empty: null.")
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def arguments(offer: Offer, form: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of the verb, from a form that was filled in.
+
+    Raises:
+        PayloadError: A field is missing, is none of the choices, or is not JSON.
+    """
+    found: dict[str, Any] = {}
+    for field in offer.fields:
+        text = form.get(field.name, "").strip()
+        if field.required and not text:
+            raise PayloadError(f"{offer.verb}: {field.label!r} is empty; fill it in")
+        if field.choices and text and text not in dict(field.choices):
+            raise PayloadError(f"{offer.verb}: {text!r} is no choice of {field.label!r}")
+        if field.name == "done":
+            found["done"] = text == YES
+        elif field.json or not text:
+            found[field.name] = _value_of(field, text)
+        else:
+            found[field.name] = text
+    if found.get("done") is False:
+        found.pop("result", None)
+    return found
+
+
+def _value_of(field: Field, text: str) -> Any:
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise PayloadError(f"{field.label}: {safe_repr(text)} is not JSON ({error}); a text needs quotes") from error
+
+
+def place_of_stop(entry: Entry) -> str:
+    """The step in which an execution is stuck."""
+    return path_of(entry.state)

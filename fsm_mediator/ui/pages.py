@@ -1,0 +1,352 @@
+"""Pages: what each page shows, as plain data for its template, and the verbs that a form asks for."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import attrs
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.diagram import Diagram
+from fsm_mediator.diagram.picture import STEPS, View
+from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, RefusedError, UnknownSagaError
+from fsm_mediator.ids import is_branch
+from fsm_mediator.journal.archive import ArchivedExecution, archived_page
+from fsm_mediator.journal.finding import attributes_of
+from fsm_mediator.journal.operators import Drivability
+from fsm_mediator.journal.protocol import Entry
+from fsm_mediator.mediator.diagrams import run_of
+from fsm_mediator.narration import span
+from fsm_mediator.states import is_ended, path_of, phase_of
+from fsm_mediator.statistics import Statistics
+from fsm_mediator.statistics.machines import MachineStatistics
+from fsm_mediator.ui.batches import IN_BULK, MOST, Batches
+from fsm_mediator.ui.caching import Cached
+from fsm_mediator.ui.offers import Offer, arguments, offers
+from fsm_mediator.ui.pictures import inline_svg, strip
+from fsm_mediator.ui.reading import Reader
+from fsm_mediator.verifier import verify
+
+A_PAGE: Final = 50
+"""How many executions a list shows at a time."""
+
+FILTERS: Final = ("state", "saga", "version", "error", "step", "having", "text", "parent")
+"""The filters of the list, as the address has them. None may be named as a property of a form (``attributes``): in a
+browser a field hides the property of its name, and the page could not be refreshed."""
+
+VIEWS: Final[tuple[View, ...]] = ("steps", "detail")
+SHOWS: Final = ("now", "p95", "p50", "failures")
+
+COUNTS_KEPT: Final = 5.0
+NUMBERS_KEPT: Final = 60.0
+FOR_EVER: Final = float("inf")
+
+
+@attrs.frozen
+class Page:
+    """The name of a template, and its content."""
+
+    template: str
+    content: Mapping[str, Any]
+
+
+class Pages:
+    """Makes the content of each page.
+
+    Args:
+        reader: Reads the journal.
+        batches: Begins batches, and reads them.
+        call: Calls a method of the mediator by its name; None: there is none.
+        archive: The folder of an archive; None: none is shown.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        batches: Batches,
+        call: Callable[..., Awaitable[Any]] | None,
+        archive: Path | None = None,
+    ) -> None:
+        self._archive = archive
+        self._reader = reader
+        self._call = call
+        self._cache = Cached()
+        self.batches = batches
+
+    async def now(self, _request: Request) -> Page:
+        """Trouble first, then each saga's machine with the number of executions in each state."""
+        troubled = await run_in_threadpool(self._reader.troubled)
+        counts, age = await self._counts()
+        machines = [
+            {
+                "name": name,
+                "version": version,
+                "phases": sorted(_by_phase(states).items()),
+                "total": states.total(),
+                "picture": await self._picture_of_counts(name, version, counts),
+            }
+            for name, version, states in _ordered(counts)
+            if name not in self._reader.branch_names
+        ]
+        return Page("now.html", {"title": "Now", "troubled": troubled, "machines": machines, "age": age})
+
+    async def _counts(self) -> tuple[Mapping[tuple[str, str], Counter[str]], str]:
+        """The counts of all machines, and their age in words."""
+        (counts, lag), age = await self._cache.get("counts", self._reader.counts, seconds=COUNTS_KEPT)
+        return counts, _age(lag, age)
+
+    async def _picture_of_counts(self, name: str, version: str, counts: Mapping[tuple[str, str], Counter[str]]) -> Any:
+        saga = self._saga(name, version)
+        if saga is None:
+            return None
+        states = {key[0]: MachineStatistics(executions=found.total(), now=dict(found)) for key, found in counts.items()}
+        diagram = Statistics(saga, version, machines=states).diagram("now", theme="auto")
+        return await run_in_threadpool(inline_svg, diagram)
+
+    def _saga(self, name: str, version: str) -> Saga | None:
+        known = [saga for saga in self._reader.sagas if (saga.name, saga.version) == (name, version)]
+        return known[-1] if known else None
+
+    async def runs(self, request: Request) -> Page:
+        """The newest executions that fit the filters of the URL."""
+        asked = {name: request.query_params.get(name, "").strip() or None for name in FILTERS}
+        wanted, after = request.query_params.get("id", "").strip(), request.query_params.get("after") or None
+        if wanted:
+            entries = [await run_in_threadpool(self._reader.entry, wanted)]
+        else:
+            entries = await run_in_threadpool(self._reader.executions, asked, after, A_PAGE + 1)
+        rows = await run_in_threadpool(self._reader.rows, entries[:A_PAGE])
+        more = None
+        if len(entries) > A_PAGE and entries[A_PAGE - 1].cursor is not None:
+            filters = {name: value for name, value in asked.items() if value is not None}
+            more = urlencode({**filters, "after": entries[A_PAGE - 1].cursor})
+        content = {"title": "Executions", "rows": rows, "asked": {**asked, "id": wanted}, "more": more}
+        return Page("runs.html", content)
+
+    async def run(self, request: Request) -> Page:
+        """One execution: its picture, timeline, inbox, branches, and its verbs of now."""
+        return await self._run_page(self._reader, request.path_params["saga_id"], request)
+
+    async def _run_page(self, reader: Reader, saga_id: str, request: Request) -> Page:
+        view = request.query_params.get("view", "steps")
+        at = request.query_params.get("at", "")
+        only = request.query_params.get("state") or None
+        read = functools.partial(self._read_run, reader, saga_id)
+        content = await run_in_threadpool(read)
+        entry, records = content["row"].entry, content.pop("records")
+        picture, last = await self._picture_of(reader, entry, view if view in VIEWS else STEPS, at)
+        shown = [line for line in content["lines"] if only is None or _touches(line.record, only)]
+        content |= {"picture": picture, "view": view, "last": last, "at": at, "only": only, "lines": shown}
+        now = None if is_ended(entry.state) else self._reader.clock()
+        content["preview"] = await self._preview(saga_id, content["offers"])
+        content["strip"] = strip(records, entry.acceptance.at, now)
+        return Page("run.html", content)
+
+    async def _preview(self, saga_id: str, taken: Iterable[Offer]) -> Any:
+        """What a cancel or an undo would compensate; None: neither is taken now."""
+        if self._call is None or not any(offer.verb in ("cancel", "undo") for offer in taken):
+            return None
+        try:
+            return await self._call("preview", saga_id)
+        except MediatorError:  # it has gone on meanwhile; the form says so when it is sent
+            return None
+
+    def _read_run(self, reader: Reader, saga_id: str) -> dict[str, Any]:
+        entry = reader.entry(saga_id)
+        look = Drivability(reader.journal)
+        records, unreadable = reader.records(saga_id)
+        branches = reader.executions({"parent": saga_id}, None, A_PAGE + 1)
+        (row,) = reader.rows([entry], look)
+        why = look.why_not(entry) if look.is_undrivable(entry) else None
+        hold = reader.hold_of(entry)
+        return {
+            "title": saga_id,
+            "row": row,
+            "records": records,
+            "lines": reader.lines(entry, records),
+            "unreadable": unreadable,
+            "inbox": reader.inbox(saga_id),
+            "notes": reader.notes(saga_id),
+            "attributes": attributes_of(reader.journal, saga_id),
+            "payload": reader.json_of(entry.acceptance.payload),
+            "branches": reader.rows(branches[:A_PAGE], look),
+            "more_branches": len(branches) > A_PAGE,
+            "offers": list(offers(reader.saga_of(entry), entry, why, hold)) if self._takes_verbs(reader) else [],
+            "hold": hold,
+            "is_branch": is_branch(saga_id),
+            "states": sorted({record.source for record in records} | {record.target for record in records}),
+        }
+
+    def _takes_verbs(self, reader: Reader) -> bool:
+        return self._call is not None and reader is self._reader
+
+    async def _picture_of(self, reader: Reader, entry: Entry, view: View, at: str) -> tuple[Any, int]:
+        """The picture of an execution after its *at*-th moment, and the number of its last moment."""
+        saga = reader.saga_of(entry)
+        if saga is None:  # the timeline says all the same
+            return None, 0
+        try:
+            way = await run_in_threadpool(run_of, reader.journal, entry)
+        except JournalError:
+            return None, 0
+        diagram = Diagram(saga, way, view=view, theme="auto")
+        frames = await run_in_threadpool(diagram.frames)
+        last = len(frames) - 1
+        shown = frames[min(int(at), last)] if at.isdecimal() and len(at) < 10 else diagram
+        return await run_in_threadpool(functools.partial(inline_svg, shown, ids=True)), last
+
+    async def stuck(self, _request: Request) -> Page:
+        """The executions that wait for a person, grouped by step and cause."""
+        groups = await run_in_threadpool(self._reader.stuck_groups)
+        return Page("stuck.html", {"title": "Stuck", "groups": groups, "redact": self._reader.redact})
+
+    async def machines(self, _request: Request) -> Page:
+        """Every saga and version that is known here or in the journal."""
+        counts, _ = await self._counts()
+        known = {(saga.name, saga.version) for saga in self._reader.sagas}
+        listed = [(*key, key in known, counts.get(key, Counter()).total()) for key in sorted({*known, *counts})]
+        return Page("machines.html", {"title": "Machines", "machines": listed})
+
+    async def machine(self, request: Request) -> Page:
+        """One machine: its numbers, the verifier's report, and what changed since the version before."""
+        name, version = request.path_params["name"], request.path_params["version"]
+        show = request.query_params.get("show", "now")
+        saga = self._saga(name, version)
+        if saga is None:
+            raise UnknownSagaError(f"no saga {name!r} of version {version!r} is known here; start with its --app")
+        read = functools.partial(self._reader.numbers, saga)
+        (numbers, lag), age = await self._cache.get(("numbers", name, version), read, seconds=NUMBERS_KEPT)
+        diagram = numbers.diagram(show if show in SHOWS else "now", theme="auto")
+        report = None
+        if request.query_params.get("verify"):
+            walk = functools.partial(verify, saga)
+            report, _ = await self._cache.get(("verified", name, version), walk, seconds=FOR_EVER)
+        earlier = [each for each in self._reader.sagas if each.name == name and each.version != version]
+        content = {
+            "title": f"{name} {version}",
+            "saga": saga,
+            "show": show,
+            "shows": SHOWS,
+            "age": _age(lag, age),
+            "numbers": numbers,
+            "picture": await run_in_threadpool(inline_svg, diagram),
+            "report": None if report is None else str(report),
+            "compared": [await self._compared(each, saga) for each in earlier],
+        }
+        return Page("machine.html", content)
+
+    async def _compared(self, old: Saga, new: Saga) -> dict[str, Any]:
+        from fsm_mediator.upgrades import compare
+
+        comparison = await run_in_threadpool(compare, old, new)
+        counts, _ = await self._counts()
+        states = counts.get((old.name, old.version), Counter())
+        flight = sum(count for state, count in states.items() if not is_ended(state))
+        return {"version": old.version, "report": str(comparison), "in_flight": flight}
+
+    async def archive(self, request: Request) -> Page:
+        """The executions of an archive, file by file, the newest first; or the one of the given id."""
+        assert self._archive is not None
+        wanted, before = request.query_params.get("id", "").strip(), request.query_params.get("before") or None
+        if wanted:
+            return await self._archived(wanted, request)
+        lines, more = await run_in_threadpool(archived_page, self._archive, before)
+        query = None if more is None else urlencode({"before": more})
+        return Page("archive.html", {"title": "Archive", "lines": lines, "more": query})
+
+    async def archived(self, request: Request) -> Page:
+        """One execution of the archive, as `run` shows those of the journal."""
+        return await self._archived(request.path_params["saga_id"], request)
+
+    async def _archived(self, saga_id: str, request: Request) -> Page:
+        assert self._archive is not None
+        reader = self._reader
+        cipher = reader.journal.codec.cipher if reader.journal.encodes else None
+        found: Any = await run_in_threadpool(ArchivedExecution, self._archive, saga_id, cipher)
+        return await self._run_page(Reader(found, reader.sagas, reader.redact, reader.clock), saga_id, request)
+
+    async def audit(self, request: Request) -> Page:
+        """The verbs of people, newest first."""
+        after = request.query_params.get("after") or None
+        verbs, more = await run_in_threadpool(self._reader.audit, after)
+        query = None if more is None else urlencode({"after": more})
+        return Page("audit.html", {"title": "Audit", "said": verbs, "more": query, "after": after})
+
+    async def bulk(self, request: Request) -> Page:
+        """The executions that a batch would concern, and the form that confirms it."""
+        verb = request.query_params.get("verb", "")
+        if verb not in IN_BULK:
+            raise DefinitionError(f"no batch gives {verb!r}; there are {', '.join(IN_BULK)}")
+        asked = {name: request.query_params.get(name, "").strip() or None for name in FILTERS}
+        fit, ids = await run_in_threadpool(self.batches.preview, asked)
+        content = {"title": f"{verb} many", "verb": verb, "asked": asked, "fit": fit, "most": MOST, "ids": ids}
+        return Page("bulk.html", content)
+
+    async def batch(self, request: Request) -> Page:
+        """A batch and its results."""
+        found = await run_in_threadpool(self.batches.found, request.path_params["name"])
+        return Page("batch.html", {"title": "Batch", **found})
+
+    # Verbs
+
+    async def act(self, verb: str, saga_id: str, form: Mapping[str, str], actor: str) -> str:
+        """Have the mediator carry out the verb of a form; *actor* is journaled with it.
+
+        Returns:
+            The execution to be shown next.
+
+        Raises:
+            RefusedError: The execution does not take it now.
+            PayloadError: A field of the form is wrong.
+        """
+        entry = await run_in_threadpool(self._reader.entry, saga_id)
+        look = await run_in_threadpool(Drivability, self._reader.journal)
+        why = look.why_not(entry) if look.is_undrivable(entry) else None
+        hold = await run_in_threadpool(self._reader.hold_of, entry)
+        taken = offers(self._reader.saga_of(entry), entry, why, hold)
+        offer = next((each for each in taken if each.verb == verb), None)
+        if offer is None or self._call is None:
+            raise RefusedError(
+                f"execution {saga_id!r} takes no {verb!r} now: it stands in {entry.state!r}. Somebody may have been "
+                f"faster; open its page again"
+            )
+        values = arguments(offer, form)
+        if verb == "signal":
+            await self._call("signal", saga_id, path_of(entry.state), values.get("value"), actor=actor)
+        else:
+            answer = await self._call(verb, saga_id, **values, actor=actor)
+            if verb == "again":
+                return str(answer.saga_id)
+        return saga_id
+
+
+def _age(lag: float | None, kept: float) -> str:
+    """The age of counts in words: by how much their source lags behind, and for how long they are kept here."""
+    source = "counted" if lag is None else "looked up in the side store"
+    missing = "" if not lag else f", which lacks the changes of the last {span(lag)}"
+    return f"{source} {span(kept)} ago{missing}" if kept >= 1 else f"{source} now{missing}"
+
+
+def _by_phase(states: Mapping[str, int]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for state, count in states.items():
+        found[phase_of(state)] += count
+    return found
+
+
+def _ordered(counts: Mapping[tuple[str, str], Counter[str]]) -> list[tuple[str, str, Counter[str]]]:
+    """The counts by name, the newest version first; those in trouble before all others."""
+    ordered = sorted(counts.items(), key=lambda item: (-_by_phase(item[1])["stuck"], item[0]))
+    return [(name, version, states) for (name, version), states in ordered]
+
+
+def _touches(record: Any, place: str) -> bool:
+    """Whether a record left or entered *place*: a state, or a step in any of its states."""
+    return any(place in (state, path_of(state)) for state in (record.source, record.target))

@@ -1,0 +1,383 @@
+"""Reading: what the pages show, as plain data, from a journal and the sagas that are known here. It writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from fsm_mediator.definition.saga import Saga, all_definitions
+from fsm_mediator.error_types import SagaCancelledError, UnknownExecutionError
+from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.attributes import Scalar, scalar_of
+from fsm_mediator.journal.finding import Filter, FindingJournal, finds, newest_by_phase
+from fsm_mediator.journal.lines import plain
+from fsm_mediator.journal.notes import Note, keeps_notes, notes_of
+from fsm_mediator.journal.operators import Drivability
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.mediator.finding import filter_of, find
+from fsm_mediator.mediator.holding import hold_of
+from fsm_mediator.narration import details, in_words, place_in_words, span
+from fsm_mediator.records import Failure, InboxItem, Record
+from fsm_mediator.states import (
+    ABANDON,
+    COMPENSATING,
+    ENDED,
+    EXECUTING,
+    PENDING,
+    PROBING,
+    RETRYING,
+    RETRYING_COMPENSATION,
+    STUCK,
+    UNDRIVABLE,
+    WAITING,
+    is_stuck,
+    path_of,
+    phase_of,
+)
+from fsm_mediator.statistics import Statistics
+from fsm_mediator.statistics.side_store import filled_store_of, fresh_store_of
+
+OFTEN: Final = 3
+"""From this attempt on a retry counts as trouble."""
+
+OVERDUE: Final = 60.0
+"""After so many seconds an execution that needs a driver and has none counts as trouble."""
+
+UNDRIVEN: Final = "undriven"
+DIED: Final = "died"
+_UNFINISHED: Final = (
+    *(STUCK, PENDING, EXECUTING, WAITING, COMPENSATING),
+    *(RETRYING, RETRYING_COMPENSATION, PROBING),
+)
+
+LOOKED_AT: Final = 200
+"""How many executions of each kind of trouble are looked at."""
+
+AUDITED: Final = 500
+"""How many executions a page of the audit reads."""
+
+_PERSONS: Final = frozenset({"retry", "settled_done", "settled_undone", "undo", ABANDON})
+_CANCELLED: Final = Failure.of(SagaCancelledError()).type
+
+Redact = Callable[[str], str]
+
+
+@attrs.frozen
+class Row:
+    """One execution in a list.
+
+    Attributes:
+        entry: Its row in the journal.
+        words: Its state in words.
+        driver: The driver that owns it, in words; empty: none.
+        trouble: What is wrong with it, in words; None: nothing is known to be.
+        kind: The kind of its trouble; None: there is none.
+    """
+
+    entry: Entry
+    words: str
+    driver: str
+    trouble: str | None
+    kind: str | None
+
+    @property
+    def saga_id(self) -> str:
+        """The execution's id."""
+        return self.entry.saga_id
+
+    @property
+    def phase(self) -> str:
+        """The phase of its state."""
+        return phase_of(self.entry.state)
+
+
+@attrs.frozen
+class Line:
+    """One record in the timeline of an execution.
+
+    Attributes:
+        record: The record.
+        words: What happened.
+        then: The state after it, in words.
+        details: Error, reason and the like, redacted.
+        after: The time since the record before, in words.
+        value: The result or value as JSON, redacted; empty: none.
+        traceback: The traceback, redacted; empty: none.
+    """
+
+    record: Record
+    words: str
+    then: str
+    details: tuple[str, ...]
+    after: str
+    value: str
+    traceback: str
+
+
+@attrs.frozen
+class Item:
+    """One item in an inbox: its kind, name, reason and value in words, and its time."""
+
+    kind: str
+    name: str
+    reason: str
+    value: str
+    at: float
+
+
+class Reader:
+    """Reads a journal for the pages.
+
+    Args:
+        journal: The journal.
+        sagas: The definitions that are known here; the pages of others have no pictures.
+        redact: Hides secrets in a text.
+        clock: The time, in seconds since the epoch.
+    """
+
+    def __init__(
+        self, journal: Journal, sagas: Iterable[Saga], redact: Redact, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.journal = journal
+        self.redact = redact
+        self.clock = clock
+        self.sagas = tuple(sagas)
+        self._by_shape = {
+            (each.name, each.version, each.fingerprint): each for saga in self.sagas for each in all_definitions(saga)
+        }
+        self.branch_names = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
+
+    def saga_of(self, entry: Entry) -> Saga | None:
+        """The definition of an execution; None: it is not known here."""
+        opened = entry.acceptance
+        return self._by_shape.get((opened.saga, opened.version, opened.fingerprint))
+
+    def entry(self, saga_id: str) -> Entry:
+        """The execution with this id.
+
+        Raises:
+            UnknownExecutionError: There is none.
+        """
+        found = self.journal.find(saga_id)
+        if found is None:
+            raise UnknownExecutionError(f"the journal knows no execution {saga_id!r}")
+        return found
+
+    # Lists
+
+    def rows(self, entries: Iterable[Entry], look: Drivability | None = None) -> list[Row]:
+        """A row for each execution."""
+        look = look or Drivability(self.journal)
+        return [self._row(entry, look) for entry in entries]
+
+    def _row(self, entry: Entry, look: Drivability) -> Row:
+        driver = "" if entry.driver is None else str(entry.driver)
+        return Row(entry, place_in_words(entry.state), driver, *self._trouble_of(entry, look))
+
+    def _trouble_of(self, entry: Entry, look: Drivability) -> tuple[str | None, str | None]:
+        """The trouble of an execution in words, and its kind; None: nothing that its row shows."""
+        if entry.state in ENDED:
+            return None, None
+        if look.is_undrivable(entry):
+            return f"undrivable: {look.why_not(entry)}", UNDRIVABLE
+        if is_stuck(entry.state):
+            return "waits for a person", STUCK
+        if entry.driver is not None and not entry.driver_alive:
+            return "its driver is gone", UNDRIVEN
+        if entry.driver is None and self._needs_driver(entry):
+            return "nobody drives it", UNDRIVEN
+        if entry.recoveries.total:
+            return f"{entry.recoveries.total} of its drivers died", DIED
+        return None, None
+
+    def _needs_driver(self, entry: Entry) -> bool:
+        late = self.clock() - OVERDUE
+        if entry.called or phase_of(entry.state) == PENDING:
+            return entry.changed_at < late and entry.wake_at != float("inf")
+        return entry.wake_at is not None and entry.wake_at < late
+
+    def executions(self, asked: Mapping[str, str | None], after: str | None, limit: int) -> list[Entry]:
+        """The newest executions that fit, below the cursor *after*; at most *limit*.
+
+        Args:
+            asked: Arguments of `filter_of`, and ``having``: the attributes ``tenant=acme order=17``.
+            after: The cursor of the last execution of the page before.
+            limit: At most so many.
+
+        Raises:
+            DefinitionError: There is no such state, or an attribute is no NAME=VALUE.
+        """
+        return find(self.journal, _filter_of(asked), after, limit)
+
+    def counts(self) -> tuple[dict[tuple[str, str], Counter[str]], float | None]:
+        """How many executions of each saga and version are in each state; and by how many seconds they may lag behind.
+
+        They are looked up in the side store if there is one, of whatever age; None: they are counted now.
+        """
+        store = filled_store_of(self.journal)
+        if store is not None:
+            return store.states(), store.age()
+        if finds(self.journal):
+            return self._counted(self.journal), None
+        found: dict[tuple[str, str], Counter[str]] = {}
+        for entry in self.journal.entries():
+            key = entry.acceptance.saga, entry.acceptance.version
+            found.setdefault(key, Counter())[entry.state] += 1
+        return found, None
+
+    @staticmethod
+    def _counted(journal: FindingJournal) -> dict[tuple[str, str], Counter[str]]:
+        of_sagas = (Filter(saga=name) for name in journal.count(Filter(), "saga"))
+        each = (
+            msgspec.structs.replace(one, version=version)
+            for one in of_sagas
+            for version in journal.count(one, "version")
+        )
+        return {(str(one.saga), str(one.version)): Counter(journal.count(one, "state")) for one in each}
+
+    def numbers(self, saga: Saga) -> tuple[Statistics, float | None]:
+        """The numbers of the executions of *saga* in its version; and by how many seconds they may lag behind."""
+        store = filled_store_of(self.journal)
+        if store is None:
+            return Statistics.read(saga, self.journal), None
+        machines = {each.name: store.machine(each.name, each.version) for each in all_definitions(saga)}
+        return Statistics(saga, saga.version, machines=machines), store.age()
+
+    def count_fitting(self, asked: Mapping[str, str | None], most: int) -> int:
+        """How many executions `executions` would list; it stops at *most*."""
+        chosen = _filter_of(asked)
+        if not finds(self.journal) or UNDRIVABLE in chosen.states:
+            return len(find(self.journal, chosen, None, most))
+        store = fresh_store_of(self.journal)
+        counted = None if store is None else store.count(chosen, None)
+        return self.journal.count_after(chosen, None, most) if counted is None else min(sum(counted.values()), most)
+
+    def troubled(self) -> list[tuple[str, list[Row]]]:
+        """The trouble of now, by kind, the worst first; each with the newest executions."""
+        look = Drivability(self.journal)
+        newest = newest_by_phase(self.journal, _UNFINISHED, LOOKED_AT)
+        by_phase = {phase: self.rows(found, look) for phase, found in newest.items()}
+        rows = [row for found in by_phase.values() for row in found]
+        retrying = [*by_phase[RETRYING], *by_phase[RETRYING_COMPENSATION]]
+        often = [row for row in retrying if (last := self.last_record(row.entry)) and last.attempt >= OFTEN]
+        kinds = (
+            ("Waiting for a person", by_phase[STUCK]),
+            ("Nobody drives them", [row for row in rows if row.kind == UNDRIVEN]),
+            ("Undrivable", [row for row in rows if row.kind == UNDRIVABLE and not is_stuck(row.entry.state)]),
+            ("Retrying often", often),
+            ("In doubt", by_phase[PROBING]),
+            ("Their drivers died", [row for row in rows if row.kind == DIED]),
+        )
+        return [(kind, found) for kind, found in kinds if found]
+
+    def _in_phase(self, phase: str) -> list[Entry]:
+        return list(self.journal.entries(phase=phase, limit=LOOKED_AT))
+
+    def last_record(self, entry: Entry) -> Record | None:
+        """The last record of an execution; None: it has none that can be read."""
+        try:
+            records = self.journal.records(entry.saga_id)
+        except JournalError:
+            return None
+        return records[-1] if records else None
+
+    def stuck_groups(self) -> list[tuple[str, str, str, list[tuple[Entry, Record | None]]]]:
+        """The stuck executions by saga, step and type of error, the largest group first."""
+        groups: dict[tuple[str, str, str], list[tuple[Entry, Record | None]]] = {}
+        for entry in self._in_phase(STUCK):
+            last = self.last_record(entry)
+            cause = last.error.type if last is not None and last.error is not None else "no error"
+            groups.setdefault((entry.acceptance.saga, path_of(entry.state), cause), []).append((entry, last))
+        return sorted(((*key, found) for key, found in groups.items()), key=lambda group: -len(group[3]))
+
+    def audit(self, after: str | None) -> tuple[list[tuple[Record, tuple[str, ...]]], str | None]:
+        """The verbs of people for `AUDITED` executions below the cursor *after*, the newest first, in words.
+
+        Returns:
+            These, and the cursor of the next page; None: there is none.
+        """
+        entries = list(find(self.journal, Filter(), after, AUDITED))
+        found: list[Record] = []
+        for entry in entries:
+            try:
+                records = self.journal.records(entry.saga_id)
+            except JournalError:
+                continue
+            found += [record for record in records if _is_of_person(record)]
+        found.sort(key=lambda record: -record.at)
+        more = entries[-1].cursor if len(entries) == AUDITED else None
+        return [(record, tuple(map(self.redact, details(record)))) for record in found], more
+
+    # One execution
+
+    def records(self, saga_id: str) -> tuple[list[Record], str | None]:
+        """The records of an execution; or none, and why they cannot be read."""
+        try:
+            return self.journal.records(saga_id), None
+        except JournalError as error:
+            return [], self.redact(str(error))
+
+    def lines(self, entry: Entry, records: Sequence[Record]) -> list[Line]:
+        """The timeline of an execution."""
+        lines, before = [], entry.acceptance.at
+        for record in records:
+            error = record.error
+            lines.append(
+                Line(
+                    record,
+                    in_words(record),
+                    place_in_words(record.target),
+                    tuple(map(self.redact, details(record))),
+                    span(max(0.0, record.at - before)),
+                    self.json_of(record.value),
+                    self.redact(error.traceback) if error is not None else "",
+                )
+            )
+            before = record.at
+        return lines
+
+    def inbox(self, saga_id: str) -> list[Item]:
+        """The inbox of an execution."""
+        return [self._item(item) for item in self.journal.inbox(saga_id)]
+
+    def _item(self, item: InboxItem) -> Item:
+        return Item(item.kind, item.name, self.redact(item.reason or ""), self.json_of(item.value), item.at)
+
+    def hold_of(self, entry: Entry) -> Note | None:
+        """The hold that an execution is under; None: none, or it has ended."""
+        journal: Journal = self.journal
+        return hold_of(journal, entry) if entry.state not in ENDED and keeps_notes(self.journal) else None
+
+    def notes(self, saga_id: str) -> list[tuple[Note, str, str]]:
+        """The notes about an execution, each with its value and its reason, redacted."""
+        found = notes_of(self.journal, saga_id)
+        return [(note, self.json_of(note.value), self.redact(note.reason or "")) for note in found]
+
+    def json_of(self, value: Any) -> str:
+        """*value* as JSON, redacted; empty for None."""
+        if value is None:
+            return ""
+        return self.redact(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode())
+
+
+def _filter_of(asked: Mapping[str, str | None]) -> Filter:
+    named = {name: value for name, value in asked.items() if value is not None}
+    attributes = dict(map(_attribute, named.pop("having", "").split()))
+    return filter_of(**named, attributes=attributes)  # type: ignore[arg-type]
+
+
+def _attribute(word: str) -> tuple[str, Scalar]:
+    name, is_pair, value = word.partition("=")
+    if not is_pair:
+        raise DefinitionError(f"having: {word!r} is no NAME=VALUE")
+    return name, scalar_of(value)
+
+
+def _is_of_person(record: Record) -> bool:
+    error = record.error
+    return record.event in _PERSONS or (error is not None and error.type == _CANCELLED)

@@ -1,0 +1,239 @@
+"""The laws of answers: each is taken or refused, an error is named, and waits are entered as they were decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.steps import Context
+from fsm_mediator.errors import (
+    AttemptCrashedError,
+    AttemptTimedOutError,
+    DeadlineExceededError,
+    RefusedError,
+    ResultRefusedError,
+    SagaCancelledError,
+    SiblingFailedError,
+    SignalTimedOutError,
+)
+from fsm_mediator.execution.execution import Execution
+from fsm_mediator.ids import branch_id, branch_name
+from fsm_mediator.machine.parts import GROUPS, Kind, Part
+from fsm_mediator.records import (
+    Acceptance,
+    Answer,
+    Begin,
+    OperatorRetry,
+    OperatorSettled,
+    OperatorUndo,
+    Record,
+    Returned,
+)
+from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, PROBING, SUCCEEDED, WAITING, path_of, split_state
+from fsm_mediator.verifier.action import (
+    ABANDONED,
+    CANCEL_COMES,
+    CRASHED,
+    DEADLINE_PASSES,
+    DUE,
+    JOIN_REFUSED,
+    LOOK,
+    NOTHING,
+    PARTICIPANT,
+    PERSON,
+    POISONED,
+    PROBE_POISONED,
+    REFUSED_RESULT,
+    SIBLING_FAILED,
+    TIMED_OUT,
+    copied,
+)
+from fsm_mediator.verifier.attempt_laws import ERRORED, GIVE_UP_EVENTS, Reaction, seen_wrongly
+from fsm_mediator.verifier.branches import GOING_ON, Status, result_of_branch
+from fsm_mediator.verifier.choices import Taken
+from fsm_mediator.verifier.rules_table import Broken, broken
+
+_FAILS: Final = GIVE_UP_EVENTS | ERRORED | {"undo"}
+
+_CALLS: Final = (EXECUTING, PROBING, COMPENSATING)
+
+_COMMANDS: Final[tuple[tuple[str, Answer], ...]] = (
+    ("start", Begin()),
+    ("retry", OperatorRetry()),
+    ("settled_done", OperatorSettled(True, "seen")),
+    ("settled_undone", OperatorSettled(False, "seen")),
+    ("undo", OperatorUndo()),
+    ("", Returned()),
+)
+"""What may come in any state, and the event that it asks for; the answer of a call asks for none."""
+
+_ERRORS: Final[Mapping[str, type[BaseException]]] = {
+    TIMED_OUT: AttemptTimedOutError,
+    ABANDONED: AttemptTimedOutError,
+    CRASHED: AttemptCrashedError,
+    POISONED: AttemptCrashedError,
+    REFUSED_RESULT: ResultRefusedError,
+    JOIN_REFUSED: ResultRefusedError,
+    CANCEL_COMES: SagaCancelledError,
+    SIBLING_FAILED: SiblingFailedError,
+    DEADLINE_PASSES: DeadlineExceededError,
+}
+"""The error that is named after each observation."""
+
+
+def broken_by_answer(reaction: Reaction, taken: Sequence[Taken]) -> Iterator[Broken]:
+    """The laws of answers that a reaction breaks. *taken*: what the deciding functions answered in it."""
+    records = reaction.records
+    if not records:
+        if _must_be_recorded(reaction):
+            yield broken("refused", f"{reaction.move.label} in {reaction.before.state}, and nothing is recorded")
+        return
+    for record in records:
+        if record.error is None and record.event in _FAILS:
+            yield broken("error", f"{record.event} in {record.source}, and no error is named")
+    yield from _named_wrongly(reaction, records[0])
+    if reaction.after.state == FAILED and reaction.after.failure is None:
+        yield broken("error", "it failed, and names no error")
+    goes_on = reaction.move.seen == ABANDONED and reaction.before.phase != PROBING
+    if records[0].abandoned is not goes_on or any(record.abandoned for record in records[1:]):
+        yield broken("overtaken", f"the record of {records[0].source} is wrong about whether its call may go on")
+    for record in records:
+        phase, path = split_state(record.target)
+        if phase == WAITING:
+            yield from _entered_wrongly(reaction, record, reaction.parts[reaction.numbers[path]], taken)
+    yield from _joined_wrongly(reaction, records[0])
+    for each in taken:
+        if each.context is not None:
+            part = reaction.parts[reaction.numbers[each.path]]
+            yield from seen_wrongly(reaction, part, each.context.results)
+            if _call(each.context) != (reaction.before.saga_id, each.path, 0, "decide"):
+                yield broken("results", f"the function of {each.path} is given {each.context!r}")
+
+
+def _call(context: Context) -> tuple[str, str, int, str]:
+    return context.saga_id, context.step, context.attempt, context.verb
+
+
+def _must_be_recorded(reaction: Reaction) -> bool:
+    move, phase = reaction.move, reaction.before.phase
+    part = reaction.part
+    if move.seen == NOTHING:
+        return False
+    if move.seen == CRASHED:
+        return phase in (EXECUTING, COMPENSATING) and part is not None and part.kind is Kind.STEP
+    if move.seen.startswith(LOOK):
+        assert part is not None
+        statuses = move.ledger.branches[reaction.numbers[part.path]]
+        undone = phase == WAITING or (phase == COMPENSATING and Status.SUCCEEDED not in statuses)
+        return undone and not GOING_ON.intersection(statuses)
+    return (
+        move.seen in (DUE, POISONED, PROBE_POISONED, "begin")
+        or move.who == PERSON
+        or (move.who == PARTICIPANT and phase in _CALLS)
+    )
+
+
+def _named_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
+    move, phase = reaction.move, reaction.before.phase
+    if record.error is None or record.event == "undo":
+        return
+    error = record.error.exception
+    expected = _ERRORS.get(move.seen)
+    if phase == PROBING:
+        return  # the error is the one of the attempt that is asked about
+    if move.raises is not None:
+        expected = type(move.raises())
+    elif move.seen == DUE and phase == WAITING:
+        expected = SignalTimedOutError
+    if expected is not None and type(error) is not expected:
+        yield broken("error", f"{move.label}, and the error that is named is {error!r}")
+    if move.seen.startswith(LOOK) and not isinstance(error, BaseException):
+        yield broken("error", f"{move.label}, and no branch's error is named")
+    is_cancelled = move.seen.startswith(LOOK) and reaction.before.cancelled and phase == WAITING
+    if is_cancelled and not isinstance(error, (SagaCancelledError, ResultRefusedError)):
+        yield broken("error", f"it was cancelled, and the error that is named is {error!r}")
+
+
+def _entered_wrongly(reaction: Reaction, record: Record, part: Part, taken: Sequence[Taken]) -> Iterator[Broken]:
+    """A wait is entered: until the moment, or with the branches, that were decided."""
+    decided = next((each for each in taken if each.path == part.path), None)
+    failed = decided is not None and isinstance(decided.answer, Exception)
+    if failed:
+        left = next((each for each in reaction.records if each.source == record.target), None)
+        error = None if left is None or left.error is None else left.error.exception
+        is_interrupted = reaction.before.is_interruptible  # a cancel or the deadline, which waited, took hold first
+        if decided is not None and error is not decided.answer and not is_interrupted:
+            yield broken("decided", f"the function of {part.path} raises, and that is not the error that is named")
+        return
+    if part.kind in GROUPS:
+        names = _names(reaction.before, part, decided)
+        if record.children != names:
+            yield broken("decided", f"{part.path} has the branches {record.children}, and {names} were decided")
+        return
+    due_at = None if part.seconds is None else record.at + part.seconds
+    if part.kind is Kind.SLEEP and part.subject is not None and decided is not None:
+        due_at = record.at + decided.answer if part.subject.relative else decided.answer
+    elif part.kind is Kind.SLEEP and part.subject is not None:
+        due_at = part.subject.due_at(record.at, None)
+    if record.due_at != due_at:
+        yield broken("decided", f"{part.path} waits until {record.due_at}, and {due_at} was decided")
+
+
+def _names(before: Execution, part: Part, decided: Taken | None) -> tuple[str, ...]:
+    known = (before.plans or {}).get(part.path)
+    if known is not None:
+        return known
+    if decided is None:
+        return part.branches
+    return tuple(map(str, range(len(decided.answer)))) if part.each else (decided.answer,)
+
+
+def _joined_wrongly(reaction: Reaction, record: Record) -> Iterator[Broken]:
+    """The value of a group is what its branches returned, by name; of items, in their order."""
+    phase, path = split_state(record.source)
+    if phase != WAITING or record.event != "executed" or not reaction.move.seen.startswith(LOOK):
+        return
+    part = reaction.parts[reaction.numbers[path]]
+    results = {name: result_of_branch(path, name) for name in reaction.before.group}
+    if record.value != (list(results.values()) if part.each else results):
+        yield broken("results", f"the results of the branches of {path} are {record.value!r}")
+
+
+def created_wrongly(execution: Execution, saga: Saga, taken: Sequence[Taken]) -> Iterator[Broken]:
+    """Whether the branches that *execution* has just created are those of its group, each with its own payload."""
+    born = execution.new_branches
+    if not born:
+        return
+    path = path_of(execution.state)
+    decided = next((each for each in taken if each.path == path), None)
+    names = [branch_name(branch.saga_id) for branch in born]
+    for number, (name, branch) in enumerate(zip(names, born, strict=True)):
+        part = saga.branches[path].get(name) or next(iter(saga.branches[path].values()))
+        items = isinstance(decided.answer, list) if decided is not None else False
+        payload = decided.answer[number] if items and decided is not None else execution.acceptance.payload
+        expected = (branch_id(execution.saga_id, path, name), part.name, part.fingerprint, payload, execution.saga_id)
+        if _of(branch) != expected or tuple(names) != execution.group:
+            yield broken("decided", f"{path} creates {_of(branch)}, and {expected} was decided")
+
+
+def _of(branch: Acceptance) -> tuple[Any, ...]:
+    return branch.saga_id, branch.saga, branch.fingerprint, branch.payload, branch.parent
+
+
+def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
+    """The commands, and an answer, that do not fit the state of *execution* and are not refused."""
+    tried = copied(execution)
+    state = execution.state
+    for event, command in _COMMANDS:
+        if execution.machine.has_transition(event, state) if event else execution.phase in _CALLS:
+            continue
+        try:
+            tried.feed(command, 0.0)
+        except RefusedError as error:
+            is_explained = (event, state) == ("undo", SUCCEEDED)  # in words of its own
+            if not is_explained and (state not in str(error) or event not in str(error)):
+                yield broken("refused", f"{command!r} is refused in {state} with the words {str(error)!r}")
+        else:
+            yield broken("refused", f"{command!r} does not fit {state}, and is not refused")
+            tried = copied(execution)

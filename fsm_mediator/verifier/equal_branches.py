@@ -1,0 +1,114 @@
+"""Equal branches: of the branches of a group that differ in their names only, a few are walked in the place of all.
+
+Two branches are equal if everything that rules, table and laws read of their sagas is equal: kinds and settings of the
+parts, the rows of their machines, and what is in their own groups. Names are not read, nor what a function is.
+
+A rule never counts branches and never reads their place. It asks whether some branch is in a status of a set, and the
+laws compare what single branches leave over. No rule asks more than three such questions at once: whether one goes on
+or can be undone, whether one is stuck, whether one left something over. So whatever a rule answers for many branches it
+answers for at most three of them: one witness for each question. The statuses of the others are those of the witnesses,
+or end on their own in a status that answers no question: equal branches can do what the witness did, in any order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from fsm_mediator.definition.saga import Saga
+from fsm_mediator.machine.parts import Part
+from fsm_mediator.states import split_state
+from fsm_mediator.verifier.choices import saga_of_parts
+
+EQUAL: Final = 3
+"""So many equal branches of a group are walked in the place of more."""
+
+_CALLS: Final = ("execute", "compensate", "probe", "decide")
+_SETTINGS: Final = (
+    *("kind", "scope", "overtake", "pivot", "forward_only", "repeatable", "in_doubt_on", "no_effect_on", "each"),
+    *(
+        "at_most",
+        "cancels_on_failure",
+        "group_compensates",
+        "retry",
+        "compensation_retry",
+        "timeout",
+        "grace",
+        "seconds",
+    ),
+)
+
+
+class FewBranches(NamedTuple):
+    """A saga whose groups have few equal branches.
+
+    Attributes:
+        saga: The saga; the given one, if nothing was left out.
+        left_out: The number of branches left out, by the group's path.
+    """
+
+    saga: Saga
+    left_out: dict[str, int]
+
+    def in_words(self) -> str:
+        """The number of branches left out of each group."""
+        return "; ".join(
+            f"{count} branches of {path} are equal to others but for their names, and were not walked"
+            for path, count in self.left_out.items()
+        )
+
+
+def with_few_branches(saga: Saga) -> FewBranches:
+    """*saga* with at most `EQUAL` equal branches in each group and choice."""
+    kept = {path: _kept(branches) for path, branches in saga.branches.items()}
+    left_out = {path: len(saga.branches[path]) - len(names) for path, names in kept.items()}
+    left_out = {path: count for path, count in left_out.items() if count}
+    if not left_out:
+        return FewBranches(saga, {})
+    parts = (_of_branches(part, kept[part.path]) if part.path in left_out else part for part in saga.parts)
+    fewer = saga_of_parts(saga, tuple(parts))
+    branches = {path: {name: saga.branches[path][name] for name in names} for path, names in kept.items()}
+    object.__setattr__(fewer, "branches", branches)
+    return FewBranches(fewer, left_out)
+
+
+def _kept(branches: Any) -> tuple[str, ...]:
+    """The names of the first few branches of each kind, in their order."""
+    seen: Counter[Any] = Counter()
+    names = []
+    for name, branch in branches.items():
+        kind = likeness_of(branch)
+        seen[kind] += 1
+        if seen[kind] <= EQUAL:
+            names.append(name)
+    return tuple(names)
+
+
+def _of_branches(part: Part, names: tuple[str, ...]) -> Part:
+    """*part* with these branches only; if some had to wait for their turn, some still do."""
+    at_most = part.at_most
+    if at_most is not None and at_most >= len(names):
+        at_most = None if at_most >= len(part.branches) else len(names) - 1
+    return replace(part, branches=names, at_most=at_most)
+
+
+def likeness_of(saga: Saga) -> Any:
+    """All that rules, table and laws read of a branch, but for its name and the names of its parts."""
+    number = {part.path: str(at) for at, part in enumerate(saga.parts)}
+    rows: dict[str, set[tuple[str, ...]]] = {at: set() for at in ("", *number.values())}
+    for move in saga.machine.moves():
+        (phase, path), (to, other) = split_state(move.source), split_state(move.target)
+        rows[number.get(path, "")].add((move.event, phase, to, number.get(other, other)))
+    parts = tuple(
+        (
+            tuple(getattr(part, setting) for setting in _SETTINGS),
+            tuple(getattr(part, call) is None for call in _CALLS),
+            getattr(part.subject, "relative", None),
+            frozenset(Counter(map(likeness_of, saga.branches.get(part.path, {}).values())).items()),
+            frozenset(rows[number[part.path]]),
+        )
+        for part in saga.parts
+    )
+    return parts, frozenset(rows[""]), saga.deadline is None, saga.cancels_siblings

@@ -1,0 +1,344 @@
+"""OpenTelemetry: the real SDK exports over HTTP into a receiver, which decodes it; what was journaled; log fields."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from fsm_mediator import Mediator, MissingExtraError, OutcomeUnknownError, Parallel, Saga, Signal, SQLiteJournal, step
+from fsm_mediator.telemetry import SagaFilter, Telemetry, log_context
+from tests.drivers import PATIENCE, QUICK, World
+
+ROOT = Path(__file__).parent.parent
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Takes what is exported by OTLP over HTTP, and decodes it."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.spans: list[Any] = []
+        self.metrics: dict[str, Any] = {}
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def named(self, name: str) -> list[Any]:
+        """The spans of a name, in the order of their ends."""
+        return [span for span in self.spans if span.name == name]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Any
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/v1/traces":
+            for traced in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for spans_of in traced.scope_spans:
+                    self.server.spans += spans_of.spans
+        elif self.path == "/v1/metrics":
+            for measured in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                for metrics_of in measured.scope_metrics:
+                    self.server.metrics |= {metric.name: metric for metric in metrics_of.metrics}
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver():
+    """A receiver, for one test."""
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join(PATIENCE)
+    server.server_close()
+
+
+@pytest.fixture
+def tracing(receiver):
+    """A provider of the real SDK that exports each span when it ends."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{receiver.url}/v1/traces")))
+    yield provider
+    provider.shutdown()
+
+
+def attributes(span) -> dict[str, Any]:
+    """Its attributes, without the prefix."""
+    values = {each.key.removeprefix("fsm_mediator."): each.value for each in span.attributes}
+    return {key: getattr(value, value.WhichOneof("value")) for key, value in values.items()}
+
+
+def both(telemetry: Telemetry) -> dict[str, Any]:
+    """The settings of a mediator."""
+    return {"around": [telemetry], "observers": [telemetry]}
+
+
+def carrier_of(journal: Any, saga_id: str) -> Any:
+    """What is journaled of the trace in which an execution was accepted."""
+    return journal.find(saga_id).acceptance.carrier
+
+
+def test_each_stint_and_each_attempt_is_a_span(drive, journal, receiver, tracing):
+    """In my tracing tool a saga is a span until it is parked, and another from then on, each with its attempts."""
+    world = World()
+    saga = Saga("s", [world.step("a", ConnectionError("no"), "ok"), Signal("go"), world.step("b", undo=None)])
+    mediator = drive(saga, journal=journal, **both(Telemetry(tracing)))
+
+    mediator.run("s", saga_id="o-1", check=False)
+    first = receiver.named("saga s")[0]
+    mediator.signal("o-1", "go")
+    mediator.wait("o-1")
+    second = receiver.named("saga s")[-1]
+
+    assert [attributes(span)["outcome"] for span in receiver.named("execute a")] == ["in_doubt", "executed"]
+    assert [attributes(span)["attempt"] for span in receiver.named("execute a")] == [1, 2]
+    assert {span.parent_span_id for span in receiver.named("execute a")} == {first.span_id}
+    assert {span.parent_span_id for span in receiver.named("execute b")} == {second.span_id}
+    assert first.trace_id != second.trace_id
+    assert attributes(first) | {"saga": "s", "left": "parked", "state": "waiting.go"} == attributes(first)
+    assert attributes(second)["left"] == "settled"
+    assert [event.name for event in first.events] == ["wait"]
+    failed, fine = receiver.named("execute a")
+    assert (failed.status.code, attributes(failed)["error.type"]) == (2, "ConnectionError")
+    assert (fine.status.code, first.status.code) == (0, 0)
+
+
+def test_a_saga_that_compensates_is_no_error_and_one_that_is_stuck_is(drive, receiver, tracing):
+    """To compensate is an outcome; to wait for a person is an error."""
+    world = World()
+    broken = world.step("b", ValueError("no"), undo=None)
+    fine = Saga("fine", [world.step("a"), broken])
+    stuck = Saga("stuck", [world.step("a", undo=[ValueError("no")]), broken])
+    mediator = drive(fine, stuck, **both(Telemetry(tracing)))
+
+    assert mediator.run("fine", check=False).state == "failed"
+    assert mediator.run("stuck", check=False).state == "stuck.a"
+
+    (one,), (other,) = receiver.named("saga fine"), receiver.named("saga stuck")
+    assert (one.status.code, attributes(one)["state"]) == (0, "failed")
+    assert (other.status.code, attributes(other)["state"]) == (2, "stuck.a")
+    assert {attributes(span)["kind"] for span in receiver.named("compensate a")} == {"compensate"}
+
+
+def test_run_is_part_of_the_callers_trace_and_start_is_linked(receiver, tracing, tmp_path):
+    """Who waits sees the saga in the own trace. A saga that outlives a request has a trace of its own, with a link."""
+    tracer = tracing.get_tracer("app")
+    with Mediator(Saga("s", [World().step("a")]), journal=tmp_path / "s.db", **both(Telemetry(tracing))) as mediator:
+        with tracer.start_as_current_span("request") as request:
+            mediator.run("s", saga_id="waited")
+            mediator.start("s", saga_id="started")
+        mediator.wait("started")
+        carrier = carrier_of(mediator.journal, "started")
+
+    asked = request.get_span_context()
+    by_id = {attributes(span)["saga_id"]: span for span in receiver.named("saga s")}
+    waited, started = by_id["waited"], by_id["started"]
+    assert int.from_bytes(waited.parent_span_id) == asked.span_id
+    assert started.parent_span_id == b""
+    assert int.from_bytes(started.trace_id) != asked.trace_id
+    (link,) = started.links
+    assert (int.from_bytes(link.trace_id), int.from_bytes(link.span_id)) == (asked.trace_id, asked.span_id)
+    assert attributes(link) == {"link": "origin"}
+    assert list(carrier) == ["traceparent"]
+    assert carrier["traceparent"].startswith(f"00-{asked.trace_id:032x}-{asked.span_id:016x}-")
+
+
+def test_the_spans_of_a_participant_nest_inside_its_attempt(drive, receiver, tracing):
+    """A client that is instrumented continues the trace of the attempt, also in a thread of its own."""
+    HTTPXClientInstrumentor().instrument(tracer_provider=tracing)
+    try:
+
+        @step(timeout=60.0)
+        def call(payload):
+            return httpx.post(f"{receiver.url}/participant", content=b"").status_code
+
+        assert drive(Saga("s", [call]), **both(Telemetry(tracing))).run("s").results == {"call": 200}
+    finally:
+        HTTPXClientInstrumentor().uninstrument()
+
+    (attempt,), (client,) = receiver.named("execute call"), receiver.named("POST")
+    assert client.parent_span_id == attempt.span_id
+
+
+def test_branches_are_in_the_trace_of_their_parent(receiver, tracing, tmp_path):
+    """Branches that the same process drives are part of its trace; each has the origin of the whole."""
+    world = World()
+    saga = Saga("s", [Parallel("both", [world.step("a"), world.step("b")])])
+    with (
+        tracing.get_tracer("app").start_as_current_span("request"),
+        Mediator(saga, journal=tmp_path / "s.db", **both(Telemetry(tracing))) as mediator,
+    ):
+        mediator.run("s", saga_id="o-1")
+        carriers = {carrier_of(mediator.journal, entry.saga_id)["traceparent"] for entry in mediator.executions()}
+
+    (whole,) = receiver.named("saga s")
+    assert {span.trace_id for span in receiver.spans} == {whole.trace_id}
+    assert len(carriers) == 1
+
+
+PROGRAM = """
+import os, signal, sys
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from fsm_mediator import Mediator, Saga, step
+from fsm_mediator.telemetry import Telemetry
+
+path, url, role = sys.argv[1:]
+tracing = TracerProvider()
+tracing.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(url + "/v1/traces")))
+
+@step
+def first(payload):
+    return 1
+
+@step
+def second(payload, context):
+    if not os.path.exists(path + role) and role != "last":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2
+
+telemetry = Telemetry(tracing)
+mediator = Mediator(Saga("s", [first, second]), journal=path, around=[telemetry], observers=[telemetry])
+if role == "first":
+    with tracing.get_tracer("app").start_as_current_span("request") as span:
+        print(format(span.get_span_context().trace_id, "032x"), flush=True)
+        mediator.run("s", saga_id="o-1")
+else:
+    mediator.recover()
+"""
+
+
+def test_a_trace_is_found_across_two_killed_processes(receiver, tmp_path):
+    """Two processes are killed in the midst of a step; the trace of the third still leads to the request."""
+
+    def run(role: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-c", PROGRAM, str(tmp_path / "s.db"), receiver.url, role]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300, env=env)
+
+    one, two, last = run("first"), run("second"), run("last")
+
+    assert (one.returncode, two.returncode, last.returncode) == (-signal.SIGKILL, -signal.SIGKILL, 0), last.stderr
+    (stint,) = receiver.named("saga s")  # those of the killed were never exported
+    assert attributes(stint)["stint"] == "recovered"
+    assert stint.links[0].trace_id.hex() == one.stdout.strip()
+    assert [attributes(span)["outcome"] for span in receiver.named("execute second")] == ["executed"]
+
+
+def test_an_execution_that_is_not_sampled_runs(drive, receiver):
+    """Where my sampler says no, nothing is exported, and the saga is as ever."""
+    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{receiver.url}/v1/traces")))
+    saga = Saga("s", [World().step("a", ConnectionError("no"), "ok")])
+
+    assert drive(saga, **both(Telemetry(provider))).run("s").results == {"a": "ok"}
+    assert receiver.spans == []
+
+
+def test_without_an_sdk_nothing_is_journaled_and_no_provider_is_set(drive, tmp_path):
+    """With the API alone a saga runs, and its journal names no trace."""
+    before = trace.get_tracer_provider()
+    with contextlib.closing(SQLiteJournal(tmp_path / "s.db")) as journal:
+        mediator = drive(Saga("s", [World().step("a")]), journal=journal, **both(Telemetry()))
+        assert mediator.run("s", saga_id="o-1").state == "succeeded"
+        assert carrier_of(journal, "o-1") is None
+        mediator.close()
+    assert trace.get_tracer_provider() is before
+
+
+def test_without_the_extra_an_error_names_it(monkeypatch):
+    """I am told what to install; log fields need nothing."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.delitem(sys.modules, "fsm_mediator.telemetry.spans")
+
+    with pytest.raises(MissingExtraError, match=r"fsm-mediator\[otel\]"):
+        importlib.import_module("fsm_mediator.telemetry.spans")
+
+
+def test_metrics_have_names_and_units_and_no_ids(drive, receiver):
+    """My dashboards get counts and durations by saga and step; no id makes a series of its own."""
+    reader = PeriodicExportingMetricReader(
+        OTLPMetricExporter(f"{receiver.url}/v1/metrics"), export_interval_millis=float("inf")
+    )
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    world = World()
+    saga = Saga("s", [world.step("a", OutcomeUnknownError("?"), "ok"), world.step("b", ValueError("no"), retry=QUICK)])
+    drive(saga, **both(Telemetry(None, provider))).run("s", saga_id="o-17", check=False)
+    provider.force_flush()
+    provider.shutdown()
+
+    found = receiver.metrics
+    assert {name.removeprefix("fsm_mediator."): metric.unit for name, metric in found.items()} == {
+        "saga.duration": "s",
+        "saga.started": "{saga}",
+        "attempt.duration": "s",
+        "attempt.active": "{attempt}",
+    }
+    points = [attributes(point) for point in found["fsm_mediator.attempt.duration"].histogram.data_points]
+    assert {(point["step"], point["kind"], point["outcome"], point.get("error.type")) for point in points} == {
+        ("a", "execute", "in_doubt", "OutcomeUnknownError"),
+        ("a", "execute", "executed", None),
+        ("b", "execute", "errored", "ValueError"),
+        ("a", "compensate", "compensated", None),
+    }
+    assert "o-17" not in str(found)
+    (active,) = {point.as_int for point in found["fsm_mediator.attempt.active"].sum.data_points}
+    assert active == 0
+
+
+def test_a_forked_child_leaves_the_open_spans_to_its_parent(drive, receiver, tracing):
+    """What `forking` calls in a child forgets the spans of the parent: the child does not end them."""
+    telemetry, world = Telemetry(tracing), World()
+    saga = Saga("s", [world.step("a", lambda *_: telemetry.reset())])
+
+    assert drive(saga, **both(telemetry)).run("s").state == "succeeded"
+
+    assert [span.name for span in receiver.spans] == ["execute a"]
+
+
+@pytest.mark.parametrize("hook", [log_context, Telemetry()], ids=["alone", "telemetry"])
+def test_my_own_log_lines_name_the_execution_and_the_step(drive, caplog, hook):
+    """What a step logs with any logger carries the execution's id and the step's path; other lines carry None."""
+    caplog.handler.addFilter(SagaFilter())
+    world = World()
+
+    def log(payload, context):
+        logging.getLogger("shop").warning("out of stock")
+
+    drive(Saga("s", [world.step("a", log)]), around=[hook]).run("s", saga_id="o-1")
+    logging.getLogger("shop").warning("closing")
+    caplog.handler.filters.clear()
+
+    fields = {(line.getMessage(), line.saga_id, line.step) for line in caplog.records if line.name == "shop"}
+    assert fields == {("out of stock", "o-1", "a"), ("closing", None, None)}
