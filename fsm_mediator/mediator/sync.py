@@ -207,6 +207,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         connection: Any = None,
     ) -> str:
         """Accept a saga durably, and drive it not: a daemon or `recover` of any mediator on the journal will.
@@ -219,6 +220,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
             saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
                 The same again is harmless.
             deadline: Seconds from now within which it must have succeeded, else it compensates.
+            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
             connection: A connection of psycopg 3 to the journal's own PostgreSQL database, not an asynchronous one. The
                 execution is part of its transaction: it is there once you commit, and never was if you roll back. Every
                 refusal but one by the server leaves the transaction usable. None: it is durable on return.
@@ -230,7 +232,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
             RefusedError: *connection* is closed, in a failed transaction, or one to another database.
         """
         check_blocking(connection)
-        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, connection)
+        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
