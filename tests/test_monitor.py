@@ -321,6 +321,16 @@ def test_an_execution_is_held_and_let_go(world):
         assert "On hold" not in get(monitor, "/runs/o-1").text
 
 
+def test_page_says_who_has_seen_an_alert(world):
+    """Among the notes, with the reason."""
+    with Mediator(order(world)) as mediator:
+        mediator.start("order", saga_id="o-1")
+        eventually(lambda: mediator.outcome("o-1").awaits_signal)
+        mediator.acknowledge("o-1", reason="the bank is slow", actor="anna")
+        page = get(Monitor(mediator, authorize=acting), "/runs/o-1").text
+        assert re.search(r"<li>acknowledged .* by anna: the bank is slow<pre", page)
+
+
 def test_what_has_failed_is_run_again(world):
     """And the new execution is shown."""
     saga = Saga("s", [world.step("a", ValueError("no"), "ok", retry=ONCE)])

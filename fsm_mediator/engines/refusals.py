@@ -71,6 +71,7 @@ class Refusals:
     engine = "this engine"
 
     abandon = _Refused("end it in {engine}'s own interface, which undoes nothing either")
+    acknowledge = _Refused(_FOLLOW + ", and let the alerts of a Mediator on that look: it takes this verb")
     again = _Refused("start it under another id, with the payload of the earlier one")
     bulk = _Refused(_FOLLOW + ", list that, and give the verb for each id")
     count = _Refused(_FOLLOW + ", and count there")

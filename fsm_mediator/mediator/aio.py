@@ -16,6 +16,7 @@ from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.retention import Retention
 from fsm_mediator.mediator import requests
 from fsm_mediator.mediator.aio_operations import AsyncOperations
+from fsm_mediator.mediator.alert_operations import AsyncAlertOperations
 from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import AsyncBulkOperations
 from fsm_mediator.mediator.closing import close
@@ -33,7 +34,9 @@ from fsm_mediator.mediator.watching import AsyncWatchOperations
 from fsm_mediator.observe.observers import Observer
 
 
-class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, AsyncNumbersOperations):
+class AsyncMediator(
+    AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, AsyncNumbersOperations, AsyncAlertOperations
+):
     """Drives executions of sagas with coroutine steps; plain functions run in threads.
 
     It belongs to the event loop that it is first used on, and is used from that loop's thread

@@ -23,7 +23,7 @@ from fsm_mediator.states import ENDED
 PRUNE: Final = "prune"
 """Deletes executions that have ended, with their branches. The only verb for many that is no method of a mediator."""
 
-VERBS_IN_BULK: Final = (RETRY, RESOLVE, CANCEL, UNDO, SIGNAL, "again", "hold", "unhold", PRUNE)
+VERBS_IN_BULK: Final = (RETRY, RESOLVE, CANCEL, UNDO, SIGNAL, "again", "hold", "unhold", "acknowledge", PRUNE)
 """The verbs that can be given to many executions at once."""
 
 CHUNK: Final = 1000

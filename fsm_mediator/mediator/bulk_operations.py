@@ -44,7 +44,7 @@ class BulkOperations:
 
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
-                or ``prune``, which deletes what has ended, each with its branches.
+                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
             arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
             state: As for `executions`.
@@ -126,7 +126,7 @@ class AsyncBulkOperations:
 
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
-                or ``prune``, which deletes what has ended, each with its branches.
+                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
             arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
             state: As for `executions`.

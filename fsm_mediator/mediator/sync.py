@@ -11,6 +11,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.alert_operations import AlertOperations
 from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import BulkOperations
 from fsm_mediator.mediator.closing import close
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fsm_mediator.mediator.recovery import Daemon, Relay
 
 
-class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
+class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, AlertOperations):
     """Drives executions of sagas with plain functions as steps.
 
     It opens on first use, and anew after a fork; any number of threads may use it at once. Closing it (or leaving its
