@@ -226,6 +226,9 @@ def test_secrets_are_hidden(stuck):
     text = get(monitor, "/runs/o-1").text
     assert "alert" not in text
     assert "OutcomeUnknownError: NN" in text
+    picture = text[text.index("<svg") :]
+    assert "Error: NN" in picture
+    assert "Error: no" not in picture
 
 
 def test_a_strip_leaves_room_for_short_times():
