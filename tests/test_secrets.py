@@ -339,3 +339,19 @@ def test_the_command_line_redacts(place, tmp_path, monkeypatch):
         text = shown(*command, "-j", place / "sagas.db", K=KEY)
         assert HIDDEN in text
         assert SECRET not in text
+
+
+@pytest.mark.parametrize("suffix", ["svg", "dot", "mmd", "md"])
+def test_pictures_are_redacted(place, tmp_path, suffix):
+    """No format, no view and no frame of a picture has what must not be seen; without redaction it is there."""
+    words = ("--cipher", "env:K", "--redact", f"/{SECRET}-\\w+/")
+    drawn = ("render", "tests.secrets_app:checkout", "-j", place / "sagas.db", "--id", "o-1")
+    moves = ("--animate",) if suffix == "svg" else ()
+    for view in ("steps", "detail"):
+        file = tmp_path / f"{view}.{suffix}"
+        shown(*words, *drawn, "--view", view, "-o", file, *moves, K=KEY)
+        assert "TOPSECRET" not in file.read_text()
+        assert f"ValueError: {HIDDEN}" in file.read_text() or suffix in ("mmd", "md")
+        shown("--cipher", "env:K", *drawn, "--view", view, "-o", file, *moves, K=KEY)
+        plain = file.read_text()
+        assert "TOPSECRET" in plain or suffix == "mmd" or (suffix, view) == ("md", "steps")

@@ -28,7 +28,17 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from fsm_mediator import Mediator, MissingExtraError, OutcomeUnknownError, Parallel, Saga, Signal, SQLiteJournal, step
+from fsm_mediator import (
+    DefinitionError,
+    Mediator,
+    MissingExtraError,
+    OutcomeUnknownError,
+    Parallel,
+    Saga,
+    Signal,
+    SQLiteJournal,
+    step,
+)
 from fsm_mediator.telemetry import SagaFilter, Telemetry, log_context
 from tests.drivers import PATIENCE, QUICK, World
 
@@ -44,6 +54,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.spans: list[Any] = []
         self.metrics: dict[str, Any] = {}
+        self.bodies: list[bytes] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def named(self, name: str) -> list[Any]:
@@ -56,6 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(body)
         if self.path == "/v1/traces":
             for traced in ExportTraceServiceRequest.FromString(body).resource_spans:
                 for spans_of in traced.scope_spans:
@@ -98,6 +110,13 @@ def attributes(span) -> dict[str, Any]:
     return {key: getattr(value, value.WhichOneof("value")) for key, value in values.items()}
 
 
+def exception_of(span) -> dict[str, str]:
+    """What a span tells of an exception."""
+    (event,) = span.events
+    assert event.name == "exception"
+    return {each.key: each.value.string_value for each in event.attributes}
+
+
 def both(telemetry: Telemetry) -> dict[str, Any]:
     """The settings of a mediator."""
     return {"around": [telemetry], "observers": [telemetry]}
@@ -131,6 +150,34 @@ def test_each_stint_and_each_attempt_is_a_span(drive, journal, receiver, tracing
     failed, fine = receiver.named("execute a")
     assert (failed.status.code, attributes(failed)["error.type"]) == (2, "ConnectionError")
     assert (fine.status.code, first.status.code) == (0, 0)
+
+
+def test_exceptions_are_redacted_before_they_are_exported(drive, receiver, tracing):
+    """Nothing that leaves the process has the secret: no message, no traceback, no cause."""
+
+    def fails(payload, context):
+        try:
+            raise KeyError("4111-SECRET")
+        except KeyError as error:
+            raise ValueError("card 4111-SECRET") from error
+
+    saga = Saga("s", [World().step("a", fails, undo=None)])
+    drive(saga, **both(Telemetry(tracing, redact=[r"/4111-\w+/"]))).run("s", check=False)
+    drive(saga, **both(Telemetry(tracing, redact=["message", "traceback"]))).run("s", check=False)
+    shown = [exception_of(span) for span in receiver.named("execute a")]
+    assert shown[0]["exception.message"] == "card ***"
+    assert "KeyError: '***'" in shown[0]["exception.stacktrace"]
+    assert (shown[-1]["exception.message"], shown[-1]["exception.stacktrace"]) == ("***", "***")
+    assert {each["exception.type"] for each in shown} == {"ValueError"}
+    assert receiver.bodies
+    assert not any(b"SECRET" in body for body in receiver.bodies)
+
+    drive(saga, **both(Telemetry(tracing))).run("s", check=False)
+    assert exception_of(receiver.named("execute a")[-1])["exception.message"] == "card 4111-SECRET"
+    drive(saga, **both(Telemetry(tracing, record_exceptions=False))).run("s", check=False)
+    assert not receiver.named("execute a")[-1].events
+    with pytest.raises(DefinitionError, match="redact"):
+        Telemetry(tracing, redact="message")
 
 
 def test_a_saga_that_compensates_is_no_error_and_one_that_is_stuck_is(drive, receiver, tracing):

@@ -15,6 +15,7 @@ from rich.progress import SpinnerColumn
 
 from fsm_mediator.alerts import Alerts
 from fsm_mediator.cli import (
+    acknowledging,
     again,
     bulk,
     checks,
@@ -84,6 +85,7 @@ for command in (
     rendering.render,
     cluster.cluster,
     monitor.ui,
+    *acknowledging.COMMANDS,
     *checks.COMMANDS,
     *copying.COMMANDS,
     *exporting.COMMANDS,

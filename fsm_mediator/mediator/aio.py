@@ -16,6 +16,7 @@ from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.retention import Retention
 from fsm_mediator.mediator import requests
 from fsm_mediator.mediator.aio_operations import AsyncOperations
+from fsm_mediator.mediator.alert_operations import AsyncAlertOperations
 from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import AsyncBulkOperations
 from fsm_mediator.mediator.closing import close
@@ -33,7 +34,9 @@ from fsm_mediator.mediator.watching import AsyncWatchOperations
 from fsm_mediator.observe.observers import Observer
 
 
-class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, AsyncNumbersOperations):
+class AsyncMediator(
+    AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, AsyncNumbersOperations, AsyncAlertOperations
+):
     """Drives executions of sagas with coroutine steps; plain functions run in threads.
 
     It belongs to the event loop that it is first used on, and is used from that loop's thread
@@ -208,6 +211,7 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         connection: Any = None,
     ) -> str:
         """Accept a saga durably, and drive it not: a daemon or `recover` of any mediator on the journal will.
@@ -220,6 +224,7 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
             saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
                 The same again is harmless.
             deadline: Seconds from now within which it must have succeeded, else it compensates.
+            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
             connection: A connection of psycopg 3 to the journal's own PostgreSQL database, of either kind. The
                 execution is part of its transaction: it is there once you commit, and never was if you roll back. Every
                 refusal but one by the server leaves the transaction usable. None: it is durable on return.
@@ -230,7 +235,7 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
             DefinitionError: *connection* is no such connection, or the journal is not on PostgreSQL.
             RefusedError: *connection* is closed, in a failed transaction, or one to another database.
         """
-        return await requests.enqueue(self._core, saga, payload, saga_id, deadline, connection)
+        return await requests.enqueue(self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.

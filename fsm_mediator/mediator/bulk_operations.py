@@ -8,7 +8,7 @@ from typing import Any
 
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.mediator import requests
-from fsm_mediator.mediator.bulk import BulkResult, batch_for, result_of
+from fsm_mediator.mediator.bulk import PRUNE, BulkResult, batch_for, result_of
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.threads import run_blocking
 
@@ -43,7 +43,8 @@ class BulkOperations:
         with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
 
         Args:
-            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
+            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
+                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
             arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
             state: As for `executions`.
@@ -80,7 +81,12 @@ class BulkOperations:
         found = run_blocking(requests.ask, core, begin)
         for saga_id in run_blocking(requests.ask, core, found.left):
             try:
-                result = result_of(saga_id, getattr(self, found.verb)(saga_id, **found.words()))
+                if found.verb == PRUNE:
+                    from fsm_mediator.mediator.bulk_pruning import prune_one  # loaded when it is used
+
+                    result = run_blocking(requests.ask, core, prune_one, core.journal, saga_id, found.at)
+                else:
+                    result = result_of(saga_id, getattr(self, found.verb)(saga_id, **found.words()))
             except JournalError:
                 raise
             except MediatorError as error_of_one:
@@ -119,7 +125,8 @@ class AsyncBulkOperations:
         with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
 
         Args:
-            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
+            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
+                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
             arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
             state: As for `executions`.
@@ -156,7 +163,12 @@ class AsyncBulkOperations:
         found = await requests.ask(core, begin)
         for saga_id in await requests.ask(core, found.left):
             try:
-                result = result_of(saga_id, await getattr(self, found.verb)(saga_id, **found.words()))
+                if found.verb == PRUNE:
+                    from fsm_mediator.mediator.bulk_pruning import prune_one  # loaded when it is used
+
+                    result = await requests.ask(core, prune_one, core.journal, saga_id, found.at)
+                else:
+                    result = result_of(saga_id, await getattr(self, found.verb)(saga_id, **found.words()))
             except JournalError:
                 raise
             except MediatorError as error_of_one:

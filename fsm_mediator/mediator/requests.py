@@ -67,7 +67,7 @@ async def run(  # noqa: C901 - one path, read as a whole
     if not core.membership.opened or not core.runtime.is_bound():
         await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
-    if attributes:
+    if attributes is not None:
         give_attributes(core, execution, attributes)
     if timeout is not None:
         check_seconds("timeout (seconds)", timeout)
@@ -142,27 +142,35 @@ async def start(
     """Accept a saga, and have it driven in the background: see `Mediator.start`."""
     await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
-    if attributes:
+    if attributes is not None:
         give_attributes(core, execution, attributes)
     await core.runtime.uncancellable(accept, core, execution)
     return execution.saga_id
 
 
 async def enqueue(
-    core: ExecutionDriver, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None, connection: Any
+    core: ExecutionDriver,
+    saga: Saga | str,
+    payload: Any,
+    saga_id: str | None,
+    deadline: float | None,
+    attributes: Mapping[str, Any] | None,
+    connection: Any,
 ) -> str:
     """Accept a saga, and drive it not: see `Mediator.enqueue`."""
     core.bind()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
+    if attributes is not None:
+        give_attributes(core, execution, attributes)
     acceptance, saga_id = execution.acceptance, execution.saga_id
     try:
         if connection is None:
-            await core.write(Commit(saga_id, (), None, held=False, acceptance=acceptance))
+            await core.write(Commit(saga_id, (), None, held=False, acceptance=acceptance, notes=acceptance.notes))
         elif (entry := await open_within_of(core.journal)(connection, acceptance)) is not None:
             core.store.check_same(entry.acceptance, execution)
     except IdTakenError:
         if not await _exists(core, execution):
-            return await enqueue(core, saga, payload, saga_id, deadline, connection)
+            return await enqueue(core, saga, payload, saga_id, deadline, attributes, connection)
     return saga_id
 
 

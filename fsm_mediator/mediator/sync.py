@@ -11,6 +11,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.alert_operations import AlertOperations
 from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import BulkOperations
 from fsm_mediator.mediator.closing import close
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fsm_mediator.mediator.recovery import Daemon, Relay
 
 
-class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
+class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, AlertOperations):
     """Drives executions of sagas with plain functions as steps.
 
     It opens on first use, and anew after a fork; any number of threads may use it at once. Closing it (or leaving its
@@ -207,6 +208,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         connection: Any = None,
     ) -> str:
         """Accept a saga durably, and drive it not: a daemon or `recover` of any mediator on the journal will.
@@ -219,6 +221,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
             saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
                 The same again is harmless.
             deadline: Seconds from now within which it must have succeeded, else it compensates.
+            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
             connection: A connection of psycopg 3 to the journal's own PostgreSQL database, not an asynchronous one. The
                 execution is part of its transaction: it is there once you commit, and never was if you roll back. Every
                 refusal but one by the server leaves the transaction usable. None: it is durable on return.
@@ -230,7 +233,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
             RefusedError: *connection* is closed, in a failed transaction, or one to another database.
         """
         check_blocking(connection)
-        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, connection)
+        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.

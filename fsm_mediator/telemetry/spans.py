@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fsm_mediator import forking
@@ -18,7 +18,8 @@ from fsm_mediator.definition.steps import Context
 from fsm_mediator.error_types import MissingExtraError, StepRejectedError
 from fsm_mediator.execution.judging import leaves_doubt
 from fsm_mediator.observe.notices import LEASE_LOST, RECOVERED, RELEASED, Notice
-from fsm_mediator.records import Record
+from fsm_mediator.records import Failure, Record
+from fsm_mediator.redaction import Pattern, Redaction
 from fsm_mediator.states import ENDED, STUCK_PHASES, phase_of
 from fsm_mediator.telemetry.logs import log_context
 
@@ -56,9 +57,11 @@ class Telemetry:
         tracer_provider: Makes the tracer; None: the global provider, as it is when the first span begins.
         meter_provider: Makes the meter; None: the global provider.
         record_exceptions: Whether the span of an attempt gets the message and the traceback of what its step raised.
+        redact: Patterns of what is hidden in these: see `Redaction`. ``message`` and ``traceback`` are such names.
 
     Raises:
         MissingExtraError: The extra ``otel`` is not installed.
+        DefinitionError: A pattern cannot be used.
     """
 
     def __init__(
@@ -67,9 +70,11 @@ class Telemetry:
         meter_provider: metrics.MeterProvider | None = None,
         *,
         record_exceptions: bool = True,
+        redact: Iterable[Pattern] = (),
     ) -> None:
         self._tracer = trace.get_tracer(NAME, tracer_provider=tracer_provider)
         self._record_exceptions = record_exceptions
+        self._redaction = Redaction(redact)
         self._stints: dict[str, _Stint] = {}
         meter = metrics.get_meter(NAME, meter_provider=meter_provider)
         self._duration = meter.create_histogram(f"{NAME}.saga.duration", "s", "From acceptance to the end")
@@ -171,12 +176,14 @@ class Telemetry:
                 log_context(context),
                 trace.use_span(
                     span,
-                    record_exception=self._record_exceptions,
+                    record_exception=False,
                     set_status_on_exception=False,
                 ),
             ):
                 yield
         except BaseException as error:
+            if self._record_exceptions and isinstance(error, Exception) and span.is_recording():
+                span.add_event("exception", self._exception(error))
             outcome = {f"{NAME}.outcome": _outcome(stint, context, error), "error.type": _kind(error)}
             span.set_status(trace.StatusCode.ERROR, _kind(error))
             raise
@@ -185,6 +192,15 @@ class Telemetry:
             self._attempts.record(time.perf_counter() - began, {**kind, **outcome})
             span.set_attributes(outcome)
             span.end()
+
+    def _exception(self, error: Exception) -> dict[str, str]:
+        """The attributes that an exception has by convention, with what must not be seen hidden."""
+        failure, hidden = Failure.of(error), self._redaction.field
+        return {
+            "exception.type": failure.type,
+            "exception.message": str(hidden("message", failure.message)),
+            "exception.stacktrace": str(hidden("traceback", failure.traceback)),
+        }
 
 
 def _named(saga: Saga) -> dict[str, str]:

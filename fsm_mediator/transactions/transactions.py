@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
 from fsm_mediator.definition.checks import SETTINGS
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.errors import DefinitionError
+from fsm_mediator.journal.attributes import checked_attributes
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.mediator.validation import check_saga_id
@@ -162,7 +163,14 @@ class Transactions:
     # In transactions of the user's
 
     def start(
-        self, session: Any, saga: Saga | str, payload: Any, *, saga_id: str, deadline: float | None = None
+        self,
+        session: Any,
+        saga: Saga | str,
+        payload: Any,
+        *,
+        saga_id: str,
+        deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> Any:
         """Have a saga started if, and as soon as, the transaction of *session* is committed.
 
@@ -174,17 +182,19 @@ class Transactions:
             payload: What every step is given.
             saga_id: Names the execution.
             deadline: Seconds from its start within which it must have succeeded.
+            attributes: As of `Mediator.start`.
 
         Returns:
             None; something to await where the sessions are for coroutines.
 
         Raises:
-            PayloadError: The payload cannot be encoded.
+            PayloadError: The payload cannot be encoded, or there can be no such attribute.
             RefusedError: The id is malformed.
         """
         check_saga_id(saga_id)
+        checked = {} if attributes is None else checked_attributes(attributes)
         name = saga if isinstance(saga, str) else saga.name
-        return self._do(self._outbox.put, session, "start", name, saga_id, payload, deadline)
+        return self._do(self._outbox.start, session, name, saga_id, payload, deadline, checked)
 
     def signal(self, session: Any, saga_id: str, name: str, value: Any = None) -> Any:
         """Have a signal sent if, and as soon as, the transaction of *session* is committed; as `start`.
@@ -196,7 +206,7 @@ class Transactions:
             value: Its value.
         """
         check_saga_id(saga_id)
-        return self._do(self._outbox.put, session, "signal", name, saga_id, value, None)
+        return self._do(self._outbox.put, session, "signal", name, saga_id, value)
 
     def emit(self, session: Any, topic: str, payload: Any, *, key: str = "") -> Any:
         """Have a message published if, and as soon as, the transaction of *session* is committed; as `start`.
@@ -209,7 +219,7 @@ class Transactions:
             payload: What every subscriber is given: plain data, or what msgspec encodes.
             key: What must stay in order.
         """
-        return self._do(self._outbox.put, session, "message", topic, key, payload, None)
+        return self._do(self._outbox.put, session, "message", topic, key, payload)
 
     async def pass_on(self, mediator: MediatorLike) -> int:
         """Pass on what the outbox holds; return how many rows. A daemon of a mediator with ``relays=[tx]`` calls it."""

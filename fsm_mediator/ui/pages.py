@@ -193,7 +193,7 @@ class Pages:
         if saga is None:  # the timeline says all the same
             return None, 0
         try:
-            way = await run_in_threadpool(run_of, reader.journal, entry)
+            way = await run_in_threadpool(run_of, reader.journal, entry, reader.hidden)
         except JournalError:
             return None, 0
         diagram = Diagram(saga, way, view=view, theme="auto")

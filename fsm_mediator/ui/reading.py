@@ -353,6 +353,14 @@ class Reader:
         journal: Journal = self.journal
         return hold_of(journal, entry) if entry.state not in ENDED and keeps_notes(self.journal) else None
 
+    def hidden(self, record: Record) -> Record:
+        """*record* with its texts redacted: the message of an error by itself, and after the error's type."""
+        error = record.error
+        if error is not None:
+            whole = self.redact(str(Failure(error.type, self.redact(error.message))))
+            error = Failure(error.type, whole.removeprefix(error.type).removeprefix(": "), self.redact(error.traceback))
+        return msgspec.structs.replace(record, error=error, reason=self.redact(record.reason or "") or None)
+
     def notes(self, saga_id: str) -> list[tuple[Note, str, str]]:
         """The notes about an execution, each with its value and its reason, redacted."""
         found = notes_of(self.journal, saga_id)
