@@ -1,0 +1,72 @@
+"""Type checkers: what they accept of a user's code, and the slips that they report."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).parent.parent
+FILES = {name: ROOT / "tests" / "typing" / f"{name}.py" for name in ("uses", "slips")}
+
+Finding = tuple[str, int, str]
+"""A file's name, a line, and the code of an error there."""
+
+MARK = re.compile(r"# error: (?P<mypy>[\w-]+), (?P<pyright>\w+)$")
+
+
+def marked(checker: str) -> set[Finding]:
+    """The errors that the files announce."""
+    return {
+        (path.name, number, found[checker])
+        for path in FILES.values()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (found := MARK.search(line)) is not None
+    }
+
+
+def run(*command: str | Path) -> str:
+    """What a type checker prints: it sees this folder's package, whatever is installed, and as Python 3.11 would."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT), "PATH": path}
+    return subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, env=environment, check=False, capture_output=True, text=True
+    ).stdout
+
+
+def mypy(_: Path) -> set[Finding]:
+    """The errors that mypy finds."""
+    options = ("--strict", "--config-file=", "--python-version=3.11", "--explicit-package-bases", "--output=json")
+    printed = run("mypy", *options, "--cache-dir=.mypy_cache/typing", *FILES.values())
+    found = [json.loads(line) for line in printed.splitlines()]
+    return {(Path(each["file"]).name, each["line"], each["code"]) for each in found if each["severity"] == "error"}
+
+
+def pyright(folder: Path) -> set[Finding]:
+    """The errors that pyright finds."""
+    settings: dict[str, Any] = {"typeCheckingMode": "strict", "pythonVersion": "3.11", "extraPaths": [str(ROOT)]}
+    project = folder / "pyrightconfig.json"
+    project.write_text(json.dumps({**settings, "include": list(map(str, FILES.values()))}))
+    found = json.loads(run("basedpyright", "--outputjson", "--project", project))["generalDiagnostics"]
+    return {
+        (Path(each["file"]).name, each["range"]["start"]["line"] + 1, each["rule"])
+        for each in found
+        if each["severity"] == "error"
+    }
+
+
+@pytest.mark.parametrize("checker", [mypy, pyright])
+def test_checker_accepts_uses_and_refuses_slips(checker, tmp_path):
+    """My editor is content with what works, and underlines each slip before I run it; mypy and pyright alike."""
+    expected = marked(checker.__name__)
+
+    assert checker(tmp_path) == expected
+    assert len(expected) >= 10
