@@ -1,9 +1,9 @@
-"""Slips: each marked line is an error for mypy and for pyright, with these two codes; no other line is one."""
+"""Slips: each marked line is an error for mypy and for pyright, with these codes; no other line is one."""
 
 from __future__ import annotations
 
-from fsm_mediator import Mediator, Saga, Step
-from tests.typing.uses import Order, checkout
+from fsm_mediator import Context, Mediator, Outcome, Saga, Step, step
+from tests.typing.uses import Order, Receipt, charge, checkout, notify
 
 mediator = Mediator(checkout)
 
@@ -30,3 +30,36 @@ class Refund(Step):
     """A step whose setting has another type."""
 
     timeout = "3 s"  # error: assignment, reportAssignmentType
+
+
+charge.with_(timout=3.0)  # error: call-arg, reportCallIssue
+charge.with_(retry=3)  # error: arg-type, reportArgumentType
+step(timout=3.0)  # error: call-overload, reportCallIssue
+step(pivot="yes")  # error: call-overload, reportArgumentType
+
+
+# A step that is called with, or is said to return, another type
+
+charge("tea", Context("o-1", "charge", 1, "execute", {}))  # error: arg-type, reportArgumentType
+charge(Order("tea", 1))  # error: call-arg, reportCallIssue
+
+
+class Ship(Step[int]):
+    """A step whose execute returns another type."""
+
+    def execute(self, order: Order) -> str:  # error: override, reportIncompatibleMethodOverride
+        return order.sku
+
+
+def results(outcome: Outcome, context: Context) -> tuple[int, Receipt]:
+    number: int = outcome.result_of(charge)  # error: assignment, reportAssignmentType
+    receipt: Receipt = context.result_of(notify)  # error: assignment, reportAssignmentType
+    outcome.result_of("charge")  # error: call-overload, reportArgumentType reportCallIssue
+    return number, receipt
+
+
+def work(order: Order) -> Receipt:
+    return Receipt(order.sku)
+
+
+Saga("checkout", [work], payload=Order)  # error: list-item, reportArgumentType

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_type
+from sqlite3 import Connection
+from typing import Any, assert_type
 
 import attrs
 
 from fsm_mediator import AsyncMediator, Context, Mediator, Outcome, Retry, Saga, Step, step
+from fsm_mediator.transactions import Transactions
 
 
 @attrs.frozen
@@ -40,6 +42,13 @@ async def notify(order: Order) -> str:
     return order.sku
 
 
+@step(name="thank_you", label="Say thank you")
+def thank(order: Order, context: Context) -> None:
+    assert_type(context.result_of(charge), Receipt)
+    assert_type(context.result_of(reserve), str)
+    assert_type(context.result_of(notify), str)
+
+
 class Reserve(Step):
     """A step with a service of its own."""
 
@@ -55,10 +64,49 @@ class Reserve(Step):
         assert order.sku
 
 
-checkout = Saga(
-    "checkout", [Reserve(["A"]), charge, charge.with_(timeout=3.0).named("again")], payload=Order, deadline=60.0
-)
-asynchronous = Saga("notices", [notify], payload=Order)
+class Ship(Step[int]):
+    """A step whose result is part of its type."""
+
+    async def execute(self, order: Order, context: Context) -> int:
+        return order.amount
+
+
+reserve = Reserve(["A"])
+ship = Ship()
+again = charge.with_(timeout=3.0, retry=None).named("again")
+
+checkout = Saga("checkout", [reserve, charge, again, thank], payload=Order, deadline=60.0)
+asynchronous = Saga("notices", [notify, ship], payload=Order)
+
+assert_type(charge(Order("tea", 1), Context("o-1", "charge", 1, "execute", {})), Receipt)
+
+
+def results(outcome: Outcome, either: Step[Receipt], unknown: Step) -> None:
+    assert_type(outcome.result_of(charge), Receipt)
+    assert_type(outcome.result_of(again), Receipt)
+    assert_type(outcome.result_of(notify), str)
+    assert_type(outcome.result_of(reserve), str)
+    assert_type(outcome.result_of(ship), int)
+    assert_type(outcome.result_of(thank), None)
+    assert_type(outcome.result_of(either), Receipt)
+    assert_type(outcome.result_of(unknown), Any)
+
+
+async def call() -> None:
+    assert_type(await notify(Order("tea", 1)), str)
+    assert_type(await ship.execute(Order("tea", 1), Context("o-1", "ship", 1, "execute", {})), int)
+
+
+def in_the_users_database(tx: Transactions) -> None:
+    @tx.step(isolation="SERIALIZABLE", timeout=2.0)
+    def debit(session: Connection, order: Order) -> Receipt:
+        return Receipt(f"{order.sku} {session.total_changes}")
+
+    def use(connection: Connection, outcome: Outcome) -> None:
+        assert_type(debit(connection, Order("tea", 1)), Receipt)
+        assert_type(outcome.result_of(debit), Receipt)
+
+    use(Connection(":memory:"), Mediator(Saga("debit", [debit])).run("debit", Order("tea", 1)))
 
 
 def run() -> str:
