@@ -113,11 +113,11 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     # Sagas.
     "no parts": (lambda: Saga("shop", []), ["'shop'", "no parts", "at least one step"]),
     "nested saga without parts": (lambda: Saga("shop", [Saga("inner", [])]), ["'inner'", "no parts"]),
-    "a step for the list": (lambda: Saga("shop", Reserve()), ["'shop'", "list of its parts"]),  # type: ignore[arg-type]
-    "Step itself for the list": (lambda: Saga("shop", Step()), ["list of its parts"]),  # type: ignore[arg-type]
-    "a saga for the list": (lambda: Saga("shop", Saga("in", [Reserve()])), ["list of its parts"]),  # type: ignore[arg-type]
+    "a step for the list": (lambda: Saga("shop", Reserve()), ["'shop'", "list of its parts"]),  # type: ignore[call-overload]
+    "Step itself for the list": (lambda: Saga("shop", Step()), ["list of its parts"]),  # type: ignore[call-overload]
+    "a saga for the list": (lambda: Saga("shop", Saga("in", [Reserve()])), ["list of its parts"]),  # type: ignore[call-overload]
     "a text for the list": (lambda: Saga("shop", "reserve"), ["list of its parts"]),  # type: ignore[arg-type]
-    "None for the list": (lambda: Saga("shop", None), ["list of its parts"]),  # type: ignore[arg-type]
+    "None for the list": (lambda: Saga("shop", None), ["list of its parts"]),  # type: ignore[call-overload]
     "a class": (lambda: Saga("shop", [Charge(), Reserve]), ["'shop'", "part 2", "Reserve", "Reserve(...)"]),  # type: ignore[list-item]
     "a function": (lambda: Saga("shop", [plain]), ["part 1", "plain", "@step def plain(payload, context)"]),  # type: ignore[list-item]
     "a number": (lambda: Saga("shop", [7]), ["part 1", "7", "not a step or a saga"]),  # type: ignore[list-item]
@@ -158,21 +158,21 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "deadline of True": (lambda: Saga("shop", [Charge()], deadline=True), ["deadline", "not True"]),
     "deadline that is no number": (lambda: Saga("shop", [Charge()], deadline=math.nan), ["deadline", "not nan"]),
     "saga's retry is a number": (
-        lambda: Saga("shop", [Charge()], retry=3),  # type: ignore[arg-type]
+        lambda: Saga("shop", [Charge()], retry=3),  # type: ignore[call-overload]
         ["'shop'", "retry must be a Retry", "not 3"],
     ),
     "saga's compensation_retry is a number": (
-        lambda: Saga("shop", [Charge()], compensation_retry=3),  # type: ignore[arg-type]
+        lambda: Saga("shop", [Charge()], compensation_retry=3),  # type: ignore[call-overload]
         ["'shop'", "compensation_retry must be a Retry"],
     ),
     "empty version": (lambda: Saga("shop", [Charge()], version=" "), ["'shop'", "version", "' '"]),
-    "version that is a fraction": (lambda: Saga("shop", [Charge()], version=1.5), ["version", "1.5"]),  # type: ignore[arg-type]
+    "version that is a fraction": (lambda: Saga("shop", [Charge()], version=1.5), ["version", "1.5"]),  # type: ignore[call-overload]
     "endless version": (lambda: Saga("shop", [Charge()], version="1" * 256), ["version must be a short text"]),
     "version True": (lambda: Saga("shop", [Charge()], version=True), ["version", "True"]),
     "payload that is no type": (lambda: Saga("shop", [Charge()], payload={}), ["'shop'", "payload must be a type"]),
     # Names.
     "saga's name with a space": (lambda: Saga("my shop", [Charge()]), ["'my shop'", "a saga", "begins with a letter"]),
-    "saga's name is None": (lambda: Saga(None, [Charge()]), ["None cannot be the name of a saga"]),  # type: ignore[arg-type]
+    "saga's name is None": (lambda: Saga(None, [Charge()]), ["None cannot be the name of a saga"]),  # type: ignore[call-overload]
     "name with a dot": (lambda: Reserve().named("a.b"), ["'a.b'", "a step", ".named(...)"]),
     "name with a slash": (lambda: step(name="a/b")(plain), ["'a/b'", "name="]),
     "name with a line break": (lambda: Reserve().named("a\n"), ["cannot be the name"]),

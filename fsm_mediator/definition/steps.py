@@ -9,7 +9,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -27,30 +27,12 @@ from fsm_mediator.definition.checks import (
     snake_case,
 )
 from fsm_mediator.definition.pickling import object_at, refuse, remade
+from fsm_mediator.definition.type_variables import P, Parameters, Payload_co, R, Result_co, Returned_co, T_co
 from fsm_mediator.error_types import DefinitionError, NoResultError, safe_repr
 from fsm_mediator.records import Failure
 from fsm_mediator.retry import Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
-P = ParamSpec("P")
-R = TypeVar("R")
-T_co = TypeVar("T_co", covariant=True)
-
-if TYPE_CHECKING:
-    from typing_extensions import ParamSpec as ParamSpecWithDefault
-    from typing_extensions import TypeVar as TypeVarWithDefault
-
-    # So that `Step`, without parameters, is `Step[Any]`. Type checkers know this module, installed or not.
-    Payload_co = TypeVarWithDefault("Payload_co", covariant=True, default=Any)
-    Result_co = TypeVarWithDefault("Result_co", covariant=True, default=Any)
-    Parameters = ParamSpecWithDefault("Parameters", default=...)
-    Returned_co = TypeVarWithDefault("Returned_co", covariant=True, default=Any)
-else:
-    Payload_co = TypeVar("Payload_co", covariant=True)
-    Result_co = TypeVar("Result_co", covariant=True)
-    Parameters = ParamSpec("Parameters")
-    Returned_co = TypeVar("Returned_co", covariant=True)
-
 DEFAULT_COMPENSATION_RETRY = Retry(attempts=10)
 """More patient than `Retry()`: some 50 seconds, for a compensation that is given up needs a person."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.engines.questions import target_of_signal
 from fsm_mediator.engines.replay import Data, Turns
 from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, UnknownExecutionError
@@ -21,7 +22,7 @@ from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT
 from fsm_mediator.records import CANCEL, RESOLVE, RETRY, UNDO, VERBS, InboxItem
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, View
 
 FIRST_LOOK: Final = 1.0
 LONGEST_PAUSE: Final = 5.0
@@ -107,7 +108,12 @@ class EngineMediator:
         return self.turns.registry.sagas
 
     async def start(
-        self, saga: Saga | str, payload: Any = None, *, saga_id: str | None = None, deadline: float | None = None
+        self,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
+        *,
+        saga_id: str | None = None,
+        deadline: float | None = None,
     ) -> str:
         """Have the engine accept a saga durably, and return its id at once. As `Mediator.start`."""
         return (await self._start(saga, payload, saga_id, deadline))[0]
@@ -124,8 +130,8 @@ class EngineMediator:
 
     async def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -184,9 +190,9 @@ class EngineMediator:
         standing = await self._standing(saga_id)
         return self.turns.outcome(standing["opening"], standing["rows"])
 
-    async def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
+    async def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
         """The picture of the machine with an execution's way through it. As `Mediator.diagram`, without branches."""
-        return (await self.outcome(saga_id)).diagram(view)  # type: ignore[arg-type]  # it says which views there are
+        return (await self.outcome(saga_id)).diagram(view)
 
     async def cancel(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import msgspec
 
 from fsm_mediator.definition.result_places import place_of
 from fsm_mediator.definition.saga import Saga, signal_names, without_functions
 from fsm_mediator.definition.steps import Executable
+from fsm_mediator.definition.type_variables import R
 from fsm_mediator.error_types import HOME, MediatorError, NoResultError
 from fsm_mediator.execution.views import Results
 from fsm_mediator.machine.parts import Kind
@@ -30,8 +31,6 @@ from fsm_mediator.states import (
 
 if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram, Look, View
-
-R = TypeVar("R")
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.retention import Retention
@@ -141,8 +142,8 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
 
     async def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -179,8 +180,8 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
 
     async def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -203,8 +204,8 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
 
     async def enqueue(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,

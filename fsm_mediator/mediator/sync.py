@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator import requests
@@ -142,8 +143,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
     def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -178,8 +179,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
     def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -202,8 +203,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
     def enqueue(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,

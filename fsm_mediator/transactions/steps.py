@@ -6,17 +6,16 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from fsm_mediator.definition.checks import StepSettings, check_name
-from fsm_mediator.definition.steps import FunctionStep, Parameters, Result_co, Returned_co
+from fsm_mediator.definition.steps import FunctionStep
+from fsm_mediator.definition.type_variables import P, Parameters, R, Result_co, Returned_co
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.transactions.door import Door
 
 F = TypeVar("F", bound=Callable[..., Any])
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from fsm_mediator.definition.checks import SETTINGS, StepSettings
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import P, Payload, R
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.threads import run_blocking
@@ -20,9 +21,6 @@ from fsm_mediator.transactions.outbox import MediatorLike, Outbox, Publish
 from fsm_mediator.transactions.pruning import prune_keys
 from fsm_mediator.transactions.steps import TransactionalStep, TransactionalStepDecorator, result_type_of
 from fsm_mediator.transactions.tables import Tables
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
@@ -169,7 +167,13 @@ class Transactions:
     # In transactions of the user's
 
     def start(
-        self, session: Any, saga: Saga | str, payload: Any, *, saga_id: str, deadline: float | None = None
+        self,
+        session: Any,
+        saga: Saga[Payload] | str,
+        payload: Payload,
+        *,
+        saga_id: str,
+        deadline: float | None = None,
     ) -> Any:
         """Have a saga started if, and as soon as, the transaction of *session* is committed.
 

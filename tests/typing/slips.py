@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsm_mediator import Context, Mediator, Outcome, Saga, Step, step
+from fsm_mediator import AsyncMediator, Context, Mediator, Outcome, Saga, Step, step
 from tests.typing.uses import Order, Receipt, charge, checkout, notify
 
 mediator = Mediator(checkout)
@@ -21,8 +21,8 @@ mediator.diagram("o-1", "states")  # error: arg-type, reportArgumentType
 
 # A setting that there is not, or of another type
 
-Saga("checkout", [], dead_line=3.0)  # error: call-arg, reportCallIssue
-Saga("checkout", [], deadline="3 s")  # error: arg-type, reportArgumentType
+Saga("checkout", [], dead_line=3.0)  # error: call-overload, reportCallIssue
+Saga("checkout", [], deadline="3 s")  # error: call-overload, reportArgumentType
 Mediator(checkout, journals="sagas.db")  # error: call-arg, reportCallIssue
 
 
@@ -62,4 +62,27 @@ def work(order: Order) -> Receipt:
     return Receipt(order.sku)
 
 
-Saga("checkout", [work], payload=Order)  # error: list-item, reportArgumentType
+Saga("checkout", [work], payload=Order)  # error: list-item, reportArgumentType reportCallIssue
+
+
+# A payload of another type
+
+mediator.run(checkout, "tea")  # error: misc, reportArgumentType
+mediator.start(checkout, {"sku": "tea", "amount": 1})  # error: misc, reportArgumentType
+mediator.enqueue(checkout, [Order("tea", 1)])  # error: misc, reportArgumentType
+
+
+async def run_in_a_loop(mediator: AsyncMediator) -> None:
+    await mediator.run(checkout, "tea")  # error: misc, reportArgumentType
+
+
+def pay(context: Context[Receipt]) -> str:
+    return context.idempotency_key
+
+
+@step
+def pay_twice(order: Order, context: Context[Order]) -> str:
+    return pay(context)  # error: arg-type, reportArgumentType
+
+
+other: Saga[Receipt] = checkout  # error: assignment, reportAssignmentType

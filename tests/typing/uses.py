@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from sqlite3 import Connection
-from typing import Any, assert_type
+from typing import Any, TypedDict, assert_type
 
 import attrs
 
-from fsm_mediator import AsyncMediator, Context, Mediator, Outcome, Retry, Saga, Step, step
+from fsm_mediator import AsyncMediator, Context, Mediator, Outcome, Retry, Saga, Signal, Sleep, Step, load_saga, step
+from fsm_mediator.testing import check_saga
 from fsm_mediator.transactions import Transactions
 
 
@@ -27,8 +28,21 @@ class Receipt:
     number: str
 
 
+@attrs.frozen
+class Gift(Order):
+    """A payload of another class, which is an Order too."""
+
+    greeting: str
+
+
+class Plain(TypedDict):
+    """A payload in JSON types."""
+
+    sku: str
+
+
 @step(retry=Retry(attempts=5, wait_initial=0.2), timeout=2.0, label="Charge the card")
-def charge(order: Order, context: Context) -> Receipt:
+def charge(order: Order, context: Context[Order]) -> Receipt:
     return Receipt(f"{order.sku} {context.attempt}")
 
 
@@ -76,7 +90,19 @@ ship = Ship()
 again = charge.with_(timeout=3.0, retry=None).named("again")
 
 checkout = Saga("checkout", [reserve, charge, again, thank], payload=Order, deadline=60.0)
-asynchronous = Saga("notices", [notify, ship], payload=Order)
+asynchronous = Saga("notices", [notify, ship], payload=Order, version=2)
+untyped = Saga(
+    "untyped", [charge, Saga("nested", [reserve]), Signal("approved", payload=Order), Sleep("night", 3600.0)]
+)
+sagas: list[Saga] = [checkout, untyped]
+
+assert_type(checkout, Saga[Order])
+assert_type(checkout.named("other"), Saga[Order])
+assert_type(untyped, Saga[Any])
+assert_type(Saga("numbers", [reserve], payload=list[int]), Saga[list[int]])
+assert_type(Saga("either", [reserve], payload=Order | None), Saga[Any])
+assert_type(Saga("json", [reserve], payload=Plain), Saga[Plain])
+assert_type(load_saga("order.toml", payload=Order), Saga[Order])
 
 assert_type(charge(Order("tea", 1), Context("o-1", "charge", 1, "execute", {})), Receipt)
 
@@ -110,10 +136,15 @@ def in_the_users_database(tx: Transactions) -> None:
 
 
 def run() -> str:
-    with Mediator(checkout, journal="sagas.db") as mediator:
+    with Mediator(*sagas, journal="sagas.db") as mediator:
         outcome = mediator.run(checkout, Order("tea", 1), saga_id="o-1")
         assert_type(outcome, Outcome)
         assert_type(mediator.start("checkout", Order("tea", 1)), str)
+        mediator.run(checkout, Gift("tea", 1, "Enjoy!"), timeout=3.0, attributes={"shop": "Rome"})
+        mediator.run(untyped, "tea")
+        mediator.run(untyped)
+        mediator.enqueue(Saga("json", [reserve], payload=Plain), Plain(sku="tea"))
+        check_saga(checkout, Order("tea", 1), kill=True)
     return f"{outcome.diagram('steps', theme='dark'):mermaid}{checkout.diagram(theme='auto', hide='stuck').to_svg()}"
 
 
