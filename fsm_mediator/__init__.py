@@ -68,6 +68,7 @@ from fsm_mediator.retry import Retry
 if TYPE_CHECKING:
     from fsm_mediator.ciphers import AesGcm
     from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
+    from fsm_mediator.diagram import Diagram
     from fsm_mediator.explorer import Explorer, explore
     from fsm_mediator.journal.sqlite.journal import SQLiteJournal
     from fsm_mediator.mediator.aio import AsyncMediator
@@ -83,6 +84,7 @@ _LATER = {
     "Comparison": "fsm_mediator.upgrades",
     "Conformance": "fsm_mediator.conformance",
     "ConformanceError": "fsm_mediator.conformance",
+    "Diagram": "fsm_mediator.diagram",
     "Explorer": "fsm_mediator.explorer",
     "IllegalMove": "fsm_mediator.conformance",
     "Report": "fsm_mediator.verifier",
@@ -123,6 +125,7 @@ __all__ = [
     "DefinitionChangedError",
     "DefinitionError",
     "DefinitionWarning",
+    "Diagram",
     "Driver",
     "Entry",
     "Execution",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsm_mediator import AsyncMediator, Context, Mediator, Outcome, Saga, Step, step
+from fsm_mediator import AsyncMediator, Context, Diagram, Mediator, Outcome, Saga, Statistics, Step, explore, step
 from tests.typing.uses import Order, Receipt, charge, checkout, notify
 
 mediator = Mediator(checkout)
@@ -17,6 +17,11 @@ checkout.diagram("steps", direction="left")  # error: arg-type, reportArgumentTy
 checkout.diagram(hide="retries")  # error: arg-type, reportArgumentType
 mediator.run(checkout, Order("tea", 1)).diagram("states")  # error: arg-type, reportArgumentType
 mediator.diagram("o-1", "states")  # error: arg-type, reportArgumentType
+Diagram(checkout, view="step")  # error: arg-type, reportArgumentType
+Diagram(checkout, theme="red").with_(theme="blue")  # error: arg-type, reportArgumentType
+Diagram(checkout, hide=["retries"])  # error: list-item, reportArgumentType
+Statistics.read(checkout, "sagas.db").diagram("p95", view="step")  # error: arg-type, reportArgumentType
+explore(checkout, theme="night")  # error: arg-type, reportArgumentType
 
 
 # A setting that there is not, or of another type

@@ -8,7 +8,20 @@ from typing import Any, TypedDict, assert_type
 
 import attrs
 
-from fsm_mediator import AsyncMediator, Context, Mediator, Outcome, Retry, Saga, Signal, Sleep, Step, load_saga, step
+from fsm_mediator import (
+    AsyncMediator,
+    Context,
+    Diagram,
+    Mediator,
+    Outcome,
+    Retry,
+    Saga,
+    Signal,
+    Sleep,
+    Step,
+    load_saga,
+    step,
+)
 from fsm_mediator.testing import check_saga
 from fsm_mediator.transactions import Transactions
 
@@ -145,6 +158,8 @@ def run() -> str:
         mediator.run(untyped)
         mediator.enqueue(Saga("json", [reserve], payload=Plain), Plain(sku="tea"))
         check_saga(checkout, Order("tea", 1), kill=True)
+    pictures: list[Diagram] = [outcome.diagram(), checkout.diagram(), Diagram(checkout, view="steps", theme="dark")]
+    assert pictures[0].with_(hide={"stuck", "undo"}).view == "detail"
     return f"{outcome.diagram('steps', theme='dark'):mermaid}{checkout.diagram(theme='auto', hide='stuck').to_svg()}"
 
 
