@@ -337,7 +337,7 @@ def in_order_fulfilment(folder: Path, _: pytest.MonkeyPatch) -> Iterator[Example
     decided = [returning("decision", signals[SIGNAL]), steps.check_decision]
     paid = [steps.ReserveStep(services.stock), *decided, steps.ChargeStep(services.payments)]
     sent = [steps.weigh, steps.PrintLabelStep(services.warehouse), steps.InvoiceStep(services.accounts)]
-    flat = [
+    flat: list[tuple[Saga, Any]] = [
         (Saga("order", [*paid, *sent], payload=Order), order),
         (Saga("pack", [steps.PackStep(services.warehouse)], payload=Line), order.lines[0]),
         (

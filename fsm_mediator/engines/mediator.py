@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.engines.questions import target_of_signal
 from fsm_mediator.engines.refusals import ATTRIBUTES_MOVE, SETTINGS, Refusals
 from fsm_mediator.engines.replay import Data, Turns
@@ -24,7 +25,7 @@ from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT
 from fsm_mediator.records import CANCEL, RESOLVE, RETRY, UNDO, VERBS, InboxItem
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, View
 
 FIRST_LOOK: Final = 1.0
 LONGEST_PAUSE: Final = 5.0
@@ -109,8 +110,8 @@ class EngineMediator(Refusals):
 
     async def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -140,8 +141,8 @@ class EngineMediator(Refusals):
 
     async def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -206,9 +207,9 @@ class EngineMediator(Refusals):
         standing = await self._standing(saga_id)
         return self.turns.outcome(standing["opening"], standing["rows"])
 
-    async def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
+    async def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
         """The picture of the machine with an execution's way through it. As `Mediator.diagram`, without branches."""
-        return (await self.outcome(saga_id)).diagram(view)  # type: ignore[arg-type]  # it says which views there are
+        return (await self.outcome(saga_id)).diagram(view)
 
     async def cancel(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT

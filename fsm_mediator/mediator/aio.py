@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.retention import Retention
@@ -144,8 +145,8 @@ class AsyncMediator(
 
     async def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -182,8 +183,8 @@ class AsyncMediator(
 
     async def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -206,8 +207,8 @@ class AsyncMediator(
 
     async def enqueue(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,

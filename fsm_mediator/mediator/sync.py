@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator import requests
@@ -143,8 +144,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
 
     def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -179,8 +180,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
 
     def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -203,8 +204,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, A
 
     def enqueue(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,

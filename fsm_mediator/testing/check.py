@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
 from fsm_mediator.execution.outcome import Outcome
@@ -34,8 +35,8 @@ listeners: list[Callable[[CheckReport], None]] = []
 
 
 def check_saga(
-    saga: Saga | Callable[[], Any],
-    payload: Any = None,
+    saga: Saga[Payload] | Callable[[], Any],
+    payload: Payload | None = None,
     *,
     observe: Callable[[], Any] | None = None,
     reset: Callable[[], Any] | None = None,

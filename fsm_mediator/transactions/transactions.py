@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
-from fsm_mediator.definition.checks import SETTINGS
+from fsm_mediator.definition.checks import SETTINGS, StepSettings
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import P, Payload, R
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.journal.attributes import checked_attributes
 from fsm_mediator.journal.protocol import Journal
@@ -19,7 +20,7 @@ from fsm_mediator.transactions.databases.base import ISOLATION, Database
 from fsm_mediator.transactions.door import Door
 from fsm_mediator.transactions.outbox import MediatorLike, Outbox, Publish
 from fsm_mediator.transactions.pruning import prune_keys
-from fsm_mediator.transactions.steps import TransactionalStep, result_type_of
+from fsm_mediator.transactions.steps import TransactionalStep, TransactionalStepDecorator, result_type_of
 from fsm_mediator.transactions.tables import Tables
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
@@ -114,11 +115,15 @@ class Transactions:
         return cls(DjangoDatabase(using), **{**names_in_settings(), **settings})
 
     @overload
-    def step(self, function: Callable[..., Any], /) -> TransactionalStep: ...
+    def step(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TransactionalStep[R, P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def step(self, function: Callable[P, R], /) -> TransactionalStep[R, P, R]: ...
     @overload
     def step(
-        self, /, *, name: str | None = None, isolation: Isolation | None = None, **settings: Any
-    ) -> Callable[[Callable[..., Any]], TransactionalStep]: ...
+        self, /, *, name: str | None = None, isolation: Isolation | None = None, **settings: Unpack[StepSettings]
+    ) -> TransactionalStepDecorator: ...
     def step(
         self,
         function: Callable[..., Any] | None = None,
@@ -126,8 +131,8 @@ class Transactions:
         *,
         name: str | None = None,
         isolation: Isolation | None = None,
-        **settings: Any,
-    ) -> TransactionalStep | Callable[[Callable[..., Any]], TransactionalStep]:
+        **settings: Unpack[StepSettings],
+    ) -> Any:
         """Make a step of ``function(session, payload)`` or ``function(session, payload, context)``.
 
         Its work, its key and its result are committed in one transaction, so that it takes effect once, whatever
@@ -165,8 +170,8 @@ class Transactions:
     def start(
         self,
         session: Any,
-        saga: Saga | str,
-        payload: Any,
+        saga: Saga[Payload] | str,
+        payload: Payload,
         *,
         saga_id: str,
         deadline: float | None = None,
