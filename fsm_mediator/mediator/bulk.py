@@ -75,6 +75,11 @@ class Batch:
         self.ids = [saga_id for note in kept for saga_id in note.value["ids"]]
         self.reason, self.actor, self.at = kept[0].reason, kept[0].actor, kept[-1].at
 
+    @property
+    def number(self) -> int:
+        """The number of its first note. All other notes about it come later."""
+        return self._first
+
     def results(self) -> list[BulkResult]:
         """The results so far, in the order in which they came."""
         notes = self._notes.notes(kind=BATCH_RESULT, after=self._first)

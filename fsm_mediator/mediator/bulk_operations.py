@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.mediator import requests
-from fsm_mediator.mediator.bulk import PRUNE, BulkResult, batch_for, result_of
+from fsm_mediator.mediator.bulk import PRUNE, Batch, BulkResult, batch_for, result_of
+from fsm_mediator.mediator.bulk_claims import BatchClaim, claim_batch
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.threads import run_blocking
 
@@ -62,7 +64,7 @@ class BulkOperations:
 
         Raises:
             DefinitionError: There is no such verb for many, or the filter can match nothing.
-            RefusedError: There is no such batch.
+            RefusedError: There is no such batch, or another living mediator carries it out.
         """
         core = self._core
         asked = {
@@ -79,7 +81,18 @@ class BulkOperations:
         }
         begin = functools.partial(batch_for, core, verb, batch, arguments, reason, actor, **asked)
         found = run_blocking(requests.ask, core, begin)
+        if not run_blocking(requests.ask, core, found.left):
+            return
+        claim = run_blocking(requests.ask, core, claim_batch, core, found)
+        try:
+            yield from self._carry_out(found, claim)
+        finally:
+            run_blocking(core.runtime.in_thread, claim.release)
+
+    def _carry_out(self, found: Batch, claim: BatchClaim) -> Iterator[BulkResult]:
+        core = self._core
         for saga_id in run_blocking(requests.ask, core, found.left):
+            run_blocking(requests.ask, core, claim.check)
             try:
                 if found.verb == PRUNE:
                     from fsm_mediator.mediator.bulk_pruning import prune_one  # loaded when it is used
@@ -144,7 +157,7 @@ class AsyncBulkOperations:
 
         Raises:
             DefinitionError: There is no such verb for many, or the filter can match nothing.
-            RefusedError: There is no such batch.
+            RefusedError: There is no such batch, or another living mediator carries it out.
         """
         core = self._core
         asked = {
@@ -161,7 +174,20 @@ class AsyncBulkOperations:
         }
         begin = functools.partial(batch_for, core, verb, batch, arguments, reason, actor, **asked)
         found = await requests.ask(core, begin)
+        if not await requests.ask(core, found.left):
+            return
+        claim = await requests.ask(core, claim_batch, core, found)
+        try:
+            async with aclosing(self._carry_out(found, claim)) as results:
+                async for result in results:
+                    yield result
+        finally:
+            await core.runtime.in_thread(claim.release)
+
+    async def _carry_out(self, found: Batch, claim: BatchClaim) -> AsyncGenerator[BulkResult]:
+        core = self._core
         for saga_id in await requests.ask(core, found.left):
+            await requests.ask(core, claim.check)
             try:
                 if found.verb == PRUNE:
                     from fsm_mediator.mediator.bulk_pruning import prune_one  # loaded when it is used

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from fsm_mediator.errors import DefinitionError, MediatorError
+from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
 from fsm_mediator.mediator.bulk import Batch, freeze
+from fsm_mediator.mediator.bulk_claims import process_at_it
 from fsm_mediator.ui.reading import Reader
 
 IN_BULK: Final = ("retry", "cancel", "again", "hold", "unhold")
@@ -66,6 +67,16 @@ class Batches:
         self.go_on(batch.name)
         return batch.name
 
+    def check_free(self, batch: Batch) -> None:
+        """Refuse to go on with a batch that another process carries out.
+
+        Raises:
+            RefusedError: Another one does.
+        """
+        process = process_at_it(self._reader.journal, batch)
+        if process is not None and batch.name not in self._running:
+            raise RefusedError(f"batch {batch.name!r} is carried out by {process} now: its results appear on its page")
+
     def go_on(self, name: str) -> None:
         """Give the verb of a batch to those without a result, unless this process is at it."""
         if name not in self._running:
@@ -100,7 +111,7 @@ class Batches:
             "refused": refused[:SHOWN],
             "done": [each for each in results if each.done][-SHOWN:],
             "counts": (len(results) - len(refused), len(refused)),
-            "running": name in self._running,
+            "running": "this process" if name in self._running else process_at_it(self._reader.journal, batch),
         }
 
 

@@ -265,6 +265,11 @@ class Monitor:
             return self._answer(request, operator, *self._failure(error))
         if found["batch"].verb not in operator.may:
             return self._refuse(request, operator, (403, f"You may not use {found['batch'].verb!r} here."))
+        try:
+            await run_in_threadpool(self._pages.batches.check_free, found["batch"])
+        except MediatorError as error:
+            here = f"{request.scope.get('root_path', '')}/batches/{quote(name)}"
+            return self._answer(request, operator, *self._failure(error, here))
         self._pages.batches.go_on(name)
         return RedirectResponse(f"{request.scope.get('root_path', '')}/batches/{quote(name)}", 303)
 
