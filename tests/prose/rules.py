@@ -61,7 +61,7 @@ def _opens_with_a_clause(text: str) -> bool:
 
 def _has_many_semicolons(text: str) -> bool:
     """Whether there is more than one semicolon outside of parentheses."""
-    return re.sub(r"\([^)]*\)", "", text).count(";") > 1
+    return re.sub(r"\([^)]*\)", "", text).rstrip(";").count(";") > 1
 
 
 RULES: Final = (

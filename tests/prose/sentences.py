@@ -21,7 +21,7 @@ CODE = "\ue000"
 """Stands for a piece of code within a text, so that no rule reads it and no full stop in it ends a sentence."""
 
 ABBREVIATIONS = re.compile(r"(?:\b(?:e\.g|i\.e|vs|cf|no|approx|Dr|St)|\b[A-Z]|\.\.)\.$")
-ENDS = re.compile(r"[.!?][)\"'*]*(?=\s+[\"'(*]*[A-Z" + CODE + r"])")
+ENDS = re.compile(r"[.!?][)\"'*]*(?=\s+[\"'(*]*[A-Z\d" + CODE + r"])")
 MARKS = re.compile(r"(?:noqa|type:|pragma|fmt:|mypy:|!)")
 SECTION = re.compile(r"^(?:Args|Arguments|Attributes|Returns|Raises|Yields|Note|Example|Examples|Source|Warns):\s*$")
 ENTRY = re.compile(r"^\s{2,}\*{0,2}[\w.]+(?: \([^)]*\))?: +(?=\S)")
