@@ -140,7 +140,7 @@ def test_module_is_split_into_sentences():
     module = (
         '"""Run it. With ``code. Here`` as::\n\n    x = 1\n\nArgs:\n    name: The name\n        of it.\n"""\n'
         "# One comment\n# of two lines.\nx = 1  # noqa: S101 - the reason why\ny = 'no message at all'\n"
-        "raise ValueError(f'it is {x} and ' 'no more')\n"
+        "raise ValueError(f'it is {x} and ' 'no more')\noption('--x', help='Print the x.')\n"
     )
 
     assert {(each.line, each.kind, each.text) for each in of_module(module)} == {
@@ -150,6 +150,7 @@ def test_module_is_split_into_sentences():
         (9, COMMENT, "One comment of two lines."),
         (11, COMMENT, "the reason why"),
         (13, MESSAGE, "it is `x` and no more"),
+        (14, MESSAGE, "Print the x."),
     }
 
 

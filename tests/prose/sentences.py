@@ -94,13 +94,15 @@ def _spans(token: Token) -> Iterator[str]:
 
 
 def of_module(text: str) -> Iterator[Sentence]:
-    """The sentences of a module's docstrings, comments and messages of errors."""
+    """The sentences of a module's docstrings, comments, messages of errors and helps of options."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield from of_docstring(node.lineno, node.value.value)
         elif isinstance(node, ast.Raise) and node.exc is not None:
             yield from _messages(node.exc)
+        elif isinstance(node, ast.keyword) and node.arg == "help":
+            yield from _messages(node.value)
         elif isinstance(node, ast.FunctionDef) and node.name == "__str__":
             yield from (found for each in node.body[1:] for found in _messages(each))
     yield from of_comments(text)
