@@ -92,7 +92,7 @@ RULES: Final = (
         r"\b(?:anew|mend(?:s|ed|ing)?|for ever|goodbye|told|stand(?:s)? in|stood in|in the midst|in (?:its|their) midst"
         r"|driv(?:e|es|en|ing) (?:\w+ )?on|drove on|go(?:es)? on|going on|gone on|went on|tak(?:e|es|en) up|took up"
         r"|had (?:it|them) told|at the most|robbed|as ever|as it comes|desk|theatre|witness|ghost"
-        r"|seat of|fates?|said plainly|to stand|comes to|came of it|come of it|go(?:es)? wrong way|hold(?:s)? good)\b",
+        r"|seat of|fates?|said plainly|to stand|came of it|come of it|go(?:es)? wrong way|hold(?:s)? good)\b",
         EVERYWHERE,
     ),
     _pattern(
