@@ -183,6 +183,7 @@ LONG: Final = {
     ),
     "test_poison": "test_processes_that_are_killed_in_it",
     "test_process_memory": "test_a_service_is_the_world_also_where_observe_shows_only_part_of_it",
+    "test_prose": "test_no_file_has_more_flagged_sentences_than_its_ceiling",
     "test_protocol_model": (
         "test_the_memory_journal_takes_every_step_of_the_model test_the_sqlite_journal_takes_every_step_of_the_model"
     ),
