@@ -50,6 +50,7 @@ napoleon_use_ivar = True  # attributes are told once, in their class
 KINDS = {
     "tutorial": ["tutorial"],
     "how-to": [
+        "timeouts",
         "embedding",
         "saga_files",
         "diagrams",
@@ -67,7 +68,19 @@ KINDS = {
         "notebooks",
     ],
     "reference": ["reference", "machine", "glossary"],
-    "explanation": ["rules", "journal", "verification", "mutants", "conformance", "pictures", "benchmarks", "costs"],
+    "explanation": [
+        "why_sagas",
+        "comparison",
+        "coming_from",
+        "rules",
+        "journal",
+        "verification",
+        "mutants",
+        "conformance",
+        "pictures",
+        "benchmarks",
+        "costs",
+    ],
 }
 """The four kinds of pages (Diátaxis), and their order. A name may stand here before its page is written."""
 

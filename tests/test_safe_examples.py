@@ -217,6 +217,26 @@ def in_testing(names: dict[str, Any], _: Path) -> Iterator[Example]:
     yield Example(names["shop"], {"sku": "tea", "amount": 7})
 
 
+def in_timeouts(names: dict[str, Any], _: Path) -> Iterator[Example]:
+    """A bank that charges once for each key, with a compensation or with a probe."""
+    charges = names["charges"]
+    order = {"cents": 4200}
+    yield Example(Saga("pay", [names["charge"]]), order, lambda: by_step(charges), charges.clear)
+    yield Example(Saga("transfer", [names["send_money"]]), order, lambda: by_step(charges), charges.clear)
+
+
+def in_coming_from(names: dict[str, Any], _: Path) -> Iterator[Example]:
+    """The saga that is written in five notations."""
+    services = (names["stock"], names["charges"])
+
+    def reset() -> None:
+        for effects in services:
+            effects.clear()
+
+    observe = lambda: {step: effect for effects in services for step, effect in by_step(effects).items()}  # noqa: E731
+    yield Example(names["checkout"], {"cents": 4200}, observe, reset)
+
+
 def in_tutorial(names: dict[str, Any], _: Path) -> Iterator[Example]:
     """The trip."""
     yield Example(names["trip"], {"money": 500}, lambda: names["booked"], names["booked"].clear)
@@ -277,8 +297,10 @@ def in_fifth_notebook(names: dict[str, Any], _: Path) -> Iterator[Example]:
 
 PAGES = {
     "README.md": in_readme,
+    "docs/coming_from.md": in_coming_from,
     "docs/composition.md": in_composition,
     "docs/testing.md": in_testing,
+    "docs/timeouts.md": in_timeouts,
     "docs/trip.py": in_tutorial,
     "notebooks/1_first_saga.ipynb": in_first_notebook,
     "notebooks/2_failure_retry_compensation.ipynb": in_second_notebook,
