@@ -37,7 +37,7 @@ class Alert(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``stuck``, ``retrying``, ``undriven`` or ``journal``.
-        text: What is wrong, in a sentence.
+        text: The trouble, in a sentence.
         next: The command to type next.
         saga_id: The execution; None: it is about the journal.
         saga: The name of its saga.

@@ -209,6 +209,6 @@ def test_asynchronous_mediator_prunes(tmp_path):
     async def run() -> list[tuple[str, bool, str]]:
         async with AsyncMediator(Saga("s", [World().step("a")]), journal=SQLiteJournal(tmp_path / "a.db")) as mediator:
             await mediator.run("s", saga_id="o-1")
-            return [tuple(result) async for result in mediator.bulk("prune", saga="s")]
+            return [(each.saga_id, each.done, each.message) async for each in mediator.bulk("prune", saga="s")]
 
     assert asyncio.run(run()) == [("o-1", True, "deleted")]

@@ -91,7 +91,7 @@ def test_attributes_are_refused_and_nothing_begins(verb):
 
 def test_attribute_error_says_where_the_journal_is():
     """`hasattr` answers, and the message has the next move."""
-    mediator = Cards(SAGA)
+    mediator: Any = Cards(SAGA)
     assert not hasattr(mediator, "journal")
     with pytest.raises(AttributeError, match=r"Cards has no 'journal': .*projection"):
         mediator.journal  # noqa: B018

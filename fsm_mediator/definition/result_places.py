@@ -1,4 +1,4 @@
-"""Where the result of a step is among the results of a saga."""
+"""Places of results: the keys that lead to the result of a step among the results of a saga."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Names = tuple[str, ...]
 
 
 def place_of(saga: Saga, step: object) -> tuple[str, Names]:
-    """The path of *step*, or of the group that it is a branch of, and the names that lead to its result.
+    """The path of *step*, or of its group, and the names that lead to its result.
 
     Raises:
         DefinitionError: *step* is no step, or the saga has not exactly one such step with one result.
@@ -41,7 +41,7 @@ def place_of(saga: Saga, step: object) -> tuple[str, Names]:
 
 
 def _places(saga: Saga, is_it: Callable[[Part], bool]) -> Iterator[tuple[Part, Names]]:
-    """Each step that *is_it*, or the group that it is a branch of, with the names that lead to its result."""
+    """Each step that *is_it*, or its group, with the names that lead to its result."""
     for part in saga.parts:
         names = names_of(part.path)
         if part.kind is Kind.STEP and is_it(part):

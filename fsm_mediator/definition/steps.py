@@ -222,7 +222,7 @@ class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co])
         self, execute: Callable[Parameters, Returned_co], name: str, settings: StepSettings | Mapping[str, Any]
     ) -> None:
         self.name = name
-        # What a call returns is the step's result, or, of a coroutine function, something to await that has it.
+        # A call returns the step's result; that of a coroutine function returns something to await.
         self.execute: Callable[Parameters, Returned_co] = execute  # type: ignore[assignment]
         functools.update_wrapper(self, execute, updated=())
         for setting, value in settings.items():
@@ -267,7 +267,7 @@ class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co])
 
 
 class StepDecorator(Protocol):
-    """What ``@step(...)`` decorates a function with."""
+    """The decorator that ``@step(...)`` returns."""
 
     @overload
     def __call__(

@@ -57,7 +57,7 @@ class Telemetry:
         tracer_provider: Makes the tracer; None: the global provider, as it is when the first span begins.
         meter_provider: Makes the meter; None: the global provider.
         record_exceptions: Whether the span of an attempt gets the message and the traceback of what its step raised.
-        redact: Patterns of what is hidden in these: see `Redaction`. ``message`` and ``traceback`` are such names.
+        redact: Patterns of values to hide in these: see `Redaction`. ``message`` and ``traceback`` are such names.
 
     Raises:
         MissingExtraError: The extra ``otel`` is not installed.

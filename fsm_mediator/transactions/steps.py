@@ -36,7 +36,7 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         self._door = door
         self._coroutine = coroutine
         super().__init__(self._with_session(function, door.execute), check_name("a step", name), settings)
-        self.execute: Callable[..., Returned_co]  # of the payload and the context, not of the session
+        self.execute: Callable[..., Returned_co]  # a function of the payload and the context, not of the session
         self.__dict__["probe"] = _as_callback(door.probe, coroutine)
 
     def compensation(self, function: F) -> F:
@@ -85,7 +85,7 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
 
 
 class TransactionalStepDecorator(Protocol):
-    """What ``@tx.step(...)`` decorates a function with."""
+    """The decorator that ``@tx.step(...)`` returns."""
 
     @overload
     def __call__(

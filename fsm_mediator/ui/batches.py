@@ -68,7 +68,7 @@ class Batches:
         return batch.name
 
     def check_free(self, batch: Batch) -> None:
-        """Refuse to go on with a batch that another process carries out.
+        """Refuse to continue a batch that another process carries out.
 
         Raises:
             RefusedError: Another one does.
