@@ -67,6 +67,7 @@ KINDS = {
         "composition",
         "notebooks",
     ],
+    "cookbook": ["cookbook"],
     "reference": ["reference", "machine", "glossary"],
     "explanation": [
         "why_sagas",
@@ -82,7 +83,7 @@ KINDS = {
         "costs",
     ],
 }
-"""The four kinds of pages (Diátaxis), and their order. A name may stand here before its page is written."""
+"""The kinds of pages, and their order. A name may stand here before its page is written."""
 
 
 def _pages() -> dict[str, list[str]]:

@@ -32,14 +32,14 @@ def site(tmp_path_factory):
 
 
 def test_every_page_is_built_and_listed(site):
-    """No page is forgotten: each one that stands in docs/ is in the index, under one of the four kinds."""
+    """No page is forgotten: each one that stands in docs/ is in the index, under one of the kinds."""
     index = (site / "index.html").read_text(encoding="utf-8")
     pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
 
     for name in pages:
         assert (site / f"{name}.html").is_file()
         assert f'href="{name}.html"' in index
-    for kind in ("Tutorial", "How-to", "Reference", "Explanation"):
+    for kind in ("Tutorial", "How-to", "Explanation", "Cookbook", "Reference"):
         assert f'<span class="caption-text">{kind}</span>' in index
 
 
