@@ -35,7 +35,7 @@ class Details(msgspec.Struct, omit_defaults=True):
     abandoned: bool = False
     sealed: str | None = None
     actor: str | None = None
-    carrier: dict[str, str] | None = None  # of record 0 alone
+    carrier: dict[str, str] | None = None
     children: tuple[str, ...] | int | None = None  # the last one; a number: so many, named 0, 1, 2 ...
 
 
