@@ -34,13 +34,14 @@ from fsm_mediator import (
     MissingExtraError,
     OutcomeUnknownError,
     Parallel,
+    Retry,
     Saga,
     Signal,
     SQLiteJournal,
     step,
 )
 from fsm_mediator.telemetry import SagaFilter, Telemetry, log_context
-from tests.drivers import PATIENCE, QUICK, World
+from tests.drivers import PATIENCE, QUICK, World, eventually
 
 ROOT = Path(__file__).parent.parent
 
@@ -255,6 +256,7 @@ def test_branches_are_in_the_trace_of_their_parent(receiver, tracing, tmp_path):
 
 PROGRAM = """
 import os, signal, sys
+from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -271,7 +273,10 @@ def first(payload):
 
 @step
 def second(payload, context):
-    if not os.path.exists(path + role) and role != "last":
+    if context.attempt == 1 and role == "second":
+        raise ConnectionError("tried again")
+    if role != "last":
+        print(format(trace.get_current_span().get_span_context().trace_id, "032x"), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     return 2
 
@@ -299,8 +304,63 @@ def test_a_trace_is_found_across_two_killed_processes(receiver, tmp_path):
     assert (one.returncode, two.returncode, last.returncode) == (-signal.SIGKILL, -signal.SIGKILL, 0), last.stderr
     (stint,) = receiver.named("saga s")  # those of the killed were never exported
     assert attributes(stint)["stint"] == "recovered"
-    assert stint.links[0].trace_id.hex() == one.stdout.strip()
+    assert stint.links[0].trace_id.hex() == one.stdout.split()[0]
+    assert stint.links[1].trace_id.hex() == two.stdout.split()[-1]  # that of the stint that was killed before
+    assert list(links_of(stint)) == ["origin", "previous"]
     assert [attributes(span)["outcome"] for span in receiver.named("execute second")] == ["executed"]
+
+
+def links_of(span) -> dict[str, list[str]]:
+    """The ids of the spans that it is linked to, by the kind of the link."""
+    found: dict[str, list[str]] = {}
+    for link in span.links:
+        (kind,) = (each.value.string_value for each in link.attributes if each.key == "fsm_mediator.link")
+        found.setdefault(kind, []).append(link.span_id.hex())
+    return found
+
+
+def test_a_stint_is_linked_to_the_one_before_and_to_what_was_said(drive, journal, receiver, tracing):
+    """From a stint I find the one before it, in any process, and the requests that had it go on."""
+    world, tracer = World(), tracing.get_tracer("app")
+    fails = world.step("b", OSError("no"), OSError("no"), "b", retry=Retry(attempts=1), undo=None)
+    saga = Saga("s", [world.step("a", pivot=True, undo=None), Signal("go"), fails])
+    one = drive(saga, journal=journal, **both(Telemetry(tracing)))
+    one.run("s", saga_id="o-1", check=False)
+    one.close()
+    other = drive(saga, journal=journal, **both(Telemetry(tracing)))
+    with tracer.start_as_current_span("signalled") as signalled:
+        other.signal("o-1", "go")
+    assert other.wait("o-1", check=False).stuck
+    with tracer.start_as_current_span("retried") as retried:
+        assert other.retry("o-1").stuck
+    assert other.retry("o-1").succeeded
+
+    first, second, third, last = receiver.named("saga s")
+    assert [links_of(span).get("previous") for span in (first, second, third, last)] == [
+        None,
+        *([span.span_id.hex()] for span in (first, second, third)),
+    ]
+    assert links_of(second)["cause"] == [format(signalled.get_span_context().span_id, "016x")]
+    assert links_of(third)["cause"] == [format(retried.get_span_context().span_id, "016x")]
+    assert [links_of(span).get("cause") for span in (first, last)] == [None, None]
+    assert journal.records("o-1")[-1].carrier["traceparent"].split("-")[1:3] == [
+        last.trace_id.hex(),
+        last.span_id.hex(),
+    ]
+
+
+def test_what_a_branch_posts_leads_to_its_stint(receiver, tracing, tmp_path):
+    """The whole that was parked goes on because of its branch, and is linked to the branch's stint."""
+    world = World()
+    saga = Saga("s", [Parallel("both", [Saga("slow", [Signal("go"), world.step("b")]), world.step("a")])])
+    with Mediator(saga, journal=tmp_path / "s.db", **both(Telemetry(tracing))) as mediator:
+        mediator.run("s", saga_id="o-1", check=False)
+        mediator.signal("o-1", "both.slow.go")
+        assert mediator.wait("o-1/both.slow").succeeded
+        eventually(lambda: mediator.outcome("o-1").succeeded)
+
+    branch = [span for span in receiver.spans if attributes(span).get("saga_id") == "o-1/both.slow"][-1]
+    assert branch.span_id.hex() in links_of(receiver.named("saga s")[-1])["cause"]
 
 
 def test_an_execution_that_is_not_sampled_runs(drive, receiver):

@@ -215,7 +215,7 @@ class Turns:
 
     def _items(self, execution: Execution, items: Iterable[list[Any]]) -> tuple[InboxItem, ...]:
         rows = (
-            (number, kind, name, value, reason, *(actor or (None,)), at)
+            (number, kind, name, value, reason, *(actor or (None,)), None, at)
             for kind, name, value, reason, at, number, *actor in items  # without an actor: of an earlier version
         )
         return self.codec.decode_items(execution.saga, items_of(rows, execution.saga_id, None))

@@ -147,6 +147,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
             {**msgspec.structs.asdict(record), "error": record.error and _error_as_json(record.error)}
             for record in self.history
         ]
+        for each in history:
+            del each["carrier"]  # of use to a tracer alone
         plain = {
             **{name: getattr(self, name) for name in names},
             "saga": self.saga.name,

@@ -33,6 +33,7 @@ class Inbox:
         successes: How many messages said that a branch has succeeded.
         trouble: Whether a branch has left the way forward, or is stuck, since the driver last looked at the branches.
         verbs: The verbs that are not judged yet, in order.
+        carriers: The contexts of the traces in which the items were said, where they were said in any.
     """
 
     seen = 0
@@ -43,6 +44,7 @@ class Inbox:
     def __init__(self) -> None:
         self.received: set[int] = set()
         self.verbs: list[InboxItem] = []
+        self.carriers: list[dict[str, str]] = []
 
 
 class Waiting:
@@ -193,6 +195,8 @@ class ActiveExecution:
                 item = each if encoding is None else self._decoded(each, encoding)
                 inbox.received.add(item.number)
                 inbox.seen = max(inbox.seen, item.number)
+                if item.carrier is not None:
+                    inbox.carriers.append(item.carrier)
                 if item.kind in VERBS:
                     inbox.verbs.append(item)
                     continue
@@ -206,6 +210,13 @@ class ActiveExecution:
                 if item.kind == LATE:
                     inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason
         return len(inbox.received) > known
+
+    def note_cause(self, verb: InboxItem) -> None:
+        """Note the trace in which a verb was said that comes by no inbox."""
+        if verb.carrier is not None:
+            if self.inbox is UNREAD:
+                self.inbox = Inbox()
+            self.inbox.carriers.append(verb.carrier)
 
     def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
         """*item* decoded. An unchecked signal with a value of another type does not count, and is taken."""

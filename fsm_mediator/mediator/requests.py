@@ -335,6 +335,7 @@ async def _commanded(core: ExecutionDriver, active: ActiveExecution, verb: Inbox
             core.owned.finish(active)
             return None
         records = await judge_verbs(core, active)
+        active.note_cause(verb)
         try:
             records.append(await feed_verb(core, active, verb))
         except MediatorError:
@@ -426,9 +427,10 @@ async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: An
     If the journal fails, it is tried again under the same token, after another look: the item may have come.
     """
     attempt, retry, token = 1, core.runtime.journal_retry, new_token()
+    put = functools.partial(post, carrier=core.store.carried())  # a thread knows nothing of the caller's trace
     while True:
         try:
-            return await core.notify_owner(await ask(core, post, core.store, token, *arguments))
+            return await core.notify_owner(await ask(core, put, core.store, token, *arguments))
         except RefusedError:
             if attempt == 1 or post is not post_cancel:
                 raise

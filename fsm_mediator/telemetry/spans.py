@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fsm_mediator import forking
@@ -95,6 +95,15 @@ class Telemetry:
         _propagator.inject(carrier)
         return carrier or None
 
+    def carrier_of_stint(self, saga_id: str) -> dict[str, str] | None:
+        """The context of the span of an execution's stint, to be journaled with what it writes; None: there is none."""
+        stint = self._stints.get(saga_id)
+        if stint is None:
+            return None
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier, trace.set_span_in_context(stint.span, otel_context.Context()))
+        return carrier or None
+
     # Stints
 
     def notice(self, notice: Notice) -> None:
@@ -113,9 +122,9 @@ class Telemetry:
             context = trace.set_span_in_context(parent.span, otel_context.Context())
         else:
             context = otel_context.Context()
-            origin = trace.get_current_span(_propagator.extract(acceptance.carrier or {}, context)).get_span_context()
-            if origin.is_valid:
-                links.append(trace.Link(origin, {f"{NAME}.link": "origin"}))
+            links += _links("origin", [acceptance.carrier or {}])
+        links += _links("previous", [notice.previous or {}])
+        links += _links("cause", notice.causes)
         attributes = {**_named(notice.saga), f"{NAME}.saga_id": notice.saga_id, f"{NAME}.stint": notice.kind}
         span = self._tracer.start_span(f"saga {acceptance.saga}", context, attributes=attributes, links=links)
         self._stints[notice.saga_id] = _Stint(notice, span)
@@ -201,6 +210,13 @@ class Telemetry:
             "exception.message": str(hidden("message", failure.message)),
             "exception.stacktrace": str(hidden("traceback", failure.traceback)),
         }
+
+
+def _links(kind: str, carriers: Iterable[Mapping[str, str]]) -> list[trace.Link]:
+    """Links to the spans of journaled contexts."""
+    contexts = (_propagator.extract(carrier, otel_context.Context()) for carrier in carriers)
+    spans = (trace.get_current_span(context).get_span_context() for context in contexts)
+    return [trace.Link(span, {f"{NAME}.link": kind}) for span in spans if span.is_valid]
 
 
 def _named(saga: Saga) -> dict[str, str]:

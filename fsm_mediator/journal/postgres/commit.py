@@ -93,7 +93,7 @@ class Write:
 
 def item_parameters(row: Row, saga_id: str) -> dict[str, Any]:
     """An inbox item's row as parameters of `sql.POST`."""
-    names = "kind", "name", "value", "reason", "actor", "at"
+    names = "kind", "name", "value", "reason", "actor", "carrier", "at"
     return {"saga_id": saga_id, **dict(zip(names, without_nul(row), strict=True))}
 
 
