@@ -78,7 +78,7 @@ def cli(**_: Any) -> None:
     """
 
 
-for command in (
+for _command in (
     again.again,
     bulk.bulk,
     rendering.render,
@@ -92,7 +92,7 @@ for command in (
     *starting.COMMANDS,
     *statistics.COMMANDS,
 ):
-    cli.add_command(command)
+    cli.add_command(_command)
 
 
 # Looking

@@ -55,7 +55,7 @@ class EngineMediator:
         for name, move in _NOT_HERE.items():
             if name in settings:
                 self._refuse(name, move.format(engine=self.engine))
-        self.turns = Turns(*sagas, **settings)
+        self.turns: Turns = Turns(*sagas, **settings)
 
     # What an adapter does
 
