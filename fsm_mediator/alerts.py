@@ -29,7 +29,7 @@ MOST: Final = 100
 SEND_TIMEOUT: Final = 10.0
 """Seconds that a webhook has to answer."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Alert(msgspec.Struct, frozen=True):

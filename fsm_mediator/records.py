@@ -37,8 +37,8 @@ class Failure:
     __slots__ = ("_traceback", "exception", "message", "type")
 
     def __init__(self, type: str, message: str = "", traceback: str = "") -> None:
-        self.type = type
-        self.message = message
+        self.type: str = type
+        self.message: str = message
         self.exception: BaseException | None = None
         self._traceback: str | None = traceback
 

@@ -47,7 +47,7 @@ class EngineMediator(Refusals):
         for name, move in SETTINGS.items():
             if name in settings:
                 self._refuse(name, move)
-        self.turns = Turns(*sagas, **settings)
+        self.turns: Turns = Turns(*sagas, **settings)
 
     async def close(self, grace: float | None = None) -> None:
         """Do nothing: the engine's client is its owner's, and the workers drive on. As `AsyncMediator.close`."""

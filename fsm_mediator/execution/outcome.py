@@ -257,6 +257,8 @@ class SagaNotSucceededError(MediatorError):
         outcome: Where the saga stands: state, results, error, leftovers, history.
     """
 
+    __cause__: BaseException | None
+
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.saga_id)
         self.outcome = outcome

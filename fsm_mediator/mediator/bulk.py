@@ -69,11 +69,14 @@ class Batch:
         kept = [note for note in self._notes.notes(kind=BATCH) if note.value["batch"] == name]
         if not kept or not kept[-1].value["last"]:
             raise RefusedError(f"there is no batch {name!r}, or it was interrupted before it was confirmed; begin anew")
-        self.name, self._first = name, kept[0].number
+        self.name: str = name
+        self._first = kept[0].number
         self.verb: str = kept[0].value["verb"]
         self.arguments: dict[str, Any] = kept[0].value["arguments"]
-        self.ids = [saga_id for note in kept for saga_id in note.value["ids"]]
-        self.reason, self.actor, self.at = kept[0].reason, kept[0].actor, kept[-1].at
+        self.ids: list[Any] = [saga_id for note in kept for saga_id in note.value["ids"]]
+        self.reason: str | None = kept[0].reason
+        self.actor: str | None = kept[0].actor
+        self.at: float = kept[-1].at
 
     @property
     def number(self) -> int:

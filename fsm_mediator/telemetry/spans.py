@@ -27,8 +27,8 @@ try:
     from opentelemetry import context as otel_context
     from opentelemetry import metrics, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ImportError as error:
-    raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from error
+except ImportError as _error:
+    raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from _error
 
 NAME = "fsm_mediator"
 """The name of the tracer and of the meter, and what the names of attributes and instruments begin with."""

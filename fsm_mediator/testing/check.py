@@ -133,13 +133,13 @@ class Checking:
         *,
         encode: bool,
     ) -> None:
-        self.call = CallRunner()
+        self.call: CallRunner = CallRunner()
         self._payload = payload
         self._worlds = Worlds(saga, observe, reset, self.call)
         values = as_signals(signals)
         self._runner = FaultRunner(self.call, lambda: MemoryJournal(encode=encode), values)
         self._first: World | None = self._worlds.next()
-        self.saga = self._first.saga
+        self.saga: Saga = self._first.saga
         check_signals(self.saga, values)
         self._runs = 0
         self._good: Any = None

@@ -25,7 +25,7 @@ from fsm_mediator.transactions.access import Access
 from fsm_mediator.transactions.databases.base import settled
 from fsm_mediator.transactions.tables import Tables
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 Kind: TypeAlias = Literal["start", "signal", "message"]
 

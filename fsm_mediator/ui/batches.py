@@ -26,7 +26,7 @@ SHOWN: Final = 200
 PREVIEWED: Final = 50
 """How many executions are named before a batch is confirmed."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Batches:

@@ -146,11 +146,11 @@ class Reader:
         self.journal = journal
         self.redact = redact
         self.clock = clock
-        self.sagas = tuple(sagas)
+        self.sagas: tuple[Saga, ...] = tuple(sagas)
         self._by_shape = {
             (each.name, each.version, each.fingerprint): each for saga in self.sagas for each in all_definitions(saga)
         }
-        self.branch_names = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
+        self.branch_names: set[str] = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
 
     def saga_of(self, entry: Entry) -> Saga | None:
         """The definition of an execution; None: it is not known here."""

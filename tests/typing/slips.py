@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fsm_mediator
 from fsm_mediator import AsyncMediator, Context, Diagram, Mediator, Outcome, Saga, Statistics, Step, explore, step
 from tests.typing.uses import Order, Receipt, charge, checkout, notify
 
 mediator = Mediator(checkout)
+fsm_mediator.Sagas  # error: attr-defined, reportAttributeAccessIssue reportUnknownMemberType
 
 
 # A view, a theme or a format that there is not

@@ -31,7 +31,7 @@ INACTIVITY: Final = 60.0
 """Seconds without a message after which Restate suspends an execution, which then costs a worker nothing."""
 
 FOREVER: Final = timedelta(days=3650)
-RETRIES: Final = InvocationRetryPolicy(
+RETRIES: Final[Any] = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50),
     exponentiation_factor=2.0,
     max_interval=timedelta(seconds=10),

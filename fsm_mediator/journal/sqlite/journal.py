@@ -91,10 +91,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
         check_number("SQLiteJournal: max_value_bytes", max_value_bytes, above=True)
         if not callable(clock):
             raise DefinitionError(f"SQLiteJournal: clock must be a function, not {clock!r}")
-        self.path = self._absolute(path)
+        self.path: str = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.codec = Codec(max_value_bytes, types, cipher)
+        self.codec: Codec = Codec(max_value_bytes, types, cipher)
         self._lease = lease
         self._clock = clock
         self._connections = Connections(
