@@ -47,7 +47,8 @@ class BulkOperations:
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
+                ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -62,7 +63,9 @@ class BulkOperations:
             actor: The name of the person or program that says it; journaled with the reason.
 
         Raises:
-            DefinitionError: There is no such verb for many, or the filter can match nothing.
+            DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
+                nothing.
+            PayloadError: The arguments cannot be encoded as JSON.
             RefusedError: There is no such batch, or another living mediator carries it out.
         """
         core = self._core
@@ -134,7 +137,8 @@ class AsyncBulkOperations:
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
+                ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -149,7 +153,9 @@ class AsyncBulkOperations:
             actor: The name of the person or program that says it; journaled with the reason.
 
         Raises:
-            DefinitionError: There is no such verb for many, or the filter can match nothing.
+            DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
+                nothing.
+            PayloadError: The arguments cannot be encoded as JSON.
             RefusedError: There is no such batch, or another living mediator carries it out.
         """
         core = self._core

@@ -19,6 +19,7 @@ from fsm_mediator.journal.lines import plain
 from fsm_mediator.journal.notes import Note, keeps_notes, notes_of
 from fsm_mediator.journal.operators import Drivability
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.machine.parts import Part
 from fsm_mediator.mediator.finding import filter_of, find
 from fsm_mediator.mediator.holding import hold_of
 from fsm_mediator.narration import details, in_words, place_in_words, span
@@ -156,6 +157,12 @@ class Reader:
         """The definition of an execution; None: it is not known here."""
         opened = entry.acceptance
         return self._by_shape.get((opened.saga, opened.version, opened.fingerprint))
+
+    def part_of(self, saga: str | None, version: str | None, step: str | None) -> Part | None:
+        """The part at the path *step*, in the newest definition of this name; None: it is not known here."""
+        known = [each for (name, of, _), each in self._by_shape.items() if name == saga and version in (None, of)]
+        parts = (part for each in reversed(known) for part in each.parts if part.path == step)
+        return next(parts, None)
 
     def entry(self, saga_id: str) -> Entry:
         """The execution with this id.
