@@ -31,7 +31,7 @@ from fsm_mediator.ui.batches import IN_BULK, MOST, Batches
 from fsm_mediator.ui.caching import Cached
 from fsm_mediator.ui.offers import Offer, arguments, offers
 from fsm_mediator.ui.pictures import inline_svg, strip
-from fsm_mediator.ui.reading import Reader
+from fsm_mediator.ui.reading import Reader, trace_of
 from fsm_mediator.verifier import verify
 
 A_PAGE: Final = 50
@@ -179,6 +179,7 @@ class Pages:
             "offers": self._offers(reader, entry, look),
             "hold": reader.hold_of(entry),
             "is_branch": is_branch(saga_id),
+            "trace": trace_of(entry),
             "states": sorted({record.source for record in records} | {record.target for record in records}),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,6 +62,9 @@ LOOKED_AT: Final = 200
 
 AUDITED: Final = 500
 """How many executions a page of the audit reads."""
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
+"""As in https://www.w3.org/TR/trace-context/."""
 
 _PERSONS: Final = frozenset({"retry", "settled_done", "settled_undone", "undo", ABANDON})
 _CANCELLED: Final = Failure.of(SagaCancelledError()).type
@@ -370,6 +374,12 @@ class Reader:
         if value is None:
             return ""
         return self.redact(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode())
+
+
+def trace_of(entry: Entry) -> tuple[str, str] | None:
+    """The ids of the trace and the span in which an execution was accepted, as OpenTelemetry wrote them; None: none."""
+    found = _TRACEPARENT.match((entry.acceptance.carrier or {}).get("traceparent", ""))
+    return None if found is None else (found[1], found[2])
 
 
 def _filter_of(asked: Mapping[str, str | None]) -> Filter:
