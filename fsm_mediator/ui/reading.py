@@ -286,9 +286,6 @@ class Reader:
         )
         return [(kind, found) for kind, found in kinds if found]
 
-    def _in_phase(self, phase: str) -> list[Entry]:
-        return list(self.journal.entries(phase=phase, limit=LOOKED_AT))
-
     def last_record(self, entry: Entry) -> Record | None:
         """The last record of an execution; None: it has none that can be read."""
         try:
@@ -300,7 +297,7 @@ class Reader:
     def stuck_groups(self) -> list[tuple[str, str, str, list[tuple[Entry, Record | None]]]]:
         """The stuck executions by saga, step and type of error, the largest group first."""
         groups: dict[tuple[str, str, str], list[tuple[Entry, Record | None]]] = {}
-        for entry in self._in_phase(STUCK):
+        for entry in newest_by_phase(self.journal, (STUCK,), LOOKED_AT)[STUCK]:
             last = self.last_record(entry)
             cause = last.error.type if last is not None and last.error is not None else "no error"
             groups.setdefault((entry.acceptance.saga, path_of(entry.state), cause), []).append((entry, last))
