@@ -27,7 +27,13 @@ SHOWN: int = 10
 @click.command()
 @click.argument("verb", type=click.Choice(VERBS_IN_BULK), required=False)
 @where
-@click.option("--argument", "pairs", multiple=True, metavar="NAME=JSON", help="A further argument: done=true.")
+@click.option(
+    "--argument",
+    "pairs",
+    multiple=True,
+    metavar="NAME=JSON",
+    help="A further argument: done=true, result=7, name=approve.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say which executions it would be.")
 @click.option("--resume", metavar="BATCH", help="Go on with an interrupted batch: with what has no result.")
 @click.option("--reason", "-r", help="Why; journaled for each.")
@@ -98,7 +104,8 @@ def _arguments(pairs: Iterable[str]) -> dict[str, Any]:
         name, is_pair, value = pair.partition("=")
         if not is_pair:
             raise click.BadParameter(f"--argument {pair!r}: give NAME=JSON, such as done=true")
-        found[name] = options.parse_json(value, f"--argument {name}")
+        is_bare = name == "name" and not value.startswith('"')  # of a signal
+        found[name] = value if is_bare else options.parse_json(value, f"--argument {name}")
     return found
 
 

@@ -48,7 +48,8 @@ class BulkOperations:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
                 ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
+                ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -63,7 +64,9 @@ class BulkOperations:
             actor: The name of the person or program that says it; journaled with the reason.
 
         Raises:
-            DefinitionError: There is no such verb for many, or the filter can match nothing.
+            DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
+                nothing.
+            PayloadError: The arguments cannot be encoded as JSON.
             RefusedError: There is no such batch, or another living mediator carries it out.
         """
         core = self._core
@@ -141,7 +144,8 @@ class AsyncBulkOperations:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
                 ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
+                ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -156,7 +160,9 @@ class AsyncBulkOperations:
             actor: The name of the person or program that says it; journaled with the reason.
 
         Raises:
-            DefinitionError: There is no such verb for many, or the filter can match nothing.
+            DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
+                nothing.
+            PayloadError: The arguments cannot be encoded as JSON.
             RefusedError: There is no such batch, or another living mediator carries it out.
         """
         core = self._core

@@ -249,7 +249,7 @@ class Monitor:
             return self._refuse(request, operator, refused or (403, f"You may not use {verb!r} here."))
         asked = {name: form.get(name, "").strip() or None for name in FILTERS}
         try:
-            name = await self._pages.batches.begin(verb, asked, form.get("reason") or None, operator.name)
+            name = await self._pages.batches.begin(verb, asked, form, operator.name)
         except MediatorError as error:
             return self._answer(request, operator, *self._failure(error))
         return RedirectResponse(f"{request.scope.get('root_path', '')}/batches/{quote(name)}", 303)

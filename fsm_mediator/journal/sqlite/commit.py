@@ -40,7 +40,7 @@ from fsm_mediator.journal.sqlite.many_rows import many
 from fsm_mediator.journal.sqlite.notes import add as add_note
 from fsm_mediator.journal.sqlite.slots import Place, SlotJudge, note
 from fsm_mediator.records import Acceptance
-from fsm_mediator.states import ENDED, FAILED, PENDING
+from fsm_mediator.states import ENDED, FAILED, PENDING, phase_of
 
 _Found: TypeAlias = tuple[int, int, int | None, int, bool, int]
 """An execution in the journal: its number, epoch, owner, mail, whether it has a ``wake_at``, its last record."""
@@ -400,7 +400,7 @@ class _Batch:
             wake_at,
             next_attention_at(state, driver is not None, 0, None if dormant else wake_at, awaits=dormant),
             at if driver is None and state in ENDED else None,
-            state == FAILED,
+            *(state == FAILED, phase_of(state)),
         )
         self._opened.append(row)
         return self._highest
