@@ -34,7 +34,7 @@ from fsm_mediator.retry import Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_COMPENSATION_RETRY = Retry(attempts=10)
-"""More patient than `Retry()`: some 50 seconds, for a compensation that is given up needs a person."""
+"""More patient than `Retry()`: some 50 seconds, because a person has to settle a compensation that is given up."""
 
 
 class Executable(Protocol[T_co]):
@@ -46,7 +46,7 @@ class Executable(Protocol[T_co]):
 
 
 class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
-    """What a step is told about the call, besides the payload.
+    """The context of a call of a step, its second argument.
 
     For a type checker, ``Context[Order]`` is the context of a step whose payload is an ``Order``.
 
@@ -55,12 +55,12 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
         step: The step's path in the saga.
         attempt: The number of this attempt, from 1.
         verb: ``execute``, ``compensate`` or ``probe``.
-        results: What the steps before returned, by name. In a nested saga: those of the nested saga.
-        result: When compensating: what this step's `execute` returned; None where it never answered.
-        in_doubt: Whether an earlier attempt of `execute` may have had an effect that nobody saw.
-        error: When compensating: what set compensation off.
-        seq: The number of the record that announced this attempt. Unlike *attempt* it never falls in an execution, so
-            that of two attempts the one that began later can be told.
+        results: The results of the steps before, by name. In a nested saga: of the steps in it.
+        result: When compensating: the result of this step's `execute`; None if it never answered.
+        in_doubt: Whether an earlier attempt of `execute` may have had an effect without an answer.
+        error: When compensating: the error that started the compensation.
+        seq: The number of the record that announced this attempt. Unlike *attempt* it never falls within an execution,
+            so the later of two attempts has the higher number.
     """
 
     saga_id: str
@@ -101,24 +101,24 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
 
     @property
     def idempotency_key(self) -> str:
-        """Names this call; every attempt of it has the same, so that a participant can tell a repetition."""
+        """The key of this call; every attempt has the same key, so that a participant recognises a repetition."""
         return f"{self.saga_id}:{self.step}:{'execute' if self.verb == 'probe' else self.verb}"
 
     @property
     def execute_key(self) -> str:
-        """The key that `execute` was called with, so that a compensation can name what it undoes."""
+        """The key of the call of `execute`, so that a compensation can name the effect that it undoes."""
         return f"{self.saga_id}:{self.step}:execute"
 
 
 class Step(Generic[Result_co]):
-    """A participant's unit of a saga: ``execute`` does it, ``compensate`` (optional) undoes its effect.
+    """One participant's part of a saga: ``execute`` performs it, ``compensate`` (optional) undoes its effect.
 
     Subclass it, give it its service by constructor, and place an instance in a `Saga`. Each of ``execute``,
     ``compensate`` and ``probe`` takes ``(payload)`` or ``(payload, context)``, and may be a coroutine function for
     `AsyncMediator`. A second parameter gets the context if it is required or named ``context``.
 
-    ``compensate`` must be safe to repeat, and safe where ``execute`` never took effect: it is also called when that is
-    in doubt. ``probe`` answers `Happened(result)` or `NotHappened()`, or raises if it cannot tell.
+    ``compensate`` must be safe to repeat. It must also be safe if ``execute`` never took effect, because it is called
+    when the effect is in doubt. ``probe`` returns `Happened(result)` or `NotHappened()`, or raises if it does not know.
 
     Attributes:
         name: By default the class name in snake_case without a trailing ``Step``.
@@ -126,23 +126,23 @@ class Step(Generic[Result_co]):
         retry: When an attempt of `execute` is repeated. Unset: the saga's, else `Retry()`; no limit after the pivot.
         compensation_retry: When an attempt of `compensate` is repeated. Unset: the saga's, else ten attempts.
         timeout: Seconds for one attempt. None: no limit.
-        grace: Seconds that a call which outlives *timeout* is still waited for; a coroutine is cancelled first. Unset:
+        grace: Further seconds to wait for a call that outlives *timeout*; a coroutine is cancelled first. Unset:
             *timeout* again.
         overtake: Python cannot end a thread, nor a coroutine that swallows its cancellation. True: a call that outlives
-            time-out and grace may be repeated or compensated while it still runs. False: the saga gets stuck instead,
-            and says so.
+            time-out and grace may be repeated or compensated while it still runs. False: the saga gets stuck instead.
         pivot: The go/no-go step: before it a saga recovers backward, after it only forward.
         repeatable: Whether an attempt in doubt may be repeated (with the same idempotency key).
-        in_doubt_on: Exception types after which the effect may have happened all the same.
-        no_effect_on: Exception types after which it surely has not, though *in_doubt_on* names a class above them. Only
-            for what cannot be raised once any request of the attempt was sent: a step that makes two calls sets
-            ``no_effect_on=()``, for the second may be refused after the first took effect. The more specific class
-            counts; where both settings name one class, the one that is set on the step.
+        in_doubt_on: Exception types after which the effect may have happened anyway.
+        no_effect_on: Exception types after which there was certainly no effect, although *in_doubt_on* names a base
+            class of them. Name only types that cannot be raised after any request of the attempt was sent. A step that
+            makes two calls sets ``no_effect_on=()``, because the second call may be refused after the first took
+            effect. The more specific class counts. If both settings name one class, the setting of the step counts
+            before a default.
 
     Raises:
-        DefinitionError: When the subclass is defined with a wrong setting, or with a name that is one of the above but
-            for a slip (``compensat``, ``timout``); methods and attributes of its own are welcome. Signatures are
-            checked when an instance is placed in a saga.
+        DefinitionError: When the subclass is defined with a wrong setting, or with a misspelt name of the above
+            (``compensat``, ``timout``). Other methods and attributes are allowed. Signatures are checked when an
+            instance is placed in a saga.
     """
 
     name: str
@@ -181,7 +181,7 @@ class Step(Generic[Result_co]):
                 )
         other = self._copy()
         for setting, value in settings.items():
-            object.__setattr__(other, setting, value)  # the class may be frozen; this copy is nobody's yet
+            object.__setattr__(other, setting, value)  # the class may be frozen; nothing else has this copy yet
         check_settings(self.name, other)
         return other
 

@@ -120,8 +120,8 @@ RULES: Final = (
     _pattern(
         "no subject",
         "Begin with the subject.",
-        r"^(?:Needs|Takes|Gives|Has|Can|May|Must|Works|Holds|Says|Keeps|Means|Returns|Raises|Reads|Writes|Makes|Runs|Shows"
-        r"|Lists|Draws|Counts|Also|Then the same|Or|And)\b(?!.*\?$)",
+        r"^(?:(?:Needs|Takes|Gives|Has|Can|May|Must|Works|Holds|Says|Keeps|Means|Returns|Raises|Reads|Writes|Makes|Runs"
+        r"|Shows|Lists|Draws|Counts) (?:the|an?|its|every|each|no|all|to|it|them|be|with)|Also|Or|And)\b(?!.*\?$)",
         WHOLE,
         exact=True,
     ),
