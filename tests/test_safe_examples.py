@@ -237,9 +237,10 @@ def in_coming_from(names: dict[str, Any], _: Path) -> Iterator[Example]:
     yield Example(names["checkout"], {"cents": 4200}, observe, reset)
 
 
-def in_tutorial(names: dict[str, Any], _: Path) -> Iterator[Example]:
-    """The trip."""
-    yield Example(names["trip"], {"money": 500}, lambda: names["booked"], names["booked"].clear)
+def in_tutorial(names: dict[str, Any], folder: Path) -> Iterator[Example]:
+    """The trip, whose bookings are in a file."""
+    names["BOOKINGS"] = file = folder / "bookings.json"
+    yield Example(names["trip"], {"money": 500}, names["bookings"], lambda: file.unlink(missing_ok=True))
 
 
 def in_first_notebook(names: dict[str, Any], _: Path) -> Iterator[Example]:
