@@ -58,7 +58,6 @@ UNCHECKED = {
     ("docs/telemetry.md", "checkout"): "shows what surrounds a step, which has no effect",
     ("docs/telemetry.md", "picking"): "the same",
     ("docs/embedding.md", "order"): "quotes the files of examples/in_apps, which are checked below",
-    ("docs/django.md", "checkout"): "is a fragment of a project; the one of examples/in_apps is checked below",
     ("docs/fastapi.md", "checkout"): "is checked by tests/test_pages.py, with the app that it is a part of",
     ("docs/flask.md", "checkout"): "the same",
     ("docs/tutorial.md", "trip"): "quotes docs/trip.py, which is checked below",
