@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from tests.test_readme import run
+from fsm_mediator.testing import check_promises, check_saga
+from tests.asgi import ask
+from tests.test_readme import BLOCK, run
 
 pytestmark = pytest.mark.once
 
@@ -29,6 +36,94 @@ def test_code_of_other_projects_is_python():
     theirs = re.findall(r"^```py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
     assert [ast.parse(code).body[0].lineno for code in theirs] == [1, 1, 1]
+
+
+@pytest.fixture
+def app_of(tmp_path, monkeypatch):
+    """Makes the module that a page has me write, in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(page: str) -> Any:
+        (block,) = BLOCK.finditer((DOCS / f"{page}.md").read_text(encoding="utf-8"))
+        module = ModuleType("shop")
+        monkeypatch.setitem(sys.modules, "shop", module)
+        exec(compile(block["code"], f"{page}.md", "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - our own page
+        return module
+
+    return make
+
+
+ORDERS = [("o-1", 4200, 202, "succeeded"), ("o-2", 9900, 202, "failed"), ("o:3", 1, 422, None)]
+"""Orders by id and cents, with the status of the answer, and the state in which each ends."""
+
+
+def test_fastapi_page_is_an_app(app_of):
+    """I paste the page, and orders are placed, refused and looked up."""
+    shop = app_of("fastapi")
+
+    async def visit() -> None:
+        headers = {"content-type": "application/json"}
+        async with shop.app.router.lifespan_context(shop.app) as state:
+            for order_id, cents, status, ended in ORDERS:
+                answer = await placed(stated(shop.app, state), f"/orders/{order_id}", {"cents": cents}, headers)
+                assert answer[0] == status, answer
+                if ended:
+                    await state["mediator"].wait(order_id, check=False)
+                    found = await ask(stated(shop.app, state), f"/orders/{order_id}")
+                    assert json.loads(found.text) == {"state": ended}
+            assert (await ask(stated(shop.app, state), "/orders/nobody")).status == 404
+
+    asyncio.run(visit())
+    assert shop.charges == {"o-1:charge:execute": 4200}
+
+
+def stated(app: Any, state: dict[str, Any]) -> Any:
+    """The app, as a server calls it that has entered its lifespan."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": dict(state)}, receive, send)
+
+    return call
+
+
+async def placed(app: Any, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
+    """PUT a body as JSON; return the status and the text."""
+    sent: list[dict[str, Any]] = []
+    given = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "PUT", "path": path, "raw_path": path.encode(), "query_string": b""}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app({**scope, "headers": given, "scheme": "http", "server": ("shop.test", 80)}, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode()
+
+
+def test_flask_page_is_an_app(app_of):
+    """I paste the page, and orders are placed, refused and looked up."""
+    shop = app_of("flask")
+    client = shop.app.test_client()
+
+    for order_id, cents, status, ended in ORDERS:
+        assert client.put(f"/orders/{order_id}", json={"cents": cents}).status_code == status
+        if ended:
+            shop.mediator.wait(order_id, check=False)
+            assert client.get(f"/orders/{order_id}").json == {"state": ended}
+    assert client.get("/orders/nobody").status_code == 404
+    assert shop.charges == {"o-1:charge:execute": 4200}
+    shop.mediator.close()
+
+
+@pytest.mark.parametrize("page", ["fastapi", "flask"])
+def test_steps_of_an_app_survive_every_fault(page, app_of):
+    """I can copy the steps of the page."""
+    shop = app_of(page)
+
+    for check in (check_saga, check_promises):
+        check(shop.checkout, shop.Order(4200), observe=lambda: shop.charges, reset=shop.charges.clear)
 
 
 def row(page: str, name: str, heading: str) -> list[str]:

@@ -59,6 +59,8 @@ UNCHECKED = {
     ("docs/telemetry.md", "picking"): "the same",
     ("docs/reference.md", "checkout"): "its step has no code: it shows what type checkers know of it",
     ("docs/embedding.md", "order"): "quotes the files of examples/in_apps, which are checked below",
+    ("docs/fastapi.md", "checkout"): "is checked by tests/test_pages.py, with the app that it is a part of",
+    ("docs/flask.md", "checkout"): "the same",
     ("docs/tutorial.md", "trip"): "quotes docs/trip.py, which is checked below",
     ("docs/notebooks.md", "weekend"): "its steps have no code yet: `explore` calls none",
     ("docs/operation.py", "order"): "its steps have no effects: they let virtual time pass, for pictures and numbers",
@@ -238,9 +240,10 @@ def in_coming_from(names: dict[str, Any], _: Path) -> Iterator[Example]:
     yield Example(names["checkout"], {"cents": 4200}, observe, reset)
 
 
-def in_tutorial(names: dict[str, Any], _: Path) -> Iterator[Example]:
-    """The trip."""
-    yield Example(names["trip"], {"money": 500}, lambda: names["booked"], names["booked"].clear)
+def in_tutorial(names: dict[str, Any], folder: Path) -> Iterator[Example]:
+    """The trip, whose bookings are in a file."""
+    names["BOOKINGS"] = file = folder / "bookings.json"
+    yield Example(names["trip"], {"money": 500}, names["bookings"], lambda: file.unlink(missing_ok=True))
 
 
 def in_first_notebook(names: dict[str, Any], _: Path) -> Iterator[Example]:
