@@ -35,7 +35,7 @@ SHOWN: int = 10
     help="A further argument: done=true, result=7, name=approve.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say which executions it would be.")
-@click.option("--resume", metavar="BATCH", help="Go on with an interrupted batch: with what has no result.")
+@click.option("--resume", metavar="BATCH", help="Continue an interrupted batch: the executions without a result.")
 @click.option("--reason", "-r", help="Why; journaled for each.")
 @options.actor
 @options.app
@@ -53,7 +53,7 @@ def bulk(
 ) -> None:
     """Give VERB to every execution that fits --where, one after another, and print a result for each.
 
-    The ids are frozen in the journal first: an interrupted batch goes on with --resume. Ends with 1 if some refused.
+    The ids are frozen in the journal first: --resume continues an interrupted batch. Ends with 1 if some refused.
     The verb prune deletes what has ended, each execution with its branches; it needs no app.
     """
     if resume is None and (verb is None or not words):

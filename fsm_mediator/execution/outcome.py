@@ -148,7 +148,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
             for record in self.history
         ]
         for each in history:
-            del each["carrier"]  # of use to a tracer alone
+            del each["carrier"]  # only a tracer uses it
         plain = {
             **{name: getattr(self, name) for name in names},
             "saga": self.saga.name,

@@ -273,7 +273,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return pruning.prune_these(self._read, self._perform, list(filter(is_text, saga_ids)), before)
 
     def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
-        """As `ResealingJournal.reseal`. What was in plain text may stay in free pages until a VACUUM."""
+        """As `ResealingJournal.reseal`. Plain text may stay in free pages until a VACUUM."""
         self._connections.check_writable()
 
         def read(statement: str, parameters: Sequence[Any]) -> list[Row]:
