@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Unpack
 
 import msgspec
 
@@ -11,6 +11,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.engines.questions import target_of_signal
 from fsm_mediator.engines.replay import Data, Turns
+from fsm_mediator.engines.settings import EngineSettings
 from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, UnknownExecutionError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
@@ -51,7 +52,7 @@ class EngineMediator:
 
     engine = "this engine"
 
-    def __init__(self, *sagas: Saga, **settings: Any) -> None:
+    def __init__(self, *sagas: Saga, **settings: Unpack[EngineSettings]) -> None:
         for name, move in _NOT_HERE.items():
             if name in settings:
                 self._refuse(name, move.format(engine=self.engine))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fsm_mediator
 from fsm_mediator import AsyncMediator, Context, Diagram, Mediator, Outcome, Saga, Statistics, Step, explore, step
+from fsm_mediator.transactions import Transactions
 from tests.typing.uses import Order, Receipt, charge, checkout, notify
 
 mediator = Mediator(checkout)
@@ -42,6 +43,8 @@ class Refund(Step):
 charge.with_(timout=3.0)  # error: call-arg, reportCallIssue
 charge.with_(retry=3)  # error: arg-type, reportArgumentType
 step(timout=3.0)  # error: call-overload, reportCallIssue
+Transactions.sqlite3("shop.db", tabel="done")  # error: call-arg, reportCallIssue
+Transactions.django(patience="3 s")  # error: arg-type, reportArgumentType
 step(pivot="yes")  # error: call-overload, reportArgumentType
 
 
