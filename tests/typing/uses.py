@@ -109,6 +109,7 @@ untyped = Saga(
 )
 sagas: list[Saga] = [checkout, untyped]
 
+assert_type(Retry(attempts=None, wait_max=3, on=(OSError, ValueError)), Retry)
 assert_type(checkout, Saga[Order])
 assert_type(checkout.named("other"), Saga[Order])
 assert_type(untyped, Saga[Any])
