@@ -115,7 +115,8 @@ class Step(Generic[Result_co]):
 
     Subclass it, give it its service by constructor, and place an instance in a `Saga`. Each of ``execute``,
     ``compensate`` and ``probe`` takes ``(payload)`` or ``(payload, context)``, and may be a coroutine function for
-    `AsyncMediator`. A second parameter gets the context if it is required or named ``context``.
+    `AsyncMediator`. A second parameter gets the context if it is required or named ``context``. For a type checker,
+    the ``execute`` of a ``Step[int]`` returns an ``int``.
 
     ``compensate`` must be safe to repeat, and safe where ``execute`` never took effect: it is also called when that is
     in doubt. ``probe`` answers `Happened(result)` or `NotHappened()`, or raises if it cannot tell.
