@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import re
@@ -16,6 +17,11 @@ import msgspec
 import pytest
 
 from fsm_mediator import Context, Mediator, Saga, Step
+from fsm_mediator.definition.checks import StepSettings
+from fsm_mediator.engines.replay import Turns
+from fsm_mediator.engines.settings import EngineSettings
+from fsm_mediator.transactions import Transactions
+from fsm_mediator.transactions.transactions import TransactionsSettings
 
 pytestmark = pytest.mark.once
 
@@ -127,3 +133,21 @@ def test_type_of_every_public_symbol_is_known():
     assert complete["packageRootDirectory"] == str(ROOT / "fsm_mediator")
     assert complete["exportedSymbolCounts"]["withKnownType"] > 6000
     assert complete["completenessScore"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "owner", "besides"),
+    [
+        (StepSettings, Step, {"name"}),
+        (EngineSettings, Turns.__init__, {"sagas", "return"}),
+        (TransactionsSettings, Transactions.__init__, {"database", "return"}),
+    ],
+)
+def test_settings_have_the_types_of_what_they_set(settings, owner, besides):
+    """A type checker accepts for a keyword what the class that takes it accepts, and knows every one."""
+    declared = {name: str(hint) for name, hint in inspect.get_annotations(owner).items() if name not in besides}
+    checked = {
+        name: hint.__forward_arg__ for cls in settings.__mro__ for name, hint in inspect.get_annotations(cls).items()
+    }
+
+    assert checked == declared

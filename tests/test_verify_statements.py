@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fsm_mediator import Choose, Context, Parallel, Saga, Sleep, verify
 from fsm_mediator.errors import DecisionError, JournalError, RefusedError
@@ -129,10 +130,10 @@ def _(patch: Patch) -> None:
 @fault("that is not the error that is named", on="decided")
 def _(patch: Patch) -> None:
     """What a function that decides raises is not named."""
+    original = rules.undecided
 
     def unnamed(data: Any, part: Any) -> Any:
-        error = Failure.of(DecisionError("for some reason"))
-        return rules._give_up(part, error, doubt=False, widest=True)
+        return replace(original(data, part), error=Failure.of(DecisionError("for some reason")))
 
     patch(rules, "undecided", unnamed)
 

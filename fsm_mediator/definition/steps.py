@@ -115,7 +115,8 @@ class Step(Generic[Result_co]):
 
     Subclass it, give it its service by constructor, and place an instance in a `Saga`. Each of ``execute``,
     ``compensate`` and ``probe`` takes ``(payload)`` or ``(payload, context)``, and may be a coroutine function for
-    `AsyncMediator`. A second parameter gets the context if it is required or named ``context``.
+    `AsyncMediator`. A second parameter gets the context if it is required or named ``context``. For a type checker,
+    the ``execute`` of a ``Step[int]`` returns an ``int``.
 
     ``compensate`` must be safe to repeat. It must also be safe if ``execute`` never took effect, because it is called
     when the effect is in doubt. ``probe`` returns `Happened(result)` or `NotHappened()`, or raises if it does not know.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import msgspec
 
@@ -13,6 +13,7 @@ from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.engines.questions import target_of_signal
 from fsm_mediator.engines.refusals import ATTRIBUTES_MOVE, SETTINGS, Refusals
 from fsm_mediator.engines.replay import Data, Turns
+from fsm_mediator.engines.settings import EngineSettings
 from fsm_mediator.errors import JournalError, StillRunningError, UnknownExecutionError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
@@ -43,7 +44,7 @@ class EngineMediator(Refusals):
         DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
     """
 
-    def __init__(self, *sagas: Saga, **settings: Any) -> None:
+    def __init__(self, *sagas: Saga, **settings: Unpack[EngineSettings]) -> None:
         for name, move in SETTINGS.items():
             if name in settings:
                 self._refuse(name, move)

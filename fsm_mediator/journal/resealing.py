@@ -60,7 +60,7 @@ def for_resealing(journal: Any) -> ResealingJournal:
 
 
 class Sealer:
-    """Seals texts again, and counts the texts that it cannot open.
+    """Seals texts again, and counts the others, which no key of the cipher opens.
 
     Args:
         cipher: The journal's cipher.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypedDict
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.transactions.databases.base import Dialect
@@ -49,6 +49,14 @@ _IN_SQLITE: Final = {  # it numbers no transactions, lets none be ended in its m
 
 CLOSED: Final = "closed"
 """The state of a key whose step did not take effect, or was undone: no attempt up to the fence will."""
+
+
+class TableNames(TypedDict, total=False):
+    """The names of the tables, as of `Transactions`."""
+
+    table: str
+    outbox: str
+    schema: str | None
 
 
 class Tables:

@@ -21,9 +21,21 @@ from fsm_mediator.transactions.door import Door
 from fsm_mediator.transactions.outbox import MediatorLike, Outbox, Publish
 from fsm_mediator.transactions.pruning import prune_keys
 from fsm_mediator.transactions.steps import TransactionalStep, TransactionalStepDecorator, result_type_of
-from fsm_mediator.transactions.tables import Tables
+from fsm_mediator.transactions.tables import TableNames, Tables
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+class OutboxSettings(TableNames, total=False):
+    """The settings of `Transactions`, besides *patience*."""
+
+    publish: Publish | None
+
+
+class TransactionsSettings(OutboxSettings, total=False):
+    """All settings of `Transactions`."""
+
+    patience: float
 
 
 class Transactions:
@@ -62,7 +74,7 @@ class Transactions:
         self._outbox = Outbox(self._access, publish)
 
     @classmethod
-    def sqlite3(cls, path: str | Path, *, patience: float = 10.0, **settings: Any) -> Transactions:
+    def sqlite3(cls, path: str | Path, *, patience: float = 10.0, **settings: Unpack[OutboxSettings]) -> Transactions:
         """Transactions on a SQLite file, by the standard library; a step is given a `sqlite3.Connection`.
 
         The file is not a journal's: that is its mediator's own.
@@ -77,7 +89,9 @@ class Transactions:
         return cls(SQLiteDatabase(path, patience), patience=patience, **settings)
 
     @classmethod
-    def psycopg(cls, pool: Any, *, asynchronous: bool | None = None, **settings: Any) -> Transactions:
+    def psycopg(
+        cls, pool: Any, *, asynchronous: bool | None = None, **settings: Unpack[TransactionsSettings]
+    ) -> Transactions:
         """Transactions on PostgreSQL; a step is given a connection of psycopg's.
 
         Args:
@@ -90,7 +104,7 @@ class Transactions:
         return cls(PsycopgDatabase(pool, asynchronous=asynchronous), **settings)
 
     @classmethod
-    def sqlalchemy(cls, engine: Any, **settings: Any) -> Transactions:
+    def sqlalchemy(cls, engine: Any, **settings: Unpack[TransactionsSettings]) -> Transactions:
         """Transactions by SQLAlchemy; a step is given a `Session`, or an `AsyncSession` from an `AsyncEngine`.
 
         Args:
@@ -102,7 +116,7 @@ class Transactions:
         return cls(SQLAlchemyDatabase(engine), **settings)
 
     @classmethod
-    def django(cls, using: str = "default", **settings: Any) -> Transactions:
+    def django(cls, using: str = "default", **settings: Unpack[TransactionsSettings]) -> Transactions:
         """Transactions on a database of Django's; a step is given Django's connection, and may use models.
 
         Args:
@@ -112,7 +126,8 @@ class Transactions:
         """
         from fsm_mediator.transactions.databases.django import DjangoDatabase, names_in_settings
 
-        return cls(DjangoDatabase(using), **{**names_in_settings(), **settings})
+        both: dict[str, Any] = {**names_in_settings(), **settings}
+        return cls(DjangoDatabase(using), **both)
 
     @overload
     def step(

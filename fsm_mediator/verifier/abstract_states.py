@@ -75,7 +75,7 @@ class AbstractState:
 
 
 class EqualErrors:
-    """Exceptions that mean the same to a state: rules judge an exception, and never by the situation that it comes in.
+    """Exceptions with the same meaning to a state: rules judge an exception, and never by the situation.
 
     In the first situation of each state every exception is tried. Of those that led to the same there, and of which the
     settings say the same, one is tried in the state's other situations.

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 import fsm_mediator
-from fsm_mediator import AsyncMediator, Context, Diagram, Mediator, Outcome, Saga, Statistics, Step, explore, step
+from fsm_mediator import (
+    AsyncMediator,
+    Context,
+    Diagram,
+    Mediator,
+    Outcome,
+    Parallel,
+    Retry,
+    Saga,
+    Signal,
+    Statistics,
+    Step,
+    explore,
+    step,
+)
+from fsm_mediator.transactions import Transactions
 from tests.typing.uses import Order, Receipt, charge, checkout, notify
 
 mediator = Mediator(checkout)
@@ -39,9 +54,15 @@ class Refund(Step):
     timeout = "3 s"  # error: assignment, reportAssignmentType
 
 
+Retry(attemps=3)  # error: call-arg, reportCallIssue
+Retry(wait_max="3 s")  # error: arg-type, reportArgumentType
+Signal("approved", time_out=3.0)  # error: call-arg, reportCallIssue
+Parallel("fan", [charge], on_failure="stop")  # error: arg-type, reportArgumentType
 charge.with_(timout=3.0)  # error: call-arg, reportCallIssue
 charge.with_(retry=3)  # error: arg-type, reportArgumentType
 step(timout=3.0)  # error: call-overload, reportCallIssue
+Transactions.sqlite3("shop.db", tabel="done")  # error: call-arg, reportCallIssue
+Transactions.django(patience="3 s")  # error: arg-type, reportArgumentType
 step(pivot="yes")  # error: call-overload, reportArgumentType
 
 

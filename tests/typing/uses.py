@@ -109,6 +109,7 @@ untyped = Saga(
 )
 sagas: list[Saga] = [checkout, untyped]
 
+assert_type(Retry(attempts=None, wait_max=3, on=(OSError, ValueError)), Retry)
 assert_type(checkout, Saga[Order])
 assert_type(checkout.named("other"), Saga[Order])
 assert_type(untyped, Saga[Any])
@@ -136,7 +137,9 @@ async def call() -> None:
     assert_type(await ship.execute(Order("tea", 1), Context("o-1", "ship", 1, "execute", {})), int)
 
 
-def in_the_users_database(tx: Transactions) -> None:
+def in_the_users_database() -> None:
+    tx = Transactions.sqlite3("shop.db", table="done", outbox="outbox", patience=3.0)
+
     @tx.step(isolation="SERIALIZABLE", timeout=2.0)
     def debit(session: Connection, order: Order) -> Receipt:
         return Receipt(f"{order.sku} {session.total_changes}")
