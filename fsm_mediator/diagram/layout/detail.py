@@ -170,7 +170,7 @@ class Strips(Lanes):
         last = self.all[-1]
         alone = [edge.source for edge in self.picture.edges].count(last.forward.id) == 1
         left, top = self.left + ASIDE + LOOP, self._after(last) + 8.0 * len(last.scopes) + self.more
-        if alone and not last.small and last.group is None:
+        if alone and not (last.small or last.lower or last.under) and last.group is None:
             left, top = self.forward_right + LOOP, last.top + (last.height - tall) / 2
         self.boxes[self.ends[SUCCEEDED]] = Box(left, top, GOOD_END, tall)
         self.out.height = max(last.bottom, top + tall) + 6
