@@ -29,7 +29,7 @@ MOST: Final = 100
 SEND_TIMEOUT: Final = 10.0
 """Seconds that a webhook has to answer."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class Alert(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``stuck``, ``retrying``, ``undriven`` or ``journal``.
-        text: What is wrong, in a sentence.
+        text: The trouble, in a sentence.
         next: The command to type next.
         saga_id: The execution; None: it is about the journal.
         saga: The name of its saga.

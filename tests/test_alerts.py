@@ -36,6 +36,7 @@ from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.prometheus import Numbers
 from fsm_mediator.records import Acceptance, Failure
 from fsm_mediator.transactions.outbox import Lag
+from tests.commits import found
 from tests.drivers import Clock, Flaky, World
 
 ROOT = Path(__file__).parent.parent
@@ -238,11 +239,13 @@ def test_repeated_attempt_is_no_move(journal):
     alerts = Alerts(sent.extend, attempts=2, clock=clock)
     commit(1, "start", "pending", "executing.a", 0)
     commit(2, "errored", "executing.a", "retrying.a", 1)
-    acknowledge(journal, journal.find("o-1"), "I am at it", "ann", clock.now)
+    acknowledge(journal, found(journal, "o-1"), "I am at it", "ann", clock.now)
     commit(3, "retry_due", "retrying.a", "executing.a", 1)
     commit(4, "errored", "executing.a", "retrying.a", 2)
     assert alerts.look(journal) == 0
-    assert acknowledgement_of(journal, "o-1").reason == "I am at it"
+    note = acknowledgement_of(journal, "o-1")
+    assert note is not None
+    assert note.reason == "I am at it"
     commit(5, "retry_due", "retrying.a", "executing.a", 2)
     commit(6, "exhausted", "executing.a", "stuck_executing.a", 3)
     clock.now += 601.0
@@ -270,7 +273,7 @@ def test_journal_without_notes_has_no_acknowledgements():
     plain = Plain(journal)
     assert Alerts(lambda alerts: None, clock=clock).look(plain) == 1
     with pytest.raises(JournalError, match="keeps no notes"):
-        acknowledge(plain, journal.find("o 1"), None, None, clock.now)
+        acknowledge(plain, found(journal, "o 1"), None, None, clock.now)
 
 
 def test_journal_that_breaks_while_notes_are_read_is_reported():

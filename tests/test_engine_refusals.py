@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -68,7 +68,7 @@ def test_refusal_names_verb_and_next_move_whatever_the_arguments(verb):
 def test_setting_that_engines_do_not_have_is_refused(setting):
     """Each setting of `AsyncMediator` is one of the turns', or refused by name."""
     with pytest.raises(RefusedError, match=f"^Cards has no '{setting}': "):
-        Cards(SAGA, **{setting: None})
+        cast("Any", Cards)(SAGA, **{setting: None})
 
 
 def test_every_setting_of_a_mediator_is_known_here():
@@ -91,7 +91,7 @@ def test_attributes_are_refused_and_nothing_begins(verb):
 
 def test_attribute_error_says_where_the_journal_is():
     """`hasattr` answers, and the message has the next move."""
-    mediator = Cards(SAGA)
+    mediator: Any = Cards(SAGA)
     assert not hasattr(mediator, "journal")
     with pytest.raises(AttributeError, match=r"Cards has no 'journal': .*projection"):
         mediator.journal  # noqa: B018

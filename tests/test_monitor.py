@@ -371,7 +371,7 @@ def test_one_verb_is_given_to_all_that_fit(world, tmp_path, kind):
         assert "3 accepted, 0 refused, 0 left" in text
         assert (await ask(monitor, page, {}, headers)).status == 303  # goes on with nothing
         assert (await ask(monitor, "/bulk?verb=again")).status == 400
-        assert (await ask(monitor, "/bulk?verb=resolve&state=stuck")).status == 400
+        assert (await ask(monitor, "/bulk?verb=undo&state=succeeded")).status == 400
         assert (await ask(monitor, "/batches/nobody")).status == 409
         watcher = Monitor(mediator, authorize=looking)
         assert (await ask(watcher, "/bulk", form, headers)).status == 403

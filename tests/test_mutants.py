@@ -817,7 +817,7 @@ def _(patch):
 
 @mutant(1)
 def _(patch):
-    """A lifted hold takes the announced attempt back."""
+    """A removed hold takes the announced attempt back."""
 
     def withdraw(original, self, item):
         original(self, replace(item, kind=CANCEL) if item.kind == WAKE else item)

@@ -39,6 +39,7 @@ from fsm_mediator.journal.planning import Plan
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.journal.resealing import for_resealing
 from fsm_mediator.journal.sealing import seal, unseal
+from fsm_mediator.mediator.bulk import Batch, freeze
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.redaction import HIDDEN, RedactingFilter, Redaction
 from tests.postgres_server import connections_of, server
@@ -167,7 +168,9 @@ def test_keys_rotate(tmp_path):
     for key_ids in (("old",), ("new", "old")):
         with closing(journal(path, *key_ids)) as opened, Mediator(checkout, journal=opened) as mediator:
             mediator.run("checkout", SECRET, saga_id=key_ids[0], check=False)
-    rows = sqlite3.connect(path).execute("SELECT saga_id, details FROM records JOIN executions ON number = execution")
+    with closing(sqlite3.connect(path)) as raw:
+        query = "SELECT saga_id, details FROM records JOIN executions ON number = execution"
+        rows = raw.execute(query).fetchall()
     used = {(saga_id, found[1]) for saga_id, text in rows if (found := re.search('"sealed":"sealed:([a-z]*):', text))}
     assert {pair for pair in used if "/" not in pair[0]} == {("old", "old"), ("new", "new")}
     with closing(journal(path, "new", "old")) as opened:
@@ -205,6 +208,7 @@ def fill(opened, secret):
     opened.note_fault("o-1", 1, Fault("Order", "$.card", secret))
     opened.add_note(Note("hold", "o-1", actor="ann", reason=secret))
     opened.add_note(Note("hold", saga="s", actor="ann", reason=secret))
+    freeze(opened, "resolve", ["o-1"], {"result": secret}, secret, "ann", 6.0)
 
 
 def seen(opened):
@@ -212,7 +216,9 @@ def seen(opened):
     records = opened.records("o-1")
     return [
         *(opened.find("o-1"), records, [record.error.traceback for record in records if record.error]),
-        *(opened.inbox("o-1"), opened.planned("o-1"), opened.answer("verb-1"), opened.faults(), opened.notes()),
+        *(opened.inbox("o-1"), opened.planned("o-1"), opened.answer("verb-1"), opened.faults()),
+        [note for note in opened.notes() if note.kind != "batch"],
+        [Batch(opened, note.value["batch"]).arguments for note in opened.notes(kind="batch")],
     ]
 
 
@@ -231,15 +237,15 @@ def test_an_old_key_is_retired_once_everything_is_sealed_anew(sealed):
 
     done = sealed.reseal(counted.append)
 
-    assert done == (15, {})
-    assert sum(counted) == 16  # one record has no secret
+    assert done == (17, {})
+    assert sum(counted) == 18  # one record has no secret
     assert "sealed:old:" not in everywhere(sealed)
     assert SECRET not in everywhere(sealed)
     assert sealed.reseal() == (0, {})
     sealed.codec.cipher = AesGcm({"new": KEYS["new"]})
     assert seen(sealed) == before
     assert msgspec.json.decode(sealed.find("plain").acceptance.payload) == SECRET
-    with pytest.raises(JournalError, match="seals nothing anew"):
+    with pytest.raises(JournalError, match="cannot seal its texts again"):
         for_resealing(object())
     sealed.codec.cipher = None
     with pytest.raises(DefinitionError, match="needs a cipher with key_ids"):
@@ -252,9 +258,9 @@ def test_what_cannot_be_opened_stays_and_is_counted(sealed):
     fill(sealed, SECRET)
     before = seen(sealed)
     sealed.codec.cipher = AesGcm({"new": KEYS["new"]})
-    assert sealed.reseal() == (0, {"old": 14})
+    assert sealed.reseal() == (0, {"old": 16})
     sealed.codec.cipher = AesGcm({"new": KEYS["new"], "old": KEYS["old"]})
-    assert sealed.reseal() == (14, {})
+    assert sealed.reseal() == (16, {})
     assert seen(sealed) == before
 
 
@@ -263,7 +269,7 @@ def test_resealing_goes_on_where_it_was_killed(sealed, monkeypatch):
     sealed.codec.cipher = AesGcm({"old": KEYS["old"]})
     fill(sealed, SECRET)
     sealed.codec.cipher = AesGcm({"new": KEYS["new"], "old": KEYS["old"]})
-    monkeypatch.setattr(resealing, "BATCH", 1)
+    monkeypatch.setattr(resealing, "AT_ONCE", 1)
 
     def dies(_count):
         calls.append(1)
@@ -285,9 +291,9 @@ def test_reseal_on_the_command_line(tmp_path):
         fill(opened, SECRET)
     both, new = (",".join(f"{key_id}:{KEYS[key_id]}" for key_id in ids) for ids in (("new", "old"), ("new",)))
     words = ("--cipher", "env:K", "reseal", "-j", path)
-    assert "14 texts could not be opened: the key 'old' is missing" in shown(*words, code=1, K=new)
+    assert "16 texts could not be opened: the key 'old' is missing" in shown(*words, code=1, K=new)
     text = shown(*words, K=both)
-    assert "14 rows sealed anew" in text
+    assert "16 rows sealed anew" in text
     assert "no other key than the first one is needed" in text
     assert "0 rows sealed anew" in shown(*words, K=new)
     assert "needs a cipher" in " ".join(shown("reseal", "-j", path, code=6).split())

@@ -27,9 +27,15 @@ SHOWN: int = 10
 @click.command()
 @click.argument("verb", type=click.Choice(VERBS_IN_BULK), required=False)
 @where
-@click.option("--argument", "pairs", multiple=True, metavar="NAME=JSON", help="A further argument: done=true.")
+@click.option(
+    "--argument",
+    "pairs",
+    multiple=True,
+    metavar="NAME=JSON",
+    help="A further argument: done=true, result=7, name=approve.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say which executions it would be.")
-@click.option("--resume", metavar="BATCH", help="Go on with an interrupted batch: with what has no result.")
+@click.option("--resume", metavar="BATCH", help="Continue an interrupted batch: the executions without a result.")
 @click.option("--reason", "-r", help="Why; journaled for each.")
 @options.actor
 @options.app
@@ -47,7 +53,7 @@ def bulk(
 ) -> None:
     """Give VERB to every execution that fits --where, one after another, and print a result for each.
 
-    The ids are frozen in the journal first: an interrupted batch goes on with --resume. Ends with 1 if some refused.
+    The ids are frozen in the journal first: --resume continues an interrupted batch. Ends with 1 if some refused.
     The verb prune deletes what has ended, each execution with its branches; it needs no app.
     """
     if resume is None and (verb is None or not words):
@@ -98,7 +104,8 @@ def _arguments(pairs: Iterable[str]) -> dict[str, Any]:
         name, is_pair, value = pair.partition("=")
         if not is_pair:
             raise click.BadParameter(f"--argument {pair!r}: give NAME=JSON, such as done=true")
-        found[name] = options.parse_json(value, f"--argument {name}")
+        is_bare = name == "name" and not value.startswith('"')  # of a signal
+        found[name] = value if is_bare else options.parse_json(value, f"--argument {name}")
     return found
 
 

@@ -79,7 +79,7 @@ def cli(**_: Any) -> None:
     """
 
 
-for command in (
+for _command in (
     again.again,
     bulk.bulk,
     rendering.render,
@@ -94,7 +94,7 @@ for command in (
     *starting.COMMANDS,
     *statistics.COMMANDS,
 ):
-    cli.add_command(command)
+    cli.add_command(_command)
 
 
 # Looking

@@ -36,7 +36,7 @@ def copy_(old: str, new: str) -> None:
 def reseal(app: str | None, journal: str | None) -> None:
     """Seal every text of a journal under the first key of --cipher, so that the other keys can be retired.
 
-    Texts in plain text are sealed too. Drivers may go on meanwhile, if all of them have the first key. Ends with 1 if
+    Texts in plain text are sealed too. Drivers may run at the same time if all have the first key. Ends with 1 if
     some texts could not be opened.
     """
     with closing(load_journal(app, journal)[1]) as opened:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.engines.questions import target_of_signal
 from fsm_mediator.engines.refusals import ATTRIBUTES_MOVE, SETTINGS, Refusals
 from fsm_mediator.engines.replay import Data, Turns
+from fsm_mediator.engines.settings import EngineSettings
 from fsm_mediator.errors import JournalError, StillRunningError, UnknownExecutionError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
@@ -24,7 +26,7 @@ from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT
 from fsm_mediator.records import CANCEL, RESOLVE, RETRY, UNDO, VERBS, InboxItem
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, View
 
 FIRST_LOOK: Final = 1.0
 LONGEST_PAUSE: Final = 5.0
@@ -42,11 +44,11 @@ class EngineMediator(Refusals):
         DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
     """
 
-    def __init__(self, *sagas: Saga, **settings: Any) -> None:
+    def __init__(self, *sagas: Saga, **settings: Unpack[EngineSettings]) -> None:
         for name, move in SETTINGS.items():
             if name in settings:
                 self._refuse(name, move)
-        self.turns = Turns(*sagas, **settings)
+        self.turns: Turns = Turns(*sagas, **settings)
 
     async def close(self, grace: float | None = None) -> None:
         """Do nothing: the engine's client is its owner's, and the workers drive on. As `AsyncMediator.close`."""
@@ -109,8 +111,8 @@ class EngineMediator(Refusals):
 
     async def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -140,8 +142,8 @@ class EngineMediator(Refusals):
 
     async def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -206,9 +208,9 @@ class EngineMediator(Refusals):
         standing = await self._standing(saga_id)
         return self.turns.outcome(standing["opening"], standing["rows"])
 
-    async def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
+    async def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
         """The picture of the machine with an execution's way through it. As `Mediator.diagram`, without branches."""
-        return (await self.outcome(saga_id)).diagram(view)  # type: ignore[arg-type]  # it says which views there are
+        return (await self.outcome(saga_id)).diagram(view)
 
     async def cancel(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT

@@ -62,7 +62,7 @@ class _Refused:
 
 
 class Refusals:
-    """What engines do not have of an `AsyncMediator`, refused by name.
+    """Refusals: the verbs and settings of an `AsyncMediator` that engines lack are refused by name.
 
     Attributes:
         engine: The name of the engine, for people.

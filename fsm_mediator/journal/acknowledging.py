@@ -1,4 +1,4 @@
-"""Acknowledging: a note by a person about an alert of an execution that was seen, and is not sent again.
+"""Acknowledging: a person notes that an alert of an execution was seen. It is not sent again.
 
 It counts until the execution moves. A failed attempt that is repeated is no move: the execution is where it was.
 """

@@ -103,6 +103,9 @@ BATCH: Final = "batch"
 BATCH_RESULT: Final = "batch_result"
 """The kinds of notes that keep the ids of a batch, and what came of the verb for each: see ``mediator/bulk.py``."""
 
+BATCH_CLAIM: Final = "batch_claim"
+"""The kind of a note that names the driver which carries out a batch: see ``mediator/bulk_claims.py``."""
+
 ENCODED: Final = msgspec.json.Encoder().encode
 """The value of a note as JSON: it is no value of a user's type."""
 

@@ -1,7 +1,7 @@
 """Resealing: every text of a journal is sealed under the first key of its cipher, so that an old key can be retired.
 
-A text that another key has sealed is opened and sealed anew; one in plain text is sealed. Each row is written only if
-it is as it was read, so that drivers may go on meanwhile, and a second call goes on where one was killed.
+A text under another key is opened and sealed again; a plain text is sealed. A row is written only if it did not change
+since it was read. Drivers may run at the same time, and a second call continues after a kill.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import msgspec
 
 from fsm_mediator.ciphers import CannotOpenError, Cipher
 from fsm_mediator.errors import DefinitionError, JournalError
-from fsm_mediator.journal.note_rows import about_note
+from fsm_mediator.journal.note_rows import about_batch, about_note
+from fsm_mediator.journal.notes import BATCH
 from fsm_mediator.journal.rows import UNREADABLE_AS, Row, about_item, about_record
 from fsm_mediator.journal.sealing import key_of, reseal, reseal_details
 
-BATCH: Final = 200
+AT_ONCE: Final = 200
 """Rows that are read at a time, and written in one transaction."""
 
 
 class Resealed(NamedTuple):
-    """What `ResealingJournal.reseal` has done.
+    """The result of `ResealingJournal.reseal`.
 
     Attributes:
-        changed: How many rows were sealed anew.
+        changed: The number of rows that were sealed again.
         unopened: How many texts could not be opened, by the id of the key that sealed them; an empty id: they are
             damaged.
     """
@@ -35,7 +36,7 @@ class Resealed(NamedTuple):
 
 
 class ResealingJournal(Protocol):
-    """A journal with a cipher that seals its texts anew."""
+    """A journal with a cipher that can seal its texts again."""
 
     def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
         """Seal each text under the first key of the cipher that is not sealed under it.
@@ -54,12 +55,12 @@ def for_resealing(journal: Any) -> ResealingJournal:
         JournalError: It is none.
     """
     if not hasattr(journal, "reseal"):
-        raise JournalError(f"a {type(journal).__name__} seals nothing anew: it lacks reseal")
+        raise JournalError(f"a {type(journal).__name__} cannot seal its texts again: it lacks reseal")
     return journal  # type: ignore[no-any-return]
 
 
 class Sealer:
-    """Seals texts anew, and counts what it cannot open.
+    """Seals texts again, and counts the others, which no key of the cipher opens.
 
     Args:
         cipher: The journal's cipher.
@@ -97,6 +98,14 @@ class Sealer:
         sealed = self.text(message, about)
         return text if sealed == message else msgspec.json.encode((kind, sealed)).decode()
 
+    def batch(self, value: str) -> str:
+        """The value of a note that confirms a batch, likewise: the arguments of its verb are sealed."""
+        kept = msgspec.json.decode(value)
+        arguments = kept["arguments"]
+        text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+        kept["arguments"] = sealed = self.text(text, about_batch(kept["batch"]))
+        return value if sealed == text else msgspec.json.encode(kept).decode()
+
     def _tried(self, function: Callable[..., str | None], text: str | None, about: str) -> str | None:
         try:
             return function(text, self._cipher, about, self._key)
@@ -109,13 +118,13 @@ class Sealer:
 
 
 class _Table(NamedTuple):
-    """Where sealed texts are.
+    """A place with sealed texts.
 
     Attributes:
         keys: How many columns, the first of *select*, are the row's key.
-        select: Reads rows after a key, in order: the key, what the texts are about, one text.
-        update: Writes the text of a row, by key, if it is the one that was read.
-        sealed: Returns the text of a row, sealed anew.
+        select: Reads rows after a key, in order: the key, the place that the texts are bound to, a text.
+        update: Writes the text of a row, by key, if it did not change since it was read.
+        sealed: Returns the text of a row, sealed again.
     """
 
     keys: int
@@ -161,6 +170,7 @@ TABLES: Final = (
     _texts("inbox", "value", "e.saga_id, t.name", lambda seals, row: seals.text(row[3], about_item(row[1], row[2]))),
     _texts("inbox", "reason", "e.saga_id, t.name", lambda seals, row: seals.text(row[3], about_item(row[1], row[2]))),
     _texts("notes", "reason", "e.saga_id", lambda seals, row: seals.text(row[2], about_note(row[1]))),
+    _texts("notes", "value", "t.kind", lambda seals, row: seals.batch(row[2]) if row[1] == BATCH else row[2]),
     _texts("faults", "message", "e.saga_id", lambda seals, row: seals.text(row[2], f"{row[1]}/fault")),
     _Table(
         1,
@@ -179,7 +189,7 @@ def reseal_all(
     write: Callable[[str, Sequence[Row]], object],
     advance: Callable[[int], object],
 ) -> Resealed:
-    """Seal all texts of a database anew.
+    """Seal all texts of a database again.
 
     Args:
         cipher: The journal's cipher.
@@ -190,7 +200,7 @@ def reseal_all(
     sealer, changed = Sealer(cipher), 0
     for table in TABLES:
         after: Sequence[int] = (-1,) * table.keys
-        while rows := list(read(table.select, (*after, BATCH))):
+        while rows := list(read(table.select, (*after, AT_ONCE))):
             sealed = [(table.sealed(sealer, row), row) for row in rows]
             changes = [(text, *row[: table.keys], row[-1]) for text, row in sealed if text != row[-1]]
             if changes:

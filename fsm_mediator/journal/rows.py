@@ -295,13 +295,13 @@ def execution_row(
     unseen: bool | None = None,
     awaits: bool = False,
 ) -> Row:
-    """What changes in an execution's row: driver, wake_at, attention, mail, ended_at, failed; then its number.
+    """What changes in an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked; then its number.
 
     *unseen*: whether no driver has seen some of *mail*; None: all of it.
     """
     attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
     ended_at = at if driver is None and state in ENDED and attention is None else None
-    return driver, wake_at, attention, mail, ended_at, state == FAILED, number
+    return driver, wake_at, attention, mail, ended_at, state == FAILED, phase_of(state), number
 
 
 def item_row(item: InboxItem, saga_id: str, encode: _Encode, cipher: Cipher | None) -> Row:

@@ -14,13 +14,13 @@ from fsm_mediator.errors import PayloadError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.execution.views import Encoding
-from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry, Recoveries
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
 from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
 from fsm_mediator.states import SUCCEEDED
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Inbox:
@@ -64,7 +64,7 @@ class Waiting:
     done: Any = None
     until: float | None = None
     due: float | None = None
-    ends = 0.0
+    ends: float = 0.0
     token: object = None
     timer: Any = None
 
@@ -86,7 +86,7 @@ class Group:
     must_retry = False
     planned = False
     enough = 0
-    listed_until = -math.inf
+    listed_until: float = -math.inf
 
 
 UNREAD: Final = Inbox()
@@ -156,6 +156,10 @@ class ActiveExecution:
     )
 
     execution: Execution
+    epoch: int
+    recoveries: Recoveries
+    recorded: Recoveries
+    dormant: bool
 
     def __init__(self, saga_id: str, execution: Execution | None = None, *, background: bool = False) -> None:
         self.saga_id = saga_id
@@ -170,7 +174,7 @@ class ActiveExecution:
         self.recoveries = self.recorded = NO_RECOVERIES
         self.claimed: Entry | None = None
         self.asks_at: float | None = None
-        self.elapsed = -math.inf
+        self.elapsed: float = -math.inf
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.driver: object = None
@@ -179,9 +183,9 @@ class ActiveExecution:
         self.slot: Slot | None = None
         self.used: Slot | None = None
         self.failed_observers: frozenset[int] = frozenset()
-        self.inbox = UNREAD
+        self.inbox: Inbox = UNREAD
         self.answers: tuple[VerbAnswer, ...] = ()
-        self.wait = Waiting()
+        self.wait: Waiting = Waiting()
         self.group = NO_GROUP
 
     def receive(self, items: Iterable[InboxItem]) -> bool:

@@ -29,7 +29,7 @@ from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Answer, Raised, Record
 from fsm_mediator.states import is_settled
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 Hook: TypeAlias = Callable[[Context], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 """Returns what is entered around one attempt."""
@@ -55,8 +55,8 @@ class Hooks:
     """
 
     def __init__(self, hooks: Iterable[Hook], *, coroutines: bool) -> None:
-        self.hooks = tuple(hooks)
-        self.awaited = tuple(hook for hook in self.hooks if _is_awaited(hook))
+        self.hooks: tuple[Hook, ...] = tuple(hooks)
+        self.awaited: tuple[Hook, ...] = tuple(hook for hook in self.hooks if _is_awaited(hook))
         self._plain = tuple(hook for hook in self.hooks if hook not in self.awaited)
         if self.awaited and not coroutines:
             raise DefinitionError(
@@ -280,13 +280,13 @@ class AroundDriver(ExecutionDriver):
     """As `ExecutionDriver`, with hooks around each attempt, and with notices."""
 
     owned: NoticedExecutions
-    owned_type = NoticedExecutions
+    owned_type: type[OwnedExecutions] = NoticedExecutions
 
     def __init__(self, *arguments: Any, around: Iterable[Hook], coroutines: bool, **settings: Any) -> None:
-        self.hooks = Hooks(around, coroutines=coroutines)
-        self.around = self.hooks.hooks
+        self.hooks: Hooks = Hooks(around, coroutines=coroutines)
+        self.around: tuple[Any, ...] = self.hooks.hooks
         super().__init__(*arguments, coroutines=coroutines, **settings)
-        self.memory = None  # there steps are called without a word
+        self.memory: Any = None  # there steps are called without a word
         self.store.around_decision = self.hooks.around
         self.store.carrier = next((hook.carrier for hook in self.around if hasattr(hook, "carrier")), None)
         self._carrier_of_stint: Callable[[str], dict[str, str] | None] | None = next(

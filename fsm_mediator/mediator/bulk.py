@@ -14,6 +14,7 @@ from fsm_mediator.errors import DefinitionError, RefusedError
 from fsm_mediator.journal.finding import Filter
 from fsm_mediator.journal.notes import BATCH, BATCH_RESULT, Note, NotesJournal, for_notes
 from fsm_mediator.journal.protocol import Journal, new_token
+from fsm_mediator.mediator.bulk_arguments import arguments_of, check_arguments, kept_arguments
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.finding import executions, filter_of
 from fsm_mediator.mediator.store import uuid7_hex
@@ -54,7 +55,6 @@ class Batch:
     Attributes:
         name: The batch's name.
         verb: The verb.
-        arguments: The arguments of the verb, for each execution the same.
         ids: The executions, in order.
         reason: Why.
         actor: The name of the person or program that confirmed it.
@@ -69,11 +69,28 @@ class Batch:
         kept = [note for note in self._notes.notes(kind=BATCH) if note.value["batch"] == name]
         if not kept or not kept[-1].value["last"]:
             raise RefusedError(f"there is no batch {name!r}, or it was interrupted before it was confirmed; begin anew")
-        self.name, self._first = name, kept[0].number
+        self.name: str = name
+        self._first = kept[0].number
         self.verb: str = kept[0].value["verb"]
-        self.arguments: dict[str, Any] = kept[0].value["arguments"]
-        self.ids = [saga_id for note in kept for saga_id in note.value["ids"]]
-        self.reason, self.actor, self.at = kept[0].reason, kept[0].actor, kept[-1].at
+        self._journal, self._arguments = journal, kept[0].value["arguments"]
+        self.ids: list[Any] = [saga_id for note in kept for saga_id in note.value["ids"]]
+        self.reason: str | None = kept[0].reason
+        self.actor: str | None = kept[0].actor
+        self.at: float = kept[-1].at
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the verb, for each execution the same.
+
+        Raises:
+            JournalError: They are sealed, and the journal's cipher cannot open them.
+        """
+        return arguments_of(self._journal, self.name, self._arguments)
+
+    @property
+    def number(self) -> int:
+        """The number of its first note. All other notes about it come later."""
+        return self._first
 
     def results(self) -> list[BulkResult]:
         """The results so far, in the order in which they came."""
@@ -111,23 +128,24 @@ def freeze(
     """Confirm a batch: from then on it concerns these executions, and no others.
 
     Raises:
-        DefinitionError: There is no such verb for many, or `PRUNE` is given arguments.
+        DefinitionError: There is no such verb for many, or it does not take these arguments.
         JournalError: The journal keeps no notes, or deletes no executions by id, and is to.
+        PayloadError: The arguments cannot be encoded as JSON.
     """
     if verb not in VERBS_IN_BULK:
         raise DefinitionError(f"bulk({verb!r}): the verbs for many are {', '.join(VERBS_IN_BULK)}")
-    if verb == PRUNE and arguments:
-        raise DefinitionError(f"bulk({verb!r}) takes no arguments, and is given {', '.join(arguments)}")
+    check_arguments(verb, arguments, reason)
     if verb == PRUNE:
         from fsm_mediator.journal.retention import for_retention  # loaded when it is used
 
         for_retention(journal)
     notes, name, each = for_notes(journal), uuid7_hex(at), list(ids)
+    kept = kept_arguments(journal, name, arguments)
     for start in range(0, max(1, len(each)), CHUNK):
         value: dict[str, Any] = {
             "batch": name,
             "verb": verb,
-            "arguments": dict(arguments),
+            "arguments": kept,
             "ids": each[start : start + CHUNK],
         }
         value["last"] = start + CHUNK >= len(each)

@@ -25,7 +25,7 @@ def prune_batch(journal: Journal, batch: Batch, clock: Callable[[], float]) -> I
 def prune_one(journal: Journal, saga_id: str, at: float) -> BulkResult:
     """Delete an execution that had ended at time *at*, and its branches.
 
-    What an interrupted batch has deleted already counts as done.
+    Executions that an interrupted batch has deleted count as done.
 
     Raises:
         JournalError: The journal cannot be written, or deletes no executions by id.

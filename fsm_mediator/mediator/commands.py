@@ -223,7 +223,7 @@ def _is_kept_for_branch(store: ExecutionStore, execution: Execution, entry: Entr
 
 
 def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, SignalPlace, str]:
-    """The execution whose inbox takes the signal *name*, the signal, and its path in that execution.
+    """The execution that takes the signal *name* into its inbox, the signal, and its path in that execution.
 
     A branch that does not exist yet has no inbox: its parent keeps the signal, under ``GROUP.BRANCH.SIGNAL``.
     """

@@ -75,8 +75,8 @@ class Holds:
         self._limited = limited
         self._held: dict[Held, Note] = {}
         self._last = 0
-        self.restricts = limited
-        self.any = False
+        self.restricts: bool = limited
+        self.any: bool = False
         self.parked: set[str] = set()
 
     def refresh(self) -> bool:

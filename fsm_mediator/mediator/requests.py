@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 _recursive: set[str] = set()
 """The sagas that were warned of."""
 

@@ -48,7 +48,7 @@ from fsm_mediator.records import VERBS, Acceptance
 from fsm_mediator.retry import check_wait
 from fsm_mediator.states import COMPENSATING, ENDED, WAITING, is_settled, path_of, split_state
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 _ids = random.Random()  # noqa: S311 - unique, not secret; a generator of its own, because users seed the shared one
 if hasattr(os, "register_at_fork"):

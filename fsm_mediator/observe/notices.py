@@ -31,13 +31,13 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
             meanwhile).
         saga_id: The execution.
         saga: The saga's definition.
-        acceptance: What opened the execution.
+        acceptance: The acceptance of the execution.
         state: The state that it is in.
         at: When, in seconds since the epoch.
         opens: Whether a caller has opened it just now, and waits for it.
         error: Why it was left, where an error is why.
-        previous: Where a stint begins: the context of the trace of the stint before, in any process. None: of none.
-        causes: Where a stint begins: the contexts of the traces in which what is in its inbox was said.
+        previous: The context of the trace of the stint before, in any process, if a stint begins. None: of none.
+        causes: The contexts of the traces of the items in its inbox, if a stint begins.
     """
 
     kind: str

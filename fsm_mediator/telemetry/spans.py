@@ -27,8 +27,8 @@ try:
     from opentelemetry import context as otel_context
     from opentelemetry import metrics, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ImportError as error:
-    raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from error
+except ImportError as _error:
+    raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from _error
 
 NAME = "fsm_mediator"
 """The name of the tracer and of the meter, and what the names of attributes and instruments begin with."""
@@ -57,7 +57,7 @@ class Telemetry:
         tracer_provider: Makes the tracer; None: the global provider, as it is when the first span begins.
         meter_provider: Makes the meter; None: the global provider.
         record_exceptions: Whether the span of an attempt gets the message and the traceback of what its step raised.
-        redact: Patterns of what is hidden in these: see `Redaction`. ``message`` and ``traceback`` are such names.
+        redact: Patterns of values to hide in these: see `Redaction`. ``message`` and ``traceback`` are such names.
 
     Raises:
         MissingExtraError: The extra ``otel`` is not installed.

@@ -25,7 +25,7 @@ from fsm_mediator.transactions.access import Access
 from fsm_mediator.transactions.databases.base import settled
 from fsm_mediator.transactions.tables import Tables
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 Kind: TypeAlias = Literal["start", "signal", "message"]
 
@@ -86,8 +86,16 @@ class MediatorLike(Protocol):
     def sagas(self) -> Any:
         """Its registered sagas."""
 
-    def start(self, saga: Any, payload: Any, *, saga_id: str, deadline: float | None, **attributes: Any) -> Any:
-        """Accept a saga; with ``attributes=``, where it is given these."""
+    def start(
+        self,
+        saga: Any,
+        payload: Any,
+        *,
+        saga_id: str,
+        deadline: float | None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Accept a saga."""
 
     def signal(self, saga_id: str, name: str, value: Any) -> Any:
         """Send a signal."""

@@ -245,15 +245,15 @@ def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
 
 
 def held_wrongly(execution: Execution) -> Iterator[Broken]:
-    """A lifted hold of the announced attempt of *execution* that does more than let this attempt begin."""
+    """A removed hold of the announced attempt of *execution* that does more than let this attempt begin."""
     effect, state, number = execution.effect, execution.state, execution.attempt
     if effect is None or effect.kind not in (EXECUTE, COMPENSATE) or effect.part.kind is not Kind.STEP:
         return
     woken = copied(execution)
     woken.receive(InboxItem(WAKE, number=_LATER))
     if woken.advance(0.0) is not None or woken.state != state:
-        yield broken("held", f"a hold is lifted in {state}, and it moves to {woken.state} without an attempt")
+        yield broken("held", f"a hold is removed in {state}, and it moves to {woken.state} without an attempt")
     elif woken.attempt != number:
         yield broken("held", f"attempt {number} is held in {state}, and it is number {woken.attempt} that begins")
     elif _LATER not in woken.consumed:
-        yield broken("held", f"a hold is lifted in {state}, and what says so stays in the inbox")
+        yield broken("held", f"a hold is removed in {state}, and what says so stays in the inbox")

@@ -98,7 +98,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         check_number("PostgresJournal: max_value_bytes", max_value_bytes, above=True)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.codec = Codec(max_value_bytes, types, cipher)
+        self.codec: Codec = Codec(max_value_bytes, types, cipher)
         self._lease = lease
         self._liveness = SecondLook(2 * self.heartbeat)
         address = Address(url)

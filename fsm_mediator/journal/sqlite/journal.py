@@ -91,10 +91,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
         check_number("SQLiteJournal: max_value_bytes", max_value_bytes, above=True)
         if not callable(clock):
             raise DefinitionError(f"SQLiteJournal: clock must be a function, not {clock!r}")
-        self.path = self._absolute(path)
+        self.path: str = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.codec = Codec(max_value_bytes, types, cipher)
+        self.codec: Codec = Codec(max_value_bytes, types, cipher)
         self._lease = lease
         self._clock = clock
         self._connections = Connections(
@@ -273,7 +273,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         return pruning.prune_these(self._read, self._perform, list(filter(is_text, saga_ids)), before)
 
     def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
-        """As `ResealingJournal.reseal`. What was in plain text may stay in free pages until a VACUUM."""
+        """As `ResealingJournal.reseal`. Plain text may stay in free pages until a VACUUM."""
         self._connections.check_writable()
 
         def read(statement: str, parameters: Sequence[Any]) -> list[Row]:
