@@ -73,6 +73,8 @@ UNPLAYED = {
     "A step that is refused names no error.": "error",
     "A command that does not fit the state is passed over without a word.": "refused",
     "A sleep and a time-out of a signal last half as long as they say.": "decided",
+    "A removed hold takes the announced attempt back.": "held",
+    "An attempt that was held counts as made.": "held",
     "A group begins one branch more than `at_most`.": "at a time",
     "A planned branch that ended without having begun counts as succeeded.": "planned",
     "A planned branch that ended without having begun is waited for.": "planned",
@@ -91,6 +93,7 @@ REASONS = {
     "recovery": "the way ends where the item has left the inbox; only a crash after that shows that it is lost",
     "signal": "the second signal crosses the first in the inbox: a player posts it past the driver",
     "at a time": "branches of a player wait until they may be seen, so that it does not count how many have begun",
+    "held": "a player holds nothing; test_holds.py has mediators hold attempts and remove the holds",
     "planned": "a branch that has not begun has no records that a player could bring about; "
     "test_what_ends_without_having_begun_is_walked has a mediator end planned branches",
 }

@@ -17,6 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from fsm_mediator import AesGcm, JournalError, LeaseLostError, MemoryJournal, SQLiteJournal, UnknownExecutionError
 from fsm_mediator.journal.finding import Filter, for_finding
+from fsm_mediator.journal.following import REMOVED, is_counted
 from fsm_mediator.journal.notes import ATTRIBUTES, Note, for_notes
 from fsm_mediator.journal.operators import Fault, for_operators
 from fsm_mediator.journal.optional import inbox_after
@@ -46,13 +47,10 @@ from tests.drivers import examples
 from tests.postgres_server import server, server_clock, without_second_look
 
 TRACE = {"traceparent": "00-1-2-01", "tracestate": 'vendor="ü"'}
+"""The context of a trace that something was said in."""
 
 LIMITS: dict[str, tuple[tuple[str, int], ...]] = {"d-1": (("x", 1), ("y", 2)), "d-2": (("x", 2),), "d-3": ()}
 """What each driver declares."""
-
-
-TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=é"}
-"""The context of a trace that an item was said in."""
 
 
 class JournalRemembers(RuleBasedStateMachine):
@@ -60,6 +58,7 @@ class JournalRemembers(RuleBasedStateMachine):
 
     lease: float
     keeps_times = True
+    counting = False
     caps = True
     declared: ClassVar[dict[str, tuple[tuple[str, int], ...]]] = LIMITS
     journal: Journal
@@ -89,6 +88,7 @@ class JournalRemembers(RuleBasedStateMachine):
         self.answers: dict[str, VerbAnswer] = {}
         self.noted: list[Note] = []
         self.cursor, self.followed = "", dict[str, int]()
+        self.moved, self.counted, self.numbers = "", dict[str, int](), dict[int, str]()
         self.knows: dict[str, tuple[Definition, ...]] = {}
         self.enlist("d-1", ())
         self.enlist("d-2", ())
@@ -637,6 +637,20 @@ class JournalRemembers(RuleBasedStateMachine):
             self.followed.pop(each, None)
         return len(whole)
 
+    @rule(name=st.sampled_from("abcdef"), end=st.sampled_from(sorted(ENDED)), forget_ids=st.booleans())
+    def end_and_prune(self, name, end, forget_ids):
+        """An execution ends, and is pruned a little later, if its id is free: otherwise few would ever be."""
+        if name not in self.rows and name not in self.forgotten:
+            opened = acceptance(name, at=self.clock.now)
+            self.attempt(self.commit(name, ["executing.b", end], None, held=False, wake_in=1.0, acceptance=opened))
+            if self.counting:
+                self.count_moves(3)
+            self.time_passes(1.0)
+            if forget_ids:
+                self.prune(0.0, 3, None, forget_ids=True, stopped_after=1)
+            else:
+                self.prune_these(0.0, {0, 1, 2, 3})
+
     @precondition(lambda self: self.rows)
     @rule(age=st.sampled_from((0.0, 20.0)), places=st.sets(st.integers(0, 3), min_size=1))
     def prune_these(self, age, places):
@@ -792,6 +806,46 @@ class JournalRemembers(RuleBasedStateMachine):
             self.cursor = changes[-1].cursor
         for name, row in self.rows.items():
             assert self.followed[name] == len(row["records"])
+
+    @initialize(counted=st.booleans())
+    def begin_to_count(self, counted):
+        """Have the moves followed after each step; a journal that nobody follows numbers none."""
+        self.counting = counted
+
+    def count_moves(self, limit):
+        """Follow the moves: each execution's in order, without values, and deleted executions leave the counts."""
+        if not is_counted(self.journal):
+            return
+        while moves := self.journal.moves(self.moved, limit):
+            assert len(moves) <= limit
+            for move in moves:
+                self.count_move(move)
+            self.moved = moves[-1].cursor
+        assert self.journal.last_change() >= int(self.moved or 0)
+        assert self.counted == {name: len(row["records"]) for name, row in self.rows.items()}
+        assert sorted(self.numbers.values()) == sorted(self.rows)
+
+    def count_move(self, move):
+        """Count a move, as a side store does; it is what the model has of the execution, unless that was deleted."""
+        if move.seq == REMOVED:
+            self.counted.pop(self.numbers.pop(move.execution, ""), None)
+        elif move.saga_id:
+            assert self.counted.get(move.saga_id, -1) == move.seq - 1
+            self.counted[move.saga_id] = move.seq
+            self.numbers[move.execution] = move.saga_id
+            row = self.rows.get(move.saga_id)
+            if row is not None and move.seq and row["records"][move.seq - 1 :]:
+                kept = row["records"][move.seq - 1]
+                told = (kept.event, kept.source, kept.target, kept.at, kept.step, kept.in_doubt)
+                assert (move.event, move.source, move.target, move.at, move.step, bool(move.in_doubt)) == told
+            if row is not None:
+                opened = row["opened"]
+                assert (move.saga, move.version, move.is_branch) == (opened.saga, opened.version, "/" in move.saga_id)
+
+    @invariant()
+    def moves_are_counted(self) -> None:
+        if hasattr(self, "journal") and self.counting:
+            self.count_moves(3)
 
     @invariant()
     def shows_drivers_what_to_do(self) -> None:

@@ -21,7 +21,9 @@ from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine import machine
 from fsm_mediator.machine import table as machine_table
 from fsm_mediator.records import (
+    CANCEL,
     SIGNAL,
+    WAKE,
     Abandoned,
     Branch,
     Branches,
@@ -811,6 +813,28 @@ def _(patch):
         original(self, item)
 
     wrapped(patch, "receive", latest)
+
+
+@mutant(1)
+def _(patch):
+    """A removed hold takes the announced attempt back."""
+
+    def withdraw(original, self, item):
+        original(self, replace(item, kind=CANCEL) if item.kind == WAKE else item)
+
+    wrapped(patch, "receive", withdraw)
+
+
+@mutant(1)
+def _(patch):
+    """An attempt that was held counts as made."""
+
+    def count(original, self, item):
+        original(self, item)
+        if item.kind == WAKE:
+            self.attempt += 1
+
+    wrapped(patch, "receive", count)
 
 
 @mutant(4, on=("limited",))

@@ -19,11 +19,13 @@ from fsm_mediator.errors import (
 )
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.ids import branch_id, branch_name
-from fsm_mediator.machine.parts import GROUPS, Kind, Part
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, GROUPS, Kind, Part
 from fsm_mediator.records import (
+    WAKE,
     Acceptance,
     Answer,
     Begin,
+    InboxItem,
     OperatorRetry,
     OperatorSettled,
     OperatorUndo,
@@ -57,6 +59,9 @@ from fsm_mediator.verifier.rules_table import Broken, broken
 _FAILS: Final = GIVE_UP_EVENTS | ERRORED | {"undo"}
 
 _CALLS: Final = (EXECUTING, PROBING, COMPENSATING)
+
+_LATER: Final = 1_000_000
+"""The number of an inbox item that comes after all others."""
 
 _COMMANDS: Final[tuple[tuple[str, Answer], ...]] = (
     ("start", Begin()),
@@ -237,3 +242,18 @@ def accepted_wrongly(execution: Execution) -> Iterator[Broken]:
         else:
             yield broken("refused", f"{command!r} does not fit {state}, and is not refused")
             tried = copied(execution)
+
+
+def held_wrongly(execution: Execution) -> Iterator[Broken]:
+    """A removed hold of the announced attempt of *execution* that does more than let this attempt begin."""
+    effect, state, number = execution.effect, execution.state, execution.attempt
+    if effect is None or effect.kind not in (EXECUTE, COMPENSATE) or effect.part.kind is not Kind.STEP:
+        return
+    woken = copied(execution)
+    woken.receive(InboxItem(WAKE, number=_LATER))
+    if woken.advance(0.0) is not None or woken.state != state:
+        yield broken("held", f"a hold is removed in {state}, and it moves to {woken.state} without an attempt")
+    elif woken.attempt != number:
+        yield broken("held", f"attempt {number} is held in {state}, and it is number {woken.attempt} that begins")
+    elif _LATER not in woken.consumed:
+        yield broken("held", f"a hold is removed in {state}, and what says so stays in the inbox")

@@ -51,6 +51,7 @@ RULES: Final = {
         "every driver dies in; a pivot gets stuck only in doubt",
     ),
     "cancel": Rule(1, "a cancel and the deadline take hold between effects and before the pivot, and nowhere else"),
+    "held": Rule(1, "a hold only delays: when it is removed the announced attempt begins, and no other"),
     "compensated": Rule(2, "a failed saga has compensated every effect that can be compensated, of branches too"),
     "newest first": Rule(2, "nothing is compensated before what took effect after it"),
     "error": Rule(

@@ -25,7 +25,7 @@ from fsm_mediator.states import SUCCEEDED, WAITING, is_settled, path_of
 from fsm_mediator.verifier.abstract_states import UNLIMITED_ATTEMPTS, AbstractState, StateTable, Successor
 from fsm_mediator.verifier.action import DIES, Action
 from fsm_mediator.verifier.actions import ActionModel
-from fsm_mediator.verifier.answer_laws import accepted_wrongly
+from fsm_mediator.verifier.answer_laws import accepted_wrongly, held_wrongly
 from fsm_mediator.verifier.branches import BACKWARD, FORWARD, Child, Status, child_of, status_of
 from fsm_mediator.verifier.choices import MOST_ITEMS
 from fsm_mediator.verifier.effect_ledger import EffectLedger
@@ -253,7 +253,7 @@ class StateSpace:
                 self._progress(_REPORTED)
             position, ledger = self.nodes[number]
             if not position.led:
-                for broken in accepted_wrongly(position.execution):
+                for broken in (*accepted_wrongly(position.execution), *held_wrongly(position.execution)):
                     self._broken(broken, number, crashed=bool(self._crashed[number]))
             moves = list(self.possible.at(position.execution, ledger))
             alike: set[tuple[int, int, bool, bool]] = set()
