@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import Mediator, SQLiteJournal
+from fsm_mediator import Mediator, OutcomeUnknownError, Saga, Signal, SQLiteJournal
 from fsm_mediator.journal.archive import Archive
 from fsm_mediator.statistics.side_store import SideStore
 from fsm_mediator.ui import Monitor
@@ -16,7 +16,7 @@ from fsm_mediator.ui.live import digest_of
 from fsm_mediator.ui.reading import Reader
 from tests.asgi import get
 from tests.commits import DRIVER, opening
-from tests.drivers import World
+from tests.drivers import ONCE, World
 from tests.test_monitor import acting, order
 
 PLACES = ("/", "/machines", "/machines/order/1")
@@ -157,3 +157,37 @@ def test_archive_is_shown_only_where_there_is_one(mediator, archive, tmp_path):
     assert "z.jsonl.gz" in answer.text
     empty = Monitor(mediator, authorize=acting, archive=tmp_path / "nowhere")
     assert "no execution yet" in text_of(empty, "/archive")
+
+
+# Versions, and links
+
+
+def test_pictures_of_two_versions_have_their_own_counts(tmp_path):
+    """Beside each other on the page, each version's machine has the executions of that version alone."""
+    versions = [Saga("order", [World().step("charge"), Signal("approve")], version=each) for each in "12"]
+    with Mediator(*versions, journal=tmp_path / "sagas.db") as mediator:
+        for number, saga in enumerate([versions[0], versions[0], versions[1], versions[1], versions[1]]):
+            mediator.run(saga, saga_id=f"o-{number}", check=False)
+        page = text_of(Monitor(mediator, authorize=acting), "/")
+    articles = {each[0]: each for each in page.split("<small>version ")[1:] if "phases" in each}
+    assert sorted(articles) == ["1", "2"]
+    for version, count in (("1", 2), ("2", 3)):
+        assert f"{count} now" in articles[version]
+        assert f"{count} executions" in articles[version]
+        assert f"/runs?saga=order&amp;version={version}&amp;state=waiting" in articles[version]
+
+
+def test_rest_of_a_long_list_is_linked_with_its_filter(tmp_path, monkeypatch):
+    """Of more than eight in trouble the others are a click away; a list that was cut off says so."""
+    stuck = Saga("t", [World().step("a", *[OutcomeUnknownError("no")] * 9, pivot=True, undo=None, retry=ONCE)])
+    with Mediator(stuck, journal=tmp_path / "sagas.db", park_after=0.0) as mediator:
+        for number in range(9):
+            mediator.run(stuck, saga_id=f"t-{number}", check=False)
+        monkeypatch.setattr("fsm_mediator.ui.reading.LOOKED_AT", 9)
+        monkeypatch.setattr("fsm_mediator.ui.pages.LOOKED_AT", 9)
+        monitor = Monitor(mediator, authorize=acting)
+        page = text_of(monitor, "/")
+        assert "9 or more" in page
+        assert 'href="/stuck">1 more' in page
+        assert "The newest 9 are grouped here" in text_of(monitor, "/stuck")
+        assert "9 executions fit" in text_of(monitor, "/bulk?verb=retry&state=stuck,retrying")

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from fsm_mediator import Mediator, Parallel, Saga, Signal
+from fsm_mediator import Mediator, OutcomeUnknownError, Parallel, Saga, Signal
 from fsm_mediator.telemetry import Telemetry
 from fsm_mediator.ui import Monitor
 from tests.asgi import get
 from tests.commits import found
-from tests.drivers import World, eventually
+from tests.drivers import ONCE, World, eventually
 from tests.test_monitor import acting
 
 
@@ -55,3 +55,18 @@ def test_malformed_trace_is_not_shown(text):
     page = get(Monitor(mediator, authorize=acting), "/runs/o-1").text
     assert found(mediator.journal, "o-1").acceptance.carrier == {"traceparent": text}
     assert not re.search(r"Trace|<script>", page)
+
+
+def test_secrets_are_hidden_in_the_picture(tmp_path):
+    """What `redact=` hides in the timeline is not readable in the picture above it, in no view and at no moment."""
+    world = World()
+    refusing = world.step("pay", OutcomeUnknownError("card 4111"), retry=ONCE, pivot=True, undo=None)
+    with Mediator(Saga("s", [refusing]), journal=tmp_path / "sagas.db") as mediator:
+        mediator.run("s", saga_id="o-1", check=False)
+        mediator.retry("o-1", reason="the owner of 4111 called")
+        monitor = Monitor(mediator, authorize=acting, redact=lambda text: text.replace("4111", "***"))
+        for query in ("", "?view=detail", "?at=2", "?at=2&view=detail"):
+            page = get(monitor, f"/runs/o-1{query}").text
+            assert "<svg" in page
+            assert "card ***" in page
+            assert "4111" not in page

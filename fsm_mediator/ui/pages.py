@@ -13,7 +13,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.picture import STEPS, View
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, RefusedError, UnknownSagaError
@@ -31,7 +31,7 @@ from fsm_mediator.ui.batches import IN_BULK, MOST, Batches
 from fsm_mediator.ui.caching import Cached
 from fsm_mediator.ui.offers import Offer, arguments, offers
 from fsm_mediator.ui.pictures import inline_svg, strip
-from fsm_mediator.ui.reading import Reader, trace_of
+from fsm_mediator.ui.reading import LOOKED_AT, Reader, trace_of
 from fsm_mediator.verifier import verify
 
 A_PAGE: Final = 50
@@ -89,13 +89,14 @@ class Pages:
                 "name": name,
                 "version": version,
                 "phases": sorted(_by_phase(states).items()),
-                "total": states.total(),
                 "picture": await self._picture_of_counts(name, version, counts),
             }
             for name, version, states in _ordered(counts)
             if name not in self._reader.branch_names
         ]
-        return Page("now.html", {"title": "Now", "troubled": troubled, "machines": machines, "age": age})
+        return Page(
+            "now.html", {"title": "Now", "troubled": troubled, "machines": machines, "age": age, "most": LOOKED_AT}
+        )
 
     async def _counts(self) -> tuple[Mapping[tuple[str, str], Counter[str]], str]:
         """The counts of all machines, and their age in words."""
@@ -106,7 +107,11 @@ class Pages:
         saga = self._saga(name, version)
         if saga is None:
             return None
-        states = {key[0]: MachineStatistics(executions=found.total(), now=dict(found)) for key, found in counts.items()}
+        states = {
+            each.name: MachineStatistics(executions=found.total(), now=dict(found))
+            for each in all_definitions(saga)
+            if (found := counts.get((each.name, each.version))) is not None
+        }
         diagram = Statistics(saga, version, machines=states).diagram("now", theme="auto")
         return await run_in_threadpool(inline_svg, diagram)
 
@@ -192,7 +197,7 @@ class Pages:
             way = await run_in_threadpool(run_of, reader.journal, entry)
         except JournalError:
             return None, 0
-        diagram = Diagram(saga, way, view=view, theme="auto")
+        diagram = Diagram(saga, reader.hidden(way), view=view, theme="auto")
         frames = await run_in_threadpool(diagram.frames)
         last = len(frames) - 1
         shown = frames[min(int(at), last)] if at.isdecimal() and len(at) < 10 else diagram
@@ -208,7 +213,9 @@ class Pages:
             (*group, [each.verb for each in self._offers(reader, group[3][0][0], look) if each.verb in IN_BULK])
             for group in reader.stuck_groups()
         ]
-        return {"title": "Stuck", "groups": groups, "redact": reader.redact}
+        looked_at = sum(len(group[3]) for group in groups)
+        most = LOOKED_AT if looked_at == LOOKED_AT else None
+        return {"title": "Stuck", "groups": groups, "redact": reader.redact, "most": most}
 
     def _offers(self, reader: Reader, entry: Entry, look: Drivability) -> list[Offer]:
         """The verbs that an execution takes now; none where no verb is taken at all."""

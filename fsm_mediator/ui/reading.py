@@ -12,6 +12,7 @@ import attrs
 import msgspec
 
 from fsm_mediator.definition.saga import Saga, all_definitions
+from fsm_mediator.diagram.history import Run
 from fsm_mediator.error_types import SagaCancelledError, UnknownExecutionError
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.attributes import Scalar, scalar_of
@@ -349,6 +350,17 @@ class Reader:
             before = record.at
         return lines
 
+    def hidden(self, run: Run) -> Run:
+        """An execution and its branches, with what is secret in errors and reasons hidden."""
+        branches = {name: self.hidden(each) for name, each in (run.branches or {}).items()}
+        return attrs.evolve(run, records=tuple(map(self._hidden, run.records)), branches=branches)
+
+    def _hidden(self, record: Record) -> Record:
+        error = record.error
+        shown = error and Failure(error.type, self.redact(error.message), self.redact(error.traceback))
+        reason = record.reason and self.redact(record.reason)
+        return msgspec.structs.replace(record, error=shown, reason=reason)
+
     def inbox(self, saga_id: str) -> list[Item]:
         """The inbox of an execution."""
         return [self._item(item) for item in self.journal.inbox(saga_id)]
@@ -382,7 +394,8 @@ def trace_of(entry: Entry) -> tuple[str, str] | None:
 def _filter_of(asked: Mapping[str, str | None]) -> Filter:
     named = {name: value for name, value in asked.items() if value is not None}
     attributes = dict(map(_attribute, named.pop("having", "").split()))
-    return filter_of(**named, attributes=attributes)  # type: ignore[arg-type]
+    states = [each.strip() for each in named.pop("state", "").split(",") if each.strip()]
+    return filter_of(**named, state=states or None, attributes=attributes)  # type: ignore[arg-type]
 
 
 def _attribute(word: str) -> tuple[str, Scalar]:
