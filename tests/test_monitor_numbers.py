@@ -81,7 +81,7 @@ def test_counts_come_from_the_side_store_which_says_how_old_it_is(mediator, monk
 
 def test_audit_goes_on_to_the_oldest_execution(mediator, monkeypatch):
     """The audit is a page of executions at a time, each below the last one; a link leads on to the first of all."""
-    monkeypatch.setattr("fsm_mediator.ui.reading.AUDITED", 2)
+    monkeypatch.setattr("fsm_mediator.ui.auditing.AUDITED", 2)
     monitor = Monitor(mediator, authorize=acting)
     place, seen = "/audit", []
     while True:

@@ -27,6 +27,7 @@ from fsm_mediator.narration import span
 from fsm_mediator.states import is_ended, path_of, phase_of
 from fsm_mediator.statistics import Statistics
 from fsm_mediator.statistics.machines import MachineStatistics
+from fsm_mediator.ui.auditing import audit
 from fsm_mediator.ui.batches import IN_BULK, MOST, Batches
 from fsm_mediator.ui.caching import Cached
 from fsm_mediator.ui.offers import Offer, arguments, offers
@@ -290,11 +291,11 @@ class Pages:
         return await self._run_page(Reader(found, reader.sagas, reader.redact, reader.clock), saga_id, request)
 
     async def audit(self, request: Request) -> Page:
-        """The verbs of people, newest first."""
+        """What people did, newest first."""
         after = request.query_params.get("after") or None
-        verbs, more = await run_in_threadpool(self._reader.audit, after)
+        deeds, more = await run_in_threadpool(audit, self._reader.journal, self._reader.redact, after)
         query = None if more is None else urlencode({"after": more})
-        return Page("audit.html", {"title": "Audit", "said": verbs, "more": query, "after": after})
+        return Page("audit.html", {"title": "Audit", "deeds": deeds, "more": query, "after": after})
 
     async def bulk(self, request: Request) -> Page:
         """The executions that a batch would concern, and the form that confirms it."""

@@ -13,7 +13,7 @@ import msgspec
 
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram.history import Run
-from fsm_mediator.error_types import SagaCancelledError, UnknownExecutionError
+from fsm_mediator.error_types import UnknownExecutionError
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.attributes import Scalar, scalar_of
 from fsm_mediator.journal.finding import Filter, FindingJournal, finds, newest_by_phase
@@ -27,7 +27,6 @@ from fsm_mediator.mediator.holding import hold_of
 from fsm_mediator.narration import details, in_words, place_in_words, span
 from fsm_mediator.records import Failure, InboxItem, Record
 from fsm_mediator.states import (
-    ABANDON,
     COMPENSATING,
     ENDED,
     EXECUTING,
@@ -61,14 +60,9 @@ _UNFINISHED: Final = (
 LOOKED_AT: Final = 200
 """How many executions of each kind of trouble are looked at."""
 
-AUDITED: Final = 500
-"""How many executions a page of the audit reads."""
-
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
 """As in https://www.w3.org/TR/trace-context/."""
 
-_PERSONS: Final = frozenset({"retry", "settled_done", "settled_undone", "undo", ABANDON})
-_CANCELLED: Final = Failure.of(SagaCancelledError()).type
 
 Redact = Callable[[str], str]
 
@@ -304,24 +298,6 @@ class Reader:
             groups.setdefault((entry.acceptance.saga, path_of(entry.state), cause), []).append((entry, last))
         return sorted(((*key, found) for key, found in groups.items()), key=lambda group: -len(group[3]))
 
-    def audit(self, after: str | None) -> tuple[list[tuple[Record, tuple[str, ...]]], str | None]:
-        """The verbs of people for `AUDITED` executions below the cursor *after*, the newest first, in words.
-
-        Returns:
-            These, and the cursor of the next page; None: there is none.
-        """
-        entries = list(find(self.journal, Filter(), after, AUDITED))
-        found: list[Record] = []
-        for entry in entries:
-            try:
-                records = self.journal.records(entry.saga_id)
-            except JournalError:
-                continue
-            found += [record for record in records if _is_of_person(record)]
-        found.sort(key=lambda record: -record.at)
-        more = entries[-1].cursor if len(entries) == AUDITED else None
-        return [(record, tuple(map(self.redact, details(record)))) for record in found], more
-
     # One execution
 
     def records(self, saga_id: str) -> tuple[list[Record], str | None]:
@@ -403,8 +379,3 @@ def _attribute(word: str) -> tuple[str, Scalar]:
     if not is_pair:
         raise DefinitionError(f"having: {word!r} is no NAME=VALUE")
     return name, scalar_of(value)
-
-
-def _is_of_person(record: Record) -> bool:
-    error = record.error
-    return record.event in _PERSONS or (error is not None and error.type == _CANCELLED)
