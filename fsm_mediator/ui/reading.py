@@ -16,7 +16,7 @@ from fsm_mediator.diagram.history import Run
 from fsm_mediator.error_types import UnknownExecutionError
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.attributes import Scalar, scalar_of
-from fsm_mediator.journal.finding import Filter, FindingJournal, finds, newest_by_phase
+from fsm_mediator.journal.finding import Filter, FindingJournal, finds, left_alone, newest_by_phase
 from fsm_mediator.journal.lines import plain
 from fsm_mediator.journal.notes import Note, keeps_notes, notes_of
 from fsm_mediator.journal.operators import Drivability
@@ -52,6 +52,8 @@ OVERDUE: Final = 60.0
 
 UNDRIVEN: Final = "undriven"
 DIED: Final = "died"
+LATE: Final = "late"
+_COMPENSATING: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION})
 _UNFINISHED: Final = (
     *(STUCK, PENDING, EXECUTING, WAITING, COMPENSATING),
     *(RETRYING, RETRYING_COMPENSATION, PROBING),
@@ -197,6 +199,9 @@ class Reader:
             return "its driver is gone", UNDRIVEN
         if entry.driver is None and self._needs_driver(entry):
             return "nobody drives it", UNDRIVEN
+        deadline = entry.acceptance.deadline_at
+        if deadline is not None and deadline < self.clock() - OVERDUE and phase_of(entry.state) not in _COMPENSATING:
+            return "it is past its deadline", LATE
         if entry.recoveries.total:
             return f"{entry.recoveries.total} of its drivers died", DIED
         return None, None
@@ -269,11 +274,15 @@ class Reader:
         newest = newest_by_phase(self.journal, _UNFINISHED, LOOKED_AT)
         by_phase = {phase: self.rows(found, look) for phase, found in newest.items()}
         rows = [row for found in by_phase.values() for row in found]
+        known = {row.saga_id for row in rows}
+        left = left_alone(self.journal, self.clock() - OVERDUE, LOOKED_AT)
+        rows += self.rows((entry for entry in left if entry.saga_id not in known), look)
         retrying = [*by_phase[RETRYING], *by_phase[RETRYING_COMPENSATION]]
         often = [row for row in retrying if (last := self.last_record(row.entry)) and last.attempt >= OFTEN]
         kinds = (
             ("Waiting for a person", by_phase[STUCK]),
             ("Nobody drives them", [row for row in rows if row.kind == UNDRIVEN]),
+            ("Overdue", [row for row in rows if row.kind == LATE]),
             ("Undrivable", [row for row in rows if row.kind == UNDRIVABLE and not is_stuck(row.entry.state)]),
             ("Retrying often", often),
             ("In doubt", by_phase[PROBING]),
