@@ -191,3 +191,20 @@ def test_rest_of_a_long_list_is_linked_with_its_filter(tmp_path, monkeypatch):
         assert 'href="/stuck">1 more' in page
         assert "The newest 9 are grouped here" in text_of(monitor, "/stuck")
         assert "9 executions fit" in text_of(monitor, "/bulk?verb=retry&state=stuck,retrying")
+
+
+def test_list_is_filtered_by_the_time_of_the_state(mediator):
+    """As by `executions(since=, until=)`: so long ago, or a date; what is no time is refused with an example."""
+    monitor = Monitor(mediator, authorize=acting)
+
+    def listed(query: str) -> set[str]:
+        return set(re.findall(r'href="/runs/([\w-]+)"', text_of(monitor, f"/runs?{query}")))
+
+    assert listed("since=2000-01-01") == {"waiting", "cancelled"}
+    assert listed("until=2000-01-01T10:00") == {"old-0", "old-1", "old-2", "other"}
+    assert listed("since=1h&state=failed,succeeded") == {"cancelled"}
+    assert listed("since=2000-01-01T00:00%2B02:00&until=1h") == set()
+    refused = get(monitor, "/runs?since=yesterday")
+    assert refused.status == 400
+    assert "2h or 7d ago" in refused.text
+    assert "verb=again&amp;saga=order&amp;since=1h" in text_of(monitor, "/runs?saga=order&since=1h")

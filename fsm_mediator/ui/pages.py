@@ -38,7 +38,7 @@ from fsm_mediator.verifier import verify
 A_PAGE: Final = 50
 """How many executions a list shows at a time."""
 
-FILTERS: Final = ("state", "saga", "version", "error", "step", "having", "text", "parent")
+FILTERS: Final = ("state", "saga", "version", "error", "step", "having", "text", "parent", "since", "until")
 """The filters of the list, as the address has them. None may be named as a property of a form (``attributes``): in a
 browser a field hides the property of its name, and the page could not be refreshed."""
 

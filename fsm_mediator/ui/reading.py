@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
@@ -61,6 +62,9 @@ _UNFINISHED: Final = (
 
 LOOKED_AT: Final = 200
 """How many executions of each kind of trouble are looked at."""
+
+_AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
 """As in https://www.w3.org/TR/trace-context/."""
@@ -216,14 +220,22 @@ class Reader:
         """The newest executions that fit, below the cursor *after*; at most *limit*.
 
         Args:
-            asked: Arguments of `filter_of`, and ``having``: the attributes ``tenant=acme order=17``.
+            asked: Arguments of `filter_of`, with several states as ``stuck,failed`` and times as ``2h`` ago or a date;
+                and ``having``: the attributes ``tenant=acme order=17``.
             after: The cursor of the last execution of the page before.
             limit: At most so many.
 
         Raises:
-            DefinitionError: There is no such state, or an attribute is no NAME=VALUE.
+            DefinitionError: There is no such state, an attribute is no NAME=VALUE, or a time is none.
         """
-        return find(self.journal, _filter_of(asked), after, limit)
+        return find(self.journal, self._filter_of(asked), after, limit)
+
+    def _filter_of(self, asked: Mapping[str, str | None]) -> Filter:
+        named: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        attributes = dict(map(_attribute, named.pop("having", "").split()))
+        states = [each.strip() for each in named.pop("state", "").split(",") if each.strip()]
+        named |= {name: _time(name, named[name], self.clock()) for name in ("since", "until") if name in named}
+        return filter_of(**named, state=states or None, attributes=attributes)
 
     def counts(self) -> tuple[dict[tuple[str, str], Counter[str]], float | None]:
         """How many executions of each saga and version are in each state; and by how many seconds they may lag behind.
@@ -261,7 +273,7 @@ class Reader:
 
     def count_fitting(self, asked: Mapping[str, str | None], most: int) -> int:
         """How many executions `executions` would list; it stops at *most*."""
-        chosen = _filter_of(asked)
+        chosen = self._filter_of(asked)
         if not finds(self.journal) or UNDRIVABLE in chosen.states:
             return len(find(self.journal, chosen, None, most))
         store = fresh_store_of(self.journal)
@@ -376,11 +388,19 @@ def trace_of(entry: Entry) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2])
 
 
-def _filter_of(asked: Mapping[str, str | None]) -> Filter:
-    named = {name: value for name, value in asked.items() if value is not None}
-    attributes = dict(map(_attribute, named.pop("having", "").split()))
-    states = [each.strip() for each in named.pop("state", "").split(",") if each.strip()]
-    return filter_of(**named, state=states or None, attributes=attributes)  # type: ignore[arg-type]
+def _time(name: str, text: str, now: float) -> float:
+    """A time: so long ago (``2h``), or a date (``2026-11-29T10:00``, UTC unless it says another zone).
+
+    Raises:
+        DefinitionError: It is neither.
+    """
+    if ago := _AGO.fullmatch(text):
+        return now - float(ago[1]) * _SECONDS[ago[2]]
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise DefinitionError(f"{name}={text!r}: give 15m, 2h or 7d ago, or a date: 2026-11-29T10:00") from None
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _attribute(word: str) -> tuple[str, Scalar]:

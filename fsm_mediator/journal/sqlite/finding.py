@@ -92,7 +92,7 @@ class FindingTables(JournalReader):
         return self._entries_of(self._read(sql.LISTED, (sql.as_json(number for each in newest for number in each),)))
 
     def left_alone(self, at: float, limit: int) -> list[Entry]:
-        """The oldest executions without an owner that a driver should have looked at before time *at*. It only reads."""
+        """The oldest executions without an owner that a driver should have looked at before *at*; it only reads."""
         numbers = [number for number, _ in self._read(sql.UNHELD, (at, "[]", limit))]
         return self._entries_of(self._read(sql.LISTED, (sql.as_json(numbers),)))
 
