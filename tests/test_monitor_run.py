@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import html
 import re
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -70,3 +73,57 @@ def test_secrets_are_hidden_in_the_picture(tmp_path):
             assert "<svg" in page
             assert "card ***" in page
             assert "4111" not in page
+
+
+class EnoughError(Exception):
+    """Ends a response that has no end."""
+
+
+async def first_event(app: Any, path: str, root: str) -> bytes:
+    """The first event, or sign of life, of a stream of events."""
+    where, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": unquote(where),
+        "raw_path": where.encode(),
+        "root_path": root,
+        "query_string": query.encode(),
+        "headers": [(b"host", b"monitor.test")],
+        "client": None,
+        "server": ("monitor.test", 80),
+    }
+    parts: list[bytes] = []
+
+    async def receive() -> Any:
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        parts.append(message.get("body", b""))
+        if len(parts) == 3:
+            raise EnoughError
+
+    with contextlib.suppress(EnoughError, BaseExceptionGroup):
+        await app(scope, receive, send)
+    return parts[-1]
+
+
+@pytest.mark.parametrize("root", ["", "/behind/a proxy"])
+def test_page_of_an_odd_id_stays_live(root):
+    """With any character in an id, the page asks for itself again, and hears of no change while there is none."""
+    mediator = Mediator(Saga("s", [World().step("a")]))
+    mediator.enqueue("s", saga_id=(saga_id := "a?b#c%2F d&\"e'<f>"))
+    monitor = Monitor(mediator, authorize=acting)
+    page = get(monitor, quote(f"{root}/runs/{saga_id}"), root_path=root).text
+    assert html.escape(saga_id, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
+    again, listening = (re.search(rf'{name}="([^"]*)"', page) for name in ("hx-get", "data-events"))
+    digest = re.search(r'data-digest="(\w+)"', page)
+    assert again is not None
+    assert listening is not None
+    assert digest is not None
+    assert f'data-digest="{digest[1]}"' in get(monitor, html.unescape(again[1]), root_path=root).text
+    stream = f"{html.unescape(listening[1])}&known={digest[1]}".replace(root, quote(root), 1)
+    assert asyncio.run(first_event(monitor, stream, root)) == b": the same\n\n"

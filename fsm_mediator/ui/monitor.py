@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 import jinja2
 from markupsafe import Markup
@@ -186,12 +186,12 @@ class Monitor:
 
     def _render(self, request: Request, operator: Operator | None, page: Page) -> str:
         root = request.scope.get("root_path", "")
-        path = request.url.path.removeprefix(root) or "/"
+        path = request.scope["path"].removeprefix(root) or "/"  # not that of request.url, which ends at a "?" of an id
         query = f"?{request.url.query}" if request.url.query else ""
         html = self._templates.get_template(page.template).render(
             root=root,
             here=path,
-            place=path + query,
+            place=quote(path) + query,
             operator=operator,
             read_only=self._read_only,
             has_archive=self._archive is not None,
@@ -211,8 +211,8 @@ class Monitor:
             return Response(status_code=403)
         place = request.query_params.get("page", "/")
         path, _, query = place.partition("?")
-        whole = request.scope.get("root_path", "") + path
-        scope = {**request.scope, "path": whole, "raw_path": whole.encode(), "query_string": query.encode()}
+        whole = request.scope.get("root_path", "") + unquote(path)
+        scope = {**request.scope, "path": whole, "raw_path": quote(whole).encode(), "query_string": query.encode()}
         for page, route in self._page_routes:
             match, child = route.matches(scope)
             if match is Match.FULL:
