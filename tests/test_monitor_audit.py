@@ -61,12 +61,12 @@ def test_everything_that_people_do_is_listed(mediator):
         ("ben", "o-2", "lift the hold", "all is well"),
         ("ann", "saga s, step pay", "hold", "the bank is away"),
         ("ann", "saga s, step pay", "lift the hold", ""),
-        ("carl", "o-1", "executed go", "by carl"),
-        ("dora", "o-1", "settled done pay", "by dora: I saw it"),
+        ("carl", "o-1", "signal go", ""),
+        ("dora", "o-1", "settled done pay", "I saw it"),
+        ("eve", "o-2", "cancel, in go", "the customer called"),
         ("fay", "f-1", "run again", "fixed"),
     ):
         assert deed in found, found
-    assert [each[0] for each in found if "SagaCancelledError" in each[3]] == ["eve"]
 
 
 def test_later_pages_have_only_their_executions(mediator, monkeypatch):

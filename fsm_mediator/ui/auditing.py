@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import quote
 
 import attrs
+import msgspec
 
 from fsm_mediator.error_types import SagaCancelledError
 from fsm_mediator.errors import JournalError
@@ -69,16 +70,26 @@ def _of_records(journal: Journal, redact: Callable[[str], str], entries: Iterabl
             continue
         for record in records:
             if _is_of_person(record):
-                what = f"{record.event.replace('_', ' ')} {record.step or ''}".strip()
                 path = f"runs/{quote(record.saga_id)}#record-{record.seq}"
-                why = " ".join(map(redact, details(record)))
-                yield Deed(record.at, record.actor or "", record.saga_id, path, what, why)
+                what, why = _in_words(record)
+                yield Deed(record.at, record.actor or "", record.saga_id, path, what, redact(why))
 
 
 def _is_of_person(record: Record) -> bool:
-    error = record.error
-    cancelled = error is not None and error.type == _CANCELLED
-    return record.actor is not None or record.event in _PERSONS or cancelled
+    return record.actor is not None or record.event in _PERSONS or _is_cancel(record)
+
+
+def _is_cancel(record: Record) -> bool:
+    return record.error is not None and record.error.type == _CANCELLED
+
+
+def _in_words(record: Record) -> tuple[str, str]:
+    """What was done, and why; the actor is told apart from both."""
+    if _is_cancel(record) and record.error is not None:
+        return f"cancel, in {record.step}" if record.step else "cancel", record.error.message
+    event = "signal" if record.event == "executed" else record.event.replace("_", " ")
+    why = " ".join(details(msgspec.structs.replace(record, actor=None)))
+    return f"{event} {record.step or ''}".strip(), why
 
 
 def _of_notes(

@@ -179,7 +179,7 @@ class Monitor:
 
     def _failure(self, error: MediatorError, back: str = "") -> tuple[Page, int]:
         status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
-        return _message(self._reader.redact(str(error)), back), status
+        return _message(self._reader.redact(str(error)), back, "Not found" if status == 404 else "Not done"), status
 
     def _answer(self, request: Request, operator: Operator | None, page: Page, status: int = 200) -> Response:
         return HTMLResponse(self._render(request, operator, page), status, headers={"cache-control": "no-store"})
@@ -301,8 +301,8 @@ class Monitor:
         return await run_in_threadpool(method, *args, **kwargs)
 
 
-def _message(words: str, back: str = "") -> Page:
-    return Page("message.html", {"title": "Not done", "words": words, "back": back})
+def _message(words: str, back: str = "", title: str = "Not done") -> Page:
+    return Page("message.html", {"title": title, "words": words, "back": back})
 
 
 async def _form_of(request: Request) -> dict[str, str] | None:
