@@ -241,7 +241,7 @@ def test_slider_keys_and_clicks_work(site):
 
 
 def test_all_of_a_group_are_retried_and_followed(site):
-    """From Stuck to the batch: the page fills itself, whichever of the two processes serves it; the audit leads back."""
+    """From Stuck to the batch: its page fills itself, whichever process serves it; the audit leads back to it."""
     page = site.open("/stuck")
     page.get_by_role("link", name="Retry all").click()
     page.get_by_label("Reason").fill("the bank is back")
