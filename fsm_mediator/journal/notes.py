@@ -96,6 +96,9 @@ AGAIN: Final = "run_again"
 AGAIN_OF: Final = "runs_again"
 """The kinds of the two notes that link an execution and its repetition to each other."""
 
+ACKNOWLEDGED: Final = "acknowledged"
+"""The kind of a note by which a person has seen the alerts of an execution: see ``acknowledging.py``."""
+
 BATCH: Final = "batch"
 BATCH_RESULT: Final = "batch_result"
 """The kinds of notes that keep the ids of a batch, and what came of the verb for each: see ``mediator/bulk.py``."""

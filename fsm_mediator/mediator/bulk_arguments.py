@@ -9,6 +9,7 @@ import msgspec
 
 from fsm_mediator.ciphers import Cipher
 from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.note_rows import about_batch
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.sealing import MARK, seal, unseal, why_sealed
 from fsm_mediator.records import RESOLVE, RETRY, SIGNAL, UNDO
@@ -55,7 +56,7 @@ def kept_arguments(journal: Journal, name: str, arguments: Mapping[str, Any]) ->
     """
     encoded = journal.codec.encode(dict(arguments), "the arguments of a batch").decode()
     cipher = _cipher_of(journal)
-    return msgspec.json.decode(encoded) if cipher is None else seal(encoded, cipher, _about(name))
+    return msgspec.json.decode(encoded) if cipher is None else seal(encoded, cipher, about_batch(name))
 
 
 def arguments_of(journal: Journal, name: str, kept: Any) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def arguments_of(journal: Journal, name: str, kept: Any) -> dict[str, Any]:
         JournalError: They are sealed, and the journal's cipher cannot open them.
     """
     cipher = _cipher_of(journal)
-    text = unseal(kept, cipher, _about(name)) if isinstance(kept, str) else None
+    text = unseal(kept, cipher, about_batch(name)) if isinstance(kept, str) else None
     if text is not None and text.startswith(MARK):
         raise JournalError(f"the arguments of batch {name!r}: {why_sealed(text.encode(), cipher)}")
     found: dict[str, Any] = kept if text is None else msgspec.json.decode(text)
@@ -74,7 +75,3 @@ def arguments_of(journal: Journal, name: str, kept: Any) -> dict[str, Any]:
 
 def _cipher_of(journal: Journal) -> Cipher | None:
     return journal.codec.cipher if journal.encodes else None
-
-
-def _about(name: str) -> str:
-    return f"{name}/batch"

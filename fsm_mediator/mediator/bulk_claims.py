@@ -38,7 +38,7 @@ class BatchClaim:
         self._run = run
 
     def check(self) -> None:
-        """Refuse to go on once another mediator has taken the batch over, for this one counted as dead.
+        """Refuse to continue after another mediator has taken the batch over, because this one counted as dead.
 
         Raises:
             RefusedError: Another one has.
@@ -47,11 +47,11 @@ class BatchClaim:
         if newest is not None:
             raise RefusedError(
                 f"batch {self._batch.name!r} was taken over by {newest.value['process']} while this process gave no "
-                f"sign of life; it goes on there"
+                f"sign of life, and continues there"
             )
 
     def release(self) -> None:
-        """Let others go on with the batch. If one of them has taken it over already, nothing is written."""
+        """Give the batch up, so that others can resume it. If one has taken it over, nothing is written."""
         RUNNING.discard(self._run)
         if not self._core.closed:  # the driver of a closed mediator holds no batch
             _write(self._core, self._batch, None, self._number)

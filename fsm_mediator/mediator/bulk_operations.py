@@ -9,7 +9,7 @@ from typing import Any
 
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.mediator import requests
-from fsm_mediator.mediator.bulk import Batch, BulkResult, batch_for, result_of
+from fsm_mediator.mediator.bulk import PRUNE, Batch, BulkResult, batch_for, result_of
 from fsm_mediator.mediator.bulk_claims import BatchClaim, claim_batch
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.threads import run_blocking
@@ -45,7 +45,8 @@ class BulkOperations:
         with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
 
         Args:
-            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
+            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
+                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
             arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
                 ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
@@ -96,7 +97,12 @@ class BulkOperations:
         for saga_id in run_blocking(requests.ask, core, found.left):
             run_blocking(requests.ask, core, claim.check)
             try:
-                result = result_of(saga_id, getattr(self, found.verb)(saga_id, **found.words()))
+                if found.verb == PRUNE:
+                    from fsm_mediator.mediator.bulk_pruning import prune_one  # loaded when it is used
+
+                    result = run_blocking(requests.ask, core, prune_one, core.journal, saga_id, found.at)
+                else:
+                    result = result_of(saga_id, getattr(self, found.verb)(saga_id, **found.words()))
             except JournalError:
                 raise
             except MediatorError as error_of_one:
@@ -135,7 +141,8 @@ class AsyncBulkOperations:
         with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
 
         Args:
-            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
+            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
+                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
             arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
                 ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
@@ -188,7 +195,12 @@ class AsyncBulkOperations:
         for saga_id in await requests.ask(core, found.left):
             await requests.ask(core, claim.check)
             try:
-                result = result_of(saga_id, await getattr(self, found.verb)(saga_id, **found.words()))
+                if found.verb == PRUNE:
+                    from fsm_mediator.mediator.bulk_pruning import prune_one  # loaded when it is used
+
+                    result = await requests.ask(core, prune_one, core.journal, saga_id, found.at)
+                else:
+                    result = result_of(saga_id, await getattr(self, found.verb)(saga_id, **found.words()))
             except JournalError:
                 raise
             except MediatorError as error_of_one:

@@ -27,7 +27,7 @@ SHOWN: Final = 200
 PREVIEWED: Final = 50
 """How many executions are named before a batch is confirmed."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Batches:
@@ -76,7 +76,7 @@ class Batches:
         return batch.name
 
     def check_free(self, batch: Batch) -> None:
-        """Refuse to go on with a batch that another process carries out.
+        """Refuse to continue a batch that another process carries out.
 
         Raises:
             RefusedError: Another one does.

@@ -195,10 +195,10 @@ class Pages:
         if saga is None:  # the timeline says all the same
             return None, 0
         try:
-            way = await run_in_threadpool(run_of, reader.journal, entry)
+            way = await run_in_threadpool(run_of, reader.journal, entry, reader.hidden)
         except JournalError:
             return None, 0
-        diagram = Diagram(saga, reader.hidden(way), view=view, theme="auto")
+        diagram = Diagram(saga, way, view=view, theme="auto")
         frames = await run_in_threadpool(diagram.frames)
         last = len(frames) - 1
         shown = frames[min(int(at), last)] if at.isdecimal() and len(at) < 10 else diagram

@@ -13,7 +13,6 @@ import attrs
 import msgspec
 
 from fsm_mediator.definition.saga import Saga, all_definitions
-from fsm_mediator.diagram.history import Run
 from fsm_mediator.error_types import UnknownExecutionError
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.attributes import Scalar, scalar_of
@@ -152,11 +151,11 @@ class Reader:
         self.journal = journal
         self.redact = redact
         self.clock = clock
-        self.sagas = tuple(sagas)
+        self.sagas: tuple[Saga, ...] = tuple(sagas)
         self._by_shape = {
             (each.name, each.version, each.fingerprint): each for saga in self.sagas for each in all_definitions(saga)
         }
-        self.branch_names = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
+        self.branch_names: set[str] = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
 
     def saga_of(self, entry: Entry) -> Saga | None:
         """The definition of an execution; None: it is not known here."""
@@ -347,17 +346,6 @@ class Reader:
             before = record.at
         return lines
 
-    def hidden(self, run: Run) -> Run:
-        """An execution and its branches, with what is secret in errors and reasons hidden."""
-        branches = {name: self.hidden(each) for name, each in (run.branches or {}).items()}
-        return attrs.evolve(run, records=tuple(map(self._hidden, run.records)), branches=branches)
-
-    def _hidden(self, record: Record) -> Record:
-        error = record.error
-        shown = error and Failure(error.type, self.redact(error.message), self.redact(error.traceback))
-        reason = record.reason and self.redact(record.reason)
-        return msgspec.structs.replace(record, error=shown, reason=reason)
-
     def inbox(self, saga_id: str) -> list[Item]:
         """The inbox of an execution."""
         return [self._item(item) for item in self.journal.inbox(saga_id)]
@@ -369,6 +357,14 @@ class Reader:
         """The hold that an execution is under; None: none, or it has ended."""
         journal: Journal = self.journal
         return hold_of(journal, entry) if entry.state not in ENDED and keeps_notes(self.journal) else None
+
+    def hidden(self, record: Record) -> Record:
+        """*record* with its texts redacted: the message of an error by itself, and after the error's type."""
+        error = record.error
+        if error is not None:
+            whole = self.redact(str(Failure(error.type, self.redact(error.message))))
+            error = Failure(error.type, whole.removeprefix(error.type).removeprefix(": "), self.redact(error.traceback))
+        return msgspec.structs.replace(record, error=error, reason=self.redact(record.reason or "") or None)
 
     def notes(self, saga_id: str) -> list[tuple[Note, str, str]]:
         """The notes about an execution, each with its value and its reason, redacted."""

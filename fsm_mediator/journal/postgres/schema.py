@@ -102,6 +102,11 @@ ACTORS: Final = """
     ALTER TABLE journal.inbox ADD COLUMN actor text;
     """
 
+CARRIERS: Final = """
+    -- The context of the trace that an item was said in, as JSON.
+    ALTER TABLE journal.inbox ADD COLUMN carrier text;
+    """
+
 NOTES: Final = """
     -- What is said about executions, sagas and steps without moving an execution: see ``journal/notes.py``.
     CREATE TABLE journal.notes (
@@ -263,7 +268,7 @@ STEPS: Sequence[str] = (
     REPEATED + SLOTS + PLANNED + CHECKS + CLAIMS + FOLLOWING,
     ACTORS + NOTES + LATER_ITEMS + FINDING,
     FAILED,
-    PARKED,
+    CARRIERS + PARKED,
 )
 """The SQL that leads from each version to the next. The schema keeps its version in the table ``version``."""
 

@@ -137,6 +137,11 @@ ACTORS: Final = """
     ALTER TABLE inbox ADD COLUMN actor TEXT;
     """
 
+CARRIERS: Final = """
+    -- The context of the trace that an item was said in, as JSON.
+    ALTER TABLE inbox ADD COLUMN carrier TEXT;
+    """
+
 NOTES: Final = """
     -- What is said about executions, sagas and steps without moving an execution: see ``journal/notes.py``.
     CREATE TABLE notes (
@@ -267,7 +272,7 @@ STEPS: Sequence[str] = (
     OPERATORS + PENDING_LAST + PLANNED + TOKENS + SLOTS,
     REPEATED,
     ACTORS + NOTES + FINDING,
-    PARKED,
+    CARRIERS + PARKED,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

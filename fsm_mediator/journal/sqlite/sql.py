@@ -146,12 +146,13 @@ DEFINE: Final = "INSERT INTO definitions (saga, version, fingerprint) VALUES (?,
 
 # The inbox.
 
-POST: Final = "INSERT INTO inbox (execution, kind, name, value, reason, actor, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+POST: Final = """
+    INSERT INTO inbox (execution, kind, name, value, reason, actor, carrier, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 POSTED: Final = "SELECT 1 FROM posted WHERE token = ?"
 KEEP_POST: Final = "INSERT INTO posted (token, execution) VALUES (?, ?)"
 TAKE: Final = "DELETE FROM inbox WHERE number = ? AND execution = ?"
 MAIL: Final = """
-    SELECT number, kind, name, value, reason, actor, at FROM inbox WHERE execution = ? ORDER BY number"""
+    SELECT number, kind, name, value, reason, actor, carrier, at FROM inbox WHERE execution = ? ORDER BY number"""
 UNSEEN: Final = f"""
     SELECT EXISTS (SELECT 1 FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS}))"""
 """Whether there is an item that no driver has seen, of a kind, or a verb. One is enough: a group has thousands."""
@@ -159,7 +160,7 @@ VERB_IN: Final = f"""
     SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
-    SELECT i.number, kind, name, value, reason, actor, at
+    SELECT i.number, kind, name, value, reason, actor, carrier, at
     FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.number > ? ORDER BY i.number"""
 
 # Drivers.
