@@ -13,6 +13,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from fsm_mediator import Mediator, OutcomeUnknownError, Parallel, Saga, Signal
+from fsm_mediator.records import InboxItem
 from fsm_mediator.telemetry import Telemetry
 from fsm_mediator.ui import Monitor
 from tests.asgi import get
@@ -38,6 +39,26 @@ def test_trace_of_an_execution_is_shown(tmp_path):
             assert f"{accepted.trace_id:032x}</code>" in page
             assert f"span {accepted.span_id:016x}" in page
         assert "Trace <code" not in get(monitor, "/runs/o-2").text
+
+
+def test_trace_and_actor_of_an_inbox_item_are_shown(tmp_path):
+    """A signal that waits to be read has the trace of its caller, as long as it waits."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    telemetry = Telemetry(tracer_provider=provider)
+    with Mediator(Saga("s", [Signal("go")]), journal=tmp_path / "sagas.db", around=[telemetry]) as mediator:
+        mediator.enqueue("s", saga_id="o-1")
+        item = InboxItem("signal", "go", None, "", 5.0, actor="ann", carrier=telemetry_carrier(telemetry, provider))
+        assert mediator.journal.post("o-1", item)
+        page = get(Monitor(mediator, authorize=acting), "/runs/o-1").text
+    assert item.carrier is not None
+    _, trace, span, _ = item.carrier["traceparent"].split("-")
+    assert re.search(rf'by ann, trace <code title="In its span {span}">{trace}</code>', page)
+
+
+def telemetry_carrier(telemetry: Telemetry, provider: TracerProvider) -> dict[str, str] | None:
+    """The carrier of a caller in a span."""
+    with provider.get_tracer("caller").start_as_current_span("request"):
+        return telemetry.carrier()
 
 
 @pytest.mark.parametrize("text", ["", "00-xyz-1-01", "<script>", "00-" + "a" * 32])

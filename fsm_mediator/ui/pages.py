@@ -185,7 +185,7 @@ class Pages:
             "offers": self._offers(reader, entry, look),
             "hold": reader.hold_of(entry),
             "is_branch": is_branch(saga_id),
-            "trace": trace_of(entry),
+            "trace": trace_of(entry.acceptance.carrier),
             "states": sorted({record.source for record in records} | {record.target for record in records}),
         }
 

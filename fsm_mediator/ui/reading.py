@@ -126,13 +126,15 @@ class Line:
 
 @attrs.frozen
 class Item:
-    """One item in an inbox: its kind, name, reason and value in words, and its time."""
+    """One item in an inbox: its kind, name, reason and value in words, its time, its actor, and its trace and span."""
 
     kind: str
     name: str
     reason: str
     value: str
     at: float
+    actor: str
+    trace: tuple[str, str] | None
 
 
 class Reader:
@@ -351,7 +353,8 @@ class Reader:
         return [self._item(item) for item in self.journal.inbox(saga_id)]
 
     def _item(self, item: InboxItem) -> Item:
-        return Item(item.kind, item.name, self.redact(item.reason or ""), self.json_of(item.value), item.at)
+        words = self.redact(item.reason or ""), self.json_of(item.value)
+        return Item(item.kind, item.name, *words, item.at, item.actor or "", trace_of(item.carrier))
 
     def hold_of(self, entry: Entry) -> Note | None:
         """The hold that an execution is under; None: none, or it has ended."""
@@ -378,9 +381,9 @@ class Reader:
         return self.redact(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode())
 
 
-def trace_of(entry: Entry) -> tuple[str, str] | None:
-    """The ids of the trace and the span in which an execution was accepted, as OpenTelemetry wrote them; None: none."""
-    found = _TRACEPARENT.match((entry.acceptance.carrier or {}).get("traceparent", ""))
+def trace_of(carrier: Mapping[str, str] | None) -> tuple[str, str] | None:
+    """The ids of the trace and the span that a carrier names, as OpenTelemetry wrote them; None: none."""
+    found = _TRACEPARENT.match((carrier or {}).get("traceparent", ""))
     return None if found is None else (found[1], found[2])
 
 
