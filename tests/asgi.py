@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import attrs
 
@@ -38,7 +38,7 @@ async def ask(
         "http_version": "1.1",
         "method": "GET" if form is None else "POST",
         "scheme": "http",
-        "path": path,
+        "path": unquote(path),
         "raw_path": path.encode(),
         "root_path": root_path,
         "query_string": query.encode(),

@@ -146,6 +146,23 @@ def test_values_of_a_batch_are_sealed(tmp_path):
         assert "1 left" in text
 
 
+def test_secrets_of_a_batch_are_hidden_on_its_page():
+    """The reason, the value and the results of a batch are redacted as those of an execution are."""
+    with Mediator(Saga("p", [charge])) as made:
+        made.run("p", "card 4111", saga_id="p-1", check=False)
+        arguments = {"done": True, "result": {"number": "4111"}}
+        results = list(made.bulk("resolve", saga="p", arguments=arguments, reason="4111 was charged"))
+        (claim, *_) = for_notes(made.journal).notes(kind="batch_claim")
+        monitor = Monitor(made, authorize=acting, redact=lambda text: text.replace("4111", "***"))
+        page = get(monitor, f"/batches/{claim.value['batch']}").text
+        audit = get(monitor, "/audit").text
+    assert len(results) == 1
+    assert "*** was charged" in page
+    assert "4111" not in page
+    assert "*** was charged" in audit
+    assert "4111" not in audit
+
+
 # On the command line
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fsm_mediator import Mediator, SQLiteJournal
+from fsm_mediator import Mediator, OutcomeUnknownError, Saga, Signal, SQLiteJournal
 from fsm_mediator.journal.archive import Archive
 from fsm_mediator.statistics.side_store import SideStore
 from fsm_mediator.ui import Monitor
@@ -16,7 +16,7 @@ from fsm_mediator.ui.live import digest_of
 from fsm_mediator.ui.reading import Reader
 from tests.asgi import get
 from tests.commits import DRIVER, opening
-from tests.drivers import World
+from tests.drivers import ONCE, World
 from tests.test_monitor import acting, order
 
 PLACES = ("/", "/machines", "/machines/order/1")
@@ -81,7 +81,7 @@ def test_counts_come_from_the_side_store_which_says_how_old_it_is(mediator, monk
 
 def test_audit_goes_on_to_the_oldest_execution(mediator, monkeypatch):
     """The audit is a page of executions at a time, each below the last one; a link leads on to the first of all."""
-    monkeypatch.setattr("fsm_mediator.ui.reading.AUDITED", 2)
+    monkeypatch.setattr("fsm_mediator.ui.auditing.AUDITED", 2)
     monitor = Monitor(mediator, authorize=acting)
     place, seen = "/audit", []
     while True:
@@ -157,3 +157,54 @@ def test_archive_is_shown_only_where_there_is_one(mediator, archive, tmp_path):
     assert "z.jsonl.gz" in answer.text
     empty = Monitor(mediator, authorize=acting, archive=tmp_path / "nowhere")
     assert "no execution yet" in text_of(empty, "/archive")
+
+
+# Versions, and links
+
+
+def test_pictures_of_two_versions_have_their_own_counts(tmp_path):
+    """Beside each other on the page, each version's machine has the executions of that version alone."""
+    versions = [Saga("order", [World().step("charge"), Signal("approve")], version=each) for each in "12"]
+    with Mediator(*versions, journal=tmp_path / "sagas.db") as mediator:
+        for number, saga in enumerate([versions[0], versions[0], versions[1], versions[1], versions[1]]):
+            mediator.run(saga, saga_id=f"o-{number}", check=False)
+        page = text_of(Monitor(mediator, authorize=acting), "/")
+    articles = {each[0]: each for each in page.split("<small>version ")[1:] if "phases" in each}
+    assert sorted(articles) == ["1", "2"]
+    for version, count in (("1", 2), ("2", 3)):
+        assert f"{count} now" in articles[version]
+        assert f"{count} executions" in articles[version]
+        assert f"/runs?saga=order&amp;version={version}&amp;state=waiting" in articles[version]
+
+
+def test_rest_of_a_long_list_is_linked_with_its_filter(tmp_path, monkeypatch):
+    """Of more than eight in trouble the others are a click away; a list that was cut off says so."""
+    stuck = Saga("t", [World().step("a", *[OutcomeUnknownError("no")] * 9, pivot=True, undo=None, retry=ONCE)])
+    with Mediator(stuck, journal=tmp_path / "sagas.db", park_after=0.0) as mediator:
+        for number in range(9):
+            mediator.run(stuck, saga_id=f"t-{number}", check=False)
+        monkeypatch.setattr("fsm_mediator.ui.reading.LOOKED_AT", 9)
+        monkeypatch.setattr("fsm_mediator.ui.pages.LOOKED_AT", 9)
+        monitor = Monitor(mediator, authorize=acting)
+        page = text_of(monitor, "/")
+        assert "9 or more" in page
+        assert 'href="/stuck">1 more' in page
+        assert "The newest 9 are grouped here" in text_of(monitor, "/stuck")
+        assert "9 executions fit" in text_of(monitor, "/bulk?verb=retry&state=stuck,retrying")
+
+
+def test_list_is_filtered_by_the_time_of_the_state(mediator):
+    """As by `executions(since=, until=)`: so long ago, or a date; what is no time is refused with an example."""
+    monitor = Monitor(mediator, authorize=acting)
+
+    def listed(query: str) -> set[str]:
+        return set(re.findall(r'href="/runs/([\w-]+)"', text_of(monitor, f"/runs?{query}")))
+
+    assert listed("since=2000-01-01") == {"waiting", "cancelled"}
+    assert listed("until=2000-01-01T10:00") == {"old-0", "old-1", "old-2", "other"}
+    assert listed("since=1h&state=failed,succeeded") == {"cancelled"}
+    assert listed("since=2000-01-01T00:00%2B02:00&until=1h") == set()
+    refused = get(monitor, "/runs?since=yesterday")
+    assert refused.status == 400
+    assert "2h or 7d ago" in refused.text
+    assert "verb=again&amp;saga=order&amp;since=1h" in text_of(monitor, "/runs?saga=order&since=1h")

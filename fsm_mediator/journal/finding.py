@@ -154,6 +154,14 @@ def newest_by_phase(journal: Journal, phases: Sequence[str], limit: int) -> dict
     return found
 
 
+def left_alone(journal: Journal, at: float, limit: int) -> list[Entry]:
+    """The oldest executions without an owner that a driver should have looked at before time *at*, at most *limit*.
+
+    None, if the journal has no method ``left_alone(at, limit)``.
+    """
+    return journal.left_alone(at, limit) if hasattr(journal, "left_alone") else []
+
+
 def for_finding(journal: object) -> FindingJournal:
     """*journal*, as a `FindingJournal`.
 

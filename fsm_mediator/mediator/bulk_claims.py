@@ -7,7 +7,7 @@ and of a release is computed from the claim before: of all mediators that write 
 from __future__ import annotations
 
 import uuid
-from typing import Final
+from typing import Any, Final
 
 from fsm_mediator.errors import RefusedError
 from fsm_mediator.journal.notes import BATCH_CLAIM, Note, for_notes
@@ -108,7 +108,8 @@ def _write(core: Core, batch: Batch, run: str | None, before: int) -> int:
     """Write a claim, or with *run* None a release, to follow the note numbered *before*; unless another one does."""
     import hashlib  # loaded when it is used
 
-    value = {"batch": batch.name, "run": run, "driver": core.driver.id, "process": str(core.driver)}
+    value: dict[str, Any] = {"batch": batch.name, "run": run, "driver": core.driver.id, "process": str(core.driver)}
+    value |= {"verb": batch.verb, "count": len(batch.ids)}
     token = int.from_bytes(hashlib.sha256(f"{batch.name}/{before}".encode()).digest()[:8]) >> 1
-    note = Note(BATCH_CLAIM, None, None, None, value, batch.actor, None, core.clock())
+    note = Note(BATCH_CLAIM, None, None, None, value, batch.actor, batch.reason, core.clock())
     return for_notes(core.journal).add_note(note, token=token)

@@ -115,6 +115,7 @@ class Batches:
         refused = [each for each in results if not each.done]
         return {
             "batch": batch,
+            "reason": redact(batch.reason or ""),
             "arguments": self._words_of(batch),
             "left": len(batch.ids) - len(results),
             "refused": refused[:SHOWN],

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 import jinja2
 from markupsafe import Markup
@@ -179,19 +179,19 @@ class Monitor:
 
     def _failure(self, error: MediatorError, back: str = "") -> tuple[Page, int]:
         status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
-        return _message(self._reader.redact(str(error)), back), status
+        return _message(self._reader.redact(str(error)), back, "Not found" if status == 404 else "Not done"), status
 
     def _answer(self, request: Request, operator: Operator | None, page: Page, status: int = 200) -> Response:
         return HTMLResponse(self._render(request, operator, page), status, headers={"cache-control": "no-store"})
 
     def _render(self, request: Request, operator: Operator | None, page: Page) -> str:
         root = request.scope.get("root_path", "")
-        path = request.url.path.removeprefix(root) or "/"
+        path = request.scope["path"].removeprefix(root) or "/"  # not that of request.url, which ends at a "?" of an id
         query = f"?{request.url.query}" if request.url.query else ""
         html = self._templates.get_template(page.template).render(
             root=root,
             here=path,
-            place=path + query,
+            place=quote(path) + query,
             operator=operator,
             read_only=self._read_only,
             has_archive=self._archive is not None,
@@ -211,8 +211,8 @@ class Monitor:
             return Response(status_code=403)
         place = request.query_params.get("page", "/")
         path, _, query = place.partition("?")
-        whole = request.scope.get("root_path", "") + path
-        scope = {**request.scope, "path": whole, "raw_path": whole.encode(), "query_string": query.encode()}
+        whole = request.scope.get("root_path", "") + unquote(path)
+        scope = {**request.scope, "path": whole, "raw_path": quote(whole).encode(), "query_string": query.encode()}
         for page, route in self._page_routes:
             match, child = route.matches(scope)
             if match is Match.FULL:
@@ -301,8 +301,8 @@ class Monitor:
         return await run_in_threadpool(method, *args, **kwargs)
 
 
-def _message(words: str, back: str = "") -> Page:
-    return Page("message.html", {"title": "Not done", "words": words, "back": back})
+def _message(words: str, back: str = "", title: str = "Not done") -> Page:
+    return Page("message.html", {"title": title, "words": words, "back": back})
 
 
 async def _form_of(request: Request) -> dict[str, str] | None:

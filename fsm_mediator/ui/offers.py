@@ -138,7 +138,7 @@ def offer_for_many(verb: str, part: Part | None) -> Offer:
     fields: tuple[Field, ...] = ()
     if verb == "resolve":
         typed = value_field("result", f"Result of {path}", Any if part is None else result_type(part))
-        choices = (YES, "It has its effect"), (NO, "It has none")
+        choices = ("", "choose"), (YES, "It has its effect"), (NO, "It has none")
         fields = (
             Field("done", f"Does {path} have its effect?", choices=choices, required=True),
             attrs.evolve(typed, hint=f"Only where it has its effect. {typed.hint}".strip()),

@@ -13,7 +13,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram
 from fsm_mediator.diagram.picture import STEPS, View
 from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, RefusedError, UnknownSagaError
@@ -27,17 +27,18 @@ from fsm_mediator.narration import span
 from fsm_mediator.states import is_ended, path_of, phase_of
 from fsm_mediator.statistics import Statistics
 from fsm_mediator.statistics.machines import MachineStatistics
+from fsm_mediator.ui.auditing import audit
 from fsm_mediator.ui.batches import IN_BULK, MOST, Batches
 from fsm_mediator.ui.caching import Cached
 from fsm_mediator.ui.offers import Offer, arguments, offers
 from fsm_mediator.ui.pictures import inline_svg, strip
-from fsm_mediator.ui.reading import Reader, trace_of
+from fsm_mediator.ui.reading import LOOKED_AT, Reader, trace_of
 from fsm_mediator.verifier import verify
 
 A_PAGE: Final = 50
 """How many executions a list shows at a time."""
 
-FILTERS: Final = ("state", "saga", "version", "error", "step", "having", "text", "parent")
+FILTERS: Final = ("state", "saga", "version", "error", "step", "having", "text", "parent", "since", "until")
 """The filters of the list, as the address has them. None may be named as a property of a form (``attributes``): in a
 browser a field hides the property of its name, and the page could not be refreshed."""
 
@@ -89,13 +90,14 @@ class Pages:
                 "name": name,
                 "version": version,
                 "phases": sorted(_by_phase(states).items()),
-                "total": states.total(),
                 "picture": await self._picture_of_counts(name, version, counts),
             }
             for name, version, states in _ordered(counts)
             if name not in self._reader.branch_names
         ]
-        return Page("now.html", {"title": "Now", "troubled": troubled, "machines": machines, "age": age})
+        return Page(
+            "now.html", {"title": "Now", "troubled": troubled, "machines": machines, "age": age, "most": LOOKED_AT}
+        )
 
     async def _counts(self) -> tuple[Mapping[tuple[str, str], Counter[str]], str]:
         """The counts of all machines, and their age in words."""
@@ -106,7 +108,11 @@ class Pages:
         saga = self._saga(name, version)
         if saga is None:
             return None
-        states = {key[0]: MachineStatistics(executions=found.total(), now=dict(found)) for key, found in counts.items()}
+        states = {
+            each.name: MachineStatistics(executions=found.total(), now=dict(found))
+            for each in all_definitions(saga)
+            if (found := counts.get((each.name, each.version))) is not None
+        }
         diagram = Statistics(saga, version, machines=states).diagram("now", theme="auto")
         return await run_in_threadpool(inline_svg, diagram)
 
@@ -179,7 +185,7 @@ class Pages:
             "offers": self._offers(reader, entry, look),
             "hold": reader.hold_of(entry),
             "is_branch": is_branch(saga_id),
-            "trace": trace_of(entry),
+            "trace": trace_of(entry.acceptance.carrier),
             "states": sorted({record.source for record in records} | {record.target for record in records}),
         }
 
@@ -208,7 +214,9 @@ class Pages:
             (*group, [each.verb for each in self._offers(reader, group[3][0][0], look) if each.verb in IN_BULK])
             for group in reader.stuck_groups()
         ]
-        return {"title": "Stuck", "groups": groups, "redact": reader.redact}
+        looked_at = sum(len(group[3]) for group in groups)
+        most = LOOKED_AT if looked_at == LOOKED_AT else None
+        return {"title": "Stuck", "groups": groups, "redact": reader.redact, "most": most}
 
     def _offers(self, reader: Reader, entry: Entry, look: Drivability) -> list[Offer]:
         """The verbs that an execution takes now; none where no verb is taken at all."""
@@ -283,11 +291,11 @@ class Pages:
         return await self._run_page(Reader(found, reader.sagas, reader.redact, reader.clock), saga_id, request)
 
     async def audit(self, request: Request) -> Page:
-        """The verbs of people, newest first."""
+        """What people did, newest first."""
         after = request.query_params.get("after") or None
-        verbs, more = await run_in_threadpool(self._reader.audit, after)
+        deeds, more = await run_in_threadpool(audit, self._reader.journal, self._reader.redact, after)
         query = None if more is None else urlencode({"after": more})
-        return Page("audit.html", {"title": "Audit", "said": verbs, "more": query, "after": after})
+        return Page("audit.html", {"title": "Audit", "deeds": deeds, "more": query, "after": after})
 
     async def bulk(self, request: Request) -> Page:
         """The executions that a batch would concern, and the form that confirms it."""

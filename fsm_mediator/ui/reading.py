@@ -6,16 +6,17 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
 import msgspec
 
 from fsm_mediator.definition.saga import Saga, all_definitions
-from fsm_mediator.error_types import SagaCancelledError, UnknownExecutionError
+from fsm_mediator.error_types import UnknownExecutionError
 from fsm_mediator.errors import DefinitionError, JournalError
 from fsm_mediator.journal.attributes import Scalar, scalar_of
-from fsm_mediator.journal.finding import Filter, FindingJournal, finds, newest_by_phase
+from fsm_mediator.journal.finding import Filter, FindingJournal, finds, left_alone, newest_by_phase
 from fsm_mediator.journal.lines import plain
 from fsm_mediator.journal.notes import Note, keeps_notes, notes_of
 from fsm_mediator.journal.operators import Drivability
@@ -26,7 +27,6 @@ from fsm_mediator.mediator.holding import hold_of
 from fsm_mediator.narration import details, in_words, place_in_words, span
 from fsm_mediator.records import Failure, InboxItem, Record
 from fsm_mediator.states import (
-    ABANDON,
     COMPENSATING,
     ENDED,
     EXECUTING,
@@ -52,6 +52,8 @@ OVERDUE: Final = 60.0
 
 UNDRIVEN: Final = "undriven"
 DIED: Final = "died"
+LATE: Final = "late"
+_COMPENSATING: Final = frozenset({COMPENSATING, RETRYING_COMPENSATION})
 _UNFINISHED: Final = (
     *(STUCK, PENDING, EXECUTING, WAITING, COMPENSATING),
     *(RETRYING, RETRYING_COMPENSATION, PROBING),
@@ -60,14 +62,12 @@ _UNFINISHED: Final = (
 LOOKED_AT: Final = 200
 """How many executions of each kind of trouble are looked at."""
 
-AUDITED: Final = 500
-"""How many executions a page of the audit reads."""
+_AGO: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
 """As in https://www.w3.org/TR/trace-context/."""
 
-_PERSONS: Final = frozenset({"retry", "settled_done", "settled_undone", "undo", ABANDON})
-_CANCELLED: Final = Failure.of(SagaCancelledError()).type
 
 Redact = Callable[[str], str]
 
@@ -126,13 +126,15 @@ class Line:
 
 @attrs.frozen
 class Item:
-    """One item in an inbox: its kind, name, reason and value in words, and its time."""
+    """One item in an inbox: its kind, name, reason and value in words, its time, its actor, and its trace and span."""
 
     kind: str
     name: str
     reason: str
     value: str
     at: float
+    actor: str
+    trace: tuple[str, str] | None
 
 
 class Reader:
@@ -202,6 +204,9 @@ class Reader:
             return "its driver is gone", UNDRIVEN
         if entry.driver is None and self._needs_driver(entry):
             return "nobody drives it", UNDRIVEN
+        deadline = entry.acceptance.deadline_at
+        if deadline is not None and deadline < self.clock() - OVERDUE and phase_of(entry.state) not in _COMPENSATING:
+            return "it is past its deadline", LATE
         if entry.recoveries.total:
             return f"{entry.recoveries.total} of its drivers died", DIED
         return None, None
@@ -216,14 +221,22 @@ class Reader:
         """The newest executions that fit, below the cursor *after*; at most *limit*.
 
         Args:
-            asked: Arguments of `filter_of`, and ``having``: the attributes ``tenant=acme order=17``.
+            asked: Arguments of `filter_of`, with several states as ``stuck,failed`` and times as ``2h`` ago or a date;
+                and ``having``: the attributes ``tenant=acme order=17``.
             after: The cursor of the last execution of the page before.
             limit: At most so many.
 
         Raises:
-            DefinitionError: There is no such state, or an attribute is no NAME=VALUE.
+            DefinitionError: There is no such state, an attribute is no NAME=VALUE, or a time is none.
         """
-        return find(self.journal, _filter_of(asked), after, limit)
+        return find(self.journal, self._filter_of(asked), after, limit)
+
+    def _filter_of(self, asked: Mapping[str, str | None]) -> Filter:
+        named: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        attributes = dict(map(_attribute, named.pop("having", "").split()))
+        states = [each.strip() for each in named.pop("state", "").split(",") if each.strip()]
+        named |= {name: _time(name, named[name], self.clock()) for name in ("since", "until") if name in named}
+        return filter_of(**named, state=states or None, attributes=attributes)
 
     def counts(self) -> tuple[dict[tuple[str, str], Counter[str]], float | None]:
         """How many executions of each saga and version are in each state; and by how many seconds they may lag behind.
@@ -261,7 +274,7 @@ class Reader:
 
     def count_fitting(self, asked: Mapping[str, str | None], most: int) -> int:
         """How many executions `executions` would list; it stops at *most*."""
-        chosen = _filter_of(asked)
+        chosen = self._filter_of(asked)
         if not finds(self.journal) or UNDRIVABLE in chosen.states:
             return len(find(self.journal, chosen, None, most))
         store = fresh_store_of(self.journal)
@@ -274,11 +287,15 @@ class Reader:
         newest = newest_by_phase(self.journal, _UNFINISHED, LOOKED_AT)
         by_phase = {phase: self.rows(found, look) for phase, found in newest.items()}
         rows = [row for found in by_phase.values() for row in found]
+        known = {row.saga_id for row in rows}
+        left = left_alone(self.journal, self.clock() - OVERDUE, LOOKED_AT)
+        rows += self.rows((entry for entry in left if entry.saga_id not in known), look)
         retrying = [*by_phase[RETRYING], *by_phase[RETRYING_COMPENSATION]]
         often = [row for row in retrying if (last := self.last_record(row.entry)) and last.attempt >= OFTEN]
         kinds = (
             ("Waiting for a person", by_phase[STUCK]),
             ("Nobody drives them", [row for row in rows if row.kind == UNDRIVEN]),
+            ("Overdue", [row for row in rows if row.kind == LATE]),
             ("Undrivable", [row for row in rows if row.kind == UNDRIVABLE and not is_stuck(row.entry.state)]),
             ("Retrying often", often),
             ("In doubt", by_phase[PROBING]),
@@ -302,24 +319,6 @@ class Reader:
             cause = last.error.type if last is not None and last.error is not None else "no error"
             groups.setdefault((entry.acceptance.saga, path_of(entry.state), cause), []).append((entry, last))
         return sorted(((*key, found) for key, found in groups.items()), key=lambda group: -len(group[3]))
-
-    def audit(self, after: str | None) -> tuple[list[tuple[Record, tuple[str, ...]]], str | None]:
-        """The verbs of people for `AUDITED` executions below the cursor *after*, the newest first, in words.
-
-        Returns:
-            These, and the cursor of the next page; None: there is none.
-        """
-        entries = list(find(self.journal, Filter(), after, AUDITED))
-        found: list[Record] = []
-        for entry in entries:
-            try:
-                records = self.journal.records(entry.saga_id)
-            except JournalError:
-                continue
-            found += [record for record in records if _is_of_person(record)]
-        found.sort(key=lambda record: -record.at)
-        more = entries[-1].cursor if len(entries) == AUDITED else None
-        return [(record, tuple(map(self.redact, details(record)))) for record in found], more
 
     # One execution
 
@@ -354,7 +353,8 @@ class Reader:
         return [self._item(item) for item in self.journal.inbox(saga_id)]
 
     def _item(self, item: InboxItem) -> Item:
-        return Item(item.kind, item.name, self.redact(item.reason or ""), self.json_of(item.value), item.at)
+        words = self.redact(item.reason or ""), self.json_of(item.value)
+        return Item(item.kind, item.name, *words, item.at, item.actor or "", trace_of(item.carrier))
 
     def hold_of(self, entry: Entry) -> Note | None:
         """The hold that an execution is under; None: none, or it has ended."""
@@ -381,16 +381,25 @@ class Reader:
         return self.redact(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode())
 
 
-def trace_of(entry: Entry) -> tuple[str, str] | None:
-    """The ids of the trace and the span in which an execution was accepted, as OpenTelemetry wrote them; None: none."""
-    found = _TRACEPARENT.match((entry.acceptance.carrier or {}).get("traceparent", ""))
+def trace_of(carrier: Mapping[str, str] | None) -> tuple[str, str] | None:
+    """The ids of the trace and the span that a carrier names, as OpenTelemetry wrote them; None: none."""
+    found = _TRACEPARENT.match((carrier or {}).get("traceparent", ""))
     return None if found is None else (found[1], found[2])
 
 
-def _filter_of(asked: Mapping[str, str | None]) -> Filter:
-    named = {name: value for name, value in asked.items() if value is not None}
-    attributes = dict(map(_attribute, named.pop("having", "").split()))
-    return filter_of(**named, attributes=attributes)  # type: ignore[arg-type]
+def _time(name: str, text: str, now: float) -> float:
+    """A time: so long ago (``2h``), or a date (``2026-11-29T10:00``, UTC unless it says another zone).
+
+    Raises:
+        DefinitionError: It is neither.
+    """
+    if ago := _AGO.fullmatch(text):
+        return now - float(ago[1]) * _SECONDS[ago[2]]
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise DefinitionError(f"{name}={text!r}: give 15m, 2h or 7d ago, or a date: 2026-11-29T10:00") from None
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _attribute(word: str) -> tuple[str, Scalar]:
@@ -398,8 +407,3 @@ def _attribute(word: str) -> tuple[str, Scalar]:
     if not is_pair:
         raise DefinitionError(f"having: {word!r} is no NAME=VALUE")
     return name, scalar_of(value)
-
-
-def _is_of_person(record: Record) -> bool:
-    error = record.error
-    return record.event in _PERSONS or (error is not None and error.type == _CANCELLED)

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parent.parent.parent
 ID = f"o-1 {HOSTILE}"[:120].replace("/", "")
-PAGES = ("/", "/runs", "/runs/o-2", "/stuck", "/machines", "/machines/order/1?verify=1", "/audit")
+BULK = "/bulk?verb=resolve&state=stuck&saga=order&step=charge"
+PAGES = ("/", "/runs", "/runs/o-2", "/stuck", BULK, "/machines", "/machines/order/1?verify=1", "/audit")
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -131,17 +132,13 @@ def test_what_is_hostile_runs_nothing(site):
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 390)])
 def test_every_page_can_be_read_by_everybody(site, scheme, width):
     """No serious fault for axe-core, nothing wider than the window, no error in the console, no other host."""
-    axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
     page = site.open("/", color_scheme=scheme, viewport={"width": width, "height": 800})
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     for path in PAGES:
         page.goto(site.url + path)
-        page.evaluate(axe)
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-        serious = [each for each in found if each["impact"] in ("serious", "critical")]
-        faults += [f"{path}: {each['id']}: {each['nodes'][0]['html']}" for each in serious]
+        faults += [f"{path}: {each}" for each in faults_of(page)]
         if (by := page.evaluate(WIDER)) > 0:
             faults.append(f"{path} is wider than the window, by {by}")
         if pictures := os.environ.get("SCREENSHOTS"):
@@ -150,6 +147,13 @@ def test_every_page_can_be_read_by_everybody(site, scheme, width):
 
     assert faults == []
     assert site.strangers == []
+
+
+def faults_of(page: Page) -> list[str]:
+    """The serious faults that axe-core finds in a page."""
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in ("serious", "critical")]
 
 
 def test_a_page_lives_and_survives_the_death_of_the_driver(site):
@@ -234,3 +238,24 @@ def test_slider_keys_and_clicks_work(site):
     plain.get_by_text("1 of 4", exact=True).wait_for()
     plain.get_by_text("Try again").first.click()
     plain.get_by_role("button", name="Try again").wait_for()
+
+
+def test_all_of_a_group_are_retried_and_followed(site):
+    """From Stuck to the batch: its page fills itself, whichever process serves it; the audit leads back to it."""
+    page = site.open("/stuck")
+    page.get_by_role("link", name="Retry all").click()
+    page.get_by_label("Reason").fill("the bank is back")
+    page.get_by_role("button", name="Confirm: retry").click()
+    page.wait_for_url("**/batches/*")
+    page.get_by_text(", 0 left.").wait_for()
+    assert faults_of(page) == []
+    assert page.get_by_role("button", name="Go on").count() == 0
+    batch = page.url.rpartition("/")[2]
+
+    page.goto(site.url + "/audit")
+    row = page.get_by_role("row", name=batch)
+    assert all(words in row.inner_text() for words in ("anna", "retry:", "the bank is back"))
+    row.get_by_role("link", name=batch).click()
+    page.get_by_role("heading", name="Retry").wait_for()
+    if pictures := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{pictures}/monitor-batch-light.png")

@@ -78,6 +78,11 @@ class FindingTables(JournalReader):
         numbers = self._all(NEWEST_BY_PHASE, list(phases), limit, list(phases), limit)
         return self._entries_of(self._connections.read(_LISTED, (numbers,)))
 
+    def left_alone(self, at: float, limit: int) -> list[Entry]:
+        """The oldest executions without an owner that a driver should have looked at before time *at*."""
+        numbers = [number for number, _ in self._connections.read(sql.UNOWNED, (at, [], limit))]
+        return self._entries_of(self._connections.read(_LISTED, (numbers,)))
+
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
         """As `FindingJournal.count_after`."""
         return len(self._numbers_of(chosen, after, most))

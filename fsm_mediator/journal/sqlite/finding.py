@@ -91,6 +91,11 @@ class FindingTables(JournalReader):
         newest = [sorted([*found[each], *self._all(PARKED, each, limit)])[-limit:] for each in phases]
         return self._entries_of(self._read(sql.LISTED, (sql.as_json(number for each in newest for number in each),)))
 
+    def left_alone(self, at: float, limit: int) -> list[Entry]:
+        """The oldest executions without an owner that a driver should have looked at before *at*; it only reads."""
+        numbers = [number for number, _ in self._read(sql.UNHELD, (at, "[]", limit))]
+        return self._entries_of(self._read(sql.LISTED, (sql.as_json(numbers),)))
+
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
         """As `FindingJournal.count_after`."""
         return len(self._numbers_of(chosen, after, most))
