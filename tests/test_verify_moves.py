@@ -116,6 +116,8 @@ MOVES = [
     "a raises, without effect, at a, which has only one attempt by now",
     "the wait is over, at a, which has only one attempt by now",
     "a raises, without effect, at a, which has one attempt more by now",
+    "the probe of asked: it did not happen, at asked, which has only one attempt by now",
+    "the probe of asked raises, at asked, which has only one attempt by now",
     "compensating a raises, without having undone it, at a, which has only one attempt by now",
     "a outlives time-out and grace, at a, which has a time-out by now",
     "compensating a outlives time-out and grace, at a, which has a time-out by now",
