@@ -50,6 +50,18 @@ def everything() -> Saga:
     )
 
 
+def moves_by_state(saga: Saga) -> dict[str, tuple[bool, str]]:
+    """The words of the moves from each state of *saga*, in one text, and whether something is under way there."""
+    walk = StateSpace(saga, strict=False, most_nodes=100_000)
+    walk.explore()
+    found: dict[str, tuple[bool, str]] = {}
+    for number, (position, _) in enumerate(walk.nodes):
+        _, before = found.get(position.execution.state, (False, ""))
+        words = "\n".join(label for _, label, _ in walk.successors(number))
+        found[position.execution.state] = position.execution.effect is not None, f"{before}\n{words}"
+    return found
+
+
 def moves_of(saga: Saga) -> set[str]:
     """The words of every move of *saga* and of its branches, decisions included."""
     walk = StateSpace(saga, strict=False, most_nodes=100_000)
@@ -167,6 +179,15 @@ def moves() -> set[str]:
 def test_what_can_happen_is_a_move(words, moves):
     """Whatever can happen to an execution, by the words of a counterexample, `verify` makes happen."""
     assert words in moves
+
+
+def test_whatever_comes_from_outside_comes_in_every_state():
+    """A driver dies wherever something is under way; a cancel, the deadline and each signal come wherever it stands."""
+    for state, (is_under_way, words) in moves_by_state(everything()).items():
+        assert ("the driver dies" in words) is is_under_way, state
+        assert "a cancel comes" in words, state
+        assert "the deadline passes" in words, state
+        assert all(f"the signal {path} comes" in words for path in ("word", "later")), state
 
 
 def test_saga_with_everything_keeps_every_law():
