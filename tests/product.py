@@ -3,6 +3,9 @@
 Nothing is abstracted here. Each branch is an execution with a ledger of its own, to which everything can happen that
 can happen to any; the parent's driver looks at them when it likes, as often as it likes, and dies when it likes. It is
 what the verifier's walk, which sees a branch as one of a few words, is held against.
+
+A branch may have groups of its own; their branches are words again, those that the verifier finds for them. So a depth
+is held against the depth above it, one at a time.
 """
 
 from __future__ import annotations
@@ -30,10 +33,11 @@ from fsm_mediator.states import (
 from fsm_mediator.verifier.abstract_states import _essence, initial_execution
 from fsm_mediator.verifier.action import CANCEL_COMES, DEADLINE_PASSES, Action, copied
 from fsm_mediator.verifier.actions import ActionModel
-from fsm_mediator.verifier.branches import Status, status_of
+from fsm_mediator.verifier.branches import Status, spawned_by, status_of
 from fsm_mediator.verifier.choices import ChoicePoints
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.settings_changes import settings_of
+from fsm_mediator.verifier.state_space import StateSpace
 
 OF_BRANCHES = ("branch ", "a person has branch ", "the driver has branch ", "the driver looks ")
 """How the labels begin of what the verifier has happen to branches; here they see to themselves."""
@@ -99,7 +103,7 @@ class Product:
         self.saga = self.decisions.saga
         self.possible = ActionModel(self.saga, thorough=thorough)
         self.inside = {
-            (path, name): ActionModel(branch)
+            (path, name): model_of(branch)
             for path, branches in saga.branches.items()
             for name, branch in branches.items()
         }
@@ -160,17 +164,20 @@ class Product:
 
     def branches_after(self, world: World) -> Iterator[World]:
         """Everything that can happen to any branch; none is undone by itself."""
-        for number, (path, name, one) in enumerate(world.branches):
-            model = self.inside.get((path, name)) or self.inside[path, EACH]
+        for number, (_, _, one) in enumerate(world.branches):
+            model = self.model_of_branch(world, number)
             for move in model.at(*one):
                 if move.observation == "undo" or (self.told and move.observation in (CANCEL_COMES, DEADLINE_PASSES)):
                     continue
                 other = copied(one.execution)
                 other.history = []
                 move.act(other, 0.0)
-                while other.advance(0.0) is not None:
-                    pass
-                yield _with(world, number, One(other, move.ledger))
+                yield _with(world, number, gone_on(model, other, move.ledger))
+
+    def model_of_branch(self, world: World, number: int) -> ActionModel:
+        """What can happen to the branch of this number."""
+        path, name, _ = world.branches[number]
+        return self.inside.get((path, name)) or self.inside[path, EACH]
 
     def looked(self, world: World) -> Iterator[World]:
         """The parent's driver looks at the branches of the group that it stands in, and sees to them."""
@@ -219,9 +226,7 @@ class Product:
                 self.failed_fast += bool(item.name and other.cancelled)
             else:
                 other.deadline_at = execution.deadline_at
-            while other.advance(0.0) is not None:
-                pass
-            yield _with(world, number, One(other, one.ledger))
+            yield _with(world, number, gone_on(self.model_of_branch(world, number), other, one.ledger))
 
     def told_to_stuck(self, world: World) -> World:
         """A person who tries the whole again tries each of its branches that are stuck."""
@@ -269,12 +274,49 @@ class Product:
                 self.wrong.add(f"failed, and {path}.{name} has an effect in {part.path}")
             elif f"{path}.{name}.{part.path}" not in world.parent.execution.leftovers:
                 self.wrong.add(f"failed, and {path}.{name}.{part.path} is not left over")
+        if one.execution.ended:
+            for left in left_over_by(one.execution):
+                if f"{path}.{name}.{left}" not in world.parent.execution.leftovers:
+                    self.wrong.add(f"failed, and {path}.{name}.{left} is not left over")
 
     @staticmethod
     def owes(one: One) -> bool:
         """Whether a branch has something that is still to be undone."""
         state = one.execution.state
         return state != FAILED and (state != SUCCEEDED or one.execution.machine.has_transition("undo", state))
+
+
+def model_of(saga: Saga) -> ActionModel:
+    """What can happen to a branch; its own branches come to what the verifier finds that they can."""
+    walk = StateSpace(saga, strict=False, most_nodes=100_000, once=False)
+    walk.report()
+    children = {
+        path: {name: inner.child(name) for name, inner in branches.items()} for path, branches in walk.branches.items()
+    }
+    return ActionModel(saga, children=children)
+
+
+def gone_on(model: ActionModel, execution: Execution, ledger: EffectLedger) -> One:
+    """A branch goes on as far as it can without an effect; its own branches begin."""
+    while execution.advance(0.0) is not None:
+        pass
+    return One(execution, model.after(ledger, spawned_by(execution, execution.history)))
+
+
+def left_over_by(execution: Execution) -> tuple[str, ...]:
+    """What a branch that has ended leaves over, at every depth; one that can be undone has nothing yet."""
+    if execution.state == FAILED:
+        return execution.leftovers
+    undoable = execution.machine.has_transition("undo", SUCCEEDED)
+    return () if undoable else tuple(_steps_of(execution.saga))
+
+
+def _steps_of(saga: Saga) -> Iterator[str]:
+    for part in saga.parts:
+        if part.kind is Kind.STEP:
+            yield part.path
+        for name, branch in saga.branches.get(part.path, {}).items():
+            yield from (f"{part.path}.{name}.{path}" for path in _steps_of(branch))
 
 
 def has_failed(execution: Execution) -> bool:
@@ -295,8 +337,7 @@ def _seen(name: str, one: One, *, undoable: bool) -> Branch:
     execution = one.execution
     outcome = execution.outcome()
     if execution.state == SUCCEEDED:
-        left = tuple(part.path for part in execution.saga.parts if part.kind is Kind.STEP)
-        return Branch(name, SUCCEEDED, undoable=undoable, leftovers=left)
+        return Branch(name, SUCCEEDED, undoable=undoable, leftovers=tuple(_steps_of(execution.saga)))
     if execution.state in ENDED:
         return Branch(name, FAILED, error=outcome.error, leftovers=outcome.leftovers)
     if execution.phase in STUCK_PHASES:

@@ -73,6 +73,14 @@ def test_verify_ends_with_1_where_a_law_is_broken(desk):
     assert "the shortest way there:" in told
 
 
+def test_verify_that_is_bounded_says_what_it_did_not_walk(desk):
+    """The bound is mine to set. What lies behind it is not proved, is listed, and ends the command with 1."""
+    told = desk("verify", SAGAS, "--saga", "checkout", "--most", "10", code=DID_NOT_SUCCEED)
+
+    assert "GIVEN UP after 10 situations" in told
+    assert "not walked, as the search was given up" in told
+
+
 def test_verify_writes_counterexamples(desk, tmp_path):
     """Each broken law leaves a timeline to read, a picture to look at and a test that fails until it is mended."""
     told = desk("verify", SAGAS, "--strict", "--counterexample", "found", "--saga", "refuse", code=DID_NOT_SUCCEED)

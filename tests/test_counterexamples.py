@@ -62,6 +62,7 @@ UNPLAYED = {
     "One retry too many.": "settings",
     "Retries without end.": "settings",
     "Where fewer attempts are deployed while a step waits for the next, its doubt is forgotten.": "settings",
+    "Where fewer attempts are deployed while a probe is asked, another one follows its answer.": "settings",
     "An operator's retry does not count anew.": "anew",
     "A wait between two attempts is cut short.": "waits",
     "What `RetryAfterError` asks for is not waited for.": "waits",
@@ -83,7 +84,7 @@ UNPLAYED = {
 
 REASONS = {
     "settings": "the shortest way deploys other settings under way, and a player's saga keeps its settings; "
-    "test_fewer_attempts_deployed_under_way_keep_the_doubt deploys them by hand",
+    "test_fewer_attempts_deployed_under_way_keep_the_doubt and its neighbour deploy them by hand",
     "anew": "the way ends with the retry, and the count is first seen in the record after it",
     "error": "a player compares effects and states; test_first_error_is_the_one_that_is_raised and its kin read errors",
     "refused": "a way ends where the command is given, and a player gives only those that a way has",

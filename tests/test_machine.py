@@ -6,6 +6,7 @@ import copy
 import gc
 import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -760,3 +761,38 @@ def test_a_large_machine_is_compiled_without_garbage_collection():
 
     assert collected.count("start") <= 1  # when it is enabled again
     assert gc.isenabled()
+
+
+def lines_run(function: Callable[[], object]) -> int:
+    """How many lines of Python *function* runs."""
+    count = 0
+    before = sys.gettrace()
+
+    def trace(_frame: object, event: str, _argument: object) -> Callable[..., Any]:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("what", ["compensated", "not compensated", "after the pivot"])
+def test_defining_a_saga_grows_with_its_steps_and_no_faster(what):
+    """A saga of twice as many steps takes twice as long to define and compile; ten thousand take about a second."""
+
+    def define(size: int) -> Callable[[], object]:
+        steps = [
+            step(name=f"s{number}", pivot=what == "after the pivot" and number == 0)(lambda payload: None)
+            for number in range(size)
+        ]
+        for one in steps:
+            if what == "compensated":
+                one.compensation(lambda payload: None)
+        return lambda: Saga("large", steps).machine
+
+    assert lines_run(define(200)) < 2.1 * lines_run(define(100))

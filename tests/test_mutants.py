@@ -750,6 +750,16 @@ def _(patch):
     ruled(patch, "retrying", forget)
 
 
+@mutant(1, on=("probed",))
+def _(patch):
+    """Where fewer attempts are deployed while a probe is asked, another one follows its answer."""
+
+    def go_on(rule, data, part, *rest):
+        return rule(data, replace(part, retry=replace(part.retry, attempts=10)), *rest)
+
+    ruled(patch, "probing", go_on)
+
+
 @mutant(2)
 def _(patch):
     """A step that is refused names no error."""

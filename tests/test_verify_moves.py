@@ -37,6 +37,8 @@ def everything() -> Saga:
             made("a", retry=is_worth, in_doubt_on=(OSError,), no_effect_on=(PermissionError,)),
             made("slow", timeout=1.0),
             made("asked", probes=True),
+            made("timed", probes=True, timeout=1.0),
+            made("overtaken", timeout=1.0, overtake=True),
             Sleep("nap", lambda payload: 1.0),
             Choose("choice", {"left": made("l"), "right": made("r")}, by=lambda payload: "left"),
             Parallel.each("each", made("i"), over=lambda payload: []),
@@ -46,6 +48,18 @@ def everything() -> Saga:
             Signal("later"),
         ],
     )
+
+
+def moves_by_state(saga: Saga) -> dict[str, tuple[bool, str]]:
+    """The words of the moves from each state of *saga*, in one text, and whether something is under way there."""
+    walk = StateSpace(saga, strict=False, most_nodes=100_000)
+    walk.explore()
+    found: dict[str, tuple[bool, str]] = {}
+    for number, (position, _) in enumerate(walk.nodes):
+        _, before = found.get(position.execution.state, (False, ""))
+        words = "\n".join(label for _, label, _ in walk.successors(number))
+        found[position.execution.state] = position.execution.effect is not None, f"{before}\n{words}"
+    return found
 
 
 def moves_of(saga: Saga) -> set[str]:
@@ -74,34 +88,55 @@ MOVES = [
     "a takes effect and returns what is refused",
     "slow outlives time-out and grace",
     "slow takes effect and returns late",
+    "overtaken times out, without effect",
+    "overtaken times out, after its effect",
+    "the abandoned thread ends without effect",
+    "the abandoned thread ends after its effect",
+    "a ends in its midst, without effect",
+    "a says that it does not know, without effect",
+    "compensating a rejects, without having undone it",
+    "compensating slow rejects late, without having undone it",
+    "compensating overtaken times out, after having undone it",
     "slow rejects late, without effect",
     "slow raises late, without effect",
     "compensating slow returns late",
     "compensating slow raises late, after having undone it",
     "compensating a ends in its midst, without having undone it",
     # a probe
-    "the probe of asked: it happened; nap is to last",
+    "overtaken takes effect and returns; nap is to last",
+    "the probe of asked: it happened",
     "the probe of asked: it did not happen",
     "the probe of asked returns nonsense",
     "the probe of asked raises",
     "the probe of asked ends in its midst",
     "drivers die again and again while they ask the probe of asked",
+    "the probe of asked rejects",
+    "the probe of asked: it happened, with a result that is refused",
+    "the probe of timed times out",
+    "the probe of timed outlives time-out and grace",
     # deaths
     "the driver dies before it begins",
     "the driver dies after the effect of a",
     "every driver dies at execute a, after the effect",
+    "every driver dies at compensate a, before the effect",
+    "the driver dies after compensating a",
     # waking
     "the wait is over",
     "a driver wakes before the wait is over",
     "a driver wakes long after the wait is over",
     "no signal word comes in time",
     # decisions
-    "asked takes effect and returns; nap is to last",
-    "asked takes effect and returns; nap cannot be decided",
+    "timed takes effect and returns",
+    "overtaken takes effect and returns; nap cannot be decided",
     "the wait is over; for choice, right is chosen",
     "the driver looks at the branches of choice; each goes over 0 items",
     # groups, and a group that fails fast
+    "branch fan.x fails",
     "branch fan.x gets stuck",
+    "branch fan.x gets stuck compensating",
+    "a person has branch fan.x, which was stuck, go on",
+    "the driver has branch fan.x undone",
+    "the branches of each from 1 on, which are only planned, are not begun",
     "the joined result of fan is refused",
     "a cancel comes, for a branch beside it has failed",
     # the inbox and the clock
@@ -115,7 +150,10 @@ MOVES = [
     # settings that change under way
     "a raises, without effect, at a, which has only one attempt by now",
     "the wait is over, at a, which has only one attempt by now",
+    "the wait is over, at a, which has one attempt more by now",
     "a raises, without effect, at a, which has one attempt more by now",
+    "the probe of asked: it did not happen, at asked, which has only one attempt by now",
+    "the probe of asked raises, at asked, which has only one attempt by now",
     "compensating a raises, without having undone it, at a, which has only one attempt by now",
     "a outlives time-out and grace, at a, which has a time-out by now",
     "compensating a outlives time-out and grace, at a, which has a time-out by now",
@@ -127,6 +165,7 @@ MOVES = [
     "a person says: try again",
     "a person has made sure: it is done",
     "a person has made sure: it is not done",
+    "a person says: undo",
 ]
 
 
@@ -140,6 +179,15 @@ def moves() -> set[str]:
 def test_what_can_happen_is_a_move(words, moves):
     """Whatever can happen to an execution, by the words of a counterexample, `verify` makes happen."""
     assert words in moves
+
+
+def test_whatever_comes_from_outside_comes_in_every_state():
+    """A driver dies wherever something is under way; a cancel, the deadline and each signal come wherever it stands."""
+    for state, (is_under_way, words) in moves_by_state(everything()).items():
+        assert ("the driver dies" in words) is is_under_way, state
+        assert "a cancel comes" in words, state
+        assert "the deadline passes" in words, state
+        assert all(f"the signal {path} comes" in words for path in ("word", "later")), state
 
 
 def test_saga_with_everything_keeps_every_law():

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.once
 
 @st.composite
 def branches(draw: st.DrawFn, names: Any) -> Any:
-    """A step, a short saga, or a wait."""
-    kind = draw(st.sampled_from(["step", "step", "step", "saga", "signal", "sleep"]))
+    """A step, a short saga, a wait, or a saga with a group of its own."""
+    kind = draw(st.sampled_from(["step", "step", "step", "saga", "signal", "sleep", "group"]))
     if kind == "signal":
         return Signal(next(names), timeout=1.0)
     if kind == "sleep":
@@ -32,6 +32,9 @@ def branches(draw: st.DrawFn, names: Any) -> Any:
     one = made(next(names), compensates=draw(st.booleans()), retry=Retry(attempts=draw(st.integers(1, 2))))
     if kind == "step":
         return one
+    if kind == "group":
+        before = [made(next(names), compensates=draw(st.booleans()))] if draw(st.booleans()) else []
+        return Saga(next(names), [*before, Parallel("inner", [one])])
     return Saga(next(names), [one, made(next(names), compensates=draw(st.booleans()))])
 
 
@@ -80,7 +83,7 @@ def search(number: int, most: int, **how: Any) -> None:
 
 def test_wherever_random_branches_come_together_verify_has_been():
     """However a group is put together, and though it fails fast: seeing its branches as words loses nothing."""
-    search(examples(60, 4), 200)
+    search(examples(60, 4), 300)
 
 
 @pytest.mark.torture

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from fsm_mediator import Choose, Context, Parallel, Saga, Sleep, verify
-from fsm_mediator.errors import DecisionError, JournalError, RefusedError
-from fsm_mediator.execution import branching, execution, rules
+from fsm_mediator.errors import JournalError, RefusedError
+from fsm_mediator.execution import branching, execution
 from fsm_mediator.execution.branching import enter_wait
-from fsm_mediator.records import Acceptance, Failure, Happened, Returned
+from fsm_mediator.records import Acceptance, Happened, Returned
 from fsm_mediator.verifier import abstract_states, answer_laws, attempt_laws, laws, rules_table, state_space
 from tests.test_mutants import MUTANTS, Patch, found_with, judged, made, ruled, sagas, wrapped
 
@@ -130,12 +129,11 @@ def _(patch: Patch) -> None:
 @fault("that is not the error that is named", on="decided")
 def _(patch: Patch) -> None:
     """What a function that decides raises is not named."""
-    original = rules.undecided
+    def unnamed(original: Any, data: Any, part: Any) -> Any:
+        data.undecided = None
+        return original(data, part)
 
-    def unnamed(data: Any, part: Any) -> Any:
-        return replace(original(data, part), error=Failure.of(DecisionError("for some reason")))
-
-    patch(rules, "undecided", unnamed)
+    judged(patch, "undecided", unnamed)
 
 
 @fault("were decided", on="fanned")

@@ -60,7 +60,27 @@ def signal_inside() -> Saga:
     return Saga("signal", [made("a"), Parallel("fan", [Signal("x", timeout=1.0), made("y")])])
 
 
-SMALL = [one_branch, two_branches, saga_inside, chosen, after_the_pivot, signal_inside]
+def group_inside() -> Saga:
+    """A group in a branch, of which something cannot be undone."""
+    inner = Parallel("inner", [made("y", compensates=False)])
+    return Saga("nested", [Parallel("fan", [Saga("s", [made("x"), inner])]), made("z")])
+
+
+def alone_inside() -> Saga:
+    """A group in a branch, of which nothing can be undone."""
+    return Saga("alone", [Parallel("fan", [Saga("s", [Parallel("inner", [made("y", compensates=False)])])]), made("z")])
+
+
+SMALL = [
+    one_branch,
+    two_branches,
+    saga_inside,
+    chosen,
+    after_the_pivot,
+    signal_inside,
+    group_inside,
+    alone_inside,
+]
 
 
 def as_walked(saga: Saga) -> set[tuple[str, tuple[str, ...]]]:
@@ -139,6 +159,13 @@ def test_fault_in_the_rules_of_groups_is_found_one_by_one_and_all_together(fault
 
         assert not verify(two_branches()).ok
         assert Product(two_branches(), to_the_end=False).wrong
+
+
+def test_leftovers_of_a_group_in_a_branch_are_expected(monkeypatch):
+    """`verify` knows what a branch leaves over by its own groups: where that is forgotten, a rule is broken."""
+    GROUP_FAULTS["silent"](monkeypatch)
+
+    assert "leftovers" in verify(alone_inside()).broken_rules
 
 
 def test_group_over_no_items_is_compensated():

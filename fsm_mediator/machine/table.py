@@ -61,21 +61,22 @@ def transitions_of(parts: Sequence[Part], *, every: bool) -> Iterator[Transition
     set: an execution that was journaled under other settings may stand in it.
     """
     enter = [_enter(part) for part in parts]
-    back: list[str] = []
+    before: list[Part] = []  # those that can be compensated: the nearest is found at once
     for index, part in enumerate(parts):
-        back.append(nearest_compensation(parts, index))
+        back = nearest_compensation(before, len(before))
         after = enter[index + 1] if index + 1 < len(parts) else SUCCEEDED
         if index == 0:
             yield Transition("start", PENDING, enter[0])
             if not part.forward_only:
                 yield Transition("rejected", PENDING, FAILED)
         if part.kind is Kind.STEP:
-            yield from _step_moves(part, after, back[index], every)
+            yield from _step_moves(part, after, back, every)
         else:
-            yield from _wait_moves(part, after, back[index], every)
+            yield from _wait_moves(part, after, back, every)
         if part.compensatable:
-            yield from _compensation_moves(part, back[index], every)
-    last = nearest_compensation(parts, len(parts))
+            yield from _compensation_moves(part, back, every)
+            before.append(part)
+    last = nearest_compensation(before, len(before))
     if any(part.calls_compensation for part in parts) and not any(part.pivot for part in parts):
         yield Transition("undo", SUCCEEDED, last)
 

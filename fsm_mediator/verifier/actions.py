@@ -183,9 +183,10 @@ class ActionModel:
         part, ledgers = self.parts[at], Changes(ledger, at)
         following = self.parts[at + 1] if at + 1 < len(self.parts) else None
         attempts = self._attempts(kind, part)
+        failures = ("raised", "not happened") if kind == PROBE else ("raised", "unknown")
         for settings in changes_at(execution, part):
             for each in attempts:
-                if each.action.observation in ("raised", "unknown") and kind != PROBE:
+                if each.action.observation in failures and each.needs in (None, ledger.effects[at]):
                     yield under_changed_settings(each.under(ledgers), part, settings)
         if part.timeout is None and kind != PROBE:
             for each in self._attempts(f"timed {kind}", part):

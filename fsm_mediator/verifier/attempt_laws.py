@@ -153,6 +153,8 @@ def _attempted_as_often(reaction: Reaction, part: Part) -> Iterator[Broken]:
     is_left = policy.attempts is None or before.attempt < policy.attempts
     if record.event == "compensation_errored" and not is_left:
         yield broken("at most", f"attempt {before.attempt + 1} to compensate {part.path}, which has {policy.attempts}")
+    if phase == PROBING and record.event == "errored" and not is_left:
+        yield broken("at most", f"attempt {before.attempt + 1} of {part.path} is to come, which has {policy.attempts}")
     if record.event not in GIVE_UP_EVENTS:
         return
     if phase == PROBING:

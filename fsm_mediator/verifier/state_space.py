@@ -211,7 +211,7 @@ class StateSpace:
 
     # Branches
 
-    def _child(self, name: str) -> Child:
+    def child(self, name: str) -> Child:
         """A branch that runs this saga, with the outcomes found by this search."""
         if not self._complete or self._found:
             return child_of(name, self._whole)  # anything may become of it
@@ -235,7 +235,7 @@ class StateSpace:
         """Search breadth first, so that the first path to a node is a shortest one."""
         self._reports = tuple(walk.report() for walks in self.branches.values() for walk in walks.values())
         children = {
-            path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
+            path: {name: walk.child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
         }
         passed = self._shortened.passed if self._shortened is not None else frozenset[str]()
         self.possible: ActionModel = ActionModel(
