@@ -930,6 +930,11 @@ def test_fingerprint_does_not_change_with_what_may_change() -> None:
     )
 
 
+def test_fingerprint_is_as_in_the_journals_that_there_are() -> None:
+    """Executions in users' journals go on only under the fingerprint with which they began."""
+    assert shop(step(name="a")(lambda payload: None)) == "06f20bb432c3132c"
+
+
 def test_fingerprint_changes_with_the_shape() -> None:
     """Another order, name, compensate, probe, pivot or repeatability is another machine, and is told apart."""
     probed = Charge()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -157,9 +159,16 @@ def test_cursor_of_another_kind_is_refused(journal):
             journal.search(Filter(), after)
 
 
-def test_wide_span_of_time_is_a_range_of_numbers(tmp_path, monkeypatch):
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], SQLiteJournal]]:
+    """Opens journals, and closes them at the end."""
+    with ExitStack() as closed:
+        yield lambda path: closed.enter_context(closing(SQLiteJournal(path)))
+
+
+def test_wide_span_of_time_is_a_range_of_numbers(tmp_path, monkeypatch, opened):
     """Of a span in which many have ended the same are found as of a narrow one."""
-    with_range, one_by_one = SQLiteJournal(tmp_path / "a.db"), SQLiteJournal(tmp_path / "b.db")
+    with_range, one_by_one = opened(tmp_path / "a.db"), opened(tmp_path / "b.db")
     populated(with_range), populated(one_by_one)
     timed = [chosen for chosen in FILTERS if chosen.since is not None or chosen.until is not None]
     assert len(timed) > 3
@@ -170,9 +179,9 @@ def test_wide_span_of_time_is_a_range_of_numbers(tmp_path, monkeypatch):
             assert [entry.saga_id for entry in with_range.search(chosen, limit=1000)] == expected
 
 
-def test_no_listing_reads_the_whole_file(tmp_path, monkeypatch):
+def test_no_listing_reads_the_whole_file(tmp_path, monkeypatch, opened):
     """Pages by saga, ended state, attribute, parent and time are read by indexes; EXPLAIN shows it."""
-    journal = SQLiteJournal(tmp_path / "sagas.db")
+    journal = opened(tmp_path / "sagas.db")
     populated(journal)
     journal.dismiss(DRIVER.id)
     asked, read = [], SQLiteJournal.__dict__.get("_read", vars(JournalReader)["_read"])

@@ -155,7 +155,9 @@ def test_keys_rotate(tmp_path):
     for key_ids in (("old",), ("new", "old")):
         with closing(journal(path, *key_ids)) as opened, Mediator(checkout, journal=opened) as mediator:
             mediator.run("checkout", SECRET, saga_id=key_ids[0], check=False)
-    rows = sqlite3.connect(path).execute("SELECT saga_id, details FROM records JOIN executions ON number = execution")
+    with closing(sqlite3.connect(path)) as raw:
+        query = "SELECT saga_id, details FROM records JOIN executions ON number = execution"
+        rows = raw.execute(query).fetchall()
     used = {(saga_id, found[1]) for saga_id, text in rows if (found := re.search('"sealed":"sealed:([a-z]*):', text))}
     assert {pair for pair in used if "/" not in pair[0]} == {("old", "old"), ("new", "new")}
     with closing(journal(path, "new", "old")) as opened:

@@ -266,4 +266,4 @@ def label_of(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     label: str = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return label.rpartition("<locals>.")[2]
+    return "a lambda" if label.endswith("<lambda>") else label.rpartition("<locals>.")[2]

@@ -12,6 +12,7 @@ from fsm_mediator.definition.saga import Saga, signal_names, without_functions
 from fsm_mediator.error_types import HOME, MediatorError
 from fsm_mediator.execution.views import Results
 from fsm_mediator.machine.parts import Kind
+from fsm_mediator.models import shown
 from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import (
     ABANDON,
@@ -96,7 +97,10 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return msgspec.structs.replace(self, results=copy.deepcopy(self.results, memo))
 
     def to_json(self) -> str:
-        """The outcome as a JSON text, with its history. A value that JSON lacks is written as its ``repr``."""
+        """The outcome as a JSON text, with its history.
+
+        Models of pydantic are written as their fields, other values that JSON lacks as their ``repr``.
+        """
         names = ("saga_id", "state", "results", "leftovers", "compensated")
         error = None if self.error is None else Failure.of(self.error)
         history = [
@@ -110,7 +114,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
             "error": error and _error_as_json(error),
             "history": history,
         }
-        return msgspec.json.encode(plain, enc_hook=repr).decode()
+        return msgspec.json.encode(plain, enc_hook=shown).decode()
 
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
         """The machine's picture with this run marked: its path, its state, and the states that it never reached."""

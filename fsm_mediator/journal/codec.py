@@ -26,13 +26,13 @@ from fsm_mediator.journal.plain import (
     check_hooks,
     describe_change,
     from_plain,
-    is_model,
     name_of_type,
     to_plain,
     types_within,
 )
 from fsm_mediator.journal.sealing import is_sealed, why_sealed
 from fsm_mediator.machine.parts import Part
+from fsm_mediator.models import is_model
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 
 MAX_BYTES: Final = 1024 * 1024

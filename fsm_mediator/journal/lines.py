@@ -16,6 +16,7 @@ from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.rows import about_item, about_record
 from fsm_mediator.journal.sealing import MARK, NO_VALUE, is_sealed, seal, seal_secrets
+from fsm_mediator.models import shown
 from fsm_mediator.records import Failure, InboxItem, Record
 from fsm_mediator.redaction import Redaction
 
@@ -25,7 +26,7 @@ _ALL_SHOWN: Final = Redaction()
 def plain(value: Any) -> Any:
     """*value* as JSON types; a value that the journal returned encoded is decoded."""
     if not isinstance(value, msgspec.Raw):
-        return msgspec.to_builtins(value, enc_hook=repr)
+        return msgspec.to_builtins(value, enc_hook=shown)
     if is_sealed(value):
         return f"({MARK[:-1]})"
     try:

@@ -73,7 +73,7 @@ class Driver(msgspec.Struct, frozen=True):
 class Recoveries(NamedTuple):
     """How often an execution was claimed from a dead driver while an attempt, probe or decision was under way.
 
-    **total*: since it last made progress; *here*: since its last record.
+    *total*: since it last made progress; *here*: since its last record.
     """
 
     total: int = 0
@@ -223,7 +223,7 @@ class Journal(Protocol):
 
     If *encodes* is True, *codec* encodes values (payloads, results) to JSON when they are written. They are returned as
     `msgspec.Raw`, because the caller knows their types. A value that *codec* does not accept is refused. If *encodes*
-    is False, values stay objects. **heartbeat*: seconds between two calls of `beat` by a driver; None: no calls.
+    is False, values stay objects. *heartbeat*: seconds between two calls of `beat` by a driver; None: no calls.
 
     A journal may have a *patience*: the seconds during which a driver repeats a failed commit, after a few immediate
     attempts. None: until the driver knows that its lease is lost. The default is 0. `claim_some`, `forgotten`, `check`

@@ -26,6 +26,7 @@ from fsm_mediator.journal.postgres import sql
 from fsm_mediator.journal.postgres.connections import Session
 from fsm_mediator.journal.postgres.errors import unknown_driver
 from fsm_mediator.journal.postgres.slots import SlotJudge, SlotRules, in_columns
+from fsm_mediator.journal.postgres.usual import usual_statement
 from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
     ANSWERS_KEPT,
@@ -82,33 +83,12 @@ class Write:
 
     def as_one_statement(self) -> tuple[str, dict[str, Any]] | None:
         """The statement, with its parameters, that writes it if all is as the driver knows it; None: there is none."""
-        commit, rows, acceptance = self.commit, self.rows, self.commit.acceptance
+        commit, rows = self.commit, self.rows
         if commit.taken or self.opens or self.posts or commit.token or commit.plan or commit.slot or not rows:
             return None
         if commit.notes:
             return None
-        last, _, _, state, changed_at, _ = rows[-1]
-        columns = zip(("seqs", "events", "sources", "targets", "ats", "details"), zip(*rows, strict=True), strict=True)
-        parameters: dict[str, Any] = {name: list(values) for name, values in columns}
-        awaits = commit.awaits and acceptance is None
-        parameters |= {
-            "saga_id": commit.saga_id,
-            "state": state,
-            "changed_at": changed_at,
-            "last": last,
-            "owner": self.owner,
-            "wake_at": commit.wake_at,
-            "attention": next_attention_at(state, self.owner is not None, 0, commit.wake_at, awaits=awaits),
-            "ended_at": changed_at if self.owner is None and state in ENDED else None,
-        }
-        if acceptance is not None:
-            for name in ("saga", "version", "fingerprint", "deadline_at", "parent"):
-                parameters[name] = getattr(acceptance, name)
-            return sql.OPEN, parameters
-        total, here = commit.recoveries or (None, None)
-        parameters |= {"driver": commit.driver, "epoch": commit.epoch, "before": rows[0][0] - 1}
-        statement = sql.GO_ON if commit.slot is None else sql.GO_ON_WITHOUT_SLOT
-        return statement, parameters | {"recoveries": total, "recoveries_here": here}
+        return usual_statement(commit, rows, self.owner)
 
 
 def item_parameters(row: Row, saga_id: str) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class FindingTables(JournalReader):
             query = f"{_FROM} AND e.ended_at IS NULL AND e.{owner}{where} {_NEWEST}"
             found += self._all(query, below, *values, limit)
         if chosen.may_have_ended:
-            ended = " AND e.ended_at IS NOT NULL" + (" AND e.state = 'failed'" if chosen.failed_alone else "")
+            ended = " AND e.ended_at IS NOT NULL" + (" AND e.failed" if chosen.failed_alone else "")
             if chosen.since is not None or chosen.until is not None:
                 ended += " AND e.ended_at >= %s AND e.ended_at < %s"
                 since, until = chosen.since, chosen.until

@@ -143,6 +143,13 @@ FINDING: Final = """
     CREATE INDEX ended_by_time ON journal.executions (ended_at) WHERE ended_at IS NOT NULL;
     """
 
+FAILED: Final = """
+    -- An index whose condition names `state` has a new entry made for every update of a row: `failed` changes once.
+    ALTER TABLE journal.executions ADD COLUMN failed boolean NOT NULL GENERATED ALWAYS AS (state = 'failed') STORED;
+    DROP INDEX journal.ended_in_failed;
+    CREATE INDEX ended_in_failed ON journal.executions (number) WHERE ended_at IS NOT NULL AND failed;
+    """
+
 STEPS: Sequence[str] = (
     """
     CREATE FUNCTION journal.now_seconds() RETURNS float8 LANGUAGE sql VOLATILE
@@ -247,6 +254,7 @@ STEPS: Sequence[str] = (
     """,
     REPEATED + SLOTS + PLANNED + CHECKS + CLAIMS + FOLLOWING,
     ACTORS + NOTES + LATER_ITEMS + FINDING,
+    FAILED,
 )
 """The SQL that leads from each version to the next. The schema keeps its version in the table ``version``."""
 

@@ -27,9 +27,10 @@ _IS_CALLED: Final = f"""EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution 
 
 # Commits. The usual ones are one statement, which finds its row only if all is as the driver knows it.
 
-_RECORDS: Final = """
-    unnest(%(seqs)s::int[], %(events)s::text[], %(sources)s::text[], %(targets)s::text[], %(ats)s::float8[],
-        %(details)s::text[]) AS r"""
+NEW_RECORDS: Final = """
+    unnest(%(all_seq)s::int[], %(all_event)s::text[], %(all_source)s::text[], %(all_target)s::text[],
+        %(all_at)s::float8[], %(all_details)s::text[]) AS r"""
+"""The records of a usual commit, as arrays; ``usual.py`` writes a few as values."""
 OPEN: Final = f"""
     WITH e AS (
         INSERT INTO journal.executions (saga_id, saga, version, fingerprint, deadline_at, parent, state, changed_at,
@@ -40,7 +41,7 @@ OPEN: Final = f"""
         WHERE (%(owner)s::text IS NULL OR EXISTS (SELECT 1 FROM journal.drivers WHERE id = %(owner)s FOR KEY SHARE))
             AND NOT EXISTS (SELECT 1 FROM journal.forgotten WHERE saga_id = %(saga_id)s)
         ON CONFLICT (saga_id) DO NOTHING RETURNING number),
-    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {_RECORDS})
+    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {NEW_RECORDS})
     SELECT number FROM e"""
 GO_ON: Final = f"""
     WITH e AS (
@@ -51,7 +52,7 @@ GO_ON: Final = f"""
         WHERE saga_id = %(saga_id)s AND epoch = %(epoch)s::int AND driver IS NOT DISTINCT FROM %(driver)s
             AND seq = %(before)s::int AND mail = 0
         RETURNING number),
-    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {_RECORDS})
+    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {NEW_RECORDS})
     SELECT number FROM e"""
 GO_ON_WITHOUT_SLOT: Final = GO_ON.replace(
     "    added AS",
