@@ -26,8 +26,8 @@ SHOWN: int = 10
 @click.argument("verb", type=click.Choice(VERBS_IN_BULK), required=False)
 @where
 @click.option("--argument", "pairs", multiple=True, metavar="NAME=JSON", help="A further argument: done=true.")
-@click.option("--dry-run", is_flag=True, help="Only say which executions it would be.")
-@click.option("--resume", metavar="BATCH", help="Go on with an interrupted batch: with what has no result.")
+@click.option("--dry-run", is_flag=True, help="Only list the matching executions.")
+@click.option("--resume", metavar="BATCH", help="Continue an interrupted batch: executions without a result.")
 @click.option("--reason", "-r", help="Why; journaled for each.")
 @options.actor
 @options.app
@@ -45,7 +45,7 @@ def bulk(
 ) -> None:
     """Give VERB to every execution that fits --where, one after another, and print a result for each.
 
-    The ids are frozen in the journal first: an interrupted batch goes on with --resume. Ends with 1 if some refused.
+    The ids are stored in the journal first: --resume continues an interrupted batch. Ends with 1 if some refused.
     """
     if resume is None and (verb is None or not words):
         raise click.UsageError("name a verb, and with --where the executions; or an interrupted batch with --resume")

@@ -25,12 +25,12 @@ _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 journal = click.option(
     "--journal", "-j", envvar=JOURNAL_VARIABLE, help="The journal's file or URL; env:NAME reads it from a variable."
 )
-app = click.option("--app", "-a", envvar=APP_VARIABLE, help="Where the sagas are: module:object.")
+app = click.option("--app", "-a", envvar=APP_VARIABLE, help="The object with the sagas: module:object.")
 app_for_signals = click.option(
     "--app",
     "-a",
     envvar=APP_VARIABLE,
-    help="module:object; with it, signals with a time-out are told from sleeps.",
+    help="module:object; it distinguishes signals with a time-out from sleeps.",
 )
 saga_id = click.argument("saga_id")
 saga_name = click.option("--saga", "name", help="Only the saga of this name.")
@@ -53,7 +53,7 @@ actor = click.option(
     envvar=ACTOR_VARIABLE,
     default=_login_name,
     show_default="your login name",
-    help="Who says it; journaled with the reason.",
+    help="Your name; journaled with the reason.",
 )
 
 
