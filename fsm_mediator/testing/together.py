@@ -1,6 +1,6 @@
 """check_together: runs several executions of a saga at once, under searched interleavings, and compares the worlds.
 
-The law: the world is as if the executions that failed had never run, and those that succeeded had run one after the
+The law: the world is as if the failed executions had never run, and the succeeded executions had run one after the
 other, in some order.
 """
 
@@ -39,7 +39,7 @@ class InterferenceError(MediatorError, AssertionError):
     """Executions at once leave the world in a state that they never leave one after the other.
 
     Attributes:
-        report: What was tried, the broken run included.
+        report: All runs, the broken run included.
     """
 
     def __init__(self, report: TogetherReport) -> None:
@@ -54,8 +54,8 @@ class TogetherRun:
     Attributes:
         id: Its name, by which `check_together` runs it alone.
         outcomes: The outcomes, in the order of the payloads.
-        problem: What is wrong with the world; empty: nothing.
-        switches: Where the turn passed from one execution to another, in words.
+        problem: The problem of the world, in words; empty: there is none.
+        switches: The switches between executions, in words.
     """
 
     id: str
@@ -112,8 +112,8 @@ def check_together(
 ) -> TogetherReport:
     """Run one execution of a saga for each payload, all at once, under searched interleavings.
 
-    A scheduler runs the steps one at a time, and switches between the executions, their branches and the senders of
-    their signals: before and after each call and at each line of the steps. While an execution sleeps, others go on. It
+    A scheduler runs the steps one at a time. It switches between the executions, their branches and the senders of
+    their signals: before and after each call and at each line of the steps. While an execution sleeps, others run. It
     tries every schedule with few preemptions first. In half of the runs the last step of the first execution that can
     refuse does so: its compensations meet the other executions.
 
@@ -139,7 +139,9 @@ def check_together(
     if len(payloads) < 2:
         raise DefinitionError("check_together needs at least two payloads, one for each execution")
     if isinstance(saga, Saga) and reset is None:
-        raise DefinitionError("check_together needs reset=, or a function that makes (saga, observe) anew for each run")
+        raise DefinitionError(
+            "check_together needs reset=, or a function that returns new (saga, observe) for each run"
+        )
     with contextlib.closing(_Together(saga, payloads, observe, reset, signals)) as checking:
         report = checking.report(most, only)
     if report.broken:
