@@ -293,8 +293,8 @@ class _ContractTrial:
         if left != start:
             raise DefinitionError(
                 f"the steps up to {self._part.path!r} were compensated, and the world is not as it was before:"
-                f"\n{differences(start, left)}\nPass reset=, a function that restores it. Or pass, instead of the saga, "
-                f"a function that returns new (saga, observe)"
+                f"\n{differences(start, left)}\nPass reset=, a function that restores it. Or pass, instead of the "
+                f"saga, a function that returns new (saga, observe)"
             )
 
     def _undoes(self, promise: Promise) -> Verdict:

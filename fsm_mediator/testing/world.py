@@ -55,8 +55,8 @@ class Worlds:
         if isinstance(source, Saga):
             if observe is None:
                 raise DefinitionError(
-                    f"the effects of saga {source.name!r} are not known: pass observe=, a function that returns the state "
-                    f"of the world; or pass a function that returns (saga, observe) instead of the saga"
+                    f"the effects of saga {source.name!r} are not known: pass observe=, a function that returns the "
+                    f"state of the world; or pass a function that returns (saga, observe) instead of the saga"
                 )
         elif not callable(source) or observe is not None or reset is not None:
             raise DefinitionError(
