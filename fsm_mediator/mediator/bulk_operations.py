@@ -37,15 +37,15 @@ class BulkOperations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> Iterator[BulkResult]:
-        """Give one verb to all executions that fit, one after another, and yield a result for each.
+        """Give one verb to all matching executions, one after another, and yield a result for each.
 
-        Their ids are frozen in the journal before the first one is touched. If this is interrupted, *batch* goes on
-        with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
+        Their ids are stored in the journal before the first verb. After an interruption *batch* continues with the
+        executions that have no result. The note of each result has the batch's name, and `fsm-mediator bulk` prints it.
 
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
-            batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            batch: The name of an interrupted batch to continue, in place of all further arguments.
+            arguments: Further arguments of the verb, such as ``{"done": True}`` for ``resolve``.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -57,7 +57,7 @@ class BulkOperations:
             parent: As for `executions`.
             text: As for `executions`.
             reason: Why; journaled for each.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
             DefinitionError: There is no such verb for many, or the filter can match nothing.
@@ -113,15 +113,15 @@ class AsyncBulkOperations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> AsyncIterator[BulkResult]:
-        """Give one verb to all executions that fit, one after another, and yield a result for each.
+        """Give one verb to all matching executions, one after another, and yield a result for each.
 
-        Their ids are frozen in the journal before the first one is touched. If this is interrupted, *batch* goes on
-        with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
+        Their ids are stored in the journal before the first verb. After an interruption *batch* continues with the
+        executions that have no result. The note of each result has the batch's name, and `fsm-mediator bulk` prints it.
 
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
-            batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            batch: The name of an interrupted batch to continue, in place of all further arguments.
+            arguments: Further arguments of the verb, such as ``{"done": True}`` for ``resolve``.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -133,7 +133,7 @@ class AsyncBulkOperations:
             parent: As for `executions`.
             text: As for `executions`.
             reason: Why; journaled for each.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
             DefinitionError: There is no such verb for many, or the filter can match nothing.
