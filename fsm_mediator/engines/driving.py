@@ -180,9 +180,7 @@ class Driving(Branching):
         if not is_stuck(execution.state):
             refused, self.verbs = self.verbs, []
             for _, asked in refused:
-                await self.answer(
-                    asked, f"execution {execution.saga_id!r} is not stuck, but stands in {execution.state!r}"
-                )
+                await self.answer(asked, f"execution {execution.saga_id!r} is not stuck, but is in {execution.state!r}")
 
     async def _wait_for_person(self, execution: Execution) -> None:
         await self.follow()

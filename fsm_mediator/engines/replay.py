@@ -250,7 +250,7 @@ class Turns:
         elif not (
             execution.awaits_signal(signal.name) or (found.group is not None and found.branch in execution.group)
         ) or is_too_late(signal, execution.state, execution.due_at):
-            raise RefusedError(f"{where} is not awaited: the execution stands in {execution.state!r}")
+            raise RefusedError(f"{where} is not awaited: the execution is in {execution.state!r}")
         if first and not are_equal(first[0], signal.value):
             raise RefusedError(f"{where} has come with another value, and the first one counts: {safe_repr(first[0])}")
         return not first

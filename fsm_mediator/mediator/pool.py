@@ -30,7 +30,8 @@ _pool: contextvars.ContextVar[ThreadPool | None] = contextvars.ContextVar("fsm_m
 class ThreadPool:
     """At most *most* threads that run what they are given, in order; made when needed.
 
-    A thread that waits for the work of others (`blocked`) does not count, so that jobs which wait for jobs go on.
+    A thread that waits for the work of others (`blocked`) does not count, so jobs that wait for other jobs do not block
+    the pool.
 
     Attributes:
         freed: Set whenever another job could begin.
