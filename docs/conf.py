@@ -25,7 +25,7 @@ html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 exclude_patterns = ["_build", "pictures/README.md"]
 
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "tasklist"]
 myst_heading_anchors = 3
 saga_diagram_theme = "auto"
 
@@ -50,26 +50,44 @@ napoleon_use_ivar = True  # attributes are told once, in their class
 KINDS = {
     "tutorial": ["tutorial"],
     "how-to": [
-        "embedding",
-        "saga_files",
-        "diagrams",
-        "operating",
-        "secrets",
-        "scaling",
-        "telemetry",
-        "engines",
-        "exactly_once",
-        "monitor",
-        "testing",
-        "upgrades",
-        "exports",
         "composition",
+        "timeouts",
+        "testing",
+        "operating",
+        "production",
+        "monitor",
+        "fastapi",
+        "flask",
+        "django",
+        "embedding",
+        "scaling",
+        "upgrades",
+        "exactly_once",
+        "secrets",
+        "telemetry",
+        "diagrams",
         "notebooks",
+        "saga_files",
+        "engines",
+        "exports",
     ],
+    "cookbook": ["cookbook"],
     "reference": ["reference", "machine", "glossary"],
-    "explanation": ["rules", "journal", "verification", "mutants", "conformance", "pictures", "benchmarks", "costs"],
+    "explanation": [
+        "why_sagas",
+        "comparison",
+        "coming_from",
+        "rules",
+        "journal",
+        "verification",
+        "mutants",
+        "conformance",
+        "pictures",
+        "benchmarks",
+        "costs",
+    ],
 }
-"""The four kinds of pages (Diátaxis), and their order. A name may stand here before its page is written."""
+"""The kinds of pages, and their order. A name may stand here before its page is written."""
 
 
 def _pages() -> dict[str, list[str]]:

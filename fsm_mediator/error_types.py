@@ -191,6 +191,25 @@ class UnknownExecutionError(MediatorError, LookupError):
     """The journal knows no execution with this id."""
 
 
+class NoResultError(MediatorError, LookupError):
+    """`result_of` was asked for the result of a step that has none.
+
+    Attributes:
+        saga_id: The execution.
+        step: The step's path.
+        state: The latest state that the step was in; None: it has not begun, or that is not known.
+    """
+
+    def __init__(self, message: str, saga_id: str, step: str, state: str | None = None) -> None:
+        super().__init__(message)
+        self.saga_id = saga_id
+        self.step = step
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.saga_id, self.step, self.state)
+
+
 class PayloadError(MediatorError, ValueError):
     """A payload, result or signal value that cannot be encoded, is too large, or is of another type.
 

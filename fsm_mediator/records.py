@@ -37,8 +37,8 @@ class Failure:
     __slots__ = ("_traceback", "exception", "message", "type")
 
     def __init__(self, type: str, message: str = "", traceback: str = "") -> None:
-        self.type = type
-        self.message = message
+        self.type: str = type
+        self.message: str = message
         self.exception: BaseException | None = None
         self._traceback: str | None = traceback
 
@@ -181,7 +181,8 @@ class Record(msgspec.Struct, frozen=True):
         reason: An explanation by a person, or by the library for events that need one.
         abandoned: The attempt's thread outlived time-out and grace and may still be running.
         children: If *target* waits for branches: their names, in order, as they were decided. None: it does not.
-        actor: The name of the person or program that gave the verb, if there is one.
+        actor: The name of the person or program that gave the verb; None if there is none.
+        carrier: In the last record of a commit: the trace context of the stint that wrote it. None: there is none.
     """
 
     saga_id: str
@@ -201,6 +202,7 @@ class Record(msgspec.Struct, frozen=True):
     abandoned: bool = False
     children: tuple[str, ...] | None = None
     actor: str | None = None
+    carrier: dict[str, str] | None = None
 
 
 class Acceptance(msgspec.Struct, frozen=True):
@@ -390,6 +392,7 @@ class InboxItem(msgspec.Struct, frozen=True):
         at: When, in seconds since the epoch.
         number: A number by the journal, which identifies the item when it is taken.
         actor: The name of the person or program that sends it, if there is one.
+        carrier: The trace context of its sender. None: there is none.
     """
 
     kind: str
@@ -399,6 +402,7 @@ class InboxItem(msgspec.Struct, frozen=True):
     at: float = 0.0
     number: int = 0
     actor: str | None = None
+    carrier: dict[str, str] | None = None
 
 
 CANCEL: Final = "cancel"

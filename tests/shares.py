@@ -208,6 +208,7 @@ LONG: Final = {
     ),
     "test_strategies": "test_strict_machine_finds_steps_that_lose_their_doubt",
     "test_transactions": "test_process_killed_around_its_commit_debits_once",
+    "test_typing": "test_checker_accepts_uses_and_refuses_slips test_type_of_every_public_symbol_is_known",
     "test_under_load": (
         "test_two_thousand_async_runs_leave_nothing_behind test_two_thousand_runs_leave_nothing_behind"
     ),

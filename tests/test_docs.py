@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +13,11 @@ from pathlib import Path
 import pytest
 
 import fsm_mediator
-from tests.test_readme import run
+from fsm_mediator import Mediator
+from fsm_mediator.ui import Monitor, Operator
+from tests.asgi import get
+from tests.drivers import eventually
+from tests.test_readme import run, timeless
 
 pytestmark = pytest.mark.once
 
@@ -32,14 +38,14 @@ def site(tmp_path_factory):
 
 
 def test_every_page_is_built_and_listed(site):
-    """No page is forgotten: each one that stands in docs/ is in the index, under one of the four kinds."""
+    """No page is forgotten: each one that stands in docs/ is in the index, under one of the kinds."""
     index = (site / "index.html").read_text(encoding="utf-8")
     pages = {path.stem for path in DOCS.glob("*.md")} - {"index"}
 
     for name in pages:
         assert (site / f"{name}.html").is_file()
         assert f'href="{name}.html"' in index
-    for kind in ("Tutorial", "How-to", "Reference", "Explanation"):
+    for kind in ("Tutorial", "How-to", "Explanation", "Cookbook", "Reference"):
         assert f'<span class="caption-text">{kind}</span>' in index
 
 
@@ -105,7 +111,54 @@ def test_tutorial_does_what_it_says(tmp_path, monkeypatch):
     finally:
         sys.modules.pop("trip", None)
 
+    assert (tmp_path / "trip.svg").is_file()
     assert (tmp_path / "to-nowhere.svg").is_file()
+
+
+def test_tutorial_kills_and_recovers_as_it_says(tmp_path):
+    """The process that books the trip is killed in the midst; the commands print what the page shows."""
+    page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    slow = re.search(r"^```py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert slow is not None
+    (tmp_path / "slow.py").write_text(slow[1], encoding="utf-8")
+    (tmp_path / "trip.py").write_text((DOCS / "trip.py").read_text(encoding="utf-8"), encoding="utf-8")
+    bookings = tmp_path / "bookings.json"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    with subprocess.Popen([sys.executable, "slow.py"], cwd=tmp_path, env=environment) as booking:
+        eventually(lambda: bookings.exists() and '"hotel"' in bookings.read_text(encoding="utf-8"))
+        booking.kill()
+    assert booking.returncode < 0
+
+    shown = re.findall(r"^```console\n\$ fsm-mediator (.*?)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert [words.split()[0] for words, _ in shown] == ["show", "recover", "show"]
+    for words, output in shown:
+        command = [sys.executable, "-m", "fsm_mediator", *words.split()]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert masked(done.stdout) == masked(output)
+    assert list(json.loads(bookings.read_text(encoding="utf-8")).values()) == ["flight", "hotel", "payment"]
+
+
+def masked(shown: str) -> list[list[str]]:
+    """The words of each line, without times, process and computer."""
+    known = re.sub(r"process \d+ on \S+", "process <number> on <computer>", timeless(shown))
+    return [line.split() for line in known.strip().splitlines()]
+
+
+def test_tutorial_s_saga_is_seen_in_the_monitor(tmp_path, monkeypatch):
+    """The page of an execution of the trip names its steps, and offers to undo it."""
+    monkeypatch.syspath_prepend(DOCS)
+    monkeypatch.chdir(tmp_path)
+    from trip import trip  # type: ignore[import-not-found]
+
+    try:
+        with Mediator(trip, journal="trips.db") as mediator:
+            mediator.run("trip", {"money": 500}, saga_id="to-oslo")
+            page = get(Monitor(mediator, authorize=lambda _: Operator.acting("ada")), "/runs/to-oslo").text
+    finally:
+        sys.modules.pop("trip", None)
+
+    assert all(name in page for name in ("flight", "hotel", "payment", "Undo"))
 
 
 def test_comparison_s_own_picture_is_fresh():

@@ -8,7 +8,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Never, NoReturn, TypeAlias, TypedDict, Unpack
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    Never,
+    NoReturn,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+    overload,
+)
 
 from msgspec.structs import replace
 
@@ -18,6 +29,7 @@ from fsm_mediator.definition.part_sequence import PartSequence
 from fsm_mediator.definition.pickling import check_parts, shape_values, with_shape
 from fsm_mediator.definition.placing import at_its_place, is_placed_as_defined, name_at
 from fsm_mediator.definition.steps import Step
+from fsm_mediator.definition.type_variables import Payload_contra
 from fsm_mediator.definition.waits import EACH, Wait, check_payload_type
 from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine, without_collection
@@ -30,10 +42,11 @@ if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram, Look, View
 
 
-class Saga(PartSequence):
+class Saga(PartSequence, Generic[Payload_contra]):
     """An operation in which several participants take part: its parts, in order, and their settings for recovery.
 
-    One definition serves any number of executions, threads and mediators; nothing in it can be changed.
+    One definition serves any number of executions, threads and mediators; nothing in it can be changed. For a type
+    checker, a saga with ``payload=Order`` is a ``Saga[Order]``; others are ``Saga[Any]``.
 
     Attributes:
         name: Names the saga in journals, ids and pictures.
@@ -91,6 +104,30 @@ class Saga(PartSequence):
     _warned: bool
     _by_path: Mapping[str, Part]
 
+    @overload
+    def __init__(
+        self,
+        name: str,
+        parts: Iterable[Step | Saga | Wait],
+        *,
+        payload: type[Payload_contra],
+        version: str | int = "1",
+        retry: Retry | None = None,
+        compensation_retry: Retry | None = None,
+        deadline: float | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        parts: Iterable[Step | Saga | Wait],
+        *,
+        payload: Any = None,
+        version: str | int = "1",
+        retry: Retry | None = None,
+        compensation_retry: Retry | None = None,
+        deadline: float | None = None,
+    ) -> None: ...
     def __init__(
         self,
         name: str,
@@ -164,7 +201,7 @@ class Saga(PartSequence):
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)
 
-    def named(self, name: str) -> Saga:
+    def named(self, name: str) -> Saga[Payload_contra]:
         """The same saga under another name, to nest it twice."""
         return Saga(
             name,
@@ -229,10 +266,10 @@ class Saga(PartSequence):
     def __delattr__(self, attribute: str) -> None:
         raise AttributeError(f"saga {self.name!r} is immutable; define another one")
 
-    def __copy__(self) -> Saga:
+    def __copy__(self) -> Saga[Payload_contra]:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Saga:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Saga[Payload_contra]:
         return self  # a copy would have services of its own; `dataclasses.asdict` and settings classes copy deeply
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -102,14 +102,14 @@ class ExecutionData:
     def __init__(self, saga: Saga, acceptance: Acceptance) -> None:
         self.saga = saga
         self.acceptance = acceptance
-        self.saga_id = acceptance.saga_id
+        self.saga_id: str = acceptance.saga_id
         self.state: str = PENDING
         self.effect: Effect | None = None
         self.seq = 0
         self.attempt = 0
         self.doubt = False
         self.due_at: float | None = None
-        self.deadline_at = acceptance.deadline_at
+        self.deadline_at: float | None = acceptance.deadline_at
         self.failure: Failure | None = None
         self.trouble: Failure | None = None
         self.history: list[Record] = []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import msgspec
 
+from fsm_mediator.definition.result_places import place_of
 from fsm_mediator.definition.saga import Saga, signal_names, without_functions
-from fsm_mediator.error_types import HOME, MediatorError
+from fsm_mediator.definition.steps import Executable
+from fsm_mediator.definition.type_variables import R
+from fsm_mediator.error_types import HOME, MediatorError, NoResultError
 from fsm_mediator.execution.views import Results
 from fsm_mediator.machine.parts import Kind
 from fsm_mediator.models import shown
@@ -87,6 +90,43 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         """The path of the current part; None if the execution is pending or ended."""
         return path_of(self.state) or None
 
+    @overload
+    def result_of(self, step: Executable[R | Coroutine[Any, Any, R]]) -> R: ...
+    @overload
+    def result_of(self, step: Executable[Coroutine[Any, Any, R]]) -> R: ...  # type: ignore[overload-cannot-match]  # mypy needs it
+    def result_of(self, step: Executable[Any]) -> Any:
+        """The result of *step*, with the type that the step returns; of a compensated step too.
+
+        Args:
+            step: A step of the saga, of a nested saga or of a branch. If the saga holds another setting of it
+                (`Step.with_`), or the outcome was pickled, its result is found by its name.
+
+        Raises:
+            NoResultError: The step has no result; the message says which state it is in.
+            DefinitionError: The saga has no such step, has it twice, or executes it once for each item of a group.
+        """
+        path, names = place_of(self.saga, step)
+        found: Any = self.results
+        for name in names:
+            if not isinstance(found, Mapping) or name not in found:
+                raise self._no_result(".".join(names), path)
+            found = found[name]
+        return found
+
+    def _no_result(self, step: str, path: str) -> NoResultError:
+        record = next((record for record in reversed(self.history) if record.step == path), None)
+        if self.step == path:
+            state: str | None = self.state
+            why = f"it is in state {state!r}"
+        elif record is not None:
+            state = record.source
+            error = f" and {record.error}" if record.error is not None else ""
+            why = f"its last state was {state!r}, which ended with {record.event!r}{error}"
+        else:
+            state, why = None, "it has not begun"
+        rest = "" if self.step == path else f"; the saga is in state {self.state!r}"
+        return NoResultError(f"saga {self.saga_id!r} has no result of {step!r}: {why}{rest}", self.saga_id, step, state)
+
     def __reduce__(self) -> tuple[Any, ...]:
         error = None if self.error is None else Failure(*Failure.of(self.error).__reduce__()[1]).raised()
         results = Results(self.results)
@@ -107,6 +147,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
             {**msgspec.structs.asdict(record), "error": record.error and _error_as_json(record.error)}
             for record in self.history
         ]
+        for each in history:
+            del each["carrier"]  # only a tracer uses it
         plain = {
             **{name: getattr(self, name) for name in names},
             "saga": self.saga.name,
@@ -214,6 +256,8 @@ class SagaNotSucceededError(MediatorError):
     Attributes:
         outcome: The outcome so far: state, results, error, leftovers, history.
     """
+
+    __cause__: BaseException | None
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.saga_id)

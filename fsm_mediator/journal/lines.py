@@ -109,7 +109,9 @@ class Lines:
         if error is not None:
             failure = {"type": error.type, "message": error.message, "traceback": error.traceback}
         about = about_record(record.saga_id, record.seq)
-        return msgspec.structs.asdict(record) | self._secrets("value", record.value, failure, record.reason, about)
+        found = msgspec.structs.asdict(record)
+        del found["carrier"]
+        return found | self._secrets("value", record.value, failure, record.reason, about)
 
     def _secrets(
         self, name: str, value: Any, error: dict[str, Any] | None, reason: str | None, about: str
@@ -133,6 +135,7 @@ class Lines:
 
     def _item(self, saga_id: str, item: InboxItem) -> dict[str, Any]:
         found, about = msgspec.structs.asdict(item), about_item(saga_id, item.name)
+        del found["carrier"]
         found["reason"] = self._text("reason", item.reason, about)
         if is_sealed(item.value):
             return {**found, "value": None, "sealed": bytes(item.value).decode()}

@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Self
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.retention import Retention
 from fsm_mediator.mediator import requests
 from fsm_mediator.mediator.aio_operations import AsyncOperations
+from fsm_mediator.mediator.alert_operations import AsyncAlertOperations
 from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import AsyncBulkOperations
 from fsm_mediator.mediator.closing import close
@@ -33,7 +35,9 @@ from fsm_mediator.mediator.watching import AsyncWatchOperations
 from fsm_mediator.observe.observers import Observer
 
 
-class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, AsyncNumbersOperations):
+class AsyncMediator(
+    AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, AsyncNumbersOperations, AsyncAlertOperations
+):
     """Drives executions of sagas with coroutine steps; plain functions run in threads.
 
     It belongs to the event loop of its first use, and only that loop's thread may use it. After that loop is closed
@@ -141,8 +145,8 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
 
     async def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -180,8 +184,8 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
 
     async def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -205,11 +209,12 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
 
     async def enqueue(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         connection: Any = None,
     ) -> str:
         """Accept a saga durably without driving it: a daemon or `recover` of any mediator on the journal drives it.
@@ -222,6 +227,7 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
             saga_id: The id of the execution; by default a UUID that begins with the time (version 7), in hexadecimal.
                 A repeated call joins the execution.
             deadline: Seconds from now; if the saga has not succeeded by then, it compensates.
+            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
             connection: A connection of psycopg 3 to the journal's own PostgreSQL database, of either kind. The
                 execution is part of its transaction: your commit makes it durable, and your rollback removes it. The
                 transaction stays usable after every refusal, except one by the server. None: the execution is durable
@@ -233,7 +239,7 @@ class AsyncMediator(AsyncOperations, AsyncBulkOperations, AsyncWatchOperations, 
             DefinitionError: *connection* is no such connection, or the journal is not on PostgreSQL.
             RefusedError: *connection* is closed, in a failed transaction, or one to another database.
         """
-        return await requests.enqueue(self._core, saga, payload, saga_id, deadline, connection)
+        return await requests.enqueue(self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.

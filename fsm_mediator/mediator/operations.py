@@ -434,4 +434,5 @@ class Operations:
         return run_blocking(requests.abandon, self._core, saga_id, reason, actor)
 
     def _verb(self, kind: str, reason: str | None, actor: str | None, value: Any = None) -> InboxItem:
-        return new_verb(kind, reason, value, at=self._core.clock(), actor=actor)
+        core = self._core
+        return new_verb(kind, reason, value, at=core.clock(), actor=actor, carrier=core.store.carried())

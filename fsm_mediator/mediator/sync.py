@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.alert_operations import AlertOperations
 from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import BulkOperations
 from fsm_mediator.mediator.closing import close
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from fsm_mediator.mediator.recovery import Daemon, Relay
 
 
-class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
+class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, AlertOperations):
     """Drives executions of sagas with plain functions as steps.
 
     It opens on first use, and again after a fork. Any number of threads may use it at once. After `close` (or the end
@@ -142,8 +144,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
     def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -179,8 +181,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
     def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -204,11 +206,12 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
     def enqueue(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         connection: Any = None,
     ) -> str:
         """Accept a saga durably without driving it: a daemon or `recover` of any mediator on the journal drives it.
@@ -221,6 +224,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
             saga_id: The id of the execution; by default a UUID that begins with the time (version 7), in hexadecimal.
                 A repeated call joins the execution.
             deadline: Seconds from now; if the saga has not succeeded by then, it compensates.
+            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
             connection: A connection of psycopg 3 to the journal's own PostgreSQL database, not an asynchronous one. The
                 execution is part of its transaction: your commit makes it durable, and your rollback removes it. The
                 transaction stays usable after every refusal, except one by the server. None: the execution is durable
@@ -233,7 +237,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
             RefusedError: *connection* is closed, in a failed transaction, or one to another database.
         """
         check_blocking(connection)
-        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, connection)
+        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.

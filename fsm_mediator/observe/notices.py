@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -35,6 +36,8 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
         at: When, in seconds since the epoch.
         opens: Whether a caller has opened it just now, and waits for it.
         error: The error that ended the stint, if there was one.
+        previous: If a stint begins: the trace context of the stint before, in any process. None: there was none.
+        causes: If a stint begins: the trace contexts of the items in its inbox.
     """
 
     kind: str
@@ -45,6 +48,8 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
     at: float
     opens: bool = False
     error: BaseException | None = None
+    previous: Mapping[str, str] | None = None
+    causes: tuple[Mapping[str, str], ...] = ()
 
     @property
     def begins(self) -> bool:

@@ -59,10 +59,11 @@ class Write:
     __slots__ = ("cipher", "commit", "notes", "opens", "owner", "plans", "posts", "rows", "saga_ids")
 
     def __init__(self, commit: Commit, codec: Codec) -> None:
-        self.commit = commit
-        self.cipher = cipher = codec.cipher
-        self.owner = commit.driver if commit.held else None
-        self.rows = record_rows(commit.records, commit.saga_id, codec)
+        self.commit: Commit = commit
+        self.cipher: Cipher | None = codec.cipher
+        cipher = self.cipher
+        self.owner: str | None = commit.driver if commit.held else None
+        self.rows: list[Row] = record_rows(commit.records, commit.saga_id, codec)
         self.opens: list[tuple[Acceptance, Row]] = []
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
@@ -71,15 +72,17 @@ class Write:
         self.opens = [
             (child, acceptance_row(child, codec.json, cipher)) for child in (*commit.children, *commit.dormant)
         ]
-        self.posts = [(to, item_parameters(item_row(item, to, codec.json, cipher), to)) for to, item in commit.posts]
-        self.notes = [note_parameters(note, cipher) for note in commit.notes]
+        self.posts: list[tuple[str, dict[str, Any]]] = [
+            (to, item_parameters(item_row(item, to, codec.json, cipher), to)) for to, item in commit.posts
+        ]
+        self.notes: list[dict[str, Any]] = [note_parameters(note, cipher) for note in commit.notes]
         planned = () if commit.plan is None else commit.plan.branches
-        self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
+        self.plans: list[Row] = [] if commit.plan is None else planned_rows(commit.plan, codec)
         new_ids = [child.saga_id for child, _ in self.opens]
         opened = (commit.saga_id, *new_ids) if commit.acceptance is not None else new_ids
         for saga_id in (*opened, *(branch.saga_id for branch in planned)):
             stored_name(saga_id, "the id")
-        self.saga_ids = (commit.saga_id, *new_ids)
+        self.saga_ids: tuple[str, *tuple[str, ...]] = (commit.saga_id, *new_ids)
 
     def as_one_statement(self) -> tuple[str, dict[str, Any]] | None:
         """The statement, with its parameters, that writes it if all is as the driver knows it; None: there is none."""
@@ -93,7 +96,7 @@ class Write:
 
 def item_parameters(row: Row, saga_id: str) -> dict[str, Any]:
     """An inbox item's row as parameters of `sql.POST`."""
-    names = "kind", "name", "value", "reason", "actor", "at"
+    names = "kind", "name", "value", "reason", "actor", "carrier", "at"
     return {"saga_id": saga_id, **dict(zip(names, without_nul(row), strict=True))}
 
 

@@ -102,6 +102,11 @@ ACTORS: Final = """
     ALTER TABLE journal.inbox ADD COLUMN actor text;
     """
 
+CARRIERS: Final = """
+    -- The context of the trace that an item was said in, as JSON.
+    ALTER TABLE journal.inbox ADD COLUMN carrier text;
+    """
+
 NOTES: Final = """
     -- What is said about executions, sagas and steps without moving an execution: see ``journal/notes.py``.
     CREATE TABLE journal.notes (
@@ -148,6 +153,14 @@ FAILED: Final = """
     ALTER TABLE journal.executions ADD COLUMN failed boolean NOT NULL GENERATED ALWAYS AS (state = 'failed') STORED;
     DROP INDEX journal.ended_in_failed;
     CREATE INDEX ended_in_failed ON journal.executions (number) WHERE ended_at IS NOT NULL AND failed;
+    """
+
+PARKED: Final = """
+    -- The phase of an execution that has not ended and has no owner. Of many executions that wait the few that are
+    -- stuck are found by this index. No record of an execution with an owner changes it.
+    ALTER TABLE journal.executions ADD COLUMN parked text GENERATED ALWAYS AS (
+        CASE WHEN ended_at IS NULL AND driver IS NULL THEN split_part(state, '.', 1) END) STORED;
+    CREATE INDEX parked ON journal.executions (parked, number) WHERE parked IS NOT NULL;
     """
 
 STEPS: Sequence[str] = (
@@ -255,6 +268,7 @@ STEPS: Sequence[str] = (
     REPEATED + SLOTS + PLANNED + CHECKS + CLAIMS + FOLLOWING,
     ACTORS + NOTES + LATER_ITEMS + FINDING,
     FAILED,
+    CARRIERS + PARKED,
 )
 """The SQL that leads from each version to the next. The schema keeps its version in the table ``version``."""
 

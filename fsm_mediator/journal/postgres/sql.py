@@ -68,7 +68,7 @@ LOCK: Final = """
 LOCK_DRIVERS: Final = "SELECT id FROM journal.drivers WHERE id = ANY(%s) ORDER BY number FOR KEY SHARE"
 FORGOTTEN_OF: Final = "SELECT saga_id FROM journal.forgotten WHERE saga_id = ANY(%s)"
 INBOXES: Final = """
-    SELECT e.saga_id, i.number, i.kind, i.name, i.value, i.reason, i.actor, i.at
+    SELECT e.saga_id, i.number, i.kind, i.name, i.value, i.reason, i.actor, i.carrier, i.at
     FROM journal.executions e JOIN journal.inbox i ON i.execution = e.number
     WHERE e.saga_id = ANY(%s) AND e.mail > 0 ORDER BY i.number"""
 KEPT: Final = """
@@ -145,8 +145,9 @@ POST: Final = f"""
                 OR EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution = e.number AND i.name = %(name)s
                     AND i.kind = ANY({_array(VERBS)}))))
         RETURNING number)
-    INSERT INTO journal.inbox (execution, kind, name, value, reason, actor, at)
-    SELECT number, %(kind)s, %(name)s, %(value)s, %(reason)s, %(actor)s, %(at)s::float8 FROM e RETURNING number"""
+    INSERT INTO journal.inbox (execution, kind, name, value, reason, actor, carrier, at)
+    SELECT number, %(kind)s, %(name)s, %(value)s, %(reason)s, %(actor)s, %(carrier)s, %(at)s::float8
+    FROM e RETURNING number"""
 POSTED: Final = f"""
     SELECT 1 FROM journal.inbox i JOIN journal.executions e ON e.number = i.execution
     WHERE e.saga_id = %(saga_id)s AND i.kind = ANY({_array(VERBS)}) AND i.name = %(name)s
@@ -160,7 +161,7 @@ LAST_RECORD: Final = """
     FROM journal.executions e JOIN journal.records r ON r.execution = e.number AND r.seq = e.seq
     WHERE e.saga_id = %s FOR UPDATE OF e"""
 MAIL: Final = """
-    SELECT i.number, i.kind, i.name, i.value, i.reason, i.actor, i.at
+    SELECT i.number, i.kind, i.name, i.value, i.reason, i.actor, i.carrier, i.at
     FROM journal.inbox i JOIN journal.executions e ON e.number = i.execution WHERE e.saga_id = %s AND i.number > %s
     ORDER BY i.number"""
 

@@ -1,4 +1,4 @@
-"""The usual commit, as one statement: it opens an execution, or adds records to one whose inbox is empty.
+"""The usual commit, as one statement: it opens an execution, or adds records to one with an empty inbox.
 
 A few records are values of their own in the statement. As arrays they would take the client longer to write down than
 all the rest, and the server has to take each array apart.
