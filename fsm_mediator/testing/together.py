@@ -313,7 +313,7 @@ class _Driven:
 
 
 def _switches(scheduler: Scheduler) -> Iterator[str]:
-    """Where the turn passed from one function to another."""
+    """A switch from one function to another."""
     for (number, place), (following, there) in itertools.pairwise(scheduler.points):
         if number != following:
             yield f"{scheduler.names[number]} stops at {place}, {scheduler.names[following]} comes to {there}"
@@ -363,7 +363,7 @@ class _SwitchingRuntime:
         return answer
 
     async def sleep(self, seconds: float) -> None:
-        """As `Runtime.sleep`; others go on meanwhile."""
+        """As `Runtime.sleep`; others run meanwhile."""
         if self._blocks:
             until = self._clock() + seconds
             self._scheduler.switch_point("a wait", yields=True)
@@ -371,13 +371,13 @@ class _SwitchingRuntime:
         await self._inner.sleep(seconds)
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """As `Runtime.wait`; others go on meanwhile."""
+        """As `Runtime.wait`; others run meanwhile."""
         if not self._blocks or self._scheduler.here is None:
             return await self._inner.wait(event, seconds)
         return bool(event.is_set()) or self._scheduler.wait(event.is_set, timed=seconds is not None)
 
     async def pause(self, seconds: float) -> None:
-        """As `Runtime.pause`; others go on meanwhile."""
+        """As `Runtime.pause`; others run meanwhile."""
         if not self._blocks:
             await self._inner.pause(seconds)
         self._scheduler.switch_point("a look", yields=True)
