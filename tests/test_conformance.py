@@ -333,13 +333,13 @@ def test_what_cannot_be_read_is_an_error_not_a_verdict(tmp_path):
     """A missing file, a text without any move and broken JSON are told as such."""
     with pytest.raises(JournalError, match="nowhere"):
         conforms(tmp_path / "nowhere", checkout)
-    with pytest.raises(JournalError, match="none of its 2 lines tells of a move"):
+    with pytest.raises(JournalError, match="none of its 2 lines has a transition"):
         conforms(["hello", "world"], checkout)
     with pytest.raises(JournalError, match="line 1 is no JSON"):
         conforms(["{"], checkout)
-    with pytest.raises(JournalError, match="42 tells of no move"):
+    with pytest.raises(JournalError, match="42 has no transition"):
         conforms([42], checkout)  # type: ignore[arg-type]  # that is the mistake
-    with pytest.raises(JournalError, match="42 tells of no moves"):
+    with pytest.raises(JournalError, match="42 has no transitions"):
         conforms(42, checkout)  # type: ignore[arg-type]  # that is the mistake
     with pytest.raises(DefinitionError, match="conforms"):
         conforms([], [])

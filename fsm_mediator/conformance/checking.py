@@ -52,7 +52,7 @@ def conforms(
     """
     sagas = tuple(saga) if isinstance(saga, Iterable) else (saga,)
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
-        raise DefinitionError(f"conforms() is given what was recorded and a saga, or several, not {saga!r}")
+        raise DefinitionError(f"conforms() takes records and a saga, or several sagas, not {saga!r}")
     sagas = tuple(member for each in sagas for member in all_definitions(each))
     reader, branches = Reader({each.name for each in sagas}), BranchConsistency()
     executions = moves = 0

@@ -308,7 +308,7 @@ class _Run:
                 del to_say[0]
                 if not to_say:
                     return outcome
-        raise MediatorError(f"saga {self.saga.name!r} was taken up {ROUNDS} times, and its driver died every time")
+        raise MediatorError(f"saga {self.saga.name!r} was recovered {ROUNDS} times, and its driver died every time")
 
     def _leave(self) -> None:
         self.runner.command(self.mediator, "close")

@@ -126,7 +126,7 @@ class Connections:
             self._check_at = 0.0
             raise JournalError(
                 f"the journal {self.path!r} cannot be used: {lost[0]!r} was deleted, moved or replaced while it was in "
-                f"use, and others would not see what is written here. Put it back, or end this process"
+                f"use, and others would not see new records. Put it back, or end this process"
             )
 
     def _abandon(self) -> None:
