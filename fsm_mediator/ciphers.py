@@ -32,7 +32,7 @@ class Cipher(Protocol):
         """*text*, sealed: printable ASCII. *about* names what it belongs to; it is needed to open the text again."""
 
     def open(self, sealed: str, about: str) -> str:
-        """The text that *sealed* was made of.
+        """The original text of *sealed*.
 
         Raises:
             CannotOpenError: The key is missing, or *sealed* was changed, or belongs to something else.
@@ -42,15 +42,15 @@ class Cipher(Protocol):
 class AesGcm:
     """AES-256-GCM with several keys, each with an id. Needs the extra ``crypto``.
 
-    The first key seals; all keys open. To rotate, put a new key first, and keep the old ones until nothing is sealed
-    with them. Each text has a random nonce of its own: NIST SP 800-38D allows 2^32 texts for one key.
+    The first key seals; all keys open. To rotate, put a new key first, and keep the old keys until no text is sealed
+    with them. Each text has its own random nonce: NIST SP 800-38D allows 2^32 texts for one key.
 
     Args:
-        keys: The keys by id, the one that seals first. A key is 32 bytes, or these in base64. An id has letters,
-            digits, ``.``, ``_`` and ``-``, 64 at the most, and can be read in the journal.
+        keys: The keys by id; the first key seals. A key is 32 bytes, or these in base64. An id has at most 64 letters,
+            digits, ``.``, ``_`` and ``-``, and can be read in the journal.
 
     Attributes:
-        key_ids: The ids of the keys, the one that seals first.
+        key_ids: The ids of the keys; the first key seals.
 
     Raises:
         DefinitionError: There is no key, or one of another length or with another id. No message holds a key.
@@ -78,7 +78,7 @@ class AesGcm:
         """
         words = re.split(r"[\s,]+", text.strip())
         if not all(":" in word for word in words):
-            raise DefinitionError("AesGcm: the keys are written ID:BASE64, the one that seals first")
+            raise DefinitionError("AesGcm: write the keys as ID:BASE64; the first key seals")
         return cls(dict(word.split(":", 1) for word in words))
 
     @staticmethod
@@ -115,7 +115,7 @@ def _as_bytes(about: str) -> bytes:
 def _checked_id(key_id: Any) -> str:
     if not isinstance(key_id, str) or _KEY_ID.fullmatch(key_id) is None:
         raise DefinitionError(
-            f"AesGcm: a key's id has letters, digits, '.', '_' and '-', 64 at the most; {key_id!r} has others"
+            f"AesGcm: a key's id has at most 64 letters, digits, '.', '_' and '-'; {key_id!r} is no such id"
         )
     return key_id
 

@@ -27,7 +27,7 @@ def _revived(kind: type[MediatorError], args: tuple[Any, ...], attributes: dict[
 
 
 class DefinitionError(MediatorError, ValueError):
-    """A step, a saga or a setting is wrong. The message says what is wrong, where, and how to fix it."""
+    """A step, a saga or a setting is wrong. The message names the mistake, its place, and the fix."""
 
 
 class DefinitionWarning(UserWarning):

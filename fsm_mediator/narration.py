@@ -41,13 +41,13 @@ PLACES = {
     "succeeded": "succeeded",
     "failed": "failed",
 }
-"""Every phase of the machine, as what is done in it."""
+"""Every phase of the machine, as its action."""
 
 assert set(PLACES) == set(PHASES)
 
 
 def in_words(record: Record) -> str:
-    """What *record* tells, in words: ``charge is executed``."""
+    """*record* in words: ``charge is executed``."""
     attempt = record.attempt + 1 if record.event in ("retry_due", "compensation_due") else record.attempt
     number = f", attempt {attempt}" if attempt > 1 or record.event in ("errored", "compensation_errored") else ""
     words = "is given up by a person; nothing is undone" if record.event == ABANDON else WORDS[record.event]
@@ -91,7 +91,7 @@ def span(seconds: float) -> str:
 
 
 def note_in_words(kind: str, value: object) -> str:
-    """What a note tells, in words: ``attributes: tenant=acme``."""
+    """A note in words: ``attributes: tenant=acme``."""
     if isinstance(value, dict):
         value = ", ".join(f"{name}={each}" for name, each in value.items())
     return kind.replace("_", " ") + ("" if value is None else f": {value}")

@@ -31,7 +31,7 @@ class Failure:
     Attributes:
         type: The exception type's name, with its module unless that is ``builtins``.
         message: ``str()`` of the exception.
-        exception: The exception itself; None where only the record is left.
+        exception: The exception itself; None if only the record is left.
     """
 
     __slots__ = ("_traceback", "exception", "message", "type")
@@ -63,7 +63,7 @@ class Failure:
 
     @property
     def traceback(self) -> str:
-        """The traceback as text; empty where none was kept."""
+        """The traceback as text; empty if none was kept."""
         if self._traceback is None:
             assert self.exception is not None
             try:
@@ -76,7 +76,7 @@ class Failure:
         return type(self), (self.type, self.message, self.traceback)
 
     def raised(self) -> BaseException:
-        """The exception itself where it is alive, else a `RecordedError` that stands for it.
+        """The exception itself if it is alive, else a `RecordedError` in its place.
 
         `SagaCancelledError`, `DeadlineExceededError` and `SagaUndoneError` always come back as themselves.
         """
@@ -139,7 +139,7 @@ def _render_without_causes(error: BaseException, depth: int) -> str:
         linecache.lazycache(frame.f_code.co_filename, frame.f_globals)
         frames.append(traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name))
     text = "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)) if frames else ""
-    # Causes and members have texts of their own; without this, that of each is made again for all that follow.
+    # Causes and members have their own texts; without this, each text is rendered again for all that follow.
     others = {id(each) for each in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()))}
     itself = traceback.TracebackException(type(error), error, None, _seen=others)
     itself.exceptions = None  # from Python 3.13 on it is looked at, and not set where others were seen
@@ -158,7 +158,7 @@ _CAUSES: Final[dict[str, type[MediatorError]]] = {
         SagaAbandonedError,
     )
 }
-"""Why a saga can fail that no step has raised: they say all by their message, and so come back as they were."""
+"""Causes of a failure that no step has raised. Their message is complete, so they come back as themselves."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -168,21 +168,21 @@ class Record(msgspec.Struct, frozen=True):
         saga_id: The execution.
         saga: The saga's name.
         seq: The record's number in its execution, from 1.
-        event: What happened, one of the machine's events.
+        event: The name of the transition, one of the machine's events.
         source: The state that was left.
         target: The state that was entered.
         at: When, in seconds since the epoch.
         step: The path of the part that *source* belongs to; None for `pending` and `succeeded`.
-        attempt: How many attempts *source* had begun; 0 where it makes none.
-        value: The result, the signal's value or what a person says the result is.
-        error: What went wrong.
+        attempt: The number of attempts that *source* had begun; 0 if it makes none.
+        value: The result, the signal's value, or the result that a person gives.
+        error: The error of the attempt.
         in_doubt: Whether the step may have had an effect, as far as is known after this record.
-        due_at: When *target*'s wait is over; None where it does not wait, or waits without end.
-        reason: Words of a person, or of the library where an event needs some.
+        due_at: The end of *target*'s wait; None if it does not wait, or waits without end.
+        reason: An explanation by a person, or by the library for events that need one.
         abandoned: The attempt's thread outlived time-out and grace and may still be running.
-        children: Where *target* waits for branches: their names, in order, as they were decided. None: it does not.
-        actor: The name of the person or program that said so; None if no name was given.
-        carrier: Of the last record of a commit: the context of the trace of the stint that wrote it. None: of none.
+        children: If *target* waits for branches: their names, in order, as they were decided. None: it does not.
+        actor: The name of the person or program that gave the verb; None if there is none.
+        carrier: In the last record of a commit: the trace context of the stint that wrote it. None: there is none.
     """
 
     saga_id: str
@@ -206,22 +206,23 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """What opens an execution: written once, with or before its first record.
+    """The opening of an execution: written once, with or before its first record.
 
     Attributes:
         saga_id: The execution.
         saga: The saga's name.
         version: The saga's version.
-        fingerprint: Of the saga's shape; an execution is only ever driven by a saga of the same.
-        payload: What every step is given.
+        fingerprint: The fingerprint of the saga's shape; only a saga with the same one drives the execution.
+        payload: The payload, an argument of every step.
         at: When it was accepted, in seconds since the epoch.
         deadline_at: When its attempts must have ended, in seconds since the epoch.
         parent: The execution whose group this one is a branch of.
         successor: The branch of the same group that may begin once this one has settled (``at_most``).
-        original: A copy of the payload as it was given, where steps see the object itself and may change it: a second
-            start of the id is compared with it. Not journaled. Unset: the payload is as it was.
+        original: A copy of the original payload, if steps see the object itself and may change it: a second start of
+            the id is compared with it. Not journaled. Unset: the payload is unchanged.
         notes: Notes that the commit which opens it writes as well. Not journaled with it.
-        carrier: The context of the trace that it was accepted in: ``traceparent`` and ``tracestate``. None: of none.
+        carrier: The context of the trace in which it was accepted: ``traceparent`` and ``tracestate``. None: there was
+            none.
     """
 
     saga_id: str
@@ -238,11 +239,11 @@ class Acceptance(msgspec.Struct, frozen=True):
     carrier: dict[str, str] | None = None
 
 
-# What came of an effect: the answers that `Execution.feed` takes.
+# The results of an effect: the answers that `Execution.feed` takes.
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """A driver takes the pending execution up."""
+    """A driver begins the pending execution."""
 
 
 class Returned(msgspec.Struct, frozen=True):
@@ -272,11 +273,11 @@ class Abandoned(msgspec.Struct, frozen=True):
 
 
 class Crashed(msgspec.Struct, frozen=True):
-    """Whoever performed the effect is gone, and what came of it is not known.
+    """The driver that performed the effect is gone, and the result is unknown.
 
     Attributes:
-        times: How often that has happened since the execution's last record.
-        too_often: Whether it has happened so often that a person has to decide.
+        times: How often a driver died since the execution's last record.
+        too_often: Whether drivers died so often that a person has to decide.
     """
 
     times: int = 0
@@ -284,26 +285,26 @@ class Crashed(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """The time that was waited for has come."""
+    """The wait has ended by its time."""
 
 
 class Signalled(msgspec.Struct, frozen=True, repr_omit_defaults=True):
-    """The signal that was waited for has come."""
+    """The awaited signal has come."""
 
     value: Any = None
     actor: str | None = None
 
 
 class Branch(msgspec.Struct, frozen=True, eq=False):
-    """How one branch of a group stands.
+    """The status of one branch of a group.
 
     Attributes:
         name: Its name.
         state: ``succeeded``, ``failed``, ``stuck``, ``running``, or ``not begun``: it ended before it was created.
-        result: What it returned, where it succeeded.
+        result: Its result, if it succeeded.
         error: Why it failed or is stuck.
         undoable: Whether it succeeded and has something to compensate.
-        leftovers: What it has done, or may have, that no compensation undoes.
+        leftovers: The steps with an effect, or a possible effect, that no compensation undoes.
     """
 
     name: str
@@ -315,16 +316,16 @@ class Branch(msgspec.Struct, frozen=True, eq=False):
 
 
 class Branches(msgspec.Struct, frozen=True):
-    """How the branches of the group stand that an execution waits for, all of them."""
+    """The status of all branches of the group that an execution waits for."""
 
     branches: tuple[Branch, ...]
 
 
-# What a person says: the operator's verbs.
+# The verbs of operators.
 
 
 class OperatorRetry(msgspec.Struct, frozen=True):
-    """The cause is mended: try again, attempts count anew."""
+    """The cause is fixed: try again, and count attempts from one."""
 
     reason: str | None = None
     actor: str | None = None
@@ -361,7 +362,7 @@ Answer: TypeAlias = (
     | OperatorUndo
 )
 
-# What a probe answers.
+# The answers of probes.
 
 
 class Happened(msgspec.Struct, frozen=True):
@@ -374,7 +375,7 @@ class NotHappened(msgspec.Struct, frozen=True):
     """A probe's answer: no attempt of this step has had an effect."""
 
 
-# What others say to an execution: the inbox.
+# Messages to an execution: the inbox.
 
 
 class InboxItem(msgspec.Struct, frozen=True):
@@ -382,16 +383,16 @@ class InboxItem(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``cancel``, ``signal``, ``child`` (a branch has ended or is stuck), ``begin`` (a branch may begin),
-            ``late`` (the late answer of an abandoned attempt), ``wake`` (a hold was lifted), or a verb: ``retry``,
+            ``late`` (the late answer of an abandoned attempt), ``wake`` (a hold was removed). Or a verb: ``retry``,
             ``resolve`` or ``undo``.
-        name: The signal's path, or the branch's name; of a cancel: the branch that failed, where that is why; of a
-            verb: a name that no other verb has, by which its answer is found.
+        name: The signal's path, or the branch's name. For a cancel after the failure of a branch: the name of that
+            branch. For a verb: a unique name, by which its answer is found.
         value: The signal's value, or the branch's state; of ``resolve``: a dictionary of ``done`` and ``result``.
-        reason: Why, in the words of who said it.
+        reason: The reason, in the sender's words.
         at: When, in seconds since the epoch.
-        number: Given by the journal; names the item when it is taken.
-        actor: The name of the person or program that says it, if it gave one.
-        carrier: The context of the trace that it was said in. None: of none.
+        number: A number by the journal, which identifies the item when it is taken.
+        actor: The name of the person or program that sends it, if there is one.
+        carrier: The trace context of its sender. None: there is none.
     """
 
     kind: str
@@ -417,16 +418,16 @@ UNCHECKED: Final = "posted where the definition is not registered"
 """The reason of a signal whose value was not checked: the driver that reads it does that."""
 
 VERBS: Final = frozenset((RETRY, RESOLVE, UNDO))
-"""What an operator says. The driver that reads it journals the answer."""
+"""The verbs of operators. The driver that reads one journals the answer."""
 
 
 class VerbAnswer(msgspec.Struct, frozen=True):
-    """What became of a verb in an inbox.
+    """The answer to a verb in an inbox.
 
     Attributes:
         number: The number that the verb had in the inbox.
         name: The name that it had there.
-        seq: The number of the record that it led to; None: it was refused.
+        seq: The number of the record of the verb; None: it was refused.
         refusal: Why it was refused, in words; None: it was accepted.
         at: When, in seconds since the epoch. An answer is kept for a day, or until it is forgotten.
     """

@@ -54,7 +54,7 @@ logger: logging.SphinxLoggerAdapter = logging.getLogger(__name__)
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a directive asks for.
+    """The request of a directive.
 
     Attributes:
         target: ``module:object``.
@@ -96,7 +96,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Drawings(msgspec.Struct, frozen=True):
-    """What is to be drawn, as text: kept in the page until a builder says in which format.
+    """The object to draw, as text: kept in the page until a builder chooses the format.
 
     Attributes:
         name: The saga's name.
@@ -145,7 +145,7 @@ class SagaDiagram(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        """The diagram, in a figure if it has a caption; a warning in place of what cannot be drawn."""
+        """The diagram, in a figure if it has a caption; a warning if it cannot be drawn."""
         theme = self.options.get("theme", self.config.saga_diagram_theme)
         wanted = Wanted(
             self.arguments[0],

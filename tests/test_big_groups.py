@@ -562,7 +562,7 @@ def test_join_of_a_group_before_all_branches_exist_is_no_legal_history(journal):
     entries = [entry for entry in entries if entry["saga_id"] != "o-1/g.1"]
 
     (violation,) = conforms(entries, saga).violations
-    assert violation.why == "its branch 'o-1/g.1' never succeeded, and stands in 'planned'"
+    assert violation.why == "its branch 'o-1/g.1' never succeeded, and is in 'planned'"
 
 
 def test_lost_answers_create_nothing_twice(drive, journal, impatient):

@@ -290,7 +290,7 @@ def test_payload_that_fails_by_itself_is_refused():
 
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "no_observe": (lambda: check_saga(shop()()[0], ORDER), "pass observe=, a function"),
-    "observe_twice": (lambda: check_saga(shop(), ORDER, observe=dict), "or, alone, a function that makes"),
+    "observe_twice": (lambda: check_saga(shop(), ORDER, observe=dict), "or, alone, a function that returns"),
     "no_saga": (lambda: check_saga(lambda: 3, ORDER), "must return a pair"),
     "no_fault": (lambda: check_saga(shop(), ORDER, only="charge-explodes"), "there is no fault 'explodes'"),
     "no_step": (lambda: check_saga(shop(), ORDER, only="chrage-is_rejected"), "its parts are charge, reserve, ship"),

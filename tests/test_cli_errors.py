@@ -333,7 +333,7 @@ def test_a_signal_of_another_type_is_refused_with_its_name(desk, error_journal):
 def test_a_branch_whose_group_is_over(desk, error_journal):
     """It was not settled by hand: it was executed."""
     said = desk("retry", "--drive", "g-1/g.packed", "-j", error_journal, *ERRORS_APP, code=REFUSED).replace("\n", " ")
-    assert "does not wait for its group 'g' any more: it stands in 'waiting.ok'" in said
+    assert "does not wait for its group 'g' any more: it is in 'waiting.ok'" in said
 
 
 def test_unknown_ids_and_names_get_a_hint(desk, journal):

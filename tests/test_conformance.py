@@ -118,7 +118,7 @@ def test_a_record_told_twice_is_named():
         ({"event": "frobnicated"}, "there is no event 'frobnicated'"),
         ({"target": "succeeded"}, "leads from 'executing.reserve' to 'executing.charge', not to 'succeeded'"),
         ({"target": "executing.paint"}, "has no state 'executing.paint'"),
-        ({"source": "executing.ship"}, "the execution stands in 'executing.reserve'"),
+        ({"source": "executing.ship"}, "the execution is in 'executing.reserve'"),
         ({"step": "ship"}, "it names the step 'ship'"),
         ({"attempt": 2}, "it is told as attempt 2, and attempt 1 was under way"),
     ],
@@ -295,7 +295,7 @@ def test_an_export_that_says_it_stands_elsewhere_is_named(scene):
     violation = first(conforms([json.dumps(told)], checkout))
 
     assert violation.position == len(told["history"]) + 1
-    assert "said to stand in 'succeeded'" in violation.why
+    assert "said to be in 'succeeded'" in violation.why
 
 
 def test_each_execution_is_judged_by_the_version_that_started_it():
@@ -333,13 +333,13 @@ def test_what_cannot_be_read_is_an_error_not_a_verdict(tmp_path):
     """A missing file, a text without any move and broken JSON are told as such."""
     with pytest.raises(JournalError, match="nowhere"):
         conforms(tmp_path / "nowhere", checkout)
-    with pytest.raises(JournalError, match="none of its 2 lines tells of a move"):
+    with pytest.raises(JournalError, match="none of its 2 lines has a transition"):
         conforms(["hello", "world"], checkout)
     with pytest.raises(JournalError, match="line 1 is no JSON"):
         conforms(["{"], checkout)
-    with pytest.raises(JournalError, match="42 tells of no move"):
+    with pytest.raises(JournalError, match="42 has no transition"):
         conforms([42], checkout)  # type: ignore[arg-type]  # that is the mistake
-    with pytest.raises(JournalError, match="42 tells of no moves"):
+    with pytest.raises(JournalError, match="42 has no transitions"):
         conforms(42, checkout)  # type: ignore[arg-type]  # that is the mistake
     with pytest.raises(DefinitionError, match="conforms"):
         conforms([], [])
@@ -632,8 +632,8 @@ def test_a_forged_record_of_a_branch_is_named(families):
 @pytest.mark.parametrize(
     ("parent", "branch", "cut", "says"),
     [
-        ("o-0", "o-0/fulfil.pack", 1, "its branch 'o-0/fulfil.pack' never succeeded, and stands in 'executing.pack'"),
-        ("o-3", "o-3/fulfil.ship", 1, "its branch 'o-3/fulfil.ship' has not ended, and stands in 'compensating.label'"),
+        ("o-0", "o-0/fulfil.pack", 1, "its branch 'o-0/fulfil.pack' never succeeded, and is in 'executing.pack'"),
+        ("o-3", "o-3/fulfil.ship", 1, "its branch 'o-3/fulfil.ship' has not ended, and is in 'compensating.label'"),
     ],
 )
 def test_a_parent_that_went_on_without_its_branch_is_named(families, parent, branch, cut, says):
@@ -666,9 +666,7 @@ def test_a_group_given_up_before_its_branches_settled_is_named(families):
     violation = first(conforms(lines, family()))
 
     assert violation.saga_id == "o-2"
-    assert (
-        violation.why == "its branch 'o-2/fulfil.pack' has neither ended nor got stuck, and stands in 'executing.pack'"
-    )
+    assert violation.why == "its branch 'o-2/fulfil.pack' has neither ended nor got stuck, and is in 'executing.pack'"
 
 
 def test_a_compensated_group_with_a_branch_that_was_not_undone_is_named(families):

@@ -461,8 +461,8 @@ TestLife.settings = settings(max_examples=80, stateful_step_count=50, suppress_h
     ("change", "said"),
     [
         (lambda records: [records[0], records[2]], "its next record is number 2"),
-        (lambda records: records[1:], "leaves 'executing.a' as number 2, but the execution stands in 'pending'"),
-        (lambda records: [records[0], records[0]], "as number 1, but the execution stands in 'executing.a'"),
+        (lambda records: records[1:], "leaves 'executing.a' as number 2, but the execution is in 'pending'"),
+        (lambda records: [records[0], records[0]], "as number 1, but the execution is in 'executing.a'"),
         (lambda records: [altered(records[0], event="undo")], "'undo'"),
         (lambda records: [altered(records[0], event="explode")], "there is no event 'explode'"),
         (lambda records: [altered(records[0], target="failed")], "leads from 'pending' to 'executing.a', not to"),

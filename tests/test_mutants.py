@@ -580,7 +580,7 @@ def _(patch):
 
 @mutant(2)
 def _(patch):
-    """A step that ends in its midst is taken to have had no effect."""
+    """A step that ends during its call is taken to have had no effect."""
     judged(patch, "leaves_doubt", lambda original, part, error: original(part, error) and isinstance(error, Exception))
 
 

@@ -274,7 +274,7 @@ TEXT: Any = "soon"
         (lambda: acceptance_of(FIVE), "acceptance_of() is given a saga, not 5"),
         (lambda: drawn_from(histories(FIVE)), "histories() is given a saga, not 5"),
         (lambda: saga_state_machine(FIVE), "a check takes a Saga with observe="),
-        (lambda: saga_state_machine(SHOP), "what saga 'checkout' does to the world is not known"),
+        (lambda: saga_state_machine(SHOP), "the effects of saga 'checkout' are not known"),
         (lambda: saga_state_machine(shop(), ORDER, signals=FIVE), "signals is a dict"),
         (lambda: check_saga(SHOP, observe=FIVE), "observe must be a function without arguments, not 5"),
         (lambda: check_saga(SHOP, observe=dict, reset=FIVE), "reset must be a function without arguments, not 5"),

@@ -272,9 +272,9 @@ def test_commit_by_a_statement_leaves_the_step_in_doubt_for_a_person(open_shop):
         shop.add(session, -amount)
         session.execute("COMMIT")
 
-    with pytest.raises(OutcomeUnknownError, match="ended the transaction that it was given"):
+    with pytest.raises(OutcomeUnknownError, match="ended the transaction of its attempt"):
         debit.execute(100, context(2))
-    with pytest.raises(OutcomeUnknownError, match="ended its transaction in its midst"):
+    with pytest.raises(OutcomeUnknownError, match="ended its transaction too early"):
         debit.probe(100, context(3, "probe"))
 
 

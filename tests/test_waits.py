@@ -298,7 +298,7 @@ def test_signals_to_what_has_ended_or_compensates_are_refused(drive, journal):
     mediator = drive(saga, journal=journal)
     mediator.start("refusing", 1, saga_id="o-1")
     world.begun()
-    with pytest.raises(RefusedError, match=r"not awaited: the execution stands in 'compensating.a'"):
+    with pytest.raises(RefusedError, match=r"not awaited: the execution is in 'compensating.a'"):
         mediator.signal("o-1", "s", 1)
     world.go()
     assert mediator.wait("o-1", check=False).failed

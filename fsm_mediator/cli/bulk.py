@@ -34,7 +34,7 @@ SHOWN: int = 10
     metavar="NAME=JSON",
     help="A further argument: done=true, result=7, name=approve.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say which executions it would be.")
+@click.option("--dry-run", is_flag=True, help="Only list the matching executions.")
 @click.option("--resume", metavar="BATCH", help="Continue an interrupted batch: the executions without a result.")
 @click.option("--reason", "-r", help="Why; journaled for each.")
 @options.actor
@@ -53,8 +53,8 @@ def bulk(
 ) -> None:
     """Give VERB to every execution that fits --where, one after another, and print a result for each.
 
-    The ids are frozen in the journal first: --resume continues an interrupted batch. Ends with 1 if some refused.
-    The verb prune deletes what has ended, each execution with its branches; it needs no app.
+    The ids are stored in the journal first: --resume continues an interrupted batch. Ends with 1 if some refused.
+    The verb prune deletes ended executions, each with its branches; it needs no app.
     """
     if resume is None and (verb is None or not words):
         raise click.UsageError("name a verb, and with --where the executions; or an interrupted batch with --resume")
@@ -104,7 +104,7 @@ def _arguments(pairs: Iterable[str]) -> dict[str, Any]:
         name, is_pair, value = pair.partition("=")
         if not is_pair:
             raise click.BadParameter(f"--argument {pair!r}: give NAME=JSON, such as done=true")
-        is_bare = name == "name" and not value.startswith('"')  # of a signal
+        is_bare = name == "name" and not value.startswith('"')  # the name of a signal
         found[name] = value if is_bare else options.parse_json(value, f"--argument {name}")
     return found
 

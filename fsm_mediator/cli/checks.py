@@ -184,14 +184,14 @@ def conform(
 
 @click.command()
 @click.option(
-    "--repair", is_flag=True, help="Derive damaged rows anew from the records. Without it they are only counted."
+    "--repair", is_flag=True, help="Derive damaged rows again from the records. Without it they are only counted."
 )
 @options.journal
 @options.app
 def check(journal: str | None, app: str | None, repair: bool) -> None:
     """Check that a journal's file is not damaged. Reads all of it; ends with 1 if it is.
 
-    With --repair, each execution's row that contradicts its records is derived anew. No record is lost or changed.
+    With --repair, each execution's row that contradicts its records is derived again. No record is lost or changed.
     """
     with closing(load_journal(app, journal, read_only=not repair)[1]) as opened:
         damage = damage_in(opened)

@@ -26,7 +26,7 @@ class Workers:
     """Processes of ``fsm-mediator serve``. `replace_ended` starts new ones for those lost.
 
     Args:
-        app: What ``--app`` names.
+        app: The value of ``--app``.
         url: The journal.
         count: The number of workers.
     """

@@ -67,14 +67,14 @@ LEFT: Final = 10_000
 @click.option(
     "--cipher",
     envvar=options.CIPHER_VARIABLE,
-    help="What opens sealed texts: module:object, or env:NAME, a variable with keys as ID:BASE64.",
+    help="The cipher that opens sealed texts: module:object, or env:NAME, a variable with keys as ID:BASE64.",
 )
-@click.option("--redact", multiple=True, help="Hide this field, or what this /regular expression/ matches.")
+@click.option("--redact", multiple=True, help="Hide this field, or matches of this /regular expression/.")
 def cli(**_: Any) -> None:
     """Look at sagas, and decide what only a person can decide.
 
     Exit codes: 0 done; 1 the saga did not end as asked, or a check found something; 2 wrong usage; 3 no such
-    execution; 4 refused where it stands; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit;
+    execution; 4 refused in the current state; 5 the journal cannot be used; 6 the app cannot be loaded or does not fit;
     7 an optional dependency is missing.
     """
 
@@ -167,7 +167,7 @@ def export(
 ) -> None:
     """Write executions with all their records as JSON lines.
 
-    What is sealed in the journal stays sealed, and is sealed anew if the cipher is given.
+    Sealed texts stay sealed, and are sealed again if the cipher is given.
     """
     if saga_id is not None and (saga is not None or state is not None):
         raise click.UsageError("--id names one execution, and --saga and --state choose among all: give one of them")
@@ -196,7 +196,7 @@ def export(
     "--older-than", type=options.Duration(unit=True), required=True, help="How long ago they ended: 30d, 12h."
 )
 @options.executions_of
-@click.option("--state", "-s", type=click.Choice(sorted(ENDED)), help="Only those that ended in this state.")
+@click.option("--state", "-s", type=click.Choice(sorted(ENDED)), help="Only executions that ended in this state.")
 @click.option(
     *("--archive", "folder"),
     type=click.Path(file_okay=False, path_type=Path),
@@ -277,11 +277,11 @@ def run(saga: str, payload: str, saga_id: str | None, app: str | None, journal: 
 @options.app
 @options.journal
 def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Tell an execution what it waits for: the signal NAME, with VALUE.
+    """Send an execution the signal NAME that it waits for, with VALUE.
 
     VALUE is JSON (a text needs quotes: '"yes"'); @FILE reads it from a file, - from input. In a branch, NAME is
-    GROUP.BRANCH.NAME, or SAGA_ID that of the branch. The execution is driven on until it ends or waits again, unless
-    another process is at it.
+    GROUP.BRANCH.NAME, or SAGA_ID that of the branch. The execution is driven until it ends or waits again, unless
+    another process drives it.
     """
     parsed = options.parse_json(options.read_text(value), "the signal's value")
     outcome = drive_app(app, journal, lambda mediator: signal_and_drive(mediator, saga_id, name, parsed, actor))
@@ -290,14 +290,14 @@ def signal_(saga_id: str, name: str, value: str, actor: str | None, app: str | N
 
 @cli.command()
 @options.saga_id
-@click.option("--reason", "-r", help="What was mended; journaled.")
+@click.option("--reason", "-r", help="The fix that you made; journaled.")
 @options.by_whom
 @options.app
 @options.journal
 def retry(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
-    """Have the step tried again that an execution is stuck in.
+    """Retry the step that an execution is stuck in.
 
-    The driver that owns the execution judges it, or one that claims it: a `serve`, say. With --drive it is driven here.
+    The driver that owns or next claims the execution judges it, such as a `serve`. With --drive it is driven here.
     """
     say_verb(RETRY, saga_id, reason, by_whom, journal, app)
 
@@ -319,7 +319,7 @@ def resolve(
     journal: str | None,
     **by_whom: Any,
 ) -> None:
-    """Settle by hand the step that an execution is stuck in; driven on as after `retry`."""
+    """Settle by hand the step that an execution is stuck in; driven as after `retry`."""
     value = None if result is None else options.parse_json(result, "--result")
     say_verb(RESOLVE, saga_id, reason, {**by_whom, "done": done, "result": value}, journal, app)
 
@@ -329,7 +329,7 @@ def resolve(
 @options.app
 @options.journal
 def preview(saga_id: str, app: str | None, journal: str | None) -> None:
-    """Show what `cancel`, or `undo` of what has succeeded, would compensate, and what would be left over."""
+    """Show the steps that `cancel` would compensate (or `undo`, if it has succeeded), and the leftovers."""
     seen = drive_app(app, journal, lambda mediator: mediator.preview(saga_id))
     if seen.under_way is not None:
         say(printable(f"under way, its effect is not known yet: {seen.under_way}"), "yellow")
@@ -347,7 +347,7 @@ def preview(saga_id: str, app: str | None, journal: str | None) -> None:
 @options.app
 @options.journal
 def cancel(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
-    """Have an execution end its attempts and compensate, wherever it is driven."""
+    """Ask an execution's driver, in any process, to end its attempts and compensate."""
     drive_app(app, journal, lambda mediator: mediator.cancel(saga_id, reason, actor=actor))
     out.print(f"execution {saga_id!r} will compensate as soon as its attempt under way has ended", markup=False)
 
@@ -373,7 +373,7 @@ def abandon(saga_id: str, reason: str, actor: str | None, app: str | None, journ
 @options.app
 @options.journal
 def undo(saga_id: str, reason: str | None, app: str | None, journal: str | None, **by_whom: Any) -> None:
-    """Have an execution compensated that has succeeded; driven as after `retry`."""
+    """Compensate an execution that has succeeded; driven as after `retry`."""
     say_verb(UNDO, saga_id, reason, by_whom, journal, app)
 
 
@@ -412,7 +412,7 @@ def recover(app: str | None, journal: str | None) -> None:
 @cli.command()
 @options.app
 @options.journal
-@click.option("--alert-url", envvar=options.ALERT_VARIABLE, help="A webhook that is told what needs a person.")
+@click.option("--alert-url", envvar=options.ALERT_VARIABLE, help="A webhook for alerts.")
 @click.option("--stuck-for", type=options.Duration(), default="10m", show_default=True, help="Report stuck ones then.")
 @click.option("--undriven-for", type=options.Duration(), default="5m", show_default=True, help="Report undriven ones.")
 @click.option("--attempts", type=click.IntRange(1), default=5, show_default=True, help="Report after failed attempts.")
@@ -426,7 +426,7 @@ def serve(
     metrics_host: str,
     **limits: Any,
 ) -> None:
-    """Be the saga daemon: recover and wake executions until told to stop (Ctrl-C, SIGTERM)."""
+    """Run the saga daemon: recover and wake executions until Ctrl-C or SIGTERM."""
     loaded = load_app(app)
     watching: list[Any] = [] if alert_url is None else [Alerts(alert_url, **limits)]
     with ExitStack() as stack:

@@ -22,7 +22,8 @@ def copy_(old: str, new: str) -> None:
     """Copy the journal OLD into NEW, an empty journal or a new one.
 
     Each is a file, a URL or env:NAME. Executions keep their ids, histories, inboxes and definitions; ids that were
-    forgotten stay so. It is copied whole or not at all, and not while somebody drives OLD. Drive only NEW afterwards.
+    forgotten stay so. It is copied completely or not at all, and not while a driver of OLD is alive. Drive only NEW
+    afterwards.
     """
     with closing(journal_for(old, None)) as source, closing(journal_for(new, None, creates=True)) as target:
         written = copy(source, target)

@@ -47,7 +47,7 @@ def _is_sqlite(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:  # what cannot be read cannot be written either; opening it to write reports that
+    except OSError:  # an unreadable file cannot be written either; opening it for writing reports that
         return False
 
 
@@ -118,9 +118,8 @@ def open_output(output: str, mode: int | None = None) -> Iterator[BinaryIO]:
 def export_machine(app: str | None, kind: str, name: str | None, folder: Path | None) -> None:
     """Write the machines of APP's sagas for other checkers and tools.
 
-    As SCXML, as a TLA+ module with the laws as invariants and the configuration that TLC checks it with, or as the bare
-    table in JSON; its steps as a BPMN process, or as a state machine of AWS Step Functions. All from the machine that
-    runs.
+    The machine as SCXML, as a TLA+ module with the laws as invariants and a configuration for TLC, or as a table in
+    JSON. The steps as a BPMN process, or as a state machine of AWS Step Functions. All from the machine that runs.
     """
     sagas = load_app(app).sagas_named(name)
     if folder is None or str(folder) == "-":
@@ -133,7 +132,7 @@ def export_machine(app: str | None, kind: str, name: str | None, folder: Path | 
             standard.write(next(text for _, text in _machine_files(sagas[0], kind)).encode())
         return
     folder.mkdir(parents=True, exist_ok=True)
-    latest = {saga.name: saga for saga in sagas}  # of several versions, the one that starts new executions
+    latest = {saga.name: saga for saga in sagas}  # if there are several versions, the version of new executions
     for saga in (member for each in latest.values() for member in all_definitions(each)):
         for file, text in _machine_files(saga, kind):
             (folder / file).write_text(text, encoding="utf-8")
@@ -163,8 +162,8 @@ def _machine_files(saga: Saga, kind: str) -> Iterator[tuple[str, str]]:
 def export_shape(app: str | None, output: str) -> None:
     """Write down the shapes of APP's sagas, for `compare`.
 
-    The file holds what the machines' tables are made of, and no code. Keep the one of what is deployed: in CI the old
-    code is not there to be imported.
+    The file holds what the machines' tables are made of, and no code. Keep the file of the deployed version, because CI
+    cannot import the old code.
     """
     text = dump_shapes(load_app(app).sagas) + "\n"
     with open_output(output) as file:

@@ -38,7 +38,7 @@ def _subject(command: Callable[..., Any]) -> Callable[..., Any]:
 def hold(compensations: bool, **words: Any) -> None:
     """Let no new attempt begin: of the execution SAGA_ID, of a saga, of a step, or of a step of a saga.
 
-    Attempts under way end, and a cancel and the deadline take hold as ever.
+    Running attempts end normally, and cancels and deadlines work as usual.
     """
     held = _add(HOLD, {"compensations": True} if compensations else None, **words)
     say(printable(f"{held} is held: no attempt begins later than a heartbeat and a second from now"), "yellow")
@@ -48,7 +48,7 @@ def hold(compensations: bool, **words: Any) -> None:
 @click.command()
 @_subject
 def unhold(**words: Any) -> None:
-    """Lift a hold, named as it was held: what it held goes on."""
+    """Remove a hold, with the options of `hold`: the held attempts begin."""
     say(printable(f"{_add(UNHOLD, None, **words)} goes on"), "green")
 
 

@@ -336,7 +336,7 @@ def _group_option(option: str) -> Any:
 
 
 def redaction() -> Redaction:
-    """What is hidden: by the option --redact, and by ``redact`` in ``pyproject.toml``."""
+    """The redaction by the option --redact, and by ``redact`` in ``pyproject.toml``."""
     return Redaction((*(_group_option("redact") or ()), *settings().get("redact", ())))
 
 

@@ -40,7 +40,7 @@ GRACE: Final = 2
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file of lines NAME:ROLE:PASSWORD; the role is look or act.",
 )
-@click.option("--behind-proxy-header", metavar="NAME", help="The header in which a proxy names who was let in.")
+@click.option("--behind-proxy-header", metavar="NAME", help="The header of the proxy with the person's name.")
 @click.option(
     "--archive",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -34,12 +34,12 @@ class Decorator(Protocol):
 journal: Decorator = click.option(
     "--journal", "-j", envvar=JOURNAL_VARIABLE, help="The journal's file or URL; env:NAME reads it from a variable."
 )
-app: Decorator = click.option("--app", "-a", envvar=APP_VARIABLE, help="Where the sagas are: module:object.")
+app: Decorator = click.option("--app", "-a", envvar=APP_VARIABLE, help="The object with the sagas: module:object.")
 app_for_signals: Decorator = click.option(
     "--app",
     "-a",
     envvar=APP_VARIABLE,
-    help="module:object; with it, signals with a time-out are told from sleeps.",
+    help="module:object; it distinguishes signals with a time-out from sleeps.",
 )
 saga_id: Decorator = click.argument("saga_id")
 saga_name: Decorator = click.option("--saga", "name", help="Only the saga of this name.")
@@ -62,7 +62,7 @@ actor: Decorator = click.option(
     envvar=ACTOR_VARIABLE,
     default=_login_name,
     show_default="your login name",
-    help="Who says it; journaled with the reason.",
+    help="Your name; journaled with the reason.",
 )
 
 

@@ -1,6 +1,6 @@
 """The command ``render``: draw a saga or an execution into a file, or all sagas into a folder, or check such files.
 
-This module decides what is drawn where; what a picture shows is decided in `diagram`.
+This module decides the files and formats; `diagram` decides the content of a picture.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LINKED: Final = re.compile(r"\]\(([\w.-]+)\)")
 
 @attrs.frozen(kw_only=True)
 class _RenderOptions:
-    """What to draw, and how: the options of the command line, then those of ``pyproject.toml``, then the defaults."""
+    """The settings of a drawing: options of the command line, then those of ``pyproject.toml``, then the defaults."""
 
     views: tuple[View, ...]
     look: Look
@@ -78,15 +78,15 @@ def _look(pick: Callable[..., Any]) -> Look:
     "--output", "-o", "outputs", multiple=True, type=click.Path(), help="A file, a folder for all sagas, or -."
 )
 @click.option("--view", type=click.Choice(VIEWS), help="A box a step (steps) or every state (detail).")
-@click.option("--direction", type=click.Choice(DIRECTIONS), help="Of the steps: rows (right) or one column (down).")
-@click.option("--width", type=int, help="Of the steps: the most pixels that rows take (736).")
-@click.option("--hide", multiple=True, type=click.Choice(sorted(HIDDEN)), help="What to leave out.")
+@click.option("--direction", type=click.Choice(DIRECTIONS), help="Steps view: rows (right) or one column (down).")
+@click.option("--width", type=int, help="Steps view: the most pixels that rows take (736).")
+@click.option("--hide", multiple=True, type=click.Choice(sorted(HIDDEN)), help="Parts to leave out.")
 @click.option("--title", help="In place of the saga's name.")
 @click.option("--legend/--no-legend", default=None, help="The meaning of every sign, or of none.")
 @click.option("--theme", type=click.Choice(list(THEMES)), help="For light or dark pages; auto: as the page is.")
 @click.option("--saga", help="Which of the app's sagas.")
-@click.option("--id", "saga_id", help="Draw the way that this execution took.")
-@click.option("--journal", "-j", envvar=shared.JOURNAL_VARIABLE, help="Where the execution is journaled: file or URL.")
+@click.option("--id", "saga_id", help="Draw the path of this execution.")
+@click.option("--journal", "-j", envvar=shared.JOURNAL_VARIABLE, help="The journal of the execution: file or URL.")
 @click.option(
     *("--stats", "stats"),
     multiple=True,
@@ -94,7 +94,7 @@ def _look(pick: Callable[..., Any]) -> Look:
     help="Draw the numbers that `stats` wrote into this file; twice: side by side.",
 )
 @click.option("--show", type=click.Choice(list(SHOWN)), help="With --stats: which numbers (p95).")
-@click.option("--animate", is_flag=True, help="Of an execution: an SVG that moves.")
+@click.option("--animate", is_flag=True, help="For an execution: an animated SVG.")
 @click.option(
     "--format", "-f", "formats", multiple=True, type=click.Choice(FORMATS), help="Into a folder, or to -: what."
 )

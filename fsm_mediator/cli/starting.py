@@ -27,7 +27,7 @@ FILES: Final = {
 
 @click.command()
 @click.argument("name")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to write it; else a new folder of that name.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder to write; by default a new one, NAME.")
 def init(name: str, folder: Path | None) -> None:
     """Write a small project: a saga with its steps, tests and a FastAPI app.
 

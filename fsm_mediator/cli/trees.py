@@ -88,7 +88,7 @@ def signals_of(app: App | None) -> Signals | None:
 
 
 def what_next(line: Line, signals: Signals | None = None) -> str | None:
-    """The command by which a person has an execution go on; None: it goes on by itself, as far as known, or has ended.
+    """The command by which a person resumes an execution; None: it resumes by itself, as far as known, or has ended.
 
     Args:
         line: The execution.

@@ -1,4 +1,4 @@
-"""What an operator says on the command line: put into the inbox for a living driver, or driven here."""
+"""Operators' verbs on the command line: put into the inbox for a living driver, or driven here."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ TIMES: Final = ("since", "until")
 where: Decorator = click.option(
     *("--where", "-w", "words"),
     multiple=True,
-    help="Only those that fit all of it: 'saga=order error=ConnectionError state=failed,stuck since=2h @tenant=acme'. "
+    help="Only executions that match: 'saga=order error=ConnectionError state=failed,stuck since=2h @tenant=acme'. "
     f"Names: {', '.join(TEXTS)}, state, {', '.join(TIMES)}, and @ for attributes.",
 )
 

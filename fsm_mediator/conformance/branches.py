@@ -65,7 +65,7 @@ class _Implied(enum.StrEnum):
             _Implied.UNDONE: end.state in (*ENDED, NOT_BEGUN),
         }[self]
         if not holds:
-            return f"{self}, and stands in {end.state!r}"
+            return f"{self}, and is in {end.state!r}"
         if self is _Implied.UNDONE and end.state == SUCCEEDED and end.undoable:
             return "succeeded, and was not undone"
         return None

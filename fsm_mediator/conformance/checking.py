@@ -52,7 +52,7 @@ def conforms(
     """
     sagas = tuple(saga) if isinstance(saga, Iterable) else (saga,)
     if not sagas or not all(isinstance(each, Saga) for each in sagas):
-        raise DefinitionError(f"conforms() is given what was recorded and a saga, or several, not {saga!r}")
+        raise DefinitionError(f"conforms() takes records and a saga, or several sagas, not {saga!r}")
     sagas = tuple(member for each in sagas for member in all_definitions(each))
     reader, branches = Reader({each.name for each in sagas}), BranchConsistency()
     executions = moves = 0
@@ -123,7 +123,7 @@ def _check(saga: Saga, trace: Trace) -> tuple[int, IllegalMove | None]:
     count, state = len(trace.moves), execution.state
     if trace.state is None or trace.state == state:
         return count, None
-    why = f"it is said to stand in {trace.state!r}, and its moves lead to {state!r}"
+    why = f"it is said to be in {trace.state!r}, and its moves lead to {state!r}"
     return count, attrs.evolve(_illegal(saga, trace.saga_id, count + 1, why, before, None, state), line=trace.line)
 
 
@@ -155,7 +155,7 @@ def _illegal(
     """The violation at *entry*, which comes after *before* in *state*; None: at the end of the moves."""
     expected: Iterable[str] = _expected(saga, state)
     if entry is None:
-        found, expected = "the end of its moves", [f"that it stands in {state}"]
+        found, expected = "the end of its moves", [f"that it is in {state}"]
     elif entry.broken:
         found = "something that is no move"
     else:

@@ -163,9 +163,7 @@ class Reader:
         if isinstance(source, (str, Path)):
             return self._read_file(Path(source))
         if not isinstance(source, Iterable):
-            raise JournalError(
-                f"{source!r} tells of no moves; what can be checked are a journal, records, dicts and lines"
-            )
+            raise JournalError(f"{source!r} has no transitions; pass a journal, records, dicts or lines")
         return self._read(source, "")
 
     def _read_file(self, path: Path) -> Iterator[Trace]:
@@ -183,9 +181,7 @@ class Reader:
             if isinstance(item, Record):
                 by_moves.setdefault(item.saga_id, Trace(item.saga_id, item.saga)).moves.append(LogEntry(item))
             elif not isinstance(item, Mapping):
-                raise JournalError(
-                    f"{item!r} tells of no move; what can be checked are records, dicts and lines of text"
-                )
+                raise JournalError(f"{item!r} has no transition; pass records, dicts or lines of text")
             elif "history" in item:
                 exported += 1
                 yield _exported(item, line)
@@ -197,8 +193,8 @@ class Reader:
                 self.ignored += 1
         if number and not exported and not by_moves:
             raise JournalError(
-                f"{f'{path}: ' if path else ''}none of its {number} lines tells of a move. What can be read: what "
-                f"`fsm-mediator export` writes, and the lines of LoggingObserver"
+                f"{f'{path}: ' if path else ''}none of its {number} lines has a transition. Pass the output of "
+                f"`fsm-mediator export`, or the lines of LoggingObserver"
             )
         yield from by_moves.values()
 

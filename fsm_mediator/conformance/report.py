@@ -57,7 +57,7 @@ class IllegalMove:
         return "\n".join(
             (
                 f"execution {self.saga_id!r} of {self.saga}: move {self.position}{line} is illegal",
-                f"  stands in  {self.state}" + (f", since {self.after}" if self.after else ""),
+                f"  state      {self.state}" + (f", since {self.after}" if self.after else ""),
                 f"  found      {self.found}",
                 f"  but        {self.why}",
                 f"  expected   {self.expected[0] if self.expected else 'nothing more: it has ended'}",

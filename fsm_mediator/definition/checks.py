@@ -1,6 +1,6 @@
-"""What a step is checked for when it is defined and when it is placed: its name, its settings, its signatures.
+"""Checks of a step, when it is defined and when it is placed: its name, its settings, its signatures.
 
-Everything is looked up once, here; nothing is looked up again while a saga runs.
+These checks look everything up once; a running saga looks nothing up again.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class StepSettings(TypedDict, total=False):
 
 
 SETTINGS: Final = tuple(StepSettings.__annotations__)
-"""What can be set on a step, besides its name."""
+"""The settings of a step, besides its name."""
 
 VERBS: Final = ("execute", "compensate", "probe")
-"""What a step can do."""
+"""The calls of a step."""
 
 
 def snake_case(name: str) -> str:
@@ -52,8 +52,9 @@ def check_name(what: str, name: Any) -> str:
     """Refuse a name that could not be part of a state's name, a path or an id."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 255:
         raise DefinitionError(
-            f"{name!r} cannot be the name of {what}: a name begins with a letter or underscore, goes on with letters, "
-            f"digits, underscores and hyphens, and has at most 255 of them. Give another with name= or .named(...)"
+            f"{name!r} cannot be the name of {what}: a name begins with a letter or underscore, continues with "
+            f"letters, digits, underscores and hyphens, and has at most 255 of them. "
+            "Give another with name= or .named(...)"
         )
     return name
 
@@ -66,7 +67,7 @@ _MISSPELT = {
 
 
 def refuse_misspelt(cls: type) -> None:
-    """Refuse a class with a method or a setting that was surely meant to be another: it would silently do nothing."""
+    """Refuse a class with a misspelt method or setting, which would silently have no effect."""
     for misspelt, meant in _MISSPELT.items():
         if misspelt in cls.__dict__ and meant not in cls.__dict__ and getattr(cls, meant, None) is None:
             raise DefinitionError(f"{cls.__qualname__} defines {misspelt!r}; in a step, that is called {meant!r}")
@@ -78,7 +79,7 @@ def refuse_misspelt(cls: type) -> None:
 
 
 def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Mapping[str, Any]) -> None:
-    """Refuse *name* if it is one of *known* but for a slip; where that is set *beside* it, something else is meant."""
+    """Refuse *name* if it is a misspelt one of *known*, unless the correct name is set *beside* it."""
     meant = _nearly(name, known)
     if meant is not None and meant not in beside:
         raise DefinitionError(
@@ -88,13 +89,13 @@ def _refuse_near_miss(where: str, name: str, known: tuple[str, ...], beside: Map
 
 
 def _nearly(name: str, known: tuple[str, ...]) -> str | None:
-    """The one of *known* that *name* was surely meant to be; None: it is known, or a word of its own.
+    """The name in *known* that *name* misspells; None: it is known, or another word.
 
-    Words of their own are those that hold the whole of a known one (``executed``), hidden ones and constants.
+    Other words are names that contain a known name (``executed``), hidden names and constants.
     """
     if name in known or not name[:1].islower() or any(each in name for each in known):
         return None
-    import difflib  # takes 2 ms to load; most classes have nothing of their own
+    import difflib  # takes 2 ms to load; most classes have no other names
 
     # ``prove``, a fine method, is rated 0.8, and ``timed_out``, a fine flag, 0.875.
     near = difflib.get_close_matches(name, known, 1, 0.85 if known is VERBS else 0.88)

@@ -22,11 +22,11 @@ def load_step(name: str, /, *arguments: Any, **settings: Any) -> Step | Saga:
 
     Args:
         name: As the distribution registered it, such as ``billing.charge``.
-        *arguments: For a step class, or any callable that makes a step: what it is called with.
-        **settings: Likewise, by keyword.
+        *arguments: Arguments for a step class, or for another callable that returns a step.
+        **settings: The same, by keyword.
 
     Raises:
-        DefinitionError: No distribution, or more than one, registers the name; it cannot be imported; it is no step.
+        DefinitionError: No distribution, or more than one, registers the name. Or it cannot be imported, or is no step.
     """
     from importlib import metadata  # here: it takes longer to import than all of fsm_mediator
 
@@ -38,7 +38,7 @@ def load_step(name: str, /, *arguments: Any, **settings: Any) -> Step | Saga:
         )
     if len({point.value for point in found}) > 1:
         sources = ", ".join(f"{point.value} ({point.dist.name if point.dist else 'unknown'})" for point in found)
-        raise DefinitionError(f"more than one distribution registers a step {name!r}: {sources}; uninstall all but one")
+        raise DefinitionError(f"more than one distribution registers a step {name!r}: {sources}; keep one of them")
     try:
         loaded = found[0].load()
     except Exception as error:

@@ -106,7 +106,7 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
 
     @property
     def execute_key(self) -> str:
-        """The key of the call of `execute`, so that a compensation can name the effect that it undoes."""
+        """The key of the call of `execute`, by which a compensation names the effect to undo."""
         return f"{self.saga_id}:{self.step}:execute"
 
 

@@ -19,11 +19,11 @@ from fsm_mediator.states import COMPENSATING, FAILED, STUCK, SUCCEEDED, WAITING,
 POST: Final = "post"
 NEWS: Final = "news"
 COMMAND: Final = "command"
-"""What executions tell one another: an item for an inbox, how a branch stands, a verb for a branch."""
+"""Messages between executions: an item for an inbox, the status of a branch, a verb for a branch."""
 
 
 class Branching:
-    """What is known of the branches of an execution's groups.
+    """The data about the branches of an execution's groups.
 
     Attributes:
         execution: The execution, folded from its records.
@@ -59,7 +59,7 @@ class Branching:
         self.cancelled: set[str] = set()
         self.changed: bool = False
 
-    # What an adapter does
+    # The methods of an adapter
 
     async def now(self) -> float:
         """The time, in seconds since the epoch: the same when the engine replays its log."""
@@ -86,7 +86,7 @@ class Branching:
         """Tell another execution `POST`, `NEWS` or `COMMAND`. If it has ended, nothing happens."""
         raise NotImplementedError
 
-    # What the loop does
+    # The loop
 
     async def turn(self, **request: Any) -> Data:
         """Have the next turn made, and fold its records."""

@@ -53,7 +53,7 @@ class Driving(Branching):
         self.reported: str = RUNNING
         self.summary: Data = {}
 
-    # What an adapter does
+    # The methods of an adapter
 
     async def make_turn(self, request: Data) -> Data | None:
         """Have a worker make a turn, and the engine log it; None: the worker was lost in the midst of it."""
@@ -73,10 +73,10 @@ class Driving(Branching):
     async def finish(self) -> None:
         """Wait until everything that came is answered."""
 
-    # What comes
+    # Incoming items
 
     def open(self, start: Data) -> None:
-        """Take up an execution that the engine was given."""
+        """Begin to drive an execution of the engine."""
         self.start, self.rows = start, list(start.get("rows", ()))
         self.branches = start.get("branches", {})
         self.crashes = start.get("crashes", self.crashes)
@@ -187,13 +187,11 @@ class Driving(Branching):
     # Operators
 
     async def _refuse_verbs(self, execution: Execution) -> None:
-        """Refuse verbs that came to an execution which has gone on meanwhile."""
+        """Refuse verbs that came to an execution which has continued in the meantime."""
         if not is_stuck(execution.state):
             refused, self.verbs = self.verbs, []
             for _, asked in refused:
-                await self.answer(
-                    asked, f"execution {execution.saga_id!r} is not stuck, but stands in {execution.state!r}"
-                )
+                await self.answer(asked, f"execution {execution.saga_id!r} is not stuck, but is in {execution.state!r}")
 
     async def _wait_for_person(self, execution: Execution) -> None:
         await self.follow()
@@ -207,10 +205,10 @@ class Driving(Branching):
         self.changed = False
         await self.turn(**({"branches": self.summaries(execution)} if execution.group else {}))
 
-    # What others are told
+    # Messages to others
 
     def rests(self, execution: Execution) -> bool:
-        """Whether nothing goes on by itself until a person or a signal comes."""
+        """Whether it waits until a person or a signal comes."""
         if execution.ended or is_stuck(execution.state):
             return True
         if self.unread:

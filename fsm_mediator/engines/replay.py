@@ -101,14 +101,14 @@ class Turns:
         self._max_recoveries = max_recoveries
         self._runtime = LoopRuntime(journal, max_workers, clock)
 
-    # What opens an execution
+    # The opening of an execution
 
     def opening(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None = None) -> Data:
         """What opens a new execution, for the engine to keep.
 
         Args:
             saga: The saga or its name.
-            payload: What every step is given.
+            payload: The payload, an argument of every step.
             saga_id: Names the execution; None: an id is made.
             deadline: Seconds from now within which it must have succeeded, else it compensates.
 
@@ -176,7 +176,7 @@ class Turns:
         return (record_of(tuple(row), opening["saga_id"], opening["saga"], self.codec.cipher) for row in rows)
 
     def outcome(self, opening: Mapping[str, Any], rows: Iterable[Row]) -> Outcome:
-        """Where an execution stands."""
+        """The state and results of an execution."""
         return self.load(opening, rows).outcome()
 
     def _seen_by_branches(self, execution: Execution, path: str) -> Data:
@@ -250,7 +250,7 @@ class Turns:
         elif not (
             execution.awaits_signal(signal.name) or (found.group is not None and found.branch in execution.group)
         ) or is_too_late(signal, execution.state, execution.due_at):
-            raise RefusedError(f"{where} is not awaited: the execution stands in {execution.state!r}")
+            raise RefusedError(f"{where} is not awaited: the execution is in {execution.state!r}")
         if first and not are_equal(first[0], signal.value):
             raise RefusedError(f"{where} has come with another value, and the first one counts: {safe_repr(first[0])}")
         return not first
@@ -272,7 +272,7 @@ class Turns:
         """Do what comes next, and make all moves that follow with no effect in between.
 
         Args:
-            opening: What opened the execution.
+            opening: The opening of the execution.
             rows: Its records.
             request: What the adapter knows, each key optional. ``items``: the inbox. ``verb``: what an operator says.
                 ``branches``: how the branches stand. ``crashes``: how often the engine lost whoever made this turn:

@@ -80,7 +80,7 @@ class Execution(ExecutionData):
         where = f"saga {self.saga_id!r}, record {record.seq}"
         if record.seq != self.seq + 1 or record.source != self.state:
             raise IllegalRecordError(
-                f"{where}: it leaves {record.source!r} as number {record.seq}, but the execution stands in "
+                f"{where}: it leaves {record.source!r} as number {record.seq}, but the execution is in "
                 f"{self.state!r} and its next record is number {self.seq + 1}",
                 record.seq,
             )

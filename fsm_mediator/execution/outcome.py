@@ -159,7 +159,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return msgspec.json.encode(plain, enc_hook=shown).decode()
 
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
-        """The machine's picture with this run marked: its path, its state, and the states that it never reached."""
+        """The machine's picture with this run marked: its path, its state, and the states never reached."""
         from fsm_mediator.diagram import run_diagram
 
         return run_diagram(self, view, **look)

@@ -51,7 +51,7 @@ class Codec:
     Args:
         limit: The most bytes of one value.
         types: The hooks for types that msgspec does not know.
-        cipher: What seals the texts: see ``sealing.py``. The journal uses it on rows.
+        cipher: The cipher that seals the texts: see ``sealing.py``. The journal uses it on rows.
 
     Attributes:
         limit: As above, as *types* and *cipher*.
@@ -244,7 +244,7 @@ class Codec:
         what = _result_of(part)
         return self.decode(self.json(value, what), result_type(part), what)
 
-    # What the journal gives back
+    # Values from the journal
 
     def decode_acceptance(self, saga: Saga, acceptance: Acceptance) -> Acceptance:
         """*acceptance* with its payload decoded, if it is encoded."""

@@ -17,7 +17,7 @@ FAILURES: Final = ("rejected", "in_doubt", "exhausted", "compensation_exhausted"
 """The events whose error says why an execution failed or is stuck."""
 
 KEYS: Final = ("state", "saga", "version", "error", "step")
-"""What executions can be counted by."""
+"""The properties by which executions can be counted."""
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -30,13 +30,13 @@ class Filter(msgspec.Struct, frozen=True):
         version: Only those of this version.
         states: Only those in one of these states or phases (``stuck`` includes ``stuck_executing``); empty: in any.
         attributes: Only those with all these attributes.
-        error: Only those whose failure is of this type: its full name, or the part after the last dot.
-        step: Only those that are at the step of this path or, once they have ended, failed there.
-        since: Only those that entered their state at this time or later, in seconds since the epoch.
-        until: Only those that entered their state before this time.
+        error: Only executions whose failure is of this type: its full name, or the part after the last dot.
+        step: Only executions that are at the step with this path or, once they have ended, failed there.
+        since: Only executions that entered their state at this time or later, in seconds since the epoch.
+        until: Only executions that entered their state before this time.
         parent: Only the branches of this execution.
         text: Only those with this text in their id.
-        roots: Only those that are no branches.
+        roots: Only executions that are no branches.
     """
 
     saga: str | None = None

@@ -165,7 +165,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         if commit.records and commit.records[0].seq != seq + 1:
             raise LeaseLostError(
                 f"execution {commit.saga_id!r} stands at record {seq}, so that {commit.records[0].seq} cannot be its "
-                f"next: somebody else has written in the meantime; nothing was written"
+                f"next: another driver has written in the meantime; nothing was written"
             )
         if commit.unless_mail is not None:
             check_unless_mail(commit, row.mail)

@@ -188,8 +188,8 @@ class Table:
     Attributes:
         rows: The executions, by id, in the order of opening.
         branches: The ids of branches by their parent, in order. It can name branches that never were.
-        ended: If not all are kept: the ids of those that are no branches, in the order of their ends.
-        forgotten: The ids of those that are deleted.
+        ended: If not all are kept: the ids of executions that are no branches, in the order of their ends.
+        forgotten: The ids of deleted executions.
         answers: The answers to verbs, by the verb's name, oldest first.
         shapes: The shapes that drivers have enlisted with, by fingerprint.
         posted: The tokens of items that were posted to an execution, by its id.
@@ -256,7 +256,7 @@ class Table:
         self.ended.extend(left)
 
     def evict(self, keep: int) -> None:
-        """Delete executions that ended first, two at most, until *keep* are left; queue them again if they go on."""
+        """Delete executions that ended first, two at most, until *keep* are left; queue them again if they continue."""
         ended, rows = self.ended, self.rows
         for _ in range(min(2, len(ended) - keep)):
             oldest = ended.popleft()
@@ -274,7 +274,7 @@ class Table:
                 ended.append(oldest)
 
     def _ended_whole(self, saga_id: str) -> list[str]:
-        """The execution and all its branches, each after its parent; empty if it has not ended, or a branch goes on."""
+        """The execution and all its branches, each after its parent; empty if it or a branch is unfinished."""
         rows = self.rows
         if rows[saga_id].state not in ENDED:
             return []

@@ -73,7 +73,7 @@ class Driver(msgspec.Struct, frozen=True):
 class Recoveries(NamedTuple):
     """How often an execution was claimed from a dead driver while an attempt, probe or decision was under way.
 
-    **total*: since it last made progress; *here*: since its last record.
+    *total*: since it last made progress; *here*: since its last record.
     """
 
     total: int = 0

@@ -17,7 +17,7 @@ from fsm_mediator.retry import Retry
 
 
 class Kind(enum.StrEnum):
-    """What sort of part it is."""
+    """The kind of a part."""
 
     STEP = "step"
     SIGNAL = "signal"
@@ -27,14 +27,14 @@ class Kind(enum.StrEnum):
 
 
 GROUPS: Final = frozenset((Kind.GROUP, Kind.CHOICE))
-"""The kinds of part that wait for executions of their own, the branches; a choice has one."""
+"""The kinds of part that wait for other executions, the branches; a choice has one."""
 
 
 class Callback(msgspec.Struct, frozen=True, eq=False):
     """A participant's function, looked up once, at definition.
 
     Attributes:
-        function: What is called, with the payload, and the context where it takes one.
+        function: The function, which gets the payload, and the context if it takes one.
         takes_context: Whether it takes a context.
         is_coroutine: Whether calling it makes a coroutine.
         label: Its name for people: ``ChargeStep.execute``.
@@ -55,32 +55,32 @@ class Part(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     Attributes:
         path: Its name, after the names of the sagas it is nested in: ``shipping.pack``.
-        kind: What sort of part it is.
+        kind: The kind of the part.
         subject: The step, signal, sleep or group itself.
         scope: The path of the saga it is nested in, with a trailing dot; empty at the top.
-        execute: Does it; None for a part that only waits.
-        compensate: Undoes it; None where it cannot be undone.
-        probe: Tells whether an attempt in doubt took effect; None where there is none.
+        execute: Performs it; None for a part that only waits.
+        compensate: Undoes it; None if it cannot be undone.
+        probe: Returns whether an attempt in doubt took effect; None if there is no probe.
         retry: When an attempt of `execute` is repeated.
         compensation_retry: When an attempt of `compensate` is repeated.
         timeout: Seconds for one attempt; None for no limit.
-        grace: Seconds that a call which outlives *timeout* is still waited for.
+        grace: Further seconds to wait for a call that outlives *timeout*.
         overtake: Whether an attempt may be repeated while the one before may still be running.
         pivot: Whether it is the go/no-go step.
         forward_only: Whether it comes after the pivot.
         repeatable: Whether an attempt in doubt may be repeated.
         in_doubt_on: Exceptions that leave an attempt in doubt.
         no_effect_on: Exceptions among them, or of subclasses, that do not.
-        seconds: How long a sleep waits, or a signal at the most.
-        decide: Tells, from payload and results, until when a sleep waits, which branch is chosen, or over what a group
-            goes; None where that is fixed.
-        branches: The names of a group's branches, or of those of which one is chosen.
+        seconds: The duration of a sleep, or the time-out of a signal.
+        decide: Returns, from payload and results, the end of a sleep, the chosen branch, or the items of a group; None
+            if these are fixed.
+        branches: The names of the branches of a group or a choice.
         each: Whether a group has one branch for each item that `decide` yields.
-        at_most: How many branches of a group go on at a time; None for all.
+        at_most: How many branches of a group run at a time; None for all.
         cancels_on_failure: Whether a group before the pivot cancels its other branches when one fails.
         group_compensates: Whether any branch of a group has a compensation.
-        shape: What the branches of a group add to the saga's fingerprint.
-        returns: The type of what it answers, where that is no step's: a signal's value, a group's results.
+        shape: The part of the saga's fingerprint for the branches of a group.
+        returns: The type of its answer, if it is no step: of a signal's value, or of a group's results.
     """
 
     path: str
@@ -145,13 +145,13 @@ AWAIT: Final = "await"
 
 
 class Effect:
-    """What an execution wants done next; bound in the machine to the entry of one state.
+    """The next action for an execution; bound in the machine to the entry of one state.
 
     Attributes:
         kind: ``execute``, ``probe`` or ``compensate`` (call the part's callback), ``wait`` (until the execution's
             ``due_at``) or ``await`` (something in the inbox, or ``due_at``).
         part: The part that the state belongs to.
-        callback: What is to be called; None for a wait.
+        callback: The function to call; None for a wait.
         is_simple: Whether a call that returns has succeeded: it has no time-out and is no probe.
     """
 

@@ -24,14 +24,14 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Inbox:
-    """What the driver has read of an execution's inbox.
+    """The items that the driver has read from an execution's inbox.
 
     Attributes:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
         late: The answers of abandoned attempts, in words; None: there are none.
-        successes: How many messages said that a branch has succeeded.
-        trouble: Whether a branch has left the way forward, or is stuck, since the driver last looked at the branches.
+        successes: The number of messages that a branch has succeeded.
+        trouble: Whether a branch has turned to compensation, or is stuck, since the driver last looked at the branches.
         verbs: The verbs that are not judged yet, in order.
         carriers: The contexts of the traces in which the items were said, where they were said in any.
     """
@@ -51,12 +51,12 @@ class Waiting:
     """How the driver of an execution waits, and how others wait for the driver.
 
     Attributes:
-        wake: Set when something came to the inbox, or when the driver is to stop; made at the first wait.
-        done: Set when the execution is finished; made when somebody waits for that.
+        wake: Set when an item came to the inbox, or when the driver has to stop; created at the first wait.
+        done: Set when the execution is finished; created for the first caller that waits for it.
         until: While the driver waits: the time at which the wait ends, in seconds since the epoch.
         due: The time at which the execution's present wait ends; *ends*: the same by the monotonic clock.
-        token: While no driver is at work, because the execution is queued or waits for a timer: whoever takes the token
-            drives the execution or releases it.
+        token: Set while no driver is at work, because the execution is queued or waits for a timer. The thread or task
+            that takes the token drives the execution or releases it.
         timer: While the execution waits for a timer: that timer.
     """
 
@@ -70,15 +70,15 @@ class Waiting:
 
 
 class Group:
-    """What the driver knows about the branches of the group that an execution waits in.
+    """The driver's data about the branches of an execution's current group.
 
     Attributes:
         notified: The ids of the branches to which a cancel was posted.
-        quiescent: Whether none of the branches goes on by itself.
+        quiescent: Whether no branch continues by itself.
         must_retry: Whether a branch that must be undone could not be commanded yet.
         planned: Whether branches are planned that this driver is to create.
         enough: How many messages of success there must be before all branches can have settled.
-        listed_until: The monotonic time until which the last listing of the branches will do, if all go on.
+        listed_until: The monotonic time until which the last listing of the branches is valid, if all continue.
     """
 
     notified: frozenset[str] = frozenset()
@@ -93,7 +93,7 @@ UNREAD: Final = Inbox()
 """The inbox of every execution for which nothing was read yet."""
 
 NO_GROUP: Final = Group()
-"""What is known of the branches of every execution that has not waited for any yet."""
+"""The branch data of an execution that has not waited for branches yet."""
 
 
 class ActiveExecution:
@@ -102,34 +102,34 @@ class ActiveExecution:
     Attributes:
         saga_id: Its id.
         execution: The execution; not set before it is claimed.
-        claimed: What it was claimed as, until it is loaded. None: it is yet to be claimed.
+        claimed: The entry of its claim, until it is loaded. None: it is not claimed yet.
         epoch: The epoch it is driven under; 0: it is not loaded yet.
         background: Whether it is driven in the background, so that long waits need no owner.
-        recoveries: How often it was claimed from a dead driver without getting further.
+        recoveries: How often it was claimed from a dead driver without progress.
         recorded: The same, as the journal has it.
         orphaned: Whether it was claimed from a dead driver.
         asks_at: When a probe that a dead driver left is asked again, in seconds since the epoch. None: at once.
         decides: Whether a decision was counted as begun that a dead driver may have left; until the decision is made.
-        recovered: Whether it was claimed in the midst of something, which counts as a crash of what was under way.
+        recovered: Whether it was claimed during an attempt, which then counts as crashed.
         stopping: Whether its driver is to leave it after the next record.
         called: Whether its inbox has items that the driver has not read.
-        finished: Whether nothing here drives it any more.
+        finished: Whether this process has stopped driving it.
         rests: Whether it has ended, or waits for a person, a signal or a branch.
         outcome: Its outcome when it was finished; None: an error dropped it.
         error: That error.
-        driver: What drives it now: the id of a thread, or a task.
+        driver: Its current driver: the id of a thread, or a task.
         context: The context variables of the caller that started it in the background.
-        call: The call of a step that is under way.
+        call: The running call of a step.
         slot: Its place in the queue of a limit, or its slot.
         used: The slot of the last attempt, until the answer is written.
         listed: Whether the journal may have a slot, or a place in the queue, of it.
         unbegun: Whether the announced attempt has not begun, and the journal says so.
         dormant: Whether it may not begin yet, because another branch of its group has to settle first.
         failed_observers: The observers that have raised, which is logged once.
-        inbox: What was read of its inbox.
+        inbox: The items that were read from its inbox.
         answers: The answers to verbs, for the next commit.
         wait: How it waits.
-        group: What is known about its branches.
+        group: The data about its branches.
         elapsed: A time that has passed by this process's monotonic clock, even if the clock was set back meanwhile.
     """
 
@@ -240,7 +240,7 @@ class ActiveExecution:
 
 
 def is_quiescent(execution: Execution, *, mail: bool, branches_quiescent: bool) -> bool:
-    """Whether nothing goes on by itself: it has ended, or waits for a person, a signal, or quiescent branches."""
+    """Whether it does not continue by itself: it has ended, or waits for a person, a signal, or quiescent branches."""
     if execution.effect is None:
         return execution.seq > 0
     if execution.effect.kind != AWAIT or mail:

@@ -32,23 +32,23 @@ from fsm_mediator.states import is_settled
 logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 Hook: TypeAlias = Callable[[Context], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
-"""Returns what is entered around one attempt."""
+"""Returns a context manager to enter around one attempt."""
 
 Entered: TypeAlias = list[tuple[Any, Hook]]
-"""What was entered, in order, each with the hook that made it."""
+"""The entered context managers, in order, each with its hook."""
 
 
 class Hooks:
     """The hooks around the attempts of a mediator.
 
-    What a step returns or raises is fixed before the first of them leaves. A hook that raises is logged.
+    The answer of a step is fixed before the first of them exits. A hook that raises is logged.
 
     Args:
-        hooks: As the user gave them.
+        hooks: The user's hooks.
         coroutines: Whether the mediator can await.
 
     Attributes:
-        awaited: Those that make asynchronous context managers.
+        awaited: The hooks that return asynchronous context managers.
 
     Raises:
         DefinitionError: One cannot be called, or cannot be awaited by this mediator.
@@ -162,7 +162,7 @@ def _log_left_out(hook: Hook, context: Context, fault: BaseException) -> None:
 
 
 def _leave(entered: Entered, error: BaseException | None) -> None:
-    """Leave the last that was entered first. What comes of it is ignored; an interrupt goes on."""
+    """Exit the context managers, the last one first. Their results are ignored; an interrupt propagates."""
     if not entered:
         return
     manager, hook = entered.pop()
@@ -210,10 +210,10 @@ def _log_on_leaving(hook: Hook, fault: BaseException, error: BaseException | Non
 
 
 class NoticedExecutions(OwnedExecutions):
-    """As `OwnedExecutions`; gives notice of each execution that is taken up or left.
+    """As `OwnedExecutions`; sends a notice for each execution whose driving begins or stops.
 
     Attributes:
-        listeners: What is called with each notice.
+        listeners: Functions that are called with each notice.
     """
 
     listeners: tuple[Callable[[Notice], object], ...] = ()
@@ -223,7 +223,7 @@ class NoticedExecutions(OwnedExecutions):
         self._begun: set[ActiveExecution] = set()
 
     def begin(self, active: ActiveExecution, *, opens: bool = False) -> None:
-        """Give notice that *active* is taken up, once."""
+        """Send the notice that driving of *active* begins, once."""
         if active not in self._begun:
             self._begun.add(active)
             effect = active.execution.effect if active.recovered else None
@@ -233,7 +233,7 @@ class NoticedExecutions(OwnedExecutions):
     def finish(
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
-        """See `OwnedExecutions.finish`. The notice is given before a waiting caller goes on."""
+        """See `OwnedExecutions.finish`. The notice is sent before a waiting caller continues."""
         if active in self._begun:
             self._begun.discard(active)
             if outcome is None:
@@ -312,7 +312,7 @@ class AroundDriver(ExecutionDriver):
         return super().drive(active, records, opens=opens)
 
     async def write(self, commit: Commit) -> Written:
-        """See `Core.write`: an execution that is opened is taken up once that is written."""
+        """See `Core.write`: the driving of a new execution begins once its opening is written."""
         written = await super().write(self._with_carriers(commit))
         if commit.acceptance is not None and (active := self.owned.active.get(commit.saga_id)) is not None:
             self.owned.begin(active, opens=not active.background)

@@ -49,12 +49,12 @@ class BranchesStatus(NamedTuple):
     """The status of the branches of the group that an execution waits in.
 
     Attributes:
-        branches: The status of each; results and leftovers are included once none of them goes on.
+        branches: The status of each; results and leftovers are included once no branch continues.
         going_on: The ids of the branches that have not settled.
         undo: The ids of the branches to undo.
         stuck: The ids of the stuck branches.
-        quiescent: Whether no branch goes on by itself.
-        unowned: The ids of branches, at any depth, that should go on and have no owner.
+        quiescent: Whether no branch continues by itself.
+        unowned: The ids of branches, at any depth, that should continue and have no owner.
         failed: The name of a branch that has left the way forward, if the group cancels the others then; else empty.
         unbegun: The branches that have not begun, and have no owner.
         planned: The branches that are still to be created; None: there are none.
@@ -110,9 +110,10 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
 
 
 def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
-    """How many branches of a large group have not settled, if none has left the way forward and one goes on by itself.
+    """The number of unsettled branches of a large group, if no decision is possible yet; else 0.
 
-    Then nothing can be decided, and the branches need not be listed: of thousands that takes seconds. Else 0.
+    That is so if no branch has turned to compensation and one continues by itself. Then the branches need not be
+    listed, which takes seconds for thousands.
     """
     part = execution.machine.places[execution.state].part
     if execution.phase != WAITING or execution.cancelled or part is None or len(execution.group) < COUNTED:
@@ -169,7 +170,7 @@ def _unowned(store: ExecutionStore, entry: Entry) -> tuple[str, ...]:
     # Only who waits in a group has branches to look at: most are pending or at work, and need not be folded for that.
     if not entry.called and entry.driver is None and phase_of(entry.state) in (WAITING, COMPENSATING):
         execution = store.load_execution(entry)
-        if execution.group:  # still: it may have gone on since it was listed
+        if execution.group:  # still: it may have continued since it was listed
             status = branches_status(store, execution)
             return status.unowned or ((entry.saga_id,) if not status.going_on or status.planned else ())
     return (entry.saga_id,)
@@ -209,7 +210,7 @@ def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Itera
 
 
 def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether nothing goes on by itself there: it waits for a person or a signal, or all its branches do."""
+    """Whether it does not continue by itself: it waits for a person or a signal, or all its branches do."""
     if is_settled(entry.state):
         return True
     if entry.wake_at == float("inf") and not entry.called:
@@ -226,16 +227,16 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
     if part.kind not in GROUPS:
         return False
     execution = store.load_execution(entry)
-    # It may have gone on since it was listed.
+    # It may have continued since it was listed.
     if execution.state != entry.state or surely_going_on(store, execution):
         return False
     return branches_status(store, execution).quiescent
 
 
 def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
-    """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it goes on.
+    """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it continues.
 
-    One that waits, and whose time is over, goes on as soon as it is claimed.
+    A waiting execution whose time is over continues as soon as it is claimed.
     """
     is_due = entry.wake_at is not None and entry.wake_at <= store.clock()
     if store.has_verbs(entry) or (is_due and not is_settled(entry.state) and not store.waits_in_group(entry)):

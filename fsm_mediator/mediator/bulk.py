@@ -68,7 +68,7 @@ class Batch:
         self._notes: NotesJournal = for_notes(journal)
         kept = [note for note in self._notes.notes(kind=BATCH) if note.value["batch"] == name]
         if not kept or not kept[-1].value["last"]:
-            raise RefusedError(f"there is no batch {name!r}, or it was interrupted before it was confirmed; begin anew")
+            raise RefusedError(f"there is no batch {name!r}, or it was interrupted before confirmation; begin again")
         self.name: str = name
         self._first = kept[0].number
         self.verb: str = kept[0].value["verb"]

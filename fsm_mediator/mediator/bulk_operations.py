@@ -39,17 +39,17 @@ class BulkOperations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> Iterator[BulkResult]:
-        """Give one verb to all executions that fit, one after another, and yield a result for each.
+        """Give one verb to all matching executions, one after another, and yield a result for each.
 
-        Their ids are frozen in the journal before the first one is touched. If this is interrupted, *batch* goes on
-        with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
+        Their ids are stored in the journal before the first verb. After an interruption *batch* continues with the
+        executions that have no result. The note of each result has the batch's name, and `fsm-mediator bulk` prints it.
 
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
-                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
-            batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
-                ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
+                ``acknowledge`` or ``prune``, which deletes ended executions, each with its branches.
+            batch: The name of an interrupted batch to continue, in place of all further arguments.
+            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` for ``resolve``,
+                ``{"name": "approve", "value": True}`` for ``signal``. They are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -61,7 +61,7 @@ class BulkOperations:
             parent: As for `executions`.
             text: As for `executions`.
             reason: Why; journaled for each.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
             DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
@@ -135,17 +135,17 @@ class AsyncBulkOperations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> AsyncIterator[BulkResult]:
-        """Give one verb to all executions that fit, one after another, and yield a result for each.
+        """Give one verb to all matching executions, one after another, and yield a result for each.
 
-        Their ids are frozen in the journal before the first one is touched. If this is interrupted, *batch* goes on
-        with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
+        Their ids are stored in the journal before the first verb. After an interruption *batch* continues with the
+        executions that have no result. The note of each result has the batch's name, and `fsm-mediator bulk` prints it.
 
         Args:
             verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
-                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
-            batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
-                ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
+                ``acknowledge`` or ``prune``, which deletes ended executions, each with its branches.
+            batch: The name of an interrupted batch to continue, in place of all further arguments.
+            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` for ``resolve``,
+                ``{"name": "approve", "value": True}`` for ``signal``. They are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -157,7 +157,7 @@ class AsyncBulkOperations:
             parent: As for `executions`.
             text: As for `executions`.
             reason: Why; journaled for each.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
             DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match

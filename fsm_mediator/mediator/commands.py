@@ -51,7 +51,7 @@ Command: TypeAlias = Callable[[Execution, str | None], Record | None]
 def retry_command(store: ExecutionStore, reason: str | None, actor: str | None = None) -> Command:
     """The verb ``retry``.
 
-    Said to a branch, it raises a RefusedError where the whole was settled by hand and has gone on without it.
+    For a branch it raises a RefusedError if a person has settled the parent, which has continued without the branch.
     """
 
     def command(execution: Execution, late: str | None) -> Record | None:
@@ -88,7 +88,7 @@ def resolve_command(
             can_be_done = machine.has_transition("settled_done", execution.state)
             if can_be_done and machine.has_transition("settled_undone", execution.state):
                 raise RefusedError(
-                    f"execution {execution.saga_id!r} stands in {execution.state!r}: say whether the step has its "
+                    f"execution {execution.saga_id!r} is in {execution.state!r}: say whether the step has its "
                     f"effect (done=True, --done) or has none (done=False, --undone)"
                 )
             meant = can_be_done
@@ -109,9 +109,7 @@ def resolve_command(
 
 
 def _not_stuck(execution: Execution) -> str:
-    where = (
-        f"execution {execution.saga_id!r} is not stuck, but stands in {execution.state!r}: there is nothing to settle"
-    )
+    where = f"execution {execution.saga_id!r} is not stuck, but is in {execution.state!r}: there is nothing to settle"
     phase, path = split_state(execution.state)
     if phase == WAITING and execution.awaits_signal(path):
         return f"{where}. It waits for the signal {path!r}: mediator.signal, or fsm-mediator signal"
@@ -130,8 +128,8 @@ def post_cancel(
     """Put a cancel into the execution's inbox; the entry names the owner to notify. *token*: see `Journal.post`.
 
     Raises:
-        RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot. Of an execution
-            that another living driver alone can drive, that driver judges it.
+        RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot. If only another
+            living driver can drive the execution, that driver judges it.
         UnknownExecutionError: There is no such execution.
     """
     entry = store.entry(saga_id)
@@ -190,14 +188,14 @@ def post_signal(
     if (branch := _born_branch(store, entry, found)) is not None:
         return branch  # which has it by now, or gets it from its parent
     if not _already_received(store, entry, found, path, value, where):
-        raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
+        raise RefusedError(f"{where} is not awaited: the execution is in {entry.state!r}")
     return entry
 
 
 def _already_received(
     store: ExecutionStore, entry: Entry, found: SignalPlace, path: str, value: Any, where: str
 ) -> bool:
-    """Whether this very value has come; False: none has, and it is awaited."""
+    """Whether this same value has come; False: no value has, and it is awaited."""
     mail = store.journal.inbox(entry.saga_id)  # before the records: what a driver takes from it in between is in these
     entry = store.entry(entry.saga_id)  # which may have begun in between
     execution = store.load_execution(entry)
@@ -206,7 +204,7 @@ def _already_received(
     if path in execution.answered:
         first.insert(0, execution.answered[path])
     elif not (execution.awaits_signal(path) or _is_kept_for_branch(store, execution, entry, found)):
-        raise RefusedError(f"{where} is not awaited: the execution stands in {entry.state!r}")
+        raise RefusedError(f"{where} is not awaited: the execution is in {entry.state!r}")
     if first and not are_equal(first[0], value):
         raise RefusedError(f"{where} has come with another value, and the first one counts: {safe_repr(first[0])}")
     return bool(first)
@@ -280,7 +278,7 @@ def check_parent_waits(saga_id: str, branch: str, parent_state: str) -> None:
     if path_of(parent_state) != group:
         raise RefusedError(
             f"{saga_id!r} is a branch of {parent_of(branch)!r}, which does not wait for its group {group!r} any more: "
-            f"it stands in {parent_state!r}, and what the branch did now would come too late"
+            f"it is in {parent_state!r}, and the branch's result would come too late"
         )
 
 

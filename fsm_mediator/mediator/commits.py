@@ -46,7 +46,7 @@ class CommitBuilder:
         park_after: An execution in the background that waits longer than this many seconds is released meanwhile.
         sleeps: Whether the mediator has a *sleep* of the user's, with which no sleep is released.
         limited: Whether the mediator has limits.
-        max_recoveries: How often a driver may die in the midst of an execution that does not get further.
+        max_recoveries: How many drivers may die while they drive an execution that makes no progress.
 
     Attributes:
         driver: The driver that writes.

@@ -50,7 +50,7 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Core:
-    """What `Mediator` and `AsyncMediator` are made of.
+    """The common core of `Mediator` and `AsyncMediator`.
 
     Args:
         sagas: The sagas it can drive.
@@ -61,7 +61,7 @@ class Core:
         observers: Called with each record.
         park_after: The longest wait in the background, in seconds, that keeps its owner.
         limits: How many attempts may be under way at a time.
-        max_recoveries: How often a driver may die in the midst of an execution that does not get further.
+        max_recoveries: How many drivers may die while they drive an execution that makes no progress.
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1.
 
@@ -174,7 +174,7 @@ class Core:
     def rebind(self) -> None:
         """The event loop before is gone, and its tasks with it: release the executions that they drove."""
         for active in list(self.owned.active.values()):
-            active.wait.done = active.wait.wake = None  # nobody waits there any more
+            active.wait.done = active.wait.wake = None  # no caller waits there any more
             self.keep_running_call(active)
             self.owned.release_and_finish(active)
         self.membership.suspend()
@@ -212,7 +212,7 @@ class Core:
         raise NotImplementedError
 
     async def write(self, commit: Commit) -> Written:
-        """Have the journal make *commit* durable; the very same again if it cannot at first."""
+        """Write *commit* durably; if the journal fails at first, repeat the same commit."""
         attempt, began = 1, self.runtime.monotonic()
         while True:
             try:
@@ -259,7 +259,7 @@ class Core:
             if active.wait.done is None:
                 active.wait.done = self.runtime.event()
         done: Event = active.wait.done
-        if active.finished:  # it may have finished before it could see that somebody waits
+        if active.finished:  # it may have finished before it could see that a caller waits
             done.set()
         return done
 
@@ -324,7 +324,7 @@ class Core:
             self.owned.release_and_finish(active, error)
 
     def continue_driving(self, active: ActiveExecution, token: object = None) -> None:
-        """Have an execution that waits in the background driven on, once."""
+        """Resume an execution that waits in the background, once."""
         if self.try_take(active, token):
             self.submit(active)
 
@@ -382,7 +382,7 @@ class Core:
             self.setbacks.forget(active.saga_id)
         except MediatorError as error:
             again = self.setbacks.log(active.saga_id, error)
-            self.owned.release_and_finish(active, error)  # last: whoever waits for it finds the log written
+            self.owned.release_and_finish(active, error)  # last: a waiting caller then finds the log written
             if again is not None:
                 self._claim_again(active, again)
         except BaseException as error:

@@ -1,7 +1,7 @@
 """ExecutionDriver: how an execution is driven, written once for both mediators.
 
-A driver asks an execution for its effect, has it done, feeds the answer, has the journal write the records, reports
-them to the observers, and asks for the next effect. It never waits but through its runtime.
+A driver asks an execution for its effect, performs it, and feeds the answer. The journal writes the records, which are
+reported to the observers. Then the driver asks for the next effect. It never waits but through its runtime.
 
 An error of a step keeps the frames that it passed. So no frame here may keep the run that has failed: what would close
 such a circle is deleted when a coroutine ends.
@@ -43,7 +43,7 @@ class ExecutionDriver(WaitingDriver):
         """Drive an execution from its present state; *records*, if given, are made but not yet written.
 
         Returns:
-            Its outcome when it was left; None if it goes on elsewhere: on a timer, or under another driver.
+            Its outcome when the driver left it; None if it continues elsewhere: on a timer, or under another driver.
 
         Raises:
             BaseException: What a step raised that is no `Exception`, after the execution was released in a state from
@@ -181,7 +181,7 @@ class ExecutionDriver(WaitingDriver):
         return None if asyncio is not None and isinstance(answer.error, asyncio.CancelledError) else answer.error
 
     def stop_driving(self, active: ActiveExecution) -> Outcome:
-        """Finish an execution that has ended, rests or is released, and have it claimed again when it is due."""
+        """Finish an execution that has ended, rests or is released; a timer claims it again when it is due."""
         execution = active.execution
         outcome = execution.outcome()
         ended = outcome.state in ENDED
@@ -308,7 +308,7 @@ class ExecutionDriver(WaitingDriver):
     # For a caller who waits
 
     async def claim_and_drive(self, active: ActiveExecution) -> Outcome | None:
-        """Claim and drive a reserved execution here; None: another driver owns it, or it goes on elsewhere."""
+        """Claim and drive a reserved execution here; None: another driver owns it, or it continues elsewhere."""
         try:
             if not await self.runtime.in_thread(self.owned.claim, active):
                 self.owned.finish(active)

@@ -45,7 +45,7 @@ async def join_branches(core: Core, active: ActiveExecution) -> Record | None:
     group.quiescent = status.quiescent
     if not active.background:
         for saga_id in status.unowned:
-            core.resume(saga_id)  # its driver had to leave it, and nobody else waits for it
+            core.resume(saga_id)  # its driver had to leave it, and no other caller waits for it
     if execution.cancelled or status.failed:
         message = cancel_message(execution, "" if execution.cancelled else status.failed, at)
         ended = await _end_unbegun(core, status.unbegun, message)
@@ -125,7 +125,7 @@ def _ended_without_claim(store: ExecutionStore, batch: tuple[Entry, ...], cancel
 
 
 async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_branches: Command | None = None) -> bool:
-    """Feed *command* durably, and have the branch driven on; False: it is being driven, or the mediator is closed."""
+    """Feed *command* durably, and resume the branch; False: it is being driven, or the mediator is closed."""
     active = ActiveExecution(saga_id, background=True)
     try:
         while not core.try_reserve(active):
@@ -149,7 +149,7 @@ async def command_branch(core: Core, saga_id: str, command: Command, to_stuck_br
 
 
 async def write_records(core: Core, active: ActiveExecution, records: list[Record]) -> None:
-    """Have the journal write *records* of an owned execution, before it is driven on."""
+    """Write *records* of an owned execution to the journal, before it is driven further."""
     commit = core.commits.commit(active, records)
     await core.write(commit)
     report(core.observers, active, records)

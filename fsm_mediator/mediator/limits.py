@@ -3,7 +3,7 @@
 A slot is acquired before an attempt is announced in the journal. So an attempt that only queued is never in doubt.
 All of it may be used from any thread, and one `Limits` may serve several mediators of a process.
 
-Of other processes nothing is known here. A journal that keeps slots for all processes has the last word, see
+This module knows nothing of other processes. A journal that keeps slots for all processes has the last word, see
 `SlotJournal`. An attempt that has to queue there frees its slot here, and waits for its turn without one.
 """
 
@@ -121,7 +121,7 @@ class Slot:
 
 
 class Limits:
-    """How many attempts of which steps may be under way at a time.
+    """The number of attempts of each step that may run at a time.
 
     Args:
         most: By a step's name (wherever it stands) or its path in the saga.

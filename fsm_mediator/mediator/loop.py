@@ -1,6 +1,6 @@
-"""LoopRuntime: the runtime of `AsyncMediator`. Drivers are tasks; what may block is called in threads.
+"""LoopRuntime: the runtime of `AsyncMediator`. Drivers are tasks; threads run calls that may block.
 
-What the tasks of one turn of the loop write shares a commit.
+The records of all tasks in one turn of the loop share a commit.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class LoopRuntime:
                 results: list[Written | JournalError]
                 try:
                     results = await self.in_thread(self._journal.write_all, commits)
-                except Exception as error:  # whatever it is: the drivers must not wait for ever
+                except Exception as error:  # in any case: the drivers must not wait without end
                     logger.debug("a flush failed", exc_info=True)
                     results = [JournalError(f"{error}") for _ in commits]
                 for (_, written), result in zip(batch, results, strict=True):

@@ -303,7 +303,7 @@ class OwnedExecutions:
         self.look_for_turns()  # a slot may have become free meanwhile
 
     def look_for_turns(self) -> None:
-        """Have the executions driven on for which the journal has a slot."""
+        """Resume the executions for which the journal has a slot."""
         if not self.waiting or self._turns is None:
             return
         try:

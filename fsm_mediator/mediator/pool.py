@@ -30,7 +30,8 @@ _pool: contextvars.ContextVar[ThreadPool | None] = contextvars.ContextVar("fsm_m
 class ThreadPool:
     """At most *most* threads that run what they are given, in order; made when needed.
 
-    A thread that waits for the work of others (`blocked`) does not count, so that jobs which wait for jobs go on.
+    A thread that waits for the work of others (`blocked`) does not count, so jobs that wait for other jobs do not block
+    the pool.
 
     Attributes:
         freed: Set whenever another job could begin.
@@ -44,7 +45,7 @@ class ThreadPool:
         self._numbers = itertools.count(1)
         # Each of these is only ever touched under the lock.
         self._threads = 0
-        self._idle = 0  # those that wait for a job, or are about to
+        self._idle = 0  # threads that wait for a job, or are about to
         self._queued = 0  # the jobs that none of them has taken yet
         self._blocked = 0
         self._stopped = False
@@ -130,7 +131,7 @@ class ThreadPool:
             del todo, context, job
             with self._lock:
                 self._idle += 1
-                if self._threads - self._blocked > self._most:  # it stood in for one that was blocked
+                if self._threads - self._blocked > self._most:  # it replaced a blocked thread
                     self._thread_exits()
                     return
             self.freed.set()
@@ -243,8 +244,8 @@ class RunningCall(Protocol):
     """A call that can be waited for, and left behind if it does not answer.
 
     Attributes:
-        value: What the call returned.
-        error: What it raised.
+        value: The result of the call.
+        error: The exception of the call.
     """
 
     @property
@@ -271,8 +272,8 @@ class ThreadCall:
     """One call in a thread of its own, which can be waited for, and left behind if it does not answer.
 
     Attributes:
-        value: What the call returned.
-        error: What it raised.
+        value: The result of the call.
+        error: The exception of the call.
     """
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Preview: what a cancel or an undo would compensate, and what would be left over. Nothing is changed."""
+"""Preview: the steps that a cancel or an undo would compensate, and the leftovers. It changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT_IT: frozenset[str] = frozenset((EXECUTING, PROBING, RETRYING))
 
 
 class Preview(NamedTuple):
-    """What a verb would do to an execution as it stands.
+    """The effect of a verb on an execution in its current state.
 
     Attributes:
         verb: ``cancel`` or ``undo``.
@@ -34,7 +34,7 @@ class Preview(NamedTuple):
 
 
 def preview(store: ExecutionStore, saga_id: str) -> Preview:
-    """What `cancel`, or of an execution that has succeeded `undo`, would compensate: see `Mediator.preview`.
+    """The steps that `cancel` or `undo` would compensate: see `Mediator.preview`.
 
     Raises:
         RefusedError: Neither of the two is possible.
@@ -73,7 +73,7 @@ def _steps(store: ExecutionStore, execution: Execution) -> tuple[list[str], list
 
 
 def _branch(store: ExecutionStore, saga_id: str) -> tuple[list[str], list[str]]:
-    """The same of a branch, if it was created."""
+    """The compensated steps and the leftovers of a branch, if it was created."""
     entry = store.journal.find(saga_id)
     if entry is None:
         return [], []

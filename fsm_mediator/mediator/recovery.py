@@ -1,9 +1,9 @@
 """Recovery: the daemon, which claims every execution that needs a driver and has none, whatever fails.
 
-It claims executions whose driver is gone, parked ones that are due, and those with new items in their inbox; then those
-that are pending. A round claims as many as there are free workers, in one transaction, so that none waits for a worker
-here while another process has one. An execution that no registered saga can drive is left until one can, and logged
-once. Any other that could not be driven is tried again, after growing waits: see ``setbacks``.
+It claims executions whose driver is gone, parked executions that are due, and executions with new items in their inbox;
+then pending executions. A round claims as many as there are free workers, in one transaction, so that none waits for a
+worker here while another process has one. An execution that no registered saga can drive is left until one can, and
+logged once. Any other that could not be driven is tried again, after growing waits: see ``setbacks``.
 
 Source: the saga daemon of Garcia-Molina & Salem, "Sagas", 1987, section 7.
 """
@@ -51,7 +51,7 @@ class RecoveryPoll:
         self._driven_here: set[str] = set()
 
     def claim(self, free: int) -> tuple[float, bool]:
-        """Claim executions for so many free workers, and have them driven. An error of the journal is logged.
+        """Claim and drive executions for so many free workers. An error of the journal is logged.
 
         Returns:
             The seconds to wait then, and whether to wait for a free worker rather.
@@ -168,7 +168,7 @@ class Daemon:
         self.stop()
 
     def stop(self) -> None:
-        """Claim nothing any more; claimed executions go on."""
+        """Claim no further executions; claimed executions continue."""
         self._stopped.set()
         self._core.runtime.freed.set()
         for thread in self._threads:
@@ -206,7 +206,7 @@ class AsyncDaemon:
         await self.stop()
 
     async def stop(self) -> None:
-        """Claim nothing any more; claimed executions go on."""
+        """Claim no further executions; claimed executions continue."""
         self._stopped.set()
         if self._tasks:
             if self._core.runtime.is_bound():

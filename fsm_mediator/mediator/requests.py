@@ -139,7 +139,7 @@ async def start(
     deadline: float | None,
     attributes: Mapping[str, Any] | None,
 ) -> str:
-    """Accept a saga, and have it driven in the background: see `Mediator.start`."""
+    """Accept a saga, and drive it in the background: see `Mediator.start`."""
     await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
     if attributes is not None:
@@ -175,7 +175,7 @@ async def enqueue(
 
 
 async def accept(core: ExecutionDriver, execution: Execution) -> None:
-    """Journal a new execution as pending, owned by this driver, and have it driven in the background."""
+    """Journal a new execution as pending, owned by this driver, and drive it in the background."""
     saga_id = execution.saga_id
     active = ActiveExecution(saga_id, execution, background=True)
     active.context = contextvars.copy_context()
@@ -381,7 +381,7 @@ async def recover(core: ExecutionDriver) -> list[Outcome]:
                 for outcome in outcomes
             ]
             return waited + [await wait(core, saga_id, None, False) for saga_id in along]
-        seen.update(found)  # once each: what comes back at once would come back for ever
+        seen.update(found)  # once each: an execution that comes back at once would come back without end
         for active in claimed:
             if active is not None:
                 await core.is_finished(active, None)

@@ -80,14 +80,14 @@ class Event(Protocol):
 
 
 class Runtime(Protocol):
-    """What the core asks of threads or of an event loop.
+    """The seam between the core and threads or an event loop.
 
     Attributes:
         inline: Whether a plain function may be called where the driver runs.
         direct: Whether the core may call a step and keep a record itself where nothing can block, past `call` and
             `write`.
-        suspends: Whether a wait in the background gives its thread back, and a timer has it continued.
-        detaches: Whether a caller can give up waiting for a driver that goes on.
+        suspends: Whether a wait in the background gives its thread back, and a timer continues it.
+        detaches: Whether a caller can stop waiting for a driver that continues.
         sleeps: Whether the user gave a *sleep*.
         journal_retry: How often a commit that failed is tried again.
         cancelled: The exceptions that end a task from outside.
@@ -106,26 +106,26 @@ class Runtime(Protocol):
     def freed(self) -> Event: ...  # noqa: D102
 
     def bind(self) -> bool:
-        """Belong to where the caller runs; True: what ran elsewhere is gone.
+        """Bind to the caller's event loop, if there is one. True: the former loop and its tasks are gone.
 
         Raises:
-            RefusedError: What it belongs to still exists, and is another one.
+            RefusedError: It is bound to another loop, which still exists.
         """
         ...
 
     def is_bound(self) -> bool:
-        """Whether it belongs to where the caller runs."""
+        """Whether it is bound to the caller's loop."""
         ...
 
     def is_lost(self) -> bool:
-        """Whether what it belonged to is gone, so that nothing runs."""
+        """Whether its loop is gone, so that no task runs."""
         ...
 
     def reset(self) -> None:
         """Forget everything, in the child of a fork."""
 
     def current(self) -> object:
-        """What runs the caller: the id of the thread, or the task."""
+        """The id of the caller's thread, or the caller's task."""
 
     def monotonic(self) -> float:
         """A time in seconds that is never set back."""
@@ -157,7 +157,7 @@ class Runtime(Protocol):
         ...
 
     async def call(self, call: StepCall) -> Answer:
-        """Call a step's function; what came of it."""
+        """Call a step's function, and return the answer."""
         ...
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
@@ -198,7 +198,7 @@ class Runtime(Protocol):
         """Call *call* at *time*, in seconds since the epoch; what it returns can be cancelled."""
 
     async def stop(self) -> None:
-        """Start nothing more, and end what can be ended."""
+        """Start no further work, and end all work that can be ended."""
 
     async def shut_down(self, *last: Callable[[], object]) -> None:
         """Call *last*, which may block, and run nothing more."""

@@ -78,7 +78,7 @@ class ExecutionStore:
         clock: Returns the time, in seconds since the epoch.
 
     Attributes:
-        around_decision: What is put around a function that decides; None: nothing.
+        around_decision: The context managers around a deciding function; None: there are none.
         carrier: Returns the context of the caller's trace, for a new execution; None: there are no traces.
     """
 
@@ -251,7 +251,7 @@ class ExecutionStore:
         )
 
     def waits_in_group(self, entry: Entry) -> bool:
-        """Whether an execution stands in a group or a choice, so that its branches decide what comes next."""
+        """Whether an execution is in a group or a choice, so that its branches decide the next event."""
         if entry.state in ENDED:
             return False
         machine = self.registry.saga_of(entry.acceptance).machine_with(entry.state)
@@ -259,7 +259,7 @@ class ExecutionStore:
         return part is not None and part.kind in GROUPS
 
     def outcome(self, saga_id: str) -> Outcome:
-        """Where the execution stands, as far as it is journaled."""
+        """The outcome of the execution so far, from the journal."""
         return self.load_execution(self.entry(saga_id)).outcome()
 
     def check_same(self, theirs: Acceptance, opened: Execution) -> None:
@@ -287,7 +287,7 @@ class ExecutionStore:
 
     @staticmethod
     def waits_for_branches(outcome: Outcome) -> bool:
-        """Whether the execution waits in a group, and branches of it may be going on."""
+        """Whether the execution waits in a group, and some of its branches may be running."""
         phase, path = split_state(outcome.state)
         return phase in (WAITING, COMPENSATING) and path in outcome.saga.branches
 

@@ -141,5 +141,5 @@ def check_saga_id(saga_id: Any) -> None:
     ):
         raise InvalidSagaIdError(
             f"{safe_repr(saga_id)} cannot be a saga_id: it must be a text of 1 to 255 printable characters, without "
-            f"'/' and ':' (which mark the children of a group and the parts of a key) and without space around it"
+            f"'/' and ':', and without space around it. These two mark the children of a group and the parts of a key"
         )

@@ -21,17 +21,17 @@ from fsm_mediator.mediator.validation import check_id_argument, check_seconds
 from fsm_mediator.records import Record
 
 POLL: Final = 0.5
-"""Seconds between two looks at the journal, unless the caller says otherwise."""
+"""The default of the seconds between two queries to the journal."""
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """Something that happened to an execution.
+    """A moment in the life of an execution.
 
     Attributes:
         saga_id: The execution.
         record: Its record; None: it was accepted, or this is the last moment.
-        outcome: How it ended: of the last moment of one execution. None: it goes on.
-        cursor: The place after it, with which a watch of many goes on; empty in a watch of one.
+        outcome: The outcome, in the last moment of one execution. None: it continues.
+        cursor: The place after it, from which a watch of many can continue; empty in a watch of one.
     """
 
     saga_id: str
@@ -41,7 +41,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class WatchOfOne:
-    """Reads one execution again and again.
+    """Reads one execution repeatedly.
 
     Args:
         core: The mediator's driver.
@@ -80,7 +80,7 @@ class WatchOfMany:
     Args:
         core: The mediator's driver.
         attributes: Only executions with all these attributes.
-        cursor: The place to go on from; empty: from the beginning.
+        cursor: The place to begin after; empty: the beginning.
 
     Raises:
         JournalError: The journal cannot be followed.
@@ -134,7 +134,7 @@ def watch_of(
     if saga_id is None:
         if from_seq != 1:
             raise DefinitionError(
-                f"from_seq={safe_repr(from_seq)} counts the records of one execution; many go on from cursor="
+                f"from_seq={safe_repr(from_seq)} counts the records of one execution; with many use cursor="
             )
         return WatchOfMany(core, attributes or {}, cursor)
     check_id_argument(saga_id)
@@ -159,17 +159,17 @@ class WatchOperations:
         cursor: str = "",
         poll: float = POLL,
     ) -> Iterator[Moment]:
-        """Yield the records of an execution, then each new one as it is committed, by whichever process.
+        """Yield the records of an execution, then each new record when it is committed, in any process.
 
         A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
         a journal in SQLite or PostgreSQL.
 
         Args:
-            saga_id: The execution; None: all that *attributes* fit.
+            saga_id: The execution; None: all executions with *attributes*.
             attributes: Only executions with all these attributes; None: all.
-            from_seq: Of one execution: the number of the first record that is yielded.
-            cursor: Of many: the `Moment.cursor` to go on from, so that nothing is missed; empty: from the beginning.
-            poll: Seconds between two looks at the journal.
+            from_seq: For one execution: the number of the first record that is yielded.
+            cursor: For many: the `Moment.cursor` to begin after, so that no record is missed; empty: the beginning.
+            poll: Seconds between two queries to the journal.
 
         Raises:
             UnknownExecutionError: There is no such execution.
@@ -200,17 +200,17 @@ class AsyncWatchOperations:
         cursor: str = "",
         poll: float = POLL,
     ) -> AsyncIterator[Moment]:
-        """Yield the records of an execution, then each new one as it is committed, by whichever process.
+        """Yield the records of an execution, then each new record when it is committed, in any process.
 
         A watch of one execution ends with a moment that has its outcome. A watch of many never ends by itself; it needs
         a journal in SQLite or PostgreSQL.
 
         Args:
-            saga_id: The execution; None: all that *attributes* fit.
+            saga_id: The execution; None: all executions with *attributes*.
             attributes: Only executions with all these attributes; None: all.
-            from_seq: Of one execution: the number of the first record that is yielded.
-            cursor: Of many: the `Moment.cursor` to go on from, so that nothing is missed; empty: from the beginning.
-            poll: Seconds between two looks at the journal.
+            from_seq: For one execution: the number of the first record that is yielded.
+            cursor: For many: the `Moment.cursor` to begin after, so that no record is missed; empty: the beginning.
+            poll: Seconds between two queries to the journal.
 
         Raises:
             UnknownExecutionError: There is no such execution.

@@ -1,4 +1,4 @@
-"""Notices: a driver takes an execution up, or leaves it. Records do not say that."""
+"""Notices: a driver begins or stops driving an execution. Records do not show that."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ LEASE_LOST: Final = "lease_lost"
 
 
 class Notice(msgspec.Struct, frozen=True, eq=False):
-    """A driver takes up an execution, or leaves it. In between lies one stint; every stint begins and ends.
+    """A driver begins or stops driving an execution. The time in between is a stint; every stint begins and ends.
 
-    Anything in ``observers=`` or ``around=`` of a mediator that has a method ``notice`` is called with each, in the
-    process that drives. What it raises is logged, and harms nothing.
+    The method ``notice`` of each object in ``observers=`` or ``around=`` of a mediator is called with it, in the
+    driving process. Its exceptions are logged, and have no other effect.
 
     Attributes:
-        kind: A stint begins with ``claimed``, or with ``recovered`` where the driver before has died or left an attempt
-            in its midst. It ends with ``parked`` (released while it waits), ``settled`` (it has ended, or is stuck),
-            ``released`` (the mediator closes, or could not go on) or ``lease_lost`` (another driver has claimed it
-            meanwhile).
+        kind: A stint begins with ``claimed``, or with ``recovered`` after a driver that died or left an attempt
+            unfinished. It ends with ``parked`` (released while it waits), ``settled`` (it has ended, or is stuck),
+            ``released`` (the mediator closes, or could not continue) or ``lease_lost``. In the last case another driver
+            has claimed it.
         saga_id: The execution.
         saga: The saga's definition.
-        acceptance: The acceptance of the execution.
+        acceptance: The opening of the execution.
         state: The state that it is in.
         at: When, in seconds since the epoch.
         opens: Whether a caller has opened it just now, and waits for it.
-        error: Why it was left, where an error is why.
-        previous: The context of the trace of the stint before, in any process, if a stint begins. None: of none.
-        causes: The contexts of the traces of the items in its inbox, if a stint begins.
+        error: The error that ended the stint, if there was one.
+        previous: If a stint begins: the trace context of the stint before, in any process. None: there was none.
+        causes: If a stint begins: the trace contexts of the items in its inbox.
     """
 
     kind: str

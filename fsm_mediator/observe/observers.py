@@ -14,12 +14,12 @@ from fsm_mediator.redaction import Pattern, Redaction
 class Observer(Protocol):
     """Any callable that takes a `Record`.
 
-    It is called by whoever drives the execution, after the record is durable: in order, at most once (not again after a
-    crash). It should be quick. What it raises is logged, once for each execution, and harms nothing.
+    The driver of the execution calls it after the record is durable: in order, at most once (not again after a crash).
+    It should be quick. Its exceptions are logged, once for each execution, and have no other effect.
     """
 
     def __call__(self, record: Record, /) -> object:
-        """Take notice of *record*."""
+        """Process *record*."""
 
 
 class LoggingObserver:
@@ -30,13 +30,13 @@ class LoggingObserver:
 
     Args:
         logger: A logger or its name.
-        level: For what goes as it should.
+        level: For transitions without an error.
         trouble_level: For an attempt that failed, and for giving up.
-        stuck_level: For what needs a person.
-        redact: Patterns of what is hidden in the messages of errors: see `Redaction`.
+        stuck_level: For executions that need a person.
+        redact: Patterns of texts to hide in the messages of errors: see `Redaction`.
 
     Raises:
-        DefinitionError: That is no logger, a level is no number, or a pattern cannot be used.
+        DefinitionError: *logger* is no logger, a level is no number, or a pattern cannot be used.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LoggingObserver:
         if not self.logger.isEnabledFor(level):
             return
         attempt = f" attempt {record.attempt}" if record.attempt else ""
-        # One line, whatever the message holds: nobody forges a log line with an error. `extra` has it as it is.
+        # Always one line, so that no error message can forge a log line. `extra` has the original message.
         error = record.error
         if error is not None:
             error = Failure(error.type, self._redaction.field("message", error.message))
@@ -94,7 +94,7 @@ class LoggingObserver:
 
 
 class RecordingObserver:
-    """Remembers every record it is told of, for tests.
+    """Stores every record, for tests.
 
     Attributes:
         records: In the order they came.
@@ -104,7 +104,7 @@ class RecordingObserver:
         self.records: list[Record] = []
 
     def __call__(self, record: Record) -> None:
-        """Remember *record*."""
+        """Store *record*."""
         self.records.append(record)
 
     @property

@@ -42,11 +42,11 @@ class StateNumbers(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of one state.
 
     Attributes:
-        now: How many executions are in it; of an end: how many ended in it in the period, and stayed.
+        now: The number of executions in it; for an end: the executions that ended in it in the period, and stayed.
         count: How often it was left.
         p50: Half of these times it was held at most so many seconds, within one per cent; None: it was never left.
-        p95: The same of 95 per cent.
-        maximum: The same of all.
+        p95: The same for 95 per cent.
+        maximum: The same for all.
     """
 
     now: int
@@ -68,8 +68,8 @@ class StepNumbers(msgspec.Struct, frozen=True, kw_only=True):
         doubt_rate: The share of attempts that ended in doubt; None: there are no attempts.
         retries: How many attempts followed another one.
         p50: Half of the samples took at most so many seconds, retries and waits included, within one per cent.
-        p95: The same of 95 per cent.
-        maximum: The same of all.
+        p95: The same for 95 per cent.
+        maximum: The same for all.
         now: How many executions are in it now.
         stuck: How many of these wait for a person.
     """
@@ -111,8 +111,8 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
         since: Records from this time on count, in seconds since the epoch: a full hour, UTC; None: from the first.
         ended: How many executions ended.
         p50: Half of these took at most so many seconds from acceptance to end, within one per cent.
-        p95: The same of 95 per cent.
-        maximum: The same of all.
+        p95: The same for 95 per cent.
+        maximum: The same for all.
         states: The numbers of each state that an execution is in, or left.
         steps: The numbers of each step, wait and group, by its path.
         failures: The failures by step and type of error, the largest group first.

@@ -164,7 +164,7 @@ class Statistics:
         if (file.saga, file.format) != (saga.name, FORMAT):
             raise DefinitionError(
                 f"{where} holds statistics of saga {file.saga!r} in format {file.format}, not of {saga.name!r} in "
-                f"format {FORMAT}; write them anew with `fsm-mediator stats`"
+                f"format {FORMAT}; write them again with `fsm-mediator stats`"
             )
         return cls(
             saga,

@@ -1,7 +1,7 @@
 """check_saga: runs the real steps of a saga under every fault, and reports each run with a wrong result.
 
-The law: a failed run leaves the world as it was before; a successful run leaves it as a run without faults does; every
-run ends. Leftovers that the outcome lists, because they cannot be undone, are excused.
+The law: a failed run leaves the world as it was before. A successful run leaves it as a run without faults does. Every
+run ends. Leftovers in the outcome are excused, because they cannot be undone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def check_saga(
     encode: bool = True,
     only: str | FaultPlan | Collection[str | FaultPlan] | None = None,
 ) -> CheckReport:
-    """Run a saga's real steps under every fault at every point, and check what the world looks like afterwards.
+    """Run a saga's real steps under every fault at every point, and check the world afterwards.
 
     A failed run must leave the world as it was before; a successful run must leave it as a run without faults does.
     Leftovers in the outcome are excused if the world is a dictionary with the step's name as the key.
@@ -102,7 +102,7 @@ def check_signals(saga: Saga, values: Mapping[str, Any]) -> None:
     """Check that the saga, or one of its branches, waits for each of the signals."""
     known = list(_signals_of(saga))
     for name in values:
-        # Of a group over items, the branches are numbered.
+        # The branches of a group over items are numbered.
         if re.sub(r"(?<=\.)\d+(?=\.|$)", EACH, str(name)) not in known:
             raise DefinitionError(
                 f"signals: saga {saga.name!r} waits for no signal {name!r}; it waits for {', '.join(known) or 'none'}"
@@ -301,7 +301,7 @@ class Checking:
             return ""
         more = (
             "The next run needs the world as it was: pass reset=, a function that puts it back; or, instead of the "
-            "saga, a function that makes (saga, observe) anew"
+            "saga, a function that returns new (saga, observe)"
         )
         try:
             outcome = undo()

@@ -32,9 +32,9 @@ class Promise(enum.StrEnum):
 
     Attributes:
         UNDOES: `execute` and then `compensate` leave the world as it was.
-        UNDOES_ONCE: To compensate twice is as to compensate once.
-        UNDOES_NOTHING: To compensate what was never executed is safe, and changes nothing.
-        EXECUTES_ONCE: To execute twice under one idempotency key is as to execute once.
+        UNDOES_ONCE: Compensating twice has the same effect as compensating once.
+        UNDOES_NOTHING: Compensating a step that was never executed changes nothing.
+        EXECUTES_ONCE: Executing twice under one idempotency key has the same effect as executing once.
     """
 
     UNDOES = "undoes"
@@ -76,8 +76,9 @@ class Verdict:
     Attributes:
         step: The step's path.
         promise: The law.
-        verdict: ``kept``, ``broken``; ``unseen``: the step changes nothing that `observe` shows; ``-``: not promised.
-        problem: What is wrong; empty if nothing is.
+        verdict: ``kept``, ``broken``, ``unseen`` (the step changes nothing that `observe` shows) or ``-`` (not
+            promised).
+        problem: The problem in words; empty if there is none.
     """
 
     step: str
@@ -292,9 +293,9 @@ class _ContractTrial:
         left = self._look()
         if left != start:
             raise DefinitionError(
-                f"what the steps up to {self._part.path!r} did was compensated, and the world is not as it was before:"
-                f"\n{differences(start, left)}\nPass reset=, a function that puts it back; or, instead of the saga, a "
-                f"function that makes (saga, observe) anew"
+                f"the steps up to {self._part.path!r} were compensated, and the world is not as it was before:"
+                f"\n{differences(start, left)}\nPass reset=, a function that restores it. Or pass, instead of the "
+                f"saga, a function that returns new (saga, observe)"
             )
 
     def _undoes(self, promise: Promise) -> Verdict:

@@ -68,7 +68,7 @@ UNDONE: Final = "is_undone"
 """The name of the plan without faults in which an operator undoes the successful saga."""
 
 Strict: TypeAlias = "bool | Sequence[Exception | type[Exception]] | Mapping[str, Sequence[Exception | type[Exception]]]"
-"""What steps raise after their effect, without a word about doubt; a mapping: by the step's path."""
+"""Exceptions of steps after their effect, which report no doubt; a mapping: by the step's path."""
 
 NO_FAULT: Final = "no_fault"
 """The name of the plan without faults."""
@@ -87,7 +87,7 @@ class Fault:
         verb: The call that it strikes: ``execute``, ``compensate`` or ``probe``.
         once: Strike only the first attempt. False: every attempt, until the step is given up or an operator fixes it.
         absorbed: Whether the rules have the step's `Retry` absorb it, so that the run must end as one without faults.
-        error: What is raised after the effect, where that is named; a class is called with a message.
+        error: The exception that is raised after the effect, if it is named; a class is called with a message.
         named: The name of its class, if the caller of the check named it.
     """
 
@@ -295,7 +295,7 @@ def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
 
 
 def why_it_must_succeed(saga: Saga, plan: FaultPlan) -> str:
-    """What is wrong with a run that failed, if the step's `Retry` had to absorb its only fault; else empty."""
+    """The problem of a failed run, if the step's `Retry` had to absorb its only fault; else empty."""
     absorbed = [fault for fault in faults_of(saga, strict=True, kill=True) if fault.absorbed]
     if len(plan.all) != 1 or plan.all[0] not in absorbed:
         return ""
@@ -340,7 +340,7 @@ def checked_plan(saga: Saga, plan: object, strict: Strict = False) -> FaultPlan:
 def _fault_of(saga: Saga, name: str, strict: Strict) -> Fault:
     known = {fault.id: fault for fault in faults_of(saga, strict=strict, kill=True)}
     for each in (name, name.removeprefix(f"{saga.name}-")):
-        # Of a fault that strikes but once, the name may do without saying so.
+        # The name of a fault that strikes only once may omit the suffix.
         if (found := known.get(each) or known.get(f"{each}{_ONCE}")) is not None:
             return attrs.evolve(found, absorbed=False)
     where, _, what = name.rpartition("-")

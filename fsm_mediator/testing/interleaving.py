@@ -1,11 +1,11 @@
-"""Scheduler: runs functions in threads, one at a time, and decides at every switch point which of them goes on.
+"""Scheduler: runs functions in threads, one at a time, and decides at every switch point which of them runs next.
 
 The same schedule gives the same run, as long as the functions draw nothing from time or chance. The schedules are
 searched by the number of preemptions: most races need one or two.
 
 Source: iterative context bounding, as in Musuvathi & Qadeer, "Iterative Context Bounding for Systematic Testing of
-Multithreaded Programs" (PLDI 2007). Of more than two functions the next in line gets the turn, as in Emmi, Qadeer &
-Rakamaric, "Delay-Bounded Scheduling" (POPL 2011).
+Multithreaded Programs" (PLDI 2007). If there are more than two functions, the next in line gets the turn, as in Emmi,
+Qadeer & Rakamaric, "Delay-Bounded Scheduling" (POPL 2011).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from typing import Any, Final, TypeVar
 import attrs
 
 PREEMPTIONS: Final = 2
-"""How often, at most, a schedule takes the turn from a function that could go on."""
+"""The most times that a schedule takes the turn from a function that could continue."""
 
 BLOCKED: Final = 0.02
-"""Seconds without a sign after which a function counts as blocked by another one, which then goes on. On a busy machine
-one that is only slow may count as blocked: both go on then, which is an interleaving as well."""
+"""Seconds without a sign after which a function counts as blocked by another one, which then continues. On a busy
+machine a slow function may count as blocked: then both continue, which is an interleaving as well."""
 
 ENDLESS: Final = 20_000
 """Switch points after which a run counts as endless."""
 
 DEADLOCKED: Final = 250
-"""So many times nobody could go on, each `BLOCKED` seconds after the last, before the run counts as endless."""
+"""After so many times that no function could continue, `BLOCKED` seconds apart, the run counts as endless."""
 
 ENDED_WITHIN: Final = 10.0
 """Seconds that functions which others began have to end, after those have ended."""
@@ -83,7 +83,7 @@ class Scheduler:
         self._turn: int | None = schedule.first
         self._live: set[int] = set()
         self._waiting: dict[int, Callable[[], bool]] = {}
-        self._timed: set[int] = set()  # those that wait for some time only
+        self._timed: set[int] = set()  # functions that wait for some time only
         self._outside: set[int] = set()  # those that wait for something that is no function of this run
         self._here = threading.local()
         self.points: list[tuple[int, str]] = []
@@ -171,11 +171,11 @@ class Scheduler:
                 sys.settrace(self._here.traced)
 
     def switch_point(self, place: str, *, yields: bool = False) -> None:
-        """A place at which the schedule can let another function go on. Does nothing in a thread of no function.
+        """A place at which the schedule can switch to another function. Does nothing in a thread of no function.
 
         Args:
             place: In words.
-            yields: Whether another function goes on unless the schedule says otherwise: time passes here.
+            yields: Whether another function runs next unless the schedule says otherwise: time passes here.
 
         Raises:
             EndlessRunError: The run does not end.
@@ -188,13 +188,13 @@ class Scheduler:
             passed = len(self.points)
             if passed > ENDLESS:
                 raise EndlessRunError
-            # A function that waits for another one in a loop lets it go on, in the end.
+            # A function that waits for another one in a loop finally lets it continue.
             if ((passed - 1 in self._schedule.switches) is not yields) or passed > ENDLESS // 2:
                 self._pass_on(number)
         self._await_turn(number)
 
     def wait(self, until: Callable[[], bool], *, timed: bool = False) -> bool:
-        """Have others go on until *until* holds; False, if *timed*: no other can go on."""
+        """Let others run until *until* holds; False, if *timed*: no other can continue."""
         number = self.here
         assert number is not None
         with self._changed:
@@ -211,7 +211,7 @@ class Scheduler:
         return until()
 
     def leave(self, function: Callable[[], T], until: Callable[[], bool]) -> T:
-        """Call what blocks until something outside happens, or until *until* holds; others go on meanwhile."""
+        """Call what blocks until something outside happens, or until *until* holds; others run meanwhile."""
         number = self.here
         assert number is not None
         with self._changed:
@@ -230,7 +230,7 @@ class Scheduler:
         return result
 
     def _pass_on(self, number: int) -> None:
-        """Give the turn to the next function that can go on: to this one last."""
+        """Give the turn to the next function that can continue: to this one last."""
         order = sorted(self._live, key=lambda each: (each <= number, each))
         self._turn = next((each for each in order if self._can_go_on(each)), None)
         self._changed.notify_all()

@@ -150,7 +150,7 @@ class Stepper:
     def _claim(self) -> None:
         active = ActiveExecution(self.execution.saga_id)
         if not self._owned.claim(active, for_command=True):
-            raise RefusedError(f"execution {active.saga_id!r} cannot be taken up")
+            raise RefusedError(f"execution {active.saga_id!r} cannot be driven")
         self._active = active
 
     def _write(self, records: list[Record], *, opens: bool = False) -> None:

@@ -279,7 +279,7 @@ class _Run:
                     with contextlib.suppress(RefusedError):  # somebody was quicker: it has been cancelled meanwhile
                         self._run_command("signal", self.saga_id, name, value)
                 outcome = self._run_command("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
-        return outcome, f"it does not end: after {ROUNDS} times of being taken up, it stands in {outcome.state!r}"
+        return outcome, f"it does not end: after {ROUNDS} times of being taken up, it is in {outcome.state!r}"
 
     def _signals(self, path: str) -> dict[str, Any]:
         """The values of signals not sent yet that the part at *path*, a signal or a group, can wait for."""
@@ -308,7 +308,7 @@ class _Run:
                 del to_say[0]
                 if not to_say:
                     return outcome
-        raise MediatorError(f"saga {self.saga.name!r} was taken up {ROUNDS} times, and its driver died every time")
+        raise MediatorError(f"saga {self.saga.name!r} was recovered {ROUNDS} times, and its driver died every time")
 
     def _leave(self) -> None:
         self.runner.command(self.mediator, "close")

@@ -228,7 +228,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
                 break
             self._go_on()
         else:
-            self._fail(f"it does not end, though all goes well: it stands in {self.stepper.execution.state!r}")
+            self._fail(f"it does not end, though all goes well: it is in {self.stepper.execution.state!r}")
         problem = self._check.judged(self.stepper.outcome, self._before, self._check.look(self._world))
         if problem:
             self._fail(problem)

@@ -1,6 +1,6 @@
 """check_together: runs several executions of a saga at once, under searched interleavings, and compares the worlds.
 
-The law: the world is as if the executions that failed had never run, and those that succeeded had run one after the
+The law: the world is as if the failed executions had never run, and the succeeded executions had run one after the
 other, in some order.
 """
 
@@ -40,7 +40,7 @@ class InterferenceError(MediatorError, AssertionError):
     """Executions at once leave the world in a state that they never leave one after the other.
 
     Attributes:
-        report: What was tried, the broken run included.
+        report: All runs, the broken run included.
     """
 
     def __init__(self, report: TogetherReport) -> None:
@@ -55,8 +55,8 @@ class TogetherRun:
     Attributes:
         id: Its name, by which `check_together` runs it alone.
         outcomes: The outcomes, in the order of the payloads.
-        problem: What is wrong with the world; empty: nothing.
-        switches: Where the turn passed from one execution to another, in words.
+        problem: The problem of the world, in words; empty: there is none.
+        switches: The switches between executions, in words.
     """
 
     id: str
@@ -113,8 +113,8 @@ def check_together(
 ) -> TogetherReport:
     """Run one execution of a saga for each payload, all at once, under searched interleavings.
 
-    A scheduler runs the steps one at a time, and switches between the executions, their branches and the senders of
-    their signals: before and after each call and at each line of the steps. While an execution sleeps, others go on. It
+    A scheduler runs the steps one at a time. It switches between the executions, their branches and the senders of
+    their signals: before and after each call and at each line of the steps. While an execution sleeps, others run. It
     tries every schedule with few preemptions first. In half of the runs the last step of the first execution that can
     refuse does so: its compensations meet the other executions.
 
@@ -140,7 +140,9 @@ def check_together(
     if len(payloads) < 2:
         raise DefinitionError("check_together needs at least two payloads, one for each execution")
     if isinstance(saga, Saga) and reset is None:
-        raise DefinitionError("check_together needs reset=, or a function that makes (saga, observe) anew for each run")
+        raise DefinitionError(
+            "check_together needs reset=, or a function that returns new (saga, observe) for each run"
+        )
     with contextlib.closing(_Together(saga, payloads, observe, reset, signals)) as checking:
         report = checking.report(most, only)
     if report.broken:
@@ -311,7 +313,7 @@ class _Driven:
 
 
 def _switches(scheduler: Scheduler) -> Iterator[str]:
-    """Where the turn passed from one function to another."""
+    """A switch from one function to another."""
     for (number, place), (following, there) in itertools.pairwise(scheduler.points):
         if number != following:
             yield f"{scheduler.names[number]} stops at {place}, {scheduler.names[following]} comes to {there}"
@@ -361,7 +363,7 @@ class _SwitchingRuntime:
         return answer
 
     async def sleep(self, seconds: float) -> None:
-        """As `Runtime.sleep`; others go on meanwhile."""
+        """As `Runtime.sleep`; others run meanwhile."""
         if self._blocks:
             until = self._clock() + seconds
             self._scheduler.switch_point("a wait", yields=True)
@@ -369,13 +371,13 @@ class _SwitchingRuntime:
         await self._inner.sleep(seconds)
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """As `Runtime.wait`; others go on meanwhile."""
+        """As `Runtime.wait`; others run meanwhile."""
         if not self._blocks or self._scheduler.here is None:
             return await self._inner.wait(event, seconds)
         return bool(event.is_set()) or self._scheduler.wait(event.is_set, timed=seconds is not None)
 
     async def pause(self, seconds: float) -> None:
-        """As `Runtime.pause`; others go on meanwhile."""
+        """As `Runtime.pause`; others run meanwhile."""
         if not self._blocks:
             await self._inner.pause(seconds)
         self._scheduler.switch_point("a look", yields=True)

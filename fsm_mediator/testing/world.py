@@ -55,13 +55,13 @@ class Worlds:
         if isinstance(source, Saga):
             if observe is None:
                 raise DefinitionError(
-                    f"what saga {source.name!r} does to the world is not known: pass observe=, a function that returns "
-                    f"what the world looks like; or pass a function that makes (saga, observe) instead of the saga"
+                    f"the effects of saga {source.name!r} are not known: pass observe=, a function that returns the "
+                    f"state of the world; or pass a function that returns (saga, observe) instead of the saga"
                 )
         elif not callable(source) or observe is not None or reset is not None:
             raise DefinitionError(
-                f"a check takes a Saga with observe= (and reset=), or, alone, a function that makes (saga, observe) "
-                f"anew for each run; not {source!r}"
+                f"a check takes a Saga with observe= (and reset=), or, alone, a function that returns new "
+                f"(saga, observe) for each run; not {source!r}"
             )
         for name, function in (("observe", observe), ("reset", reset)):
             if function is not None and not callable(function):

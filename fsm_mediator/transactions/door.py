@@ -80,8 +80,8 @@ class Door:
             self._codec.decode(result.encode(), self._result, self._what)  # what does not come back is not done
             if not await self._query(session, self._tables.keep, key=key, result=result, transaction=taken[0][0]):
                 raise OutcomeUnknownError(
-                    f"{context.step!r} ended the transaction that it was given: what it did before is committed "
-                    f"without its result. Have it return instead, and look at what it did"
+                    f"{context.step!r} ended the transaction of its attempt: its earlier statements are committed "
+                    f"without its result. Let it return instead, and check its effect"
                 )
             return result
 
@@ -139,8 +139,8 @@ class Door:
     def _check_kept(self, state: str, context: Context) -> None:
         if state == BEGUN:
             raise OutcomeUnknownError(
-                f"{context.step!r} ended its transaction in its midst, so that its key was committed without a "
-                f"result; look at what it did, and resolve it"
+                f"{context.step!r} ended its transaction too early, so its key was committed without a "
+                f"result; check its effect, and resolve it"
             )
 
     def _decoded(self, result: str) -> Any:

@@ -92,10 +92,10 @@ class Transactions:
     def psycopg(
         cls, pool: Any, *, asynchronous: bool | None = None, **settings: Unpack[TransactionsSettings]
     ) -> Transactions:
-        """Transactions on PostgreSQL; a step is given a connection of psycopg's.
+        """Transactions on PostgreSQL; a step gets a connection of psycopg.
 
         Args:
-            pool: A pool of `psycopg_pool`, or the address of a server, to which each transaction then connects anew.
+            pool: A pool of `psycopg_pool`, or the address of a server; each transaction then opens a new connection.
             asynchronous: With an address: whether the steps are coroutine functions.
             **settings: As of `Transactions`.
         """
@@ -192,20 +192,20 @@ class Transactions:
         deadline: float | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Have a saga started if, and as soon as, the transaction of *session* is committed.
+        """Start a saga if, and as soon as, the transaction of *session* is committed.
 
-        A mediator with ``relays=[tx]`` starts it, in its daemon. The same id again joins the same execution.
+        A mediator with ``relays=[tx]`` starts it, in its daemon. A repeated id joins the same execution.
 
         Args:
-            session: An open session or connection of the user's, as a step is given; its transaction is left open.
+            session: Your open session or connection, of the same type as a step's; its transaction stays open.
             saga: The saga or its name.
-            payload: What every step is given.
-            saga_id: Names the execution.
-            deadline: Seconds from its start within which it must have succeeded.
+            payload: The payload, an argument of every step.
+            saga_id: The id of the execution.
+            deadline: Seconds from its start; if it has not succeeded by then, it compensates.
             attributes: As of `Mediator.start`.
 
         Returns:
-            None; something to await where the sessions are for coroutines.
+            None; with sessions for coroutines, an awaitable.
 
         Raises:
             PayloadError: The payload cannot be encoded, or there can be no such attribute.
@@ -217,7 +217,7 @@ class Transactions:
         return self._do(self._outbox.start, session, name, saga_id, payload, deadline, checked)
 
     def signal(self, session: Any, saga_id: str, name: str, value: Any = None) -> Any:
-        """Have a signal sent if, and as soon as, the transaction of *session* is committed; as `start`.
+        """Send a signal if, and as soon as, the transaction of *session* is committed; as `start`.
 
         Args:
             session: As of `start`.
@@ -229,24 +229,25 @@ class Transactions:
         return self._do(self._outbox.put, session, "signal", name, saga_id, value)
 
     def emit(self, session: Any, topic: str, payload: Any, *, key: str = "") -> Any:
-        """Have a message published if, and as soon as, the transaction of *session* is committed; as `start`.
+        """Publish a message if, and as soon as, the transaction of *session* is committed; as `start`.
 
-        It is published at least once, under an id that is its own; messages of one key in the order of their commits.
+        It is published at least once, under a unique id. Messages of one key are published in the order of their
+        commits.
 
         Args:
             session: As of `start`.
-            topic: Where to.
-            payload: What every subscriber is given: plain data, or what msgspec encodes.
-            key: What must stay in order.
+            topic: The topic to publish to.
+            payload: The content of the message: plain data, or types that msgspec encodes.
+            key: Messages with the same key stay in order.
         """
         return self._do(self._outbox.put, session, "message", topic, key, payload)
 
     async def pass_on(self, mediator: MediatorLike) -> int:
-        """Pass on what the outbox holds; return how many rows. A daemon of a mediator with ``relays=[tx]`` calls it."""
+        """Publish the rows of the outbox; return their number. A daemon of a mediator with ``relays=[tx]`` calls it."""
         return await self._outbox.pass_on(mediator)
 
     def lag(self) -> Any:
-        """Count what the outbox holds, as a `Lag`; something to await where the sessions are for coroutines."""
+        """Count the rows of the outbox, as a `Lag`; with sessions for coroutines, an awaitable."""
         return self._do(self._outbox.lag)
 
     def _do(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
@@ -307,7 +308,7 @@ class Transactions:
         """Make the tables, where they are missing.
 
         Returns:
-            None; something to await where the sessions are for coroutines.
+            None; with sessions for coroutines, an awaitable.
         """
         return self._do(self._migrate)
 

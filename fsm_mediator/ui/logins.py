@@ -105,7 +105,7 @@ class PasswordFile:
                 raise DefinitionError(f"{path}, line {number}: write NAME:ROLE:PASSWORD, with the role look or act")
             self._people[name] = (Operator.acting(name) if right == ACTS else Operator(name)), password
         if not self._people:
-            raise DefinitionError(f"{path} names nobody; write a line NAME:ROLE:PASSWORD, with the role look or act")
+            raise DefinitionError(f"{path} names no person; write a line NAME:ROLE:PASSWORD, with the role look or act")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -331,8 +331,8 @@ class Pages:
         offer = next((each for each in taken if each.verb == verb), None)
         if offer is None or self._call is None:
             raise RefusedError(
-                f"execution {saga_id!r} takes no {verb!r} now: it stands in {entry.state!r}. Somebody may have been "
-                f"faster; open its page again"
+                f"execution {saga_id!r} takes no {verb!r} now: it is in {entry.state!r}. Another person may have "
+                f"been faster; open its page again"
             )
         values = arguments(offer, form)
         if verb == "signal":

@@ -18,7 +18,7 @@ WIDTH: Final = 120
 
 
 class Verdict(enum.StrEnum):
-    """Whether an execution in a state of the old definition can go on under the new one.
+    """Whether an execution in a state of the old definition can continue under the new one.
 
     ``same``: every history that leads there is a history of the new machine. ``renamed``: likewise, with the new names
     of parts in place of the old ones. ``depends``: some of these histories are, others are not. ``must drain``: none
@@ -55,9 +55,9 @@ class StateVerdict:
 
     Attributes:
         state: The state.
-        verdict: Whether it can go on.
-        becomes: The state by its name in the new definition; None where it cannot go on.
-        reasons: Why not, or what to mind; each names its parts.
+        verdict: Whether it can continue.
+        becomes: The state by its name in the new definition; None if it cannot continue.
+        reasons: The reasons, or warnings; each names its parts.
     """
 
     state: str
@@ -73,7 +73,7 @@ class Comparison:
     Attributes:
         saga: The saga's name.
         old: The version and fingerprint of the older definition, in words.
-        new: The same of the newer definition; None: there is none of that name.
+        new: The same for the newer definition; None: there is none with that name.
         kept: Whether the new code also has a definition of the old shape: it drives everything in flight.
         changes: The differences, in words.
         states: The verdict for every state of the older definition.

@@ -68,7 +68,7 @@ def unknown(part: Part, policy: Retry) -> Iterator[Trouble]:
 
 @functools.lru_cache(maxsize=10_000)
 def named_troubles(part: Part, policy: Retry) -> tuple[Trouble, ...]:
-    """The exceptions that the settings of *part* name, groups of exceptions, and an end in its midst."""
+    """The exceptions that the settings of *part* name, groups of exceptions, and an end during the call."""
     return tuple(_named_troubles(part, policy))
 
 
@@ -80,7 +80,7 @@ def _named_troubles(part: Part, policy: Retry) -> Iterator[Trouble]:
         if kind is not Exception and issubclass(kind, Exception) and not issubclass(kind, _JUDGED_APART):
             name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
             yield from _answers(f"raises {name}", f"raised {name}", kind, part, policy)
-    yield Trouble("ends in its midst", "ended", lambda: SystemExit("it ends"), True, True)
+    yield Trouble("ends during its call", "ended", lambda: SystemExit("it ends"), True, True)
     for words, make in (
         ("raises a group of errors, of which one leaves doubt", _doubtful_group),
         ("raises a group of refusals", _refusing_group),

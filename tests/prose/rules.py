@@ -103,7 +103,8 @@ RULES: Final = (
     _pattern(
         "old conjunction",
         "Write 'because', 'since' or 'except'.",
-        r"[,;] for (?:there|it|they|this|that|these|he|she|no)\b|\b(?:all|none) but\b",
+        r"[,;] for (?:there|it|they|he|she)\b|\b(?:all|none) but\b"
+        r"|[,;] for (?:this|that|these|those|no)(?: \w+)? (?:is|are|was|were|can|could|may|would|will|has|have|need)\b",
     ),
     _pattern(
         "inverted",

@@ -351,7 +351,7 @@ def refusal_of(write: Write, its: _Standing | None) -> JournalError | None:
     if write.rows and write.rows[0][0] != its.seq + 1:
         return LeaseLostError(
             f"execution {commit.saga_id!r} stands at record {its.seq}, so that {write.rows[0][0]} cannot be its next: "
-            f"somebody else has written in the meantime; nothing was written"
+            f"another driver has written in the meantime; nothing was written"
         )
     if commit.unless_mail is not None:
         try:

@@ -2,7 +2,7 @@
 
 They are closed before a fork. SQLite keeps its locks in tables of the process: a child that inherits them believes that
 it holds locks which only its parent holds. A test shows the result: the parent closes, finds the file unused, and
-deletes the write-ahead log that the child goes on to write to.
+deletes the write-ahead log to which the child still writes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ WAL_LIMIT: Final = 64 * 1024 * 1024
 while a log grows, every fsync waits for the file's size as well."""
 
 CHECK_EVERY: Final = 0.25
-"""Seconds after which a read or a write first looks whether the files are still those that were opened. A look takes
-some 50 microseconds."""
+"""Seconds after which a read or a write first checks that the files are still the opened ones. A look takes some 50
+microseconds."""
 
 _CANNOT_LOCK: Final = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 _UNLOCKED: Final = "mode=ro&immutable=1"
@@ -80,7 +80,7 @@ class Connections:
         self._forget_log()
         self._check_at = 0.0
         # Code here enters the lock, never the condition. `Condition` is written in Python: an interrupt between its
-        # taking the lock and the ``with`` block would leave the lock locked for ever.
+        # taking the lock and the ``with`` block would leave the lock locked without end.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
 
@@ -126,11 +126,11 @@ class Connections:
             self._check_at = 0.0
             raise JournalError(
                 f"the journal {self.path!r} cannot be used: {lost[0]!r} was deleted, moved or replaced while it was in "
-                f"use, and others would not see what is written here. Put it back, or end this process"
+                f"use, and others would not see new records. Put it back, or end this process"
             )
 
     def _abandon(self) -> None:
-        """Keep the connections to lost files open for ever.
+        """Keep the connections to lost files open until the process ends.
 
         SQLite would write the old log into the new file, and delete the new log, when it closes the last of them.
         """

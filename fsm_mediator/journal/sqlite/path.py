@@ -118,8 +118,8 @@ def check_owner(path: str) -> None:
         if owner is not None:
             raise JournalError(
                 f"the journal {path!r} is not written to: {each!r} belongs to another user ({owner}), who could read "
-                f"and change what is journaled. Work as that user, name another file, or take it over, if you trust "
-                f"what is in it: chown {os.geteuid()} {each}"
+                f"and change the records. Work as that user, name another file, or take it over, if you trust "
+                f"its content: chown {os.geteuid()} {each}"
             )
 
 

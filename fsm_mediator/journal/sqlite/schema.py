@@ -344,7 +344,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         broken = connection.execute("PRAGMA foreign_key_check").fetchone()
         if broken is not None:
             raise JournalError(
-                f"the journal {path!r} could not be migrated: a row of {broken[0]!r} refers to one that is not there. "
+                f"the journal {path!r} could not be migrated: a row of {broken[0]!r} refers to a missing row. "
                 f"It was left as it is; please report it"
             )
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

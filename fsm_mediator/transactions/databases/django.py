@@ -38,8 +38,8 @@ class DjangoDatabase:
             atomic.__enter__()
         except RuntimeError as error:
             raise TransactionError(
-                f"a transactional step is a transaction of its own, and this thread is in one already (atomic, "
-                f"ATOMIC_REQUESTS): it would be rolled back with that. start() the saga, or run it from "
+                f"a transactional step needs its own transaction, but this thread is in one already (atomic, "
+                f"ATOMIC_REQUESTS), which could roll it back. start() the saga, or run it from "
                 f"transaction.on_commit, or decorate the view with non_atomic_requests({self._using!r})"
             ) from error
         self._open[id(session)] = atomic
