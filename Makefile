@@ -49,11 +49,12 @@ newest: ## the tests on the newest Python that this machine has, in an environme
 	if [ -z "$$newer" ]; then echo "newest: there is no Python 3.12 or later on this machine"; \
 	else echo "newest: $$newer"; $(MAKE) tests PYTHON="$$newer" VENV=.venv-newest; fi
 
-lint: $(READY) ## style, layers, and whether the gallery is fresh
+lint: $(READY) ## style, layers, plain English, and whether the gallery is fresh
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/python diagrams/generate.py --check
+	$(BIN)/python -m tests.prose
 
 types: $(READY) ## static types
 	$(BIN)/mypy $(SOURCES)

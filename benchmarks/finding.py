@@ -43,9 +43,11 @@ def build(path: Path, count: int) -> None:
             PRAGMA synchronous = OFF;
             INSERT INTO definitions VALUES (1, 'common', '1', 'f'), (2, 'rare', '1', 'g');
             WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count})
-            INSERT INTO executions (number, saga_id, definition, parent, epoch, attention, mail, ended_at, failed)
+            INSERT INTO executions (number, saga_id, definition, parent, epoch, attention, mail, ended_at, failed,
+                parked)
             SELECT n, 'n' || n, 1 + (n % 1000 = 7), CASE WHEN n % 100 = 3 THEN 'n5' END, 1, NULL, 0,
-                CASE WHEN n % 1000 <> 11 THEN n / 1.0 END, n % 1000 = 13 FROM n;
+                CASE WHEN n % 1000 <> 11 THEN n / 1.0 END, n % 1000 = 13,
+                CASE WHEN n % 1000 = 11 THEN 'stuck' END FROM n;
             INSERT INTO records
             SELECT number, seq, 'executed', 'a', CASE WHEN seq < 3 THEN 'executing.a'
                 WHEN number % 1000 = 11 THEN 'stuck.a' WHEN failed THEN 'failed' ELSE 'succeeded' END, number, '{{}}'

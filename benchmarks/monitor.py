@@ -66,9 +66,9 @@ ENDS: Final = ("succeeded", "failed", "stuck", "waiting")
 _COPY: Final = """
     WITH RECURSIVE n (n) AS (SELECT :first UNION ALL SELECT n + 1 FROM n WHERE n < :last)
     INSERT INTO executions (number, saga_id, definition, deadline_at, parent, epoch, driver, wake_at, attention, mail,
-        ended_at, recoveries, recoveries_here, token, abandoned, failed)
+        ended_at, recoveries, recoveries_here, token, abandoned, failed, parked)
     SELECT n, 'order-' || n, e.definition, NULL, NULL, 1, NULL, e.wake_at, e.attention, 0,
-        e.ended_at - e.at + :since + n * :apart, 0, 0, 0, 0, e.failed
+        e.ended_at - e.at + :since + n * :apart, 0, 0, 0, 0, e.failed, e.parked
     FROM n JOIN templates e ON e.end = CASE
         WHEN n % 1000 = 11 THEN 'stuck' WHEN n % 1000 = 17 THEN 'waiting' WHEN n % 100 = 13 THEN 'failed'
         ELSE 'succeeded' END"""

@@ -29,6 +29,7 @@ from fsm_mediator.errors import (
     MediatorClosedError,
     MediatorError,
     MissingExtraError,
+    NoResultError,
     OutcomeUnknownError,
     PayloadError,
     RecordedError,
@@ -67,6 +68,7 @@ from fsm_mediator.retry import Retry
 if TYPE_CHECKING:
     from fsm_mediator.ciphers import AesGcm
     from fsm_mediator.conformance import Conformance, ConformanceError, IllegalMove, Unchecked, conforms
+    from fsm_mediator.diagram import Diagram
     from fsm_mediator.explorer import Explorer, explore
     from fsm_mediator.journal.sqlite.journal import SQLiteJournal
     from fsm_mediator.mediator.aio import AsyncMediator
@@ -82,6 +84,7 @@ _LATER = {
     "Comparison": "fsm_mediator.upgrades",
     "Conformance": "fsm_mediator.conformance",
     "ConformanceError": "fsm_mediator.conformance",
+    "Diagram": "fsm_mediator.diagram",
     "Explorer": "fsm_mediator.explorer",
     "IllegalMove": "fsm_mediator.conformance",
     "Report": "fsm_mediator.verifier",
@@ -122,6 +125,7 @@ __all__ = [
     "DefinitionChangedError",
     "DefinitionError",
     "DefinitionWarning",
+    "Diagram",
     "Driver",
     "Entry",
     "Execution",
@@ -143,6 +147,7 @@ __all__ = [
     "MediatorError",
     "MemoryJournal",
     "MissingExtraError",
+    "NoResultError",
     "NotHappened",
     "Notice",
     "Observer",
@@ -197,4 +202,5 @@ __all__ = [
     "verify",
 ]
 
-__getattr__, __dir__ = _lazy_names(__name__, globals(), _LATER)
+if not TYPE_CHECKING:  # else a name that is not here would be any name
+    __getattr__, __dir__ = _lazy_names(__name__, globals(), _LATER)

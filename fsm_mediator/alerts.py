@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from fsm_mediator.errors import DefinitionError, JournalError
+from fsm_mediator.journal.acknowledging import acknowledgement_of
 from fsm_mediator.journal.operators import Drivability
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.narration import span
@@ -28,7 +29,7 @@ MOST: Final = 100
 SEND_TIMEOUT: Final = 10.0
 """Seconds that a webhook has to answer."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ class Alert(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``stuck``, ``retrying``, ``undriven`` or ``journal``.
-        text: What is wrong, in a sentence.
+        text: The trouble, in a sentence.
         next: The command to type next.
         saga_id: The execution; None: it is about the journal.
         saga: The name of its saga.
@@ -64,7 +65,8 @@ class Alerts:
         alerts = Alerts("https://hooks.example.com/sagas")
         Mediator(checkout, journal="sagas.db", observers=[alerts], relays=[alerts])
 
-    An alert is sent once for as long as it lasts. What could not be sent is sent at the next look.
+    An alert is sent once for as long as it lasts; none is sent of an execution that was acknowledged, see
+    `Mediator.acknowledge`, and has not moved since. What could not be sent is sent at the next look.
 
     Args:
         to: The URL of a webhook, which is posted JSON: ``text``, as chats show it, and ``alerts``. Or a function that
@@ -128,12 +130,16 @@ class Alerts:
         """Look at a journal, and send the new alerts; return their number."""
         try:
             found = [*self._stuck(journal), *self._undriven(journal), *self._retrying()]
+            keys = {_key(alert): alert for alert in found}
+            unsent = [alert for key, alert in keys.items() if key not in self._sent]
+            new = [alert for alert in unsent if not _is_acknowledged(journal, alert)]
         except JournalError as error:
-            found = [Alert("journal", f"the journal cannot be used: {type(error).__name__}", "fsm-mediator check")]
-        keys = {(alert.kind, alert.saga_id, alert.since): alert for alert in found}
-        new = [alert for key, alert in keys.items() if key not in self._sent]
+            broken = Alert("journal", f"the journal cannot be used: {type(error).__name__}", "fsm-mediator check")
+            keys = {_key(broken): broken}
+            new = [alert for key, alert in keys.items() if key not in self._sent]
         self._sent &= keys.keys()
         if not new:
+            self._sent |= keys.keys()  # what was acknowledged is not looked up again
             return 0
         try:
             self._send(new)
@@ -165,6 +171,14 @@ class Alerts:
             text = f"{record.step} of {record.saga_id} has failed {record.attempt} times, last with {kind}"
             command = shlex.join(["fsm-mediator", "show", record.saga_id])
             yield Alert("retrying", text, command, record.saga_id, record.saga, record.target, record.at)
+
+
+def _key(alert: Alert) -> tuple[str, str | None, float | None]:
+    return alert.kind, alert.saga_id, alert.since
+
+
+def _is_acknowledged(journal: Journal, alert: Alert) -> bool:
+    return alert.saga_id is not None and acknowledgement_of(journal, alert.saga_id) is not None
 
 
 def _about(entry: Entry, kind: str, text: str, verb: str) -> Alert:

@@ -1,4 +1,4 @@
-"""The errors that need nothing else of the library: all but the four that carry an `Outcome`.
+"""The errors that import nothing else of the library: all except the four with an `Outcome`.
 
 The folders up to `execution` import them from here. All others, and users, import every error from `errors`.
 """
@@ -14,20 +14,20 @@ class MediatorError(Exception):
     """The root of all errors of this library."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By default pickle calls the class with the text, and classes with other parameters refuse that: raised in a
-        # worker process, such an error would break the whole pool.
+        # By default pickle calls the class with the text, which classes with other parameters refuse. Such an error in
+        # a worker process would break the whole pool.
         return _revived, (type(self), self.args, self.__dict__)
 
 
 def _revived(kind: type[MediatorError], args: tuple[Any, ...], attributes: dict[str, Any]) -> MediatorError:
     error = kind.__new__(kind, *args)
-    error.args = args  # those that are an OSError as well would only take them when initialised
+    error.args = args  # a subclass of OSError would set them only in `__init__`
     error.__dict__.update(attributes)
     return error
 
 
 class DefinitionError(MediatorError, ValueError):
-    """A step, a saga or a setting is wrong. The message says what, where and how to mend it."""
+    """A step, a saga or a setting is wrong. The message says what is wrong, where, and how to fix it."""
 
 
 class DefinitionWarning(UserWarning):
@@ -47,7 +47,7 @@ class MissingExtraError(DefinitionError, ImportError):
 
 
 class StillRunningError(MediatorError, TimeoutError):
-    """A wait with a time-out has ended. What was waited for goes on.
+    """A wait with a time-out has ended. The execution continues.
 
     Attributes:
         saga_id: Ask ``mediator.outcome(saga_id)`` later.
@@ -57,7 +57,7 @@ class StillRunningError(MediatorError, TimeoutError):
     def __init__(self, saga_id: str, state: str, timeout: float, message: str = "") -> None:
         super().__init__(
             message
-            or f"saga {saga_id!r} is still in {state!r} after {timeout:g} seconds; it goes on in the background. "
+            or f"saga {saga_id!r} is still in {state!r} after {timeout:g} seconds; it continues in the background. "
             f"Ask for it with mediator.outcome({saga_id!r})"
         )
         self.saga_id = saga_id
@@ -65,7 +65,7 @@ class StillRunningError(MediatorError, TimeoutError):
 
 
 class StepSignalError(MediatorError):
-    """What a step may raise to say more than "it failed"."""
+    """The root of the errors by which a step can say more than "it failed"."""
 
 
 class StepRejectedError(StepSignalError):
@@ -80,7 +80,7 @@ class RetryAfterError(StepSignalError):
     """Raised by a step: it failed without effect; the next attempt must not begin before *seconds* have passed.
 
     Attributes:
-        seconds: The least wait. The step's `Retry` may wait longer; attempts are counted as ever.
+        seconds: The least wait. The step's `Retry` may wait longer; the attempt counts as usual.
 
     Raises:
         DefinitionError: *seconds* is no number of at least 0, or more than this system can wait.
@@ -121,11 +121,11 @@ class SignalTimedOutError(AttemptError, TimeoutError):
 
 
 class DecisionError(AttemptError):
-    """What decides a choice, until when to sleep or over what a group goes told something that is no answer."""
+    """The deciding function of a choice, a sleep or a group raised, or returned an invalid answer."""
 
 
 class SagaCancelledError(MediatorError):
-    """Somebody cancelled the saga."""
+    """The saga was cancelled."""
 
 
 class SiblingFailedError(SagaCancelledError):
@@ -145,7 +145,7 @@ class SagaAbandonedError(MediatorError):
 
 
 class RecordedError(MediatorError):
-    """Stands for an exception of which only the record is left: it was raised in another process, or long ago.
+    """Replaces an exception that exists only as a record: it was raised in another process, or long ago.
 
     Attributes:
         type: The name of the exception's type.
@@ -161,7 +161,7 @@ class RecordedError(MediatorError):
 
 
 class RefusedError(MediatorError):
-    """A verb that is not possible in the state the execution is in. Nothing was changed."""
+    """A verb that is not possible in the execution's state. Nothing was changed."""
 
 
 class AlreadyDrivenError(RefusedError):
@@ -176,11 +176,11 @@ class InvalidSagaIdError(RefusedError, ValueError):
 
 
 class SagaIdTakenError(RefusedError, ValueError):
-    """An execution with this id exists, of another saga or with another payload, or has ended and is forgotten."""
+    """An execution with this id exists, with another saga or payload, or has ended and is forgotten."""
 
 
 class MediatorClosedError(RefusedError):
-    """The mediator was closed and takes no new work."""
+    """The mediator was closed and accepts no new work."""
 
 
 class UnknownSagaError(MediatorError, LookupError):
@@ -191,18 +191,37 @@ class UnknownExecutionError(MediatorError, LookupError):
     """The journal knows no execution with this id."""
 
 
+class NoResultError(MediatorError, LookupError):
+    """`result_of` was asked for the result of a step that has none.
+
+    Attributes:
+        saga_id: The execution.
+        step: The step's path.
+        state: The latest state that the step was in; None: it has not begun, or that is not known.
+    """
+
+    def __init__(self, message: str, saga_id: str, step: str, state: str | None = None) -> None:
+        super().__init__(message)
+        self.saga_id = saga_id
+        self.step = step
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.saga_id, self.step, self.state)
+
+
 class PayloadError(MediatorError, ValueError):
     """A payload, result or signal value that cannot be encoded, is too large, or is of another type.
 
     Attributes:
-        type: Of a value that does not come back from the journal: the name of the type it was to be; else empty.
+        type: The name of the type as which a value from the journal could not be decoded; else empty.
     """
 
     type = ""
 
 
 class JournalError(MediatorError):
-    """The journal could not be opened, read or written. Nothing was half-written."""
+    """The journal could not be opened, read or written. No record was written in part."""
 
 
 class LeaseLostError(JournalError):

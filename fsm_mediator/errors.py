@@ -33,6 +33,7 @@
     │   └── MediatorClosedError              the mediator was closed
     ├── UnknownSagaError (LookupError)       no such saga is registered
     ├── UnknownExecutionError (LookupError)  no execution has this id
+    ├── NoResultError (LookupError)          ``result_of`` a step that has no result
     ├── PayloadError (ValueError)            a payload that cannot be encoded, is too large or of another type
     └── JournalError                         the journal could not be opened, read or written
         ├── LeaseLostError                   another driver took the execution over; nothing was written
@@ -61,6 +62,7 @@ from fsm_mediator.error_types import (
     MediatorClosedError,
     MediatorError,
     MissingExtraError,
+    NoResultError,
     OutcomeUnknownError,
     PayloadError,
     RecordedError,
@@ -103,6 +105,7 @@ __all__ = [
     "MediatorClosedError",
     "MediatorError",
     "MissingExtraError",
+    "NoResultError",
     "OutcomeUnknownError",
     "PayloadError",
     "RecordedError",

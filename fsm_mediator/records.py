@@ -37,8 +37,8 @@ class Failure:
     __slots__ = ("_traceback", "exception", "message", "type")
 
     def __init__(self, type: str, message: str = "", traceback: str = "") -> None:
-        self.type = type
-        self.message = message
+        self.type: str = type
+        self.message: str = message
         self.exception: BaseException | None = None
         self._traceback: str | None = traceback
 
@@ -181,7 +181,8 @@ class Record(msgspec.Struct, frozen=True):
         reason: Words of a person, or of the library where an event needs some.
         abandoned: The attempt's thread outlived time-out and grace and may still be running.
         children: Where *target* waits for branches: their names, in order, as they were decided. None: it does not.
-        actor: The name of the person or program that said so, where somebody did and gave a name.
+        actor: The name of the person or program that said so; None if no name was given.
+        carrier: Of the last record of a commit: the context of the trace of the stint that wrote it. None: of none.
     """
 
     saga_id: str
@@ -201,6 +202,7 @@ class Record(msgspec.Struct, frozen=True):
     abandoned: bool = False
     children: tuple[str, ...] | None = None
     actor: str | None = None
+    carrier: dict[str, str] | None = None
 
 
 class Acceptance(msgspec.Struct, frozen=True):
@@ -389,6 +391,7 @@ class InboxItem(msgspec.Struct, frozen=True):
         at: When, in seconds since the epoch.
         number: Given by the journal; names the item when it is taken.
         actor: The name of the person or program that says it, if it gave one.
+        carrier: The context of the trace that it was said in. None: of none.
     """
 
     kind: str
@@ -398,6 +401,7 @@ class InboxItem(msgspec.Struct, frozen=True):
     at: float = 0.0
     number: int = 0
     actor: str | None = None
+    carrier: dict[str, str] | None = None
 
 
 CANCEL: Final = "cancel"

@@ -6,7 +6,7 @@ import inspect
 import math
 from _thread import TIMEOUT_MAX
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,16 +21,18 @@ _SPECIAL = (StepRejectedError, ExceptionGroup)
 class _CheckedNames(msgspec.StructMeta):
     """Reports an unknown setting as every other mistake in a definition."""
 
-    def __call__(cls, *arguments: Any, **settings: Any) -> Any:  # noqa: N805 - a metaclass
-        known = cls.__struct_fields__
-        for name in settings:
-            if name not in known:
-                import difflib
+    if not TYPE_CHECKING:  # else pyright takes the arguments for any, and a Retry for anything
 
-                near = difflib.get_close_matches(name, known, 1)
-                meant = f"did you mean {near[0]!r}? There are" if near else "there are"
-                raise DefinitionError(f"{cls.__name__}: unknown setting {name!r}; {meant} {', '.join(known)}")
-        return super().__call__(*arguments, **settings)
+        def __call__(cls, *arguments: Any, **settings: Any) -> Any:  # noqa: N805 - a metaclass
+            known = cls.__struct_fields__
+            for name in settings:
+                if name not in known:
+                    import difflib
+
+                    near = difflib.get_close_matches(name, known, 1)
+                    meant = f"did you mean {near[0]!r}? There are" if near else "there are"
+                    raise DefinitionError(f"{cls.__name__}: unknown setting {name!r}; {meant} {', '.join(known)}")
+            return super().__call__(*arguments, **settings)
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):

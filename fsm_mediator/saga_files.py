@@ -14,11 +14,12 @@ import tomllib
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, overload
 
 from fsm_mediator.definition.plugins import load_step
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import Step
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.definition.waits import Parallel, Signal, Sleep, Wait
 from fsm_mediator.error_types import DefinitionError, MissingExtraError, safe_repr
 from fsm_mediator.retry import Retry
@@ -46,6 +47,10 @@ def saga_file_schema() -> str:
     return resources.files("fsm_mediator").joinpath("saga_file.schema.json").read_text(encoding="utf-8")
 
 
+@overload
+def load_saga(path: str | os.PathLike[str], *, payload: type[Payload]) -> Saga[Payload]: ...
+@overload
+def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga: ...
 def load_saga(path: str | os.PathLike[str], *, payload: Any = None) -> Saga:
     """The saga that a ``.toml``, ``.yaml`` or ``.yml`` file defines. Its steps are found as `load_step` finds them.
 

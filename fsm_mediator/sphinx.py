@@ -50,7 +50,7 @@ _LOOK: Final = ("view", "direction", "width", "hide", "title", "legend")
 
 _CHART: Final = '<pre class="mermaid">'
 
-logger = logging.getLogger(__name__)
+logger: logging.SphinxLoggerAdapter = logging.getLogger(__name__)
 
 
 class Wanted(msgspec.Struct, frozen=True):

@@ -99,6 +99,11 @@ def name_of(path: str) -> str:
     return path.rpartition(".")[2]
 
 
+def names_of(path: str) -> tuple[str, ...]:
+    """The names of the enclosing sagas, the outermost first, and the part's own."""
+    return tuple(path.split("."))
+
+
 def outer_path(path: str) -> str:
     """The path of the saga that the part at *path* is nested in; empty where it is not nested."""
     return path.rpartition(".")[0]

@@ -83,6 +83,10 @@ def steps(state: State) -> Iterator[Step]:
         if not state.alive[driver]:
             alive = tuple(each == driver or state.alive[each] for each in DRIVERS)
             yield ("enlist", driver), "done", replace(state, alive=alive)
+        if state.epoch > 1:
+            # A thread of it slept since an earlier claim: the number of its record fits again, its epoch does not.
+            yield ("append_late", driver), "fenced", state
+            yield ("release_late", driver), "done", state
 
 
 def _of_others(state: State) -> Iterator[Step]:

@@ -183,6 +183,7 @@ LONG: Final = {
     ),
     "test_poison": "test_processes_that_are_killed_in_it",
     "test_process_memory": "test_a_service_is_the_world_also_where_observe_shows_only_part_of_it",
+    "test_prose": "test_no_file_has_more_flagged_sentences_than_its_ceiling",
     "test_protocol_model": (
         "test_the_memory_journal_takes_every_step_of_the_model test_the_sqlite_journal_takes_every_step_of_the_model"
     ),
@@ -207,6 +208,7 @@ LONG: Final = {
     ),
     "test_strategies": "test_strict_machine_finds_steps_that_lose_their_doubt",
     "test_transactions": "test_process_killed_around_its_commit_debits_once",
+    "test_typing": "test_checker_accepts_uses_and_refuses_slips test_type_of_every_public_symbol_is_known",
     "test_under_load": (
         "test_two_thousand_async_runs_leave_nothing_behind test_two_thousand_runs_leave_nothing_behind"
     ),

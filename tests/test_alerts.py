@@ -18,21 +18,26 @@ import pytest
 
 from fsm_mediator import (
     DefinitionError,
+    JournalError,
     Mediator,
     MemoryJournal,
     Record,
+    RefusedError,
     Retry,
     Saga,
     SQLiteJournal,
+    UnknownExecutionError,
     step,
 )
 from fsm_mediator.alerts import Alert, Alerts
+from fsm_mediator.journal.acknowledging import acknowledge, acknowledgement_of
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.prometheus import Numbers
 from fsm_mediator.records import Acceptance, Failure
 from fsm_mediator.transactions.outbox import Lag
-from tests.drivers import Clock, Flaky
+from tests.commits import found
+from tests.drivers import Clock, Flaky, World
 
 ROOT = Path(__file__).parent.parent
 ONCE = Retry(attempts=1)
@@ -180,6 +185,106 @@ def test_settings_that_mean_nothing_are_refused():
     for arguments in ({"to": "file:///etc/passwd"}, {"to": 7}, {"to": "http://x", "stuck_for": -1}):
         with pytest.raises(DefinitionError, match="alerts"):
             Alerts(**arguments)
+
+
+# Acknowledged
+
+
+def fragile(world):
+    """A saga whose second step fails, and whose first cannot be undone the first two times."""
+    undo = (OSError("no"), OSError("no"), "undone")
+    first = world.step("a", undo=undo, compensation_retry=ONCE)
+    return Saga("fragile", [first, world.step("b", OSError("no"), retry=ONCE)])
+
+
+def test_acknowledged_alert_is_sent_by_nobody_until_the_execution_moves(drive, journal):
+    """After a restart the new process leaves me alone, until what I know of has changed."""
+    sent: list[Alert] = []
+    clock = Clock()
+    mediator = drive(fragile(World()), journal=journal, clock=clock)
+    assert mediator.run("fragile", saga_id="o-1", check=False).stuck
+    clock.now += 601.0
+    assert Alerts(sent.extend, clock=clock).look(journal) == 1
+
+    mediator.acknowledge("o-1", reason="the bank is down", actor="ann")
+
+    restarted = Alerts(sent.extend, clock=clock)
+    assert [restarted.look(journal) for _ in range(2)] == [0, 0]
+    (note,) = mediator.notes("o-1")
+    assert (note.kind, note.value["state"], note.actor, note.reason, note.at) == (
+        *("acknowledged", "stuck.a", "ann", "the bank is down", clock.now),
+    )
+    assert mediator.retry("o-1").stuck  # it moves, and is stuck again
+    clock.now += 601.0
+    assert [Alerts(sent.extend, clock=clock).look(journal), restarted.look(journal)] == [1, 1]
+    assert mediator.retry("o-1").failed
+    with pytest.raises(RefusedError, match="has ended as 'failed'"):
+        mediator.acknowledge("o-1")
+    with pytest.raises(UnknownExecutionError):
+        mediator.acknowledge("o-2")
+
+
+def test_repeated_attempt_is_no_move(journal):
+    """What I have seen retrying stays silent while it retries, in a new process too; stuck at last, it is reported."""
+    sent: list[Alert] = []
+    clock, failure = Clock(), Failure("ValueError", "SECRET")
+    journal.enlist(this_driver())
+    opened = Acceptance("o-1", "order", "1", "unknown", None, clock.now)
+
+    def commit(seq: int, event: str, source: str, target: str, attempt: int) -> None:
+        made = Record("o-1", "order", seq, event, source, target, clock.now, "a", attempt, error=failure)
+        alerts(made)
+        journal.write(Commit("o-1", (made,), None, held=False, acceptance=opened if seq == 1 else None))
+
+    alerts = Alerts(sent.extend, attempts=2, clock=clock)
+    commit(1, "start", "pending", "executing.a", 0)
+    commit(2, "errored", "executing.a", "retrying.a", 1)
+    acknowledge(journal, found(journal, "o-1"), "I am at it", "ann", clock.now)
+    commit(3, "retry_due", "retrying.a", "executing.a", 1)
+    commit(4, "errored", "executing.a", "retrying.a", 2)
+    assert alerts.look(journal) == 0
+    note = acknowledgement_of(journal, "o-1")
+    assert note is not None
+    assert note.reason == "I am at it"
+    commit(5, "retry_due", "retrying.a", "executing.a", 2)
+    commit(6, "exhausted", "executing.a", "stuck_executing.a", 3)
+    clock.now += 601.0
+    assert alerts.look(journal) == 1
+    assert [alert.kind for alert in sent] == ["stuck"]
+
+
+def test_journal_without_notes_has_no_acknowledgements():
+    """Alerts are sent as ever; the verb says what the journal lacks."""
+
+    class Plain:
+        """A journal from before there were notes."""
+
+        def __init__(self, inner):
+            self._inner = inner
+
+        def __getattr__(self, name):
+            if name in ("add_note", "notes"):
+                raise AttributeError(name)
+            return getattr(self._inner, name)
+
+    clock, journal = Clock(), MemoryJournal()
+    stuck(journal, clock)
+    clock.now += 601.0
+    plain = Plain(journal)
+    assert Alerts(lambda alerts: None, clock=clock).look(plain) == 1
+    with pytest.raises(JournalError, match="keeps no notes"):
+        acknowledge(plain, found(journal, "o 1"), None, None, clock.now)
+
+
+def test_journal_that_breaks_while_notes_are_read_is_reported():
+    """As one that breaks before."""
+    sent: list[Alert] = []
+    clock, journal = Clock(), Flaky(MemoryJournal())
+    stuck(journal, clock)
+    clock.now += 601.0
+    journal.methods, journal.broken = {"notes"}, True
+    assert Alerts(sent.extend, clock=clock).look(journal) == 1
+    assert [alert.kind for alert in sent] == ["journal"]
 
 
 # Numbers

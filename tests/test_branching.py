@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fsm_mediator import Choose, Execution, Parallel, Saga, Signal, Sleep, step
+from fsm_mediator import Choose, Execution, Parallel, Retry, Saga, Signal, Sleep, step
 from fsm_mediator.errors import DecisionError
 from fsm_mediator.execution.branching import enter_wait
 from fsm_mediator.machine.parts import Callback, Effect, Kind, Part, rest
@@ -93,6 +93,15 @@ def test_function_that_fails_leaves_the_results_as_they_were_and_its_error():
     assert record is not None
     assert (record.event, record.in_doubt) == ("rejected", False)
     assert str(record.error) == "ValueError: no idea"
+
+
+def test_result_whose_record_is_not_written_is_not_kept():
+    """The function sees it; should the record be refused, the execution stands as before."""
+    execution = opened(made("a"), Choose("way", {"x": made("x")}, by=lambda payload, context: context.results["a"]))
+    execution.state = "waiting.way"
+
+    assert enter_wait(execution, execution.saga.parts[1], AT, "x", execution.saga.parts[0]) == (None, ("x",))
+    assert execution.answered == {}
 
 
 def test_earlier_decision_that_failed_does_not_linger():
@@ -271,6 +280,8 @@ def test_usual_settings_of_a_part():
     assert (part.kind, part.scope, part.repeatable) == (Kind.STEP, "", True)
     others = ("overtake", "pivot", "forward_only", "each", "cancels_on_failure", "group_compensates")
     assert [getattr(part, name) for name in others] == [False] * 6
+    assert (part.branches, part.in_doubt_on, part.no_effect_on, part.retry) == ((), (), (), Retry())
+    assert (part.returns, CALL.returns, CALL.takes) == (Any, Any, Any)
     assert [kind.value for kind in Kind] == ["step", "signal", "sleep", "group", "choice"]
 
 

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from fsm_mediator import AsyncMediator, Mediator, Retry, Saga, SQLiteJournal, StepRejectedError
-from fsm_mediator.errors import DefinitionError, RefusedError
+from fsm_mediator import AsyncMediator, Mediator, Parallel, Retry, Saga, SQLiteJournal, StepRejectedError
+from fsm_mediator.errors import DefinitionError, JournalError, RefusedError
 from fsm_mediator.mediator import bulk
 from fsm_mediator.mediator.bulk import Batch
+from fsm_mediator.mediator.bulk_pruning import prune_one
 from tests.drivers import JOURNALS, MARKS, World
 
 ONCE = Retry(attempts=1)
@@ -119,3 +120,95 @@ def test_asynchronous_mediator_yields_as_it_goes(tmp_path):
         return [(result.message, result.done) for result in found]
 
     assert asyncio.run(run()) == [("o-1~2", True), ("o-0~2", True)]
+
+
+# Deleting
+
+
+def ended(mediator):
+    """Executions of every kind: two failed, one succeeded, one stuck, one with branches; the ids of what has ended."""
+    world = World()
+    once = [StepRejectedError("no"), StepRejectedError("no"), "done", OSError("no power")]
+    saga = Saga("s", [world.step("pay", *once, retry=ONCE, undo=None)])
+    group = Saga("g", [Parallel("both", [world.step("a"), world.step("b")])])
+    broken = world.step("x", OSError("no"), retry=ONCE, undo=None)
+    stuck_saga = Saga("t", [world.step("first", pivot=True, undo=None), broken])
+    for each in (saga, group, stuck_saga):
+        mediator.register(each)
+    for number in range(3):
+        mediator.run("s", number, saga_id=f"o-{number}", check=False)
+    assert mediator.run("t", saga_id="stuck", check=False).stuck
+    mediator.run("g", saga_id="whole")
+    return ["whole", "o-2", "o-1", "o-0"]
+
+
+def test_what_has_ended_is_deleted_with_a_result_for_each(mediator):
+    """I delete what fits, each whole with its branches; who did it and why stays in the journal."""
+    ids = ended(mediator)
+    journal = mediator.journal
+
+    failed = list(mediator.bulk("prune", state="failed", reason="a test run", actor="ann"))
+    assert failed == [("o-1", True, "deleted"), ("o-0", True, "deleted")]
+    every = list(mediator.bulk("prune"))
+    assert every == [("whole", True, "deleted, with 2 branches"), ("o-2", True, "deleted")]
+
+    assert [entry.saga_id for entry in mediator.executions()] == ["stuck"]
+    assert all(journal.forgotten(saga_id) is not None for saga_id in ids)
+    (first, _) = journal.notes(kind="batch")
+    assert (first.actor, first.reason, first.value["ids"]) == ("ann", "a test run", ["o-1", "o-0"])
+    kept = [(note.value["id"], note.value["done"], note.actor) for note in journal.notes(kind="batch_result")]
+    assert kept[:2] == [("o-1", True, "ann"), ("o-0", True, "ann")]
+
+
+def test_what_cannot_be_deleted_is_refused_and_stays(mediator):
+    """What has not ended, a branch by itself, what ended again since, and an id that there never was."""
+    ended(mediator)
+    journal = mediator.journal
+    (refused,) = mediator.bulk("prune", state="stuck")
+    assert refused == ("stuck", False, "execution 'stuck' has not ended, but is in 'stuck.x'; nothing was deleted")
+    results = {
+        saga_id: prune_one(journal, saga_id, at)
+        for saga_id, at in (("whole/both.a", 9e9), ("whole", 5.0), ("unknown", 9e9))
+    }
+    assert "is a branch, which is deleted with the whole: prune 'whole'" in results["whole/both.a"].message
+    assert "ended again after the batch was confirmed" in results["whole"].message
+    assert "unknown" in results["unknown"].message
+    assert not any(result.done for result in results.values())
+    assert len(list(journal.entries())) == 7
+
+
+def test_interrupted_pruning_goes_on(mediator):
+    """A batch that died between a deletion and its result counts that as done, and does the rest."""
+    ids = ended(mediator)
+    journal = mediator.journal
+    batch = bulk.freeze(journal, "prune", ids, {}, None, None, mediator.journal.find("whole").changed_at)
+    assert prune_one(journal, "o-2", batch.at).done  # and its process is killed
+
+    results = list(mediator.bulk(batch=batch.name))
+
+    assert [(result.saga_id, result.done) for result in results] == [(saga_id, True) for saga_id in ids]
+    assert results[1].message == "deleted before"
+    assert list(mediator.bulk(batch=batch.name)) == []
+
+
+def test_pruning_takes_no_arguments_and_needs_a_journal_that_can(mediator, monkeypatch):
+    """Both are refused before anything is frozen."""
+    with pytest.raises(DefinitionError, match="has no argument 'archive': it takes none"):
+        list(mediator.bulk("prune", arguments={"archive": "x"}))
+    for each in type(mediator.journal).__mro__:
+        if "prune_these" in vars(each):
+            monkeypatch.delattr(each, "prune_these")
+    with pytest.raises(JournalError, match="lacks prune_these"):
+        list(mediator.bulk("prune"))
+    assert mediator.journal.notes(kind="batch") == []
+
+
+def test_asynchronous_mediator_prunes(tmp_path):
+    """The same with async for."""
+
+    async def run() -> list[tuple[str, bool, str]]:
+        async with AsyncMediator(Saga("s", [World().step("a")]), journal=SQLiteJournal(tmp_path / "a.db")) as mediator:
+            await mediator.run("s", saga_id="o-1")
+            return [(each.saga_id, each.done, each.message) async for each in mediator.bulk("prune", saga="s")]
+
+    assert asyncio.run(run()) == [("o-1", True, "deleted")]

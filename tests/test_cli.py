@@ -504,6 +504,30 @@ def test_preview_tells_what_undo_would_do(desk, journal):
     assert "has ended" in desk("preview", "bad", *APP_OPTION, "-j", journal, code=REFUSED)
 
 
+def test_acknowledged_alert_is_shown_with_who_saw_it(desk, journal):
+    """I say that I know; the timeline has it, and what has ended is refused."""
+    said = desk("acknowledge", "held", "-r", "the warehouse is closed", "--actor", "ann", "-j", journal)
+    assert re.search(r"the alerts of 'held', which is in 'stuck\.\w+', are silent until it moves", said)
+    shown = " ".join(desk("show", "held", "-j", journal).split())
+    assert re.search(r"acknowledged: state=stuck\.\w+, seq=\d+", shown)
+    assert "by ann: the warehouse is closed" in shown
+    assert "has ended" in desk("acknowledge", "good", "-j", journal, code=REFUSED)
+
+
+def test_bulk_deletes_what_has_ended_without_an_app(desk, journal):
+    """I look first, then delete; no app is loaded, and nothing that goes on is touched."""
+    fits = ("--where", "saga=checkout")
+    assert "prune would be given to 2 executions" in desk("bulk", "prune", *fits, "--dry-run", "-j", journal)
+    done = desk("bulk", "prune", *fits, "-r", "the trial is over", "--actor", "ann", "-j", journal)
+    assert "2 done, 0 refused" in done
+    assert re.search(r"^good  deleted", done, re.MULTILINE)
+    batch = re.search(r"batch (\w+):", done)
+    assert batch is not None
+    assert "0 done, 0 refused" in desk("bulk", "--resume", batch[1], "-j", journal)
+    assert "prune would be given to 0 executions" in desk("bulk", "--resume", batch[1], "--dry-run", "-j", journal)
+    assert desk("list", "-j", journal, "--json").count('"saga_id"') == 1
+
+
 def test_commands_of_the_operators_page_run(desk, journal, monkeypatch):
     """What I copy from the page on operating, in its order, works: each command ends as the page says."""
     monkeypatch.setenv("FSM_MEDIATOR_JOURNAL", str(journal))

@@ -113,11 +113,11 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     # Sagas.
     "no parts": (lambda: Saga("shop", []), ["'shop'", "no parts", "at least one step"]),
     "nested saga without parts": (lambda: Saga("shop", [Saga("inner", [])]), ["'inner'", "no parts"]),
-    "a step for the list": (lambda: Saga("shop", Reserve()), ["'shop'", "list of its parts"]),  # type: ignore[arg-type]
-    "Step itself for the list": (lambda: Saga("shop", Step()), ["list of its parts"]),  # type: ignore[arg-type]
-    "a saga for the list": (lambda: Saga("shop", Saga("in", [Reserve()])), ["list of its parts"]),  # type: ignore[arg-type]
+    "a step for the list": (lambda: Saga("shop", Reserve()), ["'shop'", "list of its parts"]),  # type: ignore[call-overload]
+    "Step itself for the list": (lambda: Saga("shop", Step()), ["list of its parts"]),  # type: ignore[call-overload]
+    "a saga for the list": (lambda: Saga("shop", Saga("in", [Reserve()])), ["list of its parts"]),  # type: ignore[call-overload]
     "a text for the list": (lambda: Saga("shop", "reserve"), ["list of its parts"]),  # type: ignore[arg-type]
-    "None for the list": (lambda: Saga("shop", None), ["list of its parts"]),  # type: ignore[arg-type]
+    "None for the list": (lambda: Saga("shop", None), ["list of its parts"]),  # type: ignore[call-overload]
     "a class": (lambda: Saga("shop", [Charge(), Reserve]), ["'shop'", "part 2", "Reserve", "Reserve(...)"]),  # type: ignore[list-item]
     "a function": (lambda: Saga("shop", [plain]), ["part 1", "plain", "@step def plain(payload, context)"]),  # type: ignore[list-item]
     "a number": (lambda: Saga("shop", [7]), ["part 1", "7", "not a step or a saga"]),  # type: ignore[list-item]
@@ -158,21 +158,21 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "deadline of True": (lambda: Saga("shop", [Charge()], deadline=True), ["deadline", "not True"]),
     "deadline that is no number": (lambda: Saga("shop", [Charge()], deadline=math.nan), ["deadline", "not nan"]),
     "saga's retry is a number": (
-        lambda: Saga("shop", [Charge()], retry=3),  # type: ignore[arg-type]
+        lambda: Saga("shop", [Charge()], retry=3),  # type: ignore[call-overload]
         ["'shop'", "retry must be a Retry", "not 3"],
     ),
     "saga's compensation_retry is a number": (
-        lambda: Saga("shop", [Charge()], compensation_retry=3),  # type: ignore[arg-type]
+        lambda: Saga("shop", [Charge()], compensation_retry=3),  # type: ignore[call-overload]
         ["'shop'", "compensation_retry must be a Retry"],
     ),
     "empty version": (lambda: Saga("shop", [Charge()], version=" "), ["'shop'", "version", "' '"]),
-    "version that is a fraction": (lambda: Saga("shop", [Charge()], version=1.5), ["version", "1.5"]),  # type: ignore[arg-type]
+    "version that is a fraction": (lambda: Saga("shop", [Charge()], version=1.5), ["version", "1.5"]),  # type: ignore[call-overload]
     "endless version": (lambda: Saga("shop", [Charge()], version="1" * 256), ["version must be a short text"]),
     "version True": (lambda: Saga("shop", [Charge()], version=True), ["version", "True"]),
     "payload that is no type": (lambda: Saga("shop", [Charge()], payload={}), ["'shop'", "payload must be a type"]),
     # Names.
     "saga's name with a space": (lambda: Saga("my shop", [Charge()]), ["'my shop'", "a saga", "begins with a letter"]),
-    "saga's name is None": (lambda: Saga(None, [Charge()]), ["None cannot be the name of a saga"]),  # type: ignore[arg-type]
+    "saga's name is None": (lambda: Saga(None, [Charge()]), ["None cannot be the name of a saga"]),  # type: ignore[call-overload]
     "name with a dot": (lambda: Reserve().named("a.b"), ["'a.b'", "a step", ".named(...)"]),
     "name with a slash": (lambda: step(name="a/b")(plain), ["'a/b'", "name="]),
     "name with a line break": (lambda: Reserve().named("a\n"), ["cannot be the name"]),
@@ -246,17 +246,23 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     ),
     # Settings.
     "with_ of an unknown setting": (
-        lambda: Reserve().with_(atempts=3),
+        lambda: Reserve().with_(atempts=3),  # type: ignore[call-arg]
         ["reserve.with_", "unknown setting 'atempts'", "retry, compensation_retry, timeout"],
     ),
-    "with_ of a name": (lambda: Reserve().with_(name="x"), ["unknown setting 'name'"]),
+    "with_ of a name": (
+        lambda: Reserve().with_(name="x"),  # type: ignore[call-arg]
+        ["unknown setting 'name'"],
+    ),
     "@step of an unknown setting": (
-        lambda: step(timout=1)(plain),
+        lambda: step(timout=1)(plain),  # type: ignore[call-overload]
         ["@step", "unknown setting 'timout'", "there are name, retry"],
     ),
-    "retry is a number": (lambda: Reserve().with_(retry=3), ["reserve", "retry must be a Retry, not 3"]),
+    "retry is a number": (
+        lambda: Reserve().with_(retry=3),  # type: ignore[arg-type]
+        ["reserve", "retry must be a Retry, not 3"],
+    ),
     "compensation_retry is a class": (
-        lambda: Reserve().with_(compensation_retry=Retry),
+        lambda: Reserve().with_(compensation_retry=Retry),  # type: ignore[arg-type]
         ["reserve", "compensation_retry must be a Retry"],
     ),
     "timeout of zero": (lambda: Reserve().with_(timeout=0), ["reserve", "timeout (seconds)", "greater than 0"]),
@@ -265,25 +271,40 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
     "timeout NaN": (lambda: Reserve().with_(timeout=math.nan), ["timeout", "not nan"]),
     "timeout infinite": (lambda: Reserve().with_(timeout=math.inf), ["timeout", "finite"]),
     "timeout beyond all floats": (lambda: Reserve().with_(timeout=10**400), ["timeout", "finite"]),
-    "timeout as text": (lambda: Reserve().with_(timeout="2"), ["timeout", "'2'"]),
+    "timeout as text": (
+        lambda: Reserve().with_(timeout="2"),  # type: ignore[arg-type]
+        ["timeout", "'2'"],
+    ),
     "grace without timeout": (
         lambda: Reserve().with_(grace=1.0),
         ["reserve", "grace means nothing without a timeout", "set timeout as well"],
     ),
     "negative grace": (lambda: Reserve().with_(timeout=1.0, grace=-0.1), ["grace", "of at least 0"]),
-    "overtake is a number": (lambda: Reserve().with_(overtake=1), ["overtake must be True or False, not 1"]),
-    "pivot is None": (lambda: Reserve().with_(pivot=None), ["pivot must be True or False, not None"]),
-    "repeatable is a text": (lambda: Reserve().with_(repeatable="no"), ["repeatable must be True or False"]),
+    "overtake is a number": (
+        lambda: Reserve().with_(overtake=1),  # type: ignore[arg-type]
+        ["overtake must be True or False, not 1"],
+    ),
+    "pivot is None": (
+        lambda: Reserve().with_(pivot=None),  # type: ignore[arg-type]
+        ["pivot must be True or False, not None"],
+    ),
+    "repeatable is a text": (
+        lambda: Reserve().with_(repeatable="no"),  # type: ignore[arg-type]
+        ["repeatable must be True or False"],
+    ),
     "a timeout that no system can wait": (
         lambda: Reserve().with_(timeout=1e10),
         ["reserve: timeout=1e+10 is more than this system can wait", "for no limit, leave it out"],
     ),
     "a grace that no system can wait": (lambda: Reserve().with_(timeout=1, grace=1e300), ["grace=1e+300 is more than"]),
     "in_doubt_on is a list": (
-        lambda: Reserve().with_(in_doubt_on=[ValueError]),
+        lambda: Reserve().with_(in_doubt_on=[ValueError]),  # type: ignore[arg-type]
         ["reserve", "in_doubt_on must be an exception type or a tuple of them"],
     ),
-    "in_doubt_on holds a text": (lambda: Reserve().with_(in_doubt_on=(OSError, "x")), ["in_doubt_on"]),
+    "in_doubt_on holds a text": (
+        lambda: Reserve().with_(in_doubt_on=(OSError, "x")),  # type: ignore[arg-type]
+        ["in_doubt_on"],
+    ),
     "a class with a wrong setting": (
         lambda: step_class("Slow", timeout="soon"),
         ["Slow", "timeout (seconds)", "'soon'"],
@@ -928,6 +949,11 @@ def test_fingerprint_does_not_change_with_what_may_change() -> None:
         == shop(Reserve(), step(name="charge")(plain))
         == Saga("another", [Reserve(), Charge()]).fingerprint
     )
+
+
+def test_fingerprint_is_as_in_the_journals_that_there_are() -> None:
+    """Executions in users' journals go on only under the fingerprint with which they began."""
+    assert shop(step(name="a")(lambda payload: None)) == "06f20bb432c3132c"
 
 
 def test_fingerprint_changes_with_the_shape() -> None:

@@ -123,6 +123,29 @@ def test_an_answer_lost_after_the_commit_opens_no_second_one(drive, journal, imp
     assert [entry.saga_id for entry in journal.entries()] == ["o-1"]
 
 
+def test_enqueued_saga_is_found_by_its_attributes_before_it_runs(drive, journal):
+    """Attributes are there with the acceptance; the same id again changes none, and a wrong one writes nothing."""
+    mediator = drive(shop(World()), journal=journal)
+    mediator.enqueue("shop", 1, saga_id="o-1", attributes={"tenant": "acme", "order": 17})
+    mediator.enqueue("shop", 1, saga_id="o-1", attributes={"tenant": "other"})
+    mediator.enqueue("shop", 1, saga_id="o-2", attributes={})
+    for wrong in ({"a b": 1}, {"tenant": [1]}, ["tenant"], ""):
+        with pytest.raises(PayloadError, match="attribute"):
+            mediator.enqueue("shop", 1, saga_id="o-3", attributes=wrong)
+    assert [entry.saga_id for entry in mediator.executions(attributes={"tenant": "acme", "order": 17})] == ["o-1"]
+    assert mediator.executions(attributes={"tenant": "other"}) == []
+    assert journal.find("o-3") is None
+    mediator.recover()
+    assert [entry.state for entry in mediator.executions(attributes={"tenant": "acme"})] == ["succeeded"]
+
+
+def test_attributes_are_enqueued_once_though_the_answer_was_lost(drive, journal, impatient):
+    """The commit that is repeated adds no second note."""
+    mediator = drive(shop(World()), journal=Deaf(journal, 1, "write", "write_all"))
+    mediator.enqueue("shop", 1, saga_id="o-1", attributes={"tenant": "acme"})
+    assert [note.value for note in journal.notes("o-1")] == [{"tenant": "acme"}]
+
+
 @pytest.mark.parametrize("make", [MemoryJournal, lambda: SQLiteJournal("sagas.db")], ids=["memory", "sqlite"])
 def test_no_transaction_of_the_callers_reaches_a_local_journal(drive, make, tmp_path, monkeypatch):
     """On SQLite and in memory connection= is refused by name."""
@@ -171,6 +194,23 @@ def test_it_begins_with_the_callers_transaction_or_not_at_all(drive, orders, set
     mediator.recover()
     assert (count(journal), [entry.saga_id for entry in journal.entries()]) == (1, ["good"])
     assert found(journal, "good").state == "succeeded"
+
+
+def test_attributes_come_with_the_callers_transaction_or_not_at_all(drive, orders):
+    """After the commit it is found by them, after a roll-back nothing of them is there."""
+    journal, _ = orders
+    mediator = drive(shop(World()), journal=journal)
+    with psycopg.connect(server().url()) as connection:
+        mediator.enqueue("shop", saga_id="bad", attributes={"tenant": "acme"}, connection=connection)
+        connection.rollback()
+        for tenant in ("acme", "other"):
+            mediator.enqueue("shop", saga_id="good", attributes={"tenant": tenant}, connection=connection)
+        with pytest.raises(PayloadError, match="attribute"):
+            mediator.enqueue("shop", saga_id="wrong", attributes={"tenant": None}, connection=connection)
+        assert mediator.executions(attributes={"tenant": "acme"}) == []
+    assert [entry.saga_id for entry in mediator.executions(attributes={"tenant": "acme"})] == ["good"]
+    assert [note.value for note in journal.notes()] == [{"tenant": "acme"}]
+    assert journal.find("wrong") is None
 
 
 def test_a_refusal_leaves_the_callers_transaction_usable(drive, orders):

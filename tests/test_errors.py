@@ -89,7 +89,7 @@ def test_still_running_says_what_to_ask_next() -> None:
     assert isinstance(error, TimeoutError)
     assert (error.saga_id, error.state) == ("o-1", "executing.charge")
     assert str(error) == (
-        "saga 'o-1' is still in 'executing.charge' after 2.5 seconds; it goes on in the background. "
+        "saga 'o-1' is still in 'executing.charge' after 2.5 seconds; it continues in the background. "
         "Ask for it with mediator.outcome('o-1')"
     )
 

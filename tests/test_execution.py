@@ -1200,7 +1200,7 @@ def test_stuck_saga_in_words():
 
     assert execution.outcome().summary() == (
         "saga 's' (shaped) is stuck: compensating 'a' failed after 2 attempts, last with ValueError: shut (it was "
-        "compensating because: fsm_mediator.errors.StepRejectedError: no). Mend the cause, then: mediator.retry('s'); "
+        "compensating because: fsm_mediator.errors.StepRejectedError: no). Fix the cause, then: mediator.retry('s'); "
         "or settle it by hand, then: mediator.resolve('s', reason=...)"
     )
 
@@ -1208,7 +1208,7 @@ def test_stuck_saga_in_words():
 TIMED_OUT = "fsm_mediator.errors.AttemptTimedOutError: attempt 1 of {!r} gave no answer within 2 seconds"
 MAY = "which may have had its effect"
 NEXT = (
-    "Mend the cause, then: mediator.retry('s'); or settle it by hand, then: "
+    "Fix the cause, then: mediator.retry('s'); or settle it by hand, then: "
     "mediator.resolve('s', reason=..., done=True or False)"
 )
 REFUSED = "fsm_mediator.errors.StepRejectedError: no"

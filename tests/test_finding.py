@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,10 +18,10 @@ from fsm_mediator.journal.attributes import LONGEST_TEXT
 from fsm_mediator.journal.finding import KEYS, Filter, failure_of, newest_by_phase
 from fsm_mediator.journal.notes import ATTRIBUTES, Note
 from fsm_mediator.journal.protocol import Commit
-from fsm_mediator.journal.sqlite.finding import NEWEST_BY_PHASE
+from fsm_mediator.journal.sqlite.finding import OWNED, PARKED
 from fsm_mediator.journal.sqlite.reading import JournalReader
-from fsm_mediator.records import Failure
-from tests.commits import DRIVER, acceptance, connections_of, record
+from fsm_mediator.records import Failure, InboxItem
+from tests.commits import DRIVER, acceptance, connections_of, going_on, opening, record
 from tests.drivers import World
 from tests.postgres_server import changed, server
 from tests.postgres_server import connections_of as sessions_of
@@ -130,13 +132,47 @@ def test_newest_of_each_phase_are_found_at_once(journal):
         assert newest_by_phase(journal, phases, limit) == expected
 
 
-def test_newest_of_each_phase_are_read_in_one_scan_of_those_in_hand(tmp_path):
-    """No ended execution is read for them; EXPLAIN shows it."""
+def test_executions_that_wait_are_not_read_to_find_the_stuck(tmp_path):
+    """Of those without an owner, only the newest of a phase are read, by an index in their order; EXPLAIN shows it."""
     with closing(SQLiteJournal(tmp_path / "sagas.db")) as journal:
         cursor = connections_of(journal).writer()
-        plan = [step for *_, step in cursor.execute(f"EXPLAIN QUERY PLAN {NEWEST_BY_PHASE}", (5,))]
-    assert sum("USING COVERING INDEX in_hand" in step or "USING INDEX in_hand" in step for step in plan) == 1, plan
-    assert not [step for step in plan if step.startswith("SCAN") and "in_hand" not in step and "subquery" not in step]
+        assert plan_of(cursor, PARKED, ("stuck", 5)) == ["SEARCH e USING INDEX parked (parked=?)"]
+        owned = plan_of(cursor, OWNED, ())
+    assert owned[0] == "SEARCH e USING INDEX in_hand (driver>?)", owned
+    assert not [step for step in owned if step.startswith("SCAN")], owned
+
+
+def ids_by_phase(journal: Any, phases: Any) -> dict[str, list[str]]:
+    """The ids of the newest in each phase."""
+    newest = newest_by_phase(journal, phases, 10)
+    return {phase: [entry.saga_id for entry in found] for phase, found in newest.items()}
+
+
+def plan_of(cursor: Any, query: str, parameters: Any) -> list[str]:
+    """What SQLite does for a query."""
+    return [step for *_, step in cursor.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
+
+
+def test_parked_executions_are_listed_in_the_phase_of_their_last_record(journal):
+    """However an execution lost its owner, it is found in the phase that its last record leads to."""
+    journal.enlist(DRIVER)
+    for number in range(3):
+        journal.write(opening(f"w-{number}", "waiting.a", held=False))
+    journal.write(opening("held", "executing.a"))
+    journal.write(opening("posted", "waiting.a", held=False))
+    assert journal.post("posted", InboxItem("signal", "a", None, None, 2.0))
+    claimed = [journal.claim(f"w-{number}", DRIVER.id) for number in range(2)]
+    epochs = [entry.epoch for entry in claimed]
+    journal.write(going_on("w-0", 2, "stuck.b", epoch=epochs[0], held=False))
+    journal.write(going_on("w-1", 2, "executing.b", epoch=epochs[1]))
+
+    phases = ("waiting", "stuck", "executing", "pending")
+    found = ids_by_phase(journal, phases)
+    assert found == {"waiting": ["posted", "w-2"], "stuck": ["w-0"], "executing": ["held", "w-1"], "pending": []}
+    journal.release("w-1", epochs[1])
+    journal.dismiss(DRIVER.id)
+    assert ids_by_phase(journal, phases) == found
+    assert journal.check() == []
 
 
 def test_filters_are_told_apart(journal):
@@ -157,9 +193,16 @@ def test_cursor_of_another_kind_is_refused(journal):
             journal.search(Filter(), after)
 
 
-def test_wide_span_of_time_is_a_range_of_numbers(tmp_path, monkeypatch):
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], SQLiteJournal]]:
+    """Opens journals, and closes them at the end."""
+    with ExitStack() as closed:
+        yield lambda path: closed.enter_context(closing(SQLiteJournal(path)))
+
+
+def test_wide_span_of_time_is_a_range_of_numbers(tmp_path, monkeypatch, opened):
     """Of a span in which many have ended the same are found as of a narrow one."""
-    with_range, one_by_one = SQLiteJournal(tmp_path / "a.db"), SQLiteJournal(tmp_path / "b.db")
+    with_range, one_by_one = opened(tmp_path / "a.db"), opened(tmp_path / "b.db")
     populated(with_range), populated(one_by_one)
     timed = [chosen for chosen in FILTERS if chosen.since is not None or chosen.until is not None]
     assert len(timed) > 3
@@ -170,9 +213,9 @@ def test_wide_span_of_time_is_a_range_of_numbers(tmp_path, monkeypatch):
             assert [entry.saga_id for entry in with_range.search(chosen, limit=1000)] == expected
 
 
-def test_no_listing_reads_the_whole_file(tmp_path, monkeypatch):
+def test_no_listing_reads_the_whole_file(tmp_path, monkeypatch, opened):
     """Pages by saga, ended state, attribute, parent and time are read by indexes; EXPLAIN shows it."""
-    journal = SQLiteJournal(tmp_path / "sagas.db")
+    journal = opened(tmp_path / "sagas.db")
     populated(journal)
     journal.dismiss(DRIVER.id)
     asked, read = [], SQLiteJournal.__dict__.get("_read", vars(JournalReader)["_read"])
@@ -394,7 +437,11 @@ def test_postgresql_reads_no_table_as_a_whole(tmp_path, monkeypatch):
                 Filter(),
             ):
                 assert journal.search(chosen, None, 10), chosen
+            newest = newest_by_phase(journal, ("stuck", "waiting", "executing"), 10)
+            assert {phase: len(found) for phase, found in newest.items()} == {"stuck": 10, "waiting": 0, "executing": 0}
         assert len(asked) > 16
         for query, parameters in asked:
             plan = "\n".join(line for (line,) in read(sessions_of(journal), f"EXPLAIN {query}", parameters))
             assert not re.search(r"Seq Scan on (executions|records|attributes)", plan), (query, parameters, plan)
+            if "row_number" in query:
+                assert "Index Only Scan Backward using parked" in plan, plan

@@ -459,7 +459,7 @@ def test_group_over_no_items_but_nonsense_compensates(drive, journal, nonsense):
     outcome = drive(saga, journal=journal).run("odd", 1, check=False)
 
     assert outcome.failed
-    assert f"addresses told {nonsense!r} as the items of 'n'; it must return a list of them" in str(outcome.error)
+    assert f"addresses returned {nonsense!r} as items of 'n'; it must return a list of them" in str(outcome.error)
     assert world.calls == ["a", "undo a"]
 
 

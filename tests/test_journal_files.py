@@ -407,6 +407,10 @@ def test_lost_and_damaged_rows_are_found(journal, path, harm, fault):
             "it is in 'retrying.a', and its row calls no driver",
         ),
         ("UPDATE executions SET mail = 3 WHERE number = 2", "the inbox has another number of items than is noted"),
+        (
+            "UPDATE executions SET parked = 'waiting' WHERE number = 2",
+            "it is in 'retrying.a', and its row names another phase",
+        ),
     ],
 )
 def test_a_row_that_contradicts_its_records_is_found_and_repaired(journal, path, harm, fault):

@@ -51,6 +51,10 @@ LIMITS: dict[str, tuple[tuple[str, int], ...]] = {"d-1": (("x", 1), ("y", 2)), "
 """What each driver declares."""
 
 
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=é"}
+"""The context of a trace that an item was said in."""
+
+
 class JournalRemembers(RuleBasedStateMachine):
     """Whatever is done to it, in whatever order: a journal equals a plain model."""
 
@@ -288,7 +292,10 @@ class JournalRemembers(RuleBasedStateMachine):
             self.rows[saga_id]["opened"] if saga_id in self.rows else acceptance(saga_id)
         )
         records = tuple(
-            msgspec.structs.replace(record(saga_id, seq + n, target, at=at), saga=opened.saga)
+            msgspec.structs.replace(
+                record(saga_id, seq + n, target, at=at, carrier=None if n % 2 else {"traceparent": f"é-{n}"}),
+                saga=opened.saga,
+            )
             for n, target in enumerate(targets, 1)
         )
         state = targets[-1] if targets else self.state(self.rows[saga_id]) if saga_id in self.rows else "pending"
@@ -386,7 +393,8 @@ class JournalRemembers(RuleBasedStateMachine):
         row = self.rows.get(name)
         if row is not None and row["driver"] is not None:
             child = acceptance(f"{name}/g.{branch}", parent=name, at=self.clock.now)
-            posts = ((other, InboxItem("signal", "n", None, "why", self.clock.now)), ("unknown", InboxItem("cancel")))
+            item = InboxItem("signal", "n", None, "why", self.clock.now, carrier=TRACE)
+            posts = ((other, item), ("unknown", InboxItem("cancel")))
             commit = self.commit(name, ["waiting.g"], row["driver"], held=True, wake_in=3.0, epoch=row["epoch"])
             self.attempt(msgspec.structs.replace(commit, children=(child,), posts=posts))
 
@@ -420,7 +428,7 @@ class JournalRemembers(RuleBasedStateMachine):
 
     @rule(name=executions, has_token=st.booleans())
     def post(self, name, has_token):
-        item = InboxItem("cancel", reason="enough", at=self.clock.now)
+        item = InboxItem("cancel", reason="enough", at=self.clock.now, carrier=TRACE if has_token else None)
         self.deliver_by_post(name, item, None, has_token, self.deliver(name, item))
 
     def deliver_by_post(self, name, item, clock, has_token, delivered):
@@ -443,7 +451,7 @@ class JournalRemembers(RuleBasedStateMachine):
     @rule(name=executions, kind=st.sampled_from(sorted(VERBS)), called=st.sampled_from("uvwxyz"))
     def post_a_verb(self, name, kind, called):
         """An operator speaks; the same again is harmless, even when it was answered."""
-        item = InboxItem(kind, f"{called} to {name}", None, "because", self.clock.now)
+        item = InboxItem(kind, f"{called} to {name}", None, "because", self.clock.now, carrier=TRACE)
         assert self.journal.post(name, item) == self.deliver(name, item)
 
     @rule(name=executions, epoch=st.integers(1, 3), message=st.sampled_from(("no currency", "no price")))

@@ -226,6 +226,9 @@ def test_secrets_are_hidden(stuck):
     text = get(monitor, "/runs/o-1").text
     assert "alert" not in text
     assert "OutcomeUnknownError: NN" in text
+    picture = text[text.index("<svg") :]
+    assert "Error: NN" in picture
+    assert "Error: no" not in picture
 
 
 def test_a_strip_leaves_room_for_short_times():
@@ -321,6 +324,16 @@ def test_an_execution_is_held_and_let_go(world):
         assert "On hold" not in get(monitor, "/runs/o-1").text
 
 
+def test_page_says_who_has_seen_an_alert(world):
+    """Among the notes, with the reason."""
+    with Mediator(order(world)) as mediator:
+        mediator.start("order", saga_id="o-1")
+        eventually(lambda: mediator.outcome("o-1").awaits_signal)
+        mediator.acknowledge("o-1", reason="the bank is slow", actor="anna")
+        page = get(Monitor(mediator, authorize=acting), "/runs/o-1").text
+        assert re.search(r"<li>acknowledged .* by anna: the bank is slow<pre", page)
+
+
 def test_what_has_failed_is_run_again(world):
     """And the new execution is shown."""
     saga = Saga("s", [world.step("a", ValueError("no"), "ok", retry=ONCE)])
@@ -358,7 +371,7 @@ def test_one_verb_is_given_to_all_that_fit(world, tmp_path, kind):
         assert "3 accepted, 0 refused, 0 left" in text
         assert (await ask(monitor, page, {}, headers)).status == 303  # goes on with nothing
         assert (await ask(monitor, "/bulk?verb=again")).status == 400
-        assert (await ask(monitor, "/bulk?verb=resolve&state=stuck")).status == 400
+        assert (await ask(monitor, "/bulk?verb=undo&state=succeeded")).status == 400
         assert (await ask(monitor, "/batches/nobody")).status == 409
         watcher = Monitor(mediator, authorize=looking)
         assert (await ask(watcher, "/bulk", form, headers)).status == 403

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import time
+from pathlib import Path
 from types import FunctionType
 from typing import Any, cast
 
@@ -112,6 +115,22 @@ def test_child_that_goes_on_for_ever_is_ended_and_named():
     assert (ran["for ever"].end, ran["for ever"].lines) == (TIMED_OUT, ["at it"])
     assert ran["dies"].end == DIED
     assert (ran["finishes"].end, ran["finishes"].lines) == (FINISHED, ["found"])
+
+
+def test_jobs_that_are_under_way_when_the_time_is_over_have_no_result(tmp_path):
+    """CI's few mutants keep their time: what goes on longer is ended and not counted, and nothing begins later."""
+
+    def for_ever(send):
+        (tmp_path / str(os.getpid())).touch()
+        while True:
+            pass
+
+    jobs = [Job("quick", lambda send: send("found"), 5.0), Job("ended", for_ever, 600.0), Job("late", for_ever, 600.0)]
+    ran = list(run_all(jobs, 1, time.monotonic() + 1.5))
+
+    assert [each.job.name for each in ran] == ["quick"]
+    (begun,) = tmp_path.iterdir()
+    assert not Path("/proc", begun.name).exists()
 
 
 def test_mutant_that_the_record_does_not_know_meets_the_tests_of_its_module():

@@ -106,6 +106,37 @@ def test_started_twice_runs_once(open_shop):
     assert seen == [{"id": 1}]
 
 
+@pytest.mark.parametrize("kind", marked(KINDS))
+def test_attributes_of_a_start_come_with_the_transaction(kind, open_shop):
+    """The saga that begins with my transaction is found by them; a wrong one is refused before anything is written."""
+    shop = open_shop(kind)
+    session = session_of(shop)
+    with pytest.raises(PayloadError, match="attribute"):
+        shop.tx.start(session, "order", {}, saga_id="o-1", attributes={"a b": 1})
+    shop.tx.start(session, "order", {"id": 1}, saga_id="o-1", attributes={"tenant": "acme", "order": 17})
+    shop.tx.start(session, "order", {"id": 2}, saga_id="o-2")
+    session.commit()
+    session.close()
+
+    with Mediator(ORDER) as mediator:
+        assert asyncio.run(shop.tx.pass_on(mediator)) == 2
+        assert [each.saga_id for each in mediator.executions(attributes={"tenant": "acme", "order": 17})] == ["o-1"]
+
+
+def test_start_that_an_earlier_version_wrote_has_no_attributes(open_shop):
+    """A row from before there were attributes is passed on."""
+    shop = open_shop("sqlite3")
+    body = '{"payload":{"id":1},"deadline":null}'
+    put = "INSERT INTO fsm_mediator_outbox (kind, name, key, body) VALUES ('start', 'order', 'o-1', '{}')"
+    shop.execute(put.format(body))
+
+    with Mediator(ORDER) as mediator:
+        assert asyncio.run(shop.tx.pass_on(mediator)) == 1
+        assert mediator.wait("o-1").succeeded
+
+    assert seen == [{"id": 1}]
+
+
 @pytest.mark.parametrize("kind", marked(("sqlite3", "psycopg")))
 def test_signal_comes_with_the_transaction(kind, open_shop):
     """Approved in the user's own transaction: the saga goes on after the commit."""

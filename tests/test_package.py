@@ -176,7 +176,7 @@ def test_index_page_without_a_home_has_no_broken_links():
     assert "<img" not in page
     assert re.findall(r"\]\((?!https?:)[^)#][^)]*\)", page) == []
     assert "](https://github.com/pytransitions/transitions)" in page
-    assert "The tutorial; how to get diagrams into docs" in page
+    assert "- The tutorial, and how to get diagrams into docs" in page
 
 
 def test_picture_in_markdown_is_absolute_too():

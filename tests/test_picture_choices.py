@@ -18,6 +18,7 @@ from fsm_mediator.diagram.layout.steps import steps_layout
 from fsm_mediator.diagram.picture import HIDDEN, VIEWS
 from fsm_mediator.diagram.themes import DARK, LIGHT
 from fsm_mediator.errors import DefinitionError
+from fsm_mediator.mediator.sync import Mediator
 from fsm_mediator.states import COMPENSATING, PENDING, STUCK_PHASES
 from fsm_mediator.testing.strategies import histories, sagas
 from fsm_mediator.verifier import verify
@@ -42,6 +43,17 @@ def test_whatever_is_hidden_the_rest_can_be_read(data, hide, view):
         assert overlaps(detail_layout(diagram.picture)) == []
     assert diagram.to_dot()
     assert diagram.to_mermaid()
+
+
+def test_undone_run_of_one_step_keeps_its_end_apart():
+    """Where only the path is shown, the end is not beside a step that was compensated: its compensation is there."""
+    saga = Saga("order", [part("reserve")])
+    mediator = Mediator(saga)
+    mediator.run(saga, saga_id="o-1")
+    outcome = mediator.undo("o-1")
+
+    assert [record.event for record in outcome.history] == ["start", "executed", "undo", "compensated"]
+    assert overlaps(detail_layout(outcome.diagram("detail", hide={"unreached"}).picture)) == []
 
 
 def test_hidden_states_are_not_in_the_detail():

@@ -10,6 +10,7 @@ import pytest
 
 from fsm_mediator import LeaseLostError
 from fsm_mediator.journal.planning import Plan
+from fsm_mediator.journal.postgres.usual import FEW
 from fsm_mediator.journal.protocol import Commit
 from fsm_mediator.journal.repair import RepairableJournal
 from fsm_mediator.records import InboxItem
@@ -24,6 +25,17 @@ def journal() -> Any:
     with closing(server().journal()) as made:
         made.enlist(DRIVER)
         yield made
+
+
+def test_few_records_and_many_are_written_alike(journal):
+    """The usual commit has a few records as values, and more of them as arrays."""
+    for count in range(FEW + 3):
+        targets = [f"executing.{number}" for number in range(count)]
+        journal.write(opening(f"o-{count}", *targets))
+        journal.write(Commit(f"o-{count}", tuple(record(f"o-{count}", count + 1 + at) for at in range(FEW + 1)), "d-1"))
+        written = journal.records(f"o-{count}")
+        assert [each.seq for each in written] == list(range(1, count + FEW + 2))
+        assert [each.target for each in written[:count]] == targets
 
 
 @pytest.mark.parametrize(

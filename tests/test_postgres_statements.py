@@ -166,6 +166,19 @@ def test_the_backlog_is_neither_sorted_nor_read_whole_to_claim_some(large, monke
     assert "Sort" not in reading
 
 
+def test_no_index_has_a_new_entry_while_an_execution_runs(large):
+    """What each record changes in the row of its execution is in no index, nor in the condition of one.
+
+    Only such an update is written without a new entry in every index of the table (a HOT update).
+    """
+    named = connections_of(large).read("""
+        SELECT DISTINCT a.attname FROM pg_index i JOIN pg_depend d ON d.objid = i.indexrelid
+        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE i.indrelid = 'executions'::regclass""")
+    assert not {"state", "changed_at", "seq", "wake_at", "mail", "epoch", "last_token"} & {name for (name,) in named}
+    assert {"driver", "ended_at", "failed"} <= {name for (name,) in named}
+
+
 # Round trips
 
 

@@ -17,19 +17,32 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from fsm_mediator import AesGcm, DefinitionError, LoggingObserver, Mediator, PayloadError, Saga, SQLiteJournal, conforms
+from fsm_mediator import (
+    AesGcm,
+    DefinitionError,
+    JournalError,
+    LoggingObserver,
+    Mediator,
+    PayloadError,
+    Saga,
+    SQLiteJournal,
+    conforms,
+)
 from fsm_mediator.ciphers import CannotOpenError
 from fsm_mediator.cli.commands import cli
 from fsm_mediator.error_types import MissingExtraError
+from fsm_mediator.journal import resealing
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.notes import Note
 from fsm_mediator.journal.operators import Drivability, Fault
 from fsm_mediator.journal.planning import Plan
 from fsm_mediator.journal.protocol import Commit
+from fsm_mediator.journal.resealing import for_resealing
 from fsm_mediator.journal.sealing import seal, unseal
+from fsm_mediator.mediator.bulk import Batch, freeze
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.redaction import HIDDEN, RedactingFilter, Redaction
-from tests.postgres_server import server
+from tests.postgres_server import connections_of, server
 from tests.secrets_app import KEYS, SECRET, charge, checkout, journal
 
 ROOT = Path(__file__).parent.parent
@@ -155,12 +168,135 @@ def test_keys_rotate(tmp_path):
     for key_ids in (("old",), ("new", "old")):
         with closing(journal(path, *key_ids)) as opened, Mediator(checkout, journal=opened) as mediator:
             mediator.run("checkout", SECRET, saga_id=key_ids[0], check=False)
-    rows = sqlite3.connect(path).execute("SELECT saga_id, details FROM records JOIN executions ON number = execution")
+    with closing(sqlite3.connect(path)) as raw:
+        query = "SELECT saga_id, details FROM records JOIN executions ON number = execution"
+        rows = raw.execute(query).fetchall()
     used = {(saga_id, found[1]) for saga_id, text in rows if (found := re.search('"sealed":"sealed:([a-z]*):', text))}
     assert {pair for pair in used if "/" not in pair[0]} == {("old", "old"), ("new", "new")}
     with closing(journal(path, "new", "old")) as opened:
         (entry,) = (each for each in opened.entries() if each.saga_id == "old")
         assert msgspec.json.decode(entry.acceptance.payload) == SECRET
+
+
+def everywhere(opened):
+    """All texts of a journal's tables, as they are kept."""
+    if isinstance(opened, SQLiteJournal):
+        with closing(sqlite3.connect(opened.path)) as raw:
+            return "\n".join(raw.iterdump())
+    rows = [connections_of(opened).read(f"SELECT * FROM journal.{name}") for name in TABLES_OF_TEXTS]  # noqa: S608
+    return str(rows)
+
+
+TABLES_OF_TEXTS = ("records", "inbox", "answers", "faults", "notes", "planned")
+
+
+def fill(opened, secret):
+    """Have a secret in every text that a journal keeps; what comes back of them."""
+    driver = this_driver()
+    opened.enlist(driver)
+    failure = Failure("ValueError", secret, f"Traceback: {secret}")
+    first = Record("o-1", "s", 1, "start", "pending", "executing.a", 2.0)
+    opened.write(Commit("o-1", (first,), driver.id, acceptance=Acceptance("o-1", "s", "1", "f", secret, 1.0)))
+    branches = tuple(Acceptance(f"o-1/g.{n}", "s/g", "1", "f", secret, 1.0, parent="o-1") for n in range(2))
+    record = Record("o-1", "s", 2, "errored", "executing.a", "retrying.a", 3.0, "a", 1, secret, failure, reason=secret)
+    opened.write(Commit("o-1", (record,), driver.id, plan=Plan(branches)))
+    opened.write(Commit("o-1", (), driver.id, token=7, plan=Plan(ends=failure)))
+    for name in ("go", "on"):
+        opened.post("o-1", InboxItem("signal", name, secret, secret, 4.0))
+    answer = VerbAnswer(opened.inbox("o-1")[0].number, "verb-1", None, secret, 5.0)
+    opened.write(Commit("o-1", (), driver.id, token=8, answers=(answer,)))
+    opened.note_fault("o-1", 1, Fault("Order", "$.card", secret))
+    opened.add_note(Note("hold", "o-1", actor="ann", reason=secret))
+    opened.add_note(Note("hold", saga="s", actor="ann", reason=secret))
+    freeze(opened, "resolve", ["o-1"], {"result": secret}, secret, "ann", 6.0)
+
+
+def seen(opened):
+    """All that comes back of it."""
+    records = opened.records("o-1")
+    return [
+        *(opened.find("o-1"), records, [record.error.traceback for record in records if record.error]),
+        *(opened.inbox("o-1"), opened.planned("o-1"), opened.answer("verb-1"), opened.faults()),
+        [note for note in opened.notes() if note.kind != "batch"],
+        [Batch(opened, note.value["batch"]).arguments for note in opened.notes(kind="batch")],
+    ]
+
+
+def test_an_old_key_is_retired_once_everything_is_sealed_anew(sealed):
+    """After `reseal` no text needs the old key, or is in plain text; all of it comes back as it was."""
+    sealed.codec.cipher = AesGcm({"old": KEYS["old"]})
+    fill(sealed, SECRET)
+    before = seen(sealed)
+    opened = Acceptance("plain", "s", "1", "f", SECRET, 1.0)
+    sealed.codec.cipher = None
+    sealed.write(Commit("plain", (), None, held=False, acceptance=opened))
+    assert "sealed:old:" in everywhere(sealed)
+    assert SECRET in everywhere(sealed)
+    sealed.codec.cipher = AesGcm({"new": KEYS["new"], "old": KEYS["old"]})
+    counted: list[int] = []
+
+    done = sealed.reseal(counted.append)
+
+    assert done == (17, {})
+    assert sum(counted) == 18  # one record has no secret
+    assert "sealed:old:" not in everywhere(sealed)
+    assert SECRET not in everywhere(sealed)
+    assert sealed.reseal() == (0, {})
+    sealed.codec.cipher = AesGcm({"new": KEYS["new"]})
+    assert seen(sealed) == before
+    assert msgspec.json.decode(sealed.find("plain").acceptance.payload) == SECRET
+    with pytest.raises(JournalError, match="cannot seal its texts again"):
+        for_resealing(object())
+    sealed.codec.cipher = None
+    with pytest.raises(DefinitionError, match="needs a cipher with key_ids"):
+        sealed.reseal()
+
+
+def test_what_cannot_be_opened_stays_and_is_counted(sealed):
+    """A key that is missing is named; the rest is sealed anew, and the key can be given later."""
+    sealed.codec.cipher = AesGcm({"old": KEYS["old"]})
+    fill(sealed, SECRET)
+    before = seen(sealed)
+    sealed.codec.cipher = AesGcm({"new": KEYS["new"]})
+    assert sealed.reseal() == (0, {"old": 16})
+    sealed.codec.cipher = AesGcm({"new": KEYS["new"], "old": KEYS["old"]})
+    assert sealed.reseal() == (16, {})
+    assert seen(sealed) == before
+
+
+def test_resealing_goes_on_where_it_was_killed(sealed, monkeypatch):
+    """Row by row, in small transactions: what is done is done."""
+    sealed.codec.cipher = AesGcm({"old": KEYS["old"]})
+    fill(sealed, SECRET)
+    sealed.codec.cipher = AesGcm({"new": KEYS["new"], "old": KEYS["old"]})
+    monkeypatch.setattr(resealing, "AT_ONCE", 1)
+
+    def dies(_count):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    calls: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        sealed.reseal(dies)
+    assert "sealed:new:" in everywhere(sealed)
+    assert 0 < sealed.reseal().changed < 14
+    assert "sealed:old:" not in everywhere(sealed)
+
+
+def test_reseal_on_the_command_line(tmp_path):
+    """Old keys open, the first one seals; a missing one ends the command with 1."""
+    path = tmp_path / "sagas.db"
+    with closing(journal(path, "old")) as opened:
+        fill(opened, SECRET)
+    both, new = (",".join(f"{key_id}:{KEYS[key_id]}" for key_id in ids) for ids in (("new", "old"), ("new",)))
+    words = ("--cipher", "env:K", "reseal", "-j", path)
+    assert "16 texts could not be opened: the key 'old' is missing" in shown(*words, code=1, K=new)
+    text = shown(*words, K=both)
+    assert "16 rows sealed anew" in text
+    assert "no other key than the first one is needed" in text
+    assert "0 rows sealed anew" in shown(*words, K=new)
+    assert "needs a cipher" in " ".join(shown("reseal", "-j", path, code=6).split())
 
 
 def test_a_text_moved_to_another_row_does_not_open(tmp_path):
@@ -337,3 +473,19 @@ def test_the_command_line_redacts(place, tmp_path, monkeypatch):
         text = shown(*command, "-j", place / "sagas.db", K=KEY)
         assert HIDDEN in text
         assert SECRET not in text
+
+
+@pytest.mark.parametrize("suffix", ["svg", "dot", "mmd", "md"])
+def test_pictures_are_redacted(place, tmp_path, suffix):
+    """No format, no view and no frame of a picture has what must not be seen; without redaction it is there."""
+    words = ("--cipher", "env:K", "--redact", f"/{SECRET}-\\w+/")
+    drawn = ("render", "tests.secrets_app:checkout", "-j", place / "sagas.db", "--id", "o-1")
+    moves = ("--animate",) if suffix == "svg" else ()
+    for view in ("steps", "detail"):
+        file = tmp_path / f"{view}.{suffix}"
+        shown(*words, *drawn, "--view", view, "-o", file, *moves, K=KEY)
+        assert "TOPSECRET" not in file.read_text()
+        assert f"ValueError: {HIDDEN}" in file.read_text() or suffix in ("mmd", "md")
+        shown("--cipher", "env:K", *drawn, "--view", view, "-o", file, *moves, K=KEY)
+        plain = file.read_text()
+        assert "TOPSECRET" in plain or suffix == "mmd" or (suffix, view) == ("md", "steps")

@@ -9,6 +9,7 @@ from fsm_mediator.states import (
     ABANDON,
     ENDED,
     EVENTS,
+    FURTHER,
     PHASES,
     STUCK_PHASES,
     UNDRIVABLE,
@@ -119,3 +120,10 @@ def test_names_of_phases_are_as_journaled():
         *("compensation_errored", "compensation_due", "compensation_exhausted", "retry", "settled_undone"),
         *("settled_done", "undo"),
     ]
+
+
+def test_crashes_are_counted_anew_after_progress_and_after_a_persons_word():
+    """What completes a part is progress; another attempt, and going back, are none."""
+    progress = ("completes", "tries a stuck part", "takes a person's word", "compensates a saga")
+
+    assert {event for event, words in EVENTS.items() if words.startswith(progress)} == FURTHER

@@ -28,9 +28,20 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from fsm_mediator import Mediator, MissingExtraError, OutcomeUnknownError, Parallel, Saga, Signal, SQLiteJournal, step
+from fsm_mediator import (
+    DefinitionError,
+    Mediator,
+    MissingExtraError,
+    OutcomeUnknownError,
+    Parallel,
+    Retry,
+    Saga,
+    Signal,
+    SQLiteJournal,
+    step,
+)
 from fsm_mediator.telemetry import SagaFilter, Telemetry, log_context
-from tests.drivers import PATIENCE, QUICK, World
+from tests.drivers import PATIENCE, QUICK, World, eventually
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +55,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.spans: list[Any] = []
         self.metrics: dict[str, Any] = {}
+        self.bodies: list[bytes] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def named(self, name: str) -> list[Any]:
@@ -56,6 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(body)
         if self.path == "/v1/traces":
             for traced in ExportTraceServiceRequest.FromString(body).resource_spans:
                 for spans_of in traced.scope_spans:
@@ -98,6 +111,13 @@ def attributes(span) -> dict[str, Any]:
     return {key: getattr(value, value.WhichOneof("value")) for key, value in values.items()}
 
 
+def exception_of(span) -> dict[str, str]:
+    """What a span tells of an exception."""
+    (event,) = span.events
+    assert event.name == "exception"
+    return {each.key: each.value.string_value for each in event.attributes}
+
+
 def both(telemetry: Telemetry) -> dict[str, Any]:
     """The settings of a mediator."""
     return {"around": [telemetry], "observers": [telemetry]}
@@ -131,6 +151,34 @@ def test_each_stint_and_each_attempt_is_a_span(drive, journal, receiver, tracing
     failed, fine = receiver.named("execute a")
     assert (failed.status.code, attributes(failed)["error.type"]) == (2, "ConnectionError")
     assert (fine.status.code, first.status.code) == (0, 0)
+
+
+def test_exceptions_are_redacted_before_they_are_exported(drive, receiver, tracing):
+    """Nothing that leaves the process has the secret: no message, no traceback, no cause."""
+
+    def fails(payload, context):
+        try:
+            raise KeyError("4111-SECRET")
+        except KeyError as error:
+            raise ValueError("card 4111-SECRET") from error
+
+    saga = Saga("s", [World().step("a", fails, undo=None)])
+    drive(saga, **both(Telemetry(tracing, redact=[r"/4111-\w+/"]))).run("s", check=False)
+    drive(saga, **both(Telemetry(tracing, redact=["message", "traceback"]))).run("s", check=False)
+    shown = [exception_of(span) for span in receiver.named("execute a")]
+    assert shown[0]["exception.message"] == "card ***"
+    assert "KeyError: '***'" in shown[0]["exception.stacktrace"]
+    assert (shown[-1]["exception.message"], shown[-1]["exception.stacktrace"]) == ("***", "***")
+    assert {each["exception.type"] for each in shown} == {"ValueError"}
+    assert receiver.bodies
+    assert not any(b"SECRET" in body for body in receiver.bodies)
+
+    drive(saga, **both(Telemetry(tracing))).run("s", check=False)
+    assert exception_of(receiver.named("execute a")[-1])["exception.message"] == "card 4111-SECRET"
+    drive(saga, **both(Telemetry(tracing, record_exceptions=False))).run("s", check=False)
+    assert not receiver.named("execute a")[-1].events
+    with pytest.raises(DefinitionError, match="redact"):
+        Telemetry(tracing, redact="message")
 
 
 def test_a_saga_that_compensates_is_no_error_and_one_that_is_stuck_is(drive, receiver, tracing):
@@ -208,6 +256,7 @@ def test_branches_are_in_the_trace_of_their_parent(receiver, tracing, tmp_path):
 
 PROGRAM = """
 import os, signal, sys
+from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -224,7 +273,10 @@ def first(payload):
 
 @step
 def second(payload, context):
-    if not os.path.exists(path + role) and role != "last":
+    if context.attempt == 1 and role == "second":
+        raise ConnectionError("tried again")
+    if role != "last":
+        print(format(trace.get_current_span().get_span_context().trace_id, "032x"), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     return 2
 
@@ -252,8 +304,63 @@ def test_a_trace_is_found_across_two_killed_processes(receiver, tmp_path):
     assert (one.returncode, two.returncode, last.returncode) == (-signal.SIGKILL, -signal.SIGKILL, 0), last.stderr
     (stint,) = receiver.named("saga s")  # those of the killed were never exported
     assert attributes(stint)["stint"] == "recovered"
-    assert stint.links[0].trace_id.hex() == one.stdout.strip()
+    assert stint.links[0].trace_id.hex() == one.stdout.split()[0]
+    assert stint.links[1].trace_id.hex() == two.stdout.split()[-1]  # that of the stint that was killed before
+    assert list(links_of(stint)) == ["origin", "previous"]
     assert [attributes(span)["outcome"] for span in receiver.named("execute second")] == ["executed"]
+
+
+def links_of(span) -> dict[str, list[str]]:
+    """The ids of the spans that it is linked to, by the kind of the link."""
+    found: dict[str, list[str]] = {}
+    for link in span.links:
+        (kind,) = (each.value.string_value for each in link.attributes if each.key == "fsm_mediator.link")
+        found.setdefault(kind, []).append(link.span_id.hex())
+    return found
+
+
+def test_a_stint_is_linked_to_the_one_before_and_to_what_was_said(drive, journal, receiver, tracing):
+    """From a stint I find the one before it, in any process, and the requests that had it go on."""
+    world, tracer = World(), tracing.get_tracer("app")
+    fails = world.step("b", OSError("no"), OSError("no"), "b", retry=Retry(attempts=1), undo=None)
+    saga = Saga("s", [world.step("a", pivot=True, undo=None), Signal("go"), fails])
+    one = drive(saga, journal=journal, **both(Telemetry(tracing)))
+    one.run("s", saga_id="o-1", check=False)
+    one.close()
+    other = drive(saga, journal=journal, **both(Telemetry(tracing)))
+    with tracer.start_as_current_span("signalled") as signalled:
+        other.signal("o-1", "go")
+    assert other.wait("o-1", check=False).stuck
+    with tracer.start_as_current_span("retried") as retried:
+        assert other.retry("o-1").stuck
+    assert other.retry("o-1").succeeded
+
+    first, second, third, last = receiver.named("saga s")
+    assert [links_of(span).get("previous") for span in (first, second, third, last)] == [
+        None,
+        *([span.span_id.hex()] for span in (first, second, third)),
+    ]
+    assert links_of(second)["cause"] == [format(signalled.get_span_context().span_id, "016x")]
+    assert links_of(third)["cause"] == [format(retried.get_span_context().span_id, "016x")]
+    assert [links_of(span).get("cause") for span in (first, last)] == [None, None]
+    assert journal.records("o-1")[-1].carrier["traceparent"].split("-")[1:3] == [
+        last.trace_id.hex(),
+        last.span_id.hex(),
+    ]
+
+
+def test_what_a_branch_posts_leads_to_its_stint(receiver, tracing, tmp_path):
+    """The whole that was parked goes on because of its branch, and is linked to the branch's stint."""
+    world = World()
+    saga = Saga("s", [Parallel("both", [Saga("slow", [Signal("go"), world.step("b")]), world.step("a")])])
+    with Mediator(saga, journal=tmp_path / "s.db", **both(Telemetry(tracing))) as mediator:
+        mediator.run("s", saga_id="o-1", check=False)
+        mediator.signal("o-1", "both.slow.go")
+        assert mediator.wait("o-1/both.slow").succeeded
+        eventually(lambda: mediator.outcome("o-1").succeeded)
+
+    branch = [span for span in receiver.spans if attributes(span).get("saga_id") == "o-1/both.slow"][-1]
+    assert branch.span_id.hex() in links_of(receiver.named("saga s")[-1])["cause"]
 
 
 def test_an_execution_that_is_not_sampled_runs(drive, receiver):

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import json
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ from fsm_mediator import (
     Choose,
     DefinitionError,
     DefinitionWarning,
+    Mediator,
     MemoryJournal,
     Parallel,
     PayloadError,
@@ -35,6 +37,7 @@ from fsm_mediator import (
     step,
 )
 from fsm_mediator.cli.commands import cli
+from fsm_mediator.journal.lines import plain
 from fsm_mediator.journal.type_warnings import agree
 from tests.drivers import ONCE
 
@@ -118,6 +121,15 @@ def test_models_work_as_payload_result_and_signal_with_every_journal(drive, jour
     assert seen[2]["charge"] == seen[2]["approved"] == RECEIPT
     assert seen[2]["tag"] == {"x": [Tags({"new", "gift"}), None]}
     assert drive(saga, journal=journal).outcome("s").results["charge"] == RECEIPT
+
+
+def test_models_are_shown_as_their_fields():
+    """In the JSON of an outcome and in lines for people; a value that only Python knows is shown as its repr."""
+    saga = Saga("shop", [step(name="charge")(lambda order: [RECEIPT, print])])
+    results = json.loads(Mediator(saga).run("shop", ORDER).to_json())["results"]
+
+    assert results["charge"] == [{"at": "2026-01-02T00:00:00Z", "paid": "9.50"}, repr(print)]
+    assert plain({"paid": RECEIPT, "by": print}) == {"paid": results["charge"][0], "by": repr(print)}
 
 
 @pytest.mark.parametrize("kind", ["encoded", "sqlite"])

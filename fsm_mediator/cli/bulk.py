@@ -13,9 +13,11 @@ import click
 from fsm_mediator.cli import options
 from fsm_mediator.cli.console import DID_NOT_SUCCEED, next_command, out, printable, progress_bar, say
 from fsm_mediator.cli.driving import drive
-from fsm_mediator.cli.loading import journal_for, load_app, load_journal
+from fsm_mediator.cli.loading import App, journal_for, load_app, load_journal
 from fsm_mediator.cli.where import parse_where, where
-from fsm_mediator.mediator.bulk import VERBS_IN_BULK, Batch, BulkResult, freeze
+from fsm_mediator.journal.protocol import Journal
+from fsm_mediator.mediator.bulk import PRUNE, VERBS_IN_BULK, Batch, BulkResult, fitting, freeze
+from fsm_mediator.mediator.bulk_pruning import prune_batch
 from fsm_mediator.mediator.finding import find
 
 SHOWN: int = 10
@@ -25,9 +27,15 @@ SHOWN: int = 10
 @click.command()
 @click.argument("verb", type=click.Choice(VERBS_IN_BULK), required=False)
 @where
-@click.option("--argument", "pairs", multiple=True, metavar="NAME=JSON", help="A further argument: done=true.")
+@click.option(
+    "--argument",
+    "pairs",
+    multiple=True,
+    metavar="NAME=JSON",
+    help="A further argument: done=true, result=7, name=approve.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say which executions it would be.")
-@click.option("--resume", metavar="BATCH", help="Go on with an interrupted batch: with what has no result.")
+@click.option("--resume", metavar="BATCH", help="Continue an interrupted batch: the executions without a result.")
 @click.option("--reason", "-r", help="Why; journaled for each.")
 @options.actor
 @options.app
@@ -45,19 +53,22 @@ def bulk(
 ) -> None:
     """Give VERB to every execution that fits --where, one after another, and print a result for each.
 
-    The ids are frozen in the journal first: an interrupted batch goes on with --resume. Ends with 1 if some refused.
+    The ids are frozen in the journal first: --resume continues an interrupted batch. Ends with 1 if some refused.
+    The verb prune deletes what has ended, each execution with its branches; it needs no app.
     """
     if resume is None and (verb is None or not words):
         raise click.UsageError("name a verb, and with --where the executions; or an interrupted batch with --resume")
     if dry_run and resume is None:
         with closing(load_journal(app, journal, read_only=True)[1]) as opened:
-            _print_ids(verb, [entry.saga_id for entry in find(opened, parse_where(words), None, None)])
+            _print_ids(verb, _fitting(opened, verb, words))
         return
-    loaded = load_app(app)
-    opened = journal_for(journal, loaded)
+    if resume is not None:
+        with closing(load_journal(app, journal, read_only=True)[1]) as opened:
+            verb = Batch(opened, resume).verb
+    loaded, opened = _opened(verb, app, journal)
     if resume is None:
         assert verb is not None
-        ids = [entry.saga_id for entry in find(opened, parse_where(words), None, None)]
+        ids = _fitting(opened, verb, words)
         batch = freeze(opened, verb, ids, _arguments(pairs), reason, actor, time.time())
     else:
         batch = Batch(opened, resume)
@@ -67,9 +78,24 @@ def bulk(
         return
     say(f"batch {batch.name}: {batch.verb} of {len(left)}; if it is interrupted: ", "dim")
     say(next_command("bulk", "--resume", batch.name), "dim")
-    refused = _report(drive(loaded, opened, lambda mediator: _run(mediator, batch.name, len(left))))
-    if refused:
+    if loaded is None:
+        results = _prune(opened, batch, len(left))
+    else:
+        results = drive(loaded, opened, lambda mediator: _run(mediator, batch.name, len(left)))
+    if _report(results):
         sys.exit(DID_NOT_SUCCEED)
+
+
+def _fitting(journal: Journal, verb: str | None, words: tuple[str, ...]) -> list[str]:
+    return [entry.saga_id for entry in find(journal, fitting(verb, parse_where(words)), None, None)]
+
+
+def _opened(verb: str | None, app: str | None, journal: str | None) -> tuple[App | None, Journal]:
+    """The app, and the journal; no app for what needs none."""
+    if verb == PRUNE:
+        return None, load_journal(app, journal)[1]
+    loaded = load_app(app)
+    return loaded, journal_for(journal, loaded)
 
 
 def _arguments(pairs: Iterable[str]) -> dict[str, Any]:
@@ -78,7 +104,8 @@ def _arguments(pairs: Iterable[str]) -> dict[str, Any]:
         name, is_pair, value = pair.partition("=")
         if not is_pair:
             raise click.BadParameter(f"--argument {pair!r}: give NAME=JSON, such as done=true")
-        found[name] = options.parse_json(value, f"--argument {name}")
+        is_bare = name == "name" and not value.startswith('"')  # of a signal
+        found[name] = value if is_bare else options.parse_json(value, f"--argument {name}")
     return found
 
 
@@ -95,6 +122,16 @@ async def _run(mediator: Any, batch: str, count: int) -> list[BulkResult]:
             for result in found:
                 results.append(result)
                 advance()
+    return results
+
+
+def _prune(journal: Journal, batch: Batch, count: int) -> list[BulkResult]:
+    """All results of a batch that deletes, with a progress bar meanwhile. No mediator is made for it."""
+    results = []
+    with closing(journal), progress_bar("pruning", f"{{task.completed}} of {count}") as advance:
+        for result in prune_batch(journal, batch, time.time):
+            results.append(result)
+            advance()
     return results
 
 

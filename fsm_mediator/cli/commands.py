@@ -15,6 +15,7 @@ from rich.progress import SpinnerColumn
 
 from fsm_mediator.alerts import Alerts
 from fsm_mediator.cli import (
+    acknowledging,
     again,
     bulk,
     checks,
@@ -78,12 +79,13 @@ def cli(**_: Any) -> None:
     """
 
 
-for command in (
+for _command in (
     again.again,
     bulk.bulk,
     rendering.render,
     cluster.cluster,
     monitor.ui,
+    *acknowledging.COMMANDS,
     *checks.COMMANDS,
     *copying.COMMANDS,
     *exporting.COMMANDS,
@@ -92,7 +94,7 @@ for command in (
     *starting.COMMANDS,
     *statistics.COMMANDS,
 ):
-    cli.add_command(command)
+    cli.add_command(_command)
 
 
 # Looking

@@ -65,8 +65,8 @@ class _Console(Console):
         return size if self.is_terminal else ConsoleDimensions(sys.maxsize, size.height)
 
 
-out = _Console()
-err = _Console(stderr=True)
+out: _Console = _Console()
+err: _Console = _Console(stderr=True)
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import click
 import msgspec
@@ -20,24 +20,33 @@ APP_VARIABLE: Final = "FSM_MEDIATOR_APP"
 ALERT_VARIABLE: Final = "FSM_MEDIATOR_ALERT_URL"
 CIPHER_VARIABLE: Final = "FSM_MEDIATOR_CIPHER"
 ACTOR_VARIABLE: Final = "FSM_MEDIATOR_ACTOR"
+Command = TypeVar("Command", bound=Callable[..., Any])
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
-journal = click.option(
+
+class Decorator(Protocol):
+    """Decorates a command and keeps its type."""
+
+    def __call__(self, command: Command, /) -> Command:
+        """Return the command, decorated."""
+
+
+journal: Decorator = click.option(
     "--journal", "-j", envvar=JOURNAL_VARIABLE, help="The journal's file or URL; env:NAME reads it from a variable."
 )
-app = click.option("--app", "-a", envvar=APP_VARIABLE, help="Where the sagas are: module:object.")
-app_for_signals = click.option(
+app: Decorator = click.option("--app", "-a", envvar=APP_VARIABLE, help="Where the sagas are: module:object.")
+app_for_signals: Decorator = click.option(
     "--app",
     "-a",
     envvar=APP_VARIABLE,
     help="module:object; with it, signals with a time-out are told from sleeps.",
 )
-saga_id = click.argument("saga_id")
-saga_name = click.option("--saga", "name", help="Only the saga of this name.")
-executions_of = click.option("--saga", help="Only executions of the saga of this name.")
-output = click.option("--output", "-o", default="-", help="A file; - is standard output.")
-json_lines = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+saga_id: Decorator = click.argument("saga_id")
+saga_name: Decorator = click.option("--saga", "name", help="Only the saga of this name.")
+executions_of: Decorator = click.option("--saga", help="Only executions of the saga of this name.")
+output: Decorator = click.option("--output", "-o", default="-", help="A file; - is standard output.")
+json_lines: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+as_json: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _login_name() -> str | None:
@@ -48,7 +57,7 @@ def _login_name() -> str | None:
         return None
 
 
-actor = click.option(
+actor: Decorator = click.option(
     *("--actor", "actor"),
     envvar=ACTOR_VARIABLE,
     default=_login_name,

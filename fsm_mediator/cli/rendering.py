@@ -5,6 +5,7 @@ This module decides what is drawn where; what a picture shows is decided in `dia
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ import click
 from fsm_mediator.cli import options as shared
 from fsm_mediator.cli.console import DID_NOT_SUCCEED
 from fsm_mediator.cli.exporting import mode_of, open_output, refuse_journal
-from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, one_saga, settings
+from fsm_mediator.cli.loading import App, execution_in, journal_for, load_app, one_saga, redaction, settings
 from fsm_mediator.definition.saga import Saga, all_definitions
 from fsm_mediator.diagram import Diagram, Look
 from fsm_mediator.diagram.diagram import FORMATS, LIGHT
@@ -29,6 +30,7 @@ from fsm_mediator.diagram.picture import HIDDEN, STEPS, VIEWS, View, check_view
 from fsm_mediator.diagram.staleness import COMPARED, difference, text_difference
 from fsm_mediator.diagram.themes import THEMES
 from fsm_mediator.errors import DefinitionError
+from fsm_mediator.journal.lines import hide_texts
 from fsm_mediator.mediator.diagrams import run_of
 from fsm_mediator.statistics import Statistics
 from fsm_mediator.statistics.showing import SHOWN, Show
@@ -198,7 +200,8 @@ def _diagram(app: App, options: _RenderOptions) -> tuple[Diagram, int | None]:
             found = [each for saga in app.sagas for each in all_definitions(saga) if each.name == name]
             same = [each for each in found if each.version == version]
             saga = (same or found[-1:] or [one_saga(app, name)])[0]
-            run, mode = run_of(journal, entry), mode_of(journal)
+            run = run_of(journal, entry, functools.partial(hide_texts, redaction()))
+            mode = mode_of(journal)
     if options.stats:
         first, *second = (Statistics.from_json(saga, path) for path in options.stats)
         beside = second[0] if second else None

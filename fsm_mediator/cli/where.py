@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from fsm_mediator.cli.options import Duration
+from fsm_mediator.cli.options import Decorator, Duration
 from fsm_mediator.errors import DefinitionError, PayloadError
 from fsm_mediator.journal.attributes import scalar_of
 from fsm_mediator.journal.finding import Filter
@@ -19,7 +19,7 @@ from fsm_mediator.mediator.finding import filter_of
 TEXTS: Final = ("saga", "version", "error", "step", "parent", "text")
 TIMES: Final = ("since", "until")
 
-where = click.option(
+where: Decorator = click.option(
     *("--where", "-w", "words"),
     multiple=True,
     help="Only those that fit all of it: 'saga=order error=ConnectionError state=failed,stuck since=2h @tenant=acme'. "

@@ -39,7 +39,7 @@ PLANNED: Final = "planned"
 
 @attrs.frozen
 class _End:
-    """A branch: its state, all states that it entered, and whether its saga can be undone."""
+    """A branch: its state, all its states so far, and whether its saga can be undone."""
 
     state: str
     entered: frozenset[str]

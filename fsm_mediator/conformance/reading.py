@@ -147,7 +147,7 @@ class Reader:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.ignored = 0
+        self.ignored: int = 0
         # An id may contain spaces, and so may the prefix of a log's formatter: the saga's name is between them.
         known = "|".join(map(re.escape, names))
         self._known_saga = re.compile(rf"(?<![\w-])(?P<saga>{known}) (?P<saga_id>\S(?:.*?\S)?){_MOVE}")

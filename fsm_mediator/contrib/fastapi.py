@@ -24,8 +24,8 @@ from fsm_mediator.mediator.aio import AsyncMediator
 try:
     from fastapi import Depends, FastAPI, Request
     from fastapi.responses import JSONResponse
-except ImportError as error:
-    raise MissingExtraError("fsm_mediator.contrib.fastapi", "fastapi") from error
+except ImportError as _error:
+    raise MissingExtraError("fsm_mediator.contrib.fastapi", "fastapi") from _error
 
 from fsm_mediator.errors import MediatorError
 

@@ -23,8 +23,8 @@ from fsm_mediator.mediator.sync import Mediator
 
 try:
     from flask import Flask, current_app
-except ImportError as error:
-    raise MissingExtraError("fsm_mediator.contrib.flask", "flask") from error
+except ImportError as _error:
+    raise MissingExtraError("fsm_mediator.contrib.flask", "flask") from _error
 
 __all__ = ["get_mediator", "payload_from", "use_mediator"]
 

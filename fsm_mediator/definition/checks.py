@@ -11,17 +11,29 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.parts import Callback, Kind
 from fsm_mediator.retry import Retry, check_wait
 
-SETTINGS = (
-    *("retry", "compensation_retry", "timeout", "grace", "overtake"),
-    *("pivot", "repeatable", "in_doubt_on", "no_effect_on"),
-    "label",
-)
+
+class StepSettings(TypedDict, total=False):
+    """The settings of a step besides its name, as the attributes of `Step`."""
+
+    retry: Retry | None
+    compensation_retry: Retry | None
+    timeout: float | None
+    grace: float | None
+    overtake: bool
+    pivot: bool
+    repeatable: bool
+    in_doubt_on: type[BaseException] | tuple[type[BaseException], ...]
+    no_effect_on: type[BaseException] | tuple[type[BaseException], ...]
+    label: str | None
+
+
+SETTINGS: Final = tuple(StepSettings.__annotations__)
 """What can be set on a step, besides its name."""
 
 VERBS: Final = ("execute", "compensate", "probe")
@@ -266,4 +278,4 @@ def label_of(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     label: str = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return label.rpartition("<locals>.")[2]
+    return "a lambda" if label.endswith("<lambda>") else label.rpartition("<locals>.")[2]

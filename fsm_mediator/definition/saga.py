@@ -1,6 +1,6 @@
 """Saga: an immutable definition, a name, a version and parts in order; checked and compiled when it is defined.
 
-The branches of a group are sagas of their own, made here as well, when the saga is that they belong to.
+The branches of a group are sagas too. They are created here, together with their saga.
 """
 
 from __future__ import annotations
@@ -8,7 +8,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from types import GenericAlias, MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Never, NoReturn, TypeAlias, TypedDict, Unpack
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    Never,
+    NoReturn,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+    overload,
+)
 
 from msgspec.structs import replace
 
@@ -18,6 +29,7 @@ from fsm_mediator.definition.part_sequence import PartSequence
 from fsm_mediator.definition.pickling import check_parts, shape_values, with_shape
 from fsm_mediator.definition.placing import at_its_place, is_placed_as_defined, name_at
 from fsm_mediator.definition.steps import Step
+from fsm_mediator.definition.type_variables import Payload_contra
 from fsm_mediator.definition.waits import EACH, Wait, check_payload_type
 from fsm_mediator.error_types import DefinitionError
 from fsm_mediator.machine.machine import CompiledMachine, compile_machine, without_collection
@@ -30,36 +42,40 @@ if TYPE_CHECKING:
     from fsm_mediator.diagram import Diagram, Look, View
 
 
-class Saga(PartSequence):
-    """An operation in which several participants take part: its parts, in order, and what they recover by.
+class Saga(PartSequence, Generic[Payload_contra]):
+    """An operation in which several participants take part: its parts, in order, and their settings for recovery.
 
-    One definition serves any number of executions, threads and mediators; nothing in it can be changed.
+    One definition serves any number of executions, threads and mediators; nothing in it can be changed. For a type
+    checker, a saga with ``payload=Order`` is a ``Saga[Order]``; others are ``Saga[Any]``.
 
     Attributes:
         name: Names the saga in journals, ids and pictures.
-        version: Tells definitions of one name apart that are in use at the same time.
-        payload: The type of what every step is given; None for anything.
+        version: Distinguishes definitions with the same name that are in use at the same time.
+        payload: The type of the payload, an argument of every step; None for anything.
         parts: The parts in order, nested sagas inlined, every default resolved.
-        deadline: Seconds from the start within which it must have succeeded, else it compensates; None: no limit.
+        deadline: Seconds from the start; if it has not succeeded by then, it compensates. None: no limit.
         machine: The `transitions.Machine` that runs, is drawn, journaled and verified.
-        fingerprint: Names the saga's shape: paths and kinds of the parts, which can be compensated or probed, the pivot
-            and what is repeatable. Not retry numbers, time-outs, functions and types: those may change at any time.
-        branches: Of each group and choice, by its path: its branches by name, sagas of their own (of `Parallel.each`
-            one, for every item).
-        cancels_siblings: Of a branch: whether the other branches of its group are cancelled if it fails.
-        single: The only part of a branch that is no saga of its own, whose result is the branch's; None otherwise.
+        fingerprint: Identifies the saga's shape: paths and kinds of the parts, which of them can be compensated or
+            probed, the pivot, and which are repeatable. It excludes retry numbers, time-outs, functions and types,
+            which may change at any time.
+        branches: The branches of each group and choice, by its path: a saga for each name (for `Parallel.each` one, for
+            every item).
+        cancels_siblings: For a branch: whether the other branches of its group are cancelled if it fails.
+        single: If a branch is a single part and not a saga: the name of the part, whose result is the branch's. None
+            otherwise.
 
     Args:
         name: Letters, digits, underscores and hyphens.
         parts: Steps, other sagas, groups (`Parallel`), choices (`Choose`), signals and sleeps.
-        payload: Its type where the journal is durable: attrs, dataclass, TypedDict, Struct, pydantic model, JSON types.
+        payload: The payload's type, for durable journals: attrs, dataclass, TypedDict, Struct, pydantic model, JSON
+            types.
         version: Any short text or number.
         retry: For steps that set none.
         compensation_retry: For steps that set none.
         deadline: Seconds.
 
     Raises:
-        DefinitionError: Says what is wrong, where, and how to mend it.
+        DefinitionError: The definition is wrong. The message says what is wrong, where, and how to fix it.
     """
 
     __slots__ = (
@@ -88,6 +104,30 @@ class Saga(PartSequence):
     _warned: bool
     _by_path: Mapping[str, Part]
 
+    @overload
+    def __init__(
+        self,
+        name: str,
+        parts: Iterable[Step | Saga | Wait],
+        *,
+        payload: type[Payload_contra],
+        version: str | int = "1",
+        retry: Retry | None = None,
+        compensation_retry: Retry | None = None,
+        deadline: float | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        parts: Iterable[Step | Saga | Wait],
+        *,
+        payload: Any = None,
+        version: str | int = "1",
+        retry: Retry | None = None,
+        compensation_retry: Retry | None = None,
+        deadline: float | None = None,
+    ) -> None: ...
     def __init__(
         self,
         name: str,
@@ -133,7 +173,7 @@ class Saga(PartSequence):
         placed = tuple(flatten(name, contents, "", retry, compensation_retry))
         if branch and (pivot := next((part.path for part in placed if part.pivot), None)) is not None:
             raise DefinitionError(
-                f"the pivot {pivot!r} cannot be in a branch ({name!r}): branches go on at the same time, and there is "
+                f"the pivot {pivot!r} cannot be in a branch ({name!r}): branches run at the same time, and there is "
                 f"one point of no return for all. Place it before or after the group"
             )
         placed = with_pivot(name, placed, forward_only=forward_only)
@@ -161,7 +201,7 @@ class Saga(PartSequence):
         for attribute, value in values.items():
             object.__setattr__(self, attribute, value)
 
-    def named(self, name: str) -> Saga:
+    def named(self, name: str) -> Saga[Payload_contra]:
         """The same saga under another name, to nest it twice."""
         return Saga(
             name,
@@ -176,7 +216,7 @@ class Saga(PartSequence):
     def machine_with(self, state: str) -> CompiledMachine | None:
         """The machine that knows *state*: the saga's own, or the same with the states that its settings rule out.
 
-        An execution may stand in such a state when it was journaled under other settings. None: neither knows it.
+        An execution may be in such a state if it was journaled under other settings. None: neither machine knows it.
         """
         if state in self.machine.states:
             return self.machine
@@ -208,7 +248,7 @@ class Saga(PartSequence):
         return first
 
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
-        """The picture of the machine: ``detail`` shows every state, ``steps`` a box a step.
+        """The picture of the machine: ``detail`` shows every state, ``steps`` one box for each step.
 
         *look*: how it is drawn, as the attributes of `Diagram`: theme, direction, width, hide, title, legend.
         """
@@ -226,10 +266,10 @@ class Saga(PartSequence):
     def __delattr__(self, attribute: str) -> None:
         raise AttributeError(f"saga {self.name!r} is immutable; define another one")
 
-    def __copy__(self) -> Saga:
+    def __copy__(self) -> Saga[Payload_contra]:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Saga:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Saga[Payload_contra]:
         return self  # a copy would have services of its own; `dataclasses.asdict` and settings classes copy deeply
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -320,7 +360,7 @@ def _typed_dict(name: str, types: Mapping[str, Any]) -> Any:
         key: _typed_dict(key, type) if isinstance(type, dict) else Any if type in (NoReturn, Never) else type
         for key, type in types.items()
     }
-    # What was not chosen, or had not answered, is not there.
+    # Branches that were not chosen, or had not answered, are missing.
     return TypedDict(name, fields, total=False)  # type: ignore[operator]  # made of what is only known here
 
 
@@ -335,9 +375,10 @@ Shape: TypeAlias = "tuple[tuple[Any, ...], ...]"
 
 
 def shape_of(parts: tuple[Part, ...]) -> Shape:
-    """What a fingerprint is made of: of each part path, kind, whether it is compensated, probed, the pivot, repeatable.
+    """The content of a fingerprint.
 
-    Of a group also its branches: what each is called, and the shape of it.
+    It has for each part its path, its kind, and whether it is compensated, is probed, is the pivot, and is repeatable.
+    For a group it also has the name and the shape of each branch.
     """
     return tuple(
         (part.path, part.kind.value, part.compensatable, part.probe is not None, part.pivot, part.repeatable)
@@ -357,7 +398,7 @@ def check_is_saga(where: str, saga: object) -> None:
 
 
 class SignalPlace(NamedTuple):
-    """Where a signal is.
+    """The place of a signal.
 
     Attributes:
         part: The signal.

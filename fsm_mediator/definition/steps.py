@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar, overload
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -17,6 +17,7 @@ from fsm_mediator.definition.checks import (
     DEFAULT_IN_DOUBT_ON,
     DEFAULT_NO_EFFECT_ON,
     SETTINGS,
+    StepSettings,
     callback_of,
     check_name,
     check_settings,
@@ -26,30 +27,40 @@ from fsm_mediator.definition.checks import (
     snake_case,
 )
 from fsm_mediator.definition.pickling import object_at, refuse, remade
-from fsm_mediator.error_types import DefinitionError
+from fsm_mediator.definition.type_variables import P, Parameters, Payload_co, R, Result_co, Returned_co, T_co
+from fsm_mediator.error_types import DefinitionError, NoResultError, safe_repr
 from fsm_mediator.records import Failure
 from fsm_mediator.retry import Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
-
 DEFAULT_COMPENSATION_RETRY = Retry(attempts=10)
-"""More patient than `Retry()`: some 50 seconds, for a compensation that is given up needs a person."""
+"""More patient than `Retry()`: some 50 seconds, because a person has to settle a compensation that is given up."""
 
 
-class Context(msgspec.Struct, frozen=True, eq=False):
-    """What a step is told about the call, besides the payload.
+class Executable(Protocol[T_co]):
+    """Has an ``execute`` that returns a *T_co*: a step, as a type checker sees it."""
+
+    @property
+    def execute(self) -> Callable[..., T_co]:
+        """The function that is called."""
+
+
+class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
+    """The context of a call of a step, its second argument.
+
+    For a type checker, ``Context[Order]`` is the context of a step whose payload is an ``Order``.
 
     Attributes:
         saga_id: The execution.
         step: The step's path in the saga.
         attempt: The number of this attempt, from 1.
         verb: ``execute``, ``compensate`` or ``probe``.
-        results: What the steps before returned, by name. In a nested saga: those of the nested saga.
-        result: When compensating: what this step's `execute` returned; None where it never answered.
-        in_doubt: Whether an earlier attempt of `execute` may have had an effect that nobody saw.
-        error: When compensating: what set compensation off.
-        seq: The number of the record that announced this attempt. Unlike *attempt* it never falls in an execution, so
-            that of two attempts the one that began later can be told.
+        results: The results of the steps before, by name. In a nested saga: of the steps in it.
+        result: When compensating: the result of this step's `execute`; None if it never answered.
+        in_doubt: Whether an earlier attempt of `execute` may have had an effect without an answer.
+        error: When compensating: the error that started the compensation.
+        seq: The number of the record that announced this attempt. Unlike *attempt* it never falls within an execution,
+            so the later of two attempts has the higher number.
     """
 
     saga_id: str
@@ -62,26 +73,53 @@ class Context(msgspec.Struct, frozen=True, eq=False):
     error: Failure | None = None
     seq: int = 0
 
+    @overload
+    def result_of(self, step: Executable[R | Coroutine[Any, Any, R]]) -> R: ...
+    @overload
+    def result_of(self, step: Executable[Coroutine[Any, Any, R]]) -> R: ...  # type: ignore[overload-cannot-match]  # mypy needs it
+    def result_of(self, step: Executable[Any]) -> Any:
+        """The result of a step of the same saga that was executed before, with the type that the step returns.
+
+        Args:
+            step: The step as it was placed in the saga; its result is found by its name.
+
+        Raises:
+            NoResultError: It was not executed before, or is in another saga or branch.
+            DefinitionError: *step* is no step.
+        """
+        name = name_of_step(step)
+        if name in self.results:
+            return self.results[name]
+        known = ", ".join(self.results) or "none yet"
+        raise NoResultError(
+            f"saga {self.saga_id!r}: step {self.step!r} sees no result of step {name!r}; there are {known}. A step "
+            f"sees the results of the steps before it in its own saga. The results of a nested saga or a group are in "
+            f"context.results, under its name",
+            self.saga_id,
+            name,
+        )
+
     @property
     def idempotency_key(self) -> str:
-        """Names this call; every attempt of it has the same, so that a participant can tell a repetition."""
+        """The key of this call; every attempt has the same key, so that a participant recognises a repetition."""
         return f"{self.saga_id}:{self.step}:{'execute' if self.verb == 'probe' else self.verb}"
 
     @property
     def execute_key(self) -> str:
-        """The key that `execute` was called with, so that a compensation can name what it undoes."""
+        """The key of the call of `execute`, so that a compensation can name the effect that it undoes."""
         return f"{self.saga_id}:{self.step}:execute"
 
 
-class Step:
-    """A participant's unit of a saga: ``execute`` does it, ``compensate`` (optional) undoes its effect.
+class Step(Generic[Result_co]):
+    """One participant's part of a saga: ``execute`` performs it, ``compensate`` (optional) undoes its effect.
 
     Subclass it, give it its service by constructor, and place an instance in a `Saga`. Each of ``execute``,
     ``compensate`` and ``probe`` takes ``(payload)`` or ``(payload, context)``, and may be a coroutine function for
-    `AsyncMediator`. A second parameter gets the context if it is required or named ``context``.
+    `AsyncMediator`. A second parameter gets the context if it is required or named ``context``. For a type checker,
+    the ``execute`` of a ``Step[int]`` returns an ``int``.
 
-    ``compensate`` must be safe to repeat, and safe where ``execute`` never took effect: it is also called when that is
-    in doubt. ``probe`` answers `Happened(result)` or `NotHappened()`, or raises if it cannot tell.
+    ``compensate`` must be safe to repeat. It must also be safe if ``execute`` never took effect, because it is called
+    when the effect is in doubt. ``probe`` returns `Happened(result)` or `NotHappened()`, or raises if it does not know.
 
     Attributes:
         name: By default the class name in snake_case without a trailing ``Step``.
@@ -89,23 +127,23 @@ class Step:
         retry: When an attempt of `execute` is repeated. Unset: the saga's, else `Retry()`; no limit after the pivot.
         compensation_retry: When an attempt of `compensate` is repeated. Unset: the saga's, else ten attempts.
         timeout: Seconds for one attempt. None: no limit.
-        grace: Seconds that a call which outlives *timeout* is still waited for; a coroutine is cancelled first. Unset:
+        grace: Further seconds to wait for a call that outlives *timeout*; a coroutine is cancelled first. Unset:
             *timeout* again.
         overtake: Python cannot end a thread, nor a coroutine that swallows its cancellation. True: a call that outlives
-            time-out and grace may be repeated or compensated while it still runs. False: the saga gets stuck instead,
-            and says so.
+            time-out and grace may be repeated or compensated while it still runs. False: the saga gets stuck instead.
         pivot: The go/no-go step: before it a saga recovers backward, after it only forward.
         repeatable: Whether an attempt in doubt may be repeated (with the same idempotency key).
-        in_doubt_on: Exception types after which the effect may have happened all the same.
-        no_effect_on: Exception types after which it surely has not, though *in_doubt_on* names a class above them. Only
-            for what cannot be raised once any request of the attempt was sent: a step that makes two calls sets
-            ``no_effect_on=()``, for the second may be refused after the first took effect. The more specific class
-            counts; where both settings name one class, the one that is set on the step.
+        in_doubt_on: Exception types after which the effect may have happened anyway.
+        no_effect_on: Exception types after which there was certainly no effect, although *in_doubt_on* names a base
+            class of them. Name only types that cannot be raised after any request of the attempt was sent. A step that
+            makes two calls sets ``no_effect_on=()``, because the second call may be refused after the first took
+            effect. The more specific class counts. If both settings name one class, the setting of the step counts
+            before a default.
 
     Raises:
-        DefinitionError: When the subclass is defined with a wrong setting, or with a name that is one of the above but
-            for a slip (``compensat``, ``timout``); methods and attributes of its own are welcome. Signatures are
-            checked when an instance is placed in a saga.
+        DefinitionError: When the subclass is defined with a wrong setting, or with a misspelt name of the above
+            (``compensat``, ``timout``). Other methods and attributes are allowed. Signatures are checked when an
+            instance is placed in a saga.
     """
 
     name: str
@@ -120,6 +158,9 @@ class Step:
     in_doubt_on: type[BaseException] | tuple[type[BaseException], ...] = DEFAULT_IN_DOUBT_ON
     no_effect_on: type[BaseException] | tuple[type[BaseException], ...] = DEFAULT_NO_EFFECT_ON
 
+    if TYPE_CHECKING:
+        execute: Callable[..., Result_co | Coroutine[Any, Any, Result_co]]
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__ and not is_of_instances(inspect.getattr_static(cls, "name", None)):
@@ -128,7 +169,7 @@ class Step:
             refuse_misspelt(cls)
         check_settings(cls.__qualname__, cls)
 
-    def with_(self, **settings: Any) -> Self:
+    def with_(self, **settings: Unpack[StepSettings]) -> Self:
         """The same step with other settings: ``charge.with_(retry=Retry(attempts=5))``.
 
         Raises:
@@ -141,7 +182,7 @@ class Step:
                 )
         other = self._copy()
         for setting, value in settings.items():
-            object.__setattr__(other, setting, value)  # the class may be frozen; this copy is nobody's yet
+            object.__setattr__(other, setting, value)  # the class may be frozen; nothing else has this copy yet
         check_settings(self.name, other)
         return other
 
@@ -160,12 +201,30 @@ class Step:
         return f"<{type(self).__name__} {getattr(self, 'name', None)!r}>"  # Step itself has no name, but may be shown
 
 
-class FunctionStep(Step):
-    """A step made of functions by `step`. Calling it calls the function, as if it had never been decorated."""
+def name_of_step(step: object) -> str:
+    """The name of a step that `result_of` is given.
 
-    def __init__(self, execute: Callable[..., Any], name: str, settings: Mapping[str, Any]) -> None:
+    Raises:
+        DefinitionError: It is no step.
+    """
+    if not isinstance(step, Step):
+        raise DefinitionError(f"result_of takes a step of the saga, not {safe_repr(step)}")
+    return step.name
+
+
+class FunctionStep(Step[Result_co], Generic[Result_co, Parameters, Returned_co]):
+    """A step made of functions by `step`. Calling it calls the function, as if it had never been decorated.
+
+    Its types are the step's result, the function's parameters and what a call returns: of a coroutine function
+    something to await.
+    """
+
+    def __init__(
+        self, execute: Callable[Parameters, Returned_co], name: str, settings: StepSettings | Mapping[str, Any]
+    ) -> None:
         self.name = name
-        self.execute = execute
+        # A call returns the step's result; that of a coroutine function returns something to await.
+        self.execute: Callable[Parameters, Returned_co] = execute  # type: ignore[assignment]
         functools.update_wrapper(self, execute, updated=())
         for setting, value in settings.items():
             setattr(self, setting, value)
@@ -188,7 +247,7 @@ class FunctionStep(Step):
             refuse(f"step {self.name!r}", f"no module has {label_of(self.execute)!r} at its top level; define it there")
         return remade, (FunctionStep, (self.execute, self.name, {}), self.__dict__)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned_co:
         """Call the function as it was before it became a step."""
         return self.execute(*args, **kwargs)
 
@@ -208,13 +267,26 @@ class FunctionStep(Step):
         return function
 
 
+class StepDecorator(Protocol):
+    """The decorator that ``@step(...)`` returns."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> FunctionStep[R, P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> FunctionStep[R, P, R]: ...
+
+
 @overload
-def step(function: Callable[..., Any], /) -> FunctionStep: ...
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> FunctionStep[R, P, Coroutine[Any, Any, R]]: ...
 @overload
-def step(*, name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], FunctionStep]: ...
+def step(function: Callable[P, R], /) -> FunctionStep[R, P, R]: ...
+@overload
+def step(*, name: str | None = None, **settings: Unpack[StepSettings]) -> StepDecorator: ...
 def step(
-    function: Callable[..., Any] | None = None, /, *, name: str | None = None, **settings: Any
-) -> FunctionStep | Callable[[Callable[..., Any]], FunctionStep]:
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, **settings: Unpack[StepSettings]
+) -> Any:
     """Make a step of a function: ``@step`` or ``@step(retry=Retry(attempts=5), timeout=2.0)``.
 
     Args:

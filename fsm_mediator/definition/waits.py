@@ -1,7 +1,7 @@
-"""Waits: the parts of a saga that call nothing and wait: a signal, a sleep, branches of its own, or one chosen of them.
+"""Waits: the parts of a saga that call no step and wait: a signal, a sleep, a group of branches, or a chosen branch.
 
-Each is an immutable definition, checked when it is made and placed by `Saga` as a step is. What they wait for comes to
-the execution's inbox, or is a point in time; the rules are in ``execution``.
+Each is an immutable definition, checked when it is created and placed by `Saga` like a step. A wait ends by an item in
+the execution's inbox, or at a time; the rules are in ``execution``.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from fsm_mediator.machine.parts import Callback, Kind, Part
 from fsm_mediator.retry import check_wait, takes_number
 
 Branch: TypeAlias = "Step | PartSequence | Wait"
-"""What a branch may be: a step, a saga or another part."""
+"""The types of a branch: a step, a saga or another part."""
 
 _SEPTEMBER_2001 = 1e9
-"""Seconds since the epoch below which a number is surely a duration, and no moment."""
+"""Seconds since the epoch; a smaller number is certainly a duration, not a moment."""
 
 _YEAR_10000 = 253_402_300_800
-"""Seconds since the epoch from which on no calendar can show a moment."""
+"""Seconds since the epoch; no calendar can show this or a later moment."""
 
 
 class Wait:
-    """A part that waits; not made by itself.
+    """A part that waits; the base class of all waits.
 
     Attributes:
         name: Its name, unique in its saga.
-        kind: What sort of part it is.
+        kind: The kind of the part.
     """
 
     kind: Kind
@@ -60,7 +60,7 @@ class Wait:
         if callback.is_coroutine:
             raise DefinitionError(
                 f"{where}: {setting} is a coroutine function; it must be a plain function that only looks at the "
-                f"payload and the results. What takes time, or can fail, belongs into a step before it"
+                f"payload and the results. Put slow or failing work into a step before it"
             )
         return callback
 
@@ -98,13 +98,13 @@ def check_payload_type(where: str, payload: Any) -> None:
 class Signal(Wait):
     """Waits for a value from outside: an approval, a webhook call, the answer of another saga.
 
-    The saga parks in ``waiting.NAME``, holds no thread, and goes on when `Mediator.signal` was called with its id and
-    this name, from any process. A signal that comes before it is waited for is kept. The first value counts.
+    The saga parks in ``waiting.NAME`` and holds no thread. It resumes after a call of `Mediator.signal` with its id and
+    this name, from any process. A signal that comes before its wait is kept. The first value counts.
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        timeout: Seconds to wait at the most; the saga then compensates (after the pivot: it gets stuck). None: for
-            ever.
+        timeout: Seconds to wait, at most; the saga then compensates (after the pivot: it gets stuck). None: without
+            limit.
         payload: The type of the signal's value; None for anything.
 
     Raises:
@@ -126,13 +126,14 @@ class Signal(Wait):
 
 
 class Sleep(Wait):
-    """Waits for some seconds, or until a moment. The end is journaled: after a restart only the rest is waited for.
+    """Waits for some seconds, or until a moment. The end is journaled: a restarted process waits only for the rest.
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        seconds: How long; a number, or a function of ``(payload)`` or ``(payload, context)`` that tells it.
+        seconds: The duration in seconds; a number, or a function of ``(payload)`` or ``(payload, context)`` that
+            returns it.
         until: Instead of *seconds*, the moment: a `datetime` with a time zone, seconds since the epoch, or a function
-            that tells either. One that is past is no wait.
+            that returns either. A past moment ends the wait at once.
 
     Raises:
         DefinitionError: Neither or both are given, or one is out of range.
@@ -170,10 +171,10 @@ class Sleep(Wait):
     fixed: float | None
 
     def due_at(self, at: float, decided: Any) -> float:
-        """When the wait is over that begins at *at*, given what its function has told.
+        """The end of a wait that begins at *at*, from its settings and the answer of its function.
 
         Raises:
-            DecisionError: That is no duration, or no moment.
+            DecisionError: The answer is no duration, or no moment.
         """
         if self.decide is None:
             assert self.fixed is not None
@@ -181,7 +182,7 @@ class Sleep(Wait):
         if not self.relative:
             return _moment(decided)
         try:
-            check_wait(f"what {self.decide.label} told as seconds", decided)
+            check_wait(f"{self.decide.label}: the returned seconds", decided)
         except DefinitionError as error:
             raise DecisionError(str(error)) from None
         return at + float(decided)
@@ -190,7 +191,7 @@ class Sleep(Wait):
 def _moment(value: Any) -> float:
     if isinstance(value, dt.datetime):
         if value.tzinfo is None:
-            raise DecisionError(f"{value!r} has no time zone, so that nobody knows when that is; give it one")
+            raise DecisionError(f"{value!r} has no time zone; give it one")
         return value.timestamp()
     if not takes_number(value):
         raise DecisionError(
@@ -206,18 +207,18 @@ def _moment(value: Any) -> float:
 
 
 class Parallel(Wait):
-    """Executes branches at the same time, each an execution of its own; done when all have succeeded.
+    """Executes branches at the same time, each as a separate execution; done when all have succeeded.
 
-    If one fails, the others are cancelled: what has not begun does not begin, what only waits ends, attempts under way
-    are waited for. Then those that succeeded are undone. After the pivot all are seen to their end. The results of the
-    branches are in ``context.results[NAME]``, by the branches' names (of `each`: a list).
+    If a branch fails, the others are cancelled: branches that have not begun do not begin, waiting branches end, and
+    the group waits for running attempts. Then the succeeded branches are undone. After the pivot all branches run to
+    their end. The results of the branches are in ``context.results[NAME]``, by the branches' names (of `each`: a list).
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        branches: Steps, sagas or other parts, each with a name of its own.
-        at_most: How many go on at a time; None: all.
+        branches: Steps, sagas or other parts, each with a different name.
+        at_most: How many branches run at a time; None: all.
         on_failure: ``"cancel"`` the other branches when one fails, or let all ``"settle"`` first. It is read live, and
-            may change while executions are under way.
+            may change while executions run.
 
     Raises:
         DefinitionError: There are none, two have the same name, or a setting is wrong.
@@ -266,15 +267,15 @@ class Parallel(Wait):
         at_most: int | None = None,
         on_failure: Literal["cancel", "settle"] = "cancel",
     ) -> Self:
-        """A group with one branch for every item that *over* returns: none is fine, and so are equal ones.
+        """A group with one branch for every item that *over* returns: none, one or many; items may be equal.
 
         Args:
             name: Letters, digits, underscores and hyphens.
             branch: A step, a saga or another part; it takes the item as its payload.
-            over: A function of ``(payload)`` or ``(payload, context)`` that returns the items, a list or whatever else
-                can be iterated but a text, and only looks at what it is given.
+            over: A function of ``(payload)`` or ``(payload, context)`` that returns the items: a list or another
+                iterable, but no text. It should only read its arguments.
             payload: The type of an item; None: a saga's own, or anything.
-            at_most: How many go on at a time; None: all.
+            at_most: How many branches run at a time; None: all.
             on_failure: ``"cancel"`` the other branches when one fails, or let all ``"settle"`` first.
 
         Raises:
@@ -300,13 +301,13 @@ def items_of(group: Part, decided: Any) -> list[Any]:
     """The items that *group* goes over.
 
     Raises:
-        DecisionError: Its function told none: nothing that can be iterated, or a text, which would be its letters.
+        DecisionError: Its function returned no iterable, or a text, which would give its letters.
     """
     if isinstance(decided, Iterable) and not isinstance(decided, (str, bytes)):
         return list(decided)
     assert group.decide is not None
     raise DecisionError(
-        f"{group.decide.label} told {safe_repr(decided)} as the items of {group.path!r}; it must return a list of them"
+        f"{group.decide.label} returned {safe_repr(decided)} as items of {group.path!r}; it must return a list of them"
     )
 
 
@@ -315,9 +316,9 @@ class Choose(Wait):
 
     Args:
         name: Letters, digits, underscores and hyphens.
-        branches: The parts to choose from, by the names to choose them by.
-        by: A function of ``(payload)`` or ``(payload, context)`` that returns one of these names, and only looks at
-            what it is given.
+        branches: The parts to choose from, by name.
+        by: A function of ``(payload)`` or ``(payload, context)`` that returns one of these names. It should only read
+            its arguments.
 
     Raises:
         DefinitionError: There are no branches, or a name is wrong.
@@ -340,4 +341,4 @@ class Choose(Wait):
 
 
 EACH = "*"
-"""Names, in a definition, the branch of which there is one for each item."""
+"""The name, in a definition, of the branch that stands for the branches of all items."""

@@ -58,7 +58,11 @@ class Look(TypedDict, total=False):
     legend: bool | None
 
 
-def _as_set(names: Collection[str]) -> frozenset[str]:
+def _as_view(view: View) -> View:
+    return check_view(view)
+
+
+def _as_set(names: Hidden | Collection[Hidden]) -> frozenset[Hidden]:
     return frozenset([names] if isinstance(names, str) else names)
 
 
@@ -90,11 +94,11 @@ class Diagram:
 
     saga: Saga
     run: Run | None = None
-    view: View = attrs.field(default=DETAIL, kw_only=True, converter=check_view)
+    view: View = attrs.field(default=DETAIL, kw_only=True, converter=_as_view)
     theme: ThemeName = attrs.field(default=LIGHT, kw_only=True)
     direction: Direction | None = attrs.field(default=None, kw_only=True)
     width: int | None = attrs.field(default=None, kw_only=True)
-    hide: frozenset[str] = attrs.field(default=frozenset(), kw_only=True, converter=_as_set)
+    hide: frozenset[Hidden] = attrs.field(default=frozenset(), kw_only=True, converter=_as_set)
     title: str | None = attrs.field(default=None, kw_only=True)
     legend: bool | None = attrs.field(default=None, kw_only=True)
     numbers: Numbers | None = attrs.field(default=None, kw_only=True)

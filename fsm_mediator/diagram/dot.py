@@ -48,9 +48,11 @@ class Canvas:
     """Writes what both views have in common."""
 
     def __init__(self, layout: Layout, theme: Theme, legend: bool | None) -> None:
-        self.layout, self.theme, self.legend = layout, theme, legend
-        self.high = round(layout.height)
-        self.clusters = 0
+        self.layout: Layout = layout
+        self.theme: Theme = theme
+        self.legend: bool | None = legend
+        self.high: int = round(layout.height)
+        self.clusters: int = 0
 
     def head(self) -> list[str]:
         """The attributes of the graph, of its nodes and of its edges."""

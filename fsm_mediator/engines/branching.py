@@ -57,7 +57,7 @@ class Branching:
         self.going_on: set[str] = set()
         self.posted: dict[str, list[list[Any]]] = {}
         self.cancelled: set[str] = set()
-        self.changed = False
+        self.changed: bool = False
 
     # What an adapter does
 

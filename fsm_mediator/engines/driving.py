@@ -32,14 +32,25 @@ class Driving(Branching):
         summary: How this branch stands, as its last turn has it.
     """
 
+    # A type checker that reads a typed package does not infer these from the base class.
+    start: Data
+    branches: dict[str, dict[str, Data]]
+    execution: Execution | None
+    items: list[list[Any]]
+    openings: dict[str, Data]
+    verbs: list[tuple[Data, Any]]
+    unread: bool
+    cancels: bool
+    cancelled: set[str]
+
     def __init__(self, turns: Turns) -> None:
         super().__init__()
         self.turns = turns
         self.rows: list[Row] = []
-        self.numbered = 0
-        self.crashes = [0, 0]
-        self.closing = False
-        self.reported = RUNNING
+        self.numbered: int = 0
+        self.crashes: list[int] = [0, 0]
+        self.closing: bool = False
+        self.reported: str = RUNNING
         self.summary: Data = {}
 
     # What an adapter does

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.engines.questions import target_of_signal
+from fsm_mediator.engines.refusals import ATTRIBUTES_MOVE, SETTINGS, Refusals
 from fsm_mediator.engines.replay import Data, Turns
-from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, UnknownExecutionError
+from fsm_mediator.engines.settings import EngineSettings
+from fsm_mediator.errors import JournalError, StillRunningError, UnknownExecutionError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.ids import ancestors
+from fsm_mediator.journal.attributes import checked_attributes
 from fsm_mediator.mediator.commands import check_parent_waits
 from fsm_mediator.mediator.store import raise_unless_succeeded
 from fsm_mediator.mediator.validation import check_id_argument, check_seconds
@@ -21,23 +26,14 @@ from fsm_mediator.mediator.verbs import ANSWER_TIMEOUT
 from fsm_mediator.records import CANCEL, RESOLVE, RETRY, UNDO, VERBS, InboxItem
 
 if TYPE_CHECKING:
-    from fsm_mediator.diagram import Diagram
+    from fsm_mediator.diagram import Diagram, View
 
 FIRST_LOOK: Final = 1.0
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two looks at an execution that is waited for; the first after `FIRST_LOOK`, then less often."""
 
-_NOT_HERE: Final = {
-    "around": "a worker of {engine} has interceptors, which are called around each attempt",
-    "journal": "the log of {engine} takes its place; a projection follows it into a journal",
-    "limits": "bound the attempts of each worker by max_workers; for one limit over all, use a journal",
-    "observers": "a record is observed before {engine} has it; follow it into a journal, and observe that",
-    "park_after": "{engine} keeps what waits, whoever began it",
-}
-"""Settings of a `Mediator` that engines do not have, and the next move."""
 
-
-class EngineMediator:
+class EngineMediator(Refusals):
     """Starts sagas on an engine, and says to them what `Mediator` says. Workers drive them.
 
     Args:
@@ -48,13 +44,20 @@ class EngineMediator:
         DefinitionError: Two sagas have the same name and version, or a type cannot be decoded.
     """
 
-    engine = "this engine"
-
-    def __init__(self, *sagas: Saga, **settings: Any) -> None:
-        for name, move in _NOT_HERE.items():
+    def __init__(self, *sagas: Saga, **settings: Unpack[EngineSettings]) -> None:
+        for name, move in SETTINGS.items():
             if name in settings:
-                self._refuse(name, move.format(engine=self.engine))
-        self.turns = Turns(*sagas, **settings)
+                self._refuse(name, move)
+        self.turns: Turns = Turns(*sagas, **settings)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Do nothing: the engine's client is its owner's, and the workers drive on. As `AsyncMediator.close`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     # What an adapter does
 
@@ -107,10 +110,25 @@ class EngineMediator:
         return self.turns.registry.sagas
 
     async def start(
-        self, saga: Saga | str, payload: Any = None, *, saga_id: str | None = None, deadline: float | None = None
+        self,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
+        *,
+        saga_id: str | None = None,
+        deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> str:
-        """Have the engine accept a saga durably, and return its id at once. As `Mediator.start`."""
+        """Have the engine accept a saga durably, and return its id at once. As `Mediator.start`.
+
+        Raises:
+            RefusedError: It is given attributes, which engines do not keep.
+        """
+        self._refuse_attributes(attributes)
         return (await self._start(saga, payload, saga_id, deadline))[0]
+
+    def _refuse_attributes(self, attributes: Mapping[str, Any] | None) -> None:
+        if attributes is not None and checked_attributes(attributes):
+            self._refuse("attributes", ATTRIBUTES_MOVE)
 
     async def _start(
         self, saga: Saga | str, payload: Any, asked: str | None, deadline: float | None
@@ -124,15 +142,21 @@ class EngineMediator:
 
     async def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
         deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         check: bool = True,
     ) -> Outcome:
-        """Run a saga to its end, on the engine's workers. As `Mediator.run`."""
+        """Run a saga to its end, on the engine's workers. As `Mediator.run`.
+
+        Raises:
+            RefusedError: It is given attributes, which engines do not keep.
+        """
+        self._refuse_attributes(attributes)
         if timeout is not None:
             check_seconds("timeout (seconds)", timeout)
         saga_id, new = await self._start(saga, payload, saga_id, deadline)
@@ -184,9 +208,9 @@ class EngineMediator:
         standing = await self._standing(saga_id)
         return self.turns.outcome(standing["opening"], standing["rows"])
 
-    async def diagram(self, saga_id: str, view: str = "detail") -> Diagram:
+    async def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
         """The picture of the machine with an execution's way through it. As `Mediator.diagram`, without branches."""
-        return (await self.outcome(saga_id)).diagram(view)  # type: ignore[arg-type]  # it says which views there are
+        return (await self.outcome(saga_id)).diagram(view)
 
     async def cancel(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
@@ -288,40 +312,3 @@ class EngineMediator:
             result = None if meant["result"] is None else msgspec.json.encode(meant["result"]).decode()
             verb |= {"done": meant["done"], "result": result}
         return await self._order(saga_id, verb, ANSWER_TIMEOUT)
-
-    # What engines do not have
-
-    def recover(self) -> NoReturn:
-        """Refused: the engine's workers recover.
-
-        Raises:
-            RefusedError: Always.
-        """
-        self._refuse("recover", f"run a worker: {self.engine} hands it what needs one, after a crash too")
-
-    def daemon(self) -> NoReturn:
-        """Refused: an engine has workers.
-
-        Raises:
-            RefusedError: Always.
-        """
-        self._refuse("daemon", f"run a worker of {self.engine}")
-
-    def executions(self) -> NoReturn:
-        """Refused: an engine keeps no list of records.
-
-        Raises:
-            RefusedError: Always.
-        """
-        self._refuse("executions", "follow the engine into a journal (fsm_mediator.engines.projection), and list that")
-
-    def enqueue(self, *_: Any, **__: Any) -> NoReturn:
-        """Refused: an engine has no transaction of the caller's.
-
-        Raises:
-            RefusedError: Always.
-        """
-        self._refuse("enqueue", "use start, which accepts and does not drive; or a journal in your own database")
-
-    def _refuse(self, what: str, move: str) -> NoReturn:
-        raise RefusedError(f"{type(self).__name__} has no {what!r}: {move}")

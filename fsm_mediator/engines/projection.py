@@ -26,7 +26,7 @@ from fsm_mediator.journal.protocol import ENGINE, Commit, Definition, Driver, En
 from fsm_mediator.records import SIGNAL, VERBS, Acceptance, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, SUCCEEDED
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 TRIES: Final = 5
 """How often a commit is tried that another worker was faster with."""
@@ -44,8 +44,8 @@ class Projection:
     """
 
     def __init__(self, journal: Journal | str | os.PathLike[str], engine: str = "temporal") -> None:
-        self.journal = open_journal(journal)
-        self.id = f"{ENGINE}{engine}"
+        self.journal: Journal = open_journal(journal)
+        self.id: str = f"{ENGINE}{engine}"
         self._driver = Driver(self.id, host=engine)
         self.journal.enlist(self._driver)
         self._definitions: dict[str, Definition] = {}

@@ -27,7 +27,7 @@ from fsm_mediator.errors import DecisionError, RefusedError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.execution.rules import MOST_CRASHES, RUNNING
-from fsm_mediator.journal.codec import MAX_BYTES, are_equal, result_type
+from fsm_mediator.journal.codec import MAX_BYTES, Codec, are_equal, result_type
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.rows import failure_row, is_too_late, items_of, record_of, record_rows
@@ -93,10 +93,10 @@ class Turns:
         chance: Callable[[], float] = random.random,
     ) -> None:
         journal = MemoryJournal(encode=True, max_value_bytes=max_value_bytes, types=types)
-        self.codec = journal.codec
+        self.codec: Codec = journal.codec
         self.clock = clock
-        self.registry = SagaRegistry(sagas, codec=self.codec, coroutines=True)
-        self.store = ExecutionStore(self.registry, journal, clock)
+        self.registry: SagaRegistry = SagaRegistry(sagas, codec=self.codec, coroutines=True)
+        self.store: ExecutionStore = ExecutionStore(self.registry, journal, clock)
         self._chance = chance
         self._max_recoveries = max_recoveries
         self._runtime = LoopRuntime(journal, max_workers, clock)
@@ -215,7 +215,7 @@ class Turns:
 
     def _items(self, execution: Execution, items: Iterable[list[Any]]) -> tuple[InboxItem, ...]:
         rows = (
-            (number, kind, name, value, reason, *(actor or (None,)), at)
+            (number, kind, name, value, reason, *(actor or (None,)), None, at)
             for kind, name, value, reason, at, number, *actor in items  # without an actor: of an earlier version
         )
         return self.codec.decode_items(execution.saga, items_of(rows, execution.saga_id, None))

@@ -1,4 +1,4 @@
-"""ExecutionData: what an execution has learned, and the questions that can be asked of it.
+"""ExecutionData: the knowledge of an execution, and queries on it.
 
 Nothing here changes an execution or judges an answer: `rules` decides, `Execution` moves.
 """
@@ -37,49 +37,49 @@ STEP: Final = Kind.STEP
 """The member itself: before Python 3.12 it takes its time to look one up in an enumeration."""
 
 Around: TypeAlias = Callable[[Callable[..., Any], Context], Callable[..., Any]]
-"""Puts something around a function that is called with a context."""
+"""Wraps a function that is called with a context."""
 
 INTERRUPTIBLE: Final = frozenset({PENDING, EXECUTING, RETRYING, WAITING})
-"""The phases in which a cancel or the deadline takes hold: between effects, never inside one."""
+"""The phases in which a cancel or the deadline has an effect: between effects, never inside one."""
 
 
 class ExecutionData:
-    """What one running instance of a saga knows: its machine's state, plus what was learned on the way.
+    """The data of one running instance of a saga: its machine's state, and its knowledge so far.
 
     Attributes:
         saga: The definition.
-        acceptance: What opened it.
+        acceptance: The acceptance that opened it.
         saga_id: Its id.
-        machine: The machine that it runs on: its saga's, wider if its state is one that the settings now rule out.
+        machine: The machine that it runs on: its saga's, or a wider one if the settings now rule out its state.
         places: Phase and part of every state, as in *machine*, whose attributes are slow to look up.
         events: The events by name, as in *machine*.
-        state: The machine's state; set by nothing but the machine.
-        effect: What is to be done next; None: it is pending, stuck or has ended.
+        state: The machine's state; only the machine sets it.
+        effect: The next effect; None: it is pending, stuck or has ended.
         seq: The number of its last record.
         attempt: The number of the attempt that is announced, under way or was made last, from 1.
-        doubt: Whether the part of its state may have had an effect that nobody saw.
+        doubt: Whether the part of its state may have had an effect without an answer.
         due_at: When the wait it is in ends, in seconds since the epoch.
         deadline_at: When its attempts must have ended; lifted by an operator's retry.
-        failure: What set compensation off.
+        failure: The error that started the compensation.
         trouble: The latest error of an attempt at the part of its state.
         history: Its records.
-        answered: What each executed part returned, by path.
+        answered: The result of each executed part, by path.
         compensated: The paths of the parts that were compensated, in that order.
         doubtful: The paths of the parts that were given up in doubt.
-        plans: The names of the branches of each group that it has come to, by path. None: it has come to none.
+        plans: The names of the branches of each group that it has entered, by path. None: it has entered none.
         branch_leftovers: The leftovers of each group's branches, by path. None: there are none.
         signals: The signals that have come and were not used yet, by path. None: none has come.
-        cancel: The cancel that has come and has not taken hold yet.
-        consumed: The numbers of the inbox items that need not be kept.
+        cancel: The cancel that has come and has had no effect yet.
+        consumed: The numbers of the inbox items that may be deleted.
         forwarded: The signals for its branches that came to its own inbox: (branch id, item). They are sent on with the
             next commit.
         new_branches: The branches that the last record creates, until they are taken for its commit.
-        undecided: Why the function that decides what the current part waits for has no answer.
-        poison: Why the next function that decides is not called: drivers died in it again and again.
+        undecided: Why the deciding function of the current part has no answer.
+        poison: Why the next deciding function is not called: drivers died in it repeatedly.
         parent_results: For a branch of one step: returns the results that its parent had when the group began.
-        encoding: Where the journal encodes: payloads and results as the journal gives them back. None: every attempt
-            sees the objects themselves.
-        around: What is put around a function that decides. None: nothing.
+        encoding: Payloads and results as the journal returns them, if it encodes. None: every attempt sees the objects
+            themselves.
+        around: The context managers around a deciding function. None: there are none.
     """
 
     __slots__ = (
@@ -102,14 +102,14 @@ class ExecutionData:
     def __init__(self, saga: Saga, acceptance: Acceptance) -> None:
         self.saga = saga
         self.acceptance = acceptance
-        self.saga_id = acceptance.saga_id
+        self.saga_id: str = acceptance.saga_id
         self.state: str = PENDING
         self.effect: Effect | None = None
         self.seq = 0
         self.attempt = 0
         self.doubt = False
         self.due_at: float | None = None
-        self.deadline_at = acceptance.deadline_at
+        self.deadline_at: float | None = acceptance.deadline_at
         self.failure: Failure | None = None
         self.trouble: Failure | None = None
         self.history: list[Record] = []
@@ -197,7 +197,7 @@ class ExecutionData:
 
     @property
     def decides_next(self) -> bool:
-        """Whether it is not in an attempt, and a function that decides is called as soon as it goes on."""
+        """Whether it is not in an attempt, and its next step forward calls a deciding function."""
         phase, part = self.places[self.state]
         parts = self.saga.parts
         following = 0 if part is None else parts.index(part) + 1
@@ -207,11 +207,11 @@ class ExecutionData:
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """What each step returned, by name; a nested saga's under its own name."""
+        """The result of each step, by name; a nested saga's results under its own name."""
         return nested_results(self.answered, "") if self.saga.nested else self.answered
 
     def results_seen_by(self, part: Part) -> Mapping[str, Any]:
-        """What the parts before *part* returned, by name, read-only; in a nested saga: those of the nested saga."""
+        """The results of the parts before *part*, by name, read-only; in a nested saga: of the parts in it."""
         if self.encoding is not None:
             return self._fresh_results(part.scope, self.encoding)
         results = nested_results(self.answered, part.scope) if self.saga.nested else Results(self.answered)

@@ -22,7 +22,7 @@ from fsm_mediator.execution.branching import enter_wait
 from fsm_mediator.execution.data import STEP, ExecutionData
 from fsm_mediator.execution.rules import Decision
 from fsm_mediator.ids import branch_id
-from fsm_mediator.machine.parts import COMPENSATE, GROUPS, WAIT, Kind, Part
+from fsm_mediator.machine.parts import COMPENSATE, GROUPS, WAIT, Effect, Kind, Part
 from fsm_mediator.records import (
     CANCEL,
     SIGNAL,
@@ -41,6 +41,21 @@ class Execution(ExecutionData):
     """One running instance of a saga; its attributes are those of `ExecutionData`."""
 
     __slots__ = ()
+
+    # A type checker that reads a typed package does not infer these from the base class.
+    state: str
+    seq: int
+    effect: Effect | None
+    doubt: bool
+    deadline_at: float | None
+    signals: dict[str, InboxItem] | None
+    plans: dict[str, tuple[str, ...]] | None
+    branch_leftovers: dict[str, tuple[str, ...]] | None
+    compensated: tuple[str, ...]
+    doubtful: tuple[str, ...]
+    consumed: tuple[int, ...]
+    forwarded: tuple[tuple[str, InboxItem], ...]
+    new_branches: tuple[Acceptance, ...]
 
     @classmethod
     def fold(cls, saga: Saga, acceptance: Acceptance, records: Iterable[Record]) -> Self:
@@ -165,7 +180,7 @@ class Execution(ExecutionData):
             self._apply_branches(record)
         self.history.append(record)
         self.due_at = due_at
-        self.doubt = False
+        self.doubt: bool = False
         self.trouble = None
         self.attempt = attempt
         if self.cancel is not None or self.signals:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import msgspec
 
+from fsm_mediator.definition.result_places import place_of
 from fsm_mediator.definition.saga import Saga, signal_names, without_functions
-from fsm_mediator.error_types import HOME, MediatorError
+from fsm_mediator.definition.steps import Executable
+from fsm_mediator.definition.type_variables import R
+from fsm_mediator.error_types import HOME, MediatorError, NoResultError
 from fsm_mediator.execution.views import Results
 from fsm_mediator.machine.parts import Kind
+from fsm_mediator.models import shown
 from fsm_mediator.records import Failure, Record
 from fsm_mediator.states import (
     ABANDON,
@@ -31,17 +35,17 @@ if TYPE_CHECKING:
 
 
 class Outcome(msgspec.Struct, frozen=True, eq=False):
-    """Where an execution stands.
+    """The state and results of an execution.
 
     Attributes:
         saga_id: The execution.
         saga: Its definition.
         state: The machine's state, such as ``succeeded``, ``stuck.charge`` or ``waiting.approval``.
-        results: What each step returned, by name.
-        error: Why it failed or is stuck: the step's exception where it is alive, else a `RecordedError`;
-            `SagaCancelledError`, `DeadlineExceededError` or `SagaUndoneError` where those were the cause.
-        leftovers: In a failed saga: the steps whose effect is, or may be, still there, because they have no
-            compensation. Empty means that everything was undone.
+        results: The result of each step, by name.
+        error: Why it failed or is stuck: the step's exception if it is alive, else a `RecordedError`; or
+            `SagaCancelledError`, `DeadlineExceededError` or `SagaUndoneError`.
+        leftovers: In a failed saga: the steps that still have an effect, or may have one, because they have no
+            compensation. Empty: every effect was undone.
         compensated: The steps that were compensated, in that order.
         history: Every record, in order.
     """
@@ -62,7 +66,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def failed(self) -> bool:
-        """Whether it ended compensated (save for `leftovers`)."""
+        """Whether it ended compensated (except for `leftovers`)."""
         return self.state == FAILED
 
     @property
@@ -77,7 +81,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def awaits_signal(self) -> bool:
-        """Whether it waits for a signal of its own (that of a branch, the branch waits for)."""
+        """Whether it waits for its own signal; a branch's signal is awaited by the branch."""
         phase, path = split_state(self.state)
         return phase == WAITING and any(part.path == path and part.kind is Kind.SIGNAL for part in self.saga.parts)
 
@@ -85,6 +89,43 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     def step(self) -> str | None:
         """The path of the current part; None if the execution is pending or ended."""
         return path_of(self.state) or None
+
+    @overload
+    def result_of(self, step: Executable[R | Coroutine[Any, Any, R]]) -> R: ...
+    @overload
+    def result_of(self, step: Executable[Coroutine[Any, Any, R]]) -> R: ...  # type: ignore[overload-cannot-match]  # mypy needs it
+    def result_of(self, step: Executable[Any]) -> Any:
+        """The result of *step*, with the type that the step returns; of a compensated step too.
+
+        Args:
+            step: A step of the saga, of a nested saga or of a branch. If the saga holds another setting of it
+                (`Step.with_`), or the outcome was pickled, its result is found by its name.
+
+        Raises:
+            NoResultError: The step has no result; the message says which state it is in.
+            DefinitionError: The saga has no such step, has it twice, or executes it once for each item of a group.
+        """
+        path, names = place_of(self.saga, step)
+        found: Any = self.results
+        for name in names:
+            if not isinstance(found, Mapping) or name not in found:
+                raise self._no_result(".".join(names), path)
+            found = found[name]
+        return found
+
+    def _no_result(self, step: str, path: str) -> NoResultError:
+        record = next((record for record in reversed(self.history) if record.step == path), None)
+        if self.step == path:
+            state: str | None = self.state
+            why = f"it is in state {state!r}"
+        elif record is not None:
+            state = record.source
+            error = f" and {record.error}" if record.error is not None else ""
+            why = f"its last state was {state!r}, which ended with {record.event!r}{error}"
+        else:
+            state, why = None, "it has not begun"
+        rest = "" if self.step == path else f"; the saga is in state {self.state!r}"
+        return NoResultError(f"saga {self.saga_id!r} has no result of {step!r}: {why}{rest}", self.saga_id, step, state)
 
     def __reduce__(self) -> tuple[Any, ...]:
         error = None if self.error is None else Failure(*Failure.of(self.error).__reduce__()[1]).raised()
@@ -96,13 +137,18 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         return msgspec.structs.replace(self, results=copy.deepcopy(self.results, memo))
 
     def to_json(self) -> str:
-        """The outcome as a JSON text, with its history. A value that JSON lacks is written as its ``repr``."""
+        """The outcome as a JSON text, with its history.
+
+        Models of pydantic are written as their fields, other values that JSON lacks as their ``repr``.
+        """
         names = ("saga_id", "state", "results", "leftovers", "compensated")
         error = None if self.error is None else Failure.of(self.error)
         history = [
             {**msgspec.structs.asdict(record), "error": record.error and _error_as_json(record.error)}
             for record in self.history
         ]
+        for each in history:
+            del each["carrier"]  # only a tracer uses it
         plain = {
             **{name: getattr(self, name) for name in names},
             "saga": self.saga.name,
@@ -110,20 +156,20 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
             "error": error and _error_as_json(error),
             "history": history,
         }
-        return msgspec.json.encode(plain, enc_hook=repr).decode()
+        return msgspec.json.encode(plain, enc_hook=shown).decode()
 
     def diagram(self, view: View = "detail", **look: Unpack[Look]) -> Diagram:
-        """The machine's picture with this run marked: the path taken, where it stands, what it never reached."""
+        """The machine's picture with this run marked: its path, its state, and the states that it never reached."""
         from fsm_mediator.diagram import run_diagram
 
         return run_diagram(self, view, **look)
 
     def _repr_mimebundle_(self, **kinds: Any) -> Mapping[str, Any]:
-        """Its steps and what became of them, for a notebook."""
+        """Its steps and their results, for a notebook."""
         return {**self.diagram("steps")._repr_mimebundle_(**kinds), "text/plain": repr(self)}
 
     def summary(self, *, next_move: bool = True) -> str:
-        """What happened, in a sentence or three, and the next move, in Python, unless that is told elsewhere."""
+        """A summary in up to three sentences, and with *next_move* the next call in Python."""
         name = f"saga {self.saga_id!r} ({self.saga.name})"
         if self.succeeded:
             return f"{name} succeeded"
@@ -140,7 +186,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         if signals:
             move = f": mediator.signal({self.saga_id!r}, NAME, value); NAME is {' or '.join(map(repr, signals))}"
             return f"{name} is parked in {self.state!r}; a branch may wait for a signal{move if next_move else ''}"
-        return f"{name} is parked in {self.state!r}; it goes on by itself when what it waits for has come"
+        return f"{name} is parked in {self.state!r}; it resumes by itself when its wait ends"
 
     def _why_failed(self) -> str:
         record = self._last("rejected", "in_doubt", "exhausted", "undo", ABANDON)
@@ -179,7 +225,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         done = ", done=True" if "settled_done" in verbs and "settled_undone" not in verbs else ""
         both = ", done=True or False" if "settled_done" in verbs and "settled_undone" in verbs else done
         return (
-            f"Mend the cause, then: mediator.retry({self.saga_id!r}); or settle it by hand, then: "
+            f"Fix the cause, then: mediator.retry({self.saga_id!r}); or settle it by hand, then: "
             f"mediator.resolve({self.saga_id!r}, reason=...{both})"
         )
 
@@ -208,8 +254,10 @@ class SagaNotSucceededError(MediatorError):
     """``run`` did not end in ``succeeded``.
 
     Attributes:
-        outcome: Where the saga stands: state, results, error, leftovers, history.
+        outcome: The outcome so far: state, results, error, leftovers, history.
     """
+
+    __cause__: BaseException | None
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.saga_id)
@@ -217,22 +265,22 @@ class SagaNotSucceededError(MediatorError):
         self.__cause__ = outcome.error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.outcome,), self.__dict__  # made anew, it has its cause
+        return type(self), (self.outcome,), self.__dict__  # `__init__` sets the cause again
 
     def __str__(self) -> str:
         return self.outcome.summary()
 
 
 class SagaFailedError(SagaNotSucceededError):
-    """The saga failed, and what it had done is compensated or listed in ``outcome.leftovers``."""
+    """The saga failed. Each effect is compensated or listed in ``outcome.leftovers``."""
 
 
 class SagaStuckError(SagaNotSucceededError):
-    """The saga stands half-way and needs a person: mend the cause, then ``retry`` or ``resolve``."""
+    """The saga is stuck and needs a person: fix the cause, then ``retry`` or ``resolve``."""
 
 
 class SagaWaitingError(SagaNotSucceededError):
-    """The saga is parked: it goes on when its signal comes, its time is due or its children have ended."""
+    """The saga is parked: it resumes when its signal comes, its time is due or its children have ended."""
 
 
 for _kind in (SagaNotSucceededError, SagaFailedError, SagaStuckError, SagaWaitingError):

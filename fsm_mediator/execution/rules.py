@@ -7,7 +7,7 @@ over its attempts, until it answers or its probe tells.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -273,7 +273,9 @@ def _ended(data: ExecutionData, _part: Part, answer: Answer, _at: float, _chance
     return _ignore_or_refuse(data, answer)
 
 
-Rule = Callable[[ExecutionData, Part, Answer, float, float], Decision | None]
+if TYPE_CHECKING:
+    Rule = Callable[[ExecutionData, Part, Answer, float, float], Decision | None]
+
 RULES: Final[dict[str, Rule]] = {
     PENDING: _pending,
     EXECUTING: _executing,

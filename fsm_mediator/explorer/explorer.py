@@ -68,8 +68,8 @@ class Explorer:
         self._decisions = ChoicePoints(saga)
         self._watchers: list[Callable[[], None]] = []
         acceptance = Acceptance(SAGA_ID, saga.name, saga.version, saga.fingerprint, None, 0.0)
-        self.moments = [Moment("", Execution(self._decisions.saga, acceptance), self._actions.nothing)]
-        self.position = 0
+        self.moments: list[Moment] = [Moment("", Execution(self._decisions.saga, acceptance), self._actions.nothing)]
+        self.position: int = 0
         self.view: View = DETAIL
         self.theme: ThemeName = LIGHT
         self.show(view=view, theme=theme)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import anywidget
 import traitlets
 
 from fsm_mediator.explorer.view import Play, take, view_of
 
+if TYPE_CHECKING:  # its metaclass has no types
+
+    class AnyWidget(traitlets.HasTraits):
+        """Any widget."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    from anywidget import AnyWidget
+
 _HERE: Final = files("fsm_mediator.explorer")
 
 
-class ExplorerWidget(anywidget.AnyWidget):
+class ExplorerWidget(AnyWidget):
     """Shows an explorer in a notebook's front end, which knows nothing but `view`."""
 
     _esm = (_HERE / "explorer.js").read_text(encoding="utf-8")
     _css = (_HERE / "explorer.css").read_text(encoding="utf-8")
-    view = traitlets.Dict().tag(sync=True)
+    view: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
 
     def __init__(self, explorer: Play) -> None:
         self._explorer = explorer

@@ -10,7 +10,7 @@ import functools
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import NoneType
 from typing import Any, Final, Never, NoReturn
 
@@ -26,13 +26,13 @@ from fsm_mediator.journal.plain import (
     check_hooks,
     describe_change,
     from_plain,
-    is_model,
     name_of_type,
     to_plain,
     types_within,
 )
 from fsm_mediator.journal.sealing import is_sealed, why_sealed
 from fsm_mediator.machine.parts import Part
+from fsm_mediator.models import is_model
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 
 MAX_BYTES: Final = 1024 * 1024
@@ -70,7 +70,7 @@ class Codec:
         to_hook, from_hook = types or (None, None)
         self._to_plain = functools.partial(to_plain, to_hook)
         self._from_plain = functools.partial(from_plain, from_hook)
-        self.to_json = msgspec.json.Encoder(enc_hook=self._to_plain).encode
+        self.to_json: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=self._to_plain).encode
         self._to_sorted_json = msgspec.json.Encoder(enc_hook=self._to_plain, order="deterministic").encode
         self._decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
         self._compared: set[str] = set()

@@ -25,7 +25,7 @@ TABLES: Final = {
         *("execution", "number", "saga_id", "saga", "version", "fingerprint", "deadline_at", "dormant", "at"),
         *("details", "ended"),
     ),
-    "inbox": ("number", "execution", "kind", "name", "value", "reason", "actor", "at"),
+    "inbox": ("number", "execution", "kind", "name", "value", "reason", "actor", "carrier", "at"),
     "attributes": ("execution", "name", "value"),
     "answers": ("number", "name", "seq", "refusal", "at"),
     "notes": ("number", "execution", "saga", "step", "kind", "value", "actor", "reason", "at"),

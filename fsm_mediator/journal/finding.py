@@ -141,15 +141,17 @@ def finds(journal: object) -> TypeGuard[FindingJournal]:
 def newest_by_phase(journal: Journal, phases: Sequence[str], limit: int) -> dict[str, list[Entry]]:
     """The newest executions in each of these phases of what has not ended, at most *limit* of each.
 
-    A journal with a method ``newest_by_phase(limit)`` looks for those of all phases at once.
+    A journal with a method ``newest_by_phase(phases, limit)`` looks for those of all phases at once.
     """
     found: dict[str, list[Entry]] = {phase: [] for phase in phases}
     if not hasattr(journal, "newest_by_phase"):
         return {phase: list(journal.entries(phase=phase, limit=limit)) for phase in phases}
-    for entry in journal.newest_by_phase(limit):
+    for entry in journal.newest_by_phase([*phases, *([STUCK_EXECUTING] if STUCK in phases else ())], limit):
         phase = phase_of(entry.state)
-        found.setdefault(STUCK if phase == STUCK_EXECUTING else phase, []).append(entry)
-    return {phase: found[phase] for phase in phases}
+        known = found.get(STUCK if phase == STUCK_EXECUTING else phase, [])
+        if len(known) < limit:
+            known.append(entry)  # newest first
+    return found
 
 
 def for_finding(journal: object) -> FindingJournal:

@@ -16,6 +16,7 @@ from fsm_mediator.journal.planning import planned_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.journal.rows import about_item, about_record
 from fsm_mediator.journal.sealing import MARK, NO_VALUE, is_sealed, seal, seal_secrets
+from fsm_mediator.models import shown
 from fsm_mediator.records import Failure, InboxItem, Record
 from fsm_mediator.redaction import Redaction
 
@@ -25,7 +26,7 @@ _ALL_SHOWN: Final = Redaction()
 def plain(value: Any) -> Any:
     """*value* as JSON types; a value that the journal returned encoded is decoded."""
     if not isinstance(value, msgspec.Raw):
-        return msgspec.to_builtins(value, enc_hook=repr)
+        return msgspec.to_builtins(value, enc_hook=shown)
     if is_sealed(value):
         return f"({MARK[:-1]})"
     try:
@@ -108,7 +109,9 @@ class Lines:
         if error is not None:
             failure = {"type": error.type, "message": error.message, "traceback": error.traceback}
         about = about_record(record.saga_id, record.seq)
-        return msgspec.structs.asdict(record) | self._secrets("value", record.value, failure, record.reason, about)
+        found = msgspec.structs.asdict(record)
+        del found["carrier"]
+        return found | self._secrets("value", record.value, failure, record.reason, about)
 
     def _secrets(
         self, name: str, value: Any, error: dict[str, Any] | None, reason: str | None, about: str
@@ -132,6 +135,7 @@ class Lines:
 
     def _item(self, saga_id: str, item: InboxItem) -> dict[str, Any]:
         found, about = msgspec.structs.asdict(item), about_item(saga_id, item.name)
+        del found["carrier"]
         found["reason"] = self._text("reason", item.reason, about)
         if is_sealed(item.value):
             return {**found, "value": None, "sealed": bytes(item.value).decode()}

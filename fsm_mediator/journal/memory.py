@@ -75,7 +75,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             )
         check_number("MemoryJournal: max_value_bytes", max_value_bytes, above=True)
         self.encodes = encode
-        self.codec = Codec(max_value_bytes, types)
+        self.codec: Codec = Codec(max_value_bytes, types)
         self.keep = keep
         self._empty()
         forking.register(self)

@@ -44,6 +44,11 @@ class OperatorRows:
         with self._lock:
             return frozenset(each.fingerprint for driver in self._drivers.values() for each in driver.definitions)
 
+    def is_driver_alive(self, driver_id: str) -> bool:
+        """Whether a driver is enlisted."""
+        with self._lock:
+            return driver_id in self._drivers
+
     def shape(self, fingerprint: str) -> str | None:
         """As `OperatorJournal.shape`."""
         return self._table.shapes.get(fingerprint)

@@ -11,7 +11,7 @@ from fsm_mediator.journal.forgetting import ForgottenIds
 from fsm_mediator.journal.memory_notes import Notes
 from fsm_mediator.journal.operators import Fault
 from fsm_mediator.journal.planning import Plan, Planned
-from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Commit, Recoveries
 from fsm_mediator.journal.rows import ANSWERS_KEPT, NOW, has_driver_look, next_attention_at
 from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAnswer
 from fsm_mediator.states import ENDED, PENDING, is_settled
@@ -92,19 +92,19 @@ class Row:
     )
 
     def __init__(self, acceptance: Acceptance, records: list[Record], *, dormant: bool = False) -> None:
-        self.acceptance = acceptance
-        self.abandoned = False
-        self.awaits = dormant
-        self.shared = False
-        self.seen = 0
-        self.token = 0
-        self.records = records
-        self.epoch = 1
+        self.acceptance: Acceptance = acceptance
+        self.abandoned: bool = False
+        self.awaits: bool = dormant
+        self.shared: bool = False
+        self.seen: int = 0
+        self.token: int = 0
+        self.records: list[Record] = records
+        self.epoch: int = 1
         self.driver: str | None = None
         self.wake_at: float | None = math.inf if dormant else None
         self.mail: tuple[InboxItem, ...] = ()
-        self.recoveries = NO_RECOVERIES
-        self.planned = NO_BRANCHES
+        self.recoveries: Recoveries = NO_RECOVERIES
+        self.planned: PlannedBranches = NO_BRANCHES
         self.fault: tuple[int, Fault] | None = None
         self.place: Place | None = None
 
@@ -201,12 +201,12 @@ class Table:
         self.rows: dict[str, Row] = {}
         self.branches: dict[str, dict[str, None]] = {}
         self.ended: deque[str] = deque()
-        self.forgotten = ForgottenIds()
+        self.forgotten: ForgottenIds = ForgottenIds()
         self.answers: dict[str, VerbAnswer] = {}
         self.shapes: dict[str, str] = {}
         self.posted: dict[str, set[int]] = {}
         self.pruned: dict[int, int] = {}
-        self.notes = Notes()
+        self.notes: Notes = Notes()
 
     def index_branch(self, acceptance: Acceptance) -> None:
         """Note an execution as a branch of its parent, if it has one."""

@@ -28,6 +28,11 @@ def note_of(row: Row, cipher: Cipher | None) -> Note:
     return Note(kind, saga_id, saga, step, decoded, actor, unseal(reason, cipher, about_note(saga_id)), at, number)
 
 
+def about_batch(name: str) -> str:
+    """The batch that the arguments of a verb belong to, for a cipher."""
+    return f"{name}/batch"
+
+
 def about_note(saga_id: str | None) -> str:
     """The row that a note's reason belongs to, for a cipher."""
     return f"{saga_id or ''}/note"

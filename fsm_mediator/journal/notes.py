@@ -96,9 +96,15 @@ AGAIN: Final = "run_again"
 AGAIN_OF: Final = "runs_again"
 """The kinds of the two notes that link an execution and its repetition to each other."""
 
+ACKNOWLEDGED: Final = "acknowledged"
+"""The kind of a note by which a person has seen the alerts of an execution: see ``acknowledging.py``."""
+
 BATCH: Final = "batch"
 BATCH_RESULT: Final = "batch_result"
 """The kinds of notes that keep the ids of a batch, and what came of the verb for each: see ``mediator/bulk.py``."""
+
+BATCH_CLAIM: Final = "batch_claim"
+"""The kind of a note that names the driver which carries out a batch: see ``mediator/bulk_claims.py``."""
 
 ENCODED: Final = msgspec.json.Encoder().encode
 """The value of a note as JSON: it is no value of a user's type."""

@@ -109,8 +109,8 @@ class Drivability:
 
     def __init__(self, journal: Journal) -> None:
         operators = for_operators(journal) if has_operators(journal) else None
-        self.known = None if operators is None else operators.known()
-        self.faults = {} if operators is None else operators.faults()
+        self.known: frozenset[str] | None = None if operators is None else operators.known()
+        self.faults: Mapping[str, Fault] = {} if operators is None else operators.faults()
 
     def why_not(self, entry: Entry) -> str | None:
         """Why an execution is undrivable, in words; None: it is not, as far as is known."""

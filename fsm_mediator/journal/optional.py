@@ -135,6 +135,12 @@ def forgotten_of(journal: Journal, saga_id: str) -> Forgotten | None:
     return journal.forgotten(saga_id) if hasattr(journal, "forgotten") else None
 
 
+def is_driver_alive(journal: Journal, driver_id: str) -> bool:
+    """Whether a driver is enlisted and alive. False, if the journal has no method ``is_driver_alive``."""
+    ask: Callable[[str], bool] | None = getattr(journal, "is_driver_alive", None)
+    return ask is not None and ask(driver_id)
+
+
 def damage_in(journal: Journal) -> list[str]:
     """As `Journal.check`.
 

@@ -1,7 +1,7 @@
 """Plain data: objects of types that msgspec does not know, as what JSON knows, and back.
 
-pydantic's models convert themselves, and are told by their methods: pydantic is never imported here. For all other
-types a journal is given hooks, as msgspec defines them (https://jcristharif.com/msgspec/extending.html).
+Models of pydantic convert themselves (``fsm_mediator.models``). For other types a journal is given hooks, as msgspec
+defines them (https://jcristharif.com/msgspec/extending.html).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from fsm_mediator.errors import DefinitionError
+from fsm_mediator.models import fields_of, is_model
 
 Types: TypeAlias = "tuple[Callable[[Any], Any], Callable[[type, Any], Any]]"
 """The hooks: ``to_plain(value)``, and ``from_plain(type, plain)``. Either raises NotImplementedError for a type that it
@@ -30,13 +31,6 @@ def check_hooks(where: str, types: Any) -> None:
         raise DefinitionError(f"{where}: types is a pair of functions, (to_plain, from_plain), not {types!r}")
 
 
-def is_model(kind: Any) -> bool:
-    """Whether *kind* is a class of pydantic's models."""
-    return isinstance(kind, type) and all(
-        hasattr(kind, name) for name in ("__get_pydantic_core_schema__", "model_dump", "model_validate_json")
-    )
-
-
 def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
     """*value* as plain data: a model by itself, anything else by *hook*.
 
@@ -44,7 +38,7 @@ def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
         TypeError: Neither knows its type.
     """
     if is_model(type(value)):
-        return value.model_dump(mode="json", round_trip=True)
+        return fields_of(value)
     if hook is not None and not isinstance(value, msgspec.Raw):
         try:
             return hook(value)

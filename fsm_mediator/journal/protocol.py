@@ -24,7 +24,7 @@ class Definition(msgspec.Struct, frozen=True):
     """A definition that a driver knows.
 
     Attributes:
-        fingerprint: Of its shape.
+        fingerprint: The fingerprint of its shape.
         shape: Its shape, as JSON.
     """
 
@@ -33,21 +33,21 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 ENGINE: Final = "engine:"
-"""Begins the id of a driver that is an engine."""
+"""The beginning of the id of a driver that is an engine."""
 
 
 class Driver(msgspec.Struct, frozen=True):
-    """Performs effects: one mediator in one process.
+    """A driver performs effects: it is one mediator in one process.
 
     Attributes:
-        id: Unique among all drivers there ever were.
+        id: Unique among all drivers of all times.
         host: The machine's name, for people.
         boot_id: An id of the machine since its last start; empty if the system has none.
         pid_namespace: An id of the namespace in which *pid* counts; empty if the system has none.
         pid: The process.
         started: When the process started, in the system's own count: a later process with this pid has another.
-        limits: Names of limits, and how many attempts each allows at a time. Entries do not name them.
-        definitions: What it can drive. Entries do not name them.
+        limits: Names of limits, and how many attempts each allows at a time. Empty in entries.
+        definitions: The definitions that it can drive. Empty in entries.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Driver(msgspec.Struct, frozen=True):
 
     @property
     def is_engine(self) -> bool:
-        """Whether it is an engine, which has no process, and counts as alive for ever."""
+        """Whether it is an engine, which has no process, and always counts as alive."""
         return self.id.startswith(ENGINE)
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ class Driver(msgspec.Struct, frozen=True):
 class Recoveries(NamedTuple):
     """How often an execution was claimed from a dead driver while an attempt, probe or decision was under way.
 
-    *total*: since it last got further; *here*: since its last record.
+    **total*: since it last made progress; *here*: since its last record.
     """
 
     total: int = 0
@@ -81,11 +81,11 @@ class Recoveries(NamedTuple):
 
 
 NO_RECOVERIES: Final = Recoveries()
-"""Of an execution with no driver that has died in its midst."""
+"""The counts of an execution that was never claimed from a dead driver."""
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """All that is written for one execution in one transaction: everything, or nothing.
+    """All rows for one execution that are written in one transaction: everything, or nothing.
 
     Attributes:
         saga_id: The execution.
@@ -94,25 +94,26 @@ class Commit(msgspec.Struct, frozen=True):
         epoch: The execution's epoch as the driver knows it. If the journal has another, the lease is lost. A new
             execution starts with epoch 1.
         held: Whether the driver owns the execution afterwards; False: it is parked, stuck or ended.
-        wake_at: When a driver must look at it again without a new inbox item; None: never. In a state of an attempt:
-            the attempt has not begun.
+        wake_at: When a driver must look at it again even without a new inbox item; None: never. In a state of an
+            attempt: the attempt has not begun.
         awaits: Whether it is parked between two attempts and waits for *wake_at* or an inbox item.
         seen: The number of the newest inbox item that the driver has seen. A later item calls a driver.
-        taken: The numbers of the inbox items that are dealt with, and are deleted.
+        taken: The numbers of the inbox items that the commit handles and deletes.
         acceptance: Opens the execution; None: it exists.
         children: New executions, pending and without an owner.
-        dormant: As *children*, but to be claimed only after an item has come to their inbox.
+        dormant: New executions like *children*, which may be claimed only after an item has come to their inbox.
         posts: Items for the inboxes of other executions: (saga id, item).
-        unless_mail: Kind and name of an inbox item: if one with a number above *seen* is there, nothing is written. Set
-            by a commit that closes a signal's wait by its time-out, so that an accepted signal is never overruled.
-        recoveries: The execution's new count of recoveries; None: it is as it was.
+        unless_mail: Kind and name of an inbox item: if the inbox has such an item with a number above *seen*, nothing
+            is written. A commit that ends a signal's wait by its time-out sets it, so that an accepted signal always
+            counts.
+        recoveries: The execution's new count of recoveries; None: the count does not change.
         slot: The name of the limit that an announced attempt falls under, which *driver* declares: it asks for a slot,
             see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
             None: it keeps what it has.
-        answers: What became of verbs in the inbox; these are in *taken* too.
-        plan: What is done about its planned branches. Only for a `PlanningJournal`.
-        token: Of a commit without a record: a number that no other commit has, so that it is recognised when it is
-            repeated. 0: it is not.
+        answers: The answers to verbs in the inbox; the numbers of these verbs are in *taken* too.
+        plan: The change to its planned branches. Only for a `PlanningJournal`.
+        token: For a commit without a record: a unique number, by which a repetition is recognised. 0: it is not
+            recognised.
         notes: Notes about the execution or others. Only for a `NotesJournal`.
     """
 
@@ -146,15 +147,15 @@ class Entry(msgspec.Struct, frozen=True):
         state: Its state.
         changed_at: When it entered that state, in seconds since the epoch.
         seq: The number of its last record; 0: none yet.
-        epoch: How often a driver has claimed or opened it.
+        epoch: How many times drivers have claimed or opened it.
         driver: Its owner; None: it has none (parked, stuck, ended, or not begun).
         driver_alive: Whether the owner is alive, as far as this process can see.
         wake_at: When a driver must look at it again; infinite: it is dormant. In a state of an attempt: the attempt was
             announced and has not begun.
         mail: How many items are in its inbox.
-        called: Whether an item is in its inbox that no driver has seen.
-        recoveries: How often it was recovered without getting further.
-        abandoned: Of what `Journal.claim` returns: whether it was claimed from a dead driver.
+        called: Whether its inbox has an item that no driver has seen.
+        recoveries: How often it was recovered without progress.
+        abandoned: In entries of `Journal.claim`: whether it was claimed from a dead driver.
         queued: The name of the concurrency limit it is queued on. If the journal keeps no slots, only the mediator that
             drives the execution sets it.
         undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
@@ -200,11 +201,11 @@ class Forgotten(msgspec.Struct, frozen=True):
 
 
 class IdTakenError(JournalError):
-    """`Journal.write` was given an acceptance for an id that exists, or is forgotten. Nothing was written."""
+    """The acceptance in `Journal.write` has an id that exists, or is forgotten. Nothing was written."""
 
 
 class InboxChangedError(JournalError):
-    """The item that `Commit.unless_mail` names is in the inbox. Nothing was written: read the inbox and go on."""
+    """The item that `Commit.unless_mail` names is in the inbox. Nothing was written: read the inbox and continue."""
 
 
 Written: TypeAlias = tuple[InboxItem, ...]
@@ -220,23 +221,23 @@ class Queued(tuple[InboxItem, ...]):
 class Journal(Protocol):
     """A durable log of records, by execution. Every method may be called from any thread.
 
-    If *encodes* is True, values (payloads, results) are encoded to JSON by *codec* when they are written, and returned
-    as `msgspec.Raw`, for a caller that knows their types; a value that *codec* does not accept is refused. If it is
-    False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a driver; None: no
-    calls.
+    If *encodes* is True, *codec* encodes values (payloads, results) to JSON when they are written. They are returned as
+    `msgspec.Raw`, because the caller knows their types. A value that *codec* does not accept is refused. If *encodes*
+    is False, values stay objects. *heartbeat*: seconds between two calls of `beat` by a driver; None: no calls.
 
-    A journal may have a *patience*: for how many seconds a driver tries a failed commit again, after a few attempts at
-    once. None: for as long as its lease is not known to be lost. Without it, and by default, 0. `claim_some`,
-    `forgotten`, `check` and the parameters *token*, *everything* and *forget_ids* are optional too, since they came
-    later: ``optional.py`` says what happens without them.
+    A journal may have a *patience*: the seconds during which a driver repeats a failed commit, after a few immediate
+    attempts. None: until the driver knows that its lease is lost. The default is 0. `claim_some`, `forgotten`, `check`
+    and the parameters *token*, *everything* and *forget_ids* are optional too, because they were added later:
+    ``optional.py`` has their replacements.
 
     A journal may also be a `PlanningJournal` and a `CountingJournal`: see ``planning.py``.
 
     Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
-    lost: the same call again by the same driver, while the execution is as that call left it, does nothing more and
-    has the same result. For `post` and `prune` it is the same call if it has the same token, a number that no other
-    call has; without one, 0, an item is posted again, and more is deleted. `claim_some` alone claims further
-    executions when it is repeated: `beat` names all that the driver owns, and `claim` returns each as it was claimed.
+    lost. So a repetition by the same driver, while the execution is as the first call left it, does nothing more and
+    has the same result. Calls of `post` and `prune` are repetitions if they have the same token, a number that no other
+    call has. Without a token (0) a repeated `post` adds another item, and a repeated `prune` deletes more. A repeated
+    `claim_some` claims further executions: `beat` names all executions that the driver owns, and `claim` returns each
+    of them.
     """
 
     encodes: bool
@@ -246,8 +247,8 @@ class Journal(Protocol):
     def write(self, commit: Commit) -> Written:
         """Make *commit* durable. Returns the execution's inbox after it.
 
-        A commit that was made already is recognised, under the same epoch: by its records, which are the last ones
-        kept, or by its token.
+        It recognises a repeated commit under the same epoch: by its records, which are the execution's last records, or
+        by its token.
 
         Raises:
             IdTakenError: The commit opens an execution, and the id exists, or is forgotten.
@@ -256,13 +257,13 @@ class Journal(Protocol):
         """
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
-        """Make many commits, of different executions, durable at the price of one.
+        """Make many commits of different executions durable, at the cost of one.
 
-        They do not affect each other. Where `write` would raise an error, that error is in the commit's place.
+        They do not affect each other. If `write` would raise an error for a commit, that error is in its place.
         """
 
     def find(self, saga_id: str) -> Entry | None:
-        """The execution of this id."""
+        """The execution with this id."""
 
     def records(self, saga_id: str) -> list[Record]:
         """Its records, in order."""
@@ -282,26 +283,25 @@ class Journal(Protocol):
         """The executions, newest first.
 
         Args:
-            phase: Only those in this phase (``stuck`` includes ``stuck_executing``), or in exactly this state.
-            saga: Only those of the saga of this name.
+            phase: Only executions in this phase (``stuck`` includes ``stuck_executing``), or in exactly this state.
+            saga: Only executions of the saga with this name.
             parent: Only the children of this execution.
-            before: Only those that entered their state before this time.
+            before: Only executions that entered their state before this time.
             limit: At most so many.
         """
 
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
-        """Put *item* into an inbox, durably. False, and nothing is done: the execution has ended or is unknown.
+        """Put *item* into an inbox, durably. Returns False without an effect if the execution has ended or is unknown.
 
         An execution that has succeeded takes verbs. A verb is recognised by its name, and needs no token.
 
         Args:
             saga_id: The execution.
             item: The item.
-            clock: If given, it is asked for the time of the item in the transaction that writes it. A signal is then
-                put nowhere, and False returned, if the execution is in that signal's wait and its time is over: if its
-                state is ``waiting.NAME``, and the ``due_at`` of its last record is not later than the time.
-            token: By which the call is recognised when it is repeated, see `new_token`. It is kept as long as the
-                execution is.
+            clock: If given, it is called for the time of the item in the transaction that writes it. False is then
+                returned for a signal whose wait is over: the state is ``waiting.NAME``, and the ``due_at`` of the last
+                record is not later than that time.
+            token: A number by which a repetition is recognised, see `new_token`. It is kept as long as the execution.
         """
 
     def enlist(self, driver: Driver) -> None:
@@ -310,8 +310,8 @@ class Journal(Protocol):
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
         """Renew a driver's lease. Returns the ids of its executions with items in their inbox.
 
-        With *everything* it returns the ids of all its executions. A driver asks for these after a claim whose answer
-        was lost, and not at each heartbeat, for they may be many.
+        With *everything* it returns the ids of all its executions. There may be many, so a driver asks for these only
+        after a claim whose answer was lost.
 
         Raises:
             LeaseLostError: There is no such driver.
@@ -325,7 +325,7 @@ class Journal(Protocol):
 
         `Entry.abandoned` says whether a dead driver owned it.
 
-        A driver that owns it already is given what it owns, under the epoch that it has: the answer to its claim may
+        If the driver owns it already, the entry is returned under the current epoch: the answer to the first claim may
         have been lost.
 
         Raises:
@@ -337,8 +337,9 @@ class Journal(Protocol):
     ) -> list[Entry]:
         """Claim at most *limit* of the executions that `claimable` would list, all in one transaction.
 
-        In this order: those of a dead driver; those that can go on at once, such as with an unseen item; those that
-        are due, by their time; the pending ones. Otherwise the oldest comes first. Its own are not among them.
+        Executions of a dead driver come first. Then come executions that can continue at once, such as with an unseen
+        item, then due executions, by their time, and then pending ones. Otherwise the oldest comes first. The driver's
+        own executions are not among them.
 
         Args:
             driver_id: Their new owner.
@@ -360,10 +361,10 @@ class Journal(Protocol):
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """The executions that a driver should claim at time *at*, oldest first, at most *limit*.
 
-        These are all that have not ended and whose owner is dead; and, of those without an owner, all that are pending,
-        in a state of an attempt, or due, and all with an inbox item that no driver has seen. A stuck execution is among
-        them only for an item of a branch or a verb, one that has ended only for a verb, a dormant one only after an
-        item has come.
+        These are all unended executions whose owner is dead. An execution without an owner is among them if it is
+        pending, in a state of an attempt, or due, or if its inbox has an item that no driver has seen. A stuck
+        execution is among them only for an item of a branch or a verb. An ended execution is among them only for a
+        verb, and a dormant execution only after an item has come.
 
         Args:
             at: The time, in seconds since the epoch.
@@ -379,24 +380,24 @@ class Journal(Protocol):
     ) -> int:
         """Delete at most *limit* executions that ended before that time, with their records. Returns how many.
 
-        An execution is deleted together with its branches, once none of these can move. A stuck branch cannot, if the
-        whole has ended: a person settled both.
+        An execution is deleted together with its branches, once no branch can change. A stuck branch of an ended
+        execution cannot change: a person settled both.
 
-        A deleted id cannot be opened again, see `forgotten`. With *forget_ids* it can: nothing is kept of it, nor, in a
-        journal that keeps when they ended, of those deleted earlier that ended before that time.
+        A deleted id cannot be opened again, see `forgotten`. With *forget_ids* it can: no row of it is kept. If the
+        journal knows when they ended, it also deletes earlier such rows of executions that ended before that time.
 
-        A call with the token of an earlier one goes on where that one ended, and returns the number of both. Tokens
-        are kept for a day.
+        A call with the token of an earlier call continues where that call ended, and returns the total. Tokens are kept
+        for a day.
         """
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
-        """The row that is kept of a deleted execution; None: it was not deleted, or nothing is kept."""
+        """The row that is kept of a deleted execution; None: it was not deleted, or no row is kept."""
 
     def check(self) -> list[str]:
-        """Look for damage in the records: each fault in words; empty: none was found.
+        """Search for damage in the records. Returns a description of each fault; empty: none was found.
 
         Raises:
-            JournalError: It is so damaged that it cannot be read.
+            JournalError: The journal is too damaged to be read.
         """
 
     def close(self) -> None:
@@ -409,7 +410,7 @@ def new_token() -> int:
 
 
 def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:
-    """Hold *commit* against the inbox of its execution.
+    """Check *commit* against the inbox of its execution.
 
     Raises:
         InboxChangedError: The item of `Commit.unless_mail` is there, and the driver has not seen it.

@@ -202,6 +202,8 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
             details.abandoned = record.abandoned
         if record.actor is not None:
             details.actor = storable(record.actor)
+        if record.carrier is not None:
+            details.carrier = record.carrier
         if record.children is not None:
             details.children = _shortened(record.children)
         try:
@@ -293,13 +295,13 @@ def execution_row(
     unseen: bool | None = None,
     awaits: bool = False,
 ) -> Row:
-    """What changes in an execution's row: driver, wake_at, attention, mail, ended_at, failed; then its number.
+    """What changes in an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked; then its number.
 
     *unseen*: whether no driver has seen some of *mail*; None: all of it.
     """
     attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
     ended_at = at if driver is None and state in ENDED and attention is None else None
-    return driver, wake_at, attention, mail, ended_at, state == FAILED, number
+    return driver, wake_at, attention, mail, ended_at, state == FAILED, phase_of(state), number
 
 
 def item_row(item: InboxItem, saga_id: str, encode: _Encode, cipher: Cipher | None) -> Row:
@@ -312,7 +314,8 @@ def item_row(item: InboxItem, saga_id: str, encode: _Encode, cipher: Cipher | No
     value = None if item.value is None else encoded(item.value, what, encode).decode()
     value, reason = (seal(text, cipher, about_item(saga_id, item.name)) for text in (value, storable(item.reason)))
     names = stored_name(item.kind, what), stored_name(item.name, what)
-    return *names, value, reason, storable(item.actor), item.at
+    carrier = None if item.carrier is None else msgspec.json.encode(item.carrier).decode()
+    return *names, value, reason, storable(item.actor), carrier, item.at
 
 
 def driver_row(driver: Driver) -> Row:
@@ -414,17 +417,18 @@ def record_of(row: Row, saga_id: str, saga: str, cipher: Cipher | None) -> Recor
     value = None if kept.value is NO_VALUE else kept.value
     error = None if kept.error is None else Failure(*kept.error)
     children = tuple(map(str, range(kept.children))) if isinstance(kept.children, int) else kept.children
-    more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned, children, kept.actor
+    more = kept.in_doubt, kept.due_at, kept.reason, kept.abandoned, children, kept.actor, kept.carrier
     return Record(saga_id, saga, seq, event, source, target, at, kept.step, kept.attempt, value, error, *more)
 
 
 def items_of(rows: Iterable[Row], saga_id: str, cipher: Cipher | None) -> tuple[InboxItem, ...]:
     """The inbox items of *rows*."""
     items = []
-    for number, kind, name, *texts, actor, at in rows:
+    for number, kind, name, *texts, actor, carrier, at in rows:
         text, reason = (unseal(each, cipher, about_item(saga_id, name)) for each in texts)
         value = None if text is None else msgspec.Raw(text.encode())
-        items.append(InboxItem(kind, name, value, reason, at, number, actor))
+        trace = None if carrier is None else msgspec.json.decode(carrier, type=dict[str, str])
+        items.append(InboxItem(kind, name, value, reason, at, number, actor, trace))
     return tuple(items)
 
 

@@ -35,7 +35,7 @@ class Details(msgspec.Struct, omit_defaults=True):
     abandoned: bool = False
     sealed: str | None = None
     actor: str | None = None
-    carrier: dict[str, str] | None = None  # of record 0 alone
+    carrier: dict[str, str] | None = None
     children: tuple[str, ...] | int | None = None  # the last one; a number: so many, named 0, 1, 2 ...
 
 
@@ -121,6 +121,46 @@ def open_secrets(
         return msgspec.Raw(sealed.encode()), ("(sealed)", ""), None
     found = _decode_secrets(text)
     return found.value, found.error, found.reason
+
+
+def reseal(text: str | None, cipher: Cipher, about: str, key_id: str) -> str | None:
+    """*text* as a table keeps it, sealed under this key, which is the first of *cipher*.
+
+    Raises:
+        CannotOpenError: It is sealed, and cannot be opened.
+    """
+    if text is None or text.startswith(f"{MARK}{key_id}:"):
+        return text
+    plain = unseal(text, cipher, about)
+    if plain == text and text.startswith(MARK):
+        raise CannotOpenError(why_sealed(text.encode(), cipher))
+    return seal(plain, cipher, about)
+
+
+def reseal_details(json: str, cipher: Cipher, about: str, key_id: str) -> str:
+    """The same of the details of a record.
+
+    Raises:
+        CannotOpenError: They are sealed, and cannot be opened.
+        msgspec.MsgspecError, UnicodeError, RecursionError, TypeError: They are damaged.
+    """
+    kept = _decode(json)
+    if kept.sealed is None:
+        return seal_details(json.encode(), cipher, about)
+    if kept.sealed.startswith(f"{MARK}{key_id}:"):
+        return json
+    sealed, kept.sealed = kept.sealed, None
+    kept.value, secret, kept.reason = open_secrets(sealed, cipher, about)
+    if is_sealed(kept.value):
+        raise CannotOpenError(why_sealed(kept.value, cipher))
+    if kept.error is not None:
+        kept.error = (kept.error[0], *(secret or ("", "")))
+    return seal_details(msgspec.json.encode(kept), cipher, about)
+
+
+def key_of(text: str) -> str:
+    """The id of the key that has sealed a text, or the details of a record."""
+    return text[text.find(MARK) + len(MARK) :][:80].partition(":")[0]
 
 
 def is_sealed(value: object) -> bool:

@@ -11,7 +11,7 @@ from transitions.core import Event, EventData, Transition
 
 from fsm_mediator.machine.parts import Effect, rest
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 HOOKS: Final = (

@@ -158,10 +158,10 @@ class Effect:
     __slots__ = ("callback", "is_simple", "kind", "part")
 
     def __init__(self, kind: str, part: Part, callback: Callback | None = None) -> None:
-        self.kind = kind
-        self.part = part
-        self.callback = callback
-        self.is_simple = part.timeout is None and kind != PROBE
+        self.kind: str = kind
+        self.part: Part = part
+        self.callback: Callback | None = callback
+        self.is_simple: bool = part.timeout is None and kind != PROBE
 
     def __call__(self, event: Any) -> None:
         """The machine's ``on_enter``: set the next effect, without I/O."""

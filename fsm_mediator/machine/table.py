@@ -54,7 +54,7 @@ class Transition(NamedTuple):
     target: str
 
 
-def transitions_of(parts: Sequence[Part], *, every: bool = False) -> Iterator[Transition]:
+def transitions_of(parts: Sequence[Part], *, every: bool) -> Iterator[Transition]:
     """The whole table of a saga of *parts*.
 
     A state that the parts' settings rule out (``retrying.S`` where S has one attempt) is left out, unless *every* is

@@ -14,13 +14,13 @@ from fsm_mediator.errors import PayloadError
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.execution.views import Encoding
-from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry
+from fsm_mediator.journal.protocol import NO_RECOVERIES, Entry, Recoveries
 from fsm_mediator.machine.parts import AWAIT, GROUPS
 from fsm_mediator.mediator.limits import Slot
 from fsm_mediator.records import BEGIN, CHILD, LATE, UNCHECKED, VERBS, InboxItem, VerbAnswer
 from fsm_mediator.states import SUCCEEDED
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Inbox:
@@ -33,6 +33,7 @@ class Inbox:
         successes: How many messages said that a branch has succeeded.
         trouble: Whether a branch has left the way forward, or is stuck, since the driver last looked at the branches.
         verbs: The verbs that are not judged yet, in order.
+        carriers: The contexts of the traces in which the items were said, where they were said in any.
     """
 
     seen = 0
@@ -43,6 +44,7 @@ class Inbox:
     def __init__(self) -> None:
         self.received: set[int] = set()
         self.verbs: list[InboxItem] = []
+        self.carriers: list[dict[str, str]] = []
 
 
 class Waiting:
@@ -62,7 +64,7 @@ class Waiting:
     done: Any = None
     until: float | None = None
     due: float | None = None
-    ends = 0.0
+    ends: float = 0.0
     token: object = None
     timer: Any = None
 
@@ -84,7 +86,7 @@ class Group:
     must_retry = False
     planned = False
     enough = 0
-    listed_until = -math.inf
+    listed_until: float = -math.inf
 
 
 UNREAD: Final = Inbox()
@@ -154,6 +156,10 @@ class ActiveExecution:
     )
 
     execution: Execution
+    epoch: int
+    recoveries: Recoveries
+    recorded: Recoveries
+    dormant: bool
 
     def __init__(self, saga_id: str, execution: Execution | None = None, *, background: bool = False) -> None:
         self.saga_id = saga_id
@@ -168,7 +174,7 @@ class ActiveExecution:
         self.recoveries = self.recorded = NO_RECOVERIES
         self.claimed: Entry | None = None
         self.asks_at: float | None = None
-        self.elapsed = -math.inf
+        self.elapsed: float = -math.inf
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.driver: object = None
@@ -177,9 +183,9 @@ class ActiveExecution:
         self.slot: Slot | None = None
         self.used: Slot | None = None
         self.failed_observers: frozenset[int] = frozenset()
-        self.inbox = UNREAD
+        self.inbox: Inbox = UNREAD
         self.answers: tuple[VerbAnswer, ...] = ()
-        self.wait = Waiting()
+        self.wait: Waiting = Waiting()
         self.group = NO_GROUP
 
     def receive(self, items: Iterable[InboxItem]) -> bool:
@@ -193,6 +199,8 @@ class ActiveExecution:
                 item = each if encoding is None else self._decoded(each, encoding)
                 inbox.received.add(item.number)
                 inbox.seen = max(inbox.seen, item.number)
+                if item.carrier is not None:
+                    inbox.carriers.append(item.carrier)
                 if item.kind in VERBS:
                     inbox.verbs.append(item)
                     continue
@@ -206,6 +214,13 @@ class ActiveExecution:
                 if item.kind == LATE:
                     inbox.late = f"{inbox.late}; {item.reason}" if inbox.late else item.reason
         return len(inbox.received) > known
+
+    def note_cause(self, verb: InboxItem) -> None:
+        """Note the trace in which a verb was said that comes by no inbox."""
+        if verb.carrier is not None:
+            if self.inbox is UNREAD:
+                self.inbox = Inbox()
+            self.inbox.carriers.append(verb.carrier)
 
     def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
         """*item* decoded. An unchecked signal with a value of another type does not count, and is taken."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeAlias
 
@@ -29,7 +29,7 @@ from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Answer, Raised, Record
 from fsm_mediator.states import is_settled
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 Hook: TypeAlias = Callable[[Context], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 """Returns what is entered around one attempt."""
@@ -55,8 +55,8 @@ class Hooks:
     """
 
     def __init__(self, hooks: Iterable[Hook], *, coroutines: bool) -> None:
-        self.hooks = tuple(hooks)
-        self.awaited = tuple(hook for hook in self.hooks if _is_awaited(hook))
+        self.hooks: tuple[Hook, ...] = tuple(hooks)
+        self.awaited: tuple[Hook, ...] = tuple(hook for hook in self.hooks if _is_awaited(hook))
         self._plain = tuple(hook for hook in self.hooks if hook not in self.awaited)
         if self.awaited and not coroutines:
             raise DefinitionError(
@@ -251,6 +251,7 @@ class NoticedExecutions(OwnedExecutions):
         if not self.listeners:
             return
         execution = active.execution
+        begins, inbox = kind in (notices.CLAIMED, notices.RECOVERED), active.inbox
         notice = Notice(
             kind,
             active.saga_id,
@@ -260,6 +261,8 @@ class NoticedExecutions(OwnedExecutions):
             self._store.clock(),
             opens,
             error,
+            _carrier_of_last(execution.history) if begins else None,
+            tuple(inbox.carriers) if begins else (),
         )
         for listener in self.listeners:
             try:
@@ -268,19 +271,27 @@ class NoticedExecutions(OwnedExecutions):
                 logger.exception("%r raised at a notice of execution %r; the saga goes on", listener, active.saga_id)
 
 
+def _carrier_of_last(history: Sequence[Record]) -> dict[str, str] | None:
+    """The context of the trace of the stint that wrote the last records, if it had one."""
+    return next((record.carrier for record in reversed(history) if record.carrier is not None), None)
+
+
 class AroundDriver(ExecutionDriver):
     """As `ExecutionDriver`, with hooks around each attempt, and with notices."""
 
     owned: NoticedExecutions
-    owned_type = NoticedExecutions
+    owned_type: type[OwnedExecutions] = NoticedExecutions
 
     def __init__(self, *arguments: Any, around: Iterable[Hook], coroutines: bool, **settings: Any) -> None:
-        self.hooks = Hooks(around, coroutines=coroutines)
-        self.around = self.hooks.hooks
+        self.hooks: Hooks = Hooks(around, coroutines=coroutines)
+        self.around: tuple[Any, ...] = self.hooks.hooks
         super().__init__(*arguments, coroutines=coroutines, **settings)
-        self.memory = None  # there steps are called without a word
+        self.memory: Any = None  # there steps are called without a word
         self.store.around_decision = self.hooks.around
         self.store.carrier = next((hook.carrier for hook in self.around if hasattr(hook, "carrier")), None)
+        self._carrier_of_stint: Callable[[str], dict[str, str] | None] | None = next(
+            (hook.carrier_of_stint for hook in self.around if hasattr(hook, "carrier_of_stint")), None
+        )
         self._listen()
 
     def _listen(self) -> None:
@@ -302,10 +313,20 @@ class AroundDriver(ExecutionDriver):
 
     async def write(self, commit: Commit) -> Written:
         """See `Core.write`: an execution that is opened is taken up once that is written."""
-        written = await super().write(commit)
+        written = await super().write(self._with_carriers(commit))
         if commit.acceptance is not None and (active := self.owned.active.get(commit.saga_id)) is not None:
             self.owned.begin(active, opens=not active.background)
         return written
+
+    def _with_carriers(self, commit: Commit) -> Commit:
+        """*commit*, with the context of the stint's trace in its last record and in what it posts."""
+        carrier = None if self._carrier_of_stint is None else self._carrier_of_stint(commit.saga_id)
+        if carrier is None or not (commit.records or commit.posts):
+            return commit
+        replace, (*records, last) = msgspec.structs.replace, commit.records or (None,)
+        records += [] if last is None else [replace(last, carrier=carrier)]
+        posts = tuple((to, replace(item, carrier=carrier)) for to, item in commit.posts)
+        return replace(commit, records=tuple(records), posts=posts)
 
     async def _call(self, active: ActiveExecution, effect: Effect) -> Answer:
         callback, context, hooks = effect.callback, active.execution.context(effect), self.hooks

@@ -8,16 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from fsm_mediator.errors import DefinitionError, RefusedError
+from fsm_mediator.journal.finding import Filter
 from fsm_mediator.journal.notes import BATCH, BATCH_RESULT, Note, NotesJournal, for_notes
 from fsm_mediator.journal.protocol import Journal, new_token
+from fsm_mediator.mediator.bulk_arguments import arguments_of, check_arguments, kept_arguments
 from fsm_mediator.mediator.core import Core
 from fsm_mediator.mediator.finding import executions, filter_of
 from fsm_mediator.mediator.store import uuid7_hex
 from fsm_mediator.records import CANCEL, RESOLVE, RETRY, SIGNAL, UNDO
+from fsm_mediator.states import ENDED
 
-VERBS_IN_BULK: Final = (RETRY, RESOLVE, CANCEL, UNDO, SIGNAL, "again", "hold", "unhold")
-"""The verbs that can be given to many executions at once: methods of the mediators."""
+PRUNE: Final = "prune"
+"""Deletes executions that have ended, with their branches. The only verb for many that is no method of a mediator."""
+
+VERBS_IN_BULK: Final = (RETRY, RESOLVE, CANCEL, UNDO, SIGNAL, "again", "hold", "unhold", "acknowledge", PRUNE)
+"""The verbs that can be given to many executions at once."""
 
 CHUNK: Final = 1000
 """Ids in one note."""
@@ -47,10 +55,10 @@ class Batch:
     Attributes:
         name: The batch's name.
         verb: The verb.
-        arguments: The arguments of the verb, for each execution the same.
         ids: The executions, in order.
         reason: Why.
         actor: The name of the person or program that confirmed it.
+        at: When it was confirmed, in seconds since the epoch.
 
     Raises:
         RefusedError: There is no such batch, or it was never confirmed.
@@ -61,11 +69,28 @@ class Batch:
         kept = [note for note in self._notes.notes(kind=BATCH) if note.value["batch"] == name]
         if not kept or not kept[-1].value["last"]:
             raise RefusedError(f"there is no batch {name!r}, or it was interrupted before it was confirmed; begin anew")
-        self.name, self._first = name, kept[0].number
+        self.name: str = name
+        self._first = kept[0].number
         self.verb: str = kept[0].value["verb"]
-        self.arguments: dict[str, Any] = kept[0].value["arguments"]
-        self.ids = [saga_id for note in kept for saga_id in note.value["ids"]]
-        self.reason, self.actor = kept[0].reason, kept[0].actor
+        self._journal, self._arguments = journal, kept[0].value["arguments"]
+        self.ids: list[Any] = [saga_id for note in kept for saga_id in note.value["ids"]]
+        self.reason: str | None = kept[0].reason
+        self.actor: str | None = kept[0].actor
+        self.at: float = kept[-1].at
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the verb, for each execution the same.
+
+        Raises:
+            JournalError: They are sealed, and the journal's cipher cannot open them.
+        """
+        return arguments_of(self._journal, self.name, self._arguments)
+
+    @property
+    def number(self) -> int:
+        """The number of its first note. All other notes about it come later."""
+        return self._first
 
     def results(self) -> list[BulkResult]:
         """The results so far, in the order in which they came."""
@@ -103,22 +128,37 @@ def freeze(
     """Confirm a batch: from then on it concerns these executions, and no others.
 
     Raises:
-        DefinitionError: There is no such verb for many.
+        DefinitionError: There is no such verb for many, or it does not take these arguments.
+        JournalError: The journal keeps no notes, or deletes no executions by id, and is to.
+        PayloadError: The arguments cannot be encoded as JSON.
     """
     if verb not in VERBS_IN_BULK:
         raise DefinitionError(f"bulk({verb!r}): the verbs for many are {', '.join(VERBS_IN_BULK)}")
+    check_arguments(verb, arguments, reason)
+    if verb == PRUNE:
+        from fsm_mediator.journal.retention import for_retention  # loaded when it is used
+
+        for_retention(journal)
     notes, name, each = for_notes(journal), uuid7_hex(at), list(ids)
+    kept = kept_arguments(journal, name, arguments)
     for start in range(0, max(1, len(each)), CHUNK):
         value: dict[str, Any] = {
             "batch": name,
             "verb": verb,
-            "arguments": dict(arguments),
+            "arguments": kept,
             "ids": each[start : start + CHUNK],
         }
         value["last"] = start + CHUNK >= len(each)
         note = Note(BATCH, None, None, None, value, actor, reason, at)
         notes.add_note(note, token=new_token())
     return Batch(journal, name)
+
+
+def fitting(verb: str | None, chosen: Filter) -> Filter:
+    """The filter of a batch. That of `PRUNE` finds no branches and, if it names no state, only what has ended."""
+    if verb != PRUNE:
+        return chosen
+    return replace(chosen, roots=True, states=chosen.states or tuple(sorted(ENDED)))
 
 
 def batch_for(
@@ -138,7 +178,7 @@ def batch_for(
     """
     if name is not None:
         return Batch(core.journal, name)
-    ids = [entry.saga_id for entry in executions(core, filter_of(**asked), None, None)]
+    ids = [entry.saga_id for entry in executions(core, fitting(verb, filter_of(**asked)), None, None)]
     return freeze(core.journal, verb, ids, arguments or {}, reason, actor, core.clock())
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.mediator import requests
-from fsm_mediator.mediator.bulk import BulkResult, batch_for, result_of
+from fsm_mediator.mediator.bulk import PRUNE, Batch, BulkResult, batch_for, result_of
+from fsm_mediator.mediator.bulk_claims import BatchClaim, claim_batch
 from fsm_mediator.mediator.driving import ExecutionDriver
 from fsm_mediator.mediator.threads import run_blocking
 
@@ -43,9 +45,11 @@ class BulkOperations:
         with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
 
         Args:
-            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
+            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
+                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
+                ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -60,8 +64,10 @@ class BulkOperations:
             actor: The name of the person or program that says it; journaled with the reason.
 
         Raises:
-            DefinitionError: There is no such verb for many, or the filter can match nothing.
-            RefusedError: There is no such batch.
+            DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
+                nothing.
+            PayloadError: The arguments cannot be encoded as JSON.
+            RefusedError: There is no such batch, or another living mediator carries it out.
         """
         core = self._core
         asked = {
@@ -78,9 +84,25 @@ class BulkOperations:
         }
         begin = functools.partial(batch_for, core, verb, batch, arguments, reason, actor, **asked)
         found = run_blocking(requests.ask, core, begin)
+        if not run_blocking(requests.ask, core, found.left):
+            return
+        claim = run_blocking(requests.ask, core, claim_batch, core, found)
+        try:
+            yield from self._carry_out(found, claim)
+        finally:
+            run_blocking(core.runtime.in_thread, claim.release)
+
+    def _carry_out(self, found: Batch, claim: BatchClaim) -> Iterator[BulkResult]:
+        core = self._core
         for saga_id in run_blocking(requests.ask, core, found.left):
+            run_blocking(requests.ask, core, claim.check)
             try:
-                result = result_of(saga_id, getattr(self, found.verb)(saga_id, **found.words()))
+                if found.verb == PRUNE:
+                    from fsm_mediator.mediator.bulk_pruning import prune_one  # loaded when it is used
+
+                    result = run_blocking(requests.ask, core, prune_one, core.journal, saga_id, found.at)
+                else:
+                    result = result_of(saga_id, getattr(self, found.verb)(saga_id, **found.words()))
             except JournalError:
                 raise
             except MediatorError as error_of_one:
@@ -119,9 +141,11 @@ class AsyncBulkOperations:
         with what has no result; the note of each result has the name, and `fsm-mediator bulk` prints it.
 
         Args:
-            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold`` or ``unhold``.
+            verb: ``retry``, ``resolve``, ``cancel``, ``undo``, ``signal``, ``again``, ``hold``, ``unhold``,
+                ``acknowledge`` or ``prune``, which deletes what has ended, each with its branches.
             batch: The name of an interrupted batch to go on with, in place of all that follows.
-            arguments: Further arguments of the verb: ``{"done": True}`` of ``resolve``.
+            arguments: Further arguments of the verb: ``{"done": True, "result": 7}`` of ``resolve``,
+                ``{"name": "approve", "value": True}`` of ``signal``. They are journaled as JSON.
             state: As for `executions`.
             saga: As for `executions`.
             version: As for `executions`.
@@ -136,8 +160,10 @@ class AsyncBulkOperations:
             actor: The name of the person or program that says it; journaled with the reason.
 
         Raises:
-            DefinitionError: There is no such verb for many, or the filter can match nothing.
-            RefusedError: There is no such batch.
+            DefinitionError: There is no such verb for many, it does not take the arguments, or the filter can match
+                nothing.
+            PayloadError: The arguments cannot be encoded as JSON.
+            RefusedError: There is no such batch, or another living mediator carries it out.
         """
         core = self._core
         asked = {
@@ -154,9 +180,27 @@ class AsyncBulkOperations:
         }
         begin = functools.partial(batch_for, core, verb, batch, arguments, reason, actor, **asked)
         found = await requests.ask(core, begin)
+        if not await requests.ask(core, found.left):
+            return
+        claim = await requests.ask(core, claim_batch, core, found)
+        try:
+            async with aclosing(self._carry_out(found, claim)) as results:
+                async for result in results:
+                    yield result
+        finally:
+            await core.runtime.in_thread(claim.release)
+
+    async def _carry_out(self, found: Batch, claim: BatchClaim) -> AsyncGenerator[BulkResult]:
+        core = self._core
         for saga_id in await requests.ask(core, found.left):
+            await requests.ask(core, claim.check)
             try:
-                result = result_of(saga_id, await getattr(self, found.verb)(saga_id, **found.words()))
+                if found.verb == PRUNE:
+                    from fsm_mediator.mediator.bulk_pruning import prune_one  # loaded when it is used
+
+                    result = await requests.ask(core, prune_one, core.journal, saga_id, found.at)
+                else:
+                    result = result_of(saga_id, await getattr(self, found.verb)(saga_id, **found.words()))
             except JournalError:
                 raise
             except MediatorError as error_of_one:

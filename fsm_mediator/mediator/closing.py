@@ -13,7 +13,7 @@ from fsm_mediator.errors import MediatorClosedError
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.core import Core
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 SHOWN = 10

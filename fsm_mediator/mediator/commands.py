@@ -118,7 +118,15 @@ def _not_stuck(execution: Execution) -> str:
     return where
 
 
-def post_cancel(store: ExecutionStore, token: int, saga_id: str, reason: str | None, actor: str | None = None) -> Entry:
+def post_cancel(
+    store: ExecutionStore,
+    token: int,
+    saga_id: str,
+    reason: str | None,
+    actor: str | None = None,
+    *,
+    carrier: dict[str, str] | None = None,
+) -> Entry:
     """Put a cancel into the execution's inbox; the entry names the owner to notify. *token*: see `Journal.post`.
 
     Raises:
@@ -131,7 +139,7 @@ def post_cancel(store: ExecutionStore, token: int, saga_id: str, reason: str | N
     if entry.state not in ENDED and not elsewhere:
         store.load_execution(entry)  # raises where nothing here can carry it out
     why = None if elsewhere else why_not_cancellable(store.registry.saga_of(entry.acceptance), entry.state)
-    cancel = InboxItem(CANCEL, reason=reason, at=store.clock(), actor=actor)
+    cancel = InboxItem(CANCEL, reason=reason, at=store.clock(), actor=actor, carrier=carrier)
     if why is None and not post_item(store.journal, saga_id, cancel, token):
         why = "it has ended meanwhile"
     if why is None:
@@ -146,7 +154,14 @@ def post_cancel(store: ExecutionStore, token: int, saga_id: str, reason: str | N
 
 
 def post_signal(
-    store: ExecutionStore, token: int, saga_id: str, name: str, value: Any, actor: str | None = None
+    store: ExecutionStore,
+    token: int,
+    saga_id: str,
+    name: str,
+    value: Any,
+    actor: str | None = None,
+    *,
+    carrier: dict[str, str] | None = None,
 ) -> Entry:
     """Put a signal into the execution's inbox; the entry names the owner to notify. *token*: see `Journal.post`.
 
@@ -157,7 +172,7 @@ def post_signal(
     """
     entry = store.entry(saga_id)
     if store.is_known_elsewhere(entry):
-        item = InboxItem(SIGNAL, name, value, UNCHECKED, store.clock(), actor=actor)
+        item = InboxItem(SIGNAL, name, value, UNCHECKED, store.clock(), actor=actor, carrier=carrier)
         if not post_item(store.journal, saga_id, item, token, store.clock):
             raise RefusedError(f"signal {name!r} of execution {saga_id!r} is not awaited: it has ended, or timed out")
         return store.entry(saga_id)
@@ -166,7 +181,7 @@ def post_signal(
     where = f"signal {path!r} of execution {entry.saga_id!r}"
     if _already_received(store, entry, found, path, value, where):
         return entry
-    item = InboxItem(SIGNAL, path, value, at=store.clock(), actor=actor)
+    item = InboxItem(SIGNAL, path, value, at=store.clock(), actor=actor, carrier=carrier)
     posted = post_item(store.journal, entry.saga_id, item, token, store.clock)
     entry = store.entry(entry.saga_id)  # anew: it may have gone on while we posted, and another may have been first
     if not posted:
@@ -208,7 +223,7 @@ def _is_kept_for_branch(store: ExecutionStore, execution: Execution, entry: Entr
 
 
 def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry, SignalPlace, str]:
-    """The execution whose inbox takes the signal *name*, the signal, and its path in that execution.
+    """The execution that takes the signal *name* into its inbox, the signal, and its path in that execution.
 
     A branch that does not exist yet has no inbox: its parent keeps the signal, under ``GROUP.BRANCH.SIGNAL``.
     """

@@ -24,7 +24,7 @@ from fsm_mediator.journal.factory import open_journal
 from fsm_mediator.journal.liveness import this_driver
 from fsm_mediator.journal.memory import MemoryJournal
 from fsm_mediator.journal.optional import inbox_after, owned_by, patience_of
-from fsm_mediator.journal.protocol import Commit, Entry, IdTakenError, InboxChangedError, Journal, Written
+from fsm_mediator.journal.protocol import Commit, Driver, Entry, IdTakenError, InboxChangedError, Journal, Written
 from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.mediator.commits import CommitBuilder
 from fsm_mediator.mediator.limits import Limits
@@ -46,7 +46,7 @@ RECLAIM_AFTER: Final = 1.0
 WOKEN_AGAIN: Final = 0.05
 """Seconds after which a timer wakes an execution again that a caller had reserved."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Core:
@@ -91,21 +91,23 @@ class Core:
         clock: Callable[[], float] | None,
         chance: Callable[[], float] | None,
     ) -> None:
-        self.owns_journal = journal is None or isinstance(journal, (str, os.PathLike))
+        self.owns_journal: bool = journal is None or isinstance(journal, (str, os.PathLike))
         check_wait("park_after", park_after)
-        self.journal = open_journal(journal)
-        self.clock = clock or time.time
-        self.chance = chance or random.random
-        self.limits = limits if limits is None or isinstance(limits, Limits) else Limits(limits)
+        self.journal: Journal = open_journal(journal)
+        self.clock: Callable[[], float] = clock or time.time
+        self.chance: Callable[[], float] = chance or random.random
+        self.limits: Limits | None = limits if limits is None or isinstance(limits, Limits) else Limits(limits)
         self.park_after = park_after
         self.max_recoveries = max_recoveries
-        self.observers = checked_observers(observers)
+        self.observers: tuple[Observer, ...] = checked_observers(observers)
         runtime = make_runtime(self.journal, self.clock)
-        self.runtime = runtime if wrap_runtime is None else wrap_runtime(runtime)
+        self.runtime: Runtime = runtime if wrap_runtime is None else wrap_runtime(runtime)
         encodes = self.journal.encodes
-        self.registry = SagaRegistry(sagas, codec=self.journal.codec if encodes else None, coroutines=coroutines)
-        self.store = ExecutionStore(self.registry, self.journal, self.clock)
-        self.commits = CommitBuilder(
+        self.registry: SagaRegistry = SagaRegistry(
+            sagas, codec=self.journal.codec if encodes else None, coroutines=coroutines
+        )
+        self.store: ExecutionStore = ExecutionStore(self.registry, self.journal, self.clock)
+        self.commits: CommitBuilder = CommitBuilder(
             self.journal,
             self.clock,
             self.chance,
@@ -124,17 +126,17 @@ class Core:
 
     def _reset(self) -> None:
         self.patience: float | None = None
-        self.lock = threading.Lock()
-        self.driver = this_driver()
+        self.lock: threading.Lock = threading.Lock()
+        self.driver: Driver = this_driver()
         if self.limits is not None:
             self.driver = msgspec.structs.replace(self.driver, limits=self.limits.most)
         self.commits.driver = self.driver
-        self.membership = Membership(self.journal, self.driver, self.registry.definitions)
+        self.membership: Membership = Membership(self.journal, self.driver, self.registry.definitions)
         self.registry.on_change = self.membership.note_change
-        self.owned = self.owned_type(self.store, self.driver.id, self.limits)
+        self.owned: OwnedExecutions = self.owned_type(self.store, self.driver.id, self.limits)
         self.owned.notify, self.commits.holds = functools.partial(_notify, weakref.ref(self)), self.owned.holds
-        self.setbacks = Setbacks(self.runtime.monotonic)
-        self.wake_timers = WakeTimers(self.runtime.at, self.clock, self.wake)
+        self.setbacks: Setbacks = Setbacks(self.runtime.monotonic)
+        self.wake_timers: WakeTimers = WakeTimers(self.runtime.at, self.clock, self.wake)
 
     def reset(self) -> None:
         """In a forked child: be another driver, for the one before lives on in the parent."""

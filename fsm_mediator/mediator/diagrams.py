@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fsm_mediator.diagram import Diagram, View
 from fsm_mediator.diagram.history import Run
 from fsm_mediator.ids import place_of
 from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.store import ExecutionStore
+from fsm_mediator.records import Record
 
 
-def run_of(journal: Journal, entry: Entry) -> Run:
+def run_of(journal: Journal, entry: Entry, hide: Callable[[Record], Record] | None = None) -> Run:
     """The execution and, for each of its branches, the same.
+
+    Args:
+        journal: The journal.
+        entry: The execution.
+        hide: Called with each record, to hide what a picture must not show.
 
     Raises:
         JournalError: It cannot be read.
     """
     saga_id = entry.acceptance.saga_id
-    records = tuple(journal.records(saga_id))
+    records = tuple(journal.records(saga_id) if hide is None else map(hide, journal.records(saga_id)))
     return Run(
         saga_id=saga_id,
         state=records[-1].target if records else entry.state,  # the records may be newer than the entry
         records=records,
         branches={
-            place_of(child.acceptance.saga_id): run_of(journal, child) for child in journal.entries(parent=saga_id)
+            place_of(child.acceptance.saga_id): run_of(journal, child, hide)
+            for child in journal.entries(parent=saga_id)
         },
     )
 

@@ -31,7 +31,7 @@ from fsm_mediator.mediator.waiting import WaitingDriver
 from fsm_mediator.records import Abandoned, Answer, Raised, Record, Returned
 from fsm_mediator.states import ENDED
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class ExecutionDriver(WaitingDriver):

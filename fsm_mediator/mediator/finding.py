@@ -156,6 +156,8 @@ def give_attributes(core: Core, execution: Execution, attributes: Mapping[str, A
         JournalError: The journal keeps no attributes.
     """
     kept = checked_attributes(attributes)
+    if not kept:
+        return
     for_finding(core.journal)
     for_notes(core.journal)
     acceptance = execution.acceptance

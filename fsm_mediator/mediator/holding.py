@@ -75,8 +75,8 @@ class Holds:
         self._limited = limited
         self._held: dict[Held, Note] = {}
         self._last = 0
-        self.restricts = limited
-        self.any = False
+        self.restricts: bool = limited
+        self.any: bool = False
         self.parked: set[str] = set()
 
     def refresh(self) -> bool:
@@ -114,10 +114,16 @@ def add_hold(journal: Journal, note: Note, token: int) -> list[str]:
     """Keep a note of kind ``hold`` or ``unhold``. Returns the ids of the woken executions.
 
     Raises:
-        RefusedError: There is no such hold to lift.
+        RefusedError: There is no such hold to lift, or an engine drives the execution.
         JournalError: The journal keeps no notes.
     """
     notes, held = for_notes(journal), Held.of(note)
+    owner = None if note.saga_id is None or (entry := journal.find(note.saga_id)) is None else entry.driver
+    if note.kind == HOLD and owner is not None and owner.is_engine:
+        raise RefusedError(
+            f"{held} is driven by {owner}, which reads no holds; nothing was written. Stop the workers of {owner}, "
+            f"which then begin nothing, or cancel it: fsm-mediator cancel {note.saga_id}"
+        )
     if note.kind == UNHOLD and held not in current_holds(journal):
         raise RefusedError(f"{held} is not held: see fsm-mediator holds")
     if not notes.add_note(note, token=token):

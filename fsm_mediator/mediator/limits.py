@@ -102,9 +102,9 @@ class Slot:
     __slots__ = ("call", "ended", "has_come", "limit")
 
     def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self.has_come = False
-        self.ended = False
+        self.limit: Limit = limit
+        self.has_come: bool = False
+        self.ended: bool = False
         self.call: Callable[[], object] | None = None
 
     def on_grant(self, call: Callable[[], object]) -> bool:

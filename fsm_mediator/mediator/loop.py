@@ -30,7 +30,7 @@ from fsm_mediator.retry import Retry
 LEAST_GRACE: Final = 0.05
 """Seconds that a coroutine has at least, to end after it was cancelled."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 T = TypeVar("T")
 
 JOURNAL_THREADS: Final = 8
@@ -56,7 +56,7 @@ class LoopRuntime:
     detaches = True
     journal_retry: Retry = JOURNAL_RETRY
     cancelled: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
-    current = staticmethod(asyncio.current_task)
+    current: Callable[[], Any] = staticmethod(asyncio.current_task)
     loop: asyncio.AbstractEventLoop
     _workers: Workers
 
@@ -72,7 +72,7 @@ class LoopRuntime:
         self._max_workers = max_workers
         self.clock = clock
         self._sleep = sleep
-        self.sleeps = sleep is not None
+        self.sleeps: bool = sleep is not None
         self.reset()
 
     def reset(self) -> None:

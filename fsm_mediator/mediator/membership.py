@@ -17,7 +17,7 @@ from fsm_mediator.mediator.ownership import look_for_turns
 HURRY: Final = 10
 """How many times as often the heartbeat comes while executions wait for slots that other processes may free."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Membership:
@@ -34,6 +34,9 @@ class Membership:
         opened: Whether the driver can be used at once.
         closed: Whether it is not to be enlisted any more.
     """
+
+    opened: bool
+    closed: bool
 
     def __init__(self, journal: Journal, driver: Driver, definitions: Callable[[], tuple[Definition, ...]]) -> None:
         self.opened = self.closed = self._changed = False

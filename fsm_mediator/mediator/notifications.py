@@ -11,7 +11,7 @@ from fsm_mediator.mediator.active import ActiveExecution
 from fsm_mediator.observe.observers import Observer
 from fsm_mediator.records import Record
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:

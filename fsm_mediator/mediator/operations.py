@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class Operations:
-    """The methods of `Mediator` that read the journal or carry out what an operator says."""
+    """The methods of `Mediator` that read the journal or carry out an operator's commands."""
 
     _core: ExecutionDriver
 
     def outcome(self, saga_id: str) -> Outcome:
-        """Where an execution stands, as far as it is journaled.
+        """The outcome of an execution so far, from the journal.
 
         Args:
             saga_id: The execution.
@@ -41,13 +41,13 @@ class Operations:
         return run_blocking(requests.outcome, self._core, saga_id)
 
     def diagram(self, saga_id: str, view: View = "detail") -> Diagram:
-        """The picture of the machine with an execution's way through it, as far as it is journaled.
+        """The picture of the machine with an execution's path through it, from the journal.
 
-        Of a saga with groups or choices also the branches' machines, each with its own execution's way.
+        If the saga has groups or choices, the picture includes the branches' machines, each with its own path.
 
         Args:
             saga_id: The execution.
-            view: ``detail`` (every state) or ``steps`` (a box a step, for readers).
+            view: ``detail`` (every state) or ``steps`` (one box for each step).
 
         Raises:
             UnknownExecutionError: The journal knows no execution with this id.
@@ -74,24 +74,24 @@ class Operations:
         """The executions in the journal, newest first.
 
         Args:
-            state: Only those in this state or phase, or in one of several: ``stuck.charge``, ``stuck``; ``undrivable``:
-                those that no living driver can drive.
-            saga: Only those of the saga of this name.
-            version: Only those of this version.
-            attributes: Only those with all these attributes: ``{"tenant": "acme"}``.
-            error: Only those that failed, are stuck or are retried with an error of this type: its full name, or the
-                last part of it.
-            step: Only those that are at the step of this path, or failed there.
-            since: Only those that entered their state at this time or later, in seconds since the epoch.
-            until: Only those that entered their state before this time.
+            state: Only executions in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
+                ``undrivable``: only executions that no living driver can drive.
+            saga: Only executions of the saga with this name.
+            version: Only executions of this version.
+            attributes: Only executions with all these attributes: ``{"tenant": "acme"}``.
+            error: Only executions that failed, are stuck or are retried with an error of this type: its full name, or
+                the last part of it.
+            step: Only executions that are at the step with this path, or failed there.
+            since: Only executions that entered their state at this time or later, in seconds since the epoch.
+            until: Only executions that entered their state before this time.
             parent: Only the branches of this execution.
-            text: Only those with this text in their id.
-            after: Only those after this one in the list: the `cursor` of the last execution of the page before.
+            text: Only executions with this text in their id.
+            after: Only executions after this cursor: the `cursor` of the last execution on the previous page.
             limit: At most so many.
 
         Raises:
-            DefinitionError: The filter can match nothing: there is no such state, say.
-            JournalError: The journal cannot look for that, or *after* is no cursor of it.
+            DefinitionError: The filter can match nothing, for example because there is no such state.
+            JournalError: The journal does not support the filter, or *after* is not a cursor of this journal.
         """
         check_listing(None, saga, limit)
         chosen = finding.filter_of(
@@ -125,22 +125,23 @@ class Operations:
     ) -> int | dict[str, int]:
         """The number of executions that `executions` would list.
 
-        The side store answers if there is one that is fresh. Otherwise all may have to be read, which takes seconds.
+        A fresh side store answers, if there is one. Otherwise all executions may have to be read, which takes seconds.
 
         Args:
-            by: ``state``, ``saga``, ``version``, ``error`` or ``step``: count them by that. The result
-                is then a dictionary, the largest number first; an empty text counts those without. None: one number.
-            state: Only those in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
-            saga: Only those of the saga of this name.
-            version: Only those of this version.
-            attributes: Only those with all these attributes: ``{"tenant": "acme"}``.
-            error: Only those that failed, are stuck or are retried with an error of this type: its full name, or the
-                last part of it.
-            step: Only those that are at the step of this path, or failed there.
-            since: Only those that entered their state at this time or later, in seconds since the epoch.
-            until: Only those that entered their state before this time.
+            by: ``state``, ``saga``, ``version``, ``error`` or ``step``: count by this property. The result is then a
+                dictionary, the largest number first; the empty text counts executions without a value. None: one
+                number.
+            state: Only executions in this state or phase, or in one of several: ``stuck.charge``, ``stuck``.
+            saga: Only executions of the saga with this name.
+            version: Only executions of this version.
+            attributes: Only executions with all these attributes: ``{"tenant": "acme"}``.
+            error: Only executions that failed, are stuck or are retried with an error of this type: its full name, or
+                the last part of it.
+            step: Only executions that are at the step with this path, or failed there.
+            since: Only executions that entered their state at this time or later, in seconds since the epoch.
+            until: Only executions that entered their state before this time.
             parent: Only the branches of this execution.
-            text: Only those with this text in their id.
+            text: Only executions with this text in their id.
 
         Raises:
             DefinitionError: The filter can match nothing, or *by* is none of these.
@@ -164,13 +165,13 @@ class Operations:
     def set_attributes(
         self, saga_id: str, attributes: Mapping[str, Any], *, reason: str | None = None, actor: str | None = None
     ) -> dict[str, Scalar]:
-        """Change attributes of an execution, by which `executions` finds it. Returns all of its attributes.
+        """Change attributes of an execution; `executions` can filter by them. Returns all of its attributes.
 
         Args:
             saga_id: The execution.
-            attributes: JSON scalars by name; None removes an attribute. Those that are not named stay.
+            attributes: JSON scalars by name; None removes an attribute. Other attributes stay.
             reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
             PayloadError: A name or a value cannot be kept, or there would be more than 32.
@@ -196,7 +197,7 @@ class Operations:
         return run_blocking(noting.notes, self._core, saga_id)
 
     def preview(self, saga_id: str) -> Preview:
-        """What `cancel`, or of an execution that has succeeded `undo`, would compensate, and what would be left over.
+        """The steps that `cancel` would compensate, or `undo` if the execution has succeeded, and the leftovers.
 
         Args:
             saga_id: The execution.
@@ -210,14 +211,15 @@ class Operations:
         return made
 
     def cancel(self, saga_id: str, reason: str | None = None, *, actor: str | None = None) -> None:
-        """Have an execution end its attempts and compensate, wherever it is driven.
+        """Ask an execution's driver, in any process, to end its attempts and compensate.
 
-        An attempt under way is waited for; should it complete the pivot or the last part, that counts.
+        The driver waits for a running attempt. If that attempt completes the pivot or the last part, the cancel has no
+        effect.
 
         Args:
             saga_id: The execution.
             reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
             RefusedError: It has ended, is compensating already, is stuck, or is past its pivot.
@@ -236,25 +238,25 @@ class Operations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> Again:
-        """Run an execution once more that has failed: as a new one with its payload and attributes, in the background.
+        """Run a failed execution once more, in the background: a new execution with the same payload and attributes.
 
-        It runs under today's definition. Notes link the two. The same call again joins the same execution.
+        The new execution runs under today's definition. Notes link the two. A repeated call joins the same execution.
 
         Args:
-            saga_id: The execution that has ended.
-            new_id: Names the new one; if not given ``ID~2``, and ``ID~3`` where that is run again.
-            despite_leftovers: Whether effects that no compensation undid are accepted.
-            even_if_succeeded: Whether one that has succeeded is run again too.
+            saga_id: The ended execution.
+            new_id: The id of the new execution; by default ``ID~2``, or ``ID~3`` if ``ID~2`` is run again.
+            despite_leftovers: Whether to run it although some effects are not compensated.
+            even_if_succeeded: Whether to run it although it has succeeded.
             reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Returns:
-            The new id, and whether the definition is another one.
+            The new id, and whether the definition has changed.
 
         Raises:
-            RefusedError: It has not ended, has succeeded, is a branch, or has leftovers, which are named.
+            RefusedError: It has not ended, has succeeded, is a branch, or has leftovers; the message names these.
             SagaIdTakenError: The new id belongs to another execution.
-            UnknownSagaError: No saga of its name is registered.
+            UnknownSagaError: No saga with its name is registered.
         """
         check_id_argument(saga_id, reason, actor)
         allowed = despite_leftovers, even_if_succeeded
@@ -271,21 +273,21 @@ class Operations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> None:
-        """Let no new attempt begin, of an execution with its branches, of a saga, of a step, or of a step of a saga.
+        """Stop new attempts: of an execution with its branches, of a saga, of a step, or of a step of a saga.
 
-        Attempts under way end. Compensations go on. A cancel, the deadline and time-outs take hold as ever. In another
-        process it counts from its driver's next heartbeat on, in any case within that and one second.
+        Running attempts end normally. Compensations continue. Cancels, deadlines and time-outs work as usual. A driver
+        in another process obeys from its next heartbeat on, at the latest one second after it.
 
         Args:
             saga_id: The execution; or give *saga*, *step* or both.
-            saga: The name of the saga, whatever its version.
+            saga: The name of the saga, in every version.
             step: The name or the path of the step.
-            compensations: Whether no compensation begins either.
+            compensations: Whether to stop new compensations too.
             reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
-            DefinitionError: Nothing is named, or an execution and something else.
+            DefinitionError: There is no argument, or an execution together with a saga or step.
             UnknownExecutionError: The journal knows no execution with this id.
             JournalError: The journal keeps no notes.
         """
@@ -304,17 +306,17 @@ class Operations:
         reason: str | None = None,
         actor: str | None = None,
     ) -> None:
-        """Lift a hold: what it held goes on.
+        """Remove a hold: the held attempts begin.
 
         Args:
-            saga_id: The execution, as it was held.
-            saga: The name of the saga, as it was held.
-            step: The name or the path of the step, as it was held.
+            saga_id: The execution, as in `hold`.
+            saga: The name of the saga, as in `hold`.
+            step: The name or the path of the step, as in `hold`.
             reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
-            RefusedError: This very hold is not there.
+            RefusedError: There is no hold with these arguments.
         """
         check_id_argument(saga_id or "", reason, actor)
         held = holding.held_of(saga_id, saga, step)
@@ -322,43 +324,43 @@ class Operations:
         run_blocking(noting.hold, self._core, note, new_token())
 
     def holds(self) -> list[Note]:
-        """What is held now, as the notes that say so, oldest first."""
+        """The current holds, as notes, oldest first."""
         return list(run_blocking(requests.ask, self._core, holding.current_holds, self._core.journal).values())
 
     def retry(
         self, saga_id: str, reason: str | None = None, *, actor: str | None = None, timeout: float = ANSWER_TIMEOUT
     ) -> Outcome:
-        """Try the part that an execution is stuck in again, and drive it on; attempts count anew.
+        """Retry the part that an execution is stuck in, and drive the execution; attempts are counted from one again.
 
         Args:
             saga_id: The execution.
-            reason: What was mended; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            reason: The fix that you made; journaled.
+            actor: The name of the person or program that acts; journaled with the reason.
             timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Returns:
-            Where it stands then, succeeded or not.
+            The outcome, whether it succeeded or not.
 
         Raises:
             RefusedError: It is not stuck, or the thread of an abandoned attempt still runs.
-            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
+            StillRunningError: The other driver has not answered in time. The verb stays in the inbox.
         """
         check_id_argument(saga_id, reason, actor)
         return run_blocking(requests.command, self._core, saga_id, self._verb(RETRY, reason, actor), timeout)
 
     def signal(self, saga_id: str, name: str, value: Any = None, *, actor: str | None = None) -> None:
-        """Say to an execution what it waits for, or will: it goes on with *value* as the signal's result.
+        """Send a signal that an execution waits for, or will wait for: *value* becomes the signal's result.
 
-        The first value counts. The same again is harmless, and what comes before it is waited for is kept.
+        The first value counts. The same value again has no effect. A signal that comes before its wait is kept.
 
         Args:
             saga_id: The execution.
             name: The signal; in a nested saga ``inner.signal``, in a branch ``group.branch.signal``.
-            value: Of the signal's `payload` type.
-            actor: The name of the person or program that says it; journaled with the reason.
+            value: A value of the signal's `payload` type.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Raises:
-            RefusedError: There is no such signal, it is not awaited any more, or came with another value.
+            RefusedError: There is no such signal, its wait is over, or it came with another value.
             PayloadError: The value is of another type, or cannot be journaled.
             UnknownExecutionError: The journal knows no execution with this id.
         """
@@ -375,20 +377,20 @@ class Operations:
         actor: str | None = None,
         timeout: float = ANSWER_TIMEOUT,
     ) -> Outcome:
-        """Settle by hand the part that an execution is stuck in, and drive it on.
+        """Settle by hand the part that an execution is stuck in, and drive the execution.
 
         Args:
             saga_id: The execution.
             reason: How you made sure; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
-            done: True: the step has its effect, *result* is its result. False: it has none. May be left out where only
-                one of the two is possible.
-            result: What the step would have returned.
+            actor: The name of the person or program that acts; journaled with the reason.
+            done: True: the step has its effect, *result* is its result. False: it has none. Optional if only one of the
+                two is possible.
+            result: The result that the step would have returned.
             timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Raises:
             RefusedError: It is not stuck, the thread of an abandoned attempt still runs, or *done* does not fit.
-            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
+            StillRunningError: The other driver has not answered in time. The verb stays in the inbox.
         """
         check_id_argument(saga_id, None, actor)
         verb = self._verb(RESOLVE, reason, actor, {"done": done, "result": result})
@@ -402,12 +404,12 @@ class Operations:
         Args:
             saga_id: The execution.
             reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
             timeout: Seconds to wait for another driver, if one owns the execution or alone knows its definition.
 
         Raises:
             RefusedError: It has not succeeded, has a pivot, has nothing to compensate, or is a branch.
-            StillRunningError: The other driver has not answered in time. What was said stays in the inbox.
+            StillRunningError: The other driver has not answered in time. The verb stays in the inbox.
         """
         check_id_argument(saga_id, reason, actor)
         return run_blocking(requests.command, self._core, saga_id, self._verb(UNDO, reason, actor), timeout)
@@ -418,7 +420,7 @@ class Operations:
         Args:
             saga_id: The execution.
             reason: Why; journaled.
-            actor: The name of the person or program that says it; journaled with the reason.
+            actor: The name of the person or program that acts; journaled with the reason.
 
         Returns:
             The ids of the executions that were closed.
@@ -432,4 +434,5 @@ class Operations:
         return run_blocking(requests.abandon, self._core, saga_id, reason, actor)
 
     def _verb(self, kind: str, reason: str | None, actor: str | None, value: Any = None) -> InboxItem:
-        return new_verb(kind, reason, value, at=self._core.clock(), actor=actor)
+        core = self._core
+        return new_verb(kind, reason, value, at=core.clock(), actor=actor, carrier=core.store.carried())

@@ -30,7 +30,7 @@ from fsm_mediator.mediator.store import ExecutionStore
 from fsm_mediator.records import LATE, VERBS, Failure, InboxItem, VerbAnswer
 from fsm_mediator.states import COMPENSATING, EXECUTING, PENDING, PROBING, is_settled
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class AbandonedCall:
@@ -46,10 +46,10 @@ class AbandonedCall:
     __slots__ = ("call", "effect", "slot", "watched")
 
     def __init__(self, call: RunningCall, effect: Effect) -> None:
-        self.call = call
-        self.effect = effect
+        self.call: RunningCall = call
+        self.effect: Effect = effect
         self.slot: Slot | None = None
-        self.watched = False
+        self.watched: bool = False
 
 
 class OwnedExecutions:
@@ -70,7 +70,8 @@ class OwnedExecutions:
 
     def __init__(self, store: ExecutionStore, driver_id: str, limits: Limits | None = None) -> None:
         self._store = store
-        self.journal = self._journal = store.journal
+        self.journal: Journal = store.journal
+        self._journal = store.journal
         self._driver_id = driver_id
         self._limits = limits
         self.active: dict[str, ActiveExecution] = {}
@@ -79,7 +80,7 @@ class OwnedExecutions:
         self.to_release: dict[str, int] = {}
         self.waiting: dict[str, Slot] = {}
         self._turns = turns_of(store.journal)
-        self.holds = Holds(store.journal, limited=limits is not None)
+        self.holds: Holds = Holds(store.journal, limited=limits is not None)
         self.claims_in_doubt = False
         self.on_empty: Callable[[], None] | None = None
         self.notify: Callable[[str], object] | None = None

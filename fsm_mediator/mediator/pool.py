@@ -18,7 +18,7 @@ import time as _time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 IDLE: Final = 10.0
 """Seconds for which a thread with nothing to do is kept."""
@@ -48,7 +48,7 @@ class ThreadPool:
         self._queued = 0  # the jobs that none of them has taken yet
         self._blocked = 0
         self._stopped = False
-        self.freed = threading.Event()
+        self.freed: threading.Event = threading.Event()
 
     @property
     def free(self) -> int:

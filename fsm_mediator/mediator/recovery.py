@@ -24,7 +24,7 @@ from fsm_mediator.mediator.runtime import Event
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.retry import Retry, check_wait
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 BACKOFF: Final = Retry(attempts=None, wait_initial=0.5, wait_max=30.0, wait_jitter=0.5)
 """How long the daemon waits after a round that the journal could not serve."""

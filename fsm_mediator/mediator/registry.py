@@ -124,7 +124,7 @@ class SagaRegistry:
         if same is not None and same.fingerprint == acceptance.fingerprint:
             return same
         named = [saga for saga in self.sagas if saga.name == acceptance.saga]
-        for saga in reversed(named):
+        for saga in named[::-1]:
             if saga.fingerprint == acceptance.fingerprint:
                 return saga
         who = f"execution {acceptance.saga_id!r} of saga {acceptance.saga!r} version {acceptance.version}"

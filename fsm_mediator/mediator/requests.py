@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 _recursive: set[str] = set()
 """The sagas that were warned of."""
 
@@ -67,7 +67,7 @@ async def run(  # noqa: C901 - one path, read as a whole
     if not core.membership.opened or not core.runtime.is_bound():
         await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
-    if attributes:
+    if attributes is not None:
         give_attributes(core, execution, attributes)
     if timeout is not None:
         check_seconds("timeout (seconds)", timeout)
@@ -142,27 +142,35 @@ async def start(
     """Accept a saga, and have it driven in the background: see `Mediator.start`."""
     await core.open()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
-    if attributes:
+    if attributes is not None:
         give_attributes(core, execution, attributes)
     await core.runtime.uncancellable(accept, core, execution)
     return execution.saga_id
 
 
 async def enqueue(
-    core: ExecutionDriver, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None, connection: Any
+    core: ExecutionDriver,
+    saga: Saga | str,
+    payload: Any,
+    saga_id: str | None,
+    deadline: float | None,
+    attributes: Mapping[str, Any] | None,
+    connection: Any,
 ) -> str:
     """Accept a saga, and drive it not: see `Mediator.enqueue`."""
     core.bind()
     execution = core.store.new_execution(saga, payload, saga_id, deadline)
+    if attributes is not None:
+        give_attributes(core, execution, attributes)
     acceptance, saga_id = execution.acceptance, execution.saga_id
     try:
         if connection is None:
-            await core.write(Commit(saga_id, (), None, held=False, acceptance=acceptance))
+            await core.write(Commit(saga_id, (), None, held=False, acceptance=acceptance, notes=acceptance.notes))
         elif (entry := await open_within_of(core.journal)(connection, acceptance)) is not None:
             core.store.check_same(entry.acceptance, execution)
     except IdTakenError:
         if not await _exists(core, execution):
-            return await enqueue(core, saga, payload, saga_id, deadline, connection)
+            return await enqueue(core, saga, payload, saga_id, deadline, attributes, connection)
     return saga_id
 
 
@@ -327,6 +335,7 @@ async def _commanded(core: ExecutionDriver, active: ActiveExecution, verb: Inbox
             core.owned.finish(active)
             return None
         records = await judge_verbs(core, active)
+        active.note_cause(verb)
         try:
             records.append(await feed_verb(core, active, verb))
         except MediatorError:
@@ -418,9 +427,10 @@ async def post(core: ExecutionDriver, post: Callable[..., Entry], *arguments: An
     If the journal fails, it is tried again under the same token, after another look: the item may have come.
     """
     attempt, retry, token = 1, core.runtime.journal_retry, new_token()
+    put = functools.partial(post, carrier=core.store.carried())  # a thread knows nothing of the caller's trace
     while True:
         try:
-            return await core.notify_owner(await ask(core, post, core.store, token, *arguments))
+            return await core.notify_owner(await ask(core, put, core.store, token, *arguments))
         except RefusedError:
             if attempt == 1 or post is not post_cancel:
                 raise

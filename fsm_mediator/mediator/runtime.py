@@ -36,9 +36,9 @@ class StepCall:
     __slots__ = ("arguments", "effect", "running", "saga_id")
 
     def __init__(self, saga_id: str, effect: Effect, arguments: tuple[Any, ...]) -> None:
-        self.saga_id = saga_id
-        self.effect = effect
-        self.arguments = arguments
+        self.saga_id: str = saga_id
+        self.effect: Effect = effect
+        self.arguments: tuple[Any, ...] = arguments
         self.running: RunningCall | None = None
 
     @property

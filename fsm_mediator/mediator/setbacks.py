@@ -10,7 +10,7 @@ from typing import Final
 from fsm_mediator.errors import JournalError, MediatorError
 from fsm_mediator.retry import Retry
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 BACKOFF: Final = Retry(attempts=None, wait_initial=0.5, wait_max=300.0, wait_jitter=0.0)
 """How long an execution waits that could not be driven so many times in a row."""
@@ -26,7 +26,7 @@ class Setbacks:
         timer_max: The most seconds of a wait that ends with a timer of the mediator's, where the journal was to blame.
     """
 
-    timer_max = 30.0
+    timer_max: float = 30.0
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic

@@ -48,7 +48,7 @@ from fsm_mediator.records import VERBS, Acceptance
 from fsm_mediator.retry import check_wait
 from fsm_mediator.states import COMPENSATING, ENDED, WAITING, is_settled, path_of, split_state
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 _ids = random.Random()  # noqa: S311 - unique, not secret; a generator of its own, because users seed the shared one
 if hasattr(os, "register_at_fork"):
@@ -95,6 +95,10 @@ class ExecutionStore:
             registry.stored_shape = self._operators.shape
         self._parent_results_cache: dict[tuple[str, str], Callable[[], Mapping[str, Any]]] = {}
 
+    def carried(self) -> dict[str, str] | None:
+        """The context of the caller's trace; None: it is in none, or there are no traces."""
+        return None if self.carrier is None else self.carrier()
+
     def new_execution(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None) -> Execution:
         """A new execution, not yet journaled.
 
@@ -135,7 +139,7 @@ class ExecutionStore:
                 at,
                 None if deadline is None else at + deadline,
                 original=original,
-                carrier=None if self.carrier is None else self.carrier(),
+                carrier=self.carried(),
             ),
         )
         execution.encoding, execution.around = self._encoding, self.around_decision

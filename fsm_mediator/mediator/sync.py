@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator import requests
+from fsm_mediator.mediator.alert_operations import AlertOperations
 from fsm_mediator.mediator.around import Hook, make_driver
 from fsm_mediator.mediator.bulk_operations import BulkOperations
 from fsm_mediator.mediator.closing import close
@@ -34,32 +36,32 @@ if TYPE_CHECKING:
     from fsm_mediator.mediator.recovery import Daemon, Relay
 
 
-class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
+class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations, AlertOperations):
     """Drives executions of sagas with plain functions as steps.
 
-    It opens on first use, and anew after a fork; any number of threads may use it at once. Closing it (or leaving its
-    ``with`` block) takes no new work, waits for what is under way up to *close_grace* seconds, and releases the rest
-    for whoever recovers it.
+    It opens on first use, and again after a fork. Any number of threads may use it at once. After `close` (or the end
+    of its ``with`` block) it accepts no new work. `close` waits up to *close_grace* seconds for running attempts, and
+    releases the other executions for another mediator to recover.
 
     Args:
-        *sagas: The sagas it can drive. Of several versions of one name, the last is the one that is started by name.
-        journal: Where records are kept: a path or URL of a SQLite file, a `Journal`, or None for memory. One that is
-            handed over ready is not closed by `close`.
+        *sagas: The sagas it can drive. If several have one name, the name starts the last of them.
+        journal: The store of the records: a path or URL of a SQLite file, a `Journal`, or None for memory. `close` does
+            not close a `Journal` that you pass.
         observers: Called with each `Record` after its commit.
-        around: Functions that take the `Context` of an attempt and return a context manager, which is entered where the
-            step, its compensation, its probe or a function that decides is called. It cannot change what they answer.
-        relays: What the daemon has passed on besides, such as `Transactions`: starts that the user's database holds.
-        retention: How long the daemon keeps what has ended: ``{"succeeded": "30d", "failed": "1y"}``; a `Retention`
-            with an archive. None: for ever.
+        around: Functions that take the `Context` of an attempt and return a context manager, which is entered around
+            each call of the step, its compensation, its probe or a deciding function. It cannot change their answers.
+        relays: Further sources of work for the daemon, such as `Transactions`: starts in the user's database.
+        retention: How long the daemon keeps ended executions: ``{"succeeded": "30d", "failed": "1y"}``; a `Retention`
+            with an archive. None: without limit.
         max_workers: The most threads that drive executions in the background.
-        park_after: An execution in the background that waits longer than so many seconds is held by nobody meanwhile.
+        park_after: Seconds; an execution in the background that waits longer has no owner during the wait.
         limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Later attempts
-            queue in the order of arrival. A SQLite journal keeps the slots for all processes that set the limit; of
-            different numbers the smallest counts. A `Limits` can be shared by several mediators of a process.
-        max_recoveries: How often a driver may die in the midst of an execution that does not get further. After that
-            the execution is stuck: a person decides.
+            queue in the order of arrival. A SQLite journal keeps the slots for all processes that set the limit; if
+            numbers differ, the smallest counts. A `Limits` can be shared by several mediators of a process.
+        max_recoveries: How many drivers may die while they drive an execution that makes no progress. After that the
+            execution is stuck: a person decides.
         close_grace: Seconds that `close` waits for attempts under way.
-        clock: Tells the time in seconds since the epoch.
+        clock: Returns the time in seconds since the epoch.
         sleep: Waits so many seconds; when it returns the wait counts as over, and nothing is ever parked. By default a
             wait can be interrupted by a cancel.
         chance: Draws a number from 0 to 1 for the jitter of waits.
@@ -117,13 +119,13 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
         """Make another saga known.
 
         Raises:
-            DefinitionError: Another one of its name and version is known, or it has coroutine steps.
+            DefinitionError: Another saga has its name and version, or it has coroutine steps.
         """
         self._core.registry.register(saga)
 
     @property
     def journal(self) -> Journal:
-        """Where records are kept."""
+        """The store of the records."""
         return self._core.journal
 
     @property
@@ -133,7 +135,7 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What makes another mediator drive as this one does, by the names of `__init__`'s arguments."""
+        """Arguments for another mediator that drives like this one, by their names in `__init__`."""
         core = self._core
         kept = {name: getattr(core, name) for name in ("around", "limits", "observers", "park_after", "max_recoveries")}
         return {**kept, "relays": self._relays}
@@ -142,8 +144,8 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
     def run(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         timeout: float | None = None,
@@ -153,16 +155,17 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
     ) -> Outcome:
         """Run a saga to its end in the caller's thread, through retries and sleeps. A return means it succeeded.
 
-        Starting an id twice is idempotent: the second call joins the execution, wherever it is driven.
+        Starting an id twice is idempotent: the second call joins the execution, in any process.
 
         Args:
             saga: The saga or its name.
-            payload: What every step is given.
-            saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
-            timeout: Seconds to wait for the end; the saga then goes on in the background.
-            deadline: Seconds from now within which it must have succeeded, else it compensates.
-            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
-            check: False: return the outcome whatever it is.
+            payload: The payload, an argument of every step.
+            saga_id: The id of the execution; by default a UUID that begins with the time (version 7), in hexadecimal.
+            timeout: Seconds to wait for the end; after that the saga continues in the background.
+            deadline: Seconds from now; if the saga has not succeeded by then, it compensates.
+            attributes: JSON scalars by name, at most 32; `executions` can filter by them. A repeated start changes
+                none.
+            check: False: return the outcome, also if it did not succeed.
 
         Raises:
             SagaFailedError: It failed, and is compensated.
@@ -170,16 +173,16 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
             SagaWaitingError: It is parked.
             StillRunningError: *timeout* has passed.
             PayloadError: The payload is refused; nothing was started.
-            SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
-            JournalError: The journal cannot be written. The saga goes on from where it stood when the id is run again.
-            MediatorClosedError: The mediator is, or was meanwhile, closed.
+            SagaIdTakenError: The id belongs to another saga, has another payload, or is forgotten.
+            JournalError: The journal cannot be written. If the id is run again, the saga resumes at its last record.
+            MediatorClosedError: The mediator is closed, or was closed during the call.
         """
         return run_blocking(requests.run, self._core, saga, payload, saga_id, timeout, deadline, check, attributes)
 
     def start(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
@@ -189,59 +192,63 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
 
         Args:
             saga: The saga or its name.
-            payload: What every step is given.
-            saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
-            deadline: Seconds from now within which it must have succeeded, else it compensates.
-            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
+            payload: The payload, an argument of every step.
+            saga_id: The id of the execution; by default a UUID that begins with the time (version 7), in hexadecimal.
+            deadline: Seconds from now; if the saga has not succeeded by then, it compensates.
+            attributes: JSON scalars by name, at most 32; `executions` can filter by them. A repeated start changes
+                none.
 
         Raises:
             PayloadError: The payload is refused; nothing was started.
-            SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
+            SagaIdTakenError: The id belongs to another saga, has another payload, or is forgotten.
         """
         return run_blocking(requests.start, self._core, saga, payload, saga_id, deadline, attributes)
 
     def enqueue(
         self,
-        saga: Saga | str,
-        payload: Any = None,
+        saga: Saga[Payload] | str,
+        payload: Payload | None = None,
         *,
         saga_id: str | None = None,
         deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
         connection: Any = None,
     ) -> str:
-        """Accept a saga durably, and drive it not: a daemon or `recover` of any mediator on the journal will.
+        """Accept a saga durably without driving it: a daemon or `recover` of any mediator on the journal drives it.
 
-        This mediator needs no definition of the steps' services for that, and becomes no driver.
+        This mediator needs no services of the steps, and does not become a driver.
 
         Args:
             saga: The saga or its name.
-            payload: What every step is given.
-            saga_id: Names the execution; if not given, a UUID that begins with the time (version 7), in hexadecimal.
-                The same again is harmless.
-            deadline: Seconds from now within which it must have succeeded, else it compensates.
+            payload: The payload, an argument of every step.
+            saga_id: The id of the execution; by default a UUID that begins with the time (version 7), in hexadecimal.
+                A repeated call joins the execution.
+            deadline: Seconds from now; if the saga has not succeeded by then, it compensates.
+            attributes: JSON scalars by name, at most 32, by which `executions` finds it. A second start changes none.
             connection: A connection of psycopg 3 to the journal's own PostgreSQL database, not an asynchronous one. The
-                execution is part of its transaction: it is there once you commit, and never was if you roll back. Every
-                refusal but one by the server leaves the transaction usable. None: it is durable on return.
+                execution is part of its transaction: your commit makes it durable, and your rollback removes it. The
+                transaction stays usable after every refusal, except one by the server. None: the execution is durable
+                on return.
 
         Raises:
             PayloadError: The payload is refused; nothing was written.
-            SagaIdTakenError: The id belongs to another saga, was given another payload, or is forgotten.
+            SagaIdTakenError: The id belongs to another saga, has another payload, or is forgotten.
             DefinitionError: *connection* is no such connection, or the journal is not on PostgreSQL.
             RefusedError: *connection* is closed, in a failed transaction, or one to another database.
         """
         check_blocking(connection)
-        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, connection)
+        return run_blocking(requests.enqueue, self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
         """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
 
-        Retries and sleeps are waited for. Parked is what waits for a signal, or for branches that all rest and wait for
-        one or for a person: that may never come, and is not waited for.
+        It waits through retries and sleeps. An execution is parked if it waits for a signal, or for branches that all
+        wait for a signal or for a person. The signal may never come, so this call does not wait for it.
 
         Args:
             saga_id: The execution.
-            timeout: Seconds to wait at the most; the execution goes on.
-            check: False: return the outcome whatever it is. True: only if it succeeded, else raise as `run` does.
+            timeout: Seconds to wait, at most; the execution continues.
+            check: False: return the outcome, also if it did not succeed. True: raise as `run` does unless it succeeded.
 
         Raises:
             SagaFailedError: It failed, and is compensated.
@@ -253,24 +260,24 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
         return run_blocking(requests.wait, self._core, saga_id, timeout, check)
 
     def recover(self) -> list[Outcome]:
-        """Claim every unfinished execution without a living driver, drive it on, and wait until all are at rest.
+        """Claim and resume every unfinished execution without a living driver, and wait until all are at rest.
 
-        Those whose branches are taken up are waited for as well.
+        It also waits for the parents of claimed branches.
 
-        Those that no registered saga can drive are left as they are and logged, with the reason.
+        Executions that no registered saga can drive are not changed. They are logged with the reason.
 
         Returns:
-            The outcome of each one taken up.
+            The outcome of each claimed execution.
         """
         return run_blocking(requests.recover, self._core)
 
     def daemon(self, *, poll: float = 1.0) -> Daemon:
         """A context manager that claims and drives every execution which needs a driver and has none.
 
-        It recovers what crashed, wakes what is due, and goes on when the journal cannot be used for a while.
+        It recovers crashed executions and wakes due ones. It survives a journal that is unavailable for a while.
 
         Args:
-            poll: The most seconds between two looks at the journal.
+            poll: Seconds between two queries to the journal, at most.
         """
         from fsm_mediator.mediator.recovery import Daemon  # loaded when it is used
 
@@ -280,11 +287,11 @@ class Mediator(Operations, BulkOperations, WatchOperations, NumbersOperations):
     # Closing
 
     def close(self, grace: float | None = None) -> None:
-        """Take no new work, let attempts under way go on for a while, then release the rest; again is harmless.
+        """Accept no new work, wait for running attempts, then release the other executions. It may be called twice.
 
-        What was started ends if it can within the grace. What waits for longer than that is released at once, and what
-        is in the midst of an attempt by then is released once that has ended, or recovered if this process ends first.
-        Whoever waits in `run` for something that was released gets a `MediatorClosedError`.
+        Started executions may end within the grace. An execution that waits for longer is released at once. If an
+        attempt still runs after the grace, its execution is released when the attempt ends, or recovered if this
+        process ends first. A `run` that waits for a released execution raises `MediatorClosedError`.
 
         Args:
             grace: Seconds; by default *close_grace*.

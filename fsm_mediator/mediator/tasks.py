@@ -43,7 +43,7 @@ class Workers:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
-        self.freed = LoopEvent(loop)
+        self.freed: LoopEvent = LoopEvent(loop)
         self._most = most
         self._all: set[asyncio.Task[Any]] = set()
         self._waiting: set[asyncio.Task[Any]] = set()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from fsm_mediator.error_types import is_interrupt
 from fsm_mediator.errors import StepRejectedError
 from fsm_mediator.journal.protocol import Commit, Journal, Written
-from fsm_mediator.mediator.pool import ThreadPool, TimerThread, without_own_frame
+from fsm_mediator.mediator.pool import ThreadPool, Timer, TimerThread, without_own_frame
 from fsm_mediator.mediator.runtime import JOURNAL_RETRY, StepCall
 from fsm_mediator.records import Abandoned, Answer, Raised, Returned, TimedOut
 from fsm_mediator.retry import Retry
@@ -49,9 +49,9 @@ class ThreadRuntime:
     detaches = False
     journal_retry: Retry = JOURNAL_RETRY
     cancelled: tuple[type[BaseException], ...] = ()
-    current = staticmethod(threading.get_ident)
-    monotonic = staticmethod(time.monotonic)
-    event = staticmethod(threading.Event)
+    current: Callable[[], Any] = staticmethod(threading.get_ident)
+    monotonic: Callable[[], float] = staticmethod(time.monotonic)
+    event: Callable[[], threading.Event] = staticmethod(threading.Event)
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class ThreadRuntime:
         self._max_workers = max_workers
         self._clock = clock
         self._sleep = sleep
-        self.sleeps = sleep is not None
+        self.sleeps: bool = sleep is not None
         self.reset()
 
     def reset(self) -> None:
         """See `Runtime.reset`."""
         self._pool = ThreadPool(self._max_workers, "fsm-mediator")
         self._timers = TimerThread(self._clock, "fsm-mediator-timers")
-        self.at = self._timers.at
+        self.at: Callable[[float, Callable[[], object]], Timer] = self._timers.at
 
     @property
     def freed(self) -> threading.Event:

@@ -36,9 +36,17 @@ ANSWER_TIMEOUT: Final = 30.0
 _EVENTS: Final = {RETRY: ("retry",), RESOLVE: ("settled_done", "settled_undone"), UNDO: ("undo",)}
 
 
-def new_verb(kind: str, reason: str | None, value: Any = None, *, at: float, actor: str | None = None) -> InboxItem:
+def new_verb(
+    kind: str,
+    reason: str | None,
+    value: Any = None,
+    *,
+    at: float,
+    actor: str | None = None,
+    carrier: dict[str, str] | None = None,
+) -> InboxItem:
     """A verb for an inbox; *value*: of ``resolve``, a dictionary of ``done`` and ``result``."""
-    return InboxItem(kind, uuid7_hex(at), value, reason, at, actor=actor)
+    return InboxItem(kind, uuid7_hex(at), value, reason, at, actor=actor, carrier=carrier)
 
 
 def command_of(store: ExecutionStore, saga_id: str, verb: InboxItem) -> tuple[Command, Command | None]:

@@ -54,7 +54,7 @@ class WatchOfOne:
         self._saga_id = saga_id
         self._next = from_seq
         self._seen = 0
-        self.ended = False
+        self.ended: bool = False
 
     def look(self) -> list[Moment]:
         """The moments since the last look.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -30,11 +31,13 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
             meanwhile).
         saga_id: The execution.
         saga: The saga's definition.
-        acceptance: What opened the execution.
+        acceptance: The acceptance of the execution.
         state: The state that it is in.
         at: When, in seconds since the epoch.
         opens: Whether a caller has opened it just now, and waits for it.
         error: Why it was left, where an error is why.
+        previous: The context of the trace of the stint before, in any process, if a stint begins. None: of none.
+        causes: The contexts of the traces of the items in its inbox, if a stint begins.
     """
 
     kind: str
@@ -45,6 +48,8 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
     at: float
     opens: bool = False
     error: BaseException | None = None
+    previous: Mapping[str, str] | None = None
+    causes: tuple[Mapping[str, str], ...] = ()
 
     @property
     def begins(self) -> bool:

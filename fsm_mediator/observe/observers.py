@@ -54,7 +54,7 @@ class LoggingObserver:
         for name, value in levels.items():
             if not isinstance(value, int):
                 raise DefinitionError(f"LoggingObserver: {name} is a number, such as logging.INFO, not {value!r}")
-        self.logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+        self.logger: logging.Logger = logging.getLogger(logger) if isinstance(logger, str) else logger
         self.level = level
         self.trouble_level = trouble_level
         self.stuck_level = stuck_level

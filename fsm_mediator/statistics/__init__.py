@@ -14,4 +14,5 @@ if TYPE_CHECKING:
 __all__ = ["FailureGroup", "SagaNumbers", "StateNumbers", "Statistics", "StepNumbers", "StepStatistics"]
 
 # It loads what draws, and a mediator that counts needs none of that.
-__getattr__, __dir__ = _lazy_names(__name__, globals(), {"Statistics": "fsm_mediator.statistics.statistics"})
+if not TYPE_CHECKING:  # else a name that is not here would be any name
+    __getattr__, __dir__ = _lazy_names(__name__, globals(), {"Statistics": "fsm_mediator.statistics.statistics"})

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -154,7 +154,7 @@ class SagaNumbers(msgspec.Struct, frozen=True, kw_only=True):
     def __eq__(self, other: object) -> bool:
         return self.to_json() == other.to_json() if isinstance(other, SagaNumbers) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
 
 def is_failing(state: str) -> bool:

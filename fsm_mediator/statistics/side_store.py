@@ -37,7 +37,7 @@ FRESH: Final = 60.0
 
 ENDING: Final = ".stats.db"
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 _SHORT: Final = 3
 """Characters; the index of texts has none that are shorter."""

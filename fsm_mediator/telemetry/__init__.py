@@ -12,4 +12,5 @@ if TYPE_CHECKING:
 
 __all__ = ["SagaFilter", "Telemetry", "log_context"]
 
-__getattr__, __dir__ = _lazy_names(__name__, globals(), {"Telemetry": "fsm_mediator.telemetry.spans"})
+if not TYPE_CHECKING:  # else a name that is not here would be any name
+    __getattr__, __dir__ = _lazy_names(__name__, globals(), {"Telemetry": "fsm_mediator.telemetry.spans"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fsm_mediator import forking
@@ -18,7 +18,8 @@ from fsm_mediator.definition.steps import Context
 from fsm_mediator.error_types import MissingExtraError, StepRejectedError
 from fsm_mediator.execution.judging import leaves_doubt
 from fsm_mediator.observe.notices import LEASE_LOST, RECOVERED, RELEASED, Notice
-from fsm_mediator.records import Record
+from fsm_mediator.records import Failure, Record
+from fsm_mediator.redaction import Pattern, Redaction
 from fsm_mediator.states import ENDED, STUCK_PHASES, phase_of
 from fsm_mediator.telemetry.logs import log_context
 
@@ -26,8 +27,8 @@ try:
     from opentelemetry import context as otel_context
     from opentelemetry import metrics, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ImportError as error:
-    raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from error
+except ImportError as _error:
+    raise MissingExtraError("fsm_mediator.telemetry.Telemetry", "otel") from _error
 
 NAME = "fsm_mediator"
 """The name of the tracer and of the meter, and what the names of attributes and instruments begin with."""
@@ -56,9 +57,11 @@ class Telemetry:
         tracer_provider: Makes the tracer; None: the global provider, as it is when the first span begins.
         meter_provider: Makes the meter; None: the global provider.
         record_exceptions: Whether the span of an attempt gets the message and the traceback of what its step raised.
+        redact: Patterns of values to hide in these: see `Redaction`. ``message`` and ``traceback`` are such names.
 
     Raises:
         MissingExtraError: The extra ``otel`` is not installed.
+        DefinitionError: A pattern cannot be used.
     """
 
     def __init__(
@@ -67,9 +70,11 @@ class Telemetry:
         meter_provider: metrics.MeterProvider | None = None,
         *,
         record_exceptions: bool = True,
+        redact: Iterable[Pattern] = (),
     ) -> None:
         self._tracer = trace.get_tracer(NAME, tracer_provider=tracer_provider)
         self._record_exceptions = record_exceptions
+        self._redaction = Redaction(redact)
         self._stints: dict[str, _Stint] = {}
         meter = metrics.get_meter(NAME, meter_provider=meter_provider)
         self._duration = meter.create_histogram(f"{NAME}.saga.duration", "s", "From acceptance to the end")
@@ -90,6 +95,15 @@ class Telemetry:
         _propagator.inject(carrier)
         return carrier or None
 
+    def carrier_of_stint(self, saga_id: str) -> dict[str, str] | None:
+        """The context of the span of an execution's stint, to be journaled with what it writes; None: there is none."""
+        stint = self._stints.get(saga_id)
+        if stint is None:
+            return None
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier, trace.set_span_in_context(stint.span, otel_context.Context()))
+        return carrier or None
+
     # Stints
 
     def notice(self, notice: Notice) -> None:
@@ -108,9 +122,9 @@ class Telemetry:
             context = trace.set_span_in_context(parent.span, otel_context.Context())
         else:
             context = otel_context.Context()
-            origin = trace.get_current_span(_propagator.extract(acceptance.carrier or {}, context)).get_span_context()
-            if origin.is_valid:
-                links.append(trace.Link(origin, {f"{NAME}.link": "origin"}))
+            links += _links("origin", [acceptance.carrier or {}])
+        links += _links("previous", [notice.previous or {}])
+        links += _links("cause", notice.causes)
         attributes = {**_named(notice.saga), f"{NAME}.saga_id": notice.saga_id, f"{NAME}.stint": notice.kind}
         span = self._tracer.start_span(f"saga {acceptance.saga}", context, attributes=attributes, links=links)
         self._stints[notice.saga_id] = _Stint(notice, span)
@@ -171,12 +185,14 @@ class Telemetry:
                 log_context(context),
                 trace.use_span(
                     span,
-                    record_exception=self._record_exceptions,
+                    record_exception=False,
                     set_status_on_exception=False,
                 ),
             ):
                 yield
         except BaseException as error:
+            if self._record_exceptions and isinstance(error, Exception) and span.is_recording():
+                span.add_event("exception", self._exception(error))
             outcome = {f"{NAME}.outcome": _outcome(stint, context, error), "error.type": _kind(error)}
             span.set_status(trace.StatusCode.ERROR, _kind(error))
             raise
@@ -185,6 +201,22 @@ class Telemetry:
             self._attempts.record(time.perf_counter() - began, {**kind, **outcome})
             span.set_attributes(outcome)
             span.end()
+
+    def _exception(self, error: Exception) -> dict[str, str]:
+        """The attributes that an exception has by convention, with what must not be seen hidden."""
+        failure, hidden = Failure.of(error), self._redaction.field
+        return {
+            "exception.type": failure.type,
+            "exception.message": str(hidden("message", failure.message)),
+            "exception.stacktrace": str(hidden("traceback", failure.traceback)),
+        }
+
+
+def _links(kind: str, carriers: Iterable[Mapping[str, str]]) -> list[trace.Link]:
+    """Links to the spans of journaled contexts."""
+    contexts = (_propagator.extract(carrier, otel_context.Context()) for carrier in carriers)
+    spans = (trace.get_current_span(context).get_span_context() for context in contexts)
+    return [trace.Link(span, {f"{NAME}.link": kind}) for span in spans if span.is_valid]
 
 
 def _named(saga: Saga) -> dict[str, str]:

@@ -58,4 +58,5 @@ __all__ = [
     "sagas",
 ]
 
-__getattr__, __dir__ = _lazy_names(__name__, globals(), _LATER)
+if not TYPE_CHECKING:  # else a name that is not here would be any name
+    __getattr__, __dir__ = _lazy_names(__name__, globals(), _LATER)

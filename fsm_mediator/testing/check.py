@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.definition.waits import EACH
 from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError
 from fsm_mediator.execution.outcome import Outcome
@@ -34,8 +35,8 @@ listeners: list[Callable[[CheckReport], None]] = []
 
 
 def check_saga(
-    saga: Saga | Callable[[], Any],
-    payload: Any = None,
+    saga: Saga[Payload] | Callable[[], Any],
+    payload: Payload | None = None,
     *,
     observe: Callable[[], Any] | None = None,
     reset: Callable[[], Any] | None = None,
@@ -132,13 +133,13 @@ class Checking:
         *,
         encode: bool,
     ) -> None:
-        self.call = CallRunner()
+        self.call: CallRunner = CallRunner()
         self._payload = payload
         self._worlds = Worlds(saga, observe, reset, self.call)
         values = as_signals(signals)
         self._runner = FaultRunner(self.call, lambda: MemoryJournal(encode=encode), values)
         self._first: World | None = self._worlds.next()
-        self.saga = self._first.saga
+        self.saga: Saga = self._first.saga
         check_signals(self.saga, values)
         self._runs = 0
         self._good: Any = None

@@ -32,7 +32,7 @@ class VirtualClock:
         check_number("VirtualClock: chance", chance)
         if chance > 1:
             raise DefinitionError(f"VirtualClock: chance is a number from 0 to 1, not {chance!r}")
-        self.now = now
+        self.now: float = now
         self.slept: list[float] = []
         self.chance = chance
         self._lock = threading.Lock()

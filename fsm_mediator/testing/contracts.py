@@ -17,6 +17,7 @@ import attrs
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.definition.steps import Context, Step
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.errors import DefinitionError, MediatorError, SagaUndoneError
 from fsm_mediator.execution.data import nested_results
 from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Callback, Kind, Part
@@ -156,8 +157,8 @@ def _as_promises(what: str, declared: Any) -> frozenset[Promise]:
 
 
 def check_promises(
-    saga: Saga | Step | Callable[[], Any],
-    payload: Any = None,
+    saga: Saga[Payload] | Step | Callable[[], Any],
+    payload: Payload | None = None,
     *,
     observe: Callable[[], Any] | None = None,
     reset: Callable[[], Any] | None = None,

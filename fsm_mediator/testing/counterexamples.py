@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from fsm_mediator.errors import DefinitionError
@@ -15,4 +16,6 @@ def _outdated(*_args: Any, **_settings: Any) -> NoReturn:
     )
 
 
-Replay = actor = decided = _outdated
+Replay: Callable[..., NoReturn] = _outdated
+actor: Callable[..., NoReturn] = _outdated
+decided: Callable[..., NoReturn] = _outdated

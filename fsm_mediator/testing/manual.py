@@ -44,8 +44,8 @@ class Stepper:
                 f"saga {saga.name!r} has groups or choices, which cannot be driven a move at a time; check_saga can"
             )
         self.saga = saga
-        self.clock = VirtualClock()
-        self.injector = FaultInjector(FaultPlan(), self.clock, MemoryJournal(encode=encode))
+        self.clock: VirtualClock = VirtualClock()
+        self.injector: FaultInjector = FaultInjector(FaultPlan(), self.clock, MemoryJournal(encode=encode))
         self._call = call
         self._enlist()
         self._active = ActiveExecution(saga_id, self._store.new_execution(saga, payload, saga_id, None))

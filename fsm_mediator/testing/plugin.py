@@ -16,8 +16,8 @@ from fsm_mediator.errors import MissingExtraError
 
 try:
     import pytest
-except ModuleNotFoundError as missing:
-    raise MissingExtraError("fsm_mediator.testing.plugin", "testing") from missing
+except ModuleNotFoundError as _missing:
+    raise MissingExtraError("fsm_mediator.testing.plugin", "testing") from _missing
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.journal.memory import MemoryJournal

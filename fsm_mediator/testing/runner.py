@@ -32,7 +32,7 @@ from fsm_mediator.testing.injection import FaultInjector, SimulatedCrash, faulty
 from fsm_mediator.testing.processes import in_a_child
 from fsm_mediator.testing.virtual_loop import VirtualLoop
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 ROUNDS: Final = 200
 """How often, at most, a trial is resumed, retried or signalled before it counts as endless."""
@@ -126,7 +126,7 @@ class FaultRunner:
     ) -> None:
         self._call = call
         self._journal = journal
-        self.signals = dict(signals or {})
+        self.signals: dict[str, Any] = dict(signals or {})
         self._coroutines = coroutines
         self._opened: list[SQLiteJournal] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None

@@ -18,8 +18,8 @@ from fsm_mediator.errors import MediatorError, MissingExtraError
 
 try:
     from hypothesis import stateful
-except ModuleNotFoundError as missing:
-    raise MissingExtraError("fsm_mediator.testing.stateful", "testing") from missing
+except ModuleNotFoundError as _missing:
+    raise MissingExtraError("fsm_mediator.testing.stateful", "testing") from _missing
 
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.outcome import Outcome

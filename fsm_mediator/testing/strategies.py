@@ -15,8 +15,8 @@ from fsm_mediator.errors import MissingExtraError
 
 try:
     from hypothesis import strategies as st
-except ModuleNotFoundError as missing:
-    raise MissingExtraError("fsm_mediator.testing.strategies", "testing") from missing
+except ModuleNotFoundError as _missing:
+    raise MissingExtraError("fsm_mediator.testing.strategies", "testing") from _missing
 
 from fsm_mediator.definition.saga import Saga, check_is_saga
 from fsm_mediator.definition.steps import Context, Step

@@ -16,6 +16,7 @@ import attrs
 import msgspec
 
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import Payload
 from fsm_mediator.errors import DefinitionError, MediatorError, RefusedError, UnknownExecutionError
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.memory import MemoryJournal
@@ -101,8 +102,8 @@ class TogetherReport:
 
 
 def check_together(
-    saga: Saga | Callable[[], Any],
-    payloads: Sequence[Any],
+    saga: Saga[Payload] | Callable[[], Any],
+    payloads: Sequence[Payload],
     *,
     observe: Callable[[], Any] | None = None,
     reset: Callable[[], Any] | None = None,

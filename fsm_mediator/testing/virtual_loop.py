@@ -67,7 +67,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._own_files = len(selector.get_map())
         self.jumps: Callable[[], object] = lambda: None
         self.idle: Callable[..., list[Any]] = lambda select, timeout: select(timeout)
-        self.is_woken = False
+        self.is_woken: bool = False
 
     def time(self) -> float:
         """The time of this loop, in seconds."""

@@ -18,13 +18,13 @@ def downgrade():
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from fsm_mediator.transactions.databases.base import dialect_of
-from fsm_mediator.transactions.tables import Tables
+from fsm_mediator.transactions.tables import TableNames, Tables
 
 
-def create_tables(op: Any, **names: Any) -> None:
+def create_tables(op: Any, **names: Unpack[TableNames]) -> None:
     """Make the tables, where they are missing; to be called in ``upgrade()``, offline too (``--sql``).
 
     Args:
@@ -38,7 +38,7 @@ def create_tables(op: Any, **names: Any) -> None:
         op.execute(statement)
 
 
-def drop_tables(op: Any, **names: Any) -> None:
+def drop_tables(op: Any, **names: Unpack[TableNames]) -> None:
     """Drop the tables; to be called in ``downgrade()``. The schema stays.
 
     Args:
@@ -49,7 +49,7 @@ def drop_tables(op: Any, **names: Any) -> None:
         op.execute(statement)
 
 
-def include_name(**names: Any) -> Callable[[str | None, str, Mapping[str, Any]], bool]:
+def include_name(**names: Unpack[TableNames]) -> Callable[[str | None, str, Mapping[str, Any]], bool]:
     """A filter for ``context.configure(include_name=include_name())`` in ``env.py``.
 
     Without it ``--autogenerate`` finds tables that no model has, and proposes to drop them.

@@ -115,7 +115,7 @@ class Door:
         await self._transaction(attempt)
 
     async def _set_lock_timeout(self, session: Any, limit: str) -> str:
-        """On PostgreSQL, have this transaction wait so long for a lock, and return the limit that it had."""
+        """On PostgreSQL, have this transaction wait so long for a lock, and return the earlier limit."""
         if self._database.dialect != "postgresql":
             return ""
         ((before, _),) = await self._query(session, self._tables.lock_timeout, limit=limit)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -25,7 +25,7 @@ from fsm_mediator.transactions.access import Access
 from fsm_mediator.transactions.databases.base import settled
 from fsm_mediator.transactions.tables import Tables
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 Kind: TypeAlias = Literal["start", "signal", "message"]
 
@@ -76,6 +76,7 @@ class _Start(msgspec.Struct):
 
     payload: msgspec.Raw
     deadline: float | None
+    attributes: dict[str, Any] = {}
 
 
 class MediatorLike(Protocol):
@@ -85,7 +86,15 @@ class MediatorLike(Protocol):
     def sagas(self) -> Any:
         """Its registered sagas."""
 
-    def start(self, saga: Any, payload: Any, *, saga_id: str, deadline: float | None) -> Any:
+    def start(
+        self,
+        saga: Any,
+        payload: Any,
+        *,
+        saga_id: str,
+        deadline: float | None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Accept a saga."""
 
     def signal(self, saga_id: str, name: str, value: Any) -> Any:
@@ -140,15 +149,34 @@ class Outbox:
         self._publish = publish
         self._codec = Codec()
 
-    async def put(self, session: Any, kind: Kind, name: str, key: str, value: Any, deadline: float | None) -> None:
-        """Write a row in the transaction of *session*.
+    async def start(
+        self,
+        session: Any,
+        name: str,
+        saga_id: str,
+        payload: Any,
+        deadline: float | None,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Write the row of a start in the transaction of *session*.
+
+        Raises:
+            PayloadError: The payload cannot be encoded.
+        """
+        encoded = self._codec.encode(payload, f"the payload of {name!r}")
+        body = msgspec.json.encode(_Start(msgspec.Raw(encoded), deadline, dict(attributes)))
+        await self._write(session, "start", name, saga_id, body)
+
+    async def put(self, session: Any, kind: Kind, name: str, key: str, value: Any) -> None:
+        """Write the row of a signal or a message in the transaction of *session*.
 
         Raises:
             PayloadError: The value cannot be encoded.
         """
         body = self._codec.encode(value, f"the {'payload' if kind != 'signal' else 'value'} of {name!r}")
-        if kind == "start":
-            body = msgspec.json.encode(_Start(msgspec.Raw(body), deadline))
+        await self._write(session, kind, name, key, body)
+
+    async def _write(self, session: Any, kind: Kind, name: str, key: str, body: bytes) -> None:
         await self._access.query(session, self._tables.put, kind=kind, name=name, key=key, body=body.decode())
 
     async def lag(self) -> Lag:
@@ -201,7 +229,8 @@ class Outbox:
                     return False  # another process may know it
                 begins = self._codec.decode(row.body.encode(), _Start, f"start {row.number}")
                 payload = self._codec.decode(begins.payload, payload_type(known[-1]), f"the payload of {row.key!r}")
-                await settled(mediator.start(row.name, payload, saga_id=row.key, deadline=begins.deadline))
+                extra = {"attributes": begins.attributes} if begins.attributes else {}
+                await settled(mediator.start(row.name, payload, saga_id=row.key, deadline=begins.deadline, **extra))
         except (JournalError, OSError) as error:
             logger.warning("outbox row %d (%s %r) is passed on later: %s", row.number, row.kind, row.name, error)
             return False

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar, overload
 
-from fsm_mediator.definition.checks import check_name
+from fsm_mediator.definition.checks import StepSettings, check_name
 from fsm_mediator.definition.steps import FunctionStep
+from fsm_mediator.definition.type_variables import P, Parameters, R, Result_co, Returned_co
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.transactions.door import Door
@@ -17,17 +18,25 @@ from fsm_mediator.transactions.door import Door
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class TransactionalStep(FunctionStep):
+class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
     """A step made by `Transactions.step`. Calling it calls the function, with a session of the caller's."""
 
     probe: Callable[..., Any]
     compensate: Callable[..., Any]
 
-    def __init__(self, function: Callable[..., Any], name: str, settings: dict[str, Any], door: Door, coroutine: bool):
+    def __init__(
+        self,
+        function: Callable[Parameters, Returned_co],
+        name: str,
+        settings: StepSettings,
+        door: Door,
+        coroutine: bool,
+    ) -> None:
         self._function = function
         self._door = door
         self._coroutine = coroutine
         super().__init__(self._with_session(function, door.execute), check_name("a step", name), settings)
+        self.execute: Callable[..., Returned_co]  # a function of the payload and the context, not of the session
         self.__dict__["probe"] = _as_callback(door.probe, coroutine)
 
     def compensation(self, function: F) -> F:
@@ -46,7 +55,7 @@ class TransactionalStep(FunctionStep):
         """
         raise DefinitionError(f"step {self.name!r} needs no probe: its key in the database tells whether it happened")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned_co:
         """Call the function as it was before it became a step."""
         return self._function(*args, **kwargs)
 
@@ -73,6 +82,17 @@ class TransactionalStep(FunctionStep):
             name: hint for name, hint in inspect.get_annotations(function).items() if name in names
         }
         return callback
+
+
+class TransactionalStepDecorator(Protocol):
+    """The decorator that ``@tx.step(...)`` returns."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TransactionalStep[R, P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TransactionalStep[R, P, R]: ...
 
 
 def _as_callback(does: Callable[..., Any], coroutine: bool) -> Callable[..., Any]:

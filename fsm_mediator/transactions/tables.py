@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypedDict
 
 from fsm_mediator.errors import DefinitionError
 from fsm_mediator.transactions.databases.base import Dialect
@@ -51,6 +51,14 @@ CLOSED: Final = "closed"
 """The state of a key whose step did not take effect, or was undone: no attempt up to the fence will."""
 
 
+class TableNames(TypedDict, total=False):
+    """The names of the tables, as of `Transactions`."""
+
+    table: str
+    outbox: str
+    schema: str | None
+
+
 class Tables:
     """The tables, by their names.
 
@@ -71,48 +79,49 @@ class Tables:
                 raise DefinitionError(f"Transactions: {what} must be a plain identifier, not {name!r}")
         prefix = "" if schema is None else f"{schema}."
         self.schema = schema
-        self.names = (table, outbox, f"{outbox}_relay")
-        self.done = done = prefix + table
-        self.outbox = outbox = prefix + outbox
-        self.relay = relay = f"{outbox}_relay"
-        self.take = (
+        self.names: tuple[str, str, str] = (table, outbox, f"{outbox}_relay")
+        self.done: str = prefix + table
+        self.outbox: str = prefix + outbox
+        self.relay: str = f"{self.outbox}_relay"
+        done, outbox, relay = self.done, self.outbox, self.relay
+        self.take: str = (
             f"INSERT INTO {done} (key, saga_id, state, fence) VALUES (:key, :saga_id, '{BEGUN}', 0) "
             f"ON CONFLICT (key) DO NOTHING RETURNING {TRANSACTION}"
         )
-        self.look = f"SELECT state, result, fence FROM {done} WHERE key = :key"
-        self.retake = f"UPDATE {done} SET state = '{BEGUN}' WHERE key = :key RETURNING {TRANSACTION}"
-        self.keep = (
+        self.look: str = f"SELECT state, result, fence FROM {done} WHERE key = :key"
+        self.retake: str = f"UPDATE {done} SET state = '{BEGUN}' WHERE key = :key RETURNING {TRANSACTION}"
+        self.keep: str = (
             f"UPDATE {done} SET state = '{DONE}', result = :result, at = CURRENT_TIMESTAMP "
             f"WHERE key = :key AND state = '{BEGUN}' AND {TRANSACTION} = :transaction RETURNING key"
         )
-        self.close = (
+        self.close: str = (
             f"INSERT INTO {done} AS known (key, saga_id, state, fence) VALUES (:key, :saga_id, '{CLOSED}', :fence) "
             f"ON CONFLICT (key) DO UPDATE SET "
             f"fence = CASE WHEN known.fence > excluded.fence THEN known.fence ELSE excluded.fence END, "
             f"result = COALESCE(known.result, 'null') RETURNING state, result"
         )  # so that the result is NULL where there was no row before
         self.lock_timeout = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', :limit, true)"
-        self.undo = f"UPDATE {done} SET state = '{CLOSED}', at = CURRENT_TIMESTAMP WHERE key = :key"
-        self.old = (
+        self.undo: str = f"UPDATE {done} SET state = '{CLOSED}', at = CURRENT_TIMESTAMP WHERE key = :key"
+        self.old: str = (
             f"SELECT DISTINCT saga_id FROM {done} WHERE at < {BEFORE} AND saga_id > :after "
             f"ORDER BY saga_id LIMIT :limit"
         )
-        self.forget = f"DELETE FROM {done} WHERE saga_id = :saga_id AND at < {BEFORE} RETURNING key"
-        self.put = f"INSERT INTO {outbox} (kind, name, key, body) VALUES (:kind, :name, :key, :body)"
-        self.waiting = (
+        self.forget: str = f"DELETE FROM {done} WHERE saga_id = :saga_id AND at < {BEFORE} RETURNING key"
+        self.put: str = f"INSERT INTO {outbox} (kind, name, key, body) VALUES (:kind, :name, :key, :body)"
+        self.waiting: str = (
             f"SELECT number, kind, name, key, body FROM {outbox} "
             f"WHERE number > :after AND refused IS NULL AND {SETTLED} ORDER BY number LIMIT :limit"
         )
-        self.passed = f"DELETE FROM {outbox} WHERE number = :number"
-        self.refuse = f"UPDATE {outbox} SET refused = :reason WHERE number = :number"
-        self.lease = (
+        self.passed: str = f"DELETE FROM {outbox} WHERE number = :number"
+        self.refuse: str = f"UPDATE {outbox} SET refused = :reason WHERE number = :number"
+        self.lease: str = (
             f"INSERT INTO {relay} AS known (what, owner, until) VALUES ('messages', :owner, {NOW} + :seconds) "
             f"ON CONFLICT (what) DO UPDATE SET owner = excluded.owner, until = excluded.until "
             f"WHERE known.until < {NOW} RETURNING owner"
         )
-        self.renew = f"UPDATE {relay} SET until = {NOW} + :seconds WHERE owner = :owner RETURNING owner"
-        self.release = f"UPDATE {relay} SET until = 0 WHERE owner = :owner"
-        self.lag = f"SELECT count(*) - count(refused), count(refused), {AGE} FROM {outbox}"
+        self.renew: str = f"UPDATE {relay} SET until = {NOW} + :seconds WHERE owner = :owner RETURNING owner"
+        self.release: str = f"UPDATE {relay} SET until = 0 WHERE owner = :owner"
+        self.lag: str = f"SELECT count(*) - count(refused), count(refused), {AGE} FROM {outbox}"
 
     @staticmethod
     def in_dialect(statement: str, dialect: Dialect) -> str:

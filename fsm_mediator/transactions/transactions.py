@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
-from fsm_mediator.definition.checks import SETTINGS
+from fsm_mediator.definition.checks import SETTINGS, StepSettings
 from fsm_mediator.definition.saga import Saga
+from fsm_mediator.definition.type_variables import P, Payload, R
 from fsm_mediator.errors import DefinitionError
+from fsm_mediator.journal.attributes import checked_attributes
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.mediator.threads import run_blocking
 from fsm_mediator.mediator.validation import check_saga_id
@@ -18,10 +20,22 @@ from fsm_mediator.transactions.databases.base import ISOLATION, Database
 from fsm_mediator.transactions.door import Door
 from fsm_mediator.transactions.outbox import MediatorLike, Outbox, Publish
 from fsm_mediator.transactions.pruning import prune_keys
-from fsm_mediator.transactions.steps import TransactionalStep, result_type_of
-from fsm_mediator.transactions.tables import Tables
+from fsm_mediator.transactions.steps import TransactionalStep, TransactionalStepDecorator, result_type_of
+from fsm_mediator.transactions.tables import TableNames, Tables
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+class OutboxSettings(TableNames, total=False):
+    """The settings of `Transactions`, besides *patience*."""
+
+    publish: Publish | None
+
+
+class TransactionsSettings(OutboxSettings, total=False):
+    """All settings of `Transactions`."""
+
+    patience: float
 
 
 class Transactions:
@@ -60,7 +74,7 @@ class Transactions:
         self._outbox = Outbox(self._access, publish)
 
     @classmethod
-    def sqlite3(cls, path: str | Path, *, patience: float = 10.0, **settings: Any) -> Transactions:
+    def sqlite3(cls, path: str | Path, *, patience: float = 10.0, **settings: Unpack[OutboxSettings]) -> Transactions:
         """Transactions on a SQLite file, by the standard library; a step is given a `sqlite3.Connection`.
 
         The file is not a journal's: that is its mediator's own.
@@ -75,7 +89,9 @@ class Transactions:
         return cls(SQLiteDatabase(path, patience), patience=patience, **settings)
 
     @classmethod
-    def psycopg(cls, pool: Any, *, asynchronous: bool | None = None, **settings: Any) -> Transactions:
+    def psycopg(
+        cls, pool: Any, *, asynchronous: bool | None = None, **settings: Unpack[TransactionsSettings]
+    ) -> Transactions:
         """Transactions on PostgreSQL; a step is given a connection of psycopg's.
 
         Args:
@@ -88,7 +104,7 @@ class Transactions:
         return cls(PsycopgDatabase(pool, asynchronous=asynchronous), **settings)
 
     @classmethod
-    def sqlalchemy(cls, engine: Any, **settings: Any) -> Transactions:
+    def sqlalchemy(cls, engine: Any, **settings: Unpack[TransactionsSettings]) -> Transactions:
         """Transactions by SQLAlchemy; a step is given a `Session`, or an `AsyncSession` from an `AsyncEngine`.
 
         Args:
@@ -100,7 +116,7 @@ class Transactions:
         return cls(SQLAlchemyDatabase(engine), **settings)
 
     @classmethod
-    def django(cls, using: str = "default", **settings: Any) -> Transactions:
+    def django(cls, using: str = "default", **settings: Unpack[TransactionsSettings]) -> Transactions:
         """Transactions on a database of Django's; a step is given Django's connection, and may use models.
 
         Args:
@@ -110,14 +126,19 @@ class Transactions:
         """
         from fsm_mediator.transactions.databases.django import DjangoDatabase, names_in_settings
 
-        return cls(DjangoDatabase(using), **{**names_in_settings(), **settings})
+        both: dict[str, Any] = {**names_in_settings(), **settings}
+        return cls(DjangoDatabase(using), **both)
 
     @overload
-    def step(self, function: Callable[..., Any], /) -> TransactionalStep: ...
+    def step(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> TransactionalStep[R, P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def step(self, function: Callable[P, R], /) -> TransactionalStep[R, P, R]: ...
     @overload
     def step(
-        self, /, *, name: str | None = None, isolation: Isolation | None = None, **settings: Any
-    ) -> Callable[[Callable[..., Any]], TransactionalStep]: ...
+        self, /, *, name: str | None = None, isolation: Isolation | None = None, **settings: Unpack[StepSettings]
+    ) -> TransactionalStepDecorator: ...
     def step(
         self,
         function: Callable[..., Any] | None = None,
@@ -125,8 +146,8 @@ class Transactions:
         *,
         name: str | None = None,
         isolation: Isolation | None = None,
-        **settings: Any,
-    ) -> TransactionalStep | Callable[[Callable[..., Any]], TransactionalStep]:
+        **settings: Unpack[StepSettings],
+    ) -> Any:
         """Make a step of ``function(session, payload)`` or ``function(session, payload, context)``.
 
         Its work, its key and its result are committed in one transaction, so that it takes effect once, whatever
@@ -162,7 +183,14 @@ class Transactions:
     # In transactions of the user's
 
     def start(
-        self, session: Any, saga: Saga | str, payload: Any, *, saga_id: str, deadline: float | None = None
+        self,
+        session: Any,
+        saga: Saga[Payload] | str,
+        payload: Payload,
+        *,
+        saga_id: str,
+        deadline: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
     ) -> Any:
         """Have a saga started if, and as soon as, the transaction of *session* is committed.
 
@@ -174,17 +202,19 @@ class Transactions:
             payload: What every step is given.
             saga_id: Names the execution.
             deadline: Seconds from its start within which it must have succeeded.
+            attributes: As of `Mediator.start`.
 
         Returns:
             None; something to await where the sessions are for coroutines.
 
         Raises:
-            PayloadError: The payload cannot be encoded.
+            PayloadError: The payload cannot be encoded, or there can be no such attribute.
             RefusedError: The id is malformed.
         """
         check_saga_id(saga_id)
+        checked = {} if attributes is None else checked_attributes(attributes)
         name = saga if isinstance(saga, str) else saga.name
-        return self._do(self._outbox.put, session, "start", name, saga_id, payload, deadline)
+        return self._do(self._outbox.start, session, name, saga_id, payload, deadline, checked)
 
     def signal(self, session: Any, saga_id: str, name: str, value: Any = None) -> Any:
         """Have a signal sent if, and as soon as, the transaction of *session* is committed; as `start`.
@@ -196,7 +226,7 @@ class Transactions:
             value: Its value.
         """
         check_saga_id(saga_id)
-        return self._do(self._outbox.put, session, "signal", name, saga_id, value, None)
+        return self._do(self._outbox.put, session, "signal", name, saga_id, value)
 
     def emit(self, session: Any, topic: str, payload: Any, *, key: str = "") -> Any:
         """Have a message published if, and as soon as, the transaction of *session* is committed; as `start`.
@@ -209,7 +239,7 @@ class Transactions:
             payload: What every subscriber is given: plain data, or what msgspec encodes.
             key: What must stay in order.
         """
-        return self._do(self._outbox.put, session, "message", topic, key, payload, None)
+        return self._do(self._outbox.put, session, "message", topic, key, payload)
 
     async def pass_on(self, mediator: MediatorLike) -> int:
         """Pass on what the outbox holds; return how many rows. A daemon of a mediator with ``relays=[tx]`` calls it."""

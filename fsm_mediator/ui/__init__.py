@@ -10,9 +10,9 @@ from fsm_mediator.errors import MissingExtraError
 try:
     from fsm_mediator.ui.access import LOOK, VERBS, Operator
     from fsm_mediator.ui.monitor import Monitor
-except ImportError as error:
-    if not (error.name or "").startswith(("starlette", "jinja2", "markupsafe")):
+except ImportError as _error:
+    if not (_error.name or "").startswith(("starlette", "jinja2", "markupsafe")):
         raise
-    raise MissingExtraError("the operator's pages", "ui") from error
+    raise MissingExtraError("the operator's pages", "ui") from _error
 
 __all__ = ["LOOK", "VERBS", "Monitor", "Operator"]

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from fsm_mediator.errors import DefinitionError, MediatorError
+from fsm_mediator.errors import DefinitionError, JournalError, MediatorError, RefusedError
 from fsm_mediator.mediator.bulk import Batch, freeze
+from fsm_mediator.mediator.bulk_claims import process_at_it
+from fsm_mediator.ui.offers import Offer, arguments, offer_for_many
 from fsm_mediator.ui.reading import Reader
 
-IN_BULK: Final = ("retry", "cancel", "again", "hold", "unhold")
-"""The verbs that a batch can give: those that need no more than a reason."""
+IN_BULK: Final = ("retry", "resolve", "cancel", "signal", "again", "hold", "unhold")
+"""The verbs that a batch can give here."""
 
 MOST: Final = 10_000
 """The most executions of one batch that begins here."""
@@ -25,7 +27,7 @@ SHOWN: Final = 200
 PREVIEWED: Final = 50
 """How many executions are named before a batch is confirmed."""
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Batches:
@@ -52,19 +54,36 @@ class Batches:
         _check_filtered(asked)
         return [entry.saga_id for entry in self._reader.executions(asked, None, MOST + 1)]
 
-    async def begin(self, verb: str, asked: Mapping[str, str | None], reason: str | None, actor: str) -> str:
-        """Freeze the executions that fit, begin to give them the verb, and return the batch's name.
+    def offer(self, verb: str, asked: Mapping[str, str | None]) -> Offer:
+        """The verb with the fields of its form. If the filter names a saga and a step, they have the step's type."""
+        return offer_for_many(verb, self._reader.part_of(asked.get("saga"), asked.get("version"), asked.get("step")))
+
+    async def begin(self, verb: str, asked: Mapping[str, str | None], form: Mapping[str, str], actor: str) -> str:
+        """Freeze the executions that fit, begin to give them the verb of a *form*, and return the batch's name.
 
         Raises:
             DefinitionError: There are too many, or there is no filter.
+            PayloadError: A field of the form is wrong.
         """
+        values = arguments(self.offer(verb, asked), form)
+        reason = values.pop("reason")
         ids = await run_in_threadpool(self.chosen, asked)
         if len(ids) > MOST:
             raise DefinitionError(f"more than {MOST:,} executions fit: narrow the filter, or use fsm-mediator bulk")
         now = self._reader.clock()
-        batch = await run_in_threadpool(freeze, self._reader.journal, verb, ids, {}, reason, actor, now)
+        batch = await run_in_threadpool(freeze, self._reader.journal, verb, ids, values, reason, actor, now)
         self.go_on(batch.name)
         return batch.name
+
+    def check_free(self, batch: Batch) -> None:
+        """Refuse to continue a batch that another process carries out.
+
+        Raises:
+            RefusedError: Another one does.
+        """
+        process = process_at_it(self._reader.journal, batch)
+        if process is not None and batch.name not in self._running:
+            raise RefusedError(f"batch {batch.name!r} is carried out by {process} now: its results appear on its page")
 
     def go_on(self, name: str) -> None:
         """Give the verb of a batch to those without a result, unless this process is at it."""
@@ -96,12 +115,20 @@ class Batches:
         refused = [each for each in results if not each.done]
         return {
             "batch": batch,
+            "arguments": self._words_of(batch),
             "left": len(batch.ids) - len(results),
             "refused": refused[:SHOWN],
             "done": [each for each in results if each.done][-SHOWN:],
             "counts": (len(results) - len(refused), len(refused)),
-            "running": name in self._running,
+            "running": "this process" if name in self._running else process_at_it(self._reader.journal, batch),
         }
+
+    def _words_of(self, batch: Batch) -> list[tuple[str, str]]:
+        """The arguments of a batch, as names and JSON, redacted."""
+        try:
+            return [(name, self._reader.json_of(value) or "null") for name, value in batch.arguments.items()]
+        except JournalError as error:
+            return [("arguments", self._reader.redact(str(error)))]
 
 
 def _check_filtered(asked: Mapping[str, str | None]) -> None:

@@ -249,7 +249,7 @@ class Monitor:
             return self._refuse(request, operator, refused or (403, f"You may not use {verb!r} here."))
         asked = {name: form.get(name, "").strip() or None for name in FILTERS}
         try:
-            name = await self._pages.batches.begin(verb, asked, form.get("reason") or None, operator.name)
+            name = await self._pages.batches.begin(verb, asked, form, operator.name)
         except MediatorError as error:
             return self._answer(request, operator, *self._failure(error))
         return RedirectResponse(f"{request.scope.get('root_path', '')}/batches/{quote(name)}", 303)
@@ -265,6 +265,11 @@ class Monitor:
             return self._answer(request, operator, *self._failure(error))
         if found["batch"].verb not in operator.may:
             return self._refuse(request, operator, (403, f"You may not use {found['batch'].verb!r} here."))
+        try:
+            await run_in_threadpool(self._pages.batches.check_free, found["batch"])
+        except MediatorError as error:
+            here = f"{request.scope.get('root_path', '')}/batches/{quote(name)}"
+            return self._answer(request, operator, *self._failure(error, here))
         self._pages.batches.go_on(name)
         return RedirectResponse(f"{request.scope.get('root_path', '')}/batches/{quote(name)}", 303)
 

@@ -38,6 +38,7 @@ class Field:
         json: Whether the text is JSON; otherwise it is taken as it is.
         required: Whether it must be filled in.
         hint: The words below it.
+        value: The text that it has at first.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Field:
     json: bool = False
     required: bool = False
     hint: str = ""
+    value: str = ""
 
 
 REASON: Final = Field("reason", "Reason", hint="It is journaled.")
@@ -112,6 +114,42 @@ def offers(saga: Saga | None, entry: Entry, undrivable: str | None, hold: Note |
         yield Offer("undo", "Undo", "Compensates all that was done, newest first. It ends as failed.")
 
 
+_LABELS: Final = {
+    "retry": ("Try again", "Tries their steps again. Their attempts count anew."),
+    "resolve": ("Settle by hand", "Settles the steps on your word, each with the same result."),
+    "cancel": ("Cancel", "Ends their attempts, and compensates all that was done, newest first."),
+    "signal": ("Send a signal", "They go on with this value as the result of the signal."),
+    "again": ("Run again", "Starts a new execution for each, with its payload."),
+    "hold": ("Hold", "No new attempt of a step begins. Compensations go on."),
+    "unhold": ("Lift the holds", "Attempts begin again."),
+}
+_WHY_EACH: Final = attrs.evolve(REASON, required=True, hint="It is journaled for each.")
+
+
+def offer_for_many(verb: str, part: Part | None) -> Offer:
+    """A verb for many executions, with the fields of its form.
+
+    Args:
+        verb: The verb.
+        part: The part that all of them are in; None: it is not known.
+    """
+    label, does = _LABELS[verb]
+    path = "the step" if part is None else part.path
+    fields: tuple[Field, ...] = ()
+    if verb == "resolve":
+        typed = value_field("result", f"Result of {path}", Any if part is None else result_type(part))
+        choices = (YES, "It has its effect"), (NO, "It has none")
+        fields = (
+            Field("done", f"Does {path} have its effect?", choices=choices, required=True),
+            attrs.evolve(typed, hint=f"Only where it has its effect. {typed.hint}".strip()),
+        )
+    if verb == "signal":
+        is_signal = part is not None and part.kind is Kind.SIGNAL
+        name = Field("signal", "Signal", required=True, value=path if is_signal else "", hint="Its name.")
+        fields = name, value_field("value", "Value", part.returns if part is not None and is_signal else Any)
+    return Offer(verb, label, does, (*fields, _WHY_EACH))
+
+
 def _settling(part: Part, can: tuple[tuple[str, str], ...]) -> Iterator[Field]:
     yield Field("done", f"Does {part.path} have its effect?", choices=can, required=True)
     if any(value == YES for value, _ in can):
@@ -166,6 +204,8 @@ def arguments(offer: Offer, form: Mapping[str, str]) -> dict[str, Any]:
             raise PayloadError(f"{offer.verb}: {text!r} is no choice of {field.label!r}")
         if field.name == "done":
             found["done"] = text == YES
+        elif field.name == "signal":
+            found["name"] = text
         elif field.json or not text:
             found[field.name] = _value_of(field, text)
         else:

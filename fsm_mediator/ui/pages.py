@@ -31,7 +31,7 @@ from fsm_mediator.ui.batches import IN_BULK, MOST, Batches
 from fsm_mediator.ui.caching import Cached
 from fsm_mediator.ui.offers import Offer, arguments, offers
 from fsm_mediator.ui.pictures import inline_svg, strip
-from fsm_mediator.ui.reading import Reader
+from fsm_mediator.ui.reading import Reader, trace_of
 from fsm_mediator.verifier import verify
 
 A_PAGE: Final = 50
@@ -164,8 +164,6 @@ class Pages:
         records, unreadable = reader.records(saga_id)
         branches = reader.executions({"parent": saga_id}, None, A_PAGE + 1)
         (row,) = reader.rows([entry], look)
-        why = look.why_not(entry) if look.is_undrivable(entry) else None
-        hold = reader.hold_of(entry)
         return {
             "title": saga_id,
             "row": row,
@@ -178,14 +176,12 @@ class Pages:
             "payload": reader.json_of(entry.acceptance.payload),
             "branches": reader.rows(branches[:A_PAGE], look),
             "more_branches": len(branches) > A_PAGE,
-            "offers": list(offers(reader.saga_of(entry), entry, why, hold)) if self._takes_verbs(reader) else [],
-            "hold": hold,
+            "offers": self._offers(reader, entry, look),
+            "hold": reader.hold_of(entry),
             "is_branch": is_branch(saga_id),
+            "trace": trace_of(entry),
             "states": sorted({record.source for record in records} | {record.target for record in records}),
         }
-
-    def _takes_verbs(self, reader: Reader) -> bool:
-        return self._call is not None and reader is self._reader
 
     async def _picture_of(self, reader: Reader, entry: Entry, view: View, at: str) -> tuple[Any, int]:
         """The picture of an execution after its *at*-th moment, and the number of its last moment."""
@@ -193,7 +189,7 @@ class Pages:
         if saga is None:  # the timeline says all the same
             return None, 0
         try:
-            way = await run_in_threadpool(run_of, reader.journal, entry)
+            way = await run_in_threadpool(run_of, reader.journal, entry, reader.hidden)
         except JournalError:
             return None, 0
         diagram = Diagram(saga, way, view=view, theme="auto")
@@ -204,8 +200,22 @@ class Pages:
 
     async def stuck(self, _request: Request) -> Page:
         """The executions that wait for a person, grouped by step and cause."""
-        groups = await run_in_threadpool(self._reader.stuck_groups)
-        return Page("stuck.html", {"title": "Stuck", "groups": groups, "redact": self._reader.redact})
+        return Page("stuck.html", await run_in_threadpool(self._read_stuck))
+
+    def _read_stuck(self) -> dict[str, Any]:
+        reader, look = self._reader, Drivability(self._reader.journal)
+        groups = [
+            (*group, [each.verb for each in self._offers(reader, group[3][0][0], look) if each.verb in IN_BULK])
+            for group in reader.stuck_groups()
+        ]
+        return {"title": "Stuck", "groups": groups, "redact": reader.redact}
+
+    def _offers(self, reader: Reader, entry: Entry, look: Drivability) -> list[Offer]:
+        """The verbs that an execution takes now; none where no verb is taken at all."""
+        if self._call is None or reader is not self._reader:
+            return []
+        why = look.why_not(entry) if look.is_undrivable(entry) else None
+        return list(offers(reader.saga_of(entry), entry, why, reader.hold_of(entry)))
 
     async def machines(self, _request: Request) -> Page:
         """Every saga and version that is known here or in the journal."""
@@ -286,7 +296,8 @@ class Pages:
             raise DefinitionError(f"no batch gives {verb!r}; there are {', '.join(IN_BULK)}")
         asked = {name: request.query_params.get(name, "").strip() or None for name in FILTERS}
         fit, ids = await run_in_threadpool(self.batches.preview, asked)
-        content = {"title": f"{verb} many", "verb": verb, "asked": asked, "fit": fit, "most": MOST, "ids": ids}
+        offer = await run_in_threadpool(self.batches.offer, verb, asked)
+        content = {"title": f"{verb} many", "offer": offer, "asked": asked, "fit": fit, "most": MOST, "ids": ids}
         return Page("bulk.html", content)
 
     async def batch(self, request: Request) -> Page:
@@ -308,9 +319,7 @@ class Pages:
         """
         entry = await run_in_threadpool(self._reader.entry, saga_id)
         look = await run_in_threadpool(Drivability, self._reader.journal)
-        why = look.why_not(entry) if look.is_undrivable(entry) else None
-        hold = await run_in_threadpool(self._reader.hold_of, entry)
-        taken = offers(self._reader.saga_of(entry), entry, why, hold)
+        taken = await run_in_threadpool(self._offers, self._reader, entry, look)
         offer = next((each for each in taken if each.verb == verb), None)
         if offer is None or self._call is None:
             raise RefusedError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from fsm_mediator.journal.lines import plain
 from fsm_mediator.journal.notes import Note, keeps_notes, notes_of
 from fsm_mediator.journal.operators import Drivability
 from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.machine.parts import Part
 from fsm_mediator.mediator.finding import filter_of, find
 from fsm_mediator.mediator.holding import hold_of
 from fsm_mediator.narration import details, in_words, place_in_words, span
@@ -60,6 +62,9 @@ LOOKED_AT: Final = 200
 
 AUDITED: Final = 500
 """How many executions a page of the audit reads."""
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-")
+"""As in https://www.w3.org/TR/trace-context/."""
 
 _PERSONS: Final = frozenset({"retry", "settled_done", "settled_undone", "undo", ABANDON})
 _CANCELLED: Final = Failure.of(SagaCancelledError()).type
@@ -146,16 +151,22 @@ class Reader:
         self.journal = journal
         self.redact = redact
         self.clock = clock
-        self.sagas = tuple(sagas)
+        self.sagas: tuple[Saga, ...] = tuple(sagas)
         self._by_shape = {
             (each.name, each.version, each.fingerprint): each for saga in self.sagas for each in all_definitions(saga)
         }
-        self.branch_names = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
+        self.branch_names: set[str] = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
 
     def saga_of(self, entry: Entry) -> Saga | None:
         """The definition of an execution; None: it is not known here."""
         opened = entry.acceptance
         return self._by_shape.get((opened.saga, opened.version, opened.fingerprint))
+
+    def part_of(self, saga: str | None, version: str | None, step: str | None) -> Part | None:
+        """The part at the path *step*, in the newest definition of this name; None: it is not known here."""
+        known = [each for (name, of, _), each in self._by_shape.items() if name == saga and version in (None, of)]
+        parts = (part for each in reversed(known) for part in each.parts if part.path == step)
+        return next(parts, None)
 
     def entry(self, saga_id: str) -> Entry:
         """The execution with this id.
@@ -275,9 +286,6 @@ class Reader:
         )
         return [(kind, found) for kind, found in kinds if found]
 
-    def _in_phase(self, phase: str) -> list[Entry]:
-        return list(self.journal.entries(phase=phase, limit=LOOKED_AT))
-
     def last_record(self, entry: Entry) -> Record | None:
         """The last record of an execution; None: it has none that can be read."""
         try:
@@ -289,7 +297,7 @@ class Reader:
     def stuck_groups(self) -> list[tuple[str, str, str, list[tuple[Entry, Record | None]]]]:
         """The stuck executions by saga, step and type of error, the largest group first."""
         groups: dict[tuple[str, str, str], list[tuple[Entry, Record | None]]] = {}
-        for entry in self._in_phase(STUCK):
+        for entry in newest_by_phase(self.journal, (STUCK,), LOOKED_AT)[STUCK]:
             last = self.last_record(entry)
             cause = last.error.type if last is not None and last.error is not None else "no error"
             groups.setdefault((entry.acceptance.saga, path_of(entry.state), cause), []).append((entry, last))
@@ -353,6 +361,14 @@ class Reader:
         journal: Journal = self.journal
         return hold_of(journal, entry) if entry.state not in ENDED and keeps_notes(self.journal) else None
 
+    def hidden(self, record: Record) -> Record:
+        """*record* with its texts redacted: the message of an error by itself, and after the error's type."""
+        error = record.error
+        if error is not None:
+            whole = self.redact(str(Failure(error.type, self.redact(error.message))))
+            error = Failure(error.type, whole.removeprefix(error.type).removeprefix(": "), self.redact(error.traceback))
+        return msgspec.structs.replace(record, error=error, reason=self.redact(record.reason or "") or None)
+
     def notes(self, saga_id: str) -> list[tuple[Note, str, str]]:
         """The notes about an execution, each with its value and its reason, redacted."""
         found = notes_of(self.journal, saga_id)
@@ -363,6 +379,12 @@ class Reader:
         if value is None:
             return ""
         return self.redact(msgspec.json.format(msgspec.json.encode(plain(value)), indent=2).decode())
+
+
+def trace_of(entry: Entry) -> tuple[str, str] | None:
+    """The ids of the trace and the span in which an execution was accepted, as OpenTelemetry wrote them; None: none."""
+    found = _TRACEPARENT.match((entry.acceptance.carrier or {}).get("traceparent", ""))
+    return None if found is None else (found[1], found[2])
 
 
 def _filter_of(asked: Mapping[str, str | None]) -> Filter:

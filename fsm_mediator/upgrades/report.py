@@ -45,7 +45,7 @@ class StrandedError(MediatorError):
     """
 
     def __init__(self, comparisons: Iterable[Comparison]) -> None:
-        self.comparisons = tuple(comparisons)
+        self.comparisons: tuple[Comparison, ...] = tuple(comparisons)
         super().__init__("\n\n".join(map(str, self.comparisons)))
 
 

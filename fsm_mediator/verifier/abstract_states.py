@@ -67,15 +67,15 @@ class AbstractState:
     def __init__(self, execution: Execution, number: int, *, backward: bool, leftovers: frozenset[str]) -> None:
         execution.history = []  # no judgement reads it, and kept in every state it would grow with each path
         execution.forwarded = ()
-        self.execution = execution
-        self.number = number
-        self.backward = backward
-        self.leftovers = leftovers
+        self.execution: Execution = execution
+        self.number: int = number
+        self.backward: bool = backward
+        self.leftovers: frozenset[str] = leftovers
         self.led: dict[str, list[Successor] | str] = {}
 
 
 class EqualErrors:
-    """Exceptions that mean the same to a state: rules judge an exception, and never by the situation that it comes in.
+    """Exceptions with the same meaning to a state: rules judge an exception, and never by the situation.
 
     In the first situation of each state every exception is tried. Of those that led to the same there, and of which the
     settings say the same, one is tried in the state's other situations.
@@ -116,11 +116,11 @@ class StateTable:
 
     def __init__(self, saga: Saga, possible: ActionModel, laws: Laws, *, errors_alike: bool = False) -> None:
         self._decisions = ChoicePoints(saga)
-        self.saga = self._decisions.saga
+        self.saga: Saga = self._decisions.saga
         self._index = possible.index
         self._laws = laws
         self._known: dict[Any, AbstractState] = {}
-        self.states = {PENDING}
+        self.states: set[str] = {PENDING}
         self.taken: set[tuple[str, str]] = set()
         self._latest: AbstractState | None = None
         self._led_to: dict[Any, Successor] = {}

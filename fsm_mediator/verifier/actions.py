@@ -49,7 +49,7 @@ from fsm_mediator.verifier.action import (
 )
 from fsm_mediator.verifier.attempt_laws import FIRST_VALUE, result_of
 from fsm_mediator.verifier.attempts import Changes, Possible, attempts_of
-from fsm_mediator.verifier.branches import Births, Child, branch_models_of
+from fsm_mediator.verifier.branches import Births, BranchModel, Child, branch_models_of
 from fsm_mediator.verifier.effect_ledger import EffectLedger
 from fsm_mediator.verifier.settings_changes import changes_at, timeout_change, under_changed_settings, with_timeout
 
@@ -90,12 +90,14 @@ class ActionModel:
         self.thorough = thorough
         self._listed: dict[tuple[str, str], list[Possible]] = {}
         self._is_branch = is_branch(saga.name)
-        self.parts = saga.parts
-        self.index = {part.path: number for number, part in enumerate(saga.parts)}
-        self.branch_models = branch_models_of(saga, children, once=once)
+        self.parts: tuple[Part, ...] = saga.parts
+        self.index: dict[str, int] = {part.path: number for number, part in enumerate(saga.parts)}
+        self.branch_models: dict[str, BranchModel] = branch_models_of(saga, children, once=once)
         self._signals = tuple(part.path for part in saga.parts if part.kind is Kind.SIGNAL)
         none = (False,) * len(saga.parts)
-        self.nothing = EffectLedger(none, none, branches=((),) * len(saga.parts) if self.branch_models else ())
+        self.nothing: EffectLedger = EffectLedger(
+            none, none, branches=((),) * len(saga.parts) if self.branch_models else ()
+        )
 
     def after(self, ledger: EffectLedger, born: Births) -> EffectLedger:
         """The ledger of an action, with the branches that its records started."""

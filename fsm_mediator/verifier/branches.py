@@ -151,7 +151,7 @@ class BranchModel:
     """
 
     def __init__(self, part: Part, at: int, known: dict[str, Child], *, once: bool) -> None:
-        self.path = part.path
+        self.path: str = part.path
         self.at = at
         self.known = known
         self._part = part

@@ -57,13 +57,13 @@ class ChoicePoints:
     """
 
     def __init__(self, saga: Saga) -> None:
-        self.any = any(part.decide is not None for part in saga.parts)
+        self.any: bool = any(part.decide is not None for part in saga.parts)
         self._taken: list[tuple[Answer, int]] = []
         self.latest: list[Taken] = []
         self._script: list[int] = []
         self._wanted: list[str] = []
         asked = any(is_predicate(part.retry) or is_predicate(part.compensation_retry) for part in saga.parts)
-        self.saga = self._with_choice_points(saga) if self.any or asked else saga
+        self.saga: Saga = self._with_choice_points(saga) if self.any or asked else saga
 
     def every(self, make: Callable[[], T]) -> Iterator[tuple[str, T]]:
         """Make a move once for each combination of decisions in it: yields the decisions and the result."""

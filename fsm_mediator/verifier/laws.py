@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.execution.execution import Execution
 from fsm_mediator.machine.machine import CompiledMachine
-from fsm_mediator.machine.parts import GROUPS, Kind
+from fsm_mediator.machine.parts import GROUPS, Kind, Part
 from fsm_mediator.records import Record
 from fsm_mediator.states import COMPENSATING, EXECUTING, FAILED, RETRYING_COMPENSATION, SUCCEEDED, WAITING, split_state
 from fsm_mediator.verifier.attempt_laws import AGAIN
@@ -70,16 +70,16 @@ class Laws:
     """
 
     def __init__(self, saga: Saga, branch_models: Mapping[str, BranchModel]) -> None:
-        self.parts = saga.parts
-        self.index = {part.path: number for number, part in enumerate(saga.parts)}
+        self.parts: tuple[Part, ...] = saga.parts
+        self.index: dict[str, int] = {part.path: number for number, part in enumerate(saga.parts)}
         self.branch_models = branch_models
-        self.signals = tuple(at for at, part in enumerate(saga.parts) if part.kind is Kind.SIGNAL)
+        self.signals: tuple[int, ...] = tuple(at for at, part in enumerate(saga.parts) if part.kind is Kind.SIGNAL)
         self._left_over = tuple(
             at
             for at, part in enumerate(saga.parts)
             if part.kind is Kind.STEP and not part.compensatable and not part.pivot
         )
-        self.backward = _backward(saga.machine)
+        self.backward: frozenset[str] = _backward(saga.machine)
         self._listed: dict[Any, frozenset[str]] = {}
         self._turns: dict[frozenset[str], frozenset[int]] = {}
 

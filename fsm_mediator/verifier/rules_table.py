@@ -17,7 +17,7 @@ LAWS: Final = {
 
 
 class Rule(NamedTuple):
-    """One rule: the law that it belongs to, and what it says."""
+    """One rule: its law, and its words."""
 
     law: int
     says: str

@@ -119,7 +119,7 @@ class StateSpace:
     def _begin(self, saga: Saga) -> None:
         """Begin a search over *saga*."""
         self.saga = saga
-        self.branches = {
+        self.branches: dict[str, dict[str, StateSpace]] = {
             path: {name: self._of_branch(branch) for name, branch in branches.items()}
             for path, branches in saga.branches.items()
         }
@@ -238,7 +238,7 @@ class StateSpace:
             path: {name: walk._child(name) for name, walk in walks.items()} for path, walks in self.branches.items()
         }
         passed = self._shortened.passed if self._shortened is not None else frozenset[str]()
-        self.possible = ActionModel(
+        self.possible: ActionModel = ActionModel(
             self.saga, strict=self.strict, thorough=True, children=children, once=self.once, passed=passed
         )
         self._laws = Laws(self.saga, self.possible.branch_models)

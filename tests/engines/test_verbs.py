@@ -238,9 +238,10 @@ def test_what_an_engine_does_not_have_is_refused_by_name(on_engine):
         ):
             with pytest.raises(RefusedError, match=f"Mediator has no '{verb}'.*{move}"):
                 getattr(mediator, verb)()
+        kind: Any = type(mediator)
         for setting in ("limits", "observers", "journal", "park_after"):
             with pytest.raises(RefusedError, match=f"has no '{setting}'"):
-                type(mediator)(client=None, **{setting: None})
+                kind(client=None, **{setting: None})
 
     run(on_engine(Saga("any", [Work("a", set())])), body)
 

@@ -7,6 +7,7 @@ never comes is ended by the clock: it has used no CPU time for `IDLE` seconds.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import select
@@ -105,12 +106,19 @@ def _send(writer: int, line: str) -> None:
     os.write(writer, f"{line}\n".encode())
 
 
-def run_all(jobs: Iterable[Job], at_once: int) -> Iterator[Ran]:
-    """Run *jobs*, so many at once; each result as it comes."""
+def run_all(jobs: Iterable[Job], at_once: int, until: float = math.inf) -> Iterator[Ran]:
+    """Run *jobs*, so many at once; each result as it comes.
+
+    *until*, by `time.monotonic`: no job begins later, and a job that is under way then is ended and has no result.
+    """
     queue = iter(jobs)
     children: dict[int, _Child] = {}
     exhausted = False
     while children or not exhausted:
+        if time.monotonic() >= until:
+            for child in children.values():
+                _end(child)
+            return
         while len(children) < at_once and not exhausted:
             job = next(queue, None)
             if job is None:
@@ -136,9 +144,14 @@ def _wait(children: dict[int, _Child]) -> Iterator[Ran]:
     for reader, child in list(children.items()):
         if child.hangs():
             del children[reader]
-            _kill_group(child.pid)
-            os.waitpid(child.pid, 0)
-            yield child.ended(TIMED_OUT)
+            yield _end(child)
+
+
+def _end(child: _Child) -> Ran:
+    """End a child that is under way."""
+    _kill_group(child.pid)
+    os.waitpid(child.pid, 0)
+    return child.ended(TIMED_OUT)
 
 
 def _end_of(status: int) -> str:

@@ -267,7 +267,6 @@ def sampled(seconds: float, seed: str, at_once: int) -> list[Verdict]:
     Each meets the tests that have caught it, or others in its function, when the record was made; and `verify`, where
     that had found it.
     """
-    until = time.monotonic() + seconds
     record, equivalents = read_verdicts(), read_equivalents()
     modules = [name for name in (*WHOLE, *core_modules()) if any(each.module == name for each in record.values())]
     every = [m for name in modules for m in mutants_of(name, parsed(name)) if m.function]
@@ -286,13 +285,14 @@ def sampled(seconds: float, seed: str, at_once: int) -> list[Verdict]:
 
         def jobs() -> Iterator[Job]:
             for mutant in drawn:
-                if time.monotonic() < until:
-                    nodes = [node for node in tests[mutant.identity] if node in items]
-                    yield hunted.against_tests(live[mutant.module], known[mutant.identity], nodes)
+                nodes = [node for node in tests[mutant.identity] if node in items]
+                yield hunted.against_tests(live[mutant.module], known[mutant.identity], nodes)
 
         kinds = {mutant.identity: mutant.kind for mutant in drawn}
+        until = time.monotonic() + seconds  # by then the tests have been collected
         verdicts.extend(
-            Verdict(ran.job.name, kinds[ran.job.name], NOT_ASKED, caught_by(ran)) for ran in run_all(jobs(), at_once)
+            Verdict(ran.job.name, kinds[ran.job.name], NOT_ASKED, caught_by(ran))
+            for ran in run_all(jobs(), at_once, until)
         )
 
     with_collected(files, work)

@@ -15,8 +15,8 @@ from fsm_mediator.errors import MissingExtraError
 
 try:
     import django  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError("fsm_mediator.contrib.django", "django") from error
+except ImportError as _error:
+    raise MissingExtraError("fsm_mediator.contrib.django", "django") from _error
 
 from fsm_mediator.contrib.django.helpers import fresh_connections, json_errors
 from fsm_mediator.contrib.http import payload_from

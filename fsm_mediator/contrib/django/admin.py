@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -18,6 +18,18 @@ from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.mediator.finding import filter_of, find
 from fsm_mediator.narration import timeline
 
+if TYPE_CHECKING:  # Django has no types
+
+    class ModelAdmin:
+        """The part of Django's class that is used here."""
+
+        admin_site: Any
+        opts: Any
+        has_view_permission: Any
+
+else:
+    from django.contrib.admin import ModelAdmin
+
 PAGE: Final = 100
 """Executions on one page."""
 
@@ -25,7 +37,7 @@ PHASES: Final = ("stuck", "waiting", "failed", "succeeded")
 
 
 @admin.register(Execution)
-class ExecutionAdmin(admin.ModelAdmin):
+class ExecutionAdmin(ModelAdmin):
     """Lists executions, newest first, and shows the timeline of one. Payloads and results are not shown."""
 
     def get_urls(self) -> list[Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.apps import AppConfig
 from django.core import checks
 
 from fsm_mediator.contrib.django.helpers import SETTING, configured_app
 from fsm_mediator.errors import MediatorError
 from fsm_mediator.journal.memory import MemoryJournal
+
+if TYPE_CHECKING:  # Django has no types
+    AppConfig = object
+else:
+    from django.apps import AppConfig
 
 
 class SagasConfig(AppConfig):

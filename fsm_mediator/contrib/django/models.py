@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from django.db import models
 
+if TYPE_CHECKING:  # Django has no types
+    Model = object
+else:
+    from django.db.models import Model
 
-class Execution(models.Model):
+
+class Execution(Model):
     """An execution of a saga. The journal keeps it; no row of the site's database does."""
 
-    saga_id = models.CharField(primary_key=True, max_length=255)
+    saga_id: Any = models.CharField(primary_key=True, max_length=255)
 
     class Meta:
         """No table, and no permission but to view."""
 
         managed = False
-        default_permissions = ("view",)
+        default_permissions: tuple[str, ...] = ("view",)

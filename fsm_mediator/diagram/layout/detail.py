@@ -98,24 +98,24 @@ class Strips(Lanes):
             return max((self.sizes[node.id][0] for node in nodes if node is not None), default=0.0)
 
         strips = self.all
-        self.depth = max(len(strip.scopes) for strip in strips)
-        self.left = 9.0 * self.depth
-        self.forward_right = self.left + max(116.0, wide(strip.forward for strip in strips))
+        self.depth: int = max(len(strip.scopes) for strip in strips)
+        self.left: float = 9.0 * self.depth
+        self.forward_right: float = self.left + max(116.0, wide(strip.forward for strip in strips))
         small = wide(node for strip in strips for node in strip.small)
-        self.small_left = self.forward_right + LOOP
-        self.small_right = self.small_left + small if small else self.forward_right
-        self.fork = max(self.small_right + FORK, self.forward_right + 46)
+        self.small_left: float = self.forward_right + LOOP
+        self.small_right: float = self.small_left + small if small else self.forward_right
+        self.fork: float = max(self.small_right + FORK, self.forward_right + 46)
         only_end = FAILED in self.ends and not self.compensated  # in the right lane
-        self.back_left = self.fork + (ENTRY_OF_NONE if only_end else ENTRY)
+        self.back_left: float = self.fork + (ENTRY_OF_NONE if only_end else ENTRY)
         under = wide(node for strip in strips for node in strip.under)
         lower = max(wide(strip.lower for strip in strips), END if FAILED in self.ends else 0.0)
-        self.back_right = self.back_left + lower
+        self.back_right: float = self.back_left + lower
         if self.narrow:
             self.back_right = max(self.back_right, self.back_left + OFF + RIGHT_OF_LANE + max(under, 84) / 2 + 24)
-        self.lane = self.back_left + OFF if self.narrow else (self.back_left + self.back_right) / 2
-        self.around = 0.0  # where a line passes a compensation that has its small node below it
-        self.words = self.lane + 5 if self.compensated else self.fork + (3 if only_end else -8)
-        self.under_left = self.lane + 20 if only_end else self.back_right + (LOOP if self.compensated else 0.0)
+        self.lane: float = self.back_left + OFF if self.narrow else (self.back_left + self.back_right) / 2
+        self.around: float = 0.0  # where a line passes a compensation that has its small node below it
+        self.words: float = self.lane + 5 if self.compensated else self.fork + (3 if only_end else -8)
+        self.under_left: float = self.lane + 20 if only_end else self.back_right + (LOOP if self.compensated else 0.0)
         right = self.under_left + under if under else self.back_right if lower else self.small_right
         if self.narrow:
             self.under_left = self.lane + RIGHT_OF_LANE
@@ -124,7 +124,7 @@ class Strips(Lanes):
             strip.height = self._height(strip)
         arranged(strips, right - self.left - ASIDE - 12, detail_layout)
         groups = [self.left + ASIDE + 12 + strip.group.width for strip in strips if strip.group is not None]
-        self.right = max([right + self.wider, *groups])
+        self.right: float = max([right + self.wider, *groups])
         self._spread((self.right - right) / (2 if under and not self.narrow else 1))
 
     def _spread(self, spare: float) -> None:
@@ -170,7 +170,7 @@ class Strips(Lanes):
         last = self.all[-1]
         alone = [edge.source for edge in self.picture.edges].count(last.forward.id) == 1
         left, top = self.left + ASIDE + LOOP, self._after(last) + 8.0 * len(last.scopes) + self.more
-        if alone and not last.small and last.group is None:
+        if alone and not (last.small or last.lower or last.under) and last.group is None:
             left, top = self.forward_right + LOOP, last.top + (last.height - tall) / 2
         self.boxes[self.ends[SUCCEEDED]] = Box(left, top, GOOD_END, tall)
         self.out.height = max(last.bottom, top + tall) + 6
@@ -189,7 +189,8 @@ class Strips(Lanes):
         if strip is not None:
             strip.labels, strip.end = top, end
         else:
-            self.labels, self.labels_end = top, end
+            self.labels: float = top
+            self.labels_end: float = end
         rises = following is not None and bool(following.under)
         return end + 17.0 * (len(there) - shared) + (11 if rises else 4)
 
@@ -224,7 +225,7 @@ class Strips(Lanes):
         if reach > self.start:
             wide = self.back_right - self.back_left
             self.boxes[self.ends[FAILED]] = Box(self.back_left, self.head, wide, reach - self.head)
-            self.start = reach
+            self.start: float = reach
         for strip in self.all:
             if strip.lower is not None:
                 self._place_lower(strip, strip.lower, covered, end)

@@ -40,13 +40,13 @@ class Lanes(Router):
         super().__init__(picture)
         self.narrow = narrow
         forward = [node for node in picture.nodes if node.phase in (EXECUTING, WAITING)]
-        self.strips = {node.path: Strip(node, number) for number, node in enumerate(forward)}
-        self.all = list(self.strips.values())
-        self.ends = {node.phase: node.id for node in picture.nodes if not node.path}
-        self.compensated = {node.path for node in picture.nodes if node.phase == COMPENSATING}
-        self.head = HEAD if not picture.prefix else 4.0
-        self.more = 10.0 if picture.is_run else 0.0  # a label has the numbers of its records above it
-        self.gap = 6.0 + self.more  # between small nodes, one below the other
+        self.strips: dict[str, Strip] = {node.path: Strip(node, number) for number, node in enumerate(forward)}
+        self.all: list[Strip] = list(self.strips.values())
+        self.ends: dict[str, str] = {node.phase: node.id for node in picture.nodes if not node.path}
+        self.compensated: set[str] = {node.path for node in picture.nodes if node.phase == COMPENSATING}
+        self.head: float = HEAD if not picture.prefix else 4.0
+        self.more: float = 10.0 if picture.is_run else 0.0  # a label has the numbers of its records above it
+        self.gap: float = 6.0 + self.more  # between small nodes, one below the other
         for node in sorted(picture.nodes, key=lambda node: ORDER.get(node.phase, 0)):
             if node.path:
                 self._put(node, self.strips[node.path])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from fsm_mediator.diagram.layout.geometry import LINE, Label, Layout, Line, Point, Route
+from fsm_mediator.diagram.layout.geometry import LINE, Box, Label, Layout, Line, Point, Route
 from fsm_mediator.diagram.picture import Edge, Node, Picture
 from fsm_mediator.diagram.text import numbers, shorten, width
 from fsm_mediator.states import EXECUTING, PROBING, RETRYING, RETRYING_COMPENSATION, STUCK, STUCK_EXECUTING
@@ -89,10 +89,13 @@ class Router:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
-        self.nodes = {node.id: node for node in picture.nodes}
-        self.out = Layout(lines={node.id: lines_of(node) for node in picture.nodes})
-        self.sizes = {node.id: size_of(node, self.out.lines[node.id]) for node in picture.nodes}
-        self.boxes, self.routes = self.out.boxes, self.out.routes
+        self.nodes: dict[str, Node] = {node.id: node for node in picture.nodes}
+        self.out: Layout = Layout(lines={node.id: lines_of(node) for node in picture.nodes})
+        self.sizes: dict[str, tuple[int, int]] = {
+            node.id: size_of(node, self.out.lines[node.id]) for node in picture.nodes
+        }
+        self.boxes: dict[str, Box] = self.out.boxes
+        self.routes: list[Route] = self.out.routes
         self._spots: dict[object, list[_Spot]] = {}
 
     def route(

@@ -35,7 +35,7 @@ class Attempts:
     """
 
     def __init__(self, most: int, apart: float) -> None:
-        self.id = uuid.uuid4().hex
+        self.id: str = uuid.uuid4().hex
         self._slots = asyncio.Semaphore(most)
         self._apart = apart
         self._tasks: dict[str, tuple[int, asyncio.Task[Data] | None]] = {}

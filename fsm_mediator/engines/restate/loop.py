@@ -62,7 +62,9 @@ class SagaRun(Driving):
         fresh: Whether this process has announced the next turn.
     """
 
-    inherited = ("follow",)
+    inherited: tuple[str, ...] = ("follow",)
+    announced: bool
+    fresh: bool
 
     def __init__(
         self,
@@ -75,8 +77,8 @@ class SagaRun(Driving):
         super().__init__(turns)
         self.context = context
         self.service = service
-        self.invocation = context.request().id
-        self.heard = 0
+        self.invocation: Any = context.request().id
+        self.heard: int = 0
         self.asked: dict[int, list[Any]] = {}
         self.announced = self.fresh = False
         self._attempts = attempts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -13,6 +13,7 @@ from fsm_mediator.definition.saga import Saga
 from fsm_mediator.engines.mediator import EngineMediator
 from fsm_mediator.engines.replay import Data
 from fsm_mediator.engines.restate.loop import SAGA, UNDONE
+from fsm_mediator.engines.settings import EngineSettings
 from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, UnknownExecutionError
 from fsm_mediator.states import SUCCEEDED
 
@@ -47,7 +48,9 @@ class RestateMediator(EngineMediator):
 
     engine = "Restate"
 
-    def __init__(self, *sagas: Saga, client: httpx.AsyncClient, follow: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, *sagas: Saga, client: httpx.AsyncClient, follow: bool = False, **settings: Unpack[EngineSettings]
+    ) -> None:
         super().__init__(*sagas, **settings)
         self._client = client
         self._common = {"follow": follow}

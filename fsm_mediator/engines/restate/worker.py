@@ -8,7 +8,7 @@ import socket
 import weakref
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import httpx
 import restate
@@ -22,6 +22,7 @@ from fsm_mediator.engines.replay import Data, Turns
 from fsm_mediator.engines.restate import loop
 from fsm_mediator.engines.restate.attempts import Attempts
 from fsm_mediator.engines.restate.loop import JSON, SAGA, UNDONE, SagaRun
+from fsm_mediator.engines.settings import TurnsSettings
 from fsm_mediator.errors import JournalError
 
 RETENTION: Final = 30 * 86_400.0
@@ -31,7 +32,7 @@ INACTIVITY: Final = 60.0
 """Seconds without a message after which Restate suspends an execution, which then costs a worker nothing."""
 
 FOREVER: Final = timedelta(days=3650)
-RETRIES: Final = InvocationRetryPolicy(
+RETRIES: Final[Any] = InvocationRetryPolicy(
     initial_interval=timedelta(milliseconds=50),
     exponentiation_factor=2.0,
     max_interval=timedelta(seconds=10),
@@ -113,7 +114,7 @@ async def worker(
     retention: float = RETENTION,
     projection: Projection | None = None,
     identity_keys: list[str] | None = None,
-    **settings: Any,
+    **settings: Unpack[TurnsSettings],
 ) -> AsyncIterator[None]:
     """Drive executions of *sagas*, for as long as the context lasts.
 

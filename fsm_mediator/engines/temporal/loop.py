@@ -45,7 +45,7 @@ NOT_BEGUN: Final = "fsm_mediator.NotBegun"
 
 REFUSED: Final = "RefusedError"
 
-ONCE: Final = RetryPolicy(maximum_attempts=1)
+ONCE: Final[Any] = RetryPolicy(maximum_attempts=1)
 FOREVER: Final = timedelta(days=3650)
 LOCAL: Final = timedelta(seconds=60)
 MOST_PAUSE: Final = 60.0
@@ -56,7 +56,7 @@ MOST_PAUSE: Final = 60.0
 class SagaWorkflow(Driving):
     """One execution. Its id is the saga_id; the branches of its groups are child workflows."""
 
-    inherited = ("loop", "heartbeat", "follow")
+    inherited: tuple[str, ...] = ("loop", "heartbeat", "follow")
 
     def __init__(self) -> None:
         super().__init__(workflow.extern_functions()[TURNS]())

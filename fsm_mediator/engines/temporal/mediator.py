@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from temporalio.client import (
     Client,
@@ -22,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.engines.mediator import EngineMediator
 from fsm_mediator.engines.replay import Data
+from fsm_mediator.engines.settings import EngineSettings
 from fsm_mediator.engines.temporal.loop import LOOP, REFUSED, SagaWorkflow
 from fsm_mediator.engines.temporal.worker import QUEUE
 from fsm_mediator.errors import JournalError, RefusedError, StillRunningError, UnknownExecutionError
@@ -53,7 +54,7 @@ class TemporalMediator(EngineMediator):
         heartbeat: float = 20.0,
         follow: bool = False,
         task_timeout: float = 10.0,
-        **settings: Any,
+        **settings: Unpack[EngineSettings],
     ) -> None:
         super().__init__(*sagas, **settings)
         self._client = client

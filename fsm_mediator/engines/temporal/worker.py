@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from temporalio import activity
 from temporalio.client import Client
@@ -23,6 +23,7 @@ from temporalio.worker import (
 from fsm_mediator.definition.saga import Saga
 from fsm_mediator.engines.projection import Projection
 from fsm_mediator.engines.replay import Data, Row, Turns
+from fsm_mediator.engines.settings import EngineSettings, TurnsSettings
 from fsm_mediator.engines.temporal.loop import FOLLOW, NOT_BEGUN, TURN, TURNS, SagaWorkflow
 from fsm_mediator.errors import MediatorError
 
@@ -94,7 +95,7 @@ def worker(
     close_grace: float = 30.0,
     projection: Projection | None = None,
     temporal: Any = None,
-    **settings: Any,
+    **settings: Unpack[TurnsSettings],
 ) -> Worker:
     """A worker that drives executions of *sagas*, for as long as its context lasts.
 
@@ -128,7 +129,7 @@ def _activities(turns: Turns, projection: Projection | None) -> list[Any]:
     return [activities.turn, activities.follow]
 
 
-def replayer(*sagas: Saga, **settings: Any) -> Replayer:
+def replayer(*sagas: Saga, **settings: Unpack[EngineSettings]) -> Replayer:
     """Replays saved histories on *sagas*, to prove that a changed library or definition still follows them."""
     turns = Turns(*sagas, **settings)
     return Replayer(

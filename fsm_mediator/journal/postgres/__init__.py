@@ -6,8 +6,8 @@ from fsm_mediator.errors import MissingExtraError
 
 try:
     import psycopg  # noqa: F401
-except ImportError as error:  # also where psycopg finds no libpq
-    raise MissingExtraError("the journal on PostgreSQL", "postgres") from error
+except ImportError as _error:  # also where psycopg finds no libpq
+    raise MissingExtraError("the journal on PostgreSQL", "postgres") from _error
 
 from fsm_mediator.journal.postgres.journal import PostgresJournal
 

@@ -42,6 +42,8 @@ class Address:
         DefinitionError: It is none. The message does not show it.
     """
 
+    schema: str | None
+
     def __init__(self, url: str) -> None:
         url, self.schema = _without_schema(url)
         try:

@@ -26,6 +26,7 @@ from fsm_mediator.journal.postgres import sql
 from fsm_mediator.journal.postgres.connections import Session
 from fsm_mediator.journal.postgres.errors import unknown_driver
 from fsm_mediator.journal.postgres.slots import SlotJudge, SlotRules, in_columns
+from fsm_mediator.journal.postgres.usual import usual_statement
 from fsm_mediator.journal.protocol import Commit, IdTakenError, InboxChangedError, Queued, Written, check_unless_mail
 from fsm_mediator.journal.rows import (
     ANSWERS_KEPT,
@@ -58,10 +59,11 @@ class Write:
     __slots__ = ("cipher", "commit", "notes", "opens", "owner", "plans", "posts", "rows", "saga_ids")
 
     def __init__(self, commit: Commit, codec: Codec) -> None:
-        self.commit = commit
-        self.cipher = cipher = codec.cipher
-        self.owner = commit.driver if commit.held else None
-        self.rows = record_rows(commit.records, commit.saga_id, codec)
+        self.commit: Commit = commit
+        self.cipher: Cipher | None = codec.cipher
+        cipher = self.cipher
+        self.owner: str | None = commit.driver if commit.held else None
+        self.rows: list[Row] = record_rows(commit.records, commit.saga_id, codec)
         self.opens: list[tuple[Acceptance, Row]] = []
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
@@ -70,50 +72,31 @@ class Write:
         self.opens = [
             (child, acceptance_row(child, codec.json, cipher)) for child in (*commit.children, *commit.dormant)
         ]
-        self.posts = [(to, item_parameters(item_row(item, to, codec.json, cipher), to)) for to, item in commit.posts]
-        self.notes = [note_parameters(note, cipher) for note in commit.notes]
+        self.posts: list[tuple[str, dict[str, Any]]] = [
+            (to, item_parameters(item_row(item, to, codec.json, cipher), to)) for to, item in commit.posts
+        ]
+        self.notes: list[dict[str, Any]] = [note_parameters(note, cipher) for note in commit.notes]
         planned = () if commit.plan is None else commit.plan.branches
-        self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
+        self.plans: list[Row] = [] if commit.plan is None else planned_rows(commit.plan, codec)
         new_ids = [child.saga_id for child, _ in self.opens]
         opened = (commit.saga_id, *new_ids) if commit.acceptance is not None else new_ids
         for saga_id in (*opened, *(branch.saga_id for branch in planned)):
             stored_name(saga_id, "the id")
-        self.saga_ids = (commit.saga_id, *new_ids)
+        self.saga_ids: tuple[str, *tuple[str, ...]] = (commit.saga_id, *new_ids)
 
     def as_one_statement(self) -> tuple[str, dict[str, Any]] | None:
         """The statement, with its parameters, that writes it if all is as the driver knows it; None: there is none."""
-        commit, rows, acceptance = self.commit, self.rows, self.commit.acceptance
+        commit, rows = self.commit, self.rows
         if commit.taken or self.opens or self.posts or commit.token or commit.plan or commit.slot or not rows:
             return None
         if commit.notes:
             return None
-        last, _, _, state, changed_at, _ = rows[-1]
-        columns = zip(("seqs", "events", "sources", "targets", "ats", "details"), zip(*rows, strict=True), strict=True)
-        parameters: dict[str, Any] = {name: list(values) for name, values in columns}
-        awaits = commit.awaits and acceptance is None
-        parameters |= {
-            "saga_id": commit.saga_id,
-            "state": state,
-            "changed_at": changed_at,
-            "last": last,
-            "owner": self.owner,
-            "wake_at": commit.wake_at,
-            "attention": next_attention_at(state, self.owner is not None, 0, commit.wake_at, awaits=awaits),
-            "ended_at": changed_at if self.owner is None and state in ENDED else None,
-        }
-        if acceptance is not None:
-            for name in ("saga", "version", "fingerprint", "deadline_at", "parent"):
-                parameters[name] = getattr(acceptance, name)
-            return sql.OPEN, parameters
-        total, here = commit.recoveries or (None, None)
-        parameters |= {"driver": commit.driver, "epoch": commit.epoch, "before": rows[0][0] - 1}
-        statement = sql.GO_ON if commit.slot is None else sql.GO_ON_WITHOUT_SLOT
-        return statement, parameters | {"recoveries": total, "recoveries_here": here}
+        return usual_statement(commit, rows, self.owner)
 
 
 def item_parameters(row: Row, saga_id: str) -> dict[str, Any]:
     """An inbox item's row as parameters of `sql.POST`."""
-    names = "kind", "name", "value", "reason", "actor", "at"
+    names = "kind", "name", "value", "reason", "actor", "carrier", "at"
     return {"saga_id": saga_id, **dict(zip(names, without_nul(row), strict=True))}
 
 

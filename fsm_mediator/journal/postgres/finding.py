@@ -50,6 +50,14 @@ _KEYS: Final = {
 _FROM: Final = "SELECT e.number FROM journal.executions e WHERE e.number < %s"
 _NEWEST: Final = "ORDER BY e.number DESC LIMIT %s"
 _LISTED: Final = f"{sql.ENTRIES} WHERE e.number = ANY(%s::bigint[]) ORDER BY e.number DESC"
+NEWEST_BY_PHASE: Final = f"""
+    SELECT n.number FROM unnest(%s::text[]) AS p (phase) CROSS JOIN LATERAL (
+        SELECT number FROM journal.executions WHERE parked = p.phase ORDER BY number DESC LIMIT %s) AS n
+    UNION ALL SELECT number FROM (
+        SELECT e.number, row_number() OVER (PARTITION BY {sql.PHASE} ORDER BY e.number DESC) AS place
+        FROM journal.executions e
+        WHERE e.ended_at IS NULL AND e.driver IS NOT NULL AND {sql.PHASE} = ANY(%s::text[])) AS owned
+    WHERE place <= %s"""
 _ATTRIBUTES: Final = """
     SELECT e.saga_id, t.name, t.value FROM journal.attributes t JOIN journal.executions e ON e.number = t.execution
     WHERE e.saga_id = ANY(%s) ORDER BY e.number, t.name"""
@@ -64,6 +72,11 @@ class FindingTables(JournalReader):
         rows = self._connections.read(_LISTED, (numbers,)) if numbers else []
         entries = self._entries_of(rows)
         return [msgspec.structs.replace(entry, cursor=str(row[0])) for row, entry in zip(rows, entries, strict=True)]
+
+    def newest_by_phase(self, phases: Sequence[str], limit: int) -> list[Entry]:
+        """The newest executions that have not ended in each of these phases; not more than twice *limit* in each."""
+        numbers = self._all(NEWEST_BY_PHASE, list(phases), limit, list(phases), limit)
+        return self._entries_of(self._connections.read(_LISTED, (numbers,)))
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
         """As `FindingJournal.count_after`."""
@@ -100,7 +113,7 @@ class FindingTables(JournalReader):
             query = f"{_FROM} AND e.ended_at IS NULL AND e.{owner}{where} {_NEWEST}"
             found += self._all(query, below, *values, limit)
         if chosen.may_have_ended:
-            ended = " AND e.ended_at IS NOT NULL" + (" AND e.state = 'failed'" if chosen.failed_alone else "")
+            ended = " AND e.ended_at IS NOT NULL" + (" AND e.failed" if chosen.failed_alone else "")
             if chosen.since is not None or chosen.until is not None:
                 ended += " AND e.ended_at >= %s AND e.ended_at < %s"
                 since, until = chosen.since, chosen.until

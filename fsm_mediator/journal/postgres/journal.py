@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -30,7 +30,17 @@ from fsm_mediator.journal.postgres.presence import SecondLook, SessionLocks
 from fsm_mediator.journal.postgres.schema import STEPS, check_schema, migrate, script, version_of
 from fsm_mediator.journal.postgres.transactions import CallersTransactions
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
-from fsm_mediator.journal.rows import UnencodableError, driver_row, entry_of, is_text, is_too_late, item_row, record_of
+from fsm_mediator.journal.resealing import Resealed, reseal_all
+from fsm_mediator.journal.rows import (
+    Row,
+    UnencodableError,
+    driver_row,
+    entry_of,
+    is_text,
+    is_too_late,
+    item_row,
+    record_of,
+)
 from fsm_mediator.records import SIGNAL, VERBS, InboxItem
 from fsm_mediator.retry import check_number
 from fsm_mediator.states import WAITING
@@ -88,7 +98,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         check_number("PostgresJournal: max_value_bytes", max_value_bytes, above=True)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.codec = Codec(max_value_bytes, types, cipher)
+        self.codec: Codec = Codec(max_value_bytes, types, cipher)
         self._lease = lease
         self._liveness = SecondLook(2 * self.heartbeat)
         address = Address(url)
@@ -343,6 +353,20 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         check_bounds(before, None)
         self._check_writable()
         return pruning.prune_these(self._connections, saga_ids, before)
+
+    def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
+        """As `ResealingJournal.reseal`."""
+        self._check_writable()
+
+        def read(statement: str, parameters: Sequence[Any]) -> list[Row]:
+            return self._connections.read(statement.replace("?", "%s"), parameters)
+
+        def write(statement: str, rows: Sequence[Row]) -> None:
+            with self._connections.session("written") as session, session.connection.transaction():
+                for row in rows:
+                    session.execute(statement.replace("?", "%s"), row)
+
+        return reseal_all(self.codec.cipher, read, write, advance)
 
     def repair(self, saga_id: str) -> None:
         """As `RepairableJournal.repair`."""

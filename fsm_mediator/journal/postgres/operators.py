@@ -31,6 +31,10 @@ class OperatorTables(FindingTables):
         alive = {row[0] for row in self._drivers(sql.DRIVERS) if self._liveness.is_present(row)}
         return frozenset(shape for driver, shape in self._connections.read(sql.KNOWN) if driver in alive)
 
+    def is_driver_alive(self, driver_id: str) -> bool:
+        """Whether a driver is enlisted and alive."""
+        return any(self._liveness.is_present(row) for row in self._drivers(sql.DRIVERS_OF_IDS, [driver_id]))
+
     def shape(self, fingerprint: str) -> str | None:
         """As `OperatorJournal.shape`."""
         return next((str(shape) for (shape,) in self._read_of(sql.SHAPE, fingerprint)), None)

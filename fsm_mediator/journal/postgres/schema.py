@@ -102,6 +102,11 @@ ACTORS: Final = """
     ALTER TABLE journal.inbox ADD COLUMN actor text;
     """
 
+CARRIERS: Final = """
+    -- The context of the trace that an item was said in, as JSON.
+    ALTER TABLE journal.inbox ADD COLUMN carrier text;
+    """
+
 NOTES: Final = """
     -- What is said about executions, sagas and steps without moving an execution: see ``journal/notes.py``.
     CREATE TABLE journal.notes (
@@ -141,6 +146,21 @@ FINDING: Final = """
     CREATE INDEX ended_by_saga ON journal.executions (saga, number) WHERE ended_at IS NOT NULL;
     CREATE INDEX ended_in_failed ON journal.executions (number) WHERE ended_at IS NOT NULL AND state = 'failed';
     CREATE INDEX ended_by_time ON journal.executions (ended_at) WHERE ended_at IS NOT NULL;
+    """
+
+FAILED: Final = """
+    -- An index whose condition names `state` has a new entry made for every update of a row: `failed` changes once.
+    ALTER TABLE journal.executions ADD COLUMN failed boolean NOT NULL GENERATED ALWAYS AS (state = 'failed') STORED;
+    DROP INDEX journal.ended_in_failed;
+    CREATE INDEX ended_in_failed ON journal.executions (number) WHERE ended_at IS NOT NULL AND failed;
+    """
+
+PARKED: Final = """
+    -- The phase of an execution that has not ended and has no owner. Of many executions that wait the few that are
+    -- stuck are found by this index. No record of an execution with an owner changes it.
+    ALTER TABLE journal.executions ADD COLUMN parked text GENERATED ALWAYS AS (
+        CASE WHEN ended_at IS NULL AND driver IS NULL THEN split_part(state, '.', 1) END) STORED;
+    CREATE INDEX parked ON journal.executions (parked, number) WHERE parked IS NOT NULL;
     """
 
 STEPS: Sequence[str] = (
@@ -247,6 +267,8 @@ STEPS: Sequence[str] = (
     """,
     REPEATED + SLOTS + PLANNED + CHECKS + CLAIMS + FOLLOWING,
     ACTORS + NOTES + LATER_ITEMS + FINDING,
+    FAILED,
+    CARRIERS + PARKED,
 )
 """The SQL that leads from each version to the next. The schema keeps its version in the table ``version``."""
 

@@ -75,8 +75,8 @@ class Limit:
         prompt = [row[6] for row in alive if row[6] in own or row[2] <= row[3]]
         begun = session.execute(sql.BEGUN, (name, [row[6] for row in alive]))
         queued = session.execute(sql.QUEUE, (name, prompt, [] if more else [*own], self.most + more))
-        self.begun = {row[1] for row in begun}
-        self.queue = [_Place(*row) for row in queued]
+        self.begun: set[Any] = {row[1] for row in begun}
+        self.queue: list[_Place] = [_Place(*row) for row in queued]
 
     def leave(self, saga_id: str) -> None:
         """Forget the place of an execution."""

@@ -27,9 +27,10 @@ _IS_CALLED: Final = f"""EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution 
 
 # Commits. The usual ones are one statement, which finds its row only if all is as the driver knows it.
 
-_RECORDS: Final = """
-    unnest(%(seqs)s::int[], %(events)s::text[], %(sources)s::text[], %(targets)s::text[], %(ats)s::float8[],
-        %(details)s::text[]) AS r"""
+NEW_RECORDS: Final = """
+    unnest(%(all_seq)s::int[], %(all_event)s::text[], %(all_source)s::text[], %(all_target)s::text[],
+        %(all_at)s::float8[], %(all_details)s::text[]) AS r"""
+"""The records of a usual commit, as arrays; ``usual.py`` writes a few as values."""
 OPEN: Final = f"""
     WITH e AS (
         INSERT INTO journal.executions (saga_id, saga, version, fingerprint, deadline_at, parent, state, changed_at,
@@ -40,7 +41,7 @@ OPEN: Final = f"""
         WHERE (%(owner)s::text IS NULL OR EXISTS (SELECT 1 FROM journal.drivers WHERE id = %(owner)s FOR KEY SHARE))
             AND NOT EXISTS (SELECT 1 FROM journal.forgotten WHERE saga_id = %(saga_id)s)
         ON CONFLICT (saga_id) DO NOTHING RETURNING number),
-    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {_RECORDS})
+    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {NEW_RECORDS})
     SELECT number FROM e"""
 GO_ON: Final = f"""
     WITH e AS (
@@ -51,7 +52,7 @@ GO_ON: Final = f"""
         WHERE saga_id = %(saga_id)s AND epoch = %(epoch)s::int AND driver IS NOT DISTINCT FROM %(driver)s
             AND seq = %(before)s::int AND mail = 0
         RETURNING number),
-    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {_RECORDS})
+    added AS (INSERT INTO journal.records SELECT e.number, r.* FROM e, {NEW_RECORDS})
     SELECT number FROM e"""
 GO_ON_WITHOUT_SLOT: Final = GO_ON.replace(
     "    added AS",
@@ -67,7 +68,7 @@ LOCK: Final = """
 LOCK_DRIVERS: Final = "SELECT id FROM journal.drivers WHERE id = ANY(%s) ORDER BY number FOR KEY SHARE"
 FORGOTTEN_OF: Final = "SELECT saga_id FROM journal.forgotten WHERE saga_id = ANY(%s)"
 INBOXES: Final = """
-    SELECT e.saga_id, i.number, i.kind, i.name, i.value, i.reason, i.actor, i.at
+    SELECT e.saga_id, i.number, i.kind, i.name, i.value, i.reason, i.actor, i.carrier, i.at
     FROM journal.executions e JOIN journal.inbox i ON i.execution = e.number
     WHERE e.saga_id = ANY(%s) AND e.mail > 0 ORDER BY i.number"""
 KEPT: Final = """
@@ -144,8 +145,9 @@ POST: Final = f"""
                 OR EXISTS (SELECT 1 FROM journal.inbox i WHERE i.execution = e.number AND i.name = %(name)s
                     AND i.kind = ANY({_array(VERBS)}))))
         RETURNING number)
-    INSERT INTO journal.inbox (execution, kind, name, value, reason, actor, at)
-    SELECT number, %(kind)s, %(name)s, %(value)s, %(reason)s, %(actor)s, %(at)s::float8 FROM e RETURNING number"""
+    INSERT INTO journal.inbox (execution, kind, name, value, reason, actor, carrier, at)
+    SELECT number, %(kind)s, %(name)s, %(value)s, %(reason)s, %(actor)s, %(carrier)s, %(at)s::float8
+    FROM e RETURNING number"""
 POSTED: Final = f"""
     SELECT 1 FROM journal.inbox i JOIN journal.executions e ON e.number = i.execution
     WHERE e.saga_id = %(saga_id)s AND i.kind = ANY({_array(VERBS)}) AND i.name = %(name)s
@@ -159,7 +161,7 @@ LAST_RECORD: Final = """
     FROM journal.executions e JOIN journal.records r ON r.execution = e.number AND r.seq = e.seq
     WHERE e.saga_id = %s FOR UPDATE OF e"""
 MAIL: Final = """
-    SELECT i.number, i.kind, i.name, i.value, i.reason, i.actor, i.at
+    SELECT i.number, i.kind, i.name, i.value, i.reason, i.actor, i.carrier, i.at
     FROM journal.inbox i JOIN journal.executions e ON e.number = i.execution WHERE e.saga_id = %s AND i.number > %s
     ORDER BY i.number"""
 

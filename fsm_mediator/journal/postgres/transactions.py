@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 from fsm_mediator.errors import DefinitionError, RefusedError
 from fsm_mediator.journal.codec import Codec
 from fsm_mediator.journal.postgres import sql
-from fsm_mediator.journal.postgres.commit import Write
+from fsm_mediator.journal.postgres.commit import Write, note_parameters
 from fsm_mediator.journal.postgres.errors import ERRORS, to_journal_error
 from fsm_mediator.journal.postgres.operators import OperatorTables
 from fsm_mediator.journal.postgres.schema import qualified
@@ -47,9 +47,12 @@ class CallersTransactions(OperatorTables):
         commit = Commit(acceptance.saga_id, (), None, held=False, acceptance=acceptance)
         usual = Write(commit, self.codec).as_one_statement()
         assert usual is not None
+        notes = [note_parameters(note, self.codec.cipher) for note in acceptance.notes]
         schema, shown = self._connections.schema, self._connections.address.shown
         try:
             if await _rows(connection, qualified(usual[0], schema), usual[1]):
+                for note in notes:
+                    await _rows(connection, qualified(sql.NOTE, schema), note)
                 return None
             rows = await _rows(connection, qualified(sql.ENTRY, schema), (acceptance.saga_id,))
         except ERRORS as error:

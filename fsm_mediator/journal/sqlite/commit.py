@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from sqlite3 import Cursor, IntegrityError
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -40,7 +40,7 @@ from fsm_mediator.journal.sqlite.many_rows import many
 from fsm_mediator.journal.sqlite.notes import add as add_note
 from fsm_mediator.journal.sqlite.slots import Place, SlotJudge, note
 from fsm_mediator.records import Acceptance
-from fsm_mediator.states import ENDED, FAILED, PENDING
+from fsm_mediator.states import ENDED, FAILED, PENDING, phase_of
 
 _Found: TypeAlias = tuple[int, int, int | None, int, bool, int]
 """An execution in the journal: its number, epoch, owner, mail, whether it has a ``wake_at``, its last record."""
@@ -65,25 +65,26 @@ class Write:
 
     def __init__(self, commit: Commit, ids: IdCache, codec: Codec, slots: SlotJudge) -> None:
         self._ids = ids
-        self.cipher = cipher = codec.cipher
+        self.cipher: Final = codec.cipher
         self.slots = slots
         self.place: Place | None = None
         self.commit = commit
-        self.held = commit.held and commit.driver is not None
-        self.rows = record_rows(commit.records, commit.saga_id, codec)
-        more = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail or commit.plan
-        self.plain = not (more or commit.notes or commit.token) and commit.recoveries is None and commit.slot is None
+        self.held: bool = commit.held and commit.driver is not None
+        self.rows: list[Row] = record_rows(commit.records, commit.saga_id, codec)
+        more: Any = commit.taken or commit.children or commit.dormant or commit.posts or commit.unless_mail
+        more = more or commit.plan or commit.notes or commit.token or commit.recoveries is not None
+        self.plain: bool = not more and commit.slot is None
         if commit.acceptance is not None:
             if self.rows and self.rows[0][0] != 1:
                 raise JournalError(f"execution {commit.saga_id!r} is new, so that its first record must be number 1")
             stored_name(commit.saga_id, "the id")
-            self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode, cipher))
+            self.rows.insert(0, acceptance_row(commit.acceptance, codec.encode, codec.cipher))
         if not self.plain:
-            born = (*commit.children, *commit.dormant)
-            self.opens = [(child, acceptance_row(child, codec.json, cipher)) for child in born]
-            self.posts = [(saga_id, item_row(item, saga_id, codec.json, cipher)) for saga_id, item in commit.posts]
-            self.plans = [] if commit.plan is None else planned_rows(commit.plan, codec)
-            self.notes = [(note.saga_id, note_row(note, cipher)) for note in commit.notes]
+            born, json, cipher = (*commit.children, *commit.dormant), codec.json, codec.cipher
+            self.opens: list[tuple[Acceptance, Row]] = [(new, acceptance_row(new, json, cipher)) for new in born]
+            self.posts: list[tuple[str, Row]] = [(to, item_row(item, to, json, cipher)) for to, item in commit.posts]
+            self.plans: list[Row] = [] if commit.plan is None else planned_rows(commit.plan, codec)
+            self.notes: list[tuple[str | None, Row]] = [(note.saga_id, note_row(note, cipher)) for note in commit.notes]
             for child in (*born, *(commit.plan.branches if commit.plan else ())):
                 stored_name(child.saga_id, "the id")
 
@@ -184,8 +185,7 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
     while left:
         # Of two writes that open one id, or ask for a slot, say, the second must find what the first did.
         saga_ids: set[str] = set()
-        now, later = [], []
-        asks = False
+        now, later, asks = [], [], False
         for index in left:
             if saga_ids.isdisjoint(writes[index].saga_ids) and not (asks and writes[index].commit.slot):
                 saga_ids.update(writes[index].saga_ids)
@@ -400,7 +400,7 @@ class _Batch:
             wake_at,
             next_attention_at(state, driver is not None, 0, None if dormant else wake_at, awaits=dormant),
             at if driver is None and state in ENDED else None,
-            state == FAILED,
+            *(state == FAILED, phase_of(state)),
         )
         self._opened.append(row)
         return self._highest

@@ -22,7 +22,7 @@ from fsm_mediator.journal.sqlite import path as paths
 from fsm_mediator.journal.sqlite import schema
 from fsm_mediator.journal.sqlite.errors import ERRORS, is_busy, to_journal_error
 
-logger = logging.getLogger("fsm_mediator")
+logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 MEMORY: Final = ":memory:"
 
@@ -59,7 +59,7 @@ class Connections:
         self.path = path
         self.busy_timeout = busy_timeout
         self.read_only = read_only
-        self.in_memory = path == MEMORY
+        self.in_memory: bool = path == MEMORY
         self._synchronous = durability.upper()
         self._writer: sqlite3.Connection | None = None
         self.cursor: sqlite3.Cursor | None = None
@@ -76,7 +76,7 @@ class Connections:
         self._idle = []
         self._lent = 0
         self._open = True
-        self.writing = threading.Lock()
+        self.writing: threading.Lock = threading.Lock()
         self._forget_log()
         self._check_at = 0.0
         # Code here enters the lock, never the condition. `Condition` is written in Python: an interrupt between its

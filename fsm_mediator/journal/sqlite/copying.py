@@ -31,8 +31,9 @@ _DEFINITION: Final = "(SELECT number FROM definitions WHERE saga = ?3 AND versio
 _INSERT: Final = {
     "executions": f"""
         INSERT INTO executions (number, saga_id, definition, deadline_at, parent, epoch, wake_at, mail, attention,
-            ended_at, failed, recoveries, recoveries_here)
-        VALUES (?1, ?2, {_DEFINITION}, ?6, ?7, ?11, ?12, ?13, ?14, ?15, ?8 = 'failed', ?16, ?17)""",
+            ended_at, failed, recoveries, recoveries_here, parked)
+        VALUES (?1, ?2, {_DEFINITION}, ?6, ?7, ?11, ?12, ?13, ?14, ?15, ?8 = 'failed', ?16, ?17,
+            substr(?8, 1, instr(?8 || '.', '.') - 1))""",
     "planned": f"""
         INSERT INTO planned (execution, number, saga_id, definition, deadline_at, dormant, at, details, ended)
         VALUES (?1, ?2, ?3, {_DEFINITION.replace("?5", "?6").replace("?4", "?5").replace("?3", "?4")}, ?7, ?8, ?9, ?10,

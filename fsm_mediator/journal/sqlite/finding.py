@@ -19,7 +19,6 @@ from fsm_mediator.journal.finding import FAILURES, Filter, conditions, place_of_
 from fsm_mediator.journal.protocol import Entry
 from fsm_mediator.journal.sqlite import sql
 from fsm_mediator.journal.sqlite.reading import JournalReader
-from fsm_mediator.states import STUCK, STUCK_EXECUTING
 
 NARROW: Final = 5000
 """So many executions that ended within a span of time are looked at one by one; of more, their numbers are a range."""
@@ -27,7 +26,6 @@ NARROW: Final = 5000
 _LAST_RECORD: Final = """
     CROSS JOIN records r ON r.execution = e.number
         AND r.seq = (SELECT max(seq) FROM records WHERE execution = e.number)"""
-_PHASE: Final = "substr(r.target, 1, instr(r.target || '.', '.') - 1)"
 
 
 def _of_failure(what: str) -> str:
@@ -42,7 +40,7 @@ _ERROR: Final = _of_failure("error[0]")
 _STEP: Final = f"""
     iif(instr(r.target, '.'), substr(r.target, instr(r.target, '.') + 1), {_of_failure("step")})"""
 _TEMPLATES: Final = {
-    "states": f"EXISTS (SELECT 1 FROM json_each(?) WHERE value IN (r.target, {_PHASE}))",
+    "states": f"EXISTS (SELECT 1 FROM json_each(?) WHERE value IN (r.target, {sql.PHASE}))",
     "since": "r.at >= ?",
     "until": "r.at < ?",
     "parent": "e.parent = ?",
@@ -63,13 +61,12 @@ _KEYS: Final = {
 _DEFINITIONS: Final = """
     SELECT number FROM definitions WHERE (?1 IS NULL OR saga = ?1) AND (?2 IS NULL OR version = ?2)"""
 _WITHIN: Final = "FROM executions INDEXED BY ended_by_time WHERE ended_at >= ? AND ended_at < ?"
-NEWEST_BY_PHASE: Final = f"""
-    SELECT number FROM (
-        SELECT e.number, row_number() OVER (
-            PARTITION BY iif({_PHASE} = '{STUCK_EXECUTING}', '{STUCK}', {_PHASE}) ORDER BY e.number DESC
-        ) AS place
-        FROM executions e INDEXED BY in_hand {_LAST_RECORD} WHERE e.ended_at IS NULL
-    ) WHERE place <= ?"""
+PARKED: Final = f"""
+    SELECT e.number FROM executions e INDEXED BY parked
+    WHERE e.parked = ? AND e.ended_at IS NULL AND e.driver IS NULL {_NEWEST}"""
+OWNED: Final = f"""
+    SELECT e.number, {sql.PHASE} FROM executions e INDEXED BY in_hand {_LAST_RECORD}
+    WHERE e.ended_at IS NULL AND e.driver IS NOT NULL"""
 _ATTRIBUTES: Final = """
     SELECT e.saga_id, t.name, t.value FROM attributes t JOIN executions e ON e.number = t.execution
     WHERE e.saga_id IN (SELECT value FROM json_each(?)) ORDER BY e.number, t.name"""
@@ -85,10 +82,14 @@ class FindingTables(JournalReader):
         entries = self._entries_of(rows)
         return [msgspec.structs.replace(entry, cursor=str(row[0])) for row, entry in zip(rows, entries, strict=True)]
 
-    def newest_by_phase(self, limit: int) -> list[Entry]:
-        """The newest executions that have not ended, at most *limit* in each phase, the newest first."""
-        numbers = self._all(NEWEST_BY_PHASE, limit)
-        return self._entries_of(self._read(sql.LISTED, (sql.as_json(numbers),)))
+    def newest_by_phase(self, phases: Sequence[str], limit: int) -> list[Entry]:
+        """The newest executions that have not ended in each of these phases, at most *limit* in each, newest first."""
+        found: dict[str, list[int]] = {phase: [] for phase in phases}
+        for number, phase in self._read(OWNED):
+            if phase in found:
+                found[phase].append(number)
+        newest = [sorted([*found[each], *self._all(PARKED, each, limit)])[-limit:] for each in phases]
+        return self._entries_of(self._read(sql.LISTED, (sql.as_json(number for each in newest for number in each),)))
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
         """As `FindingJournal.count_after`."""

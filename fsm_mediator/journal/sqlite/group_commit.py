@@ -60,7 +60,7 @@ class Waiter(Generic[J]):
 
     def __init__(self, jobs: Sequence[J]) -> None:
         self.jobs = jobs
-        self.thread = threading.get_ident()
+        self.thread: int = threading.get_ident()
 
     @property
     def done(self) -> bool:

@@ -24,7 +24,9 @@ from fsm_mediator.journal.codec import MAX_BYTES, Codec
 from fsm_mediator.journal.liveness import LivenessCheck, is_forgettable
 from fsm_mediator.journal.plain import Types
 from fsm_mediator.journal.protocol import Commit, Driver, Entry, Written, check_bounds
+from fsm_mediator.journal.resealing import Resealed, reseal_all
 from fsm_mediator.journal.rows import (
+    Row,
     UnencodableError,
     driver_row,
     is_text,
@@ -89,10 +91,10 @@ class SQLiteJournal(ChangeTable, CopyTables):
         check_number("SQLiteJournal: max_value_bytes", max_value_bytes, above=True)
         if not callable(clock):
             raise DefinitionError(f"SQLiteJournal: clock must be a function, not {clock!r}")
-        self.path = self._absolute(path)
+        self.path: str = self._absolute(path)
         self.read_only: Final = read_only
         self.heartbeat: float | None = min(1.0, lease / 3)
-        self.codec = Codec(max_value_bytes, types, cipher)
+        self.codec: Codec = Codec(max_value_bytes, types, cipher)
         self._lease = lease
         self._clock = clock
         self._connections = Connections(
@@ -269,6 +271,18 @@ class SQLiteJournal(ChangeTable, CopyTables):
         for number, *_ in self._read(sql.OWNERS):
             self._mark_ended(number)
         return pruning.prune_these(self._read, self._perform, list(filter(is_text, saga_ids)), before)
+
+    def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
+        """As `ResealingJournal.reseal`. Plain text may stay in free pages until a VACUUM."""
+        self._connections.check_writable()
+
+        def read(statement: str, parameters: Sequence[Any]) -> list[Row]:
+            return self._read(statement.replace("journal.", ""), parameters)
+
+        def write(statement: str, rows: Sequence[Row]) -> None:
+            self._perform(lambda cursor: cursor.executemany(statement.replace("journal.", ""), rows).rowcount)
+
+        return reseal_all(self.codec.cipher, read, write, advance)
 
     def repair(self, saga_id: str) -> None:
         """As `RepairableJournal.repair`."""

@@ -38,6 +38,10 @@ class OperatorTables(FindingTables):
         alive = {number for number, *row in self._read(sql.DRIVERS) if self._is_alive(number, row)}
         return frozenset(fingerprint for driver, fingerprint in self._read(sql.KNOWN) if driver in alive)
 
+    def is_driver_alive(self, driver_id: str) -> bool:
+        """Whether a driver is enlisted and alive."""
+        return any(row[2] == driver_id and self._is_alive(number, row) for number, *row in self._read(sql.DRIVERS))
+
     def shape(self, fingerprint: str) -> str | None:
         """As `OperatorJournal.shape`."""
         rows = self._read_of(sql.SHAPE, fingerprint)

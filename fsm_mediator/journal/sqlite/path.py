@@ -65,13 +65,13 @@ def check(path: str, *, read_only: bool) -> None:
 def _check_permissions(where: Path, exists: bool) -> None:
     if exists and not os.access(where, os.R_OK | os.W_OK):
         raise JournalError(
-            f"the journal {str(where)!r} is read-only for this user. Mend its permissions (chmod u+rw {where}), "
+            f"the journal {str(where)!r} is read-only for this user. Change its permissions (chmod u+rw {where}), "
             f"or open it with read_only=True to look only"
         )
     if not os.access(where.parent, os.W_OK | os.X_OK):
         raise JournalError(
             f"the journal {str(where)!r} cannot be written: its directory {str(where.parent)!r} is read-only for this "
-            f"user, and SQLite keeps two more files there while it is open. Mend the permissions of the directory"
+            f"user, and SQLite keeps two more files there while it is open. Change the permissions of the directory"
         )
 
 

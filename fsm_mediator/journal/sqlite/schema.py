@@ -137,6 +137,11 @@ ACTORS: Final = """
     ALTER TABLE inbox ADD COLUMN actor TEXT;
     """
 
+CARRIERS: Final = """
+    -- The context of the trace that an item was said in, as JSON.
+    ALTER TABLE inbox ADD COLUMN carrier TEXT;
+    """
+
 NOTES: Final = """
     -- What is said about executions, sagas and steps without moving an execution: see ``journal/notes.py``.
     CREATE TABLE notes (
@@ -173,6 +178,17 @@ FINDING: Final = """
     CREATE INDEX ended_by_saga ON executions (definition) WHERE ended_at IS NOT NULL;
     CREATE INDEX ended_in_failed ON executions (definition) WHERE ended_at IS NOT NULL AND failed = 1;
     CREATE INDEX ended_by_time ON executions (ended_at) WHERE ended_at IS NOT NULL;
+    """
+
+PARKED: Final = """
+    -- The phase of an execution that has not ended and has no owner; of others what it was, or NULL. Of many executions
+    -- that wait the few that are stuck are found by this index. No record of an execution with an owner changes it.
+    ALTER TABLE executions ADD COLUMN parked TEXT;
+    UPDATE executions SET parked = (
+        SELECT substr(target, 1, instr(target || '.', '.') - 1) FROM records
+        WHERE execution = number ORDER BY seq DESC LIMIT 1)
+        WHERE ended_at IS NULL AND driver IS NULL;
+    CREATE INDEX parked ON executions (parked) WHERE ended_at IS NULL AND driver IS NULL;
     """
 
 STEPS: Sequence[str] = (
@@ -256,6 +272,7 @@ STEPS: Sequence[str] = (
     OPERATORS + PENDING_LAST + PLANNED + TOKENS + SLOTS,
     REPEATED,
     ACTORS + NOTES + FINDING,
+    CARRIERS + PARKED,
 )
 """The SQL that leads from each version to the next. The file keeps its version in ``user_version``."""
 

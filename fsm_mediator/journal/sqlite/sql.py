@@ -25,7 +25,7 @@ _ENDED: Final = f"r.target IN ({', '.join(map(repr, sorted(ENDED)))})"
 _JUST_ENDED: Final = f"(e.epoch = 1 AND {_ENDED})"
 """It ended in its first epoch: its driver no longer owns it, although its row may still say so. See `schema`."""
 _OWNER: Final = f"iif({_JUST_ENDED}, NULL, e.driver)"
-_PHASE: Final = "substr(r.target, 1, instr(r.target || '.', '.') - 1)"
+PHASE: Final = "substr(r.target, 1, instr(r.target || '.', '.') - 1)"
 
 # Executions, to write to them.
 
@@ -72,9 +72,10 @@ COUNT_OWNED: Final = """
 OPEN: Final = of_many(
     """
     INSERT INTO executions
-        (number, saga_id, definition, deadline_at, parent, driver, wake_at, attention, ended_at, failed, epoch, mail)
+        (number, saga_id, definition, deadline_at, parent, driver, wake_at, attention, ended_at, failed, parked, epoch,
+        mail)
     VALUES {}""",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)",
 )
 RECORD: Final = of_many(
     "INSERT INTO records (execution, seq, event, source, target, at, details) VALUES {}", "(?, ?, ?, ?, ?, ?, ?)"
@@ -82,13 +83,13 @@ RECORD: Final = of_many(
 UPDATE_ROW: Final = of_many(
     """
     UPDATE executions SET driver = new.column1, wake_at = new.column2, attention = new.column3, mail = new.column4,
-        ended_at = new.column5, failed = new.column6
-    FROM (VALUES {}) AS new WHERE number = new.column7""",
-    "(?, ?, ?, ?, ?, ?, ?)",
+        ended_at = new.column5, failed = new.column6, parked = new.column7
+    FROM (VALUES {}) AS new WHERE number = new.column8""",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
 )
-UPDATE_ROW[1] = (
-    "UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ?, failed = ? WHERE number = ?"
-)
+UPDATE_ROW[1] = """
+    UPDATE executions SET driver = ?, wake_at = ?, attention = ?, mail = ?, ended_at = ?, failed = ?, parked = ?
+    WHERE number = ?"""
 OPEN_HELD: Final = """
     INSERT INTO executions (saga_id, definition, driver, epoch, mail)
     SELECT column1, column2, number, 1, 0 FROM (VALUES (?, ?, ?)) JOIN drivers ON number = column3
@@ -123,8 +124,9 @@ PLAN: Final = of_many(
 )
 _TO_CREATE: Final = "FROM planned WHERE execution = ? AND number >= ? AND number < ? AND ended IS NULL"
 CREATE: Final = f"""
-    INSERT INTO executions (number, saga_id, definition, deadline_at, parent, wake_at, attention, epoch, mail)
-    SELECT ? + number, saga_id, definition, deadline_at, ?, iif(dormant, 9e999, NULL), iif(dormant, NULL, -1e300), 1, 0
+    INSERT INTO executions (number, saga_id, definition, deadline_at, parent, wake_at, attention, epoch, mail, parked)
+    SELECT ? + number, saga_id, definition, deadline_at, ?, iif(dormant, 9e999, NULL), iif(dormant, NULL, -1e300), 1, 0,
+        'pending'
     {_TO_CREATE}"""
 CREATED_RECORD: Final = f"""
     INSERT INTO records (execution, seq, event, source, target, at, details)
@@ -144,12 +146,13 @@ DEFINE: Final = "INSERT INTO definitions (saga, version, fingerprint) VALUES (?,
 
 # The inbox.
 
-POST: Final = "INSERT INTO inbox (execution, kind, name, value, reason, actor, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
+POST: Final = """
+    INSERT INTO inbox (execution, kind, name, value, reason, actor, carrier, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 POSTED: Final = "SELECT 1 FROM posted WHERE token = ?"
 KEEP_POST: Final = "INSERT INTO posted (token, execution) VALUES (?, ?)"
 TAKE: Final = "DELETE FROM inbox WHERE number = ? AND execution = ?"
 MAIL: Final = """
-    SELECT number, kind, name, value, reason, actor, at FROM inbox WHERE execution = ? ORDER BY number"""
+    SELECT number, kind, name, value, reason, actor, carrier, at FROM inbox WHERE execution = ? ORDER BY number"""
 UNSEEN: Final = f"""
     SELECT EXISTS (SELECT 1 FROM inbox WHERE execution = ? AND number > ? AND (kind GLOB ? OR kind IN {_VERBS}))"""
 """Whether there is an item that no driver has seen, of a kind, or a verb. One is enough: a group has thousands."""
@@ -157,7 +160,7 @@ VERB_IN: Final = f"""
     SELECT 1 FROM inbox WHERE execution = ? AND kind IN {_VERBS} AND name = ?
     UNION ALL SELECT 1 FROM answers WHERE name = ?"""
 MAIL_OF: Final = """
-    SELECT i.number, kind, name, value, reason, actor, at
+    SELECT i.number, kind, name, value, reason, actor, carrier, at
     FROM inbox i JOIN executions e ON e.number = i.execution WHERE e.saga_id = ? AND i.number > ? ORDER BY i.number"""
 
 # Drivers.
@@ -260,9 +263,9 @@ CHOSEN_IN_HAND: Final = f"""
     SELECT e.number FROM executions e INDEXED BY in_hand JOIN records r ON r.execution = e.number AND r.seq = {_LAST}
     WHERE e.ended_at IS NULL"""
 COUNT_BRANCHES: Final = f"""
-    SELECT phase, count(*) FROM (SELECT {_PHASE} AS phase FROM {_WITH_LAST_RECORD} WHERE e.parent = ?) GROUP BY phase"""
+    SELECT phase, count(*) FROM (SELECT {PHASE} AS phase FROM {_WITH_LAST_RECORD} WHERE e.parent = ?) GROUP BY phase"""
 BELOW: Final = "e.number < ?"
-IN_PHASE: Final = f"(r.target = ? OR {_PHASE} IN (?, ?))"
+IN_PHASE: Final = f"(r.target = ? OR {PHASE} IN (?, ?))"
 OF_SAGA: Final = "e.definition IN (SELECT number FROM definitions WHERE saga = ?)"
 OF_PARENT: Final = "e.parent = ?"
 BEFORE: Final = "r.at < ?"
@@ -277,8 +280,8 @@ UNHELD: Final = f"""
     WHERE ended_at IS NULL AND driver IS NULL AND attention <= ? AND {_NOT_SKIPPED} ORDER BY number LIMIT ?"""
 LEFT_BY: Final = f"""
     SELECT e.number, e.saga_id FROM {_WITH_LAST_RECORD}
-    WHERE e.ended_at IS NULL AND e.driver = ? AND {_NOT_SKIPPED} AND ({_PHASE} NOT IN (SELECT value FROM json_each(?))
-        OR {_HAS_VERB} OR ({_PHASE} IN (SELECT value FROM json_each(?))
+    WHERE e.ended_at IS NULL AND e.driver = ? AND {_NOT_SKIPPED} AND ({PHASE} NOT IN (SELECT value FROM json_each(?))
+        OR {_HAS_VERB} OR ({PHASE} IN (SELECT value FROM json_each(?))
             AND e.mail > 0 AND EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind = 'child')))
     ORDER BY e.number LIMIT ?"""
 NEXT_WAKE: Final = """
@@ -397,8 +400,8 @@ FAULTS: Final = f"""
 _MAIL_COUNT: Final = "(SELECT count(*) FROM inbox i WHERE i.execution = e.number)"
 _CALLS_NO_DRIVER: Final = f"""
     e.ended_at IS NULL AND e.driver IS NULL AND e.attention IS NULL AND e.wake_at IS NOT 9e999
-    AND ({_PHASE} IN ('pending', 'executing', 'retrying', 'probing', 'retrying_compensation')
-        OR ({_PHASE} = 'compensating' AND NOT EXISTS (SELECT 1 FROM executions c WHERE c.parent = e.saga_id)))"""
+    AND ({PHASE} IN ('pending', 'executing', 'retrying', 'probing', 'retrying_compensation')
+        OR ({PHASE} = 'compensating' AND NOT EXISTS (SELECT 1 FROM executions c WHERE c.parent = e.saga_id)))"""
 ROW_FAULTS: Final = f"""
     SELECT * FROM (
         SELECT e.saga_id, CASE
@@ -409,6 +412,8 @@ ROW_FAULTS: Final = f"""
             WHEN e.ended_at <> r.at THEN 'its row and its last record name different times of its end'
             WHEN e.ended_at IS NOT NULL AND {_VERB_WAITS} THEN 'a verb is in its inbox, and its row calls no driver'
             WHEN e.mail <> {_MAIL_COUNT} THEN 'the inbox has another number of items than is noted'
+            WHEN e.ended_at IS NULL AND e.driver IS NULL AND e.parked IS NOT {PHASE}
+                THEN 'it is in ''' || r.target || ''', and its row names another phase'
             WHEN {_CALLS_NO_DRIVER} THEN 'it is in ''' || r.target || ''', and its row calls no driver'
             END AS fault
         FROM {_WITH_LAST_RECORD} WHERE {_CHOSEN})
@@ -418,9 +423,9 @@ ROW_FAULTS: Final = f"""
 DERIVE_ROW: Final = f"""
     UPDATE executions SET epoch = epoch + 1, mail = o.mail, ended_at = iif(o.has_ended, o.at, NULL), failed = o.failed,
         driver = iif(o.has_ended, NULL, driver), wake_at = iif(o.is_dormant, wake_at, NULL),
-        attention = iif(o.has_ended OR (o.is_dormant AND o.mail = 0), NULL, -9e999)
+        attention = iif(o.has_ended OR (o.is_dormant AND o.mail = 0), NULL, -9e999), parked = o.phase
     FROM (SELECT e.number, r.at, r.target = 'failed' AS failed, {_ENDED} AND NOT {_VERB_WAITS} AS has_ended,
-            {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
+            {PHASE} AS phase, {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
         FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
     WHERE executions.number = o.number"""
 """Writes a row as its records have it. Where the execution has not ended and is not dormant, it also calls a

@@ -20,7 +20,7 @@ class PsycopgDatabase:
         self._psycopg = psycopg
         self._pool = pool
         if isinstance(pool, str):
-            self.asynchronous = bool(asynchronous)
+            self.asynchronous: bool = bool(asynchronous)
         else:
             self.asynchronous = hasattr(type(pool), "__aenter__")
         self._transactions: dict[int, Any] = {}

@@ -25,7 +25,7 @@ class SQLAlchemyDatabase:
                 f"create_async_engine(...)"
             )
         self.dialect: Dialect = dialect_of(engine.dialect.name)
-        self.asynchronous = isinstance(engine, AsyncEngine)
+        self.asynchronous: bool = isinstance(engine, AsyncEngine)
         self._engine = engine
         self._session: Any = AsyncSession if self.asynchronous else Session
         self._text, self._event = text, event

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import router
-from django.db.migrations.operations.base import Operation
 
 from fsm_mediator.transactions.databases.base import dialect_of
 from fsm_mediator.transactions.databases.django import names_in_settings
 from fsm_mediator.transactions.tables import Tables
+
+if TYPE_CHECKING:  # Django has no types
+    Operation = object
+else:
+    from django.db.migrations.operations.base import Operation
 
 
 class CreateTables(Operation):

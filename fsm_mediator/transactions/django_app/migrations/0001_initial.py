@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from django.db import migrations
+from typing import TYPE_CHECKING
 
 from fsm_mediator.transactions.django_app.operations import CreateTables
 
+if TYPE_CHECKING:  # Django has no types
+    MigrationBase = object
+else:
+    from django.db.migrations import Migration as MigrationBase
 
-class Migration(migrations.Migration):
+
+class Migration(MigrationBase):
     """The first one."""
 
-    operations = (CreateTables(),)
+    operations: tuple[CreateTables, ...] = (CreateTables(),)

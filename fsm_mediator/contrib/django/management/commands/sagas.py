@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from fsm_mediator.contrib.django.helpers import SETTING
 from fsm_mediator.errors import MissingExtraError
+
+if TYPE_CHECKING:  # Django has no types
+    BaseCommand = object
+else:
+    from django.core.management.base import BaseCommand
 
 HELP = "Runs a command of fsm-mediator with the mediator of FSM_MEDIATOR_APP: manage.py sagas list. See sagas --help."
 

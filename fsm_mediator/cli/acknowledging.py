@@ -1,0 +1,35 @@
+"""The command by which a person says that an alert was seen."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import Final
+
+import click
+
+from fsm_mediator.cli import options
+from fsm_mediator.cli.console import printable, say
+from fsm_mediator.cli.loading import execution_in, load_journal
+from fsm_mediator.journal.acknowledging import acknowledge as keep
+from fsm_mediator.journal.protocol import new_token
+
+
+@click.command()
+@options.saga_id
+@click.option("--reason", "-r", help="Why; journaled.")
+@options.actor
+@options.app
+@options.journal
+def acknowledge(saga_id: str, reason: str | None, actor: str | None, app: str | None, journal: str | None) -> None:
+    """Say that the alerts of an execution were seen: none is sent again until it moves.
+
+    A failed attempt that is repeated is no move. Nothing of the execution changes.
+    """
+    with closing(load_journal(app, journal)[1]) as opened:
+        entry = execution_in(opened, saga_id)
+        keep(opened, entry, reason, actor, time.time(), token=new_token())
+    say(printable(f"the alerts of {saga_id!r}, which is in {entry.state!r}, are silent until it moves"), "green")
+
+
+COMMANDS: Final = (acknowledge,)

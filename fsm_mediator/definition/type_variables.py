@@ -1,0 +1,36 @@
+"""The type variables of sagas, steps and contexts. Nothing else belongs here.
+
+For a type checker some have a default: `Step`, without parameters, is `Step[Any]`. Defaults need `typing_extensions`
+before Python 3.13; type checkers bring their own, so that the package does not depend on it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+"""The parameters of a function that is decorated."""
+
+R = TypeVar("R")
+"""The result of a step."""
+
+T_co = TypeVar("T_co", covariant=True)
+
+Payload = TypeVar("Payload")
+"""The payload of a saga that is run."""
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec as ParamSpecWithDefault
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    Payload_co = TypeVarWithDefault("Payload_co", covariant=True, default=Any)
+    Payload_contra = TypeVarWithDefault("Payload_contra", contravariant=True, default=Any)
+    Result_co = TypeVarWithDefault("Result_co", covariant=True, default=Any)
+    Parameters = ParamSpecWithDefault("Parameters", default=...)
+    Returned_co = TypeVarWithDefault("Returned_co", covariant=True, default=Any)
+else:
+    Payload_co = TypeVar("Payload_co", covariant=True)
+    Payload_contra = TypeVar("Payload_contra", contravariant=True)
+    Result_co = TypeVar("Result_co", covariant=True)
+    Parameters = ParamSpec("Parameters")
+    Returned_co = TypeVar("Returned_co", covariant=True)

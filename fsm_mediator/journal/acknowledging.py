@@ -1,0 +1,45 @@
+"""Acknowledging: a person notes that an alert of an execution was seen. It is not sent again.
+
+It counts until the execution moves. A failed attempt that is repeated is no move: the execution is where it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fsm_mediator.errors import RefusedError, UnknownExecutionError
+from fsm_mediator.journal.notes import ACKNOWLEDGED, Note, for_notes, keeps_notes
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.states import ENDED
+
+_SAME_TROUBLE: Final = frozenset({"errored", "retry_due", "compensation_errored", "compensation_due"})
+"""Events of an attempt that fails and is repeated."""
+
+
+def acknowledge(
+    journal: Journal, entry: Entry, reason: str | None, actor: str | None, at: float, *, token: int = 0
+) -> Note:
+    """Keep a note that the alerts of an execution, as it stands, were seen; return it.
+
+    Raises:
+        RefusedError: It has ended: no alert is sent of it.
+        UnknownExecutionError: It was just deleted.
+        JournalError: The journal keeps no notes.
+    """
+    if entry.state in ENDED:
+        raise RefusedError(f"execution {entry.saga_id!r} has ended as {entry.state!r}: there is no alert of it to see")
+    value: dict[str, Any] = {"state": entry.state, "seq": entry.seq}
+    note = Note(ACKNOWLEDGED, entry.saga_id, value=value, actor=actor, reason=reason, at=at)
+    if not for_notes(journal).add_note(note, token=token):
+        raise UnknownExecutionError(entry.saga_id)
+    return note
+
+
+def acknowledgement_of(journal: Journal, saga_id: str) -> Note | None:
+    """The newest acknowledgement of an execution that has not moved since; None: its alerts are to be sent."""
+    notes = journal.notes(saga_id, kind=ACKNOWLEDGED) if keeps_notes(journal) else []
+    newest = notes[-1] if notes else None
+    if newest is None:
+        return None
+    later = (record for record in journal.records(saga_id) if record.seq > newest.value["seq"])
+    return newest if all(record.event in _SAME_TROUBLE for record in later) else None

@@ -1,0 +1,66 @@
+"""Bulk pruning: the executions of a batch are deleted, each with its branches, and each with a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from fsm_mediator.errors import RefusedError, UnknownExecutionError
+from fsm_mediator.ids import root_of
+from fsm_mediator.journal.optional import forgotten_of
+from fsm_mediator.journal.protocol import Entry, Journal
+from fsm_mediator.journal.retention import for_retention, with_branches
+from fsm_mediator.mediator.bulk import Batch, BulkResult
+from fsm_mediator.states import ENDED
+
+
+def prune_batch(journal: Journal, batch: Batch, clock: Callable[[], float]) -> Iterator[BulkResult]:
+    """Delete the executions of *batch* that have no result, keep the result of each, and yield it."""
+    for saga_id in batch.left():
+        result = prune_one(journal, saga_id, batch.at)
+        batch.keep(result, clock())
+        yield result
+
+
+def prune_one(journal: Journal, saga_id: str, at: float) -> BulkResult:
+    """Delete an execution that had ended at time *at*, and its branches.
+
+    Executions that an interrupted batch has deleted count as done.
+
+    Raises:
+        JournalError: The journal cannot be written, or deletes no executions by id.
+    """
+    try:
+        return BulkResult(saga_id, done=True, message=_prune(journal, saga_id, at))
+    except (RefusedError, UnknownExecutionError) as error:
+        return BulkResult(saga_id, done=False, message=str(error))
+
+
+def _prune(journal: Journal, saga_id: str, at: float) -> str:
+    entry = journal.find(saga_id)
+    if entry is None:
+        return _deleted_before(journal, saga_id)
+    _check_ended(entry)
+    branches = len(with_branches(journal, entry)) - 1
+    if not for_retention(journal).prune_these([saga_id], math.nextafter(at, math.inf)):
+        if journal.find(saga_id) is None:
+            return _deleted_before(journal, saga_id)
+        raise RefusedError(
+            f"execution {saga_id!r} ended again after the batch was confirmed, is owned by a driver, or has a branch "
+            f"or an operator's verb that is not settled; nothing was deleted. See fsm-mediator show {saga_id}"
+        )
+    return "deleted" if not branches else f"deleted, with {branches} branches"
+
+
+def _deleted_before(journal: Journal, saga_id: str) -> str:
+    if forgotten_of(journal, saga_id) is None:
+        raise UnknownExecutionError(saga_id)
+    return "deleted before"
+
+
+def _check_ended(entry: Entry) -> None:
+    saga_id = entry.saga_id
+    if entry.acceptance.parent is not None:
+        raise RefusedError(f"{saga_id!r} is a branch, which is deleted with the whole: prune {root_of(saga_id)!r}")
+    if entry.state not in ENDED:
+        raise RefusedError(f"execution {saga_id!r} has not ended, but is in {entry.state!r}; nothing was deleted")
