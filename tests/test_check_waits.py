@@ -104,6 +104,20 @@ def waiting():
     return Saga("waiting", parts, **PATIENT), lambda: {name: shelf.held for name, shelf in shelves.items()}
 
 
+def test_sleep_after_a_step_of_a_branch_survives_a_crash():
+    """A driver dies when a branch has begun to sleep: the check lets the time pass, and the branch resumes."""
+
+    def make():
+        shelf = FakeService()
+        branch = Saga("patient", [Put(shelf, "pack"), Sleep("rest", 3600.0)])
+        return Saga("shop", [Choose("way", {"patient": branch}, by=lambda order: "patient")]), lambda: shelf.held
+
+    report = check_saga(make, ORDER, only="way.patient.pack-crashes_after_record_once")
+
+    assert [case.deaths for case in report.cases if case.deaths] == [1]
+    assert all(case.outcome.succeeded for case in report.cases)
+
+
 def test_signals_sleeps_and_choices_survive():
     """A signal's value is given, hours take no time, and of a choice the way that is gone meets the faults."""
     report = check_saga(waiting, ORDER, signals={"approval": True})

@@ -11,7 +11,7 @@ WEEK = 7 * 86_400.0
 
 @dataclass
 class Request:
-    """What an employee asks for."""
+    """A request for days off."""
 
     employee: str
     days: int
@@ -26,7 +26,7 @@ booked: dict[str, int] = {}
 
 @step
 def block_days(request: Request, context: Context) -> None:
-    """Block the days, so that nobody else takes them meanwhile."""
+    """Block the days while the request is open."""
     calendar[context.idempotency_key] = request.days
 
 

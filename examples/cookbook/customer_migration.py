@@ -54,7 +54,7 @@ def delete_copy(move: Move) -> None:
 
 @step
 def compare(move: Move, context: Context) -> None:
-    """Refuse to go on if the copy has fewer rows than it should, or a row that is not whole."""
+    """Refuse a copy that has too few rows, or a damaged row."""
     if len(new[move.customer]) != context.results["copy"] or "" in new[move.customer]:
         raise StepRejectedError("the copy is damaged")
 

@@ -27,7 +27,7 @@ published: dict[str, str] = {}
 
 
 def night(report: Report) -> dt.datetime:
-    """The point in time when the report begins. It is journaled: a restart waits for what is left."""
+    """The point in time when the report begins. It is journaled: a restart waits for the rest of the time."""
     return report.not_before
 
 

@@ -22,7 +22,7 @@ class Sale:
 
 
 messages: list[tuple[str, object]] = []
-"""What subscribers of the broker have received."""
+"""Messages that the broker's subscribers have received."""
 
 
 def publish(topic: str, payload: object, key: str, message_id: str) -> None:
@@ -69,7 +69,7 @@ def note_sale(db: sqlite3.Connection, sale: Sale, context: Context) -> None:
 
 @note_sale.compensation
 def strike_sale(db: sqlite3.Connection, sale: Sale, context: Context) -> None:
-    """Strike the sale out, and say so to those who have the message."""
+    """Delete the sale, and tell the subscribers."""
     db.execute("DELETE FROM sales WHERE saga_id = ?", (context.saga_id,))
     tx.emit(db, "returned", {"item": sale.item, "pieces": sale.pieces}, key=sale.item)
 

@@ -47,7 +47,7 @@ def cancel_deposit(lease: Lease, context: Context) -> None:
 def sign(lease: Lease, context: Context) -> None:
     """Sign the contract."""
     if lease.flat == "rented":
-        raise StepRejectedError("somebody else has rented the flat")
+        raise StepRejectedError("the flat is rented already")
     contracts[context.idempotency_key] = f"{lease.tenant}, {lease.flat}"
 
 

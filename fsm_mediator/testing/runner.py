@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,10 @@ from fsm_mediator.errors import DefinitionError, LeaseLostError, MediatorError, 
 from fsm_mediator.execution.outcome import Outcome
 from fsm_mediator.journal.protocol import Journal
 from fsm_mediator.journal.sqlite.journal import SQLiteJournal
-from fsm_mediator.machine.parts import COMPENSATE, EXECUTE
+from fsm_mediator.machine.parts import COMPENSATE, EXECUTE, Kind
 from fsm_mediator.mediator.aio import AsyncMediator
 from fsm_mediator.mediator.sync import Mediator
+from fsm_mediator.states import WAITING, is_in_phase, path_of
 from fsm_mediator.testing.clock import VirtualClock
 from fsm_mediator.testing.faults import KILLS, FaultPlan
 from fsm_mediator.testing.injection import FaultInjector, SimulatedCrash, faulty_mediator
@@ -301,6 +302,7 @@ class _Run:
                 self.deaths += 1
                 self._leave()
                 self.died()
+                self._sleep_on()
                 self.mediator = self.runner.driver(self.saga, self.injector)
                 # Of a group's branches, each is taken up by itself.
                 to_say = [("recover", (), {}), again] if self.saga.branches else [again]
@@ -310,8 +312,34 @@ class _Run:
                     return outcome
         raise MediatorError(f"saga {self.saga.name!r} was recovered {ROUNDS} times, and its driver died every time")
 
+    def _sleep_on(self) -> None:
+        """Let the time pass that branches without a driver sleep for. The clock stands still while a parent waits."""
+        sleeps = {
+            (saga.name, part.path)
+            for saga in _branch_sagas(self.saga)
+            for part in saga.parts
+            if part.kind is Kind.SLEEP
+        }
+        due = [
+            entry.wake_at
+            for entry in self.injector.journal.entries()
+            if (entry.acceptance.saga, path_of(entry.state)) in sleeps
+            and is_in_phase(entry.state, WAITING)
+            and entry.driver is None
+            and entry.wake_at is not None
+        ]
+        self.injector.clock.advance(max(0.0, max(due, default=0.0) - self.injector.clock()))
+
     def _leave(self) -> None:
         self.runner.command(self.mediator, "close")
+
+
+def _branch_sagas(saga: Saga) -> Iterator[Saga]:
+    """The branches of a saga, and theirs."""
+    for branches in saga.branches.values():
+        for branch in branches.values():
+            yield branch
+            yield from _branch_sagas(branch)
 
 
 def why_beyond_repair(outcome: Outcome, injector: FaultInjector, asked: Collection[str]) -> str:
