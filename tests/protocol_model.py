@@ -169,12 +169,14 @@ def _unless(owner: int | None, driver: int) -> int | None:
 
 
 NAMES = {
-    "one writer": "a record is written by the owner alone, under its epoch; a driver that was robbed writes nothing",
-    "no gap, no fork": "records are numbered without a gap, and none is written twice, also where a commit is repeated",
-    "each item once": "an accepted item is in the inbox, or was taken by one commit, also where it is posted again",
-    "counted once": "a deleted execution is deleted once, and a pruning caller is told of no more",
+    "one writer": "only the owner writes a record, under its epoch; a driver that lost the execution writes nothing",
+    "no gap, no fork": "records are numbered without a gap, and none is written twice, even if a commit is repeated",
+    "each item once": "an accepted item is in the inbox, or was consumed by one commit, even if it is posted again",
+    "counted once": "a deleted execution is deleted and counted once",
     "nothing after the end": "an ended execution has no owner, and no record after its end",
-    "never abandoned": "from every state the execution can end: a lost answer leaves none that nobody can drive",
+    "never abandoned": (
+        "from every state the execution can end; no lost answer leaves an execution that no driver can drive"
+    ),
 }
 """The invariants, in words."""
 

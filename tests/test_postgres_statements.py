@@ -174,7 +174,7 @@ def test_no_index_has_a_new_entry_while_an_execution_runs(large):
     named = connections_of(large).read("""
         SELECT DISTINCT a.attname FROM pg_index i JOIN pg_depend d ON d.objid = i.indexrelid
         JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-        WHERE i.indrelid = 'executions'::regclass""")
+        WHERE i.indrelid = 'journal.executions'::regclass""")
     assert not {"state", "changed_at", "seq", "wake_at", "mail", "epoch", "last_token"} & {name for (name,) in named}
     assert {"driver", "ended_at", "failed"} <= {name for (name,) in named}
 

@@ -34,7 +34,14 @@ def shown() -> dict[str, Saga]:
     """The sagas of all example packages: each has its own as a module's name, to be drawn and verified."""
     found = {}
     for module in pkgutil.iter_modules(examples.__path__):
-        sagas = sagas_of(vars(importlib.import_module(f"examples.{module.name}")))
+        package = importlib.import_module(f"examples.{module.name}")
+        sagas = sagas_of(vars(package))
+        if module.name == "cookbook":  # one saga a file
+            files = (
+                importlib.import_module(f"{package.__name__}.{each.name}")
+                for each in pkgutil.iter_modules(package.__path__)
+            )
+            sagas = {name: saga for file in files for name, saga in sagas_of(vars(file)).items()}
         if module.name == "bank":  # its steps belong to databases, to which nothing here connects
             sagas = sagas_of({"": Banks.at("postgresql://nowhere/bank", Path("nowhere")).sagas()})
         assert sagas, f"examples.{module.name} shows no saga: name one in its __init__, or the module"

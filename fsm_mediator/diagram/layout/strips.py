@@ -110,16 +110,20 @@ def reach_of(below: Sequence[Strip], scopes: Sequence[str], end: float) -> float
 def group_layout(path: str, blocks: Sequence[tuple[Picture, Layout]], most: float) -> Layout:
     """The branches of a group in its frame, each where there is room highest up."""
     out, placed = Layout(), list[Box]()
+    lefts, lowest = {float(BESIDE)}, list[Box]()  # left of all, or right of a branch; branches with none right below
     for child, inner in blocks:
         wide, high = inner.width + 2 * INSET, inner.height + 28
-        spots = []  # left of all, or right of a branch; as high as the branches above it allow
-        for left in (BESIDE, *(box.right + BESIDE for box in placed)):
+        spots = []  # as high as the branches above it allow
+        for left in lefts:
             if left == BESIDE or left + wide + BESIDE <= most:
-                above = (box for box in placed if box.left < left + wide + BESIDE and left < box.right + BESIDE)
+                above = (box for box in lowest if box.left < left + wide + BESIDE and left < box.right + BESIDE)
                 spots.append((max((box.bottom + BESIDE for box in above), default=24.0), left))
         top, left = min(spots)
-        placed.append(Box(left, top, wide, high))
-        out.frames.append(Frame(Cluster(path=child.prefix, label=child.heading), placed[-1]))
+        new = Box(left, top, wide, high)
+        placed.append(new)
+        lefts.add(new.right + BESIDE)
+        lowest = [box for box in lowest if box.left < new.left or box.right > new.right] + [new]
+        out.frames.append(Frame(Cluster(path=child.prefix, label=child.heading), new))
         out.add(inner, left + INSET, top + 20)
     out.width, out.height = (max(getattr(box, side) for box in placed) + BESIDE for side in ("right", "bottom"))
     prefix = outer_path(blocks[0][0].prefix.removesuffix("/"))
