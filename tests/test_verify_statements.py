@@ -129,6 +129,7 @@ def _(patch: Patch) -> None:
 @fault("that is not the error that is named", on="decided")
 def _(patch: Patch) -> None:
     """What a function that decides raises is not named."""
+
     def unnamed(original: Any, data: Any, part: Any) -> Any:
         data.undecided = None
         return original(data, part)

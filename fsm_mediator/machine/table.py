@@ -61,7 +61,7 @@ def transitions_of(parts: Sequence[Part], *, every: bool) -> Iterator[Transition
     set: an execution that was journaled under other settings may stand in it.
     """
     enter = [_enter(part) for part in parts]
-    before: list[Part] = []  # those that can be compensated: the nearest is found at once
+    before: list[Part] = []  # the parts that can be compensated: the nearest is found at once
     for index, part in enumerate(parts):
         back = nearest_compensation(before, len(before))
         after = enter[index + 1] if index + 1 < len(parts) else SUCCEEDED

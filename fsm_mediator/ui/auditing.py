@@ -29,14 +29,14 @@ _NOTED: Final = {HOLD: "hold", UNHOLD: "lift the hold", AGAIN: "run again"}
 
 @attrs.frozen
 class Deed:
-    """What a person or program did.
+    """An action of a person or program.
 
     Attributes:
         at: When, in seconds since the epoch.
         actor: Its name; empty: it gave none.
         subject: The execution, or the saga and step, in words.
         path: The page of the subject, below the root; empty: there is none.
-        what: What was done.
+        what: The action.
         why: The reason and the like, redacted.
     """
 
@@ -49,9 +49,9 @@ class Deed:
 
 
 def audit(journal: Journal, redact: Callable[[str], str], after: str | None) -> tuple[list[Deed], str | None]:
-    """What was done to `AUDITED` executions below the cursor *after*, the newest first.
+    """The actions on `AUDITED` executions below the cursor *after*, the newest first.
 
-    The first page also has what was done to sagas and steps, and the batches.
+    The first page also has the actions on sagas and steps, and the batches.
 
     Returns:
         These, and the cursor of the next page; None: there is none.
@@ -84,7 +84,7 @@ def _is_cancel(record: Record) -> bool:
 
 
 def _in_words(record: Record) -> tuple[str, str]:
-    """What was done, and why; the actor is told apart from both."""
+    """The action and its reason; the actor has a column of its own."""
     if _is_cancel(record) and record.error is not None:
         return f"cancel, in {record.step}" if record.step else "cancel", record.error.message
     event = "signal" if record.event == "executed" else record.event.replace("_", " ")

@@ -291,7 +291,7 @@ class Pages:
         return await self._run_page(Reader(found, reader.sagas, reader.redact, reader.clock), saga_id, request)
 
     async def audit(self, request: Request) -> Page:
-        """What people did, newest first."""
+        """The actions of people, newest first."""
         after = request.query_params.get("after") or None
         deeds, more = await run_in_threadpool(audit, self._reader.journal, self._reader.redact, after)
         query = None if more is None else urlencode({"after": more})
