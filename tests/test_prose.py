@@ -191,3 +191,13 @@ def test_every_file_is_held():
 def test_no_file_has_more_flagged_sentences_than_its_ceiling():
     """Prose gets plainer: no page and no module gets one more flagged sentence. `python -m tests.prose` lists them."""
     assert ratchet.rose(ratchet.counts(), ratchet.read_ceilings()) == {}
+
+
+def test_sample_is_drawn_by_its_seed():
+    """A reader judges what cannot be counted: the same seed draws the same sentences, another one draws others."""
+    drawn = ratchet.sample("a", 5, 3)
+
+    assert len(drawn) == 8
+    assert drawn == ratchet.sample("a", 5, 3)
+    assert drawn != ratchet.sample("b", 5, 3)
+    assert all(name.partition(":")[0].endswith(".py") for name in drawn[5:])

@@ -1,6 +1,7 @@
 """``python -m tests.prose [FILE...]``: list flagged sentences; without files, compare all counts with the ceilings.
 
-``--write`` lowers the ceilings to today's counts. No option raises one.
+``--write`` lowers the ceilings to today's counts. No option raises one. ``--sample SEED`` prints 100 sentences of pages
+and 30 docstrings for a reader to judge, drawn by the seed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.prose.ratchet import counts, flagged, lowered, read_ceilings, rose, write_ceilings
+from tests.prose.ratchet import counts, flagged, lowered, read_ceilings, rose, sample, write_ceilings
 
 
 def main() -> int:
@@ -16,7 +17,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.prose", description=__doc__)
     parser.add_argument("files", nargs="*", help="paths from the root, such as docs/journal.md")
     parser.add_argument("--write", action="store_true", help="lower the ceilings to today's counts")
+    parser.add_argument("--sample", metavar="SEED", help="print sentences for a reader to judge")
     options = parser.parse_args()
+    if options.sample:
+        for line in sample(options.sample):
+            print(line)
+        return 0
     for name in options.files:
         for each in flagged(name):
             print(f"{name}:{each.sentence.line}: {each.sentence.text}")

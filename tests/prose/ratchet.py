@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -72,3 +74,20 @@ def lowered(now: Mapping[str, int], ceilings: Mapping[str, int]) -> dict[str, in
 def write_ceilings(ceilings: Mapping[str, int], path: Path = CEILINGS) -> None:
     """Write the ceilings, sorted by file."""
     path.write_text("".join(f"{name}\t{ceilings[name]}\n" for name in sorted(ceilings)), encoding="utf-8")
+
+
+def sample(seed: str, pages: int = 100, docstrings: int = 30) -> list[str]:
+    """Sentences of pages, and whole docstrings of the package, drawn by *seed*: what a reader judges."""
+    chance = random.Random(seed)  # noqa: S311 - a draw that can be repeated
+    of_pages, of_modules = [], []
+    for name in files():
+        if name.endswith(".md"):
+            of_pages += [
+                f"{name}:{each.line}: {each.text}" for each in sentences(ROOT / name) if len(each.text.split()) > 4
+            ]
+        else:
+            tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+            nodes = (each for each in ast.walk(tree) if isinstance(each, ast.Module | ast.ClassDef | ast.FunctionDef))
+            found = ((getattr(each, "name", ""), ast.get_docstring(each)) for each in nodes)
+            of_modules += [f"{name}:{known}: {' '.join(text.split())}" for known, text in found if text]
+    return [*chance.sample(of_pages, pages), *chance.sample(of_modules, docstrings)]
