@@ -387,7 +387,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], list[str]]] = {
         lambda: compare(SHOP, SHOP, renamed=["charge"]),  # type: ignore[arg-type]
         ["renamed is a dict", "not ['charge']"],
     ),
-    "conforms with a number": (lambda: conforms([], 5), ["conforms() is given", "not 5"]),  # type: ignore[arg-type]
+    "conforms with a number": (lambda: conforms([], 5), ["conforms() takes records and a saga", "not 5"]),  # type: ignore[arg-type]
     "a timeline of a saga": (lambda: timeline(SHOP), ["timeline() is given records", "outcome.history"]),  # type: ignore[arg-type]
     "a timeline of texts": (lambda: timeline("ab"), ["timeline() is given records", "'a' is none"]),  # type: ignore[arg-type]
     "render to a number": (lambda: SHOP.diagram().render(5), ["path of a file, not 5"]),  # type: ignore[arg-type]
