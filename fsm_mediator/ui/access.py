@@ -85,8 +85,8 @@ class FormTokens:
     def why_refused(self, operator: Operator, headers: Headers, token: str) -> str | None:
         """Why a POST is refused; None: it comes from a form of ours.
 
-        A browser says of each request whether it comes from the same origin. Where it does not, over plain HTTP or in
-        an old browser, the form's token decides.
+        A browser says of each request whether it comes from the same origin. If it does not say so, over plain HTTP or
+        in an old browser, the form's token decides.
         """
         site = headers.get("sec-fetch-site")
         if site is not None:

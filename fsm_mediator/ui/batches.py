@@ -31,7 +31,7 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 class Batches:
-    """Begins batches, goes on with them, and reads what became of them.
+    """Begins batches, resumes them, and reads their results.
 
     Args:
         reader: Reads the journal.
@@ -100,7 +100,7 @@ class Batches:
                     pass
             else:
                 await run_in_threadpool(lambda: list(bulk(batch=name)))
-        except MediatorError as error:  # the page says how many are left, and goes on from there
+        except MediatorError as error:  # the page says how many are left, and resumes the batch there
             logger.warning("batch %r is interrupted: %s", name, error)
 
     def found(self, name: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Cached:
         """The value of *key* and its age in seconds; after so many *seconds* it is computed again.
 
         Raises:
-            Exception: What *compute* raises; nothing is kept then.
+            Exception: The error of *compute*; nothing is kept then.
         """
         kept = self._values.get(key)
         if kept is not None and (age := time.monotonic() - kept.made_at) <= max(seconds, SHARE * kept.took):

@@ -1,7 +1,7 @@
 """Live: server-sent events that tell a page when its content has changed.
 
-The process that serves the page renders it again and again and compares: so it is right whoever drives, in whatever
-process. A browser whose proxy holds events back asks for the page itself every two seconds.
+The process that serves the page renders it again and again and compares. So it notices the changes of every driver, in
+any process. A browser whose proxy holds events back asks for the page itself every two seconds.
 """
 
 from __future__ import annotations

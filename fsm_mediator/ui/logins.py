@@ -46,7 +46,7 @@ class OneTimeToken:
 
     Args:
         app: The monitor.
-        operator: Who has the browser.
+        operator: The operator at the browser.
 
     Attributes:
         token: The token, until it is used.

@@ -153,7 +153,7 @@ class Monitor:
             ],
         )
 
-    # Who asks
+    # The operator of a request
 
     async def _operator(self, request: Request) -> Operator | None:
         found = self._authorize(request)

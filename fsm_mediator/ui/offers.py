@@ -34,7 +34,7 @@ class Field:
     Attributes:
         name: Its name in the form.
         label: The words before it.
-        choices: What can be chosen, as (value, words); empty: a text is written.
+        choices: The values to choose from, as (value, words); empty: a text is written.
         json: Whether the text is JSON; otherwise it is taken as it is.
         required: Whether it must be filled in.
         hint: The words below it.
@@ -61,7 +61,7 @@ class Offer:
     Attributes:
         verb: The method of the mediator.
         label: The words on its button.
-        does: What it does, in a sentence.
+        does: Its effect, in a sentence.
         fields: The fields of its form.
     """
 

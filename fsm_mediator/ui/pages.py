@@ -156,12 +156,12 @@ class Pages:
         return Page("run.html", content)
 
     async def _preview(self, saga_id: str, taken: Iterable[Offer]) -> Any:
-        """What a cancel or an undo would compensate; None: neither is taken now."""
+        """The steps that a cancel or an undo would compensate; None: neither is taken now."""
         if self._call is None or not any(offer.verb in ("cancel", "undo") for offer in taken):
             return None
         try:
             return await self._call("preview", saga_id)
-        except MediatorError:  # it has gone on meanwhile; the form says so when it is sent
+        except MediatorError:  # its state has changed meanwhile; the form says so when it is sent
             return None
 
     def _read_run(self, reader: Reader, saga_id: str) -> dict[str, Any]:

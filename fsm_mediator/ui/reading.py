@@ -80,7 +80,7 @@ class Row:
         entry: Its row in the journal.
         words: Its state in words.
         driver: The driver that owns it, in words; empty: none.
-        trouble: What is wrong with it, in words; None: nothing is known to be.
+        trouble: Its trouble, in words; None: no trouble is known.
         kind: The kind of its trouble; None: there is none.
     """
 
@@ -107,7 +107,7 @@ class Line:
 
     Attributes:
         record: The record.
-        words: What happened.
+        words: The event, in words.
         then: The state after it, in words.
         details: Error, reason and the like, redacted.
         after: The time since the record before, in words.

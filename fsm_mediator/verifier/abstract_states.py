@@ -2,7 +2,7 @@
 
 The reaction of an execution does not depend on the ledger. So each reaction is computed once for each abstract state,
 with the machine and the `feed` of production. Its records are also replayed into a second execution, which then gets
-what is left in the inbox and must equal the first: recovery, which has nothing else, gives the same state as the run.
+the rest of the inbox and must equal the first. Recovery has only records and inbox: it must give the state of the run.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class AbstractState:
 class EqualErrors:
     """Exceptions with the same meaning to a state: rules judge an exception, and never by the situation.
 
-    In the first situation of each state every exception is tried. Of those that led to the same there, and of which the
-    settings say the same, one is tried in the state's other situations.
+    In the first situation of each state every exception is tried. Exceptions are equal if they led to the same state
+    there and if the settings judge them alike. The other situations of the state try one of several equal exceptions.
     """
 
     def __init__(self) -> None:
@@ -204,7 +204,7 @@ class StateTable:
     ) -> Iterator[Broken]:
         """The difference between the execution and what another driver finds: the records, and what is in the inbox.
 
-        What an execution has received was in its inbox before. It stays there until a commit deletes it.
+        An item that the execution has received was in its inbox before. It stays there until a commit deletes it.
         """
         inbox = [*(before.signals or {}).values(), *([before.cancel] if before.cancel is not None else [])]
         if move.item is not None:
@@ -238,7 +238,7 @@ class StateTable:
     def _of(self, execution: Execution, essence: tuple[Any, ...], leftovers: frozenset[str]) -> AbstractState:
         """The abstract state of an execution. Executions with the same future share one.
 
-        *leftovers*: those that it lists on the way back. There they are what they were where it turned back
+        *leftovers*: the leftovers that it lists during compensation. They were fixed when compensation began
         (`TransitionView.turns`, `.forgets`).
         """
         state, _, *rest, answered, doubtful = essence

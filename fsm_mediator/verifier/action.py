@@ -36,9 +36,9 @@ SIBLING_FAILED: Final = "cancel for a branch that failed"
 DEADLINE_PASSES: Final = "deadline"
 LOOK: Final = "look"
 NOTHING: Final = "nothing"
-"""Observations: a call returns, returns what is refused, or times out; the wait is over; the driver died, or did so
-too often, anywhere or in a probe; a call outlives time-out and grace; a cancel, or one for a branch that failed; the
-deadline; the statuses of the branches; nothing."""
+"""Observations of a call: it returns, its result is refused, it times out, or it outlives time-out and grace. The
+driver died, or it died too often, anywhere or in a probe. The wait is over, a cancel comes, another branch failed, or
+the deadline passes. The driver looks at the branches. Nothing happens."""
 
 JOIN_REFUSED: Final = f"{LOOK}, and their joined result is refused"
 
@@ -49,11 +49,17 @@ DIES: Final = "the driver dies before it begins"
 class Action(NamedTuple):
     """One event of the search: its label, its effect on the execution, and the ledger after it.
 
-    *who*: its origin. *crash* and *again* (an operator's retry) may form cycles. *outside*: the records do not contain
-    its cause. *observation*: its visible part. The execution reacts in the same way to actions with equal observations.
-    *doubt*: whether a call may have had its effect, as far as anybody can see. *repeats*: whether another attempt
-    follows, if one is left; None: no attempt failed. *raises*: makes the exception of a call that raises. *item*: what
-    comes to the inbox. *settings*: the changed settings that the driver has at this moment (`settings_changes`).
+    Attributes:
+        crash: Whether the driver dies. Crashes may form cycles.
+        again: Whether an operator retries. Retries may form cycles.
+        outside: Whether the records do not contain its cause.
+        who: Its origin.
+        observation: Its visible part. The execution reacts in the same way to actions with equal observations.
+        doubt: Whether the call's effect is in doubt.
+        repeats: Whether another attempt follows, if any is left; None: no attempt failed.
+        raises: Makes the exception of a call that raises.
+        item: The item that comes to the inbox.
+        settings: The changed settings that the driver has at this moment (`settings_changes`).
     """
 
     label: str

@@ -1,7 +1,7 @@
 """Actions: everything that can happen to the executions of one saga.
 
-In each state of an execution: the call returns, raises, leaves doubt with and without an effect, times out, is
-abandoned; the driver dies; a cancel, a signal or the deadline comes; branches end; an operator gives a command. The
+In each state of an execution the call returns, raises, leaves doubt with or without an effect, times out, or is
+abandoned. The driver dies, a cancel, a signal or the deadline comes, branches end, an operator gives a command. The
 verifier tries all actions; the explorer offers them to its user.
 """
 
@@ -63,8 +63,8 @@ class ActionModel:
     Args:
         saga: The saga.
         strict: Let steps also raise after their effect without reporting doubt, which breaks the rules.
-        thorough: Let calls also raise what the settings name, groups of exceptions, and end in their midst; have
-            settings changed under way; and let what comes too late come as well.
+        thorough: Let calls also raise groups of exceptions and the exceptions that the settings name, or end during
+            the call. Also change settings between two answers, and let items come too late.
         children: The branches already searched, with their outcomes, by the path of their group.
         once: Generate actions for only one of several symmetric branches in the same status.
         passed: The paths of the steps whose compensations return, and do nothing else.

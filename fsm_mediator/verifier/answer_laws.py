@@ -71,7 +71,7 @@ _COMMANDS: Final[tuple[tuple[str, Answer], ...]] = (
     ("undo", OperatorUndo()),
     ("", Returned()),
 )
-"""What may come in any state, and the event that it asks for; the answer of a call asks for none."""
+"""Answers that may come in any state, each with the event that it asks for; a call's answer asks for no event."""
 
 _ERRORS: Final[Mapping[str, type[BaseException]]] = {
     TIMED_OUT: AttemptTimedOutError,

@@ -40,7 +40,7 @@ ERRORED: Final = frozenset(("errored", "unsure", "compensation_errored"))
 """The events with which an attempt, or its compensation, has failed and is not given up."""
 
 _BETWEEN_EFFECTS: Final = frozenset((PENDING, EXECUTING, RETRYING, WAITING))
-"""Where a cancel and the deadline take hold."""
+"""Phases in which a cancel or the deadline takes effect."""
 
 _BACKWARD: Final = frozenset((COMPENSATING, RETRYING_COMPENSATION, FAILED, STUCK))
 

@@ -43,8 +43,10 @@ _RUNNING: Final = "running"
 _BEGUN: Final = "begun"
 _UNDONE: Final = "undone"
 _UNDOING: Final = "undoing"
-"""Changes to the ledger: nothing; no effect, and nobody knows; an effect, and nobody knows, or nobody suspects it; an
-effect and an answer; the probe denies an effect; a thread goes on; a compensation began; it undid; its thread goes on.
+"""Changes to the ledger. `_SAME`: none. `_DOUBT`: no effect, in doubt. `_DONE`: an effect, in doubt. `_HIDDEN`: an
+effect that the saga does not suspect. `_KNOWN`: an effect and an answer. `_DENIED`: the probe denies an effect.
+`_RUNNING`: the call's thread may still run. `_BEGUN`: a compensation began. `_UNDONE`: it removed the effect.
+`_UNDOING`: its thread may still run.
 """
 
 _NO_LEDGER: Final = EffectLedger((), ())

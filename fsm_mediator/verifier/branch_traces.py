@@ -35,7 +35,8 @@ _EFFORT: Final = {
 """The effort of unusual actions; the others have effort 1."""
 
 _BY_HAND: Final = 1_000_000
-"""The effort of settling a branch by hand to have it go on: a retry of the whole retries it, and settles nothing."""
+"""The effort of settling a branch by hand so that it continues. A retry of the whole saga retries the branch, and
+settles nothing."""
 
 _POISON: Final = frozenset((POISONED, PROBE_POISONED))
 
@@ -48,7 +49,7 @@ class BranchSearch(Protocol):
 
     Attributes:
         saga: The saga that was searched.
-        possible: What can happen in it.
+        possible: The actions that can happen in it.
     """
 
     saga: Saga
@@ -128,6 +129,6 @@ def _step(move: Action, stood: str, position: str, wanted: Sequence[str]) -> tup
     ):
         return None
     effort = _EFFORT.get(move.observation, 1) if not move.settings else _BY_HAND
-    if position in AGAIN and position != wanted[0]:  # it is stuck, and that is not seen before somebody has seen to it
+    if position in AGAIN and position != wanted[0]:  # stuck: the parent must not see it before an operator has acted
         effort += _UNSEEN
     return effort, int(position == wanted[0])

@@ -283,7 +283,7 @@ class BranchModel:
         if status in GOING_ON:
             return Branch(name, GOES_ON)
         if status == Status.NOT_BEGUN:
-            # The branch that failed may be on its way again by now: the error was kept when it ended the planned ones.
+            # The failed branch may be running again by now. Its error was kept when it ended the planned branches.
             error = SiblingFailedError("another branch failed") if ended is None else ended.raised()
             return Branch(name, NOT_BEGUN, error=error)
         if status == Status.SUCCEEDED:

@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What the deciding function of the part at *path* answered, and the context that it was given, if it takes one."""
+    """The answer of the deciding function of the part at *path*, and the context of its call, if it takes one."""
 
     path: str
     answer: Any
@@ -53,7 +53,7 @@ class ChoicePoints:
     Attributes:
         saga: The saga, with every deciding function replaced.
         any: Whether the saga has a deciding function.
-        latest: What was decided in the latest move.
+        latest: The decisions of the latest move.
     """
 
     def __init__(self, saga: Saga) -> None:

@@ -9,11 +9,11 @@ class EffectLedger(NamedTuple):
     """The effects that really happened; no execution can read it.
 
     Attributes:
-        effects: For each part, whether it has an effect now; of a signal, whether it has come; of a group, whether a
-            branch goes on or is to be undone.
+        effects: For each part, whether it has an effect now. A signal has one once it has come, a group while a branch
+            runs or is to be undone.
         known: For each part, whether its effect is known to the saga, by an answer or a person.
         undoing: Whether a compensation has begun.
-        suspect: Whether the part whose turn it is may have had an effect, as far as anybody can see.
+        suspect: Whether the effect of the current part is in doubt.
         running: The index of the part whose abandoned thread may still be running; None: there is none.
         branches: For each part that is a group, how its branches stand, as `Status` says; empty where no part is one.
     """

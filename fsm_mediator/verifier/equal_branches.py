@@ -1,13 +1,13 @@
 """Equal branches: of the branches of a group that differ in their names only, a few are walked in the place of all.
 
-Two branches are equal if everything that rules, table and laws read of their sagas is equal: kinds and settings of the
-parts, the rows of their machines, and what is in their own groups. Names are not read, nor what a function is.
+Two branches are equal if all that rules, table and laws read of their sagas is equal. They read the settings of the
+parts, the rows of the machines, and the branches of groups. They read neither names nor the code of functions.
 
 A rule never counts branches and never reads their place. It asks whether some branch is in a status of a set, and the
-laws compare what single branches leave over. No rule asks more than three such questions at once: whether one goes on
-or can be undone, whether one is stuck, whether one left something over. So whatever a rule answers for many branches it
-answers for at most three of them: one witness for each question. The statuses of the others are those of the witnesses,
-or end on their own in a status that answers no question: equal branches can do what the witness did, in any order.
+laws compare the leftovers of single branches. No rule asks more than three such questions at once: whether a branch
+runs or can be undone, whether a branch is stuck, whether a branch has leftovers. So three branches, one for each
+question, decide the answer of a rule for any number of branches. Each other branch has the status of one of these
+three, or ends on its own in a status that decides no question. Equal branches can do the same things, in any order.
 """
 
 from __future__ import annotations

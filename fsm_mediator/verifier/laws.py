@@ -66,7 +66,7 @@ class Laws:
     """The laws for one saga.
 
     Attributes:
-        backward: The states of compensation. In them only the leftovers of earlier answers matter.
+        backward: The states of compensation. Only the leftovers of earlier answers matter there.
     """
 
     def __init__(self, saga: Saga, branch_models: Mapping[str, BranchModel]) -> None:
@@ -121,7 +121,7 @@ class Laws:
         return TransitionView(*(state, tuple(begun), goes_on, leftovers, groups, turns, forgets, awaits, stuck))
 
     def _leftovers(self, execution: Execution) -> frozenset[str]:
-        """What *execution* lists, asked for once for each of the answers, doubts and branches that it is made from."""
+        """The leftovers of *execution*, computed once for each combination of its answers, doubts and branches."""
         branches = tuple(sorted((execution.branch_leftovers or {}).items()))
         key = (tuple(execution.answered), execution.doubtful, branches)
         found = self._listed.get(key)

@@ -22,7 +22,7 @@ CAUSES: Final = (
 
 
 def park_of(before: Execution, move: Action, after: Execution) -> str | None:
-    """The cause for which *after* stops; None: it goes on, or had stopped before."""
+    """The cause for which *after* stops; None: it continues, or had stopped before."""
     part = after.machine.places[after.state].part
     if part is None or before.phase in STUCK_PHASES:
         return None

@@ -25,7 +25,7 @@ Searches: TypeAlias = Mapping[str, Mapping[str, BranchSearch]]
 """The searches over the branches of a saga, by the group's path and the branch's name."""
 
 
-class NotReproducible(Exception):  # noqa: N818 - it is no error: what was found is then told, and not played
+class NotReproducible(Exception):  # noqa: N818 - it is no error: the finding is then reported without a replay
     """No path of a branch leads to its assumed statuses; the message names the branch."""
 
 

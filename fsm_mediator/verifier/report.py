@@ -30,7 +30,7 @@ class VerificationError(MediatorError):
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What `verify` found.
+    """The findings of `verify`.
 
     Attributes:
         saga: The saga's name.

@@ -1,9 +1,9 @@
 """Settings changed under way: one answer is taken by a driver with other settings than the driver before and after it.
 
 Settings are read when an answer is taken. So any order of deployments is a sequence of such answers: with fewer or more
-attempts, with a time-out that there was not, without the one that there was. `on_failure` needs no move of its own: a
-mediator alone reads it, and a cancel may come to a branch, or not, in any situation. The shape of a saga (paths,
-compensations, probes, the pivot, `repeatable`) cannot change: its fingerprint names it.
+attempts, with a new time-out, or without the former one. `on_failure` needs no action of its own: only a mediator reads
+it, and a cancel may come to a branch, or not, in any situation. The shape of a saga (paths, compensations, probes, the
+pivot, `repeatable`) cannot change: its fingerprint names it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _allowing(policy: Retry, settings: str) -> Retry:
 
 @contextmanager
 def settings_of(action: Action, execution: Execution) -> Iterator[None]:
-    """Have *execution* go on with the settings of *action*, and afterwards with its own again."""
+    """Give *execution* the settings of *action*, and afterwards its own again."""
     saga = execution.saga
     if action.settings:
         _use(execution, with_settings(saga, action.settings))
@@ -106,7 +106,7 @@ def settings_of(action: Action, execution: Execution) -> Iterator[None]:
 
 
 def _use(execution: Execution, saga: Saga) -> None:
-    """Have *execution* go on with *saga*, another definition of the same shape."""
+    """Give *execution* another definition of the same shape: *saga*."""
     execution.saga = saga
     machine = saga.machine if execution.state in saga.machine.states else saga.widest_machine
     execution.use_machine(machine)

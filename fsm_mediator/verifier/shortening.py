@@ -1,22 +1,24 @@
 """Shortening: of the steps of a long saga, a few of each kind are walked in the place of all.
 
-Rules read a part's settings, and never its place. Of the settings they read less than is written: a number of attempts
-is compared with the current attempt, so that ten attempts differ from three only in the number of attempts in the
-middle; seconds are added to the clock. And on the way forward they read other settings than on the way back. So steps
-are of one *kind*, on one of these two sides, if all that rules, table and laws read of them there is equal, and if
-their rows of the table are alike: each leads to the step itself, to the next part, to the nearest part before it that
-can be compensated, or to a fixed state. The rows are not taken on trust; each is compared.
+Rules read a part's settings, and never its place. They use little of the settings. A number of attempts is only
+compared with the current attempt, so ten attempts differ from three only in the number of attempts in the middle.
+Seconds are only added to the clock. Rules read other settings on the way forward than on the way back.
 
-Of each kind the first and the last few steps are walked, of all else every part. Then every path of the whole machine,
-with the steps left out contracted, is a path of the shorter one: its rows lead past a step left out to the part behind
-it. And whatever happens at a step left out happens at the last of its kind, with parts of the same kinds before it:
-an execution carries no more from one step to the next than whether something will be left over. The rows of the
-shorter machine are compared as well.
+So each step has a *kind* on each of these two sides. Steps are of one kind if all that rules, table and laws read of
+them there is equal, and if their rows of the table are alike. Each row leads to the step itself, to the next part, to
+the nearest part before it that can be compensated, or to a fixed state. The rows are not taken on trust; each is
+compared.
+
+The search walks the first and the last few steps of each kind, and every part of another sort. The rows of the
+shorter machine lead past a step left out to the part behind it. So every path of the whole machine, with the steps left
+out contracted, is a path of the shorter one. And whatever happens at a step left out happens at the last of its kind,
+with parts of the same kinds before it. From one step to the next, an execution only carries whether there will be
+leftovers. The rows of the shorter machine are compared as well.
 
 A step that is walked only for its kind on the way forward is *passed* on the way back: its compensation returns, and
-nothing else. Steps of its kind on that side are walked on both sides, and a crash brings each of these into every
-situation on the way back: its effect is there or not, in doubt or not. If a law is broken, the whole saga is walked, so
-that a counterexample is a path of the machine that runs.
+nothing else. Steps of its kind on that side are walked on both sides. A crash brings each of these into every situation
+on the way back: its effect is there or not, in doubt or not. If a law is broken, the whole saga is walked, so that a
+counterexample is a path of the machine that runs.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class Shortened(NamedTuple):
     Attributes:
         saga: The shorter saga.
         walked_instead: For each step left out, by path: the paths of the steps that were walked in its place, on the
-            way forward and on the way back; an empty path where it is walked itself, or cannot be compensated.
+            way forward and on the way back. A path is empty if the step is walked itself, or cannot be compensated.
         passed: The paths of the steps that are walked on the way forward only.
         most_attempts: The most attempts of a policy, if fewer were walked; 0: none has more than are walked.
     """
@@ -159,7 +161,7 @@ def _kinds(part: Part, rows: frozenset[tuple[str, ...]]) -> Iterator[Any]:
 
 
 def _policy(policy: Retry) -> Any:
-    """What the rules read of a policy: of a predicate, which is not called, that it is one; whether a wait passes."""
+    """The part of a policy that the rules read: attempts, exceptions (or that a predicate judges them), any wait."""
     attempts = _few(policy).attempts
     return attempts, "a predicate" if is_predicate(policy) else policy.on, policy.wait(1) > 0
 

@@ -217,7 +217,7 @@ class StateSpace:
             return child_of(name, self._whole)  # anything may become of it
         succeeded = {number for number, (position, _) in enumerate(self.nodes) if position.execution.state == SUCCEEDED}
         forward = self._statuses(self._graph.reached([0], leave=succeeded)) & FORWARD
-        # One that got stuck compensating goes back as well, though nothing of it may have to be undone.
+        # A branch stuck in compensation counts as undone too, though perhaps nothing of it has to be undone.
         stuck = {
             number
             for number, (position, _) in enumerate(self.nodes)
@@ -310,7 +310,7 @@ class StateSpace:
     def _key(self, position: AbstractState, ledger: EffectLedger) -> Any:
         """The key of a node: equal for nodes with the same future."""
         branches = self._in_order(position, ledger) if ledger.branches else ()
-        if position.backward and ledger.undoing:  # on the way back it does not matter what is known
+        if position.backward and ledger.undoing:  # during compensation the known effects do not matter
             return (position.number, ledger.effects, ledger.running, branches)
         return (position.number, ledger._replace(branches=()), branches)
 
@@ -342,7 +342,7 @@ class StateSpace:
             way.append(label)
         return way[::-1]
 
-    # What is found
+    # Findings
 
     def _check_liveness(self) -> None:
         """Check law 1 on the whole graph: an end or a park is reachable from each node, and no cycle is endless."""

@@ -1,7 +1,7 @@
 """Troubles: every kind of exception that a call of a participant can raise, and what the rules page says of each.
 
-What each means is stated here a second time, without the rules' own judgement, so that the laws can hold them to it.
-No function of a user is called: of a predicate both answers are walked.
+The meaning of each is stated here a second time, without the rules' own judgement, so that the laws can check the
+rules against it. No function of a user is called: both answers of a predicate are walked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Trouble(NamedTuple):
     """One kind of exception.
 
     Attributes:
-        words: What the call does.
+        words: A verb phrase that describes the call.
         observation: As in `Action`.
         make: Makes the exception.
         doubt: Whether the call may have had its effect.
@@ -106,7 +106,7 @@ def _answers(words: str, observation: str, kind: type[BaseException], part: Part
 
 
 def _is_repeated(kind: type[BaseException], policy: Retry, *, worth: bool) -> bool:
-    """Whether `Retry.on` covers *kind*; a refusal never is, an end in the midst always."""
+    """Whether *kind* is retried: a refusal never, an end during the call always, others if `Retry.on` covers them."""
     if not issubclass(kind, Exception):
         return True
     if issubclass(kind, StepRejectedError):

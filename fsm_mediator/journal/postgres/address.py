@@ -30,8 +30,8 @@ class Address:
 
     Args:
         url: A URL or a text of key=value pairs, as libpq takes them: ``postgresql://app@db/shop``,
-            ``postgresql:///shop?service=production``; and ``?schema=NAME``, which is ours. What it does not say comes
-            from libpq's environment variables, its service file and its password file.
+            ``postgresql:///shop?service=production``; and ``?schema=NAME``, which is ours. Other settings come from
+            libpq's environment variables, its service file and its password file.
 
     Attributes:
         schema: The schema that the URL names; None: it names none.

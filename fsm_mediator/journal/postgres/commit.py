@@ -1,7 +1,7 @@
 """Writing commits: one at a time in one statement, or any number of any kind in one transaction.
 
-The usual commit opens an execution, or adds records to one whose inbox is empty. It is one statement, which finds its
-row only if the epoch, the owner and the last record are those that the driver knows. If it finds none, or if the commit
+The usual commit opens an execution, or adds records to an execution with an empty inbox. It is one statement, which
+finds its row only if the driver knows the current epoch, owner and last record. If it finds no row, or if the commit
 does more, all rows are locked and read first, and a commit is refused before anything is changed.
 
 A commit that is written again, because its answer was lost on the way, is found to be there, and is not refused.
@@ -115,7 +115,7 @@ def without_nul(row: Iterable[Any]) -> list[Any]:
 
 
 class _Standing(msgspec.Struct):
-    """An execution as it stands in a batch: the columns of `sql.LOCK` after the id, and what the batch adds."""
+    """An execution within a batch: the columns of `sql.LOCK` after the id, and the additions of the batch."""
 
     number: int | None
     epoch: int
@@ -178,7 +178,7 @@ class Batch:
                 self._found[saga_id].inbox.append(tuple(row))
 
     def execute(self) -> list[Written | JournalError]:
-        """Of each commit, the inbox after it, or its refusal."""
+        """Execute all commits. Return, for each, the inbox after it, or its refusal."""
         refusals = [self._plan(write) for write in self._writes]
         done = [write for write, refusal in zip(self._writes, refusals, strict=True) if refusal is None]
         posts = [post for write in done if write not in self._repeated for post in write.posts if is_text(post[0])]
@@ -293,7 +293,7 @@ class Batch:
         its.is_changed = True
 
     def _is_written(self, write: Write, its: _Standing) -> bool:
-        """Whether the very same commit was written before, and nothing since."""
+        """Whether this commit is already written, and nothing after it."""
         rows, commit = write.rows, write.commit
         if its.epoch != commit.epoch or its.number is None:
             return False

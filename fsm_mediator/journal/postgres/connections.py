@@ -47,12 +47,13 @@ class Connections:
     """Connections to one database.
 
     Args:
-        address: Where it is.
+        address: The place of the database.
         schema: The schema of the journal's tables.
         most: How many connections may be open at a time. Further threads wait.
         pooled: Whether a pooler of connections such as PgBouncer is in between; None: it is found out.
         patience: Seconds after which the server ends a transaction that waits for its client, which may be gone or
-            stopped: until then others wait for the rows that it has locked. Not behind a pooler: sessions are shared.
+            stopped: until then others wait for the rows that it has locked. Ignored behind a pooler, because sessions
+            are shared there.
         when_cut_off: Called when the database could not be reached.
 
     Attributes:

@@ -100,12 +100,12 @@ _DERIVE_ROW: Final = f"""
             {_HAS_ENDED} AND NOT {sql.VERB_WAITS} AS has_ended
         FROM journal.executions e {_LAST_RECORD} WHERE {_ONE}) AS o
     WHERE x.number = o.number"""
-"""Writes a row as its records have it. Where the execution has not ended and is not dormant, it also calls a
+"""Writes a row as its records have it. If the execution has not ended and is not dormant, it also calls a
 driver, which folds the records and writes the rest."""
 
 
 def faults(connections: Connections, saga_id: str | None, *, rows_alone: bool = False) -> list[Row]:
-    """Id and words of each fault, in one execution or in all; *rows_alone*: only what can be repaired."""
+    """Id and words of each fault, in one execution or in all; *rows_alone*: only faults that `repair` can fix."""
     queries = (_ROW_FAULTS,) if rows_alone else (_FAULTS, _ROW_FAULTS)
     parameters = {"saga_id": saga_id}
     chosen = [query if saga_id is not None else query.replace(_ONE, _ALL) for query in queries]
@@ -113,7 +113,7 @@ def faults(connections: Connections, saga_id: str | None, *, rows_alone: bool = 
 
 
 def repair(connections: Connections, saga_id: str) -> None:
-    """Derive the row of an execution anew, if it contradicts its records or its inbox."""
+    """Derive the row of an execution again, if it contradicts its records or its inbox."""
     parameters = {"saga_id": saga_id}
     with connections.session("written") as session, session.connection.transaction():
         session.execute(_LOCK, parameters)  # nothing is written to it meanwhile

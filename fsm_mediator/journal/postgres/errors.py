@@ -13,7 +13,7 @@ import psycopg
 from fsm_mediator.errors import JournalError, LeaseLostError
 
 ERRORS: Final = (psycopg.Error, UnicodeError, msgspec.MsgspecError)
-"""What psycopg raises, and Python where a text cannot be sent."""
+"""Errors that psycopg and msgspec raise, and Python's if a text cannot be sent."""
 
 RETRIED: Final = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 """Errors of a transaction that met another one: it was undone, and can be executed again at once."""

@@ -131,7 +131,7 @@ class FindingTables(JournalReader):
 
 
 def _asked(chosen: Filter) -> tuple[str, list[Any]]:
-    """What *chosen* asks of an execution, as SQL and its parameters."""
+    """The conditions of *chosen* on an execution, as SQL and its parameters."""
     where, values = conditions(chosen, _TEMPLATES, "%s", list)
     for name in ("saga", "version"):
         if (value := getattr(chosen, name)) is not None:

@@ -182,7 +182,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         return [refused[index] if index in refused else next(written) for index in range(len(commits))]
 
     def _execute(self, writes: Sequence[Write]) -> list[Written | JournalError]:
-        """Write commits of any kind in one transaction; again, if another one was in its way.
+        """Write commits of any kind in one transaction; again, if it conflicted with another transaction.
 
         The usual commit, alone, is one statement.
         """
@@ -301,7 +301,7 @@ class PostgresJournal(CallersTransactions, ChangeOrder, CopyTables):
         return msgspec.structs.replace(entry, abandoned=owner is not None)
 
     def _claimed_before(self, saga_id: str, driver_id: str) -> Entry | None:
-        """What the driver owns, if it does: the answer to its claim was lost."""
+        """The entry, if the driver already owns the execution: the answer to its claim was lost."""
         for owner, _, abandoned in self._read_of(sql.OWNER, saga_id):
             if owner == driver_id and (entry := self.find(saga_id)) is not None:
                 return msgspec.structs.replace(entry, abandoned=abandoned)

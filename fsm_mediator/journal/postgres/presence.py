@@ -2,9 +2,9 @@
 
 On the same machine the process itself is looked at. From elsewhere a driver is alive while its lease runs and its
 process holds an advisory lock on the driver's number, which the server releases when the connection ends. After a
-restart of the server no lock is held, and leases may have run out while it was down. So nobody is gone at the first
-look: a second one, some heartbeats later and under the same server, must show the same. By then the living have come
-back.
+restart of the server no lock is held, and leases may have run out while it was down. So one look never declares a
+driver gone: a second look, some heartbeats later and under the same server, must show the same. By then living drivers
+have reconnected.
 """
 
 from __future__ import annotations

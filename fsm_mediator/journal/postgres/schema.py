@@ -3,8 +3,8 @@
 `STEPS` holds all versions, as in the SQLite journal: a released step is never edited, the next one is added. Tables are
 written ``journal.executions``; `qualified` puts the schema's name in the place of ``journal``.
 
-An execution's row holds its last state and number, so that opening an execution, and going on, each are one statement
-that checks, writes the records and updates the row. `fillfactor` leaves room on each page: an update that changes no
+An execution's row holds its last state and number. So one statement opens an execution, or continues it: it checks,
+writes the records and updates the row. `fillfactor` leaves room on each page: an update that changes no
 indexed column then needs no new entry in an index (a HOT update). Records do not refer to executions by a foreign key:
 each insert would lock the execution's row. Values are text, because ``jsonb`` refuses the character NUL.
 
@@ -313,7 +313,7 @@ def version_of(connection: psycopg.Connection[Any], schema: str) -> int:
     Raises:
         JournalError: It is of a later fsm_mediator.
     """
-    # Not to_regclass: what it once did not find it can miss later, within a transaction that waited for a lock.
+    # to_regclass would not do: in a transaction that waited for a lock, it can miss a table that it once missed.
     query = "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'version'"
     if connection.execute(query, (schema,)).fetchone() is None:
         return 0

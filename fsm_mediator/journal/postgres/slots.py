@@ -59,11 +59,11 @@ class Limit:
     """One limit as it is within a transaction, or at a look.
 
     Args:
-        session: Where it is read.
+        session: The session that reads it.
         name: Its name.
         rules: As of `SlotRules`.
         declared: The drivers that declare it: rows of `sql.DECLARED` without the name.
-        own: Drivers that are alive, for they ask.
+        own: Drivers that are alive because they ask.
         more: How many attempts may arrive besides; 0: places of *own* count even if others ignore them.
     """
 

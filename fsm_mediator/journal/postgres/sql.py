@@ -133,7 +133,7 @@ PLANNED: Final = """
     FROM journal.executions e JOIN journal.planned p ON p.execution = e.number
     WHERE e.saga_id = %s HAVING count(*) > 0"""
 
-# The inbox. What these say of `attention` is said by `rows.next_attention_at`; the journal's model holds them together.
+# The inbox. These compute `attention` as `rows.next_attention_at` does; the test model of the journal compares them.
 
 POST: Final = f"""
     WITH e AS (
@@ -361,7 +361,7 @@ CHANGE_PLACES: Final = """
     WHERE s.execution = e.number"""
 GIVE_UP: Final = "DELETE FROM journal.slots WHERE execution = ANY(%s::bigint[])"
 
-# What operators say, and what drivers know.
+# Answers to operators, and the definitions that drivers know.
 
 ANSWER: Final = "SELECT number, name, seq, refusal, at FROM journal.answers WHERE name = %s"
 KEEP_ANSWER: Final = """

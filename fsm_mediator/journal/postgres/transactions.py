@@ -1,7 +1,7 @@
 """CallersTransactions: executions that are opened in a transaction of the caller's own, on the caller's connection.
 
-A refusal must leave the caller's transaction usable, so nothing here can fail in the server for a reason that can be
-seen beforehand: the connection is checked without a statement on it, and an id that is taken is no error of the server.
+A refusal must leave the caller's transaction usable. So nothing here may fail in the server for a foreseeable reason.
+The connection is checked without a statement on it, and an id that is taken is no error of the server.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def execute_batch(cursor: Cursor, ids: IdCache, writes: Sequence[Write]) -> list
     results: list[Any] = [()] * len(writes)
     left = _fast_path(cursor, writes)
     while left:
-        # Of two writes that open one id, or ask for a slot, say, the second must find what the first did.
+        # If two writes open the same id, or ask for a slot, the second must see the effect of the first.
         saga_ids: set[str] = set()
         now, later, asks = [], [], False
         for index in left:
@@ -262,7 +262,7 @@ class _Batch:
         self._repeated: list[Write] = []
 
     def execute(self) -> list[Any]:
-        """Of each write, the inbox after it, or its refusal."""
+        """Execute all writes. Return, for each, the inbox after it, or its refusal."""
         cursor = self._cursor
         planned = list(zip(self._writes, map(self._plan, self._writes), strict=True))
         many(cursor, sql.OPEN, self._opened)
@@ -320,7 +320,7 @@ class _Batch:
         return planned
 
     def _is_written(self, write: Write) -> bool:
-        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        """Whether this commit is already the execution's last one, so that its repetition asks only for its result."""
         cursor, commit, rows = self._cursor, write.commit, write.rows
         execution = self._found.get(commit.saga_id)
         if execution is None or execution[1] != commit.epoch:

@@ -31,8 +31,8 @@ WAL_PAGES: Final = 2000
 a driver moves them earlier."""
 
 WAL_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes that the log's file may keep after a time in which its pages could not be moved. Not less than it usually has:
-while a log grows, every fsync waits for the file's size as well."""
+"""Bytes that the log's file may keep after a time in which its pages could not be moved. A limit below its usual size
+is slow: while a log grows, every fsync waits for the file's size as well."""
 
 CHECK_EVERY: Final = 0.25
 """Seconds after which a read or a write first checks that the files are still the opened ones. A look takes some 50

@@ -48,7 +48,7 @@ _OF_ONE_STATEMENT: Final = frozenset(
 )
 
 ERRORS: Final = (sqlite3.Error, sqlite3.Warning, msgspec.MsgspecError, OverflowError, ValueError, TypeError)
-"""What ``sqlite3`` and ``msgspec`` raise: errors of their own, and Python's where a parameter cannot be bound."""
+"""Errors that ``sqlite3`` and ``msgspec`` raise: their own, and Python's if a parameter cannot be bound."""
 
 
 def to_journal_error(error: BaseException, path: str, doing: str, busy_timeout: float = 0.0) -> JournalError:

@@ -1,7 +1,7 @@
 """FindingTables: executions found by indexes, in pages, in a SQLite journal.
 
-An execution comes into the indexes of ended ones when its row is marked as ended, see `schema`. Those whose row is not
-marked yet are few, in the index ``in_hand``, and are all read, with those that go on.
+An execution comes into the indexes of ended ones when its row is marked as ended, see `schema`. Few ended executions
+are not marked yet. They are in the index ``in_hand`` with the running ones, and a search reads all of that index.
 """
 
 # ruff: noqa: S608 - statements are put together from constants; values are always parameters

@@ -1,7 +1,7 @@
 """ChangeTable: the changes of a SQLite journal, numbered in their commits.
 
 SQLite has one writer at a time, so that numbers are in the order of commits. The first call of `changes` makes the
-table and the triggers that fill it: a journal that nobody follows does not pay for them.
+table and the triggers that fill it: a journal without followers does not pay for them.
 """
 
 # ruff: noqa: S608 - statements are put together from constants; values are always parameters

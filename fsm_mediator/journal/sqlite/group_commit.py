@@ -8,10 +8,10 @@ Two rules keep many threads cheap (docs/costs.md has the figures). The *chain*: 
 wakes its neighbour. The *linger*: the next leader first lets these followers run, for `LINGER` seconds at most, because
 most of them come back with their next record and share its commit.
 
-An interrupt can hit the leader between any two lines. No thread waits for ever then: every `PATIENCE` seconds a waiting
-thread checks whether it is done, leads, or was lost.
+An interrupt can hit the leader between any two lines. No thread waits endlessly then: every `PATIENCE` seconds a
+waiting thread checks whether it is done, leads, or was lost.
 
-What a job does, and the database, must never enter this file.
+This file must never know the content of a job, nor the database.
 
 Source: DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984; leader and followers as in
 InnoDB's and RocksDB's write queues.
@@ -38,7 +38,7 @@ PATIENCE: Final = 0.25
 
 
 class _NotWrittenError(JournalError):
-    """The leader was interrupted before the jobs were done: their threads can have them done again."""
+    """The leader was interrupted before the jobs were done: their threads can submit them again."""
 
 
 class Waiter(Generic[J]):

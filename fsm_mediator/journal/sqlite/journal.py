@@ -55,8 +55,8 @@ class SQLiteJournal(ChangeTable, CopyTables):
 
     Args:
         path: The file; created, for its owner alone, if it does not exist. Its directory must exist.
-        durability: What survives a power cut: ``full``, every commit; ``normal``, all but the last moments. Under both,
-            everything that a process wrote before it crashed survives.
+        durability: The commits that survive a power cut: with ``full`` every commit, with ``normal`` all except those
+            of the last moments. Under both, everything that a process wrote before it crashed survives.
         busy_timeout: How many seconds to wait while another process writes.
         lease: For how many seconds after each heartbeat a driver counts as alive, if its process cannot be seen.
         clock: Returns the time for leases, in seconds since the epoch.
@@ -368,7 +368,7 @@ class SQLiteJournal(ChangeTable, CopyTables):
         """Before a fork: close all connections, and let no thread open others. False: it took too long."""
         try:
             waiter = self._group.acquire(timeout)
-        except JournalError:  # this very thread writes, and forks meanwhile
+        except JournalError:  # the thread that forks is writing at this moment
             return False
         if waiter is None:
             return False

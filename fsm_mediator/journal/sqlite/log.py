@@ -2,7 +2,7 @@
 
 For SQLite the log ends, in silence, at the first frame with a wrong checksum: so it ends as well where a write was cut
 off. But behind such a place there is no commit. If there is one, the log was damaged. Damage to the last commit alone
-cannot be told from a write that was cut off.
+looks like a write that was cut off.
 
 No other file of a journal may be opened and closed here: closing one ends the locks that this process has on it, of
 whatever connection (https://sqlite.org/howtocorrupt.html, 2.2). SQLite locks the index and the file, never the log.
@@ -38,7 +38,13 @@ _LOOKS: Final = 2
 
 
 class _Hidden(NamedTuple):
-    """The first damaged frame, from 1, or 0 for the header; the commits behind it; the header."""
+    """Commits that SQLite does not see.
+
+    Attributes:
+        frame: The first damaged frame, from 1; 0: the header is damaged.
+        commits: The number of commits behind it.
+        header: The header of the log.
+    """
 
     frame: int
     commits: int

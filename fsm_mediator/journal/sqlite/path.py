@@ -1,7 +1,7 @@
 """The path of a SQLite journal, checked before SQLite opens it, so that its errors are plain.
 
-A file that may be in use in this process is never opened here: on POSIX systems, closing any descriptor of a file drops
-all locks of the process on that file, those of SQLite included (https://sqlite.org/howtocorrupt.html, 2.2).
+A file that may be in use in this process is never opened here. On POSIX systems, closing any descriptor of a file drops
+all locks of the process on that file, even SQLite's (https://sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def create(path: str) -> None:
 
 def beside(path: str) -> tuple[str, str]:
     """The write-ahead log and its index, which SQLite keeps beside the file while it is open."""
-    real = os.path.realpath(path)  # of a link SQLite takes the target
+    real = os.path.realpath(path)  # SQLite follows a link to its target
     return f"{real}-wal", f"{real}-shm"
 
 
@@ -111,7 +111,7 @@ def check_owner(path: str) -> None:
     """Refuse a journal of another user, or with a log that another user has made.
 
     Raises:
-        JournalError: Such a file is there: its owner could read, and change, what is journaled.
+        JournalError: Such a file is there: its owner could read and change the records.
     """
     for each in (path, *beside(path)):
         owner = owner_if_other(each)
@@ -140,7 +140,7 @@ def remote_file_system(folder: str, mounts: str) -> str | None:
         if len(fields) > 2:
             point = fields[1].encode("latin-1", "replace").decode("unicode_escape")  # a blank is written as \040
             inside = folder == point or folder.startswith(point.rstrip("/") + "/")
-            if inside and len(point) >= len(best):  # of two mounts on one point the later one counts
+            if inside and len(point) >= len(best):  # a later mount on the same point hides the earlier one
                 best, kind = point, fields[2]
     return kind if kind in _REMOTE else None
 

@@ -6,16 +6,16 @@ that changes a table's meaning also changes its name.
 
 How a row is found, and what a commit costs
 -------------------------------------------
-Most commits add a record, and change nothing else: they only read the execution's row (epoch, driver), which is written
-when the execution is opened, claimed, or parked. Its state is that of its last record.
+Most commits add a record, and change nothing else. They only read the execution's row (epoch, driver). The row is
+written when the execution is opened, claimed, or parked. Its state is that of its last record.
 
 An execution that ends in the epoch it was opened in, as nearly all do, ends with a record alone. Its row is *marked as
 ended* later, together with many others, when its driver renews its lease. Until then the row names a driver that no
-longer owns the execution, and the SQL that reads it knows better. Measured against a row that is updated in the commit
-of the last record, in the same run: that takes 14 to 15 % longer for a saga of 4 commits on a disk (synchronous=NORMAL,
-one at a time; 6 to 7 % on tmpfs), since two more pages go to the log. In groups, and under FULL, it cannot be measured.
+longer owns the execution, and the SQL that reads it knows better. If the commit of the last record updated the row as
+well, two more pages would go to the log. In the same run a saga of 4 commits then took 14 to 15 % longer on a disk
+(synchronous=NORMAL, one at a time), and 6 to 7 % longer on tmpfs. In groups, and under FULL, it cannot be measured.
 
-``records`` is clustered by (execution, seq), where *execution* is a small number, given in the order of opening:
+``records`` is clustered by (execution, seq), where *execution* is a small number, given in the order of opening. So
 executions that run at the same time lie side by side, a history is one range, and there is no second index to keep.
 Measured against a rowid table with an index on the execution, in microseconds a saga of 4 commits (synchronous=NORMAL):
 112 against 127 alone, the same in groups of 256. Clustered by the saga's id as text, a group costs twice that.

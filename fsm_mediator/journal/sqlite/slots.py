@@ -20,7 +20,7 @@ _LAST: Final = 1 << 62
 
 
 class Place(NamedTuple):
-    """What an attempt gets that asks for a slot.
+    """The place of an attempt that asked for a slot.
 
     Attributes:
         number: Its place in the order of arrival; None: it arrives now.

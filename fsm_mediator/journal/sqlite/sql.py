@@ -51,8 +51,8 @@ _VERBS: Final = f"({', '.join(map(repr, sorted(VERBS)))})"
 _VERB_WAITS: Final = f"EXISTS (SELECT 1 FROM inbox i WHERE i.execution = e.number AND i.kind IN {_VERBS})"
 _HAS_VERB: Final = f"(e.mail > 0 AND {_VERB_WAITS})"
 _TO_MARK_ENDED: Final = f"e.ended_at IS NULL AND e.driver = ? AND {_ENDED} AND (e.epoch = 1 OR ?) AND NOT {_HAS_VERB}"
-"""Ended executions whose row names this driver as the owner. If it is surely dead (the second parameter), also those
-that it claimed later, to undo them, and left in their ended state; unless that is still to be answered."""
+"""Ended executions whose row names this driver as the owner. If the driver is surely dead (the second parameter), also
+executions that it claimed to undo them and left in their ended state, unless the undo is still to be answered."""
 ENDED_UNDER: Final = f"SELECT 1 FROM {_WITH_LAST_RECORD} WHERE {_TO_MARK_ENDED} LIMIT 1"
 MARK_ENDED: Final = f"""
     UPDATE executions SET driver = NULL, wake_at = NULL, attention = NULL, ended_at = o.at, failed = o.failed
@@ -191,7 +191,7 @@ DELETE_DRIVERS: Final = f"""
     DELETE FROM drivers WHERE number IN (SELECT value FROM json_each(?))
     AND number IN (SELECT number FROM ({IDLE_DRIVERS}))"""
 
-# What operators say, and what drivers know.
+# Answers to operators, and the definitions that drivers know.
 
 ANSWER: Final = "SELECT number, name, seq, refusal, at FROM answers WHERE name = ?"
 KEEP_ANSWER: Final = "INSERT OR REPLACE INTO answers (number, name, seq, refusal, at) VALUES (?, ?, ?, ?, ?)"
@@ -428,5 +428,5 @@ DERIVE_ROW: Final = f"""
             {PHASE} AS phase, {_MAIL_COUNT} AS mail, e.wake_at IS 9e999 AS is_dormant
         FROM {_WITH_LAST_RECORD} WHERE e.saga_id = ?) AS o
     WHERE executions.number = o.number"""
-"""Writes a row as its records have it. Where the execution has not ended and is not dormant, it also calls a
+"""Writes a row as its records have it. If the execution has not ended and is not dormant, it also calls a
 driver, which folds the records and writes the rest."""

@@ -34,7 +34,7 @@ def perform(
     """Do the jobs of *waiters* in one transaction, and set their results, or the same failure for all.
 
     Args:
-        cursor: Of a connection that no other thread uses meanwhile.
+        cursor: A cursor whose connection no other thread uses meanwhile.
         waiters: The jobs, and where their results go.
         ids: Numbers that were read; cleared whenever something is rolled back.
         path: The journal's file, for messages.
@@ -75,8 +75,8 @@ def perform(
 def _begin(cursor: sqlite3.Cursor, busy_timeout: float) -> None:
     """Begin, once no other process writes.
 
-    SQLite's own wait looks again after 1, 2, 5, 10 ... ms, so that nobody writes for most of the time when several
-    processes always want to.
+    SQLite's own wait looks again after 1, 2, 5, 10 ... ms. If several processes always want to write, the lock would
+    then be free for most of the time.
     """
     until: float | None = None
     while True:
