@@ -92,7 +92,7 @@ MOVES = [
     "overtaken times out, after its effect",
     "the abandoned thread ends without effect",
     "the abandoned thread ends after its effect",
-    "a ends in its midst, without effect",
+    "a ends during its call, without effect",
     "a says that it does not know, without effect",
     "compensating a rejects, without having undone it",
     "compensating slow rejects late, without having undone it",

@@ -68,25 +68,25 @@ class Refusals:
         engine: The name of the engine, for people.
     """
 
-    engine = "this engine"
+    engine: str = "this engine"
 
-    abandon = _Refused("end it in {engine}'s own interface, which undoes nothing either")
-    acknowledge = _Refused(_FOLLOW + ", and let the alerts of a Mediator on that look: it takes this verb")
-    again = _Refused("start it under another id, with the payload of the earlier one")
-    bulk = _Refused(_FOLLOW + ", list that, and give the verb for each id")
-    count = _Refused(_FOLLOW + ", and count there")
-    daemon = _Refused("run a worker of {engine}")
-    enqueue = _Refused("use start, which accepts and does not drive; or a journal in your own database")
-    executions = _Refused(_FOLLOW + ", and list that")
-    hold = _Refused("stop the workers of {engine}, which then begin nothing; or cancel the execution")
-    holds = _Refused("nothing is held on {engine}")
-    notes = _Refused(_FOLLOW + ", and read them there")
-    preview = _Refused(_FOLLOW + ", and ask a Mediator on that")
-    recover = _Refused("run a worker: {engine} hands it what needs one, after a crash too")
-    set_attributes = _Refused(ATTRIBUTES_MOVE)
-    stats = _Refused(_FOLLOW + ", and count there")
-    unhold = _Refused("nothing is held on {engine}; start a worker")
-    watch = _Refused(_FOLLOW + ", and watch a Mediator on that")
+    abandon: _Refused = _Refused("end it in {engine}'s own interface, which undoes nothing either")
+    acknowledge: _Refused = _Refused(_FOLLOW + ", and let the alerts of a Mediator on that look: it takes this verb")
+    again: _Refused = _Refused("start it under another id, with the payload of the earlier one")
+    bulk: _Refused = _Refused(_FOLLOW + ", list that, and give the verb for each id")
+    count: _Refused = _Refused(_FOLLOW + ", and count there")
+    daemon: _Refused = _Refused("run a worker of {engine}")
+    enqueue: _Refused = _Refused("use start, which accepts and does not drive; or a journal in your own database")
+    executions: _Refused = _Refused(_FOLLOW + ", and list that")
+    hold: _Refused = _Refused("stop the workers of {engine}, which then begin nothing; or cancel the execution")
+    holds: _Refused = _Refused("nothing is held on {engine}")
+    notes: _Refused = _Refused(_FOLLOW + ", and read them there")
+    preview: _Refused = _Refused(_FOLLOW + ", and ask a Mediator on that")
+    recover: _Refused = _Refused("run a worker: {engine} hands it what needs one, after a crash too")
+    set_attributes: _Refused = _Refused(ATTRIBUTES_MOVE)
+    stats: _Refused = _Refused(_FOLLOW + ", and count there")
+    unhold: _Refused = _Refused("nothing is held on {engine}; start a worker")
+    watch: _Refused = _Refused(_FOLLOW + ", and watch a Mediator on that")
 
     if not TYPE_CHECKING:  # a checker would take every name for an attribute
 

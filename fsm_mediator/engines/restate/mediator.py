@@ -46,7 +46,7 @@ class RestateMediator(EngineMediator):
         settings: As of `Turns`.
     """
 
-    engine = "Restate"
+    engine: str = "Restate"
 
     def __init__(
         self, *sagas: Saga, client: httpx.AsyncClient, follow: bool = False, **settings: Unpack[EngineSettings]

@@ -44,7 +44,7 @@ class TemporalMediator(EngineMediator):
         settings: As of `Turns`.
     """
 
-    engine = "Temporal"
+    engine: str = "Temporal"
 
     def __init__(
         self,
