@@ -41,7 +41,8 @@ RETRIES: Final[Any] = InvocationRetryPolicy(
 """When Restate asks a worker again after one was lost, or did not know the definition."""
 
 STREAMS: Final = 100_000
-"""The most executions that Restate may have open on one connection. An execution that runs or waits for a branch is open."""
+"""The most executions that Restate may have open on one connection: an execution that runs or waits for a branch is
+open."""
 
 
 class _Listener(socket.socket):
