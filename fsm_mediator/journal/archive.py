@@ -144,7 +144,7 @@ class ArchivedExecution:
                 found = _decoded(line, path)
                 if root_of(str(found["saga_id"])) == root_of(saga_id):
                     self._lines.pop(found["saga_id"], None)
-                    self._lines[found["saga_id"]] = found  # of an execution archived twice the last line counts
+                    self._lines[found["saga_id"]] = found  # the last line counts, if it was archived twice
 
     def find(self, saga_id: str) -> Entry | None:
         """As `Journal.find`."""

@@ -130,7 +130,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
-                if saga_id not in changed and not receiver.shared:  # the run that shares a row looks at this very one
+                if saga_id not in changed and not receiver.shared:  # the run that shares a row looks at this object
                     receiver = changed[saga_id] = copy.copy(receiver)
                 self._deliver(receiver, item)
         if commit.acceptance is not None:

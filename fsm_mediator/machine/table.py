@@ -3,7 +3,7 @@
 The theory
 ----------
 A saga executes its parts in order. If a part cannot be executed, everything done before is compensated, newest first
-(*backward recovery*). The **pivot** is the go/no-go part: once it is executed the saga is only completed (*forward
+(*backward recovery*). The **pivot** is the go/no-go part. Once it is executed the saga is only completed (*forward
 recovery*), for as long as it takes, and a part that cannot be completed waits for a person. An attempt that gave no
 answer is **in doubt**: it may have had its effect, so it is repeated with the same key, asked about (``probing``), or
 compensated itself. A state is ``phase`` or ``phase.part``; the events are few and generic, and do not grow in number

@@ -82,7 +82,7 @@ class RecoveryPoll:
             wait = BACKOFF.wait(self._failures, 0.5)
             logger.warning("the daemon cannot use the journal, and looks again in %.1f s: %s", wait, error)
             return wait, False
-        # What is due and was not claimed cannot be driven here, or is: it is not looked for all the time.
+        # A due execution that was not claimed is driven here already, or cannot be: no reason to look all the time.
         return self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now)), False
 
     def _learn(self) -> None:
