@@ -141,7 +141,7 @@ class Daemon:
     Args:
         core: The mediator's.
         poll: The most seconds between two looks at the journal.
-        relays: What else is passed on.
+        relays: Further functions to call again and again, such as the relay of an outbox.
     """
 
     def __init__(self, core: Core, poll: float, relays: Sequence[PassOn]) -> None:
@@ -183,7 +183,7 @@ class AsyncDaemon:
     Args:
         core: The mediator's.
         poll: The most seconds between two looks at the journal.
-        relays: What else is passed on.
+        relays: Further functions to call again and again, such as the relay of an outbox.
     """
 
     def __init__(self, core: Core, poll: float, relays: Sequence[PassOn]) -> None:
