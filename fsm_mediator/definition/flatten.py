@@ -1,4 +1,4 @@
-"""Flattening: a user's definition becomes parts. Nested sagas are inlined, defaults resolved, the pivot found."""
+"""Flattening: a user's definition becomes parts. Nested sagas are inlined, and defaults depend on the pivot's side."""
 
 from __future__ import annotations
 

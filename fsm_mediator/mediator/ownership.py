@@ -38,7 +38,7 @@ class AbandonedCall:
 
     Attributes:
         call: The thread's call.
-        effect: The effect that it was to have.
+        effect: The effect that the call was to perform.
         slot: Its slot of a limit, if it has one.
         watched: Whether its answer will be journaled.
     """
