@@ -139,7 +139,7 @@ class Alerts:
             new = [alert for key, alert in keys.items() if key not in self._sent]
         self._sent &= keys.keys()
         if not new:
-            self._sent |= keys.keys()  # what was acknowledged is not looked up again
+            self._sent |= keys.keys()  # acknowledged alerts are not looked up again
             return 0
         try:
             self._send(new)

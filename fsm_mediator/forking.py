@@ -5,8 +5,8 @@
 child. A registered object has:
 
 - ``reset()``: in the child, forget everything that belongs to the parent, and make new locks;
-- ``pause(timeout)`` and ``resume()``, if it cannot be copied while it is in use: before the fork, finish the work under
-  way within *timeout* seconds and start no other, or return False; in the parent, go on.
+- ``pause(timeout)`` and ``resume()``, if it cannot be copied while it is in use. Before the fork, `pause` finishes the
+  work under way within *timeout* seconds and starts no other, or returns False. In the parent, `resume` continues.
 
 The object is held weakly, needs no call to unregister, and must be hashable by identity. The order of objects is not
 defined, so no `reset` may rely on another's.
@@ -50,7 +50,7 @@ class Pausable(Forkable, Protocol):
         """Before the fork: finish the work under way, and start no other; False: it took longer."""
 
     def resume(self) -> None:
-        """In the parent: go on. Called only if `pause` returned True."""
+        """In the parent: continue. Called only if `pause` returned True."""
 
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()

@@ -1,7 +1,7 @@
 """Ids of executions. No other module takes an id apart.
 
 A branch's id is ``parent/group.branch``: the id of the execution that waits for it, the path of the group, and the
-branch's own name. Neither ``/`` nor ``:`` may stand in an id that a user gives, and no dot in a branch's name.
+branch's own name. An id that a user gives contains neither ``/`` nor ``:``, and a branch's name no dot.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def place_in_words(state: str) -> str:
 
 
 def details(record: Record) -> list[str]:
-    """What else *record* tells: doubt, error, reason, how long is waited."""
+    """Further details of *record*: doubt, error, reason, how long is waited."""
     found = []
     if record.error is not None and record.event not in ("retry_due", "compensation_due"):
         found.append(str(record.error))

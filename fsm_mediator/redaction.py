@@ -23,10 +23,10 @@ class Redaction:
     r"""Hides values and parts of texts.
 
     Args:
-        patterns: A name of a field, such as ``"password"`` or ``"card*"``: its value is hidden at any depth, whatever
-            the case of the name; ``payload``, ``value`` (a result or a signal's value), ``message``, ``traceback`` and
-            ``reason`` are such names, too. A regular expression, compiled or as text between slashes, such as
-            ``r"/\b\d{13,19}\b/"``: what it matches is hidden in every text.
+        patterns: Names and regular expressions. A name of a field, such as ``"password"`` or ``"card*"``, hides its
+            value at any depth, in any case of letters. ``payload``, ``value`` (a result or a signal's value),
+            ``message``, ``traceback`` and ``reason`` are such names, too. A regular expression, compiled or as text
+            between slashes, such as ``r"/\b\d{13,19}\b/"``, hides its matches in every text.
 
     Raises:
         DefinitionError: A pattern is neither, or no regular expression.

@@ -116,7 +116,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_CheckedNames):
         try:
             return bool(self.on(error))
         except Exception as broken:
-            # The saga must go on whatever a predicate does; what it did stays visible on the step's own error.
+            # The saga must continue even if a predicate raises. Its error stays visible on the step's own error.
             error.add_note(f"Retry.on raised {safe_repr(broken)} when asked about this error; that counts as no")
             return False
 

@@ -256,7 +256,7 @@ def _setting(source: _Source, place: Place, value: Any) -> Any:
 
 
 def _made(source: _Source, place: Place, make: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
-    """Call *make*; what it finds wrong is reported with the line of *place*."""
+    """Call *make*; its error is reported with the line of *place*."""
     try:
         return make(*arguments, **settings)
     except DefinitionError as error:

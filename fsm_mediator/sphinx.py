@@ -59,7 +59,7 @@ class Wanted(msgspec.Struct, frozen=True):
     Attributes:
         target: ``module:object``.
         format: ``svg`` or ``mermaid``.
-        themes: In which themes it is drawn.
+        themes: The themes in which it is drawn.
         look: The other attributes of the `Diagram`.
         stats: Files with the numbers that are drawn on it; two are drawn side by side.
         show: Which of the numbers.
@@ -73,7 +73,7 @@ class Wanted(msgspec.Struct, frozen=True):
     show: Show = "p95"
 
     def drawings(self) -> Drawings:
-        """What is to be drawn.
+        """The drawings to make.
 
         Raises:
             MediatorError: There is no such saga.
@@ -229,7 +229,7 @@ def _drawn(app: Sphinx, name: str, dot: str, alt: str) -> str:
 
 
 Kept = dict[str, list[tuple[Wanted, str | None]]]
-"""Of each page: what it asks for, and what it was given; None: it could not be had."""
+"""For each page, its wanted diagrams with the digests of the drawings; None: a drawing failed."""
 
 
 def _kept(env: BuildEnvironment) -> Kept:
@@ -263,7 +263,7 @@ def _digest(wanted: Wanted) -> str | None:
     try:
         return wanted.drawings().digest()
     except MediatorError:
-        return ""  # equal to none that is kept: what is broken warns again, build after build
+        return ""  # equal to no kept digest: a broken diagram warns again, build after build
 
 
 def _with_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: Any) -> None:
@@ -279,7 +279,7 @@ def _with_mermaid(app: Sphinx, _page: str, _template: str, _context: dict[str, A
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """What Sphinx calls."""
+    """The entry point that Sphinx calls."""
     app.add_config_value("saga_diagram_format", SVG, "env", str)
     app.add_config_value("saga_diagram_theme", "light", "env", str)
     app.add_config_value("saga_diagram_mermaid_js", "", "html", str)

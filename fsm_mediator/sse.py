@@ -6,7 +6,7 @@
     async def follow(order_id: str, request: Request):
         return sse(mediator, order_id, request)
 
-The browser's ``EventSource`` goes on where it was when the connection breaks: the id of an event is the number of its
+When the connection breaks, the browser's ``EventSource`` resumes where it was: the id of an event is the number of its
 record. No payload, result or message of an error is sent.
 """
 
@@ -62,7 +62,7 @@ def sse(mediator: Any, saga_id: str, request: Any) -> Any:
     Args:
         mediator: A `Mediator` or an `AsyncMediator`. Flask, and Django on WSGI, take a `Mediator`.
         saga_id: The execution.
-        request: The request, of Starlette, FastAPI, Django or Flask. Its header ``Last-Event-ID`` says where to go on.
+        request: The request, of Starlette, FastAPI, Django or Flask. Its header ``Last-Event-ID`` says where to resume.
 
     Returns:
         A response of the framework that the request is of.

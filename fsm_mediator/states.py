@@ -34,7 +34,7 @@ ABANDON: Final = "abandon"
 """The event with which a person closes an execution that no driver can drive; no move of any machine."""
 
 FURTHER: Final = frozenset(("executed", "compensated", "settled_done", "settled_undone", "retry", "undo"))
-"""The events after which an execution has got further, or a person has judged it: crashes are counted anew."""
+"""The events after which an execution has got further, or a person has judged it: the count of crashes restarts."""
 
 EVENTS: Final[dict[str, str]] = {
     "start": "begins a pending execution",

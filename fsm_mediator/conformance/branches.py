@@ -1,9 +1,9 @@
-"""Branches: whether a parent that waited for its branches went on as the records of the branches allow.
+"""Branches: whether a parent that waited for its branches continued as the records of the branches allow.
 
-Parent and branches may each conform, and yet contradict each other: a group is executed only once every branch has
-succeeded, given up only once every branch has settled, and compensated only once every branch has ended and is undone.
-Branches without records are not judged, unless they are known to be planned; that a journal has lost some is damage,
-which `Journal.check` finds.
+Parent and branches may each conform, and yet contradict each other. A group is executed only once every branch has
+succeeded. It is given up only once every branch has settled, and compensated only once every branch has ended and is
+undone. Branches without records are not judged, unless they are known to be planned; that a journal has lost some is
+damage, which `Journal.check` finds.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class BranchConsistency:
         """The first claim of each parent that a branch contradicts, and why.
 
         Args:
-            reread: Reads a branch again: it may have been read before its parent went on.
+            reread: Reads a branch again: it may have been read before its parent continued.
         """
         reported: set[str] = set()
         for claim in self.claims:

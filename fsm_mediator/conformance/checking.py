@@ -140,7 +140,7 @@ def _mismatch(entry: LogEntry, execution: Execution) -> str | None:
     if "step" in entry.fields and record.step != (part.path if part is not None else None):
         return f"it names the step {record.step!r}, and {record.source!r} belongs to {part.path if part else 'none'!r}"
     if record.event == ABANDON:
-        return None  # without the definition nobody knows the number of the attempt
+        return None  # without the definition the number of the attempt is unknown
     if "attempt" in entry.fields and record.attempt != execution.attempt:
         # An attempt that was announced, and not begun because of a cancel or the deadline, is taken back.
         taken_back = phase == EXECUTING and record.attempt == execution.attempt - 1

@@ -46,7 +46,7 @@ def _possible(event: str, phase: str, part: Part | None, *, known: bool) -> froz
     if event in ("in_doubt", "unsure"):
         return _YES
     if event in _UNCHANGED:
-        # Of a group no attempt is in doubt: its branches are.
+        # A group has no attempt that is in doubt: its branches have.
         return _EITHER if part.kind in GROUPS else frozenset({known})
     possible = _YES if known and phase != PROBING else _EITHER
     if event == "exhausted" and not part.forward_only:

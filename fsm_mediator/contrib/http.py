@@ -22,7 +22,7 @@ _STATUSES: Final = (
     (UnknownExecutionError, 404),
     ((PayloadError, InvalidSagaIdError), 422),
     (RefusedError, 409),  # already ended, another payload under the same id, driven by another process ...
-    (StillRunningError, 202),  # `run(timeout=...)` has stopped waiting; the saga goes on
+    (StillRunningError, 202),  # `run(timeout=...)` has stopped waiting; the saga continues
     (JournalError, 503),  # nothing was started, or the saga continues later: send the request again
 )
 

@@ -1,4 +1,4 @@
-"""From what a user gives to parts: nested sagas inlined, every default resolved, the pivot's two sides told apart."""
+"""Flattening: a user's definition becomes parts. Nested sagas are inlined, and defaults depend on the pivot's side."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _part_of_wait(wait: Wait, scope: str, retry: Retry | None, compensation_retr
         each=EACH in wait.branches,
         at_most=wait.at_most,
         cancels_on_failure=isinstance(wait, Parallel) and wait.on_failure == "cancel",
-        # What the branches inherit; None means "unset", as for a step.
+        # The branches inherit these; None means "unset", as for a step.
         retry=retry,  # type: ignore[arg-type]
         compensation_retry=compensation_retry,  # type: ignore[arg-type]
     )

@@ -30,7 +30,7 @@ class PartShape(msgspec.Struct, frozen=True):
 
     Attributes:
         path: Its name, after the names of the sagas it is nested in.
-        kind: What sort of part it is.
+        kind: Its kind.
         compensatable: Whether the saga compensates it.
         calls_compensation: Whether compensating it calls any compensation; a group may have none.
         probed: Whether it has a probe.
@@ -42,7 +42,7 @@ class PartShape(msgspec.Struct, frozen=True):
         outlives: Whether a thread of it may be left running after its time-out.
         can_be_given_up: Whether waiting for it can come to nothing after the pivot.
         each: Whether a group has one branch for each item.
-        branches: Of a group or a choice: the name and the parts of each branch.
+        branches: The name and the parts of each branch, if it is a group or a choice.
     """
 
     path: str

@@ -80,13 +80,15 @@ class Diagram:
         view: ``steps`` (a box a step, for readers) or ``detail`` (every state).
         theme: ``light``, ``dark``, ``auto`` (an SVG that follows the reader's page), or ``red``: for a run that should
             be impossible.
-        direction: Of the steps view: ``right`` (rows, as in a text) or ``down`` (one column). None: its default.
-        width: Of the steps view: the most pixels that rows take. None: 736, a README's column.
-        hide: What is left out: ``stuck``, ``retrying``, ``undo``, or ``unreached`` (all but a run's own path).
+        direction: The direction of the steps view: ``right`` (rows, as in a text) or ``down`` (one column). None: its
+            default.
+        width: The most pixels that rows of the steps view take. None: 736, a README's column.
+        hide: The things to leave out: ``stuck``, ``retrying``, ``undo``, or ``unreached`` (everything except a run's
+            own path).
         title: The title. None: the saga's name, and the run's id.
         legend: True: the meaning of every sign. False: no legend. None: of the signs in the picture.
         numbers: The numbers of many runs on its steps; `Statistics.diagram` gives them. None: none.
-        beside: Of the steps view, with numbers: the diagram on its right, with numbers of its own, in the same colours.
+        beside: A second diagram, on the right of the steps view, if both have numbers. Both use the same colours.
 
     Raises:
         DefinitionError: There is no such view, theme or direction, or nothing like that can be hidden.

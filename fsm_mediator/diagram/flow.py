@@ -47,7 +47,7 @@ class StepBox(msgspec.Struct, frozen=True, kw_only=True):
     sticks: bool = False  # whether it waits for a person when it cannot be executed
     pivot: bool = False  # whether nothing before it can be undone once it is done
     each: bool = False  # whether there is one branch for each item
-    branches: tuple[FlowBranch, ...] = ()  # of a group or a choice
+    branches: tuple[FlowBranch, ...] = ()  # the branches, if it is a group or a choice
     tooltip: str = ""  # the text for a reader who points at it
     mark: StepMark | None = None  # the run's mark; None in the picture of no run
     numbers: str | None = None  # the numbers of many runs; None in a picture without them
@@ -140,7 +140,7 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
     heading: str  # the title
     subheading: tuple[str, ...]  # lines below it
     flow: Flow  # the steps
-    state: str | None = None  # of a run: the state that it is in; None in the picture of no run
+    state: str | None = None  # the state of the run; None in the picture of no run
     alt: str = ""  # the alternative text
     numbers: tuple[str, str] | None = None  # the meaning of its numbers, and of signs in them; None: it has none
     scale: tuple[str, ...] = ()  # the meaning of each colour of the ramp, the palest first
@@ -170,7 +170,10 @@ class FlowPicture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def flow_picture(saga: Saga, run: Run | None, *, about: Sequence[str], prefix: str = "") -> FlowPicture:
-    """The steps of *saga*, with the marks of *run*; *about*: the lines below the heading; *prefix*: before every id."""
+    """The steps of *saga*, with the marks of *run*.
+
+    *about*: the lines below the heading; *prefix*: the text before every id.
+    """
     flow = flow_of(saga, run, prefix)
     heading, subheading = saga.name, [line for line in about if line.strip()]
     if run is not None:

@@ -44,7 +44,7 @@ class Highlight(msgspec.Struct, kw_only=True):
     undone: bool = False  # the effect of this step was undone later
     errors: dict[str, None] = {}  # the errors, each once, in order
     reasons: dict[str, None] = {}  # the reasons that people gave, likewise
-    branches: str = ""  # of a group: how many of its branches are in which state
+    branches: str = ""  # for a group, how many of its branches are in which state
 
     def add(self, record: Record) -> None:
         """Add the error of *record*, its actor and its reason."""

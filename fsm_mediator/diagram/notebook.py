@@ -1,7 +1,7 @@
 """Notebooks: a picture no wider than the page, visible in a notebook that is not trusted yet.
 
-JupyterLab shows an SVG in its full width, and not at all in a notebook from elsewhere that has not run yet; an image
-in HTML has neither problem, and no script in it can run. Nothing here imports a notebook's libraries.
+JupyterLab shows an SVG in its full width. In a notebook from elsewhere that has not run yet, it does not show it at
+all. An image in HTML has neither problem, and no script in it can run. Nothing here imports a notebook's libraries.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class NotebookImage:
     """An SVG that a notebook can show."""
 
     svg: str  # the picture
-    alt: str  # what it shows, in a sentence, for those who cannot see it
-    text: str  # what stands in its place where there are no pictures
+    alt: str  # its content in a sentence, for readers who cannot see it
+    text: str  # the text shown instead by a front end without pictures
 
     @property
     def html(self) -> str:

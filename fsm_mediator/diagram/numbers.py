@@ -18,7 +18,7 @@ LEVELS: Final = 5
 """How many colours the ramp has."""
 
 ERROR: Final = 0.01
-"""A value is known within one per cent, so that one that reads as a colour's limit has this colour."""
+"""A value is known within one per cent, so a value that is shown as a colour's limit has this colour."""
 
 MOST_LISTED: Final = 150
 """Characters of the numbers in an alternative text."""

@@ -171,7 +171,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     clusters: tuple[Cluster, ...] = ()  # the nested sagas, in order
     children: tuple[Picture, ...] = ()  # the pictures of the branches of groups and choices
     prefix: str = ""  # the text before every id: the path of the branch and a slash, empty at the top
-    group: str = ""  # of a branch: the path of its group in the machine around it
+    group: str = ""  # for a branch, the path of its group in the machine around it
     is_run: bool = False  # whether it marks a run
     alt: str = ""  # the machine, or the run, in a sentence: the alternative text
     numbers: tuple[str, str] | None = None  # what the numbers on its nodes are, and the meaning of their signs

@@ -49,8 +49,8 @@ class StepState(enum.StrEnum):
 class StepMark(msgspec.Struct, frozen=True, kw_only=True):
     """The mark of a run on a step; of a group over items, for the step in all branches."""
 
-    state: StepState = StepState.NEVER  # of several branches, the worst
-    counts: tuple[tuple[StepState, int], ...] = ()  # of several branches: how many are in each state
+    state: StepState = StepState.NEVER  # the worst state, if there are several branches
+    counts: tuple[tuple[StepState, int], ...] = ()  # how many of several branches are in each state
     attempts: int = 0  # attempts to execute it
     seconds: float | None = None  # how long it was executed, probed, retried or waited for; None where it never ended
     leftover: bool = False  # whether it has an effect, or may have, that nothing undoes

@@ -52,7 +52,7 @@ def _draw_by_command(dot: str, kind: str) -> bytes:
             "diagrams",
         )
     try:
-        done = subprocess.run(  # noqa: S603 - the command is Graphviz; what it is given is our own text, on stdin
+        done = subprocess.run(  # noqa: S603 - the command is Graphviz, and its input is our own text, on stdin
             [command, f"-T{kind}"], input=dot.encode(), capture_output=True, check=True, timeout=_SECONDS
         )
     except subprocess.CalledProcessError as error:

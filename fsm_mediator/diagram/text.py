@@ -15,7 +15,7 @@ from typing import Final
 MOST_ALT: Final = 300
 """Characters of an alternative text."""
 
-# What XML cannot hold (controls, lone surrogates, non-characters), and what makes text read backwards.
+# Characters that XML cannot hold (controls, lone surrogates, non-characters) or that make text read backwards.
 _UNFIT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _SPACES: Final = re.compile(r"\s+")
 

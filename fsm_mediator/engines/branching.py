@@ -27,15 +27,15 @@ class Branching:
 
     Attributes:
         execution: The execution, folded from its records.
-        start: What the engine was given when the execution began here.
+        start: The input that the engine got when the execution began here.
         items: The inbox.
         unread: Whether something came to the inbox that no turn was given.
         verbs: The verbs that are not judged yet, each with what the engine needs to answer it.
-        branches: What is known of each branch, by the path of its group and by name.
-        openings: What opens each branch of the present group, by id.
+        branches: The known state of each branch, by the path of its group and by name.
+        openings: The opening of each branch of the present group, by id.
         cancels: Whether a branch of the present group that fails has the others cancelled.
         begun: The names of the branches of the present group that have begun.
-        going_on: The names of those that have not ended.
+        going_on: The names of the branches of the present group that have not ended.
         posted: Items for branches that have not begun, by id.
         cancelled: The names of the branches that a cancel was sent to.
         changed: Whether a branch has changed since the last look.

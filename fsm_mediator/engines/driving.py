@@ -1,8 +1,8 @@
 """Driving: the loop that drives one execution on an engine. It folds records, waits, and decides nothing itself.
 
-It knows no engine. What differs between engines is how a turn is made durable, how time passes, how executions tell one
-another something, and how a branch begins: an adapter's subclass does these. The loop's way from one of them to the
-next depends on records and on what the engine has logged alone, so that a replay goes the same way.
+It knows no engine. Engines differ in how they make a turn durable, pass time, send messages between executions and
+begin a branch: an adapter's subclass does these. The order of the loop's calls of them depends only on the engine's
+log, so that a replay makes the same calls.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Driving(Branching):
         rows: Its records.
         crashes: How often a worker was lost: since the execution got further, and in this place.
         closing: Whether a turn is under way whose time has come, so that a signal comes too late.
-        reported: What the execution that waits for this branch was notified of.
+        reported: The last status that was reported to the execution that waits for this branch.
         summary: How this branch stands, as its last turn has it.
     """
 
@@ -56,7 +56,7 @@ class Driving(Branching):
     # The methods of an adapter
 
     async def make_turn(self, request: Data) -> Data | None:
-        """Have a worker make a turn, and the engine log it; None: the worker was lost in the midst of it."""
+        """Let a worker make a turn, and let the engine log it; None: the worker was lost during the turn."""
         raise NotImplementedError
 
     async def follow(self) -> None:

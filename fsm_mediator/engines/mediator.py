@@ -51,7 +51,7 @@ class EngineMediator(Refusals):
         self.turns: Turns = Turns(*sagas, **settings)
 
     async def close(self, grace: float | None = None) -> None:
-        """Do nothing: the engine's client is its owner's, and the workers drive on. As `AsyncMediator.close`."""
+        """Do nothing: the engine's client is its owner's, and the workers keep driving. As `AsyncMediator.close`."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,7 +59,7 @@ class EngineMediator(Refusals):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # What an adapter does
+    # The methods of an adapter
 
     async def _open(self, opening: Data) -> bool:
         """Have the engine begin an execution; False: there is one with this id."""
@@ -74,11 +74,11 @@ class EngineMediator(Refusals):
         raise NotImplementedError
 
     async def _look(self, saga_id: str) -> Data:
-        """As `_standing`, of an execution that goes on."""
+        """As `_standing`, of an execution that has not ended."""
         return await self._standing(saga_id)
 
     async def _ended(self, saga_id: str) -> Data:
-        """What `_standing` returns, once the execution has ended; may be cancelled."""
+        """Wait for the end of the execution, and return the same as `_standing`; may be cancelled."""
         raise NotImplementedError
 
     async def _new_ended(self, saga_id: str) -> Data:
@@ -199,7 +199,7 @@ class EngineMediator(Refusals):
     # Reading, and an operator's commands
 
     async def outcome(self, saga_id: str) -> Outcome:
-        """Where an execution stands, as far as the engine has logged it.
+        """The outcome of an execution so far, as the engine has logged it.
 
         Raises:
             UnknownExecutionError: The engine knows no execution with this id.

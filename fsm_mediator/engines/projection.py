@@ -1,7 +1,7 @@
 """Projection: a journal that follows an engine, so that list, show, pictures and conform work, and people's words.
 
 The engine's log stays the truth. A turn first has the journal follow up to the records that it was given: these are in
-the log, so the journal is never ahead. Where an execution rests or ends, the journal has all of it. Its executions are
+the log, so the journal is never ahead. When an execution rests or ends, the journal has all of it. Its executions are
 owned by the engine, which never dies: no driver of this library claims them. A cancel, a signal or a verb that comes to
 an inbox in the journal is handed to the engine, and its refusal comes back as the answer.
 """
@@ -64,7 +64,7 @@ class Projection:
             if entry is None or len(rows) <= (known := entry.seq):
                 return
             records = tuple(turns.records(opening, rows[known:]))
-            # What has succeeded can be undone: only the engine may do that.
+            # A succeeded execution can be undone: only the engine may do that.
             held = records[-1].target not in ENDED or records[-1].target == SUCCEEDED
             taken = self._used(entry, records) if entry.mail else ()
             try:

@@ -33,7 +33,7 @@ def may_decide(execution: Execution) -> bool:
 def leftovers_of(execution: Execution, below: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     """The steps with an effect of a branch that has succeeded and cannot be undone, those of its branches too.
 
-    *below*: what is known of its branches, with their ``summary``, by the path of their group and by name.
+    *below*: the known state of its branches, with their ``summary``, by the path of their group and by name.
     """
     found: list[str] = []
     for part in execution.saga.parts:

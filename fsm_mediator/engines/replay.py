@@ -104,7 +104,7 @@ class Turns:
     # The opening of an execution
 
     def opening(self, saga: Saga | str, payload: Any, saga_id: str | None, deadline: float | None = None) -> Data:
-        """What opens a new execution, for the engine to keep.
+        """The opening of a new execution, for the engine to keep.
 
         Args:
             saga: The saga or its name.
@@ -221,7 +221,7 @@ class Turns:
         return self.codec.decode_items(execution.saga, items_of(rows, execution.saga_id, None))
 
     def check_item(self, execution: Execution, items: Iterable[list[Any]], item: list[Any]) -> bool:
-        """Whether a cancel or a signal for the inbox is news; False: this very signal has come already.
+        """Whether a cancel or a signal for the inbox is new; False: the same signal has come already.
 
         Args:
             execution: The execution.
@@ -274,15 +274,20 @@ class Turns:
         Args:
             opening: The opening of the execution.
             rows: Its records.
-            request: What the adapter knows, each key optional. ``items``: the inbox. ``verb``: what an operator says.
-                ``branches``: how the branches stand. ``crashes``: how often the engine lost whoever made this turn:
-                since the execution got further, and in this place. ``not_before``: a time that has come.
+            request: The knowledge of the adapter, each key optional. ``items``: the inbox. ``verb``: an operator's
+                command. ``branches``: how the branches stand. ``crashes``: how often a worker was lost in this turn,
+                since the execution got further and in this place. ``not_before``: a time that has come.
 
         Returns:
-            ``rows``, and where there are some: ``new``, the openings of branches to begin (a successor begins once
-            its predecessor has settled), with ``cancels``, whether one that fails has the others cancelled;
-            ``taken``, numbers of items that are dealt with; ``forwarded``, items for branches; ``summary``, how a
-            branch has settled; ``asks_at``, when the same turn is to be made again; ``refusal``, why a verb is refused.
+            ``rows``, and these keys, if there is something for them:
+
+            - ``new``: the openings of branches to begin. A successor begins once its predecessor has settled.
+            - ``cancels``: whether a failed branch cancels the others.
+            - ``taken``: the numbers of items that are dealt with.
+            - ``forwarded``: items for branches.
+            - ``summary``: how a branch has settled.
+            - ``asks_at``: when the same turn is to be made again.
+            - ``refusal``: why a verb is refused.
 
         Raises:
             UnknownSagaError, DefinitionChangedError, PayloadError, IllegalRecordError: The execution cannot be loaded

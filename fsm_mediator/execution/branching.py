@@ -1,6 +1,6 @@
-"""What an execution that enters a wait waits for: until when, and which branches are created.
+"""Entering a wait: the time until which an execution waits, and the branches that are created.
 
-The functions that decide it (`Sleep(until)`, `Choose(decide)`, `Parallel.each(over)`) are called here, once.
+The functions that decide these (`Sleep(until)`, `Choose(decide)`, `Parallel.each(over)`) are called here, once.
 """
 
 from __future__ import annotations

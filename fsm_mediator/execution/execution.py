@@ -1,7 +1,7 @@
 """Execution: one running instance of a saga, free of I/O.
 
-A driver asks `Execution.effect` what is to be done, does it, and gives the answer to `feed`, which has the rules decide
-the one event, triggers it on the machine and returns the record. `advance` makes the moves that need no effect in
+A driver asks `Execution.effect` what is to be done, does it, and gives the answer to `feed`. The rules decide the one
+event; `feed` triggers it on the machine and returns the record. `advance` makes the moves that need no effect in
 between (a wait is over, a cancel or the deadline takes hold). Time and chance come in as arguments.
 Folding the records gives the same execution back.
 
@@ -384,7 +384,7 @@ class Execution(ExecutionData):
         if event in ("retry", "in_doubt"):
             self.attempt = 1 if self.effect is not None and self.effect.callback is not None else 0
         if event == "retry":
-            self.deadline_at = None  # a person decided that it goes on; the deadline would end it at once
+            self.deadline_at = None  # a person decided that it continues; the deadline would end it at once
         elif event == "in_doubt":
             self.failure = record.error
 

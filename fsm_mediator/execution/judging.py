@@ -1,7 +1,7 @@
 """Judging what a step raised: whether it leaves doubt, whether another attempt is worth it, and after how long.
 
-An exception group is judged by its leaves, at any depth. An exception that is no `Exception` ended the step in its
-midst: it leaves doubt, and the attempt is repeated as after a crash.
+An exception group is judged by its leaves, at any depth. An exception that is no `Exception` ended the step during its
+call: it leaves doubt, and the attempt is repeated as after a crash.
 """
 
 from __future__ import annotations

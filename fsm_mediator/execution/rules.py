@@ -1,6 +1,6 @@
 """The rules: what an answer means in each phase of an execution, as a `Decision`. They change nothing.
 
-A time-out and a crash leave an attempt in doubt; what an exception means is in `judging`. Doubt about a step adds up
+A time-out and a crash leave an attempt in doubt; `judging` has the meaning of exceptions. Doubt about a step adds up
 over its attempts, until it answers or its probe tells.
 """
 
@@ -290,7 +290,7 @@ RULES: Final[dict[str, Rule]] = {
 }
 
 
-# What may end a phase without an answer.
+# Interruptions: they end a phase without an answer.
 
 
 def interrupted(data: ExecutionData, at: float) -> Decision | None:
@@ -318,7 +318,7 @@ def interrupted(data: ExecutionData, at: float) -> Decision | None:
 def end_of_planned(data: ExecutionData, part: Part, at: float, failed: InboxItem | None) -> Failure | None:
     """The error with which the planned branches of the group *part* end without being created; None: they do not.
 
-    *failed*: the cancel for the branches beside one that failed.
+    *failed*: the cancel that a failed branch caused for the other branches.
     """
     if part.forward_only:
         return None
@@ -333,7 +333,7 @@ def undecided(data: ExecutionData, part: Part) -> Decision:
     return _give_up(part, Failure.of(error), doubt=False, widest=True)  # nothing may have to be decided by now
 
 
-# What the rules share.
+# Helpers of several rules.
 
 
 def _judge(data: ExecutionData, part: Part, answer: Answer, policy: Retry) -> tuple[BaseException, bool, bool]:

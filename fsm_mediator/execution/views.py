@@ -1,6 +1,6 @@
-"""What an attempt sees of payload and results where a journal encodes them: values of its own, as journaled.
+"""Views: with a journal that encodes, each attempt gets its own copies of payload and results, as journaled.
 
-A step that changes a value in place would else be seen by the steps after it, until a crash undoes the change.
+Otherwise later steps would see a value that a step changed in place, until a crash undoes the change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The explorer: a person chooses what happens next in a saga, and the saga's own rules decide what follows.
 
-No widget, no HTML and no step's code may enter this module: `view` and the front ends decide what is shown where.
+No widget, no HTML and no step's code may enter this module: `view` and the front ends decide about the display.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Explorer:
         return tuple(starmap(_choice, self._possible()))
 
     def choose(self, what: int | str) -> Moment:
-        """Let something happen at the moment that is shown; what had come after it is dropped.
+        """Let something happen at the shown moment, and drop the moments that came after it.
 
         Args:
             what: A choice's number, from 1, or its label; or the label of any other action that `verify` walks.
@@ -251,7 +251,7 @@ def explore(
     """Play *saga* by hand: its steps are not called, a person chooses the result of each.
 
     In Jupyter, VS Code and Colab the last line of a cell shows it, with a button for each thing that can happen now
-    (extra ``notebook``); elsewhere `Explorer.choose` does the same, and a static picture is shown.
+    (extra ``notebook``). Elsewhere `Explorer.choose` does the same, and a static picture is shown.
 
     Args:
         saga: The saga.

@@ -16,11 +16,11 @@ class Choice:
     """Something that can happen now.
 
     Attributes:
-        label: What happens, in words: ``charge times out, after its effect``; and what is decided on the way, where a
-            function of the saga decides: it is not called, every answer is a choice.
+        label: The action in words: ``charge times out, after its effect``. If a function of the saga decides something
+            on the way, the decision is added: the function is not called, and every answer is a choice.
         who: From whom it comes: ``participant``, ``driver``, ``others`` or ``person``.
         event: The machine's event that the rules make of it; empty where the machine does not move.
-        nature: What sort of move that is; None where the machine does not move.
+        nature: The nature of that move; None where the machine does not move.
         leads_to: The state of the saga after it, in words.
         state: The state of the saga after it.
     """
@@ -38,9 +38,9 @@ class Moment:
     """The state of a play after one more thing has happened.
 
     Attributes:
-        label: What happened; empty at the beginning.
+        label: The action that happened; empty at the beginning.
         execution: The execution in this state.
-        ledger: What has really taken effect, which the execution cannot see.
+        ledger: The effects that really happened, which the execution cannot see.
         records: The records that the journal has of it.
     """
 

@@ -1,7 +1,7 @@
 """Amazon States Language: the steps of a saga as a state machine of AWS Step Functions, from the steps view.
 
 Steps are tasks with the resource ``${name}``, to be substituted when the machine is deployed. A compensation is a task
-``undo name``, to which what cannot be executed goes. Waits, groups and choices are states of the same kind there.
+``undo name``, which follows a failed task. Waits, groups and choices are states of the same kind there.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ WITHOUT_LIMIT: Final = 99_999_998
 def to_asl(saga: Saga) -> dict[str, Any]:
     """The steps of *saga* as a state machine in the Amazon States Language, as JSON types.
 
-    Step Functions has no word for some of what a saga is: after the pivot a task is repeated without limit, but nobody
-    is asked; a group that is undone is a state of the kind ``Pass``, whose comment says so.
+    Step Functions cannot express everything. After the pivot a task is repeated without limit, but no operator is
+    asked. A group that is undone is a state of the kind ``Pass``, whose comment says so.
     """
     check_is_saga("to_asl()", saga)
     return {"Comment": f"saga {saga.name}, version {saga.version}", **_machine(flow_of(saga, None), saga)}

@@ -23,7 +23,7 @@ _DC: Final = "http://www.omg.org/spec/DD/20100524/DC"
 _DD: Final = "http://www.omg.org/spec/DD/20100524/DI"
 _WIDER: Final = 1.9
 _HIGHER: Final = 4.0
-"""The distances of a picture are stretched: below each box there is room for the one that undoes it."""
+"""The distances of a picture are stretched, to make room below each box for the box of its compensation."""
 
 _SMALL: Final = 36.0
 

@@ -1,8 +1,8 @@
 """SCXML: a saga's machine as a W3C state chart, for tools that read those. It is the table, row by row, and no more.
 
-The chart is flat: a ``<state>`` for each state, a ``<transition>`` for each move. What it cannot say is what decides
-which event comes (the rules are in ``execution``): it tells which sequences of events are possible, and where they go.
-The effect that a state announces stands in attributes of our own namespace, which other tools pass over.
+The chart is flat: a ``<state>`` for each state, a ``<transition>`` for each move. It shows the possible sequences of
+events, and where they lead. It cannot show the rules that decide the next event: these are in ``execution``.
+The effect that a state announces is in attributes of our own namespace, which other tools ignore.
 
 Source: State Chart XML (SCXML), W3C Recommendation, 2015.
 """
@@ -21,7 +21,7 @@ from fsm_mediator.machine.table import Transition
 from fsm_mediator.states import EVENTS, PENDING
 
 NAMESPACE: Final = "urn:fsm-mediator:saga"
-"""Of the attributes ``phase``, ``part`` and ``effect``."""
+"""The namespace of the attributes ``phase``, ``part`` and ``effect``."""
 
 
 def to_scxml(saga: Saga) -> str:

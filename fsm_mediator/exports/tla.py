@@ -1,9 +1,9 @@
 """TLA+: a saga's machine as a module for TLC, with the laws as invariants and what really has an effect as a variable.
 
-The rows of the table are those of the machine. What is said once and for all, in ``template.tla`` beside this file, is
-what may happen in each phase: which outcomes an attempt has, and which of the rows they take. That is the rules of
-``execution`` told again, in another language, so that a mistake in one shows against the other: a test holds the states
-that TLC reaches against those that `verify` reaches by the rules that run.
+The rows of the table are those of the machine. ``template.tla`` beside this file has the part that is the same for all
+sagas: the outcomes that an attempt has in each phase, and the rows that they take. It states the rules of ``execution``
+a second time, in another language, so that a mistake in either is found. A test compares the states that TLC reaches
+with the states that `verify` reaches by the rules of production.
 
 Source: Lamport, "Specifying Systems", 2002.
 """

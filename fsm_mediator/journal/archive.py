@@ -39,11 +39,11 @@ ENDING: Final = ".jsonl.gz"
 class Archive:
     """A folder of compressed files with executions that ended.
 
-    What the journal's cipher seals is sealed in the archive, too, with the key that seals now.
+    Texts that the journal's cipher seals are sealed in the archive, too, with the key that seals now.
 
     Args:
         folder: The folder; it is made, for its owner alone, when the first file is.
-        redaction: Hides parts of values and texts for ever.
+        redaction: Hides parts of values and texts permanently.
     """
 
     def __init__(self, folder: str | os.PathLike[str], redaction: Redaction | None = None) -> None:
@@ -126,7 +126,7 @@ class ArchivedExecution:
     Args:
         path: An archive's folder or file, or what ``export`` wrote.
         saga_id: The execution.
-        cipher: Opens what is sealed.
+        cipher: Opens sealed texts.
 
     Raises:
         JournalError: A file cannot be read.
@@ -144,7 +144,7 @@ class ArchivedExecution:
                 found = _decoded(line, path)
                 if root_of(str(found["saga_id"])) == root_of(saga_id):
                     self._lines.pop(found["saga_id"], None)
-                    self._lines[found["saga_id"]] = found  # one that was archived twice is as it was the last time
+                    self._lines[found["saga_id"]] = found  # the last line counts, if it was archived twice
 
     def find(self, saga_id: str) -> Entry | None:
         """As `Journal.find`."""

@@ -195,10 +195,10 @@ class Codec:
             raise ResultRefusedError(f"{error} (the {part.kind.value} took effect all the same)") from error
 
     def _accept(self, value: Any, type: Any, what: str, *, in_order: bool = False) -> Any:
-        """*value* as it comes back; *in_order*: with sets in it in an order that is the same in every process."""
+        """*value* after a round trip; *in_order*: with sets in it in an order that is the same in every process."""
         back = self.decode(self.encode(value, what), type, what)
         if type is not Any:
-            self.encode(back, what)  # this is what is written, and a field with a default makes it larger
+            self.encode(back, what)  # the text to write, which a field with a default makes larger
         same = (in_order or type is Any) and are_equal(value, back)
         if type is Any and not (same and what in self._compared):
             self._warn_of_change(value, back, what)
@@ -309,7 +309,8 @@ class Codec:
         """Check that values of *type* can be decoded.
 
         Raises:
-            Exception: Of any type: they cannot. msgspec accepts any class in a decoder, but cannot decode it.
+            Exception: They cannot, with an error of any type. msgspec accepts any class in a decoder, but cannot decode
+                it.
         """
         self._decoder(type)
         for info in types_within(type):

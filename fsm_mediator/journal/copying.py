@@ -1,7 +1,7 @@
 """Copying: all that one journal keeps, into another, empty one, as rows of plain data.
 
-Drivers are not copied: none may be alive. What a dead one owned is free in the copy. Nothing is written to the journal
-that is copied, and the copy is one transaction.
+Drivers are not copied: none may be alive. Executions that a dead driver owned are free in the copy. Nothing is written
+to the journal that is copied, and the copy is one transaction.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def place_of_cursor(after: str) -> int:
 def conditions(
     chosen: Filter, templates: Mapping[str, str], mark: str, many: Callable[[Sequence[str]], Any]
 ) -> tuple[str, list[Any]]:
-    """What *chosen* asks of an execution, besides its saga and version: SQL that begins with AND, and its parameters.
+    """The conditions of *chosen* besides saga and version: SQL that begins with AND, and its parameters.
 
     Args:
         chosen: The filter.

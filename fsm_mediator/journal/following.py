@@ -31,7 +31,7 @@ class FollowedJournal(Protocol):
 
         A follower that keeps the last cursor misses nothing, whatever commits at the same time: what an open
         transaction may still add comes later than all that is returned. The records of one execution come in their
-        order. What is pruned before it was read does not come.
+        order. Records that are pruned before they were read do not come.
 
         Args:
             after: The cursor of the last change that was read; empty: from the beginning.
@@ -62,7 +62,7 @@ class Move(NamedTuple):
     Attributes:
         cursor: The place after it, as in `Change`.
         execution: The number of the execution in this journal; a deleted execution's may be given again.
-        seq: The number of the record; 0: the execution was accepted; `REMOVED`: it was deleted.
+        seq: The number of the record; 0 if the execution was accepted, `REMOVED` if it was deleted.
         saga_id: The execution; empty if it was deleted, like all that follows.
         saga: The name of its saga.
         version: The saga's version.

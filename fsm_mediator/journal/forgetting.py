@@ -10,7 +10,7 @@ MOST_FORGOTTEN: Final = 1_000_000
 
 
 class ForgottenIds:
-    """Digests of ids, some 70 bytes each. Of the 2**64 digests two ids hardly ever have the same.
+    """Digests of ids, some 70 bytes each. There are 2**64 digests, so two ids hardly ever share one.
 
     Attributes:
         digests: The digests: of an id, its ``hash``, which is another in each process.

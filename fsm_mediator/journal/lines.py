@@ -53,8 +53,8 @@ class Lines:
     """Makes the lines.
 
     Args:
-        cipher: Seals what users write; None: it is written as the journal returns it. What the journal could not open
-            stays sealed.
+        cipher: Seals what users write; None: it is written as the journal returns it. Texts that the journal could not
+            open stay sealed.
         redaction: Hides parts of values and texts.
     """
 

@@ -1,6 +1,6 @@
 """Liveness: the driver of this process, and whether a driver that a journal knows is alive.
 
-On the same boot and in the same pid namespace the process alone decides: a driver that is stopped, swapped out or in a
+On the same boot and in the same pid namespace the process alone decides. A driver that is stopped, swapped out or in a
 debugger keeps its executions for as long as its process exists. Elsewhere the lease decides: a driver without a
 heartbeat for that long counts as dead. In both cases the epochs keep a replaced driver from writing.
 
@@ -152,7 +152,7 @@ def proc_shows_our_pids() -> bool:
 
 
 def process_start_time(pid: str) -> str | None:
-    """When the process started, in ticks since boot; empty: it has ended; None: there is none, or it is hidden."""
+    """When the process started, in ticks since boot; empty if it has ended, None if there is none or it is hidden."""
     try:
         stat = _proc(f"{pid}/stat").read_bytes()
     except OSError:

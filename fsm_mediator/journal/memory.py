@@ -50,7 +50,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             that a test sees the same values. Otherwise objects are kept as they are.
         max_value_bytes: The limit of one value, if *encode* is set.
         types: Hooks, as of `SQLiteJournal`, if *encode* is set.
-        keep: How many ended executions to keep. When one more ends, the one that ended first is deleted with its
+        keep: How many ended executions to keep. When another ends, the earliest ended execution is deleted with its
             branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The last
             1,000,000 deleted ids are not used again: a start of one is refused. None: all are kept.
 
@@ -91,7 +91,7 @@ class MemoryJournal(FindingRows, OperatorRows):
     def reset(self) -> None:
         """In a forked child: forget the parent's executions."""
         for row in self._rows.values():
-            row.driver = None  # a run that forked in the midst of an attempt looks at its row, and stops
+            row.driver = None  # a run that forked during an attempt looks at its row, and stops
         self._empty()
 
     # Writing
@@ -130,7 +130,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
-                if saga_id not in changed and not receiver.shared:  # the run that shares a row looks at this very one
+                if saga_id not in changed and not receiver.shared:  # the run that shares a row looks at this object
                     receiver = changed[saga_id] = copy.copy(receiver)
                 self._deliver(receiver, item)
         if commit.acceptance is not None:
@@ -175,7 +175,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         return row
 
     def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> Row | None:
-        """Open an execution that *driver* owns, with this very list as its records; None: the id is taken.
+        """Open an execution that *driver* owns, with the list itself as its records; None: the id is taken.
 
         A record is journaled by being appended to the list: in one process and without encoding there is nothing else
         to do. Call `unshare` before anything else is written.
@@ -335,7 +335,7 @@ class MemoryJournal(FindingRows, OperatorRows):
         self.unshare(row)
         row.driver = None
         row.awaits = False
-        row.seen = 0  # whoever owns it next has read nothing
+        row.seen = 0  # the next owner has read nothing
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
         """As `Journal.claimable`."""

@@ -38,7 +38,7 @@ class PlannedBranches(NamedTuple):
         return {number: self.branches[number] for number in range(*plan.creates) if number in self.branches}
 
     def after(self, plan: Plan) -> PlannedBranches:
-        """What is planned after *plan*."""
+        """The planned branches after *plan*."""
         created, later = self.created_by(plan), {branch.successor for branch in plan.branches}
         left = {number: branch for number, branch in self.branches.items() if number not in created}
         left |= {number: (branch, branch.saga_id in later) for number, branch in enumerate(plan.branches)}
@@ -128,7 +128,7 @@ class Row:
         return row
 
     def has_made(self, commit: Commit, *, encodes: bool) -> bool:
-        """Whether this very commit was the last one, so that its repetition asks only for its result."""
+        """Whether this commit is already the execution's last one, so that its repetition asks only for its result."""
         if self.epoch != commit.epoch:
             return False
         if not commit.records and commit.acceptance is None:

@@ -1,4 +1,4 @@
-"""Notes: words about an execution, a saga or a step, none of which moves an execution.
+"""Notes: words about an execution, a saga or a step. No note moves an execution.
 
 Records stay transitions: no fold and no check of conformance reads a note. A note takes no claim and no epoch. Notes
 are only added; those about an execution are deleted with it.
@@ -17,11 +17,11 @@ class Note(msgspec.Struct, frozen=True):
     """One note.
 
     Attributes:
-        kind: What is said.
+        kind: The kind of note.
         saga_id: The execution that it is about; None: it is about a saga or a step.
         saga: The saga that it is about, by name; None: it is about an execution.
         step: The path or name of the step that it is about, in *saga*, or in any saga without one; None: about no step.
-        value: What else is said, as JSON types.
+        value: More data of the note, as JSON types.
         actor: The name of the person or program that said it.
         reason: Why, in its words.
         at: When, in seconds since the epoch.

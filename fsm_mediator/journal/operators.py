@@ -1,6 +1,6 @@
-"""OperatorJournal: what a journal can do for operators besides the `Journal` protocol; and what can be driven.
+"""OperatorJournal: methods for operators besides the `Journal` protocol; and whether executions can be driven.
 
-A journal without it works; what needs it says so.
+A journal without these methods works; a feature that needs them says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Fault(msgspec.Struct, frozen=True):
     Attributes:
         type: The name of the type that a value was to be; empty: a record is damaged.
         field: The field, as a path from the value: ``$.currency``.
-        message: What went wrong.
+        message: The error in words.
     """
 
     type: str
@@ -58,7 +58,7 @@ class OperatorJournal(Protocol):
     """A journal that answers verbs in inboxes, and knows what drivers can drive."""
 
     def answer(self, name: str) -> VerbAnswer | None:
-        """What became of the verb of this name; None: it was not judged yet, or the answer is forgotten."""
+        """The answer to the verb of this name; None: it was not judged yet, or the answer is forgotten."""
 
     def forget_answer(self, name: str) -> None:
         """Delete the answer to the verb of this name; harmless if there is none."""
@@ -130,7 +130,7 @@ class Drivability:
 
 
 def next_moves(saga_id: str) -> str:
-    """What a person can do about an undrivable execution, in words."""
+    """The next moves of an operator for an undrivable execution, in words."""
     return (
         f"Register the version that wrote it as well, under its version; or give it up, which undoes nothing: "
         f"fsm-mediator abandon {saga_id} --reason ..."

@@ -23,11 +23,11 @@ class SlotJournal(Journal, Protocol):
     returns `Queued`, and the execution has a ``wake_at`` even if the commit has none. A commit with a ``wake_at`` only
     queues.
 
-    The queue is in the order of arrival. A commit with records arrives anew; a commit without any keeps the place that
-    the execution has, under whatever driver.
+    The queue is in the order of arrival. A commit with records goes to the end of the queue. A commit without records
+    keeps the place that the execution has, under any driver.
 
     A slot that is free for an attempt in the queue stays free until its driver asks for it. Meanwhile a journal may let
-    later attempts have other free slots, twice as many attempts as there are slots at the most.
+    later attempts have other free slots, but at most twice as many attempts as there are slots.
 
     A slot is free again after a commit that gives it up, and once the execution has no living owner, or is claimed. A
     place in the queue counts only while the execution's owner renews its lease, so that a stopped process does not hold

@@ -72,7 +72,7 @@ def name_of_type(type: Any) -> str:
 
 
 def types_within(type: Any) -> Iterator[msgspec.inspect.Type]:
-    """What msgspec knows of *type*, and of every type within."""
+    """The description by msgspec of *type*, and of every type within."""
     from msgspec import inspect
 
     seen: set[int] = set()

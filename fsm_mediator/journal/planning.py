@@ -18,8 +18,8 @@ class Plan(msgspec.Struct, frozen=True):
     Attributes:
         branches: The branches that are planned now, all of the group. They are numbered from 0. A branch that another
             one names as its successor is created dormant.
-        creates: Create the planned branches from this number to before that one. Those that were created before, or
-            have ended, are left alone: the same again changes nothing.
+        creates: A range of numbers, without its end: create these planned branches. Branches that were created before,
+            or have ended, are left alone: the same again changes nothing.
         ends: End all branches that are still planned, with this error. They are never created.
     """
 
@@ -34,7 +34,7 @@ class Planned(NamedTuple):
     Attributes:
         first: The number of the first of them in their group.
         end: The number after that of the last; all between are planned.
-        dormant: The number of the first one that is created dormant, and all after it; *end*: none is.
+        dormant: The number of the first branch that is created dormant, as all after it are; *end*: none is.
         ended: The error with which they ended without being created; None: they will be created.
     """
 

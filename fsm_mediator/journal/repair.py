@@ -18,7 +18,7 @@ class RepairableJournal(Protocol):
         """The ids of executions with a row that contradicts their records or their inbox."""
 
     def repair(self, saga_id: str) -> None:
-        """Derive the row of an execution anew from its records and its inbox, of which nothing is lost.
+        """Derive the row of an execution again from its records and its inbox, which do not change.
 
         Its driver, if it has one, is fenced. Does nothing if the row contradicts nothing.
         """

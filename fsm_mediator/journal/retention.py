@@ -56,7 +56,7 @@ class Retention:
 
     Args:
         kept: By the state it ended in, ``succeeded`` or ``failed``: for how long, as ``"90s"``, ``"12h"``, ``"30d"``,
-            ``"4w"``, ``"1y"`` or seconds. A state that is left out is kept for ever.
+            ``"4w"``, ``"1y"`` or seconds. Executions in a state that is left out are never deleted.
         archive: A folder, into which they are written before they are deleted; None: nowhere. See `Archive`.
         every: Seconds between two looks at the journal.
         clock: Returns the time, in seconds since the epoch.

@@ -70,7 +70,7 @@ def next_attention_at(
     Args:
         state: The execution's state.
         held: Whether a driver owns it.
-        mail: How many items in its inbox no driver has seen, of those that have one look: see `has_driver_look`.
+        mail: How many items in its inbox no driver has seen. Only items that call a driver count: `has_driver_look`.
         wake_at: When a driver must look at it without a new item.
         awaits: Whether it is between two attempts and waits for *wake_at* or an item.
 
@@ -295,7 +295,7 @@ def execution_row(
     unseen: bool | None = None,
     awaits: bool = False,
 ) -> Row:
-    """What changes in an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked; then its number.
+    """The new values of an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked; its number.
 
     *unseen*: whether no driver has seen some of *mail*; None: all of it.
     """
@@ -355,7 +355,7 @@ def _cut(text: str, limit: int) -> str:
 # Out of rows
 
 UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError)
-"""What msgspec raises where a text is no JSON, of another shape, nested too deeply, or no text."""
+"""Errors that msgspec raises if a text is no JSON, of another shape, nested too deeply, or no text."""
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
@@ -438,7 +438,7 @@ def entry_of(row: Row, driver: Driver | None, alive: bool, *, cipher: Cipher | N
     epoch, _, wake_at, mail, attention, *recoveries, queued = rest
     try:
         kept = open_details(payload, cipher, about_record(saga_id, 0))
-    except UNREADABLE_AS:  # whoever drives the execution is told; a list of executions is not ended by one of them
+    except UNREADABLE_AS:  # its driver reports the error; one bad row must not break a list of executions
         kept = KeptDetails(value=UNREADABLE)
     acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
     if kept.carrier is not None:

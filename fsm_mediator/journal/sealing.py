@@ -1,7 +1,7 @@
 """Sealing: which texts of a journal its cipher seals, and how a sealed text is known from a plain one.
 
-All that a user's code or a person has said goes through here on its way into a table and back: values, messages and
-tracebacks of errors, reasons. Names, ids, states, times and the types of errors stay readable.
+Texts of a user's code or a person pass through here into a table and back: values, messages and tracebacks of errors,
+reasons. Names, ids, states, times and the types of errors stay readable.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MARK: Final = "sealed:"
 """Begins each sealed text. No JSON begins with it; a plain text that does is written with another colon after it."""
 
 NO_VALUE: Final = msgspec.Raw()
-"""Stands in a record's details for a value that is not there."""
+"""The value in a record's details if there is none."""
 
 
 class Details(msgspec.Struct, omit_defaults=True):
@@ -99,7 +99,7 @@ def seal_details(json: bytes, cipher: Cipher, about: str) -> str:
 
 
 def open_details(json: bytes | str, cipher: Cipher | None, about: str) -> KeptDetails:
-    """The details that were kept as *json*. Where they cannot be opened, *value* is what `is_sealed` knows.
+    """The details that were kept as *json*. If they cannot be opened, `is_sealed` is true of their *value*.
 
     Raises:
         msgspec.MsgspecError, UnicodeError, RecursionError, TypeError: They are damaged.
@@ -115,7 +115,7 @@ def open_details(json: bytes | str, cipher: Cipher | None, about: str) -> KeptDe
 def open_secrets(
     sealed: str, cipher: Cipher | None, about: str
 ) -> tuple[msgspec.Raw, tuple[str, str] | None, str | None]:
-    """The parts that `seal_secrets` sealed. Where they cannot be opened, `is_sealed` says so of the value."""
+    """The parts that `seal_secrets` sealed. If they cannot be opened, `is_sealed` is true of the value."""
     text = unseal(sealed, cipher, about)
     if text is None or text.startswith(MARK):
         return msgspec.Raw(sealed.encode()), ("(sealed)", ""), None
@@ -138,7 +138,7 @@ def reseal(text: str | None, cipher: Cipher, about: str, key_id: str) -> str | N
 
 
 def reseal_details(json: str, cipher: Cipher, about: str, key_id: str) -> str:
-    """The same of the details of a record.
+    """The details of a record as a table keeps them, sealed under this key, which is the first of *cipher*.
 
     Raises:
         CannotOpenError: They are sealed, and cannot be opened.

@@ -31,7 +31,7 @@ class _Scope(NamedTuple):
     """Functions that are given the same payload.
 
     Attributes:
-        where: What gives it, in words.
+        where: The source of the payload, in words.
         declared: Its type; None: none is declared.
         line: How to declare it; ``{}`` stands for the type.
         taken: The types that the functions annotate.
@@ -53,7 +53,7 @@ def warn_of_payloads(saga: Saga, codec: Codec | None) -> None:
     first = codec is not None and saga.is_first_warning()
     for scope in _scopes(saga):
         declared = [] if scope.declared is None else [_Taken(scope.declared, "its declaration")]
-        # What is declared must agree with every step. Two interfaces that it has need not agree with each other.
+        # A declared type must agree with every step. Two interfaces that it implements need not agree with each other.
         pairs = ((declared[0], each) for each in scope.taken) if declared else combinations(scope.taken, 2)
         differing = next(((one, other) for one, other in pairs if not agree(one.type, other.type)), None)
         if differing is not None:
@@ -106,7 +106,7 @@ def _collect(saga: Saga, scope: _Scope, items: list[_Scope]) -> None:
 
 
 def agree(one: Any, other: Any) -> bool:
-    """Whether one value can be of both types. Where that is not known, it is taken to be possible."""
+    """Whether one value can be of both types. If that is not known, it counts as possible."""
     ones, others = _members(one), _members(other)
     return any(_can_be_both(each, every) for each in ones for every in others)
 
@@ -137,7 +137,7 @@ def comes_back_as_another(type: Any, codec: Codec) -> bool:
     try:
         codec.check_type(type)
         found = list(types_within(type))
-    except Exception:  # of a type that no journal takes, the payload is refused anyway
+    except Exception:  # a payload of such a type is refused anyway
         return False
     return any(_is_lost(info) for info in found)
 

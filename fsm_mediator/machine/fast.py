@@ -97,8 +97,8 @@ class DirectEvent(Event):
     def move(self, model: Any) -> bool:
         """As ``trigger(model)``: the move that an execution makes.
 
-        Where the only callback is the one that a saga's state has, which needs to know of no event, none is made up for
-        it: that is two thirds of the time of a trigger.
+        If the only callback is that of the saga's state, which does not read its event, no event object is made: it
+        would take two thirds of the time of a trigger.
         """
         of_machine = self._of_machine
         name = model.state
@@ -151,5 +151,5 @@ class DirectEvent(Event):
     def _finalize(machine: Any, data: EventData) -> None:
         try:
             machine.callbacks(machine._finalize_event, data)
-        except BaseException as error:  # stock swallows it likewise: what it finalizes is done
+        except BaseException as error:  # stock swallows it as well: the finalized transition is done
             logger.exception("a finalize callback raised %s; what it finalizes is done", type(error).__name__)

@@ -1,8 +1,8 @@
 """The machine: a saga's parts, compiled into a checked ``transitions.Machine``.
 
-One machine is shared by all executions of a definition, each of which is only an object with the attributes ``state``
-and ``effect``. Nothing here runs a step, knows a saga or holds an execution; only this folder
-imports ``transitions``.
+All executions of a definition share one machine. To the machine an execution is only an object with the attributes
+``state`` and ``effect``. Nothing here runs a step, knows a saga or holds an execution; only this folder imports
+``transitions``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MANY: Final = 1000
 
 
 class StateInfo(NamedTuple):
-    """What a state is: its phase, and the part it belongs to (None for ``pending``, ``succeeded`` and ``failed``)."""
+    """A state's phase, and the part it belongs to (None for ``pending``, ``succeeded`` and ``failed``)."""
 
     phase: str
     part: Part | None
@@ -49,7 +49,7 @@ class CompiledMachine(DirectMachine):
     """The machine of one saga: a ``transitions.Machine`` that knows which part each state belongs to.
 
     Attributes:
-        parts: What it was compiled from.
+        parts: The parts from which it was compiled.
         places: Phase and part of every state.
     """
 
@@ -113,7 +113,7 @@ def compile_machine(parts: Sequence[Part], *, every: bool = False, stock: bool =
 def without_collection(parts: int) -> Iterator[None]:
     """Collect no garbage while so many parts are defined, if they are many.
 
-    None of what is made then is garbage, and to look for some again and again takes as long as all the rest.
+    No object made then is garbage, and repeated searches for garbage would take as long as all the rest.
     """
     if parts <= MANY or not gc.isenabled():
         yield

@@ -2,12 +2,12 @@
 
 The theory
 ----------
-A saga executes its parts in order. Where a part cannot be executed, everything done before is compensated, newest
-first (*backward recovery*). The **pivot** is the go/no-go part: once it is executed the saga is only completed
-(*forward recovery*), for as long as it takes, and what cannot be completed waits for a person. An attempt that gave
-no answer is **in doubt**: it may have had its effect, so it is repeated with the same key, asked about (``probing``),
-or compensated itself. A state is ``phase`` or ``phase.part``; the events are few and generic, and do not grow in
-number with the parts::
+A saga executes its parts in order. If a part cannot be executed, everything done before is compensated, newest first
+(*backward recovery*). The **pivot** is the go/no-go part. Once it is executed the saga is only completed (*forward
+recovery*), for as long as it takes, and a part that cannot be completed waits for a person. An attempt that gave no
+answer is **in doubt**: it may have had its effect, so it is repeated with the same key, asked about (``probing``), or
+compensated itself. A state is ``phase`` or ``phase.part``; the events are few and generic, and do not grow in number
+with the parts::
 
     pending ─start→ executing.S ─executed→ ... → succeeded ─undo→ compensating.T
                      │  ↑
@@ -58,7 +58,7 @@ def transitions_of(parts: Sequence[Part], *, every: bool) -> Iterator[Transition
     """The whole table of a saga of *parts*.
 
     A state that the parts' settings rule out (``retrying.S`` where S has one attempt) is left out, unless *every* is
-    set: an execution that was journaled under other settings may stand in it.
+    set: an execution that was journaled under other settings may be in that state.
     """
     enter = [_enter(part) for part in parts]
     before: list[Part] = []  # the parts that can be compensated: the nearest is found at once
@@ -117,7 +117,7 @@ def _wait_moves(part: Part, after: str, back: str, every: bool) -> Iterator[Tran
 
 
 def _may_give_up(part: Part) -> bool:
-    """Whether waiting for *part* can come to nothing: a signal's time-out, a branch, what cannot be decided."""
+    """Whether waiting for *part* can fail: by a signal's time-out, by a branch, or without a decision."""
     if part.kind is Kind.SIGNAL:
         return part.seconds is not None
     return part.kind is not Kind.SLEEP or part.decide is not None

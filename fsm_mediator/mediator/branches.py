@@ -150,7 +150,7 @@ def _planned_branches(execution: Execution, planned: Planned) -> list[Branch]:
 
 
 def _has_failed(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether a branch has left the way forward. One that is stuck on the way forward has not."""
+    """Whether a branch has left the way forward. A branch that is stuck on the way forward has not."""
     phase = phase_of(entry.state)
     if phase in STUCK_PHASES:
         return store.load_execution(entry).failure is not None

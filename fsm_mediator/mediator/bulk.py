@@ -1,6 +1,6 @@
 """Bulk: one verb for many executions. Their ids are frozen in the journal before the first is touched.
 
-A batch that was interrupted goes on under its name: it does only what has no result, and its filter is not asked again.
+An interrupted batch is resumed by its name: it handles only ids without a result, and does not apply its filter again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHUNK: Final = 1000
 
 
 class BulkResult(NamedTuple):
-    """What came of a verb for one execution of a batch.
+    """The result of a verb for one execution of a batch.
 
     Attributes:
         saga_id: The execution.

@@ -47,7 +47,7 @@ def _warn_of_executions_under_way() -> None:
 
 
 async def close(core: Core, seconds: float) -> None:
-    """Take no new work, let attempts under way go on for so many seconds, then release the rest."""
+    """Take no new work, give attempts under way so many seconds to end, then release the rest."""
     runtime = core.runtime
     with core.lock:
         if core.closed:
@@ -86,7 +86,7 @@ async def _stop_all(core: Core) -> None:
     # A driver that waited is just leaving.
     await _wait_for_all(core, core.runtime.monotonic() + 1.0, lambda active: active.wait.wake is not None)
     await core.runtime.stop()
-    for active in list(core.owned.active.values()):  # what was queued or set in the meantime
+    for active in list(core.owned.active.values()):  # executions that were queued or set in the meantime
         _stop(core, active)
 
 

@@ -141,8 +141,8 @@ def post_cancel(
     if why is None and not post_item(store.journal, saga_id, cancel, token):
         why = "it has ended meanwhile"
     if why is None:
-        entry = store.entry(saga_id)  # anew: if nobody holds it now, nobody sees what was posted unless called
-        # It may have gone on while we posted. To have ended in `failed` may be what the cancel did, these cannot.
+        entry = store.entry(saga_id)  # read again: if no driver owns it now, none sees the cancel unless called
+        # It may have moved while we posted. The cancel itself may have led to `failed`, but not to these states.
         saga = None if elsewhere else store.registry.saga_of(entry.acceptance)
         if saga is not None and (entry.state == SUCCEEDED or _past_pivot(saga, entry.state)):
             why = why_not_cancellable(saga, entry.state)
@@ -181,7 +181,7 @@ def post_signal(
         return entry
     item = InboxItem(SIGNAL, path, value, at=store.clock(), actor=actor, carrier=carrier)
     posted = post_item(store.journal, entry.saga_id, item, token, store.clock)
-    entry = store.entry(entry.saga_id)  # anew: it may have gone on while we posted, and another may have been first
+    entry = store.entry(entry.saga_id)  # read again: it may have moved, and another signal may have been first
     if not posted:
         why = "the execution has ended" if entry.state in ENDED else "it came after the time-out of its wait"
         raise RefusedError(f"{where} is not awaited: {why}")

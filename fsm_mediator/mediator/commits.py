@@ -40,7 +40,7 @@ class CommitBuilder:
     """Decides which commits a driver writes for an execution.
 
     Args:
-        journal: Where it will be written.
+        journal: The journal that will write the commits.
         clock: Returns the time, in seconds since the epoch.
         chance: Draws a number from 0 to 1, for the jitter of waits.
         park_after: An execution in the background that waits longer than this many seconds is released meanwhile.
@@ -50,7 +50,7 @@ class CommitBuilder:
 
     Attributes:
         driver: The driver that writes.
-        holds: What is held, as the driver knows it.
+        holds: The holds that the driver knows.
         created_at_once: The most branches of a group that one commit creates. None: all of them, in the commit of the
             record that enters the group, because the journal keeps no plans.
     """
@@ -127,7 +127,7 @@ class CommitBuilder:
             dormant = tuple(acceptance for acceptance in new if acceptance.saga_id in later)
         posts: tuple[tuple[str, InboxItem], ...] = ()
         if active.group.planned or (plan is not None and plan.branches):
-            wake_at = self.clock()  # whoever owns it: if its driver leaves it, another is to create the others
+            wake_at = self.clock()  # owned or not: if its driver leaves it, another driver must create the others
         else:
             posts = execution.pop_forwarded()
         return Commit(
@@ -160,7 +160,7 @@ class CommitBuilder:
         return self.created_at_once is not None and len(execution.new_branches) > self.created_at_once
 
     def _slot(self, active: ActiveExecution, records: Sequence[Record], *, parks: bool) -> str | None:
-        """See `Commit.slot`. What is parked before its attempt began keeps its place for the next driver."""
+        """See `Commit.slot`. An execution parked before its attempt began keeps its place for the next driver."""
         if active.slot is not None and not parks:
             return active.slot.limit.name
         keeps = records[-1].abandoned if records else parks and active.unbegun
@@ -228,7 +228,7 @@ class CommitBuilder:
         return Crashed(here + 1, too_often=total + 1 > self._max_recoveries)
 
     def counts_decision(self, active: ActiveExecution) -> bool:
-        """Whether a decision that comes next is counted as begun, since a dead driver may have been in its midst.
+        """Whether a decision that comes next is counted as begun, because a driver may have died during it.
 
         So it is counted in the journal before it begins. After too many the function is not called any more.
         """
@@ -310,7 +310,7 @@ def _timed_out_signal(execution: Execution, records: Sequence[Record]) -> tuple[
 def _branch_notifications(execution: Execution, records: Sequence[Record]) -> tuple[tuple[str, InboxItem], ...]:
     """The items that a branch posts: to its parent, when it leaves the way forward and when it has settled.
 
-    One that has settled also notifies the branch that may begin after it.
+    A settled branch also notifies the branch that may begin after it.
     """
     settled = bool(records) and is_settled(records[-1].target)
     if not settled and not any(record.event in ("rejected", "in_doubt") for record in records):

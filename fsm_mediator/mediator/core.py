@@ -197,7 +197,7 @@ class Core:
             self.settle_claims()
         except JournalError as error:
             logger.warning("the lease could not be renewed: %s", error)
-        except Exception:  # of a journal that is not ours, say: the heartbeat must not end
+        except Exception:  # a user's own journal may raise anything, and the heartbeat must not end
             logger.exception("the lease could not be renewed")
         return bool(self.owned.waiting)
 
@@ -242,7 +242,7 @@ class Core:
 
     async def read_inbox(self, active: ActiveExecution) -> None:
         """Have the execution receive what came to its inbox."""
-        active.called = False  # first: what comes during the read is read again
+        active.called = False  # first: items that come during the read are read again
         active.receive(await self.runtime.in_thread(inbox_after, self.journal, active.saga_id, active.inbox.seen))
 
     def wake_event(self, active: ActiveExecution) -> Event:

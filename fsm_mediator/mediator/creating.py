@@ -1,6 +1,6 @@
 """Creating: the branches of a group that is too large for one commit, batch by batch, from the plan in the journal.
 
-The record that enters the group is written with the whole plan. From then on whoever drives the parent creates the
+The record that enters the group is written with the whole plan. From then on the driver of the parent creates the
 branches: this driver, or the next one if it dies. The function that named them is not called again.
 """
 

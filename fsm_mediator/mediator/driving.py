@@ -3,8 +3,8 @@
 A driver asks an execution for its effect, performs it, and feeds the answer. The journal writes the records, which are
 reported to the observers. Then the driver asks for the next effect. It never waits but through its runtime.
 
-An error of a step keeps the frames that it passed. So no frame here may keep the run that has failed: what would close
-such a circle is deleted when a coroutine ends.
+An error of a step keeps the frames that it passed. So no frame here may keep the run that has failed: a variable that
+would close such a circle is deleted when a coroutine ends.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class ExecutionDriver(WaitingDriver):
             Its outcome when the driver left it; None if it continues elsewhere: on a timer, or under another driver.
 
         Raises:
-            BaseException: What a step raised that is no `Exception`, after the execution was released in a state from
-                which it can be driven on; or a `JournalError` if the journal cannot be written.
+            BaseException: A step raised it, and it is no `Exception`. The execution was released before, in a state
+                from which a driver can continue. Or a `JournalError`, if the journal cannot be written.
         """
         commits, execution = self.commits, active.execution
         leaving: BaseException | None = None
@@ -168,7 +168,7 @@ class ExecutionDriver(WaitingDriver):
             del active, call, answer  # an error of the step keeps this frame, which must keep neither run nor error
 
     def _leaving(self, active: ActiveExecution, effect: Effect, answer: Answer) -> BaseException | None:
-        """The error that goes on to the caller once its record is written: it ended a step in the caller's thread.
+        """The error to raise in the caller once its record is written: it ended a step in the caller's thread.
 
         So SIGTERM handlers that raise, pytest and Hypothesis work as without a mediator. A `CancelledError` cannot come
         from outside into a plain function, and stays.

@@ -1,8 +1,8 @@
 """Holds: attempts that may not begin, of one execution, of a saga or of a step, until the hold is lifted.
 
-A hold is a note. Each driver reads new ones with its heartbeat, and keeps what holds now in memory. A held attempt is
-announced in the journal as one that has not begun, like an attempt that queues for a limit. So a cancel and the
-deadline take hold as ever, and nothing is in doubt.
+A hold is a note. Each driver reads new notes with its heartbeat, and keeps the current holds in memory. A held attempt
+is announced in the journal as not begun, like an attempt that queues for a limit. So a cancel and the deadline take
+effect as usual, and nothing is in doubt.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _place_of(entry: Entry) -> tuple[str, str, str]:
 
 
 def current_holds(journal: Journal) -> dict[Held, Note]:
-    """What is held now, each with the note that says so, oldest first."""
+    """The things that are held now, each with its note, oldest first."""
     if not keeps_notes(journal):
         return {}
     found: dict[Held, Note] = {}

@@ -83,7 +83,7 @@ async def _status_of_all(core: Core, active: ActiveExecution) -> BranchesStatus 
 
 
 async def _surely_goes_on(core: Core, active: ActiveExecution) -> bool:
-    """Whether branches surely go on, so that nothing can be decided yet. It is asked of the journal now and then."""
+    """Whether branches surely still run, so that nothing can be decided yet. The journal is asked now and then."""
     execution, group, inbox = active.execution, active.group, active.inbox
     if group.planned or group.notified or execution.cancelled or execution.phase != WAITING:
         return False

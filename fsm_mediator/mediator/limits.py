@@ -93,10 +93,10 @@ class Slot:
     """One attempt's place in the queue, or its slot.
 
     Attributes:
-        limit: What it is a slot of.
+        limit: The limit of the slot.
         has_come: Whether it has its slot.
         ended: Whether it gave its slot or its place back.
-        call: What is called when its slot comes.
+        call: The function to call when its slot comes.
     """
 
     __slots__ = ("call", "ended", "has_come", "limit")

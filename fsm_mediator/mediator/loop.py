@@ -277,7 +277,7 @@ class LoopRuntime:
         if fault is None:
             if not asyncio.iscoroutine(thread.value):
                 return Returned(thread.value, late)
-            if seconds is not None:  # of a lambda, or a wrapper of a coroutine function
+            if seconds is not None:  # the coroutine of a lambda, or of a wrapper of a coroutine function
                 return await self._await_in_time(call, thread.value)
             try:
                 return Returned(await thread.value)

@@ -62,7 +62,7 @@ class Membership:
             self.opened = not self._changed
 
     def _enlist(self) -> None:
-        self._changed = False  # first: what is registered from now on is another change
+        self._changed = False  # first: a saga that is registered from now on is another change
         self._journal.enlist(replace(self._driver, definitions=self._definitions()))
 
     def note_change(self) -> None:
@@ -72,7 +72,7 @@ class Membership:
     def renew_lease(self) -> tuple[str, ...]:
         """Renew the lease, and return what `Journal.beat` does; a driver that was forgotten enlists again.
 
-        What it owned is free by then, and what of that is driven here ends with its next record.
+        Executions that it owned are free by then. If they are still driven here, that ends with their next record.
         """
         with self._lock:
             if self._changed and self._enlisted:

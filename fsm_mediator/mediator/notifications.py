@@ -15,7 +15,7 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 def checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
-    """*observers*, each of which can be called with a record.
+    """*observers*, after a check that each can be called with a record.
 
     Raises:
         DefinitionError: One cannot be called, is a class, or is a coroutine function.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def numbers_in(journal: Journal, saga: str, version: str | None, since: float | None) -> SagaNumbers:
     """The numbers of a saga's executions: see `Mediator.stats`."""
-    from fsm_mediator.statistics.numbers import first_span, read_numbers  # loaded by those who ask
+    from fsm_mediator.statistics.numbers import first_span, read_numbers  # loaded at the first call
     from fsm_mediator.statistics.side_store import filled_store_of
 
     if not isinstance(saga, str) or not isinstance(version, (str, type(None))):

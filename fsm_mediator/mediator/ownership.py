@@ -38,7 +38,7 @@ class AbandonedCall:
 
     Attributes:
         call: The thread's call.
-        effect: What it was to do.
+        effect: The effect that the call was to perform.
         slot: Its slot of a limit, if it has one.
         watched: Whether its answer will be journaled.
     """
@@ -62,7 +62,7 @@ class OwnedExecutions:
         to_release: The epochs of executions that were claimed for a worker while another one here was about to claim
             them, and may have found that they are owned here; by id.
         waiting: The places of executions that queue in the journal, see `Limit.wait_for_turn`, by id.
-        holds: What is held, as this driver knows it.
+        holds: The holds that this driver knows.
         claims_in_doubt: Whether a claim failed, and may have been made all the same.
         on_empty: Called, if set, whenever the last execution is gone.
         notify: Notifies the mediator, from any thread, of an item in an execution's inbox.
@@ -193,9 +193,7 @@ class OwnedExecutions:
                 self.check_no_running_call(saga_id)
             elif (claimed := self._try_claim(entry)) is None:
                 if entry.driver is not None:
-                    notify_local_owner(
-                        entry.driver.id, saga_id
-                    )  # whatever it was to be taken up for, its driver is to see
+                    notify_local_owner(entry.driver.id, saga_id)  # its driver must see the reason for this claim
                 return False
             active.execution = self._store.load_execution(claimed)
             active.epoch, active.claimed = claimed.epoch, None
@@ -211,7 +209,7 @@ class OwnedExecutions:
             active.orphaned = claimed.abandoned
             active.recovered = not active.unbegun
             active.dormant = claimed.state == PENDING and claimed.wake_at == math.inf  # unless an item lets it begin
-            active.called = False  # first: what comes from now on is read again
+            active.called = False  # first: items that come from now on are read again
             if claimed.seq or claimed.mail:  # else the commit that begins it returns the inbox
                 active.receive(self._journal.inbox(saga_id))
         except BaseException as error:
@@ -227,7 +225,7 @@ class OwnedExecutions:
         claimed = self._journal.claim(saga_id, self._driver_id)
         if claimed is not None and entry.driver is not None and entry.driver.id == self._driver_id:
             # Owned here, and not driven: it could not be released, the answer to its claim was lost, or an interrupt
-            # hit between two lines. What may still be written under its epoch is to be refused.
+            # hit between two lines. Records that may still be written under its epoch must be refused.
             self._journal.release(saga_id, claimed.epoch)
             again = self._journal.claim(saga_id, self._driver_id)
             claimed = again and msgspec.structs.replace(again, abandoned=again.abandoned or claimed.abandoned)

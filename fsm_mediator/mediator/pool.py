@@ -1,8 +1,8 @@
 """Pool: a bounded thread pool, a timer thread, and a call in a thread of its own. Nothing here knows a saga.
 
 All threads are daemon threads: a step that hangs must not keep a process from ending; the journal knows what was under
-way. The threads of the pool and the timer thread end when they are idle for a while, and start again when needed, so
-that a mediator which is never closed leaves no thread.
+way. The threads of the pool and the timer thread end when they are idle for a while, and start again when needed. So a
+mediator that is never closed leaves no thread.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ThreadPool:
             return max(0, self._most + self._blocked - (self._threads - self._idle) - self._queued)
 
     def submit(self, job: Callable[[], None], context: contextvars.Context | None = None) -> bool:
-        """Have *job* run soon, in a copy of *context*; what it raises is logged. False: the pool was stopped."""
+        """Let *job* run soon, in a copy of *context*; its error is logged. False: the pool was stopped."""
         context = contextvars.copy_context() if context is None else context.copy()
         with self._lock:
             if self._stopped:
@@ -297,7 +297,7 @@ class ThreadCall:
     def revoke(self) -> bool:
         """Prevent the call; False: it runs already.
 
-        `start` itself can be interrupted by a signal, and then nobody knows whether there is a thread.
+        A signal can interrupt `start` itself; then it is unknown whether there is a thread.
         """
         with self._lock:
             self._revoked = self._revoked or not self._begun

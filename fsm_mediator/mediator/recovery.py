@@ -82,7 +82,7 @@ class RecoveryPoll:
             wait = BACKOFF.wait(self._failures, 0.5)
             logger.warning("the daemon cannot use the journal, and looks again in %.1f s: %s", wait, error)
             return wait, False
-        # What is due and was not claimed cannot be driven here, or is: it is not looked for all the time.
+        # A due execution that was not claimed is driven here already, or cannot be: no reason to look all the time.
         return self._poll if wake is None or wake <= now else min(self._poll, max(0.001, wake - now)), False
 
     def _learn(self) -> None:
@@ -141,7 +141,7 @@ class Daemon:
     Args:
         core: The mediator's.
         poll: The most seconds between two looks at the journal.
-        relays: What else is passed on.
+        relays: Further functions to call again and again, such as the relay of an outbox.
     """
 
     def __init__(self, core: Core, poll: float, relays: Sequence[PassOn]) -> None:
@@ -183,7 +183,7 @@ class AsyncDaemon:
     Args:
         core: The mediator's.
         poll: The most seconds between two looks at the journal.
-        relays: What else is passed on.
+        relays: Further functions to call again and again, such as the relay of an outbox.
     """
 
     def __init__(self, core: Core, poll: float, relays: Sequence[PassOn]) -> None:

@@ -305,7 +305,7 @@ def _local_branch(core: ExecutionDriver, entry: Entry) -> ActiveExecution | None
 
 
 async def command(core: ExecutionDriver, saga_id: str, verb: InboxItem, timeout: float) -> Outcome:
-    """Have a verb judged, and the execution driven on: here if it can be, else by its driver. See `Mediator.retry`."""
+    """Judge a verb, and continue the execution: here if possible, otherwise in its driver. See `Mediator.retry`."""
     check_seconds("timeout (seconds)", timeout)
     await core.open()
     command_of(core.store, saga_id, verb)

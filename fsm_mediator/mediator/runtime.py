@@ -2,7 +2,7 @@
 
 The core is written once, as coroutines over a runtime. There are two: `ThreadRuntime`, whose every wait blocks the
 thread, so that a coroutine never suspends and is run by one ``send(None)``; and `LoopRuntime`, on an event loop. A test
-can wrap a runtime to see or to change what is called, written and waited for.
+can wrap a runtime to see or to change its calls, writes and waits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class StepCall:
 
     Attributes:
         saga_id: The execution that it is made for.
-        effect: What is called.
+        effect: The effect, which names the function.
         arguments: The arguments.
         running: The call itself, where it has a thread or a task of its own.
     """

@@ -304,7 +304,7 @@ class ExecutionStore:
     def roots_of(self, outcomes: Iterable[Outcome], driver_id: str) -> list[str]:
         """The roots of the branches in *outcomes* that are not in there themselves, unless another driver owns them.
 
-        A branch that settles has its root driven on, in the background.
+        When a branch settles, its root continues in the background.
         """
         claimed = {outcome.saga_id for outcome in outcomes}
         roots = {root_of(saga_id) for saga_id in claimed if is_branch(saga_id)} - claimed
@@ -368,8 +368,8 @@ _begun = (-1, 0)
 def uuid7_hex(at: float) -> str:
     """A new id that begins with the time: a UUID of version 7 (RFC 9562) in hexadecimal.
 
-    What is opened at about the same time lies side by side in a journal's index by id. Were all of it random, each of
-    many executions that are opened in one commit would have another page written.
+    Executions opened at about the same time lie side by side in a journal's index by id. With random ids, each of many
+    executions that are opened in one commit would write another page.
     """
     global _begun  # noqa: PLW0603 - two threads that race for it only work it out twice
     millisecond = int(at * 1000)

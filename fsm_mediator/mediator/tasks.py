@@ -1,4 +1,4 @@
-"""What `LoopRuntime` is made of: an event that any thread can set, a timer, and a call in a task of its own."""
+"""The parts of `LoopRuntime`: an event that any thread can set, a timer, and a call in a task of its own."""
 
 from __future__ import annotations
 
@@ -144,13 +144,13 @@ class TaskCall:
 
     @property
     def value(self) -> Any:
-        """What it returned."""
+        """Its return value."""
         answer = None if self._task.cancelled() else self._task.result()
         return answer.value if isinstance(answer, Returned) else None
 
     @property
     def error(self) -> BaseException | None:
-        """What it raised."""
+        """The error that it raised; None: none."""
         if self._task.cancelled():
             return asyncio.CancelledError()
         answer = self._task.result()

@@ -134,7 +134,7 @@ class ThreadRuntime:
         return self.answer(call, value)
 
     def answer(self, call: StepCall, value: Any, late: bool = False) -> Answer:
-        """What a returned *value* is: a coroutine is refused."""
+        """The answer for a returned *value*: a coroutine is refused."""
         if type(value) is not types.CoroutineType:
             return Returned(value, late)
         value.close()

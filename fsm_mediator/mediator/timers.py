@@ -15,12 +15,12 @@ from functools import partial
 class WakeTimers:
     """Wakes executions when they are due, in the order of their times.
 
-    One that has gone on in the meantime is woken all the same: whoever takes it up finds that there is nothing to do.
+    An execution that has moved in the meantime is woken nevertheless: its driver finds that there is nothing to do.
 
     Args:
         set_timer: Calls a function at a time, in seconds since the epoch, or not much later.
         clock: Tells that time.
-        wake: Has an execution claimed, for this time has come.
+        wake: Claims an execution, because this time has come.
     """
 
     def __init__(

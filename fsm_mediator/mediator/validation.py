@@ -102,7 +102,7 @@ def check_listing(state: Any, saga: Any, limit: Any) -> None:
     """Refuse to list what can match nothing, and seem to say that all is well.
 
     Raises:
-        DefinitionError: There is no such state, or what is given is of another type.
+        DefinitionError: There is no such state, or an argument is of another type.
     """
     if state is not None and (not isinstance(state, str) or phase_of(state) not in (*PHASES, UNDRIVABLE)):
         raise DefinitionError(

@@ -168,7 +168,7 @@ def post_verb(store: ExecutionStore, saga_id: str, verb: InboxItem) -> Entry:
 
 
 async def outcome_elsewhere(core: Core, saga_id: str, timeout: float) -> Outcome:
-    """The outcome of an execution of which this mediator has only the shape, once it rests or time is over."""
+    """The outcome of an execution once it rests or time is over; this mediator has only the shape of its saga."""
     runtime, pause = core.runtime, 0.002
     until = runtime.monotonic() + timeout
     while True:

@@ -27,7 +27,7 @@ class WaitingDriver(Core):
         """Wait until the execution is due at *until*, something came to its inbox, or a branch may have settled.
 
         Returns:
-            The time then; None: the driver has left, a timer will have it driven on.
+            The time then; None: the driver has left, and a timer will resume the execution.
         """
         self.runtime.check_cancelled()
         if until is None:
@@ -78,7 +78,7 @@ class WaitingDriver(Core):
         wake = self.wake_event(active)
         active.wait.until = until
         try:
-            if not active.called and not active.stopping:  # whoever sets these looks for the event after that
+            if not active.called and not active.stopping:  # code that sets these looks for the event afterwards
                 await self.runtime.wait(wake, min(wait, 60.0))  # in slices: the system's clock may be set meanwhile
         finally:
             active.wait.until = None
@@ -107,7 +107,7 @@ class WaitingDriver(Core):
         return queues
 
     async def _wait_for_slot(self, active: ActiveExecution) -> bool:
-        """Wait for the slot of an attempt; False: the driver has left, the slot will have the execution driven on."""
+        """Wait for the slot of an attempt; False: the driver has left, and the slot will resume the execution."""
         slot = active.slot
         assert slot is not None
         if active.background and self.runtime.suspends:

@@ -66,9 +66,15 @@ class Moved(Protocol):
 def samples(accepted_at: float, records: Iterable[Moved]) -> Iterator[tuple[float, str, str, float]]:
     """The samples of the records of one execution: time, kind, name, seconds.
 
-    ``state``: how long a state was held; ``move``: a transition was made (``event source target``); ``doubt``: an
-    attempt to execute the step *name* ended in doubt; ``run``: from the acceptance to an end; ``part``: how long a
-    step, wait or group took forward. The samples of more records begin with those of fewer.
+    The kinds:
+
+    - ``state``: how long a state was held.
+    - ``move``: a transition was made (``event source target``).
+    - ``doubt``: an attempt to execute the step *name* ended in doubt.
+    - ``run``: from the acceptance to an end.
+    - ``part``: how long a step, wait or group took forward.
+
+    The samples of more records begin with those of fewer.
     """
     entered = begun = accepted_at
     for record in records:
@@ -98,7 +104,7 @@ class StepStatistics(msgspec.Struct, frozen=True, kw_only=True):
         failures: How often it was given up.
         retries: How many attempts to execute it followed another one.
         p50: Half of its samples took at most so many seconds, retries and waits included; None: no samples.
-        p95: The same of 95 per cent.
+        p95: 95 per cent of its samples took at most so many seconds; None: no samples.
         now: How many executions are in it now.
         stuck: How many of these wait for a person.
     """
@@ -117,7 +123,7 @@ class MachineStatistics(msgspec.Struct, kw_only=True):
 
     Attributes:
         executions: How many have a record in the period.
-        now: How many are in each state. Of the ends: how many ended in the period.
+        now: How many are in each state. For ``succeeded`` and ``failed``, how many ended in the period.
         runs: How long it took from the acceptance to the end.
         states: How long each state was held, by state.
         parts: How long each step, wait or group took forward, by path.

@@ -48,7 +48,7 @@ def _took(name: Literal["p50", "p95"]) -> _Shown:
         took: float | None = getattr(step, name)
         return "no samples" if took is None else f"{rounded(took)} · n {step.samples:,}"
 
-    # A wait is as long as somebody lets it be: beside it every step would be fast.
+    # Waits have no colour: beside a long wait every step would seem fast.
     return _Shown(
         f"{name}: {name[1:]} of 100 took at most",
         f"n: how many   {_PLAIN}, or a wait",

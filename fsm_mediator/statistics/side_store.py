@@ -71,7 +71,7 @@ class SideStore:
         """Count what the journal has since the last time, and return how many changes that were.
 
         Several processes may do so at once, and any of them may be killed: changes are counted in transactions, each
-        with the place from which the next goes on.
+        with the place at which the next begins.
 
         Args:
             progress: Called after each transaction.
@@ -175,7 +175,7 @@ class SideStore:
         return str(Path(self._source).stat().st_ino)
 
     def _place(self, connection: sqlite3.Connection) -> tuple[str, float] | None:
-        """The cursor, and when it was read; None: it is to be built anew, for it is of another journal or format."""
+        """The cursor, and when it was read; None: the store belongs to another journal or format, and is rebuilt."""
         known = _ids_of(connection) == (sql.APPLICATION_ID, sql.FORMAT)
         found = connection.execute(sql.PLACE).fetchone() if known else None
         if found is None or found[2] != self._file() or int(found[0]) > self._journal.last_change():
@@ -219,7 +219,7 @@ def _ids_of(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _empty(connection: sqlite3.Connection) -> None:
-    """Drop all tables of a store, and make them anew.
+    """Drop all tables of a store, and create them again.
 
     Raises:
         JournalError: The file is none of ours.
@@ -304,7 +304,7 @@ def _fill(store: SideStore, ended: threading.Event, every: float) -> None:
             if store.path.exists():
                 store.refresh()
             logged = ""
-        except JournalError as error:  # counts are not worth the daemon; the journal's own errors are told by drivers
+        except JournalError as error:  # counts must not end the daemon; drivers report the journal's own errors
             if str(error) != logged:
                 logged = str(error)
                 logger.warning("the side store is not filled: %s", error)

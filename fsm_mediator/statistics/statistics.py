@@ -210,8 +210,8 @@ class Statistics:
             show: ``p50`` or ``p95`` (the seconds that so many per cent took at most), ``failures`` (the share that was
                 given up, and retries) or ``now`` (how many executions are in a step).
             view: ``steps``, or ``detail``: every state, and how often each transition was made.
-            beside: Of the steps view: other statistics, drawn on the right in the same colours: of another period, or
-                another version. Two pictures that are too wide for that are drawn below each other.
+            beside: Statistics of another period or version, drawn on the right of the steps view in the same colours.
+                Two pictures that are too wide for that are drawn below each other.
             look: Attributes of `Diagram`.
 
         Raises:

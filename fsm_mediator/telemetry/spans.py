@@ -1,6 +1,6 @@
 """Telemetry: a span for each stint of an execution and each attempt in it, and metrics, by OpenTelemetry's API alone.
 
-A span never outlives a stint: one that is open for days is never exported, and one that a crash leaves open is lost. So
+A span never outlives a stint: a span open for days is never exported, and a span left open by a crash is lost. So
 a stint is a trace of its own, with a link to the trace in which the execution was accepted, whose context is journaled.
 The global provider is used, or the given one, and neither is ever set.
 """
@@ -34,7 +34,7 @@ NAME = "fsm_mediator"
 """The name of the tracer and of the meter, and what the names of attributes and instruments begin with."""
 
 OUTCOMES = {"execute": "executed", "compensate": "compensated", "probe": "probed", "decide": "decided"}
-"""What an attempt that returns has done, by its verb."""
+"""The outcome of an attempt that returns, by its verb."""
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -143,7 +143,7 @@ class Telemetry:
         span.end()
 
     def __call__(self, thing: Record | Context) -> Any:
-        """Of a record, as an observer: note it. Of a context, as a hook: the span of the attempt, to be entered."""
+        """Note a record, as an observer; or return the span of an attempt for its context, as a hook."""
         return self._observe(thing) if isinstance(thing, Record) else self._attempt(thing)
 
     def _observe(self, record: Record) -> None:

@@ -167,7 +167,7 @@ class Checking:
             case = self.case(plan)
             yield case
             if case.problem and not self._worlds.is_fresh_per_run:
-                return  # the world is not what it was, and nobody knows how to put it back
+                return  # the run changed the world, and it cannot be reset
 
     def plans(
         self,

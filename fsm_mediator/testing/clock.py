@@ -48,7 +48,7 @@ class VirtualClock:
             self.now += seconds
 
     async def sleep_async(self, seconds: float) -> None:
-        """As `sleep`, awaited; on a loop of `event_loop` other tasks go on meanwhile, in the order of their times."""
+        """As `sleep`, awaited; on a loop of `event_loop` other tasks run meanwhile, in the order of their times."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, VirtualLoop) and loop.clock is self:
             with self._lock:

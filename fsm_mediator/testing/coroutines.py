@@ -82,7 +82,7 @@ def _profile(frame: FrameType, event: str, function: Any) -> None:
 async def cut_short(call: StepCall, note: Callable[[str], None]) -> Answer:
     """Call a coroutine function and cancel it at its first await, as a time-out does; return the answer.
 
-    *note* is called with the problem if it goes on all the same.
+    *note* is called with the problem if the function keeps running nevertheless.
     """
     callback = call.effect.callback
     assert callback is not None

@@ -260,7 +260,7 @@ class FaultInjector:
 
 
 def _named_error(fault: Fault) -> Exception:
-    """A new error of the kind that *fault* names. One that was raised before would have a traceback."""
+    """A new error of the kind that *fault* names. An error that was raised before would have a traceback."""
     message = "made to fail, after it had taken effect"
     if fault.error is None:
         return InjectedError(message)
@@ -270,8 +270,8 @@ def _named_error(fault: Fault) -> Exception:
 def path_of(saga: Saga, saga_id: str, part: Part) -> str:
     """The path of *part* from the outermost saga.
 
-    A branch's step is ``group.branch.step``, and one that is a branch by itself ``group.branch``; of a group that has a
-    branch for each item, all are ``*``.
+    A branch's step is ``group.branch.step``. A step that is a branch by itself is ``group.branch``. In a group with a
+    branch for each item, every branch is ``*``.
     """
     outer = []
     for place in saga_id.split("/")[1:]:

@@ -84,7 +84,7 @@ class Scheduler:
         self._live: set[int] = set()
         self._waiting: dict[int, Callable[[], bool]] = {}
         self._timed: set[int] = set()  # functions that wait for some time only
-        self._outside: set[int] = set()  # those that wait for something that is no function of this run
+        self._outside: set[int] = set()  # functions that wait for something outside of this run
         self._here = threading.local()
         self.points: list[tuple[int, str]] = []
         self.names: list[str] = []
@@ -98,7 +98,7 @@ class Scheduler:
         """Run *functions*, each with its name, to their ends, each in a thread of its own.
 
         Raises:
-            BaseException: What a function raised.
+            BaseException: The error of a function.
         """
         failures: list[BaseException] = []
         begun = [(self.add(name), function) for name, function in functions]

@@ -109,7 +109,7 @@ class Stepper:
         self.injector.journal.post(self.execution.saga_id, item)
         self._active.receive(self.injector.journal.inbox(self.execution.saga_id))
         if self.effect is None or self.effect.callback is None:
-            self._write([])  # while a call is under way, it is taken up after it
+            self._write([])  # while a call is under way, the item is read after the call
 
     def cancel(self) -> None:
         """Cancel the execution."""

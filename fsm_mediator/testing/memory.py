@@ -87,7 +87,7 @@ class ProcessMemory:
         world: The names of attributes and variables that are known to belong to the world; `learn` adds to them.
 
     Attributes:
-        lost: What a death took, in words.
+        lost: The values that a death took, in words.
     """
 
     def __init__(self, saga: Saga, look: Callable[[], Any], world: set[str]) -> None:
@@ -99,7 +99,7 @@ class ProcessMemory:
         self.lost: dict[str, None] = {}
 
     def lose(self) -> None:
-        """Put everything back that changed, as in a new process; what the world shows is left."""
+        """Put everything back that changed, as in a new process, except for the world."""
         for root in self._roots:
             if root.name not in self._world and root.has_changed() and self._puts_back(root):
                 self.lost[root.name] = None
@@ -197,7 +197,7 @@ def _kept_in(value: Any) -> tuple[_Kept, ...]:
 
 
 def _can_change(value: Any) -> bool:
-    """Whether *value* is a container, or an object of a user's class. What the standard library made is left alone."""
+    """Whether *value* is a container, or an object of a user's class. Objects of the standard library do not count."""
     kind = type(value)
     if kind in _CONTAINERS:
         return True

@@ -27,7 +27,7 @@ def in_a_child(work: Callable[[], object]) -> bool:
     if not hasattr(os, "fork"):
         raise DefinitionError("processes can only be killed where there is a fork: not on this system")
     with warnings.catch_warnings():
-        # Of threads, which Python warns about since 3.12: none of them is of any use to the child.
+        # Since 3.12 Python warns about threads at a fork. The child needs none of them.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:

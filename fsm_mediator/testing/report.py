@@ -18,7 +18,7 @@ class SagaBrokenError(MediatorError, AssertionError):
     """A fault leaves the world in a wrong state. The message has the fault, the timeline, and a way to reproduce it.
 
     Attributes:
-        report: What was checked, the broken cases included.
+        report: All checked cases, the broken ones included.
     """
 
     def __init__(self, report: CheckReport) -> None:
@@ -65,7 +65,7 @@ class Case:
         return f"<Case {self.id}: {self.outcome.state}{', broken' if self.problem else ''}>"
 
     def _faults_that_struck(self) -> Iterator[str]:
-        """The faults in words: first the ones that struck, with the number of attempts, then the ones never met."""
+        """The faults in words: first the faults that struck, with the number of attempts, then the others."""
         for fault, times in self.strikes.items():
             yield f"{fault}{f' ({times} attempts)' if times > 1 else ''}"
         for fault in self.plan.all:

@@ -277,7 +277,7 @@ class _Run:
                     )
                 for name, value in awaited.items():
                     self.signalled.add(name)
-                    with contextlib.suppress(RefusedError):  # somebody was quicker: it has been cancelled meanwhile
+                    with contextlib.suppress(RefusedError):  # it was cancelled meanwhile
                         self._run_command("signal", self.saga_id, name, value)
                 outcome = self._run_command("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
         return outcome, f"it does not end: after {ROUNDS} times of being taken up, it is in {outcome.state!r}"
@@ -304,7 +304,7 @@ class _Run:
                 self.died()
                 self._sleep_on()
                 self.mediator = self.runner.driver(self.saga, self.injector)
-                # Of a group's branches, each is taken up by itself.
+                # Each branch of a group is recovered by itself.
                 to_say = [("recover", (), {}), again] if self.saga.branches else [again]
             else:
                 del to_say[0]

@@ -52,7 +52,7 @@ class SagaMachineError(MediatorError, AssertionError):
         self.outcome = outcome
 
     def __str__(self) -> str:
-        # Only now: while Hypothesis shrinks, hundreds of these are made that nobody reads.
+        # Only now: while Hypothesis shrinks, it makes hundreds of these errors and shows none.
         text = timeline(self.outcome.history)
         diagram = self.outcome.diagram().to_mermaid()
         return f"saga {self.outcome.saga.name!r}: {self.problem}\ntimeline\n{text}\ndiagram\n{diagram}"
@@ -122,7 +122,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
             encode=self.settings_of["encode"],
         )
 
-    # What comes of the call that is next
+    # Outcomes of the next call
 
     @_move(lambda self: self._calls())
     def goes_well(self) -> None:
@@ -169,7 +169,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
         """The call answers, and its driver dies before that is journaled."""
         self.stepper.perform(faults.CRASH_UNRECORDED)
 
-    # What else happens
+    # Other events
 
     @_move(lambda self: not self.stepper.execution.ended)
     def driver_dies(self) -> None:
@@ -263,7 +263,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
     def _fail(self, problem: str) -> None:
         raise SagaMachineError(problem, self.stepper.outcome)
 
-    # What is possible
+    # Conditions of the rules above
 
     def _calls(self, verb: str | None = None) -> bool:
         effect = self.stepper.effect

@@ -160,7 +160,7 @@ def histories(
         possible = list(moves.at(execution, ledger))
         if not possible or (execution.ended and draw(st.sampled_from([True, True, False]))):
             break  # what has succeeded can still be undone, but rarely is
-        # What comes first is that all goes well: else few would ever come far.
+        # The first possible move is success. It is preferred, because few histories would otherwise get far.
         move = possible[0] if draw(st.sampled_from([True, True, False])) else draw(st.sampled_from(possible))
         at += draw(st.sampled_from([0.0, 0.5, 3600.0]))
         at = max(at, execution.history[-1].at if execution.history else at)

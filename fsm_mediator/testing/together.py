@@ -320,7 +320,7 @@ def _switches(scheduler: Scheduler) -> Iterator[str]:
 
 
 def _share(scheduler: Scheduler, loop: VirtualLoop) -> None:
-    """Have others go on where *loop* has nothing to do, and where it would let time pass."""
+    """Let others run whenever *loop* has nothing to do, and whenever it would let time pass."""
 
     def idle(select: Callable[[float | None], list[Any]], timeout: float | None) -> list[Any]:
         if loop.in_threads:  # a step works in a thread: its execution keeps its turn

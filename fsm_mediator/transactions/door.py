@@ -1,9 +1,9 @@
 """Door: a key's row in the user's database, which decides whether an attempt of a step may take effect.
 
-An attempt inserts its key, does its work and stores its result, in one transaction. What asks whether it took effect,
-a probe or a compensation, closes the door in the same statement where it finds no result: it writes the number of its
-own record as a fence. An attempt that was announced by a record up to the fence is rejected from then on, even if it
-was under way all the while; one that was announced later goes on. The numbers of an execution's records never fall.
+An attempt inserts its key, does its work and stores its result, in one transaction. A probe or a compensation asks
+whether it took effect. If it finds no result, it closes the door in the same statement: it writes the number of its own
+record as a fence. From then on, an attempt that was announced by a record up to the fence is rejected, even if it was
+already under way. An attempt announced later may take effect. The numbers of an execution's records never fall.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Door:
 
         Raises:
             StepRejectedError: The door was closed after this attempt began.
-            OutcomeUnknownError: The connection was lost in the midst of the commit.
+            OutcomeUnknownError: The connection was lost during the commit.
         """
 
         async def attempt(session: Any) -> str:

@@ -10,7 +10,7 @@ class TransactionError(StepRejectedError):
 
 
 class AttemptOpenError(MediatorError):
-    """An earlier attempt of the step holds its transaction open: whether it commits cannot be told yet."""
+    """An earlier attempt of the step holds its transaction open: it is unknown yet whether it commits."""
 
 
 def conflicts(error: BaseException) -> bool:

@@ -1,8 +1,8 @@
 """Outbox: starts, signals and messages that a transaction of the user's writes, and what passes them on.
 
-A row is committed with the user's own rows, or not at all. A relay passes it on and deletes it afterwards, so that it
-is passed on at least once: a start or a signal that comes twice is the same to the mediator, and a message has an id.
-Messages are published by one relay at a time, which has a lease, so that two do not publish the same ones.
+A row is committed with the user's own rows, or not at all. A relay passes it on and deletes it afterwards, so it is
+passed on at least once. A start or a signal that comes twice is the same to the mediator, and a message has an id.
+Messages are published by one relay at a time, which has a lease, so that two do not publish the same messages.
 Rows are read in the order of their numbers, and only where nothing with a lower number can be committed any more.
 """
 
@@ -58,7 +58,7 @@ class Row(NamedTuple):
 
     Attributes:
         number: Its number.
-        kind: What it is.
+        kind: Whether it is a start, a signal or a message.
         name: The saga, the signal or the topic.
         key: The id of the execution, or the key within which messages stay in order.
         body: The payload or the value, as JSON; of a start with the deadline.
@@ -140,7 +140,7 @@ class Outbox:
 
     Args:
         access: The database, with the tables.
-        publish: What publishes messages. None: messages wait for a process that has one.
+        publish: The function that publishes messages. None: messages wait for a process that has one.
     """
 
     def __init__(self, access: Access, publish: Publish | None) -> None:

@@ -12,13 +12,13 @@ from fsm_mediator.errors import DefinitionError
 from fsm_mediator.transactions.databases.base import Dialect
 
 BEGUN: Final = "begun"
-"""The state of a key whose transaction is under way. Nobody but that transaction sees it."""
+"""The state of a key whose transaction is under way. Only that transaction sees it."""
 
 DONE: Final = "done"
 """The state of a key whose step took effect."""
 
 TRANSACTION: Final = "this_transaction()"
-"""Stands in statements for the number of the transaction, as the dialect has it."""
+"""The placeholder in statements for the number of the transaction, as the dialect has it."""
 
 BEFORE: Final = "seconds_ago()"
 """Stands for the time that is ``:seconds`` before now."""
@@ -39,7 +39,7 @@ _IN_POSTGRES: Final = {
     SETTLED: "written_by < pg_snapshot_xmin(pg_current_snapshot())",
     AGE: "COALESCE(extract(epoch FROM now() - min(at) FILTER (WHERE refused IS NULL))::float8, 0)",
 }
-_IN_SQLITE: Final = {  # it numbers no transactions, lets none be ended in its midst, and has one writer at a time
+_IN_SQLITE: Final = {  # it numbers no transactions, lets no other session end one, and has one writer at a time
     NOW: "((julianday('now') - 2440587.5) * 86400.0)",
     TRANSACTION: "''",
     BEFORE: "datetime('now', '-' || :seconds || ' seconds')",

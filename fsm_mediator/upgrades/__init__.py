@@ -1,4 +1,4 @@
-"""Upgrades: whether executions of an older definition of a saga can go on under a newer one."""
+"""Upgrades: whether executions of an older definition of a saga can continue under a newer one."""
 
 from __future__ import annotations
 

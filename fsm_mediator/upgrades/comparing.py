@@ -1,10 +1,10 @@
 """compare: which executions of an older definition are, by their histories, executions of the newer one as well.
 
-The theory: a machine is a finite automaton over its moves. An execution in flight can go on under another definition
-exactly if its history, with parts renamed on request, is a history of the other machine too: then it does not differ
-from one that was started there, and every law of the new machine holds of it. So a state is safe if no path into it
-takes a move that the new machine lacks; the first such move on each path is the reason. A part of another kind is
-another part: a sleep does not end where a signal comes.
+The theory: a machine is a finite automaton over its moves. An execution in flight can continue under another definition
+exactly if its history, with parts renamed on request, is a history of the other machine too. Then it does not differ
+from an execution that was started there, and every law of the new machine holds for it. So a state is safe if no path
+into it takes a move that the new machine lacks; the first such move on each path is the reason. A part of another kind
+is another part: a signal does not end a sleep.
 
 No execution, no journal and no clock is read here.
 
@@ -56,7 +56,7 @@ def compare(
     *,
     every: bool = False,
 ) -> Comparison:
-    """Compare *old* with *new*: can executions of *old* go on once only *new* is deployed?
+    """Compare *old* with *new*: can executions of *old* continue once only *new* is deployed?
 
     ::
 
@@ -308,7 +308,7 @@ class _Reachability:
 
 
 def _all_fold(comparison: Comparison) -> bool:
-    """Whether every history of a branch is one of the new definition; an ended one too, for it may be undone."""
+    """Whether every history of a branch is a history of the new definition, also if it ended: it may be undone."""
     return all(each.becomes is not None and each.verdict is not Verdict.DEPENDS for each in comparison.states) and all(
         map(_all_fold, comparison.branches)
     )

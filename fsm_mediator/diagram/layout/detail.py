@@ -67,7 +67,7 @@ class Strips(Lanes):
 
     @property
     def can_be_narrow(self) -> bool:
-        """Whether there are small nodes right of compensations, one at the most of each, and no others there."""
+        """Whether there are small nodes right of compensations, at most one for each, and no others there."""
         unders = [strip for strip in self.all if strip.under]
         return bool(unders) and all(strip.lower is not None and len(strip.under) == 1 for strip in unders)
 

@@ -107,7 +107,7 @@ class Band(NamedTuple):
 class Layout:
     """The places of everything in a picture."""
 
-    boxes: dict[str, Box] = attrs.Factory(dict)  # of nodes, by id
+    boxes: dict[str, Box] = attrs.Factory(dict)  # the boxes of nodes, by id
     lines: dict[str, list[Line]] = attrs.Factory(dict)  # the texts of nodes, likewise
     routes: list[Route] = attrs.Factory(list)  # the lines of edges
     frames: list[Frame] = attrs.Factory(list)  # the outer ones first

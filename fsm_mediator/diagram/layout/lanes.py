@@ -32,7 +32,7 @@ class Lanes(Router):
     lane: float  # the way back
     around: float  # where a line passes a compensation that has its small node below it
     words: float  # where labels of lines to a person begin
-    start: float  # the lower edge of what is given up to the end
+    start: float  # the lower edge of the parts from which the saga fails without a compensation
     labels: float
     labels_end: float  # the room for labels above the first strip
 

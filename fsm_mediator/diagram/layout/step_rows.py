@@ -36,7 +36,7 @@ def broken(items: Sequence[Item], first_room: float, room: float) -> list[list[I
     """The fewest rows, as even as can be; rather not broken within a nested saga.
 
     Args:
-        items: What is to be read one after the other.
+        items: The items, in the order of reading.
         first_room: How wide the first row may be.
         room: How wide each other row may be.
     """

@@ -18,7 +18,7 @@ DIRECTIONS: Final[tuple[Direction, ...]] = (RIGHT, DOWN)
 
 PAGE: Final = 736
 LEAST: Final = 300
-"""How many pixels wide a picture is at the most, its margins included: a README's column; and how few they may be."""
+"""The width of a picture in pixels, its margins included: by default a README's column, and at least `LEAST`."""
 
 PAD: Final = 12.0
 BESIDE: Final = 24.0

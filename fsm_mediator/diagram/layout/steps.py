@@ -1,7 +1,7 @@
 """The layout of the steps view: rows like the lines of a text, or one column. Plain geometry; no colours.
 
 A group is a frame around its branches, which fork at its left edge and join at its right one. The way back runs below
-the boxes of a row, from each step to the one that is compensated next::
+the boxes of a row, from each step to the step that is compensated next::
 
         ┌─────┐   ┌─────┐   ┌ fulfil ────────────┐
      ●──│ one │──▶│ two │──▶┃──[pack]────────────┃──▶ ...

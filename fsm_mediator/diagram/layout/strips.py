@@ -63,11 +63,11 @@ class Strip:
     lower: Node | None = None  # compensates the part
     under: list[Node] = attrs.Factory(list)  # the small nodes right of that
     joining: list[str] = attrs.Factory(list)  # the ids of other nodes from which the part is done, in order
-    branches: list[tuple[Picture, Layout]] = attrs.Factory(list)  # of a group
+    branches: list[tuple[Picture, Layout]] = attrs.Factory(list)  # the branches of a group
     group: Layout | None = None  # the frame of its branches, below it
     top: float = 0.0
     height: float = 0.0
-    reach: float = 0.0  # the lower edge of what is given up to its compensation first
+    reach: float = 0.0  # the lower edge of the parts whose failure leads to its compensation first
     low: float = 0.0  # where lines pass below it and its branches
     labels: float = 0.0  # the top of the room for labels, below it and its branches
     end: float = 0.0  # the bottom of that room

@@ -1,7 +1,7 @@
 """Attempts: the turns under way in a worker's process, and answers that Restate does not have yet.
 
-When the server of Restate restarts, a step of a living worker goes on. The server asks the worker for the same turn
-again, and is given the answer of the one that is under way: nothing is repeated for it.
+When the server of Restate restarts, a step of a living worker continues. The server asks the worker for the same turn
+again, and gets the answer of the turn under way: nothing is repeated for it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Attempts:
         return [task for _, task in self._tasks.values() if task is not None]
 
     async def close(self, grace: float) -> None:
-        """Begin no turn any more, and wait *grace* seconds for those under way. One that goes on counts as crashed."""
+        """Begin no further turn, and wait *grace* seconds for turns under way. An unfinished turn counts as crashed."""
         self._closing = True
         if going_on := [task for task in self._undelivered() if not task.done()]:
             _, left = await asyncio.wait(going_on, timeout=grace)

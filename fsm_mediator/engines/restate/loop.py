@@ -1,7 +1,7 @@
 """The workflow that drives an execution on Restate. The loop itself is in `fsm_mediator.engines.driving`.
 
-Each turn is a `run` of Restate's, whose result is in Restate's journal before it is folded. What others say comes as
-promises, which are numbered; so they are heard in one order, also in a replay.
+Each turn is a `run` of Restate's, whose result is in Restate's journal before it is folded. Messages of others come as
+promises. These are numbered, so that a replay takes them in the same order.
 
 **Whether a turn was begun before.** Restate's journal does not say that a `run` has begun. So the `run` before it is
 its announcement, and names the process that made it. That process alone may begin the next turn, and knows whether it
@@ -109,7 +109,7 @@ class SagaRun(Driving):
             self._standing = standing
             self.context.set("standing", standing, JSON)
 
-    # What Restate logs
+    # Restate's log
 
     async def _any(self, *futures: RestateDurableFuture[Any]) -> RestateDurableFuture[Any] | None:
         """Wait for one of *futures*; None: a message came, or a branch has ended, and is taken."""

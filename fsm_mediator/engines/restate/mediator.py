@@ -90,7 +90,7 @@ class RestateMediator(EngineMediator):
         return await self._ask(path, method="GET", timeout=PATIENCE if how == "output" else 0)
 
     async def _last(self, saga_id: str, how: str = "output", *, new: bool = False) -> tuple[str, Any]:
-        """The service that an execution ran in last, and its result there. One that is *new* was not undone yet."""
+        """The service that ran an execution last, and its result there. A *new* execution is not undone yet."""
         result = await self._result(saga_id, SAGA, how)
         if result is _Absent.UNKNOWN:
             raise UnknownExecutionError(f"Restate knows no execution {saga_id!r}, or its retention is over")

@@ -41,7 +41,8 @@ RETRIES: Final[Any] = InvocationRetryPolicy(
 """When Restate asks a worker again after one was lost, or did not know the definition."""
 
 STREAMS: Final = 100_000
-"""The most executions that Restate may have open on one connection. One that runs or waits for a branch is open."""
+"""The most executions that Restate may have open on one connection: an execution that runs or waits for a branch is
+open."""
 
 
 class _Listener(socket.socket):
@@ -120,11 +121,11 @@ async def worker(
 
     Args:
         sagas: The sagas.
-        bind: Where it listens: ``HOST:PORT``.
+        bind: The address on which it listens: ``HOST:PORT``.
         admin: The URL of Restate's admin API, where the worker makes itself known. None: it is known there already.
         url: The worker's URL as Restate reaches it. None: ``http://`` and *bind*.
         max_workers: The most attempts under way at a time.
-        close_grace: Seconds for which attempts under way may go on once the worker is to stop. After that they count
+        close_grace: Seconds for which attempts under way may continue once the worker is to stop. After that they count
             as crashed.
         retention: Seconds for which Restate keeps an execution after its end. Until then its id joins, and it can be
             undone.

@@ -2,7 +2,7 @@
 
 Each turn is an activity, whose result is in Temporal's history before it is folded. A turn that calls nothing of the
 user's is a local activity. The history is replayed by folding the rows again, so that settings and functions may change
-meanwhile. What may never change is the order of the commands: `LOOPS` holds every loop that was ever released, and a
+meanwhile. Only the order of the commands may never change: `LOOPS` holds every loop that was ever released, and a
 workflow names its own in its input. A branch is a child workflow, whose id is the branch's.
 """
 
@@ -68,7 +68,7 @@ class SagaWorkflow(Driving):
         self.open(start)
         return await LOOPS[start["loop"]](self)
 
-    # What others ask and say
+    # Queries and messages of others
 
     @workflow.query
     def standing(self) -> Data:

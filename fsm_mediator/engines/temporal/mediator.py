@@ -36,9 +36,9 @@ class TemporalMediator(EngineMediator):
     Args:
         sagas: The sagas it knows.
         client: Temporal's client.
-        task_queue: Where its executions queue: that of the workers.
-        heartbeat: Seconds after which a worker that is not heard of counts as gone, in the midst of an attempt. On a
-            busy machine a short time makes attempts of the living count as crashed.
+        task_queue: The queue of its executions, the same as the workers'.
+        heartbeat: Seconds without a heartbeat after which a worker counts as gone, during an attempt. On a busy machine
+            a short time makes attempts of living workers count as crashed.
         follow: Whether the workers' projection follows the executions; see `fsm_mediator.engines.projection`.
         task_timeout: Seconds after which Temporal gives a step of the workflow itself to another worker.
         settings: As of `Turns`.

@@ -102,9 +102,9 @@ def worker(
     Args:
         sagas: The sagas.
         client: Temporal's client.
-        task_queue: Where executions queue, as their `TemporalMediator` has it.
+        task_queue: The queue of the executions, as their `TemporalMediator` has it.
         max_workers: The most attempts under way at a time.
-        close_grace: Seconds for which attempts under way may go on once the worker is to stop. After that they count
+        close_grace: Seconds for which attempts under way may continue once the worker is to stop. After that they count
             as crashed.
         projection: Follows the executions into a journal.
         temporal: More arguments for `temporalio.worker.Worker`, as a dictionary.

@@ -73,7 +73,7 @@ class Database(Protocol):
         """Commit, and give the session back."""
 
     async def rollback(self, session: Any, error: BaseException) -> None:
-        """Roll back, and give the session back; what goes wrong in it is added to *error* as a note."""
+        """Roll back, and give the session back; a failure of this is added to *error* as a note."""
 
 
 async def settled(value: Awaitable[T] | T) -> T:

@@ -58,7 +58,7 @@ class DjangoDatabase:
             cursor.execute(in_format(statement), values)
             return cursor.fetchall() if cursor.description else ()
 
-    def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - of the protocol
+    def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol has it
         """As `Database.guard`: Django refuses `commit` and `rollback` in ``atomic``."""
         return refused_by(self._transaction.TransactionManagementError, "forbidden when an 'atomic' block")
 

@@ -60,7 +60,7 @@ class PsycopgDatabase:
         await settled(cursor.execute(in_format(statement), values))
         return await settled(cursor.fetchall()) if cursor.description else ()
 
-    def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - of the protocol
+    def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol has it
         """As `Database.guard`: psycopg refuses `commit` and `rollback` while a transaction of its own is open."""
         return refused_by(self._psycopg.ProgrammingError, "forbidden within a Transaction")
 

@@ -82,6 +82,6 @@ class SQLAlchemyDatabase:
         finally:
             await settled(session.close())
 
-    async def rollback(self, session: Any, error: BaseException) -> None:  # noqa: ARG002 - of the protocol
+    async def rollback(self, session: Any, error: BaseException) -> None:  # noqa: ARG002 - the protocol has it
         """As `Database.rollback`."""
         await settled(session.close())  # which rolls back

@@ -22,7 +22,7 @@ class SQLiteDatabase:
         self._path = path
         self._patience = patience
 
-    async def begin(self, isolation: str | None) -> sqlite3.Connection:  # noqa: ARG002 - of the protocol
+    async def begin(self, isolation: str | None) -> sqlite3.Connection:  # noqa: ARG002 - the protocol has it
         """As `Database.begin`; every isolation is serializable here."""
         session = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None)
         try:
@@ -65,6 +65,6 @@ class SQLiteDatabase:
         session.execute("COMMIT")
         session.close()
 
-    async def rollback(self, session: sqlite3.Connection, error: BaseException) -> None:  # noqa: ARG002 - of the protocol
+    async def rollback(self, session: sqlite3.Connection, error: BaseException) -> None:  # noqa: ARG002 - the protocol has it
         """As `Database.rollback`."""
         session.close()  # which rolls back

@@ -25,7 +25,7 @@ class Command(BaseCommand):
     help = HELP
 
     def add_arguments(self, parser: Any) -> None:
-        """What ``call_command`` takes."""
+        """The arguments that ``call_command`` takes."""
         parser.add_argument("words", nargs="*")
 
     def run_from_argv(self, argv: list[str]) -> None:
