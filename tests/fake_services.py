@@ -129,7 +129,7 @@ class NeedsItsMemory(Put):
 
 
 class RemembersInItsProcess(Put):
-    """It remembers in its own process what it has done, so that a restart has it do it again."""
+    """It stores only in its own process that it took effect, so it takes effect again after a restart."""
 
     def __init__(self, shelf: FakeService, name: str = "put") -> None:
         super().__init__(shelf, name)
