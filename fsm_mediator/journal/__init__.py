@@ -1,1 +1,1 @@
-"""Journals: where records are kept. The protocol, a journal in memory, and one in a SQLite file."""
+"""Journals, which store records: the protocol, and implementations in memory, SQLite and PostgreSQL."""

@@ -1,6 +1,7 @@
-"""Abandoning: an execution that no driver can drive is closed by a person, with a record. Nothing is undone.
+"""Abandoning: a person closes an execution that no driver can drive. A record is written; nothing is undone.
 
-It needs no definition: the record is no move of any machine. A replay accepts it in any state.
+Abandoning needs no definition: the record is no transition of the saga's machine. A replay accepts the record in any
+state.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ def abandon(journal: Journal, entry: Entry, reason: str, at: float, actor: str |
     """Close an undrivable execution as given up, with all its branches that have not ended.
 
     Args:
-        journal: Its journal.
+        journal: The journal that keeps the execution.
         entry: The execution.
-        reason: Why; journaled.
+        reason: The reason, as text. It is journaled.
         at: The time, in seconds since the epoch.
-        actor: The name of the person that gives it up.
+        actor: The name of the person who gives the execution up.
 
     Returns:
         The ids of the executions that were closed.
 
     Raises:
-        RefusedError: It has ended, is a branch, or a living driver can drive it; nothing was changed.
-        AlreadyDrivenError: A living driver owns it or a branch.
+        RefusedError: The execution has ended, is a branch, or can be driven by a living driver. Nothing was changed.
+        AlreadyDrivenError: A living driver owns the execution or one of its branches.
     """
     saga_id = entry.saga_id
     if entry.state in ENDED:
@@ -57,7 +58,7 @@ def abandon(journal: Journal, entry: Entry, reason: str, at: float, actor: str |
             if isinstance(result, JournalError):
                 raise result
     finally:
-        journal.dismiss(driver.id)  # what it has claimed, and not closed, is free again
+        journal.dismiss(driver.id)  # frees executions that were claimed and not closed
     return [each.saga_id for each in claimed]
 
 

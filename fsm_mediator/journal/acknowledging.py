@@ -1,6 +1,6 @@
-"""Acknowledging: a person notes that an alert of an execution was seen. It is not sent again.
+"""Acknowledging: a person notes that an alert of an execution was seen. The alert is not sent again.
 
-It counts until the execution moves. A failed attempt that is repeated is no move: the execution is where it was.
+The acknowledgement counts until the execution moves. A failed attempt that is repeated does not count as a move.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from fsm_mediator.journal.protocol import Entry, Journal
 from fsm_mediator.states import ENDED
 
 _SAME_TROUBLE: Final = frozenset({"errored", "retry_due", "compensation_errored", "compensation_due"})
-"""Events of an attempt that fails and is repeated."""
+"""Events of an attempt that failed and is repeated."""
 
 
 def acknowledge(
     journal: Journal, entry: Entry, reason: str | None, actor: str | None, at: float, *, token: int = 0
 ) -> Note:
-    """Keep a note that the alerts of an execution, as it stands, were seen; return it.
+    """Write a note that the alerts of an execution in its present state were seen. Returns the note.
 
     Raises:
-        RefusedError: It has ended: no alert is sent of it.
-        UnknownExecutionError: It was just deleted.
+        RefusedError: The execution has ended, so no alerts are sent for it.
+        UnknownExecutionError: The execution was just deleted.
         JournalError: The journal keeps no notes.
     """
     if entry.state in ENDED:
@@ -36,7 +36,7 @@ def acknowledge(
 
 
 def acknowledgement_of(journal: Journal, saga_id: str) -> Note | None:
-    """The newest acknowledgement of an execution that has not moved since; None: its alerts are to be sent."""
+    """The newest acknowledgement of an execution, if it has not moved since. None if its alerts must be sent."""
     notes = journal.notes(saga_id, kind=ACKNOWLEDGED) if keeps_notes(journal) else []
     newest = notes[-1] if notes else None
     if newest is None:

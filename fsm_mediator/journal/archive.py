@@ -1,6 +1,7 @@
-"""Archive: executions in files of JSON lines, compressed, outside of every journal; and how they are read again.
+"""Archive: writes executions to compressed files of JSON lines, outside of every journal, and reads them again.
 
-A line is that of ``fsm-mediator export``: see ``lines.py``. A file is written whole or not at all, and never changed.
+The lines have the format of ``fsm-mediator export``: see ``lines.py``. A file is written completely or not at all, and
+is never changed.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ ENDING: Final = ".jsonl.gz"
 class Archive:
     """A folder of compressed files with executions that ended.
 
-    Texts that the journal's cipher seals are sealed in the archive, too, with the key that seals now.
+    If the journal has a cipher, the same texts are sealed in the archive, under the cipher's present first key.
 
     Args:
-        folder: The folder; it is made, for its owner alone, when the first file is.
+        folder: The folder. It is created together with the first file, and only its owner can read it.
         redaction: Hides parts of values and texts permanently.
     """
 
@@ -51,7 +52,7 @@ class Archive:
         self._redaction = redaction or Redaction()
 
     def add(self, journal: Journal, entries: Sequence[Entry]) -> Path:
-        """Write executions with all their records into a new file, which is on the disk on return.
+        """Write executions with all their records into a new file. The file is on the disk when this returns.
 
         Raises:
             JournalError: The file cannot be written, or some records cannot be read.
@@ -87,7 +88,7 @@ class Archive:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, compressed or not; of a folder, those of its archived files, in the order of writing.
+    """The lines of a file, compressed or not. For a folder: the lines of its archived files, in the order of writing.
 
     Raises:
         JournalError: A file cannot be read, or is damaged.
@@ -104,10 +105,10 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def archived_page(folder: Path, before: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """The lines of the newest archived file with a name below *before*, the newest first.
+    """The lines of the newest archived file with a name that sorts before *before*, the newest line first.
 
     Returns:
-        These, and the name of their file, below which the next page is; None: it is the oldest.
+        The lines, and the *before* of the next page: the name of this file, or None if the file is the oldest.
 
     Raises:
         JournalError: The file cannot be read.
@@ -121,10 +122,10 @@ def archived_page(folder: Path, before: str | None) -> tuple[list[dict[str, Any]
 
 
 class ArchivedExecution:
-    """An execution of an archive with its branches, as a journal that can only be read.
+    """An execution of an archive with its branches, as a read-only journal.
 
     Args:
-        path: An archive's folder or file, or what ``export`` wrote.
+        path: The folder of an archive, one of its files, or a file that ``export`` wrote.
         saga_id: The execution.
         cipher: Opens sealed texts.
 
@@ -144,7 +145,7 @@ class ArchivedExecution:
                 found = _decoded(line, path)
                 if root_of(str(found["saga_id"])) == root_of(saga_id):
                     self._lines.pop(found["saga_id"], None)
-                    self._lines[found["saga_id"]] = found  # the last line counts, if it was archived twice
+                    self._lines[found["saga_id"]] = found  # if it was archived twice, the last line counts
 
     def find(self, saga_id: str) -> Entry | None:
         """As `Journal.find`."""
@@ -181,18 +182,18 @@ class ArchivedExecution:
         return ()
 
     def entries(self, *, parent: str | None = None, **_: Any) -> Iterator[Entry]:
-        """As `Journal.entries`, all of them or the branches of one."""
+        """As `Journal.entries`: all executions, or the branches of *parent*."""
         for saga_id in reversed(self._lines):
             entry = self.find(saga_id)
             if entry is not None and parent in (None, entry.acceptance.parent):
                 yield entry
 
     def add_note(self, *_: Any, **_more: Any) -> int:
-        """As `NotesJournal.add_note`, refused."""
+        """As `NotesJournal.add_note`, but always refused."""
         raise JournalError("an archive is only read")
 
     def notes(self, saga_id: str, **_: Any) -> list[Note]:
-        """As `NotesJournal.notes`, about one execution."""
+        """As `NotesJournal.notes`, for one execution only."""
         found = [msgspec.convert(each, Note) for each in self._lines[saga_id].get("notes", ())]
         about = about_note(saga_id)
         return [msgspec.structs.replace(note, reason=unseal(note.reason, self.codec.cipher, about)) for note in found]

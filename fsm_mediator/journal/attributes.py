@@ -1,4 +1,4 @@
-"""Attributes: names with JSON scalars, by which executions are found."""
+"""Attributes: pairs of a name and a JSON scalar. Executions can be found by their attributes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MOST: Final = 32
 
 LONGEST_NAME: Final = 64
 LONGEST_TEXT: Final = 256
-"""Characters of a name, and of a value that is a text: both are in an index."""
+"""The most characters of a name, and of a value that is a text. Both are in an index."""
 
 
 def checked_attributes(attributes: Any, *, removes: bool = False) -> dict[str, Scalar | None]:
-    """The attributes that a caller gives, as they are kept: a float without a fraction is kept as an integer.
+    """The attributes in the form in which they are stored: a float without a fraction is stored as an integer.
 
     Args:
-        attributes: By their names.
-        removes: Whether None as a value is accepted: it removes the attribute.
+        attributes: The values, by name.
+        removes: Whether a value may be None, which removes the attribute.
 
     Raises:
-        PayloadError: It is no mapping, there are too many, or a name or a value cannot be kept.
+        PayloadError: *attributes* is no mapping, there are too many, or a name or a value cannot be stored.
     """
     if not isinstance(attributes, Mapping):
         raise PayloadError(f"attributes= is a mapping of names to JSON scalars, not {safe_repr(attributes)}")
@@ -67,18 +67,18 @@ def _value(name: str, value: Any) -> Scalar:
 
 
 def attribute_text(value: Scalar) -> str:
-    """The value of an attribute as it is kept and looked up: JSON."""
+    """The value of an attribute as JSON, the form in which it is stored and looked up."""
     return msgspec.json.encode(value).decode()
 
 
 def changed_attributes(value: Any) -> tuple[dict[str, str], list[str]]:
-    """The changes that the value of a note of kind ``attributes`` describes: values as JSON, and removed names."""
+    """The new attributes as JSON by name, and the removed names, from the value of a note of kind ``attributes``."""
     kept = {name: attribute_text(each) for name, each in value.items() if each is not None}
     return kept, [name for name, each in value.items() if each is None]
 
 
 def scalar_of(text: str) -> Scalar:
-    """The JSON scalar that a person has written; anything else is a text."""
+    """The JSON scalar that *text* is. A text that is no JSON scalar is returned as it is."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeError):

@@ -1,7 +1,8 @@
-"""Codec: payloads, results and signal values as JSON, by msgspec. A value that would not come back is refused.
+"""Codec: encodes payloads, results and signal values as JSON, with msgspec. It refuses values that cannot be decoded.
 
-A value is encoded and decoded again before it is accepted, and steps see the decoded value: the same with and without a
-crash. Decoding is by type: the saga's ``payload``, the return annotation of a step's `execute`.
+A value is encoded and decoded again before it is accepted. Steps see the decoded value, so they see the same value with
+and without a crash. A value is decoded as its declared type: the saga's ``payload``, or the return annotation of a
+step's `execute`.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from fsm_mediator.models import is_model
 from fsm_mediator.records import SIGNAL, Acceptance, Failure, InboxItem, Record
 
 MAX_BYTES: Final = 1024 * 1024
-"""The default limit of one encoded value."""
+"""The default limit of one encoded value, in bytes."""
 
 MAX_DEPTH: Final = 200
-"""How deep lists and objects may be nested: every Python can decode that many levels, also far down in a call."""
+"""How deep lists and objects may be nested. Every Python can decode that many levels, even deep in the call stack."""
 
 UNREADABLE: Final = msgspec.Raw(b"")
-"""Stands for a value that is in the journal and cannot be read."""
+"""Replaces a value that is in the journal and cannot be read."""
 
 
 class Codec:
@@ -54,11 +55,11 @@ class Codec:
         cipher: The cipher that seals the texts: see ``sealing.py``. The journal uses it on rows.
 
     Attributes:
-        limit: As above, as *types* and *cipher*.
-        to_json: Encodes anything, without a check.
+        limit: The argument, like *types* and *cipher*.
+        to_json: Encodes any value, without a check.
 
     Raises:
-        DefinitionError: *types* is no pair of functions, or *cipher* no cipher.
+        DefinitionError: *types* is no pair of functions, or *cipher* is no cipher.
     """
 
     def __init__(self, limit: int = MAX_BYTES, types: Types | None = None, cipher: Cipher | None = None) -> None:
@@ -79,7 +80,7 @@ class Codec:
     # Values
 
     def json(self, value: Any, what: str) -> bytes:
-        """*value* as JSON: a value that was accepted, so that neither its size nor its depth is checked.
+        """*value* as JSON, for a value that was accepted earlier. Neither its size nor its depth is checked.
 
         Raises:
             PayloadError: It cannot be encoded.
@@ -99,8 +100,8 @@ class Codec:
         """*value* as JSON.
 
         Raises:
-            PayloadError: It cannot be encoded, is nested too deeply, holds numbers that JSON does not know, or takes
-                more bytes than the limit.
+            PayloadError: The value cannot be encoded, is nested too deeply, holds numbers that JSON does not know, or
+                takes more bytes than the limit.
         """
         encoded = self.json(value, what)
         if len(encoded) > self.limit:
@@ -111,7 +112,7 @@ class Codec:
             )
         if len(encoded) > MAX_DEPTH and is_nested_deeper(encoded, MAX_DEPTH):
             raise _too_deep(what)
-        # The encoder writes null for NaN, which would come back as None. Only a value with a null in it is searched.
+        # The encoder writes null for NaN, and null is decoded as None. Only a value whose JSON has a null is searched.
         if b"null" in encoded and value is not None and self._holds_no_number(value):
             raise PayloadError(
                 f"{what} cannot be journaled: it holds NaN or an infinite number, which JSON does not know. Use None, "
@@ -126,10 +127,10 @@ class Codec:
         return _holds_no_number(msgspec.to_builtins(value, enc_hook=plain))
 
     def decode(self, raw: bytes | msgspec.Raw, type: Any, what: str) -> Any:
-        """The value that *raw* holds, as *type*.
+        """Decode *raw* as *type*.
 
         Raises:
-            PayloadError: It holds none of that type.
+            PayloadError: *raw* holds no value of that type.
         """
         if raw is UNREADABLE:
             raise PayloadError(f"{what} cannot be read: its row in the journal is damaged, or nested too deeply")
@@ -154,23 +155,23 @@ class Codec:
                 self._decoders[type] = decoder
         return decoder
 
-    # Values that are accepted
+    # Values that are to be accepted
 
     def accept_payload(self, saga: Saga, payload: Any) -> Any:
-        """*payload* as every step will see it.
+        """*payload* after encoding and decoding, as every step will see it.
 
         Raises:
-            PayloadError: It cannot be encoded, is too large, or does not come back as the saga's payload type.
+            PayloadError: It cannot be encoded, is too large, or cannot be decoded as the saga's payload type.
         """
         if payload is None and saga.payload is None:
             return None
         return self._accept(payload, payload_type(saga), f"the payload of saga {saga.name!r}", in_order=True)
 
     def accept_signal(self, part: Part, value: Any) -> Any:
-        """A signal's value as the saga will see it.
+        """A signal's value after encoding and decoding, as the saga will see it.
 
         Raises:
-            PayloadError: It cannot be encoded, is too large, or is of another type than the signal's.
+            PayloadError: It cannot be encoded, is too large, or does not have the type of the signal.
         """
         what = f"the value of signal {part.path!r}"
         self.encode(value, what)
@@ -181,10 +182,10 @@ class Codec:
             raise PayloadError(f"signal {part.path!r} takes a {name_of_type(part.returns)}: {why}") from error
 
     def accept_result(self, part: Part, value: Any) -> Any:
-        """A result as the steps after *part* will see it.
+        """A result of *part* after encoding and decoding, as the later steps will see it.
 
         Raises:
-            ResultRefusedError: It cannot be encoded, is too large, or does not come back as annotated.
+            ResultRefusedError: It cannot be encoded, is too large, or cannot be decoded as the annotated type.
         """
         type = result_type(part)
         if value is None and (type is Any or type is NoneType):
@@ -195,23 +196,26 @@ class Codec:
             raise ResultRefusedError(f"{error} (the {part.kind.value} took effect all the same)") from error
 
     def _accept(self, value: Any, type: Any, what: str, *, in_order: bool = False) -> Any:
-        """*value* after a round trip; *in_order*: with sets in it in an order that is the same in every process."""
+        """*value* after encoding and decoding.
+
+        If *in_order* is set, the sets in the value have an order that is the same in every process.
+        """
         back = self.decode(self.encode(value, what), type, what)
         if type is not Any:
-            self.encode(back, what)  # the text to write, which a field with a default makes larger
+            self.encode(back, what)  # checks the size of the text to write: default values of fields make it larger
         same = (in_order or type is Any) and are_equal(value, back)
         if type is Any and not (same and what in self._compared):
             self._warn_of_change(value, back, what)
         return self._in_order(value, back, type, what) if in_order and not same else back
 
     def _warn_of_change(self, value: Any, back: Any, what: str) -> None:
-        """Warn, once, of a value without a declared type that comes back changed."""
+        """Warn, once, of a value without a declared type if decoding changes it."""
         if what in self._warned:
             return
         self._compared.add(what)
         try:
             change = describe_change(value, back)
-        except RecursionError:  # far down in a call: another value will tell
+        except RecursionError:  # deep in the call stack: a later value is compared instead
             return
         if change is not None:
             self._warned.add(what)
@@ -223,24 +227,27 @@ class Codec:
             )
 
     def _in_order(self, value: Any, back: Any, type: Any, what: str) -> Any:
-        """*back*, with the sets of *value* as sorted lists: an id may be started again in another process."""
+        """*back* with the sets of *value* as sorted lists.
+
+        Another process that starts the same id then writes the same text.
+        """
         try:
             ordered = self.decode(self._to_sorted_json(value), type, what)
         except TypeError:  # elements of different types have no order
             return back
         return back if are_equal(ordered, back) else _in_order_of(back, ordered)
 
-    # Values that were accepted
+    # Values that were accepted earlier
 
     def payload(self, saga: Saga, value: Any) -> Any:
-        """A copy of an accepted payload, as the journal gives it back."""
+        """A copy of an accepted payload, as the journal returns it."""
         if value is None and saga.payload is None:
             return None
         what = f"the payload of saga {saga.name!r}"
         return self.decode(self.json(value, what), payload_type(saga), what)
 
     def result(self, part: Part, value: Any) -> Any:
-        """A copy of an accepted result, as the journal gives it back."""
+        """A copy of an accepted result, as the journal returns it."""
         what = _result_of(part)
         return self.decode(self.json(value, what), result_type(part), what)
 
@@ -267,7 +274,7 @@ class Codec:
                 except LookupError as error:
                     raise IllegalRecordError(str(error), record.seq) from error
                 what = f"execution {record.saga_id!r}, record {record.seq}: the result of {record.step!r}"
-                kind = list[str] if record.event == "compensated" else result_type(part)  # the leftovers of a group
+                kind = list[str] if record.event == "compensated" else result_type(part)  # a group's leftovers
                 yield msgspec.structs.replace(record, value=self.decode(record.value, kind, what))
             else:
                 yield record
@@ -287,10 +294,10 @@ class Codec:
     # Types
 
     def check_types(self, saga: Saga) -> None:
-        """Check that the payload and the results of a saga have types that can be decoded.
+        """Check that the types of a saga's payload and results can be decoded.
 
         Raises:
-            DefinitionError: Names the type and where it stands.
+            DefinitionError: A type cannot be decoded. The message names the type and its place in the saga.
         """
         places = [(f"saga {saga.name!r}: payload", saga.payload)]
         places += [(f"saga {saga.name!r}, step {part.path!r}: the result", result_type(part)) for part in saga.parts]
@@ -298,7 +305,7 @@ class Codec:
             if type is not None:
                 try:
                     self.check_type(type)
-                except Exception as error:  # a NameError, for one, where a field's annotation cannot be resolved
+                except Exception as error:  # such as a NameError for a field's annotation
                     raise DefinitionError(
                         f"{where} is annotated as {name_of_type(type)}, which msgspec cannot decode: {error}. Use "
                         f"attrs, a dataclass, a TypedDict, a msgspec.Struct, a pydantic model or JSON types; or give "
@@ -309,8 +316,8 @@ class Codec:
         """Check that values of *type* can be decoded.
 
         Raises:
-            Exception: They cannot, with an error of any type. msgspec accepts any class in a decoder, but cannot decode
-                it.
+            Exception: Values cannot be decoded. The error can have any type. msgspec makes a decoder for any class, but
+                the decoder may be unable to decode any value.
         """
         self._decoder(type)
         for info in types_within(type):
@@ -319,14 +326,14 @@ class Codec:
 
 
 def payload_type(saga: Saga) -> Any:
-    """The type that the saga's payload is decoded as."""
+    """The type as which the saga's payload is decoded."""
     return Any if saga.payload is None else saga.payload
 
 
 def result_type(part: Part) -> Any:
-    """The type that the part's results are decoded as."""
+    """The type as which the part's results are decoded."""
     returns = part.execute.returns if part.execute is not None else part.returns
-    return Any if returns is NoReturn or returns is Never else returns  # it always raises: there is no result
+    return Any if returns is NoReturn or returns is Never else returns  # always raises: no result
 
 
 def _result_of(part: Part) -> str:
@@ -341,12 +348,12 @@ def _too_deep(what: str) -> PayloadError:
 
 
 def is_nested_deeper(json: bytes, levels: int) -> bool:
-    """Whether lists and objects are nested deeper than so many levels in *json*; in time that grows with its length."""
+    """Whether lists and objects in *json* are nested deeper than *levels*. The time grows linearly with its length."""
     if json.count(b"[") + json.count(b"{") <= levels:
         return False
     brackets = _STRING.sub(b"", json).translate(_ALL_SQUARE, _NO_BRACKETS)
     for _ in range(levels):
-        brackets = brackets.replace(b"[]", b"")  # the innermost level of each
+        brackets = brackets.replace(b"[]", b"")  # removes the innermost level
         if not brackets:
             return False
     return True
@@ -366,7 +373,7 @@ def _holds_no_number(value: Any) -> bool:
 
 
 def _in_order_of(back: Any, ordered: Any) -> Any:
-    """*ordered*, its dicts in the order of those of *back*."""
+    """*ordered*, with its dicts in the order of the dicts of *back*."""
     if type(back) is dict and type(ordered) is dict:
         return {key: _in_order_of(value, ordered[key]) for key, value in back.items()}
     return ordered
@@ -376,5 +383,5 @@ def are_equal(value: Any, other: Any) -> bool:
     """Whether two values are equal. A comparison that raises counts as a difference."""
     try:
         return bool(value == other)
-    except Exception:  # such as an array's
+    except Exception:  # such as the comparison of arrays
         return False

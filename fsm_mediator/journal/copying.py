@@ -1,7 +1,7 @@
-"""Copying: all that one journal keeps, into another, empty one, as rows of plain data.
+"""Copying: copies a whole journal into an empty one, as rows of plain data.
 
-Drivers are not copied: none may be alive. Executions that a dead driver owned are free in the copy. Nothing is written
-to the journal that is copied, and the copy is one transaction.
+Drivers are not copied, and none may be alive. Executions that a dead driver owned have no owner in the copy. Nothing is
+written to the old journal, and the copy is written in one transaction.
 """
 
 from __future__ import annotations
@@ -30,41 +30,41 @@ TABLES: Final = {
     "answers": ("number", "name", "seq", "refusal", "at"),
     "notes": ("number", "execution", "saga", "step", "kind", "value", "actor", "reason", "at"),
 }
-"""The tables of a copy and their columns, in the order in which they are written. Texts may hold NUL."""
+"""The tables of a copy and their columns, in the order in which they are written. Texts may contain NUL."""
 
 Kept: TypeAlias = Iterable[tuple[str, Iterator[Row]]]
 """The rows of each table of `TABLES`."""
 
 
 class CopyableJournal(Protocol):
-    """A journal that can be copied, and can become the copy of another one."""
+    """A journal that can be copied, and can become the copy of another journal."""
 
     def hand_over(self, take: Callable[[Kept], object]) -> None:
-        """Call *take* with every row, in a transaction that keeps writers out.
+        """Call *take* with every row, in a transaction that locks writers out.
 
         Raises:
             RefusedError: A living driver is enlisted.
         """
 
     def fill(self, kept: Kept) -> dict[str, int]:
-        """Keep all of *kept*, in one transaction. Returns how many rows there are of each table.
+        """Write all rows of *kept* in one transaction. Returns the number of rows of each table.
 
         Raises:
-            RefusedError: The journal keeps something already.
+            RefusedError: The journal is not empty.
         """
 
 
 def copy(old: Journal, new: Journal) -> dict[str, int]:
-    """Copy a journal, whole or not at all. Returns how many rows were written, by table.
+    """Copy a journal completely, or not at all. Returns the number of rows that were written, by table.
 
     Args:
-        old: The journal that is copied. It stays as it is, and must not be driven afterwards.
-        new: An empty one.
+        old: The journal that is copied. It is not changed, and must not be driven afterwards.
+        new: An empty journal, which becomes the copy.
 
     Raises:
-        DefinitionError: One of the two cannot be copied.
+        DefinitionError: One of the two journals is no `CopyableJournal`.
         RefusedError: A living driver is enlisted in *old*, or *new* is not empty.
-        JournalError: One cannot be read, or the other not written.
+        JournalError: *old* cannot be read, or *new* cannot be written.
     """
     written: dict[str, int] = {}
     copied = _copyable(new)
@@ -81,10 +81,10 @@ def _copyable(journal: Any) -> CopyableJournal:
 
 
 def check_undriven(drivers: Iterable[Driver], shown: str) -> None:
-    """Refuse to copy a journal with living *drivers*.
+    """Refuse to copy a journal that has living *drivers*.
 
     Raises:
-        RefusedError: Names one of them.
+        RefusedError: There is a living driver. The message names the first.
     """
     for driver in drivers:
         raise RefusedError(
@@ -94,7 +94,7 @@ def check_undriven(drivers: Iterable[Driver], shown: str) -> None:
 
 
 def check_empty(counts: Iterable[int], shown: str) -> None:
-    """Refuse to write a copy over something.
+    """Refuse to write a copy into a journal that is not empty.
 
     Raises:
         RefusedError: One of *counts* is not 0.
@@ -104,7 +104,10 @@ def check_empty(counts: Iterable[int], shown: str) -> None:
 
 
 def freed(row: Row) -> Row:
-    """A row of ``executions`` as it is without an owner, from one with two more columns: owner, kinds of its items."""
+    """A row of ``executions``, changed so that the execution has no owner.
+
+    *row* has two more columns: the owner, and the kinds of the items in the execution's inbox.
+    """
     *kept, driver, kinds = row
     if driver is not None:
         state, changed_at, wake_at, mail = kept[7], kept[8], kept[11], kept[12]

@@ -16,14 +16,14 @@ _SUPPORTED = (
 
 
 def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
-    """Open a path or URL of a SQLite file, a URL of PostgreSQL, ``:memory:``, or None for memory.
+    """Open a journal by the path or URL of a SQLite file, or by a PostgreSQL URL. ``:memory:`` and None are in memory.
 
     A `Journal` is returned as it is.
 
     Raises:
-        DefinitionError: *journal* is none of these.
-        MissingExtraError: It is on PostgreSQL, and psycopg is not installed.
-        JournalError: There can be no journal at that path, or the server cannot be reached.
+        DefinitionError: *journal* is neither a `Journal` nor a path or URL of a journal.
+        MissingExtraError: The journal is on PostgreSQL, and psycopg is not installed.
+        JournalError: No journal can be opened at that path, or the server cannot be reached.
     """
     if journal is None:
         return MemoryJournal()
@@ -42,12 +42,12 @@ def open_journal(journal: Journal | str | os.PathLike[str] | None) -> Journal:
 
 
 def open_for_reading(spec: str | os.PathLike[str]) -> Journal:
-    """Open a path or URL of a journal that exists, only for reading.
+    """Open an existing journal by its path or URL, only for reading.
 
     Raises:
-        DefinitionError: It is no path and no URL of a journal.
-        MissingExtraError: It is on PostgreSQL, and psycopg is not installed.
-        JournalError: There is no journal.
+        DefinitionError: *spec* is no path and no URL of a journal.
+        MissingExtraError: The journal is on PostgreSQL, and psycopg is not installed.
+        JournalError: There is no journal at *spec*.
     """
     if is_postgres(spec := os.fspath(spec)):
         from fsm_mediator.journal.postgres import PostgresJournal  # loads psycopg
@@ -64,7 +64,7 @@ def is_postgres(spec: str) -> bool:
 
 
 def without_password(spec: str) -> str:
-    """*spec*, a path or a URL of any kind, for people: without what may be a password."""
+    """*spec*, a path or URL of any kind, for display: without the parts that can be a password."""
     scheme, separator, rest = spec.partition("://")
     if not separator:
         return spec
@@ -74,7 +74,7 @@ def without_password(spec: str) -> str:
 
 
 def path_of(spec: str) -> str:
-    """The file that a journal's path or URL names; ``:memory:`` for a journal in memory.
+    """The path of the file that a journal's path or URL names. For a journal in memory: ``:memory:``.
 
     Raises:
         DefinitionError: *spec* is empty, or a URL of another scheme.

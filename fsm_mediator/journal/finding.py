@@ -1,4 +1,4 @@
-"""Finding: executions by what they are and what became of them, in pages, and how many there are."""
+"""Finding: finds executions by their properties and outcome, in pages, and counts them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from fsm_mediator.records import Record
 from fsm_mediator.states import ABANDON, ENDED, STUCK, STUCK_EXECUTING, is_in_phase, path_of, phase_of
 
 FAILURES: Final = ("rejected", "in_doubt", "exhausted", "compensation_exhausted", "undo", ABANDON)
-"""The events whose error says why an execution failed or is stuck."""
+"""The events whose error is the reason why an execution failed or is stuck."""
 
 KEYS: Final = ("state", "saga", "version", "error", "step")
 """The properties by which executions can be counted."""
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """The executions that are looked for. All fields have to fit.
+    """Conditions by which executions are found. An execution fits if it fits all fields.
 
     An execution's *failure* is the last record that gave a part up; if there is none, the last record with an error.
 
     Attributes:
-        saga: Only those of the saga of this name.
-        version: Only those of this version.
-        states: Only those in one of these states or phases (``stuck`` includes ``stuck_executing``); empty: in any.
-        attributes: Only those with all these attributes.
-        error: Only executions whose failure is of this type: its full name, or the part after the last dot.
+        saga: Only executions of the saga with this name.
+        version: Only executions of this version.
+        states: Only executions in one of these states or phases (``stuck`` includes ``stuck_executing``). Empty: in
+            any state.
+        attributes: Only executions that have all these attributes.
+        error: Only executions whose failure has this type: its full name, or the part after the last dot.
         step: Only executions that are at the step with this path or, once they have ended, failed there.
         since: Only executions that entered their state at this time or later, in seconds since the epoch.
         until: Only executions that entered their state before this time.
         parent: Only the branches of this execution.
-        text: Only those with this text in their id.
-        roots: Only executions that are no branches.
+        text: Only executions with this text in their id.
+        roots: Only executions that are not branches.
     """
 
     saga: str | None = None
@@ -53,31 +54,31 @@ class Filter(msgspec.Struct, frozen=True):
 
     @property
     def phases(self) -> list[str]:
-        """The states and phases, with ``stuck_executing`` where ``stuck`` is among them."""
+        """The states and phases of *states*, and ``stuck_executing`` if ``stuck`` is among them."""
         return [*self.states, *((STUCK_EXECUTING,) if STUCK in self.states else ())]
 
     @property
     def may_have_ended(self) -> bool:
-        """Whether it fits executions that have ended."""
+        """Whether an execution that has ended can fit."""
         return not self.states or not ENDED.isdisjoint(self.states)
 
     @property
     def may_go_on(self) -> bool:
-        """Whether it fits executions that have not ended."""
+        """Whether an execution that has not ended can fit."""
         return not self.states or not ENDED.issuperset(self.states)
 
     @property
     def failed_alone(self) -> bool:
-        """Whether it fits only executions that have ended in ``failed``."""
+        """Whether only executions that have ended in ``failed`` can fit."""
         return self.states == ("failed",)
 
     def fits_attributes(self, attributes: Mapping[str, Scalar]) -> bool:
-        """Whether an execution with these attributes has all that are looked for."""
+        """Whether *attributes*, those of an execution, include all attributes of the filter."""
         has = {name: attribute_text(value) for name, value in attributes.items()}
         return all(has.get(name) == attribute_text(value) for name, value in self.attributes)
 
     def fits(self, entry: Entry, attributes: Mapping[str, Scalar], history: Iterable[Record]) -> bool:
-        """Whether it fits an execution; for a journal that does not look things up."""
+        """Whether an execution fits. For journals that look at each execution instead of an index."""
         accepted = entry.acceptance
         named = (self.saga, accepted.saga), (self.version, accepted.version), (self.parent, accepted.parent)
         if any(asked not in (None, has) for asked, has in named) or (self.roots and accepted.parent is not None):
@@ -99,7 +100,7 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 def failure_of(state: str, history: Iterable[Record]) -> tuple[str | None, str | None]:
-    """The type of an execution's failure, and the path of its present step or, once ended, of the failed one."""
+    """The type of an execution's failure, and the path of its present step. Once ended: the path of the failed step."""
     failing = [record for record in history if record.error is not None]
     failures = [record for record in failing if record.event in FAILURES] or failing
     last = failures[-1] if failures else None
@@ -108,40 +109,43 @@ def failure_of(state: str, history: Iterable[Record]) -> tuple[str | None, str |
 
 
 class FindingJournal(Protocol):
-    """A journal that finds and counts executions, newest first by the order of opening.
+    """A journal that finds and counts executions, in the order of their opening, the newest first.
 
-    A place in that order is a cursor, a text: `Entry.cursor`.
+    A cursor (`Entry.cursor`) is a text that names a place in that order.
     """
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """The executions that *chosen* fits, below the cursor *after*, at most *limit*; each with its cursor.
+        """At most *limit* executions that fit *chosen* and are older than the cursor *after*, each with its cursor.
 
         Raises:
             JournalError: *after* is no cursor of this journal.
         """
 
     def count(self, chosen: Filter, by: str | None = None) -> dict[str, int]:
-        """How many executions *chosen* fits, by `KEYS`; with None under an empty text. It may read all of them."""
+        """The number of executions that fit *chosen*, by the values of *by*, one of `KEYS`.
+
+        If *by* is None, the only key is an empty text. The method may read all these executions.
+        """
 
     def count_after(self, chosen: Filter, after: str | None, most: int) -> int:
-        """How many executions *chosen* fits below the cursor *after*; it stops at *most*."""
+        """The number of executions that fit *chosen* and are older than the cursor *after*, but *most* at most."""
 
     def attributes(self, saga_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-        """The attributes of executions, by id; those without any are not named."""
+        """The attributes of executions, by id. Executions without attributes are left out."""
 
 
 _MEMBERS: Final = tuple(name for name in vars(FindingJournal) if not name.startswith("_"))
 
 
 def finds(journal: object) -> TypeGuard[FindingJournal]:
-    """Whether *journal* is a `FindingJournal`, if only through ``__getattr__``."""
+    """Whether *journal* is a `FindingJournal`. Members that ``__getattr__`` provides count."""
     return all(hasattr(journal, name) for name in _MEMBERS)
 
 
 def newest_by_phase(journal: Journal, phases: Sequence[str], limit: int) -> dict[str, list[Entry]]:
-    """The newest executions in each of these phases of what has not ended, at most *limit* of each.
+    """The newest executions in each of these phases, at most *limit* of each. None of the phases may be an end.
 
-    A journal with a method ``newest_by_phase(phases, limit)`` looks for those of all phases at once.
+    If the journal has a method ``newest_by_phase(phases, limit)``, one call finds the executions of all phases.
     """
     found: dict[str, list[Entry]] = {phase: [] for phase in phases}
     if not hasattr(journal, "newest_by_phase"):
@@ -155,9 +159,9 @@ def newest_by_phase(journal: Journal, phases: Sequence[str], limit: int) -> dict
 
 
 def left_alone(journal: Journal, at: float, limit: int) -> list[Entry]:
-    """The oldest executions without an owner that a driver should have looked at before time *at*, at most *limit*.
+    """At most *limit* executions without an owner that a driver should have claimed before time *at*, the oldest first.
 
-    None, if the journal has no method ``left_alone(at, limit)``.
+    The list is empty if the journal has no method ``left_alone(at, limit)``.
     """
     return journal.left_alone(at, limit) if hasattr(journal, "left_alone") else []
 
@@ -166,7 +170,7 @@ def for_finding(journal: object) -> FindingJournal:
     """*journal*, as a `FindingJournal`.
 
     Raises:
-        JournalError: It is none.
+        JournalError: *journal* lacks a method of `FindingJournal`.
     """
     if not finds(journal):
         raise JournalError(
@@ -177,20 +181,20 @@ def for_finding(journal: object) -> FindingJournal:
 
 
 def attributes_of(journal: object, saga_id: str) -> dict[str, Scalar]:
-    """The attributes of an execution; none where the journal keeps none."""
+    """The attributes of an execution. Empty if the journal keeps no attributes."""
     return journal.attributes([saga_id]).get(saga_id, {}) if finds(journal) else {}
 
 
 def no_cursor(after: str) -> JournalError:
-    """The error of a cursor that no listing gave."""
+    """The error for a cursor that no listing returned."""
     return JournalError(f"after={after!r} is no cursor of this journal: give the .cursor of an execution it listed")
 
 
 def place_of_cursor(after: str) -> int:
-    """The number that a cursor of a database is.
+    """The number in a cursor of a journal in a database.
 
     Raises:
-        JournalError: It is no cursor.
+        JournalError: *after* is no such cursor.
     """
     if not isinstance(after, str) or not after.isdecimal() or len(after) > 18:
         raise no_cursor(after)
@@ -200,13 +204,13 @@ def place_of_cursor(after: str) -> int:
 def conditions(
     chosen: Filter, templates: Mapping[str, str], mark: str, many: Callable[[Sequence[str]], Any]
 ) -> tuple[str, list[Any]]:
-    """The conditions of *chosen* besides saga and version: SQL that begins with AND, and its parameters.
+    """SQL for the conditions of *chosen* except saga and version, and its parameters. The SQL begins with AND.
 
     Args:
         chosen: The filter.
-        templates: The condition of each of its fields, in the SQL of one database.
-        mark: The placeholder of a parameter there; each in a condition stands for the same value.
-        many: Makes a parameter of several texts.
+        templates: The condition for each field of a filter, in the SQL of one database.
+        mark: The placeholder for a parameter. All placeholders in one condition stand for the same value.
+        many: Makes one parameter from several texts.
     """
     asked: list[tuple[str, Any]] = [("states", many(chosen.phases))] if chosen.states else []
     fields = "since", "until", "parent", "text", "error", "step"

@@ -1,4 +1,4 @@
-"""Following: all records of a journal, of all executions, in the order of their commits, from a cursor on."""
+"""Following: reads the records of all executions of a journal in the order of their commits, after a cursor."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Change(NamedTuple):
     """One row of a journal.
 
     Attributes:
-        cursor: The place after it, for the next call; a text that only this journal understands.
+        cursor: The place after this row, for the next call. A text that only this journal understands.
         saga_id: The execution.
-        record: Its record; None: the execution was accepted.
+        record: The record. None if the row is the acceptance of the execution.
     """
 
     cursor: str
@@ -27,15 +27,15 @@ class FollowedJournal(Protocol):
     """A journal that can be followed."""
 
     def changes(self, after: str = "", limit: int = 1000) -> list[Change]:
-        """The changes after a cursor, at most *limit*; empty: there are none yet.
+        """At most *limit* changes after a cursor. Empty if there are no changes yet.
 
-        A follower that keeps the last cursor misses nothing, whatever commits at the same time: what an open
-        transaction may still add comes later than all that is returned. The records of one execution come in their
-        order. Records that are pruned before they were read do not come.
+        A follower that keeps the last cursor misses no change, even if other transactions commit at the same time. The
+        rows of a transaction that is still open come later than all rows that are returned. The records of one
+        execution come in their order. Records that are pruned before they are read are not returned.
 
         Args:
-            after: The cursor of the last change that was read; empty: from the beginning.
-            limit: At most so many.
+            after: The cursor of the last change that was read. If it is empty, the changes are read from the beginning.
+            limit: The most changes that are returned.
 
         Raises:
             JournalError: *after* is no cursor of this journal, or the journal cannot be read.
@@ -57,22 +57,22 @@ def changes_of(journal: Journal, after: str = "", limit: int = 1000) -> list[Cha
 
 
 class Move(NamedTuple):
-    """One row of a journal without what a cipher seals: enough to count executions by.
+    """One row of a journal without the values that a cipher seals. It is enough to count executions.
 
     Attributes:
-        cursor: The place after it, as in `Change`.
-        execution: The number of the execution in this journal; a deleted execution's may be given again.
-        seq: The number of the record; 0 if the execution was accepted, `REMOVED` if it was deleted.
-        saga_id: The execution; empty if it was deleted, like all that follows.
+        cursor: The place after this row, as in `Change`.
+        execution: The number of the execution in this journal. The number of a deleted execution may be used again.
+        seq: The number of the record; 0 for the acceptance of the execution, `REMOVED` for its deletion.
+        saga_id: The execution. This field and all fields below are empty if the execution was deleted.
         saga: The name of its saga.
         version: The saga's version.
-        is_branch: Whether it is a branch.
+        is_branch: Whether the execution is a branch.
         event: The record's event.
-        source: The state before it.
-        target: The state after it.
-        at: The time, in seconds since the epoch.
+        source: The state before the record.
+        target: The state after the record.
+        at: The time of the record, in seconds since the epoch.
         step: The record's step.
-        error: The type of the record's error; None: it has none.
+        error: The type of the record's error. None if it has no error.
         in_doubt: Whether the record is in doubt.
     """
 
@@ -93,33 +93,35 @@ class Move(NamedTuple):
 
 
 REMOVED: Final = -1
-"""The `Move.seq` of an execution that was deleted."""
+"""The `Move.seq` of a deletion."""
 
 
 class CountedJournal(Protocol):
-    """A journal that gives its changes without their values, deletions included."""
+    """A journal that returns its changes without their values, deletions included."""
 
     def moves(self, after: str = "", limit: int = 1000) -> list[Move]:
-        """As `FollowedJournal.changes`, with the same cursors, and with deletions since the first call of all.
+        """As `FollowedJournal.changes`, with the same cursors, but without values.
+
+        Executions that were deleted after the first call on this journal are included.
 
         Raises:
             JournalError: *after* is no cursor of this journal, or the journal cannot be read.
         """
 
     def last_change(self) -> int:
-        """The number of the last change; 0: there is none yet."""
+        """The number of the last change. 0 if there is no change yet."""
 
 
 def is_counted(journal: object) -> TypeGuard[CountedJournal]:
-    """Whether *journal* is a `CountedJournal`, if only through ``__getattr__``."""
+    """Whether *journal* is a `CountedJournal`. Members that ``__getattr__`` provides count."""
     return hasattr(journal, "moves")
 
 
 def places_in(after: str, count: int) -> list[int]:
-    """The numbers that a cursor is made of.
+    """The numbers that a cursor consists of.
 
     Raises:
-        JournalError: It is none of *count* numbers.
+        JournalError: *after* is no cursor of *count* numbers.
     """
     numbers = after.split(":")
     if len(numbers) != count or not all(number.isdecimal() for number in numbers):

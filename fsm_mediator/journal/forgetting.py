@@ -6,14 +6,14 @@ from collections import deque
 from typing import Final
 
 MOST_FORGOTTEN: Final = 1_000_000
-"""How many ids are known after their executions were deleted: those deleted last."""
+"""How many ids are remembered after their executions were deleted: the ids that were deleted last."""
 
 
 class ForgottenIds:
     """Digests of ids, some 70 bytes each. There are 2**64 digests, so two ids hardly ever share one.
 
     Attributes:
-        digests: The digests: of an id, its ``hash``, which is another in each process.
+        digests: The digests. The digest of an id is its ``hash``, which differs from process to process.
     """
 
     __slots__ = ("_by_age", "digests")
@@ -23,7 +23,7 @@ class ForgottenIds:
         self._by_age: deque[int] = deque()
 
     def add(self, saga_id: str) -> None:
-        """Know *saga_id* from now on, and no more the oldest id, if there are too many."""
+        """Remember *saga_id*. If there are then too many ids, forget the oldest."""
         digest = hash(saga_id)
         if digest not in self.digests:
             self.digests.add(digest)

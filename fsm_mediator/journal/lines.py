@@ -1,4 +1,4 @@
-"""Lines: executions as JSON, one a line, in exports and archives, with texts sealed or hidden."""
+"""Lines: writes executions as JSON, one a line, for exports and archives, with texts sealed or hidden."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _ALL_SHOWN: Final = Redaction()
 
 
 def plain(value: Any) -> Any:
-    """*value* as JSON types; a value that the journal returned encoded is decoded."""
+    """*value* as JSON types. A value that is still encoded is decoded."""
     if not isinstance(value, msgspec.Raw):
         return msgspec.to_builtins(value, enc_hook=shown)
     if is_sealed(value):
         return f"({MARK[:-1]})"
     try:
         return msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:  # the other executions are shown all the same
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:  # the other executions must still be shown
         return f"(unreadable: {error})"
 
 
 def hide_texts(redaction: Redaction, record: Record) -> Record:
-    """*record* with what must not be seen hidden in its error and its reason."""
+    """*record* with the secrets in its error and its reason hidden."""
     error = record.error
     if error is not None:
         texts = (redaction.field(name, getattr(error, name)) for name in ("message", "traceback"))
@@ -45,16 +45,16 @@ def hide_texts(redaction: Redaction, record: Record) -> Record:
 
 
 def hide_reason(redaction: Redaction, note: Note) -> Note:
-    """*note* with what must not be seen hidden in its reason."""
+    """*note* with the secrets in its reason hidden."""
     return msgspec.structs.replace(note, reason=redaction.field("reason", note.reason))
 
 
 class Lines:
-    """Makes the lines.
+    """Makes the lines of exports and archives.
 
     Args:
-        cipher: Seals what users write; None: it is written as the journal returns it. Texts that the journal could not
-            open stay sealed.
+        cipher: Seals the texts of users. If None, these texts are written as the journal returns them. Texts that the
+            journal could not open stay sealed.
         redaction: Hides parts of values and texts.
     """
 
@@ -63,7 +63,7 @@ class Lines:
         self._hidden = redaction.field
 
     def of(self, journal: Journal, entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-        """For each execution what a line holds: with its inbox and all its records, or why these cannot be read."""
+        """The line of each execution, with its inbox and all its records, or the reason why these cannot be read."""
         for listed in entries:
             entry = msgspec.structs.replace(listed, attributes=attributes_of(journal, listed.saga_id))
             inbox = [self._item(entry.saga_id, item) for item in journal.inbox(entry.saga_id)]
@@ -116,7 +116,7 @@ class Lines:
     def _secrets(
         self, name: str, value: Any, error: dict[str, Any] | None, reason: str | None, about: str
     ) -> dict[str, Any]:
-        """The fields that a user's code or a person has written: *name*, ``error``, ``reason``; or these sealed."""
+        """The fields with texts of a person or a user's code (*name*, ``error``, ``reason``), or the sealed fields."""
         fields = {"error": error, "reason": reason} if name == "value" else {}
         if is_sealed(value):
             return {**fields, name: None, "sealed": bytes(value).decode()}
@@ -150,7 +150,7 @@ class Lines:
         return {**msgspec.structs.asdict(note), "value": self._hidden("value", note.value), "reason": reason}
 
     def _text(self, name: str, text: str | None, about: str) -> str | None:
-        """A text, hidden or sealed. A sealed text stays as it is."""
+        """*text* with its secrets hidden, and sealed if there is a cipher. A sealed text is returned unchanged."""
         if text is None or MARK in text:
             return text
         hidden: str = self._hidden(name, text)

@@ -1,10 +1,11 @@
-"""Liveness: the driver of this process, and whether a driver that a journal knows is alive.
+"""Liveness: describes the driver of this process, and decides whether a driver that a journal knows is alive.
 
-On the same boot and in the same pid namespace the process alone decides. A driver that is stopped, swapped out or in a
-debugger keeps its executions for as long as its process exists. Elsewhere the lease decides: a driver without a
-heartbeat for that long counts as dead. In both cases the epochs keep a replaced driver from writing.
+If a driver runs on the same boot and in the same pid namespace, it is alive as long as its process exists. So a driver
+that is stopped, swapped out or in a debugger keeps its executions. Any other driver is alive until its lease expires,
+which is renewed by heartbeats. In both cases the epochs keep a replaced driver from writing.
 
-Source: tokens that tell a process from a later one with its pid, as in pidfd_open(2) and systemd's boot id.
+Source: ids that distinguish a process from a later process with the same pid, as in pidfd_open(2) and systemd's
+boot id.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 _PROC: Final = "/proc"
 _DEAD: Final = frozenset(b"ZXx")
-"""States of a process that will never run again. A zombie has ended; only its parent has not collected it yet."""
+"""States of a process that will never run again. A zombie (Z) has ended, but its parent has not collected it yet."""
 
 _REMEMBERED: Final = 7 * 24 * 3600.0
-"""Seconds for which a journal remembers a driver that owns nothing and whose process cannot be seen from here."""
+"""Seconds for which a journal remembers a driver that owns no execution, if this process cannot see its process."""
 
 
 def this_driver() -> Driver:
-    """A new driver in this process."""
+    """A new `Driver` for this process."""
     return Driver(
         id=uuid.uuid4().hex,
         host=host(),
@@ -46,8 +47,8 @@ def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool
 
     Args:
         driver: The driver.
-        last_beat: When it renewed its lease last, in seconds since the epoch.
-        lease: How many seconds a renewal is good for.
+        last_beat: When the driver last renewed its lease, in seconds since the epoch.
+        lease: How long the lease lasts after a renewal, in seconds.
         now: The time, in seconds since the epoch.
     """
     exists = process_exists(driver)
@@ -55,13 +56,13 @@ def is_alive(driver: Driver, last_beat: float, lease: float, now: float) -> bool
 
 
 def is_forgettable(driver: Driver, last_beat: float, now: float) -> bool:
-    """Whether a journal can delete *driver*, which owns nothing."""
+    """Whether a journal can delete *driver*, which owns no execution."""
     exists = process_exists(driver)
     return now - last_beat > _REMEMBERED if exists is None else not exists
 
 
 class LivenessCheck:
-    """Answers whether drivers are alive, by their row in a journal; remembers the processes that have ended.
+    """Decides whether drivers are alive, from their rows in a journal. It remembers the processes that have ended.
 
     Args:
         clock: Returns the time in seconds since the epoch.
@@ -69,7 +70,7 @@ class LivenessCheck:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # By number and id: a journal in memory that was closed counts from 1 again.
+        # The key needs the id too: a journal in memory that was closed numbers its drivers from 1 again.
         self._ended: set[tuple[int, str]] = set()
 
     def is_alive(self, number: int, driver: Driver, last_beat: float, lease: float) -> bool:
@@ -83,12 +84,15 @@ class LivenessCheck:
         return False
 
     def has_ended(self, number: int, driver: Driver) -> bool:
-        """Whether its process was seen to have ended. A driver with an expired lease can return; this one cannot."""
+        """Whether this check has seen that the driver's process ended. Such a driver can never return.
+
+        A driver whose lease expired can return.
+        """
         return (number, driver.id) in self._ended
 
 
 def process_exists(driver: Driver) -> bool | None:
-    """Whether *driver*'s process exists; None: that cannot be seen from here. An engine always exists."""
+    """Whether the process of *driver* exists. None if this process cannot see it. An engine always exists."""
     if driver.is_engine:
         return True
     if not driver.boot_id or (driver.boot_id, driver.pid_namespace) != (boot_id(), pid_namespace()):
@@ -97,22 +101,22 @@ def process_exists(driver: Driver) -> bool | None:
         return None
     started = process_start_time(str(driver.pid))
     if started is None:
-        # Mounted with hidepid, /proc hides the processes of others. The kernel says whether there is one with this pid,
-        # but not whether it is the same one: the lease has to decide.
+        # If /proc is mounted with hidepid, it hides the processes of other users. The kernel says whether a process
+        # has this pid, but not whether it is the same process: the lease has to decide.
         try:
             os.kill(driver.pid, 0)
         except ProcessLookupError:
             return False
         except OSError:
             return None
-        started = process_start_time(str(driver.pid))  # a process that has just begun may be visible now
+        started = process_start_time(str(driver.pid))  # a process that has just started may be visible now
         if started is None:
             return None
     return started == driver.started
 
 
 def host() -> str:
-    """This machine's name, for people."""
+    """This machine's name, for display."""
     import socket  # slow to load, and only drivers need it
 
     return socket.gethostname()
@@ -126,7 +130,7 @@ def _proc(name: str) -> Path:
 
 @cache
 def boot_id() -> str:
-    """An id of the machine since its last start; empty if the system has none."""
+    """An id of this boot of the machine. Empty if the system has none."""
     try:
         return _proc("sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -135,7 +139,7 @@ def boot_id() -> str:
 
 @cache
 def pid_namespace() -> str:
-    """An id of the namespace in which this process's pid counts; empty if the system has none."""
+    """An id of the pid namespace of this process. Empty if the system has none."""
     try:
         return str(_proc("self/ns/pid").readlink())
     except OSError:
@@ -144,7 +148,7 @@ def pid_namespace() -> str:
 
 @cache
 def proc_shows_our_pids() -> bool:
-    """Whether /proc shows our own pid namespace: a container may see the host's."""
+    """Whether /proc shows the pid namespace of this process. In a container it may show the host's."""
     try:
         return str(_proc("self").readlink()) == str(os.getpid())
     except OSError:
@@ -152,7 +156,10 @@ def proc_shows_our_pids() -> bool:
 
 
 def process_start_time(pid: str) -> str | None:
-    """When the process started, in ticks since boot; empty if it has ended, None if there is none or it is hidden."""
+    """When the process started, in ticks since boot.
+
+    Empty if the process has ended. None if there is no such process, or if it is hidden.
+    """
     try:
         stat = _proc(f"{pid}/stat").read_bytes()
     except OSError:
@@ -165,10 +172,10 @@ def process_start_time(pid: str) -> str | None:
 
 
 class _Caches:
-    """The cached answers that a forked child must ask for again: it may be in another pid namespace."""
+    """The cached results, which a forked child must compute again: it may be in another pid namespace."""
 
     def reset(self) -> None:
-        """Forget them."""
+        """Clear the caches."""
         pid_namespace.cache_clear()
         proc_shows_our_pids.cache_clear()
 

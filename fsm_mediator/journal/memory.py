@@ -1,4 +1,4 @@
-"""MemoryJournal: a journal in this process, for as long as the process lives. The default, and the one for tests."""
+"""MemoryJournal: a journal in the memory of this process. It is the default journal, and the journal for tests."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED, is_in_phase
 
 KEPT: Final = 10_000
-"""How many ended executions are kept, unless another number is given."""
+"""The default number of ended executions that are kept."""
 
 
 class MemoryJournal(FindingRows, OperatorRows):
-    """Keeps executions in this process, and none longer than that.
+    """Keeps executions in the memory of this process. They are lost when the process ends.
 
-    The journal belongs to the process that made it: after a fork, the child's is empty.
+    The journal belongs to the process that made it: after a fork, the journal of the child is empty.
 
     Args:
-        encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors, so
-            that a test sees the same values. Otherwise objects are kept as they are.
-        max_value_bytes: The limit of one value, if *encode* is set.
-        types: Hooks, as of `SQLiteJournal`, if *encode* is set.
+        encode: Encode and decode payloads and results as a durable journal does, and keep only the text of errors. So a
+            test sees the same values as with a durable journal. Otherwise objects are kept as they are.
+        max_value_bytes: The limit of one value in bytes, if *encode* is set.
+        types: The hooks of `SQLiteJournal`, if *encode* is set.
         keep: How many ended executions to keep. When another ends, the earliest ended execution is deleted with its
-            branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The last
-            1,000,000 deleted ids are not used again: a start of one is refused. None: all are kept.
+            branches, as by `prune`. Executions that have not ended are never deleted, and do not count. The journal
+            refuses to start the last 1,000,000 deleted ids again. If *keep* is None, all executions are kept.
 
     Raises:
         JournalError: *keep* is no whole number of at least 1.
-        DefinitionError: *max_value_bytes* is no number above 0.
+        DefinitionError: *max_value_bytes* is not a number above 0.
     """
 
     heartbeat: float | None = None
@@ -89,9 +89,9 @@ class MemoryJournal(FindingRows, OperatorRows):
         self._last_item = 0
 
     def reset(self) -> None:
-        """In a forked child: forget the parent's executions."""
+        """Forget all executions. A forked child calls it, because they belong to the parent."""
         for row in self._rows.values():
-            row.driver = None  # a run that forked during an attempt looks at its row, and stops
+            row.driver = None  # a run that forked during an attempt sees this, and stops
         self._empty()
 
     # Writing
@@ -130,13 +130,13 @@ class MemoryJournal(FindingRows, OperatorRows):
         for saga_id, item in commit.posts:
             receiver = changed.get(saga_id) or self._rows.get(saga_id)
             if receiver is not None and receiver.state not in ENDED:
-                if saga_id not in changed and not receiver.shared:  # the run that shares a row looks at this object
+                if saga_id not in changed and not receiver.shared:  # the run that shares a row reads this object
                     receiver = changed[saga_id] = copy.copy(receiver)
                 self._deliver(receiver, item)
         if commit.acceptance is not None:
             self._table.index_branch(commit.acceptance)
         elif commit.records and commit.records[0].source in ENDED and commit.saga_id in self._ended:
-            self._ended.remove(commit.saga_id)  # it is undone, and ends again
+            self._ended.remove(commit.saga_id)  # it is being undone, and will end again
         if self.keep is not None and commit.records and row.acceptance.parent is None and row.state in ENDED:
             self._ended.append(commit.saga_id)
             self._table.evict(self.keep)
@@ -144,11 +144,11 @@ class MemoryJournal(FindingRows, OperatorRows):
         for note in commit.notes:
             if note.saga_id is None or note.saga_id in changed or note.saga_id in self._rows:
                 self._table.notes.add(note)
-        self._rows.update(changed)  # one call, which no interrupt divides: all of the commit is there, or nothing
+        self._rows.update(changed)  # one call, so that an interrupt leaves all of the commit, or nothing
         return Queued(row.mail) if queued else row.mail
 
     def _row_before(self, commit: Commit) -> Row:
-        """The row that *commit* changes; raises if it may not."""
+        """The row that *commit* changes. Raises an error if the commit is not allowed."""
         rows = self._rows
         row = rows.get(commit.saga_id)
         if commit.acceptance is not None:
@@ -175,10 +175,10 @@ class MemoryJournal(FindingRows, OperatorRows):
         return row
 
     def open_shared(self, acceptance: Acceptance, driver: str, records: list[Record]) -> Row | None:
-        """Open an execution that *driver* owns, with the list itself as its records; None: the id is taken.
+        """Open an execution that *driver* owns, with *records* itself as its list of records. None if the id is taken.
 
-        A record is journaled by being appended to the list: in one process and without encoding there is nothing else
-        to do. Call `unshare` before anything else is written.
+        The driver journals a record by appending it to the list. More is not necessary in one process and without
+        encoding. Call `unshare` before anything else is written.
         """
         row = Row(acceptance, records)
         row.shared = True
@@ -192,7 +192,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             return row
 
     def end_shared(self, row: Row) -> None:
-        """Free an execution of `open_shared` that has ended."""
+        """Free an execution from its driver, once it has ended. It was opened by `open_shared`."""
         keep, ended = self.keep, self._ended
         if keep is not None:
             ended.append(row.acceptance.saga_id)
@@ -203,7 +203,10 @@ class MemoryJournal(FindingRows, OperatorRows):
 
     @staticmethod
     def unshare(row: Row) -> None:
-        """Give the row records of its own, for commits to come. A last record with branches is left to its commit."""
+        """Give the row its own list of records, for later commits.
+
+        If the last record has branches, it is removed: its commit writes it.
+        """
         if row.shared:
             records = list(row.records)
             if records and records[-1].children is not None:
@@ -212,7 +215,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             row.shared = False
 
     def lost(self, saga_id: str) -> JournalError:
-        """The error of a driver that no longer owns the execution."""
+        """The error for a driver that no longer owns the execution."""
         if saga_id not in self._rows:
             return JournalError(f"the journal knows no execution {saga_id!r}; was this process forked in its midst?")
         return LeaseLostError(
@@ -317,7 +320,7 @@ class MemoryJournal(FindingRows, OperatorRows):
 
     def _give(self, row: Row, driver_id: str) -> Entry:
         row.abandoned = row.driver is not None
-        row.epoch += 1  # first, so that an interrupt in between leaves it to no driver, rather than to two
+        row.epoch += 1  # first, so that after an interrupt no driver owns it, rather than two
         self.unshare(row)
         row.driver = driver_id
         return msgspec.structs.replace(self._entry(row), abandoned=row.abandoned)
@@ -328,7 +331,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             row = self._rows.get(saga_id)
             if row is not None and row.epoch == epoch and row.driver is not None:
                 if row.shared and row.state in ENDED:
-                    self._ended.append(saga_id)  # an interrupt came before `end_shared` did
+                    self._ended.append(saga_id)  # an interrupt came before the call of `end_shared`
                 self._free(row)
 
     def _free(self, row: Row) -> None:
@@ -343,7 +346,7 @@ class MemoryJournal(FindingRows, OperatorRows):
             return [saga_id for saga_id, *_ in itertools.islice(self._claimable(at, skip), max(0, limit))]
 
     def _claimable(self, at: float, skip: Sequence[str]) -> Iterator[tuple[str, Row, float]]:
-        """The claimable executions, oldest first, each with its `attention`."""
+        """The executions that can be claimed, oldest first, each with its `attention`."""
         for saga_id, row in self._rows.items():
             if row.driver in self._drivers or row.acceptance.fingerprint in skip:
                 continue
@@ -426,21 +429,21 @@ class MemoryJournal(FindingRows, OperatorRows):
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
     ) -> int:
-        """As `Journal.prune`. The tokens of the last 1,000 calls are kept."""
+        """As `Journal.prune`. The tokens of the last 1,000 calls are remembered."""
         check_bounds(before, limit)
         with self._lock:
             return self._table.prune(before, saga, limit, forget_ids=forget_ids, token=token)
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
-        """As `Journal.forgotten`. Neither its saga nor its state is kept."""
+        """As `Journal.forgotten`. Saga and state of a deleted execution are not kept."""
         return Forgotten() if hash(saga_id) in self._table.forgotten.digests else None
 
     def check(self) -> list[str]:
-        """As `Journal.check`. Nothing can be damaged."""
+        """As `Journal.check`. Never finds damage."""
         return []
 
     def close(self) -> None:
-        """As `Journal.close`. Nothing is open, and all executions are kept."""
+        """As `Journal.close`. Does nothing: all executions are kept."""
 
     def __repr__(self) -> str:
         keep = f", keep={self.keep}" if self.keep != KEPT else ""

@@ -1,4 +1,4 @@
-"""FindingRows: executions found in a `MemoryJournal`, by looking at each."""
+"""FindingRows: finds executions in a `MemoryJournal` by looking at each of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fsm_mediator.journal.protocol import Entry
 
 
 class FindingRows:
-    """Makes a `MemoryJournal` a `FindingJournal`. A cursor is the time of an acceptance, and the id."""
+    """Makes a `MemoryJournal` a `FindingJournal`. A cursor is an execution's id and the time of its acceptance."""
 
     _table: Table
     _lock: threading.Lock
@@ -25,7 +25,10 @@ class FindingRows:
         raise NotImplementedError
 
     def search(self, chosen: Filter, after: str | None = None, limit: int = 100) -> list[Entry]:
-        """As `FindingJournal.search`. If the execution of the cursor was deleted, those as old are listed again."""
+        """As `FindingJournal.search`.
+
+        If the execution of the cursor was deleted, executions that were accepted at the same time are listed again.
+        """
         return [
             msgspec.structs.replace(entry, cursor=f"{entry.acceptance.at!r} {entry.saga_id}")
             for entry, _ in islice(self._found(chosen, after), max(0, limit))

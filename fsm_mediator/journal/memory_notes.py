@@ -11,11 +11,11 @@ from fsm_mediator.journal.attributes import Scalar
 from fsm_mediator.journal.notes import ATTRIBUTES, Note, note_text
 
 TOKENS_KEPT: Final = 1000
-"""How many tokens of `NotesJournal.add_note` are kept: those of the last calls."""
+"""How many tokens of `NotesJournal.add_note` are remembered: the tokens of the last calls."""
 
 
 class Notes:
-    """The notes of one journal. Callers hold its lock.
+    """The notes of one journal. Callers hold the lock of the journal.
 
     Attributes:
         attributes: The attributes of executions, by id.
@@ -29,7 +29,7 @@ class Notes:
         self.attributes: dict[str, dict[str, Scalar]] = {}
 
     def add(self, note: Note, token: int = 0) -> int:
-        """Keep *note*, unless a call with this token did so before. Returns its number."""
+        """Keep *note*, unless an earlier call had the same token. Returns the number of the note."""
         if token and token in self._tokens:
             return self._tokens[token]
         text = note_text(note)
@@ -48,7 +48,7 @@ class Notes:
         return self._last
 
     def of(self, saga_id: str | None) -> Iterable[Note]:
-        """The notes about an execution, in order; None: all."""
+        """The notes about an execution, in order. All notes if *saga_id* is None."""
         if saga_id is None:
             return self._kept.values()
         return (self._kept[number] for number in self._numbers.get(saga_id, ()))

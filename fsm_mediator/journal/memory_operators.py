@@ -1,4 +1,4 @@
-"""OperatorRows: optional parts of a `MemoryJournal`: for operators, for the branches of groups, for long inboxes."""
+"""OperatorRows: optional methods of a `MemoryJournal`, for operators, branches of groups, and long inboxes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fsm_mediator.states import ENDED, phase_of
 
 
 class OperatorRows:
-    """Has a `MemoryJournal` answer verbs, keep notes, plan and count branches, and read later items alone."""
+    """Methods of a `MemoryJournal` for answers to verbs, notes, planned and counted branches, and later inbox items."""
 
     _table: Table
     _drivers: dict[str, Driver]
@@ -73,7 +73,7 @@ class OperatorRows:
         return mail[bisect_right(mail, number, key=attrgetter("number")) :]
 
     def planned(self, saga_id: str) -> Planned | None:
-        """The planned branches of an execution: see `Plan`. None: there are none."""
+        """As `PlanningJournal.planned`."""
         with self._lock:
             row = self._table.rows.get(saga_id)
             return None if row is None else row.planned.interval()

@@ -1,4 +1,4 @@
-"""Slots: the limits of a `MemoryJournal`, see `SlotJournal`."""
+"""Slots: the slots of concurrency limits in a `MemoryJournal`. See `SlotJournal`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fsm_mediator.journal.protocol import Commit, Driver
 
 
 class Slots:
-    """Decides which attempts have a slot. `Row.place` says what an execution has; here it is found by limit.
+    """Decides which attempts have a slot. `Row.place` is the place of one execution; `Slots` has the places of a limit.
 
     Args:
         rows: The executions, by id.
@@ -21,11 +21,11 @@ class Slots:
     def __init__(self, rows: Mapping[str, Row], drivers: Mapping[str, Driver]) -> None:
         self._rows = rows
         self._drivers = drivers
-        # By the limit's name and whether they have their slot, in the order of arrival: ids, some of them no longer.
+        # Ids in the order of arrival, by the limit's name and whether they have a slot. Some may have lost their place.
         self._ids: dict[tuple[str, bool], dict[str, None]] = {}
 
     def ask(self, row: Row, commit: Commit) -> bool:
-        """Set the place of *row*, which is to be the execution after *commit*. Returns whether it queues."""
+        """Set the place of *row*, the row of the execution after *commit*. Returns whether the execution queues."""
         saga_id, limit, before = commit.saga_id, commit.slot, row.place
         row.place = None
         if not limit:
@@ -46,7 +46,7 @@ class Slots:
         return not begins
 
     def next_in_queue(self, limit: str, candidate: str | None = None) -> list[str]:
-        """The queued executions for which a slot is free; *candidate* asks for one, and counts as queued."""
+        """The queued executions for which a slot is free. *candidate* asks for a slot, and counts as queued."""
         most = [number for driver in self._drivers.values() for name, number in driver.limits if name == limit]
         free = min(most, default=math.inf) - sum(saga_id != candidate for saga_id in self._owned(limit, begun=True))
         queue = self._owned(limit, begun=False, candidate=candidate)

@@ -1,4 +1,4 @@
-"""Table: the executions of a `MemoryJournal`, each a `Row`, and the ids of deleted ones."""
+"""Table: the executions of a `MemoryJournal`, each a `Row`, and the ids of deleted executions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fsm_mediator.records import Acceptance, Failure, InboxItem, Record, VerbAns
 from fsm_mediator.states import ENDED, PENDING, is_settled
 
 TOKENS_KEPT: Final = 1000
-"""How many tokens of `Journal.prune` are kept: those of the last calls."""
+"""How many tokens of `Journal.prune` are remembered: the tokens of the last calls."""
 
 
 class PlannedBranches(NamedTuple):
     """The planned branches of one execution.
 
     Attributes:
-        branches: By their number in the group: the branch, and whether it is dormant once it is created.
-        ended: The error with which they ended without being created; None: they will be created.
+        branches: The branches by their number in the group, each with whether it is created dormant.
+        ended: The error with which the branches ended before they were created. None if they will be created.
     """
 
     branches: dict[int, tuple[Acceptance, bool]]
@@ -45,7 +45,7 @@ class PlannedBranches(NamedTuple):
         return PlannedBranches(left, self.ended or plan.ends)
 
     def interval(self) -> Planned | None:
-        """As the journal returns it."""
+        """The planned branches as the journal returns them. None if there are none."""
         if not self.branches:
             return None
         end = max(self.branches) + 1
@@ -57,12 +57,12 @@ NO_BRANCHES: Final = PlannedBranches({})
 
 
 class Place(NamedTuple):
-    """A slot of a limit, or a place in the queue for one.
+    """A slot of a limit, or a place in the queue for a slot.
 
     Attributes:
         limit: The limit's name.
-        epoch: The execution's epoch in which it was asked for; in a later one it does not count.
-        begun: Whether it is a slot.
+        epoch: The epoch of the execution in which the place was asked for. In a later epoch the place does not count.
+        begun: True for a slot, False for a place in the queue.
     """
 
     limit: str
@@ -71,7 +71,7 @@ class Place(NamedTuple):
 
 
 class Row:
-    """One execution. A commit puts a new row in its place; a change of one attribute is made in the row."""
+    """One execution. A commit replaces the row by a new row. A change of one attribute is made in the row itself."""
 
     __slots__ = (
         "abandoned",
@@ -109,7 +109,7 @@ class Row:
         self.place: Place | None = None
 
     def after(self, commit: Commit) -> Row:
-        """The row that takes this one's place with *commit*."""
+        """The row that replaces this row when *commit* is written."""
         row = Row(self.acceptance, [*self.records, *commit.records])
         row.epoch = self.epoch
         row.driver = commit.driver if commit.held else None
@@ -128,7 +128,7 @@ class Row:
         return row
 
     def has_made(self, commit: Commit, *, encodes: bool) -> bool:
-        """Whether this commit is already the execution's last one, so that its repetition asks only for its result."""
+        """Whether *commit* is the last commit that was written. It is then repeated only to get its result."""
         if self.epoch != commit.epoch:
             return False
         if not commit.records and commit.acceptance is None:
@@ -142,24 +142,24 @@ class Row:
 
     @property
     def queued(self) -> str | None:
-        """The name of the limit it is queued on."""
+        """The name of the limit on which the execution is queued. None if it is not queued."""
         place = self.place
         waits = place is not None and not place.begun and place.epoch == self.epoch and self.driver is not None
         return place.limit if place is not None and waits else None
 
     @property
     def state(self) -> str:
-        """Its state."""
+        """The state of the execution."""
         return self.records[-1].target if self.records else PENDING
 
     @property
     def changed_at(self) -> float:
-        """When it entered that state, in seconds since the epoch."""
+        """When the execution entered its state, in seconds since the epoch."""
         return self.records[-1].at if self.records else self.acceptance.at
 
     @property
     def has_unseen_message(self) -> bool:
-        """Whether an item is in the inbox that no driver has seen, and that has one look."""
+        """Whether the inbox has an item that no driver has seen and that calls a driver: see `has_driver_look`."""
         if not self.mail or self.mail[-1].number <= self.seen:  # items are in order, and a group's inbox can be long
             return False
         state = self.state
@@ -167,33 +167,35 @@ class Row:
 
     @property
     def attention(self) -> float | None:
-        """When a driver should claim it, unless a living one owns it: see `next_attention_at`."""
+        """When a driver should claim the execution, unless a living driver owns it: see `next_attention_at`."""
         if self.driver is not None and not is_settled(self.state):
             return NOW
         return next_attention_at(self.state, False, self.has_unseen_message, self.wake_at, awaits=self.awaits)
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether this branch of an ended whole can still move.
+        """Whether this execution, a branch of an ended parent, can still move.
 
-        An ended branch that a driver holds is being undone. A stuck branch was settled by a person with the whole.
+        An ended branch that a driver owns is being undone. A stuck branch cannot move, because a person settled it
+        together with its parent.
         """
         ended = self.state in ENDED
         return self.driver is not None or (self.has_unseen_message if ended else not is_settled(self.state))
 
 
 class Table:
-    """The executions of one journal. Callers hold its lock.
+    """The executions of one journal. Callers hold the lock of the journal.
 
     Attributes:
         rows: The executions, by id, in the order of opening.
-        branches: The ids of branches by their parent, in order. It can name branches that never were.
-        ended: If not all are kept: the ids of executions that are no branches, in the order of their ends.
+        branches: The ids of branches, in order, by the id of their parent. Some of these branches may not exist.
+        ended: The ids of ended executions that are no branches, in the order of their ends. Used only if the journal
+            does not keep all executions.
         forgotten: The ids of deleted executions.
         answers: The answers to verbs, by the verb's name, oldest first.
-        shapes: The shapes that drivers have enlisted with, by fingerprint.
-        posted: The tokens of items that were posted to an execution, by its id.
-        pruned: How many executions were deleted under a token.
+        shapes: The shapes of the definitions that drivers enlisted with, by fingerprint.
+        posted: The tokens of the items that were posted to an execution, by its id.
+        pruned: How many executions the calls with a token deleted, by token.
         notes: The notes.
     """
 
@@ -209,12 +211,12 @@ class Table:
         self.notes: Notes = Notes()
 
     def index_branch(self, acceptance: Acceptance) -> None:
-        """Note an execution as a branch of its parent, if it has one."""
+        """Add an execution to the branches of its parent, if it has a parent."""
         if acceptance.parent is not None:
             self.branches.setdefault(acceptance.parent, {})[acceptance.saga_id] = None
 
     def keep_answers(self, answers: tuple[VerbAnswer, ...]) -> None:
-        """Keep the answers to verbs, and none any longer that is too old."""
+        """Keep *answers*, and delete answers that are too old."""
         for answer in answers:
             self.answers[answer.name] = answer
             while (oldest := next(iter(self.answers.values()))).at < answer.at - ANSWERS_KEPT:
@@ -256,7 +258,10 @@ class Table:
         self.ended.extend(left)
 
     def evict(self, keep: int) -> None:
-        """Delete executions that ended first, two at most, until *keep* are left; queue them again if they continue."""
+        """Delete the executions that ended first, at most two, until *keep* are left.
+
+        An execution that can still move goes to the end of the queue instead.
+        """
         ended, rows = self.ended, self.rows
         for _ in range(min(2, len(ended) - keep)):
             oldest = ended.popleft()
@@ -274,19 +279,19 @@ class Table:
                 ended.append(oldest)
 
     def _ended_whole(self, saga_id: str) -> list[str]:
-        """The execution and all its branches, each after its parent; empty if it or a branch is unfinished."""
+        """The execution and all its branches, each after its parent. Empty if one of them is unfinished."""
         rows = self.rows
         if rows[saga_id].state not in ENDED:
             return []
         whole = [saga_id]
-        for each in whole:  # grows meanwhile
+        for each in whole:  # the list grows during the loop
             whole += [branch for branch in self.branches.get(each, ()) if branch in rows]
         return [] if any(rows[each].is_unfinished for each in whole) else whole
 
     def _delete(self, whole: list[str], *, forget_ids: bool = False) -> None:
         if whole and not forget_ids and self.rows[whole[0]].acceptance.parent is None:
             self.forgotten.add(whole[0])
-        for saga_id in reversed(whole):  # so that there is never a branch without its parent
+        for saga_id in reversed(whole):  # branches first, so that no branch is ever without its parent
             del self.rows[saga_id]
             self.branches.pop(saga_id, None)
             self.posted.pop(saga_id, None)

@@ -1,4 +1,4 @@
-"""Notes as rows of plain data, and back, for journals that keep text in a database."""
+"""Converts notes to rows of plain data and back, for journals in a database."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fsm_mediator.journal.sealing import seal, unseal
 
 
 def note_row(note: Note, cipher: Cipher | None) -> Row:
-    """A note as a row, without its number and that of its execution.
+    """A note as a row, without the number of the note and the number of its execution.
 
     Raises:
-        JournalError: Its value is no JSON.
+        JournalError: The value of the note does not consist of JSON types.
     """
     names = storable(note.saga), storable(note.step), storable(note.kind)
     reason = seal(storable(note.reason), cipher, about_note(note.saga_id))
@@ -22,17 +22,17 @@ def note_row(note: Note, cipher: Cipher | None) -> Row:
 
 
 def note_of(row: Row, cipher: Cipher | None) -> Note:
-    """The note of a row."""
+    """The note that *row* holds."""
     number, saga_id, saga, step, kind, value, actor, reason, at = row
     decoded = None if value is None else msgspec.json.decode(value)
     return Note(kind, saga_id, saga, step, decoded, actor, unseal(reason, cipher, about_note(saga_id)), at, number)
 
 
 def about_batch(name: str) -> str:
-    """The batch that the arguments of a verb belong to, for a cipher."""
+    """The text to which a cipher binds the arguments of a batch's verb."""
     return f"{name}/batch"
 
 
 def about_note(saga_id: str | None) -> str:
-    """The row that a note's reason belongs to, for a cipher."""
+    """The text to which a cipher binds the reason of a note."""
     return f"{saga_id or ''}/note"

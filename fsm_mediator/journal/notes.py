@@ -1,7 +1,7 @@
-"""Notes: words about an execution, a saga or a step. No note moves an execution.
+"""Notes: texts about an execution, a saga or a step. A note never moves an execution.
 
-Records stay transitions: no fold and no check of conformance reads a note. A note takes no claim and no epoch. Notes
-are only added; those about an execution are deleted with it.
+Every record is still a transition: neither a replay nor a check of conformance reads notes. A note can be added without
+a claim or an epoch. Notes are never changed. Notes about an execution are deleted together with it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ class Note(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: The kind of note.
-        saga_id: The execution that it is about; None: it is about a saga or a step.
-        saga: The saga that it is about, by name; None: it is about an execution.
-        step: The path or name of the step that it is about, in *saga*, or in any saga without one; None: about no step.
+        saga_id: The execution that the note is about. None if it is about a saga or a step.
+        saga: The name of the saga that the note is about. None if it is about an execution.
+        step: The path or name of the step that the note is about: in *saga*, or in every saga if *saga* is None. None
+            if the note is about no step.
         value: More data of the note, as JSON types.
-        actor: The name of the person or program that said it.
-        reason: Why, in its words.
-        at: When, in seconds since the epoch.
-        number: Given by the journal, in the order of writing.
+        actor: The name of the person or program that wrote the note.
+        reason: The reason, as the actor wrote it.
+        at: When the note was written, in seconds since the epoch.
+        number: The number that the journal gave the note, in the order of writing.
     """
 
     kind: str
@@ -40,12 +41,12 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class NotesJournal(Protocol):
-    """A journal that keeps notes. A journal without it drives sagas; what needs notes says so."""
+    """A journal that keeps notes. Other journals can drive sagas, too; a feature that needs notes reports an error."""
 
     def add_note(self, note: Note, *, token: int = 0) -> int:
-        """Keep *note*, durably. Returns its number; 0, and nothing is done: there is no such execution.
+        """Write *note* durably. Returns the number of the note, or 0 without an effect if the execution does not exist.
 
-        *token*: by which the call is recognised when it is repeated, see `new_token`; 0: it is not.
+        A repeated call is recognised by its *token*: see `new_token`. With token 0 it is not recognised.
         """
 
     def notes(
@@ -54,15 +55,15 @@ class NotesJournal(Protocol):
         """Notes, in the order of writing.
 
         Args:
-            saga_id: Those about this execution; None: about anything.
-            kind: Only those of this kind.
-            after: Only those with a higher number.
-            limit: At most so many.
+            saga_id: Only notes about this execution. None for notes about anything.
+            kind: Only notes of this kind.
+            after: Only notes with a higher number.
+            limit: The most notes that are returned.
         """
 
 
 def keeps_notes(journal: object) -> TypeGuard[NotesJournal]:
-    """Whether *journal* keeps notes, if only through ``__getattr__``."""
+    """Whether *journal* keeps notes. Methods that ``__getattr__`` provides count."""
     return hasattr(journal, "add_note") and hasattr(journal, "notes")
 
 
@@ -81,40 +82,40 @@ def for_notes(journal: object) -> NotesJournal:
 
 
 def notes_of(journal: object, saga_id: str) -> list[Note]:
-    """The notes about an execution; none where the journal keeps none."""
+    """The notes about an execution. Empty if the journal keeps no notes."""
     return journal.notes(saga_id) if keeps_notes(journal) else []
 
 
 ATTRIBUTES: Final = "attributes"
-"""The kind of a note whose value sets attributes of its execution, by name, or with None removes them."""
+"""The kind of a note whose value sets attributes of its execution, by name. A value of None removes the attribute."""
 
 HOLD: Final = "hold"
 UNHOLD: Final = "unhold"
-"""The kinds of notes that hold an execution, a saga or a step, and lift the hold: see ``mediator/holding.py``."""
+"""The kinds of notes that hold an execution, a saga or a step, or lift the hold: see ``mediator/holding.py``."""
 
 AGAIN: Final = "run_again"
 AGAIN_OF: Final = "runs_again"
-"""The kinds of the two notes that link an execution and its repetition to each other."""
+"""The kinds of the two notes that link an execution to its repetition, and the repetition to the execution."""
 
 ACKNOWLEDGED: Final = "acknowledged"
-"""The kind of a note by which a person has seen the alerts of an execution: see ``acknowledging.py``."""
+"""The kind of a note that a person has seen the alerts of an execution: see ``acknowledging.py``."""
 
 BATCH: Final = "batch"
 BATCH_RESULT: Final = "batch_result"
-"""The kinds of notes that keep the ids of a batch, and what came of the verb for each: see ``mediator/bulk.py``."""
+"""The kinds of notes with the ids of a batch and with the result of its verb for each id: see ``mediator/bulk.py``."""
 
 BATCH_CLAIM: Final = "batch_claim"
-"""The kind of a note that names the driver which carries out a batch: see ``mediator/bulk_claims.py``."""
+"""The kind of a note that names the driver that executes a batch: see ``mediator/bulk_claims.py``."""
 
 ENCODED: Final = msgspec.json.Encoder().encode
-"""The value of a note as JSON: it is no value of a user's type."""
+"""Encodes the value of a note as JSON. Hooks are not needed, because it never has a user's type."""
 
 
 def note_text(note: Note) -> str | None:
-    """The value of *note* as it is stored; None: it has none.
+    """The value of *note* as JSON text. None if it has no value.
 
     Raises:
-        JournalError: It is not made of JSON types.
+        JournalError: The value does not consist of JSON types.
     """
     if note.value is None:
         return None

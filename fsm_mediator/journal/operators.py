@@ -1,6 +1,6 @@
-"""OperatorJournal: methods for operators besides the `Journal` protocol; and whether executions can be driven.
+"""OperatorJournal: methods of a journal for operators. Drivability: whether executions can be driven.
 
-A journal without these methods works; a feature that needs them says so.
+The methods are optional. A feature that needs them reports an error if the journal lacks them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fsm_mediator.states import ENDED
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Why a driver that knows the definition of an execution could not decode it.
+    """The reason why a driver could not decode an execution, although it knows the definition.
 
     Attributes:
-        type: The name of the type that a value was to be; empty: a record is damaged.
-        field: The field, as a path from the value: ``$.currency``.
-        message: The error in words.
+        type: The name of the type as which a value was decoded. Empty if a record is damaged.
+        field: The field, as a path from the value, such as ``$.currency``.
+        message: The error, as text.
     """
 
     type: str
@@ -35,7 +35,7 @@ class Fault(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, error: MediatorError) -> Fault:
-        """The fault that *error* is, which decoding raised."""
+        """The fault for an error that decoding raised."""
         why = Failure.of(error.__cause__ or error).message
         at, missing = re.search(r"at `(\$[^`]*)`", why), re.search(r"required field `([^`]*)`", why)
         field = (at[1] if at else "$") + (f".{missing[1]}" if missing else "")
@@ -43,34 +43,34 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 def fault_row(fault: Fault, saga_id: str, cipher: Cipher | None) -> tuple[str | None, ...]:
-    """A fault as a row: type, field and message, which may name a value and is sealed."""
+    """A fault as a row: type, field and message. The message is sealed, because it may contain a value."""
     kind, field, message = map(storable, msgspec.structs.astuple(fault))
     return kind, field, seal(message, cipher, f"{saga_id}/fault")
 
 
 def fault_of(row: Sequence[str], saga_id: str, cipher: Cipher | None) -> Fault:
-    """The fault of *row*."""
+    """The fault that *row* holds."""
     kind, field, message = row
     return Fault(kind, field, unseal(message, cipher, f"{saga_id}/fault") or "")
 
 
 class OperatorJournal(Protocol):
-    """A journal that answers verbs in inboxes, and knows what drivers can drive."""
+    """A journal that keeps the answers to verbs, and knows which definitions drivers can drive."""
 
     def answer(self, name: str) -> VerbAnswer | None:
-        """The answer to the verb of this name; None: it was not judged yet, or the answer is forgotten."""
+        """The answer to the verb with this name. None if it is not answered yet, or the answer was deleted."""
 
     def forget_answer(self, name: str) -> None:
-        """Delete the answer to the verb of this name; harmless if there is none."""
+        """Delete the answer to the verb with this name. Does nothing if there is no answer."""
 
     def known(self) -> frozenset[str]:
         """The fingerprints of all definitions that living drivers know."""
 
     def shape(self, fingerprint: str) -> str | None:
-        """The shape with this fingerprint, as JSON; None: no driver has enlisted with it."""
+        """The shape with this fingerprint, as JSON. None if no driver has enlisted with it."""
 
     def note_fault(self, saga_id: str, epoch: int, fault: Fault) -> None:
-        """Note that a driver could not decode the execution. It counts until the execution has another epoch."""
+        """Note that a driver could not decode the execution. The fault counts until the execution has another epoch."""
 
     def faults(self) -> Mapping[str, Fault]:
         """The faults of executions that have not ended, by id."""
@@ -88,7 +88,7 @@ def for_operators(journal: Journal) -> OperatorJournal:
     """*journal*, as an `OperatorJournal`.
 
     Raises:
-        JournalError: It is none.
+        JournalError: *journal* lacks a method of `OperatorJournal`.
     """
     if not has_operators(journal):
         raise JournalError(
@@ -100,11 +100,11 @@ def for_operators(journal: Journal) -> OperatorJournal:
 
 
 class Drivability:
-    """Which executions can be driven, as of one look at the journal.
+    """Which executions can be driven, at the time of one look at the journal.
 
     Attributes:
-        known: The fingerprints that living drivers know; None: the journal cannot tell.
-        faults: The executions that a driver could not decode, by id.
+        known: The fingerprints of the definitions that living drivers know. None if the journal does not know them.
+        faults: The faults of executions that a driver could not decode, by id.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -113,7 +113,7 @@ class Drivability:
         self.faults: Mapping[str, Fault] = {} if operators is None else operators.faults()
 
     def why_not(self, entry: Entry) -> str | None:
-        """Why an execution is undrivable, in words; None: it is not, as far as is known."""
+        """The reason why an execution is undrivable, as text. None if no reason is known."""
         if entry.state in ENDED or self.known is None:
             return None
         fault = self.faults.get(entry.saga_id)
@@ -125,12 +125,15 @@ class Drivability:
         return "no living driver knows its definition"
 
     def is_undrivable(self, entry: Entry) -> bool:
-        """Whether to mark and count it. While no driver is alive at all, nothing is wrong with an execution."""
+        """Whether to mark and count an execution as undrivable.
+
+        If no driver is alive, only executions that a driver could not decode are undrivable.
+        """
         return bool(self.known or entry.saga_id in self.faults) and self.why_not(entry) is not None
 
 
 def next_moves(saga_id: str) -> str:
-    """The next moves of an operator for an undrivable execution, in words."""
+    """The next moves of an operator for an undrivable execution, as text."""
     return (
         f"Register the version that wrote it as well, under its version; or give it up, which undoes nothing: "
         f"fsm-mediator abandon {saga_id} --reason ..."

@@ -1,4 +1,4 @@
-"""Optional parts of a journal. A journal without them works; each function here says what happens then."""
+"""Optional parts of a journal, and functions that replace a part that a journal does not have."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from fsm_mediator.journal.protocol import Entry, Forgotten, Journal, Written
 from fsm_mediator.records import Acceptance, InboxItem
 
 OVERTAKEN: Final = 2
-"""How often an attempt in the queue, for which a slot is free, can be overtaken: so many times for each slot."""
+"""How many later attempts can overtake a queued attempt for which a slot is free, for each slot of the limit."""
 
 
 class SlotJournal(Journal, Protocol):
-    """A journal that keeps the slots of limits, so that these hold for all processes that use it.
+    """A journal that keeps the slots of concurrency limits. So a limit holds for all processes that use the journal.
 
-    An attempt under a limit is announced by a commit with `Commit.slot`. In the same transaction the journal decides
-    whether the attempt has a slot. The number of slots is the smallest that any living driver declares for this limit
-    in `Driver.limits`. If no slot is free, or earlier attempts queue for all that are, the attempt queues: the journal
-    returns `Queued`, and the execution has a ``wake_at`` even if the commit has none. A commit with a ``wake_at`` only
-    queues.
+    A driver announces an attempt under a limit by a commit with `Commit.slot`. In the same transaction the journal
+    decides whether the attempt has a slot. The number of slots is the smallest number that a living driver declares for
+    this limit in `Driver.limits`. The attempt queues if no slot is free, or if earlier attempts queue for all free
+    slots. The journal then returns `Queued`, and the execution has a ``wake_at`` even if the commit has none. A commit
+    with a ``wake_at`` always queues.
 
-    The queue is in the order of arrival. A commit with records goes to the end of the queue. A commit without records
-    keeps the place that the execution has, under any driver.
+    The queue is in the order of arrival. A commit with records goes to the end of the queue. With a commit without
+    records the execution keeps its place, even under a new driver.
 
-    A slot that is free for an attempt in the queue stays free until its driver asks for it. Meanwhile a journal may let
-    later attempts have other free slots, but at most twice as many attempts as there are slots.
+    If a slot is free for a queued attempt, the slot stays free until the driver of the attempt asks for it. Meanwhile a
+    journal may give other free slots to later attempts, but at most to twice as many attempts as there are slots.
 
-    A slot is free again after a commit that gives it up, and once the execution has no living owner, or is claimed. A
-    place in the queue counts only while the execution's owner renews its lease, so that a stopped process does not hold
-    up the others.
+    A slot is free again after a commit that gives it up, when the execution has no living owner, or when it is claimed.
+    A place in the queue counts only while the execution's owner renews its lease, so that a stopped process does not
+    delay other processes.
     """
 
     def turns(self, driver_id: str) -> list[str]:
@@ -40,42 +40,43 @@ class SlotJournal(Journal, Protocol):
 
 
 def turns_of(journal: Journal) -> Callable[[str], list[str]] | None:
-    """The journal's `SlotJournal.turns`; None: it keeps no slots, and limits hold within a process."""
+    """The journal's `SlotJournal.turns`. None if it keeps no slots: then a limit holds for each process alone."""
     turns: Callable[[str], list[str]] | None = getattr(journal, "turns", None)
     return turns
 
 
 class LaterItemsJournal(Journal, Protocol):
-    """A journal that reads the newest items of an inbox alone: each branch of a group adds one to that of its parent.
+    """A journal that can read only the newest items of an inbox.
 
-    Without it a driver reads the inbox whole each time.
+    The inbox of a group's parent can be long, because each branch adds an item. If the journal is no
+    `LaterItemsJournal`, a driver reads the whole inbox each time.
     """
 
     def inbox_after(self, saga_id: str, number: int) -> Written:
-        """The items of an execution's inbox with a higher number than this one, oldest first."""
+        """The items of an execution's inbox with a number higher than *number*, oldest first."""
         ...
 
 
 def inbox_after(journal: Journal, saga_id: str, number: int) -> Written:
-    """As `LaterItemsJournal.inbox_after`; the whole inbox, if the journal has no such method."""
+    """As `LaterItemsJournal.inbox_after`. If the journal has no such method: the whole inbox."""
     read: Callable[[str, int], Written] | None = getattr(journal, "inbox_after", None)
     return journal.inbox(saga_id) if read is None else read(saga_id, number)
 
 
 class TransactionJournal(Journal, Protocol):
-    """A journal in a database of the application's, which opens executions in the application's own transactions."""
+    """A journal in the application's database, which can open executions in transactions of the application."""
 
     async def open_within(self, connection: Any, acceptance: Acceptance) -> Entry | None:
         """Open an execution, pending and without an owner, in the transaction that *connection* is in.
 
-        It is there once the caller commits. A refusal leaves the transaction usable.
+        The execution exists once the caller commits. If it is refused, the transaction can still be used.
 
         Returns:
-            The execution that has this id already; None: it was opened.
+            The existing execution with this id. None if the execution was opened.
 
         Raises:
             DefinitionError, RefusedError: The connection cannot be used. Nothing was sent on it.
-            IdTakenError: The id is forgotten.
+            IdTakenError: An execution with this id was deleted.
         """
 
 
@@ -83,7 +84,7 @@ def open_within_of(journal: Journal) -> Callable[[Any, Acceptance], Awaitable[En
     """The journal's `TransactionJournal.open_within`.
 
     Raises:
-        DefinitionError: It has none.
+        DefinitionError: *journal* is no `TransactionJournal`.
     """
     found: Callable[[Any, Acceptance], Awaitable[Entry | None]] | None = getattr(journal, "open_within", None)
     if found is None:
@@ -95,7 +96,7 @@ def open_within_of(journal: Journal) -> Callable[[Any, Acceptance], Awaitable[En
 
 
 def patience_of(journal: Journal) -> float | None:
-    """The seconds for which a driver tries a commit on that the journal could not make; None: without limit."""
+    """The seconds for which a driver repeats a commit that failed in the journal. None if there is no limit."""
     patience: float | None = getattr(journal, "patience", 0.0)
     return patience
 
@@ -103,7 +104,7 @@ def patience_of(journal: Journal) -> float | None:
 def claim_some(
     journal: Journal, driver_id: str, at: float, limit: int, skip: Sequence[str] = (), leave: Sequence[str] = ()
 ) -> list[Entry]:
-    """As `Journal.claim_some`; one by one, oldest first, in a journal that has no such method."""
+    """As `Journal.claim_some`. If the journal has no such method, executions are claimed one by one, oldest first."""
     if hasattr(journal, "claim_some"):
         return journal.claim_some(driver_id, at, limit, skip, leave)
     found = [saga_id for saga_id in journal.claimable(at, limit + len(leave), skip) if saga_id not in leave]
@@ -111,18 +112,18 @@ def claim_some(
     return [claimed for claimed in claims if claimed is not None]
 
 
-# Members and parameters that came later than a journal may have been written.
+# Methods and parameters that were added to the protocol later: a journal may have been written before them.
 
 
 def post_item(
     journal: Journal, saga_id: str, item: InboxItem, token: int, clock: Callable[[], float] | None = None
 ) -> bool:
-    """As `Journal.post`. If its method takes no token, a repeated call may post the item twice."""
+    """As `Journal.post`. If the journal's method takes no token, a repeated call may post the item twice."""
     return journal.post(saga_id, item, clock=clock, **_taken_by(journal.post, token=token))
 
 
 def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
-    """`Journal.beat` with *everything*. A journal without it is asked for all executions, of all drivers."""
+    """`Journal.beat` with *everything*. If the journal does not take it, the executions of all drivers are listed."""
     if everything := _taken_by(journal.beat, everything=True):
         return journal.beat(driver_id, **everything)
     journal.beat(driver_id)
@@ -131,12 +132,12 @@ def owned_by(journal: Journal, driver_id: str) -> tuple[str, ...]:
 
 
 def forgotten_of(journal: Journal, saga_id: str) -> Forgotten | None:
-    """As `Journal.forgotten`; None, if the journal has no such method: it keeps nothing of what it deletes."""
+    """As `Journal.forgotten`. None if the journal has no such method: it keeps no rows of deleted executions."""
     return journal.forgotten(saga_id) if hasattr(journal, "forgotten") else None
 
 
 def is_driver_alive(journal: Journal, driver_id: str) -> bool:
-    """Whether a driver is enlisted and alive. False, if the journal has no method ``is_driver_alive``."""
+    """Whether a driver is enlisted and alive. False if the journal has no method ``is_driver_alive``."""
     ask: Callable[[str], bool] | None = getattr(journal, "is_driver_alive", None)
     return ask is not None and ask(driver_id)
 
@@ -156,7 +157,7 @@ def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids
     """As `Journal.prune`.
 
     Raises:
-        JournalError: It cannot, or ids are to be forgotten, and its method does not take *forget_ids*.
+        JournalError: The journal cannot delete them. Or *forget_ids* is set, and its method does not take *forget_ids*.
     """
     taken = _taken_by(journal.prune, forget_ids=forget_ids)
     if forget_ids and not taken:
@@ -168,7 +169,7 @@ def prune_ended(journal: Journal, before: float, *, saga: str | None, forget_ids
 
 
 def _taken_by(method: Callable[..., Any], **settings: Any) -> dict[str, Any]:
-    """The *settings* that the method has parameters for."""
+    """The settings for which the method has a parameter."""
     parameters = inspect.signature(method).parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return {name: value for name, value in settings.items() if takes_any or name in parameters}

@@ -1,7 +1,7 @@
-"""Plain data: objects of types that msgspec does not know, as what JSON knows, and back.
+"""Plain data: converts objects of types that msgspec does not know to JSON types, and back.
 
-Models of pydantic convert themselves (``fsm_mediator.models``). For other types a journal is given hooks, as msgspec
-defines them (https://jcristharif.com/msgspec/extending.html).
+Models of pydantic convert themselves (``fsm_mediator.models``). For other types the user gives the journal hooks, as
+msgspec defines them (https://jcristharif.com/msgspec/extending.html).
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from fsm_mediator.errors import DefinitionError
 from fsm_mediator.models import fields_of, is_model
 
 Types: TypeAlias = "tuple[Callable[[Any], Any], Callable[[type, Any], Any]]"
-"""The hooks: ``to_plain(value)``, and ``from_plain(type, plain)``. Either raises NotImplementedError for a type that it
+"""The hooks: ``to_plain(value)``, and ``from_plain(type, plain)``. A hook raises NotImplementedError for a type that it
 does not know."""
 
 
 def check_hooks(where: str, types: Any) -> None:
-    """Refuse *types* that are no pair of hooks.
+    """Refuse *types* if it is neither None nor a pair of hooks.
 
     Raises:
-        DefinitionError: They are none.
+        DefinitionError: *types* is neither None nor a pair of functions.
     """
     if types is not None and not (isinstance(types, tuple) and len(types) == 2 and all(map(callable, types))):
         raise DefinitionError(f"{where}: types is a pair of functions, (to_plain, from_plain), not {types!r}")
 
 
 def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
-    """*value* as plain data: a model by itself, anything else by *hook*.
+    """*value* as plain data. A model converts itself; *hook* converts any other value.
 
     Raises:
-        TypeError: Neither knows its type.
+        TypeError: *value* is no model, and *hook* does not know its type.
     """
     if is_model(type(value)):
         return fields_of(value)
@@ -48,8 +48,8 @@ def to_plain(hook: Callable[[Any], Any] | None, value: Any) -> Any:
 
 
 def from_plain(hook: Callable[[type, Any], Any] | None, kind: Any, plain: Any) -> Any:
-    """The object of type *kind* that *plain* stands for."""
-    if is_model(kind):  # as JSON, from which a strict model takes a text for a datetime
+    """The object of type *kind* from its plain data."""
+    if is_model(kind):  # as JSON: then a strict model accepts a text for a datetime
         return kind.model_validate_json(msgspec.json.encode(plain), **_names(kind))
     if hook is None:
         raise NotImplementedError
@@ -58,21 +58,21 @@ def from_plain(hook: Callable[[type, Any], Any] | None, kind: Any, plain: Any) -
 
 @functools.lru_cache(maxsize=1024)
 def _names(model: Any) -> dict[str, bool]:
-    """The settings by which *model* takes its fields by name, as they are journaled, whatever their aliases.
+    """The arguments with which *model* accepts fields by name, as they are journaled, even if they have aliases.
 
-    Before pydantic 2.11 there are none.
+    Empty before pydantic 2.11, which has no such arguments.
     """
     by_name = "by_name" in inspect.signature(model.model_validate_json).parameters
     return {"by_name": True, "by_alias": True} if by_name else {}
 
 
 def name_of_type(type: Any) -> str:
-    """The name of *type*, for people."""
+    """The name of *type*, for display."""
     return getattr(type, "__qualname__", None) or repr(type)
 
 
 def types_within(type: Any) -> Iterator[msgspec.inspect.Type]:
-    """The description by msgspec of *type*, and of every type within."""
+    """Msgspec's description of *type*, and of every type within *type*."""
     from msgspec import inspect
 
     seen: set[int] = set()
@@ -89,7 +89,7 @@ def types_within(type: Any) -> Iterator[msgspec.inspect.Type]:
 
 
 def describe_change(value: Any, back: Any, where: str = "it") -> str | None:
-    """The first difference between a value and what came back, in words; None: there is none."""
+    """The first difference between a value and the decoded value, as text. None if there is no difference."""
     if type(value) is dict and type(back) is dict:
         for key, each in value.items():
             if key not in back:

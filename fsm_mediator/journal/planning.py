@@ -1,4 +1,4 @@
-"""Planning: the branches of a large group, while they are in the journal and not created; and how many there are."""
+"""Planning: branches of a large group that are in the journal but not created yet. Also counts branches."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from fsm_mediator.records import Acceptance, Failure
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The change that a commit makes to planned branches: those of a group too large to be created in one commit.
+    """The change that a commit makes to planned branches.
 
-    A planned branch is no execution: nothing can claim it, and it has no inbox.
+    The branches of a group are planned if they are too many to be created in one commit. A planned branch is not an
+    execution yet: it cannot be claimed, and it has no inbox.
 
     Attributes:
-        branches: The branches that are planned now, all of the group. They are numbered from 0. A branch that another
-            one names as its successor is created dormant.
-        creates: A range of numbers, without its end: create these planned branches. Branches that were created before,
-            or have ended, are left alone: the same again changes nothing.
-        ends: End all branches that are still planned, with this error. They are never created.
+        branches: The branches that this commit plans: all branches of the group. They are numbered from 0. A branch
+            that another branch names as its successor is created dormant.
+        creates: The planned branches to create: their first number, and the number after the last. Branches that were
+            created before, or have ended, do not change. So a repetition has no effect.
+        ends: The error with which all branches end that are still planned. They are never created. None to end none.
     """
 
     branches: tuple[Acceptance, ...] = ()
@@ -32,10 +33,11 @@ class Planned(NamedTuple):
     """The branches of an execution that are still planned.
 
     Attributes:
-        first: The number of the first of them in their group.
-        end: The number after that of the last; all between are planned.
-        dormant: The number of the first branch that is created dormant, as all after it are; *end*: none is.
-        ended: The error with which they ended without being created; None: they will be created.
+        first: The number of the first planned branch in the group.
+        end: The number after the last planned branch. All branches from *first* on are planned.
+        dormant: The number of the first branch that is created dormant. All later branches are created dormant, too.
+            Equal to *end* if no branch is.
+        ended: The error with which the branches ended before they were created. None if they will be created.
     """
 
     first: int
@@ -45,9 +47,9 @@ class Planned(NamedTuple):
 
 
 class PlanningJournal(Protocol):
-    """A further method of a journal that takes commits with a `Plan`.
+    """An optional method of a journal, which accepts commits with a `Plan`.
 
-    A journal without it creates every group in one commit, whatever its size.
+    In a journal without this method every group is created in one commit, even a large group.
     """
 
     def planned(self, saga_id: str) -> Planned | None:
@@ -55,23 +57,23 @@ class PlanningJournal(Protocol):
 
 
 class CountingJournal(Protocol):
-    """A further method of a journal, so that the driver of a large group need not list all branches at each look.
+    """An optional method of a journal, which counts the branches of a large group.
 
-    Without it all are listed.
+    In a journal without this method a driver lists all branches at each look.
     """
 
     def count_branches(self, saga_id: str) -> dict[str, int]:
-        """How many branches of an execution are in each phase. Planned ones are not counted."""
+        """How many branches of an execution are in each phase. Planned branches are not counted."""
 
 
 def branches_counted(journal: object, saga_id: str) -> dict[str, int] | None:
-    """As `CountingJournal.count_branches`; None: the journal does not count."""
+    """As `CountingJournal.count_branches`. None if the journal has no such method."""
     count: Callable[[str], dict[str, int]] | None = getattr(journal, "count_branches", None)
     return None if count is None else count(saga_id)
 
 
 def plans_branches(journal: object) -> TypeGuard[PlanningJournal]:
-    """Whether *journal* takes commits with a `Plan`, if only through ``__getattr__``."""
+    """Whether *journal* accepts commits with a `Plan`. A method that ``__getattr__`` provides counts."""
     return hasattr(journal, "planned")
 
 

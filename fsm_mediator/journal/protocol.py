@@ -1,7 +1,7 @@
-"""The `Journal` protocol, and the plain data of its arguments and results.
+"""The `Journal` protocol, and the data types of its arguments and results.
 
-A journal stores, and judges nothing. It knows executions by id, their records as rows, and the driver that owns each
-execution. It never calls a step, an observer or a machine, and reads only those fields of a record that are named here.
+A journal stores executions by id, their records as rows, and the driver that owns each execution. It decides nothing.
+It never calls a step, an observer or a machine, and reads only the fields of a record that this module names.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from fsm_mediator.records import Acceptance, InboxItem, Record, VerbAnswer
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """A definition that a driver knows.
+    """A saga definition that a driver can drive.
 
     Attributes:
-        fingerprint: The fingerprint of its shape.
-        shape: Its shape, as JSON.
+        fingerprint: The fingerprint of the definition's shape.
+        shape: The definition's shape, as JSON.
     """
 
     fingerprint: str
@@ -37,16 +37,16 @@ ENGINE: Final = "engine:"
 
 
 class Driver(msgspec.Struct, frozen=True):
-    """A driver performs effects: it is one mediator in one process.
+    """A driver: one mediator in one process. It performs the effects of its executions.
 
     Attributes:
-        id: Unique among all drivers of all times.
-        host: The machine's name, for people.
-        boot_id: An id of the machine since its last start; empty if the system has none.
-        pid_namespace: An id of the namespace in which *pid* counts; empty if the system has none.
-        pid: The process.
-        started: When the process started, in the system's own count: a later process with this pid has another.
-        limits: Names of limits, and how many attempts each allows at a time. Empty in entries.
+        id: The id of the driver. No other driver ever has it.
+        host: The machine's name, for display.
+        boot_id: An id of this boot of the machine. Empty if the system has none.
+        pid_namespace: An id of the pid namespace of the process. Empty if the system has none.
+        pid: The id of the process.
+        started: When the process started, in ticks since boot. A later process with the same pid has another value.
+        limits: The name of each limit, and the number of attempts that it allows at a time. Empty in entries.
         definitions: The definitions that it can drive. Empty in entries.
     """
 
@@ -61,7 +61,7 @@ class Driver(msgspec.Struct, frozen=True):
 
     @property
     def is_engine(self) -> bool:
-        """Whether it is an engine, which has no process, and always counts as alive."""
+        """Whether the driver is an engine. An engine has no process, and always counts as alive."""
         return self.id.startswith(ENGINE)
 
     def __str__(self) -> str:
@@ -71,9 +71,9 @@ class Driver(msgspec.Struct, frozen=True):
 
 
 class Recoveries(NamedTuple):
-    """How often an execution was claimed from a dead driver while an attempt, probe or decision was under way.
+    """How often an execution was claimed from a dead driver during an attempt, a probe or a decision.
 
-    *total*: since it last made progress; *here*: since its last record.
+    *total* counts since the execution last made progress, *here* counts since its last record.
     """
 
     total: int = 0
@@ -85,36 +85,36 @@ NO_RECOVERIES: Final = Recoveries()
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """All rows for one execution that are written in one transaction: everything, or nothing.
+    """The rows that are written for one execution in one transaction, all or none.
 
     Attributes:
         saga_id: The execution.
         records: Its next records, in order. The target of the last one is its new state.
         driver: The id of the driver that writes; None if no driver owns the execution before or after.
-        epoch: The execution's epoch as the driver knows it. If the journal has another, the lease is lost. A new
+        epoch: The execution's epoch as the driver knows it. If the journal has another epoch, the lease is lost. A new
             execution starts with epoch 1.
-        held: Whether the driver owns the execution afterwards; False: it is parked, stuck or ended.
-        wake_at: When a driver must look at it again even without a new inbox item; None: never. In a state of an
-            attempt: the attempt has not begun.
-        awaits: Whether it is parked between two attempts and waits for *wake_at* or an inbox item.
+        held: Whether the driver owns the execution after the commit. False if it is parked, stuck or ended.
+        wake_at: When a driver must look at the execution again, even without a new inbox item. None for never. If it
+            is set in the state of an attempt, the attempt has not begun.
+        awaits: Whether the execution is parked between two attempts and waits for *wake_at* or an inbox item.
         seen: The number of the newest inbox item that the driver has seen. A later item calls a driver.
         taken: The numbers of the inbox items that the commit handles and deletes.
-        acceptance: Opens the execution; None: it exists.
+        acceptance: The acceptance that opens the execution. None if the execution exists.
         children: New executions, pending and without an owner.
-        dormant: New executions like *children*, which may be claimed only after an item has come to their inbox.
+        dormant: New executions like *children*, but they may be claimed only after an item has come to their inbox.
         posts: Items for the inboxes of other executions: (saga id, item).
-        unless_mail: Kind and name of an inbox item: if the inbox has such an item with a number above *seen*, nothing
-            is written. A commit that ends a signal's wait by its time-out sets it, so that an accepted signal always
-            counts.
-        recoveries: The execution's new count of recoveries; None: the count does not change.
-        slot: The name of the limit that an announced attempt falls under, which *driver* declares: it asks for a slot,
-            see `SlotJournal`. Empty: the execution gives up its slot or place in the queue, as it must when it ends.
-            None: it keeps what it has.
-        answers: The answers to verbs in the inbox; the numbers of these verbs are in *taken* too.
-        plan: The change to its planned branches. Only for a `PlanningJournal`.
-        token: For a commit without a record: a unique number, by which a repetition is recognised. 0: it is not
+        unless_mail: The kind and name of an inbox item. If the inbox has such an item with a number above *seen*,
+            nothing is written. A commit that ends a signal's wait by its timeout sets this field, so that an accepted
+            signal always counts.
+        recoveries: The execution's new count of recoveries. None if the count does not change.
+        slot: The name of the limit for which an announced attempt asks for a slot: see `SlotJournal`. *driver* must
+            declare this limit. If empty, the execution gives up its slot or its place in the queue, as it must when
+            it ends. If None, the execution keeps its slot or place.
+        answers: The answers to verbs in the inbox. The numbers of these verbs are in *taken*, too.
+        plan: The change to the planned branches of the execution. Only for a `PlanningJournal`.
+        token: A unique number by which a repetition of a commit without records is recognised. 0 if it is not to be
             recognised.
-        notes: Notes about the execution or others. Only for a `NotesJournal`.
+        notes: Notes about this or other executions. Only for a `NotesJournal`.
     """
 
     saga_id: str
@@ -140,27 +140,27 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One execution as the journal lists it.
+    """One execution, as a journal lists it.
 
     Attributes:
-        acceptance: The acceptance that opened it.
-        state: Its state.
-        changed_at: When it entered that state, in seconds since the epoch.
-        seq: The number of its last record; 0: none yet.
-        epoch: How many times drivers have claimed or opened it.
-        driver: Its owner; None: it has none (parked, stuck, ended, or not begun).
+        acceptance: The acceptance that opened the execution.
+        state: The execution's state.
+        changed_at: When the execution entered its state, in seconds since the epoch.
+        seq: The number of the last record. 0 if there is no record yet.
+        epoch: How many times drivers have claimed or opened the execution.
+        driver: The owner. None if there is no owner: the execution is parked, stuck, ended, or not begun.
         driver_alive: Whether the owner is alive, as far as this process can see.
-        wake_at: When a driver must look at it again; infinite: it is dormant. In a state of an attempt: the attempt was
-            announced and has not begun.
-        mail: How many items are in its inbox.
-        called: Whether its inbox has an item that no driver has seen.
-        recoveries: How often it was recovered without progress.
-        abandoned: In entries of `Journal.claim`: whether it was claimed from a dead driver.
-        queued: The name of the concurrency limit it is queued on. If the journal keeps no slots, only the mediator that
-            drives the execution sets it.
-        undrivable: Why no living driver can drive it, in words; None: one can, or it has ended. Set by mediators.
-        cursor: Its place in a listing, for ``after=``; None: it was not listed.
-        attributes: Its attributes. Set by mediators.
+        wake_at: When a driver must look at the execution again. Infinite if it is dormant. If it is set in the state of
+            an attempt, the attempt was announced and has not begun.
+        mail: How many items are in the inbox.
+        called: Whether the inbox has an item that no driver has seen.
+        recoveries: How often the execution was recovered without progress.
+        abandoned: In entries of `Journal.claim`: whether the execution was claimed from a dead driver.
+        queued: The name of the concurrency limit on which the execution is queued. If the journal keeps no slots, only
+            the mediator that drives the execution sets it.
+        undrivable: The reason why no living driver can drive it, as text. None if no reason is known. Set by mediators.
+        cursor: The execution's place in a listing, for ``after=``. None if it was not listed.
+        attributes: The execution's attributes. Set by mediators.
     """
 
     acceptance: Acceptance
@@ -187,12 +187,12 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Forgotten(msgspec.Struct, frozen=True):
-    """The row that a journal keeps of a deleted execution, so that its id is not used again.
+    """The row that a journal keeps for a deleted execution, so that its id is not used again.
 
     Attributes:
-        saga: The name of its saga; None: not kept.
-        state: The state it ended in; None: not kept.
-        ended_at: When it ended, in seconds since the epoch; None: not kept.
+        saga: The name of the execution's saga. None if it is not kept.
+        state: The state in which the execution ended. None if it is not kept.
+        ended_at: When the execution ended, in seconds since the epoch. None if it is not kept.
     """
 
     saga: str | None = None
@@ -201,7 +201,7 @@ class Forgotten(msgspec.Struct, frozen=True):
 
 
 class IdTakenError(JournalError):
-    """The acceptance in `Journal.write` has an id that exists, or is forgotten. Nothing was written."""
+    """The acceptance in `Journal.write` has the id of an existing or deleted execution. Nothing was written."""
 
 
 class InboxChangedError(JournalError):
@@ -212,7 +212,7 @@ Written: TypeAlias = tuple[InboxItem, ...]
 
 
 class Queued(tuple[InboxItem, ...]):
-    """The inbox after a commit; the attempt that it announces has no slot yet, and may not begin."""
+    """The inbox after a commit that announces an attempt, if the attempt has no slot yet and must not begin."""
 
     __slots__ = ()
 
@@ -222,22 +222,23 @@ class Journal(Protocol):
     """A durable log of records, by execution. Every method may be called from any thread.
 
     If *encodes* is True, *codec* encodes values (payloads, results) to JSON when they are written. They are returned as
-    `msgspec.Raw`, because the caller knows their types. A value that *codec* does not accept is refused. If *encodes*
-    is False, values stay objects. *heartbeat*: seconds between two calls of `beat` by a driver; None: no calls.
+    `msgspec.Raw`, because only the caller knows their types. A value that *codec* does not accept is refused. If
+    *encodes* is False, values stay objects. *heartbeat* is the number of seconds between two calls of `beat` by a
+    driver. If it is None, drivers do not call `beat`.
 
     A journal may have a *patience*: the seconds during which a driver repeats a failed commit, after a few immediate
-    attempts. None: until the driver knows that its lease is lost. The default is 0. `claim_some`, `forgotten`, `check`
-    and the parameters *token*, *everything* and *forget_ids* are optional too, because they were added later:
-    ``optional.py`` has their replacements.
+    attempts. If it is None, the driver repeats the commit until it knows that its lease is lost. The default is 0.
+    `claim_some`, `forgotten`, `check` and the parameters *token*, *everything* and *forget_ids* are optional, too,
+    because they were added later: ``optional.py`` has their replacements.
 
     A journal may also be a `PlanningJournal` and a `CountingJournal`: see ``planning.py``.
 
-    Every method raises `JournalError` if the journal cannot do its work. Then nothing was written, or the answer was
-    lost. So a repetition by the same driver, while the execution is as the first call left it, does nothing more and
-    has the same result. Calls of `post` and `prune` are repetitions if they have the same token, a number that no other
-    call has. Without a token (0) a repeated `post` adds another item, and a repeated `prune` deletes more. A repeated
-    `claim_some` claims further executions: `beat` names all executions that the driver owns, and `claim` returns each
-    of them.
+    Every method raises `JournalError` if the journal cannot do its work. Then either nothing was written, or it was
+    written and the answer was lost. So the driver may repeat the call. If the execution has not changed since the first
+    call, the repetition writes nothing more and has the same result. Calls of `post` and `prune` are repetitions if
+    they have the same token, a number that no other call has. Without a token (0) a repeated `post` adds another item,
+    and a repeated `prune` deletes more. A repeated `claim_some` claims further executions. After a lost answer `beat`
+    names all executions that the driver owns, and `claim` returns each of them.
     """
 
     encodes: bool
@@ -245,31 +246,30 @@ class Journal(Protocol):
     codec: Codec
 
     def write(self, commit: Commit) -> Written:
-        """Make *commit* durable. Returns the execution's inbox after it.
+        """Make *commit* durable. Returns the execution's inbox after the commit.
 
-        It recognises a repeated commit under the same epoch: by its records, which are the execution's last records, or
-        by its token.
+        A repetition of the last commit, under the same epoch, is recognised by its records or by its token.
 
         Raises:
-            IdTakenError: The commit opens an execution, and the id exists, or is forgotten.
+            IdTakenError: The commit opens an execution, and the id belongs to an existing or deleted execution.
             LeaseLostError: The execution has another epoch, or another owner.
-            InboxChangedError: The item of `Commit.unless_mail` has come.
+            InboxChangedError: The item of `Commit.unless_mail` is in the inbox.
         """
 
     def write_all(self, commits: Sequence[Commit]) -> list[Written | JournalError]:
-        """Make many commits of different executions durable, at the cost of one.
+        """Make commits for different executions durable together, at the cost of one commit.
 
-        They do not affect each other. If `write` would raise an error for a commit, that error is in its place.
+        The commits do not affect each other. Each result is what `write` would return, or the error it would raise.
         """
 
     def find(self, saga_id: str) -> Entry | None:
-        """The execution with this id."""
+        """The execution with this id. None if it does not exist."""
 
     def records(self, saga_id: str) -> list[Record]:
-        """Its records, in order."""
+        """The records of an execution, in order."""
 
     def inbox(self, saga_id: str) -> Written:
-        """Its inbox, oldest first."""
+        """The inbox of an execution, oldest item first."""
 
     def entries(
         self,
@@ -287,46 +287,46 @@ class Journal(Protocol):
             saga: Only executions of the saga with this name.
             parent: Only the children of this execution.
             before: Only executions that entered their state before this time.
-            limit: At most so many.
+            limit: The most executions that are listed.
         """
 
     def post(self, saga_id: str, item: InboxItem, *, clock: Callable[[], float] | None = None, token: int = 0) -> bool:
-        """Put *item* into an inbox, durably. Returns False without an effect if the execution has ended or is unknown.
+        """Put *item* into the inbox of an execution, durably. Returns False if the execution has ended or is unknown.
 
-        An execution that has succeeded takes verbs. A verb is recognised by its name, and needs no token.
+        An execution that has succeeded still takes verbs. A repeated verb is recognised by its name, without a token.
 
         Args:
             saga_id: The execution.
             item: The item.
-            clock: If given, it is called for the time of the item in the transaction that writes it. False is then
-                returned for a signal whose wait is over: the state is ``waiting.NAME``, and the ``due_at`` of the last
-                record is not later than that time.
-            token: A number by which a repetition is recognised, see `new_token`. It is kept as long as the execution.
+            clock: If given, it is called in the transaction that writes the item, and returns the time of the item. A
+                signal whose wait is over is then refused, too, with False. The wait is over if the state is
+                ``waiting.NAME``, and the ``due_at`` of the last record is not later than the time of the item.
+            token: A number by which a repetition is recognised: see `new_token`. It is kept as long as the execution.
         """
 
     def enlist(self, driver: Driver) -> None:
         """Register *driver*, which counts as alive from now on."""
 
     def beat(self, driver_id: str, *, everything: bool = False) -> tuple[str, ...]:
-        """Renew a driver's lease. Returns the ids of its executions with items in their inbox.
+        """Renew a driver's lease. Returns the ids of its executions that have items in their inbox.
 
-        With *everything* it returns the ids of all its executions. There may be many, so a driver asks for these only
-        after a claim whose answer was lost.
+        With *everything* it returns the ids of all its executions. There may be many, so a driver sets *everything*
+        only after a claim whose answer was lost.
 
         Raises:
             LeaseLostError: There is no such driver.
         """
 
     def dismiss(self, driver_id: str) -> None:
-        """Delete a driver. Its executions have no owner from now on."""
+        """Delete a driver. Its executions then have no owner."""
 
     def claim(self, saga_id: str, driver_id: str) -> Entry | None:
-        """Give an execution without a living owner to this driver, under a new epoch. None: it has a living owner.
+        """Give an execution without a living owner to this driver, under a new epoch. None if it has a living owner.
 
         `Entry.abandoned` says whether a dead driver owned it.
 
-        If the driver owns it already, the entry is returned under the current epoch: the answer to the first claim may
-        have been lost.
+        If the driver owns the execution already, the entry is returned under the current epoch, because the answer to
+        the first claim may have been lost.
 
         Raises:
             UnknownExecutionError: There is no such execution.
@@ -337,15 +337,15 @@ class Journal(Protocol):
     ) -> list[Entry]:
         """Claim at most *limit* of the executions that `claimable` would list, all in one transaction.
 
-        Executions of a dead driver come first. Then come executions that can continue at once, such as with an unseen
-        item, then due executions, by their time, and then pending ones. Otherwise the oldest comes first. The driver's
-        own executions are not among them.
+        Executions of a dead driver come first. Then come executions that can continue at once, for example because of
+        an unseen item, then due executions by their time, and then pending executions. Otherwise the oldest comes
+        first. The driver's own executions are not claimed again.
 
         Args:
-            driver_id: Their new owner.
+            driver_id: The new owner.
             at: The time, in seconds since the epoch.
-            limit: At most so many: as many as can be driven at once.
-            skip: Fingerprints that the driver cannot drive.
+            limit: The most executions that are claimed: as many as the driver can drive at once.
+            skip: Fingerprints of definitions that the driver cannot drive.
             leave: Ids of executions that it does not claim now.
 
         Returns:
@@ -356,52 +356,52 @@ class Journal(Protocol):
         """
 
     def release(self, saga_id: str, epoch: int) -> None:
-        """Free an execution from its owner, without a record. Does nothing if it has another epoch."""
+        """Free an execution from its owner, without a record. Does nothing if the execution has another epoch."""
 
     def claimable(self, at: float, limit: int, skip: Sequence[str] = ()) -> list[str]:
-        """The executions that a driver should claim at time *at*, oldest first, at most *limit*.
+        """At most *limit* executions that a driver should claim at time *at*, oldest first.
 
-        These are all unended executions whose owner is dead. An execution without an owner is among them if it is
-        pending, in a state of an attempt, or due, or if its inbox has an item that no driver has seen. A stuck
-        execution is among them only for an item of a branch or a verb. An ended execution is among them only for a
-        verb, and a dormant execution only after an item has come.
+        Every execution that has not ended and whose owner is dead can be claimed. An execution without an owner can be
+        claimed if it is pending, in a state of an attempt, or due, or if its inbox has an item that no driver has seen.
+        For a stuck execution, only an item of a branch or a verb counts. For an ended execution, only a verb counts. A
+        dormant execution can be claimed only after an item has come.
 
         Args:
             at: The time, in seconds since the epoch.
-            limit: At most so many.
-            skip: Fingerprints that the asking driver cannot drive.
+            limit: The most executions that are listed.
+            skip: Fingerprints of definitions that the driver cannot drive.
         """
 
     def next_wake(self) -> float | None:
-        """The earliest ``wake_at`` of all executions without an owner."""
+        """The earliest ``wake_at`` of all executions without an owner. None if there is none."""
 
     def prune(
         self, before: float, *, saga: str | None = None, limit: int = 1000, forget_ids: bool = False, token: int = 0
     ) -> int:
-        """Delete at most *limit* executions that ended before that time, with their records. Returns how many.
+        """Delete at most *limit* executions that ended before time *before*, with their records. Returns how many.
 
         An execution is deleted together with its branches, once no branch can change. A stuck branch of an ended
-        execution cannot change: a person settled both.
+        execution cannot change, because a person settled both.
 
-        A deleted id cannot be opened again, see `forgotten`. With *forget_ids* it can: no row of it is kept. If the
-        journal knows when they ended, it also deletes earlier such rows of executions that ended before that time.
+        A deleted id cannot be opened again: the journal keeps a row for it, see `forgotten`. With *forget_ids* the
+        journal keeps no rows, and also deletes the rows of executions that it knows to have ended before this time.
 
         A call with the token of an earlier call continues where that call ended, and returns the total. Tokens are kept
         for a day.
         """
 
     def forgotten(self, saga_id: str) -> Forgotten | None:
-        """The row that is kept of a deleted execution; None: it was not deleted, or no row is kept."""
+        """The row that is kept for a deleted execution. None if it was not deleted, or if no row is kept."""
 
     def check(self) -> list[str]:
-        """Search for damage in the records. Returns a description of each fault; empty: none was found.
+        """Search for damage in the records. Returns a description of each fault that was found.
 
         Raises:
-            JournalError: The journal is too damaged to be read.
+            JournalError: The journal is so damaged that it cannot be read.
         """
 
     def close(self) -> None:
-        """Close files and connections. The journal opens again when it is used again."""
+        """Close files and connections. The next use of the journal opens them again."""
 
 
 def new_token() -> int:
@@ -413,7 +413,7 @@ def check_unless_mail(commit: Commit, mail: Iterable[InboxItem]) -> None:
     """Check *commit* against the inbox of its execution.
 
     Raises:
-        InboxChangedError: The item of `Commit.unless_mail` is there, and the driver has not seen it.
+        InboxChangedError: The item of `Commit.unless_mail` is in the inbox, and the driver has not seen it.
     """
     if any((item.kind, item.name) == commit.unless_mail and item.number > commit.seen for item in mail):
         raise InboxChangedError(f"execution {commit.saga_id!r} has an unread {commit.unless_mail}; nothing was written")
@@ -427,18 +427,18 @@ _OPTIONAL: Final = frozenset({"claim_some", "forgotten", "check"})
 
 
 def is_journal(candidate: object) -> TypeGuard[Journal]:
-    """Whether *candidate* has all members of a journal but the optional ones, if only through ``__getattr__``.
+    """Whether *candidate* has all required members of a journal. Members that ``__getattr__`` provides count.
 
-    From Python 3.12 on ``isinstance`` ignores ``__getattr__``.
+    ``isinstance`` does not work here: from Python 3.12 on it ignores ``__getattr__``.
     """
     return all(hasattr(candidate, name) for name in _MEMBERS if name not in _OPTIONAL)
 
 
 def check_bounds(before: Any, limit: Any) -> None:
-    """Refuse a time that is no number: SQLite sorts any text after all numbers, and would prune everything.
+    """Refuse a time that is no number: SQLite sorts any text after all numbers, so a text would prune everything.
 
     Raises:
-        DefinitionError: *before* is no number, or *limit* no whole number.
+        DefinitionError: *before* is no number, or *limit* is no whole number.
     """
     is_time = isinstance(before, (int, float)) and not isinstance(before, bool) and -math.inf <= before <= math.inf
     if before is not None and not is_time:

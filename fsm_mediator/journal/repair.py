@@ -1,4 +1,4 @@
-"""RepairableJournal: what a journal offers to find damage in one execution, and to repair its row."""
+"""RepairableJournal: optional methods of a journal that find damage in an execution, and repair its row."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from fsm_mediator.journal.protocol import Journal
 
 @runtime_checkable
 class RepairableJournal(Protocol):
-    """Further methods of a journal that keeps rows which are derived from its records."""
+    """Optional methods of a journal that derives the rows of executions from their records."""
 
     def damage_of(self, saga_id: str | None) -> list[str]:
-        """The damage in the records and the row of one execution, each fault in words; None: of every execution."""
+        """A description of each fault in the records and the row of one execution. None for all executions."""
 
     def repairable(self) -> list[str]:
         """The ids of executions with a row that contradicts their records or their inbox."""
 
     def repair(self, saga_id: str) -> None:
-        """Derive the row of an execution again from its records and its inbox, which do not change.
+        """Derive the row of an execution again from its records and its inbox. These do not change.
 
-        Its driver, if it has one, is fenced. Does nothing if the row contradicts nothing.
+        If the execution has a driver, the driver is fenced. Does nothing if the row is correct.
         """
 
 
 def damage_of(journal: Journal, saga_id: str) -> list[str]:
-    """The damage that *journal* finds in one execution; empty where it cannot look."""
+    """The damage that *journal* finds in one execution. Empty if it is no `RepairableJournal`."""
     return journal.damage_of(saga_id) if isinstance(journal, RepairableJournal) else []

@@ -1,7 +1,7 @@
-"""Resealing: every text of a journal is sealed under the first key of its cipher, so that an old key can be retired.
+"""Resealing: seals every text of a journal under the first key of its cipher, so that old keys can be removed.
 
-A text under another key is opened and sealed again; a plain text is sealed. A row is written only if it did not change
-since it was read. Drivers may run at the same time, and a second call continues after a kill.
+A text under another key is opened and sealed again. A plain text is sealed. A row is written only if it has not changed
+since it was read, so drivers may run at the same time. If the process is killed, a second call continues.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fsm_mediator.journal.rows import UNREADABLE_AS, Row, about_item, about_reco
 from fsm_mediator.journal.sealing import key_of, reseal, reseal_details
 
 AT_ONCE: Final = 200
-"""Rows that are read at a time, and written in one transaction."""
+"""The number of rows that are read together, and written in one transaction."""
 
 
 class Resealed(NamedTuple):
@@ -27,8 +27,8 @@ class Resealed(NamedTuple):
 
     Attributes:
         changed: The number of rows that were sealed again.
-        unopened: How many texts could not be opened, by the id of the key that sealed them; an empty id: they are
-            damaged.
+        unopened: How many texts could not be opened, by the id of the key that sealed them. Damaged texts count under
+            an empty id.
     """
 
     changed: int
@@ -39,9 +39,9 @@ class ResealingJournal(Protocol):
     """A journal with a cipher that can seal its texts again."""
 
     def reseal(self, advance: Callable[[int], object] = int) -> Resealed:
-        """Seal each text under the first key of the cipher that is not sealed under it.
+        """Seal each text that is not sealed under the first key of the cipher under that key.
 
-        *advance* is called with each number of rows that were looked at.
+        *advance* is called several times, with the number of rows that were read since the last call.
 
         Raises:
             DefinitionError: There is no cipher, or it does not say which key seals.
@@ -52,7 +52,7 @@ def for_resealing(journal: Any) -> ResealingJournal:
     """*journal*, as a `ResealingJournal`.
 
     Raises:
-        JournalError: It is none.
+        JournalError: *journal* is no `ResealingJournal`.
     """
     if not hasattr(journal, "reseal"):
         raise JournalError(f"a {type(journal).__name__} cannot seal its texts again: it lacks reseal")
@@ -60,13 +60,13 @@ def for_resealing(journal: Any) -> ResealingJournal:
 
 
 class Sealer:
-    """Seals texts again, and counts the others, which no key of the cipher opens.
+    """Seals texts again, and counts the texts that no key of the cipher opens.
 
     Args:
         cipher: The journal's cipher.
 
     Attributes:
-        unopened: As of `Resealed`.
+        unopened: As in `Resealed`.
 
     Raises:
         DefinitionError: There is no cipher, or it does not say which key seals.
@@ -83,15 +83,15 @@ class Sealer:
         self.unopened: dict[str, int] = {}
 
     def text(self, text: str | None, about: str) -> str | None:
-        """*text*, sealed under the first key; as it is, if it cannot be opened."""
+        """*text* sealed under the first key. If it cannot be opened, it is returned unchanged."""
         return self._tried(reseal, text, about)
 
     def details(self, text: str, about: str) -> str | None:
-        """The details of a record, likewise."""
+        """The details of a record, sealed under the first key. Unchanged if they cannot be opened."""
         return self._tried(reseal_details, text, about)
 
     def ending(self, text: str | None, about: str) -> str | None:
-        """The error that ended planned branches, likewise."""
+        """The error that ended planned branches, sealed under the first key. Unchanged if it cannot be opened."""
         if text is None:
             return None
         kind, message = msgspec.json.decode(text, type=tuple[str, str])
@@ -99,7 +99,10 @@ class Sealer:
         return text if sealed == message else msgspec.json.encode((kind, sealed)).decode()
 
     def batch(self, value: str) -> str:
-        """The value of a note that confirms a batch, likewise: the arguments of its verb are sealed."""
+        """The value of a note that confirms a batch, with the arguments of the verb sealed under the first key.
+
+        Unchanged if they cannot be opened.
+        """
         kept = msgspec.json.decode(value)
         arguments = kept["arguments"]
         text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
@@ -118,13 +121,14 @@ class Sealer:
 
 
 class _Table(NamedTuple):
-    """A place with sealed texts.
+    """A column of a table that holds sealed texts.
 
     Attributes:
-        keys: How many columns, the first of *select*, are the row's key.
-        select: Reads rows after a key, in order: the key, the place that the texts are bound to, a text.
-        update: Writes the text of a row, by key, if it did not change since it was read.
-        sealed: Returns the text of a row, sealed again.
+        keys: How many columns the row's key has. They are the first columns of *select*.
+        select: A statement that reads rows after a key, in order. Its columns: the key, the text to which a cipher
+            binds the sealed text, the sealed text.
+        update: A statement that writes the text of a row, by key, if the text has not changed since it was read.
+        sealed: A function that returns the text of a row, sealed again.
     """
 
     keys: int
@@ -134,7 +138,7 @@ class _Table(NamedTuple):
 
 
 def _texts(table: str, column: str, about: str, sealed: Callable[[Sealer, Row], str | None]) -> _Table:
-    """A table with a number as its key. *about*: the columns that the text is about, after a join."""
+    """A table with a number as its key. *about*: the columns to which a cipher binds the text, after a join."""
     key = "execution" if table == "faults" else "number"
     return _Table(
         1,
@@ -147,7 +151,7 @@ def _texts(table: str, column: str, about: str, sealed: Callable[[Sealer, Row], 
 
 
 def _details(table: str, number: str, column: str, about: str, sealed: Callable[[Sealer, Row], str | None]) -> _Table:
-    """A table with an execution, and a number in it, as its key."""
+    """A table with a key of an execution, and a number within the execution."""
     return _Table(
         2,
         f"SELECT t.execution, t.{number}, {about}, t.{column} FROM journal.{table} t "  # noqa: S608 - names of our own
@@ -180,7 +184,7 @@ TABLES: Final = (
         lambda seals, row: seals.text(row[2], row[1]),
     ),
 )
-"""All texts that are sealed, of a journal in a database."""
+"""All columns with sealed texts, of a journal in a database."""
 
 
 def reseal_all(
@@ -193,7 +197,7 @@ def reseal_all(
 
     Args:
         cipher: The journal's cipher.
-        read: Returns the rows of a statement; parameters are written ``?``, and tables ``journal.NAME``.
+        read: Returns the rows of a statement, in which parameters are written ``?``, and tables ``journal.NAME``.
         write: Executes a statement once for each row of parameters, in one transaction.
         advance: As for `ResealingJournal.reseal`.
     """

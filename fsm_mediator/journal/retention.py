@@ -1,4 +1,4 @@
-"""Retention: how long executions are kept after they ended, and where they are archived before they are deleted.
+"""Retention: archives and deletes executions a certain time after they ended.
 
 An execution is archived and deleted together with all its branches.
 """
@@ -20,21 +20,22 @@ from fsm_mediator.retry import check_number
 from fsm_mediator.states import ENDED
 
 BATCH: Final = 100
-"""Executions, without their branches, that are archived in one file and deleted at a time."""
+"""How many executions are archived in one file and deleted at a time. Their branches are not counted."""
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 365 * 86400}
 
 
 class RetainingJournal(Protocol):
-    """A journal that deletes executions by id. Without it only `Journal.prune` deletes."""
+    """A journal that can delete executions by id. In other journals only `Journal.prune` deletes."""
 
     def prune_these(self, saga_ids: Sequence[str], before: float) -> int:
-        """Delete these executions, each with its branches, if it ended before that time and none of them can move.
+        """Delete each of these executions that ended before time *before*, with its branches, if no branch can move.
 
-        A branch is not deleted by itself. Ids stay known, see `Journal.forgotten`. The same call again deletes no more.
+        A branch is not deleted without its parent. Rows of the deleted ids are kept: see `Journal.forgotten`. A
+        repetition of the call has no effect.
 
         Returns:
-            The number of executions that were deleted, branches included.
+            The number of deleted executions, branches included.
         """
 
 
@@ -42,7 +43,7 @@ def for_retention(journal: Any) -> RetainingJournal:
     """*journal*, as a `RetainingJournal`.
 
     Raises:
-        JournalError: It is none.
+        JournalError: *journal* is no `RetainingJournal`.
     """
     if not hasattr(journal, "prune_these"):
         raise JournalError(
@@ -52,13 +53,15 @@ def for_retention(journal: Any) -> RetainingJournal:
 
 
 class Retention:
-    """How long a daemon keeps what has ended.
+    """How long a daemon keeps executions that have ended.
 
     Args:
-        kept: By the state it ended in, ``succeeded`` or ``failed``: for how long, as ``"90s"``, ``"12h"``, ``"30d"``,
-            ``"4w"``, ``"1y"`` or seconds. Executions in a state that is left out are never deleted.
-        archive: A folder, into which they are written before they are deleted; None: nowhere. See `Archive`.
-        every: Seconds between two looks at the journal.
+        kept: How long executions are kept, by the state in which they ended, ``succeeded`` or ``failed``. A time is
+            ``"90s"``, ``"12h"``, ``"30d"``, ``"4w"``, ``"1y"`` or a number of seconds. Executions in a state that is
+            left out are never deleted.
+        archive: The folder of the `Archive` into which executions are written before they are deleted. None if they are
+            not archived.
+        every: Seconds between two sweeps of the journal.
         clock: Returns the time, in seconds since the epoch.
 
     Raises:
@@ -86,7 +89,7 @@ class Retention:
         self._next = 0.0
 
     async def pass_on(self, mediator: Any) -> int:
-        """Sweep the mediator's journal, if it is time; return how many executions were deleted. A daemon calls it."""
+        """Sweep the mediator's journal if a sweep is due. Returns how many executions were deleted. Daemons call it."""
         now = self._clock()
         if now < self._next:
             return 0
@@ -95,17 +98,17 @@ class Retention:
         return deleted
 
     def sweep(self, journal: Journal, *, saga: str | None = None, advance: Callable[[int], object] = int) -> int:
-        """Archive and delete all that was kept for long enough; return how many executions were deleted.
+        """Archive and delete all executions that were kept for long enough. Returns how many executions were deleted.
 
-        They are in the archive before they are deleted. After a crash in between they are archived once more.
+        Executions are archived before they are deleted. After a crash in between they are archived a second time.
 
         Args:
             journal: The journal.
-            saga: Only executions of the saga of this name.
-            advance: Called with each number of executions that were deleted.
+            saga: Only executions of the saga with this name.
+            advance: Called after each batch, with the number of executions that were deleted.
 
         Raises:
-            JournalError: The journal cannot do it, or the archive cannot be written.
+            JournalError: The journal cannot delete executions by id, or the archive cannot be written.
         """
         prune_these, deleted = for_retention(journal).prune_these, 0
         for state, seconds in self.kept.items():
@@ -123,15 +126,15 @@ class Retention:
 
 
 def with_branches(journal: Journal, entry: Entry) -> list[Entry]:
-    """The execution, its branches, and theirs."""
+    """The execution, its branches, and their branches."""
     whole = [entry]
-    for each in whole:  # it grows meanwhile
+    for each in whole:  # the list grows during the loop
         whole += journal.entries(parent=each.saga_id)
     return whole
 
 
 def _rests(entry: Entry) -> bool:
-    """Whether an execution, or a branch of an ended execution, cannot move any more."""
+    """Whether an ended execution, or a branch of an ended execution, cannot move any more."""
     return entry.driver is None and (entry.state in ENDED or entry.state.startswith("stuck"))
 
 

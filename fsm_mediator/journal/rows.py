@@ -1,7 +1,7 @@
-"""Rows: records, acceptances, inbox items and drivers as rows of plain data, and back.
+"""Rows: converts records, acceptances, inbox items and drivers to rows of plain data, and back.
 
-For journals that keep text in a database. Everything that is turned into a row here can be turned back: texts are made
-storable, and values that would not come back are refused. No connection is used in this file.
+Journals in a database use this module. Every row that it makes can be converted back: it makes texts storable, and
+refuses values that cannot be decoded again. It uses no connection.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from fsm_mediator.states import (
 Row: TypeAlias = tuple[Any, ...]
 
 NOW: Final = -math.inf
-"""The `next_attention_at` of an execution that a driver should look at whatever the time is."""
+"""The `next_attention_at` of an execution that a driver should look at immediately."""
 
 PENDING_NOW: Final = -1e300
-"""The `next_attention_at` of a pending execution without items: as `NOW`, after all that has begun."""
+"""The `next_attention_at` of a pending execution without items: also immediately, but after all begun executions."""
 
 MESSAGE_LIMIT: Final = 16 * 1024
-"""Characters of an error's message that are kept."""
+"""The most characters of an error's message that are kept."""
 
 TRACEBACK_LIMIT: Final = 64 * 1024
-"""Characters of a traceback that are kept."""
+"""The most characters of a traceback that are kept."""
 
 MOST_NAMES: Final = 1000
-"""Names of branches that a record holds as they are, though they are numbers."""
+"""The most names of branches that a record lists, if the names are numbers."""
 
 UNFINISHED: Final = frozenset((PENDING, EXECUTING, PROBING, COMPENSATING))
-"""Phases in which a living driver is doing something."""
+"""Phases in which a driver must act at once."""
 
 ANSWERS_KEPT: Final = 24 * 3600.0
 """Seconds for which the answer to a verb is kept."""
@@ -59,23 +59,23 @@ _ACCEPTED: Final = "accepted"
 
 
 class UnencodableError(PayloadError, JournalError):
-    """A value that cannot be journaled, as the result of its own commit among commits that are written together."""
+    """A value cannot be journaled. It is the result of that commit when several commits are written together."""
 
 
 def next_attention_at(
     state: str, held: bool, mail: int, wake_at: float | None, *, awaits: bool = False
 ) -> float | None:
-    """When a driver should look at an execution: its owner at the inbox, any other driver to claim it.
+    """When a driver should look at an execution: its owner to read the inbox, or any driver to claim it.
 
     Args:
         state: The execution's state.
-        held: Whether a driver owns it.
-        mail: How many items in its inbox no driver has seen. Only items that call a driver count: `has_driver_look`.
-        wake_at: When a driver must look at it without a new item.
-        awaits: Whether it is between two attempts and waits for *wake_at* or an item.
+        held: Whether a driver owns the execution.
+        mail: The number of items in the inbox that no driver has seen and that call a driver: see `has_driver_look`.
+        wake_at: When a driver must look at the execution even without a new item.
+        awaits: Whether the execution is between two attempts and waits for *wake_at* or an item.
 
     Returns:
-        `NOW` or `PENDING_NOW`: whatever the time is; None: not without a new item.
+        The time in seconds since the epoch. `NOW` or `PENDING_NOW` for immediately. None if only a new item matters.
     """
     if held:
         return NOW if mail else None
@@ -88,25 +88,25 @@ def next_attention_at(
 
 
 def has_driver_look(kind: str, state: str) -> bool:
-    """Whether an item of this kind, while no driver has seen it, has one look at an execution in this state."""
+    """Whether an unseen item of this kind calls a driver to an execution in this state."""
     return kind in VERBS or not is_settled(state) or (kind == CHILD and state not in ENDED)
 
 
 def takes(kind: str, state: str) -> bool:
-    """Whether the inbox of an execution in this state takes an item of this kind."""
+    """Whether the inbox of an execution in this state accepts an item of this kind."""
     return state not in ENDED or (state == SUCCEEDED and kind in VERBS)
 
 
 def is_too_late(item: InboxItem, state: str, due_at: float | None) -> bool:
-    """Whether a signal comes after the time of its own wait, which the execution is in."""
+    """Whether the execution waits for the signal *item*, and the signal comes after the end of this wait."""
     return item.kind == SIGNAL and state == f"{WAITING}.{item.name}" and due_at is not None and item.at >= due_at
 
 
 _Encode: TypeAlias = Callable[[Any, str], bytes]
-"""`Codec.encode`; of a value that was accepted before, `Codec.json`."""
+"""The type of `Codec.encode`, and of `Codec.json`, which is used for values that were accepted earlier."""
 
 
-# Into rows
+# To rows
 
 
 def encoded(value: Any, what: str, encode: _Encode) -> bytes:
@@ -138,7 +138,7 @@ def stored_name(name: str, what: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether *name* can be stored. No journal holds any other name."""
+    """Whether *name* can be stored. Other names never occur in a journal."""
     if name.isprintable() and name.isascii():
         return True
     if "\0" in name:
@@ -151,24 +151,24 @@ def is_text(name: str) -> bool:
 
 
 def storable(text: str | None) -> str | None:
-    """*text* with lone surrogates, which cannot be stored, written as escapes."""
+    """*text* with lone surrogates replaced by escapes, because they cannot be stored."""
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def about_record(saga_id: str, seq: int) -> str:
-    """The row that a record's details belong to, for a cipher."""
+    """The text to which a cipher binds the details of a record."""
     return f"{saga_id}/{seq}"
 
 
 def about_item(saga_id: str, name: str) -> str:
-    """The row that an inbox item's texts belong to, for a cipher."""
+    """The text to which a cipher binds the texts of an inbox item."""
     return f"{saga_id}/inbox/{name}"
 
 
 def are_same(kept: Sequence[Row], rows: Sequence[Row], saga_id: str, cipher: Cipher | None) -> bool:
-    """Whether two lists of records' rows hold the same. The same text is sealed differently each time."""
+    """Whether two lists of rows hold the same records. It opens them: a text is sealed differently each time."""
     if cipher is None or len(kept) != len(rows):
         return kept == rows
     opened = ([open_details(row[5], cipher, about_record(saga_id, row[0])) for row in each] for each in (kept, rows))
@@ -177,11 +177,11 @@ def are_same(kept: Sequence[Row], rows: Sequence[Row], saga_id: str, cipher: Cip
 
 
 def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[Row]:
-    """Records as rows, without the number of their execution.
+    """The rows of *records*, without the number of their execution.
 
     Raises:
         PayloadError: A value cannot be journaled.
-        JournalError: They do not follow one another.
+        JournalError: The numbers of the records do not follow one another.
     """
     rows = []
     seq = records[0].seq - 1 if records else 0
@@ -209,7 +209,7 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
         try:
             json = codec.to_json(details)
         except Exception:  # a property or an iterator of the value can raise anything
-            encoded(record.value, _value_of(record), codec.encode)  # says why
+            encoded(record.value, _value_of(record), codec.encode)  # raises an error with the reason
             raise PayloadError(
                 f"record {seq} of execution {saga_id!r} cannot be journaled: a name in it holds half a character "
                 f"(a lone surrogate)"
@@ -223,14 +223,15 @@ def record_rows(records: Sequence[Record], saga_id: str, codec: Codec) -> list[R
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...] | int:
-    """The names of branches, or their number where there are many and they are numbered."""
+    """The names of branches. If there are many and they are numbered, only how many there are."""
     return len(names) if len(names) > MOST_NAMES and names == tuple(map(str, range(len(names)))) else names
 
 
 def _encode_of(record: Record, codec: Codec) -> _Encode:
-    """Encodes the record's value. Signals were accepted when they came, and leftovers are no user's values.
+    """The function that encodes the record's value, which checks the size only for results.
 
-    Refused here, under a limit that was lowered since, they would leave an execution without an end.
+    A signal was accepted earlier, and leftovers are not a user's values. If a limit that was lowered since refused
+    them here, the execution could never end.
     """
     return codec.json if phase_of(record.source) in (WAITING, COMPENSATING) else codec.encode
 
@@ -240,7 +241,7 @@ def _value_of(record: Record) -> str:
 
 
 def acceptance_row(acceptance: Acceptance, encode: _Encode, cipher: Cipher | None) -> Row:
-    """An acceptance as the execution's record 0, without the number of the execution.
+    """An acceptance as the row of the execution's record 0, without the number of the execution.
 
     Raises:
         PayloadError: The payload cannot be journaled.
@@ -256,7 +257,7 @@ def acceptance_row(acceptance: Acceptance, encode: _Encode, cipher: Cipher | Non
 
 
 def planned_rows(plan: Plan, codec: Codec) -> list[Row]:
-    """Planned branches as rows: deadline_at, dormant, and the columns ``at`` and ``details`` of the later record 0.
+    """Planned branches as rows: deadline_at, dormant, and ``at`` and ``details`` of the branch's future record 0.
 
     Raises:
         PayloadError: A payload cannot be journaled.
@@ -275,7 +276,7 @@ def ended_row(failure: Failure, saga_id: str, cipher: Cipher | None) -> str:
 
 
 def planned_from(row: Row, saga_id: str, cipher: Cipher | None) -> Planned:
-    """The planned branches between two numbers, from these, the first dormant one, and the error that ended them."""
+    """The planned branches of *row*: first number, end, number of the first dormant branch, error that ended them."""
     first, end, dormant, ended = row
     failure = None
     if ended is not None:
@@ -295,9 +296,9 @@ def execution_row(
     unseen: bool | None = None,
     awaits: bool = False,
 ) -> Row:
-    """The new values of an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked; its number.
+    """The new values for an execution's row: driver, wake_at, attention, mail, ended_at, failed, parked, number.
 
-    *unseen*: whether no driver has seen some of *mail*; None: all of it.
+    *unseen*: whether some of the *mail* items are unseen by any driver. None if all items are unseen.
     """
     attention = next_attention_at(state, driver is not None, mail if unseen is None else unseen, wake_at, awaits=awaits)
     ended_at = at if driver is None and state in ENDED and attention is None else None
@@ -305,7 +306,7 @@ def execution_row(
 
 
 def item_row(item: InboxItem, saga_id: str, encode: _Encode, cipher: Cipher | None) -> Row:
-    """An inbox item as a row, without its number and that of its execution.
+    """An inbox item as a row, without its number and the number of its execution.
 
     Raises:
         PayloadError: Its value cannot be journaled.
@@ -330,7 +331,7 @@ def answer_row(answer: VerbAnswer, cipher: Cipher | None) -> Row:
 
 
 def answer_of(row: Row, cipher: Cipher | None) -> VerbAnswer:
-    """The answer to a verb of *row*."""
+    """The answer to a verb that *row* holds."""
     number, name, seq, refusal, at = row
     return VerbAnswer(number, name, seq, unseal(refusal, cipher, name), at)
 
@@ -344,7 +345,7 @@ def failure_row(failure: Failure) -> tuple[str, str, str]:
 
 def _cut(text: str, limit: int) -> str:
     if len(text) > limit:
-        # The end of a traceback says what happened, its beginning where the call came from.
+        # The end of a traceback has the error, and its beginning has the origin of the call. So both are kept.
         left_out = len(text) - limit
         text = (
             f"{text[: limit // 4]}\n... {left_out:,} characters left out by the journal ...\n{text[-limit * 3 // 4 :]}"
@@ -352,14 +353,14 @@ def _cut(text: str, limit: int) -> str:
     return storable(text) or ""
 
 
-# Out of rows
+# From rows
 
 UNREADABLE_AS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError)
-"""Errors that msgspec raises if a text is no JSON, of another shape, nested too deeply, or no text."""
+"""Errors that msgspec raises if a text is no JSON, has another shape, is nested too deeply, or is no text."""
 
 
 def encoded_commit(commit: Commit, codec: Codec) -> Commit:
-    """*commit* as a journal that encodes gives it back: values encoded, errors as text.
+    """*commit* as a journal that encodes returns it: with encoded values, and errors as text.
 
     Raises:
         PayloadError: A value cannot be encoded, or is too large.
@@ -402,10 +403,10 @@ def encoded_item(saga_id: str, item: InboxItem, encode: _Encode) -> InboxItem:
 
 
 def record_of(row: Row, saga_id: str, saga: str, cipher: Cipher | None) -> Record:
-    """The record of *row*, which holds the columns from ``seq`` on.
+    """The record that *row* holds, in the columns from ``seq`` on.
 
     Raises:
-        IllegalRecordError: Its details are damaged, or nested too deeply.
+        IllegalRecordError: The details of the record are damaged, or nested too deeply.
     """
     seq, event, source, target, at, details = row
     try:
@@ -422,7 +423,7 @@ def record_of(row: Row, saga_id: str, saga: str, cipher: Cipher | None) -> Recor
 
 
 def items_of(rows: Iterable[Row], saga_id: str, cipher: Cipher | None) -> tuple[InboxItem, ...]:
-    """The inbox items of *rows*."""
+    """The inbox items that *rows* hold."""
     items = []
     for number, kind, name, *texts, actor, carrier, at in rows:
         text, reason = (unseal(each, cipher, about_item(saga_id, name)) for each in texts)
@@ -433,12 +434,12 @@ def items_of(rows: Iterable[Row], saga_id: str, cipher: Cipher | None) -> tuple[
 
 
 def entry_of(row: Row, driver: Driver | None, alive: bool, *, cipher: Cipher | None) -> Entry:
-    """The entry of *row*: the columns of ``sql.ENTRIES``."""
+    """The entry that *row* holds, in the columns of ``sql.ENTRIES``."""
     _, saga_id, saga, version, fingerprint, payload, at, deadline_at, parent, state, changed_at, seq, *rest = row
     epoch, _, wake_at, mail, attention, *recoveries, queued = rest
     try:
         kept = open_details(payload, cipher, about_record(saga_id, 0))
-    except UNREADABLE_AS:  # its driver reports the error; one bad row must not break a list of executions
+    except UNREADABLE_AS:  # the driver reports the error: one bad row must not break a list
         kept = KeptDetails(value=UNREADABLE)
     acceptance = Acceptance(saga_id, saga, version, fingerprint, kept.value, at, deadline_at, parent, kept.step)
     if kept.carrier is not None:

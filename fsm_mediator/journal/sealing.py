@@ -1,7 +1,7 @@
-"""Sealing: which texts of a journal its cipher seals, and how a sealed text is known from a plain one.
+"""Sealing: decides which texts of a journal are sealed, and distinguishes a sealed text from a plain text.
 
-Texts of a user's code or a person pass through here into a table and back: values, messages and tracebacks of errors,
-reasons. Names, ids, states, times and the types of errors stay readable.
+This module seals and opens the texts that come from a user's code or from a person: values, messages and tracebacks of
+errors, and reasons. Names, ids, states, times and the types of errors stay readable.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import msgspec
 from fsm_mediator.ciphers import CannotOpenError, Cipher
 
 MARK: Final = "sealed:"
-"""Begins each sealed text. No JSON begins with it; a plain text that does is written with another colon after it."""
+"""The beginning of each sealed text. No JSON begins with it. A plain text that does is written with a second colon."""
 
 NO_VALUE: Final = msgspec.Raw()
-"""The value in a record's details if there is none."""
+"""The value in the details of a record that has no value."""
 
 
 class Details(msgspec.Struct, omit_defaults=True):
-    """The fields of a record besides event, states and time. Defaults are not written, so that fields can be added.
+    """The fields of a record except event, states and time. Defaults are not written, so that fields can be added.
 
-    *sealed* holds `_Secrets`, sealed; *value* and *reason* are not there then, and *error* has its type alone.
+    If *sealed* is set, it holds sealed `_Secrets`. Then *value* and *reason* are left out, and *error* is only a type.
     """
 
     step: str | None = None
@@ -36,11 +36,11 @@ class Details(msgspec.Struct, omit_defaults=True):
     sealed: str | None = None
     actor: str | None = None
     carrier: dict[str, str] | None = None
-    children: tuple[str, ...] | int | None = None  # the last one; a number: so many, named 0, 1, 2 ...
+    children: tuple[str, ...] | int | None = None  # the last field; a number n: the names 0 to n - 1
 
 
 class KeptDetails(Details, omit_defaults=True):
-    """`Details` as they are read, the value still encoded."""
+    """`Details` as they are read, with the value still encoded."""
 
     value: msgspec.Raw = NO_VALUE
 
@@ -56,7 +56,7 @@ _decode_secrets: Final = msgspec.json.Decoder(_Secrets).decode
 
 
 def seal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
-    """*text* as a table keeps it. *about* names its row."""
+    """*text* as a table keeps it: sealed if there is a cipher. The cipher binds it to *about*, which names its row."""
     if text is None:
         return None
     if cipher is not None:
@@ -65,7 +65,7 @@ def seal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
 
 
 def unseal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
-    """The text that was kept as *text*; *text* itself where it cannot be opened."""
+    """Open *text*, which a table keeps. If it cannot be opened, it is returned unchanged."""
     if text is None or not text.startswith(MARK):
         return text
     sealed = text[len(MARK) :]
@@ -80,13 +80,13 @@ def unseal(text: str | None, cipher: Cipher | None, about: str) -> str | None:
 def seal_secrets(
     value: msgspec.Raw, error: tuple[str, str] | None, reason: str | None, cipher: Cipher, about: str
 ) -> str:
-    """The secret parts of a record, sealed: its value as JSON, message and traceback of its error, its reason."""
+    """The secret parts of a record, sealed: its value as JSON, the message and traceback of its error, its reason."""
     secrets = _Secrets(value, error, reason)
     return MARK + cipher.seal(msgspec.json.encode(secrets).decode(), about)
 
 
 def seal_details(json: bytes, cipher: Cipher, about: str) -> str:
-    """The details of a record, as JSON, as they are kept."""
+    """The details of a record, from plain JSON to sealed JSON, as a table keeps them."""
     kept = _decode(json)
     error = None if kept.error is None else kept.error[1:]
     if kept.value is NO_VALUE and error is None and kept.reason is None:
@@ -99,10 +99,10 @@ def seal_details(json: bytes, cipher: Cipher, about: str) -> str:
 
 
 def open_details(json: bytes | str, cipher: Cipher | None, about: str) -> KeptDetails:
-    """The details that were kept as *json*. If they cannot be opened, `is_sealed` is true of their *value*.
+    """The details that a table keeps as *json*. If they cannot be opened, `is_sealed` is true for their *value*.
 
     Raises:
-        msgspec.MsgspecError, UnicodeError, RecursionError, TypeError: They are damaged.
+        msgspec.MsgspecError, UnicodeError, RecursionError, TypeError: The details are damaged.
     """
     kept = _decode(json)
     if kept.sealed is not None:
@@ -115,7 +115,7 @@ def open_details(json: bytes | str, cipher: Cipher | None, about: str) -> KeptDe
 def open_secrets(
     sealed: str, cipher: Cipher | None, about: str
 ) -> tuple[msgspec.Raw, tuple[str, str] | None, str | None]:
-    """The parts that `seal_secrets` sealed. If they cannot be opened, `is_sealed` is true of the value."""
+    """Open the parts that `seal_secrets` sealed. If they cannot be opened, `is_sealed` is true for the value."""
     text = unseal(sealed, cipher, about)
     if text is None or text.startswith(MARK):
         return msgspec.Raw(sealed.encode()), ("(sealed)", ""), None
@@ -124,10 +124,10 @@ def open_secrets(
 
 
 def reseal(text: str | None, cipher: Cipher, about: str, key_id: str) -> str | None:
-    """*text* as a table keeps it, sealed under this key, which is the first of *cipher*.
+    """*text* as a table keeps it, sealed under the key *key_id*, the first key of *cipher*.
 
     Raises:
-        CannotOpenError: It is sealed, and cannot be opened.
+        CannotOpenError: *text* is sealed, and cannot be opened.
     """
     if text is None or text.startswith(f"{MARK}{key_id}:"):
         return text
@@ -138,11 +138,11 @@ def reseal(text: str | None, cipher: Cipher, about: str, key_id: str) -> str | N
 
 
 def reseal_details(json: str, cipher: Cipher, about: str, key_id: str) -> str:
-    """The details of a record as a table keeps them, sealed under this key, which is the first of *cipher*.
+    """The details of a record as a table keeps them, sealed under the key *key_id*, the first key of *cipher*.
 
     Raises:
-        CannotOpenError: They are sealed, and cannot be opened.
-        msgspec.MsgspecError, UnicodeError, RecursionError, TypeError: They are damaged.
+        CannotOpenError: The details are sealed, and cannot be opened.
+        msgspec.MsgspecError, UnicodeError, RecursionError, TypeError: The details are damaged.
     """
     kept = _decode(json)
     if kept.sealed is None:
@@ -159,17 +159,17 @@ def reseal_details(json: str, cipher: Cipher, about: str, key_id: str) -> str:
 
 
 def key_of(text: str) -> str:
-    """The id of the key that has sealed a text, or the details of a record."""
+    """The id of the key under which a text or the details of a record are sealed."""
     return text[text.find(MARK) + len(MARK) :][:80].partition(":")[0]
 
 
 def is_sealed(value: object) -> bool:
-    """Whether *value* is what stands for a sealed value that could not be opened."""
+    """Whether *value* replaces a sealed value that could not be opened."""
     return isinstance(value, msgspec.Raw) and bytes(value).startswith(MARK.encode())
 
 
 def why_sealed(value: bytes | msgspec.Raw, cipher: Cipher | None) -> str:
-    """Why a sealed value cannot be opened, in words."""
+    """The reason why a sealed value cannot be opened, as text."""
     key_id = bytes(value).decode("ascii", "replace").removeprefix(MARK)[:80].partition(":")[0]
     if cipher is None:
         return f"is sealed with the key {key_id!r}. Give the journal its cipher (--cipher, on the command line)"

@@ -1,4 +1,4 @@
-"""Warnings of types, when a saga is registered: payloads that steps annotate, and that the saga does not declare."""
+"""Warnings about the types of payloads, when a saga is registered: types that differ, or are not declared."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from fsm_mediator.journal.plain import name_of_type, types_within
 
 
 class _Taken(NamedTuple):
-    """The type of the payload that a function takes, and what the function is, in words."""
+    """The type of the payload that a function takes, and a description of the function."""
 
     type: Any
     who: str
 
 
 class _Scope(NamedTuple):
-    """Functions that are given the same payload.
+    """Functions that receive the same payload.
 
     Attributes:
-        where: The source of the payload, in words.
-        declared: Its type; None: none is declared.
-        line: How to declare it; ``{}`` stands for the type.
+        where: A description of the payload's source.
+        declared: The declared type of the payload. None if no type is declared.
+        line: The code that declares the type, with ``{}`` in place of the type.
         taken: The types that the functions annotate.
     """
 
@@ -44,16 +44,19 @@ class _Scope(NamedTuple):
 
 
 def warn_of_payloads(saga: Saga, codec: Codec | None) -> None:
-    """Warn of steps that disagree about the payload; and, once a saga, of an undeclared type that JSON would lose.
+    """Warn if steps annotate different types for the payload, or if JSON would lose a type that is not declared.
+
+    The second warning is given once for a saga.
 
     Args:
         saga: The saga.
-        codec: Encodes the journal's values; None: the journal keeps objects.
+        codec: Encodes the journal's values. None if the journal keeps objects.
     """
     first = codec is not None and saga.is_first_warning()
     for scope in _scopes(saga):
         declared = [] if scope.declared is None else [_Taken(scope.declared, "its declaration")]
-        # A declared type must agree with every step. Two interfaces that it implements need not agree with each other.
+        # A declared type must agree with every step. The types of two steps need not agree with each other: they can be
+        # two interfaces that the declared type implements.
         pairs = ((declared[0], each) for each in scope.taken) if declared else combinations(scope.taken, 2)
         differing = next(((one, other) for one, other in pairs if not agree(one.type, other.type)), None)
         if differing is not None:
@@ -89,7 +92,7 @@ def _scopes(saga: Saga) -> Iterator[_Scope]:
 
 
 def _collect(saga: Saga, scope: _Scope, items: list[_Scope]) -> None:
-    """Add the functions of *saga* to *scope*. Those in branches over items are given items: a scope of their own."""
+    """Add the functions of *saga* to *scope*. Functions in branches over items have their own scope: an item."""
     for part in saga.parts:
         for verb in ("execute", "compensate", "probe", "decide"):
             callback = getattr(part, verb)
@@ -106,7 +109,7 @@ def _collect(saga: Saga, scope: _Scope, items: list[_Scope]) -> None:
 
 
 def agree(one: Any, other: Any) -> bool:
-    """Whether one value can be of both types. If that is not known, it counts as possible."""
+    """Whether one value can have both types. True if that cannot be decided."""
     ones, others = _members(one), _members(other)
     return any(_can_be_both(each, every) for each in ones for every in others)
 
@@ -133,7 +136,7 @@ def _can_be_both(one: Any, other: Any) -> bool:
 
 
 def comes_back_as_another(type: Any, codec: Codec) -> bool:
-    """Whether a value of *type* can be journaled, and comes back as something else if its type is not declared."""
+    """Whether a value of *type* can be journaled, but is decoded as another type if its type is not declared."""
     try:
         codec.check_type(type)
         found = list(types_within(type))

@@ -1,1 +1,1 @@
-"""Mediators: they own, drive, recover and command executions."""
+"""Mediators, which own, drive, recover and command executions."""

@@ -1,4 +1,4 @@
-"""ActiveExecution: what a mediator keeps about an execution while it owns it. It decides nothing and does no I/O."""
+"""ActiveExecution: the data of a mediator about one of its executions. It makes no decisions and does no I/O."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Inbox:
     Attributes:
         received: The numbers of the items that the execution has received.
         seen: The highest of these numbers.
-        late: The answers of abandoned attempts, in words; None: there are none.
-        successes: The number of messages that a branch has succeeded.
-        trouble: Whether a branch has turned to compensation, or is stuck, since the driver last looked at the branches.
-        verbs: The verbs that are not judged yet, in order.
-        carriers: The contexts of the traces in which the items were said, where they were said in any.
+        late: The answers of abandoned attempts, as text. None if there are none.
+        successes: The number of messages about a branch that has succeeded.
+        trouble: Whether a branch has begun to compensate, or is stuck, since the driver last looked at the branches.
+        verbs: The verbs that are not answered yet, in order.
+        carriers: The trace contexts of the items that were sent within a trace.
     """
 
     seen = 0
@@ -51,13 +51,14 @@ class Waiting:
     """How the driver of an execution waits, and how others wait for the driver.
 
     Attributes:
-        wake: Set when an item came to the inbox, or when the driver has to stop; created at the first wait.
-        done: Set when the execution is finished; created for the first caller that waits for it.
-        until: While the driver waits: the time at which the wait ends, in seconds since the epoch.
-        due: The time at which the execution's present wait ends; *ends*: the same by the monotonic clock.
+        wake: An event that is set when an item came to the inbox, or when the driver has to stop. Created at the first
+            wait.
+        done: An event that is set when the execution is finished. Created for the first caller that waits for it.
+        until: The time at which the driver's present wait ends, in seconds since the epoch.
+        due: The time at which the execution's present wait ends. *ends* is the same time by the monotonic clock.
         token: Set while no driver is at work, because the execution is queued or waits for a timer. The thread or task
             that takes the token drives the execution or releases it.
-        timer: While the execution waits for a timer: that timer.
+        timer: The timer for which the execution waits.
     """
 
     wake: Any = None
@@ -75,10 +76,10 @@ class Group:
     Attributes:
         notified: The ids of the branches to which a cancel was posted.
         quiescent: Whether no branch continues by itself.
-        must_retry: Whether a branch that must be undone could not be commanded yet.
-        planned: Whether branches are planned that this driver is to create.
-        enough: How many messages of success there must be before all branches can have settled.
-        listed_until: The monotonic time until which the last listing of the branches is valid, if all continue.
+        must_retry: Whether a branch that must be undone has not accepted the command yet.
+        planned: Whether there are planned branches that this driver has to create.
+        enough: How many messages of success must come before all branches can have settled.
+        listed_until: The monotonic time until which the last listing of the branches is valid, if all of them continue.
     """
 
     notified: frozenset[str] = frozenset()
@@ -90,47 +91,49 @@ class Group:
 
 
 UNREAD: Final = Inbox()
-"""The inbox of every execution for which nothing was read yet."""
+"""The inbox of an execution whose inbox was not read yet."""
 
 NO_GROUP: Final = Group()
-"""The branch data of an execution that has not waited for branches yet."""
+"""The branch data of an execution that has not yet waited for branches."""
 
 
 class ActiveExecution:
     """An execution that this mediator drives, or is about to claim.
 
     Attributes:
-        saga_id: Its id.
-        execution: The execution; not set before it is claimed.
-        claimed: The entry of its claim, until it is loaded. None: it is not claimed yet.
-        epoch: The epoch it is driven under; 0: it is not loaded yet.
-        background: Whether it is driven in the background, so that long waits need no owner.
-        recoveries: How often it was claimed from a dead driver without progress.
-        recorded: The same, as the journal has it.
-        orphaned: Whether it was claimed from a dead driver.
-        asks_at: When a probe that a dead driver left is asked again, in seconds since the epoch. None: at once.
-        decides: Whether a decision was counted as begun that a dead driver may have left; until the decision is made.
-        recovered: Whether it was claimed during an attempt, which then counts as crashed.
-        stopping: Whether its driver is to leave it after the next record.
-        called: Whether its inbox has items that the driver has not read.
-        finished: Whether this process has stopped driving it.
-        rests: Whether it has ended, or waits for a person, a signal or a branch.
-        outcome: Its outcome when it was finished; None: an error dropped it.
-        error: That error.
-        driver: Its current driver: the id of a thread, or a task.
-        context: The context variables of the caller that started it in the background.
+        saga_id: The id of the execution.
+        execution: The execution. Not set before it is claimed.
+        claimed: The entry that the claim returned, until the execution is loaded. None if it is not claimed yet.
+        epoch: The epoch under which the execution is driven. 0 if it is not loaded yet.
+        background: Whether the execution is driven in the background. Then it has no owner during long waits.
+        recoveries: How often the execution was claimed from a dead driver without progress.
+        recorded: The value of *recoveries* in the journal.
+        orphaned: Whether the execution was claimed from a dead driver.
+        asks_at: When to repeat a probe that a dead driver left, in seconds since the epoch. None for at once.
+        decides: Whether a decision was counted as begun, because a dead driver may have left it. False again once the
+            decision is made.
+        recovered: Whether the execution was claimed during an attempt, which then counts as crashed.
+        stopping: Whether the driver has to leave the execution after the next record.
+        called: Whether the inbox has items that the driver has not read.
+        finished: Whether this process has stopped driving the execution.
+        rests: Whether the execution has ended, or waits for a person, a signal or a branch.
+        outcome: The outcome when the execution was finished. None if driving stopped with an error.
+        error: The error with which driving stopped.
+        driver: The current driver: the id of a thread, or a task.
+        context: The context variables of the caller that started the execution in the background.
         call: The running call of a step.
-        slot: Its place in the queue of a limit, or its slot.
-        used: The slot of the last attempt, until the answer is written.
-        listed: Whether the journal may have a slot, or a place in the queue, of it.
-        unbegun: Whether the announced attempt has not begun, and the journal says so.
-        dormant: Whether it may not begin yet, because another branch of its group has to settle first.
-        failed_observers: The observers that have raised, which is logged once.
-        inbox: The items that were read from its inbox.
+        slot: The slot of a limit, or the place in the limit's queue.
+        used: The slot of the last attempt, until the answer of the attempt is written.
+        listed: Whether the journal may have a slot, or a place in a queue, for the execution.
+        unbegun: Whether the journal says that the announced attempt has not begun.
+        dormant: Whether the execution may not begin yet, because another branch of its group has to settle first.
+        failed_observers: The observers that have raised an error. Each is logged once.
+        inbox: The items that were read from the inbox.
         answers: The answers to verbs, for the next commit.
-        wait: How it waits.
-        group: The data about its branches.
-        elapsed: A time that has passed by this process's monotonic clock, even if the clock was set back meanwhile.
+        wait: How the driver waits.
+        group: The data about the branches.
+        elapsed: A time in seconds since the epoch that has passed by the monotonic clock of this process. It counts as
+            passed even if the clock was set back.
     """
 
     __slots__ = (
@@ -189,7 +192,7 @@ class ActiveExecution:
         self.group = NO_GROUP
 
     def receive(self, items: Iterable[InboxItem]) -> bool:
-        """Hand *items* of the inbox to the execution, each once; return whether any of them was new."""
+        """Pass the *items* that are new to the execution. Returns whether any item was new."""
         if self.inbox is UNREAD:
             self.inbox = Inbox()
         inbox, known = self.inbox, len(self.inbox.received)
@@ -216,14 +219,14 @@ class ActiveExecution:
         return len(inbox.received) > known
 
     def note_cause(self, verb: InboxItem) -> None:
-        """Note the trace in which a verb was said that comes by no inbox."""
+        """Note the trace context of a verb that does not come through the inbox."""
         if verb.carrier is not None:
             if self.inbox is UNREAD:
                 self.inbox = Inbox()
             self.inbox.carriers.append(verb.carrier)
 
     def _decoded(self, item: InboxItem, encoding: Encoding) -> InboxItem:
-        """*item* decoded. An unchecked signal with a value of another type does not count, and is taken."""
+        """*item* decoded. An unchecked signal with a value of another type has no effect, and leaves the inbox."""
         try:
             (decoded,) = encoding.decode_items(self.execution.saga, (item,))
         except PayloadError as error:
@@ -235,12 +238,15 @@ class ActiveExecution:
 
     @property
     def is_finishing(self) -> bool:
-        """Whether its driver only looks at it, or is about to finish it, so that waiting for the driver is short."""
+        """Whether the driver has not loaded the execution yet, or is about to finish it. A wait for it is short."""
         return self.epoch == 0 or (self.execution.effect is None and self.execution.seq > 0)
 
 
 def is_quiescent(execution: Execution, *, mail: bool, branches_quiescent: bool) -> bool:
-    """Whether it does not continue by itself: it has ended, or waits for a person, a signal, or quiescent branches."""
+    """Whether an execution does not continue by itself.
+
+    It has ended, or waits for a person, for a signal, or for branches that do not continue by themselves.
+    """
     if execution.effect is None:
         return execution.seq > 0
     if execution.effect.kind != AWAIT or mail:

@@ -1,4 +1,4 @@
-"""Again: an execution that has ended is run once more, as a new execution with the same payload, linked both ways."""
+"""Again: runs an ended execution once more, as a new execution with the same payload. Notes link the two."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from fsm_mediator.states import ENDED, SUCCEEDED
 
 
 class Again(NamedTuple):
-    """The execution that `Mediator.again` has started.
+    """The new execution that `Mediator.again` has started.
 
     Attributes:
-        saga_id: Its id.
-        version: The version of the definition that it runs under.
-        earlier_version: The version of the execution that it repeats.
-        is_other_definition: Whether the definition has another version, or another shape, than that of the earlier one.
+        saga_id: The id of the new execution.
+        version: The version of its definition.
+        earlier_version: The version of the earlier execution's definition.
+        is_other_definition: Whether the two definitions differ in version or shape.
     """
 
     saga_id: str
@@ -37,7 +37,7 @@ class Again(NamedTuple):
 
 
 def id_of_next(saga_id: str) -> str:
-    """The id of an execution that repeats this one: ``ID~2``, and ``ID~3`` of that."""
+    """The default id of a repetition of *saga_id*: ``ID~2`` for ``ID``, and ``ID~3`` for ``ID~2``."""
     numbered = re.fullmatch(r"(.+)~([1-9]\d{0,8})", saga_id)
     return f"{saga_id}~2" if numbered is None else f"{numbered[1]}~{int(numbered[2]) + 1}"
 
@@ -52,11 +52,11 @@ def new_again(
     despite_leftovers: bool,
     even_if_succeeded: bool,
 ) -> tuple[Execution, Again]:
-    """The execution that repeats an ended one, not yet journaled: see `Mediator.again`.
+    """A new execution, not yet journaled, that repeats an ended execution: see `Mediator.again`.
 
     Raises:
-        RefusedError: It is a branch, has not ended, has succeeded, or has leftovers.
-        UnknownSagaError: No saga of its name is registered.
+        RefusedError: The execution is a branch, has not ended, has succeeded, or has leftovers.
+        UnknownSagaError: No saga with its name is registered.
     """
     for_notes(store.journal)
     entry = store.entry(saga_id)
@@ -104,7 +104,7 @@ def _check_ended(entry: Entry, *, even_if_succeeded: bool) -> None:
 
 
 def _outcome(store: ExecutionStore, entry: Entry) -> Outcome:
-    """The outcome of an execution, though today's definition may be another one."""
+    """The outcome of an execution, even if its definition has changed or is not registered."""
     try:
         return store.load_execution(entry).outcome()
     except (UnknownSagaError, DefinitionChangedError):
@@ -112,7 +112,7 @@ def _outcome(store: ExecutionStore, entry: Entry) -> Outcome:
 
 
 def _payload(store: ExecutionStore, acceptance: Acceptance) -> Any:
-    """The payload as it was given."""
+    """The payload as the caller gave it."""
     payload = acceptance.payload if acceptance.original is msgspec.UNSET else acceptance.original
     if not isinstance(payload, msgspec.Raw):
         return payload

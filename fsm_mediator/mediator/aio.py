@@ -1,6 +1,6 @@
-"""AsyncMediator: drives sagas of coroutine functions (and plain ones, in threads) on an event loop.
+"""AsyncMediator: runs sagas on an event loop. Steps are coroutine functions, or plain functions in threads.
 
-A task that belongs to the mediator drives an execution: a caller who awaits `run` may be cancelled without harm to it.
+Each execution is driven in a task of the mediator. So cancelling a caller that awaits `run` does not affect it.
 """
 
 from __future__ import annotations
@@ -40,32 +40,33 @@ class AsyncMediator(
 ):
     """Drives executions of sagas with coroutine steps; plain functions run in threads.
 
-    It belongs to the event loop of its first use, and only that loop's thread may use it. After that loop is closed
-    (`asyncio.run` has ended) it can be used on another loop. Cancelling a task that awaits `run` only detaches the
-    task: the saga continues. Only `cancel` cancels a saga.
+    The mediator belongs to the event loop of its first use, and only the thread of that loop may use it. After the loop
+    is closed (`asyncio.run` has ended) the mediator can be used on another loop. Cancelling a task that awaits `run`
+    only detaches the task: the saga continues. Only `cancel` cancels a saga.
 
     Args:
-        *sagas: The sagas it can drive. If several have one name, the name starts the last of them.
+        *sagas: The sagas that it can drive. If several sagas have the same name, the name starts the last of them.
         journal: The store of the records: a path or URL of a SQLite file, a `Journal`, or None for memory. `close` does
             not close a `Journal` that you pass.
         observers: Called with each `Record` after its commit, on the loop's thread.
         around: Functions that take the `Context` of an attempt and return a context manager, which is entered around
             each call of the step, its compensation, its probe or a deciding function. It cannot change their answers.
-            An asynchronous one is entered in the task that awaits a plain function, and not for deciding functions.
+            An asynchronous context manager is entered in the task that awaits the function, and never for deciding
+            functions.
         relays: Further sources of work for the daemon, such as `Transactions`: starts in the user's database.
-        retention: How long the daemon keeps ended executions: ``{"succeeded": "30d", "failed": "1y"}``; a `Retention`
-            with an archive. None: without limit.
+        retention: How long the daemon keeps ended executions: ``{"succeeded": "30d", "failed": "1y"}``, or a
+            `Retention` with an archive. None to keep them without limit.
         max_workers: The most threads that run plain functions at a time.
-        park_after: Seconds; an execution in the background that waits longer has no owner during the wait.
-        limits: At most so many attempts at a time, by the step's name or path: ``{"billing": 10}``. Later attempts
-            queue in the order of arrival. A SQLite journal keeps the slots for all processes that set the limit; if
-            numbers differ, the smallest counts. A `Limits` can be shared by several mediators of a process.
+        park_after: Seconds. An execution in the background that waits longer has no owner during the wait.
+        limits: The most attempts at a time, by the step's name or path: ``{"billing": 10}``. Later attempts queue in
+            the order of arrival. A SQLite journal keeps the slots for all processes that set the limit; if their
+            numbers differ, the smallest counts. Several mediators of a process can share a `Limits`.
         max_recoveries: How many drivers may die while they drive an execution that makes no progress. After that the
             execution is stuck: a person decides.
         close_grace: Seconds that `close` waits for attempts under way.
         clock: Returns the time in seconds since the epoch.
-        sleep: Waits so many seconds, awaited; when it returns the wait counts as over, and nothing is ever parked. By
-            default a wait can be interrupted by a cancel.
+        sleep: A coroutine function that waits a number of seconds. When it returns, the wait counts as over. With
+            *sleep* no execution is ever parked. By default a cancel can interrupt a wait.
         chance: Draws a number from 0 to 1 for the jitter of waits.
 
     Raises:
@@ -117,10 +118,10 @@ class AsyncMediator(
         await self.close()
 
     def register(self, saga: Saga) -> None:
-        """Make another saga known.
+        """Register another saga, which the mediator can then drive.
 
         Raises:
-            DefinitionError: Another saga has its name and version, or it has coroutine steps.
+            DefinitionError: Another saga has the same name and version, or the mediator cannot run the saga's steps.
         """
         self._core.registry.register(saga)
 
@@ -136,7 +137,7 @@ class AsyncMediator(
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Arguments for another mediator that drives like this one, by their names in `__init__`."""
+        """Arguments for another mediator with the same behaviour, by their names in `__init__`."""
         core = self._core
         kept = {name: getattr(core, name) for name in ("around", "limits", "observers", "park_after", "max_recoveries")}
         return {**kept, "relays": self._relays}
@@ -242,15 +243,15 @@ class AsyncMediator(
         return await requests.enqueue(self._core, saga, payload, saga_id, deadline, attributes, connection)
 
     async def wait(self, saga_id: str, *, timeout: float | None = None, check: bool = True) -> Outcome:
-        """Wait until an execution ends, is stuck or parked; as `run` if it was started elsewhere.
+        """Wait until an execution ends, is stuck or is parked. Another mediator may have started it.
 
-        It waits through retries and sleeps. An execution is parked if it waits for a signal, or for branches that all
-        wait for a signal or for a person. The signal may never come, so this call does not wait for it.
+        The call waits through retries and sleeps. An execution is parked if it waits for a signal, or for branches that
+        all wait for a signal or for a person. The signal may never come, so this call does not wait for it.
 
         Args:
             saga_id: The execution.
-            timeout: Seconds to wait, at most; the execution continues.
-            check: False: return the outcome, also if it did not succeed. True: raise as `run` does unless it succeeded.
+            timeout: The most seconds to wait. After that the execution continues.
+            check: True: raise an error if the execution did not succeed, as `run` does. False: return the outcome.
 
         Raises:
             SagaFailedError: It failed, and is compensated.
@@ -286,7 +287,7 @@ class AsyncMediator(
     # Closing
 
     async def close(self, grace: float | None = None) -> None:
-        """Accept no new work, wait for running attempts, then release the other executions. It may be called twice.
+        """Accept no new work, wait for running attempts, then release the other executions. A second call is harmless.
 
         Started executions may end within the grace. An execution that waits for longer is released at once. If an
         attempt still runs after the grace, its execution is released when the attempt ends, or recovered if this

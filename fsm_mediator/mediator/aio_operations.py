@@ -1,4 +1,4 @@
-"""AsyncOperations: how an asynchronous mediator reads executions, and what an operator does to them."""
+"""AsyncOperations: the methods of an asynchronous mediator that read executions, and the verbs of operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AlertOperations: how a person says to a mediator that an alert was seen; the same for an asynchronous one."""
+"""AlertOperations: the verb with which a person acknowledges alerts, for both kinds of mediators."""
 
 from __future__ import annotations
 

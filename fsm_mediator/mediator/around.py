@@ -1,6 +1,6 @@
-"""Around: the user's context managers around each attempt, and the notices of an execution's drivers.
+"""Around: enters the user's context managers around each attempt, and sends notices about driven executions.
 
-A mediator that was given none has an `ExecutionDriver`, which knows nothing of them and pays nothing.
+A mediator that needs neither uses an `ExecutionDriver`, which has no cost for them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Hook: TypeAlias = Callable[[Context], AbstractContextManager[Any] | AbstractAsyn
 """Returns a context manager to enter around one attempt."""
 
 Entered: TypeAlias = list[tuple[Any, Hook]]
-"""The entered context managers, in order, each with its hook."""
+"""The context managers that were entered, in order, each with its hook."""
 
 
 class Hooks:
     """The hooks around the attempts of a mediator.
 
-    The answer of a step is fixed before the first of them exits. A hook that raises is logged.
+    The answer of a step is fixed before the first context manager exits. If a hook raises an error, it is logged.
 
     Args:
         hooks: The user's hooks.
@@ -51,7 +51,7 @@ class Hooks:
         awaited: The hooks that return asynchronous context managers.
 
     Raises:
-        DefinitionError: One cannot be called, or cannot be awaited by this mediator.
+        DefinitionError: A hook cannot be called, or is asynchronous and the mediator cannot await it.
     """
 
     def __init__(self, hooks: Iterable[Hook], *, coroutines: bool) -> None:
@@ -65,11 +65,11 @@ class Hooks:
             )
 
     def around(self, function: Callable[..., Any], context: Context) -> Callable[..., Any]:
-        """*function*, a plain one, with the hooks entered where it is called; the asynchronous ones are left out."""
+        """*function*, a plain function, with the hooks around each call of it. Asynchronous hooks are left out."""
         return functools.partial(self._call, function, context)
 
     def around_coroutine(self, function: Callable[..., Any], context: Context) -> Callable[..., Any]:
-        """*function*, a coroutine function, with all hooks entered where it is awaited."""
+        """*function*, a coroutine function, with all hooks around each call of it."""
         return functools.partial(self.call_and_await, self.hooks, function, context)
 
     def _call(self, function: Callable[..., Any], context: Context, *arguments: Any) -> Any:
@@ -87,7 +87,7 @@ class Hooks:
     async def call_and_await(
         self, hooks: tuple[Hook, ...], function: Callable[..., Any], context: Context, *arguments: Any
     ) -> Any:
-        """Await what *function* returns, with *hooks* entered around it. An answer that is no success counts as one."""
+        """Call *function* and await the result, with *hooks* around it. Returns the result."""
         entered: Entered = []
         try:
             for hook in hooks:
@@ -107,7 +107,7 @@ def _is_awaited(hook: Any) -> bool:
     """Whether *hook* makes asynchronous context managers.
 
     Raises:
-        DefinitionError: It cannot be called with a context.
+        DefinitionError: *hook* cannot be called with a context, or returns no context manager.
     """
     call: Any = hook.func if isinstance(hook, functools.partial) else hook
     if not isinstance(call, type) and not inspect.isroutine(call):
@@ -147,7 +147,7 @@ async def _enter_awaited(hook: Hook, context: Context, entered: Entered) -> None
     try:
         manager: Any = hook(context)
         await type(manager).__aenter__(manager)
-    except Exception as fault:  # the cancellation of the task is for the attempt
+    except Exception as fault:  # no BaseException: a cancellation of the task is for the attempt
         _log_left_out(hook, context, fault)
     else:
         entered.append((manager, hook))
@@ -162,7 +162,7 @@ def _log_left_out(hook: Hook, context: Context, fault: BaseException) -> None:
 
 
 def _leave(entered: Entered, error: BaseException | None) -> None:
-    """Exit the context managers, the last one first. Their results are ignored; an interrupt propagates."""
+    """Exit the context managers, the last first. Their results are ignored. An interrupt propagates."""
     if not entered:
         return
     manager, hook = entered.pop()
@@ -180,7 +180,7 @@ def _leave(entered: Entered, error: BaseException | None) -> None:
 
 
 async def _leave_awaited(entered: Entered, error: BaseException | None) -> None:
-    """As `_leave`. A cancellation counts from the next wait of the driver on, which has the answer by then."""
+    """As `_leave`. A cancellation takes effect at the next wait of the driver, which has the step's answer by then."""
     while entered:
         manager, hook = entered[-1]
         if hasattr(type(manager), "__enter__"):
@@ -205,12 +205,12 @@ def _raised(error: BaseException | None) -> tuple[Any, Any, Any]:
 
 
 def _log_on_leaving(hook: Hook, fault: BaseException, error: BaseException | None) -> None:
-    if fault is not error:  # else it only passes the step's own error on
+    if fault is not error:  # otherwise it only raised the step's own error again
         logger.error("around: %r raised on leaving; the step's answer counts", hook, exc_info=fault)
 
 
 class NoticedExecutions(OwnedExecutions):
-    """As `OwnedExecutions`; sends a notice for each execution whose driving begins or stops.
+    """As `OwnedExecutions`. Also sends a notice when this mediator begins or stops to drive an execution.
 
     Attributes:
         listeners: Functions that are called with each notice.
@@ -223,7 +223,7 @@ class NoticedExecutions(OwnedExecutions):
         self._begun: set[ActiveExecution] = set()
 
     def begin(self, active: ActiveExecution, *, opens: bool = False) -> None:
-        """Send the notice that driving of *active* begins, once."""
+        """Send the notice, once, that this mediator begins to drive *active*."""
         if active not in self._begun:
             self._begun.add(active)
             effect = active.execution.effect if active.recovered else None
@@ -233,7 +233,7 @@ class NoticedExecutions(OwnedExecutions):
     def finish(
         self, active: ActiveExecution, outcome: Outcome | None = None, error: BaseException | None = None
     ) -> None:
-        """See `OwnedExecutions.finish`. The notice is sent before a waiting caller continues."""
+        """See `OwnedExecutions.finish`. The notice is sent before a caller that waits can continue."""
         if active in self._begun:
             self._begun.discard(active)
             if outcome is None:
@@ -272,7 +272,7 @@ class NoticedExecutions(OwnedExecutions):
 
 
 def _carrier_of_last(history: Sequence[Record]) -> dict[str, str] | None:
-    """The context of the trace of the stint that wrote the last records, if it had one."""
+    """The trace context in the newest record that has a trace context."""
     return next((record.carrier for record in reversed(history) if record.carrier is not None), None)
 
 
@@ -286,7 +286,7 @@ class AroundDriver(ExecutionDriver):
         self.hooks: Hooks = Hooks(around, coroutines=coroutines)
         self.around: tuple[Any, ...] = self.hooks.hooks
         super().__init__(*arguments, coroutines=coroutines, **settings)
-        self.memory: Any = None  # there steps are called without a word
+        self.memory: Any = None  # without it, no execution takes the fast path, which calls no hooks
         self.store.around_decision = self.hooks.around
         self.store.carrier = next((hook.carrier for hook in self.around if hasattr(hook, "carrier")), None)
         self._carrier_of_stint: Callable[[str], dict[str, str] | None] | None = next(
@@ -306,20 +306,20 @@ class AroundDriver(ExecutionDriver):
     def drive(
         self, active: ActiveExecution, records: list[Record] | None = None, *, opens: bool = False
     ) -> Coroutine[Any, Any, Outcome | None]:
-        """See `ExecutionDriver.drive`. It adds no frame: an error of a step would keep it."""
+        """See `ExecutionDriver.drive`. It adds no frame, because an error of a step would keep the frame alive."""
         if not opens:
             self.owned.begin(active)
         return super().drive(active, records, opens=opens)
 
     async def write(self, commit: Commit) -> Written:
-        """See `Core.write`: the driving of a new execution begins once its opening is written."""
+        """See `Core.write`. The notice about a new execution is sent after its first commit is written."""
         written = await super().write(self._with_carriers(commit))
         if commit.acceptance is not None and (active := self.owned.active.get(commit.saga_id)) is not None:
             self.owned.begin(active, opens=not active.background)
         return written
 
     def _with_carriers(self, commit: Commit) -> Commit:
-        """*commit*, with the context of the stint's trace in its last record and in what it posts."""
+        """*commit* with the present trace context in its last record and in its posts."""
         carrier = None if self._carrier_of_stint is None else self._carrier_of_stint(commit.saga_id)
         if carrier is None or not (commit.records or commit.posts):
             return commit
@@ -339,7 +339,7 @@ class AroundDriver(ExecutionDriver):
         try:
             if callback.is_coroutine or not hooks.awaited:
                 answer = await call(active, wrapped)
-            else:  # in this task, for the function is called in a thread
+            else:  # asynchronous hooks run in this task, the function in a thread
                 answer = await hooks.call_and_await(hooks.awaited, call, context, active, wrapped)
             return _without_own_frames(answer)
         finally:
@@ -347,7 +347,7 @@ class AroundDriver(ExecutionDriver):
 
 
 def _without_own_frames(answer: Answer) -> Answer:
-    """*answer*; the traceback of an error begins in the step."""
+    """*answer*, with the traceback of its error cut to begin in the step."""
     if type(answer) is Raised:
         trace = answer.error.__traceback__
         while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
@@ -359,10 +359,10 @@ def _without_own_frames(answer: Answer) -> Answer:
 def make_driver(
     around: Iterable[Hook], *arguments: Any, observers: Iterable[Observer], **settings: Any
 ) -> ExecutionDriver:
-    """An `AroundDriver` where there is anything around attempts or anything to notify, else an `ExecutionDriver`.
+    """An `AroundDriver` if there are hooks or observers of notices, otherwise an `ExecutionDriver`.
 
     Raises:
-        DefinitionError: *around* is no list, or one in it is no hook.
+        DefinitionError: *around* is no list, or something in it is no hook.
     """
     if not isinstance(around, Iterable):
         raise DefinitionError(f"around is a list of functions that return a context manager, not {safe_repr(around)}")

@@ -1,7 +1,7 @@
-"""Branches: the status of the branches of a group, and what the execution that waits for them has to do.
+"""Branches: the status of the branches of a group, for the execution that waits for them.
 
-The status is read from the journal each time. An item in the inbox only says that reading is worthwhile. So a message
-may be lost, late or doubled, and the next driver of an execution finds everything that the one before knew.
+The status is read from the journal each time. An item in the inbox only says that the status may have changed. So
+nothing breaks if a message is lost, late or doubled, and a new driver of an execution knows as much as the last driver.
 """
 
 from __future__ import annotations
@@ -39,25 +39,26 @@ from fsm_mediator.states import (
 )
 
 COUNTED: Final = 100
-"""The least branches of a group that are counted before they are listed."""
+"""The smallest size of a group whose branches are counted before they are listed."""
 
 _AT_WORK: Final = frozenset((EXECUTING, RETRYING, PROBING))
 _ON_THE_WAY: Final = _AT_WORK | {PENDING, WAITING, SUCCEEDED}
 
 
 class BranchesStatus(NamedTuple):
-    """The status of the branches of the group that an execution waits in.
+    """The status of the branches of the group that an execution waits for.
 
     Attributes:
-        branches: The status of each; results and leftovers are included once no branch continues.
+        branches: The status of each branch. Results and leftovers are included once no branch continues.
         going_on: The ids of the branches that have not settled.
         undo: The ids of the branches to undo.
         stuck: The ids of the stuck branches.
         quiescent: Whether no branch continues by itself.
         unowned: The ids of branches, at any depth, that should continue and have no owner.
-        failed: The name of a branch that has left the way forward, if the group cancels the others then; else empty.
+        failed: The name of a branch that has begun to compensate or has failed, if the group then cancels the others.
+            Otherwise empty.
         unbegun: The branches that have not begun, and have no owner.
-        planned: The branches that are still to be created; None: there are none.
+        planned: The branches that must still be created. None if there are none.
     """
 
     branches: Branches
@@ -72,10 +73,10 @@ class BranchesStatus(NamedTuple):
 
 
 def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStatus:
-    """The status of the branches of the group that *execution* waits in.
+    """The status of the branches of the group that *execution* waits for.
 
     Raises:
-        JournalError: It cannot be read, or a branch is not in it.
+        JournalError: The journal cannot be read, or lacks a branch.
     """
     part = execution.machine.places[execution.state].part
     assert part is not None
@@ -89,7 +90,7 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
     to_create = planned if planned is not None and not ended else None
     if not going_on and not undo and to_create is None:
         seen = [_branch(store, entry) for entry in entries]
-    else:  # nothing is decided yet; but that is the execution's to say, as the verifier walks it
+    else:  # too early to decide: but the execution itself finds that out
         seen = [_branch_summary(entry, undo) for entry in entries]
     if planned is not None:
         seen[planned.first : planned.first] = _planned_branches(execution, planned)
@@ -110,10 +111,10 @@ def branches_status(store: ExecutionStore, execution: Execution) -> BranchesStat
 
 
 def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
-    """The number of unsettled branches of a large group, if no decision is possible yet; else 0.
+    """The number of unsettled branches of a large group, if no decision is possible yet. Otherwise 0.
 
-    That is so if no branch has turned to compensation and one continues by itself. Then the branches need not be
-    listed, which takes seconds for thousands.
+    No decision is possible if no branch has begun to compensate and a branch continues by itself. Then the branches
+    need not be listed, which takes seconds for thousands of branches.
     """
     part = execution.machine.places[execution.state].part
     if execution.phase != WAITING or execution.cancelled or part is None or len(execution.group) < COUNTED:
@@ -126,7 +127,7 @@ def surely_going_on(store: ExecutionStore, execution: Execution) -> int:
 
 
 def _entries_of(store: ExecutionStore, execution: Execution, path: str) -> tuple[list[Entry], Planned | None]:
-    """The existing branches, as the journal lists them, and the planned ones."""
+    """The existing branches, as the journal lists them, and the planned branches."""
     ids = [branch_id(execution.saga_id, path, name) for name in execution.group]
     planned = None
     listed = {entry.saga_id: entry for entry in store.journal.entries(parent=execution.saga_id)}
@@ -150,7 +151,7 @@ def _planned_branches(execution: Execution, planned: Planned) -> list[Branch]:
 
 
 def _has_failed(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether a branch has left the way forward. A branch that is stuck on the way forward has not."""
+    """Whether a branch has begun to compensate or has failed. A branch that is stuck before that has not."""
     phase = phase_of(entry.state)
     if phase in STUCK_PHASES:
         return store.load_execution(entry).failure is not None
@@ -158,7 +159,7 @@ def _has_failed(store: ExecutionStore, entry: Entry) -> bool:
 
 
 def stuck_branches(store: ExecutionStore, execution: Execution) -> tuple[str, ...]:
-    """The ids of the stuck branches of the group that *execution* waits in."""
+    """The ids of the stuck branches of the group that *execution* waits for."""
     return branches_status(store, execution).stuck
 
 
@@ -167,10 +168,10 @@ def _unowned(store: ExecutionStore, entry: Entry) -> tuple[str, ...]:
         return ()
     if not entry.called and entry.wake_at is not None and entry.wake_at > store.clock():
         return ()
-    # Only who waits in a group has branches to look at: most are pending or at work, and need not be folded for that.
+    # Only an execution that waits for a group has branches to look at. Most are pending or at work, and not loaded.
     if not entry.called and entry.driver is None and phase_of(entry.state) in (WAITING, COMPENSATING):
         execution = store.load_execution(entry)
-        if execution.group:  # still: it may have continued since it was listed
+        if execution.group:  # checked again: it may have continued since it was listed
             status = branches_status(store, execution)
             return status.unowned or ((entry.saga_id,) if not status.going_on or status.planned else ())
     return (entry.saga_id,)
@@ -192,7 +193,7 @@ def _branch(store: ExecutionStore, entry: Entry) -> Branch:
 
 
 def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
-    """The status of a branch, as far as it is known without loading it."""
+    """The status of a branch, as far as its entry shows it."""
     state = RUNNING
     if is_settled(entry.state):
         state = entry.state if entry.state in ENDED else STUCK
@@ -200,7 +201,7 @@ def _branch_summary(entry: Entry, undo: Container[str]) -> Branch:
 
 
 def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Iterator[str]:
-    """The steps with an effect of an execution that has succeeded and cannot be undone, those of its branches too."""
+    """The steps with an effect of a succeeded execution that cannot be undone, including those of its branches."""
     for part in execution.saga.parts:
         if part.kind is Kind.STEP:
             yield part.path
@@ -210,11 +211,11 @@ def _uncompensatable_steps(store: ExecutionStore, execution: Execution) -> Itera
 
 
 def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
-    """Whether it does not continue by itself: it waits for a person or a signal, or all its branches do."""
+    """Whether a branch does not continue by itself: it or each of its own branches waits for a person or a signal."""
     if is_settled(entry.state):
         return True
     if entry.wake_at == float("inf") and not entry.called:
-        return True  # dormant: it begins when another has settled
+        return True  # dormant: it begins when another branch has settled
     phase, path = split_state(entry.state)
     if phase not in (WAITING, COMPENSATING) or entry.driver is not None or entry.called:
         return False
@@ -227,14 +228,14 @@ def is_branch_quiescent(store: ExecutionStore, entry: Entry) -> bool:
     if part.kind not in GROUPS:
         return False
     execution = store.load_execution(entry)
-    # It may have continued since it was listed.
+    # The execution may have continued since it was listed.
     if execution.state != entry.state or surely_going_on(store, execution):
         return False
     return branches_status(store, execution).quiescent
 
 
 def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
-    """The outcome of an execution that has ended, or waits for a person, a signal or a branch; None: it continues.
+    """The outcome of an execution that has ended, or waits for a person, a signal or a branch. None if it continues.
 
     A waiting execution whose time is over continues as soon as it is claimed.
     """
@@ -248,7 +249,7 @@ def outcome_if_quiescent(store: ExecutionStore, entry: Entry) -> Outcome | None:
 
 
 def cancel_message(execution: Execution, failed: str, at: float) -> InboxItem:
-    """The message to the branches of a cancelled execution; *failed*: to those beside a branch that failed."""
+    """The message that cancels branches, because their parent was cancelled, or because the branch *failed* failed."""
     if failed:
         return InboxItem(CANCEL, failed, reason=f"branch {failed} failed", at=at)
     return InboxItem(CANCEL, reason=f"{execution.saga_id!r}, whose branch it is, was cancelled", at=at)

@@ -1,6 +1,7 @@
-"""Bulk: one verb for many executions. Their ids are frozen in the journal before the first is touched.
+"""Bulk: gives one verb to many executions. Their ids are written to the journal before the first verb is given.
 
-An interrupted batch is resumed by its name: it handles only ids without a result, and does not apply its filter again.
+An interrupted batch is resumed by its name. It then handles only the ids without a result, and does not apply its
+filter again.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from fsm_mediator.records import CANCEL, RESOLVE, RETRY, SIGNAL, UNDO
 from fsm_mediator.states import ENDED
 
 PRUNE: Final = "prune"
-"""Deletes executions that have ended, with their branches. The only verb for many that is no method of a mediator."""
+"""The verb that deletes ended executions with their branches. Unlike the other verbs it is no mediator's method."""
 
 VERBS_IN_BULK: Final = (RETRY, RESOLVE, CANCEL, UNDO, SIGNAL, "again", "hold", "unhold", "acknowledge", PRUNE)
 """The verbs that can be given to many executions at once."""
 
 CHUNK: Final = 1000
-"""Ids in one note."""
+"""The most ids in one note."""
 
 
 class BulkResult(NamedTuple):
@@ -37,7 +38,7 @@ class BulkResult(NamedTuple):
     Attributes:
         saga_id: The execution.
         done: Whether the verb was accepted.
-        message: Its state after that, or the words of the refusal.
+        message: The state of the execution after the verb, or the reason of the refusal.
     """
 
     saga_id: str
@@ -56,9 +57,9 @@ class Batch:
         name: The batch's name.
         verb: The verb.
         ids: The executions, in order.
-        reason: Why.
-        actor: The name of the person or program that confirmed it.
-        at: When it was confirmed, in seconds since the epoch.
+        reason: The reason of the batch.
+        actor: The name of the person or program that confirmed the batch.
+        at: When the batch was confirmed, in seconds since the epoch.
 
     Raises:
         RefusedError: There is no such batch, or it was never confirmed.
@@ -80,7 +81,7 @@ class Batch:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the verb, for each execution the same.
+        """The arguments of the verb, which are the same for each execution.
 
         Raises:
             JournalError: They are sealed, and the journal's cipher cannot open them.
@@ -89,11 +90,11 @@ class Batch:
 
     @property
     def number(self) -> int:
-        """The number of its first note. All other notes about it come later."""
+        """The number of the batch's first note. All other notes about the batch come later."""
         return self._first
 
     def results(self) -> list[BulkResult]:
-        """The results so far, in the order in which they came."""
+        """The results so far, in the order of writing."""
         notes = self._notes.notes(kind=BATCH_RESULT, after=self._first)
         own = (note for note in notes if note.value["batch"] == self.name)
         return [BulkResult(note.value["id"], note.value["done"], note.reason or "") for note in own]
@@ -104,12 +105,12 @@ class Batch:
         return [saga_id for saga_id in self.ids if saga_id not in done]
 
     def words(self) -> dict[str, Any]:
-        """The keyword arguments of the verb."""
+        """The keyword arguments for the verb's method."""
         words = {**self.arguments, "actor": self.actor}
         return words if self.verb == SIGNAL else {**words, "reason": self.reason}
 
     def keep(self, result: BulkResult, at: float) -> None:
-        """Keep the result of one execution."""
+        """Write the result for one execution."""
         value = {"batch": self.name, "verb": self.verb, "done": result.done, "id": result.saga_id}
         note = Note(BATCH_RESULT, result.saga_id, None, None, value, self.actor, result.message, at)
         if not self._notes.add_note(note):  # it was deleted meanwhile
@@ -125,11 +126,11 @@ def freeze(
     actor: str | None,
     at: float,
 ) -> Batch:
-    """Confirm a batch: from then on it concerns these executions, and no others.
+    """Confirm a batch: from then on its executions are fixed.
 
     Raises:
-        DefinitionError: There is no such verb for many, or it does not take these arguments.
-        JournalError: The journal keeps no notes, or deletes no executions by id, and is to.
+        DefinitionError: The verb cannot be given to many executions, or does not take these arguments.
+        JournalError: The journal keeps no notes, or the verb is `PRUNE` and the journal cannot delete by id.
         PayloadError: The arguments cannot be encoded as JSON.
     """
     if verb not in VERBS_IN_BULK:
@@ -155,7 +156,7 @@ def freeze(
 
 
 def fitting(verb: str | None, chosen: Filter) -> Filter:
-    """The filter of a batch. That of `PRUNE` finds no branches and, if it names no state, only what has ended."""
+    """The filter of a batch. For `PRUNE` it finds no branches, and only ended executions unless it names a state."""
     if verb != PRUNE:
         return chosen
     return replace(chosen, roots=True, states=chosen.states or tuple(sorted(ENDED)))
@@ -170,10 +171,10 @@ def batch_for(
     actor: str | None,
     **asked: Any,
 ) -> Batch:
-    """The batch of this *name*; None: a new one, of all executions that fit *asked*, the arguments of `filter_of`.
+    """The batch with this *name*. If *name* is None, a new batch of all executions that fit the filter *asked*.
 
     Raises:
-        DefinitionError: There is no such verb for many, or the filter can match nothing.
+        DefinitionError: The verb cannot be given to many executions, or the filter can match nothing.
         RefusedError: There is no such batch.
     """
     if name is not None:
@@ -183,6 +184,6 @@ def batch_for(
 
 
 def result_of(saga_id: str, answer: Any) -> BulkResult:
-    """The result of a verb that returned *answer*: an outcome, the new id of `again`, or nothing."""
+    """The result for a verb, from *answer*, which its method returned: an outcome, an `Again`, or None."""
     message = getattr(answer, "state", None) or getattr(answer, "saga_id", None) or "accepted"
     return BulkResult(saga_id, done=True, message=str(message))

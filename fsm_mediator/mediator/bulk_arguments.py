@@ -1,4 +1,4 @@
-"""Arguments of a verb for many executions: checked before the batch is confirmed, kept as JSON, sealed by a cipher."""
+"""Arguments of a batch's verb: they are checked before the batch is confirmed, stored as JSON, and sealed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TAKEN: Final[Mapping[str, tuple[str, ...]]] = {
     "again": ("despite_leftovers", "even_if_succeeded"),
     "hold": ("compensations",),
 }
-"""The arguments of the verbs that take some."""
+"""The arguments that verbs take, by verb."""
 
 
 def check_arguments(verb: str, arguments: Mapping[str, Any], reason: str | None) -> None:
@@ -49,7 +49,7 @@ def check_arguments(verb: str, arguments: Mapping[str, Any], reason: str | None)
 
 
 def kept_arguments(journal: Journal, name: str, arguments: Mapping[str, Any]) -> Any:
-    """The arguments of the batch *name* as its note keeps them.
+    """The arguments of the batch *name* as its note stores them.
 
     Raises:
         PayloadError: They cannot be encoded as JSON.
@@ -60,7 +60,7 @@ def kept_arguments(journal: Journal, name: str, arguments: Mapping[str, Any]) ->
 
 
 def arguments_of(journal: Journal, name: str, kept: Any) -> dict[str, Any]:
-    """The arguments that `kept_arguments` made *kept* of.
+    """The arguments from *kept*, the result of `kept_arguments`.
 
     Raises:
         JournalError: They are sealed, and the journal's cipher cannot open them.

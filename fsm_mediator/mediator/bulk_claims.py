@@ -1,7 +1,7 @@
-"""Claims of batches: one mediator at a time carries out a batch, so that each execution is acted on once.
+"""Claims of batches: only one mediator at a time executes a batch, so that each execution gets the verb once.
 
-A claim is a note. It counts until its release, which is a note too, or until its driver is dead. The token of a claim
-and of a release is computed from the claim before: of all mediators that write at the same moment, one succeeds.
+A claim is a note. It counts until its release, which is also a note, or until its driver is dead. The token of a claim
+or release is computed from the previous note. So if several mediators write at the same moment, only one succeeds.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from fsm_mediator.mediator.bulk import Batch
 from fsm_mediator.mediator.core import Core
 
 RUNNING: Final[set[str]] = set()
-"""The claims that this process works under. Without it a claim whose release failed would count until the process ends.
+"""The claims of this process that are in use.
+
+Other claims do not count, so that a claim whose release failed does not block the batch until the process ends.
 """
 
 
 class BatchClaim:
-    """The right to carry out a batch; made by `claim_batch`.
+    """The right to execute a batch. `claim_batch` makes it.
 
     Args:
         core: The mediator.
         batch: The batch.
-        number: The number of the note that is the claim.
-        run: The claim's own name.
+        number: The number of the claim's note.
+        run: The unique name of the claim.
     """
 
     def __init__(self, core: Core, batch: Batch, number: int, run: str) -> None:
@@ -38,10 +40,10 @@ class BatchClaim:
         self._run = run
 
     def check(self) -> None:
-        """Refuse to continue after another mediator has taken the batch over, because this one counted as dead.
+        """Refuse to continue if another mediator has taken the batch over, because this process counted as dead.
 
         Raises:
-            RefusedError: Another one has.
+            RefusedError: Another mediator has taken the batch over.
         """
         newest = _newest(self._core.journal, self._batch, self._number)
         if newest is not None:
@@ -51,7 +53,7 @@ class BatchClaim:
             )
 
     def release(self) -> None:
-        """Give the batch up, so that others can resume it. If one has taken it over, nothing is written."""
+        """Release the batch, so that other mediators can resume it. Writes nothing if one has taken the batch over."""
         RUNNING.discard(self._run)
         if not self._core.closed:  # the driver of a closed mediator holds no batch
             _write(self._core, self._batch, None, self._number)
@@ -61,7 +63,7 @@ def claim_batch(core: Core, batch: Batch) -> BatchClaim:
     """Claim a batch for a mediator.
 
     Raises:
-        RefusedError: Another living mediator carries it out.
+        RefusedError: Another living mediator executes the batch.
         JournalError: The journal keeps no notes, or cannot be written.
     """
     run = uuid.uuid4().hex
@@ -83,12 +85,12 @@ def claim_batch(core: Core, batch: Batch) -> BatchClaim:
 
 
 def process_at_it(journal: Journal, batch: Batch, own_driver: str | None = None) -> str | None:
-    """The process that carries out a batch, in words; None: none does.
+    """A description of the process that executes a batch. None if no process does.
 
     Args:
         journal: The journal.
         batch: The batch.
-        own_driver: The id of the caller's driver: what it has claimed and does not work under is free.
+        own_driver: The id of the caller's driver. A claim of this driver that is not in use does not count.
     """
     newest = _newest(journal, batch)
     if newest is None or newest.value["run"] is None:
@@ -105,7 +107,7 @@ def _newest(journal: Journal, batch: Batch, after: int | None = None) -> Note | 
 
 
 def _write(core: Core, batch: Batch, run: str | None, before: int) -> int:
-    """Write a claim, or with *run* None a release, to follow the note numbered *before*; unless another one does."""
+    """Write a claim, or a release if *run* is None, as the only successor of the note with the number *before*."""
     import hashlib  # loaded when it is used
 
     value: dict[str, Any] = {"batch": batch.name, "run": run, "driver": core.driver.id, "process": str(core.driver)}

@@ -1,4 +1,4 @@
-"""BulkOperations: how a mediator gives one verb to many executions; the same for an asynchronous one."""
+"""BulkOperations: the method that gives one verb to many executions, for both kinds of mediators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fsm_mediator.mediator.threads import run_blocking
 
 
 class BulkOperations:
-    """The verb for many of `Mediator`."""
+    """The method of `Mediator` that gives a verb to many executions."""
 
     _core: ExecutionDriver
 
@@ -112,7 +112,7 @@ class BulkOperations:
 
 
 class AsyncBulkOperations:
-    """The verb for many of `AsyncMediator`."""
+    """The method of `AsyncMediator` that gives a verb to many executions."""
 
     _core: ExecutionDriver
 

@@ -1,4 +1,4 @@
-"""Bulk pruning: the executions of a batch are deleted, each with its branches, and each with a result."""
+"""Bulk pruning: deletes the executions of a batch with their branches, and writes a result for each execution."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsm_mediator.states import ENDED
 
 
 def prune_batch(journal: Journal, batch: Batch, clock: Callable[[], float]) -> Iterator[BulkResult]:
-    """Delete the executions of *batch* that have no result, keep the result of each, and yield it."""
+    """Delete the executions of *batch* that have no result. Writes and yields a result for each."""
     for saga_id in batch.left():
         result = prune_one(journal, saga_id, batch.at)
         batch.keep(result, clock())

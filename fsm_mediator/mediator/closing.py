@@ -1,4 +1,4 @@
-"""Closing: what happens to the executions that a mediator owns when it is closed."""
+"""Closing: stops and releases the executions that a mediator owns when it is closed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ logger: logging.Logger = logging.getLogger("fsm_mediator")
 
 
 SHOWN = 10
-"""The most ids in the warning of a process that ends."""
+"""The most ids in the warning at the end of the process."""
 
 
 @atexit.register
 def _warn_of_executions_under_way() -> None:
-    """When the process ends, warn once of the executions under way in mediators that are still open."""
+    """When the process ends, warn once about the running executions of mediators that are still open."""
     for place, next_move in (
         (True, "are in doubt or wait until recover() or a daemon on the same journal takes them up"),
         (False, "are lost, for their journal is in memory"),
@@ -47,7 +47,7 @@ def _warn_of_executions_under_way() -> None:
 
 
 async def close(core: Core, seconds: float) -> None:
-    """Take no new work, give attempts under way so many seconds to end, then release the rest."""
+    """Accept no new work, wait for running attempts for *seconds*, then release the other executions."""
     runtime = core.runtime
     with core.lock:
         if core.closed:
@@ -60,7 +60,7 @@ async def close(core: Core, seconds: float) -> None:
     core.membership.close()
     try:
         await _drain(core, runtime.monotonic() + seconds, core.patience)
-    finally:  # an interrupt ends the patience
+    finally:  # also if an interrupt ends the wait
         await _stop_all(core)
         core.owned.on_empty = core.membership.end
         last: list[Callable[[], object]] = [core.journal.close] if core.owns_journal else []
@@ -83,21 +83,21 @@ async def _drain(core: Core, until: float, patience: float) -> None:
 async def _stop_all(core: Core) -> None:
     for active in list(core.owned.active.values()):
         _stop(core, active)
-    # A driver that waited is just leaving.
+    # A driver that was waiting ends now: it is given a second.
     await _wait_for_all(core, core.runtime.monotonic() + 1.0, lambda active: active.wait.wake is not None)
     await core.runtime.stop()
-    for active in list(core.owned.active.values()):  # executions that were queued or set in the meantime
+    for active in list(core.owned.active.values()):  # executions that were queued or reserved in the meantime
         _stop(core, active)
 
 
 async def _wait_for_all(core: Core, until: float, those: Callable[[ActiveExecution], bool]) -> None:
     for active in list(core.owned.active.values()):
-        if those(active):  # else a step of it closes the mediator
+        if those(active):  # otherwise one of its own steps closes the mediator
             await core.is_finished(active, max(0.0, until - core.runtime.monotonic()))
 
 
 def _stop(core: Core, active: ActiveExecution) -> None:
-    """Have the driver leave *active* after the next record; if there is none, release it at once."""
+    """Make the driver leave *active* after the next record. If it has no driver, release it at once."""
     active.stopping = True
     with core.lock:
         wake = active.wait.wake
@@ -108,7 +108,7 @@ def _stop(core: Core, active: ActiveExecution) -> None:
 
 
 def closed_error(saga_id: str, state: str) -> MediatorClosedError:
-    """The error for a caller of an execution that closing released."""
+    """The error for the caller of an execution that was released when the mediator was closed."""
     return MediatorClosedError(
         f"this mediator was closed while execution {saga_id!r} stood in {state!r}; it goes on when it is "
         f"recovered, or when its id is run again"

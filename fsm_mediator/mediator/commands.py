@@ -1,7 +1,7 @@
-"""Commands: what an operator can do to an execution, and why that may be refused.
+"""Commands: the verbs that an operator gives to an execution, and the reasons to refuse them.
 
-``retry``, ``resolve`` and ``undo`` are fed to an execution that was claimed for that; a cancel and a signal are
-posted to its inbox.
+A driver claims an execution and feeds it ``retry``, ``resolve`` or ``undo``. A cancel or a signal is posted to the
+inbox of the execution.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ from fsm_mediator.states import (
 )
 
 Command: TypeAlias = Callable[[Execution, str | None], Record | None]
-"""Feeds a command to an execution; the text is the late answer of an abandoned attempt, if there is one."""
+"""Feeds a command to an execution. The text is the late answer of an abandoned attempt, if there is one."""
 
 
 def retry_command(store: ExecutionStore, reason: str | None, actor: str | None = None) -> Command:
     """The verb ``retry``.
 
-    For a branch it raises a RefusedError if a person has settled the parent, which has continued without the branch.
+    For a branch the command raises a RefusedError if the parent has continued without it, because a person settled the
+    parent.
     """
 
     def command(execution: Execution, late: str | None) -> Record | None:
@@ -72,7 +73,7 @@ def resolve_command(
     """The verb ``resolve``.
 
     Raises:
-        RefusedError: No reason is given, or a result without an effect.
+        RefusedError: No reason is given, or a result is given although the step has no effect.
     """
     if not isinstance(reason, str) or not reason.strip():
         raise RefusedError("resolve needs a reason: say in words how you made sure; it is journaled")
@@ -125,24 +126,24 @@ def post_cancel(
     *,
     carrier: dict[str, str] | None = None,
 ) -> Entry:
-    """Put a cancel into the execution's inbox; the entry names the owner to notify. *token*: see `Journal.post`.
+    """Put a cancel into the execution's inbox. The entry names the owner to notify. *token*: see `Journal.post`.
 
     Raises:
-        RefusedError: It is too late: it has ended, compensates already, is stuck, or is past its pivot. If only another
-            living driver can drive the execution, that driver judges it.
+        RefusedError: The execution has ended, is compensating already, is stuck, or is past its pivot. If only another
+            living driver can drive the execution, that driver checks it instead.
         UnknownExecutionError: There is no such execution.
     """
     entry = store.entry(saga_id)
     elsewhere = store.is_known_elsewhere(entry)
     if entry.state not in ENDED and not elsewhere:
-        store.load_execution(entry)  # raises where nothing here can carry it out
+        store.load_execution(entry)  # raises an error if this mediator cannot drive it
     why = None if elsewhere else why_not_cancellable(store.registry.saga_of(entry.acceptance), entry.state)
     cancel = InboxItem(CANCEL, reason=reason, at=store.clock(), actor=actor, carrier=carrier)
     if why is None and not post_item(store.journal, saga_id, cancel, token):
         why = "it has ended meanwhile"
     if why is None:
-        entry = store.entry(saga_id)  # read again: if no driver owns it now, none sees the cancel unless called
-        # It may have moved while we posted. The cancel itself may have led to `failed`, but not to these states.
+        entry = store.entry(saga_id)  # read again: a driver is called if none owns it now
+        # The execution may have moved during the post. The cancel itself can lead to `failed`, but not to these states.
         saga = None if elsewhere else store.registry.saga_of(entry.acceptance)
         if saga is not None and (entry.state == SUCCEEDED or _past_pivot(saga, entry.state)):
             why = why_not_cancellable(saga, entry.state)
@@ -161,11 +162,11 @@ def post_signal(
     *,
     carrier: dict[str, str] | None = None,
 ) -> Entry:
-    """Put a signal into the execution's inbox; the entry names the owner to notify. *token*: see `Journal.post`.
+    """Put a signal into the execution's inbox. The entry names the owner to notify. *token*: see `Journal.post`.
 
     Raises:
-        RefusedError: It awaits no such signal (any more), or another value has come first.
-        PayloadError: The value is of another type than the signal's, or cannot be journaled.
+        RefusedError: The execution does not wait for this signal, or does not any more, or another value came first.
+        PayloadError: The value does not have the type of the signal, or cannot be journaled.
         UnknownExecutionError: There is no such execution.
     """
     entry = store.entry(saga_id)
@@ -181,12 +182,12 @@ def post_signal(
         return entry
     item = InboxItem(SIGNAL, path, value, at=store.clock(), actor=actor, carrier=carrier)
     posted = post_item(store.journal, entry.saga_id, item, token, store.clock)
-    entry = store.entry(entry.saga_id)  # read again: it may have moved, and another signal may have been first
+    entry = store.entry(entry.saga_id)  # read again: it may have moved, or another signal came first
     if not posted:
         why = "the execution has ended" if entry.state in ENDED else "it came after the time-out of its wait"
         raise RefusedError(f"{where} is not awaited: {why}")
     if (branch := _born_branch(store, entry, found)) is not None:
-        return branch  # which has it by now, or gets it from its parent
+        return branch  # the branch has the signal by now, or gets it from its parent
     if not _already_received(store, entry, found, path, value, where):
         raise RefusedError(f"{where} is not awaited: the execution is in {entry.state!r}")
     return entry
@@ -195,9 +196,9 @@ def post_signal(
 def _already_received(
     store: ExecutionStore, entry: Entry, found: SignalPlace, path: str, value: Any, where: str
 ) -> bool:
-    """Whether this same value has come; False: no value has, and it is awaited."""
-    mail = store.journal.inbox(entry.saga_id)  # before the records: what a driver takes from it in between is in these
-    entry = store.entry(entry.saga_id)  # which may have begun in between
+    """Whether the same value has come already. False if no value has come, and the signal is awaited."""
+    mail = store.journal.inbox(entry.saga_id)  # before the records: they have what a driver takes meanwhile
+    entry = store.entry(entry.saga_id)  # read again: it may have begun in between
     execution = store.load_execution(entry)
     items = store.journal.codec.decode_items(execution.saga, mail)
     first = [item.value for item in items if item.kind == SIGNAL and item.name == path]
@@ -211,7 +212,7 @@ def _already_received(
 
 
 def _is_kept_for_branch(store: ExecutionStore, execution: Execution, entry: Entry, found: SignalPlace) -> bool:
-    """Whether the parent takes a signal for a branch that is planned, or was just created."""
+    """Whether the parent keeps a signal for a branch that is planned, or was just created."""
     if found.group is None or found.group.path != path_of(execution.state) or found.branch not in execution.group:
         return False
     planned = planned_of(store.journal, execution.saga_id)
@@ -242,7 +243,7 @@ def _find_signal(store: ExecutionStore, saga_id: str, name: str) -> tuple[Entry,
 
 
 def _born_branch(store: ExecutionStore, entry: Entry, found: SignalPlace) -> Entry | None:
-    """The branch that a signal belongs to; None: it is the saga's own, or the branch does not exist yet."""
+    """The branch that a signal belongs to. None if the saga itself has the signal, or the branch does not exist yet."""
     if found.group is None:
         return None
     return store.journal.find(ids.branch_id(entry.saga_id, found.group.path, found.branch))
@@ -260,7 +261,7 @@ def refuse_branch(saga_id: str) -> None:
     """Refuse to undo a branch by itself.
 
     Raises:
-        RefusedError: It is one.
+        RefusedError: The execution is a branch.
     """
     if is_branch(saga_id):
         raise RefusedError(
@@ -269,10 +270,12 @@ def refuse_branch(saga_id: str) -> None:
 
 
 def check_parent_waits(saga_id: str, branch: str, parent_state: str) -> None:
-    """Refuse to have *saga_id* do anything once the parent of *branch*, itself or one around it, does not wait for it.
+    """Refuse a command for *saga_id* if the parent of *branch* does not wait for its group any more.
+
+    *branch* is *saga_id* itself, or a branch that contains *saga_id* at any depth.
 
     Raises:
-        RefusedError: The parent's state says so.
+        RefusedError: The state of the parent is not in the branch's group.
     """
     group = group_of(branch)
     if path_of(parent_state) != group:
@@ -288,7 +291,7 @@ def _check_parents_still_wait(store: ExecutionStore, execution: Execution) -> No
 
 
 def why_not_cancellable(saga: Saga, state: str) -> str | None:
-    """Why an execution of *saga* in *state* takes no cancel, in words; None: it takes one."""
+    """The reason why an execution of *saga* in *state* cannot be cancelled, as text. None if it can be cancelled."""
     phase = phase_of(state)
     if state in ENDED:
         return f"it has ended in {state!r}"

@@ -1,4 +1,4 @@
-"""Operations: how a mediator reads executions, and what an operator does to them."""
+"""Operations: the methods of a mediator that read executions, and the verbs of operators."""
 
 from __future__ import annotations
 
