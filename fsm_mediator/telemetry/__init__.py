@@ -1,4 +1,4 @@
-"""Telemetry: spans, metrics and log fields of executions, for OpenTelemetry and for the standard library's logging."""
+"""Telemetry: spans and metrics of executions for OpenTelemetry, and log fields for the standard library's logging."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 __all__ = ["SagaFilter", "Telemetry", "log_context"]
 
-if not TYPE_CHECKING:  # else a name that is not here would be any name
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
     __getattr__, __dir__ = _lazy_names(__name__, globals(), {"Telemetry": "fsm_mediator.telemetry.spans"})

@@ -1,4 +1,4 @@
-"""Logs: every log record that a step makes, with whatever logger, gets the execution and the step. No extra needed."""
+"""Logs: adds the execution and the step to each log record that a step makes, with any logger. Needs no extra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _attempt: contextvars.ContextVar[Context | None] = contextvars.ContextVar("fsm_m
 
 @contextlib.contextmanager
 def log_context(context: Context) -> Iterator[None]:
-    """For ``around=`` of a mediator: `SagaFilter` finds the attempt. `Telemetry` does the same."""
+    """Makes the current attempt known to `SagaFilter`. Pass it to a mediator as ``around=[log_context]``.
+
+    `Telemetry` does the same, so that a mediator with `Telemetry` does not need this function.
+    """
     token = _attempt.set(context)
     try:
         yield
@@ -24,10 +27,10 @@ def log_context(context: Context) -> Iterator[None]:
 
 
 class SagaFilter(logging.Filter):
-    """Gives log records ``saga_id`` and ``step``, the step's path; outside of an attempt both are None.
+    """Adds ``saga_id`` and ``step`` (the step's path) to log records. Outside of an attempt, both are None.
 
-    Add it to a handler: a filter of a logger does not see what other loggers hand up. It lets every record pass, and
-    keeps fields that are there already.
+    Add this filter to a handler, not to a logger: a logger's filter does not see the records of its child loggers. The
+    filter lets every record pass, and does not overwrite existing fields.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

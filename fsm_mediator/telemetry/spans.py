@@ -1,8 +1,9 @@
-"""Telemetry: a span for each stint of an execution and each attempt in it, and metrics, by OpenTelemetry's API alone.
+"""Telemetry: metrics, and a span for each stint of an execution and for each attempt. Uses only OpenTelemetry's API.
 
-A span never outlives a stint: a span open for days is never exported, and a span left open by a crash is lost. So
-a stint is a trace of its own, with a link to the trace in which the execution was accepted, whose context is journaled.
-The global provider is used, or the given one, and neither is ever set.
+A stint is the time in which one driver drives an execution without a break. No span lasts longer than a stint, because
+a span is exported only when it ends. A span that is open for days is not visible, and a crash loses open spans.
+A stint without a caller or a parent's stint has its own trace. Its span links to the trace in which the execution was
+accepted; the context of that trace is journaled. This module never sets the global provider.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class _Stint:
-    """A span that is open, and what its attempts need of it."""
+    """An open span of a stint, and the data that its attempts need."""
 
     def __init__(self, notice: Notice, span: trace.Span) -> None:
         self.saga = notice.saga
@@ -49,15 +50,16 @@ class _Stint:
 
 
 class Telemetry:
-    """Spans and metrics for OpenTelemetry. Each mediator needs one of its own.
+    """Spans and metrics for OpenTelemetry. Each mediator needs its own `Telemetry`.
 
-    Give it to a mediator twice: ``Mediator(checkout, around=[telemetry], observers=[telemetry])``.
+    Pass it to the mediator twice: ``Mediator(checkout, around=[telemetry], observers=[telemetry])``.
 
     Args:
-        tracer_provider: Makes the tracer; None: the global provider, as it is when the first span begins.
-        meter_provider: Makes the meter; None: the global provider.
-        record_exceptions: Whether the span of an attempt gets the message and the traceback of what its step raised.
-        redact: Patterns of values to hide in these: see `Redaction`. ``message`` and ``traceback`` are such names.
+        tracer_provider: Makes the tracer. If None, the provider that is global when the first span begins.
+        meter_provider: Makes the meter. If None, the global provider.
+        record_exceptions: Whether the span of a failed attempt has the message and the traceback of the step's error.
+        redact: Patterns of values to hide in messages and tracebacks: see `Redaction`. Their field names are
+            ``message`` and ``traceback``.
 
     Raises:
         MissingExtraError: The extra ``otel`` is not installed.
@@ -86,17 +88,17 @@ class Telemetry:
         forking.register(self)
 
     def reset(self) -> None:
-        """In a forked child: the open spans are the parent's."""
+        """Forget the open spans. This is called in a forked child, because these spans belong to the parent process."""
         self._stints = {}
 
     def carrier(self) -> dict[str, str] | None:
-        """The context of the caller's trace, to be journaled with a new execution; None: it is in none."""
+        """The context of the caller's trace, to journal with a new execution. None if the caller has no trace."""
         carrier: dict[str, str] = {}
         _propagator.inject(carrier)
         return carrier or None
 
     def carrier_of_stint(self, saga_id: str) -> dict[str, str] | None:
-        """The context of the span of an execution's stint, to be journaled with what it writes; None: there is none."""
+        """The context of the execution's open span, to journal with its records. None if it has no open span."""
         stint = self._stints.get(saga_id)
         if stint is None:
             return None
@@ -117,7 +119,7 @@ class Telemetry:
         parent = self._stints.get(acceptance.parent or "")
         links = []
         if notice.opens:
-            context = otel_context.get_current()  # the caller's span lasts as long as this stint
+            context = otel_context.get_current()  # the caller waits until the stint ends
         elif parent is not None:
             context = trace.set_span_in_context(parent.span, otel_context.Context())
         else:
@@ -132,7 +134,7 @@ class Telemetry:
     def _end(self, notice: Notice) -> None:
         stint = self._stints.pop(notice.saga_id, None)
         if stint is None:
-            return  # it was begun before a fork
+            return  # the span began before a fork
         span = stint.span
         if span.is_recording():
             span.set_attribute(f"{NAME}.state", notice.state)
@@ -143,7 +145,7 @@ class Telemetry:
         span.end()
 
     def __call__(self, thing: Record | Context) -> Any:
-        """Note a record, as an observer; or return the span of an attempt for its context, as a hook."""
+        """For a record, update the span and the metrics. For an attempt's context, return the attempt's span."""
         return self._observe(thing) if isinstance(thing, Record) else self._attempt(thing)
 
     def _observe(self, record: Record) -> None:
@@ -203,7 +205,7 @@ class Telemetry:
             span.end()
 
     def _exception(self, error: Exception) -> dict[str, str]:
-        """The attributes that an exception has by convention, with what must not be seen hidden."""
+        """The attributes of an exception by OpenTelemetry's conventions, with secrets redacted."""
         failure, hidden = Failure.of(error), self._redaction.field
         return {
             "exception.type": failure.type,
@@ -213,7 +215,7 @@ class Telemetry:
 
 
 def _links(kind: str, carriers: Iterable[Mapping[str, str]]) -> list[trace.Link]:
-    """Links to the spans of journaled contexts."""
+    """Links to the spans whose contexts were journaled."""
     contexts = (_propagator.extract(carrier, otel_context.Context()) for carrier in carriers)
     spans = (trace.get_current_span(context).get_span_context() for context in contexts)
     return [trace.Link(span, {f"{NAME}.link": kind}) for span in spans if span.is_valid]
@@ -232,5 +234,5 @@ def _outcome(stint: _Stint | None, context: Context, error: BaseException) -> st
 
 
 def _kind(error: BaseException) -> str:
-    """The class of an error: there are as many as the code has, however many messages there are."""
+    """The class name of an error. Unlike messages, class names have few different values, as a metric needs."""
     return type(error).__qualname__

@@ -1,7 +1,7 @@
 """Test your own sagas: the real steps under every fault, their promises, properties over random plans, a pytest plugin.
 
-``fsm_mediator`` itself imports nothing from here. Names that need Hypothesis are imported at their first use; the extra
-``testing`` installs it.
+``fsm_mediator`` itself does not import this package. Names that need Hypothesis are imported at their first use. The
+extra ``testing`` installs Hypothesis.
 """
 
 from __future__ import annotations
@@ -58,5 +58,5 @@ __all__ = [
     "sagas",
 ]
 
-if not TYPE_CHECKING:  # else a name that is not here would be any name
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ accepts every name
     __getattr__, __dir__ = _lazy_names(__name__, globals(), _LATER)

@@ -1,7 +1,7 @@
 """check_saga: runs the real steps of a saga under every fault, and reports each run with a wrong result.
 
-The law: a failed run leaves the world as it was before. A successful run leaves it as a run without faults does. Every
-run ends. Leftovers in the outcome are excused, because they cannot be undone.
+The law: a failed run leaves the world as it was before. A successful run leaves the world as a run without faults
+does. Every run ends. A step that the outcome lists as a leftover is not compared, because it cannot be undone.
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ def check_saga(
 ) -> CheckReport:
     """Run a saga's real steps under every fault at every point, and check the world afterwards.
 
-    A failed run must leave the world as it was before; a successful run must leave it as a run without faults does.
-    Leftovers in the outcome are excused if the world is a dictionary with the step's name as the key.
+    A failed run must leave the world as it was before. A successful run must leave the world as a run without faults
+    does. If the world is a dictionary with a key for each step, steps in the outcome's leftovers are not compared.
 
     Args:
-        saga: A function without arguments that returns a new ``(saga, observe)`` for each run; or a saga, with a world
-            that *reset* restores. Without *reset* each successful run is undone.
-        payload: The saga's payload. Without faults the saga must succeed with it.
-        observe: Returns the state of the world, as plain data. Only with a saga.
-        reset: Restores the world to its initial state. Only with a saga.
-        signals: The value of each signal that it waits for.
-        strict: Let steps also raise *after* their effect, to find the steps that must report doubt: with
-            `OutcomeUnknownError`, or with ``in_doubt_on``. True: each step that names no errors of its own in
-            ``in_doubt_on`` raises an error that it does not know. A list of exceptions or exception classes: each step
-            raises each of these; a mapping of such lists: the steps that it names.
-        pairs: Also run each fault with every further fault after it: some hundred times as many runs.
-        kill: Also kill the driving process (SIGKILL) wherever a driver can die. It is a forked child, with a
-            SQLite journal from which this process recovers. The world must outlive a process (files, a database), and
-            must not be held open across the fork.
-        encode: Encode payloads and results like a durable journal. False: keep objects, as without a journal.
-        only: The name of a fault, or several names: run only these.
+        saga: A function without arguments that returns a new ``(saga, observe)`` for each run. Or a saga: all runs
+            share one world, and *reset* restores that world. Without *reset* each successful run is undone.
+        payload: The saga's payload. The saga must succeed with this payload if no fault strikes.
+        observe: Returns the state of the world, as plain data. Pass it only if *saga* is a saga.
+        reset: Restores the world to its initial state. Pass it only if *saga* is a saga.
+        signals: The value of each signal that the saga waits for.
+        strict: Let steps also raise *after* their effect. This finds the steps that must report doubt, with
+            `OutcomeUnknownError` or with ``in_doubt_on``. If True, each step that names no errors of its own in
+            ``in_doubt_on`` raises an unknown error. If a list of exceptions or exception classes, each step raises
+            each of them. A mapping has such a list for each named step.
+        pairs: Also run each fault together with each later fault. This makes about a hundred times as many runs.
+        kill: Also kill the driving process (SIGKILL) wherever a driver can die. The killed process is a forked child
+            with a SQLite journal; this process recovers the saga from that journal. The world must outlive a process
+            (files, a database), and must not be held open across the fork.
+        encode: Encode payloads and results like a durable journal. False keeps the objects, as without a journal.
+        only: The name of a fault, or several names. Only these faults are run.
 
     Returns:
         The report.
@@ -76,7 +76,7 @@ def check_saga(
     Raises:
         SagaBrokenError: An `AssertionError` with the simplest fault that the saga does not survive.
         DefinitionError: The check itself is wrong: the saga does not succeed even without faults, or *observe* shows no
-            effect of it.
+            effect of the saga.
     """
     __tracebackhide__ = True
     with contextlib.closing(Checking(saga, payload, observe, reset, signals, encode=encode)) as checking:
@@ -91,7 +91,7 @@ def as_signals(signals: Mapping[str, Any] | None) -> dict[str, Any]:
     """The values of signals, by name.
 
     Raises:
-        DefinitionError: *signals* is no dict.
+        DefinitionError: *signals* is not a dict.
     """
     if signals is not None and not isinstance(signals, Mapping):
         raise DefinitionError(f"signals is a dict, of names and values, not {signals!r}")
@@ -149,7 +149,7 @@ class Checking:
         self._memory: ProcessMemory | None = None
 
     def close(self) -> None:
-        """Close the event loop, and files."""
+        """Close the event loop and the files."""
         self._runner.close()
         self.call.close()
 
@@ -161,7 +161,7 @@ class Checking:
         pairs: bool,
         kill: bool,
     ) -> Iterator[Case]:
-        """The runs, the fault-free one first."""
+        """The runs, beginning with the fault-free run."""
         yield self.case(FaultPlan())
         for plan in self.plans(only, strict=strict, pairs=pairs, kill=kill):
             case = self.case(plan)
@@ -177,7 +177,7 @@ class Checking:
         pairs: bool,
         kill: bool,
     ) -> Iterator[FaultPlan]:
-        """The plans to run, without the fault-free one; no step is called to find them."""
+        """The plans to run, except the fault-free plan. Finding the plans calls no step."""
         if only is not None:
             wanted = only if isinstance(only, Iterable) and not isinstance(only, str) else [only]
             plans = [checked_plan(self.saga, plan, strict) for plan in wanted]
@@ -192,7 +192,7 @@ class Checking:
                 yield from pairs_of(plan, self.reached(plan), more)
 
     def case(self, plan: FaultPlan) -> Case:
-        """The run under *plan*, compared with the fault-free run, which is run first.
+        """Run *plan*, and compare it with the fault-free run. The first call also runs the fault-free run.
 
         Raises:
             DefinitionError: The fault-free run does not succeed, or *observe* shows no effect of it.
@@ -238,10 +238,10 @@ class Checking:
         return Case(trial.plan, trial.outcome, True, problem, trial.branches, trial.deaths)
 
     def _see_that_it_outlives(self) -> None:
-        """Check that effects of one process on the world are visible in another.
+        """Check that this process sees what a child process does to the world.
 
         Raises:
-            DefinitionError: It cannot.
+            DefinitionError: This process sees no effect.
         """
         before, trial, after, _ = self._run(FaultPlan(), outside=True)
         if not trial.outcome.succeeded or before == after:
@@ -252,7 +252,7 @@ class Checking:
         self._outlives = True
 
     def reached(self, plan: FaultPlan) -> list[tuple[str, str]]:
-        """The calls that come after the first fault of *plan*, found without calling a step."""
+        """The calls after the first fault of *plan*. Finding them calls no step."""
         trial = self._runner.run(self.saga, self._payload, plan, SAGA_ID, idle=True)
         return trial.injector.since
 
@@ -266,12 +266,12 @@ class Checking:
         return self._worlds.look(world)
 
     def next_id(self) -> str:
-        """The id of the next run: the same where each has a world of its own."""
+        """The id of the next run. If each run has its own world, all runs have the same id."""
         self._runs += 1
         return SAGA_ID if self._worlds.is_fresh_per_run else f"{SAGA_ID}-{self._runs}"
 
     def _run(self, plan: FaultPlan, *, outside: bool = False) -> tuple[Any, Trial, Any, str]:
-        """The world before the run, the run, the world after it, and the problem found after undoing it, if any."""
+        """Run *plan*: the world before the run, the run, the world after it, and the problem with undoing it, or ""."""
         world, saga_id = self.world(), self.next_id()
         before = self._worlds.look(world)
         self._memory = memory = ProcessMemory(world.saga, lambda: self._worlds.look(world), self._of_world)
@@ -292,10 +292,10 @@ class Checking:
         return before, trial, after, left
 
     def put_back(self, world: World, before: Any, undo: Callable[[], Outcome]) -> str:
-        """Undo the run if the next one shares its world. Returns the problem found then; empty: none.
+        """Undo the run if the next run shares its world. Returns the problem after undoing; empty if there is none.
 
         Raises:
-            DefinitionError: It cannot be undone.
+            DefinitionError: The run cannot be undone.
         """
         if self._worlds.is_fresh_per_run:
             return ""
@@ -316,7 +316,7 @@ class Checking:
         return f"when it had succeeded it was undone, and the world is {_not_like(before, left, 'as it was before')}"
 
     def judged(self, outcome: Outcome, before: Any, after: Any) -> str:
-        """The problem with the world after a run; empty: none."""
+        """The problem with the world after a run; empty if there is none."""
         expected = self._good if outcome.succeeded else before
         excused = outcome.leftovers
         if without(expected, excused) == without(after, excused):

@@ -12,11 +12,12 @@ from fsm_mediator.testing.virtual_loop import VirtualLoop
 
 
 class VirtualClock:
-    """A clock for mediators under test. It stands still; each wait moves it forward and returns at once.
+    """A clock for mediators under test. Its time moves only when a mediator waits; the wait returns at once.
 
-    ``Mediator(saga, **clock.settings)``, ``AsyncMediator(saga, **clock.async_settings)``. Only waits of the
-    mediator take no time: a step that sleeps by itself, and the timeout of a step, take real time. On `event_loop`
-    the waits and timeouts of coroutines take no time either: ``asyncio.Runner(loop_factory=clock.event_loop)``.
+    Use it as ``Mediator(saga, **clock.settings)`` or ``AsyncMediator(saga, **clock.async_settings)``. Only the waits of
+    the mediator take no real time. A step that sleeps by itself takes real time, and so does the timeout of a step. To
+    make the waits and timeouts of coroutines instant too, use `event_loop`:
+    ``asyncio.Runner(loop_factory=clock.event_loop)``.
 
     Attributes:
         now: The time, in seconds since the epoch.
@@ -24,7 +25,7 @@ class VirtualClock:
         chance: The number drawn for the jitter of waits, from 0 to 1.
 
     Raises:
-        DefinitionError: *now* or *chance* is out of range, or no number.
+        DefinitionError: *now* or *chance* is out of range, or is not a number.
     """
 
     def __init__(self, now: float = 1_700_000_000.0, *, chance: float = 0.5) -> None:
@@ -42,13 +43,13 @@ class VirtualClock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Wait: move the clock on, and return at once."""
+        """Move the clock forward by *seconds*, and return at once."""
         with self._lock:
             self.slept.append(round(seconds, 6))
             self.now += seconds
 
     async def sleep_async(self, seconds: float) -> None:
-        """As `sleep`, awaited; on a loop of `event_loop` other tasks run meanwhile, in the order of their times."""
+        """`sleep` for coroutines. On a loop from `event_loop`, other tasks run meanwhile, in order of time."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, VirtualLoop) and loop.clock is self:
             with self._lock:
@@ -58,14 +59,14 @@ class VirtualClock:
             self.sleep(seconds)
 
     def event_loop(self) -> VirtualLoop:
-        """A new event loop that moves this clock: its time jumps to the next timer when nothing else is to be done."""
+        """A new event loop that moves this clock. When no task can run, the time jumps to the next timer."""
         return VirtualLoop(self)
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* pass without a wait.
+        """Move the clock forward by *seconds*. `slept` does not change.
 
         Raises:
-            DefinitionError: *seconds* is no number of at least 0.
+            DefinitionError: *seconds* is negative or not a number.
         """
         check_number("VirtualClock.advance (seconds)", seconds)
         with self._lock:

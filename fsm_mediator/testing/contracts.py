@@ -1,7 +1,7 @@
-"""check_promises: tries the promises of each real step: it undoes its effect, undoes it once, and executes once.
+"""check_promises: tests each real step: its compensation undoes its effect, and repeated calls have no further effect.
 
-A saga is only as good as its compensations. Each promise is tried on one step at a time, after executing the steps
-before it, in a world of its own.
+A saga is only as good as its compensations. Each promise is tested on one step at a time, in a new or reset world. The
+steps before the tested step are executed first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Promise(enum.StrEnum):
     """A law that a step can promise to keep.
 
     Attributes:
-        UNDOES: `execute` and then `compensate` leave the world as it was.
+        UNDOES: `execute` followed by `compensate` leaves the world as it was.
         UNDOES_ONCE: Compensating twice has the same effect as compensating once.
         UNDOES_NOTHING: Compensating a step that was never executed changes nothing.
         EXECUTES_ONCE: Executing twice under one idempotency key has the same effect as executing once.
@@ -61,7 +61,7 @@ class PromiseBrokenError(MediatorError, AssertionError):
     """A step breaks a promise of its contract.
 
     Attributes:
-        report: The verdicts, the broken promises included.
+        report: All verdicts, including those of the broken promises.
     """
 
     def __init__(self, report: PromiseReport) -> None:
@@ -71,14 +71,14 @@ class PromiseBrokenError(MediatorError, AssertionError):
 
 @attrs.frozen
 class Verdict:
-    """One law, tried on one step.
+    """The result of one promise, tested on one step.
 
     Attributes:
         step: The step's path.
-        promise: The law.
-        verdict: ``kept``, ``broken``, ``unseen`` (the step changes nothing that `observe` shows) or ``-`` (not
-            promised).
-        problem: The problem in words; empty if there is none.
+        promise: The promise.
+        verdict: ``kept``, ``broken``, ``unseen`` (the step changes nothing that `observe` shows) or ``-`` (the step
+            does not make this promise).
+        problem: The problem as text; empty if there is none.
     """
 
     step: str
@@ -88,7 +88,7 @@ class Verdict:
 
     @property
     def id(self) -> str:
-        """Its name, by which `check_promises` tries it alone: ``only="charge-undoes_nothing"``."""
+        """The name of this test. To run only this test: ``check_promises(..., only="charge-undoes_nothing")``."""
         return f"{self.step}-{self.promise}"
 
 
@@ -98,7 +98,7 @@ class PromiseReport:
 
     Attributes:
         saga: The saga.
-        verdicts: Every law and every step, in order.
+        verdicts: One verdict for each step and each promise, in the order of the steps.
     """
 
     saga: Saga
@@ -113,7 +113,7 @@ class PromiseReport:
         """Raise if a promise is broken.
 
         Raises:
-            PromiseBrokenError: With all of them.
+            PromiseBrokenError: A promise is broken. The error has all broken promises.
         """
         __tracebackhide__ = True
         if self.broken:
@@ -138,7 +138,7 @@ class PromiseReport:
 
 
 def promised_by(part: Part) -> frozenset[Promise]:
-    """The promises of a step: its attribute ``promises``; else all promises that its settings do not exclude."""
+    """The attribute ``promises`` of a step. Without this attribute, all promises that its settings do not exclude."""
     declared = getattr(part.subject, "promises", None)
     if declared is not None:
         return _as_promises(f"step {part.path!r}: promises", declared)
@@ -166,18 +166,18 @@ def check_promises(
     promises: Mapping[str, Collection[Promise | str]] | None = None,
     only: str | None = None,
 ) -> PromiseReport:
-    """Try the promises of each step: see `Promise`.
+    """Test the promises of each step: see `Promise`.
 
-    By default a step makes all promises: those about `compensate` if it has one, and to execute once per key unless it
-    is not ``repeatable``. To make others, set its attribute ``promises``, a set of `Promise`.
+    By default, a step with a `compensate` promises ``undoes``, ``undoes_once`` and ``undoes_nothing``. A ``repeatable``
+    step promises ``executes_once``. To change this, set the step's attribute ``promises`` to a set of `Promise`.
 
     Args:
-        saga: As for `check_saga`; or a single step.
+        saga: The same as for `check_saga`, or a single step.
         payload: The payload of the steps.
-        observe: As for `check_saga`.
-        reset: As for `check_saga`.
-        promises: Promises by step; they replace the step's own.
-        only: The name of one promise of one step: try only this.
+        observe: The same as for `check_saga`.
+        reset: The same as for `check_saga`.
+        promises: The promises of each named step. They replace the step's own promises.
+        only: The name of one promise of one step, such as ``charge-undoes_nothing``. Only this promise is tested.
 
     Returns:
         The verdicts.
@@ -261,7 +261,7 @@ class _Trying:
 
 
 class _ContractTrial:
-    """One law, tried in one world."""
+    """The test of one promise in one world."""
 
     def __init__(self, trying: _Trying, world: World, path: str, saga_id: str) -> None:
         self._trying = trying

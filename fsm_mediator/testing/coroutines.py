@@ -1,4 +1,4 @@
-"""Coroutines of steps: calls that block the event loop, and cancellations that a coroutine swallows."""
+"""Finds coroutine functions of steps that block the event loop, or that swallow a cancellation."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _note(what: str) -> None:
     watching = _watching.get()
-    if watching is not None and watching[0] == threading.get_ident():  # else it is in a thread of its own
+    if watching is not None and watching[0] == threading.get_ident():  # other threads may block
         watching[1](what)
 
 
 @contextmanager
 def blocking_calls_noted(note: Callable[[str], None]) -> Iterator[None]:
-    """Call *note* with the name of each blocking call that is made in this thread on behalf of this context."""
+    """Call *note* with the name of each blocking call that this thread makes in this `contextvars` context."""
     global _hooked  # noqa: PLW0603 - an audit hook cannot be removed
     with _hook_lock:
         if not _hooked:
@@ -75,14 +75,14 @@ def _profile(frame: FrameType, event: str, function: Any) -> None:
     elif event == "call" and frame.f_code in _WAITS and frame.f_locals.get("timeout") != 0:
         event_wait = frame.f_back
         caller = None if event_wait is None else event_wait.f_back
-        if caller is None or caller.f_code is not threading.Thread.start.__code__:  # which only waits for its beginning
+        if caller is None or caller.f_code is not threading.Thread.start.__code__:  # Thread.start waits only briefly
             _note(_WAITS[frame.f_code])
 
 
 async def cut_short(call: StepCall, note: Callable[[str], None]) -> Answer:
-    """Call a coroutine function and cancel it at its first await, as a time-out does; return the answer.
+    """Call a coroutine function, cancel it at its first await as a timeout does, and return its answer.
 
-    *note* is called with the problem if the function keeps running nevertheless.
+    If the function keeps running after the cancellation, *note* is called with the problem.
     """
     callback = call.effect.callback
     assert callback is not None

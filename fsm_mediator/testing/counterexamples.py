@@ -1,4 +1,4 @@
-"""Kept for generated tests of earlier versions, which import these names. Each says how to generate the test again."""
+"""Names imported by tests that earlier versions generated. A call raises an error that says how to update the test."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Fault and FaultPlan: the fault of each call, under a name that you can read and type.
+"""Fault and FaultPlan: the faults of a saga's calls. Each fault has a name that you can read and type.
 
-The possible faults of a saga follow from its parts; no step is called to find them. `injection` makes them strike.
+The possible faults are computed from the saga's parts, without calling a step. The module `injection` injects them.
 """
 
 from __future__ import annotations
@@ -84,11 +84,13 @@ class Fault:
     Attributes:
         part: The step's path.
         kind: The kind of fault: one of ``faults.WORDS``.
-        verb: The call that it strikes: ``execute``, ``compensate`` or ``probe``.
-        once: Strike only the first attempt. False: every attempt, until the step is given up or an operator fixes it.
-        absorbed: Whether the rules have the step's `Retry` absorb it, so that the run must end as one without faults.
-        error: The exception that is raised after the effect, if it is named; a class is called with a message.
-        named: The name of its class, if the caller of the check named it.
+        verb: The call that the fault strikes: ``execute``, ``compensate`` or ``probe``.
+        once: Whether the fault strikes only the first attempt. False: it strikes every attempt, until the step has no
+            attempts left or an operator retries the step.
+        absorbed: Whether the step's `Retry` must absorb the fault: the run must then succeed, as without faults.
+        error: The exception to raise after the effect, if the caller of the check chose it. A class is called with a
+            message.
+        named: The class name of *error*, if the caller of the check chose it.
     """
 
     part: str
@@ -101,7 +103,7 @@ class Fault:
 
     @property
     def id(self) -> str:
-        """Its name: ``charge-times_out_after_effect_once``; ``undo_charge-...`` where it meets a compensation."""
+        """The fault's name: ``charge-times_out_after_effect_once``, or ``undo_charge-...`` for a compensation."""
         kind = self.kind.replace("raises", f"raises_{self.named}", 1) if self.named else self.kind
         return f"{_VERBS[self.verb]}{self.part}-{kind}{_ONCE if self.once else ''}"
 
@@ -118,7 +120,8 @@ class FaultPlan:
 
     Attributes:
         faults: The faults under test.
-        because: Further faults needed to reach them: a compensation only runs in a saga that fails.
+        because: Further faults that are needed to reach the faults under test. For example, a compensation runs only if
+            the saga fails.
         undone: Whether an operator undoes the saga after it succeeded.
     """
 
@@ -128,16 +131,16 @@ class FaultPlan:
 
     @property
     def id(self) -> str:
-        """Its name, by which `check_saga` runs it alone: ``only="charge-times_out_after_effect"``."""
+        """The plan's name. To run only this plan: ``check_saga(..., only="charge-times_out_after_effect")``."""
         return "+".join(fault.id for fault in self.faults) or (UNDONE if self.undone else NO_FAULT)
 
     @property
     def all(self) -> tuple[Fault, ...]:
-        """Every fault of it."""
+        """Every fault of the plan."""
         return (*self.because, *self.faults)
 
     def and_(self, fault: Fault) -> FaultPlan:
-        """A copy with one more fault."""
+        """A copy of the plan with one more fault."""
         return attrs.evolve(self, faults=(*self.faults, fault))
 
     def __str__(self) -> str:
@@ -151,12 +154,13 @@ def plans(saga: Saga, *, strict: Strict = False, kill: bool = False) -> tuple[Fa
     """Every plan with a single possible fault of *saga*, without the fault-free plan.
 
     Args:
-        saga: The saga; no step of it is called.
-        strict: Let steps also raise after their effect, without reporting doubt: as for `check_saga`.
+        saga: The saga. None of its steps is called.
+        strict: Let steps also raise after their effect without reporting doubt, as for `check_saga`.
         kill: Also kill the process, at every point where a driver can die.
 
     Raises:
-        DefinitionError: *saga* is no `Saga`, or *strict* names a step that it does not have, or no exceptions.
+        DefinitionError: *saga* is not a `Saga`, *strict* names a step that the saga does not have, or *strict* has
+            something other than exceptions.
     """
     check_is_saga("plans()", saga)
     found = [_plan(saga, fault) for fault in faults_of(saga, strict=strict, kill=kill)]
@@ -176,7 +180,7 @@ def faults_of(saga: Saga, *, strict: Strict = False, kill: bool = False) -> Iter
 def _named_faults(
     strict: Sequence[object] | Mapping[str, Sequence[object]], steps: Mapping[str, Fault]
 ) -> Iterator[Fault]:
-    """The faults of the errors that *strict* names, at each step or at the steps in its mapping."""
+    """The faults for the errors in *strict*: at every step, or, if *strict* is a mapping, at its steps."""
     by_step = strict if isinstance(strict, Mapping) else dict.fromkeys(steps, strict)
     for path, errors in by_step.items():
         if path not in steps:
@@ -222,7 +226,7 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
     if part.execute is not None and part.execute.is_coroutine:
         yield Fault(part.path, CUT_SHORT, once=True)
     yield Fault(part.path, CRASH_UNRECORDED, once=True, absorbed=_is_absorbed(part, CRASH_UNRECORDED))
-    yield Fault(part.path, CRASH_RECORDED, once=True)  # which is a crash of what comes after it
+    yield Fault(part.path, CRASH_RECORDED, once=True)  # the same as a crash before the next call
     if not part.forward_only:
         yield Fault(part.path, CANCELLED, once=True)
         if overdue:
@@ -230,12 +234,12 @@ def _of_execute(part: Part, *, strict: bool, overdue: bool) -> Iterator[Fault]:
 
 
 def _declares_nothing(part: Part) -> bool:
-    """Whether the step names no errors of its own service that leave doubt: then it can raise any after its effect."""
+    """Whether ``in_doubt_on`` names no errors of the step's own service, so that any error can follow its effect."""
     return part.in_doubt_on in (DEFAULT_IN_DOUBT_ON, ()) or leaves_doubt(part, Exception("any"))
 
 
 def _is_absorbed(part: Part, kind: str) -> bool:
-    """Whether another attempt follows the first, which met this fault."""
+    """Whether another attempt follows if this fault strikes the first attempt."""
     if part.retry.attempts == 1:
         return False
     if kind == RAISES_BEFORE:
@@ -284,7 +288,7 @@ def _plan(saga: Saga, fault: Fault) -> FaultPlan:
 
 
 def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
-    """The last step that can reject, so that the earlier part at *path* is compensated."""
+    """The last step after *path* that can reject, so that the part at *path* is compensated. None if there is none."""
     refusing = None
     seen = False
     for part in parts:
@@ -295,7 +299,7 @@ def _last_that_can_refuse(parts: Sequence[Part], path: str) -> str | None:
 
 
 def why_it_must_succeed(saga: Saga, plan: FaultPlan) -> str:
-    """The problem of a failed run, if the step's `Retry` had to absorb its only fault; else empty."""
+    """The problem of a failed run whose only fault the step's `Retry` must absorb; empty for all other plans."""
     absorbed = [fault for fault in faults_of(saga, strict=True, kill=True) if fault.absorbed]
     if len(plan.all) != 1 or plan.all[0] not in absorbed:
         return ""
@@ -306,7 +310,7 @@ def why_it_must_succeed(saga: Saga, plan: FaultPlan) -> str:
 
 
 def plan_of(saga: Saga, name: str, strict: Strict = False) -> FaultPlan:
-    """The plan of this name, with or without the saga's name before it.
+    """The plan with this name. The name may begin with the saga's name.
 
     Raises:
         DefinitionError: There is no such step or fault.
@@ -322,10 +326,10 @@ def plan_of(saga: Saga, name: str, strict: Strict = False) -> FaultPlan:
 
 
 def checked_plan(saga: Saga, plan: object, strict: Strict = False) -> FaultPlan:
-    """*plan*, or the plan of that name, checked: *saga* makes every call that its faults strike.
+    """*plan*, or the plan with that name, after checking that *saga* makes every call that its faults strike.
 
     Raises:
-        DefinitionError: There is no such step or fault; it would never strike.
+        DefinitionError: The saga has no such step, or there is no such fault, so that the fault would never strike.
     """
     if isinstance(plan, str):
         return plan_of(saga, plan, strict)
@@ -360,7 +364,13 @@ def _fault_of(saga: Saga, name: str, strict: Strict) -> Fault:
 
 
 def pairs_of(first: FaultPlan, reached: Iterable[tuple[str, str]], faults: Iterable[Fault]) -> Iterator[FaultPlan]:
-    """*first* with each further fault that can strike: at the calls *reached* after its first fault."""
+    """Plans that add one more fault to *first*: each of *faults* that strikes one of the *reached* calls.
+
+    Args:
+        first: The plan to add to.
+        reached: The calls after the first fault of *first*, as (step, verb).
+        faults: The faults to choose from.
+    """
     after = set(reached)
     taken = {(fault.part, fault.verb) for fault in first.all}
     for fault in faults:

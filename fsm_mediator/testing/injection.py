@@ -1,7 +1,7 @@
 """FaultInjector and FaultyRuntime: inject faults into the real steps of a saga, on the real mediators.
 
-`FaultyRuntime` wraps the runtime of a mediator. A `FaultInjector` decides which fault strikes when the mediator calls a
-step or writes a record. Everything else runs unchanged.
+`FaultyRuntime` wraps the runtime of a mediator. When the mediator calls a step or writes a record, a `FaultInjector`
+decides which fault strikes. Everything else runs unchanged.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ OUTAGE: Final = 3
 
 
 class SimulatedCrash(BaseException):
-    """The driver of the saga has crashed. A BaseException, so that no handler takes it for an error of a step."""
+    """The driver of the saga crashes. This is a BaseException, so that no handler mistakes it for a step's error."""
 
 
 class InjectedError(Exception):
-    """Raised in the place of a step by a fault."""
+    """The error that a fault raises instead of calling the step."""
 
 
 class FaultInjector:
@@ -69,11 +69,12 @@ class FaultInjector:
     Attributes:
         plan: The faults of the run.
         struck: The faults that struck, in order.
-        calls: Every call: its step and verb.
+        calls: Every call, as (step, verb).
         since: The calls after the first fault struck.
-        own: The latest exception that was not injected, by (step, verb).
-        changed: Changes of the payload in place, in words. With a journal that encodes, no other attempt sees them.
-        loop_problems: Coroutines that block their event loop, or swallow their cancellation, in words.
+        own: The latest exception that a step raised by itself, by (step, verb).
+        changed: A message for each step that changed its payload in place. With a journal that encodes payloads, no
+            other attempt sees such a change.
+        loop_problems: A message for each coroutine that blocks its event loop or swallows its cancellation.
     """
 
     def __init__(
@@ -103,12 +104,12 @@ class FaultInjector:
         self._strike_log = strike_log
 
     def heal(self) -> None:
-        """Inject no more faults."""
+        """Stop injecting faults."""
         self._mended = True
         self._at_record.clear()
 
     def idled(self, effect: Effect) -> Answer | None:
-        """The answer of a call that is not made, in a run that only needs the path through the machine."""
+        """The answer to use instead of a call, in a run that only needs the path through the machine."""
         if not self._idle:
             return None
         return Returned(Happened() if effect.kind == PROBE else None)
@@ -126,7 +127,7 @@ class FaultInjector:
                 if (fault.part, fault.verb) == place and self._strikes_now(fault, effect.part, self._begun[place]):
                     self._strikes[fault] += 1
                     self.struck.append(fault)
-                    if self._strike_log is not None:  # this process may be killed before anything else is said
+                    if self._strike_log is not None:  # the process may be killed next
                         with self._strike_log.open("a") as log:
                             log.write(f"{fault.id}\n")
                     return fault
@@ -139,10 +140,10 @@ class FaultInjector:
         return policy.attempts is not None or self._strikes[fault] < OUTAGE
 
     def before_call(self, fault: Fault | None, saga_id: str, effect: Effect) -> Answer | None:
-        """The answer that replaces the call; None: the call is made.
+        """The answer that replaces the call. None if the call is to be made.
 
         Raises:
-            SimulatedCrash: Its driver dies before it.
+            SimulatedCrash: The fault is a crash of the driver before the call.
         """
         kind = fault.kind if fault is not None else None
         part = effect.part
@@ -168,16 +169,16 @@ class FaultInjector:
     def after_call(
         self, fault: Fault | None, place: tuple[str, str], saga_id: str, effect: Effect, answer: Answer
     ) -> Answer:
-        """The answer that the mediator gets for a call after it was made.
+        """The answer that the mediator gets after the call was made.
 
         Raises:
-            SimulatedCrash: Its driver dies.
+            SimulatedCrash: The fault is a crash of the driver after the call.
         """
         self.own.pop(place, None)
         if isinstance(answer, Raised):
             self.own[place] = answer.error
             if fault is None or fault.kind not in faults.DEATHS:
-                return answer  # it failed of its own accord: there is no effect after which anything could go wrong
+                return answer  # the step failed by itself, so there is no effect for a fault to follow
         if fault is None:
             return answer
         kind = fault.kind
@@ -198,16 +199,16 @@ class FaultInjector:
         return answer
 
     def payload_before(self, call: StepCall) -> bytes | None:
-        """The payload of a call as JSON, for a comparison after the call; None: this journal keeps objects."""
+        """The payload of a call as JSON, to compare it after the call. None if the journal keeps objects."""
         return self.journal.codec.json(call.arguments[0], "a payload") if self.journal.encodes else None
 
     def look_for_changes(self, place: tuple[str, str], call: StepCall, payload: bytes | None) -> None:
-        """Note changes that a call made in place."""
+        """Note whether the call changed its payload in place."""
         if payload is None:
             return
         try:
             changed = ["its payload"] if self.payload_before(call) != payload else []
-        except Exception:  # it holds something now that no journal takes
+        except Exception:  # the payload now has a value that cannot be encoded
             changed = ["its payload"]
         results = call.arguments[1].results if len(call.arguments) > 1 else None
         if isinstance(results, FreshResults):
@@ -219,23 +220,23 @@ class FaultInjector:
             )
 
     def note_loop_problem(self, problem: str) -> None:
-        """Note what a coroutine does to its event loop."""
+        """Add a problem of a coroutine with its event loop to `loop_problems`."""
         if problem not in self.loop_problems:
             self.loop_problems.append(problem)
 
     def before_record(self, saga_id: str) -> None:
-        """A record of this execution is about to be written.
+        """Strike if a fault is due now, just before a record of this execution is written.
 
         Raises:
-            SimulatedCrash: Its driver dies before it.
+            SimulatedCrash: The fault is a crash of the driver before the record.
         """
         self._record(saga_id, written=False)
 
     def after_record(self, saga_id: str) -> None:
-        """A record of this execution was written.
+        """Strike if a fault is due now, just after a record of this execution was written.
 
         Raises:
-            SimulatedCrash: Its driver dies after it.
+            SimulatedCrash: The fault is a crash of the driver after the record.
         """
         self._record(saga_id, written=True)
 
@@ -260,7 +261,7 @@ class FaultInjector:
 
 
 def _named_error(fault: Fault) -> Exception:
-    """A new error of the kind that *fault* names. An error that was raised before would have a traceback."""
+    """A new copy of the error of *fault*. A reused error would keep the traceback of its earlier raise."""
     message = "made to fail, after it had taken effect"
     if fault.error is None:
         return InjectedError(message)
@@ -270,8 +271,8 @@ def _named_error(fault: Fault) -> Exception:
 def path_of(saga: Saga, saga_id: str, part: Part) -> str:
     """The path of *part* from the outermost saga.
 
-    A branch's step is ``group.branch.step``. A step that is a branch by itself is ``group.branch``. In a group with a
-    branch for each item, every branch is ``*``.
+    The path of a branch's step is ``group.branch.step``. If the branch is a single step, its path is ``group.branch``.
+    In a group with a branch for each item, ``*`` takes the place of the branch's name.
     """
     outer = []
     for place in saga_id.split("/")[1:]:
@@ -283,7 +284,7 @@ def path_of(saga: Saga, saga_id: str, part: Part) -> str:
 
 
 def _in_doubt(part: Part, error: Exception) -> Exception:
-    """*error*, if it leaves an attempt of this step in doubt; else an error that does."""
+    """*error* if it leaves an attempt of this step in doubt; otherwise an `OutcomeUnknownError` with its message."""
     return error if leaves_doubt(part, error) else OutcomeUnknownError(str(error))
 
 
@@ -316,7 +317,7 @@ class FaultyRuntime:
             fault = injector.begins(place, effect)
             answer = injector.before_call(fault, saga_id, effect)
             if fault is not None and fault.kind == faults.CANCELLED:
-                self._notify_root(saga_id)  # which waits for its branches
+                self._notify_root(saga_id)  # the root waits for its branches
             if answer is None:
                 made = injector.idled(effect)
                 if made is None:
@@ -354,7 +355,7 @@ class FaultyRuntime:
         return written
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """As `Runtime.in_thread`, while it lives."""
+        """As `Runtime.in_thread`. Raises `SimulatedCrash` if this runtime has crashed."""
         self._check_alive()
         return await self._inner.in_thread(function, *arguments)
 
@@ -364,7 +365,7 @@ class FaultyRuntime:
 
     def _die(self, saga_id: str) -> None:
         self._dead = True
-        self._notify_root(saga_id)  # it waits for this branch, and has died with it
+        self._notify_root(saga_id)  # the root waits for this branch, and its driver died too
 
     def _notify_root(self, saga_id: str) -> None:
         root = self._injector.journal.find(root_of(saga_id)) if is_branch(saga_id) else None
@@ -375,7 +376,7 @@ class FaultyRuntime:
 def faulty_mediator(
     saga: Saga, injector: FaultInjector, *, coroutines: bool, around: Callable[[Any], Any] = lambda inner: inner
 ) -> Mediator | AsyncMediator:
-    """A mediator with the faults of *injector*; *around* wraps its runtime once more, below them."""
+    """A mediator with the faults of *injector*. *around* wraps the real runtime, inside the `FaultyRuntime`."""
 
     def faulty(inner: Runtime) -> Any:
         return FaultyRuntime(around(inner), saga, injector)

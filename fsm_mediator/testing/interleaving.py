@@ -1,7 +1,7 @@
-"""Scheduler: runs functions in threads, one at a time, and decides at every switch point which of them runs next.
+"""Scheduler: runs functions in threads, one at a time, and decides at every switch point which function runs next.
 
-The same schedule gives the same run, as long as the functions draw nothing from time or chance. The schedules are
-searched by the number of preemptions: most races need one or two.
+The same schedule gives the same run, unless a function uses the real time or random numbers. Schedules with few
+preemptions are tried first, because most races need only one or two preemptions.
 
 Source: iterative context bounding, as in Musuvathi & Qadeer, "Iterative Context Bounding for Systematic Testing of
 Multithreaded Programs" (PLDI 2007). If there are more than two functions, the next in line gets the turn, as in Emmi,
@@ -44,16 +44,16 @@ _OWN: Final = (str(Path(__file__).parents[1]), *{sysconfig.get_path(name) for na
 
 
 class EndlessRunError(BaseException):
-    """A run came to too many switch points. A BaseException, so that no handler takes it for an error of a step."""
+    """A run reached too many switch points. A BaseException, so that no handler mistakes it for a step's error."""
 
 
 @attrs.frozen
 class Schedule:
-    """Which function begins, and at which switch points another one takes its turn.
+    """The function that runs first, and the switch points at which another function continues.
 
     Attributes:
-        first: The number of the function that begins.
-        switches: The numbers of the switch points, counted over the run.
+        first: The number of the function that runs first.
+        switches: The numbers of these switch points. The switch points are counted from the start of the run.
     """
 
     first: int
@@ -64,17 +64,17 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """The schedule that ``str`` wrote."""
+        """The schedule from its text, as made by ``str(schedule)``."""
         first, *switches = map(int, text.split("."))
         return cls(first, tuple(switches))
 
 
 class Scheduler:
-    """Runs functions under one schedule. A function may have others begin, and may wait for others.
+    """Runs functions under one schedule. A function may start other functions, and may wait for them.
 
     Attributes:
-        points: Each switch point that was passed: the number of the function, and the place in words.
-        names: The name of each function, by its number.
+        points: The switch points that were passed: the number of the function, and the place in words.
+        names: The name of each function. The index is the function's number.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -83,8 +83,8 @@ class Scheduler:
         self._turn: int | None = schedule.first
         self._live: set[int] = set()
         self._waiting: dict[int, Callable[[], bool]] = {}
-        self._timed: set[int] = set()  # functions that wait for some time only
-        self._outside: set[int] = set()  # functions that wait for something outside of this run
+        self._timed: set[int] = set()  # functions that wait for time to pass
+        self._outside: set[int] = set()  # functions that wait for an event outside of this run
         self._here = threading.local()
         self.points: list[tuple[int, str]] = []
         self.names: list[str] = []
@@ -95,10 +95,10 @@ class Scheduler:
         return getattr(self._here, "number", None)
 
     def run(self, functions: Sequence[tuple[str, Callable[[], None]]]) -> None:
-        """Run *functions*, each with its name, to their ends, each in a thread of its own.
+        """Run each of *functions* (name, function) to its end, in its own thread.
 
         Raises:
-            BaseException: The error of a function.
+            BaseException: A function raised this error.
         """
         failures: list[BaseException] = []
         begun = [(self.add(name), function) for name, function in functions]
@@ -116,7 +116,7 @@ class Scheduler:
             raise failures[0]
 
     def add(self, name: str) -> int:
-        """The number of a new function, which `run_one` is about to run in some thread."""
+        """Register a function that `run_one` will run in some thread, and return its number."""
         with self._changed:
             number = len(self.names)
             self.names.append(name)
@@ -124,7 +124,7 @@ class Scheduler:
         return number
 
     def run_one(self, number: int, function: Callable[[], None], failures: list[BaseException] | None = None) -> None:
-        """Run the function of this number, in this thread; an error is kept in *failures*, or else raised."""
+        """Run the function with this number in this thread. An error is added to *failures*, if given, or raised."""
         self._here.number = number
         try:
             self._await_turn(number)
@@ -138,7 +138,7 @@ class Scheduler:
             self._here.number = None
 
     def end(self, number: int) -> None:
-        """The function of this number has ended, or will not begin."""
+        """Remove the function with this number: it has ended, or it will not run."""
         with self._changed:
             self._live.discard(number)
             if self._turn == number:
@@ -146,7 +146,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def traced(self, number: int, function: Callable[..., T]) -> Callable[..., T]:
-        """*function*, for a thread that calls it for the function of this number, which waits for it meanwhile."""
+        """*function*, for a helper thread that calls it on behalf of the function *number*, which waits meanwhile."""
 
         def call(*arguments: Any) -> T:
             self._here.number = number
@@ -157,7 +157,7 @@ class Scheduler:
 
     @contextmanager
     def at_each_line(self) -> Iterator[None]:
-        """Make a switch point of each line of the user's code that this thread comes to, and after each await."""
+        """While this lasts, this thread has a switch point at each line of the user's code and after each await."""
         depth = getattr(self._here, "depth", 0)  # coroutines of one thread overlap
         if not depth:
             self._here.traced = sys.gettrace()
@@ -171,14 +171,16 @@ class Scheduler:
                 sys.settrace(self._here.traced)
 
     def switch_point(self, place: str, *, yields: bool = False) -> None:
-        """A place at which the schedule can switch to another function. Does nothing in a thread of no function.
+        """Mark a place at which the schedule can switch to another function.
+
+        In a thread that runs none of the functions, this does nothing.
 
         Args:
-            place: In words.
-            yields: Whether another function runs next unless the schedule says otherwise: time passes here.
+            place: The place, in words.
+            yields: Whether time passes here. If True, another function runs next unless the schedule says otherwise.
 
         Raises:
-            EndlessRunError: The run does not end.
+            EndlessRunError: The run reached too many switch points.
         """
         number = self.here
         if number is None:
@@ -188,13 +190,16 @@ class Scheduler:
             passed = len(self.points)
             if passed > ENDLESS:
                 raise EndlessRunError
-            # A function that waits for another one in a loop finally lets it continue.
+            # A function may wait for another function in a loop. At last that other function must get a turn.
             if ((passed - 1 in self._schedule.switches) is not yields) or passed > ENDLESS // 2:
                 self._pass_on(number)
         self._await_turn(number)
 
     def wait(self, until: Callable[[], bool], *, timed: bool = False) -> bool:
-        """Let others run until *until* holds; False, if *timed*: no other can continue."""
+        """Let other functions run until *until* returns True.
+
+        A *timed* wait also ends, with the result False, when no other function can continue.
+        """
         number = self.here
         assert number is not None
         with self._changed:
@@ -211,7 +216,10 @@ class Scheduler:
         return until()
 
     def leave(self, function: Callable[[], T], until: Callable[[], bool]) -> T:
-        """Call what blocks until something outside happens, or until *until* holds; others run meanwhile."""
+        """Call *function*, which blocks until an event outside of this run, and let other functions run meanwhile.
+
+        The wait counts as over when *until* returns True, too.
+        """
         number = self.here
         assert number is not None
         with self._changed:
@@ -230,7 +238,7 @@ class Scheduler:
         return result
 
     def _pass_on(self, number: int) -> None:
-        """Give the turn to the next function that can continue: to this one last."""
+        """Give the turn to the next function that can continue. The function *number* is the last choice."""
         order = sorted(self._live, key=lambda each: (each <= number, each))
         self._turn = next((each for each in order if self._can_go_on(each)), None)
         self._changed.notify_all()
@@ -255,7 +263,7 @@ class Scheduler:
                         if self._turn is None and idle > DEADLOCKED:
                             raise EndlessRunError
                 elif self._can_go_on(number):
-                    self._turn = number  # the one whose turn it is waits for something that another one holds
+                    self._turn = number  # the function with the turn is blocked by another function
                     self._changed.notify_all()
 
     def _traced(self, frame: FrameType, event: str) -> Any:
@@ -268,17 +276,17 @@ class Scheduler:
 
 
 def _is_users(code: CodeType) -> bool:
-    """Whether *code* belongs neither to this library nor to Python nor to an installed package."""
+    """Whether *code* is the user's: not of this library, of Python or of an installed package."""
     return not code.co_filename.startswith((*_OWN, "<"))
 
 
 def schedules(points: Callable[[Schedule], Sequence[tuple[int, str]]], count: int, most: int) -> Iterator[Schedule]:
-    """Every schedule with few preemptions, those with fewer first, at most *most*.
+    """The schedules with few preemptions, sorted by the number of preemptions.
 
     Args:
-        points: Returns the switch points of a schedule that was yielded and run.
+        points: Returns the switch points of a schedule after it was yielded and run.
         count: The number of functions.
-        most: At most so many schedules.
+        most: The maximum number of schedules.
     """
     level = [Schedule(first) for first in range(count)]
     left = most

@@ -1,6 +1,6 @@
-"""Stepper: drives one execution of real steps, one move at a time; the caller chooses each move.
+"""Stepper: drives one execution of real steps, one move at a time. The caller chooses each move.
 
-A third driver beside the mediators. It makes calls and writes records only when a method is called.
+The stepper is a third driver, besides the two mediators. It calls steps and writes records only in its methods.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from fsm_mediator.testing.runner import CallRunner
 
 
 class Stepper:
-    """Drives one execution, a move at a time.
+    """Drives one execution, one move at a time.
 
     Attributes:
         execution: The execution, as its driver knows it.
-        clock: The time; only `pass_time` moves it.
-        injector: The calls of the run.
+        clock: The clock of the execution. Only `pass_time` moves it.
+        injector: Injects the faults, and records the calls.
 
     Raises:
-        DefinitionError: The saga has groups or choices, whose branches are executions of their own.
+        DefinitionError: The saga has groups or choices. Their branches are separate executions.
     """
 
     def __init__(self, saga: Saga, payload: Any, saga_id: str, call: CallRunner, *, encode: bool = True) -> None:
@@ -58,7 +58,7 @@ class Stepper:
 
     @property
     def effect(self) -> Effect | None:
-        """The next effect."""
+        """The effect that the execution waits for now."""
         return self.execution.effect
 
     @property
@@ -71,7 +71,7 @@ class Stepper:
         return self._store.load_execution(self._store.entry(self.execution.saga_id))
 
     def perform(self, kind: str | None = None) -> None:
-        """Make the next call. *kind*: the fault that strikes it."""
+        """Make the next call. If *kind* is given, a fault of this kind strikes the call."""
         effect = self.effect
         assert effect is not None
         assert effect.callback is not None
@@ -105,7 +105,7 @@ class Stepper:
         self._write([])
 
     def post(self, item: InboxItem) -> None:
-        """Put *item* into its inbox, and let its driver read it."""
+        """Put *item* into the execution's inbox, and let the driver read it."""
         self.injector.journal.post(self.execution.saga_id, item)
         self._active.receive(self.injector.journal.inbox(self.execution.saga_id))
         if self.effect is None or self.effect.callback is None:
@@ -131,7 +131,7 @@ class Stepper:
         self._write([record])
 
     def die(self) -> None:
-        """Crash its driver, and recover it with another one."""
+        """Crash the driver, and recover the execution with another driver."""
         self.injector.journal.dismiss(self._commits.driver.id)
         self._enlist()
         self._claim()
@@ -154,7 +154,7 @@ class Stepper:
         self._active = active
 
     def _write(self, records: list[Record], *, opens: bool = False) -> None:
-        """Write the records, and all records that follow without an effect in between."""
+        """Write the records, and all records that follow before the next effect."""
         while True:
             append_immediate_moves(self._active, records, self.clock())
             if not records and not opens:

@@ -1,7 +1,7 @@
-"""ProcessMemory: what steps keep in their own process, put back as a restart would, when a simulated driver dies.
+"""ProcessMemory: resets the state that steps keep in their process, because a simulated crash must lose that state.
 
-A step's memory is what its attributes, and the variables around its functions, held before the run. An object that
-`observe` sees is no memory: putting it back would change the world.
+A step's memory consists of its attributes and of the outer variables of its functions. A crash resets them to their
+values before the run. A value that `observe` shows belongs to the world, and is not reset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CONTAINERS: Final = (dict, list, set, deque, bytearray)
 
 @attrs.frozen(eq=False)
 class _Kept:
-    """An object that can change, and a flat copy of what it held."""
+    """A mutable object, and a shallow copy of its earlier content."""
 
     holder: Any
     content: Any
@@ -51,14 +51,14 @@ class _Kept:
 
 @attrs.frozen
 class _Root:
-    """One attribute of a step, or one variable around its functions, with everything in it that can change.
+    """One attribute of a step or one outer variable of its functions, with the mutable objects in its value.
 
     Attributes:
-        name: In words, for messages.
-        owner: The attributes that hold it.
-        key: Its name among them.
-        value: Its first value.
-        kept: The objects in it.
+        name: The attribute or variable, in words, for messages.
+        owner: The dictionary of the object that has the attribute. None for a variable.
+        key: The name of the attribute in *owner*.
+        value: The first value.
+        kept: The mutable objects in the value.
     """
 
     name: str
@@ -87,7 +87,7 @@ class ProcessMemory:
         world: The names of attributes and variables that are known to belong to the world; `learn` adds to them.
 
     Attributes:
-        lost: The values that a death took, in words.
+        lost: The attributes and variables that a crash has reset, in words.
     """
 
     def __init__(self, saga: Saga, look: Callable[[], Any], world: set[str]) -> None:
@@ -99,7 +99,7 @@ class ProcessMemory:
         self.lost: dict[str, None] = {}
 
     def lose(self) -> None:
-        """Put everything back that changed, as in a new process, except for the world."""
+        """Reset everything that changed, as a new process would have it. The world stays as it is."""
         for root in self._roots:
             if root.name not in self._world and root.has_changed() and self._puts_back(root):
                 self.lost[root.name] = None
@@ -109,13 +109,16 @@ class ProcessMemory:
                 self.lost[f"the attribute {name!r} of step {path!r}"] = None
 
     def learn(self) -> None:
-        """Find out which of what has changed belongs to the world. Nothing is changed."""
+        """Find the changed attributes and variables that belong to the world. This leaves their values unchanged."""
         for root in self._roots:
             if root.name not in self._world and root.has_changed() and not self._puts_back(root, keeps=True):
                 self._world.add(root.name)
 
     def _puts_back(self, root: _Root, *, keeps: bool = False) -> bool:
-        """Whether the world shows nothing of *root*, which is put back then; *keeps*: it is left as it is."""
+        """Reset *root* unless the world shows its value; return whether the world does not show it.
+
+        With *keeps*, the value stays as it is in both cases.
+        """
         before = self._look()
         now = _Root(root.name, root.owner, root.key, root.owner.get(root.key) if root.owner else None, ())
         held = [attrs.evolve(each, content=_content_of(each.holder)) for each in root.kept]
@@ -142,7 +145,7 @@ def _content_of(holder: Any) -> Any:
 
 
 def _steps_of(saga: Saga) -> Iterator[tuple[str, Any]]:
-    """Every step of a saga and its branches that has attributes, with its path."""
+    """The path and the object of every step that has attributes, in a saga and its branches."""
     for part in saga.parts:
         if isinstance(part.subject, Step) and hasattr(part.subject, "__dict__"):
             yield part.path, part.subject
@@ -183,7 +186,7 @@ def _variables_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _kept_in(value: Any) -> tuple[_Kept, ...]:
-    """Every object in *value* that can change and be put back."""
+    """Every mutable object in *value* that can be reset."""
     found: dict[int, _Kept] = {}
     todo = [value]
     while todo and len(found) < MOST:

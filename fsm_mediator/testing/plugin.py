@@ -1,8 +1,9 @@
 """The pytest plugin. Load it with ``-p fsm_mediator.testing.plugin``, or ``pytest_plugins`` in a conftest.
 
-Fixtures: `virtual_clock`, `memory_journal`, `sqlite_journal`, `mediator`; and `saga_case` under the marker. The marker
-``@pytest.mark.saga(...)``, with the arguments of `check_saga`, makes one test of every fault. The test runs after the
-saga survived the fault, and can check ``saga_case`` further. The last lines of a session show the coverage.
+The fixtures are `virtual_clock`, `memory_journal`, `sqlite_journal` and `mediator`. The marker
+``@pytest.mark.saga(...)`` takes the arguments of `check_saga`, and makes one test for each fault. The body of the test
+runs only if the saga survives the fault; the fixture ``saga_case`` has the `Case` to check further. The last lines of a
+session show the coverage.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _WORDS = "fsm_mediator_covered"
 
 @attrs.frozen
 class _Coverage:
-    """The coverage of one saga by a test, as plain data: test reports may be sent between processes."""
+    """The coverage of one saga by a test. This is plain data, because test reports may be sent between processes."""
 
     saga: str
     cases: int
@@ -62,7 +63,7 @@ class _Coverage:
 
 
 class _Suite:
-    """The tests of one marker; they share the fault-free run."""
+    """The tests of one marker. They share the fault-free run."""
 
     def __init__(self, saga: Any = None, payload: Any = None, **settings: Any) -> None:
         self.how: dict[str, Any] = {name: settings.pop(name, default) for name, default in _HOW.items()}
@@ -110,7 +111,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for every plan of faults."""
+    """Make one test for each fault plan."""
     marker = metafunc.definition.get_closest_marker("saga")
     if marker is None:
         return
@@ -125,7 +126,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """Run the case first: a fault that is not survived fails the test."""
+    """Run the case before the test's body. If the saga does not survive the fault, the test fails."""
     __tracebackhide__ = True
     callspec = getattr(pyfuncitem, "callspec", None)
     planned = callspec.params.get(_CASE) if callspec is not None else None
@@ -136,7 +137,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Record every check in a test."""
+    """Record the reports of all checks that run during a test."""
     __tracebackhide__ = True
     covered = item.stash.setdefault(_COVERED, [])
     check.listeners.append(covered.append)
@@ -158,14 +159,14 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the coverage, a line for each saga."""
+    """Print one line of coverage for each saga."""
     reports_seen: Iterable[Any] = (each for reports in terminalreporter.stats.values() for each in reports)
     for line in summary(_Coverage(**each) for report in reports_seen for each in getattr(report, _WORDS, ())):
         terminalreporter.write_line(line)
 
 
 def summary(covered: Iterable[_Coverage]) -> Iterator[str]:
-    """The joint coverage of each saga, a line each."""
+    """One line for each saga: its coverage by all tests together."""
     sagas: dict[str, list[_Coverage]] = {}
     for each in covered:
         sagas.setdefault(each.saga, []).append(each)
@@ -185,7 +186,7 @@ def _number(count: int, what: str) -> str:
 
 @pytest.fixture
 def virtual_clock() -> VirtualClock:
-    """A clock that moves only with waits: hours of backoff take microseconds."""
+    """A clock that moves only when a mediator waits: hours of backoff take microseconds."""
     return VirtualClock()
 
 
@@ -199,7 +200,7 @@ def memory_journal() -> Iterator[MemoryJournal]:
 
 @pytest.fixture
 def sqlite_journal(tmp_path: Any) -> Iterator[Any]:
-    """A SQLite journal in a file of the test's own."""
+    """A SQLite journal in a new file for each test."""
     from fsm_mediator.journal.sqlite.journal import SQLiteJournal
 
     journal = SQLiteJournal(tmp_path / "sagas.db", durability="normal")
@@ -209,7 +210,7 @@ def sqlite_journal(tmp_path: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def mediator(virtual_clock: VirtualClock) -> Iterator[Callable[..., Mediator]]:
-    """Makes mediators that use `virtual_clock`: ``mediator(checkout, journal=sqlite_journal)``; closes them."""
+    """Makes mediators on `virtual_clock`: ``mediator(checkout, journal=sqlite_journal)``. Closes them at the end."""
     made: list[Mediator] = []
 
     def make(*sagas: Saga, **settings: Any) -> Mediator:

@@ -1,4 +1,4 @@
-"""Real crashes: run work in a forked child of this process, which can kill itself with SIGKILL."""
+"""Real crashes: run work in a forked child process, which can kill itself with SIGKILL."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fsm_mediator.errors import DefinitionError, MediatorError
 
 
 def kill() -> None:
-    """End this process, here and now."""
+    """Kill this process at once, with SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def in_a_child(work: Callable[[], object]) -> bool:
-    """Run *work* in a child of this process; return whether it was killed.
+    """Run *work* in a child process; return whether the child was killed.
 
     Raises:
         MediatorError: The child failed; its standard error shows the cause.
@@ -27,7 +27,7 @@ def in_a_child(work: Callable[[], object]) -> bool:
     if not hasattr(os, "fork"):
         raise DefinitionError("processes can only be killed where there is a fork: not on this system")
     with warnings.catch_warnings():
-        # Since 3.12 Python warns about threads at a fork. The child needs none of them.
+        # Since 3.12, Python warns if a process with threads forks. The child does not need those threads.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:

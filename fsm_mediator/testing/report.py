@@ -1,4 +1,4 @@
-"""The report of `check_saga`: every run under its faults, for people and for programs. Nothing is run here."""
+"""The report of `check_saga`: the faults and the result of every run, for people and for programs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fsm_mediator.testing.faults import Fault, FaultPlan
 
 
 class SagaBrokenError(MediatorError, AssertionError):
-    """A fault leaves the world in a wrong state. The message has the fault, the timeline, and a way to reproduce it.
+    """A fault leaves the world in a wrong state. The message has the fault, the timeline, and a call to reproduce it.
 
     Attributes:
-        report: All checked cases, the broken ones included.
+        report: All checked cases, including the broken cases.
     """
 
     def __init__(self, report: CheckReport) -> None:
@@ -33,11 +33,11 @@ class Case:
     Attributes:
         plan: The faults of the run.
         outcome: The outcome of the run.
-        struck: Whether all faults struck; False: the run never reached the call of one.
-        problem: The problem with its result; empty: none.
-        branches: The outcomes of the branches of its groups, by id.
-        deaths: How often its driver crashed and another one recovered it.
-        strikes: The faults that struck, in order, with the number of attempts that each struck.
+        struck: Whether all faults struck. False if the run did not reach the call of a fault.
+        problem: The problem with the result; empty if there is none.
+        branches: The outcomes of the branches of the saga's groups, by id.
+        deaths: The number of times that a driver crashed and another driver recovered the saga.
+        strikes: The faults that struck, in order, and the number of attempts that each fault struck.
     """
 
     plan: FaultPlan
@@ -55,7 +55,7 @@ class Case:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """Its path through the machine: every event with its target state; then the paths of the branches."""
+        """The path through the machine: every event with its target state, then the paths of the branches."""
         way = [f"{record.event} {record.target}" for record in self.outcome.history]
         for saga_id, branch in sorted(self.branches.items()):
             way += [f"{saga_id} {record.event} {record.target}" for record in branch.history]
@@ -65,7 +65,7 @@ class Case:
         return f"<Case {self.id}: {self.outcome.state}{', broken' if self.problem else ''}>"
 
     def _faults_that_struck(self) -> Iterator[str]:
-        """The faults in words: first the faults that struck, with the number of attempts, then the others."""
+        """The faults in words: first the faults that struck, with the number of attempts, then the other faults."""
         for fault, times in self.strikes.items():
             yield f"{fault}{f' ({times} attempts)' if times > 1 else ''}"
         for fault in self.plan.all:
@@ -98,7 +98,7 @@ class CheckReport:
 
     Attributes:
         saga: The saga.
-        cases: Every run, the fault-free one first.
+        cases: Every run, beginning with the fault-free run.
     """
 
     saga: Saga
@@ -106,12 +106,12 @@ class CheckReport:
 
     @property
     def broken(self) -> tuple[Case, ...]:
-        """The cases with a problem, the simplest first: few faults, then a short timeline."""
+        """The cases with a problem, sorted by the number of faults, then by the length of the timeline."""
         return tuple(sorted((case for case in self.cases if case.problem), key=_complexity))
 
     @property
     def paths(self) -> frozenset[tuple[str, ...]]:
-        """The failure paths that were taken: the paths through the machine with at least one fault."""
+        """The failure paths that were taken: the paths of all cases that have a fault."""
         return frozenset(case.path for case in self.cases if case.plan.all or case.plan.undone)
 
     @property
@@ -121,14 +121,14 @@ class CheckReport:
 
     @property
     def missed(self) -> tuple[Case, ...]:
-        """The cases in which a fault never struck: the run did not reach its call."""
+        """The cases in which a fault did not strike, because the run did not reach the fault's call."""
         return tuple(case for case in self.cases if not case.struck)
 
     def raise_for_problems(self) -> None:
         """Raise if a case has a problem.
 
         Raises:
-            SagaBrokenError: With the simplest case in full.
+            SagaBrokenError: A case has a problem. The error shows the simplest case in full.
         """
         __tracebackhide__ = True
         if self.broken:

@@ -1,7 +1,7 @@
-"""Trial: one run of a saga's real steps under one plan of faults, to its end, on one of the mediators.
+"""Trial: one run of a saga's real steps under one fault plan, to its end, on a real mediator.
 
-After a simulated crash, another mediator on the same journal resumes the saga. If a fault makes the saga stuck, it is
-retried once, without faults. If it waits for a signal, the signal is sent.
+After a simulated crash, another mediator on the same journal resumes the saga. If a fault makes the saga stuck, the
+runner retries the saga once, without faults. If the saga waits for a signal, the runner sends the signal.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ ROUNDS: Final = 200
 
 
 class CallRunner:
-    """Calls functions, and coroutine functions on its own event loop in virtual time, which is made at first use.
+    """Calls functions and coroutine functions. Coroutines run on its own event loop, in virtual time.
+
+    The event loop is made when the first coroutine function is called.
 
     Args:
-        prepare: Called with the loop when it is made.
+        prepare: Called with the event loop when the loop is made.
     """
 
     def __init__(self, prepare: Callable[[VirtualLoop], object] | None = None) -> None:
@@ -52,7 +54,7 @@ class CallRunner:
         self.loop: VirtualLoop | None = None
 
     def live_by(self, clock: VirtualClock) -> None:
-        """Have the event loop move *clock* from now on."""
+        """From now on, let the event loop move *clock*."""
         if self.loop is not None:
             self.loop.clock = clock
         self._clock = clock
@@ -64,7 +66,7 @@ class CallRunner:
         return self.loop
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call *function*; return its result, awaited if needed."""
+        """Call *function*, await its result if needed, and return the result."""
         if not inspect.iscoroutinefunction(function):
             return function(*args, **kwargs)
         if self._runner is None:
@@ -79,7 +81,7 @@ class CallRunner:
         return self._runner.run(function(*args, **kwargs))
 
     def close(self) -> None:
-        """Close the event loop, if one was created."""
+        """Close the event loop if there is one."""
         if self._runner is not None:
             self._runner.close()
             self._runner = self.loop = None
@@ -91,11 +93,11 @@ class Trial:
 
     Attributes:
         plan: The faults of the run.
-        outcome: Its outcome.
-        injector: The calls, and the faults that struck.
-        deaths: How often another mediator had to resume it.
-        branches: The outcomes of the branches of its groups, by id.
-        problem: Why it did not end; empty if it did.
+        outcome: The outcome of the run.
+        injector: Has the calls, and the faults that struck.
+        deaths: The number of times that another mediator had to resume the saga.
+        branches: The outcomes of the branches of the saga's groups, by id.
+        problem: The reason why the run did not end; empty if it ended.
     """
 
     plan: FaultPlan
@@ -113,7 +115,7 @@ class FaultRunner:
         call: Calls functions and coroutine functions.
         journal: Makes the journal of each run.
         signals: The value of each signal.
-        coroutines: Whether to drive with `AsyncMediator`; None: if the saga has coroutine functions.
+        coroutines: Whether to use `AsyncMediator`. None uses it if the saga has coroutine functions.
     """
 
     def __init__(
@@ -141,14 +143,15 @@ class FaultRunner:
         idle: bool = False,
         died: Callable[[], None] = lambda: None,
     ) -> Trial:
-        """Run *saga* under *plan*; *died* is called when a driver has crashed, before another one comes."""
+        """Run *saga* under *plan*. After each crash of a driver, *died* is called before another driver recovers."""
         injector = FaultInjector(plan, VirtualClock(), self._journal(), idle=idle)
         return _Run(self, saga, payload, injector, saga_id, died).finish()
 
     def run_in_subprocess(self, saga: Saga, payload: Any, plan: FaultPlan, saga_id: str) -> Trial:
-        """Run *saga* under *plan* in a child of this process, which may be killed, and then to its end in this process.
+        """Run *saga* under *plan* in a child process, which may be killed; then run it to its end in this process.
 
-        Both use one SQLite journal. Faults that kill strike only in the child, all others also in this process.
+        Both processes use the same SQLite journal. Faults that kill strike only in the child; all other faults also
+        strike in this process.
         """
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="fsm-mediator-")
@@ -194,16 +197,16 @@ class FaultRunner:
         return outcome
 
     def live_by(self, clock: VirtualClock) -> None:
-        """Have the event loop move *clock*."""
+        """Let the event loop move *clock*."""
         self._call.live_by(clock)
 
     def driver(self, saga: Saga, injector: FaultInjector) -> Mediator | AsyncMediator:
-        """A mediator of the kind that this saga needs."""
+        """A `Mediator` or `AsyncMediator`, as this saga needs."""
         coroutines = has_coroutines(saga) if self._coroutines is None else self._coroutines
         return faulty_mediator(saga, injector, coroutines=coroutines)
 
     def command(self, mediator: Any, verb: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of *mediator*, awaited if needed."""
+        """Call the method *verb* of *mediator*, and await its result if needed."""
         return self._call(getattr(mediator, verb), *args, **kwargs)
 
 
@@ -277,13 +280,13 @@ class _Run:
                     )
                 for name, value in awaited.items():
                     self.signalled.add(name)
-                    with contextlib.suppress(RefusedError):  # it was cancelled meanwhile
+                    with contextlib.suppress(RefusedError):  # the saga was cancelled meanwhile
                         self._run_command("signal", self.saga_id, name, value)
                 outcome = self._run_command("run", self.saga, self.payload, saga_id=self.saga_id, check=False)
         return outcome, f"it does not end: after {ROUNDS} times of being taken up, it is in {outcome.state!r}"
 
     def _signals(self, path: str) -> dict[str, Any]:
-        """The values of signals not sent yet that the part at *path*, a signal or a group, can wait for."""
+        """The values of the unsent signals that the part at *path* (a signal or a group) can wait for."""
         return {
             name: value
             for name, value in self.runner.signals.items()
@@ -291,7 +294,7 @@ class _Run:
         }
 
     def _run_command(self, verb: str, *args: Any, **kwargs: Any) -> Outcome:
-        """The outcome of the verb. After a simulated crash a new mediator resumes the saga."""
+        """Call the mediator's method *verb*, and return the outcome. After a simulated crash, resume the saga."""
         again: tuple[Any, ...] = ("run", (self.saga, self.payload), {"saga_id": self.saga_id, "check": False})
         to_say: list[tuple[Any, ...]] = [(verb, args, kwargs)]
         for _ in range(ROUNDS):
@@ -304,7 +307,7 @@ class _Run:
                 self.died()
                 self._sleep_on()
                 self.mediator = self.runner.driver(self.saga, self.injector)
-                # Each branch of a group is recovered by itself.
+                # A branch is recovered separately from its parent.
                 to_say = [("recover", (), {}), again] if self.saga.branches else [again]
             else:
                 del to_say[0]
@@ -313,7 +316,7 @@ class _Run:
         raise MediatorError(f"saga {self.saga.name!r} was recovered {ROUNDS} times, and its driver died every time")
 
     def _sleep_on(self) -> None:
-        """Let the time pass that branches without a driver sleep for. The clock stands still while a parent waits."""
+        """Advance the clock to the end of the sleeps of branches without a driver. A waiting parent does not do so."""
         sleeps = {
             (saga.name, part.path)
             for saga in _branch_sagas(self.saga)
@@ -335,7 +338,7 @@ class _Run:
 
 
 def _branch_sagas(saga: Saga) -> Iterator[Saga]:
-    """The branches of a saga, and theirs."""
+    """The branches of a saga, and the branches of these branches."""
     for branches in saga.branches.values():
         for branch in branches.values():
             yield branch
@@ -343,12 +346,12 @@ def _branch_sagas(saga: Saga) -> Iterator[Saga]:
 
 
 def why_beyond_repair(outcome: Outcome, injector: FaultInjector, asked: Collection[str]) -> str:
-    """The reason why a retry by an operator cannot help; empty if an injected fault is the only cause.
+    """The reason why a retry by an operator cannot help. Empty if an injected fault is the only cause.
 
     Args:
         outcome: The stuck outcome.
-        injector: The calls of the run.
-        asked: The states already retried by an operator.
+        injector: Has the calls of the run.
+        asked: The states in which an operator has already retried the saga.
     """
     path = outcome.step or ""
     if path in outcome.saga.branches:
@@ -375,7 +378,7 @@ def has_coroutines(saga: Saga) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log line is about more than a simulated crash and its consequences."""
+    """Whether a log record is about something other than a simulated crash and its consequences."""
     arguments = record.args if isinstance(record.args, tuple) else ()
     if any(isinstance(each, LeaseLostError) for each in arguments) or str(record.msg).startswith(
         "closed while attempts"

@@ -1,9 +1,9 @@
 """saga_state_machine: a saga's real steps under Hypothesis's control, one move at a time.
 
 Hypothesis draws each move: the call succeeds or a fault strikes, the driver dies, time passes, the saga is cancelled,
-an operator retries or undoes. After every move the journal must give the same execution back. At the end no more
-faults strike, and the world must be in the right state. A failure shrinks to the shortest path, and is shown with its
-timeline and diagram.
+an operator retries or undoes. After every move, recovery from the journal must give the same execution. At the end the
+saga runs on without faults, and the world must then be in the right state. Hypothesis shrinks a failure to the shortest
+path, and the error shows its timeline and diagram.
 
 Source: stateful testing as in Claessen & Hughes, "Testing Monadic Code with QuickCheck", 2002; MacIver's Hypothesis.
 """
@@ -52,16 +52,16 @@ class SagaMachineError(MediatorError, AssertionError):
         self.outcome = outcome
 
     def __str__(self) -> str:
-        # Only now: while Hypothesis shrinks, it makes hundreds of these errors and shows none.
+        # The diagram is made only here: shrinking makes hundreds of these errors and shows none of them.
         text = timeline(self.outcome.history)
         diagram = self.outcome.diagram().to_mermaid()
         return f"saga {self.outcome.saga.name!r}: {self.problem}\ntimeline\n{text}\ndiagram\n{diagram}"
 
 
 def _move(possible: Callable[[Any], bool]) -> Callable[[Callable[[Any], None]], Any]:
-    """Decorator: a move that can happen where *possible* returns True; afterwards the journal is checked.
+    """Decorator: a move that can happen if *possible* returns True. After each move the journal is checked.
 
-    The check is no Hypothesis invariant, because Hypothesis would print it between all moves of a failure.
+    The check is not a Hypothesis invariant, because Hypothesis would print an invariant between all moves of a failure.
     """
 
     def made(function: Callable[[Any], None]) -> Any:
@@ -76,10 +76,10 @@ def _move(possible: Callable[[Any], bool]) -> Callable[[Callable[[Any], None]], 
 
 
 class SagaMachine(stateful.RuleBasedStateMachine):
-    """The moves of a saga as rules. Made by `saga_state_machine`; subclass its result to add rules of your own.
+    """The moves of a saga as rules. `saga_state_machine` makes subclasses; subclass its result to add your own rules.
 
     Attributes:
-        stepper: Drives the saga; it has its clock, its calls and its outcome.
+        stepper: Drives the saga. It has the clock, the calls and the outcome.
         observe: Returns the state of the world.
     """
 
@@ -107,7 +107,7 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @stateful.initialize()
     def begin(self) -> None:
-        """The saga is accepted, and begins."""
+        """The saga is accepted and starts."""
         self._check = self.checking()
         world = self._check.world()
         self.observe = world.observe
@@ -126,22 +126,22 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self._calls())
     def goes_well(self) -> None:
-        """The call takes effect and answers, unless the step itself fails."""
+        """The call takes effect and returns, unless the step itself fails."""
         self.stepper.perform()
 
     @_move(lambda self: self._calls())
     def raises_before_effect(self) -> None:
-        """The call raises, and has done nothing."""
+        """The call raises, and has no effect."""
         self.stepper.perform(faults.RAISES_BEFORE)
 
     @_move(lambda self: self._calls(COMPENSATE) or (self._calls(EXECUTE) and self._strict()))
     def raises_after_effect(self) -> None:
-        """The call raises, though it has taken effect."""
+        """The call takes effect, and then raises."""
         self.stepper.perform(faults.RAISES_AFTER)
 
     @_move(lambda self: self._calls(EXECUTE))
     def is_rejected(self) -> None:
-        """The call is refused for good, and has done nothing."""
+        """The call is rejected, and has no effect."""
         self.stepper.perform(faults.REJECTED)
 
     @_move(lambda self: self._calls(EXECUTE))
@@ -151,34 +151,34 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self._calls(EXECUTE) or self._calls(COMPENSATE))
     def times_out_before_effect(self) -> None:
-        """The call gives no answer in time, and has done nothing."""
+        """The call times out, and has no effect."""
         self.stepper.perform(faults.SLOW_BEFORE)
 
     @_move(lambda self: self._calls(EXECUTE) or self._calls(COMPENSATE))
     def times_out_after_effect(self) -> None:
-        """The call takes effect, and gives no answer in time."""
+        """The call takes effect, but times out."""
         self.stepper.perform(faults.SLOW_AFTER)
 
     @_move(lambda self: self._calls())
     def crashes_after_effect(self) -> None:
-        """The call takes effect, and its driver dies before it has the answer; another one recovers the saga."""
+        """The call takes effect, and the driver dies before it gets the answer. Another driver recovers the saga."""
         self.stepper.perform(faults.CRASH_AFTER)
 
     @_move(lambda self: self._calls())
     def crashes_before_record(self) -> None:
-        """The call answers, and its driver dies before that is journaled."""
+        """The driver gets the answer of the call, and dies before it journals the answer."""
         self.stepper.perform(faults.CRASH_UNRECORDED)
 
     # Other events
 
     @_move(lambda self: not self.stepper.execution.ended)
     def driver_dies(self) -> None:
-        """The driver dies, in any state; another one recovers the saga."""
+        """The driver dies, in any state. Another driver recovers the saga."""
         self.stepper.die()
 
     @_move(lambda self: self.stepper.execution.ended)
     def nothing_more_happens(self) -> None:
-        """It has ended. Recovering it again makes no call."""
+        """The saga has ended. Another recovery makes no call."""
         calls = len(self.stepper.injector.calls)
         self.stepper.die()
         if len(self.stepper.injector.calls) != calls:
@@ -186,12 +186,12 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self._waits())
     def time_passes(self) -> None:
-        """The wait is over."""
+        """Time passes until the end of the current wait."""
         self.stepper.pass_time()
 
     @_move(lambda self: self._awaited() is not None)
     def signal_comes(self) -> None:
-        """The next signal comes, awaited already or early."""
+        """The next signal arrives, before or while the saga waits for it."""
         name = self._awaited()
         assert name is not None
         self.stepper.post(InboxItem(SIGNAL, name, self.settings_of["signals"][name], at=self.stepper.clock()))
@@ -203,22 +203,22 @@ class SagaMachine(stateful.RuleBasedStateMachine):
 
     @_move(lambda self: self.stepper.outcome.stuck)
     def a_person_retries(self) -> None:
-        """It is stuck, and an operator retries it."""
+        """The saga is stuck, and an operator retries it."""
         self.stepper.retry()
 
     @_move(lambda self: self.stepper.outcome.succeeded and self._undoable())
     def a_person_undoes(self) -> None:
-        """It has succeeded, and an operator undoes it."""
+        """The saga has succeeded, and an operator undoes it."""
         self.stepper.undo()
 
     def check_journal(self) -> None:
-        """Check that recovery from the journal gives the state its driver has in memory."""
+        """Check that recovery from the journal gives the same state that the driver has in memory."""
         folded, known = self.stepper.folded(), self.stepper.execution
         if (folded.state, folded.attempt, folded.doubt) != (known.state, known.attempt, known.doubt):
             self._fail(f"the journal gives it back in {folded.state!r}, attempt {folded.attempt}")
 
     def teardown(self) -> None:
-        """Run to the end without faults, then check the world."""
+        """Run the saga to its end without faults, then check the world."""
         if hasattr(self, "stepper"):
             self._end()
 
@@ -299,16 +299,16 @@ def saga_state_machine(
 ) -> type[SagaMachine]:
     """Make a Hypothesis state machine from a saga.
 
-    Its test: ``TestCheckout = saga_state_machine(shop, order).TestCase``. Arguments are those of `check_saga`.
-    Groups and choices are not covered: `check_saga` runs those.
+    To make it a test: ``TestCheckout = saga_state_machine(shop, order).TestCase``. The arguments are those of
+    `check_saga`. Sagas with groups or choices are refused: use `check_saga` to test them.
 
     Returns:
-        A subclass of `SagaMachine`. Subclass it for rules and invariants of your own.
+        A subclass of `SagaMachine`. Subclass it to add your own rules and invariants.
 
     Raises:
         DefinitionError: *saga* is neither a saga with *observe* nor a function that returns both.
     """
-    Worlds(saga, observe, reset, CallRunner())  # refuses what it cannot make worlds of, and makes none yet
+    Worlds(saga, observe, reset, CallRunner())  # checks the arguments; makes no world yet
     settings = {
         "saga": saga,
         "payload": payload,

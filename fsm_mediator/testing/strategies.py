@@ -1,7 +1,7 @@
 """Hypothesis strategies: fault plans of a saga, sagas, and histories that a saga's machine can produce.
 
-`fault_plans` is for properties of your own saga. `sagas` and `histories` are for code that builds on this library: an
-observer, a journal, a report. All of them shrink to the simplest case: no fault, one step, success.
+`fault_plans` is for properties of your own saga. `sagas` and `histories` are for code that builds on this library, such
+as an observer, a journal or a report. All three shrink to the simplest case: no fault, one step, success.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ HISTORY_AT: Final = 1_700_000_000.0
 
 
 def fault_plans(saga: Saga, *, most: int = 3, strict: bool = False) -> st.SearchStrategy[FaultPlan]:
-    """Plans of up to *most* possible faults of *saga*, each in another call; for ``only=`` of `check_saga`.
+    """Plans with up to *most* possible faults of *saga*, at most one per call. Pass a plan to `check_saga` as *only*.
 
-    Not every fault of a plan strikes: an earlier fault can end the saga.
+    Some faults of a plan may not strike, because an earlier fault ends the saga.
 
     Args:
-        saga: The saga; no step of it is called.
-        most: The most faults of one plan.
-        strict: Let steps also raise after their effect, without reporting doubt.
+        saga: The saga. None of its steps is called.
+        most: The maximum number of faults in one plan.
+        strict: Let steps also raise after their effect without reporting doubt.
     """
     check_is_saga("fault_plans()", saga)
     single = list(plans(saga, strict=strict))
@@ -64,7 +64,7 @@ def _place(fault: Fault) -> tuple[str, str]:
 
 
 class DrawnStep(Step):
-    """A step of a drawn saga. It does nothing but return ``NAME done``."""
+    """A step of a drawn saga. It only returns ``NAME done``."""
 
     def __init__(self, name: str, **settings: Any) -> None:
         self.name = name
@@ -109,10 +109,11 @@ def sagas(draw: st.DrawFn, *, most: int = 6, nested: bool = True, groups: bool =
     """Sagas of one to *most* steps that do nothing: with and without compensations, retries, probes, a pivot.
 
     Args:
-        draw: Given by Hypothesis.
-        most: The most steps.
+        draw: Passed by Hypothesis.
+        most: The maximum number of steps.
         nested: Whether some of the steps may be in a nested saga.
-        groups: Whether some of the steps may be branches of a group, and the saga sleep for an hour before it ends.
+        groups: Whether some of the steps may be branches of a group, and whether the saga may sleep for an hour at its
+            end.
     """
     size = draw(st.integers(1, most))
     pivot = draw(st.sampled_from([None, None, draw(st.integers(0, size - 1))]))
@@ -141,16 +142,16 @@ def histories(
     saga_id: str = "drawn",
     payload: Any = None,
 ) -> list[Record]:
-    """Possible histories of *saga*: paths through its machine with at most *most* actions, ended or not.
+    """Possible histories of *saga*: paths through its machine with at most *most* actions. The saga may not have ended.
 
-    Every one folds: ``Execution.fold(saga, acceptance_of(saga, ...), history)``. No step is called.
+    Every history folds: ``Execution.fold(saga, acceptance_of(saga, ...), history)``. No step is called.
 
     Args:
-        draw: Given by Hypothesis.
+        draw: Passed by Hypothesis.
         saga: The saga.
-        most: The most actions, with one or more records each.
-        saga_id: The id in its records.
-        payload: Its payload.
+        most: The maximum number of actions. An action has one or more records.
+        saga_id: The id of the execution in the records.
+        payload: The payload of the execution.
     """
     check_is_saga("histories()", saga)
     moves = ActionModel(saga)
@@ -159,8 +160,8 @@ def histories(
     for _ in range(draw(st.integers(0, most))):
         possible = list(moves.at(execution, ledger))
         if not possible or (execution.ended and draw(st.sampled_from([True, True, False]))):
-            break  # what has succeeded can still be undone, but rarely is
-        # The first possible move is success. It is preferred, because few histories would otherwise get far.
+            break  # a succeeded saga can still be undone, but rarely is
+        # The first possible move is success. It is preferred, because most histories would otherwise end early.
         move = possible[0] if draw(st.sampled_from([True, True, False])) else draw(st.sampled_from(possible))
         at += draw(st.sampled_from([0.0, 0.5, 3600.0]))
         at = max(at, execution.history[-1].at if execution.history else at)

@@ -1,7 +1,7 @@
-"""check_together: runs several executions of a saga at once, under searched interleavings, and compares the worlds.
+"""check_together: runs several executions of a saga at once, under many interleavings, and compares the worlds.
 
-The law: the world is as if the failed executions had never run, and the succeeded executions had run one after the
-other, in some order.
+The law: the world is as if the failed executions had never run, and as if the succeeded executions had run one after
+the other, in some order.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from fsm_mediator.testing.world import World, Worlds, differences
 
 
 class InterferenceError(MediatorError, AssertionError):
-    """Executions at once leave the world in a state that they never leave one after the other.
+    """Executions that run at once leave the world in a state that they never leave when run one after the other.
 
     Attributes:
-        report: All runs, the broken run included.
+        report: All runs, including the broken run.
     """
 
     def __init__(self, report: TogetherReport) -> None:
@@ -53,9 +53,9 @@ class TogetherRun:
     """One run of all executions at once.
 
     Attributes:
-        id: Its name, by which `check_together` runs it alone.
+        id: The name of the run. Pass it to `check_together` as *only* to repeat this run.
         outcomes: The outcomes, in the order of the payloads.
-        problem: The problem of the world, in words; empty: there is none.
+        problem: The problem with the world, in words; empty if there is none.
         switches: The switches between executions, in words.
     """
 
@@ -72,7 +72,7 @@ class TogetherReport:
     Attributes:
         saga: The saga.
         runs: Every run.
-        complete: Whether every schedule with few preemptions was tried; False: *most* came first.
+        complete: Whether every schedule with few preemptions was tried. False if *most* runs were not enough.
     """
 
     saga: Saga
@@ -81,7 +81,7 @@ class TogetherReport:
 
     @property
     def broken(self) -> tuple[TogetherRun, ...]:
-        """The runs with a problem, those with few switches first."""
+        """The runs with a problem, sorted by the number of switches."""
         return tuple(sorted((run for run in self.runs if run.problem), key=lambda run: len(run.switches)))
 
     def __str__(self) -> str:
@@ -111,23 +111,25 @@ def check_together(
     most: int = 400,
     only: str | None = None,
 ) -> TogetherReport:
-    """Run one execution of a saga for each payload, all at once, under searched interleavings.
+    """Run one execution of a saga for each payload, all at once, under many interleavings.
 
     A scheduler runs the steps one at a time. It switches between the executions, their branches and the senders of
-    their signals: before and after each call and at each line of the steps. While an execution sleeps, others run. It
-    tries every schedule with few preemptions first. In half of the runs the last step of the first execution that can
-    refuse does so: its compensations meet the other executions.
+    their signals: before and after each call and at each line of the steps. While an execution sleeps, others run.
+    Schedules with few preemptions are tried first. In half of the runs, the first execution is rejected at the last
+    step that can reject, so that its compensations run among the other executions.
 
     The world must be as if the failed executions had never run, and the others one after the other, in some order.
 
     Args:
-        saga: As for `check_saga`; with a saga, *reset* is needed.
-        payloads: One payload for each execution, at least two. They share keys or resources if the payloads do.
-        observe: As for `check_saga`. It must not show numbers that a service draws for each call.
-        reset: As for `check_saga`.
-        signals: The value of each signal that it waits for. Each execution gets them, in this order, at any moment.
-        most: At most so many interleavings.
-        only: The name of one run.
+        saga: The same as for `check_saga`. If it is a saga, *reset* is required.
+        payloads: One payload for each execution, at least two. Executions compete for the keys or resources that their
+            payloads share.
+        observe: The same as for `check_saga`. It must not show numbers that a service makes up for each call.
+        reset: The same as for `check_saga`.
+        signals: The value of each signal that the saga waits for. Each execution gets all signals in this order, at any
+            time.
+        most: The maximum number of interleavings.
+        only: The name of one run. Only this run is made.
 
     Returns:
         The report.
@@ -191,7 +193,7 @@ class _Together:
         return TogetherReport(saga, tuple(runs), complete)
 
     def _run_serially(self) -> None:
-        """Find the world after every set of executions that can succeed one after the other."""
+        """Run every subset of the executions one by one, in every order. If all succeed, store the resulting world."""
         numbers = range(len(self._payloads))
         for size in range(len(self._payloads) + 1):
             for order in itertools.permutations(numbers, size):
@@ -234,7 +236,7 @@ class _Together:
     def _drive(
         self, world: World, plan: FaultPlan, numbers: Sequence[int], scheduler: Scheduler | None
     ) -> dict[int, Outcome]:
-        """Run executions on one journal, each by a mediator of its own; without a scheduler one after the other."""
+        """Run executions on one journal, each with its own mediator. Without a scheduler, run them one by one."""
         journal, clock = MemoryJournal(encode=True), VirtualClock()
         driven = [
             _Driven(world.saga, number, FaultInjector(FaultPlan() if number else plan, clock, journal), self._signals)
@@ -252,7 +254,7 @@ class _Together:
 
 
 class _Driven:
-    """One execution, driven by a mediator of its own, and the signals that are sent to it."""
+    """One execution with its own mediator, and the signals to send to it."""
 
     outcome: Outcome | None = None
     mediator: Any = None
@@ -265,7 +267,7 @@ class _Driven:
         self._unsent = list(signals.items())
 
     def run(self, payload: Any, scheduler: Scheduler | None) -> None:
-        """Run it to its end, or until it waits for nothing that could come."""
+        """Run the execution until it ends, is stuck, or waits although no signal or timer is left."""
         runtimes: list[_SwitchingRuntime] = []
 
         def around(inner: Runtime) -> Any:
@@ -296,7 +298,7 @@ class _Driven:
                 call(self.mediator.close)
 
     def send(self, scheduler: Scheduler) -> None:
-        """Send its signals, once it is accepted."""
+        """Send the signals after the execution is accepted."""
         scheduler.wait(lambda: self.injector.journal.find(self.saga_id) is not None, timed=True)
         while self._unsent:
             scheduler.switch_point(f"the signal {self._unsent[0][0]}")
@@ -305,7 +307,7 @@ class _Driven:
     def _send_next(self) -> None:
         name, value = self._unsent[0]
         core = self.mediator._core
-        with contextlib.suppress(RefusedError, UnknownExecutionError):  # it has ended, or was too late
+        with contextlib.suppress(RefusedError, UnknownExecutionError):  # ended, or the signal is too late
             entry = post_signal(core.store, new_token(), self.saga_id, name, value)
             if entry.saga_id in core.owned.active:
                 core.runtime.post(core.notify, entry.saga_id)
@@ -313,17 +315,17 @@ class _Driven:
 
 
 def _switches(scheduler: Scheduler) -> Iterator[str]:
-    """A switch from one function to another."""
+    """The switches from one function to another, in words."""
     for (number, place), (following, there) in itertools.pairwise(scheduler.points):
         if number != following:
             yield f"{scheduler.names[number]} stops at {place}, {scheduler.names[following]} comes to {there}"
 
 
 def _share(scheduler: Scheduler, loop: VirtualLoop) -> None:
-    """Let others run whenever *loop* has nothing to do, and whenever it would let time pass."""
+    """Let other functions run whenever *loop* is idle, and before its time jumps."""
 
     def idle(select: Callable[[float | None], list[Any]], timeout: float | None) -> list[Any]:
-        if loop.in_threads:  # a step works in a thread: its execution keeps its turn
+        if loop.in_threads:  # a step runs in a thread: its execution keeps the turn
             return select(timeout)
         return scheduler.leave(lambda: select(timeout), lambda: loop.is_woken)
 
@@ -355,7 +357,7 @@ class _SwitchingRuntime:
         self._scheduler.switch_point(f"the call of {place}")
         here, callback = self._scheduler.here, effect.callback
         if not (self._blocks or here is None or callback is None or callback.is_coroutine or effect.part.timeout):
-            function = self._scheduler.traced(here, callback.function)  # in a thread of its own
+            function = self._scheduler.traced(here, callback.function)  # it runs in its own thread
             call.effect = Effect(effect.kind, effect.part, msgspec.structs.replace(callback, function=function))
         with self._scheduler.at_each_line():
             answer = await self._inner.call(call)
@@ -363,7 +365,7 @@ class _SwitchingRuntime:
         return answer
 
     async def sleep(self, seconds: float) -> None:
-        """As `Runtime.sleep`; others run meanwhile."""
+        """As `Runtime.sleep`; other functions run meanwhile."""
         if self._blocks:
             until = self._clock() + seconds
             self._scheduler.switch_point("a wait", yields=True)
@@ -371,19 +373,19 @@ class _SwitchingRuntime:
         await self._inner.sleep(seconds)
 
     async def wait(self, event: Any, seconds: float | None) -> bool:
-        """As `Runtime.wait`; others run meanwhile."""
+        """As `Runtime.wait`; other functions run meanwhile."""
         if not self._blocks or self._scheduler.here is None:
             return await self._inner.wait(event, seconds)
         return bool(event.is_set()) or self._scheduler.wait(event.is_set, timed=seconds is not None)
 
     async def pause(self, seconds: float) -> None:
-        """As `Runtime.pause`; others run meanwhile."""
+        """As `Runtime.pause`; other functions run meanwhile."""
         if not self._blocks:
             await self._inner.pause(seconds)
         self._scheduler.switch_point("a look", yields=True)
 
     def submit(self, work: Any, context: Any, never_ran: Callable[[], object]) -> None:
-        """As `Runtime.submit`; of a thread, under the schedule."""
+        """As `Runtime.submit`; work in a thread runs under the schedule."""
         if not self._blocks:
             self._inner.submit(work, context, never_ran)
             return
@@ -399,11 +401,11 @@ class _SwitchingRuntime:
         self._inner.submit(scheduled, context, never)
 
     def at(self, time: float, call: Callable[[], object]) -> None:
-        """Keep *call* until `wake_next`: nothing happens at a time of its own."""
+        """Store *call* for `wake_next`. No timer is started, so that each run is repeatable."""
         self._timers.append((time, call))
 
     def wake_next(self) -> bool:
-        """Let time pass until the earliest call is due, and make it; False: none is set."""
+        """Advance the clock to the earliest stored call, and make that call. Returns False if no call is stored."""
         if not self._timers:
             return False
         first = min(self._timers, key=lambda timer: timer[0])

@@ -1,4 +1,4 @@
-"""VirtualLoop: an event loop on which time passes when nothing else is to be done: hours of waiting take none."""
+"""VirtualLoop: an event loop in virtual time. When no task can run, time jumps, so that hours of waiting take none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Clock(Protocol):
 
 
 class _Jumping(selectors.DefaultSelector):
-    """A selector that does not wait for a time: it has the time come."""
+    """A selector that moves the loop's time instead of waiting for a timeout."""
 
     loop: VirtualLoop
 
@@ -41,20 +41,20 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time, which jumps to the next timer as soon as nothing else is to be done.
+    """An event loop in virtual time. The time jumps to the next timer when no task can run.
 
-    While a thread works for it, or a socket is waited for, time passes as it really does: what waits for the
-    real world must not be late because of a jump.
+    While the loop waits for a thread or a socket, its time passes like real time. A jump would make a thread or a
+    socket time out, although it answers quickly.
 
     Args:
-        clock: A clock that goes with it: it is moved by the seconds that pass.
+        clock: A clock to move together with the loop's time.
 
     Attributes:
-        clock: As given.
-        jumps: Called before time jumps.
-        idle: Called with the blocking `select` and its timeout, when nothing is to be done before others do something.
-        is_woken: Whether another thread has something called that was not called yet.
-        in_threads: The calls that threads are at.
+        clock: As passed.
+        jumps: Called before the time jumps.
+        idle: Called with the blocking `select` and its timeout, when the loop must wait for a thread or a socket.
+        is_woken: Whether another thread has scheduled a callback that has not run yet.
+        in_threads: The calls that run in threads now.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -82,11 +82,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @property
     def awaits_others(self) -> bool:
-        """Whether a thread is at work, or a socket is waited for."""
+        """Whether the loop waits for a thread or a socket."""
         return bool(self.in_threads) or len(self._selector.get_map()) > self._own_files  # type: ignore[attr-defined]
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
-        """As any loop, however long that takes: since Python 3.12 it has a time-out, which would pass in a jump."""
+        """As any loop, but without a timeout. Since Python 3.12 there is a timeout, which a time jump would exceed."""
         await super().shutdown_default_executor()
 
     def call_soon_threadsafe(self, *arguments: Any, **settings: Any) -> asyncio.Handle:  # type: ignore[override]
@@ -95,7 +95,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(*arguments, **settings)
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """As any loop; time does not jump until the thread has answered."""
+        """As any loop. The time does not jump until the thread has returned."""
         future = super().run_in_executor(executor, func, *args)
         self.in_threads.add(future)
         future.add_done_callback(self.in_threads.discard)
@@ -104,7 +104,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 @contextmanager
 def thread_awaited() -> Iterator[None]:
-    """While this lasts, the running loop, if its time is virtual, waits for a thread that is not of an executor."""
+    """While this lasts, the running loop does not jump in time, because it waits for a thread outside its executor.
+
+    This has an effect only if the running loop is a `VirtualLoop`.
+    """
     loop, call = asyncio._get_running_loop(), object()
     if isinstance(loop, VirtualLoop):
         loop.in_threads.add(call)

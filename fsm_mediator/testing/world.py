@@ -1,7 +1,7 @@
 """World: creates the saga and its world for each run, and compares two observations of the world.
 
-The steps are the user's real ones. `observe` returns their effects. The result is copied at once, so that a comparison
-never compares an object with itself.
+The steps are the user's real steps. `observe` returns their effects. Its result is copied at once; otherwise a
+comparison could compare an object with itself.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from fsm_mediator.errors import DefinitionError
 
 @attrs.frozen
 class World:
-    """A saga, ready to run, and the function that observes its world.
+    """A saga that is ready to run, and the function that observes its world.
 
     Attributes:
-        saga: The saga, with the real steps.
+        saga: The saga, with its real steps.
         observe: Returns the state of the world.
     """
 
@@ -33,16 +33,16 @@ class World:
 
 
 class Worlds:
-    """Provides the world of each run: a new one from a function, or the same one, reset.
+    """Provides the world of each run: a new world from a function, or the same world after a reset.
 
     Args:
-        source: The saga; or a function without arguments that returns a new ``(saga, observe)``.
+        source: The saga, or a function without arguments that returns a new ``(saga, observe)``.
         observe: Returns the state of the world, if *source* is a saga.
         reset: Restores the world to its initial state.
         call: Calls functions and coroutine functions.
 
     Raises:
-        DefinitionError: *source* is neither.
+        DefinitionError: *source* is neither a saga nor such a function.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Worlds:
 
     @property
     def is_fresh_per_run(self) -> bool:
-        """Whether each run has a world of its own."""
+        """Whether each run has its own world."""
         return not isinstance(self._source, Saga) or self._reset is not None
 
     def next(self) -> World:
@@ -112,7 +112,7 @@ class Worlds:
 
 
 def differences(expected: Any, found: Any) -> str:
-    """The differences of two observations, a line each: ``-`` was expected, ``+`` was found."""
+    """The differences between two observations, one per line: ``-`` was expected, ``+`` was found."""
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         lines = []
         for key in dict.fromkeys((*expected, *found)):
@@ -129,7 +129,7 @@ def differences(expected: Any, found: Any) -> str:
 
 
 def without(look: Any, names: tuple[str, ...]) -> Any:
-    """*look* without these names, if it is a mapping."""
+    """*look* without the keys *names*, if it is a mapping. Otherwise *look* itself."""
     if isinstance(look, Mapping) and any(name in look for name in names):
         return {key: value for key, value in look.items() if key not in names}
     return look

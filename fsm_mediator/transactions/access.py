@@ -19,7 +19,8 @@ class Access:
         tables: The tables.
 
     Attributes:
-        database: As given, as *tables*.
+        database: As passed.
+        tables: As passed.
     """
 
     def __init__(self, database: Database, tables: Tables) -> None:
@@ -36,12 +37,12 @@ class Access:
         isolation: str | None = None,
         commit: Callable[[Any], Awaitable[None]] | None = None,
     ) -> T:
-        """The result of *work*, which is given a session in a new transaction.
+        """Call *work* with a session in a new transaction, commit the transaction, and return the result of *work*.
 
         Args:
             work: Called once. If it raises, the transaction is rolled back.
-            isolation: The isolation level. None: the database's own.
-            commit: Commits, in place of the database's own method.
+            isolation: The isolation level. None for the default level of the database.
+            commit: Called to commit the session. None for the `commit` of the database.
         """
         session = await self.database.begin(isolation)
         try:

@@ -1,4 +1,4 @@
-"""The tables of `Transactions` in migrations of Alembic's.
+"""Creates and drops the tables of `Transactions` in Alembic migrations.
 
 ```python
 from alembic import op
@@ -25,25 +25,25 @@ from fsm_mediator.transactions.tables import TableNames, Tables
 
 
 def create_tables(op: Any, **names: Unpack[TableNames]) -> None:
-    """Make the tables, where they are missing; to be called in ``upgrade()``, offline too (``--sql``).
+    """Create the missing tables. Call this in ``upgrade()``; it also works offline (``--sql``).
 
     Args:
         op: ``alembic.op``.
-        **names: ``table``, ``outbox`` and ``schema``, as of `Transactions`.
+        **names: ``table``, ``outbox`` and ``schema``, as in `Transactions`.
 
     Raises:
-        DefinitionError: A name is no plain identifier, or the database is neither PostgreSQL nor SQLite.
+        DefinitionError: A name is not a plain identifier, or the database is neither PostgreSQL nor SQLite.
     """
     for statement in Tables(**names).statements(dialect_of(op.get_context().dialect.name)):
         op.execute(statement)
 
 
 def drop_tables(op: Any, **names: Unpack[TableNames]) -> None:
-    """Drop the tables; to be called in ``downgrade()``. The schema stays.
+    """Drop the tables, but not their schema. Call this in ``downgrade()``.
 
     Args:
         op: ``alembic.op``.
-        **names: As of `create_tables`.
+        **names: The same as for `create_tables`.
     """
     for statement in Tables(**names).drops():
         op.execute(statement)
@@ -52,10 +52,10 @@ def drop_tables(op: Any, **names: Unpack[TableNames]) -> None:
 def include_name(**names: Unpack[TableNames]) -> Callable[[str | None, str, Mapping[str, Any]], bool]:
     """A filter for ``context.configure(include_name=include_name())`` in ``env.py``.
 
-    Without it ``--autogenerate`` finds tables that no model has, and proposes to drop them.
+    Without this filter, ``--autogenerate`` proposes to drop the tables, because no model defines them.
 
     Args:
-        **names: As of `create_tables`.
+        **names: The same as for `create_tables`.
     """
     tables = Tables(**names)
 

@@ -1,9 +1,10 @@
 """Door: a key's row in the user's database, which decides whether an attempt of a step may take effect.
 
-An attempt inserts its key, does its work and stores its result, in one transaction. A probe or a compensation asks
-whether it took effect. If it finds no result, it closes the door in the same statement: it writes the number of its own
-record as a fence. From then on, an attempt that was announced by a record up to the fence is rejected, even if it was
-already under way. An attempt announced later may take effect. The numbers of an execution's records never fall.
+An attempt inserts its key, does its work and stores its result, in one transaction. A probe or a compensation reads
+the key's row to find out whether an attempt took effect. If the row has no result, the same statement closes the door:
+it stores the number of the record that announced the probe or compensation, as a fence. From then on, an attempt whose
+record has this number or a lower number is rejected, even if the attempt is already running. An attempt whose record
+has a higher number may take effect. The record numbers of an execution never decrease.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ REPEATS: Final = 10
 
 
 class Door:
-    """Has the attempts of one step done in transactions that hold their keys.
+    """Runs the calls of one step in transactions that also write the step's key.
 
     Args:
         access: The user's database, with the tables.
-        isolation: The isolation level of each transaction. None: the database's own.
+        isolation: The isolation level of each transaction. None for the default level of the database.
         patience: Seconds that a probe or a compensation waits for an attempt whose transaction is open.
-        result: The type of the results.
-        label: The step's name, for people.
+        result: The type of the step's result.
+        label: The step's name, for messages.
     """
 
     def __init__(self, access: Access, isolation: str | None, patience: float, result: Any, label: str) -> None:
@@ -52,11 +53,11 @@ class Door:
         self._codec = Codec()
 
     async def execute(self, work: Callable[..., Any], payload: Any, context: Context) -> Any:
-        """The result of *work*, which is done unless it was done before.
+        """Return the stored result of the key. If there is none, do *work*, store its result and return it.
 
         Raises:
-            StepRejectedError: The door was closed after this attempt began.
-            OutcomeUnknownError: The connection was lost during the commit.
+            StepRejectedError: A probe or a compensation closed the door after this attempt began.
+            OutcomeUnknownError: The connection was lost during the commit, or *work* ended the transaction.
         """
 
         async def attempt(session: Any) -> str:
@@ -77,7 +78,7 @@ class Door:
             with self._database.guard(session):
                 value = await settled(work(session, payload, context))
             result = self._codec.encode(value, self._what).decode()
-            self._codec.decode(result.encode(), self._result, self._what)  # what does not come back is not done
+            self._codec.decode(result.encode(), self._result, self._what)  # if it cannot be decoded, roll back
             if not await self._query(session, self._tables.keep, key=key, result=result, transaction=taken[0][0]):
                 raise OutcomeUnknownError(
                     f"{context.step!r} ended the transaction of its attempt: its earlier statements are committed "
@@ -88,7 +89,7 @@ class Door:
         return self._decoded(await self._transaction(attempt))
 
     async def probe(self, _payload: Any, context: Context) -> Happened | NotHappened:
-        """Whether `execute` took effect; if it did not, no attempt begun before this will."""
+        """Whether `execute` took effect. If it did not, no attempt that began before this probe can take effect."""
 
         async def attempt(session: Any) -> str | None:
             await self._set_lock_timeout(session, self._limit)
@@ -99,14 +100,14 @@ class Door:
         return NotHappened() if result is None else Happened(self._decoded(result))
 
     async def compensate(self, work: Callable[..., Any], payload: Any, context: Context) -> None:
-        """Do *work* if `execute` took effect and was not undone; no attempt begun before this will take effect."""
+        """Do *work* if `execute` took effect and is not undone. No attempt that began before can take effect later."""
 
         async def attempt(session: Any) -> None:
             own = await self._set_lock_timeout(session, self._limit)
             state, result = await self._close(session, context)
             if state == DONE or (result is None and not context.in_doubt):
-                # Without a row of its own it took effect if the saga knows so: its key was pruned, or a person says so.
-                await self._set_lock_timeout(session, own)  # the bound is for the key, not for what the user waits for
+                # There was no row, but the saga knows that it took effect: the key was pruned, or an operator said so.
+                await self._set_lock_timeout(session, own)  # the timeout is for the key's lock, not for the user's work
                 known = context if result is None else msgspec.structs.replace(context, result=self._decoded(result))
                 with self._database.guard(session):
                     await settled(work(session, payload, known))
@@ -115,14 +116,14 @@ class Door:
         await self._transaction(attempt)
 
     async def _set_lock_timeout(self, session: Any, limit: str) -> str:
-        """On PostgreSQL, have this transaction wait so long for a lock, and return the earlier limit."""
+        """On PostgreSQL, set the lock timeout of this transaction to *limit*, and return the previous timeout."""
         if self._database.dialect != "postgresql":
             return ""
         ((before, _),) = await self._query(session, self._tables.lock_timeout, limit=limit)
         return str(before)
 
     async def _close(self, session: Any, context: Context) -> tuple[str, str | None]:
-        """Close the door, unless the step took effect; return the key's state and result. None: it had no row."""
+        """Close the door unless the step took effect; return the key's state and result. No row: the result is None."""
         values = {"key": context.execute_key, "saga_id": context.saga_id, "fence": context.seq}
         try:
             ((state, result),) = await self._query(session, self._tables.close, **values)
@@ -147,7 +148,7 @@ class Door:
         return self._codec.decode(result.encode(), self._result, self._what)
 
     async def _transaction(self, attempt: Callable[[Any], Any]) -> Any:
-        """Have *attempt* made in a transaction; again, if the database ended it because of another one."""
+        """Make *attempt* in a transaction. Repeat it if the database aborts it because of a concurrent transaction."""
         for left in reversed(range(REPEATS)):
             try:
                 return await self._access.transact(attempt, self._isolation, self._commit)
@@ -163,5 +164,5 @@ class Door:
             await self._database.commit(session)
         except Exception as error:
             if conflicts(error) or is_lock_timeout(error):
-                raise  # it is rolled back
+                raise  # the transaction was rolled back
             raise OutcomeUnknownError(f"the commit gave no answer: {error}") from error

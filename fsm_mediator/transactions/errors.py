@@ -6,15 +6,15 @@ from fsm_mediator.error_types import MediatorError, StepRejectedError
 
 
 class TransactionError(StepRejectedError):
-    """A transactional step tried to end its transaction, or is part of another one. It took no effect."""
+    """A transactional step tried to end its transaction, or ran inside another transaction. It took no effect."""
 
 
 class AttemptOpenError(MediatorError):
-    """An earlier attempt of the step holds its transaction open: it is unknown yet whether it commits."""
+    """An earlier attempt of the step still has an open transaction. It is not yet known whether it will commit."""
 
 
 def conflicts(error: BaseException) -> bool:
-    """Whether the database ended the transaction because of another one: it is worth repeating at once."""
+    """Whether the database aborted the transaction because of a concurrent one, so that an immediate retry can help."""
     return any(
         getattr(each, "sqlstate", None) in _CONFLICTS or getattr(each, "sqlite_errorcode", None) == _BUSY_SNAPSHOT
         for each in _layers(error)
@@ -22,7 +22,7 @@ def conflicts(error: BaseException) -> bool:
 
 
 def is_lock_timeout(error: BaseException) -> bool:
-    """Whether a lock was not had in time: another transaction has it."""
+    """Whether the wait for a lock timed out, because another transaction holds the lock."""
     return any(
         getattr(each, "sqlstate", None) == "55P03" or (getattr(each, "sqlite_errorcode", None) or 0) & 0xFF in _BUSY
         for each in _layers(error)
@@ -30,7 +30,7 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 
 def _layers(error: BaseException) -> tuple[BaseException | None, ...]:
-    """*error*, and the driver's own error in it: SQLAlchemy has it as ``orig``, Django as the cause."""
+    """*error*, and the database driver's error that it wraps: ``orig`` in SQLAlchemy, the cause in Django."""
     return error, getattr(error, "orig", None), error.__cause__
 
 

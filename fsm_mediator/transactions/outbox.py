@@ -1,9 +1,10 @@
-"""Outbox: starts, signals and messages that a transaction of the user's writes, and what passes them on.
+"""Outbox: starts, signals and messages that the user's transactions write, and the relay that delivers them.
 
-A row is committed with the user's own rows, or not at all. A relay passes it on and deletes it afterwards, so it is
-passed on at least once. A start or a signal that comes twice is the same to the mediator, and a message has an id.
-Messages are published by one relay at a time, which has a lease, so that two do not publish the same messages.
-Rows are read in the order of their numbers, and only where nothing with a lower number can be committed any more.
+A row is committed together with the user's own rows, or not at all. A relay first delivers a row and then deletes it,
+so that each row is delivered at least once. The mediator ignores a repeated start or signal. Each message has an id, by
+which a consumer can ignore a repeated message. Only the relay that holds a lease publishes messages, so that two relays
+do not publish the same messages. Rows are read in the order of their numbers. A row is read only when no transaction
+can commit a row with a lower number any more.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ Publish: TypeAlias = Callable[[str, Any, str, str], object]
 
 
 class Lag(NamedTuple):
-    """The rows that an outbox holds, counted.
+    """The number of rows in an outbox.
 
     Attributes:
-        waiting: How many rows are to be passed on.
-        refused: How many were refused for good; the column ``refused`` says why.
-        seconds: The age of the oldest row that waits.
+        waiting: The number of rows that wait for delivery.
+        refused: The number of rows that were refused for good. The column ``refused`` has the reason.
+        seconds: The age of the oldest waiting row, in seconds.
     """
 
     waiting: int
@@ -57,11 +58,11 @@ class Row(NamedTuple):
     """One row of the outbox.
 
     Attributes:
-        number: Its number.
-        kind: Whether it is a start, a signal or a message.
-        name: The saga, the signal or the topic.
-        key: The id of the execution, or the key within which messages stay in order.
-        body: The payload or the value, as JSON; of a start with the deadline.
+        number: The row's number.
+        kind: Whether the row is a start, a signal or a message.
+        name: The name of the saga, the signal or the topic.
+        key: The id of the execution. For a message, its key: messages with the same key stay in order.
+        body: The payload or the value, as JSON. For a start, the payload with the deadline and the attributes.
     """
 
     number: int
@@ -72,7 +73,7 @@ class Row(NamedTuple):
 
 
 class _Start(msgspec.Struct):
-    """The body of a start."""
+    """The body of a row that is a start."""
 
     payload: msgspec.Raw
     deadline: float | None
@@ -84,7 +85,7 @@ class MediatorLike(Protocol):
 
     @property
     def sagas(self) -> Any:
-        """Its registered sagas."""
+        """The registered sagas."""
 
     def start(
         self,
@@ -102,10 +103,10 @@ class MediatorLike(Protocol):
 
 
 class _Lease:
-    """The right to publish messages, of one pass.
+    """The right to publish messages during one delivery pass.
 
     Args:
-        execute: Executes a statement in a transaction of its own.
+        execute: Executes a statement in its own transaction.
         tables: The tables.
     """
 
@@ -117,11 +118,11 @@ class _Lease:
         self.held = False
 
     async def take(self) -> bool:
-        """Take it, unless another relay has it. It ends by itself where a relay has died."""
+        """Take the lease unless another relay holds it. Returns whether it is held. A dead relay's lease expires."""
         return await self._ask(self._tables.lease)
 
     async def keep(self) -> bool:
-        """Whether it is still held; renewed where it is half over."""
+        """Whether the lease is still held. It is renewed after half of its time."""
         return self.held and (time.monotonic() < self._renew_at or await self._ask(self._tables.renew))
 
     async def _ask(self, statement: str) -> bool:
@@ -130,7 +131,7 @@ class _Lease:
         return self.held
 
     async def release(self) -> None:
-        """Let another relay publish."""
+        """Release the lease, so that another relay can publish."""
         if self.held:
             await self._execute(self._tables.release, owner=self._owner)
 
@@ -140,7 +141,7 @@ class Outbox:
 
     Args:
         access: The database, with the tables.
-        publish: The function that publishes messages. None: messages wait for a process that has one.
+        publish: The function that publishes messages. If None, messages wait for a process with such a function.
     """
 
     def __init__(self, access: Access, publish: Publish | None) -> None:
@@ -180,14 +181,14 @@ class Outbox:
         await self._access.query(session, self._tables.put, kind=kind, name=name, key=key, body=body.decode())
 
     async def lag(self) -> Lag:
-        """Count the rows."""
+        """Count the rows in the outbox."""
         return Lag(*(await self._whole(self._tables.lag))[0])
 
     async def pass_on(self, mediator: MediatorLike) -> int:
-        """Pass on all that waits, in order; return how many rows.
+        """Deliver the waiting rows in order, and return the number of delivered or refused rows.
 
-        A message whose publishing fails holds back what has the same key; a start or a signal that the journal cannot
-        take is tried again by the next call.
+        If a row cannot be delivered now, the later rows with the same key wait too. The next call tries all of them
+        again.
         """
         lease = _Lease(self._whole, self._tables)
         passed, after, held_back = 0, 0, set[str]()
@@ -195,7 +196,7 @@ class Outbox:
             while rows := await self._read(after):
                 publishes = self._publish is not None and any(row.kind == "message" for row in rows)
                 if publishes and not lease.held and await lease.take():
-                    rows = await self._read(after)  # another relay may have published some of them meanwhile
+                    rows = await self._read(after)  # another relay may have published some of these rows meanwhile
                 for row in rows:
                     after = row.number
                     if row.key not in held_back and not await self._pass_row(mediator, row, lease):
@@ -209,11 +210,11 @@ class Outbox:
         return passed
 
     async def _read(self, after: int) -> list[Row]:
-        """The rows after a number, as many as are read at a time."""
+        """The next batch of waiting rows whose number is above *after*."""
         return [Row(*row) for row in await self._whole(self._tables.waiting, after=after, limit=BATCH)]
 
     async def _pass_row(self, mediator: MediatorLike, row: Row, lease: _Lease) -> bool:
-        """Whether the row is done with."""
+        """Deliver one row. Returns whether it was delivered or refused for good; if False, it is tried again later."""
         try:
             if row.kind == "message":
                 if self._publish is None or not await lease.keep():
@@ -226,7 +227,7 @@ class Outbox:
             else:
                 known = [each for each in mediator.sagas if each.name == row.name]
                 if not known:
-                    return False  # another process may know it
+                    return False  # another process may know the saga
                 begins = self._codec.decode(row.body.encode(), _Start, f"start {row.number}")
                 payload = self._codec.decode(begins.payload, payload_type(known[-1]), f"the payload of {row.key!r}")
                 extra = {"attributes": begins.attributes} if begins.attributes else {}
@@ -249,7 +250,7 @@ class Outbox:
         return True
 
     async def _whole(self, statement: str, **values: Any) -> Any:
-        """The rows of a statement that is a transaction of its own."""
+        """Execute a statement in its own transaction, and return its rows."""
 
         def work(session: Any) -> Awaitable[Any]:
             return self._access.query(session, statement, **values)

@@ -1,4 +1,4 @@
-"""Pruning: keys are deleted once nothing can ask for them any more."""
+"""Pruning: deletes the keys of ended executions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BATCH: Final = 500
 
 
 class Pruned(NamedTuple):
-    """The keys and executions that `Transactions.prune` met.
+    """The numbers of keys and executions that `Transactions.prune` found.
 
     Attributes:
-        deleted: How many keys it deleted.
-        open: How many executions have not ended, and keep theirs.
-        unknown: How many executions the journal never knew, and keep theirs.
+        deleted: The number of deleted keys.
+        open: The number of executions that have not ended. Their keys are kept.
+        unknown: The number of executions that the journal never knew. Their keys are kept.
     """
 
     deleted: int
@@ -28,11 +28,11 @@ class Pruned(NamedTuple):
 
 
 async def prune_keys(access: Access, journal: Journal, older_than: float) -> Pruned:
-    """Delete the keys that are older than so many seconds, of executions that have ended."""
+    """Delete the keys of ended executions that are older than *older_than* seconds."""
     total, after = Pruned(0, 0, 0), ""
 
     async def prune_batch(session: Any) -> tuple[Pruned, str]:
-        """Prune the executions after *after*; return the counts and the last of them, empty if there are no more."""
+        """Prune one batch of executions, after the id *after*. Return the counts, and the last id if there are more."""
         tables = access.tables
         rows = await access.query(session, tables.old, seconds=older_than, after=after, limit=BATCH)
         deleted = still_open = unknown = 0

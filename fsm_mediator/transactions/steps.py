@@ -1,4 +1,4 @@
-"""TransactionalStep: its effect, its key and its result are one transaction of the user's database."""
+"""TransactionalStep: writes its effect, its key and its result in one transaction of the user's database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
-    """A step made by `Transactions.step`. Calling it calls the function, with a session of the caller's."""
+    """A step made by `Transactions.step`. If you call it yourself, pass your own session to it, as to the function."""
 
     probe: Callable[..., Any]
     compensate: Callable[..., Any]
@@ -40,15 +40,15 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         self.__dict__["probe"] = _as_callback(door.probe, coroutine)
 
     def compensation(self, function: F) -> F:
-        """Decorator: ``function(session, payload, context)`` undoes the step's effect, in a transaction of its own.
+        """Decorator: ``function(session, payload, context)`` undoes the step's effect, in its own transaction.
 
-        It is called only if the step took effect and was not undone yet.
+        The function is called only if the step took effect and is not undone yet.
         """
         self._attach("compensate", self._with_session(function, self._door.compensate))
         return function
 
     def probing(self, function: F) -> F:  # noqa: ARG002 - as the method that it overrides
-        """Refused: the key tells whether the step took effect.
+        """Refused, because a transactional step has a probe: its key shows whether the step took effect.
 
         Raises:
             DefinitionError: Always.
@@ -56,11 +56,11 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
         raise DefinitionError(f"step {self.name!r} needs no probe: its key in the database tells whether it happened")
 
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned_co:
-        """Call the function as it was before it became a step."""
+        """Call the decorated function directly, without the mediator."""
         return self._function(*args, **kwargs)
 
     def _with_session(self, function: Callable[..., Any], does: Callable[..., Any]) -> Callable[..., Any]:
-        """The callback ``(payload, context)`` that *does* what there is to do with *function* and a session."""
+        """The step's callback ``(payload, context)``: it passes *function*, which takes a session, to *does*."""
         if inspect.iscoroutinefunction(function) is not self._coroutine:
             raise DefinitionError(
                 f"{getattr(function, '__qualname__', function)} must be a "
@@ -85,7 +85,7 @@ class TransactionalStep(FunctionStep[Result_co, Parameters, Returned_co]):
 
 
 class TransactionalStepDecorator(Protocol):
-    """The decorator that ``@tx.step(...)`` returns."""
+    """The decorator returned by ``tx.step(...)``."""
 
     @overload
     def __call__(
@@ -113,7 +113,7 @@ def takes_context_of(function: Callable[..., Any]) -> bool:
     """Whether *function* takes a context after the session and the payload.
 
     Raises:
-        DefinitionError: It takes neither ``(session, payload)`` nor ``(session, payload, context)``.
+        DefinitionError: *function* takes neither ``(session, payload)`` nor ``(session, payload, context)``.
     """
     parameters = [
         each
@@ -129,6 +129,6 @@ def takes_context_of(function: Callable[..., Any]) -> bool:
 
 
 def result_type_of(function: Callable[..., Any]) -> Any:
-    """The annotation of what *function* returns; ``Any`` where there is none."""
+    """The annotated return type of *function*; ``Any`` if there is no annotation."""
     returns = typing.get_type_hints(function).get("return", Any)
     return returns if returns is not typing.NoReturn and returns is not typing.Never else Any

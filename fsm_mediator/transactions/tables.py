@@ -1,6 +1,6 @@
 """The tables of `Transactions` in the user's database, and the statements on them."""
 
-# ruff: noqa: S608 - statements are put together from names that are checked; values are always parameters
+# ruff: noqa: S608 - the names in the statements are checked; values are always parameters
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _IN_POSTGRES: Final = {
     SETTLED: "written_by < pg_snapshot_xmin(pg_current_snapshot())",
     AGE: "COALESCE(extract(epoch FROM now() - min(at) FILTER (WHERE refused IS NULL))::float8, 0)",
 }
-_IN_SQLITE: Final = {  # it numbers no transactions, lets no other session end one, and has one writer at a time
+_IN_SQLITE: Final = {  # SQLite has no transaction numbers, and only one writer at a time
     NOW: "((julianday('now') - 2440587.5) * 86400.0)",
     TRANSACTION: "''",
     BEFORE: "datetime('now', '-' || :seconds || ' seconds')",
@@ -52,7 +52,7 @@ CLOSED: Final = "closed"
 
 
 class TableNames(TypedDict, total=False):
-    """The names of the tables, as of `Transactions`."""
+    """The names of the tables, as in `Transactions`."""
 
     table: str
     outbox: str
@@ -60,15 +60,15 @@ class TableNames(TypedDict, total=False):
 
 
 class Tables:
-    """The tables, by their names.
+    """The names of the tables, and the SQL statements on them.
 
     Args:
-        table: The table of keys.
-        outbox: The table of what is to be passed on.
-        schema: The schema of both on PostgreSQL. None: the first of the search path.
+        table: The name of the table of keys.
+        outbox: The name of the outbox table.
+        schema: The schema of both tables on PostgreSQL. None for the first schema of the search path.
 
     Raises:
-        DefinitionError: A name is no plain identifier.
+        DefinitionError: A name is not a plain identifier.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Tables:
             f"ON CONFLICT (key) DO UPDATE SET "
             f"fence = CASE WHEN known.fence > excluded.fence THEN known.fence ELSE excluded.fence END, "
             f"result = COALESCE(known.result, 'null') RETURNING state, result"
-        )  # so that the result is NULL where there was no row before
+        )  # the returned result is NULL only if there was no row before
         self.lock_timeout = "SELECT current_setting('lock_timeout'), set_config('lock_timeout', :limit, true)"
         self.undo: str = f"UPDATE {done} SET state = '{CLOSED}', at = CURRENT_TIMESTAMP WHERE key = :key"
         self.old: str = (
@@ -125,13 +125,13 @@ class Tables:
 
     @staticmethod
     def in_dialect(statement: str, dialect: Dialect) -> str:
-        """*statement* as the dialect has it."""
+        """*statement* in the SQL of *dialect*."""
         for token, meaning in (_IN_POSTGRES if dialect == "postgresql" else _IN_SQLITE).items():
             statement = statement.replace(token, meaning)
         return statement
 
     def statements(self, dialect: Dialect) -> Sequence[str]:
-        """The statements that make the tables; they may be executed again."""
+        """The statements that create the missing tables. They may be executed repeatedly."""
         number = (
             "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
             if dialect == "postgresql"

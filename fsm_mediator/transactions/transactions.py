@@ -39,22 +39,22 @@ class TransactionsSettings(OutboxSettings, total=False):
 
 
 class Transactions:
-    """Has steps take effect once, in transactions of the user's own database.
+    """Makes steps that take effect exactly once, in transactions of the user's own database.
 
-    Made by `sqlite3`, `psycopg`, `sqlalchemy` or `django`; the tables are made by `migrate`, by an Alembic
-    migration (`fsm_mediator.transactions.alembic`) or by the Django app ``fsm_mediator.transactions.django_app``.
+    Create it with `sqlite3`, `psycopg`, `sqlalchemy` or `django`. Create its tables with `migrate`, with an Alembic
+    migration (`fsm_mediator.transactions.alembic`) or with the Django app ``fsm_mediator.transactions.django_app``.
 
     Args:
         database: The database.
         table: The name of the table of keys.
-        outbox: The name of the table of what is to be passed on.
-        schema: The schema of both, on PostgreSQL. None: the first of the search path.
+        outbox: The name of the outbox table.
+        schema: The schema of both tables on PostgreSQL. None for the first schema of the search path.
         patience: Seconds that a probe or a compensation waits for an attempt whose transaction is still open.
-        publish: ``publish(topic, payload, key, message_id)``, a function or, in an `AsyncMediator`, a coroutine
-            function: publishes what `emit` writes. None: messages wait for a process that has one.
+        publish: ``publish(topic, payload, key, message_id)`` publishes the messages of `emit`. It is a function or, in
+            an `AsyncMediator`, a coroutine function. If None, messages wait for a process with such a function.
 
     Raises:
-        DefinitionError: A name is no plain identifier, or *patience* is no number above 0.
+        DefinitionError: A name is not a plain identifier, or *patience* is not a number above 0.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class Transactions:
 
     @classmethod
     def sqlite3(cls, path: str | Path, *, patience: float = 10.0, **settings: Unpack[OutboxSettings]) -> Transactions:
-        """Transactions on a SQLite file, by the standard library; a step is given a `sqlite3.Connection`.
+        """Transactions on a SQLite file. The session of a step is a `sqlite3.Connection`.
 
-        The file is not a journal's: that is its mediator's own.
+        Do not use the file of a journal: only its mediator may write to it.
 
         Args:
             path: The file.
-            patience: Seconds to wait for the file's write lock, too.
-            **settings: As of `Transactions`.
+            patience: As in `Transactions`. Also the seconds to wait for the file's write lock.
+            **settings: As in `Transactions`.
         """
         from fsm_mediator.transactions.databases.sqlite import SQLiteDatabase
 
@@ -92,12 +92,13 @@ class Transactions:
     def psycopg(
         cls, pool: Any, *, asynchronous: bool | None = None, **settings: Unpack[TransactionsSettings]
     ) -> Transactions:
-        """Transactions on PostgreSQL; a step gets a connection of psycopg.
+        """Transactions on PostgreSQL. The session of a step is a psycopg connection.
 
         Args:
-            pool: A pool of `psycopg_pool`, or the address of a server; each transaction then opens a new connection.
-            asynchronous: With an address: whether the steps are coroutine functions.
-            **settings: As of `Transactions`.
+            pool: A pool of `psycopg_pool`, or the address of a server. With an address, each transaction opens a new
+                connection.
+            asynchronous: Whether the steps are coroutine functions. Pass it only with an address.
+            **settings: As in `Transactions`.
         """
         from fsm_mediator.transactions.databases.psycopg import PsycopgDatabase
 
@@ -105,11 +106,11 @@ class Transactions:
 
     @classmethod
     def sqlalchemy(cls, engine: Any, **settings: Unpack[TransactionsSettings]) -> Transactions:
-        """Transactions by SQLAlchemy; a step is given a `Session`, or an `AsyncSession` from an `AsyncEngine`.
+        """Transactions with SQLAlchemy. The session of a step is a `Session`; with an `AsyncEngine`, an `AsyncSession`.
 
         Args:
-            engine: An `Engine` or an `AsyncEngine`, of PostgreSQL or SQLite.
-            **settings: As of `Transactions`.
+            engine: An `Engine` or an `AsyncEngine`, for PostgreSQL or SQLite.
+            **settings: As in `Transactions`.
         """
         from fsm_mediator.transactions.databases.sqlalchemy import SQLAlchemyDatabase
 
@@ -117,11 +118,11 @@ class Transactions:
 
     @classmethod
     def django(cls, using: str = "default", **settings: Unpack[TransactionsSettings]) -> Transactions:
-        """Transactions on a database of Django's; a step is given Django's connection, and may use models.
+        """Transactions on a Django database. The session of a step is Django's connection; the step may use models.
 
         Args:
             using: The alias of the database.
-            **settings: As of `Transactions`; the names of the tables are by default those in Django's setting
+            **settings: As in `Transactions`. The default names of the tables come from Django's setting
                 ``FSM_MEDIATOR``, a dictionary.
         """
         from fsm_mediator.transactions.databases.django import DjangoDatabase, names_in_settings
@@ -150,14 +151,14 @@ class Transactions:
     ) -> Any:
         """Make a step of ``function(session, payload)`` or ``function(session, payload, context)``.
 
-        Its work, its key and its result are committed in one transaction, so that it takes effect once, whatever
-        crashes. It is repeatable and has a probe.
+        The step's work, key and result are committed in one transaction, so that the step takes effect exactly once,
+        even after a crash. The step is repeatable and has a probe.
 
         Args:
             function: The step's work.
-            name: The step's name; by default the function's.
-            isolation: The isolation level of its transactions. None: the database's own.
-            **settings: As the attributes of `Step`.
+            name: The step's name. The default is the function's name.
+            isolation: The isolation level of the step's transactions. None for the default level of the database.
+            **settings: The same settings as the attributes of `Step`.
 
         Raises:
             DefinitionError: The signature or a setting is wrong.
@@ -180,7 +181,7 @@ class Transactions:
 
         return make if function is None else make(function)
 
-    # In transactions of the user's
+    # In the user's own transactions
 
     def start(
         self,
@@ -192,23 +193,24 @@ class Transactions:
         deadline: float | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Start a saga if, and as soon as, the transaction of *session* is committed.
+        """Start a saga after the transaction of *session* is committed. After a rollback, nothing is started.
 
-        A mediator with ``relays=[tx]`` starts it, in its daemon. A repeated id joins the same execution.
+        The daemon of a mediator with ``relays=[tx]`` starts the saga. If an execution with this id exists, no second
+        execution is started.
 
         Args:
-            session: Your open session or connection, of the same type as a step's; its transaction stays open.
+            session: Your open session or connection, of the same type as a step's session. Its transaction stays open.
             saga: The saga or its name.
             payload: The payload, an argument of every step.
             saga_id: The id of the execution.
-            deadline: Seconds from its start; if it has not succeeded by then, it compensates.
-            attributes: As of `Mediator.start`.
+            deadline: Seconds from the start of the execution. If it has not succeeded by then, it compensates.
+            attributes: The same as for `Mediator.start`.
 
         Returns:
-            None; with sessions for coroutines, an awaitable.
+            None. With sessions for coroutines, an awaitable.
 
         Raises:
-            PayloadError: The payload cannot be encoded, or there can be no such attribute.
+            PayloadError: The payload cannot be encoded, or an attribute is not valid.
             RefusedError: The id is malformed.
         """
         check_saga_id(saga_id)
@@ -217,37 +219,37 @@ class Transactions:
         return self._do(self._outbox.start, session, name, saga_id, payload, deadline, checked)
 
     def signal(self, session: Any, saga_id: str, name: str, value: Any = None) -> Any:
-        """Send a signal if, and as soon as, the transaction of *session* is committed; as `start`.
+        """Send a signal after the transaction of *session* is committed. After a rollback, nothing is sent.
 
         Args:
-            session: As of `start`.
-            saga_id: The execution.
-            name: The signal.
-            value: Its value.
+            session: The same as for `start`.
+            saga_id: The id of the execution.
+            name: The name of the signal.
+            value: The value of the signal.
         """
         check_saga_id(saga_id)
         return self._do(self._outbox.put, session, "signal", name, saga_id, value)
 
     def emit(self, session: Any, topic: str, payload: Any, *, key: str = "") -> Any:
-        """Publish a message if, and as soon as, the transaction of *session* is committed; as `start`.
+        """Publish a message after the transaction of *session* is committed. After a rollback, nothing is published.
 
-        It is published at least once, under a unique id. Messages of one key are published in the order of their
-        commits.
+        The message is published at least once, with a unique id. Messages with the same key are published in the order
+        of their commits.
 
         Args:
-            session: As of `start`.
+            session: The same as for `start`.
             topic: The topic to publish to.
             payload: The content of the message: plain data, or types that msgspec encodes.
-            key: Messages with the same key stay in order.
+            key: Messages with the same key are published in order.
         """
         return self._do(self._outbox.put, session, "message", topic, key, payload)
 
     async def pass_on(self, mediator: MediatorLike) -> int:
-        """Publish the rows of the outbox; return their number. A daemon of a mediator with ``relays=[tx]`` calls it."""
+        """Deliver the rows of the outbox; return their number. A daemon of a mediator with ``relays=[tx]`` calls it."""
         return await self._outbox.pass_on(mediator)
 
     def lag(self) -> Any:
-        """Count the rows of the outbox, as a `Lag`; with sessions for coroutines, an awaitable."""
+        """Count the rows of the outbox. Returns a `Lag`; with sessions for coroutines, an awaitable `Lag`."""
         return self._do(self._outbox.lag)
 
     def _do(self, work: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
@@ -257,15 +259,15 @@ class Transactions:
         """A function that returns all rows of your tables: ``check_saga(saga, 100, observe=tx.observe("account"))``.
 
         Args:
-            *tables: Names of tables. In place of a name, a SELECT statement leaves out what differs in each run, such
-                as numbers that the database gives.
+            *tables: Names of tables. Instead of a name, you can pass a SELECT statement. Use it to leave out columns
+                that differ in each run, such as generated numbers.
 
         Returns:
-            A function, or a coroutine function where the sessions are for coroutines. It returns a dictionary: for each
-            of *tables* its rows, sorted.
+            A function, or a coroutine function if the sessions are for coroutines. It returns a dictionary from each
+            of *tables* to its sorted rows.
 
         Raises:
-            DefinitionError: No table is named.
+            DefinitionError: *tables* is empty.
         """
         if not tables:
             raise DefinitionError("tx.observe takes the names of the tables that the saga changes")
@@ -283,32 +285,33 @@ class Transactions:
     # The tables
 
     def prune(self, journal: Journal, older_than: float) -> Any:
-        """Delete the older keys of executions that have ended as far as the journal knows.
+        """Delete old keys of executions that have ended according to the journal.
 
-        An execution that succeeded can still be undone: its compensations are then called as if the key were there.
+        A succeeded execution can still be undone after its keys are deleted. Its compensations are then called as if
+        the keys existed.
 
         Args:
-            journal: The journal of the mediator whose steps these are.
-            older_than: Seconds.
+            journal: The journal of the mediator that executes the steps.
+            older_than: The minimum age of the deleted keys, in seconds.
 
         Returns:
-            A `Pruned`; something to await where the sessions are for coroutines.
+            A `Pruned`; with sessions for coroutines, an awaitable `Pruned`.
 
         Raises:
-            DefinitionError: *older_than* is no number of at least 0.
+            DefinitionError: *older_than* is negative or not a number.
         """
         check_number("prune: older_than (seconds)", older_than)
         return self._do(prune_keys, self._access, journal, older_than)
 
     def ddl(self) -> str:
-        """The statements that make the tables, for a migration tool."""
+        """The SQL statements that create the tables, for a migration tool."""
         return ";\n".join(self._access.tables.statements(self.database.dialect)) + ";\n"
 
     def migrate(self) -> Any:
-        """Make the tables, where they are missing.
+        """Create the missing tables.
 
         Returns:
-            None; with sessions for coroutines, an awaitable.
+            None. With sessions for coroutines, an awaitable.
         """
         return self._do(self._migrate)
 

@@ -1,6 +1,7 @@
-"""Monitor: a web page for operators, to be mounted into an app or started with ``fsm-mediator ui``.
+"""Monitor: web pages for operators. Mount it into an app, or start it with ``fsm-mediator ui``.
 
-It shows what is wrong, one execution in full, and takes the verbs of an operator. It needs the extra ``ui``.
+The pages show executions with problems and the details of each execution. Operators can use verbs such as ``retry``.
+The monitor needs the extra ``ui``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Access: the operator of a request, what that operator may do, and whether a request comes from our own pages."""
+"""Access: an operator and the operator's permissions, and the check that a request comes from the monitor's pages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Operator:
 
     Attributes:
         name: The name that is journaled with each verb.
-        may: The permissions: ``look``, and verbs such as ``retry``. `Operator.acting` has all of them.
+        may: The permissions: ``look``, and verbs such as ``retry``. `Operator.acting` grants all permissions.
 
     Raises:
         DefinitionError: There is no such permission.
@@ -60,7 +60,7 @@ class Operator:
 
     @classmethod
     def acting(cls, name: str) -> Operator:
-        """An operator with the permission to look and to use every verb."""
+        """An operator who may look and use every verb."""
         return cls(name, _PERMISSIONS)
 
     def without(self, permissions: Iterable[str]) -> Operator:
@@ -69,24 +69,24 @@ class Operator:
 
 
 class FormTokens:
-    """Tokens that show that a form was rendered by this monitor.
+    """Tokens that prove that this monitor rendered a form.
 
     Args:
-        secret: The key of the tokens; every process that serves the same monitor needs the same. None: a random key.
+        secret: The key of the tokens. Processes that serve the same monitor need the same key. None for a random key.
     """
 
     def __init__(self, secret: bytes | None) -> None:
         self._key = secrets.token_bytes(32) if secret is None else secret
 
     def token_of(self, operator: Operator) -> str:
-        """The token in the forms of *operator*."""
+        """The token for the forms of *operator*."""
         return hmac.new(self._key, f"form:{operator.name}".encode(), "sha256").hexdigest()
 
     def why_refused(self, operator: Operator, headers: Headers, token: str) -> str | None:
-        """Why a POST is refused; None: it comes from a form of ours.
+        """The reason to refuse a POST. None if the request comes from a form of this monitor.
 
-        A browser says of each request whether it comes from the same origin. If it does not say so, over plain HTTP or
-        in an old browser, the form's token decides.
+        A browser sends a header that says whether a request comes from the same origin. An old browser, or any browser
+        over plain HTTP, does not send this header. Then the form's token decides.
         """
         site = headers.get("sec-fetch-site")
         if site is not None:

@@ -1,4 +1,4 @@
-"""Auditing: what people did to executions, sagas and steps, when and why, from records and notes."""
+"""Auditing: a list of the actions of people on executions, sagas and steps, read from records and notes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Deed:
     """An action of a person or program.
 
     Attributes:
-        at: When, in seconds since the epoch.
-        actor: Its name; empty: it gave none.
+        at: The time of the action, in seconds since the epoch.
+        actor: The name of the person or program; empty if no name was given.
         subject: The execution, or the saga and step, in words.
-        path: The page of the subject, below the root; empty: there is none.
+        path: The path of the subject's page, below the root; empty if there is no page.
         what: The action.
-        why: The reason and the like, redacted.
+        why: The reason and other details, redacted.
     """
 
     at: float
@@ -49,12 +49,12 @@ class Deed:
 
 
 def audit(journal: Journal, redact: Callable[[str], str], after: str | None) -> tuple[list[Deed], str | None]:
-    """The actions on `AUDITED` executions below the cursor *after*, the newest first.
+    """One page of actions: those on the next `AUDITED` executions below the cursor *after*, the newest action first.
 
     The first page also has the actions on sagas and steps, and the batches.
 
     Returns:
-        These, and the cursor of the next page; None: there is none.
+        The actions, and the cursor of the next page. The cursor is None on the last page.
     """
     entries = list(find(journal, Filter(), after, AUDITED))
     found = [*_of_records(journal, redact, entries), *_of_notes(journal, redact, entries, first=after is None)]
@@ -66,7 +66,7 @@ def _of_records(journal: Journal, redact: Callable[[str], str], entries: Iterabl
     for entry in entries:
         try:
             records = journal.records(entry.saga_id)
-        except JournalError:  # its own page says why
+        except JournalError:  # the page of the execution shows the error
             continue
         for record in records:
             if _is_of_person(record):
@@ -84,7 +84,7 @@ def _is_cancel(record: Record) -> bool:
 
 
 def _in_words(record: Record) -> tuple[str, str]:
-    """The action and its reason; the actor has a column of its own."""
+    """The action and its reason, without the actor, which has its own column."""
     if _is_cancel(record) and record.error is not None:
         return f"cancel, in {record.step}" if record.step else "cancel", record.error.message
     event = "signal" if record.event == "executed" else record.event.replace("_", " ")

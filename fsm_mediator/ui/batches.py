@@ -1,4 +1,4 @@
-"""Batches: one verb for all executions of a filter, confirmed on a page, frozen in the journal, and its results."""
+"""Batches: one verb for all executions of a filter. A page asks for confirmation and shows the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Batches:
 
     Args:
         reader: Reads the journal.
-        mediator: Gives the verbs; None: there is none.
+        mediator: Carries out the verbs. None if the monitor has no mediator.
     """
 
     def __init__(self, reader: Reader, mediator: Any) -> None:
@@ -44,25 +44,25 @@ class Batches:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def preview(self, asked: Mapping[str, str | None]) -> tuple[int, list[str]]:
-        """How many executions fit, at most one more than a batch takes; and the ids of the newest."""
+        """The number of executions that match the filter, and the ids of the newest. The count stops above `MOST`."""
         _check_filtered(asked)
         fitting = self._reader.executions(asked, None, PREVIEWED)
         return self._reader.count_fitting(asked, MOST + 1), [entry.saga_id for entry in fitting]
 
     def chosen(self, asked: Mapping[str, str | None]) -> list[str]:
-        """The ids of the executions that fit, the newest first; at most one more than a batch takes."""
+        """The ids of the executions that match the filter, the newest first. At most ``MOST + 1`` ids are read."""
         _check_filtered(asked)
         return [entry.saga_id for entry in self._reader.executions(asked, None, MOST + 1)]
 
     def offer(self, verb: str, asked: Mapping[str, str | None]) -> Offer:
-        """The verb with the fields of its form. If the filter names a saga and a step, they have the step's type."""
+        """The verb with the fields of its form. If the filter names a saga and a step, the fields have its type."""
         return offer_for_many(verb, self._reader.part_of(asked.get("saga"), asked.get("version"), asked.get("step")))
 
     async def begin(self, verb: str, asked: Mapping[str, str | None], form: Mapping[str, str], actor: str) -> str:
-        """Freeze the executions that fit, begin to give them the verb of a *form*, and return the batch's name.
+        """Store the list of matching executions, start to apply the verb to them, and return the batch's name.
 
         Raises:
-            DefinitionError: There are too many, or there is no filter.
+            DefinitionError: Too many executions match, or there is no filter.
             PayloadError: A field of the form is wrong.
         """
         values = arguments(self.offer(verb, asked), form)
@@ -79,14 +79,14 @@ class Batches:
         """Refuse to continue a batch that another process carries out.
 
         Raises:
-            RefusedError: Another one does.
+            RefusedError: Another process carries out the batch.
         """
         process = process_at_it(self._reader.journal, batch)
         if process is not None and batch.name not in self._running:
             raise RefusedError(f"batch {batch.name!r} is carried out by {process} now: its results appear on its page")
 
     def go_on(self, name: str) -> None:
-        """Give the verb of a batch to those without a result, unless this process is at it."""
+        """Apply the verb of a batch to the executions without a result, unless this process already does so."""
         if name not in self._running:
             task = asyncio.ensure_future(self._give(name))
             self._running[name] = task
@@ -100,11 +100,11 @@ class Batches:
                     pass
             else:
                 await run_in_threadpool(lambda: list(bulk(batch=name)))
-        except MediatorError as error:  # the page says how many are left, and resumes the batch there
+        except MediatorError as error:  # the batch's page shows the rest, and can resume it
             logger.warning("batch %r is interrupted: %s", name, error)
 
     def found(self, name: str) -> dict[str, Any]:
-        """A batch and its results.
+        """The data of a batch's page: the batch and its results.
 
         Raises:
             RefusedError: There is no such batch.

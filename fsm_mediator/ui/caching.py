@@ -1,4 +1,4 @@
-"""Cached: values that take long to compute, kept for a while; a page says how old they are."""
+"""Cached: a cache for values that take long to compute. A page shows their age."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class _Kept(NamedTuple):
 
 
 class Cached:
-    """Values by key; each is computed in a thread, once for all requests at the same time.
+    """A cache of values by key. A value is computed in a thread, and requests at the same time share the computation.
 
-    While a value is computed again, requests are answered with the one before.
+    While a value is computed again, requests get the previous value.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,12 @@ class Cached:
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def get(self, key: Hashable, compute: Callable[[], Any], *, seconds: float) -> tuple[Any, float]:
-        """The value of *key* and its age in seconds; after so many *seconds* it is computed again.
+        """The value of *key* and its age in seconds. A value older than *seconds* is computed again in the background.
+
+        A value that took long to compute is kept longer than *seconds*.
 
         Raises:
-            Exception: The error of *compute*; nothing is kept then.
+            Exception: The error of *compute*. Then nothing is cached.
         """
         kept = self._values.get(key)
         if kept is not None and (age := time.monotonic() - kept.made_at) <= max(seconds, SHARE * kept.took):

@@ -1,7 +1,7 @@
 """Live: server-sent events that tell a page when its content has changed.
 
-The process that serves the page renders it again and again and compares. So it notices the changes of every driver, in
-any process. A browser whose proxy holds events back asks for the page itself every two seconds.
+The process that serves the page renders it repeatedly and compares the results. So it notices the changes that any
+driver makes, in any process. If a proxy delays events, the browser instead requests the page every two seconds.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _PASSING: Final = re.compile(
 
 
 def digest_of(html: str) -> str:
-    """A short text that changes when a page does; how long ago something was does not count."""
+    """A hash of a page. Texts such as "5 s ago" are left out, because they change although nothing has happened."""
     return hashlib.sha256(_PASSING.sub("", html).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 async def events(
     render: Callable[[], Awaitable[str]], gone: Callable[[], Awaitable[bool]], known: str
 ) -> AsyncIterator[bytes]:
-    """The events of a page: ``changed``, with its digest as the id, whenever it is another than the *known* one.
+    """The server-sent events of a page. Whenever its digest changes, an event ``changed`` has the new digest as its id.
 
     Args:
         render: Renders the page.
-        gone: Whether the browser has left.
-        known: The digest that the browser shows.
+        gone: Returns whether the browser has disconnected.
+        known: The digest of the page that the browser shows.
     """
     yield b"retry: 2000\n: listening\n\n"
     while not await gone():

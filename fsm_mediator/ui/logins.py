@@ -1,4 +1,4 @@
-"""Logins of ``fsm-mediator ui``: each is an ASGI app around the monitor, and names the operator of a request."""
+"""Logins of ``fsm-mediator ui``. Each login is an ASGI app around the monitor, and finds the operator of a request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RIGHTS: Final = (LOOKS, ACTS)
 
 
 def logged_in(request: Request) -> Operator | None:
-    """The operator whom a login has found; given to `Monitor` as *authorize*."""
+    """The operator that a login has found. It is passed to `Monitor` as *authorize*."""
     found: Operator | None = request.scope.get(_OPERATOR)
     return found
 
@@ -42,14 +42,14 @@ async def _answer(response: Response, scope: Scope, receive: Receive, send: Send
 
 
 class OneTimeToken:
-    """Lets in the browser that first opens the URL with the token, and remembers it in a cookie.
+    """Admits only the browser that first opens the URL with the token. A cookie keeps that browser logged in.
 
     Args:
         app: The monitor.
-        operator: The operator at the browser.
+        operator: The operator who uses the browser.
 
     Attributes:
-        token: The token, until it is used.
+        token: The token. None after the token was used.
     """
 
     def __init__(self, app: ASGIApp, operator: Operator) -> None:
@@ -80,15 +80,15 @@ class OneTimeToken:
 
 
 class PasswordFile:
-    """Asks for name and password, which a file has: a line ``NAME:ROLE:PASSWORD`` for each person.
+    """Asks for a name and a password, and checks them against a file. Each line of it is ``NAME:ROLE:PASSWORD``.
 
     Args:
         app: The monitor.
-        path: The file; only its owner may be able to read it.
+        path: The file. Only its owner may have the permission to read it.
 
     Raises:
-        DefinitionError: Others can read the file, a line is none, or it has no line.
-        OSError: It cannot be read.
+        DefinitionError: Others can read the file, a line is malformed, or the file has no line.
+        OSError: The file cannot be read.
     """
 
     def __init__(self, app: ASGIApp, path: Path) -> None:
@@ -131,11 +131,11 @@ class PasswordFile:
 
 
 class ProxyHeader:
-    """Believes the header in which a proxy names the person whom it has let in.
+    """Takes the operator's name from a header that a proxy sets after it has authenticated the person.
 
     Args:
         app: The monitor.
-        header: The name of the header. The proxy must remove it from what comes from outside.
+        header: The name of the header. The proxy must remove this header from requests that come from outside.
     """
 
     def __init__(self, app: ASGIApp, header: str) -> None:

@@ -1,4 +1,4 @@
-"""Monitor: the ASGI app. It asks for the operator of a request, routes to a page, and answers with HTML."""
+"""Monitor: the ASGI app. It finds the operator of a request, routes the request to a page, and returns HTML."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _STATUS: Final[tuple[tuple[type[MediatorError], int], ...]] = (
 
 
 class Monitor:
-    """The operator's pages, as an ASGI app: mount it into FastAPI or Starlette, or serve it by itself.
+    """The pages for operators, as an ASGI app. Mount it into FastAPI or Starlette, or serve it as its own app.
 
     ::
 
@@ -78,18 +78,19 @@ class Monitor:
         app.mount("/sagas", Monitor(mediator, authorize=who))
 
     Args:
-        mediator: The mediator that carries out verbs, a `Mediator` or an `AsyncMediator` of the same event loop. A
-            journal, or its path or URL, may be given in its place: then the pages are read-only, and have no pictures.
-        authorize: Called with each request (a function or a coroutine function); returns the `Operator`, or None,
-            which is answered with 403.
-        read_only: Whether no verb is taken from anyone.
-        redact: Hides secrets: called with each text that is shown of payloads, results, errors and reasons.
-        secret: The key of the tokens in forms. Give every process that serves the same pages the same. None: a random
-            one, of this process.
-        archive: The folder of an `Archive`, whose executions are shown, too. None: there is none.
+        mediator: The mediator that carries out verbs: a `Mediator`, or an `AsyncMediator` on the same event loop. You
+            can also pass a journal, or its path or URL. Then the pages are read-only and have no pictures.
+        authorize: A function or a coroutine function that is called with each request. It returns the `Operator`, or
+            None to answer with status 403.
+        read_only: Whether to refuse all verbs from all operators.
+        redact: Called with each text of payloads, results, errors and reasons before it is shown. It returns the text
+            without secrets.
+        secret: The key of the tokens in forms. Pass the same key in every process that serves the same pages. If None,
+            each process has a random key.
+        archive: The folder of an `Archive` whose executions are shown too. None if there is no archive.
 
     Raises:
-        DefinitionError: *mediator* is none and no journal, or *authorize* cannot be called.
+        DefinitionError: *mediator* is neither a mediator nor a journal, or *authorize* cannot be called.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class Monitor:
         return self._answer(request, operator, *await self._made(page, request))
 
     async def _made(self, page: PageMaker, request: Request) -> tuple[Page, int]:
-        """The page, or the message of what it could not be made of; and the status."""
+        """The page and the status. If the page cannot be made, a page with the error message."""
         try:
             return await page(request), 200
         except MediatorError as error:
@@ -186,7 +187,7 @@ class Monitor:
 
     def _render(self, request: Request, operator: Operator | None, page: Page) -> str:
         root = request.scope.get("root_path", "")
-        path = request.scope["path"].removeprefix(root) or "/"  # not that of request.url, which ends at a "?" of an id
+        path = request.scope["path"].removeprefix(root) or "/"  # request.url cuts the path at a "?" in an id
         query = f"?{request.url.query}" if request.url.query else ""
         html = self._templates.get_template(page.template).render(
             root=root,
@@ -276,7 +277,7 @@ class Monitor:
     async def _form_for(
         self, request: Request, verb: str | None
     ) -> tuple[Operator | None, dict[str, str], tuple[int, str] | None]:
-        """The operator, the fields of the form, and why it is refused: a status and words; None: it is taken."""
+        """The operator, the fields of the form, and the refusal (status, words), which is None if it is accepted."""
         operator = await self._operator(request)
         if operator is None or (operator.may == {LOOK} if verb is None else verb not in operator.may):
             why = "This monitor is read-only." if self._read_only else f"You may not use {verb or 'batches'!r} here."
@@ -294,7 +295,7 @@ class Monitor:
         return self._answer(request, operator, _message(words), status)
 
     async def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """The answer of a method of the mediator, whichever of the two it is."""
+        """Call a method of the `Mediator` or `AsyncMediator`, and return its result."""
         method = getattr(self._mediator, name)
         if inspect.iscoroutinefunction(method):
             return await method(*args, **kwargs)
@@ -306,7 +307,7 @@ def _message(words: str, back: str = "", title: str = "Not done") -> Page:
 
 
 async def _form_of(request: Request) -> dict[str, str] | None:
-    """The fields of a form; None: it is too large."""
+    """The fields of a form. None if the form is too large."""
     body = b""
     async for part in request.stream():
         body += part
@@ -321,7 +322,7 @@ def _readable(journal: Any) -> Journal:
 
 
 def _safely(send: Send) -> Send:
-    """*send*, with the headers of safety on each response."""
+    """*send*, wrapped so that each response has the security headers."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -332,7 +333,7 @@ def _safely(send: Send) -> Send:
 
 
 def _templates(clock: Callable[[], float]) -> jinja2.Environment:
-    """The templates; everything that they print is escaped."""
+    """The environment of the templates. It escapes all values."""
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -350,7 +351,7 @@ def _url(text: str) -> str:
 
 
 def _ago(clock: Callable[[], float], at: float) -> Markup:
-    """The time *at* as how long ago it was, or will be; exact in its title."""
+    """The time *at* relative to now, such as "5 s ago" or "in 2 h". The element's title has the exact time."""
     seconds = clock() - at
     words = f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
     try:

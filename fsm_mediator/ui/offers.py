@@ -1,4 +1,4 @@
-"""Offers: the verbs that an execution takes now, as its machine has it, with the fields of their forms."""
+"""Offers: the verbs that an execution's machine allows in its current state, with the fields of their forms."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Field:
     """A field of a form.
 
     Attributes:
-        name: Its name in the form.
-        label: The words before it.
-        choices: The values to choose from, as (value, words); empty: a text is written.
-        json: Whether the text is JSON; otherwise it is taken as it is.
-        required: Whether it must be filled in.
-        hint: The words below it.
-        value: The text that it has at first.
+        name: The name of the field in the form.
+        label: The words before the field.
+        choices: The values to choose from, as (value, words). If empty, the user writes a text.
+        json: Whether the text is parsed as JSON. Otherwise the text itself is the value.
+        required: Whether the user must fill in the field.
+        hint: The words below the field.
+        value: The initial text.
     """
 
     name: str
@@ -56,13 +56,13 @@ _WHY: Final = attrs.evolve(REASON, required=True, hint="How did you make sure? I
 
 @attrs.frozen
 class Offer:
-    """A verb that an execution takes now.
+    """A verb that is allowed for an execution now.
 
     Attributes:
-        verb: The method of the mediator.
-        label: The words on its button.
-        does: Its effect, in a sentence.
-        fields: The fields of its form.
+        verb: The name of the mediator's method.
+        label: The words on the verb's button.
+        does: The effect of the verb, in a sentence.
+        fields: The fields of the verb's form.
     """
 
     verb: str
@@ -72,13 +72,13 @@ class Offer:
 
 
 def offers(saga: Saga | None, entry: Entry, undrivable: str | None, hold: Note | None = None) -> Iterator[Offer]:
-    """The verbs that an execution takes now.
+    """The verbs that are allowed for an execution now.
 
     Args:
-        saga: Its definition; None: unknown here.
+        saga: The execution's definition. None if this process does not know it.
         entry: The execution.
-        undrivable: Why no living driver can drive it; None: one can.
-        hold: The hold that it is under; None: none.
+        undrivable: The reason why no living driver can drive the execution. None if a driver can drive it.
+        hold: The hold that applies to the execution. None if there is no hold.
     """
     branch = is_branch(entry.saga_id)
     if undrivable is not None and not branch and not is_ended(entry.state):
@@ -131,7 +131,7 @@ def offer_for_many(verb: str, part: Part | None) -> Offer:
 
     Args:
         verb: The verb.
-        part: The part that all of them are in; None: it is not known.
+        part: The part that all of these executions are in. None if it is not known.
     """
     label, does = _LABELS[verb]
     path = "the step" if part is None else part.path
@@ -162,7 +162,8 @@ def _settling(part: Part, can: tuple[tuple[str, str], ...]) -> Iterator[Field]:
 def value_field(name: str, label: str, type: Any) -> Field:
     """The field for a value of *type*.
 
-    Truth values, choices and texts are chosen or written as they are; everything else is written as JSON.
+    Booleans and values with fixed choices are selected from a list. Strings are written as they are. All other values
+    are written as JSON.
     """
     optional = False
     if typing.get_origin(type) in (typing.Union, getattr(typing, "UnionType", None)) or "|" in str(type):
@@ -190,10 +191,10 @@ def _json(value: Any) -> str:
 
 
 def arguments(offer: Offer, form: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of the verb, from a form that was filled in.
+    """The arguments of the verb, from the submitted form.
 
     Raises:
-        PayloadError: A field is missing, is none of the choices, or is not JSON.
+        PayloadError: A field is missing, its value is none of the choices, or its text is not JSON.
     """
     found: dict[str, Any] = {}
     for field in offer.fields:

@@ -1,4 +1,4 @@
-"""Pages: what each page shows, as plain data for its template, and the verbs that a form asks for."""
+"""Pages: makes the content of each page, as plain data for its template, and carries out the verbs of forms."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class Pages:
 
     Args:
         reader: Reads the journal.
-        batches: Begins batches, and reads them.
-        call: Calls a method of the mediator by its name; None: there is none.
-        archive: The folder of an archive; None: none is shown.
+        batches: Starts batches, and reads them.
+        call: Calls a method of the mediator by its name. None if there is no mediator.
+        archive: The folder of the archive. None if no archive is shown.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Pages:
         self.batches = batches
 
     async def now(self, _request: Request) -> Page:
-        """Trouble first, then each saga's machine with the number of executions in each state."""
+        """The start page: first executions in trouble, then each machine with the number of executions per state."""
         troubled = await run_in_threadpool(self._reader.troubled)
         counts, age = await self._counts()
         machines = [
@@ -121,7 +121,7 @@ class Pages:
         return known[-1] if known else None
 
     async def runs(self, request: Request) -> Page:
-        """The newest executions that fit the filters of the URL."""
+        """The newest executions that match the filters in the URL."""
         asked = {name: request.query_params.get(name, "").strip() or None for name in FILTERS}
         wanted, after = request.query_params.get("id", "").strip(), request.query_params.get("after") or None
         if wanted:
@@ -137,7 +137,7 @@ class Pages:
         return Page("runs.html", content)
 
     async def run(self, request: Request) -> Page:
-        """One execution: its picture, timeline, inbox, branches, and its verbs of now."""
+        """One execution: its picture, timeline, inbox and branches, and the verbs that are allowed now."""
         return await self._run_page(self._reader, request.path_params["saga_id"], request)
 
     async def _run_page(self, reader: Reader, saga_id: str, request: Request) -> Page:
@@ -156,12 +156,12 @@ class Pages:
         return Page("run.html", content)
 
     async def _preview(self, saga_id: str, taken: Iterable[Offer]) -> Any:
-        """The steps that a cancel or an undo would compensate; None: neither is taken now."""
+        """The steps that a cancel or an undo would compensate. None if neither is allowed now."""
         if self._call is None or not any(offer.verb in ("cancel", "undo") for offer in taken):
             return None
         try:
             return await self._call("preview", saga_id)
-        except MediatorError:  # its state has changed meanwhile; the form says so when it is sent
+        except MediatorError:  # the state has changed meanwhile; submitting the form will say so
             return None
 
     def _read_run(self, reader: Reader, saga_id: str) -> dict[str, Any]:
@@ -190,9 +190,9 @@ class Pages:
         }
 
     async def _picture_of(self, reader: Reader, entry: Entry, view: View, at: str) -> tuple[Any, int]:
-        """The picture of an execution after its *at*-th moment, and the number of its last moment."""
+        """The picture of an execution at frame number *at*, and the number of the last frame."""
         saga = reader.saga_of(entry)
-        if saga is None:  # the timeline says all the same
+        if saga is None:  # without a definition the page has only the timeline
             return None, 0
         try:
             way = await run_in_threadpool(run_of, reader.journal, entry, reader.hidden)
@@ -219,21 +219,21 @@ class Pages:
         return {"title": "Stuck", "groups": groups, "redact": reader.redact, "most": most}
 
     def _offers(self, reader: Reader, entry: Entry, look: Drivability) -> list[Offer]:
-        """The verbs that an execution takes now; none where no verb is taken at all."""
+        """The verbs that are allowed for an execution now. The list is empty for archives and without a mediator."""
         if self._call is None or reader is not self._reader:
             return []
         why = look.why_not(entry) if look.is_undrivable(entry) else None
         return list(offers(reader.saga_of(entry), entry, why, reader.hold_of(entry)))
 
     async def machines(self, _request: Request) -> Page:
-        """Every saga and version that is known here or in the journal."""
+        """Every saga and version that this process knows or that the journal has."""
         counts, _ = await self._counts()
         known = {(saga.name, saga.version) for saga in self._reader.sagas}
         listed = [(*key, key in known, counts.get(key, Counter()).total()) for key in sorted({*known, *counts})]
         return Page("machines.html", {"title": "Machines", "machines": listed})
 
     async def machine(self, request: Request) -> Page:
-        """One machine: its numbers, the verifier's report, and what changed since the version before."""
+        """One machine: its statistics, the verifier's report, and the comparison with other versions."""
         name, version = request.path_params["name"], request.path_params["version"]
         show = request.query_params.get("show", "now")
         saga = self._saga(name, version)
@@ -270,7 +270,7 @@ class Pages:
         return {"version": old.version, "report": str(comparison), "in_flight": flight}
 
     async def archive(self, request: Request) -> Page:
-        """The executions of an archive, file by file, the newest first; or the one of the given id."""
+        """The executions of the archive, file by file, the newest first. With an id, only that execution."""
         assert self._archive is not None
         wanted, before = request.query_params.get("id", "").strip(), request.query_params.get("before") or None
         if wanted:
@@ -280,7 +280,7 @@ class Pages:
         return Page("archive.html", {"title": "Archive", "lines": lines, "more": query})
 
     async def archived(self, request: Request) -> Page:
-        """One execution of the archive, as `run` shows those of the journal."""
+        """One execution of the archive, shown like an execution of the journal (see `run`)."""
         return await self._archived(request.path_params["saga_id"], request)
 
     async def _archived(self, saga_id: str, request: Request) -> Page:
@@ -298,7 +298,7 @@ class Pages:
         return Page("audit.html", {"title": "Audit", "deeds": deeds, "more": query, "after": after})
 
     async def bulk(self, request: Request) -> Page:
-        """The executions that a batch would concern, and the form that confirms it."""
+        """The executions that a new batch would have, and the form to confirm the batch."""
         verb = request.query_params.get("verb", "")
         if verb not in IN_BULK:
             raise DefinitionError(f"no batch gives {verb!r}; there are {', '.join(IN_BULK)}")
@@ -316,13 +316,13 @@ class Pages:
     # Verbs
 
     async def act(self, verb: str, saga_id: str, form: Mapping[str, str], actor: str) -> str:
-        """Have the mediator carry out the verb of a form; *actor* is journaled with it.
+        """Let the mediator carry out the verb of a form. *actor* is journaled with the verb.
 
         Returns:
-            The execution to be shown next.
+            The id of the execution to show next.
 
         Raises:
-            RefusedError: The execution does not take it now.
+            RefusedError: The verb is not allowed for the execution now.
             PayloadError: A field of the form is wrong.
         """
         entry = await run_in_threadpool(self._reader.entry, saga_id)
@@ -345,7 +345,12 @@ class Pages:
 
 
 def _age(lag: float | None, kept: float) -> str:
-    """The age of counts in words: by how much their source lags behind, and for how long they are kept here."""
+    """The age of counts, in words.
+
+    Args:
+        lag: The seconds by which the source of the counts may lag behind. None if they were counted in the journal.
+        kept: The seconds since the counts were read.
+    """
     source = "counted" if lag is None else "looked up in the side store"
     missing = "" if not lag else f", which lacks the changes of the last {span(lag)}"
     return f"{source} {span(kept)} ago{missing}" if kept >= 1 else f"{source} now{missing}"
@@ -359,7 +364,7 @@ def _by_phase(states: Mapping[str, int]) -> Counter[str]:
 
 
 def _ordered(counts: Mapping[tuple[str, str], Counter[str]]) -> list[tuple[str, str, Counter[str]]]:
-    """The counts by name, the newest version first; those in trouble before all others."""
+    """The counts of all machines. Those with the most stuck executions come first, then the order is by name."""
     ordered = sorted(counts.items(), key=lambda item: (-_by_phase(item[1])["stuck"], item[0]))
     return [(name, version, states) for (name, version), states in ordered]
 

@@ -1,4 +1,4 @@
-"""Pictures: SVGs of our own renderer, made fit for a page without inline styles."""
+"""Pictures: diagrams as SVG, changed so that a page needs no inline styles."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LEAST: Final = 6
 
 
 def inline_svg(diagram: Diagram, *, ids: bool = False) -> Markup:
-    """The SVG of a diagram, to be put into a page, or the reason why there is none.
+    """The SVG of a diagram, for a page. If the diagram cannot be drawn, the reason.
 
     Args:
         diagram: The diagram, in the theme ``auto``.
-        ids: Whether states keep their ids, by which a click names them; a page can have one such picture.
+        ids: Whether the states keep their ids, which clicks on states need. A page can have only one such picture.
     """
     try:
         svg = diagram.to_svg()
@@ -41,21 +41,21 @@ def inline_svg(diagram: Diagram, *, ids: bool = False) -> Markup:
 
 
 def dark_rules() -> str:
-    """The style sheet that makes the pictures dark on a dark page."""
+    """The style sheet for pictures on a dark page."""
     sheet = _TAG.sub("", dark_sheet())
     return sheet.replace("[fill=", "svg [fill=").replace("[stroke=", "svg [stroke=")
 
 
 def strip(records: Sequence[Record], accepted_at: float, now: float | None) -> Markup:
-    """The history as a strip of bars: one for each state that was held, long ones compressed.
+    """The history of an execution as a strip of bars. Each bar is a state that the execution was in.
 
-    The width of a bar grows with the logarithm of its time, so that a wait of days leaves room for attempts of
-    milliseconds.
+    The width of a bar grows with the logarithm of the state's duration, so that a wait of days leaves room for attempts
+    of milliseconds.
 
     Args:
         records: The records, in order.
-        accepted_at: When the execution was accepted.
-        now: The present time, up to which the last state has been held; None: it has ended.
+        accepted_at: The time at which the execution was accepted.
+        now: The current time, which ends the last bar. None if the execution has ended.
     """
     held = []
     state, since = "pending", accepted_at
@@ -82,7 +82,7 @@ def strip(records: Sequence[Record], accepted_at: float, now: float | None) -> M
 
 
 def _weight(seconds: float) -> float:
-    """Nothing for a millisecond or less, and as much again for each tenfold."""
+    """The weight of a duration: 0 up to a millisecond, and 1 more for each further factor of ten."""
     weight = 0.0
     while seconds > 0.001 and weight < 12:
         seconds /= 10

@@ -1,4 +1,4 @@
-"""Reading: what the pages show, as plain data, from a journal and the sagas that are known here. It writes nothing."""
+"""Reading: reads the data of the pages from a journal and from the known sagas. It never writes."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class Row:
     """One execution in a list.
 
     Attributes:
-        entry: Its row in the journal.
-        words: Its state in words.
-        driver: The driver that owns it, in words; empty: none.
-        trouble: Its trouble, in words; None: no trouble is known.
-        kind: The kind of its trouble; None: there is none.
+        entry: The execution's row in the journal.
+        words: The execution's state, in words.
+        driver: The driver that owns the execution, in words; empty if there is none.
+        trouble: The execution's trouble, in words. None if no trouble is known.
+        kind: The kind of the trouble. None if no trouble is known.
     """
 
     entry: Entry
@@ -109,10 +109,10 @@ class Line:
         record: The record.
         words: The event, in words.
         then: The state after it, in words.
-        details: Error, reason and the like, redacted.
-        after: The time since the record before, in words.
-        value: The result or value as JSON, redacted; empty: none.
-        traceback: The traceback, redacted; empty: none.
+        details: The error, the reason and other details, redacted.
+        after: The time since the previous record, in words.
+        value: The result or value as JSON, redacted; empty if there is none.
+        traceback: The traceback, redacted; empty if there is none.
     """
 
     record: Record
@@ -142,7 +142,7 @@ class Reader:
 
     Args:
         journal: The journal.
-        sagas: The definitions that are known here; the pages of others have no pictures.
+        sagas: The known definitions. The pages of other sagas have no pictures.
         redact: Hides secrets in a text.
         clock: The time, in seconds since the epoch.
     """
@@ -160,12 +160,12 @@ class Reader:
         self.branch_names: set[str] = {name for name, _, _ in self._by_shape} - {saga.name for saga in self.sagas}
 
     def saga_of(self, entry: Entry) -> Saga | None:
-        """The definition of an execution; None: it is not known here."""
+        """The definition of an execution. None if it is not known here."""
         opened = entry.acceptance
         return self._by_shape.get((opened.saga, opened.version, opened.fingerprint))
 
     def part_of(self, saga: str | None, version: str | None, step: str | None) -> Part | None:
-        """The part at the path *step*, in the newest definition of this name; None: it is not known here."""
+        """The part at the path *step*, in the newest definition of this saga. None if it is not known here."""
         known = [each for (name, of, _), each in self._by_shape.items() if name == saga and version in (None, of)]
         parts = (part for each in reversed(known) for part in each.parts if part.path == step)
         return next(parts, None)
@@ -174,7 +174,7 @@ class Reader:
         """The execution with this id.
 
         Raises:
-            UnknownExecutionError: There is none.
+            UnknownExecutionError: The journal has no execution with this id.
         """
         found = self.journal.find(saga_id)
         if found is None:
@@ -193,7 +193,7 @@ class Reader:
         return Row(entry, place_in_words(entry.state), driver, *self._trouble_of(entry, look))
 
     def _trouble_of(self, entry: Entry, look: Drivability) -> tuple[str | None, str | None]:
-        """The trouble of an execution in words, and its kind; None: nothing that its row shows."""
+        """The trouble of an execution in words, and its kind. Both are None if its row shows no trouble."""
         if entry.state in ENDED:
             return None, None
         if look.is_undrivable(entry):
@@ -218,16 +218,16 @@ class Reader:
         return entry.wake_at is not None and entry.wake_at < late
 
     def executions(self, asked: Mapping[str, str | None], after: str | None, limit: int) -> list[Entry]:
-        """The newest executions that fit, below the cursor *after*; at most *limit*.
+        """The newest executions that match the filter, below the cursor *after*.
 
         Args:
-            asked: Arguments of `filter_of`, with several states as ``stuck,failed`` and times as ``2h`` ago or a date;
-                and ``having``: the attributes ``tenant=acme order=17``.
-            after: The cursor of the last execution of the page before.
-            limit: At most so many.
+            asked: The arguments of `filter_of`, as texts: states such as ``stuck,failed``, and times such as ``2h``
+                (two hours ago) or a date. ``having`` has attributes, such as ``tenant=acme order=17``.
+            after: The cursor of the last execution on the previous page.
+            limit: The maximum number of executions.
 
         Raises:
-            DefinitionError: There is no such state, an attribute is no NAME=VALUE, or a time is none.
+            DefinitionError: There is no such state, an attribute is not NAME=VALUE, or a time is malformed.
         """
         return find(self.journal, self._filter_of(asked), after, limit)
 
@@ -239,9 +239,10 @@ class Reader:
         return filter_of(**named, state=states or None, attributes=attributes)
 
     def counts(self) -> tuple[dict[tuple[str, str], Counter[str]], float | None]:
-        """How many executions of each saga and version are in each state; and by how many seconds they may lag behind.
+        """The number of executions in each state, by saga and version, and the seconds by which it may lag behind.
 
-        They are looked up in the side store if there is one, of whatever age; None: they are counted now.
+        If the journal has a side store, the numbers come from that store, however old they are. Otherwise the
+        executions are counted now, and the seconds are None.
         """
         store = filled_store_of(self.journal)
         if store is not None:
@@ -265,7 +266,7 @@ class Reader:
         return {(str(one.saga), str(one.version)): Counter(journal.count(one, "state")) for one in each}
 
     def numbers(self, saga: Saga) -> tuple[Statistics, float | None]:
-        """The numbers of the executions of *saga* in its version; and by how many seconds they may lag behind."""
+        """The statistics of this version of *saga*, and the seconds by which they may lag behind, as for `counts`."""
         store = filled_store_of(self.journal)
         if store is None:
             return Statistics.read(saga, self.journal), None
@@ -273,7 +274,7 @@ class Reader:
         return Statistics(saga, saga.version, machines=machines), store.age()
 
     def count_fitting(self, asked: Mapping[str, str | None], most: int) -> int:
-        """How many executions `executions` would list; it stops at *most*."""
+        """The number of executions that match the filter. The count stops at *most*."""
         chosen = self._filter_of(asked)
         if not finds(self.journal) or UNDRIVABLE in chosen.states:
             return len(find(self.journal, chosen, None, most))
@@ -282,7 +283,7 @@ class Reader:
         return self.journal.count_after(chosen, None, most) if counted is None else min(sum(counted.values()), most)
 
     def troubled(self) -> list[tuple[str, list[Row]]]:
-        """The trouble of now, by kind, the worst first; each with the newest executions."""
+        """The executions that are in trouble now, by kind of trouble. The worst kind comes first."""
         look = Drivability(self.journal)
         newest = newest_by_phase(self.journal, _UNFINISHED, LOOKED_AT)
         by_phase = {phase: self.rows(found, look) for phase, found in newest.items()}
@@ -304,7 +305,7 @@ class Reader:
         return [(kind, found) for kind, found in kinds if found]
 
     def last_record(self, entry: Entry) -> Record | None:
-        """The last record of an execution; None: it has none that can be read."""
+        """The last record of an execution. None if it has no records or they cannot be read."""
         try:
             records = self.journal.records(entry.saga_id)
         except JournalError:
@@ -312,7 +313,7 @@ class Reader:
         return records[-1] if records else None
 
     def stuck_groups(self) -> list[tuple[str, str, str, list[tuple[Entry, Record | None]]]]:
-        """The stuck executions by saga, step and type of error, the largest group first."""
+        """The stuck executions, grouped by saga, step and error type. The largest group comes first."""
         groups: dict[tuple[str, str, str], list[tuple[Entry, Record | None]]] = {}
         for entry in newest_by_phase(self.journal, (STUCK,), LOOKED_AT)[STUCK]:
             last = self.last_record(entry)
@@ -323,7 +324,7 @@ class Reader:
     # One execution
 
     def records(self, saga_id: str) -> tuple[list[Record], str | None]:
-        """The records of an execution; or none, and why they cannot be read."""
+        """The records of an execution, and None. If they cannot be read, an empty list and the reason."""
         try:
             return self.journal.records(saga_id), None
         except JournalError as error:
@@ -357,12 +358,12 @@ class Reader:
         return Item(item.kind, item.name, *words, item.at, item.actor or "", trace_of(item.carrier))
 
     def hold_of(self, entry: Entry) -> Note | None:
-        """The hold that an execution is under; None: none, or it has ended."""
+        """The hold that applies to an execution. None if there is no hold or the execution has ended."""
         journal: Journal = self.journal
         return hold_of(journal, entry) if entry.state not in ENDED and keeps_notes(self.journal) else None
 
     def hidden(self, record: Record) -> Record:
-        """*record* with its texts redacted: the message of an error by itself, and after the error's type."""
+        """*record* with its texts redacted. An error's message is redacted alone, and again together with its type."""
         error = record.error
         if error is not None:
             whole = self.redact(str(Failure(error.type, self.redact(error.message))))
@@ -370,7 +371,7 @@ class Reader:
         return msgspec.structs.replace(record, error=error, reason=self.redact(record.reason or "") or None)
 
     def notes(self, saga_id: str) -> list[tuple[Note, str, str]]:
-        """The notes about an execution, each with its value and its reason, redacted."""
+        """The notes about an execution. Each has its redacted value and its redacted reason."""
         found = notes_of(self.journal, saga_id)
         return [(note, self.json_of(note.value), self.redact(note.reason or "")) for note in found]
 
@@ -382,16 +383,18 @@ class Reader:
 
 
 def trace_of(carrier: Mapping[str, str] | None) -> tuple[str, str] | None:
-    """The ids of the trace and the span that a carrier names, as OpenTelemetry wrote them; None: none."""
+    """The ids of the trace and the span in an OpenTelemetry carrier. None if the carrier has no ids."""
     found = _TRACEPARENT.match((carrier or {}).get("traceparent", ""))
     return None if found is None else (found[1], found[2])
 
 
 def _time(name: str, text: str, now: float) -> float:
-    """A time: so long ago (``2h``), or a date (``2026-11-29T10:00``, UTC unless it says another zone).
+    """The time that *text* means: a duration before *now* (``2h``), or a date (``2026-11-29T10:00``).
+
+    A date without a time zone is UTC.
 
     Raises:
-        DefinitionError: It is neither.
+        DefinitionError: *text* is neither a duration nor a date.
     """
     if ago := _AGO.fullmatch(text):
         return now - float(ago[1]) * _SECONDS[ago[2]]

@@ -1,1 +1,1 @@
-"""The databases that `Transactions` can use, each behind the same few questions."""
+"""The databases that `Transactions` can use. Each implements the protocol `Database`."""

@@ -1,4 +1,4 @@
-"""Database: the few things that `Transactions` does with a database of the user's."""
+"""Database: the operations that `Transactions` needs from the user's database."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ISOLATION: Final = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
 def dialect_of(database: str) -> Dialect:
-    """The dialect of a database, by the name that SQLAlchemy and Django have for it.
+    """The dialect of a database, from its name in SQLAlchemy or Django.
 
     Raises:
-        DefinitionError: It is another one.
+        DefinitionError: The database is neither PostgreSQL nor SQLite.
     """
     if database not in ("postgresql", "sqlite"):
         raise DefinitionError(
@@ -34,14 +34,14 @@ def dialect_of(database: str) -> Dialect:
 
 
 class Database(Protocol):
-    """A database of the user's.
+    """The user's database.
 
-    One implementation serves functions and coroutine functions: its methods are coroutine functions, which never
-    suspend where *asynchronous* is False.
+    An implementation works for functions and for coroutine functions. Its methods are coroutine functions. If
+    *asynchronous* is False, they never suspend.
 
     Attributes:
-        dialect: Which SQL it speaks.
-        asynchronous: Whether its sessions are for coroutines.
+        dialect: The SQL dialect of the database.
+        asynchronous: Whether the sessions are for coroutines.
     """
 
     @property
@@ -53,40 +53,44 @@ class Database(Protocol):
         """As above."""
 
     async def begin(self, isolation: str | None) -> Any:
-        """A session in a new transaction, which is part of no other.
+        """A session in a new transaction, which is not part of another transaction.
 
         Raises:
-            TransactionError: The caller is in a transaction, which the new one would be part of.
+            TransactionError: The caller already has a transaction, and the new transaction would be a part of it.
         """
 
     async def query(self, session: Any, statement: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
         """Execute a statement with parameters such as ``:key``, and return its rows."""
 
     def guard(self, session: Any) -> AbstractContextManager[Any]:
-        """While the user's function has the session: nothing ends its transaction.
+        """Prevent the user's function from ending the transaction of *session*, while this context manager is open.
 
         Raises:
-            TransactionError: On leaving, or where it was tried: it was ended.
+            TransactionError: The function ended the transaction, or tried to end it.
         """
 
     async def commit(self, session: Any) -> None:
-        """Commit, and give the session back."""
+        """Commit, and release the session."""
 
     async def rollback(self, session: Any, error: BaseException) -> None:
-        """Roll back, and give the session back; a failure of this is added to *error* as a note."""
+        """Roll back, and release the session. If that fails, the failure is added to *error* as a note."""
 
 
 async def settled(value: Awaitable[T] | T) -> T:
-    """Await *value* where it is awaitable: a driver's method gives its result, or, for coroutines, a promise of it."""
+    """Return *value*, or await it if it is awaitable: methods of asynchronous drivers return awaitables."""
     return await value if inspect.isawaitable(value) else value
 
 
 @contextmanager
 def refused_by(kind: type[BaseException], words: str) -> Iterator[None]:
-    """A `Database.guard` where the driver itself refuses, with an error of this *kind* that has these *words*.
+    """A `Database.guard` for a driver that itself refuses to end the transaction.
+
+    Args:
+        kind: The class of the driver's error.
+        words: A part of the error's message.
 
     Raises:
-        TransactionError: It was tried.
+        TransactionError: The driver raised this error: the function tried to end the transaction.
     """
     try:
         yield
@@ -97,7 +101,7 @@ def refused_by(kind: type[BaseException], words: str) -> Iterator[None]:
 
 
 def in_format(statement: str) -> str:
-    """*statement* with its parameters as drivers of the format ``pyformat`` take them."""
+    """*statement* with its parameters in the DB-API format ``pyformat``."""
     return _PARAMETER.sub(r"%(\1)s", statement)
 
 

@@ -1,4 +1,4 @@
-"""A database of Django's, by its alias: models, managers and cursors take part, as in ``transaction.atomic``."""
+"""A Django database, by its alias. Models, managers and cursors take part in the transaction, as in ``atomic``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fsm_mediator.transactions.errors import TransactionError
 
 
 class DjangoDatabase:
-    """Transactions on the connection that Django keeps for the thread, which is the session."""
+    """Transactions on the connection that Django keeps for the thread. This connection is the session."""
 
     asynchronous = False
 
@@ -25,14 +25,14 @@ class DjangoDatabase:
 
     @property
     def dialect(self) -> Dialect:
-        """The vendor, which Django knows once it is set up."""
+        """The dialect of the database's vendor. Django knows the vendor only after its setup."""
         return dialect_of(self._connections[self._using].vendor)
 
     async def begin(self, isolation: str | None) -> Any:
         """As `Database.begin`."""
         session = self._connections[self._using]
         if not session.in_atomic_block:
-            session.close_if_unusable_or_obsolete()  # in a worker's thread no request does it
+            session.close_if_unusable_or_obsolete()  # Django does so only at requests
         atomic = self._transaction.atomic(self._using, durable=True)
         try:
             atomic.__enter__()
@@ -72,7 +72,7 @@ class DjangoDatabase:
 
 
 def names_in_settings() -> dict[str, str]:
-    """The names of the tables in Django's setting ``FSM_MEDIATOR``; empty where there is none."""
+    """The names of the tables from Django's setting ``FSM_MEDIATOR``; empty if there is no such setting."""
     from django.conf import settings
 
     return dict(getattr(settings, "FSM_MEDIATOR", {}))

@@ -1,4 +1,4 @@
-"""PostgreSQL by psycopg: a pool, or the address of a server. For functions and for coroutine functions."""
+"""PostgreSQL with psycopg, from a pool or from the address of a server. For functions and coroutine functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fsm_mediator.transactions.databases.base import Dialect, in_format, refused
 
 
 class PsycopgDatabase:
-    """Connections from a pool of psycopg's, or a new one for each transaction."""
+    """Transactions on connections from a psycopg pool. Without a pool, each transaction opens a new connection."""
 
     dialect: Dialect = "postgresql"
 
@@ -61,7 +61,7 @@ class PsycopgDatabase:
         return await settled(cursor.fetchall()) if cursor.description else ()
 
     def guard(self, session: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - the protocol has it
-        """As `Database.guard`: psycopg refuses `commit` and `rollback` while a transaction of its own is open."""
+        """As `Database.guard`: psycopg refuses `commit` and `rollback` inside of ``connection.transaction()``."""
         return refused_by(self._psycopg.ProgrammingError, "forbidden within a Transaction")
 
     async def commit(self, session: Any) -> None:

@@ -1,4 +1,4 @@
-"""Any engine of SQLAlchemy's, for functions (`Engine`) and for coroutine functions (`AsyncEngine`)."""
+"""Any SQLAlchemy engine: `Engine` for functions, `AsyncEngine` for coroutine functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsm_mediator.transactions.errors import TransactionError
 
 
 class SQLAlchemyDatabase:
-    """A `Session`, or `AsyncSession`, of its own for each transaction."""
+    """Transactions with a new `Session` or `AsyncSession` for each transaction."""
 
     def __init__(self, engine: Any) -> None:
         from sqlalchemy import Engine, event, text
@@ -59,7 +59,7 @@ class SQLAlchemyDatabase:
 
     @contextmanager
     def guard(self, session: Any) -> Iterator[None]:
-        """As `Database.guard`: the session is asked before it commits, and whether its transaction is the same."""
+        """As `Database.guard`: commits are intercepted, and at the end the session's transaction must be the same."""
         inner = session.sync_session if self.asynchronous else session
         whole = inner.get_transaction()
 
@@ -84,4 +84,4 @@ class SQLAlchemyDatabase:
 
     async def rollback(self, session: Any, error: BaseException) -> None:  # noqa: ARG002 - the protocol has it
         """As `Database.rollback`."""
-        await settled(session.close())  # which rolls back
+        await settled(session.close())  # close() rolls back

@@ -1,4 +1,4 @@
-"""SQLite by the standard library."""
+"""SQLite with the standard library's `sqlite3`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsm_mediator.transactions.errors import TransactionError
 
 
 class SQLiteDatabase:
-    """A file; each transaction has a connection of its own, and the write lock from its first statement on."""
+    """Transactions on a SQLite file. Each opens a new connection, and holds the write lock from its start."""
 
     dialect: Dialect = "sqlite"
     asynchronous = False
@@ -23,7 +23,7 @@ class SQLiteDatabase:
         self._patience = patience
 
     async def begin(self, isolation: str | None) -> sqlite3.Connection:  # noqa: ARG002 - the protocol has it
-        """As `Database.begin`; every isolation is serializable here."""
+        """As `Database.begin`. *isolation* is ignored, because every transaction of SQLite is serializable."""
         session = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None)
         try:
             session.execute("BEGIN IMMEDIATE")
@@ -40,7 +40,7 @@ class SQLiteDatabase:
 
     @contextmanager
     def guard(self, session: sqlite3.Connection) -> Iterator[None]:
-        """As `Database.guard`: SQLite itself refuses what would end the transaction."""
+        """As `Database.guard`: SQLite itself refuses statements that would end the transaction."""
         refused = False
 
         def authorize(action: int, *_: object) -> int:
@@ -67,4 +67,4 @@ class SQLiteDatabase:
 
     async def rollback(self, session: sqlite3.Connection, error: BaseException) -> None:  # noqa: ARG002 - the protocol has it
         """As `Database.rollback`."""
-        session.close()  # which rolls back
+        session.close()  # close() rolls back

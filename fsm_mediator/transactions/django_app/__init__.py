@@ -1,1 +1,1 @@
-"""A Django app that makes the tables of `Transactions`: add it to ``INSTALLED_APPS``, and run ``manage.py migrate``."""
+"""A Django app that creates the tables of `Transactions`. Add it to ``INSTALLED_APPS``; run ``manage.py migrate``."""

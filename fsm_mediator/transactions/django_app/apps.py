@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # Django has no types
+if TYPE_CHECKING:  # Django has no type annotations
     AppConfig = object
 else:
     from django.apps import AppConfig
 
 
 class TransactionsConfig(AppConfig):
-    """An app without models: it has the migrations of two tables."""
+    """An app without models. Its migrations create the tables."""
 
     name = "fsm_mediator.transactions.django_app"
     label = "fsm_mediator"

@@ -1,4 +1,4 @@
-"""CreateTables: the operation of the migrations."""
+"""CreateTables: the migration operation that creates the tables."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from fsm_mediator.transactions.databases.base import dialect_of
 from fsm_mediator.transactions.databases.django import names_in_settings
 from fsm_mediator.transactions.tables import Tables
 
-if TYPE_CHECKING:  # Django has no types
+if TYPE_CHECKING:  # Django has no type annotations
     Operation = object
 else:
     from django.db.migrations.operations.base import Operation
 
 
 class CreateTables(Operation):
-    """Makes the tables, by the names in the setting ``FSM_MEDIATOR``, in each database that the router allows."""
+    """Creates the tables, with the names in the setting ``FSM_MEDIATOR``, in each database that the router allows."""
 
     reversible = True
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """Nothing: the tables have no models."""
+        """Do nothing, because the tables have no models."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
-        """Make them."""
+        """Create the tables."""
         vendor = schema_editor.connection.vendor
         self._execute(app_label, schema_editor, Tables(**names_in_settings()).statements(dialect_of(vendor)))
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:  # noqa: ARG002
-        """Drop them."""
+        """Drop the tables."""
         self._execute(app_label, schema_editor, Tables(**names_in_settings()).drops())
 
     def _execute(self, app_label: str, schema_editor: Any, statements: Iterable[str]) -> None:
@@ -40,5 +40,5 @@ class CreateTables(Operation):
                 schema_editor.execute(statement)
 
     def describe(self) -> str:
-        """As ``manage.py migrate --plan`` shows it."""
+        """The text for ``manage.py migrate --plan``."""
         return "Make the tables of transactional steps"
