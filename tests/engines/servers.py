@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -45,6 +46,7 @@ class TemporalServer:
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen([program, "server", "start-dev", *arguments], stdout=log, stderr=log)
         wait_for_port(port, self)
+        wait_until_connected(self)
 
     def stop(self) -> None:
         """End it, and remove what it wrote."""
@@ -105,6 +107,18 @@ def restate_program() -> str:
         if done.returncode:
             pytest.skip(f"npm could not fetch the Restate server: {done.stderr[-500:]}")
     return str(found)
+
+
+def wait_until_connected(server: TemporalServer) -> None:
+    """Wait until a client can connect: the port is open before the server answers."""
+    from temporalio.client import Client
+
+    for _ in range(600):
+        with contextlib.suppress(RuntimeError):  # "Frontend is not healthy yet"
+            asyncio.run(Client.connect(server.address))
+            return
+        time.sleep(0.1)
+    pytest.fail("the Temporal server takes no client", pytrace=False)
 
 
 def wait_until_healthy(server: RestateServer) -> None:
