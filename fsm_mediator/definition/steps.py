@@ -106,7 +106,7 @@ class Context(msgspec.Struct, Generic[Payload_co], frozen=True, eq=False):
 
     @property
     def execute_key(self) -> str:
-        """The key of the call of `execute`. A compensation uses it to identify the effect that it undoes."""
+        """The key of the call of `execute`. With this key a compensation names the effect to undo."""
         return f"{self.saga_id}:{self.step}:execute"
 
 
